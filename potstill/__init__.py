@@ -1,0 +1,40 @@
+"""potstill: a big model's knowledge, distilled into a compact text classifier, with every dollar counted.
+
+`potstill.distill(...)`, `potstill.load(path)` and the rest of `potstill.api` are reachable from here; each is
+imported when first used, so that importing potstill costs nothing and a machine that only serves needs no more
+than numpy, onnxruntime and tokenizers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "load": "potstill.bundle",
+    "Bundle": "potstill.bundle",
+    "Task": "potstill.task",
+    "Pool": "potstill.pool",
+    "Run": "potstill.run",
+    "PotstillError": "potstill.errors",
+    "distill": "potstill.api",
+    "init": "potstill.api",
+    "predict": "potstill.api",
+    "report": "potstill.api",
+    "show": "potstill.api",
+    "fetch": "potstill.api",
+}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'potstill' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

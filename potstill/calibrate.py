@@ -1,0 +1,54 @@
+"""Scores into probabilities: softmax, the label prior, temperature. Functions of arrays; they neither read nor write."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+Array = NDArray[np.float64]
+
+
+def log_softmax(scores: NDArray[np.floating]) -> Array:
+    """(N, K) scores -> (N, K) log-probabilities."""
+    scores = np.asarray(scores, dtype=np.float64)
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> Array:
+    """(N, K) scores -> (N, K) probabilities at `temperature`."""
+    return np.exp(log_softmax(np.asarray(scores, dtype=np.float64) / temperature))
+
+
+def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], rounds: int = 200) -> Array:
+    """The (K,) offsets that make the mean probability of each label over N unlabelled texts equal `prior`.
+
+    Add them to any scores of the same teacher. A small language model prefers some label words whatever the
+    text says; fitting only K numbers, on texts without labels, removes that preference. Batch calibration
+    (Zhou et al. 2024) divides by the mean once; this iterates to the fixed point, as Sinkhorn does.
+
+    Args:
+        scores: (N, K) natural-log scores.
+        prior: (K,) label frequencies, all above zero, summing to one.
+    """
+    log_prior = np.log(np.asarray(prior, dtype=np.float64))
+    offsets = np.zeros(len(log_prior))
+    for _ in range(rounds):
+        mean = softmax(np.asarray(scores, dtype=np.float64) + offsets).mean(axis=0)
+        step = log_prior - np.log(np.maximum(mean, 1e-300))
+        offsets += step
+        if np.abs(step).max() < 1e-9:
+            break
+    return np.asarray(offsets - offsets.mean())
+
+
+def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> float:
+    """The temperature in [0.05, 20] with the least log-loss of (N, K) scores on (N,) gold columns (Guo et al. 2017)."""
+    scores = np.asarray(scores, dtype=np.float64)
+    rows = np.arange(len(gold))
+
+    def loss(log_temperature: float) -> float:
+        return float(-log_softmax(scores / np.exp(log_temperature))[rows, gold].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))

@@ -1,0 +1,7 @@
+"""Engines: where calls and cells run. A kind is one file and one line here."""
+
+from __future__ import annotations
+
+from potstill.menu import Menu
+
+MENU = Menu("engine", {"local": "potstill.engines.local:Local"})

@@ -1,0 +1,351 @@
+"""Money: what a unit costs, and the one door every payment goes through: hold -> call -> settle.
+
+Sums are integer micro-dollars (`_micros`; one dollar is 1,000,000). A price is rounded up, so that many small
+calls never cost more than was counted. Knows neither who spends nor what is bought; where the figures are kept
+is the book's matter (`store.Store` is one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Any, Literal, Protocol
+
+from potstill.errors import BadSpec, OverBudget, Overcharged, UnknownPrice
+
+Category = Literal["llm", "human", "compute"]
+Purpose = Literal["teach", "train", "measure"]
+CATEGORIES: tuple[Category, ...] = ("llm", "human", "compute")
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one call consumed.
+
+    Attributes:
+        input_tokens: prompt tokens in all; `cached_tokens` of them came from the provider's prompt cache.
+        output_tokens: generated tokens in all, reasoning included.
+        seconds: machine time, for whatever is priced by the hour.
+        labels: labels given by a human.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    labels: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def to_json(self) -> dict[str, float]:
+        """The units that are not zero."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
+
+
+class Price(Protocol):
+    """Turns usage into money."""
+
+    @property
+    def source(self) -> str:
+        """Where the figures come from and of what date."""
+
+    def cost_micros(self, usage: Usage) -> int:
+        """The price of `usage`, rounded up. Raises UnknownPrice for a unit that has no rate."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A price given as rates, in USD; None means unknown, which is refused when used.
+
+    Attributes:
+        source: where the figures come from.
+        usd_per_million_input, usd_per_million_output: token rates.
+        usd_per_million_cached: rate of cached prompt tokens; None charges them as ordinary input.
+        usd_per_hour: rate of machine time.
+        usd_per_label: rate of a human label.
+    """
+
+    source: str
+    usd_per_million_input: Decimal | None = None
+    usd_per_million_output: Decimal | None = None
+    usd_per_million_cached: Decimal | None = None
+    usd_per_hour: Decimal | None = None
+    usd_per_label: Decimal | None = None
+
+    def cost_micros(self, usage: Usage) -> int:
+        """The price of `usage` in micro-dollars, rounded up. Raises UnknownPrice for a unit that has no rate."""
+        cached_rate = self.usd_per_million_cached
+        if cached_rate is None:
+            cached_rate = self.usd_per_million_input
+        # A rate per million tokens in dollars is a rate per token in micro-dollars.
+        parts = [
+            ("input tokens", Decimal(usage.input_tokens - usage.cached_tokens), self.usd_per_million_input),
+            ("cached tokens", Decimal(usage.cached_tokens), cached_rate),
+            ("output tokens", Decimal(usage.output_tokens), self.usd_per_million_output),
+            ("compute time", Decimal(repr(usage.seconds)) * MICROS / 3600, self.usd_per_hour),
+            ("human labels", Decimal(usage.labels) * MICROS, self.usd_per_label),
+        ]
+        total = Decimal(0)
+        for unit, amount, rate in parts:
+            if not amount:
+                continue
+            if rate is None:
+                raise UnknownPrice(
+                    f"No price is known for {unit} ({self.source}).", "Set it under [prices] in the spec."
+                )
+            total += amount * rate
+        return int(total.to_integral_value(ROUND_CEILING))
+
+
+@dataclass(frozen=True)
+class ListedPrice:
+    """A provider's public price, from the dated list that ships with the `genai-prices` package."""
+
+    provider: str
+    model: str
+    source: str
+
+    def cost_micros(self, usage: Usage) -> int:
+        """The list price of `usage` in micro-dollars, rounded up; cached tokens and price tiers included."""
+        from genai_prices import Usage as ListUsage
+        from genai_prices import calc_price
+
+        listed = calc_price(
+            ListUsage(
+                input_tokens=usage.input_tokens,
+                cache_read_tokens=usage.cached_tokens,
+                output_tokens=usage.output_tokens,
+            ),
+            model_ref=self.model,
+            provider_id=self.provider,
+        )
+        return int((listed.total_price * MICROS).to_integral_value(ROUND_CEILING))
+
+
+def listed_price(provider: str, model: str) -> ListedPrice:
+    """The list price of `model` at `provider`.
+
+    Raises:
+        UnknownPrice: the list does not have it; the mend says how to give one.
+    """
+    from importlib.metadata import version
+
+    price = ListedPrice(provider, model, f"genai-prices {version('genai-prices')}: {provider}/{model}")
+    try:
+        price.cost_micros(Usage(input_tokens=1, output_tokens=1))
+    except LookupError:
+        raise UnknownPrice(
+            f"No price is known for the model {model!r} at {provider!r}.",
+            f"Set [prices.{model!r}] usd_per_million_input and usd_per_million_output in the spec.",
+        ) from None
+    return price
+
+
+def to_micros(usd: object) -> int:
+    """A budget in USD (a number, or a text such as "20", "20 USD", "$0.05") as micro-dollars.
+
+    Raises:
+        BadSpec: not a finite sum above zero, or another currency.
+    """
+    text = str(usd).strip().removeprefix("$").upper().removesuffix("USD").strip()
+    try:
+        sum_usd = Decimal(text)
+    except InvalidOperation:
+        sum_usd = Decimal("NaN")
+    if not sum_usd.is_finite() or sum_usd <= 0:
+        raise BadSpec(f"{usd!r} is not a budget.", "Give a sum in US dollars above zero, such as 20 or 0.05.")
+    micros = int(sum_usd * MICROS)
+    if not 1 <= micros < 2**53:
+        raise BadSpec(f"A budget of {usd} USD is out of range.", "Give between 0.000001 and a billion dollars.")
+    return micros
+
+
+def to_usd(micros: int) -> float:
+    """Micro-dollars as dollars, for people and JSON; never for sums."""
+    return micros / MICROS
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The state of a ledger, in micro-dollars.
+
+    Attributes:
+        limit, held, charged, paid: the four sums; `held + charged <= limit` always.
+        by: charged per category.
+        by_purpose: charged per purpose.
+        lost: the part of charged that bought nothing (crashes).
+        calls: settled calls.
+    """
+
+    limit: int
+    held: int
+    charged: int
+    paid: int
+    by: Mapping[str, int]
+    by_purpose: Mapping[str, int]
+    lost: int
+    calls: int
+
+    @property
+    def free(self) -> int:
+        """What can still be held."""
+        return self.limit - self.held - self.charged
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """What a hold is for.
+
+    Attributes:
+        category: who is paid.
+        purpose: to teach the student, to train it, or only to measure something.
+        what: a few words for the ledger's reader.
+        n: how many texts it covers.
+    """
+
+    category: Category
+    purpose: Purpose
+    what: str
+    n: int = 1
+
+
+class Book(Protocol):
+    """Keeps a ledger's rows durably. Each method is one atomic step."""
+
+    def hold(self, purchase: Purchase, micros: int, limit: int) -> int | None:
+        """Write a hold and return its id; None if `held + charged + micros` would pass `limit`."""
+
+    def settle(
+        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]
+    ) -> None:
+        """Turn a hold into a charge and keep what was bought, in one transaction."""
+
+    def drop_hold(self, hold_id: int, *, lost: bool) -> None:
+        """End a hold that bought nothing: booked at its full price if `lost`, else released."""
+
+    def abandoned_holds(self) -> Sequence[int]:
+        """Holds that nobody in this process made and nobody settled: a crash left them."""
+
+    def committed(self) -> int:
+        """Held plus charged, in micro-dollars; cheap enough to ask after every call."""
+
+    def totals(self, limit: int) -> Totals:
+        """The sums as they stand."""
+
+
+class Hold:
+    """Money set aside for one call, as handed out by `Ledger.hold`."""
+
+    def __init__(self, ledger: Ledger, hold_id: int, micros: int, purchase: Purchase) -> None:
+        self._ledger = ledger
+        self._id = hold_id
+        self.micros = micros
+        self.purchase = purchase
+        self.open = True
+
+    def settle(
+        self,
+        charged: int,
+        usage: Usage | None = None,
+        *,
+        paid: int | None = None,
+        bought: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The call came back: charge it, and keep what it bought in the same step.
+
+        Args:
+            charged: the true price in micro-dollars.
+            usage: what was consumed, for the record.
+            paid: the cash that left now; None means all of `charged`.
+            bought: key -> JSON value, kept in the same transaction.
+
+        Raises:
+            Overcharged: the price passed the hold. It is recorded first, and nothing is lost.
+        """
+        self.open = False
+        self._ledger.book.settle(
+            self._id,
+            charged=charged,
+            paid=charged if paid is None else paid,
+            usage=usage.to_json() if usage else {},
+            bought=bought or {},
+        )
+        if charged > self.micros:
+            raise Overcharged(
+                f"{self.purchase.what} cost ${to_usd(charged):.6f}, above the ${to_usd(self.micros):.6f} held for it.",
+                "Its answers are kept; check the price and the provider before running again.",
+            )
+
+    def release(self) -> None:
+        """The request never left: the money is free again."""
+        self.open = False
+        self._ledger.book.drop_hold(self._id, lost=False)
+
+
+class Ledger:
+    """Every micro-dollar of one run: a limit, what is held, what was charged, what was paid.
+
+    Args:
+        book: keeps the rows.
+        limit: the budget in micro-dollars.
+        tell: called with a sentence when half and four fifths of the limit are gone.
+    """
+
+    def __init__(self, book: Book, limit: int, tell: Callable[[str], None] | None = None) -> None:
+        self.book = book
+        self.limit = limit
+        self._tell = tell
+        for hold_id in book.abandoned_holds():
+            book.drop_hold(hold_id, lost=True)
+        self._told = self._share()
+
+    @contextmanager
+    def hold(self, micros: int, purchase: Purchase) -> Iterator[Hold]:
+        """Set `micros` aside for the call made inside the `with` block.
+
+        Left without `settle` or `release` the hold is booked as lost at its full price: nobody can
+        know whether the provider will charge for it.
+
+        Raises:
+            OverBudget: it does not fit under the limit; nothing was held.
+        """
+        hold_id = self.book.hold(purchase, micros, self.limit)
+        if hold_id is None:
+            totals = self.totals()
+            raise OverBudget(
+                f"{purchase.what} can cost ${to_usd(micros):.6f} and ${to_usd(totals.free):.6f} "
+                f"of the ${to_usd(self.limit):.2f} budget is free.",
+                "Raise the budget, or take a cheaper teacher or fewer texts.",
+            )
+        hold = Hold(self, hold_id, micros, purchase)
+        try:
+            yield hold
+        finally:
+            if hold.open:
+                self.book.drop_hold(hold_id, lost=True)
+            self._warn()
+
+    def totals(self) -> Totals:
+        """The sums as they stand."""
+        return self.book.totals(self.limit)
+
+    def _share(self) -> float:
+        return self.book.committed() / self.limit
+
+    @property
+    def free(self) -> int:
+        """What can still be held, in micro-dollars."""
+        return self.limit - self.book.committed()
+
+    def _warn(self) -> None:
+        if self._tell is None:
+            return
+        share = self._share()
+        for mark in (0.5, 0.8):
+            if self._told < mark <= share:
+                self._tell(f"{mark:.0%} of the ${to_usd(self.limit):.2f} budget is spent.")
+        self._told = max(self._told, share)

@@ -1,0 +1,308 @@
+"""The run's SQLite file: every call, everything bought, every note. The only file that knows SQL.
+
+What SQLite is asked for, and what that gives:
+
+- `journal_mode=WAL`: a reader (`potstill show` in another window) never waits for the run, and a killed
+  process leaves a file that opens as it was after the last commit.
+- `synchronous=FULL`: a commit is on the disk before the call that made it returns, so a hold is there
+  before its request leaves even if the power goes (as far as the disk honours fsync).
+- an exclusive transaction on `lock.sqlite` beside it: one process works in a run at a time; the lock goes
+  with the process, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from potstill.errors import NotARun, PotstillError, RunBusy
+from potstill.money import CATEGORIES, Purchase, Totals
+
+FILE = "run.sqlite"
+LOCK = "lock.sqlite"
+
+
+def _first_format(db: sqlite3.Connection) -> None:
+    db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    db.execute(
+        """CREATE TABLE calls (
+            id INTEGER PRIMARY KEY, category TEXT NOT NULL, purpose TEXT NOT NULL, what TEXT NOT NULL,
+            n INTEGER NOT NULL, state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'lost', 'released')),
+            held INTEGER NOT NULL CHECK (held >= 0), charged INTEGER NOT NULL DEFAULT 0,
+            paid INTEGER NOT NULL DEFAULT 0, usage TEXT NOT NULL DEFAULT '{}',
+            began REAL NOT NULL, ended REAL)"""
+    )
+    db.execute(
+        """CREATE TABLE kept (
+            key TEXT PRIMARY KEY, value TEXT NOT NULL, call INTEGER REFERENCES calls (id)) WITHOUT ROWID"""
+    )
+    db.execute(
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, time REAL NOT NULL, what TEXT NOT NULL, facts TEXT NOT NULL)"
+    )
+
+
+# One function per format version; opening an older file runs the ones it has not seen.
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_format]
+
+
+@dataclass(frozen=True)
+class CallRow:
+    """One row of the ledger, in micro-dollars; times are seconds since 1970."""
+
+    id: int
+    category: str
+    purpose: str
+    what: str
+    n: int
+    state: str
+    held: int
+    charged: int
+    paid: int
+    usage: Mapping[str, Any]
+    began: float
+    ended: float | None
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing a recipe thought worth remembering; `time` is seconds since 1970."""
+
+    time: float
+    what: str
+    facts: Mapping[str, Any]
+
+
+class Store:
+    """What a run did. Implements `money.Book`; every method is one transaction.
+
+    Args:
+        folder: the run's folder; made if it is to be written.
+        write: open for work, which locks the run; otherwise read only.
+
+    Raises:
+        NotARun: nothing to read there, or not a potstill store, or one of a newer format.
+        RunBusy: another process works in this run.
+    """
+
+    def __init__(self, folder: Path, *, write: bool) -> None:
+        self.folder = folder
+        self._guard = threading.RLock()
+        self._lock: sqlite3.Connection | None = None
+        path = folder / FILE
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock(folder / LOCK)
+        elif not path.exists():
+            raise NotARun(
+                f"{folder} is not a run: it has no {FILE}.", "Give the folder that `potstill distill -o` made."
+            )
+        try:
+            mode = "rwc" if write else "ro"
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA busy_timeout=10000")
+            if write:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+            self._migrate(write)
+            self._committed = self._sum_committed()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise NotARun(f"{path} cannot be read as a run's store ({error}).", "Give another run folder.") from error
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _take_lock(path: Path) -> sqlite3.Connection:
+        lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            lock.close()
+            raise RunBusy(
+                f"Another process is working in {path.parent}.", "Wait for it, stop it, or give another folder."
+            ) from None
+        return lock
+
+    def _migrate(self, write: bool) -> None:
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise NotARun(
+                f"{self.folder / FILE} has format {version} and this potstill reads up to {len(MIGRATIONS)}.",
+                "Upgrade potstill.",
+            )
+        if version == len(MIGRATIONS):
+            return
+        if not write:
+            raise NotARun(f"{self.folder / FILE} is of an older format.", "Open the run for work once.")
+        with self._transaction():
+            for step in MIGRATIONS[version:]:
+                step(self._db)
+            self._db.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._guard:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                self._roll_back()
+                if "full" in str(error) or "disk I/O" in str(error):
+                    raise PotstillError(
+                        f"The disk of {self.folder} takes no more ({error}); everything up to here is kept.",
+                        "Make room and run the same command again.",
+                    ) from error
+                raise
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Let go of the file and of the lock."""
+        for connection in (getattr(self, "_db", None), self._lock):
+            if connection is not None:
+                connection.close()
+
+    # --- the book ---------------------------------------------------------------------------------------
+
+    def _sum_committed(self) -> int:
+        row = self._db.execute("SELECT COALESCE(SUM(CASE state WHEN 'held' THEN held ELSE charged END), 0) FROM calls")
+        return int(row.fetchone()[0])
+
+    def committed(self) -> int:
+        """Held plus charged, in micro-dollars."""
+        return self._committed
+
+    def hold(self, purchase: Purchase, micros: int, limit: int) -> int | None:
+        """Write a hold and return its id; None if `held + charged + micros` would pass `limit`."""
+        with self._transaction():
+            if self._committed + micros > limit:
+                return None
+            cursor = self._db.execute(
+                "INSERT INTO calls (category, purpose, what, n, state, held, began) VALUES (?, ?, ?, ?, 'held', ?, ?)",
+                (purchase.category, purchase.purpose, purchase.what, purchase.n, micros, time.time()),
+            )
+            hold_id = cursor.lastrowid
+            # Counted before the commit: a commit that fails leaves too much counted, never too little.
+            self._committed += micros
+        return hold_id
+
+    def settle(
+        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]
+    ) -> None:
+        """Turn a hold into a charge and keep what was bought, in one transaction."""
+        with self._guard:
+            with self._transaction():
+                held = self._end(hold_id, "settled", charged, paid, usage)
+                self._keep(bought, hold_id)
+            self._committed += charged - held
+
+    def drop_hold(self, hold_id: int, *, lost: bool) -> None:
+        """End a hold that bought nothing: booked at its full price if `lost`, else released."""
+        with self._guard:
+            with self._transaction():
+                (held,) = self._db.execute("SELECT held FROM calls WHERE id = ?", (hold_id,)).fetchone()
+                charged = held if lost else 0
+                self._end(hold_id, "lost" if lost else "released", charged, charged, {})
+            self._committed += charged - held
+
+    def _end(self, hold_id: int, state: str, charged: int, paid: int, usage: Mapping[str, Any]) -> int:
+        row = self._db.execute(
+            """UPDATE calls SET state = ?, charged = ?, paid = ?, usage = ?, ended = ?
+               WHERE id = ? AND state = 'held' RETURNING held""",
+            (state, charged, paid, json.dumps(usage), time.time(), hold_id),
+        ).fetchone()
+        if row is None:
+            raise LookupError(f"call {hold_id} holds no money")
+        return int(row[0])
+
+    def abandoned_holds(self) -> Sequence[int]:
+        """The open holds. Whoever holds the lock made none of them: a crash left them."""
+        return [row[0] for row in self._db.execute("SELECT id FROM calls WHERE state = 'held' ORDER BY id")]
+
+    def totals(self, limit: int) -> Totals:
+        """The sums as they stand, added up from the rows."""
+        with self._guard:
+            held, charged, paid, lost, calls = self._db.execute(
+                """SELECT COALESCE(SUM(held) FILTER (WHERE state = 'held'), 0), COALESCE(SUM(charged), 0),
+                   COALESCE(SUM(paid), 0), COALESCE(SUM(charged) FILTER (WHERE state = 'lost'), 0),
+                   COUNT(*) FILTER (WHERE state = 'settled') FROM calls"""
+            ).fetchone()
+            by = dict(self._db.execute("SELECT category, SUM(charged) FROM calls GROUP BY category"))
+            by_purpose = dict(self._db.execute("SELECT purpose, SUM(charged) FROM calls GROUP BY purpose"))
+        return Totals(limit, held, charged, paid, {c: by.get(c, 0) for c in CATEGORIES}, by_purpose, lost, calls)
+
+    def calls(self) -> list[CallRow]:
+        """Every row of the ledger, in the order the calls began."""
+        with self._guard:
+            cursor = self._db.execute(
+                """SELECT id, category, purpose, what, n, state, held, charged, paid, usage, began, ended
+                   FROM calls ORDER BY id"""
+            )
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        return [CallRow(**{**row, "usage": json.loads(row["usage"])}) for row in rows]
+
+    # --- what was bought, what was said -----------------------------------------------------------------
+
+    def _keep(self, values: Mapping[str, Any], call: int | None) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO kept (key, value, call) VALUES (?, ?, ?)",
+            [(key, json.dumps(value), call) for key, value in values.items()],
+        )
+
+    def keep(self, values: Mapping[str, Any]) -> None:
+        """Keep JSON values that cost nothing."""
+        with self._transaction():
+            self._keep(values, None)
+
+    def kept(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values kept under those of `keys` that are there."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Any] = {}
+        with self._guard:
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                marks = ",".join("?" * len(part))
+                rows = self._db.execute(f"SELECT key, value FROM kept WHERE key IN ({marks})", part)
+                found.update({key: json.loads(value) for key, value in rows})
+        return found
+
+    def note(self, what: str, facts: Mapping[str, Any]) -> None:
+        """Remember something, in the order it happened."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO notes (time, what, facts) VALUES (?, ?, ?)", (time.time(), what, json.dumps(facts))
+            )
+
+    def notes(self) -> list[Note]:
+        """Everything noted, oldest first."""
+        with self._guard:
+            rows = self._db.execute("SELECT time, what, facts FROM notes ORDER BY id").fetchall()
+        return [Note(when, what, json.loads(facts)) for when, what, facts in rows]
+
+    def get_meta(self, name: str) -> Any:
+        """The JSON value stored under `name`, or None."""
+        with self._guard:
+            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def set_meta(self, name: str, value: Any) -> None:
+        """Store a JSON value under `name`, replacing what was there."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, json.dumps(value)))

@@ -1,0 +1,104 @@
+"""What every student is: the interface and the records it exchanges. Knows no teacher and no money.
+
+A kind is a class `Kind(n_labels, labels=..., weights=..., options=...)`. `name` is what the user types, `encoder:minilm`:
+the kind, then the weights it starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Make:
+    """All a student is made from.
+
+    Attributes:
+        labels: the K label names.
+        weights: short name or path of the weights it starts from; empty takes the kind's default.
+        descriptions: label -> one sentence, for kinds that read them.
+        options: the `[student]` table of the spec, less `name` (learning rate, epochs, max_length, ...).
+    """
+
+    labels: tuple[str, ...]
+    weights: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns from.
+
+    Attributes:
+        texts: N texts.
+        targets: (N, K) float32, rows sum to one; one-hot for gold, soft for a teacher's answers.
+        weights: (N,) float32, how much each row counts; None means one each.
+        seed: draws the initialisation, the order and the dropout.
+        deadline_s: stop learning cleanly after this many seconds and keep what is learnt.
+        progress: called with (share done in [0, 1], a few words).
+    """
+
+    texts: Sequence[str]
+    targets: Floats
+    weights: Floats | None = None
+    seed: int = 0
+    deadline_s: float | None = None
+    progress: Callable[[float, str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What `Student.export` wrote, and what the runtime needs to know to run it.
+
+    Attributes:
+        kind: which reader of `bundle.py` prepares the texts: "encoder" (token ids and mask), "bag" (ids and values).
+        settings: what that reader needs (max_length, pad id, ...), JSON values only.
+        quantisable: True if an int8 graph is worth trying.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    quantisable: bool
+
+
+class Student(Protocol):
+    """Learns, then predicts. Every array is float32 and in the order of `labels`."""
+
+    labels: tuple[str, ...]
+
+    def __init__(self, make: Make) -> None: ...
+
+    def fit(self, lesson: Lesson) -> Self:
+        """Learn from scratch. Equal lessons give equal students on a CPU.
+
+        Raises:
+            BadData: no rows, targets that are not (N, K), not finite, negative, or do not sum to one.
+        """
+
+    def predict_logits(self, texts: Sequence[str]) -> Floats:
+        """(N, K) natural-log scores; their softmax is `predict_proba`."""
+
+    def predict_proba(self, texts: Sequence[str]) -> Floats:
+        """(N, K) probabilities, rows sum to one."""
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """(N, D) representations under the head."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that `load` needs into the empty folder; nothing is pickled."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The student that `save` wrote, predicting exactly the same."""
+
+    def export(self, folder: Path) -> Graph:
+        """Write `model.onnx` (and `tokenizer.json` where one is used) into the folder, for `bundle.py` to run."""

@@ -1,0 +1,15 @@
+"""Teachers: they answer for money. A kind is one file and one line here."""
+
+from __future__ import annotations
+
+from potstill.menu import Menu
+
+MENU = Menu(
+    "teacher",
+    {
+        "local": "potstill.teachers.local:open_teacher",
+        "openai": "potstill.teachers.openai:open_teacher",
+        "replay": "potstill.teachers.replay:open_teacher",
+        "trained": "potstill.teachers.trained:open_teacher",
+    },
+)

@@ -1,0 +1,97 @@
+"""What every teacher is: the interface, and the records it exchanges. Knows no ledger and no other teacher.
+
+A teacher is opened by the function its menu line names: `open_teacher(setup: Setup) -> Teacher`. Opening may read
+weights but asks nothing and spends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from potstill.money import Category, Price, Usage
+from potstill.task import Answer, Brief, Task, Written
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All a teacher is given when it is opened.
+
+    Attributes:
+        task: what to decide.
+        model: what follows the colon of its name: `local:smollm2` -> "smollm2"; may be empty.
+        examples: gold (text, label) pairs it may show in its prompt, at most a few per class.
+        options: the `[teacher]` table of the spec, less `name`.
+        prices: the `[prices]` table of the spec.
+        workspace: a folder relative file names in `options` are looked up from.
+        seed: draws whatever the teacher draws.
+    """
+
+    task: Task
+    model: str = ""
+    examples: Sequence[Written] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prices: Mapping[str, Any] = field(default_factory=dict)
+    workspace: Path = Path()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one call brought: one answer a text, in order, and what the call consumed in all."""
+
+    answers: tuple[Answer, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What one call of `write` brought: texts with the label they were written for, and what it consumed."""
+
+    texts: tuple[Written, ...]
+    usage: Usage
+
+
+class Teacher(Protocol):
+    """Answers for money.
+
+    Attributes:
+        name: as the user types it, model included ("local:smollm2").
+        key: everything that changes its answers (model content, prompt version, examples, parameters), hashed;
+            answers are kept under it.
+        category: which money pays for it.
+        price: turns its usage into money.
+        batch: how many texts one call takes at most.
+        parallel: how many calls may be in flight.
+        simulated: True if it only replays labels; every figure made with it is called a simulation.
+        scores_need_prior: True if its scores carry a label bias that `calibrate.match_prior` should remove.
+        about: facts for the report (model, licence, size, runtime).
+    """
+
+    name: str
+    key: str
+    category: Category
+    price: Price
+    batch: int
+    parallel: int
+    simulated: bool
+    scores_need_prior: bool
+    about: Mapping[str, Any]
+
+    def bound(self, texts: Sequence[str]) -> Usage:
+        """An upper bound of what `answer(texts)` can consume; computed without asking anybody."""
+
+    def answer(self, texts: Sequence[str]) -> Reply:
+        """One call for up to `batch` texts. A text that cannot be answered is a state of its answer.
+
+        Raises:
+            TeacherError: the teacher as a whole is out of order (wrong key, unreachable, out of memory).
+        """
+
+    def write_bound(self, brief: Brief) -> Usage:
+        """An upper bound of what `write(brief)` can consume."""
+
+    def write(self, brief: Brief) -> Draft:
+        """One call that writes up to `brief.n` texts. Raises TeacherError if this teacher cannot write."""
