@@ -1,4 +1,4 @@
-"""Scores into probabilities: softmax, the label prior, temperature. Functions of arrays; they neither read nor write."""
+"""Scores into probabilities: softmax, the label prior, temperature. Functions of arrays; they do not read or write."""
 
 from __future__ import annotations
 

@@ -1,19 +1,17 @@
-"""Money: what a unit costs, and the one door every payment goes through: hold -> call -> settle.
+"""Money: its units, what a unit of work costs, and the records a ledger is made of. The door itself is `ledger.py`.
 
 Sums are integer micro-dollars (`_micros`; one dollar is 1,000,000). A price is rounded up, so that many small
-calls never cost more than was counted. Knows neither who spends nor what is bought; where the figures are kept
-is the book's matter (`store.Store` is one).
+calls never cost more than was counted. Knows neither who spends nor what is bought.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from potstill.errors import BadSpec, OverBudget, Overcharged, UnknownPrice
+from potstill.errors import BadSpec, UnknownPrice
 
 Category = Literal["llm", "human", "compute"]
 Purpose = Literal["teach", "train", "measure"]
@@ -205,147 +203,11 @@ class Purchase:
         purpose: to teach the student, to train it, or only to measure something.
         what: a few words for the ledger's reader.
         n: how many texts it covers.
+        micros_per_second: for machine time that beats while it runs; a crash then loses the time it ran, not the hold.
     """
 
     category: Category
     purpose: Purpose
     what: str
     n: int = 1
-
-
-class Book(Protocol):
-    """Keeps a ledger's rows durably. Each method is one atomic step."""
-
-    def hold(self, purchase: Purchase, micros: int, limit: int) -> int | None:
-        """Write a hold and return its id; None if `held + charged + micros` would pass `limit`."""
-
-    def settle(
-        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]
-    ) -> None:
-        """Turn a hold into a charge and keep what was bought, in one transaction."""
-
-    def drop_hold(self, hold_id: int, *, lost: bool) -> None:
-        """End a hold that bought nothing: booked at its full price if `lost`, else released."""
-
-    def abandoned_holds(self) -> Sequence[int]:
-        """Holds that nobody in this process made and nobody settled: a crash left them."""
-
-    def committed(self) -> int:
-        """Held plus charged, in micro-dollars; cheap enough to ask after every call."""
-
-    def totals(self, limit: int) -> Totals:
-        """The sums as they stand."""
-
-
-class Hold:
-    """Money set aside for one call, as handed out by `Ledger.hold`."""
-
-    def __init__(self, ledger: Ledger, hold_id: int, micros: int, purchase: Purchase) -> None:
-        self._ledger = ledger
-        self._id = hold_id
-        self.micros = micros
-        self.purchase = purchase
-        self.open = True
-
-    def settle(
-        self,
-        charged: int,
-        usage: Usage | None = None,
-        *,
-        paid: int | None = None,
-        bought: Mapping[str, Any] | None = None,
-    ) -> None:
-        """The call came back: charge it, and keep what it bought in the same step.
-
-        Args:
-            charged: the true price in micro-dollars.
-            usage: what was consumed, for the record.
-            paid: the cash that left now; None means all of `charged`.
-            bought: key -> JSON value, kept in the same transaction.
-
-        Raises:
-            Overcharged: the price passed the hold. It is recorded first, and nothing is lost.
-        """
-        self.open = False
-        self._ledger.book.settle(
-            self._id,
-            charged=charged,
-            paid=charged if paid is None else paid,
-            usage=usage.to_json() if usage else {},
-            bought=bought or {},
-        )
-        if charged > self.micros:
-            raise Overcharged(
-                f"{self.purchase.what} cost ${to_usd(charged):.6f}, above the ${to_usd(self.micros):.6f} held for it.",
-                "Its answers are kept; check the price and the provider before running again.",
-            )
-
-    def release(self) -> None:
-        """The request never left: the money is free again."""
-        self.open = False
-        self._ledger.book.drop_hold(self._id, lost=False)
-
-
-class Ledger:
-    """Every micro-dollar of one run: a limit, what is held, what was charged, what was paid.
-
-    Args:
-        book: keeps the rows.
-        limit: the budget in micro-dollars.
-        tell: called with a sentence when half and four fifths of the limit are gone.
-    """
-
-    def __init__(self, book: Book, limit: int, tell: Callable[[str], None] | None = None) -> None:
-        self.book = book
-        self.limit = limit
-        self._tell = tell
-        for hold_id in book.abandoned_holds():
-            book.drop_hold(hold_id, lost=True)
-        self._told = self._share()
-
-    @contextmanager
-    def hold(self, micros: int, purchase: Purchase) -> Iterator[Hold]:
-        """Set `micros` aside for the call made inside the `with` block.
-
-        Left without `settle` or `release` the hold is booked as lost at its full price: nobody can
-        know whether the provider will charge for it.
-
-        Raises:
-            OverBudget: it does not fit under the limit; nothing was held.
-        """
-        hold_id = self.book.hold(purchase, micros, self.limit)
-        if hold_id is None:
-            totals = self.totals()
-            raise OverBudget(
-                f"{purchase.what} can cost ${to_usd(micros):.6f} and ${to_usd(totals.free):.6f} "
-                f"of the ${to_usd(self.limit):.2f} budget is free.",
-                "Raise the budget, or take a cheaper teacher or fewer texts.",
-            )
-        hold = Hold(self, hold_id, micros, purchase)
-        try:
-            yield hold
-        finally:
-            if hold.open:
-                self.book.drop_hold(hold_id, lost=True)
-            self._warn()
-
-    def totals(self) -> Totals:
-        """The sums as they stand."""
-        return self.book.totals(self.limit)
-
-    def _share(self) -> float:
-        return self.book.committed() / self.limit
-
-    @property
-    def free(self) -> int:
-        """What can still be held, in micro-dollars."""
-        return self.limit - self.book.committed()
-
-    def _warn(self) -> None:
-        if self._tell is None:
-            return
-        share = self._share()
-        for mark in (0.5, 0.8):
-            if self._told < mark <= share:
-                self._tell(f"{mark:.0%} of the ${to_usd(self.limit):.2f} budget is spent.")
-        self._told = max(self._told, share)
+    micros_per_second: float | None = None

@@ -6,6 +6,8 @@ What SQLite is asked for, and what that gives:
   process leaves a file that opens as it was after the last commit.
 - `synchronous=FULL`: a commit is on the disk before the call that made it returns, so a hold is there
   before its request leaves even if the power goes (as far as the disk honours fsync).
+- a heartbeat on holds that are priced by time: after a crash such a hold is lost up to its last beat
+  (plus `BEAT_SLACK_S`), any other at its full price.
 - an exclusive transaction on `lock.sqlite` beside it: one process works in a run at a time; the lock goes
   with the process, however it ends.
 """
@@ -13,6 +15,7 @@ What SQLite is asked for, and what that gives:
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
 import time
@@ -27,6 +30,7 @@ from potstill.money import CATEGORIES, Purchase, Totals
 
 FILE = "run.sqlite"
 LOCK = "lock.sqlite"
+BEAT_SLACK_S = 5.0
 
 
 def _first_format(db: sqlite3.Connection) -> None:
@@ -37,7 +41,7 @@ def _first_format(db: sqlite3.Connection) -> None:
             n INTEGER NOT NULL, state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'lost', 'released')),
             held INTEGER NOT NULL CHECK (held >= 0), charged INTEGER NOT NULL DEFAULT 0,
             paid INTEGER NOT NULL DEFAULT 0, usage TEXT NOT NULL DEFAULT '{}',
-            began REAL NOT NULL, ended REAL)"""
+            micros_per_second REAL, began REAL NOT NULL, ended REAL)"""
     )
     db.execute(
         """CREATE TABLE kept (
@@ -80,7 +84,7 @@ class Note:
 
 
 class Store:
-    """What a run did. Implements `money.Book`; every method is one transaction.
+    """What a run did. Implements `ledger.Book`; every method is one transaction.
 
     Args:
         folder: the run's folder; made if it is to be written.
@@ -194,8 +198,17 @@ class Store:
             if self._committed + micros > limit:
                 return None
             cursor = self._db.execute(
-                "INSERT INTO calls (category, purpose, what, n, state, held, began) VALUES (?, ?, ?, ?, 'held', ?, ?)",
-                (purchase.category, purchase.purpose, purchase.what, purchase.n, micros, time.time()),
+                """INSERT INTO calls (category, purpose, what, n, state, held, micros_per_second, began)
+                   VALUES (?, ?, ?, ?, 'held', ?, ?, ?)""",
+                (
+                    purchase.category,
+                    purchase.purpose,
+                    purchase.what,
+                    purchase.n,
+                    micros,
+                    purchase.micros_per_second,
+                    time.time(),
+                ),
             )
             hold_id = cursor.lastrowid
             # Counted before the commit: a commit that fails leaves too much counted, never too little.
@@ -213,13 +226,22 @@ class Store:
             self._committed += charged - held
 
     def drop_hold(self, hold_id: int, *, lost: bool) -> None:
-        """End a hold that bought nothing: booked at its full price if `lost`, else released."""
+        """End a hold that bought nothing: booked as lost, at its full price or up to its last beat, else released."""
         with self._guard:
             with self._transaction():
-                (held,) = self._db.execute("SELECT held FROM calls WHERE id = ?", (hold_id,)).fetchone()
+                held, rate, began, beat = self._db.execute(
+                    "SELECT held, micros_per_second, began, COALESCE(ended, began) FROM calls WHERE id = ?", (hold_id,)
+                ).fetchone()
                 charged = held if lost else 0
+                if rate is not None:
+                    charged = min(charged, math.ceil(rate * (beat - began + BEAT_SLACK_S)))
                 self._end(hold_id, "lost" if lost else "released", charged, charged, {})
             self._committed += charged - held
+
+    def beat(self, hold_id: int) -> None:
+        """Say that the time-priced call behind this hold is still running."""
+        with self._transaction():
+            self._db.execute("UPDATE calls SET ended = ? WHERE id = ? AND state = 'held'", (time.time(), hold_id))
 
     def _end(self, hold_id: int, state: str, charged: int, paid: int, usage: Mapping[str, Any]) -> int:
         row = self._db.execute(
