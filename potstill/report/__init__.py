@@ -1,0 +1,31 @@
+"""A run, told: the record (`facts`), its sentences (`words`), the terminal (`terminal`), one HTML file (`page`)."""
+
+from __future__ import annotations
+
+from potstill.report.facts import (
+    AnswerFacts,
+    Baseline,
+    DataFacts,
+    MoneyFacts,
+    PriceFact,
+    Report,
+    Sample,
+    Settings,
+    StudentFacts,
+    TeacherFacts,
+    read_report,
+)
+
+__all__ = [
+    "AnswerFacts",
+    "Baseline",
+    "DataFacts",
+    "MoneyFacts",
+    "PriceFact",
+    "Report",
+    "Sample",
+    "Settings",
+    "StudentFacts",
+    "TeacherFacts",
+    "read_report",
+]
