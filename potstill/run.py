@@ -1,0 +1,337 @@
+"""The neck: one attempt, one folder, five verbs - `ask`, `write`, `learn`, `judge`, `note`.
+
+Every verb looks in the store first, so running the same recipe again takes up where it was cut: recipes hold no
+resume code. Everything that costs goes through the ledger here. A run decides nothing: what is asked, learnt and
+when to stop is the recipe's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill import metrics
+from potstill.engines.local import Local
+from potstill.errors import NotARun, OverBudget, SpecChanged
+from potstill.ledger import Ledger
+from potstill.metrics import Judgement
+from potstill.money import Purchase, Purpose, Usage, to_usd
+from potstill.pool import Part, Pool
+from potstill.spec import Named, Spec, difference
+from potstill.store import FILE, Store
+from potstill.students import MENU as STUDENTS
+from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.task import Answer, Brief, Task, Written, content_key
+from potstill.teachers import MENU as TEACHERS
+from potstill.teachers.base import Setup, Teacher
+from potstill.whole import whole_folder
+
+KEPT_STATES = ("ok", "unparsable", "refused")  # a failed call may succeed another day, so it is never kept
+
+
+class Teller(Protocol):
+    """Hears what happens while it happens."""
+
+    def say(self, sentence: str) -> None:
+        """One sentence worth reading now."""
+
+    def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
+        """`what` stands at `done` of `total`."""
+
+
+class Silent:
+    """A teller that tells nobody."""
+
+    def say(self, sentence: str) -> None:
+        """Nothing."""
+
+    def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher said of N texts.
+
+    Attributes:
+        texts: the N texts, as asked.
+        scores: (N, K) float64 natural-log scores; a row of NaN where there is none.
+        states: for each text the state of its answer, or "unasked" where the money ended first.
+        how: for each text where its softness comes from; empty where there is no answer.
+    """
+
+    texts: tuple[str, ...]
+    scores: NDArray[np.float64]
+    states: tuple[str, ...]
+    how: tuple[str, ...]
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """(N,) True where there are scores."""
+        return np.array([state == "ok" for state in self.states], dtype=bool)
+
+    @property
+    def by_state(self) -> dict[str, int]:
+        """How many texts ended in each state."""
+        return dict(Counter(self.states))
+
+
+class Run:
+    """One attempt. Make it with `Run.open`, and use it in a `with` block."""
+
+    def __init__(self, folder: Path, spec: Spec, task: Task, pool: Pool, tell: Teller) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.task = task
+        self.pool = pool
+        self.tell = tell
+        self.engine = Local()
+        self.store = Store(folder, write=True)
+        try:
+            self._check_same()
+            self.ledger = Ledger(self.store, spec.limit_micros, tell.say)
+        except BaseException:
+            self.store.close()
+            raise
+        self._learnt: dict[int, tuple[Student, str]] = {}
+
+    @classmethod
+    def open(cls, folder: Path, spec: Spec, task: Task, pool: Pool, tell: Teller | None = None) -> Self:
+        """The run in `folder`, begun now or taken up again.
+
+        Args:
+            folder: made if it does not exist.
+            spec: all that was asked.
+            task: what to decide.
+            pool: the texts.
+            tell: hears what happens.
+
+        Raises:
+            NotARun: the folder holds something else.
+            RunBusy: another process works in it.
+            SpecChanged: it was begun with other options or data; the message names them.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise NotARun(f"{folder} is a file.", "Give a new folder with -o.")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).exists():
+            raise NotARun(f"{folder} is not a run and is not empty.", "Give a new folder with -o.")
+        return cls(folder, spec, task, pool, tell or Silent())
+
+    def _check_same(self) -> None:
+        asked = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
+        begun = self.store.get_meta("identity")
+        if begun is None:
+            self.store.set_meta("identity", asked)
+            self.store.set_meta("task", self.task.to_json())
+        elif begun != asked:
+            changes = difference(begun, asked)
+            raise SpecChanged(
+                f"{self.folder} was begun with other options: {'; '.join(changes[:3])}.",
+                "Give a new folder with -o, or the old options.",
+            )
+        self.store.set_meta("limit_micros", self.spec.limit_micros)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.store.close()
+
+    # --- whom to ask, whom to teach ----------------------------------------------------------------------
+
+    def teacher(self, examples: Sequence[Written] = (), **options: Any) -> Teacher:
+        """The spec's teacher, showing `examples` in its prompt; `options` are laid over the spec's own."""
+        named = self.spec.teacher or Named(name="local")
+        return self.open_teacher(named, examples, **options)
+
+    def open_teacher(self, named: Named, examples: Sequence[Written] = (), **options: Any) -> Teacher:
+        """Any teacher on the menu."""
+        setup = Setup(
+            task=self.task,
+            model=named.model,
+            examples=tuple(examples),
+            options={**named.options, **options},
+            prices=self.spec.prices,
+            workspace=Path.cwd(),
+            seed=self.spec.seed,
+        )
+        teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
+        return teacher
+
+    @property
+    def training_reserve(self) -> int:
+        """Micro-dollars that asking leaves for training: half an hour of this machine, at most two fifths of all."""
+        half_hour = self.spec.compute_rates.cost_micros(Usage(seconds=1800))
+        return min(half_hour, self.ledger.limit * 2 // 5)
+
+    # --- the five verbs ----------------------------------------------------------------------------------
+
+    def ask(
+        self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach", leave_micros: int = 0
+    ) -> Answers:
+        """What `teacher` says of each text; asked once, then remembered.
+
+        Asking stops quietly when the next call does not fit into the budget less `leave_micros`: the rest
+        is "unasked".
+        """
+        began, spent = time.perf_counter(), self.ledger.totals().charged
+        keys = {text: content_key("answer", self.task.key, teacher.key, text) for text in dict.fromkeys(texts)}
+        known = self.store.kept(keys.values())
+        missing = [text for text, key in keys.items() if key not in known]
+        what = f"asking {teacher.name}"
+        total, done = len(keys), len(keys) - len(missing)
+
+        def call(chunk: Sequence[str]) -> dict[str, Any] | None:
+            bound = teacher.price.cost_micros(teacher.bound(chunk))
+            if bound + leave_micros > self.ledger.free:
+                return None
+            purchase = Purchase(teacher.category, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk))
+            try:
+                with self.ledger.hold(bound, purchase) as hold:
+                    reply = teacher.answer(chunk)
+                    bought = {
+                        keys[text]: answer.to_json()
+                        for text, answer in zip(chunk, reply.answers, strict=True)
+                        if answer.state in KEPT_STATES
+                    }
+                    hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, bought=bought)
+            except OverBudget:
+                return None
+            return bought
+
+        for bought in self.engine.map(call, _chunks(missing, teacher.batch), teacher.parallel):
+            if bought is None:
+                self.tell.say(f"The budget ends here: {done} of {total} texts are answered.")
+                break
+            known |= bought
+            done += len(bought)
+            rate = (done - total + len(missing)) / (time.perf_counter() - began)
+            money = to_usd(self.ledger.totals().charged - spent)
+            self.tell.progress(what, done, total, f"{rate:.0f} texts/s, ${money:.4f}")
+        found = [Answer.from_json(known[keys[text]]) if keys[text] in known else None for text in texts]
+        answers = _as_answers(texts, found, self.task.n_labels)
+        if missing:
+            seconds = time.perf_counter() - began
+            facts = {"teacher": teacher.name, "asked": len(missing), "by_state": answers.by_state, "seconds": seconds}
+            self.note("asked", purpose=purpose, **facts)
+        return answers
+
+    def write(self, teacher: Teacher, brief: Brief) -> tuple[Written, ...]:
+        """Texts that `teacher` writes to the brief; asked once, then remembered. Raises OverBudget."""
+        examples = [[each.text, each.label] for each in (*brief.examples, *brief.avoid)]
+        key = content_key("write", self.task.key, teacher.key, brief.label, brief.n, brief.seed, examples)
+        known = self.store.kept([key])
+        if key not in known:
+            bound = teacher.price.cost_micros(teacher.write_bound(brief))
+            purchase = Purchase(teacher.category, "teach", f"{teacher.name} writes {brief.n} texts", brief.n)
+            with self.ledger.hold(bound, purchase) as hold:
+                draft = teacher.write(brief)
+                known = {key: [[each.text, each.label] for each in draft.texts]}
+                hold.settle(teacher.price.cost_micros(draft.usage), draft.usage, bought=known)
+        return tuple(Written(text, label) for text, label in known[key])
+
+    def learn(
+        self,
+        texts: Sequence[str],
+        targets: Floats,
+        *,
+        weights: Floats | None = None,
+        student: Named | None = None,
+        purpose: Purpose = "train",
+    ) -> Student:
+        """A student taught from `texts` and `targets` (N, K); trained once, then remembered.
+
+        Training may use all the money that is free, stops cleanly when that is used up, and is charged the
+        time it took.
+
+        Raises:
+            OverBudget: there is not a micro-dollar left to train with.
+        """
+        named = student or self.spec.student
+        key = content_key("learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights))
+        kind = STUDENTS.resolve(named.kind)
+        folder = self.folder / "students" / key
+        if key in self.store.kept([key]) and folder.is_dir():
+            return self._remember(kind.load(folder), key)
+        made = kind(
+            Make(
+                labels=self.task.labels,
+                weights=named.model,
+                descriptions=self.task.descriptions,
+                options=named.options,
+            )
+        )
+        rates = self.spec.compute_rates
+        purchase = Purchase("compute", purpose, f"train {named.name} on {len(texts)} texts", len(texts))
+        with self.ledger.machine_time(max(self.ledger.free, 1), rates, purchase) as hold:
+            made.fit(
+                Lesson(
+                    texts=texts,
+                    targets=np.asarray(targets, dtype=np.float32),
+                    weights=weights,
+                    seed=self.spec.seed,
+                    deadline_s=hold.deadline_s,
+                    progress=lambda share, words: self.tell.progress(f"training {named.name}", share, 1.0, words),
+                )
+            )
+            with whole_folder(folder) as unfinished:
+                made.save(unfinished)
+            hold.settle({key: {"student": named.name, "n": len(texts), "seconds": hold.seconds}})
+        return self._remember(made, key)
+
+    def judge(self, student: Student, part: Part, name: str = "") -> Judgement:
+        """How good `student` is on a labelled part; computed once, then remembered. Measuring here costs nothing."""
+        _, learnt = self._learnt[id(student)]
+        key = content_key("judge", learnt, _digest(part.texts, part.gold))
+        known = self.store.kept([key])
+        if key not in known:
+            probs = student.predict_proba(part.texts)
+            known = {key: metrics.judge(part.gold, probs, self.task.labels).to_json()}
+            self.store.keep(known)
+            self.note("judged", student=name, n=len(part.texts), accuracy=known[key]["accuracy"]["value"])
+        return Judgement.from_json(known[key])
+
+    def note(self, what: str, **facts: Any) -> None:
+        """Remember something for the report."""
+        self.store.note(what, facts)
+
+    def _remember(self, student: Student, key: str) -> Student:
+        self._learnt[id(student)] = (student, key)
+        return student
+
+    def key_of(self, student: Student) -> str:
+        """The content key under which `learn` remembers this student."""
+        return self._learnt[id(student)][1]
+
+
+def _chunks(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]
+
+
+def _as_answers(texts: Sequence[str], found: Sequence[Answer | None], n_labels: int) -> Answers:
+    scores = np.full((len(texts), n_labels), np.nan)
+    for row, answer in enumerate(found):
+        if answer is not None and answer.scores is not None:
+            scores[row] = answer.scores
+    states = tuple("unasked" if answer is None else answer.state for answer in found)
+    return Answers(tuple(texts), scores, states, tuple("" if answer is None else answer.how for answer in found))
+
+
+def _digest(texts: Sequence[str], *arrays: NDArray[Any] | None) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    for array in arrays:
+        if array is not None:
+            digest.update(str((array.dtype, array.shape)).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
