@@ -103,7 +103,9 @@ def _record(row: Carrier) -> dict[str, object]:
 
 def _describe(row: Carrier, folder: Path) -> None:
     (folder / _RECORD).write_text(json.dumps(_record(row), indent=2) + "\n", encoding="utf-8")
-    source = "".join(f"- {part.package} {part.version} ({row.registry}), SHA-256 `{part.sha256}`\n" for part in row.parts)
+    source = "".join(
+        f"- {part.package} {part.version} ({row.registry}), SHA-256 `{part.sha256}`\n" for part in row.parts
+    )
     text = f"# {row.name}\n\n{row.about}.\n\nLicence: {row.licence}\n\nTaken from:\n\n{source}"
     (folder / "README.md").write_text(text, encoding="utf-8")
 

