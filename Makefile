@@ -1,0 +1,57 @@
+# Two commands, each doing all of its own set-up: `make demo` and `make test`. `make help` lists the rest.
+# Needs Python >= 3.11 and make. A second run starts at once; a changed pyproject.toml or constraints.txt reinstalls.
+#
+#   PYTHON=python3.12     which interpreter builds the virtual environment
+#   TORCH_INDEX=<url>     where pip finds the CPU build of torch, on machines where it would bring the CUDA one
+#                         (docs/quickstart.md, "A small torch")
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+READY := .make/installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WEIGHTS := smollm2 minilm potion-8m
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format types clean distclean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+demo: $(READY)  ## a language model teaches a small student on real text; a few minutes, no key, no GPU
+	@$(BIN)/potstill fetch smollm2 minilm movies
+	@$(BIN)/potstill distill demo/potstill.toml -o runs/demo --yes
+
+test: lint types  ## lint, types and every test
+	@$(BIN)/potstill fetch $(WEIGHTS)
+	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy, strict
+	@$(BIN)/mypy
+
+format: $(READY)  ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove what the tools left behind; runs, weights and the virtual environment stay
+	rm -rf .make build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find potstill tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove the virtual environment too
+	rm -rf .venv
+
+# torch goes first and alone: its version is fixed before anything that depends on it is looked at.
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "potstill needs Python 3.11 or newer and $(PYTHON) is %d.%d. Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot build virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "Installing into .venv (once; about 1.5 GB, most of it torch) ..."
+	@$(PIP) install -qq -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@$(PIP) install -qq -c constraints.txt -e '.[all,dev]'
+	@mkdir -p .make && touch $@

@@ -1,0 +1,211 @@
+"""What comes in through which door: heavy libraries, menus, the front door; and what is committed is for everybody.
+
+The rules are those of docs/architecture.md; floors and sizes are in test_house.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from house import MODULES, ROOT, imports, relative, tree
+
+# Library -> the files that may import it when they are themselves imported. Everywhere else it waits inside a function.
+HEAVY: dict[str, set[str]] = {
+    "torch": {"students/backbone.py", "students/training.py"},
+    "transformers": set(),
+    "onnxruntime": set(),
+    "onnx": set(),
+    "onnxscript": set(),
+    "openai": set(),
+    "xllamacpp": set(),
+    "gguf": set(),
+    "pandas": set(),
+    "pyarrow": set(),
+    "sklearn": set(),
+    "ray": set(),
+}
+# Library -> the only files that may import it at all, at any depth: one door each.
+ONE_DOOR: dict[str, set[str]] = {
+    "sqlite3": {"store.py"},
+    "openai": {"teachers/openai.py"},
+    "ray": {"engines/ray.py"},
+    "pickle": set(),
+}
+# What a machine that only serves has to have.
+SERVING = {"numpy", "onnxruntime", "tokenizers"}
+
+
+# --- heavy libraries and the single doors ------------------------------------------------------------------
+
+
+def test_heavy_libraries_are_imported_only_when_used() -> None:
+    early = [
+        f"{relative(MODULES[module])}:{found.line} imports {found.module}"
+        for module in MODULES
+        for found in imports(module)
+        if found.at_top
+        and (library := found.module.split(".")[0]) in HEAVY
+        and relative(MODULES[module]) not in HEAVY[library]
+    ]
+    assert not early, "move these into the functions that need them:\n" + "\n".join(early)
+
+
+def test_each_single_door_is_the_only_one() -> None:
+    others = [
+        f"{relative(MODULES[module])}:{found.line} imports {found.module}"
+        for module in MODULES
+        for found in imports(module)
+        if (library := found.module.split(".")[0]) in ONE_DOOR and relative(MODULES[module]) not in ONE_DOOR[library]
+    ]
+    assert not others, "\n".join(others)
+
+
+def test_a_bundle_needs_no_more_than_numpy_onnxruntime_and_tokenizers() -> None:
+    if "potstill.bundle" not in MODULES:
+        pytest.skip("bundle.py is not there yet")
+    seen: set[str] = set()
+    wanted = ["potstill.bundle"]
+    strangers = []
+    while wanted:
+        module = wanted.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for found in imports(module):
+            library = found.module.split(".")[0]
+            if found.module in MODULES:
+                wanted.append(found.module)
+            elif found.at_top and library not in SERVING and library not in sys.stdlib_module_names:
+                strangers.append(f"{relative(MODULES[module])}:{found.line} imports {found.module}")
+    assert not strangers, "\n".join(strangers)
+
+
+def _loaded_by(code: str) -> set[str]:
+    probe = f"import sys\n{code}\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_importing_potstill_loads_no_heavy_library() -> None:
+    assert not _loaded_by("import potstill") & {*HEAVY, "numpy", "scipy"}
+
+
+def test_the_help_page_loads_no_heavy_library() -> None:
+    if "potstill.cli" not in MODULES:
+        pytest.skip("cli.py is not there yet")
+    code = """
+import contextlib, io, runpy
+sys.argv = ["potstill", "--help"]
+with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
+    runpy.run_module("potstill.cli", run_name="__main__")
+assert "distill" in page.getvalue(), page.getvalue()
+"""
+    assert not _loaded_by(code) & set(HEAVY)
+
+
+# --- menus -------------------------------------------------------------------------------------------------
+
+MENUS = [module for module, path in MODULES.items() if path.name == "__init__.py" and "MENU" in path.read_text("utf-8")]
+
+
+def _offers(folder: str, path: Path) -> bool:
+    """Whether a file holds a kind of its folder, by the mark that kind has."""
+    top = tree(path).body
+    functions = {node.name: node for node in top if isinstance(node, ast.FunctionDef)}
+    if folder == "teachers":
+        return "open_teacher" in functions
+    if folder == "students":
+        return any(
+            isinstance(node, ast.ClassDef)
+            and not any("Protocol" in ast.unparse(base) for base in node.bases)
+            and {"fit", "export"} <= {m.name for m in node.body if isinstance(m, ast.FunctionDef)}
+            for node in top
+        )
+    if folder == "procedures":
+        return any(
+            not name.startswith("_") and node.args.args and "Run" in ast.unparse(node.args.args[0].annotation or node)
+            for name, node in functions.items()
+        )
+    return not path.stem.startswith("_")
+
+
+@pytest.mark.parametrize("module", MENUS)
+def test_every_line_of_a_menu_leads_somewhere(module: str) -> None:
+    menu = importlib.import_module(module).MENU
+    for name, target in menu.items():
+        if target.startswith("potstill."):
+            assert menu.resolve(name) is not None
+
+
+@pytest.mark.parametrize("module", MENUS)
+def test_every_kind_is_on_the_menu_of_its_folder(module: str) -> None:
+    folder = MODULES[module].parent
+    listed = {target.partition(":")[0] for target in importlib.import_module(module).MENU.values()}
+    missing = [
+        path.name
+        for path in folder.glob("*.py")
+        if path.name not in {"__init__.py", "base.py"}
+        and _offers(folder.name, path)
+        and f"{module}.{path.stem}" not in listed
+    ]
+    assert not missing, f"not on the menu of {folder.name}/__init__.py: {missing}"
+
+
+def test_every_name_of_the_front_door_leads_somewhere() -> None:
+    import potstill
+
+    for name in potstill.__all__:
+        assert getattr(potstill, name) is not None
+
+
+# --- what is committed is for everybody --------------------------------------------------------------------
+
+
+def _committed() -> list[Path]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_no_committed_text_names_a_registry_host_or_a_machine() -> None:
+    hosts = re.compile(r"pypi\.org|pythonhosted\.|npmjs\.(?:org|com)|download\.pytorch\.|deb\.debian\.")
+    machine = re.compile(r"(?<![\w.$~}-])/(?:work|root|home|Users)/\w")
+    found = []
+    for path in _committed():
+        if path.suffix in {".csv", ".jsonl", ".png", ".svg", ".parquet"}:
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(lines, 1):
+            if hosts.search(line) or machine.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not found, "\n".join(found)
+
+
+# --- and the tests themselves ------------------------------------------------------------------------------
+
+
+def test_no_test_can_reach_beyond_loopback() -> None:
+    with pytest.raises(RuntimeError, match="loopback"), socket.socket() as line:
+        line.connect(("192.0.2.1", 80))
+    with pytest.raises(RuntimeError, match="loopback"):
+        socket.getaddrinfo("example.com", 443)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as line:
+        line.connect(server.getsockname())
+
+
+def test_no_test_sees_a_key_that_could_spend() -> None:
+    assert not [name for name in os.environ if name.endswith(("_API_KEY", "_TOKEN"))]
