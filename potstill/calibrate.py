@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -52,3 +54,21 @@ def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> 
         return float(-log_softmax(scores / np.exp(log_temperature))[rows, gold].mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a teacher's scores are read: add the (K,) `offsets`, divide by `temperature`, softmax."""
+
+    offsets: tuple[float, ...]
+    temperature: float = 1.0
+
+    def probs(self, scores: NDArray[np.floating]) -> Array:
+        """(N, K) scores -> (N, K) probabilities."""
+        return softmax(np.asarray(scores, dtype=np.float64) + np.asarray(self.offsets), self.temperature)
+
+
+def smoothed_prior(gold: NDArray[np.integer], n_labels: int, strength: float = 2.0) -> Array:
+    """(K,) label frequencies of (N,) gold columns, drawn towards uniform as by `strength` more labels of each class."""
+    counts = np.bincount(np.asarray(gold, dtype=np.int64), minlength=n_labels) + strength
+    return np.asarray(counts / counts.sum())

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill import metrics
+from potstill.calibrate import Calibration
 from potstill.engines.local import Local
 from potstill.errors import NotARun, OverBudget, SpecChanged
 from potstill.ledger import Ledger
@@ -84,6 +85,15 @@ class Answers:
         return dict(Counter(self.states))
 
 
+@dataclass(frozen=True)
+class Taught:
+    """Who taught the student: the teacher, how its scores are read, and what it said of the pool."""
+
+    teacher: Teacher
+    reading: Calibration
+    answers: Answers
+
+
 class Run:
     """One attempt. Make it with `Run.open`, and use it in a `with` block."""
 
@@ -101,6 +111,7 @@ class Run:
         except BaseException:
             self.store.close()
             raise
+        self.taught: Taught | None = None
         self._learnt: dict[int, tuple[Student, str]] = {}
 
     @classmethod
@@ -302,6 +313,11 @@ class Run:
     def note(self, what: str, **facts: Any) -> None:
         """Remember something for the report."""
         self.store.note(what, facts)
+
+    def taught_by(self, teacher: Teacher, reading: Calibration, answers: Answers) -> None:
+        """Say who taught, and how its scores were read, so that the teacher can be measured the same way."""
+        self.taught = Taught(teacher, reading, answers)
+        self.note("taught", teacher=teacher.name, offsets=reading.offsets, temperature=reading.temperature)
 
     def _remember(self, student: Student, key: str) -> Student:
         self._learnt[id(student)] = (student, key)

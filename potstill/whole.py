@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes the place of `folder` when the block ends well, and vanishes when it does not."""
+    """An empty folder to fill; it takes the place of `folder` when the block ends well, and vanishes otherwise."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

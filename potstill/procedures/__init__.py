@@ -1,0 +1,17 @@
+"""Procedures: recipes that spend a ledger until a student can do the task. A recipe is one file and one line here.
+
+A recipe is any callable `Run -> Student`. It decides what is asked, learnt and judged, and may not touch the test
+part of the pool: what is chosen with it can no longer be measured with it.
+"""
+
+from __future__ import annotations
+
+from potstill.menu import Menu
+
+MENU = Menu(
+    "procedure",
+    {
+        "finetune": "potstill.procedures.finetune:finetune",
+        "kd": "potstill.procedures.kd:kd",
+    },
+)

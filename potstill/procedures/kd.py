@@ -1,0 +1,101 @@
+"""KD: a teacher says what it thinks of unlabelled texts, and the student learns that distribution and the gold.
+
+The teacher is whatever the spec names: a language model, or `trained:BACKBONE`, a larger model that is first
+fine-tuned on the same gold labels (FT + KD in Aina et al. 2022; "Dist." in Kang et al. 2023).
+Loss: cross-entropy with the teacher's probabilities, which differs from their KL divergence by a constant
+(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from potstill.calibrate import Calibration, fit_temperature, match_prior, smoothed_prior
+from potstill.errors import BadData
+from potstill.pool import Part
+from potstill.procedures.finetune import one_hot
+from potstill.run import Answers, Run
+from potstill.spec import Named
+from potstill.students.base import Student
+from potstill.task import Written
+from potstill.teachers.base import Teacher
+
+ENOUGH_TO_FIT = 20  # gold texts below which a temperature fitted on them is noise
+GOLD_SHARE = 0.2  # of the lesson's weight, if gold is too rare to have it by number
+
+
+def kd(run: Run) -> Student:
+    """The student after learning the teacher's answers about the pool, and the gold labels.
+
+    Raises:
+        BadData: there is no unlabelled text to learn from, or the money ended before one answer came.
+    """
+    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    if not pool.texts:
+        raise BadData(
+            "Distilling needs unlabelled texts for the teacher and there are none.",
+            "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
+        )
+    shown = choose_examples(gold, run)
+    teacher = call_teacher(run, gold, shown)
+
+    held_out = [i for i, text in enumerate(gold.texts) if text not in {each.text for each in shown}]
+    on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
+    order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))
+    on_pool = run.ask(teacher, [pool.texts[i] for i in order], leave_micros=run.training_reserve)
+    if not on_pool.answered.any():
+        raise BadData(
+            f"{teacher.name} answered none of {len(pool.texts)} texts ({on_pool.by_state}).",
+            "Raise the budget, or look at the answers with: potstill show RUN",
+        )
+
+    reading = read_scores(teacher, on_pool, on_gold, gold.gold[held_out], run)
+    run.taught_by(teacher, reading, on_pool)
+    texts = [text for text, there in zip(on_pool.texts, on_pool.answered, strict=True) if there]
+    soft = reading.probs(on_pool.scores[on_pool.answered]).astype(np.float32)
+    weights = np.concatenate([np.full(len(gold.texts), gold_weight(len(gold.texts), len(texts))), np.ones(len(texts))])
+    return run.learn(
+        [*gold.texts, *texts],
+        np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
+        weights=weights.astype(np.float32),
+    )
+
+
+def choose_examples(gold: Part, run: Run) -> list[Written]:
+    """`[procedure] shots` gold examples of each class for the prompt; by default one, or none above 20 classes."""
+    shots = int(run.spec.procedure.options.get("shots", 1 if run.task.n_labels <= 20 else 0))
+    order = np.random.default_rng(run.spec.seed).permutation(len(gold.texts))
+    chosen = [i for k in range(run.task.n_labels) for i in [j for j in order if gold.gold[j] == k][:shots]]
+    return [Written(gold.texts[i], run.task.labels[gold.gold[i]]) for i in np.random.default_rng(0).permutation(chosen)]
+
+
+def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
+    """The spec's teacher, ready to answer; `trained:BACKBONE` learns the gold first."""
+    named = run.spec.teacher
+    if named is None or named.kind != "trained":
+        return run.teacher(shown)
+    if not gold.texts:
+        raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
+    backbone = Named(name=f"encoder:{named.model}" if named.model else "encoder", **named.options)
+    large = run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels), student=backbone, purpose="teach")
+    return run.teacher(student=large, key=run.key_of(large))
+
+
+def read_scores(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:
+    """How this teacher's scores become probabilities: its label bias removed, its confidence fitted on gold."""
+    offsets = np.zeros(run.task.n_labels)
+    if teacher.scores_need_prior:
+        prior = smoothed_prior(run.pool.part("train").gold, run.task.n_labels)
+        offsets = match_prior(on_pool.scores[on_pool.answered], prior)
+    there = on_gold.answered
+    temperature = 1.0
+    if there.sum() >= ENOUGH_TO_FIT:
+        temperature = float(np.clip(fit_temperature(on_gold.scores[there] + offsets, gold[there]), 0.3, 5.0))
+    return Calibration(tuple(offsets.tolist()), temperature)
+
+
+def gold_weight(n_gold: int, n_soft: int) -> float:
+    """The weight of a gold row beside a soft row of weight one: enough for `GOLD_SHARE` of the whole, at most ten."""
+    if not n_gold:
+        return 1.0
+    return float(np.clip(GOLD_SHARE / (1 - GOLD_SHARE) * n_soft / n_gold, 1.0, 10.0))
