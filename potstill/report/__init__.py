@@ -15,6 +15,8 @@ from potstill.report.facts import (
     TeacherFacts,
     read_report,
 )
+from potstill.report.page import render_html
+from potstill.report.terminal import render_terminal
 
 __all__ = [
     "AnswerFacts",
@@ -28,4 +30,6 @@ __all__ = [
     "StudentFacts",
     "TeacherFacts",
     "read_report",
+    "render_html",
+    "render_terminal",
 ]

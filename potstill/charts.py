@@ -1,0 +1,197 @@
+"""Small charts as inline SVG: numbers and names in, markup out.
+
+Positions are percentages and text is in pixels, so a chart fills its column and stays legible on a phone without a
+script. Colours come from the page's custom properties (`--student`, ...) with a fallback; what colour says is also
+said by shape, pattern or words. Every chart carries a title and a description for those who do not see it.
+All names are escaped here. Not here: which numbers to draw, and axes with many ticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+Role = Literal["student", "teacher", "baseline", "llm", "human", "compute", "lost", "held", "free"]
+
+_COLOURS: dict[Role, str] = {
+    "student": "#b8551b",
+    "teacher": "#2b6491",
+    "baseline": "#8a8580",
+    "llm": "#2b6491",
+    "human": "#d9a441",
+    "compute": "#5f9c95",
+    "lost": "#6b6b6b",
+    "held": "#a8a29a",
+    "free": "none",
+}
+_INK, _SOFT = "var(--ink,#222)", "var(--soft,#666)"
+_TRACK, _PAPER = "var(--track,#ece8e1)", "var(--paper,#fff)"
+_HATCHED: tuple[Role, ...] = ("held", "lost")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of `bars`. `value`, `low` and `high` are in the chart's unit; `text` is what stands at the right."""
+
+    name: str
+    value: float
+    text: str
+    role: Role = "baseline"
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on the axis of `bars`, in the chart's unit."""
+
+    value: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment of `stack`: its share of the whole in [0, 1]."""
+
+    name: str
+    share: float
+    role: Role
+
+
+def colour(role: Role) -> str:
+    """The CSS colour of a role."""
+    return "none" if role == "free" else f"var(--{role},{_COLOURS[role]})"
+
+
+def bars(rows: Sequence[Bar], *, key: str, title: str, top: float, ticks: Sequence[Tick] = ()) -> str:
+    """Horizontal bars from zero to `top`, a row of name and figure above each, the interval as a whisker on it.
+
+    Args:
+        key: makes the ids of this chart unique on its page.
+        title: one sentence; the rows' names and texts become the description.
+        ticks: cuts through the bars, named under the last one.
+    """
+    row_px = 44
+    axis_y = row_px * len(rows) + 6
+    marks = [_percent(tick.value, top) for tick in ticks]
+    parts = [_axis_text(at, axis_y, tick.name) for at, tick in zip(marks, ticks, strict=True)]
+    for nth, row in enumerate(rows):
+        y = nth * row_px
+        parts.append(_row_text(row, y + 13))
+        parts.append(_rect(0, 100, y + 21, 12, f"fill:{_TRACK}"))
+        parts.append(_rect(0, _percent(row.value, top), y + 21, 12, f"fill:{colour(row.role)}"))
+        cut = f"stroke:{_PAPER};stroke-width:1"
+        parts.extend(_line(at, at, y + 21, y + 33, cut) for at in marks if 0 < at < 100)
+        if row.low is not None and row.high is not None:
+            parts.append(_whisker(_percent(row.low, top), _percent(row.high, top), y + 27))
+    described = "; ".join(f"{row.name}: {row.text}" for row in rows)
+    return _svg(key, title, described, axis_y + 6 if ticks else row_px * len(rows), "".join(parts))
+
+
+def stack(segments: Sequence[Part], *, key: str, title: str) -> str:
+    """One bar cut into parts of a whole; `held` and `lost` are hatched, `free` is an empty frame."""
+    hatches = "".join(_hatch(f"{key}-{role}", role) for role in _HATCHED)
+    drawn, left = [], 0.0
+    for part in segments:
+        width = 100 * max(0.0, min(part.share, 1 - left / 100))
+        fill = f"url(#{key}-{part.role})" if part.role in _HATCHED else colour(part.role)
+        if part.role == "free":
+            fill = _TRACK
+        drawn.append(_rect(left, width, 0, 26, f"fill:{fill};stroke:{_PAPER};stroke-width:1", _said(part)))
+        left += width
+    described = "; ".join(_said(part) for part in segments)
+    return _svg(key, title, described, 26, f"<defs>{hatches}</defs>{''.join(drawn)}")
+
+
+def swatch(role: Role) -> str:
+    """A small square in a role's colour or pattern, for a legend; it says nothing to a screen reader."""
+    key = f"swatch-{role}"
+    fill, frame = colour(role), ""
+    defs = ""
+    if role in _HATCHED:
+        defs, fill = f"<defs>{_hatch(key, role)}</defs>", f"url(#{key})"
+    elif role == "free":
+        fill, frame = _TRACK, f";stroke:{colour('baseline')};stroke-width:1"
+    box = f'<rect x="0.5" y="0.5" width="11" height="11" rx="2" style="fill:{fill}{frame}"/>'
+    return f'<svg class="swatch" width="12" height="12" aria-hidden="true">{defs}{box}</svg>'
+
+
+def dots(student: float, teacher: float | None = None, *, label: str) -> str:
+    """A track from 0 to 1 with a filled dot (student) and a hollow ring (teacher), for one row of a table."""
+    said = f"{label}: student {student:.2f}" + ("" if teacher is None else f", teacher {teacher:.2f}")
+    parts = [_line(0, 100, 9, 9, f"stroke:{_TRACK};stroke-width:4;stroke-linecap:round")]
+    if teacher is not None:
+        ends = sorted((100 * student, 100 * teacher))
+        parts.append(_line(ends[0], ends[1], 9, 9, f"stroke:{colour('baseline')};stroke-width:1.5"))
+        ring = f"fill:{_PAPER};stroke:{colour('teacher')};stroke-width:2"
+        parts.append(f'<circle cx="{100 * teacher:.2f}%" cy="9" r="4.5" style="{ring}"/>')
+    parts.append(f'<circle cx="{100 * student:.2f}%" cy="9" r="5" style="fill:{colour("student")}"/>')
+    body = f"<title>{escape(said)}</title>{''.join(parts)}"
+    return f'<svg class="dots" role="img" width="100%" height="18" style="overflow:visible">{body}</svg>'
+
+
+def meter(share: float, *, label: str) -> str:
+    """A thin bar of `share` in [0, 1], for one row of a table."""
+    drawn = _rect(0, 100 * min(max(share, 0.0), 1.0), 3, 6, f"fill:{colour('baseline')}")
+    return f'<svg class="meter" role="img" width="100%" height="12"><title>{escape(label)}</title>{drawn}</svg>'
+
+
+def _svg(key: str, title: str, description: str, height: int, body: str) -> str:
+    ids = f'aria-labelledby="{key}-title {key}-desc"'
+    head = f'<title id="{key}-title">{escape(title)}</title><desc id="{key}-desc">{escape(description)}</desc>'
+    return f'<svg class="chart" role="img" {ids} width="100%" height="{height}">{head}{body}</svg>'
+
+
+def _row_text(row: Bar, y: int) -> str:
+    # The nested svg clips a long name before it can run into the figure.
+    name = (
+        f'<svg x="0" y="0" width="70%" height="{y + 6}"><text x="0" y="{y}" {_text()}>{escape(row.name)}</text></svg>'
+    )
+    return f'{name}<text x="100%" y="{y}" text-anchor="end" {_text(600)}>{escape(row.text)}</text>'
+
+
+def _axis_text(at: float, y: int, name: str) -> str:
+    anchor = "start" if at <= 0 else "end" if at >= 100 else "middle"
+    style = f"fill:{_SOFT};font-size:12px"
+    return f'<text x="{at:.2f}%" y="{y}" text-anchor="{anchor}" style="{style}">{escape(name)}</text>'
+
+
+def _text(weight: int = 400) -> str:
+    return f'style="fill:{_INK};font-size:13px;font-weight:{weight}"'
+
+
+def _rect(x: float, width: float, y: float, height: float, style: str, said: str = "") -> str:
+    at = f'x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="{height}" rx="2"'
+    title = f"<title>{escape(said)}</title>" if said else ""
+    return f'<rect {at} style="{style}">{title}</rect>'
+
+
+def _line(x1: float, x2: float, y1: float, y2: float, style: str) -> str:
+    return f'<line x1="{x1:.2f}%" x2="{x2:.2f}%" y1="{y1}" y2="{y2}" style="{style}"/>'
+
+
+def _whisker(low: float, high: float, y: float) -> str:
+    # A pale halo keeps the dark whisker visible on the bar and off it.
+    halo = _line(low, high, y, y, f"stroke:{_PAPER};stroke-width:5;stroke-linecap:round")
+    pen = f"stroke:{_INK};stroke-width:1.5"
+    ends = "".join(_line(x, x, y - 4, y + 4, pen) for x in (low, high))
+    return halo + _line(low, high, y, y, pen) + ends
+
+
+def _hatch(name: str, role: Role) -> str:
+    angle = 45 if role == "held" else -45
+    lines = (
+        f'<rect width="6" height="6" style="fill:{_TRACK}"/><line y2="6" style="stroke:{colour(role)};stroke-width:5"/>'
+    )
+    size = f'width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate({angle})"'
+    return f'<pattern id="{name}" {size}>{lines}</pattern>'
+
+
+def _percent(value: float, top: float) -> float:
+    return 100 * min(max(value / top, 0.0), 1.0) if top > 0 else 0.0
+
+
+def _said(part: Part) -> str:
+    return f"{part.name}: {100 * part.share:.1f} %"

@@ -1,0 +1,151 @@
+"""A report for the terminal: a few lines that end with the next command to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from potstill.metrics import Judgement, Score
+from potstill.report import words
+from potstill.report.facts import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_STYLES = {"student": "bold dark_orange3", "teacher": "bold steel_blue1", "": ""}
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+def render_terminal(report: Report, *, width: int = 80, color: bool = False) -> str:
+    """The report as lines of at most `width` columns (forty at least); with ANSI colours if `color`."""
+    from rich.console import Console
+    from rich.text import Text
+
+    out = StringIO()
+    console = Console(
+        file=out,
+        width=max(40, width),
+        force_terminal=color,
+        color_system="256" if color else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    title = Text("potstill", style="bold")
+    title.append(f" · {words.one_line(report.task, 60)}", style="bold")
+    if report.seconds is not None:
+        title.append(f" · {words.duration(report.seconds)}", style="dim")
+    console.print(title)
+    if report.simulation:
+        console.print(Text(f"SIMULATED: {words.one_line(report.simulation, 400)}", style="bold red"))
+    console.print(Text(words.clean(words.headline(report))))
+    for verdict in words.verdicts(report):
+        console.print(Text(words.clean(verdict), style="dim"))
+    console.print()
+    console.print(_models(report, console.width))
+    console.print()
+    _money(console, report)
+    for note in (*report.notes, report.egress):
+        if note:
+            console.print(Text(f"• {words.one_line(note, 400)}", style="dim"))
+    if report.student.bundle:
+        console.print(Text(f"student  {words.one_line(report.student.bundle)}"), soft_wrap=True)
+    if report.next_command:
+        console.print()
+        console.print(Text("Next: ", style="dim").append(words.one_line(report.next_command), "bold"), soft_wrap=True)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _models(report: Report, width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    wide = width >= 72
+    rows = list(_rows(report))
+    heads = ["accuracy", "95 % interval", "macro F1", "texts/s", "p50"] if wide else ["accuracy", "macro F1"]
+    shown = [row.cells if wide else [row.cells[0], row.cells[2]] for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    # The figures are never cut; the name takes what is left.
+    widths = [max(len(head), *(len(cells[nth]) for cells in shown)) for nth, head in enumerate(heads)]
+    table.add_column("", overflow="ellipsis", no_wrap=True, max_width=width - sum(widths) - 2 * len(heads) - 1)
+    for head, size in zip(heads, widths, strict=True):
+        table.add_column(head, justify="right", no_wrap=True, min_width=size)
+    for row, cells in zip(rows, shown, strict=True):
+        table.add_row(Text(words.one_line(row.name, 60), style=_STYLES[row.role]), *(Text(cell) for cell in cells))
+    return table
+
+
+class _Row:
+    """One model's cells; a dash where nothing was measured."""
+
+    def __init__(self, role: str, name: str, accuracy: Score | None, f1: Score | None) -> None:
+        self.role = role
+        self.name = name
+        self.accuracy = "–" if accuracy is None else words.percent(accuracy.value)
+        self.interval = "–" if accuracy is None else words.interval(accuracy)
+        self.macro_f1 = "–" if f1 is None else words.percent(f1.value)
+        self.texts_per_s = ""
+        self.p50 = ""
+
+    @property
+    def cells(self) -> list[str]:
+        return [self.accuracy, self.interval, self.macro_f1, self.texts_per_s, self.p50]
+
+    def speed(self, rate: float | None, p50_ms: float | None) -> _Row:
+        self.texts_per_s = "–" if rate is None else words.number(rate)
+        self.p50 = "–" if p50_ms is None else words.milliseconds(p50_ms)
+        return self
+
+
+def _rows(report: Report) -> Iterator[_Row]:
+    student, teacher = report.student, report.teacher
+    yield _judged("student", f"student {student.name}", student.judgement).speed(student.texts_per_s, student.p50_ms)
+    if teacher is not None:
+        yield _judged("teacher", f"teacher {teacher.name}", teacher.judgement).speed(
+            teacher.texts_per_s, teacher.p50_ms
+        )
+    for baseline in report.baselines:
+        yield _Row("", baseline.name, baseline.accuracy, baseline.macro_f1)
+
+
+def _judged(role: str, name: str, judgement: Judgement | None) -> _Row:
+    if judgement is None:
+        return _Row(role, name, None, None)
+    return _Row(role, name, judgement.accuracy, judgement.macro_f1)
+
+
+def _money(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    money = report.money
+    share = min(1.0, money.charged_usd / money.limit_usd) if money.limit_usd > 0 else 0.0
+    line = Text("money    ")
+    line.append(_bar(share, 20), style="dark_orange3")
+    line.append(f" {words.usd(money.charged_usd)} of {words.usd(money.limit_usd)} charged")
+    line.append(f" · paid {words.usd(money.paid_usd)}")
+    console.print(line)
+    spent = [f"{name} {words.usd(usd)}" for name, usd in money.by.items() if usd]
+    spent += [f"held {words.usd(money.held_usd)}"] if money.held_usd else []
+    spent += [f"lost {words.usd(money.lost_usd)}"] if money.lost_usd else []
+    if spent:
+        console.print(Text("         " + " · ".join(spent), style="dim"))
+    prices = [
+        f"{who} {words.usd(price)}"
+        for who, price in (
+            ("teacher", money.teacher_usd_per_million_texts),
+            ("student", money.student_usd_per_million_texts),
+        )
+        if price is not None
+    ]
+    if prices:
+        console.print(Text(f"         a million texts: {' · '.join(prices)}", style="dim"))
+
+
+def _bar(share: float, cells: int) -> str:
+    eighths = round(share * cells * 8)
+    full, rest = divmod(eighths, 8)
+    return (("█" * full) + (_BLOCKS[rest] if rest else "")).ljust(cells, "░")
