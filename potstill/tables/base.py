@@ -1,0 +1,123 @@
+"""The records of this room: a table, a row, a cell, and how any value becomes the text of a cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from potstill.errors import BadData, did_you_mean
+
+Cell = str | None
+Row = dict[str, Cell]
+# A line's number, and its cells or, as a sentence's end ("has 3 cells ..."), what is wrong with it.
+Numbered = tuple[int, Row | str]
+OnBad = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's rows, kept by column.
+
+    Attributes:
+        name: the file's name, for messages.
+        columns: the C column names in file order.
+        cells: column -> its N cells; None where the file has none (JSON null, a missing key), "" where it is empty.
+        lines: N line numbers, from 1; the line a row starts on (in Parquet: the row's number).
+        encoding: how the bytes were read; "parquet" for Parquet.
+        problems: sentences about what was skipped or looks odd.
+        skipped: how many bad rows were left out.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    cells: Mapping[str, Sequence[Cell]]
+    lines: Sequence[int]
+    encoding: str = "utf-8"
+    problems: tuple[str, ...] = ()
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def column(self, name: str) -> Sequence[Cell]:
+        """The N cells of one column.
+
+        Raises:
+            BadData: there is no such column; the message lists those there.
+        """
+        if name not in self.cells:
+            raise missing_column(self.name, name, self.columns)
+        return self.cells[name]
+
+    def rows(self) -> Iterator[Row]:
+        """The rows one by one, as column -> cell."""
+        for values in zip(*(self.cells[c] for c in self.columns), strict=True):
+            yield dict(zip(self.columns, values, strict=True))
+
+    @classmethod
+    def of(cls, columns: Any, name: str = "data") -> Table:
+        """A table from memory: a mapping of column -> N values, or a data frame (anything with `keys` and `[]`).
+
+        Raises:
+            BadData: no columns, or columns of unequal length.
+        """
+        cells = {str(key): [as_text(value) for value in columns[key]] for key in columns.keys()}  # noqa: SIM118
+        lengths = {len(values) for values in cells.values()}
+        if len(lengths) != 1:
+            found = ", ".join(f"{key!r} has {len(values):,}" for key, values in cells.items()) or "none"
+            raise BadData(f"The columns of {name} must be equally long: {found}.", "Give every row every column.")
+        return cls(name, tuple(cells), cells, range(1, lengths.pop() + 1))
+
+
+def missing_column(name: str, column: str, columns: Sequence[str]) -> BadData:
+    """The error of a column that is not there; names those that are."""
+    there = ", ".join(repr(c) for c in columns)
+    near = did_you_mean(column, columns)
+    return BadData(
+        f"{name} has no column {column!r}; it has {there}.",
+        near if near.startswith("Did") else "Name one of these.",
+    )
+
+
+def as_text(value: Any) -> Cell:
+    """A cell's text: strings as they are, None and NaN as None, true/false, and anything nested as JSON."""
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)
+
+
+def oversized(row: Row, max_cell: int) -> str:
+    """What is wrong if a cell has more than `max_cell` characters; empty if none has."""
+    for column, cell in row.items():
+        if cell is not None and len(cell) > max_cell:
+            size, limit = f"{len(cell) / 1e6:.1f} MB", f"{max_cell / 1e6:g} MB"
+            return f"has a cell of {size} in column {column!r}, more than the {limit} allowed"
+    return ""
+
+
+def column_names(path: Path, header: Sequence[str]) -> tuple[str, ...]:
+    """The header's names, trimmed; a nameless column (a data frame's index) is called `column_<n>`.
+
+    Raises:
+        BadData: a name is there twice.
+    """
+    names = tuple(name.strip() or f"column_{i}" for i, name in enumerate(header, 1))
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            first = names.index(name) + 1
+            raise BadData(
+                f"{path.name} has two columns called {name!r} (columns {first} and {i + 1}).",
+                "Rename one of them in the header.",
+            )
+    return names
