@@ -103,7 +103,9 @@ class Overcharged(MoneyError):
 
 
 class TeacherError(PotstillError):
-    """The teacher cannot answer at all."""
+    """The teacher cannot answer at all. `billed` is False if surely nothing was bought: the hold may be released."""
+
+    billed = True
 
 
 class Waiting(PotstillError):

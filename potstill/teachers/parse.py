@@ -1,0 +1,206 @@
+"""What a chat model said, read strictly: code, then label, then alias; anything else is no answer. Never a guess.
+
+Also turns what came with it into soft labels: token log-probabilities over the codes, votes of several samples, or
+one label with a stated confidence. Functions of texts and numbers; knows no server.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# A code that the server did not list gets at least this probability.
+LEAST = 1e-6
+
+_FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
+_PAIR = re.compile(r"^(\w+)\s*[:.)\-]\s*(.+)$", re.DOTALL)
+_TRIM = " \t\r\n\"'`*"
+_GAPS = re.compile(r"[\s_\-]+")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A label that was read.
+
+    Attributes:
+        column: its place in the task's labels.
+        code_at: where its code begins in the reply, in characters; None if the label itself was named.
+    """
+
+    column: int
+    code_at: int | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One generated token and its likeliest alternatives.
+
+    Attributes:
+        token: the text of the token.
+        top: token text -> natural-log probability, the generated one included if it was listed.
+    """
+
+    token: str
+    top: Mapping[str, float]
+
+
+def _loose(name: str) -> str:
+    return _GAPS.sub(" ", name).strip().casefold()
+
+
+class Reading:
+    """Reads replies to one question.
+
+    Args:
+        labels: K label names.
+        codes: K codes, all of one length.
+        aliases: other name -> label.
+    """
+
+    def __init__(self, labels: Sequence[str], codes: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+        self.codes = tuple(codes)
+        self._by_code = {code: column for column, code in enumerate(codes)}
+        self._by_label = {label: column for column, label in enumerate(labels)}
+        loose: dict[str, int | None] = {}
+        named = [*((label, label) for label in labels), *(aliases or {}).items()]
+        for name, label in named:
+            column = self._by_label[label]
+            # Two labels that differ only in case or in spaces have no loose name.
+            loose[_loose(name)] = column if loose.get(_loose(name), column) == column else None
+        for code, column in self._by_code.items():
+            loose.setdefault(_loose(code), column)
+        self._loose = loose
+
+    def read(self, reply: str) -> Found | None:
+        """The label of a reply: bare, in quotes, in a code fence, as `{"label": ...}` or as "CODE: label"."""
+        bare = reply.strip()
+        fenced = _FENCE.match(bare)
+        if fenced:
+            bare = fenced[1].strip()
+        if bare.startswith("{"):
+            named = _label_field(bare)
+            return None if named is None else self._named(named, reply)
+        name = bare.strip(_TRIM).removesuffix(".").strip(_TRIM)
+        return self._named(name, reply) or self._pair(name, reply)
+
+    def _named(self, name: str, reply: str) -> Found | None:
+        if name in self._by_code:
+            return Found(self._by_code[name], reply.rindex(name))
+        column = self._by_label.get(name)
+        if column is None:
+            column = self._loose.get(_loose(name))
+        return None if column is None else Found(column, None)
+
+    def _pair(self, name: str, reply: str) -> Found | None:
+        pair = _PAIR.match(name)
+        if pair is None or pair[1] not in self._by_code:
+            return None
+        column = self._by_code[pair[1]]
+        # The two must agree: "B: Sports" where B is another label is no answer.
+        label = pair[2].strip(_TRIM)
+        agrees = self._by_label.get(label, self._loose.get(_loose(label))) == column
+        return Found(column, reply.index(pair[1])) if agrees else None
+
+
+def _label_field(reply: str) -> str | None:
+    try:
+        record = json.loads(reply)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or list(record) != ["label"]:
+        return None
+    name = record["label"]
+    return name if isinstance(name, str) else None
+
+
+def scores_of_tokens(steps: Sequence[Step], code_at: int, codes: Sequence[str]) -> tuple[float, ...] | None:
+    """(K,) log-probabilities of the codes, from the tokens the reply was made of.
+
+    Read at the token where the code begins. Tokens that are no code are left out and the rest is scaled to one. Where
+    a code takes several tokens, the generated path is followed; an alternative that begins several codes is shared
+    equally among them. A code the server did not list gets an equal share of the probability it did not list, at most
+    that of the least likely token listed and at least `LEAST`.
+
+    Returns:
+        None where the tokens do not spell the reply, or list nothing of use.
+    """
+    found = _step_at(steps, code_at)
+    if found is None:
+        return None
+    first, lead = found
+    mass = dict.fromkeys(codes, 0.0)
+    prefix, path = "", 1.0
+    for step in steps[first:]:
+        for token, log_probability in step.top.items():
+            piece = prefix + (token.lstrip(_TRIM + "{:") if not prefix else token)
+            _share(mass, piece, path * math.exp(min(log_probability, 0.0)), whole_only=token == step.token)
+        chosen = prefix + (step.token[lead:] if not prefix else step.token)
+        if not any(code.startswith(chosen) and code != chosen for code in codes):
+            break
+        path *= math.exp(min(step.top.get(step.token, 0.0), 0.0))
+        prefix, lead = chosen, 0
+    listed = [math.exp(min(value, 0.0)) for value in steps[first].top.values()]
+    if not listed or not sum(mass.values()):
+        return None
+    unseen = [code for code, probability in mass.items() if probability <= 0]
+    if unseen:
+        share = max(0.0, 1 - sum(listed)) / len(unseen)
+        mass |= dict.fromkeys(unseen, max(LEAST, min(share, min(listed))))
+    total = sum(mass.values())
+    return tuple(math.log(max(mass[code], LEAST * 1e-3) / total) for code in codes)
+
+
+def _step_at(steps: Sequence[Step], at: int) -> tuple[int, int] | None:
+    """The step whose token covers the character `at` of the reply, and how far into the token that is."""
+    begin = 0
+    for number, step in enumerate(steps):
+        if begin <= at < begin + len(step.token):
+            return number, at - begin
+        begin += len(step.token)
+    return None
+
+
+def _share(mass: dict[str, float], piece: str, probability: float, whole_only: bool) -> None:
+    whole = piece.rstrip(_TRIM + "}.,:")
+    if whole in mass:
+        mass[whole] += probability
+    elif whole and whole == piece and not whole_only:
+        begun = [code for code in mass if code.startswith(whole)]
+        for code in begun:
+            mass[code] += probability / len(begun)
+
+
+def scores_of_votes(columns: Sequence[int], n_labels: int) -> tuple[float, ...]:
+    """(K,) log-probabilities from the labels of several samples, with one pseudo-vote spread over all K labels."""
+    counts = [1 / n_labels] * n_labels
+    for column in columns:
+        counts[column] += 1
+    return tuple(math.log(count / (len(columns) + 1)) for count in counts)
+
+
+def scores_of_one(column: int, n_labels: int, confidence: float) -> tuple[float, ...]:
+    """(K,) log-probabilities of one label at a stated confidence below 1; the rest is shared equally."""
+    rest = math.log((1 - confidence) / (n_labels - 1))
+    return tuple(math.log(confidence) if i == column else rest for i in range(n_labels))
+
+
+def read_texts(reply: str, most: int) -> tuple[str, ...] | None:
+    """The texts of `{"texts": [...]}` or of a bare JSON list: stripped, no empty or repeated ones, at most `most`.
+
+    None if the reply is not such JSON.
+    """
+    bare = reply.strip()
+    fenced = _FENCE.match(bare)
+    try:
+        record: Any = json.loads(fenced[1] if fenced else bare)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(record, dict):
+        record = record.get("texts")
+    if not isinstance(record, list) or not all(isinstance(item, str) for item in record):
+        return None
+    return tuple(dict.fromkeys(text.strip() for text in record if text.strip()))[:most]
