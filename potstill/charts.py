@@ -53,11 +53,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class Part:
-    """A segment of `stack`: its share of the whole in [0, 1]."""
+    """A segment of `stack`: its share of the whole in [0, 1].
+
+    With a `start` in [0, 1] it is no segment but a strip laid over them there: a part of what is already shown.
+    """
 
     name: str
     share: float
     role: Role
+    start: float | None = None
 
 
 def colour(role: Role) -> str:
@@ -95,12 +99,17 @@ def stack(segments: Sequence[Part], *, key: str, title: str) -> str:
     hatches = "".join(_hatch(f"{key}-{role}", role) for role in _HATCHED)
     drawn, left = [], 0.0
     for part in segments:
-        width = 100 * max(0.0, min(part.share, 1 - left / 100))
         fill = f"url(#{key}-{part.role})" if part.role in _HATCHED else colour(part.role)
         if part.role == "free":
             fill = _TRACK
-        drawn.append(_rect(left, width, 0, 26, f"fill:{fill};stroke:{_PAPER};stroke-width:1", _said(part)))
-        left += width
+        style = f"fill:{fill};stroke:{_PAPER};stroke-width:1"
+        start = left if part.start is None else 100 * part.start
+        width = max(0.0, min(100 * part.share, 100 - start))
+        if part.start is None:
+            drawn.append(_rect(start, width, 0, 26, style, _said(part)))
+            left += width
+        else:
+            drawn.append(_rect(start, width, 18, 8, style, _said(part)))
     described = "; ".join(_said(part) for part in segments)
     return _svg(key, title, described, 26, f"<defs>{hatches}</defs>{''.join(drawn)}")
 

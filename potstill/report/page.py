@@ -184,6 +184,9 @@ def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
     if money.limit_usd > 0:
         whole = max(money.limit_usd, money.charged_usd + money.held_usd)
         parts = [charts.Part(spent.name, spent.usd / whole, spent.role) for spent in _spent(report)]
+        if money.lost_usd:
+            lost = money.lost_usd / whole
+            parts.append(charts.Part("of the charged sum lost", lost, "lost", money.charged_usd / whole - lost))
         drawn["money"] = charts.stack(parts, key="money", title="Where the budget went")
     return drawn
 

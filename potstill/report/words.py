@@ -25,7 +25,7 @@ def one_line(text: str, limit: int = 240) -> str:
 
 def tight(text: str) -> str:
     """The text with its figures and units held together, so that a line does not break between them."""
-    return re.sub(r"(?<=[\d<=]) (?=%|MB\b|kB\b|ms\b|texts/s|\d)", "\u00a0", text)
+    return re.sub(r"(?<=[\d<=]) (?=%|MB\b|kB\b|ms\b|texts/s|\d)| (?=–)|(?<=of) (?=\$)", "\u00a0", text)
 
 
 def percent(share: float | None) -> str:
@@ -42,7 +42,7 @@ def number(value: float | None) -> str:
     """1850.3 -> "1,850", 46.2 -> "46", 1.72 -> "1.7", 0.0213 -> "0.021"."""
     if value is None:
         return NOT_MEASURED
-    if abs(value) >= 10 or value == 0:
+    if round(abs(value), 1) >= 10 or value == 0:
         return f"{value:,.0f}"
     return f"{value:.{_decimals(value)}f}"
 
@@ -80,7 +80,7 @@ def duration(seconds: float | None) -> str:
     """42 -> "42 s", 252 -> "4 min 12 s", 7500 -> "2 h 5 min"."""
     if seconds is None:
         return NOT_MEASURED
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{number(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
@@ -88,7 +88,7 @@ def duration(seconds: float | None) -> str:
 
 def times(ratio: float) -> str:
     """40.2 -> "40×", 1.53 -> "1.5×"."""
-    return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
+    return f"{ratio:,.0f}×" if round(ratio, 1) >= 10 else f"{ratio:.1f}×"
 
 
 def headline(report: Report) -> str:
