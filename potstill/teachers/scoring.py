@@ -1,0 +1,293 @@
+"""Label scoring: the log-probability of every label after every text, with the prompt's constant part computed once.
+
+For labels y_1..y_K, a constant prompt and texts x_1..x_N this computes log p(y_k | prompt, x_n) for all pairs in one
+pass over the N texts. What makes it quick on a CPU:
+
+- the prompt's keys and values are computed once and never copied: every text's queries meet them in one product, and
+  the two partial attentions are merged by their log-sum-exp (cascade attention: Hydragen, Juravsky et al. 2024);
+- texts are packed end to end, so that no linear layer sees padding;
+- labels form a tree of tokens; its inner nodes ride behind the text under a tree mask, so that shared first tokens are
+  computed once, and single-token labels add nothing at all;
+- the vocabulary is only scored where a label's token is wanted.
+
+Works on any decoder of transformers that goes through its attention interface. Does not cover GPUs, encoder-decoders,
+sliding windows shorter than the prompt, prompts, or money: see `local`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.errors import BadSpec
+
+ATTENTION = "potstill_shared_prompt"
+
+
+@dataclass(frozen=True)
+class LabelTree:
+    """The labels' tokens as a tree; the root is the last token of the text.
+
+    Attributes:
+        tokens: (M,) the token of each inner node, parents before children. Leaves are scored and never fed.
+        parents: (M,) the inner node before it, -1 for the root.
+        edges: E pairs (inner node or -1, next token) whose log-probability is wanted, without duplicates.
+        paths: per label, the edges from the root to its end; a label's score is the sum over them.
+    """
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    edges: tuple[tuple[int, int], ...]
+    paths: tuple[tuple[int, ...], ...]
+
+    @property
+    def depths(self) -> list[int]:
+        """(M,) how many tokens after the text each inner node is, from 0."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(0 if parent < 0 else depths[parent] + 1)
+        return depths
+
+    @property
+    def ancestry(self) -> NDArray[np.bool_]:
+        """(M, M), True where the column is the row's node itself or before it."""
+        sees = np.eye(len(self.tokens), dtype=bool)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                sees[node] |= sees[parent]
+        return sees
+
+
+def ends_needed(labels: Sequence[Sequence[int]]) -> bool:
+    """True if one label's tokens begin another's: then only what follows a label tells the two apart."""
+    known = {tuple(label) for label in labels}
+    return any(tuple(label[:n]) in known for label in labels for n in range(1, len(label)))
+
+
+def label_tree(labels: Sequence[Sequence[int]]) -> LabelTree:
+    """The tree over K labels of token ids, each at least one token long.
+
+    Raises:
+        BadSpec: two labels have the same tokens, or a label has none.
+    """
+    nodes: dict[tuple[int, ...], int] = {(): -1}
+    parents: list[int] = []
+    edges: dict[tuple[int, int], int] = {}
+    paths: list[tuple[int, ...]] = []
+    if any(not label for label in labels) or len({tuple(label) for label in labels}) < len(labels):
+        raise BadSpec("Two labels read the same to this model, or one is empty.", "Give them other `label_words`.")
+    for label in labels:
+        path = []
+        for depth, token in enumerate(label):
+            before = tuple(label[:depth])
+            if before not in nodes:
+                nodes[before] = len(parents)
+                parents.append(nodes[before[:-1]])
+            path.append(edges.setdefault((nodes[before], token), len(edges)))
+        paths.append(tuple(path))
+    return LabelTree(tuple(key[-1] for key in nodes if key), tuple(parents), tuple(edges), tuple(paths))
+
+
+@dataclass
+class Packed:
+    """What the attention of one pass needs to know. T tokens in all, B rows of at most L tokens.
+
+    Attributes:
+        rows: (B, L) indices into the T packed tokens; short rows repeat index 0 at their end.
+        back: (T,) where each packed token went in the flattened (B, L).
+        mask: (B, 1, L, L), 0 where a token may look and -inf elsewhere; None means plain causal rows.
+        prompt: per layer the prompt's keys and values, each (1, H_kv, P, D).
+        keep: collects this pass's own keys and values per layer, to become a prompt.
+    """
+
+    rows: Any
+    back: Any
+    mask: Any = None
+    prompt: Sequence[tuple[Any, Any]] = ()
+    keep: dict[int, tuple[Any, Any]] | None = None
+
+
+def _partial(query: Any, key: Any, value: Any, scale: float, mask: Any, causal: bool) -> tuple[Any, Any]:
+    """Attention over some of the keys: the result (B, H, Q, D) and its log-sum-exp (B, H, Q, 1) in float32."""
+    import torch
+
+    flash: Callable[..., Any] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    out, lse = flash(query, key, value, is_causal=causal, attn_mask=mask, scale=scale)
+    return out, lse.unsqueeze(-1).float()
+
+
+def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: Any, **given: Any) -> tuple[Any, None]:
+    """An attention function of transformers for packed rows behind one shared prompt.
+
+    query (1, H, T, D), key and value (1, H_kv, T, D) -> (1, T, H, D). Expects `packed` among the keyword arguments.
+    """
+    packed: Packed = given["packed"]
+    if given.get("softcap") or given.get("s_aux") is not None:
+        raise BadSpec("This model's attention is of a kind the label scoring does not know.", "Choose another model.")
+    heads, tokens, width = query.shape[1:]
+    heads_kv = key.shape[1]
+    groups = heads // heads_kv
+    scale = given.get("scaling") or width**-0.5
+    count, length = packed.rows.shape
+
+    def unpack(states: Any) -> Any:  # (1, h, T, D) -> (B, h, L, D)
+        return states[0].transpose(0, 1)[packed.rows].transpose(1, 2)
+
+    own, own_lse = _partial(
+        unpack(query),
+        unpack(key).repeat_interleave(groups, dim=1),
+        unpack(value).repeat_interleave(groups, dim=1),
+        scale,
+        packed.mask,
+        packed.mask is None,
+    )
+    own = own.transpose(1, 2).reshape(count * length, heads, width)[packed.back]  # (T, H, D)
+    if packed.keep is not None:
+        packed.keep[module.layer_idx] = (key, value)
+    if not packed.prompt:
+        return own.unsqueeze(0), None
+    own_lse = own_lse.transpose(1, 2).reshape(count * length, heads, 1)[packed.back]
+    prompt_key, prompt_value = packed.prompt[module.layer_idx]
+    seen = prompt_key.shape[2] + length
+    if (given.get("sliding_window") or seen) < seen:
+        raise BadSpec(
+            f"The prompt and a text together are {seen} tokens, more than this model attends to.",
+            "Show fewer examples (`shots`), or cut texts shorter (`max_text_tokens`).",
+        )
+    # Heads that share keys become more queries of one head, so that the prompt is neither repeated nor copied.
+    folded = query.reshape(1, heads_kv, groups * tokens, width)
+    far, far_lse = _partial(folded, prompt_key, prompt_value, scale, None, False)
+    far = far.reshape(heads, tokens, width).transpose(0, 1)
+    far_lse = far_lse.reshape(heads, tokens, 1).transpose(0, 1)
+    return own.lerp(far, (far_lse - own_lse).sigmoid().to(own.dtype)).unsqueeze(0), None
+
+
+@dataclass
+class LabelScorer:
+    """Scores labels after texts with one decoder of transformers.
+
+    Args:
+        model: an `AutoModelForCausalLM` on the CPU, in eval mode; its attention function is replaced.
+        prompt: token ids of the constant part, at least one.
+        labels: K label token sequences.
+        pass_tokens: about how many tokens one pass takes; larger packs better, smaller stays in the cache.
+    """
+
+    model: Any
+    prompt: Sequence[int]
+    labels: Sequence[Sequence[int]]
+    pass_tokens: int = 768
+    _prompt_states: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(ATTENTION, shared_prompt_attention)
+        self.model.set_attn_implementation(ATTENTION)
+        self.tree = label_tree(self.labels)
+
+    @property
+    def tokens_per_text(self) -> int:
+        """How many tokens the labels add to every text."""
+        return len(self.tree.tokens)
+
+    def read_prompt(self) -> None:
+        """Compute the prompt's keys and values, once; `score` calls it when nobody did."""
+        import torch
+
+        if self._prompt_states:
+            return
+        keep: dict[int, tuple[Any, Any]] = {}
+        index = torch.arange(len(self.prompt))
+        with torch.inference_mode():
+            self._run(torch.tensor(self.prompt), index, Packed(index.unsqueeze(0), index, keep=keep))
+        self._prompt_states = [(key.contiguous(), value.contiguous()) for _, (key, value) in sorted(keep.items())]
+
+    def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """(N, K) natural-log probabilities of the labels after each of N texts (token ids, at least one each).
+
+        A score depends on its text alone, up to rounding: in bfloat16 which texts share a pass moves it by a few
+        hundredths, in float32 by less than 1e-4. Equal calls give equal bits on one machine with one thread count.
+        """
+        import torch
+
+        self.read_prompt()
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        scores = np.zeros((len(texts), len(self.labels)))
+        with torch.inference_mode():
+            for rows in self._passes([len(texts[at]) for at in order]):
+                chosen = [order[row] for row in rows]
+                scores[chosen] = self._score_pass([texts[at] for at in chosen])
+        return scores
+
+    def _passes(self, lengths: Sequence[int]) -> list[range]:
+        """Consecutive runs of the sorted texts, of about `pass_tokens` tokens each and as even as can be."""
+        sizes = np.asarray(lengths) + self.tokens_per_text
+        n_passes = max(1, round(float(sizes.sum()) / self.pass_tokens))
+        which = np.minimum((np.cumsum(sizes) - sizes / 2) / max(float(sizes.sum()), 1.0) * n_passes, n_passes - 1)
+        starts = [0, *(np.flatnonzero(np.diff(which.astype(int))) + 1).tolist(), len(lengths)]
+        return [range(a, b) for a, b in zip(starts, starts[1:], strict=False) if b > a]
+
+    def _score_pass(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        import torch
+
+        extra = self.tokens_per_text
+        sizes = torch.tensor([len(text) + extra for text in texts])
+        starts = sizes.cumsum(0) - sizes
+        at = torch.arange(int(sizes.max()))
+        inside = at < sizes.unsqueeze(1)  # (B, L)
+        rows = torch.where(inside, starts.unsqueeze(1) + at, 0)
+        depths = torch.tensor(self.tree.depths, dtype=torch.long)
+        ids = torch.tensor([token for text in texts for token in (*text, *self.tree.tokens)])
+        places = torch.cat([torch.cat([torch.arange(len(text)), len(text) + depths]) for text in texts])
+        packed = Packed(rows, inside.flatten().nonzero().squeeze(1), self._tree_mask(sizes), self._prompt_states)
+        states = self._run(ids, places + len(self.prompt), packed)  # (T, width)
+        wanted = (starts + sizes - extra - 1).unsqueeze(1) + torch.arange(extra + 1)  # root and inner nodes, (B, 1+M)
+        return self._label_scores(states[wanted])
+
+    def _tree_mask(self, sizes: Any) -> Any:
+        """(B, 1, L, L) for rows that end in the label tree; None without one, where plain causal rows suffice."""
+        import torch
+
+        extra = self.tokens_per_text
+        if not extra:
+            return None
+        longest = int(sizes.max())
+        sees = torch.ones(longest, longest, dtype=torch.bool).tril().repeat(len(sizes), 1, 1)
+        ancestry = torch.from_numpy(self.tree.ancestry)
+        for row, size in enumerate(sizes.tolist()):
+            sees[row, size - extra : size, size - extra : size] = ancestry
+        mask = torch.zeros(sees.shape, dtype=self.model.dtype)
+        return mask.masked_fill_(~sees, float("-inf")).unsqueeze(1)
+
+    def _run(self, ids: Any, places: Any, packed: Packed) -> Any:
+        """(T,) token ids and positions -> (T, width) last hidden states."""
+        body = self.model.base_model
+        return body(
+            input_ids=ids.unsqueeze(0), position_ids=places.unsqueeze(0), use_cache=False, packed=packed
+        ).last_hidden_state[0]
+
+    def _label_scores(self, states: Any) -> NDArray[np.float64]:
+        """(B, 1+M, width) states at the root and the inner nodes -> (B, K)."""
+        import torch
+
+        head = self.model.get_output_embeddings()
+        nodes = torch.tensor([node + 1 for node, _ in self.tree.edges])
+        tokens = torch.tensor([token for _, token in self.tree.edges])
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+
+        def capped(logits: Any) -> Any:
+            return torch.tanh(logits.float() / cap) * cap if cap else logits.float()
+
+        flat = states.reshape(-1, states.shape[-1])
+        totals = torch.cat([capped(head(part)).logsumexp(-1) for part in flat.split(64)]).reshape(states.shape[:2])
+        # The labels' own logits in float32: in bfloat16 a logit near 20 is only good to an eighth.
+        own = torch.einsum("bew,ew->be", states[:, nodes].float(), head.weight[tokens].float())
+        if head.bias is not None:
+            own = own + head.bias[tokens].float()
+        edges = (capped(own) - totals[:, nodes]).double().numpy()  # (B, E)
+        return np.stack([edges[:, list(path)].sum(axis=1) for path in self.tree.paths], axis=1)
