@@ -220,7 +220,9 @@ class Report:
         Accuracy and macro F1 stand at the top of teacher, student and baselines for those who read only these:
         the student's and the baselines' accuracy with its interval, every other one as a plain number.
         """
-        record: dict[str, Any] = json.loads(json.dumps(asdict(self), ensure_ascii=False, default=str))
+        # A lone surrogate, which a JSON data file can hold, would keep the document from being written as UTF-8.
+        text = json.dumps(asdict(self), ensure_ascii=False, default=str).encode("utf-8", "replace").decode("utf-8")
+        record: dict[str, Any] = json.loads(text)
         if self.teacher is not None:
             record["teacher"] = {
                 "name": "",

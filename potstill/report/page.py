@@ -77,6 +77,8 @@ def _view(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "headline": words.headline(report),
+        "tested": words.tested(report),
+        "simulated": words.simulated(report),
         "verdicts": words.verdicts(report),
         "method": words.method(report),
         "cards": _cards(report),

@@ -40,12 +40,14 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False) -> 
         title.append(f" · {words.duration(report.seconds)}", style="dim")
     console.print(title)
     if report.simulation:
-        console.print(Text(f"SIMULATED: {words.one_line(report.simulation, 400)}", style="bold red"))
+        console.print(Text(words.one_line(words.simulated(report), 400), style="bold red"))
     console.print(Text(words.clean(words.headline(report))))
     for verdict in words.verdicts(report):
         console.print(Text(words.clean(verdict), style="dim"))
     console.print()
     console.print(_models(report, console.width))
+    if report.student.judgement is not None:
+        console.print(Text(words.tested(report), style="dim"))
     console.print()
     _money(console, report)
     for note in (*report.notes, report.egress):

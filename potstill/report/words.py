@@ -109,6 +109,24 @@ def headline(report: Report) -> str:
     return f"{said}; {usd(money.charged_usd)} of {usd(money.limit_usd)} spent."
 
 
+def tested(report: Report) -> str:
+    """On how many texts student and teacher were judged; empty if the student was not."""
+    student = report.student.judgement
+    if student is None:
+        return ""
+    said = f"Accuracy on {student.n:,} test texts that nothing was learnt from"
+    teacher = report.teacher.judgement if report.teacher is not None else None
+    if teacher is not None and teacher.n != student.n:
+        said += f"; the teacher was asked about {teacher.n:,} of them"
+    return f"{said}."
+
+
+def simulated(report: Report) -> str:
+    """The simulation sentence, sure to begin with the word; empty if nothing was simulated."""
+    said = report.simulation.strip()
+    return said if not said or said.lower().startswith("simulat") else f"Simulated: {said}"
+
+
 def verdicts(report: Report) -> tuple[str, ...]:
     """Sentences on whether the student beats its teacher and the baselines."""
     said = [sentence for sentence in (_against_teacher(report), _against_baselines(report)) if sentence]
@@ -121,15 +139,16 @@ def method(report: Report) -> tuple[str, ...]:
     notes = []
     if judged is not None:
         notes.append(
-            f"Accuracy and macro F1 are of {judged.n:,} test texts that neither trained nor tuned anything; intervals "
-            f"are 95 % percentile bootstrap intervals over texts ({judged.draws:,} resamples). They speak of other "
-            "texts drawn the same way, not of other training seeds."
+            "Test texts neither trained nor tuned anything. Intervals are 95 % percentile bootstrap intervals over "
+            f"texts ({judged.draws:,} resamples): they speak of other texts drawn the same way, not of other seeds."
         )
         notes.append(
             "Macro F1 is the plain mean of F1 over the labels that occur in the gold labels or in the predictions."
         )
     if report.mcnemar is not None:
-        notes.append("Student and teacher are compared on the same texts by McNemar’s mid-p test, two-sided.")
+        notes.append(
+            "Student and teacher are compared on the texts both were judged on, by McNemar’s two-sided mid-p test."
+        )
     speeds = [report.student.texts_per_s, report.student.p50_ms, report.teacher and report.teacher.texts_per_s]
     if any(speed is not None for speed in speeds):
         machine = f" on {report.settings.machine}" if report.settings.machine else ""

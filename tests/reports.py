@@ -1,0 +1,109 @@
+"""Reports to test with: everything measured, nothing measured, and all between. Not a test itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import numpy as np
+
+from potstill.metrics import Judgement, McNemar, judge
+from potstill.report import (
+    AnswerFacts,
+    Baseline,
+    DataFacts,
+    MoneyFacts,
+    PriceFact,
+    Report,
+    Sample,
+    Settings,
+    StudentFacts,
+    TeacherFacts,
+)
+
+LABELS = ("World", "Sports", "Business")
+HOSTILE = "<script>alert('x')</script> [bold]\x1b[31m\x00\u202e \ud800 {{ 7*7 }} \"'&"
+
+
+def judgement(right: int, n: int, labels: tuple[str, ...] = LABELS) -> Judgement:
+    """`right` of `n` texts are right; the others are taken for the next label."""
+    gold = np.arange(n) % len(labels)
+    predicted = np.where(np.arange(n) < right, gold, (gold + 1) % len(labels))
+    return judge(gold, np.eye(len(labels))[predicted] * 0.9 + 0.1 / len(labels), labels, draws=50)
+
+
+def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
+    """A report in which everything was measured, and every free text is `say`."""
+    return Report(
+        task=say,
+        labels=labels,
+        teacher=TeacherFacts(
+            name=f"local:{say}",
+            judgement=judgement(79, 100, labels),
+            texts_per_s=46.3,
+            p50_ms=31.2,
+            about={"model": say},
+        ),
+        student=StudentFacts(
+            name=f"encoder:{say}",
+            bundle=f"runs/{say}",
+            judgement=judgement(84, 100, labels),
+            texts_per_s=1850.2,
+            p50_ms=1.72,
+            p99_ms=3.9,
+            size_mb=22.9,
+            about={say: say},
+        ),
+        money=MoneyFacts(
+            limit_usd=0.02,
+            charged_usd=0.0061,
+            paid_usd=0.0058,
+            held_usd=0.0011,
+            lost_usd=0.0003,
+            by={"llm": 0.0014, "human": 0.0, "compute": 0.0047},
+            by_purpose={"teach": 0.0061},
+            calls=131,
+            teacher_usd_per_million_texts=0.62,
+            student_usd_per_million_texts=0.0153,
+        ),
+        baselines=(Baseline.of(f"TF-IDF {say}", judgement(62, 100, labels), say),),
+        seconds=252.3,
+        data=DataFacts(gold=32, pool=3000, validation=64, test=100, source=say, cleaning=(say,)),
+        answers=AnswerFacts(asked=3000, by_state={"ok": 2991, "failed": 9}, how=say),
+        mcnemar=McNemar(93, 42, 0.00002, 0.00001),
+        samples=(Sample(text=say, student=labels[0], gold=labels[1], teacher=labels[1], confidence=0.61),),
+        settings=Settings(
+            procedure="kd",
+            seed=0,
+            machine=say,
+            versions={"torch": say},
+            options={say: 3},
+            prices=(PriceFact(what=say, price=say, source=say),),
+        ),
+        simulation=say,
+        egress=say,
+        notes=(say,),
+        finished=say,
+        next_command=f"potstill predict {say}",
+    )
+
+
+def empty() -> Report:
+    return Report(task="reviews", student=StudentFacts(name="linear"), money=MoneyFacts(limit_usd=20.0))
+
+
+def partly() -> Iterator[Report]:
+    """The full report with each of its optional parts taken away in turn."""
+    whole = full()
+    assert whole.teacher is not None
+    for name in ("judgement", "texts_per_s", "p50_ms", "p99_ms", "size_mb"):
+        yield replace(whole, student=replace(whole.student, **{name: None}))
+    for name in ("judgement", "texts_per_s", "p50_ms"):
+        yield replace(whole, teacher=replace(whole.teacher, **{name: None}))
+    for field in fields(Report):
+        if field.name not in ("task", "student", "money", "format"):
+            yield replace(whole, **{field.name: getattr(empty(), field.name)})
+    yield replace(whole, baselines=(Baseline(name="unmeasured"),))
+    yield replace(whole, samples=(Sample(text="t", student="World"),))
+    yield replace(whole, money=MoneyFacts(limit_usd=1.0, charged_usd=1.2))
+    yield empty()
