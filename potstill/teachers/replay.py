@@ -1,0 +1,275 @@
+"""A teacher that replays a labelled file with a stated accuracy, cost, pace and failure rate.
+
+It is a simulation and says so (`simulated`): the labels were known all along, and every figure made with it rests on
+assumptions. For tests, benchmarks and planning it behaves as a real teacher does: it makes believable mistakes, is
+unsure where it is likely to be wrong, and is calibrated: of its answers with confidence c a share c is right.
+Does not simulate rate limits or drift.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
+from potstill.money import Category, Price, Usage
+from potstill.tables import read_table
+from potstill.task import Answer, Brief, Task, Written, content_key
+from potstill.teachers.base import Draft, Reply, Setup
+from potstill.teachers.nearness import Nearness
+from potstill.teachers.options import Options, read_options
+from potstill.teachers.tariff import rates
+
+Floats = NDArray[np.float64]
+BYTES_PER_TOKEN = 4
+LEAST = 1e-6
+
+
+class ReplayOptions(Options):
+    """Options of `replay`.
+
+    Attributes:
+        file: a table with the texts and their true labels.
+        text, label: its columns.
+        accuracy: the share of answers that are right, on average.
+        confusion: "near" sends a wrong answer to a label whose texts are like this one, "uniform" anywhere.
+        softness: 0 is sure of most answers and knows which it guesses; 1 is equally unsure of all. The variance of
+            the confidence is (1 - softness) times the largest possible.
+        failure: the share of texts it fails on.
+        latency_ms: how long a call takes.
+        usd_per_label: what one label costs; the teacher then stands for a human.
+        usd_per_million: what a million tokens costs, prompt or answer; the teacher then stands for an LLM.
+        prompt_tokens: what a question costs beside its text.
+        held_back: a table of real texts that `write` serves as if it wrote them.
+        batch, parallel: as for any teacher.
+    """
+
+    file: str
+    text: str = "text"
+    label: str = "label"
+    accuracy: float = Field(default=0.9, gt=0, le=1)
+    confusion: Literal["near", "uniform"] = "near"
+    softness: float = Field(default=0.5, ge=0, le=1)
+    failure: float = Field(default=0.0, ge=0, le=1)
+    latency_ms: float = Field(default=0.0, ge=0)
+    usd_per_label: float | None = Field(default=None, ge=0)
+    usd_per_million: float | None = Field(default=None, ge=0)
+    prompt_tokens: int = Field(default=200, ge=0)
+    held_back: str = ""
+    batch: int = Field(default=32, ge=1)
+    parallel: int = Field(default=8, ge=1)
+
+
+def open_teacher(setup: Setup) -> Replay:
+    """`replay` with `file = "..."`.
+
+    Raises:
+        BadSpec: an option that cannot be, an accuracy below chance.
+        BadData: the file cannot be used, or has a label the task does not.
+        UnknownPrice: neither `usd_per_label` nor `usd_per_million`.
+    """
+    options = read_options(ReplayOptions, "replay", setup.options)
+    if options.accuracy < 1 / setup.task.n_labels:
+        raise BadSpec(
+            f"An accuracy of {options.accuracy} is below chance for {setup.task.n_labels} labels.", "Give a higher one."
+        )
+    known = _labelled(setup.workspace / options.file, options, setup.task)
+    return Replay(setup, options, known)
+
+
+class Replay:
+    """Replays labels; see `ReplayOptions`. Equal texts get equal answers: every draw comes from the text and the seed.
+
+    Args:
+        setup: task and seed.
+        options: the options, checked.
+        known: text (white space collapsed) -> true column.
+    """
+
+    simulated = True
+    scores_need_prior = False
+
+    def __init__(self, setup: Setup, options: ReplayOptions, known: Mapping[str, int]) -> None:
+        self.name = "replay" + (f":{setup.model}" if setup.model else "")
+        self.batch, self.parallel = options.batch, options.parallel
+        self._task, self._options, self._known, self._seed = setup.task, options, known, setup.seed
+        self._workspace = setup.workspace
+        self.price: Price = _price(options)
+        self._human = options.usd_per_label is not None
+        self.category: Category = "human" if self._human else "llm"
+        asked = options.model_dump(exclude={"file", "held_back", "latency_ms", "batch", "parallel"})
+        examples = [(example.text, example.label) for example in setup.examples]
+        self.key = content_key("replay", setup.task.key, _digest(known), asked, examples, setup.seed)
+        self.about: Mapping[str, Any] = {
+            "simulation": "replays known labels; accuracy, price and pace are assumptions",
+            "file": Path(options.file).name,
+            "accuracy": options.accuracy,
+            "confusion": options.confusion,
+            "softness": options.softness,
+            "price": self.price.source,
+        }
+
+    @cached_property
+    def _near(self) -> Nearness:
+        return Nearness.fit(self._known, self._task)
+
+    # --- answering ---------------------------------------------------------------------------------------------
+
+    def bound(self, texts: Sequence[str]) -> Usage:
+        """Exactly what `answer(texts)` will consume."""
+        if self._human:
+            return Usage(labels=len(texts))
+        read = sum(self._options.prompt_tokens + _tokens(text) for text in texts)
+        return Usage(input_tokens=read, output_tokens=len(texts))
+
+    def answer(self, texts: Sequence[str]) -> Reply:
+        """One answer a text; a text that is not in the file is unparsable. Failures are charged, too."""
+        time.sleep(self._options.latency_ms / 1000)
+        near = self._shares(texts)
+        answers = tuple(self._answer_one(text, shares) for text, shares in zip(texts, near, strict=True))
+        return Reply(answers, self.bound(texts))
+
+    def _shares(self, texts: Sequence[str]) -> Floats:
+        """(N, K) how wrong answers are spread."""
+        if self._options.confusion == "uniform" or not len(texts):
+            return np.full((len(texts), self._task.n_labels), 1 / self._task.n_labels)
+        return self._near.shares(texts)
+
+    def _answer_one(self, text: str, shares: Floats) -> Answer:
+        truth = self._known.get(_collapsed(text))
+        if truth is None:
+            return Answer("unparsable", raw="not in the replayed file")
+        draw = np.random.default_rng(_number(self._seed, text))
+        failed = draw.random() < self._options.failure
+        confidence = self._confidence(draw)
+        column = truth
+        if draw.random() >= confidence:
+            others = shares.copy()
+            others[truth] = 0.0
+            column = int(draw.choice(len(others), p=others / others.sum()))
+        if failed:
+            return Answer("failed", raw="simulated failure")
+        return Answer("ok", _scores(column, confidence, shares), "stated", self._task.labels[column])
+
+    def _confidence(self, draw: np.random.Generator) -> float:
+        """A draw in [1/K, 1] with mean `accuracy`; being right with exactly this probability makes it calibrated."""
+        chance = 1 / self._task.n_labels
+        mean = (self._options.accuracy - chance) / (1 - chance)
+        softness = self._options.softness
+        if softness == 1 or not 0 < mean < 1:
+            share = mean
+        elif softness == 0:
+            share = float(draw.random() < mean)
+        else:
+            weight = softness / (1 - softness)
+            share = float(draw.beta(mean * weight, (1 - mean) * weight))
+        return chance + (1 - chance) * share
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _held_back(self) -> dict[str, int]:
+        if not self._options.held_back:
+            raise TeacherError("This replay teacher has nothing to write from.", "Set held_back to a labelled file.")
+        return _labelled(self._workspace / self._options.held_back, self._options, self._task)
+
+    def _texts_of(self, label: str) -> list[str]:
+        if label not in self._task.labels:
+            raise BadSpec(f"{label!r} is not a label.", did_you_mean(label, self._task.labels))
+        column = self._task.index(label)
+        return [text for text, truth in self._held_back.items() if truth == column]
+
+    def write_bound(self, brief: Brief) -> Usage:
+        """An upper bound of `write(brief)`: as many of the longest text there is."""
+        longest = max((_tokens(text) for text in self._texts_of(brief.label)), default=0)
+        return self._written(brief, [longest] * brief.n)
+
+    def _written(self, brief: Brief, sizes: Sequence[int]) -> Usage:
+        if self._human:
+            return Usage(labels=len(sizes))
+        shown = sum(_tokens(item.text) for item in (*brief.examples, *brief.avoid))
+        return Usage(input_tokens=self._options.prompt_tokens + shown, output_tokens=sum(sizes))
+
+    def write(self, brief: Brief) -> Draft:
+        """Real texts of the label, held back until now: those nearest to the brief's texts, drawn by its seed."""
+        shown = [item.text for item in (*brief.examples, *brief.avoid)]
+        fresh = [text for text in self._texts_of(brief.label) if text not in {_collapsed(text) for text in shown}]
+        if shown and fresh:
+            nearness = self._near.to_any(fresh, shown)
+            fresh = [fresh[i] for i in np.argsort(-nearness, kind="stable")[: 4 * brief.n]]
+        draw = np.random.default_rng(_number(self._seed, f"{brief.label}\n{brief.seed}"))
+        texts = [fresh[i] for i in draw.permutation(len(fresh))[: brief.n]]
+        usage = self._written(brief, [_tokens(text) for text in texts])
+        return Draft(tuple(Written(text, brief.label) for text in texts), usage)
+
+
+def _scores(column: int, confidence: float, shares: Floats) -> tuple[float, ...]:
+    """(K,) log-probabilities: `confidence` for the answer, the rest as `shares` say, none above the answer."""
+    others = np.where(np.arange(len(shares)) == column, 0.0, shares)
+    others /= others.sum()
+    rest = 1 - confidence
+    even = 1 / (len(shares) - 1)
+    if rest * others.max() > 0.98 * confidence:
+        keep = max(0.0, 0.98 * confidence / rest - even) / max(others.max() - even, 1e-12)
+        others = np.where(others > 0, keep * others + (1 - keep) * even, 0.0)
+        others /= others.sum()
+    probabilities = rest * others
+    probabilities[column] = confidence
+    probabilities = np.maximum(probabilities, LEAST)
+    return tuple(float(value) for value in np.log(probabilities / probabilities.sum()))
+
+
+def _labelled(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
+    table = read_table(path)
+    columns = {label: column for column, label in enumerate(task.labels)}
+    known: dict[str, int] = {}
+    for line, text, label in zip(table.lines, table.column(options.text), table.column(options.label), strict=True):
+        if text is None or label is None or not label.strip():
+            continue
+        if label not in columns:
+            raise BadData(
+                f"{path.name}, line {line}: {label!r} is not a label of the task.", did_you_mean(label, columns)
+            )
+        known.setdefault(_collapsed(text), columns[label])
+    if not known:
+        raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
+    return known
+
+
+def _price(options: ReplayOptions) -> Price:
+    source = "assumed for the simulation"
+    if options.usd_per_label is not None:
+        return rates({"usd_per_label": options.usd_per_label}, source)
+    if options.usd_per_million is not None:
+        each = options.usd_per_million
+        return rates({"usd_per_million_input": each, "usd_per_million_output": each}, source)
+    raise UnknownPrice(
+        "The replay teacher has no price.", "Set usd_per_label or usd_per_million under [teacher]; 0 is a price."
+    )
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
+
+
+def _number(seed: int, text: str) -> int:
+    collapsed = f"{seed}\n{_collapsed(text)}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(collapsed).digest()[:8], "big")
+
+
+def _digest(known: Mapping[str, int]) -> str:
+    return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()

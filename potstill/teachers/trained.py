@@ -1,0 +1,123 @@
+"""A trained student as a teacher: a large model teaches a small one (Aina et al. 2022, FT + KD; Kang et al. 2023).
+
+The procedure trains it and hands it over; here it only answers, at the price of the time it takes. Cannot write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.calibrate import log_softmax
+from potstill.errors import BadSpec, TeacherError
+from potstill.money import Category, Price, Rates, Usage
+from potstill.task import Answer, Brief
+from potstill.teachers.base import Draft, Reply, Setup
+from potstill.teachers.tariff import rates
+
+BATCH = 256
+# A bound before anything was measured: a large encoder on a slow core. Afterwards: a multiple of the slowest seen.
+FIRST_BOUND_S_PER_TEXT, START_S, TIMES_SLOWEST = 2.0, 10.0, 8.0
+ASSUMED_USD_PER_HOUR = Decimal("0.10")
+
+
+class Predictor(Protocol):
+    """What is needed of a student here."""
+
+    def predict_logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, K) natural-log scores."""
+
+
+def open_teacher(setup: Setup) -> Trained:
+    """`trained:BACKBONE`, for a procedure that has trained it.
+
+    Options: `student` (the fitted student) and `key` (the content of its training), given by the procedure; `price`
+    (a Price) where the procedure knows what this machine costs. The student's own options may stand beside them.
+
+    Raises:
+        BadSpec: no student was handed over.
+    """
+    student, key = setup.options.get("student"), setup.options.get("key")
+    if student is None or not key:
+        raise BadSpec(
+            "The teacher 'trained' has to be trained first, and this procedure does not.",
+            "Take a procedure that does, such as kd.",
+        )
+    price = setup.options.get("price")
+    if price is None:
+        price = _price(setup.prices)
+    name = "trained" + (f":{setup.model}" if setup.model else "")
+    return Trained(student, name, str(key), price)
+
+
+def _price(prices: Mapping[str, Any]) -> Rates:
+    if "usd_per_hour" in prices:
+        return rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour")
+    return Rates("assumed: a small 2-core cloud machine", usd_per_hour=ASSUMED_USD_PER_HOUR)
+
+
+class Trained:
+    """A fitted student that answers with log-probabilities.
+
+    Args:
+        student: the fitted student.
+        name: as the user types it.
+        key: the content of its training; equal keys mean equal answers.
+        price: turns seconds into money.
+    """
+
+    category: Category = "compute"
+    batch = BATCH
+    parallel = 1
+    simulated = False
+    scores_need_prior = False
+
+    def __init__(self, student: Predictor, name: str, key: str, price: Price) -> None:
+        self._student = student
+        self._slowest_s_per_text: float | None = None
+        self.name = name
+        self.key = key
+        self.price = price
+        self.about: Mapping[str, Any] = {"trained": name, "price": price.source}
+
+    def bound(self, texts: Sequence[str]) -> Usage:
+        """Time for `texts`: two seconds each before anything was measured, then eight times the slowest seen."""
+        each = self._slowest_s_per_text
+        per_text = FIRST_BOUND_S_PER_TEXT if each is None else TIMES_SLOWEST * each
+        return Usage(seconds=START_S + per_text * len(texts))
+
+    def answer(self, texts: Sequence[str]) -> Reply:
+        """One answer a text, with all K log-probabilities; charged by the clock. Scores that are no numbers: failed."""
+        began = time.perf_counter()
+        logits = self._student.predict_logits(list(texts)) if len(texts) else ()
+        seconds = time.perf_counter() - began
+        answers = tuple(_answer(np.asarray(row, dtype=np.float64)) for row in logits)
+        if len(texts):
+            self._slowest_s_per_text = max(self._slowest_s_per_text or 0.0, seconds / len(texts))
+        return Reply(answers, Usage(seconds=seconds))
+
+    def write_bound(self, brief: Brief) -> Usage:
+        """Nothing: it cannot write."""
+        return Usage()
+
+    def write(self, brief: Brief) -> Draft:
+        """Raises TeacherError: a classifier cannot write."""
+        raise _cannot_write(self.name)
+
+
+def _answer(logits: NDArray[np.float64]) -> Answer:
+    if not np.isfinite(logits).all():
+        return Answer("failed", raw="the model's scores are not finite")
+    scores = tuple(float(score) for score in log_softmax(logits[None])[0])
+    return Answer("ok", scores, "scored")
+
+
+def _cannot_write(name: str) -> TeacherError:
+    error = TeacherError(f"The teacher {name!r} is a classifier and cannot write texts.", "Take an LLM, or replay.")
+    error.billed = False
+    return error
