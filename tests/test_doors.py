@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 from house import MODULES, ROOT, imports, relative, tree
 
+# The inside of the encoder student: torch through and through, and imported only by one another or within functions.
+TORCH_ROOMS = {f"students/{name}.py" for name in ("backbone", "curriculum", "hub", "onnxgraph", "training")}
 # Library -> the files that may import it when they are themselves imported. Everywhere else it waits inside a function.
 HEAVY: dict[str, set[str]] = {
-    "torch": {"students/backbone.py", "students/training.py"},
+    "torch": TORCH_ROOMS,
     "transformers": set(),
     "onnxruntime": set(),
     "onnx": set(),
@@ -56,6 +58,19 @@ def test_heavy_libraries_are_imported_only_when_used() -> None:
         and relative(MODULES[module]) not in HEAVY[library]
     ]
     assert not early, "move these into the functions that need them:\n" + "\n".join(early)
+
+
+def test_the_rooms_that_are_torch_through_and_through_are_entered_late() -> None:
+    early = [
+        f"{relative(MODULES[module])}:{found.line} imports {found.module}"
+        for module in MODULES
+        for found in imports(module)
+        if found.at_top
+        and found.module in MODULES
+        and relative(MODULES[found.module]) in TORCH_ROOMS
+        and relative(MODULES[module]) not in TORCH_ROOMS
+    ]
+    assert not early, "\n".join(early)
 
 
 def test_each_single_door_is_the_only_one() -> None:
@@ -159,11 +174,14 @@ def test_every_kind_is_on_the_menu_of_its_folder(module: str) -> None:
     assert not missing, f"not on the menu of {folder.name}/__init__.py: {missing}"
 
 
-def test_every_name_of_the_front_door_leads_somewhere() -> None:
+def test_every_name_of_the_front_door_leads_where_it_says() -> None:
+    """Also after every module was imported: a module of the same name would take the name's place."""
     import potstill
 
-    for name in potstill.__all__:
-        assert getattr(potstill, name) is not None
+    for module in MODULES:
+        importlib.import_module(module)
+    for name, module in potstill._WHERE.items():
+        assert getattr(potstill, name) is getattr(importlib.import_module(module), name), name
 
 
 # --- what is committed is for everybody --------------------------------------------------------------------

@@ -1,0 +1,184 @@
+"""README.md and docs/ against the code: marked blocks run, named commands and options exist, links lead somewhere.
+
+How a block is marked, in the words after the fence's language:
+
+- ``python run``: executed; the blocks of one page share their names and one empty folder.
+- ``console run``: each line that starts with ``$ `` is executed in that folder and has to succeed; other lines are
+  what a reader sees, and are not compared.
+- ``toml file=potstill.toml`` (any language): written to that file in the folder first.
+
+A marked block after ``<!-- needs: smollm2 minilm -->`` asks for those carriers, as the fixtures of conftest.py do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+FENCE = re.compile(r"^(?P<fence>```+)(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
+NEEDS = re.compile(r"<!-- needs: ([^>]*?) -->")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: the words after the fence, what is inside, and the line it starts on."""
+
+    words: tuple[str, ...]
+    body: str
+    line: int
+
+    @property
+    def file(self) -> str | None:
+        """The file it is to be written to."""
+        return next((word.removeprefix("file=") for word in self.words if word.startswith("file=")), None)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is marked as runnable."""
+        return "run" in self.words[1:]
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(tuple(found["info"].split()), found["body"], text.count("\n", 0, found.start()) + 1)
+        for found in FENCE.finditer(text)
+    ]
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.runs for block in blocks(page))], ids=named)
+def test_what_is_marked_as_runnable_runs(
+    page: Path, tmp_path: Path, weights_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for need in NEEDS.findall(page.read_text(encoding="utf-8")):
+        for name in need.split():
+            weights_of(name)
+    monkeypatch.chdir(tmp_path)
+    # The `potstill` a block calls is the one of this interpreter.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    module = types.ModuleType("a_page")  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, "a_page", module)
+    for block in blocks(page):
+        if block.file:
+            target = tmp_path / block.file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(block.body, encoding="utf-8")
+        if not block.runs:
+            continue
+        where = f"{named(page)}:{block.line}"
+        if block.words[0] == "python":
+            exec(compile("\n" * block.line + block.body, str(page), "exec"), vars(module))
+        elif block.words[0] == "console":
+            for line in commands(block.body):
+                done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=240, check=False)
+                assert done.returncode == 0, f"{where}: {line}\n{done.stdout}\n{done.stderr}"
+        else:
+            pytest.fail(f"{where}: {block.words[0]} cannot be run; mark python or console")
+
+
+def commands(body: str) -> list[str]:
+    """The lines after a prompt, a trailing backslash joining the next."""
+    joined = body.replace("\\\n", " ")
+    return [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
+
+
+# --- commands and options ----------------------------------------------------------------------------------
+
+
+def mentions(page: Path) -> Iterator[str]:
+    """Every `potstill ...` command line that a page shows: in blocks after a prompt, and inline in backticks."""
+    for block in blocks(page):
+        if block.words[:1] and block.words[0] in {"console", "sh", "bash"}:
+            yield from (line for line in commands(block.body) if line.startswith("potstill "))
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    yield from (found for found in re.findall(r"`([^`\n]+)`", prose) if found.startswith("potstill "))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
+    if importlib.util.find_spec("potstill.cli") is None:
+        pytest.skip("cli.py is not there yet")
+    import click
+
+    from potstill.cli import app
+
+    wrong = []
+    for line in mentions(page):
+        words = [word for word in re.split(r"\s+", line)[1:] if word]
+        group: Any = app
+        while words and isinstance(group, click.Group) and words[0] in group.commands:
+            group = group.commands[words.pop(0)]
+        if words and isinstance(group, click.Group) and re.fullmatch(r"[a-z][a-z-]*", words[0]):
+            wrong.append(f"{line}: there is no command {words[0]!r}")
+            continue
+        known = {"--help", "-h", *(option for each in group.params for option in (*each.opts, *each.secondary_opts))}
+        given = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+        wrong += [f"{line}: there is no option {option}" for option in given if option not in known]
+    assert not wrong, "\n".join(wrong)
+
+
+# --- links -------------------------------------------------------------------------------------------------
+
+
+def _anchors(page: Path) -> set[str]:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_to_a_file_or_heading_leads_somewhere(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    broken = []
+    for target in [*re.findall(r"\]\(([^)\s]+)\)", prose), *re.findall(r'(?:src|href)="([^"]+)"', prose)]:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in _anchors(file)):
+            broken.append(target)
+    assert not broken, f"{named(page)}: {broken}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_file_of_the_repository_that_a_page_names_exists(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    written = re.findall(r"`((?:potstill|tests|docs|demo|bench|\.ci|\.github)/[\w./-]*)`", prose)
+    gone = [name for name in written if not (ROOT / name).exists()]
+    assert not gone, f"{named(page)}: {gone}"
+
+
+def test_every_target_of_make_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    wrong = [
+        f"{named(page)}: make {word}"
+        for page in PAGES
+        for word in re.findall(r"(?:`|^\$ )make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        if word not in targets
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_command_line_is_read_as_a_shell_would() -> None:
+    shown = "$ potstill predict runs/demo \\\n  'a text'\nbilling 0.98\n$ make test\n"
+    assert [shlex.split(line) for line in commands(shown)] == [
+        ["potstill", "predict", "runs/demo", "a text"],
+        ["make", "test"],
+    ]
