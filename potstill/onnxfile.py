@@ -1,0 +1,101 @@
+"""A small ONNX file written by hand: the few protobuf messages a bag student's graph needs.
+
+The torch-free core can thus train *and* export without the onnx package. Writes only; checks nothing beyond types
+(the tests run onnx.checker over what it writes). Field numbers are those of onnx.proto3, IR version 8, opset 17.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+IR_VERSION, OPSET = 8, 17
+TYPES = {"float32": 1, "int64": 7, "float16": 10}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator: names in, names out, attributes of the kinds int, float and list of int."""
+
+    op: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    attributes: Mapping[str, int | float | Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its name, numpy dtype name, and shape, a word being a size left open."""
+
+    name: str
+    dtype: str
+    shape: Sequence[int | str]
+
+
+def write_onnx(
+    path: Path,
+    nodes: Sequence[Node],
+    constants: Mapping[str, NDArray[np.generic]],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+) -> None:
+    """Write the graph as an ONNX model; nodes in the order they run, `constants` by the names the nodes use."""
+    graph = b"".join(_message(1, _node(node)) for node in nodes) + _text(2, "potstill")
+    graph += b"".join(_message(5, _tensor(name, value)) for name, value in constants.items())
+    graph += b"".join(_message(11, _port(port)) for port in inputs)
+    graph += b"".join(_message(12, _port(port)) for port in outputs)
+    opset = _message(8, _text(1, "") + _number(2, OPSET))
+    path.write_bytes(_number(1, IR_VERSION) + _text(2, "potstill") + _message(7, graph) + opset)
+
+
+def _varint(value: int) -> bytes:
+    value &= (1 << 64) - 1  # a negative number is its 64-bit two's complement
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _number(number: int, value: int) -> bytes:
+    return _varint(number << 3) + _varint(value)
+
+
+def _message(number: int, body: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(body)) + body
+
+
+def _text(number: int, value: str) -> bytes:
+    return _message(number, value.encode())
+
+
+def _attribute(name: str, value: int | float | Sequence[int]) -> bytes:
+    head = _text(1, name)
+    if isinstance(value, float):
+        return head + _varint(2 << 3 | 5) + np.float32(value).tobytes() + _number(20, 1)
+    if isinstance(value, int):
+        return head + _number(3, value) + _number(20, 2)
+    return head + b"".join(_number(8, item) for item in value) + _number(20, 7)
+
+
+def _node(node: Node) -> bytes:
+    body = b"".join(_text(1, name) for name in node.inputs) + b"".join(_text(2, name) for name in node.outputs)
+    body += _text(3, node.outputs[0]) + _text(4, node.op)
+    return body + b"".join(_message(5, _attribute(name, value)) for name, value in node.attributes.items())
+
+
+def _tensor(name: str, value: NDArray[np.generic]) -> bytes:
+    dims = b"".join(_number(1, size) for size in value.shape)
+    little_endian = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).tobytes()
+    return dims + _number(2, TYPES[value.dtype.name]) + _text(8, name) + _message(9, little_endian)
+
+
+def _port(port: Port) -> bytes:
+    dims = b"".join(_message(1, _number(1, d) if isinstance(d, int) else _text(2, d)) for d in port.shape)
+    tensor = _number(1, TYPES[port.dtype]) + _message(2, dims)
+    return _text(1, port.name) + _message(2, _message(1, tensor))

@@ -1,0 +1,105 @@
+"""Is a lesson fit to learn from? One check for every kind of student, and the carving of rows to stop early by.
+
+Does not look at the texts' content: pools do (duplicates, leaks, encodings).
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.errors import BadData
+from potstill.students.base import Floats, Lesson
+
+SUM_TOLERANCE = 1e-3  # what float16 storage and rounding to three places leave behind
+
+
+@dataclass(frozen=True)
+class Carved:
+    """Rows to learn from and rows to judge by: two (N,) masks that cover every row once."""
+
+    learn: NDArray[np.bool_]
+    judge: NDArray[np.bool_]
+
+
+def check_lesson(lesson: Lesson, n_labels: int) -> Lesson:
+    """The same lesson with float32 targets whose rows sum to one and a weight for every row.
+
+    Args:
+        lesson: N texts with (N, K) targets.
+        n_labels: K.
+
+    Raises:
+        BadData: no rows; targets that are not (N, K), not finite, negative, or do not sum to one; weights that are
+            not (N,), not finite, negative or all zero; one-hot targets that all name the same label.
+    """
+    n = len(lesson.texts)
+    if n == 0:
+        raise BadData("There are no rows to learn from.", "Give the student at least one text a label.")
+    targets = np.asarray(lesson.targets)
+    if targets.shape != (n, n_labels):
+        raise BadData(
+            f"The targets have the shape {targets.shape}, and {n} texts of {n_labels} labels need {(n, n_labels)}.",
+            "Give one row a text and one column a label.",
+        )
+    targets = targets.astype(np.float32)
+    odd = np.asarray(~np.isfinite(targets).all(axis=1))
+    if odd.any():
+        raise BadData(f"The target of row {_first(odd)} holds NaN or infinity.", "Drop or answer that row.")
+    if (targets < 0).any():
+        row = _first(np.asarray((targets < 0).any(axis=1)))
+        raise BadData(f"The target of row {row} is negative.", "Give probabilities, not scores: apply a softmax first.")
+    sums = targets.sum(axis=1)
+    off = np.abs(sums - 1) > SUM_TOLERANCE
+    if off.any():
+        row = _first(off)
+        raise BadData(f"The target of row {row} sums to {sums[row]:.4g}, not to 1.", "Divide each row by its sum.")
+    weights = _check_weights(lesson.weights, n)
+    likeliest = targets.argmax(axis=1)
+    if (likeliest == likeliest[0]).all():
+        if (targets[:, likeliest[0]] > 1 - SUM_TOLERANCE).all():
+            raise BadData(
+                f"Every row has the same label (column {likeliest[0]} of {n_labels}).",
+                "Add rows of another label: nothing can be learnt from one.",
+            )
+        warnings.warn(
+            f"column {likeliest[0]} is the likeliest label of all {n} rows; the student may never say another",
+            stacklevel=3,
+        )
+    return replace(lesson, targets=(targets / sums[:, None]).astype(np.float32), weights=weights)
+
+
+def carve(texts: Sequence[str], seed: int, share: float = 0.15) -> Carved:
+    """Put about `share` of N texts aside by their content: neither their order nor a duplicate crosses the line."""
+    cut = int(share * 0x1_0000)
+    judge = np.array([zlib.crc32(f"{seed} {text}".encode("utf-8", "replace")) & 0xFFFF < cut for text in texts])
+    return Carved(~judge, judge)
+
+
+def content_order(texts: Sequence[str]) -> NDArray[np.int64]:
+    """An order of N texts that does not depend on the one they came in."""
+    return np.array(sorted(range(len(texts)), key=lambda i: texts[i]), dtype=np.int64)
+
+
+def _check_weights(weights: Floats | None, n: int) -> Floats:
+    if weights is None:
+        return np.ones(n, dtype=np.float32)
+    checked = np.asarray(weights)
+    if checked.shape != (n,):
+        raise BadData(f"The weights have the shape {checked.shape}, and {n} texts need {(n,)}.", "Give one a text.")
+    checked = checked.astype(np.float32)
+    bad = ~np.isfinite(checked) | (checked < 0)
+    if bad.any():
+        raise BadData(f"The weight of row {_first(bad)} is {checked[_first(bad)]}.", "Give weights of zero or more.")
+    if not (checked > 0).any():
+        raise BadData("Every row weighs nothing.", "Give at least one row a weight above zero.")
+    return checked
+
+
+def _first(mask: NDArray[np.bool_]) -> int:
+    return int(np.flatnonzero(mask)[0])

@@ -1,0 +1,162 @@
+"""The linear student: TF-IDF over words and characters, then multinomial logistic regression. Needs no torch, ever.
+
+The floor every other student has to beat; learns in seconds, answers tens of thousands of texts a second.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.calibrate import softmax
+from potstill.errors import BadSpec
+from potstill.features import NGrams
+from potstill.onnxfile import Node, Port, write_onnx
+from potstill.students.base import Floats, Graph, Lesson, Make
+from potstill.students.lesson import carve, check_lesson
+from potstill.students.regress import Effort, Regression, fit_regression, sparse
+
+OPTIONS = {"c", "max_features", "min_df", "max_steps"}
+GRID = (1.0, 3.0, 10.0, 30.0)
+MAX_CELLS = 12_000_000  # of the weight table: 48 MB, whatever the number of labels
+CHUNK = 2048
+
+
+class Linear:
+    """TF-IDF n-grams + logistic regression on soft targets.
+
+    Args:
+        make: labels, and the options `c` (inverse penalty; chosen on rows put aside if not given), `max_features`
+            (60,000, fewer where there are many labels), `min_df`, `max_steps` (200).
+
+    Raises:
+        BadSpec: an unknown option, or weights, which this kind does not start from.
+    """
+
+    def __init__(self, make: Make) -> None:
+        refuse_options("linear", make.options, OPTIONS)
+        if make.weights:
+            raise BadSpec(f"The student 'linear' starts from no weights, not {make.weights!r}.", "Write just 'linear'.")
+        self.labels = tuple(make.labels)
+        self.options = dict(make.options)
+        self._reader: NGrams | None = None
+        self._weights: Floats = np.zeros((0, len(self.labels)), dtype=np.float32)
+        self._bias: Floats = np.zeros(len(self.labels), dtype=np.float32)
+        self.c = float(make.options.get("c", 0.0))
+
+    def fit(self, lesson: Lesson) -> Self:
+        """Learn from scratch; see `Student.fit`. The row order does not matter beyond rounding."""
+        lesson = check_lesson(lesson, len(self.labels))
+        assert lesson.weights is not None
+        deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
+        effort = Effort(max_steps=int(self.options.get("max_steps", 200)), deadline=deadline, progress=lesson.progress)
+        limit = min(int(self.options.get("max_features", 60_000)), MAX_CELLS // len(self.labels))
+        self._reader = NGrams.fit(lesson.texts, max_features=limit, min_df=self.options.get("min_df"))
+        features = sparse(self._reader.ragged(lesson.texts), self._reader.width)
+        given = self.options.get("c")
+        self.c = choose_c(features, lesson, effort, GRID) if given is None else float(given)
+        fitted = fit_regression(features, lesson.targets, lesson.weights, replace(effort, c=self.c))
+        self._weights, self._bias = fitted.weights, fitted.bias
+        if lesson.progress is not None:
+            lesson.progress(1.0, f"{fitted.steps} steps at C={self.c:g}")
+        return self
+
+    def predict_logits(self, texts: Sequence[str]) -> Floats:
+        """(N, K) natural-log scores."""
+        reader = self._fitted()
+        out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for at in range(0, len(texts), CHUNK):
+            features = sparse(reader.ragged(texts[at : at + CHUNK]), reader.width)
+            out[at : at + CHUNK] = features @ self._weights + self._bias
+        return out
+
+    def predict_proba(self, texts: Sequence[str]) -> Floats:
+        """(N, K) probabilities."""
+        return softmax(self.predict_logits(texts)).astype(np.float32)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """(N, K) logits less the bias: the n-grams themselves are too many to hand out densely."""
+        return self.predict_logits(texts) - self._bias
+
+    def save(self, folder: Path) -> None:
+        """Write `student.json`, `ngrams.json`, `weights.npy` and `bias.npy`."""
+        self._fitted().save(folder)
+        record = {"format": 1, "labels": self.labels, "options": self.options, "c": self.c}
+        (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
+        np.save(folder / "weights.npy", self._weights, allow_pickle=False)
+        np.save(folder / "bias.npy", self._bias, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The student that `save` wrote."""
+        record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+        student = cls(Make(labels=tuple(record["labels"]), options=record["options"]))
+        student.c = float(record["c"])
+        student._reader = NGrams.load(folder, {})
+        student._weights = np.load(folder / "weights.npy", allow_pickle=False)
+        student._bias = np.load(folder / "bias.npy", allow_pickle=False)
+        return student
+
+    def export(self, folder: Path) -> Graph:
+        """Write `model.onnx` and `ngrams.json`: gathered rows of W, weighted and summed, plus b."""
+        reader = self._fitted()
+        reader.save(folder)
+        nodes = [
+            Node("Gather", ["W", "ids"], ["rows"]),
+            Node("Unsqueeze", ["values", "one"], ["row"]),
+            Node("MatMul", ["row", "rows"], ["sum"]),
+            Node("Squeeze", ["sum", "one"], ["flat"]),
+            Node("Add", ["flat", "b"], ["logits"]),
+        ]
+        # A vocabulary can be empty (texts of blanks only); a table cannot: padding reads its row 0.
+        table = self._weights if len(self._weights) else np.zeros((1, len(self.labels)), dtype=np.float32)
+        constants: dict[str, NDArray[Any]] = {"W": table, "b": self._bias, "one": np.array([1], dtype=np.int64)}
+        inputs = [Port("ids", "int64", ["n", "t"]), Port("values", "float32", ["n", "t"])]
+        logits = Port("logits", "float32", ["n", len(self.labels)])
+        write_onnx(folder / "model.onnx", nodes, constants, inputs, [logits])
+        return Graph(kind="bag", settings=reader.settings, quantisable=False)
+
+    def _fitted(self) -> NGrams:
+        if self._reader is None:
+            raise BadSpec("The linear student has not learnt yet.", "Call fit first.")
+        return self._reader
+
+
+def choose_c(features: Any, lesson: Lesson, effort: Effort, grid: Sequence[float]) -> float:
+    """The C of `grid` (ascending) that gives the likeliest label of the rows put aside the most target mass.
+
+    Below 100 rows put aside, or where they cost too much time, the choice would be noise: then the second largest.
+    """
+    assert lesson.weights is not None
+    default = grid[-2] if len(grid) > 1 else grid[0]
+    carved = carve(lesson.texts, seed=0)
+    if carved.judge.sum() < 100 or effort.deadline is not None:
+        return default
+    # 20,000 rows tell the penalties apart as well as a million.
+    learn = np.flatnonzero(carved.learn)[:20_000]
+    judge = np.flatnonzero(carved.judge)[:5_000]
+    aside, seen = features[learn], features[judge]
+    start: Regression | None = None
+    best, best_score = default, -1.0
+    for c in grid:
+        trial = replace(effort, c=c, max_steps=min(effort.max_steps, 60), progress=None)
+        start = fit_regression(aside, lesson.targets[learn], lesson.weights[learn], trial, start)
+        said = (seen @ start.weights + start.bias).argmax(axis=1)
+        score = float(lesson.targets[judge, said] @ lesson.weights[judge])
+        if score > best_score * 1.002:  # a larger C has to earn it
+            best, best_score = c, score
+    return best
+
+
+def refuse_options(kind: str, options: Any, known: set[str]) -> None:
+    """Raise `BadSpec` for an option that this kind does not have."""
+    strangers = sorted(set(options) - known)
+    if strangers:
+        raise BadSpec(f"The student {kind!r} has no option {strangers[0]!r}.", f"It has: {', '.join(sorted(known))}.")

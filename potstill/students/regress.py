@@ -1,0 +1,152 @@
+"""Multinomial logistic regression on soft targets: L-BFGS in float32 over sparse or dense features.
+
+scikit-learn's takes one label a row; repeating rows for every label of a soft target costs K times the work. Here a
+(N, K) target is one row. No class weights, no penalty but L2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.features import Ragged
+
+Floats = NDArray[np.float32]
+HISTORY = 8
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A fitted regression: logits are `features @ weights + bias`.
+
+    Attributes:
+        weights: (D, K) float32.
+        bias: (K,) float32.
+        steps: L-BFGS steps taken.
+        converged: False if the steps or the time ran out first; what was learnt by then is kept.
+    """
+
+    weights: Floats
+    bias: Floats
+    steps: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to try.
+
+    Attributes:
+        c: inverse strength of the L2 penalty, as scikit-learn's C.
+        max_steps: L-BFGS steps at most.
+        tolerance: stop when the loss per row falls by less than this in a step.
+        deadline: `time.monotonic()` to stop at.
+        progress: called with (share done, a few words).
+    """
+
+    c: float = 10.0
+    max_steps: int = 200
+    tolerance: float = 2e-5
+    deadline: float | None = None
+    progress: Callable[[float, str], None] | None = None
+
+
+def fit_regression(
+    features: Any, targets: Floats, rows: Floats, effort: Effort, start: Regression | None = None
+) -> Regression:
+    """The W, b that minimise  sum_i rows_i * CE(softmax(x_i W + b), targets_i) + |W|^2 / (2 C).
+
+    Args:
+        features: (N, D) float32, scipy CSR or dense.
+        targets: (N, K) float32, rows sum to one.
+        rows: (N,) float32 weight of each row.
+        effort: the penalty and when to stop.
+        start: where to start from; None starts from zero.
+    """
+    d, k = features.shape[1], targets.shape[1]
+    transposed = features.T.tocsr() if hasattr(features, "tocsr") else np.ascontiguousarray(features.T)
+    targets, mass = np.asarray(targets, np.float32), float(rows.sum())
+
+    def loss_of(theta: Floats) -> tuple[float, Floats]:
+        w = theta[: d * k].reshape(d, k)
+        logits = features @ w + theta[d * k :]
+        logits -= logits.max(axis=1, keepdims=True)
+        likely = np.exp(logits)
+        total = likely.sum(axis=1, keepdims=True)
+        likely /= total
+        cross = np.log(total[:, 0]) - np.einsum("nk,nk->n", targets, logits)
+        likely -= targets
+        likely *= rows[:, None]
+        slope = np.empty_like(theta)
+        slope[: d * k] = (transposed @ likely).ravel()
+        slope[: d * k] += theta[: d * k] / effort.c
+        slope[d * k :] = likely.sum(axis=0)
+        penalty = float(theta[: d * k] @ theta[: d * k]) / (2 * effort.c)
+        return float(np.dot(cross.astype(np.float64), rows)) + penalty, slope
+
+    theta = np.zeros(d * k + k, dtype=np.float32)
+    if start is not None:
+        theta[: d * k], theta[d * k :] = start.weights.ravel(), start.bias
+    loss, slope = loss_of(theta)
+    moves: list[tuple[Floats, Floats, float]] = []
+    step, converged, calm = 0, False, 0
+    while step < effort.max_steps and not converged:
+        if effort.deadline is not None and time.monotonic() > effort.deadline:
+            break
+        toward = _two_loop(slope, moves)
+        downhill = float(slope @ toward)
+        if downhill >= 0:  # float32 has nothing more to give
+            converged = True
+            break
+        # The first step knows no curvature: one of unit length is safe, the line search halves it if not.
+        size = 1.0 if moves else 1.0 / max(1e-12, float(np.linalg.norm(slope)))
+        for _ in range(20):
+            next_theta = theta + np.float32(size) * toward
+            next_loss, next_slope = loss_of(next_theta)
+            if next_loss <= loss + 1e-4 * size * downhill:
+                break
+            size /= 2
+        else:
+            converged = True
+            break
+        moved, turned = next_theta - theta, next_slope - slope
+        curvature = float(moved @ turned)
+        if curvature > 0:
+            moves = [*moves[-(HISTORY - 1) :], (moved, turned, curvature)]
+        step += 1
+        # Two calm steps in a row: a single short one is common after a change of curvature.
+        calm = calm + 1 if (loss - next_loss) < effort.tolerance * mass else 0
+        converged = calm >= 2
+        theta, loss, slope = next_theta, next_loss, next_slope
+        if effort.progress is not None:
+            effort.progress(step / effort.max_steps, f"regression step {step}, loss {loss / mass:.4f}")
+    return Regression(theta[: d * k].reshape(d, k).copy(), theta[d * k :].copy(), step, converged)
+
+
+def _two_loop(slope: Floats, moves: list[tuple[Floats, Floats, float]]) -> Floats:
+    """Minus the L-BFGS estimate of inverse Hessian times slope (Nocedal and Wright, algorithm 7.4)."""
+    q = -slope
+    alphas: list[float] = []
+    for moved, turned, curvature in reversed(moves):
+        alpha = float(moved @ q) / curvature
+        q -= np.float32(alpha) * turned
+        alphas.append(alpha)
+    if moves:
+        _, turned, curvature = moves[-1]
+        q *= np.float32(curvature / float(turned @ turned))
+    for (moved, turned, curvature), alpha in zip(moves, reversed(alphas), strict=True):
+        q += np.float32(alpha - float(turned @ q) / curvature) * moved
+    return q
+
+
+def sparse(entries: Ragged, width: int) -> Any:
+    """The (N, V) float32 CSR matrix of a reader's entries."""
+    from scipy.sparse import csr_matrix
+
+    shape = (len(entries.starts) - 1, max(width, 1))
+    return csr_matrix((entries.values, entries.ids, entries.starts), shape=shape)
