@@ -1,0 +1,23 @@
+"""The texts, and who said what of them: read from files, checked, cleaned and split. Knows no model and no money.
+
+`build_pool` makes a `Pool` of one file, of several, or of tables in memory, and a `PoolReport` of all that was found
+and decided on the way. Does NOT cover several labels a text, or free-text targets.
+"""
+
+from potstill.pool.base import PAIR_SEPARATOR, SPLITS, Part, Pool, Split
+from potstill.pool.build import build_pool
+from potstill.pool.options import PoolOptions
+from potstill.pool.report import Built, PoolReport, SourceReport
+
+__all__ = [
+    "PAIR_SEPARATOR",
+    "SPLITS",
+    "Built",
+    "Part",
+    "Pool",
+    "PoolOptions",
+    "PoolReport",
+    "SourceReport",
+    "Split",
+    "build_pool",
+]

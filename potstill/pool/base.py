@@ -1,0 +1,100 @@
+"""The pool itself: the texts, their gold labels and their splits. Reads nothing, decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.task import content_key
+
+Split = Literal["train", "validation", "test", "pool"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+# Between the two texts of a pair, which a pool keeps as one text: premise, this, hypothesis.
+PAIR_SEPARATOR = " \u241e "
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a pool.
+
+    Attributes:
+        texts: n texts.
+        gold: (n,) label indices, -1 where nobody said.
+        ids: n origins, "file:line".
+        rows: (n,) where they stand in the pool.
+    """
+
+    texts: tuple[str, ...]
+    gold: NDArray[np.int64]
+    ids: tuple[str, ...]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """N texts, and who said what of them.
+
+    Attributes:
+        labels: the K label names.
+        texts: N texts; the two of a pair joined by `PAIR_SEPARATOR`.
+        gold: (N,) label indices, -1 where nobody said. Rows of the split "pool" never have one.
+        split: (N,) of "train", "validation", "test" or "pool".
+        ids: N origins, "file:line".
+        hidden: (N,) labels that the file had for rows of the split "pool", -1 elsewhere. Nothing learns from them; a
+            replaying teacher or a simulated annotator may sell them.
+    """
+
+    labels: tuple[str, ...]
+    texts: tuple[str, ...]
+    gold: NDArray[np.int64]
+    split: NDArray[np.str_]
+    ids: tuple[str, ...]
+    hidden: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.texts)
+        if not len(self.gold) == len(self.split) == len(self.ids) == len(self.hidden) == n:
+            raise ValueError("texts, gold, split, ids and hidden must be equally long")
+        for array in (self.gold, self.split, self.hidden):
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def n_labels(self) -> int:
+        """K, the number of labels."""
+        return len(self.labels)
+
+    @cached_property
+    def key(self) -> str:
+        """A content hash over labels, texts, gold and split, in order; equal files give equal keys."""
+        rows = (self.labels, self.texts, self.gold.tolist(), self.split.tolist(), self.hidden.tolist())
+        return content_key("pool", 1, *rows)
+
+    def part(self, split: Split) -> Part:
+        """All rows of a split, in the order of the files."""
+        return self.at(np.flatnonzero(self.split == split))
+
+    def labelled(self, split: Split = "train") -> Part:
+        """The rows of a split whose label is known."""
+        return self.at(np.flatnonzero((self.split == split) & (self.gold >= 0)))
+
+    def at(self, rows: NDArray[np.integer[Any]]) -> Part:
+        """The rows at these places, in this order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        places = rows.tolist()
+        return Part(tuple(self.texts[i] for i in places), self.gold[rows], tuple(self.ids[i] for i in places), rows)
+
+    def counts(self, split: Split) -> dict[str, int]:
+        """Label -> labelled rows of a split, in the order of the labels, zeros included."""
+        gold = self.gold[(self.split == split) & (self.gold >= 0)]
+        numbers = np.bincount(gold, minlength=self.n_labels).tolist()
+        return dict(zip(self.labels, numbers, strict=True))

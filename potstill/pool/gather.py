@@ -1,0 +1,165 @@
+"""Sources -> rows: read each, find its columns, say which part each row belongs to. Cleans and splits nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from potstill.errors import BadData, BadSpec, did_you_mean
+from potstill.guess import SPLIT_NAMES, Columns, Guess, guess, shown_values
+from potstill.leaks import numbers_of
+from potstill.pool.base import PAIR_SEPARATOR
+from potstill.pool.clean import Rows
+from potstill.pool.options import PoolOptions
+from potstill.pool.report import SourceReport
+from potstill.tables import Table, read_table
+
+Source = str | Path | Table
+Sources = Source | Mapping[str, Source]
+_PARTS = {"data": "", "train": "train", "validation": "validation", "test": "test", "pool": "pool"}
+_ALSO = {"unlabelled": "pool", "unlabeled": "pool"}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All rows of all sources, what was read, how many rows were left out so far, and what to beware of."""
+
+    rows: Rows
+    sources: tuple[SourceReport, ...]
+    unlabelled_dropped: int = 0
+    limited: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def gather(sources: Sources, options: PoolOptions) -> Gathered:
+    """Read every source. The first of "data", "train", ... settles the columns for the others.
+
+    Raises:
+        BadData: see `build_pool`.
+        BadSpec: an unknown part, the same part twice, or a split column for files that are split already.
+    """
+    tables = _read(sources, options)
+    names = Counter(table.name for table in tables.values())
+    rows = Rows((), (), (), ())
+    reports: list[SourceReport] = []
+    warnings: list[str] = []
+    dropped = limited = 0
+    first: Guess | None = None
+    for role, table in tables.items():
+        columns = _columns(role, table, options, first)
+        first = first or columns
+        prefix = f"{role}/{table.name}" if names[table.name] > 1 else table.name
+        mine = _rows(role, table, columns, prefix)
+        reports.append(_report(role, table, columns))
+        warnings += table.problems
+        if options.limit and len(mine) > options.limit:
+            order = np.argsort(numbers_of(mine.texts, options.seed), kind="stable")
+            chosen = np.zeros(len(mine), dtype=np.bool_)
+            chosen[order[: options.limit]] = True
+            limited += len(mine) - options.limit
+            mine = mine.take(chosen)
+        judged = np.array([p in ("test", "validation") and not y for p, y in zip(mine.parts, mine.labels, strict=True)])
+        dropped += int(judged.sum())
+        rows = rows + mine.take(~judged)
+    return Gathered(rows, tuple(reports), dropped, limited, tuple(warnings))
+
+
+def _read(sources: Sources, options: PoolOptions) -> dict[str, Table]:
+    given = sources if isinstance(sources, Mapping) else {"data": sources}
+    roles: dict[str, Source] = {}
+    for name, source in given.items():
+        role = _ALSO.get(name, name)
+        if role not in _PARTS:
+            raise BadSpec(f"There is no part called {name!r}.", did_you_mean(name, (*_PARTS, *_ALSO)))
+        if role in roles:
+            raise BadSpec(f"The part {role!r} is given twice.", "Give each part one file.")
+        roles[role] = source
+    if not roles:
+        raise BadSpec("No data was given.", "Name at least one file.")
+    if options.split and "data" not in roles:
+        raise BadSpec(
+            f"A split column ({options.split!r}) was named, but every file is a part already.",
+            "Give one file with the split column, or leave the column out.",
+        )
+    read = {
+        role: s if isinstance(s, Table) else read_table(s, encoding=options.encoding, on_bad=options.on_bad_row)
+        for role in _PARTS
+        if (s := roles.get(role)) is not None
+    }
+    empty = next((table for table in read.values() if not len(table)), None)
+    if empty is not None:
+        raise BadData(f"{empty.name} has no rows.", "Give it at least one row.")
+    return read
+
+
+def _columns(role: str, table: Table, options: PoolOptions, first: Guess | None) -> Guess:
+    there = set(table.columns)
+
+    def like_first(name: str | None) -> str:
+        return name if name in there and name else ""
+
+    text = options.text or (like_first(first.text) if first else "")
+    text_b = options.text_b or (like_first(first.text_b) if first else "")
+    label = options.label or (like_first(first.label) if first else "")
+    if role == "pool" and label not in there:
+        label = ""  # a pool needs none
+    split = options.split if role == "data" else ""
+    found = guess(table, Columns(text, text_b, label, split), unlabelled=role == "pool")
+    if role != "pool" and role != "data" and not found.label:
+        columns = ", ".join(map(repr, table.columns))
+        raise BadData(
+            f"No column of {table.name} ({role}) looks like a label; it has {columns}.", "Name it: --label COLUMN"
+        )
+    return found
+
+
+def _rows(role: str, table: Table, columns: Guess, prefix: str) -> Rows:
+    texts = [(t or "").strip() for t in table.column(columns.text)]
+    if columns.text_b:
+        seconds = [(t or "").strip() for t in table.column(columns.text_b)]
+        texts = [a + PAIR_SEPARATOR + b if a and b else "" for a, b in zip(texts, seconds, strict=True)]
+    labels = [(y or "").strip() for y in table.column(columns.label)] if columns.label else [""] * len(table)
+    parts = [_PARTS[role]] * len(table)
+    if role == "data" and columns.split:
+        parts = _parts(table, columns.split)
+    parts = ["pool" if p in ("", "train") and not y else p for p, y in zip(parts, labels, strict=True)]
+    ids = [f"{prefix}:{line}" for line in table.lines]
+    return Rows(tuple(texts), tuple(labels), tuple(parts), tuple(ids))
+
+
+def _parts(table: Table, column: str) -> list[str]:
+    cells = table.column(column)
+    named = [(c or "").strip().casefold() for c in cells]
+    strangers = [i for i, name in enumerate(named) if name and name not in SPLIT_NAMES]
+    if strangers:
+        lines = ", ".join(f"{table.lines[i]:,}" for i in strangers[:3])
+        raise BadData(
+            f"The split column {column!r} of {table.name} has values that are no split: "
+            f"{shown_values([cells[i] for i in strangers])}; first on line {lines}.",
+            "Use train, validation, test and pool.",
+        )
+    # where some rows say "train", a blank one is undecided no more than they are
+    blank = "train" if any(named) else ""
+    return [SPLIT_NAMES[name] if name else blank for name in named]
+
+
+def _report(role: str, table: Table, columns: Guess) -> SourceReport:
+    found: Sequence[tuple[str, str | None]] = (
+        ("text", columns.text),
+        ("second text", columns.text_b),
+        ("label", columns.label),
+        ("split", columns.split if role == "data" else None),
+    )
+    return SourceReport(
+        name=table.name,
+        part=role,
+        rows=len(table),
+        skipped=table.skipped,
+        encoding=table.encoding,
+        columns={what: name for what, name in found if name},
+        reasons=columns.reasons,
+    )
