@@ -1,0 +1,204 @@
+"""What every student promises, as tests on a lesson that a child could learn. Says nothing about real data or speed."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.calibrate import softmax
+from potstill.errors import BadData, PotstillError
+from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.testing.promise import ODD_TEXTS, promise
+
+
+class StudentContract:
+    """What every student promises. Override `make_student`, and what is different below.
+
+    Attributes:
+        learns: the accuracy it reaches on the texts it learnt from, which a child could tell apart.
+        close: how much two predictions of one text may differ between batches.
+    """
+
+    learns: ClassVar[float] = 0.9
+    close: ClassVar[float] = 1e-4
+    labels: ClassVar[tuple[str, ...]] = ("food", "sport", "money")
+    words: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("soup", "bread", "cheese", "dinner", "apple", "kitchen"),
+        ("match", "goal", "referee", "tennis", "runner", "stadium"),
+        ("bank", "loan", "market", "shares", "profit", "invoice"),
+    )
+    _fitted: Student | None = None
+
+    def make_student(self, make: Make) -> Student:
+        """A new, untrained student of this kind."""
+        raise NotImplementedError
+
+    # --- what it learns here -----------------------------------------------------------------------------------
+
+    def lesson(self) -> Lesson:
+        """36 short texts of three labels, one-hot."""
+        texts, rows = [], []
+        for column, words in enumerate(self.words):
+            for i, word in enumerate(words):
+                texts += [f"the {word} and the {words[i - 1]}", f"one {word}, please, or a {words[i - 2]}"]
+                rows += [column, column]
+        return Lesson(texts, np.eye(len(self.labels), dtype=np.float32)[rows], seed=1)
+
+    def _fit(self, lesson: Lesson) -> Student:
+        return self.make_student(Make(self.labels)).fit(lesson)
+
+    def _taught(self) -> Student:
+        """One student for all tests that only look at it."""
+        kind = type(self)
+        if kind._fitted is None:
+            kind._fitted = self._fit(self.lesson())
+        return kind._fitted
+
+    def _near(self, one: NDArray[Any], other: NDArray[Any], what: str, within: float | None = None) -> None:
+        gap = float(np.abs(one - other).max(initial=0.0)) if one.shape == other.shape else math.inf
+        promise(gap <= (self.close if within is None else within), f"{what}: they differ by {gap:.2g}")
+
+    def test_it_learns_what_a_child_could(self) -> None:
+        """Texts of three plain topics are told apart."""
+        lesson = self.lesson()
+        right = (self._taught().predict_proba(lesson.texts).argmax(1) == lesson.targets.argmax(1)).mean()
+        promise(right >= self.learns, f"it gets {right:.2f} of its own lesson right")
+
+    def test_predictions_are_rows_of_probabilities(self) -> None:
+        """(N, K) float32, finite, rows sum to one, and the softmax of the logits."""
+        student, texts = self._taught(), self.lesson().texts
+        logits, probs = student.predict_logits(texts), student.predict_proba(texts)
+        shape = (len(texts), len(self.labels))
+        promise(tuple(student.labels) == self.labels, f"its labels are {student.labels}")
+        for name, array in (("logits", logits), ("probabilities", probs)):
+            promise(array.shape == shape, f"{name} of shape {array.shape}, not {shape}")
+            promise(array.dtype == np.float32, f"{name} of {array.dtype}")
+            promise(np.isfinite(array).all(), f"{name} are not finite")
+        self._near(probs.sum(1), np.ones(len(texts)), "rows that do not sum to one", 1e-5)
+        self._near(probs, softmax(logits), "probabilities and the softmax of the logits", 1e-5)
+
+    def test_a_text_gets_the_same_whatever_stands_beside_it(self) -> None:
+        """Order and batch do not matter."""
+        student, texts = self._taught(), list(self.lesson().texts)
+        probs = student.predict_proba(texts)
+        self._near(student.predict_proba(texts[::-1])[::-1], probs, "in another order")
+        self._near(np.concatenate([student.predict_proba([text]) for text in texts[:6]]), probs[:6], "one by one")
+        beside = student.predict_proba([texts[0], "a much longer text " * 40])[:1]
+        self._near(beside, probs[:1], "beside a longer text")
+
+    def test_any_text_gets_an_answer(self) -> None:
+        """Odd texts, and none at all."""
+        student = self._taught()
+        probs = student.predict_proba(list(ODD_TEXTS))
+        promise(np.isfinite(probs).all(), "an odd text has no probabilities")
+        promise(student.predict_proba([]).shape == (0, len(self.labels)), "no texts are not (0, K)")
+
+    def test_representations_are_one_row_a_text(self) -> None:
+        """(N, D) float32, finite."""
+        found = self._taught().embed(list(self.lesson().texts[:5]))
+        promise(found.ndim == 2 and len(found) == 5 and found.shape[1] > 0, f"shape {found.shape}")
+        promise(found.dtype == np.float32 and np.isfinite(found).all(), f"{found.dtype}, or not finite")
+
+    def test_equal_lessons_give_equal_students(self) -> None:
+        """On a CPU; and weights of one are no weights."""
+        lesson = self.lesson()
+        again = self._fit(replace(lesson, weights=np.ones(len(lesson.texts), dtype=np.float32)))
+        self._near(
+            again.predict_proba(lesson.texts), self._taught().predict_proba(lesson.texts), "two equal lessons", 1e-5
+        )
+
+    def test_soft_targets_teach_doubt(self) -> None:
+        """A student that was shown 60:20:20 is less sure than one that was shown labels."""
+        lesson = self.lesson()
+        soft = (0.4 * lesson.targets + 0.2).astype(np.float32)
+        unsure = self._fit(replace(lesson, targets=soft)).predict_proba(lesson.texts).max(1).mean()
+        sure = self._taught().predict_proba(lesson.texts).max(1).mean()
+        promise(unsure < sure - 0.05, f"its confidence is {unsure:.2f}, and {sure:.2f} after hard labels")
+
+    def test_bad_targets_are_refused(self) -> None:
+        """No rows, a wrong shape, NaN, negative, not summing to one: BadData each."""
+        lesson = self.lesson()
+        wrong: dict[str, Callable[[Floats], Floats]] = {
+            "too few rows": lambda rows: rows[:-1],
+            "too few columns": lambda rows: rows[:, :-1],
+            "NaN": lambda rows: np.where(rows == 1, np.nan, rows),
+            "negative": lambda rows: np.where(rows == 0, -0.5, 2.0),
+            "sums of two": lambda rows: rows * 2,
+        }
+        for what, change in wrong.items():
+            self._refuses(replace(lesson, targets=change(lesson.targets).astype(np.float32)), what)
+        self._refuses(replace(lesson, texts=[], targets=lesson.targets[:0]), "no rows")
+
+    def _refuses(self, lesson: Lesson, what: str) -> None:
+        try:
+            self._fit(lesson)
+        except BadData:
+            return
+        except Exception as error:
+            raise AssertionError(f"{what}: {type(error).__name__} instead of BadData") from error
+        raise AssertionError(f"{what}: it was learnt without a word")
+
+    def test_a_deadline_ends_learning_cleanly(self) -> None:
+        """With next to no time it stops and can predict."""
+        lesson = self.lesson()
+        probs = self._fit(replace(lesson, deadline_s=0.001)).predict_proba(lesson.texts)
+        promise(np.isfinite(probs).all(), "no probabilities after a deadline")
+
+    def test_what_is_saved_is_loaded(self) -> None:
+        """The same predictions to the last bit, from files that are not pickled."""
+        student, texts = self._taught(), self.lesson().texts
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            student.save(folder)
+            pickled = [path.name for path in folder.rglob("*") if path.is_file() and _is_pickle(path)]
+            promise(not pickled, f"pickled: {pickled}")
+            loaded = type(student).load(folder)
+            promise(tuple(loaded.labels) == self.labels, f"its labels are {loaded.labels}")
+            self._near(loaded.predict_logits(texts), student.predict_logits(texts), "after loading", 0.0)
+
+    def test_the_exported_graph_runs(self) -> None:
+        """`model.onnx` opens in onnxruntime and gives (N, K) for any batch."""
+        try:
+            import onnxruntime
+        except ModuleNotFoundError:
+            raise SkipTest("onnxruntime is not installed") from None
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            try:
+                graph = self._taught().export(folder)
+            except PotstillError as error:
+                raise SkipTest(str(error)) from None
+            json.dumps(dict(graph.settings))
+            session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+            for n, t in ((1, 3), (4, 7)):
+                fed = {
+                    port.name: np.ones((n, t) if len(port.shape) == 2 else (n,), dtype=_dtype(port.type))
+                    for port in session.get_inputs()
+                }
+                got = session.run(None, fed)[0]
+                promise(got.shape == (n, len(self.labels)), f"a batch of {n} gives {got.shape}")
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(2)
+    # A pickle of protocol 2 and later opens with 0x80 and its number; a torch archive is a zip with one inside.
+    return (len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5) or path.suffix in (".pkl", ".pt", ".pth", ".bin")
+
+
+def _dtype(name: str) -> type[np.generic]:
+    kinds: dict[str, type[np.generic]] = {
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+        "tensor(float)": np.float32,
+    }
+    return kinds[name]

@@ -1,0 +1,175 @@
+"""What every teacher promises, as tests. Says nothing about how good its answers are, nor about what a server does."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from typing import ClassVar, get_args
+from unittest import SkipTest
+
+from potstill.errors import TeacherError, UnknownPrice
+from potstill.money import CATEGORIES, Usage
+from potstill.task import Answer, Brief, How, State, Task, Written
+from potstill.teachers.base import Reply, Teacher
+from potstill.testing.promise import ODD_TEXTS, promise
+
+
+class TeacherContract:
+    """What every teacher promises. Override `open_teacher`, and what is different below.
+
+    Attributes:
+        task: what it is asked.
+        texts: texts it can answer.
+        example: a gold example, for teachers that read some.
+        repeats: the same call gives the same answers.
+        reads_examples: gold examples change its key.
+        simulates: it replays known labels.
+        writes: it can write texts.
+        free_units: units of `Usage` it gives away on purpose.
+        odd_texts: texts that must not kill it.
+        close: how much two scores of the same text may differ, between batches.
+    """
+
+    task: ClassVar[Task] = Task(("world", "sports", "business"))
+    texts: ClassVar[tuple[str, ...]] = ("news of the world", "sports and more sports", "business as usual")
+    example: ClassVar[Written] = Written("a sports day", "sports")
+    repeats: ClassVar[bool] = True
+    reads_examples: ClassVar[bool] = True
+    simulates: ClassVar[bool] = False
+    writes: ClassVar[bool] = True
+    free_units: ClassVar[tuple[str, ...]] = ()
+    odd_texts: ClassVar[tuple[str, ...]] = ODD_TEXTS
+    close: ClassVar[float] = 1e-3
+
+    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+        """A new teacher of this kind."""
+        raise NotImplementedError
+
+    def _opened(self) -> Teacher:
+        return self.open_teacher(self.task)
+
+    def _call(self, teacher: Teacher, texts: Sequence[str]) -> Reply:
+        """One call, with all that must hold of any call."""
+        bound = teacher.bound(texts)
+        reply = teacher.answer(texts)
+        promise(len(reply.answers) == len(texts), f"{len(reply.answers)} answers to {len(texts)} texts")
+        for answer in reply.answers:
+            self._check(answer)
+        self._check_usage(teacher, reply.usage, bound)
+        return reply
+
+    def _check(self, answer: Answer) -> None:
+        promise(answer.state in get_args(State), f"no such state: {answer.state}")
+        promise(answer.how in get_args(How), f"no such how: {answer.how}")
+        promise((answer.scores is not None) == (answer.state == "ok"), f"scores in state {answer.state!r}")
+        if answer.scores is not None:
+            k = self.task.n_labels
+            promise(len(answer.scores) == k, f"{len(answer.scores)} scores for {k} labels")
+            promise(all(math.isfinite(score) for score in answer.scores), f"not finite: {answer.scores}")
+        promise(Answer.from_json(json.loads(json.dumps(answer.to_json()))) == answer, "an answer that JSON changes")
+
+    def _check_usage(self, teacher: Teacher, usage: Usage, bound: Usage) -> None:
+        for unit in (field.name for field in fields(Usage)):
+            used, most = getattr(usage, unit), getattr(bound, unit)
+            promise(used >= 0, f"{unit} = {used}")
+            if unit != "cached_tokens":  # they are part of the input tokens
+                promise(used <= most, f"{unit} = {used}, bound {most}")
+        paid, held = teacher.price.cost_micros(usage), teacher.price.cost_micros(bound)
+        promise(paid <= held, f"it cost {paid} micro-dollars and {held} were held")
+
+    def test_it_says_what_it_is(self) -> None:
+        """Name, key, category, batch and facts are there and plain."""
+        teacher = self._opened()
+        promise(teacher.name and isinstance(teacher.name, str), "no name")
+        promise(len(teacher.key) >= 16, f"the key {teacher.key!r} is no content hash")
+        promise(teacher.category in CATEGORIES, f"no such category: {teacher.category}")
+        promise(teacher.batch >= 1 and teacher.parallel >= 1, "batch and parallel start at one")
+        promise(isinstance(teacher.scores_need_prior, bool), "scores_need_prior is yes or no")
+        promise(teacher.price.source, "a price without a source")
+        json.dumps(dict(teacher.about))
+
+    def test_it_is_honest_about_simulating(self) -> None:
+        """`simulated` is as declared, and a simulation says so in its facts."""
+        teacher = self._opened()
+        promise(teacher.simulated is self.simulates, f"simulated is {teacher.simulated}")
+        if self.simulates:
+            promise("simul" in json.dumps(dict(teacher.about)).lower(), "its facts do not say that it simulates")
+
+    def test_it_answers_what_it_can(self) -> None:
+        """The texts it was given for this suite get scores, and the call is charged."""
+        teacher = self._opened()
+        for text in self.texts:
+            reply = self._call(teacher, [text])
+            promise(reply.answers[0].state == "ok", f"{text!r} ended {reply.answers[0]}")
+            promise(reply.usage != Usage(), "a call that consumed nothing")
+
+    def test_answers_are_in_the_order_of_the_texts(self) -> None:
+        """One by one, batched or in threads, a text gets the same answer."""
+        teacher = self._opened()
+        if not self.repeats:
+            raise SkipTest("its answers vary")
+        alone = {text: self._call(teacher, [text]).answers[0] for text in self.texts}
+        size = min(teacher.batch, len(self.texts))
+        for batch in (self.texts[:size], self.texts[:size][::-1]):
+            for text, answer in zip(batch, self._call(teacher, batch).answers, strict=True):
+                self._same(alone[text], answer, text)
+        with ThreadPoolExecutor(min(4, teacher.parallel)) as threads:
+            replies = list(threads.map(lambda text: teacher.answer([text]), self.texts))
+        for text, reply in zip(self.texts, replies, strict=True):
+            self._same(alone[text], reply.answers[0], text)
+
+    def _same(self, one: Answer, other: Answer, text: str) -> None:
+        promise(one.state == other.state, f"{text!r} ended {one.state} and then {other.state}")
+        gaps = [abs(a - b) for a, b in zip(one.scores or (), other.scores or (), strict=True)]
+        promise(max(gaps, default=0.0) <= self.close, f"{text!r} got {one.scores} and then {other.scores}")
+
+    def test_no_text_kills_a_call(self) -> None:
+        """Whatever the text, the call comes back with a state for it, within its bound."""
+        teacher = self._opened()
+        for text in self.odd_texts:
+            self._call(teacher, [text])
+
+    def test_a_longer_text_is_never_bound_to_less(self) -> None:
+        """The bound grows with the texts, or stays."""
+        teacher = self._opened()
+        short, long = (teacher.price.cost_micros(teacher.bound([text])) for text in ("word", "word " * 1000))
+        promise(short <= long, f"one word is bound to {short}, a thousand to {long}")
+
+    def test_the_key_is_the_content(self) -> None:
+        """Opened twice it is the same; another task, or other examples, make another."""
+        key = self._opened().key
+        promise(key == self._opened().key, "the same teacher has two keys")
+        if self.reads_examples:
+            promise(key != self.open_teacher(self.task, [self.example]).key, "examples do not change the key")
+            other = replace(self.task, instruction="Decide something else.")
+            promise(key != self.open_teacher(other).key, "another instruction does not change the key")
+
+    def test_no_unit_is_free_by_accident(self) -> None:
+        """A unit without a rate is refused; it never costs nothing."""
+        teacher = self._opened()
+        for unit in (field.name for field in fields(Usage)):
+            if unit in self.free_units or unit == "cached_tokens":
+                continue
+            try:
+                cost = teacher.price.cost_micros(Usage(**{unit: 10_000_000}))
+            except UnknownPrice:
+                continue
+            promise(cost > 0, f"ten million {unit} cost nothing")
+
+    def test_it_writes_to_the_brief_or_refuses(self) -> None:
+        """At most n texts, for the label asked, within the bound; or one TeacherError."""
+        teacher = self._opened()
+        brief = Brief(self.example.label, 2, examples=(self.example,))
+        bound = teacher.write_bound(brief)
+        try:
+            draft = teacher.write(brief)
+        except TeacherError:
+            promise(not self.writes, "it was said to write")
+            return
+        promise(self.writes, "it was said not to write")
+        promise(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
+        promise(all(item.label == brief.label and item.text.strip() for item in draft.texts), f"{draft.texts}")
+        self._check_usage(teacher, draft.usage, bound)
