@@ -23,6 +23,11 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> Array:
     return np.exp(log_softmax(np.asarray(scores, dtype=np.float64) / temperature))
 
 
+def one_hot(gold: NDArray[np.integer], n_labels: int) -> NDArray[np.float32]:
+    """(N,) label columns -> (N, K) float32 probabilities."""
+    return np.eye(n_labels, dtype=np.float32)[gold]
+
+
 def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], rounds: int = 200) -> Array:
     """The (K,) offsets that make the mean probability of each label over N unlabelled texts equal `prior`.
 

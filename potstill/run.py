@@ -108,6 +108,7 @@ class Run:
         try:
             self._check_same()
             self.ledger = Ledger(self.store, spec.limit_micros, tell.say)
+            self.note("opened", budget_usd=to_usd(spec.limit_micros))
         except BaseException:
             self.store.close()
             raise

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -53,13 +53,13 @@ class DataSpec(Section):
     label: str | None = None
     split: str | None = None
     encoding: str | None = None
-    on_duplicate: str | None = None
-    on_conflict: str | None = None
-    on_leak: str | None = None
-    on_bad_row: str | None = None
-    on_unknown_label: str | None = None
-    test_share: float | None = Field(default=None, gt=0, lt=1)
-    validation_share: float | None = Field(default=None, gt=0, lt=1)
+    on_duplicate: Literal["first", "keep"] | None = None
+    on_conflict: Literal["drop", "first", "error"] | None = None
+    on_leak: Literal["drop", "error", "allow"] | None = None
+    on_bad_row: Literal["error", "skip"] | None = None
+    test_share: float | None = Field(default=None, ge=0, lt=1)
+    validation_share: float | None = Field(default=None, ge=0, lt=1)
+    gold: int | None = Field(default=None, gt=0)
     limit: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -68,3 +68,25 @@ def apportion(counts: Ints, total: int, *, least: Ints, most: Ints) -> Ints:
         if given[k] < most[k] and exact[k] > given[k]:
             given[k] += 1
     return given
+
+
+def first_of_each(gold: Ints, groups: NDArray[np.uint64], total: int) -> NDArray[np.bool_]:
+    """Choose `total` of N labelled rows, class by class in turn and within a class in the order of `groups`.
+
+    Nested: what is chosen for a smaller total is chosen for a larger one.
+
+    Args:
+        gold: (N,) label indices.
+        groups: (N,) hashes of the texts.
+        total: how many; at most N are chosen.
+
+    Returns:
+        (N,) True where chosen.
+    """
+    chosen = np.zeros(len(gold), dtype=bool)
+    turn = np.empty(len(gold), dtype=np.int64)
+    order = np.lexsort((groups, gold))
+    starts = np.searchsorted(gold[order], gold[order], side="left")
+    turn[order] = np.arange(len(gold)) - starts
+    chosen[np.lexsort((groups, turn))[:total]] = True
+    return chosen

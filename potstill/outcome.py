@@ -1,0 +1,307 @@
+"""The end of a run: the student is exported, measured as it ships, set beside its teacher and simpler models, and told.
+
+Only here is the test part of the pool read. What is measured on this machine costs nothing; asking the teacher about
+test texts costs money like any other question, so it stays within a tenth of the budget.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potstill import __version__, metrics
+from potstill.bundle import Bundle, load
+from potstill.calibrate import one_hot
+from potstill.errors import OverBudget
+from potstill.export import export
+from potstill.metrics import Judgement
+from potstill.money import MICROS, Usage
+from potstill.pool import Part
+from potstill.report import (
+    AnswerFacts,
+    Baseline,
+    DataFacts,
+    MoneyFacts,
+    PriceFact,
+    Report,
+    Sample,
+    Settings,
+    StudentFacts,
+    TeacherFacts,
+    read_report,
+    render_html,
+)
+from potstill.run import Run, Taught
+from potstill.spec import Named
+from potstill.speed import Speed, measure
+from potstill.students.base import Student
+from potstill.whole import whole_file
+
+TEACHER_TEST = 1000  # test texts the teacher is asked about, at most
+MEASURED_SHARE = 10  # and for at most one tenth of the budget
+LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
+
+
+def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: str = "") -> Report:
+    """Export, measure and tell; what was finished before with the same student is read again, not done again.
+
+    Args:
+        run: the run the student comes from.
+        student: what the recipe returned.
+        cleaning: sentences about what reading the data did to them.
+        source: where the data came from, in a few words.
+    """
+    key, report_path = run.key_of(student), run.folder / "report.json"
+    if run.store.get_meta("finished") == key and report_path.exists():
+        return read_report(report_path)
+    bundle = _shipped(run, student, key)
+    test = run.pool.part("test")
+    teacher, teacher_probs = _teacher(run, test)
+    judgement = None
+    probs = np.empty((0, run.task.n_labels))
+    if test.texts:
+        probs = bundle.predict_proba(test.texts)
+        judgement = metrics.judge(test.gold, probs, run.task.labels)
+    texts = test.texts or run.pool.part("pool").texts or run.pool.part("train").texts
+    speed = measure(bundle.predict_proba, texts[:2000])
+    baselines = tuple(_baselines(run, test, student))
+    run.note("finished", student=key)
+    report = Report(
+        task=run.task.name,
+        labels=run.task.labels,
+        student=StudentFacts(
+            name=run.spec.student.name,
+            bundle=str(bundle.folder),
+            judgement=judgement,
+            texts_per_s=speed.texts_per_s,
+            p50_ms=speed.p50_ms,
+            p99_ms=speed.p99_ms,
+            size_mb=bundle.size_mb,
+            about=_bundle_facts(bundle),
+        ),
+        teacher=teacher,
+        money=_money(run, speed),
+        baselines=baselines,
+        seconds=worked_seconds(run),
+        data=DataFacts(
+            **{name: len(run.pool.part(split).texts) for name, split in _PARTS.items()},
+            source=source,
+            cleaning=cleaning,
+        ),
+        answers=_answers(run.taught),
+        mcnemar=_mcnemar(test, probs, teacher_probs),
+        samples=tuple(_samples(run, test, probs, teacher_probs)),
+        settings=_settings(run),
+        simulation=_simulation(run.taught),
+        egress=_egress(run.taught),
+        notes=tuple(_notes(run, bundle, judgement, teacher, baselines)),
+        finished=datetime.now().astimezone().isoformat(timespec="seconds"),
+        next_command=f'potstill predict {run.folder} "your own text"',
+    )
+    _write(report, run.folder)
+    run.store.set_meta("finished", key)
+    return report
+
+
+_PARTS = {"gold": "train", "pool": "pool", "validation": "validation", "test": "test"}
+
+
+def _shipped(run: Run, student: Student, key: str) -> Bundle:
+    folder = run.folder / "bundle"
+    if run.store.get_meta("exported") != key or not folder.exists():
+        run.tell.say("Exporting the student and checking that it predicts the same.")
+        check = run.pool.part("validation") if run.pool.part("validation").texts else run.pool.part("train")
+        texts = check.texts or run.pool.part("pool").texts[:500]
+        lineage = {"run": run.folder.name, "procedure": run.spec.procedure.name, "student": run.spec.student.name}
+        if run.taught is not None:
+            lineage["teacher"] = run.taught.teacher.name
+        export(student, folder, task=run.task, texts=texts, gold=check.gold if check.texts else None, lineage=lineage)
+        run.store.set_meta("exported", key)
+    return load(folder)
+
+
+def _teacher(run: Run, test: Part) -> tuple[TeacherFacts | None, np.ndarray | None]:
+    """The teacher measured as the student is, and its (N, K) probabilities with NaN where it was not asked."""
+    if run.taught is None:
+        return None, None
+    teacher, reading = run.taught.teacher, run.taught.reading
+    probs = np.full((len(test.texts), run.task.n_labels), np.nan)
+    asked = np.random.default_rng(run.spec.seed).permutation(len(test.texts))[:TEACHER_TEST]
+    judgement = None
+    if len(asked):
+        leave = run.ledger.free - run.ledger.limit // MEASURED_SHARE
+        answers = run.ask(teacher, [test.texts[i] for i in asked], purpose="measure", leave_micros=max(leave, 0))
+        asked = asked[[state != "unasked" for state in answers.states]]
+        answered = answers.answered[: len(asked)]
+        probs[asked[answered]] = reading.probs(answers.scores[: len(asked)][answered])
+        if len(asked):
+            judgement = metrics.judge(test.gold[asked], probs[asked], run.task.labels)
+    # The ledger remembers every call, so a resumed run knows the speed of answers it was given earlier.
+    calls = [row for row in run.store.calls() if row.state == "settled" and row.what.startswith(f"{teacher.name}: ")]
+    seconds = sum((row.ended or row.began) - row.began for row in calls) / teacher.parallel
+    rate = sum(row.n for row in calls) / seconds if seconds else None
+    return TeacherFacts(name=teacher.name, judgement=judgement, texts_per_s=rate, about=dict(teacher.about)), probs
+
+
+def _baselines(run: Run, test: Part, student: Student) -> Iterator[Baseline]:
+    """Simpler models on the same gold: the most frequent label, TF-IDF + LR, the student without a teacher."""
+    gold = run.pool.part("train")
+    if not gold.texts or not test.texts:
+        return
+    labels = run.task.labels
+    counts = np.bincount(gold.gold, minlength=len(labels))
+    constant = np.tile(counts / counts.sum(), (len(test.texts), 1))
+    yield Baseline.of("majority", metrics.judge(test.gold, constant, labels), f"always {labels[counts.argmax()]!r}")
+    targets = one_hot(gold.gold, len(labels))
+    rivals = [
+        (Named(name="linear"), "TF-IDF + logistic regression"),
+        (run.spec.student, "the student without a teacher"),
+    ]
+    for named, about in rivals:
+        try:
+            rival = run.learn(gold.texts, targets, student=named, purpose="measure")
+        except OverBudget:
+            run.tell.say(f"No money is left to train the baseline {named.name}.")
+            return
+        if rival is not student and run.key_of(rival) != run.key_of(student):
+            judged = run.judge(rival, test, f"{named.name} on gold")
+            yield Baseline.of(f"{named.name} on {len(gold.texts)} gold", judged, about)
+
+
+def _money(run: Run, speed: Speed) -> MoneyFacts:
+    per_hour = run.spec.compute_rates.cost_micros(Usage(seconds=3600)) / MICROS
+    teacher_price = None
+    if run.taught is not None:
+        start = f"{run.taught.teacher.name}: "
+        calls = [row for row in run.store.calls() if row.state == "settled" and row.what.startswith(start)]
+        if calls:
+            teacher_price = sum(row.charged for row in calls) / sum(row.n for row in calls)
+    return MoneyFacts.of(
+        run.ledger.totals(),
+        teacher_usd_per_million=teacher_price,
+        student_usd_per_million=per_hour / 3600 / speed.texts_per_s * 1e6,
+    )
+
+
+def worked_seconds(run: Run) -> float:
+    """Wall time spent in this run, over all its sessions; the pauses between them do not count."""
+    events = [(note.time, note.what == "opened") for note in run.store.notes()]
+    events += [(moment, False) for row in run.store.calls() for moment in (row.began, row.ended or row.began)]
+    total, opened, last = 0.0, 0.0, 0.0
+    for moment, is_opening in sorted(events):
+        if is_opening:
+            total += last - opened
+            opened = moment
+        last = moment
+    return total + last - opened
+
+
+def _answers(taught: Taught | None) -> AnswerFacts | None:
+    if taught is None:
+        return None
+    asked = [state for state in taught.answers.states if state != "unasked"]
+    how = sorted(set(taught.answers.how) - {""})
+    return AnswerFacts(asked=len(asked), by_state=taught.answers.by_state, how=", ".join(how))
+
+
+def _mcnemar(test: Part, probs: np.ndarray, teacher_probs: np.ndarray | None) -> metrics.McNemar | None:
+    if teacher_probs is None or not len(probs):
+        return None
+    both = np.isfinite(teacher_probs).all(axis=1)
+    if not both.any():
+        return None
+    return metrics.mcnemar(test.gold[both], probs[both].argmax(1), teacher_probs[both].argmax(1))
+
+
+def _samples(run: Run, test: Part, probs: np.ndarray, teacher_probs: np.ndarray | None, n: int = 8) -> Iterator[Sample]:
+    labels = run.task.labels
+    for i in np.random.default_rng(run.spec.seed).permutation(len(test.texts))[:n]:
+        asked = teacher_probs is not None and np.isfinite(teacher_probs[i]).all()
+        yield Sample(
+            text=test.texts[i],
+            student=labels[probs[i].argmax()],
+            gold=labels[test.gold[i]],
+            teacher=labels[teacher_probs[i].argmax()] if asked and teacher_probs is not None else None,
+            confidence=float(probs[i].max()),
+        )
+
+
+def _settings(run: Run) -> Settings:
+    spec = run.spec
+    options = {"student." + name: value for name, value in spec.student.options.items()}
+    if spec.teacher is not None:
+        options |= {"teacher." + name: value for name, value in spec.teacher.options.items()}
+    options |= {"procedure." + name: value for name, value in spec.procedure.options.items()}
+    hour = spec.compute_rates
+    prices = [PriceFact(what="this machine", price=f"${hour.usd_per_hour}/hour", source=hour.source)]
+    if run.taught is not None and run.taught.teacher.category == "llm":
+        source = run.taught.teacher.price.source
+        prices.append(PriceFact(what=run.taught.teacher.name, price="as listed", source=source))
+    return Settings(
+        procedure=spec.procedure.name,
+        seed=spec.seed,
+        potstill=__version__,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        versions={name: found for name in LIBRARIES if (found := _version(name))},
+        options=options,
+        prices=tuple(prices),
+    )
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
+
+
+def _simulation(taught: Taught | None) -> str:
+    if taught is None or not taught.teacher.simulated:
+        return ""
+    return f"Simulation: {taught.teacher.name} replays labels that were already known; its cost and skill are assumed."
+
+
+def _egress(taught: Taught | None) -> str:
+    host = taught.teacher.about.get("host") if taught is not None else None
+    if taught is None or not host:
+        return "No text left this machine."
+    sent = sum(state != "unasked" for state in taught.answers.states)
+    return f"{sent} texts of the pool, and the gold examples in the prompt, were sent to {host}."
+
+
+def _bundle_facts(bundle: Bundle) -> dict[str, Any]:
+    return {name: value for name, value in bundle.facts().items() if isinstance(value, str | int | float | bool)}
+
+
+def _notes(
+    run: Run, bundle: Bundle, judgement: Judgement | None, teacher: TeacherFacts | None, baselines: tuple[Baseline, ...]
+) -> Iterator[str]:
+    yield from bundle.notes()
+    if judgement is None:
+        yield "There are no labelled test texts, so nothing says how good the student is: give some with --test FILE."
+        return
+    if teacher is None or teacher.judgement is None:
+        return
+    alone = [each for each in baselines if each.name.startswith(run.spec.student.name) and each.accuracy]
+    if alone and alone[0].accuracy and alone[0].accuracy.value >= judgement.accuracy.value:
+        yield (
+            f"The teacher did not help: {alone[0].name} reaches {alone[0].accuracy.value:.1%} without it. "
+            "Take --procedure finetune, or a better teacher."
+        )
+    elif alone and alone[0].accuracy and alone[0].accuracy.value > teacher.judgement.accuracy.value:
+        yield f"From the gold alone the student reaches {alone[0].accuracy.value:.1%}, more than its teacher knows."
+
+
+def _write(report: Report, folder: Path) -> None:
+    with whole_file(folder / "report.json") as path:
+        path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2), encoding="utf-8")
+    with whole_file(folder / "report.html") as path:
+        path.write_text(render_html(report), encoding="utf-8")
