@@ -116,7 +116,7 @@ def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
     positional = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            positional = [*given.pop(parameter.name, ())]
+            positional += given.pop(parameter.name, ())
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
             positional.append(given.pop(parameter.name))
     if "tell" in inspect.signature(function).parameters:

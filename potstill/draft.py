@@ -10,6 +10,7 @@ from potstill.errors import BadSpec
 from potstill.money import to_micros
 from potstill.order import take_order
 from potstill.task import Task
+from potstill.whole import whole_file
 
 FILE = "potstill.toml"
 SHOWN_LABELS = 30
@@ -30,7 +31,8 @@ def begin(data: Path, out: Path | None, budget: str | float | None, *, force: bo
     order = take_order(data, None, {"budget": budget or 1})
     file = data.name if data.absolute().parent == out.absolute().parent else str(data.absolute())
     columns = order.columns
-    out.write_text(_toml(order.task, file, columns, budget), encoding="utf-8")
+    with whole_file(out) as path:
+        path.write_text(_toml(order.task, file, columns, budget), encoding="utf-8")
     return out, [*order.sentences]
 
 

@@ -8,6 +8,7 @@ when to stop is the recipe's.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from potstill import metrics
 from potstill.calibrate import Calibration
 from potstill.engines.local import Local
-from potstill.errors import NotARun, OverBudget, SpecChanged
+from potstill.errors import BadInput, NotARun, OverBudget, SpecChanged
 from potstill.ledger import Ledger
 from potstill.metrics import Judgement
 from potstill.money import Purchase, Purpose, Usage, to_usd
@@ -104,6 +105,7 @@ class Run:
         self.pool = pool
         self.tell = tell
         self.engine = Local()
+        self._fresh = not (folder / FILE).exists()
         self.store = Store(folder, write=True)
         try:
             self._check_same()
@@ -154,8 +156,11 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        bought = bool(self.store.calls())
         self.store.close()
+        if self._fresh and not bought and kind is not None and issubclass(kind, BadInput):
+            shutil.rmtree(self.folder)  # begun a moment ago, with options that cannot be: as if it never was
 
     # --- whom to ask, whom to teach ----------------------------------------------------------------------
 

@@ -1,0 +1,103 @@
+"""The run's SQLite file: what is kept is found again, and nothing else can be mistaken for it."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from potstill.errors import NotARun, PotstillError, RunBusy
+from potstill.money import Purchase
+from potstill.store import FILE, MIGRATIONS, Store
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path, write=True)
+    yield opened
+    opened.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=8))
+def test_what_is_kept_is_found_again_by_the_next_process(values, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    first = Store(folder, write=True)
+    first.keep(values)
+    first.close()
+    second = Store(folder, write=False)
+    assert second.kept([*values, "something else"]) == values
+    second.close()
+
+
+def test_thousands_of_keys_are_looked_up_at_once(store):
+    store.keep({str(i): i for i in range(3000)})
+    assert store.kept(str(i) for i in range(2000, 4000)) == {str(i): i for i in range(2000, 3000)}
+
+
+def test_notes_come_back_in_order(store):
+    store.note("first", {"n": 1})
+    store.note("second", {"words": ["ä", "☃"]})
+    assert [(note.what, note.facts) for note in store.notes()] == [("first", {"n": 1}), ("second", {"words": ["ä", "☃"]})]
+
+
+def test_two_processes_cannot_work_in_one_run_but_one_may_look(store, tmp_path):
+    with pytest.raises(RunBusy, match="Another process"):
+        Store(tmp_path, write=True)
+    store.note("still working", {})
+    looking = Store(tmp_path, write=False)
+    assert looking.notes()[0].what == "still working"
+    looking.close()
+
+
+def test_the_lock_goes_when_the_store_closes(tmp_path):
+    Store(tmp_path, write=True).close()
+    Store(tmp_path, write=True).close()
+
+
+def test_looking_into_a_folder_that_is_no_run_changes_nothing(tmp_path):
+    with pytest.raises(NotARun, match="is not a run"):
+        Store(tmp_path, write=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
+    (tmp_path / FILE).write_bytes(b"my thesis, chapter one" * 100)
+    with pytest.raises(NotARun, match="cannot be read"):
+        Store(tmp_path, write=True)
+    assert (tmp_path / FILE).read_bytes().startswith(b"my thesis")
+
+
+def test_a_store_of_a_newer_format_is_refused_and_left_alone(tmp_path):
+    Store(tmp_path, write=True).close()
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
+    with pytest.raises(NotARun, match="Upgrade"):
+        Store(tmp_path, write=True)
+
+
+def test_a_settled_call_cannot_be_settled_again(store):
+    hold = store.hold(Purchase("llm", "teach", "a call"), 10, 100)
+    store.settle(hold, charged=5, paid=5, usage={}, bought={})
+    with pytest.raises(LookupError):
+        store.settle(hold, charged=5, paid=5, usage={}, bought={})
+    assert store.committed() == 5
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence_and_loses_nothing(tmp_path):
+    store = Store(tmp_path, write=True)
+    store.keep({"before": 1})
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count={pages + 1}")
+    with pytest.raises(PotstillError, match="takes no more"):
+        store.keep({f"key {i}": "x" * 1000 for i in range(1000)})
+    assert store.kept(["before", "key 0"]) == {"before": 1}
+    store.close()
