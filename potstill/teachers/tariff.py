@@ -6,7 +6,7 @@ Covers rates per token and, for a server on this machine, its time. Does not cov
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -34,11 +34,11 @@ def price_of(model: str, provider: str | None, prices: Mapping[str, Any], on_thi
     if own is not None:
         if not isinstance(own, Mapping):
             raise BadSpec(f"[prices.{model!r}] is not a table.", "Give it usd_per_million_input and _output.")
-        return rates(own, f"[prices.{model!r}] of the spec")
+        return _tokens_free(rates(own, f"[prices.{model!r}] of the spec"))
     if provider is not None:
         return listed_price(provider, model)
     if on_this_machine and "usd_per_hour" in prices:
-        return rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour of the spec")
+        return _tokens_free(rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour of the spec"))
     raise UnknownPrice(
         f"No price is known for the model {model!r} at this server.",
         f"Set [prices.{model!r}] usd_per_million_input and usd_per_million_output in the spec"
@@ -47,7 +47,7 @@ def price_of(model: str, provider: str | None, prices: Mapping[str, Any], on_thi
 
 
 def rates(table: Mapping[str, Any], source: str) -> Rates:
-    """The rates of one table of the spec. With `usd_per_hour` alone, tokens cost nothing more.
+    """The rates of one table of the spec.
 
     Raises:
         BadSpec: a key that is no rate, a figure that is negative or not a number.
@@ -64,6 +64,11 @@ def rates(table: Mapping[str, Any], source: str) -> Rates:
             raise BadSpec(f"{name} = {value!r} in {source} is not a rate.", "Give US dollars, zero or more.")
     if not figures:
         raise BadSpec(f"{source} names no rate.", f"Give one of: {', '.join(_FIGURES)}.")
-    if set(figures) == {"usd_per_hour"}:
-        figures |= {"usd_per_million_input": Decimal(0), "usd_per_million_output": Decimal(0)}
     return Rates(source, **figures)
+
+
+def _tokens_free(given: Rates) -> Rates:
+    """With `usd_per_hour` alone, tokens cost nothing more: time is what the user pays."""
+    if given.usd_per_hour is None or given.usd_per_million_input is not None:
+        return given
+    return replace(given, usd_per_million_input=Decimal(0), usd_per_million_output=Decimal(0))

@@ -121,7 +121,7 @@ class Standin:
         with self._lock:
             number = len(self.seen)
             self.seen.append(body)
-            self.headers.append(dict(handler.headers))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             self._in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:

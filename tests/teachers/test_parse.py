@@ -1,0 +1,192 @@
+"""Reading replies strictly, and turning log-probabilities, votes and bare labels into soft labels."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.teachers.parse import (
+    Reading,
+    Step,
+    read_texts,
+    scores_of_one,
+    scores_of_tokens,
+    scores_of_votes,
+)
+from potstill.teachers.prompts import codes_for
+
+LABELS = ("World", "Sports news", "card_arrival")
+CODES = ("A", "B", "C")
+
+
+def column(reply: str, **aliases: str) -> int | None:
+    found = Reading(LABELS, CODES, aliases).read(reply)
+    return None if found is None else found.column
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("B", 1),
+        (" B\n", 1),
+        ("B.", 1),
+        ('"B"', 1),
+        ("`B`", 1),
+        ("**B**", 1),
+        ("b", 1),
+        ('{"label": "B"}', 1),
+        ('```json\n{"label": "B"}\n```', 1),
+        ("Sports news", 1),
+        ("sports NEWS", 1),
+        ('{"label": "Sports news"}', 1),
+        ("card arrival", 2),
+        ("B: Sports news", 1),
+        ("B) sports news", 1),
+    ],
+)
+def test_codes_labels_and_their_plain_spellings_are_read(reply: str, expected: int) -> None:
+    assert column(reply) == expected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "D",
+        "AB",
+        "A B",
+        "A, B",
+        "A or B",
+        "I think B",
+        "B: World",
+        "Sport",
+        "World Sports news",
+        '{"label": "D"}',
+        '{"label": ["B"]}',
+        '{"label": "A", "label2": "B"}',
+        '{"label": "B"',
+        "null",
+        "[" * 100_000,
+        '{"label":' * 10_000,
+    ],
+)
+def test_anything_else_is_no_answer(reply: str) -> None:
+    assert column(reply) is None
+
+
+def test_an_alias_is_read_and_the_label_itself_wins() -> None:
+    assert column("planet", planet="World") == 0
+    assert Reading(("a", "b"), ("A1", "B1"), {"a": "b"}).read("a").column == 0  # type: ignore[union-attr]
+
+
+def test_labels_that_differ_only_in_case_are_never_mixed_up() -> None:
+    reading = Reading(("polish", "Polish"), CODES[:2])
+    assert reading.read("Polish").column == 1  # type: ignore[union-attr]
+    assert reading.read("POLISH") is None
+
+
+@given(st.text(max_size=30))
+def test_a_reply_is_read_only_if_it_names_one_label(reply: str) -> None:
+    found = Reading(LABELS, CODES).read(reply)
+    if found is not None:
+        named = reply.casefold().replace("_", " ").replace("-", " ")
+        names = (CODES[found.column].casefold(), LABELS[found.column].casefold().replace("_", " "))
+        assert any(name in " ".join(named.split()) for name in names)
+
+
+@given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=2, max_size=60, unique=True), st.data())
+def test_every_code_and_every_label_reads_back_as_itself(labels: list[str], data: st.DataObject) -> None:
+    codes = codes_for(labels)
+    reading = Reading(labels, codes)
+    number = data.draw(st.integers(0, len(labels) - 1))
+    assert reading.read(codes[number]).column == number  # type: ignore[union-attr]
+    assert reading.read(json.dumps({"label": codes[number]})).column == number  # type: ignore[union-attr]
+    assert reading.read(json.dumps({"label": labels[number]})).column == number  # type: ignore[union-attr]
+
+
+# --- soft labels -------------------------------------------------------------------------------------------
+
+
+def probabilities(scores: tuple[float, ...] | None) -> list[float]:
+    assert scores is not None
+    assert math.isclose(sum(math.exp(score) for score in scores), 1.0, abs_tol=1e-3)
+    return [math.exp(score) for score in scores]
+
+
+def top(**listed: float) -> dict[str, float]:
+    return {token: math.log(p) for token, p in listed.items()}
+
+
+def test_log_probabilities_are_scaled_to_the_codes() -> None:
+    steps = [Step("B", top(A=0.2, B=0.6, The=0.2))]
+    assert probabilities(scores_of_tokens(steps, 0, ("A", "B"))) == pytest.approx([0.25, 0.75])
+
+
+def test_the_answer_is_found_inside_json() -> None:
+    sure = {"x": 0.0}
+    steps = [Step('{"', sure), Step("label", sure), Step('":', sure), Step(' "B', {' "B': -0.1, ' "A': -2.4})]
+    steps.append(Step('"}', sure))
+    reply = "".join(step.token for step in steps)
+    found = Reading(LABELS, CODES).read(reply)
+    assert found is not None
+    assert found.code_at is not None
+    got = probabilities(scores_of_tokens(steps, found.code_at, CODES))
+    assert got[1] / got[0] == pytest.approx(math.exp(2.3), rel=1e-3)
+
+
+def test_spellings_of_one_code_are_added_up() -> None:
+    steps = [Step("A", {"A": math.log(0.3), " A": math.log(0.3), "B": math.log(0.4)})]
+    assert probabilities(scores_of_tokens(steps, 0, ("A", "B"))) == pytest.approx([0.6, 0.4])
+
+
+def test_a_code_of_several_tokens_is_followed_and_branches_are_shared() -> None:
+    codes = ("10", "11", "20", "21")
+    steps = [Step("1", top(**{"1": 0.8, "2": 0.2})), Step("0", top(**{"0": 0.75, "1": 0.25}))]
+    assert probabilities(scores_of_tokens(steps, 0, codes)) == pytest.approx([0.6, 0.2, 0.1, 0.1])
+
+
+def test_a_code_that_was_not_listed_is_unlikely_and_never_impossible() -> None:
+    got = probabilities(scores_of_tokens([Step("A", top(A=0.9, B=0.06))], 0, ("A", "B", "C", "D")))
+    assert got[2] == got[3] == pytest.approx(0.02, rel=0.05)
+    certain = probabilities(scores_of_tokens([Step("A", top(A=1.0))], 0, ("A", "B")))
+    assert 0 < certain[1] < 1e-5
+
+
+def test_the_floor_of_a_provider_does_not_break_the_scores() -> None:
+    got = scores_of_tokens([Step("A", {"A": 0.0, "B": -9999.0})], 0, ("A", "B"))
+    assert got is not None
+    assert all(math.isfinite(score) for score in got)
+
+
+@pytest.mark.parametrize("steps", [[], [Step("The", top(The=1.0))], [Step("A", {})]])
+def test_tokens_without_codes_give_no_soft_label(steps: list[Step]) -> None:
+    assert scores_of_tokens(steps, 0, ("A", "B")) is None
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
+def test_votes_become_probabilities_with_the_most_voted_on_top(columns: list[int]) -> None:
+    got = probabilities(scores_of_votes(columns, 5))
+    assert min(got) > 0
+    assert columns.count(int(np.argmax(got))) == max(columns.count(c) for c in columns)
+
+
+def test_one_label_gets_the_stated_confidence() -> None:
+    assert probabilities(scores_of_one(1, 3, 0.9)) == pytest.approx([0.05, 0.9, 0.05])
+
+
+# --- written texts -----------------------------------------------------------------------------------------
+
+
+def test_written_texts_are_stripped_distinct_and_no_more_than_asked() -> None:
+    assert read_texts('{"texts": [" a ", "b", "a", "", "c"]}', 2) == ("a", "b")
+    assert read_texts('```json\n["a"]\n```', 5) == ("a",)
+
+
+@pytest.mark.parametrize("reply", ["", "a\nb", "{}", '{"texts": "a"}', '["a", 1]', '["a"', "[" * 100_000])
+def test_what_is_no_list_of_texts_is_not_taken_for_one(reply: str) -> None:
+    assert read_texts(reply, 5) is None

@@ -1,0 +1,81 @@
+"""Prompts: codes that cannot be confused, the constant part first, and texts that cannot break out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.errors import BadSpec
+from potstill.task import Brief, Task, Written
+from potstill.teachers.prompts import Prompt, bound_tokens, codes_for, shown, write_messages
+
+TASK = Task(("World", "Sports"), descriptions={"World": "news of\nnations"}, instruction="Which desk?")
+
+
+def test_few_labels_get_letters_and_many_get_numbers() -> None:
+    assert codes_for(["x", "y"]) == ("A", "B")
+    assert codes_for([f"label {i}" for i in range(77)])[:2] == ("10", "11")
+    assert codes_for([f"label {i}" for i in range(335)])[-1] == "434"
+
+
+def test_no_code_reads_as_a_label() -> None:
+    assert codes_for(["B", "A", "c"]) == ("D", "E", "F")
+    assert not set(codes_for([str(i) for i in range(1, 31)])) & {str(i) for i in range(1, 31)}
+
+
+@given(st.lists(st.text(min_size=1, max_size=3), min_size=2, max_size=200, unique=True))
+def test_codes_are_distinct_and_none_begins_another(labels: list[str]) -> None:
+    codes = codes_for(labels)
+    assert len(set(codes)) == len(labels)
+    assert len({len(code) for code in codes}) == 1
+    assert not {code.casefold() for code in codes} & {label.strip().casefold() for label in labels}
+
+
+def test_more_labels_than_codes_are_refused() -> None:
+    with pytest.raises(BadSpec, match="too many"):
+        codes_for([f"label {i}" for i in range(100_000)])
+
+
+def test_the_constant_part_comes_first_and_the_text_last() -> None:
+    prompt = Prompt(TASK, (Written("a match", "Sports"),))
+    one, other = prompt.messages("first", True), prompt.messages("second", True)
+    assert one[:-1] == other[:-1]
+    assert "first" in one[-1]["content"]
+    assert [message["role"] for message in one] == ["system", "user", "assistant", "user"]
+    assert one[2]["content"] == '{"label": "B"}'
+    assert prompt.messages("x", False)[2]["content"] == "B"
+    assert "A: World - news of nations\nB: Sports" in one[0]["content"]
+
+
+@given(st.text())
+def test_a_text_never_closes_its_marks_and_never_breaks_the_encoding(text: str) -> None:
+    for hostile in (text, f"x</text>{text}", f"< / TEXT >{text}<text>"):
+        inside = shown(hostile)
+        inside.encode("utf-8")
+        assert not re.search(r"<\s*/?\s*text\b", inside, re.IGNORECASE) or "< " in inside
+        content = Prompt(TASK).messages(hostile, False)[-1]["content"]
+        assert content.count("</text>") == 1
+        assert content.count("<text>") == 1
+
+
+def test_what_is_harmless_is_shown_as_it_is() -> None:
+    harmless = 'Tabs\tand\nlines, <b>tags</b>, <textarea>, "quotes", 中文, \U0001f9ea'
+    assert shown(harmless) == harmless
+
+
+@given(st.text(max_size=300), st.booleans(), st.text(max_size=300))
+def test_the_bound_covers_both_questions_byte_by_byte(text: str, as_json: bool, said: str) -> None:
+    prompt = Prompt(TASK, (Written("a match", "Sports"),))
+    assert bound_tokens(prompt.messages(text, as_json)) <= prompt.bound(text)
+    assert bound_tokens(prompt.again(text, as_json, said)) <= prompt.bound(text)
+
+
+def test_a_brief_shows_examples_and_what_to_differ_from() -> None:
+    brief = Brief("Sports", 3, (Written("a match", "Sports"),), (Written("a war game", "World"),), seed=7)
+    content = write_messages(TASK, brief)[-1]["content"]
+    for part in ("Write 3", "Sports", "a match", "a war game", "7"):
+        assert part in content
+    assert write_messages(TASK, brief) != write_messages(TASK, Brief("Sports", 3, seed=8))

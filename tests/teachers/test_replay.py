@@ -1,0 +1,194 @@
+"""The replay teacher keeps to what it states: accuracy, calibration, confusion, failures, price. It says what it is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice
+from potstill.task import Brief, Task, Written
+from potstill.teachers.base import Setup, Teacher
+from potstill.teachers.replay import Replay, open_teacher
+from potstill.testing import TeacherContract
+
+TASK = Task(("food", "sport", "money"))
+WORDS = {
+    "food": ("soup", "bread", "stadium snack"),
+    "sport": ("match", "goal", "stadium"),
+    "money": ("bank", "loan", "shares"),
+}
+
+
+def rows(n: int, prefix: str = "") -> list[tuple[str, str]]:
+    return [
+        (f"{prefix}{WORDS[label][i // 3 % 3]} number {i} of {label}", label)
+        for i, label in ((i, TASK.labels[i % 3]) for i in range(n))
+    ]
+
+
+def write(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *pairs])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "known.csv", rows(3000))
+    write(tmp_path / "more.csv", rows(90, "held back "))
+    return tmp_path
+
+
+def replay(folder: Path, seed: int = 0, **options: Any) -> Replay:
+    asked = {"file": "known.csv", "usd_per_million": 1, **options}
+    return open_teacher(Setup(TASK, options=asked, workspace=folder, seed=seed))
+
+
+def said(teacher: Replay, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) whether the answer was right, and (N,) the confidence in it."""
+    answers = teacher.answer([text for text, _ in pairs]).answers
+    probs = np.exp(np.array([answer.scores for answer in answers]))
+    gold = np.array([TASK.index(label) for _, label in pairs])
+    return probs.argmax(1) == gold, probs.max(1)
+
+
+class TestContract(TeacherContract):
+    """The shared promises."""
+
+    task: ClassVar[Task] = TASK
+    texts: ClassVar[tuple[str, ...]] = tuple(text for text, _ in rows(12))
+    example: ClassVar[Written] = Written("soup of the day", "food")
+    simulates: ClassVar[bool] = True
+    options: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _files(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+        options = {"file": "known.csv", "held_back": "more.csv", "usd_per_million": 1, **self.options}
+        return open_teacher(Setup(task, "", examples, options, workspace=self.folder))
+
+
+class TestContractAsHuman(TestContract):
+    """The same, paid by the label."""
+
+    options: ClassVar[dict[str, Any]] = {"usd_per_million": None, "usd_per_label": 0.1, "confusion": "uniform"}
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("confusion", ["near", "uniform"])
+def test_the_stated_accuracy_is_kept(folder: Path, accuracy: float, confusion: str) -> None:
+    right, _ = said(replay(folder, accuracy=accuracy, confusion=confusion), rows(3000))
+    assert right.mean() == pytest.approx(accuracy, abs=0.035)  # four standard errors at 0.5
+
+
+def test_a_perfect_teacher_makes_no_mistake(folder: Path) -> None:
+    right, _ = said(replay(folder, accuracy=1), rows(300))
+    assert right.all()
+
+
+@pytest.mark.parametrize("softness", [0.2, 0.5, 0.8])
+def test_confidence_is_calibrated_and_tells_right_from_wrong(folder: Path, softness: float) -> None:
+    right, confidence = said(replay(folder, accuracy=0.75, softness=softness), rows(3000))
+    assert confidence[right].mean() > confidence[~right].mean() + 0.01
+    for low, high in ((0.4, 0.6), (0.6, 0.8), (0.8, 1.0)):
+        there = (confidence > low) & (confidence <= high)
+        if there.sum() > 200:
+            assert right[there].mean() == pytest.approx(confidence[there].mean(), abs=0.14)
+
+
+def test_softness_is_how_little_the_confidence_says(folder: Path) -> None:
+    spreads = [said(replay(folder, softness=softness), rows(600))[1].std() for softness in (0.0, 0.5, 1.0)]
+    assert spreads[0] > spreads[1] > spreads[2]
+    assert spreads[2] < 1e-6
+
+
+def test_mistakes_go_to_the_label_that_is_like_the_text(folder: Path) -> None:
+    teacher = replay(folder, accuracy=0.5)
+    snacks = [text for text, label in rows(3000) if label == "food" and "stadium" in text]
+    wrong = [answer.raw for answer in teacher.answer(snacks).answers if answer.raw != "food"]
+    assert wrong.count("sport") > 1.5 * wrong.count("money")
+
+
+def test_answers_depend_on_the_text_and_the_seed_alone(folder: Path) -> None:
+    texts = [text for text, _ in rows(60)]
+    once = replay(folder).answer(texts).answers
+    assert replay(folder).answer(texts[::-1]).answers[::-1] == once
+    assert replay(folder, seed=1).answer(texts).answers != once
+    assert replay(folder).answer([f"  {texts[0]}\n"]).answers[0] == once[0]
+
+
+def test_a_text_nobody_labelled_is_unparsable(folder: Path) -> None:
+    assert replay(folder).answer(["never seen"]).answers[0].state == "unparsable"
+
+
+def test_the_stated_share_fails(folder: Path) -> None:
+    states = [answer.state for answer in replay(folder, failure=0.3).answer([t for t, _ in rows(1000)]).answers]
+    assert states.count("failed") / 1000 == pytest.approx(0.3, abs=0.06)
+
+
+def test_it_costs_what_was_stated(folder: Path) -> None:
+    human = replay(folder, usd_per_million=None, usd_per_label="0.129")
+    reply = human.answer([text for text, _ in rows(10)])
+    assert human.price.cost_micros(reply.usage) == 1_290_000
+    assert human.category == "human"
+    llm = replay(folder, usd_per_million=2, prompt_tokens=100)
+    assert llm.price.cost_micros(llm.answer(["four"]).usage) == 2 * (100 + 1 + 1)
+    with pytest.raises(UnknownPrice, match="price"):
+        replay(folder, usd_per_million=None)
+
+
+def test_it_writes_real_texts_near_the_brief(folder: Path) -> None:
+    teacher = replay(folder, held_back="more.csv")
+    brief = Brief("sport", 2, examples=[Written("stadium number 1", "sport")])
+    draft = teacher.write(brief)
+    assert len(draft.texts) == 2
+    assert all("stadium" in item.text and item.label == "sport" for item in draft.texts)
+    assert {item.text for item in draft.texts} <= {text for text, _ in rows(90, "held back ")}
+    assert teacher.write(brief) == draft
+    assert teacher.write(Brief("sport", 2, brief.examples, seed=1)) != draft
+    assert (
+        teacher.write(Brief("sport", 1000)).usage.output_tokens
+        <= teacher.write_bound(Brief("sport", 1000)).output_tokens
+    )
+
+
+def test_it_never_writes_what_the_brief_shows(folder: Path) -> None:
+    shown = [Written(text, label) for text, label in rows(90, "held back ") if label == "food"][:25]
+    texts = replay(folder, held_back="more.csv").write(Brief("food", 30, examples=shown)).texts
+    assert len(texts) == 5
+    assert not {item.text for item in texts} & {item.text for item in shown}
+
+
+def test_it_cannot_write_without_held_back_texts(folder: Path) -> None:
+    with pytest.raises(TeacherError, match="write"):
+        replay(folder).write_bound(Brief("food", 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"file": "none.csv"}, BadData),
+        ({"label": "class"}, BadData),
+        ({"accuracy": 0.2}, BadSpec),
+        ({"accuracy": 1.2}, BadSpec),
+        ({"confusion": "far"}, BadSpec),
+        ({"acuracy": 0.9}, BadSpec),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_one_sentence(folder: Path, options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        replay(folder, **options)
+    assert caught.value.mend  # type: ignore[attr-defined]
+
+
+def test_a_label_of_another_task_is_named_with_its_line(folder: Path) -> None:
+    write(folder / "known.csv", [("soup", "food"), ("match", "sports")])
+    with pytest.raises(BadData, match=r"line 3.*sports.*sport"):
+        replay(folder)

@@ -1,0 +1,75 @@
+"""A trained student as a teacher: its own predictions, charged by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from potstill.errors import BadSpec, TeacherError
+from potstill.task import Brief, Task, Written
+from potstill.teachers.base import Setup, Teacher
+from potstill.teachers.trained import Trained, open_teacher
+from potstill.testing import TeacherContract
+
+
+class Lengths:
+    """A student that scores by the length of the text."""
+
+    def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[len(text) % 3, 1.0, 2.0] for text in texts], dtype=np.float32)
+
+
+def trained(**options: Any) -> Trained:
+    given = {"student": Lengths(), "key": "0123456789abcdef", **options}
+    return open_teacher(Setup(Task(("a", "b", "c")), "large", options=given, prices={"usd_per_hour": 0.36}))
+
+
+class TestContract(TeacherContract):
+    """The shared promises."""
+
+    reads_examples: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
+
+    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+        return trained()
+
+
+def test_answers_are_the_log_probabilities_of_the_student() -> None:
+    answer = trained().answer(["four"]).answers[0]
+    assert answer.how == "scored"
+    assert answer.scores is not None
+    assert np.exp(answer.scores).sum() == pytest.approx(1)
+    assert np.diff(answer.scores).tolist() == pytest.approx([0, 1])
+
+
+def test_time_is_what_is_paid_for_and_the_bound_learns_from_it() -> None:
+    teacher = trained()
+    first = teacher.bound(["x"] * 256)
+    usage = teacher.answer(["x"] * 256).usage
+    assert 0 < usage.seconds < teacher.bound(["x"] * 256).seconds < first.seconds
+    assert teacher.category == "compute"
+    assert "usd_per_hour" in teacher.price.source
+
+
+def test_the_price_the_procedure_gives_wins() -> None:
+    price = trained().price
+    assert trained(price=price).price is price
+
+
+def test_scores_that_are_no_numbers_are_a_failed_row() -> None:
+    class Broken(Lengths):
+        def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
+            return np.array([[np.nan, 0, 0] if text == "bad" else [1, 0, 0] for text in texts], dtype=np.float32)
+
+    states = [answer.state for answer in trained(student=Broken()).answer(["good", "bad", "good"]).answers]
+    assert states == ["ok", "failed", "ok"]
+
+
+def test_it_must_be_handed_a_student_and_cannot_write() -> None:
+    with pytest.raises(BadSpec, match="trained first"):
+        open_teacher(Setup(Task(("a", "b"))))
+    with pytest.raises(TeacherError, match="cannot write"):
+        trained().write(Brief("a", 1))
