@@ -14,7 +14,7 @@ WEIGHTS := smollm2 minilm potion-8m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types clean distclean
+.PHONY: help demo test lint format types clean distclean absent
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -45,13 +45,16 @@ clean:  ## remove what the tools left behind; runs, weights and the virtual envi
 distclean: clean  ## clean, and remove the virtual environment too
 	rm -rf .venv
 
+# Somebody removed .venv and left the stamp.
+absent:
+
 # torch goes first and alone: its version is fixed before anything that depends on it is looked at.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(if $(wildcard $(BIN)/python),,absent)
 	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "potstill needs Python 3.11 or newer and $(PYTHON) is %d.%d. Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" % v[:2])'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot build virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	@echo "Installing into .venv (once; about 1.5 GB, most of it torch) ..."
+	@echo "Installing into .venv (once; about 2 GB, most of it torch) ..."
 	@$(PIP) install -qq -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	@$(PIP) install -qq -c constraints.txt -e '.[all,dev]'
 	@mkdir -p .make && touch $@
