@@ -20,7 +20,8 @@ help:  ## say what there is
 	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 demo: $(READY)  ## a language model teaches a small student on real text; a few minutes, no key, no GPU
-	@$(BIN)/potstill fetch smollm2 minilm movies
+	@$(BIN)/potstill fetch smollm2 bge-small
+	@$(BIN)/potstill fetch movies --to demo/data
 	@$(BIN)/potstill distill demo/potstill.toml -o runs/demo --yes
 
 test: lint types  ## lint, types and every test
