@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -230,7 +231,7 @@ class LabelScorer:
         n_passes = max(1, round(float(sizes.sum()) / self.pass_tokens))
         which = np.minimum((np.cumsum(sizes) - sizes / 2) / max(float(sizes.sum()), 1.0) * n_passes, n_passes - 1)
         starts = [0, *(np.flatnonzero(np.diff(which.astype(int))) + 1).tolist(), len(lengths)]
-        return [range(a, b) for a, b in zip(starts, starts[1:], strict=False) if b > a]
+        return [range(a, b) for a, b in pairwise(starts) if b > a]
 
     def _score_pass(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         import torch

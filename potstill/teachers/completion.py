@@ -1,0 +1,151 @@
+"""The prompt of a model that merely continues text: examples, then a text, then the place where its label would stand.
+
+Says it in words (`PromptText`) and in token ids (`PromptTokens`); both treat an example exactly as they treat a text.
+Does not cover chat models (see `prompts`), or the scoring itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from potstill.errors import BadSpec
+from potstill.task import Task, Written
+from potstill.teachers.causal import CausalModel, one_line
+from potstill.teachers.scoring import ends_needed
+
+TEMPLATE = "Text: {text}\nLabel:"
+BETWEEN = "\n\n"  # stands between examples, so it also is what follows a label
+CONTEXT_CHARACTERS = 12  # of what stands before a label: enough for any tokenizer to settle
+
+
+@dataclass(frozen=True)
+class PromptText:
+    """The words around a text.
+
+    Attributes:
+        opening: what stands before the first example.
+        head, tail: what stands before and after each text.
+        words: K strings, each with the space it needs, in the task's label order.
+    """
+
+    opening: str
+    head: str
+    tail: str
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task, template: str, label_words: Mapping[str, str], examples: Sequence[Written]) -> PromptText:
+        """The prompt for a task. Labels are listed only if the examples do not show them all.
+
+        Args:
+            task: its instruction and descriptions stand at the beginning, where it has any.
+            template: what surrounds a text, with {text} in it; the label follows at its end.
+            label_words: label -> what to score for it; by default its name with "_" read as a space.
+            examples: those the prompt will show.
+
+        Raises:
+            BadSpec: a template without {text}, or words for something that is no label.
+        """
+        if template.count("{text}") != 1:
+            raise BadSpec("The teacher's template needs {text} in it, exactly once.", f"For example {TEMPLATE!r}.")
+        strangers = sorted(set(label_words) - set(task.labels))
+        if strangers:
+            raise BadSpec(
+                f"label_words names {strangers[0]!r}, which is no label of the task.", "Name the task's labels."
+            )
+        head, _, tail = template.partition("{text}")
+        tail = tail or "\n"
+        plain = [label_words.get(label, label.replace("_", " ")).strip() for label in task.labels]
+        lines = [" ".join(task.instruction.split())] if task.instruction.strip() else []
+        if {each.label for each in examples} < set(task.labels):
+            lines.append(f"Labels: {', '.join(plain)}.")
+        lines += [
+            f"{word}: {' '.join(task.descriptions[label].split())}"
+            for label, word in zip(task.labels, plain, strict=True)
+            if task.descriptions.get(label)
+        ]
+        gap = "" if tail[-1].isspace() else " "
+        return cls("\n".join(lines), head.rstrip(" "), tail, tuple(gap + word for word in plain))
+
+
+def pick_examples(
+    examples: Sequence[Written], labels: Sequence[str], shots: int | None, prompts: int
+) -> list[list[Written]]:
+    """The examples of each of `prompts` prompts, in the order they were offered.
+
+    Each prompt shows `shots` of each label, other ones than the prompt before while there are any. None deals all
+    the examples out, so that together the prompts show every one.
+    """
+    by_label = {label: [row for row, each in enumerate(examples) if each.label == label] for label in labels}
+    if shots is None:
+        shots = -(-max(map(len, by_label.values())) // prompts)
+    picked = []
+    for nth in range(prompts):
+        chosen = set()
+        for rows in by_label.values():
+            chosen.update((rows[nth * shots :] + rows)[: min(shots, len(rows))])
+        picked.append([examples[row] for row in sorted(chosen)])
+    return picked
+
+
+@dataclass
+class PromptTokens:
+    """The prompt in one model's token ids.
+
+    Attributes:
+        model: whose tokens.
+        text: the words.
+        labels: K label names.
+        max_text_tokens: a longer text loses its end.
+    """
+
+    model: CausalModel
+    text: PromptText
+    labels: Sequence[str]
+    max_text_tokens: int
+
+    @cached_property
+    def between(self) -> list[int]:
+        """What stands between examples."""
+        return self.model.encode([BETWEEN], "x")[0]
+
+    @cached_property
+    def tail(self) -> list[int]:
+        """What stands after a text."""
+        return self.model.encode([self.text.tail], "x")[0]
+
+    @cached_property
+    def words(self) -> list[list[int]]:
+        """K label token sequences, as they stand behind `tail`."""
+        return self.model.encode(self.text.words, self.text.tail.strip()[-CONTEXT_CHARACTERS:] or "x")
+
+    @cached_property
+    def scored(self) -> list[list[int]]:
+        """K token sequences whose log-probabilities are a label's score; with an end where one label begins another."""
+        if not ends_needed(self.words):
+            return self.words
+        return [[*word, self.between[0]] for word in self.words]
+
+    def texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text's own tokens and the tail; longer texts are cut, see `is_cut`."""
+        limit = self.max_text_tokens
+        space = " " if self.text.head else ""
+        cleaned = [space + one_line(text, limit + 1) for text in texts]
+        return [[*ids[:limit], *self.tail] for ids in self.model.encode(cleaned, self.text.head)]
+
+    def is_cut(self, ids: Sequence[int]) -> bool:
+        """True if a row of `texts` is as long as can be: at least its last token may be missing."""
+        return len(ids) - len(self.tail) >= self.max_text_tokens
+
+    def prompt(self, examples: Sequence[Written]) -> list[int]:
+        """The constant part: everything up to where a text begins."""
+        head = self.model.encode([self.text.head])[0] if self.text.head else []
+        prompt = list(self.model.begin)
+        if self.text.opening:
+            prompt += [*self.model.encode([self.text.opening])[0], *self.between]
+        words = dict(zip(self.labels, self.words, strict=True))
+        for example, ids in zip(examples, self.texts([each.text for each in examples]), strict=True):
+            prompt += [*head, *ids, *words[example.label], *self.between]
+        return prompt + head

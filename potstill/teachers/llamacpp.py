@@ -1,0 +1,180 @@
+"""Writing texts with llama.cpp inside this process: the only file that knows xllamacpp.
+
+One class at a time: the model is asked for a numbered list and a grammar holds it to that, one text a line, so that
+reading it back cannot fail in silence. Draws from the brief's seed and is repeatable on one machine and thread count.
+Does not cover scoring (see `scoring`), tools, images, or models that are not in a GGUF file.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+from potstill.errors import TeacherError, missing_extra
+from potstill.money import Usage
+from potstill.task import Brief, Task, Written, content_key
+from potstill.teachers.base import Draft
+from potstill.teachers.causal import free_cores, one_line
+from potstill.weights import Weights
+
+LINES_A_CALL = 5  # small models repeat themselves in long lists
+EXAMPLES = 4
+EXAMPLE_TOKENS = 64
+# A call is bound to every line at its longest, this many times as slow as was measured, and so many seconds.
+SLACK, SLACK_S = 5.0, 5.0
+CHARACTERS_PER_TOKEN = 2  # of a prompt; fewer only in scripts that the vocabulary does not know
+# At least a few words; no markup; the grammar of llama.cpp counts characters, the token limit ends the rest.
+GRAMMAR = 'root ::= ({lines})\nline ::= "- " [^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{most}}} "\\n"'
+_LINE = re.compile(r"^- (\S.*\S)\s*$")
+
+
+def grammar(n: int, max_tokens: int) -> str:
+    """A GBNF grammar for exactly `n` lines that begin with "- "."""
+    return GRAMMAR.format(lines=" ".join(["line"] * n), most=max(8, 4 * max_tokens))
+
+
+def read_lines(reply: str, n: int) -> list[str]:
+    """At most `n` texts of a reply, in order: whole lines only, without repetitions."""
+    whole = reply.split("\n")[:-1]  # what follows the last line break was cut off
+    found = [match[1] for line in whole if (match := _LINE.match(line))]
+    return list(dict.fromkeys(found))[:n]
+
+
+def messages(task: Task, brief: Brief, n: int) -> list[dict[str, str]]:
+    """What the model is told: one class, what it means, a few texts to write in the manner of."""
+    meaning = task.descriptions.get(brief.label, "").strip()
+    wish = [f'Write {n} different new texts of the kind "{brief.label.replace("_", " ")}".']
+    if meaning:
+        wish.append(f"It means: {meaning}")
+    own = [each for each in brief.examples if each.label == brief.label] or list(brief.examples)
+    wish += _shown("Write in the manner of these:", own, False)
+    wish += _shown("They must differ from these, which are of another kind:", brief.avoid, True)
+    wish.append('Answer with the texts alone, one a line, each after "- ".')
+    return [{"role": "user", "content": "\n".join(wish)}]
+
+
+def _shown(title: str, texts: Sequence[Written], with_label: bool) -> list[str]:
+    lines = [
+        f"- {one_line(each.text, EXAMPLE_TOKENS)}" + (f" ({each.label.replace('_', ' ')})" if with_label else "")
+        for each in texts[:EXAMPLES]
+    ]
+    return [title, *lines] if lines else []
+
+
+class Writer:
+    """Writes texts with the model of a GGUF file. Loads it when first used.
+
+    Args:
+        weights: where the file is.
+        task: what the labels mean.
+        max_tokens: the longest text.
+        temperature: of sampling.
+    """
+
+    def __init__(self, weights: Weights, task: Task, max_tokens: int, temperature: float) -> None:
+        self.weights = weights
+        self.task = task
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self._lock = threading.Lock()
+        self._unpaid_s = 0.0
+
+    def bound(self, brief: Brief) -> Usage:
+        """Seconds `write(brief)` can take: every line as long as allowed, every call made twice, and slack.
+
+        Raises:
+            MissingExtra: xllamacpp is not installed.
+            TeacherError: the weights are not in a GGUF file, or cannot be loaded.
+        """
+        with self._lock:
+            per_token = self._seconds_per_token
+            calls = 2 * -(-brief.n // LINES_A_CALL)
+            shown = len(messages(self.task, brief, LINES_A_CALL)[0]["content"])
+            tokens = calls * (LINES_A_CALL * self.max_tokens + shown // CHARACTERS_PER_TOKEN + 64)
+            return Usage(seconds=self._unpaid_s + SLACK_S + SLACK * per_token * tokens)
+
+    def write(self, brief: Brief) -> Draft:
+        """Up to `brief.n` different texts; repetitions and copies of the brief's own texts are left out,
+        and as many calls again are made for those that are missing then.
+
+        Raises:
+            MissingExtra, TeacherError: as `bound`.
+        """
+        with self._lock:
+            began = time.perf_counter()
+            found: dict[str, None] = {}
+            known = {" ".join(each.text.split()) for each in (*brief.examples, *brief.avoid)}
+            for turn in range(2 * -(-brief.n // LINES_A_CALL)):
+                missing = brief.n - len(found)
+                if missing <= 0:
+                    break
+                n = min(LINES_A_CALL, missing)
+                seed = int(content_key(brief.seed, brief.label, turn)[:7], 16)
+                reply = self._generate(messages(self.task, brief, n), n, seed)
+                found |= dict.fromkeys(text for text in read_lines(reply, n) if text not in known)
+            seconds = time.perf_counter() - began + self._unpaid_s
+            self._unpaid_s = 0.0
+        texts = tuple(Written(text, brief.label) for text in list(found)[: brief.n])
+        return Draft(texts, Usage(seconds=seconds))
+
+    def _generate(self, chat: list[dict[str, str]], n: int, seed: int) -> str:
+        asked = {
+            "messages": chat,
+            "max_tokens": n * self.max_tokens,
+            "temperature": self.temperature,
+            "seed": seed,
+            "grammar": grammar(n, self.max_tokens),
+            "cache_prompt": False,  # the same brief must give the same texts, whatever was asked before
+        }
+        reply: dict[str, Any] = self._server.handle_chat_completions(asked)
+        if "error" in reply:
+            raise TeacherError(f"llama.cpp refused to write: {reply['error'].get('message', reply['error'])}")
+        return str(reply["choices"][0]["message"].get("content") or "")
+
+    @cached_property
+    def _server(self) -> Any:
+        if self.weights.kind != "gguf":
+            raise TeacherError(
+                f"{self.weights.name!r} cannot write: its weights are not in a GGUF file.",
+                "Name a .gguf file to write with, such as local:smollm2.",
+            )
+        if find_spec("xllamacpp") is None:
+            raise missing_extra("xllamacpp", "local", "Writing texts with a local model")
+        import xllamacpp
+
+        began = time.perf_counter()
+        params = xllamacpp.CommonParams()
+        params.model.path = str(self.weights.path)
+        params.n_ctx = 2048 + LINES_A_CALL * self.max_tokens
+        params.n_parallel = 1
+        params.n_gpu_layers = 0
+        params.warmup = False
+        params.verbosity = -1
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = free_cores()
+        # The library listens on loopback whether wanted or not: nobody else knows this key.
+        params.api_keys = [secrets.token_hex(16)]
+        params.ui = False
+        try:
+            server = xllamacpp.Server(params)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise TeacherError(f"llama.cpp cannot load {self.weights.path}: {error}", "Fetch it again.") from error
+        self._unpaid_s += time.perf_counter() - began
+        return server
+
+    @cached_property
+    def _seconds_per_token(self) -> float:
+        """Measured on one short line."""
+        server = self._server
+        began = time.perf_counter()
+        reply = server.handle_chat_completions(
+            {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "seed": 1, "ignore_eos": True}
+        )
+        seconds = time.perf_counter() - began
+        self._unpaid_s += seconds
+        return seconds / max(1, int(reply.get("usage", {}).get("completion_tokens", 1)))

@@ -1,0 +1,276 @@
+"""A language model on this machine as a teacher: it scores every label after every text, and is paid by the hour.
+
+`local` is `local:smollm2`; `local:NAME` takes any name, .gguf file or transformers folder that `weights.find` knows.
+A text's score for a label is the sum of the log-probabilities of the label's tokens, that is log p(label | prompt,
+text), without dividing by length: a long label is as likely as its tokens together are. What a label's length and
+sound are worth is the same for all texts, so `calibrate.match_prior` removes it (the caller does that). If one label
+begins another ("card", "card fee"), the separator that must follow a label counts as its last token.
+
+Covers one label a text. Does not cover label sets per text, chat templates, GPUs, or several labels a text.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from potstill import weights
+from potstill.errors import BadInput, BadSpec, TeacherError
+from potstill.money import Category, Rates, Usage
+from potstill.task import Answer, Brief, content_key
+from potstill.teachers.base import Draft, Reply, Setup
+from potstill.teachers.causal import (
+    CausalModel,
+    best_dtype,
+    content_hash,
+    free_cores,
+    load_causal,
+    require_torch,
+    torch_threads,
+)
+from potstill.teachers.completion import TEMPLATE, PromptText, PromptTokens, pick_examples
+from potstill.teachers.llamacpp import Writer
+from potstill.teachers.options import Options, read_options
+from potstill.teachers.scoring import LabelScorer
+
+PROMPT_VERSION = "1"
+DEFAULT_MODEL = "smollm2"
+USD_PER_HOUR = "0.10"  # assumed, not looked up: about what small clouds ask for two virtual processors
+# A call is bound to this many times what was measured, and so many seconds: another process may take the machine.
+SLACK, SLACK_S = 20.0, 5.0
+LOOK_AGAIN_S = 10.0
+
+
+class LocalOptions(Options):
+    """Options of `local:MODEL`.
+
+    Attributes:
+        template: one text's part of the prompt, with {text} in it; the label follows at its end.
+        label_words: label -> the words scored for it; by default the label with "_" read as a space.
+        shots: gold examples of each label in one prompt, taken from those the procedure offers; None takes all.
+        prompts: so many prompts with different examples, whose log-scores are averaged; each costs the full time.
+        max_text_tokens: a longer text loses its end; `about["truncated"]` counts them.
+        batch: texts a call.
+        runtime: what computes the scores.
+        dtype: number format; `auto` is bfloat16 where the processor multiplies it natively, else float32.
+        threads: processor threads; 0 looks how many cores are idle, and looks again every ten seconds.
+        write_tokens: the longest text `write` may produce.
+        temperature: of `write`.
+    """
+
+    template: str = TEMPLATE
+    label_words: dict[str, str] = Field(default_factory=dict)
+    shots: int | None = Field(default=None, ge=0)
+    prompts: int = Field(default=1, ge=1, le=16)
+    max_text_tokens: int = Field(default=256, ge=8)
+    batch: int = Field(default=64, ge=1, le=4096)
+    runtime: Literal["torch"] = "torch"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    write_tokens: int = Field(default=96, ge=8, le=2048)
+    temperature: float = Field(default=0.9, ge=0, le=2)
+
+
+def open_teacher(setup: Setup) -> LocalTeacher:
+    """`local:MODEL`. Reads no weights yet, except to hash them.
+
+    Raises:
+        UnknownName, MissingWeights, BadInput: the model's name leads to nothing usable.
+        MissingExtra: torch, transformers or gguf is not installed.
+        BadSpec: an option that cannot be, or a task this teacher cannot do.
+    """
+    options = read_options(LocalOptions, "local", setup.options)
+    if setup.task.kind in ("multi", "text2text"):
+        raise BadSpec(
+            f"The teacher 'local' gives one label a text, and the task is of the kind {setup.task.kind!r}.",
+            "Choose another teacher.",
+        )
+    found = weights.find(setup.model or DEFAULT_MODEL)
+    require_torch(found)
+    return LocalTeacher(setup, options, found)
+
+
+class LocalTeacher:
+    """A causal language model that scores labels. Made by `open_teacher`."""
+
+    category: Category = "llm"
+    parallel = 1
+    simulated = False
+    scores_need_prior = True
+
+    def __init__(self, setup: Setup, options: LocalOptions, found: weights.Weights) -> None:
+        self.options = options
+        self.weights = found
+        self.task = setup.task
+        self.name = f"local:{setup.model or DEFAULT_MODEL}"
+        self.batch = options.batch
+        self.dtype = best_dtype() if options.dtype == "auto" else options.dtype
+        self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.prompts)
+        self.text = PromptText.of(setup.task, options.template, options.label_words, self.examples[0])
+        self.price = _price(setup.prices)
+        shown = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
+        asked = (self.text.opening, self.text.head, self.text.tail, self.text.words, shown, options.max_text_tokens)
+        hashed = content_hash(found.path)
+        self.key = content_key("local", PROMPT_VERSION, hashed, self.task.key, asked, self.dtype)
+        self._writer = Writer(found, self.task, options.write_tokens, options.temperature)
+        self._lock = threading.Lock()
+        self._unpaid_s = 0.0
+        self._threads = options.threads
+        self._looked = float("-inf")
+        self._seen = {"texts": 0, "tokens": 0, "truncated": 0}
+        self._busy_s = 0.0
+
+    # --- facts -------------------------------------------------------------------------------------------
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Facts for the report; speeds are there once it has answered."""
+        facts: dict[str, Any] = {
+            "model": self.weights.name,
+            "licence": self.weights.licence,
+            "runtime": "PyTorch (CPU)",
+            "dtype": self.dtype,
+            "examples": len(self.examples[0]),
+            "prompts": len(self.examples),
+            "max_text_tokens": self.options.max_text_tokens,
+            "price": self.price.source,
+        }
+        if "_scorers" in self.__dict__:
+            facts |= {"million_parameters": round(self._model.n_params / 1e6), "threads": self._threads}
+            facts |= {"prompt_tokens": len(self._scorers[0].prompt), "label_tokens": self._scorers[0].tokens_per_text}
+        if self._seen["texts"]:
+            facts |= {"texts": self._seen["texts"], "truncated": self._seen["truncated"]}
+            facts |= {
+                "texts_per_s": round(self._seen["texts"] / self._busy_s, 1),
+                "tokens_per_s": round(self._seen["tokens"] / self._busy_s),
+            }
+        return facts
+
+    # --- answering ---------------------------------------------------------------------------------------
+
+    def bound(self, texts: Sequence[str]) -> Usage:
+        """Seconds `answer(texts)` can take; the first call loads the model and times it on the prompt."""
+        with self._lock:
+            return Usage(seconds=self._bound_s(self._tokens.texts(texts)))
+
+    def answer(self, texts: Sequence[str]) -> Reply:
+        """K log-probabilities a text, and the seconds that took.
+
+        Texts that share a call move each other's scores by a few hundredths in bfloat16, by less than 1e-4 in
+        float32; equal calls give equal scores on one machine. Loading the model is charged to the first answer.
+
+        Raises:
+            TeacherError: the model cannot be loaded, or ran out of memory.
+        """
+        with self._lock:
+            encoded = self._tokens.texts(texts)
+            began = time.perf_counter()
+            total = np.zeros((len(texts), self.task.n_labels))
+            try:
+                with torch_threads(self._thread_count()):
+                    for scorer in self._scorers:
+                        total += scorer.score(encoded)
+            except (RuntimeError, MemoryError) as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise TeacherError(
+                    f"{self.name} failed while scoring {len(texts)} texts: {reason}", "Set a smaller `batch`."
+                ) from error
+            seconds = time.perf_counter() - began
+            self._busy_s += seconds
+            self._seen["texts"] += len(texts)
+            self._seen["tokens"] += self._work(encoded)
+            self._seen["truncated"] += sum(map(self._tokens.is_cut, encoded))
+            usage = Usage(seconds=seconds + self._unpaid_s)
+            self._unpaid_s = 0.0
+        rows = (total / len(self._scorers)).tolist()
+        return Reply(tuple(Answer("ok", tuple(row), "scored") for row in rows), usage)
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def write_bound(self, brief: Brief) -> Usage:
+        """Seconds `write(brief)` can take, from its longest possible output and a timed first word."""
+        return self._writer.bound(brief)
+
+    def write(self, brief: Brief) -> Draft:
+        """Texts written through llama.cpp, which generates quicker than PyTorch. Needs a GGUF file.
+
+        Raises:
+            MissingExtra: xllamacpp is not installed.
+            TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
+        """
+        return self._writer.write(brief)
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _model(self) -> CausalModel:
+        began = time.perf_counter()
+        model = load_causal(self.weights, self.dtype)
+        self._unpaid_s += time.perf_counter() - began
+        return model
+
+    @cached_property
+    def _tokens(self) -> PromptTokens:
+        return PromptTokens(self._model, self.text, self.task.labels, self.options.max_text_tokens)
+
+    @cached_property
+    def _scorers(self) -> list[LabelScorer]:
+        tokens = self._tokens
+        scorers = [LabelScorer(self._model.model, tokens.prompt(each), tokens.scored) for each in self.examples]
+        longest = len(scorers[0].prompt) + self.options.max_text_tokens + scorers[0].tokens_per_text
+        if longest > self._model.context:
+            raise BadInput(
+                f"Prompt, text and labels can be {longest} tokens, and {self.name} reads {self._model.context}.",
+                "Show fewer examples (`shots`), or cut texts shorter (`max_text_tokens`).",
+            )
+        return scorers
+
+    @cached_property
+    def _seconds_per_token(self) -> float:
+        """Measured: the first prompt is read, then a hundred of its tokens are scored as if they were texts."""
+        began = time.perf_counter()
+        scorers = self._scorers
+        with torch_threads(self._thread_count()):
+            for scorer in scorers:
+                scorer.read_prompt()
+            sample = [(list(scorers[0].prompt) * 16)[:16]] * 6
+            start = time.perf_counter()
+            scorers[0].score(sample)
+            seconds = time.perf_counter() - start
+        self._unpaid_s += time.perf_counter() - began
+        return seconds * len(scorers) / self._work(sample)
+
+    def _bound_s(self, encoded: Sequence[Sequence[int]]) -> float:
+        per_token = self._seconds_per_token
+        return self._unpaid_s + SLACK_S + SLACK * per_token * self._work(encoded)
+
+    def _work(self, encoded: Sequence[Sequence[int]]) -> int:
+        """Tokens one prompt's scoring computes."""
+        return sum(map(len, encoded)) + len(encoded) * self._scorers[0].tokens_per_text
+
+    def _thread_count(self) -> int:
+        if not self.options.threads and time.monotonic() - self._looked > LOOK_AGAIN_S:
+            self._threads = free_cores()
+            self._looked = time.monotonic()
+        return self._threads
+
+
+def _price(prices: Mapping[str, Any]) -> Rates:
+    given = prices.get("usd_per_hour")
+    if given is None:
+        assumed = f"assumed ${USD_PER_HOUR} an hour, about a 2-vCPU cloud machine; set [prices] usd_per_hour"
+        return Rates(assumed, usd_per_hour=Decimal(USD_PER_HOUR))
+    try:
+        rate = Decimal(str(given))
+    except ArithmeticError:
+        rate = Decimal("NaN")
+    if not rate.is_finite() or rate < 0:
+        raise BadSpec(f"usd_per_hour = {given!r} in [prices] is not a rate.", "Give US dollars, zero or more.")
+    return Rates("[prices] usd_per_hour of the spec", usd_per_hour=rate)
