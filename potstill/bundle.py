@@ -1,0 +1,225 @@
+"""The artefact that ships: load a bundle folder, predict. Needs numpy, onnxruntime and tokenizers, never torch.
+
+A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a reader (`tokenizer.json`, or those of a bag), and
+`potstill.json`, which says all about them. Nothing in it is pickled. Does not cover making one (`export.py`), serving
+one over HTTP, or several labels a text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.errors import MissingExtra, NotARun
+from potstill.readers import READERS, Feeds
+
+Floats = NDArray[np.float32]
+
+FORMAT = 1
+RECORD = "potstill.json"
+AGAIN = "Copy or export the bundle again."
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the student says of one text.
+
+    Attributes:
+        label: the likeliest label.
+        probability: of that label, in [0, 1].
+        sure: False if the probability is below the bundle's abstain threshold: let somebody else decide.
+    """
+
+    label: str
+    probability: float
+    sure: bool
+
+
+class Bundle:
+    """A trained student, ready to predict. Get one from `load`; any number of threads may share it.
+
+    Attributes:
+        folder: where it lies.
+        labels: the K label names, in the order of every (N, K) array.
+        about: the whole of `potstill.json`: metrics, lineage, what was checked when it was made.
+        size_mb: megabytes (10^6 bytes) of the files that predicting reads.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any], threads: int, graph: str) -> None:
+        self.folder = folder
+        self.about = about
+        self.labels = tuple(str(label) for label in about["labels"])
+        self.graph = graph
+        self._temperature = float(about["temperature"])
+        self._threshold = about.get("abstain_below")
+        self._reader = READERS[about["kind"]](folder, about["settings"])
+        self._session = _session(folder / graph, threads)
+        needed = [RECORD, graph, *about["reader_files"]]
+        self.size_mb = sum((folder / name).stat().st_size for name in needed) / 1e6
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The likeliest label of each of N texts.
+
+        Raises:
+            BadData: a text is not a string.
+        """
+        return [self.labels[column] for column in self.predict_logits(texts).argmax(axis=1)]
+
+    def predict_proba(self, texts: Sequence[str]) -> Floats:
+        """(N, K) calibrated probabilities of N texts; rows sum to one.
+
+        Raises:
+            BadData: a text is not a string.
+        """
+        scaled = self.predict_logits(texts).astype(np.float64) / self._temperature
+        likely = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(likely / likely.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def predict_logits(self, texts: Sequence[str]) -> Floats:
+        """(N, K) natural-log scores of N texts, before calibration.
+
+        Raises:
+            BadData: a text is not a string.
+        """
+        logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        for rows, feeds in self._reader.feeds(texts):
+            logits[rows] = self._run(feeds)
+        return logits
+
+    def stream(self, texts: Iterable[str], rows: int = 2048) -> Iterator[Prediction]:
+        """A prediction for each text, in order, holding at most `rows` texts at a time."""
+        source = iter(texts)
+        while block := list(islice(source, rows)):
+            probabilities = self.predict_proba(block)
+            for column, probability in zip(probabilities.argmax(axis=1), probabilities.max(axis=1), strict=True):
+                sure = self._threshold is None or bool(probability >= self._threshold)
+                yield Prediction(self.labels[column], float(probability), sure)
+
+    def facts(self) -> dict[str, str | int | float | bool]:
+        """What a report says of the bundle, flat."""
+        flat: dict[str, str | int | float | bool] = {
+            "kind": self.about["kind"],
+            "graph": self.graph,
+            "precision": "int8" if "int8" in self.graph else "fp32",
+            "size_mb": round(self.size_mb, 2),
+            "temperature": round(self._temperature, 4),
+        }
+        for part in ("settings", "student"):
+            for name, value in self.about.get(part, {}).items():
+                if isinstance(value, str | int | float | bool) and name not in flat:
+                    flat[name] = value
+        return flat
+
+    def notes(self) -> Iterator[str]:
+        """Sentences a user of the bundle should have read."""
+        yield from self.about.get("notes", ())
+
+    def _run(self, feeds: Feeds) -> Floats:
+        logits: Floats = self._session.run(["logits"], feeds)[0]
+        return logits
+
+
+def load(path: str | Path, *, verify: bool = False, threads: int | None = None, graph: str | None = None) -> Bundle:
+    """The bundle in a folder, or in the `bundle` folder of a run.
+
+    Args:
+        path: the bundle's or the run's folder.
+        verify: compare every file's SHA-256 too; sizes are always compared.
+        threads: how many threads one prediction uses; None takes one for each processor this process may use.
+        graph: "model.onnx" or "model.int8.onnx"; None takes the one that was found to serve best.
+
+    Raises:
+        NotARun: there is no bundle, it is damaged, or a newer potstill made it.
+        MissingExtra: onnxruntime or tokenizers is not installed.
+    """
+    folder = Path(path)
+    if not (folder / RECORD).is_file() and (folder / "bundle" / RECORD).is_file():
+        folder = folder / "bundle"
+    about = _read_record(folder)
+    for name, file in about["files"].items():
+        _check_file(folder, name, file, verify)
+    chosen = graph or str(about["serve"])
+    if chosen not in about["files"]:
+        raise NotARun(f"{folder} holds no {chosen}.", "Leave the graph open, or export the bundle again.")
+    try:
+        return Bundle(folder, about, threads or _processors(), chosen)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise NotARun(f"{folder} is damaged: {type(error).__name__}: {error}.", AGAIN) from error
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    file = folder / RECORD
+    try:
+        about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = "holds no bundle" if folder.is_dir() else "does not exist or is no folder"
+        raise NotARun(f"{folder} {what}.", "Give the folder of a finished run, or of a bundle.") from error
+    except (OSError, ValueError) as error:
+        raise NotARun(f"{file} cannot be read: {error}.", AGAIN) from error
+    version = about.get("format") if isinstance(about, dict) else None
+    if not isinstance(version, int):
+        raise NotARun(f"{file} is not the record of a bundle.", AGAIN)
+    missing = [name for name in _MUST if name not in about]
+    if version > FORMAT or (not missing and about["kind"] not in READERS):
+        raise NotARun(
+            f"{folder} was made by a newer potstill ({about.get('made_by', 'unknown')}, format {version}).",
+            "Upgrade with: pip install --upgrade potstill",
+        )
+    if missing:
+        raise NotARun(f"{file} lacks {missing[0]!r}.", AGAIN)
+    return about
+
+
+_MUST = ("labels", "kind", "settings", "serve", "files", "reader_files", "temperature")
+
+
+def _check_file(folder: Path, name: str, file: Mapping[str, Any], verify: bool) -> None:
+    if Path(name).name != name:
+        raise NotARun(f"{folder / RECORD} names the file {name!r}, which would lie elsewhere.", AGAIN)
+    path = folder / name
+    if not path.is_file():
+        raise NotARun(f"{path} is missing.", AGAIN)
+    if path.stat().st_size != file["bytes"]:
+        raise NotARun(f"{path} has {path.stat().st_size} bytes, and {file['bytes']} were written.", AGAIN)
+    if verify and sha256(path) != file["sha256"]:
+        raise NotARun(f"{path} was changed: its SHA-256 differs from the record's.", AGAIN)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _session(file: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "Predicting with a bundle needs onnxruntime, which is not installed.",
+            "Install it with: pip install onnxruntime",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotARun(f"{file} is not a graph that onnxruntime can run: {first}.", AGAIN) from error

@@ -1,0 +1,77 @@
+"""The model card of a bundle: `README.md`, from the same record that `potstill.json` holds.
+
+Writes Markdown with the front matter that model hubs read. Invents nothing: what the record lacks is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_card(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `README.md` beside the record."""
+    (folder / "README.md").write_text("\n".join(_lines(folder, record)) + "\n", encoding="utf-8")
+
+
+def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    task, student = record["task"], record["student"]
+    yield "---"
+    if student.get("licence", "unknown") != "unknown":
+        yield f"license: {json.dumps(student['licence'].lower())}"
+    yield "library_name: potstill"
+    yield "pipeline_tag: text-classification"
+    yield "---"
+    yield f"# {_plain(task['name'])}"
+    yield ""
+    yield f"A text classifier with {len(record['labels'])} labels, made with {record['made_by']} on {record['made']}."
+    yield ""
+    yield "```python"
+    yield "import potstill"
+    yield f'potstill.load("{folder.name.split("-")[0].lstrip(".") or "bundle"}").predict(["a text"])'
+    yield "```"
+    if (folder / "config.json").exists():
+        yield ""
+        yield "The folder also loads without potstill; cut long texts yourself there:"
+        yield ""
+        yield "```python"
+        yield "from transformers import pipeline"
+        yield 'pipeline("text-classification", "this-folder", truncation=True)(["a text"])'
+        yield "```"
+    yield ""
+    yield "## Labels"
+    yield ""
+    for label in record["labels"]:
+        described = task["descriptions"].get(label)
+        yield f"- {_plain(label)}" + (f": {_plain(described)}" if described else "")
+    yield from _table("How good it is", record["metrics"])
+    yield from _table("What it learnt from", record["lineage"])
+    yield from _table("The student", student)
+    yield ""
+    yield "## To know"
+    yield ""
+    for note in record["notes"]:
+        yield f"- {_plain(note)}"
+    yield f"- Probabilities are calibrated with the temperature {record['temperature']:.3g}."
+    if record["abstain_below"] is not None:
+        yield f"- Below a probability of {record['abstain_below']:.3g} it is not sure: let somebody else decide."
+    if "max_length" in record["settings"]:
+        yield f"- It reads the first {record['settings']['max_length']} tokens of a text."
+    yield "- Figures of speed and int8 were measured on the machine that made it."
+
+
+def _table(title: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    if not facts:
+        return
+    yield from ("", f"## {title}", "", "| | |", "|---|---|")
+    for name, value in facts.items():
+        shown = value if isinstance(value, str | int | float | bool) else json.dumps(value, ensure_ascii=False)
+        yield f"| {_plain(name)} | {_plain(shown)} |"
+
+
+def _plain(value: Any) -> str:
+    """On one line, and without breaking out of a table's cell."""
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return " ".join(shown.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,190 @@
+"""A trained student -> a bundle folder: exported, compared with the original, quantised if that pays, described.
+
+The bundle is loaded back and must predict what the student predicts, or nothing is written. Does not cover evaluation
+(the metrics come from outside) or how a kind of student writes its graph.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill import __version__
+from potstill.bundle import FORMAT, RECORD, load, sha256
+from potstill.card import write_card
+from potstill.errors import BadData, NotARun
+from potstill.quantise import Verdict, judge_int8, write_int8
+from potstill.students.base import Graph, Student
+from potstill.task import Task
+from potstill.whole import whole_folder
+
+FP32, INT8 = "model.onnx", "model.int8.onnx"
+HUB_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
+# The most a logit of the bundle may differ from the student's.
+TOLERANCE = 1e-3
+PARITY_TEXTS, CHECK_TEXTS = 200, 1000
+# Lengths and scripts that the check texts may lack.
+PROBES = ("", "a", "word " * 700, "naïve café 東京 🙂", "\n\t ")
+# Keys of `about` that have a place of their own in the record.
+LIFTED: dict[str, Any] = {"temperature": 1.0, "abstain_below": None, "metrics": {}, "notes": []}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote.
+
+    Attributes:
+        folder: the bundle.
+        serve: the graph that will be served.
+        largest_difference: the most a logit of the fp32 graph differs from the student's.
+        int8: the verdict on the int8 graph; None where none was tried.
+        hub: True if `transformers.pipeline("text-classification", folder)` loads the folder too.
+    """
+
+    folder: Path
+    serve: str
+    largest_difference: float
+    int8: Verdict | None
+    hub: bool
+
+
+def export(
+    student: Student,
+    folder: Path,
+    *,
+    task: Task,
+    texts: Sequence[str],
+    gold: NDArray[np.integer] | None = None,
+    lineage: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write the student as a bundle; an earlier bundle in `folder` is replaced only when the new one is whole.
+
+    Args:
+        student: trained.
+        folder: where the bundle goes; absent, empty, or a bundle.
+        task: what it decides; labels in the student's order.
+        texts: texts to compare on, best ones it did not learn from; the first 1,000 are used.
+        gold: columns of their right labels, for int8's accuracy.
+        lineage: where the student comes from (run, procedure, teacher, ...), JSON values.
+        about: `temperature`, `abstain_below` (a probability), `metrics` (with intervals), `notes` (sentences), and
+            anything else worth keeping; JSON values.
+
+    Raises:
+        BadData: the exported graph does not predict what the student predicts; nothing was written.
+        NotARun: the folder holds something that is not a bundle.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / RECORD).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NotARun(f"{folder} exists and is not a bundle.", "Give another folder, or empty that one.")
+    texts = list(texts[:CHECK_TEXTS])
+    gold = None if gold is None else np.asarray(gold)[: len(texts)]
+    with whole_folder(folder) as fresh:
+        graph = student.export(fresh)
+        reader_files = sorted(file.name for file in fresh.iterdir() if file.name not in (FP32, *HUB_FILES))
+        record = _record(student, task, graph, lineage or {}, about or {})
+        record["reader_files"] = reader_files
+        _write_record(fresh, record)
+        difference = _parity(student, fresh, texts)
+        record["parity"] = {"largest_difference": difference, "tolerance": TOLERANCE}
+        verdict = _try_int8(fresh, record, texts, gold) if graph.quantisable else None
+        hub = _check_hub(student, fresh, record, texts)
+        write_card(fresh, record)
+        _write_record(fresh, record)
+        load(fresh, verify=True)
+    return Exported(folder, record["serve"], difference, verdict, hub)
+
+
+def _record(
+    student: Student, task: Task, graph: Graph, lineage: Mapping[str, Any], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    lifted = {key: about.get(key, default) for key, default in LIFTED.items()}
+    return {
+        "format": FORMAT,
+        "made_by": f"potstill {__version__}",
+        "made": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "labels": list(student.labels),
+        "task": task.to_json(),
+        "kind": graph.kind,
+        "settings": dict(graph.settings),
+        "serve": FP32,
+        **lifted,
+        "notes": list(lifted["notes"]),
+        "student": dict(getattr(student, "about", {})),
+        "lineage": dict(lineage),
+        "about": {key: value for key, value in about.items() if key not in LIFTED},
+    }
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    files = sorted(file for file in folder.iterdir() if file.name != RECORD)
+    record["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
+    written = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
+    (folder / RECORD).write_text(written, encoding="utf-8")
+
+
+def _parity(student: Student, folder: Path, texts: Sequence[str]) -> float:
+    """The largest difference of a logit, in batches and one by one: shapes the exporter never saw.
+
+    Raises:
+        BadData: it is above the tolerance.
+    """
+    some = [*texts[:PARITY_TEXTS], *PROBES]
+    wanted = student.predict_logits(some)
+    bundle = load(folder)
+    together = bundle.predict_logits(some)
+    alone = np.concatenate([bundle.predict_logits([text]) for text in some[-2 * len(PROBES) :]])
+    # A difference counts against the size of the logits, as float32 itself does.
+    scale = max(1.0, float(np.abs(wanted).max()) / 10)
+    difference = max(
+        float(np.abs(together - wanted).max()) / scale,
+        float(np.abs(alone - wanted[-2 * len(PROBES) :]).max()) / scale,
+    )
+    if not difference <= TOLERANCE:
+        raise BadData(
+            f"The exported graph differs from the student by {difference:.2g} in a logit; {TOLERANCE:g} is allowed.",
+            "This is a fault of the exporter: report it, with the versions of torch and onnxruntime.",
+        )
+    return difference
+
+
+def _try_int8(
+    folder: Path, record: dict[str, Any], texts: Sequence[str], gold: NDArray[np.integer] | None
+) -> Verdict | None:
+    if not texts:
+        record["notes"].append("There were no texts to judge int8 on: fp32 is served.")
+        return None
+    write_int8(folder / FP32, folder / INT8)
+    _write_record(folder, record)
+    verdict = judge_int8(folder, FP32, INT8, texts, gold)
+    record["int8"] = asdict(verdict)
+    record["notes"].append(verdict.why)
+    if verdict.kept:
+        record["serve"] = INT8
+    else:
+        (folder / INT8).unlink()
+    return verdict
+
+
+def _check_hub(student: Student, folder: Path, record: dict[str, Any], texts: Sequence[str]) -> bool:
+    """Keep the transformers files only if they predict the same."""
+    if not (folder / HUB_FILES[0]).exists():
+        return False
+    from potstill.students.hub import hub_logits
+
+    some = [*texts[:32], *PROBES]
+    difference = float(np.abs(hub_logits(folder, some) - student.predict_logits(some)).max())
+    record["hub"] = {"largest_difference": difference}
+    if difference <= TOLERANCE:
+        return True
+    for name in HUB_FILES:
+        (folder / name).unlink()
+    record["notes"].append(f"transformers would differ by {difference:.2g} in a logit: its files were left out.")
+    return False

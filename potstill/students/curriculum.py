@@ -1,0 +1,152 @@
+"""The order in which an encoder learns: frozen vectors, the regression on them, all weights, and which of both to keep.
+
+Knows the network and the options, no texts and no files. Does not cover how a step is made (`training.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from potstill.students.backbone import Network, run_network
+from potstill.students.base import Floats
+from potstill.students.regress import Effort, Regression, fit_regression
+from potstill.students.training import Material, Schedule, fine_tune, soft_loss
+
+# With fewer rows than this, in all or a label, none are spared for validation: they teach more than they tell.
+SPARE_ROWS, SPARE_ROWS_A_LABEL, MOST_SPARED = 500, 20, 1000
+# About how many steps fine-tuning takes on few rows, and how many epochs it takes at least and at most.
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 200, 3, 15
+# The penalties that cross-validation chooses from, and the fewest rows it needs.
+PENALTIES, FEWEST_TO_CHOOSE, MOST_TO_CHOOSE = (1.0, 10.0, 30.0), 64, 3000
+DEFAULT_C = 10.0
+# Rows between two looks at the clock while the frozen vectors are computed.
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """What to do and how long it may take.
+
+    Attributes:
+        mode: "frozen", "full", or "auto".
+        epochs: passes of fine-tuning; None derives them from the rows.
+        lr: peak learning rate of the backbone.
+        batch: rows a step.
+        c: inverse strength of the head's penalty; None chooses by cross-validation.
+        seed: draws the order, the dropout and the validation rows.
+        deadline: `time.monotonic()` at which to stop cleanly.
+        progress: called with (share done, a few words).
+    """
+
+    mode: Literal["auto", "frozen", "full"] = "auto"
+    epochs: float | None = None
+    lr: float = 1e-4
+    batch: int = 32
+    c: float | None = None
+    seed: int = 0
+    deadline: float | None = None
+    progress: Callable[[float, str], None] | None = None
+
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def say(self, share: float, words: str) -> None:
+        """Tell whoever listens."""
+        if self.progress is not None:
+            self.progress(share, words)
+
+
+def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> dict[str, Any]:
+    """Teach `network` in place on N rows; what was done, as plain facts.
+
+    `mode` "auto" fine-tunes and, where rows could be spared for validation, goes back to the frozen vectors if they
+    did better there; "full" never goes back.
+    """
+    generator = np.random.default_rng(plan.seed)
+    order = generator.permutation(len(rows.ids))
+    spared = _spared(len(order), rows.targets.shape[1])
+    held = rows.take(order[:spared]) if spared else None
+    kept = rows.take(order[spared:]) if spared else rows
+    vectors = _vectors(network, kept, pad_id, plan)
+    seen = kept.take(np.arange(len(vectors)))
+    c = plan.c or _choose_c(vectors, seen, plan)
+    _set_head(network, _regress(vectors, seen, c, plan))
+    facts: dict[str, Any] = {"mode": "frozen", "rows": len(order), "validation_rows": spared, "c": c}
+    if len(vectors) < len(kept.ids):
+        facts["stopped"] = f"deadline, after {len(vectors)} rows"
+    if plan.mode == "frozen" or plan.late():
+        return facts
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    if held is not None:
+        facts["frozen_loss"] = soft_loss(run_network(network, held.ids, pad_id, low_precision=True), held)
+    epochs = plan.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS * plan.batch / len(kept.ids)))
+    done = fine_tune(
+        network,
+        kept,
+        Schedule(epochs=epochs, lr=plan.lr, batch=plan.batch, deadline=plan.deadline),
+        pad_id=pad_id,
+        validation=held,
+        seed=plan.seed,
+        progress=lambda share, words: plan.say(0.2 + 0.8 * share, words),
+    )
+    facts |= {"mode": "full", "epochs": epochs, "steps": done.steps, "stopped": done.stopped}
+    if held is not None and not math.isnan(done.best_loss):
+        facts["tuned_loss"] = done.best_loss
+        if plan.mode == "auto" and done.best_loss >= facts["frozen_loss"]:
+            network.load_state_dict(before)
+            facts["mode"] = "frozen"
+    return facts
+
+
+def _spared(n: int, k: int) -> int:
+    """How many of n rows of k labels to keep back for validation."""
+    return min(MOST_SPARED, n // 10) if n >= max(SPARE_ROWS, SPARE_ROWS_A_LABEL * k) else 0
+
+
+def _vectors(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> Floats:
+    """(M, D) vectors of the first M rows: all of them, or as many as the deadline allows (at least one chunk)."""
+    found: list[NDArray[np.float32]] = []
+    for start in range(0, len(rows.ids), CHUNK):
+        if found and plan.late():
+            break
+        plan.say(0.15 * start / len(rows.ids), f"reading text {start + 1} of {len(rows.ids)}")
+        found.append(run_network(network.embed, rows.ids[start : start + CHUNK], pad_id, low_precision=True))
+    return np.concatenate(found)
+
+
+def _regress(vectors: Floats, rows: Material, c: float, plan: Curriculum) -> Regression:
+    effort = Effort(c=c, tolerance=1e-5, deadline=plan.deadline)
+    return fit_regression(vectors, rows.targets, rows.weights, effort)
+
+
+def _choose_c(vectors: Floats, rows: Material, plan: Curriculum) -> float:
+    """The penalty with the least held-out loss over three folds."""
+    if len(vectors) < max(FEWEST_TO_CHOOSE, 3 * rows.targets.shape[1]):
+        return DEFAULT_C
+    plan.say(0.15, "choosing the head's penalty")
+    some = np.random.default_rng(plan.seed).permutation(len(vectors))[:MOST_TO_CHOOSE]
+    losses = dict.fromkeys(PENALTIES, 0.0)
+    for fold in range(3):
+        inside = np.arange(len(some)) % 3 != fold
+        learn, test = some[inside], some[~inside]
+        for c in PENALTIES:
+            if plan.late():
+                return DEFAULT_C
+            found = _regress(vectors[learn], rows.take(learn), c, plan)
+            losses[c] += soft_loss(vectors[test] @ found.weights + found.bias, rows.take(test))
+    return min(losses, key=lambda c: losses[c])
+
+
+def _set_head(network: Network, found: Regression) -> None:
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(found.weights.T)))
+        network.head.bias.copy_(torch.from_numpy(found.bias))

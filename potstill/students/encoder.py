@@ -1,0 +1,204 @@
+"""The encoder student: a BERT-like sentence encoder, a logistic regression on its frozen vectors, then all weights.
+
+The order matters. With few rows the frozen vectors under a well-regularised regression are hard to beat; with many
+(soft) rows fine-tuning wins. So the regression comes first and is where fine-tuning starts (linear probing, then
+fine-tuning: Kumar et al. 2022), and where rows can be spared for it, the better of the two on them is kept.
+Does not cover pairs of texts, several labels a text, or windows over long texts: a long text keeps its head, counted
+in `truncated`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from potstill.calibrate import softmax
+from potstill.errors import BadSpec, did_you_mean, missing_extra
+from potstill.students.base import Floats, Graph, Lesson, Make
+from potstill.students.lesson import check_lesson
+from potstill.tokens import TokenIds
+from potstill.weights import find
+
+if TYPE_CHECKING:
+    from potstill.students.backbone import Network
+
+DEFAULT_WEIGHTS = "minilm"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The `[student]` table of an encoder.
+
+    Attributes:
+        mode: "frozen" learns only the head; "full" fine-tunes all weights; "auto" decides by the rows.
+        epochs: passes of fine-tuning; None derives them from the number of rows.
+        lr: peak learning rate of fine-tuning.
+        batch: rows a step.
+        max_length: tokens read of a text; None takes 256 or what the weights allow.
+        c: inverse strength of the head's penalty; None chooses among a few by cross-validation.
+    """
+
+    mode: Literal["auto", "frozen", "full"] = "auto"
+    epochs: float | None = None
+    lr: float = 1e-4
+    batch: int = 32
+    max_length: int | None = None
+    c: float | None = None
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any]) -> Options:
+        """The options a user wrote.
+
+        Raises:
+            BadSpec: an unknown key, or a value out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        for key in table:
+            if key not in known:
+                raise BadSpec(f"The encoder has no option {key!r}.", did_you_mean(key, known))
+        options = cls(**table)
+        if options.mode not in ("auto", "frozen", "full"):
+            raise BadSpec(f"The encoder has no mode {options.mode!r}.", "Choose auto, frozen or full.")
+        for key in ("epochs", "lr", "batch", "max_length", "c"):
+            value = getattr(options, key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+                raise BadSpec(f"The encoder's {key} is {value!r}.", "Give a number above zero.")
+        return options
+
+
+class Encoder:
+    """A student on a transformer encoder. See `students.base.Student` for the contract.
+
+    Attributes:
+        truncated: share of the lesson's texts that lost their tail, in [0, 1].
+        learnt: facts of the last `fit`: mode, steps, losses, how it ended.
+    """
+
+    def __init__(self, make: Make) -> None:
+        self.labels = tuple(make.labels)
+        self.weights = make.weights or DEFAULT_WEIGHTS
+        self.options = Options.read(make.options)
+        self.truncated = 0.0
+        self.learnt: dict[str, Any] = {}
+        self._network: Network | None = None
+        self._tokens: TokenIds | None = None
+        self._licence = "unknown"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Facts for a report and for the model card."""
+        return {"weights": self.weights, "licence": self._licence, "truncated": self.truncated, **self.learnt}
+
+    def fit(self, lesson: Lesson) -> Self:
+        """Learn from scratch; see `Student.fit`."""
+        lesson = check_lesson(lesson, len(self.labels))
+        deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
+        self._open()
+        tokens, network = self._ready()
+        from potstill.students.curriculum import Curriculum, study
+        from potstill.students.training import Material
+
+        encoded = tokens.encode(lesson.texts)
+        self.truncated = encoded.truncated / len(lesson.texts)
+        assert lesson.weights is not None  # check_lesson saw to it
+        rows = Material(encoded.ids, lesson.targets, lesson.weights)
+        own = self.options
+        plan = Curriculum(own.mode, own.epochs, own.lr, own.batch, own.c, lesson.seed, deadline, lesson.progress)
+        self.learnt = study(network, rows, tokens.pad_id, plan)
+        return self
+
+    def predict_logits(self, texts: Sequence[str]) -> Floats:
+        """(N, K) natural-log scores."""
+        return self._run(texts, "forward", len(self.labels))
+
+    def predict_proba(self, texts: Sequence[str]) -> Floats:
+        """(N, K) probabilities, rows sum to one."""
+        return softmax(self.predict_logits(texts)).astype(np.float32)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """(N, D) vectors of length one, under the head."""
+        return self._run(texts, "embed", self._ready()[1].dim)
+
+    def save(self, folder: Path) -> None:
+        """Write `encoder.json`, `config.json`, `network.safetensors` and `tokenizer.json`."""
+        from potstill.students.backbone import write_network
+
+        tokens, network = self._ready()
+        write_network(network, folder)
+        shutil.copyfile(tokens.file, folder / "tokenizer.json")
+        record = {
+            "format": 1,
+            "labels": self.labels,
+            "weights": self.weights,
+            "options": {field.name: getattr(self.options, field.name) for field in fields(Options)},
+            "pooling": network.pooling,
+            "max_length": tokens.max_length,
+            "truncated": self.truncated,
+            "learnt": self.learnt,
+            "licence": self._licence,
+        }
+        (folder / "encoder.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The student that `save` wrote, predicting exactly the same."""
+        from potstill.students.backbone import reopen_network
+
+        record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"]))
+        student.truncated, student.learnt = record["truncated"], record["learnt"]
+        student._licence = record["licence"]
+        student._tokens = TokenIds(folder / "tokenizer.json", record["max_length"])
+        student._network = reopen_network(folder, len(student.labels), record["pooling"])
+        return student
+
+    def export(self, folder: Path) -> Graph:
+        """Write `model.onnx`, `tokenizer.json` and, for BERT, what `transformers.pipeline` loads."""
+        from potstill.students.hub import write_hub_folder
+        from potstill.students.onnxgraph import write_graph
+
+        tokens, network = self._ready()
+        write_graph(network, folder / "model.onnx")
+        shutil.copyfile(tokens.file, folder / "tokenizer.json")
+        write_hub_folder(network, self.labels, tokens.max_length, folder)
+        return Graph("encoder", {"max_length": tokens.max_length, "pad_id": tokens.pad_id}, quantisable=True)
+
+    def _open(self) -> None:
+        """Fresh weights: learning never starts from what an earlier lesson left."""
+        try:
+            from potstill.students.backbone import read_network
+        except ModuleNotFoundError as error:
+            raise missing_extra(error.name or "torch", "train", "An encoder student") from error
+        found = find(self.weights, kind="encoder")
+        self._licence = found.licence
+        self._network = read_network(found.folder, len(self.labels), found.pooling)
+        longest = self._network.longest
+        length = int(self.options.max_length or min(256, longest))
+        if length > longest:
+            raise BadSpec(
+                f"max_length is {length}, and {self.weights} reads at most {longest} tokens.",
+                f"Give max_length = {longest} or less.",
+            )
+        self._tokens = TokenIds(found.folder / "tokenizer.json", length)
+        self.learnt = {}
+
+    def _ready(self) -> tuple[TokenIds, Network]:
+        if self._tokens is None or self._network is None:
+            raise RuntimeError("this encoder has learnt nothing yet: call fit or load first")
+        return self._tokens, self._network
+
+    def _run(self, texts: Sequence[str], what: str, width: int) -> Floats:
+        from potstill.students.backbone import run_network
+
+        tokens, network = self._ready()
+        encoded = tokens.encode(texts)
+        if not encoded.ids:
+            return np.zeros((0, width), dtype=np.float32)
+        return run_network(getattr(network, what), encoded.ids, tokens.pad_id)

@@ -1,0 +1,183 @@
+"""Fine-tuning a network on soft targets: batches, schedule, early stopping, deadline. Knows torch, no texts, no files.
+
+The loss is the cross-entropy between soft targets and the softmax of the network, which is the Kullback-Leibler
+divergence up to a constant. Does not cover mixed devices, gradient accumulation, or anything distributed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from potstill.students.backbone import Network, autocast, run_network
+from potstill.tokens import Ids, padded
+
+Floats = NDArray[np.float32]
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to fine-tune.
+
+    Attributes:
+        epochs: passes over the rows.
+        lr: peak learning rate of the backbone, reached after `warmup` of the steps, then falling to zero.
+        head_lr: peak learning rate of the head, whose weights are two orders larger than the backbone's.
+        batch: rows a step.
+        max_tokens: a step's batch is shortened so that its padded size stays below this.
+        warmup: share of the steps, above zero and below one.
+        decay: weight decay of the backbone's matrices.
+        deadline: `time.monotonic()` after which no step begins; the schedule shrinks to end there.
+        checks: how many times the validation rows are looked at.
+    """
+
+    epochs: float
+    lr: float = 1e-4
+    head_lr: float = 1e-2
+    batch: int = 32
+    max_tokens: int = 8192
+    warmup: float = 0.1
+    decay: float = 0.01
+    deadline: float | None = None
+    checks: int = 6
+
+
+@dataclass(frozen=True)
+class Material:
+    """N rows to learn from: token ids, (N, K) soft targets, (N,) weights."""
+
+    ids: Sequence[Ids]
+    targets: Floats
+    weights: Floats
+
+    def take(self, rows: NDArray[np.intp]) -> Material:
+        """These rows only."""
+        return Material([self.ids[row] for row in rows], self.targets[rows], self.weights[rows])
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What fine-tuning did: steps made, and the best (lowest) validation loss seen, nan without validation rows."""
+
+    steps: int
+    best_loss: float
+    stopped: str
+
+
+def fine_tune(
+    network: Network,
+    material: Material,
+    schedule: Schedule,
+    *,
+    pad_id: int,
+    validation: Material | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Learnt:
+    """Train all weights in place; with validation rows, end on the weights that were best on them.
+
+    Equal arguments give equal weights on a CPU, as long as no deadline cuts in.
+    """
+    generator = np.random.default_rng(seed)
+    plan = [rows for _ in range(_ceil(schedule.epochs)) for rows in _epoch(material, schedule, generator)]
+    plan = plan[: max(1, round(len(plan) * schedule.epochs / _ceil(schedule.epochs)))]
+    optimiser = _optimiser(network, schedule)
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    checks = {round(len(plan) * (i + 1) / schedule.checks) for i in range(schedule.checks)}
+    best_loss, best_state, worse, stopped, step = float("nan"), None, 0, "finished", 0
+    started = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network.train()
+        for step, rows in enumerate(plan):
+            share = step / len(plan)
+            if schedule.deadline is not None:
+                allowed = max(schedule.deadline - started, 1e-9)
+                share = max(share, (time.monotonic() - started) / allowed)
+                if share >= 1:
+                    stopped = "deadline"
+                    break
+            factor = min(share / schedule.warmup, 1.0, (1 - share) / (1 - schedule.warmup))
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * max(factor, 1e-3)
+            _step(network, material.take(rows), optimiser, pad_id)
+            if progress and step % 10 == 0:
+                progress(share, f"fine-tuning, step {step + 1} of {len(plan)}")
+            if validation is not None and step + 1 in checks:
+                loss = soft_loss(run_network(network.eval(), validation.ids, pad_id, low_precision=True), validation)
+                network.train()
+                if not loss >= best_loss:  # also true the first time, against nan
+                    best_loss, worse = loss, 0
+                    best_state = {name: value.clone() for name, value in network.state_dict().items()}
+                else:
+                    worse += 1
+                    if worse >= 2:
+                        stopped = "validation got worse twice"
+                        break
+    if best_state is not None:
+        network.load_state_dict(best_state)
+    network.eval()
+    return Learnt(step + 1, best_loss, stopped)
+
+
+def soft_loss(logits: Floats, material: Material) -> float:
+    """Weighted cross-entropy of (N, K) logits at the best of a few temperatures: a badly scaled head is no bad one."""
+    losses = []
+    for temperature in np.geomspace(0.25, 4, 17):
+        scaled = torch.log_softmax(torch.from_numpy(logits / np.float32(temperature)), 1)
+        rows = -(torch.from_numpy(material.targets) * scaled).sum(1) * torch.from_numpy(material.weights)
+        losses.append(float(rows.sum() / material.weights.sum()))
+    return min(losses)
+
+
+def _step(network: Network, some: Material, optimiser: torch.optim.Optimizer, pad_id: int) -> None:
+    filled, mask = padded(some.ids, pad_id)
+    with autocast():
+        logits = network(torch.from_numpy(filled), torch.from_numpy(mask))
+    rows: Tensor = -(torch.from_numpy(some.targets) * torch.log_softmax(logits.float(), 1)).sum(1)
+    loss = (rows * torch.from_numpy(some.weights)).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+
+
+def _optimiser(network: Network, schedule: Schedule) -> torch.optim.Optimizer:
+    body = [value for value in network.backbone.parameters() if value.requires_grad]
+    matrices = [value for value in body if value.ndim > 1]
+    vectors = [value for value in body if value.ndim <= 1]
+    groups = [
+        {"params": matrices, "lr": schedule.lr, "weight_decay": schedule.decay},
+        {"params": vectors, "lr": schedule.lr, "weight_decay": 0.0},
+        {"params": list(network.head.parameters()), "lr": schedule.head_lr, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def _epoch(material: Material, schedule: Schedule, generator: np.random.Generator) -> list[NDArray[np.intp]]:
+    """One pass in random batches of similar length: rows are shuffled, then sorted within windows of 32 batches."""
+    lengths = np.array([len(own) for own in material.ids])
+    order = generator.permutation(len(lengths))
+    found: list[NDArray[np.intp]] = []
+    window = schedule.batch * 32
+    for start in range(0, len(order), window):
+        rows = order[start : start + window]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        while len(rows):
+            take = schedule.batch
+            while take > 1 and take * lengths[rows[:take]].max() > schedule.max_tokens:
+                take -= 1
+            found.append(rows[:take])
+            rows = rows[take:]
+    return [found[i] for i in generator.permutation(len(found))]
+
+
+def _ceil(epochs: float) -> int:
+    return max(1, int(-(-epochs // 1)))

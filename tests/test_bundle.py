@@ -1,0 +1,237 @@
+"""Bundles: they load without torch, predict under any use, and say in one sentence what is wrong with a damaged one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tinybert import write_tinybert
+
+from potstill.bundle import Bundle, load
+from potstill.errors import BadData, NotARun
+from potstill.export import export
+from potstill.students.base import Make, Student
+from potstill.students.encoder import Encoder
+from potstill.students.linear import Linear
+from potstill.task import Task
+from potstill.testing import ODD_TEXTS, StudentContract
+
+LESSON = StudentContract().lesson()
+TASK = Task(StudentContract.labels)
+GOLD = LESSON.targets.argmax(axis=1)
+
+
+def _made(kind: str, folder: Path) -> Path:
+    student: Student
+    if kind == "encoder":
+        pytest.importorskip("torch")
+        pytest.importorskip("onnx")
+        weights = str(write_tinybert(folder / "weights"))
+        student = Encoder(Make(TASK.labels, weights=weights, options={"mode": "frozen", "c": 100.0}))
+    else:
+        student = Linear(Make(TASK.labels))
+    about = {"temperature": 2.0, "abstain_below": 0.6}
+    export(student.fit(LESSON), folder / "bundle", task=TASK, texts=LESSON.texts, gold=GOLD, about=about)
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module", params=["encoder", "linear"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _made(request.param, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> Bundle:
+    return load(folder)
+
+
+@pytest.fixture
+def broken(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A linear bundle to damage."""
+    made = tmp_path_factory.getbasetemp() / "sound"
+    if not made.exists():
+        _made("linear", made)
+    shutil.copytree(made / "bundle", tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_it_predicts_the_labels_it_learnt(bundle: Bundle) -> None:
+    said = bundle.predict(LESSON.texts)
+    assert np.mean([label == TASK.labels[gold] for label, gold in zip(said, GOLD, strict=True)]) > 0.9
+    assert bundle.labels == TASK.labels
+
+
+def test_probabilities_are_tempered_rows_that_sum_to_one(bundle: Bundle) -> None:
+    probabilities, logits = bundle.predict_proba(LESSON.texts), bundle.predict_logits(LESSON.texts)
+    assert probabilities.dtype == np.float32
+    likely = np.exp(logits.astype(float) / 2.0)
+    np.testing.assert_allclose(probabilities, likely / likely.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_the_order_of_texts_does_not_matter(folder: Path) -> None:
+    bundle = load(folder, graph="model.onnx")
+    texts = [text * (1 + i % 7) for i, text in enumerate(LESSON.texts * 5)]
+    shuffled = np.random.default_rng(0).permutation(len(texts))
+    np.testing.assert_allclose(
+        bundle.predict_logits([texts[i] for i in shuffled]), bundle.predict_logits(texts)[shuffled], atol=1e-4
+    )
+
+
+def test_odd_texts_and_no_texts_are_answered(bundle: Bundle) -> None:
+    assert np.isfinite(bundle.predict_proba(ODD_TEXTS)).all()
+    assert bundle.predict([]) == []
+    assert bundle.predict_proba([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("texts", ["one text", [None], ["a", 3]])
+def test_what_is_no_list_of_strings_is_refused(bundle: Bundle, texts: Any) -> None:
+    with pytest.raises(BadData):
+        bundle.predict(texts)
+
+
+def test_a_stream_is_answered_in_order_and_never_read_far_ahead(bundle: Bundle) -> None:
+    taken = 0
+
+    def source() -> Iterator[str]:
+        nonlocal taken
+        for i in range(1000):
+            taken += 1
+            yield LESSON.texts[i % len(LESSON.texts)]
+
+    answers = bundle.stream(source(), rows=50)
+    first = [next(answers) for _ in range(60)]
+    assert taken <= 100
+    wanted = bundle.predict(LESSON.texts)
+    assert [answer.label for answer in first] == [wanted[i % len(wanted)] for i in range(60)]
+    assert len(first) + sum(1 for _ in answers) == 1000
+
+
+def test_a_doubtful_text_is_marked_as_not_sure(bundle: Bundle) -> None:
+    answers = list(bundle.stream([*LESSON.texts, "zzz qqq"]))
+    assert {answer.sure for answer in answers} == {True, False}
+    assert all(answer.sure == (answer.probability >= 0.6) for answer in answers)
+
+
+def test_many_threads_get_the_answers_of_one(bundle: Bundle) -> None:
+    parts = [LESSON.texts[i : i + 4] for i in range(0, 36, 4)] * 8
+    wanted = [bundle.predict_proba(part) for part in parts]
+    with ThreadPoolExecutor(8) as pool:
+        for got, want in zip(pool.map(bundle.predict_proba, parts), wanted, strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_runs_folder_leads_to_its_bundle(folder: Path) -> None:
+    assert load(folder.parent).folder == folder
+    assert load(str(folder), verify=True, threads=1).folder == folder
+
+
+def test_the_size_is_that_of_what_predicting_reads(folder: Path, bundle: Bundle) -> None:
+    whole = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    graph = (folder / bundle.graph).stat().st_size / 1e6
+    assert graph < bundle.size_mb < whole
+
+
+def test_facts_are_flat(bundle: Bundle) -> None:
+    facts = bundle.facts()
+    assert facts["temperature"] == 2.0
+    assert all(isinstance(value, str | int | float | bool) for value in facts.values())
+
+
+def test_a_machine_without_torch_loads_and_predicts(folder: Path, bundle: Bundle) -> None:
+    """In a child process that refuses every library but the three a bundle needs."""
+    code = f"""
+import sys, json
+ALLOWED = {{"numpy", "onnxruntime", "tokenizers", "potstill"}}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top in ALLOWED or top in sys.stdlib_module_names:
+            return None
+        if top in {"coloredlogs", "flatbuffers", "google", "sympy", "packaging"}:
+            return None  # what onnxruntime itself may look for
+        raise ModuleNotFoundError("refused: " + name, name=name)
+sys.meta_path.insert(0, Refuse())
+import potstill
+bundle = potstill.load({str(folder)!r}, verify=True)
+print(json.dumps(bundle.predict_proba({list(LESSON.texts[:8])!r}).tolist()))
+assert not {{"torch", "transformers", "scipy", "sklearn", "pydantic"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_allclose(json.loads(done.stdout), bundle.predict_proba(LESSON.texts[:8]), atol=1e-5)
+
+
+# --- damage ------------------------------------------------------------------------------------------------
+
+
+def _edit(folder: Path, **changes: Any) -> None:
+    record = json.loads((folder / "potstill.json").read_text("utf-8"))
+    (folder / "potstill.json").write_text(json.dumps(record | changes), "utf-8")
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotARun, match="holds no bundle"):
+        load(tmp_path)
+    with pytest.raises(NotARun, match="does not exist"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_truncated_graph_is_found_by_its_size(broken: Path) -> None:
+    graph = broken / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-100])
+    with pytest.raises(NotARun, match=r"model\.onnx has \d+ bytes"):
+        load(broken)
+
+
+def test_a_changed_byte_is_found_by_its_hash(broken: Path) -> None:
+    file = broken / "ngrams.json"
+    file.write_text(file.read_text("utf-8").replace("soup", "soap"), "utf-8")
+    load(broken)
+    with pytest.raises(NotARun, match="SHA-256"):
+        load(broken, verify=True)
+
+
+def test_a_graph_of_noise_is_one_sentence(broken: Path) -> None:
+    graph = broken / "model.onnx"
+    graph.write_bytes(b"\0" * graph.stat().st_size)
+    with pytest.raises(NotARun, match="not a graph that onnxruntime can run"):
+        load(broken)
+
+
+def test_a_missing_file_is_named(broken: Path) -> None:
+    (broken / "ngrams.json").unlink()
+    with pytest.raises(NotARun, match=r"ngrams\.json is missing"):
+        load(broken)
+
+
+@pytest.mark.parametrize("changes", [{"format": 2}, {"kind": "telepathy"}])
+def test_a_bundle_of_a_newer_potstill_says_upgrade(broken: Path, changes: dict[str, Any]) -> None:
+    _edit(broken, **changes)
+    with pytest.raises(NotARun, match="newer potstill") as raised:
+        load(broken)
+    assert "pip install --upgrade" in raised.value.mend
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "one"}', '{"format": 1}'])
+def test_a_damaged_record_is_one_sentence(broken: Path, text: str) -> None:
+    (broken / "potstill.json").write_text(text, "utf-8")
+    with pytest.raises(NotARun):
+        load(broken)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"labels": 3}, {"settings": {}}, {"temperature": "warm"}, {"files": {"../x": {"bytes": 1}}}, {"serve": "y.onnx"}],
+)
+def test_a_record_of_nonsense_is_one_sentence(broken: Path, changes: dict[str, Any]) -> None:
+    _edit(broken, **changes)
+    with pytest.raises(NotARun):
+        load(broken)
