@@ -58,10 +58,11 @@ class StudentContract:
 
     def _taught(self) -> Student:
         """One student for all tests that only look at it."""
-        kind = type(self)
-        if kind._fitted is None:
-            kind._fitted = self._fit(self.lesson())
-        return kind._fitted
+        # Looked up in the class itself: a subclass of a suite teaches a student of its own.
+        fitted: Student | None = vars(type(self)).get("_fitted")
+        if fitted is None:
+            fitted = type(self)._fitted = self._fit(self.lesson())
+        return fitted
 
     def _near(self, one: NDArray[Any], other: NDArray[Any], what: str, within: float | None = None) -> None:
         gap = float(np.abs(one - other).max(initial=0.0)) if one.shape == other.shape else math.inf

@@ -1,0 +1,57 @@
+"""Every student that ships keeps the promises of `StudentContract`, on its real weights where it has some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from potstill.students import MENU
+from potstill.students.base import Make, Student
+from potstill.testing import StudentContract
+
+
+class TestLinear(StudentContract):
+    """TF-IDF and a regression; needs no weights."""
+
+    def make_student(self, make: Make) -> Student:
+        kind: Callable[[Make], Student] = MENU.resolve("linear")
+        return kind(make)
+
+
+class OnWeights(StudentContract):
+    """The contract on the real weights that `kind` starts from by default."""
+
+    kind: ClassVar[str]
+    carrier: ClassVar[str]
+    options: ClassVar[dict[str, object]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, weights_of: Callable[[str], Path]) -> None:
+        self.folder = weights_of(self.carrier)
+
+    def make_student(self, make: Make) -> Student:
+        kind: Callable[[Make], Student] = MENU.resolve(self.kind)
+        return kind(replace(make, weights=str(self.folder), options=self.options))
+
+
+class TestStatic(OnWeights):
+    """Static vectors and a small head."""
+
+    kind = "static"
+    carrier = "potion-8m"
+
+
+class TestEncoder(OnWeights):
+    """A transformer under a regression; fine-tuning has its own tests on a tiny network."""
+
+    kind = "encoder"
+    carrier = "minilm"
+    options: ClassVar[dict[str, object]] = {"mode": "frozen", "c": 100.0}
+
+
+def test_every_student_on_the_menu_is_here() -> None:
+    assert {"linear", TestStatic.kind, TestEncoder.kind} == set(MENU)
