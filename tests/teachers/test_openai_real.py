@@ -1,0 +1,62 @@
+"""The openai teacher end to end on a real language model: llama.cpp's own server, on loopback, with real weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from potstill.task import Brief, Task, Written
+from potstill.teachers.base import Setup
+from potstill.teachers.chat import ChatTeacher
+from potstill.teachers.openai import open_teacher
+
+xllamacpp = pytest.importorskip("xllamacpp")
+
+TASK = Task(("sports", "cooking"))
+TEXTS = ("The striker scored twice in the final match.", "Fry the onions in butter and add the garlic.")
+
+
+@pytest.fixture(scope="module")
+def url(smollm2: Path) -> Iterator[str]:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(smollm2)
+    params.n_ctx, params.n_parallel, params.n_gpu_layers = 1024, 1, 0
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.warmup, params.verbosity, params.ui = False, -1, False
+    server = xllamacpp.Server(params)
+    yield f"{server.listening_address}/v1"
+    del server
+
+
+def teacher(url: str, **options: object) -> ChatTeacher:
+    examples = [Written("A goal in the last minute.", "sports"), Written("Bake the bread for an hour.", "cooking")]
+    prices = {"usd_per_hour": 0.1}
+    return open_teacher(Setup(TASK, "smollm2", examples, {"base_url": url, "parallel": 1, **options}, prices))
+
+
+def test_a_real_server_gives_soft_labels_and_real_usage(url: str) -> None:
+    asked = teacher(url)
+    for text in TEXTS:
+        bound, reply = asked.bound([text]), asked.answer([text])
+        answer = reply.answers[0]
+        assert (answer.state, answer.how) == ("ok", "logprobs"), answer
+        assert np.exp(answer.scores).sum() == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
+        assert 20 < reply.usage.input_tokens <= bound.input_tokens
+        assert 0 < reply.usage.output_tokens <= bound.output_tokens
+        assert 0 < reply.usage.seconds <= bound.seconds
+
+
+def test_a_text_longer_than_the_context_is_refused_by_the_real_server(url: str) -> None:
+    answer = teacher(url).answer(["many words " * 3000]).answers[0]
+    assert answer.state == "refused", answer
+
+
+def test_a_real_server_writes_or_leaves_the_draft_empty(url: str) -> None:
+    asked = teacher(url, write_max_tokens=120)
+    brief = Brief("sports", 2)
+    draft = asked.write(brief)
+    assert len(draft.texts) <= 2
+    assert draft.usage.output_tokens <= asked.write_bound(brief).output_tokens
