@@ -5,6 +5,7 @@ A column that the user names is never guessed. Does NOT cover: the labels' meani
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ _LABEL = "label labels class category intent sentiment target topic tag gold rat
 _SPLIT = "split partition subset fold set part"
 _PAIRS = (("text_a", "text_b"), ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"))
 _NUMBER = re.compile(r"[-+]?[\d.,]+%?")
-_SEEN = 2000  # rows looked at, spread evenly over the table
+_SEEN = 2000  # filled cells looked at
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,9 @@ def guess(table: Table, named: Columns = Columns(), *, unlabelled: bool = False)
 
 def _look(table: Table, name: str) -> _Look:
     cells = table.column(name)
-    step = max(1, len(cells) // _SEEN)
-    filled = [c for i in range(0, len(cells), step) if (c := (cells[i] or "").strip())]
+    filled = [c for cell in cells if cell and (c := cell.strip())]
+    if len(filled) > _SEEN:  # drawn, not every n-th: files have rhythms
+        filled = random.Random(0).sample(filled, _SEEN)
     n = max(1, len(filled))
     return _Look(
         name=name,

@@ -89,9 +89,13 @@ class Pool:
 
     def at(self, rows: NDArray[np.integer[Any]]) -> Part:
         """The rows at these places, in this order."""
-        rows = np.asarray(rows, dtype=np.int64)
         places = rows.tolist()
-        return Part(tuple(self.texts[i] for i in places), self.gold[rows], tuple(self.ids[i] for i in places), rows)
+        return Part(
+            texts=tuple(self.texts[i] for i in places),
+            gold=self.gold[rows],
+            ids=tuple(self.ids[i] for i in places),
+            rows=rows.astype(np.int64),
+        )
 
     def counts(self, split: Split) -> dict[str, int]:
         """Label -> labelled rows of a split, in the order of the labels, zeros included."""

@@ -1,0 +1,266 @@
+"""Files <-> rows: what is written reads back, and every flaw is told with its line and a mend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from potstill.errors import BadData
+from potstill.tables import Row, Table, read_table, stream_rows, write_table
+
+# Any text a file can hold: no lone surrogates (no UTF-8), no NUL (refused).
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+AWKWARD = st.lists(st.sampled_from(['"', "'", ",", "\n", "\r", "\r\n", "\t", ";", "|", " ", "é", "\u2028", "\ufeff"]))
+CELLS = TEXTS | AWKWARD.map("".join)
+QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def put(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refused(path: Path, **options: object) -> BadData:
+    with pytest.raises(BadData) as caught:
+        read_table(path, **options)  # type: ignore[arg-type]
+    assert caught.value.mend
+    return caught.value
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@QUIET
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8))
+def test_what_is_written_reads_back(tmp_path: Path, suffix: str, rows: list[tuple[str, str]]) -> None:
+    path = tmp_path / f"rows{suffix}"
+    written = [{"text": a, "label": b} for a, b in rows]
+    assert write_table(path, ["text", "label"], written) == len(rows)
+    table = read_table(path)
+    assert table.columns == ("text", "label")
+    assert list(table.rows()) == written
+    assert [row for _, row in stream_rows(path)] == written
+
+
+def test_rows_know_the_line_they_start_on(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", 'text,label\n"two\nlines",x\n\nplain,y\n')
+    table = read_table(path)
+    assert list(table.lines) == [2, 5]
+    assert table.column("text") == ["two\nlines", "plain"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
+    rows = [["text", "label"], ["one, and a half", "a"], ["no; not; really", "b"], ["x", "c"]]
+    path = put(tmp_path, "a.csv", "\n".join(delimiter.join(f'"{c}"' for c in row) for row in rows))
+    assert read_table(path).column("label") == ["a", "b", "c"]
+
+
+def test_a_single_column_may_hold_commas_without_quotes(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "text\nwell, hello\nbye\n")
+    assert read_table(path).column("text") == ["well, hello", "bye"]
+
+
+def test_a_tsv_without_quoting_keeps_its_quotes(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.tsv", 'text\tlabel\n"so" he said\ta\n"never closed\tb\n')
+    assert read_table(path).column("text") == ['"so" he said', '"never closed']
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_read_and_left_out(tmp_path: Path, encoding: str) -> None:
+    path = put(tmp_path, "a.csv", "text,label\ncafé,x\n".encode(encoding))
+    table = read_table(path)
+    assert table.columns == ("text", "label")
+    assert table.column("text") == ["café"]
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line_and_a_guess(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", b"text,label\nplain,x\n" + "un café très doux,y\n".encode("cp1252"))
+    error = refused(path)
+    assert "line 3 has the byte 0xe9" in error.happened
+    assert "--encoding cp1252" in error.mend
+    assert read_table(path, encoding="cp1252").column("text")[1] == "un café très doux"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("совсем неплохо", "cp1251"), ("这个产品非常好用", "gb18030"), ("とても良い製品です", "shift_jis")],
+)
+def test_the_guess_tells_common_encodings_apart(tmp_path: Path, text: str, encoding: str) -> None:
+    path = put(tmp_path, "a.csv", ("text,label\n" + f"{text},x\n" * 20).encode(encoding))
+    assert refused(path).mend.endswith(encoding)
+
+
+def test_the_line_of_a_bad_byte_is_right_far_into_a_file(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", b"text,label\n" + b"some words here,x\n" * 120_000 + b"caf\xe9 noir,y\n")
+    assert "line 120,002 " in refused(path).happened
+
+
+def test_an_unknown_encoding_offers_the_nearest(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "text\nx\n")
+    assert "latin-1" in refused(path, encoding="latn-1").mend
+    assert refused(path, encoding="base64").mend
+
+
+def test_utf16_without_its_mark_is_recognised(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "text,label\ncafé,x\n".encode("utf-16-le"))
+    error = refused(path)
+    assert "utf-16-le" in error.mend or "NUL" in error.happened
+
+
+def test_ragged_rows_are_named_by_their_lines(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", 'text,label\nfine,x\nlonely\n"a\nb",y\none,two,three\n')
+    error = refused(path)
+    assert "2 bad rows" in error.happened
+    assert "line 3 has 1 cell where the header has 2" in error.happened
+    assert "line 6 has 3 cells" in error.happened
+    table = read_table(path, on_bad="skip")
+    assert (len(table), table.skipped) == (2, 2)
+    assert "line 3" in table.problems[0]
+
+
+def test_many_bad_rows_are_counted_and_only_a_few_named(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "text,label\nfine,x\n" + "lonely\n" * 2 + "fine,x\n" * 90 + "lonely\n" * 18)
+    error = refused(path)
+    assert "20 bad rows" in error.happened
+    assert "and 15 more" in error.happened
+
+
+def test_a_nul_byte_is_named_by_its_line(tmp_path: Path) -> None:
+    assert "line 3 has a NUL byte" in refused(put(tmp_path, "a.csv", b"text,label\na,x\nb\0c,y\n")).happened
+    assert "line 1 has a NUL byte" in refused(put(tmp_path, "a.jsonl", b'{"text": "a\0b"}\n')).happened
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
+def test_a_cell_of_fifty_megabytes_is_refused_with_its_line(tmp_path: Path, suffix: str) -> None:
+    huge = "x" * 50_000_000
+    line = {".csv": f"{huge},b\n", ".jsonl": f'{{"text": "{huge}", "label": "b"}}\n', ".txt": f"{huge}\n"}[suffix]
+    start = {".csv": "text,label\nok,a\n", ".jsonl": '{"text": "ok"}\n\n', ".txt": "ok\n\n"}[suffix]
+    path = put(tmp_path, f"a{suffix}", start + line)
+    assert "line 3 " in refused(path).happened
+    assert "10 MB" in refused(path).happened
+    assert len(read_table(path, max_cell_mb=60)) == 2
+
+
+def test_a_quote_that_is_never_closed_is_named_by_the_row_it_opens_in(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", 'text,label\nfine,x\n"open,y\nmore,z\n')
+    error = refused(path)
+    assert "line 3" in error.happened
+    assert "never closed" in error.happened
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".txt"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, suffix: str, content: bytes) -> None:
+    assert "is empty" in refused(put(tmp_path, f"a{suffix}", content)).happened
+
+
+def test_a_header_alone_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "text,label\n")
+    assert "header and no rows" in refused(path).happened
+    with pytest.raises(BadData, match="no rows"):
+        list(stream_rows(path))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    assert "columns 1 and 3" in refused(put(tmp_path, "a.csv", "text,label,text\na,b,c\n")).happened
+
+
+def test_a_missing_file_offers_its_neighbours(tmp_path: Path) -> None:
+    put(tmp_path, "reviews.csv", "text\nx\n")
+    assert "reviews.csv" in refused(tmp_path / "review.csv").mend
+    assert "no folder" in refused(tmp_path / "nowhere" / "a.csv").happened
+
+
+def test_a_folder_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, "reviews.csv", "text\nx\n")
+    assert "reviews.csv" in refused(tmp_path).mend
+    assert ".csv" in refused(put(tmp_path, "a.xlsx", "PK")).mend
+
+
+def test_lines_that_are_no_json_objects_are_named(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": \n["a"]\n')
+    error = refused(path)
+    assert "line 2 is not JSON" in error.happened
+    assert "line 3 is not an object" in error.happened
+
+
+def test_keys_that_come_late_or_not_at_all_are_none(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "label": 1.50}\n{"label": null, "text": "c"}\n')
+    table = read_table(path)
+    assert table.columns == ("text", "label")
+    assert table.column("label") == [None, "1.50", None]
+
+
+def test_a_json_array_reads_like_json_lines_and_knows_lines(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.json", '[\n  {"text": "a"},\n\n  {"text": "b]"}\n]\n')
+    table = read_table(path)
+    assert list(table.lines) == [2, 4]
+    assert table.column("text") == ["a", "b]"]
+    assert "Line 3" in refused(put(tmp_path, "b.json", '[\n  {"text": "a"},\n  {"text": }\n]')).happened
+
+
+def test_a_json_array_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    for content in ('[{"text": "a"}', '[{"text": "a"},', "[", '[{"text": "a"} {"text": "b"}]'):
+        assert "not JSON" in refused(put(tmp_path, "a.json", content)).happened
+
+
+def test_half_a_character_does_not_get_in(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jsonl", '{"text": "a\\ud800b"}\n')
+    assert read_table(path).column("text") == ["a\ufffdb"]
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    assert "Parquet" in refused(put(tmp_path, "a.parquet", "text,label\n")).happened
+
+
+def test_integers_beside_gaps_stay_integers_in_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_table(path, ["text", "label"], [{"text": "a", "label": 1.0}, {"text": "b", "label": None}])
+    assert read_table(path).column("label") == ["1", None]
+
+
+def test_a_stream_ends_at_the_first_bad_row(tmp_path: Path) -> None:
+    rows = stream_rows(put(tmp_path, "a.csv", "text,label\na,b\nc\n"))
+    assert next(rows) == (2, {"text": "a", "label": "b"})
+    with pytest.raises(BadData, match="line 3"):
+        next(rows)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "old")
+
+    def rows() -> Iterator[Row]:
+        yield {"text": "a"}
+        raise RuntimeError("the model died")
+
+    with pytest.raises(RuntimeError):
+        write_table(path, ["text"], rows())
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_numbers_stay_numbers_in_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_table(path, ["text", "p"], [{"text": "a", "p": 0.5}])
+    assert json.loads(path.read_text()) == {"text": "a", "p": 0.5}
+
+
+def test_a_table_from_memory_turns_values_into_text() -> None:
+    table = Table.of({"text": ["a", None], "label": [1, float("nan")], "ok": [True, {"x": 1}]})
+    assert list(table.rows()) == [
+        {"text": "a", "label": "1", "ok": "true"},
+        {"text": None, "label": None, "ok": '{"x": 1}'},
+    ]
+    with pytest.raises(BadData, match="equally long"):
+        Table.of({"text": ["a"], "label": []})
+
+
+def test_a_column_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(BadData, match="it has 'text', 'label'") as caught:
+        Table.of({"text": ["a"], "label": ["b"]}).column("lable")
+    assert caught.value.mend == "Did you mean 'label'?"
