@@ -114,7 +114,10 @@ def read_delimited(file: TextFile) -> Iterator[Numbered]:
             continue
         if not columns:
             if fed.nul_line:
-                raise BadData(f"The header of {file.path.name} has a NUL byte.", "Check that this is a text file.")
+                raise BadData(
+                    f"The header of {file.path.name} has a NUL byte.",
+                    "If this is a text file in UTF-16, say so: --encoding utf-16",
+                )
             columns = column_names(file.path, cells)
             continue
         yield start, _row(columns, cells, fed, file.max_cell)
