@@ -1,0 +1,191 @@
+"""The static student: the mean of learnt subword vectors, then a small head. Nearly as fast as counting words.
+
+Starts from static vectors (model2vec) or distils them from an encoder on the spot. With torch the vectors and a hidden
+layer are fine-tuned; without, the vectors stay and a regression is learnt on them. Predicts with numpy alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.calibrate import softmax
+from potstill.carriers import fetched
+from potstill.errors import BadSpec
+from potstill.features import Ragged, Tokens
+from potstill.onnxfile import Node, Port, write_onnx
+from potstill.students.base import Floats, Graph, Lesson, Make
+from potstill.students.lesson import carve, check_lesson, content_order
+from potstill.students.linear import choose_c, refuse_options
+from potstill.students.regress import Effort, fit_regression, sparse
+from potstill.students.tuning import EPSILON, Head, Material, Recipe, tune
+from potstill.students.vectors import token_vectors
+from potstill.weights import find
+
+OPTIONS = {"c", "epochs", "lr", "hidden", "dropout", "max_length", "dims"}
+GRID = (10.0, 30.0, 100.0, 300.0)
+CAN_SPARE = 2_000  # rows from which some are put aside to stop early by
+CHUNK = 4096
+PARTS = ("table", "w", "b", "u", "c", "v")
+
+
+class Static:
+    """Mean of subword vectors + head.
+
+    Args:
+        make: labels; `weights` (potion-8m if it is here, else minilm); the options `c` (of the first regression;
+            chosen on rows put aside if not given), `epochs` (25; 0 keeps the vectors as they are), `lr` (of the
+            vectors, 0.01), `hidden` (512), `dropout` (0.2), `max_length` (512 subwords), `dims` (256, if distilled).
+
+    Raises:
+        BadSpec: an unknown option.
+    """
+
+    def __init__(self, make: Make) -> None:
+        refuse_options("static", make.options, OPTIONS)
+        self.labels = tuple(make.labels)
+        self.weights = make.weights or ("potion-8m" if fetched("potion-8m") is not None else "minilm")
+        self.options = dict(make.options)
+        self.c = float(make.options.get("c", 0.0))
+        self._reader: Tokens | None = None
+        self._head: Head | None = None
+
+    def fit(self, lesson: Lesson) -> Self:
+        """Learn from scratch; see `Student.fit`. The row order does not matter.
+
+        Raises:
+            MissingWeights: the weights it starts from are not here.
+        """
+        lesson = check_lesson(lesson, len(self.labels))
+        assert lesson.weights is not None
+        deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
+        order = content_order(lesson.texts)
+        texts = [lesson.texts[i] for i in order]
+        lesson = replace(lesson, texts=texts, targets=lesson.targets[order], weights=lesson.weights[order])
+        assert lesson.weights is not None
+        start = token_vectors(find(self.weights), int(self.options.get("dims", 256)))
+        self._reader = Tokens(start.tokenizer, int(self.options.get("max_length", 512)))
+        entries = self._reader.ragged(texts)
+        none = np.zeros((start.table.shape[1], 0), dtype=np.float32)
+        head = Head(start.table, none, none[0], none, none[0], np.zeros((0, len(self.labels)), dtype=np.float32))
+        units = head.unit(_means(entries, start.table))
+        effort = Effort(deadline=deadline)
+        given = self.options.get("c")
+        self.c = choose_c(units, lesson, effort, GRID) if given is None else float(given)
+        judge = carve(texts, lesson.seed, 0.1).judge if len(texts) >= CAN_SPARE else np.zeros(len(texts), dtype=bool)
+        tuned = _has_torch() and int(self.options.get("epochs", 25)) > 0
+        learn = ~judge if tuned else np.ones(len(texts), dtype=bool)
+        weights, effort = lesson.weights, replace(effort, c=self.c)
+        fitted = fit_regression(units[learn], lesson.targets[learn], weights[learn], effort)
+        head = replace(head, w=fitted.weights, b=fitted.bias)
+        if tuned:
+            material = Material(entries, lesson.targets, weights, judge if judge.any() else None)
+            head = tune(head, material, self._recipe(lesson, deadline))
+        # Kept and exported in half precision: half the size, and the student predicts exactly as its bundle does.
+        self._head = replace(head, table=head.table.astype(np.float16).astype(np.float32))
+        if lesson.progress is not None:
+            lesson.progress(
+                1.0, "vectors and head fine-tuned" if tuned else f"regression on frozen vectors, C={self.c:g}"
+            )
+        return self
+
+    def predict_logits(self, texts: Sequence[str]) -> Floats:
+        """(N, K) natural-log scores."""
+        out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for at in range(0, len(texts), CHUNK):
+            out[at : at + CHUNK] = self._fitted().logits(self.embed(texts[at : at + CHUNK]))
+        return out
+
+    def predict_proba(self, texts: Sequence[str]) -> Floats:
+        """(N, K) probabilities."""
+        return softmax(self.predict_logits(texts)).astype(np.float32)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """(N, D) fine-tuned vectors of length one; zero for a text without a known subword."""
+        head = self._fitted()
+        assert self._reader is not None
+        return head.unit(_means(self._reader.ragged(texts), head.table)).astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write `student.json`, `tokenizer.json` and the parts of the head as .npy."""
+        head = self._fitted()
+        assert self._reader is not None
+        self._reader.save(folder)
+        record = {"format": 1, "labels": self.labels, "weights": self.weights, "options": self.options}
+        record |= {"c": self.c, "reader": self._reader.settings}
+        (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
+        for part in PARTS:
+            value = getattr(head, part)
+            np.save(folder / f"{part}.npy", value.astype(np.float16) if part == "table" else value, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The student that `save` wrote."""
+        record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"]))
+        student.c = float(record["c"])
+        student._reader = Tokens.load(folder, record["reader"])
+        parts = {part: np.load(folder / f"{part}.npy", allow_pickle=False) for part in PARTS}
+        student._head = Head(**{part: value.astype(np.float32) for part, value in parts.items()})
+        return student
+
+    def export(self, folder: Path) -> Graph:
+        """Write `model.onnx` and `tokenizer.json`: gathered vectors, their mean, its length, the head."""
+        head = self._fitted()
+        assert self._reader is not None
+        self._reader.save(folder)
+        nodes = [
+            Node("Gather", ["table", "ids"], ["half"]),
+            Node("Cast", ["half"], ["rows"], {"to": 1}),
+            Node("Unsqueeze", ["values", "one"], ["row"]),
+            Node("MatMul", ["row", "rows"], ["sum"]),
+            Node("Squeeze", ["sum", "one"], ["mean"]),
+            Node("ReduceL2", ["mean"], ["length"], {"axes": [1], "keepdims": 1}),
+            Node("Max", ["length", "epsilon"], ["safe"]),
+            Node("Div", ["mean", "safe"], ["unit"]),
+            Node("Gemm", ["unit", "w", "b"], ["straight" if head.v.size else "logits"]),
+        ]
+        constants: dict[str, NDArray[Any]] = {"table": head.table.astype(np.float16), "w": head.w, "b": head.b}
+        constants |= {"one": np.array([1], dtype=np.int64), "epsilon": np.array([EPSILON], dtype=np.float32)}
+        if head.v.size:
+            nodes += [
+                Node("Gemm", ["unit", "u", "c"], ["wide"]),
+                Node("Relu", ["wide"], ["hidden"]),
+                Node("MatMul", ["hidden", "v"], ["bent"]),
+                Node("Add", ["straight", "bent"], ["logits"]),
+            ]
+            constants |= {"u": head.u, "c": head.c, "v": head.v}
+        inputs = [Port("ids", "int64", ["n", "t"]), Port("values", "float32", ["n", "t"])]
+        logits = Port("logits", "float32", ["n", len(self.labels)])
+        write_onnx(folder / "model.onnx", nodes, constants, inputs, [logits])
+        return Graph(kind="bag", settings=self._reader.settings, quantisable=False)
+
+    def _recipe(self, lesson: Lesson, deadline: float | None) -> Recipe:
+        names: Mapping[str, str] = {"epochs": "epochs", "lr": "lr_vectors", "hidden": "hidden", "dropout": "dropout"}
+        asked: dict[str, Any] = {names[key]: value for key, value in self.options.items() if key in names}
+        return Recipe(**asked, seed=lesson.seed, deadline=deadline, progress=lesson.progress)
+
+    def _fitted(self) -> Head:
+        if self._head is None:
+            raise BadSpec("The static student has not learnt yet.", "Call fit first.")
+        return self._head
+
+
+def _means(entries: Ragged, table: Floats) -> Floats:
+    """(N, D) weighted sums of the table's rows."""
+    return np.asarray(sparse(entries, len(table)) @ table, dtype=np.float32)
+
+
+def _has_torch() -> bool:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""One vector a subword, to start a static student from: read from a model2vec folder, or distilled from an encoder.
+
+Reading needs numpy only. Distilling (model2vec's recipe: every entry of the vocabulary through the encoder, PCA, a
+weight that falls with frequency by Zipf's law) needs torch, takes under a minute, and is kept in the cache by content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.carriers import cache_folder
+from potstill.errors import BadInput, missing_extra
+from potstill.task import content_key
+from potstill.weights import Weights
+
+Floats = NDArray[np.float32]
+RECIPE = 1  # raised when distilling would give something else
+SIF = 1e-3  # weight of a subword of probability p: SIF / (SIF + p), Arora et al. 2017, as large as model2vec's
+TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4"}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A vocabulary and its vectors.
+
+    Attributes:
+        tokenizer: the text of a `tokenizer.json`.
+        table: (V, D) float32; a text's vector is the mean of its subwords' rows.
+    """
+
+    tokenizer: str
+    table: Floats
+
+
+def token_vectors(found: Weights, dims: int = 256) -> Vectors:
+    """The vectors of static weights, or those distilled from an encoder (from the cache if it was done before).
+
+    Args:
+        found: weights of the kind `static` or `encoder`.
+        dims: D of distilled vectors at most; those of static weights stay as they are.
+
+    Raises:
+        BadInput: weights of another kind, or files that do not fit together.
+        MissingExtra: distilling without torch.
+    """
+    if found.kind == "static":
+        return _read(found.path)
+    if found.kind != "encoder":
+        raise BadInput(
+            f"A static student starts from static vectors or an encoder; {found.name!r} is of the kind {found.kind!r}.",
+            "Try potion-8m or minilm.",
+        )
+    kept = cache_folder() / "distilled" / content_key(RECIPE, dims, _digest(found.path))
+    if not (kept / "config.json").exists():
+        _keep(_distil(found.path, dims), kept)
+    return _read(kept)
+
+
+def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Every tensor of a safetensors file by name; bfloat16 comes as float32.
+
+    Raises:
+        BadInput: the file is cut short or of a type that is not handled.
+    """
+    raw = path.read_bytes()
+    try:
+        size = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8 : 8 + size])
+        header.pop("__metadata__", None)
+        tensors = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            data = raw[8 + size + begin : 8 + size + end]
+            if entry["dtype"] == "BF16":
+                wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+                tensors[name] = wide.view(np.float32).reshape(entry["shape"])
+            else:
+                tensors[name] = np.frombuffer(data, TYPES[entry["dtype"]]).reshape(entry["shape"])
+    except (ValueError, KeyError, TypeError) as broken:
+        raise BadInput(f"{path} is not a safetensors file that can be read: {broken}.", "Fetch it again.") from None
+    return tensors
+
+
+def _read(folder: Path) -> Vectors:
+    """A model2vec folder: `embeddings`, and where it was quantised, `mapping` and `weights` too."""
+    if not (folder / "model.safetensors").exists() or not (folder / "tokenizer.json").exists():
+        raise BadInput(f"{folder} lacks model.safetensors or tokenizer.json.", "Name a folder that model2vec saved.")
+    tensors = read_safetensors(folder / "model.safetensors")
+    if "embeddings" not in tensors:
+        raise BadInput(f"{folder} holds no static vectors, but {', '.join(sorted(tensors)[:3])} ...", "Try potion-8m.")
+    table = tensors["embeddings"].astype(np.float32)
+    if "mapping" in tensors:
+        table = table[tensors["mapping"]]
+    if "weights" in tensors:
+        table = table * tensors["weights"].astype(np.float32)[:, None]
+    return Vectors((folder / "tokenizer.json").read_text(encoding="utf-8"), np.ascontiguousarray(table))
+
+
+def _distil(folder: Path, dims: int) -> Vectors:
+    try:
+        import torch
+    except ImportError:
+        raise missing_extra("torch", "train", "Distilling an encoder into static vectors") from None
+    from tokenizers import Tokenizer
+
+    from potstill.students.backbone import read_network, run_network
+
+    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    tokenizer = Tokenizer.from_str(text)
+    size = tokenizer.get_vocab_size()
+    # The special ids that go around a text, found by encoding nothing; each subword is put in their middle by its id.
+    around = tokenizer.encode("").ids
+    before, after = around[: len(around) // 2], around[len(around) // 2 :]
+    network = read_network(folder, 2, "mean")
+
+    def mean(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        states = network.backbone(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        weights = mask.unsqueeze(-1).float()
+        pooled: torch.Tensor = (states * weights).sum(1) / weights.sum(1)
+        return pooled
+
+    rows = [np.array([*before, i, *after], dtype=np.int64) for i in range(size)]
+    vectors = run_network(mean, rows, 0, low_precision=True).astype(np.float64)
+    vectors -= vectors.mean(axis=0)
+    _, axes = np.linalg.eigh(vectors.T @ vectors)  # ascending: the last columns carry the most variance
+    reduced = vectors @ axes[:, ::-1][:, :dims]
+    # Vocabularies are sorted by frequency, so that the rank gives a subword's probability by Zipf's law.
+    zipf = 1.0 / np.arange(2, size + 2)
+    weights = SIF / (SIF + zipf / zipf.sum())
+    return Vectors(text, (reduced * weights[:, None]).astype(np.float32))
+
+
+def _keep(vectors: Vectors, folder: Path) -> None:
+    """Write a model2vec folder in one step, so that nobody reads half of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        staged = Path(temporary) / "made"
+        staged.mkdir()
+        size = vectors.table.nbytes
+        entry = {"dtype": "F32", "shape": vectors.table.shape, "data_offsets": [0, size]}
+        header = json.dumps({"embeddings": entry}).encode()
+        body = len(header).to_bytes(8, "little") + header + vectors.table.astype("<f4").tobytes()
+        (staged / "model.safetensors").write_bytes(body)
+        (staged / "tokenizer.json").write_text(vectors.tokenizer, encoding="utf-8")
+        (staged / "config.json").write_text(json.dumps({"model_type": "model2vec", "normalize": True}))
+        try:
+            staged.rename(folder)
+        except OSError:  # somebody else finished first, with the same content
+            if not folder.exists():
+                raise
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), folder / "tokenizer.json", folder / "config.json"]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

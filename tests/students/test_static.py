@@ -1,0 +1,136 @@
+"""The static student, on vectors made up here; with real weights where they were fetched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_linear import GOLD, LABELS, ONE_HOT, TEXTS, check_export
+
+from potstill.errors import BadInput, BadSpec
+from potstill.students.base import Lesson, Make
+from potstill.students.static import Static
+from potstill.students.vectors import Vectors, _keep, read_safetensors, token_vectors
+from potstill.weights import find
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model2vec folder of random vectors over the words of TEXTS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = sorted({word for text in TEXTS for word in text.split()})
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, **{w: i + 1 for i, w in enumerate(words)}}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    table = np.random.default_rng(0).normal(size=(len(words) + 1, 16)).astype(np.float32)
+    made = tmp_path_factory.mktemp("vectors") / "static"
+    _keep(Vectors(tokenizer.to_str(), table), made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def student(folder: Path) -> Static:
+    pytest.importorskip("torch")
+    return make(folder).fit(Lesson(TEXTS, ONE_HOT))
+
+
+def make(folder: Path, **options: float) -> Static:
+    return Static(Make(LABELS, str(folder), options={"hidden": 8, **options}))
+
+
+def test_it_learns_to_tell_the_labels_apart(student: Static) -> None:
+    assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).all()
+
+
+def test_equal_lessons_give_equal_students_whatever_the_order(student: Static, folder: Path) -> None:
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    other = make(folder).fit(Lesson([TEXTS[i] for i in order], ONE_HOT[order]))
+    assert np.abs(other.predict_logits(TEXTS) - student.predict_logits(TEXTS)).max() < 1e-4
+
+
+def test_training_leaves_the_callers_random_state_alone(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    make(folder, epochs=1).fit(Lesson(TEXTS, ONE_HOT))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_text_is_answered_alone_as_among_others(student: Static) -> None:
+    alone = np.concatenate([student.predict_logits([text]) for text in TEXTS])
+    assert np.abs(alone - student.predict_logits(TEXTS)).max() < 1e-4
+
+
+def test_what_was_saved_predicts_exactly_the_same(student: Static, tmp_path: Path) -> None:
+    student.save(tmp_path)
+    assert np.array_equal(Static.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
+
+
+def test_the_exported_graph_is_valid_and_agrees(student: Static, tmp_path: Path) -> None:
+    check_export(student, tmp_path, [*TEXTS, "", "unheard-of"])
+
+
+def test_without_torch_the_vectors_stay_and_the_rest_works(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    student = make(folder).fit(Lesson(TEXTS, ONE_HOT))
+    table = token_vectors(find(folder)).table
+    assert student._head is not None
+    assert np.allclose(student._head.table, table, atol=2e-3)
+    assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).mean() > 0.9
+    check_export(student, tmp_path, [*TEXTS, ""])
+
+
+def test_a_deadline_that_has_passed_leaves_a_student_that_predicts(folder: Path) -> None:
+    student = make(folder).fit(Lesson(TEXTS, ONE_HOT, deadline_s=0.0))
+    assert np.allclose(student.predict_proba(TEXTS).sum(axis=1), 1, atol=1e-5)
+
+
+def test_rows_put_aside_choose_the_pass(folder: Path) -> None:
+    pytest.importorskip("torch")
+    texts = [f"{text} {i}" for i in range(40) for text in TEXTS]
+    said: list[str] = []
+    lesson = Lesson(texts, np.tile(ONE_HOT, (40, 1)), progress=lambda _, words: said.append(words))
+    make(folder, epochs=2).fit(lesson)
+    assert any("validation error" in words for words in said)
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(BadSpec, match="has no option 'layers'"):
+        Static(Make(LABELS, options={"layers": 3}))
+
+
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"short", (1 << 40).to_bytes(8, "little") + b"{", b"\x02" + bytes(7) + b"[]"):
+        (tmp_path / "x.safetensors").write_bytes(content)
+        with pytest.raises(BadInput):
+            read_safetensors(tmp_path / "x.safetensors")
+
+
+def test_quantised_model2vec_files_are_read(folder: Path, tmp_path: Path) -> None:
+    half = np.array([[1, 2], [3, 4]], "<f2")
+    parts = {"embeddings": ("F16", half), "mapping": ("I64", np.array([1, 0, 1], "<i8"))}
+    parts["weights"] = ("F32", np.array([1, 2, 3], "<f4"))
+    header, body = {}, b""
+    for name, (kind, value) in parts.items():
+        header[name] = {"dtype": kind, "shape": value.shape, "data_offsets": [len(body), len(body) + value.nbytes]}
+        body += value.tobytes()
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + body)
+    for name in ("tokenizer.json", "config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert token_vectors(find(tmp_path)).table.tolist() == [[3, 4], [2, 4], [9, 12]]
+
+
+def test_real_vectors_generalise_beyond_the_words_seen(potion: Path) -> None:
+    student = Static(Make(LABELS, str(potion), options={"epochs": 5})).fit(Lesson(TEXTS, ONE_HOT))
+    assert student.predict_proba(["oranges and lemons", "an old elephant", "a wrench"]).argmax(axis=1).tolist() == [
+        0,
+        1,
+        2,
+    ]
