@@ -16,6 +16,8 @@ from potstill.features import Ragged, load_reader
 from potstill.tokens import TokenIds, batches, check_texts, padded
 
 Feeds = dict[str, NDArray[Any]]
+# Texts a batch of a transformer: measured on two cores, 16 of like length are faster than 8, and than 64.
+ROWS = 16
 
 
 class Reader(Protocol):
@@ -39,7 +41,7 @@ class Tokenised:
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """(B, T) `input_ids` and `attention_mask`, batches sorted by length."""
         ids = self._tokens.encode(texts).ids
-        for rows in batches([len(own) for own in ids]):
+        for rows in batches([len(own) for own in ids], rows=ROWS):
             filled, mask = padded([ids[row] for row in rows], self._pad_id)
             yield rows, {"input_ids": filled, "attention_mask": mask}
 

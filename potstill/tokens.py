@@ -105,18 +105,19 @@ def check_texts(texts: Sequence[str]) -> None:
 
 
 def batches(lengths: Sequence[int], token_budget: int = 8192, rows: int = 64) -> Iterator[NDArray[np.intp]]:
-    """Row numbers in batches of similar length, shortest first; padding included none passes `token_budget` tokens.
+    """Row numbers in batches of similar length, longest first; padding included none passes `token_budget` tokens.
 
-    A single text longer than the budget is a batch of its own. At most `rows` rows a batch: sorted batches of 8
-    are as fast as 64 on short texts, and more rows only cost memory.
+    A single text longer than the budget is a batch of its own. At most `rows` rows a batch. Longest first, so that
+    what does not fit into memory fails at once, and workers that share the batches end together.
     """
-    order = np.argsort(np.asarray(lengths), kind="stable")
+    sizes = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-sizes, kind="stable")
     start = 0
-    for end in range(1, len(order) + 1):
-        full = end - start >= rows
-        if end == len(order) or full or (end - start + 1) * lengths[order[end]] > token_budget:
-            yield order[start:end]
-            start = end
+    while start < len(order):
+        width = max(int(sizes[order[start]]), 1)
+        end = start + max(1, min(rows, token_budget // width))
+        yield order[start:end]
+        start = end
 
 
 def padded(ids: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids]:
