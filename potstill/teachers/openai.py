@@ -8,24 +8,23 @@ environment only. Does not cover the batch API, and does not retry: `pace.py` do
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.money import Usage
 from potstill.teachers.base import Setup
-from potstill.teachers.chat import ChatOptions, ChatTeacher, Choice, Request, Said
+from potstill.teachers.chat import ChatOptions, ChatTeacher, Request, Said
 from potstill.teachers.options import read_options
 from potstill.teachers.pace import Down, Failed, Limited, Refused, Trouble, Unreached, Vanished, Without, out_of_order
-from potstill.teachers.parse import Step
 from potstill.teachers.tariff import price_of
+from potstill.teachers.wire import read_completion, retry_after_s
 
 DEFAULT_URL = "https://api.openai.com/v1"
 # How many labels a JSON schema may list: OpenAI documents 500 values, others refuse from about 100 on.
@@ -145,11 +144,13 @@ class OpenAIServer:
         self._limit_name = "max_completion_tokens" if provider_of(url) == "openai" else "max_tokens"
         self._limit_swapped = False
         self._works = False
+        self._stripped = False
         self._model = model
         self._host = _host(url)
         self._key = key
         self._effort = options.effort
         self._variable = options.key_env
+        self._timeout_s = options.timeout_s
         self._sdk = openai
         # A proxy of the environment must not come between this machine and itself.
         local = openai.DefaultHttpxClient(trust_env=False) if _is_loopback(url) else None
@@ -193,9 +194,17 @@ class OpenAIServer:
         needs = {"model": self._model, "messages": list(request.messages), self._limit_name: request.max_tokens}
         if request.n > 1 and self.takes_n:
             needs["n"] = request.n
+        ends = time.monotonic() + self._timeout_s
         trouble: Exception
         try:
-            return _said(self._client.chat.completions.create(**needs, **wishes))
+            # Read piece by piece: the SDK's own timeout starts anew with every byte that drips in.
+            with self._client.chat.completions.with_streaming_response.create(**needs, **wishes) as response:
+                body = bytearray()
+                for piece in response.iter_bytes():
+                    body += piece
+                    if time.monotonic() > ends:
+                        raise TimeoutError
+            return read_completion(json.loads(body))
         except self._sdk.APIStatusError as error:
             trouble = self._sorted(error, {**needs, **wishes})
         except self._sdk.APIConnectionError as error:
@@ -204,8 +213,13 @@ class OpenAIServer:
                 trouble = Unreached(f"The server at {self._host} cannot be reached.")
             else:
                 trouble = Vanished(f"the connection broke or timed out ({cause})")
-        except (self._sdk.OpenAIError, ValueError, TypeError, AttributeError) as error:
+        except (self._sdk.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
             trouble = Vanished(f"the server sent no chat completion ({type(error).__name__})")
+        except Exception as error:
+            # While the body is read, the HTTP library's own errors come through as they are.
+            if not isinstance(error, OSError) and not type(error).__module__.startswith(("httpx", "httpcore")):
+                raise
+            trouble = Vanished(f"the connection broke or timed out ({type(error).__name__})")
         # Raised here, out of the SDK's own error: nothing of the request hangs on to it.
         raise trouble
 
@@ -228,9 +242,9 @@ class OpenAIServer:
                 "Check the model's name; a base_url usually ends in /v1.",
             )
         if status == 429:
-            return Limited(f"rate limit: {said}", _retry_after(error.response.headers))
+            return Limited(f"rate limit: {said}", retry_after_s(error.response.headers))
         if status in (408, 409, 425) or status >= 500:
-            return Down(f"the server answered {status}: {said}", _retry_after(error.response.headers))
+            return Down(f"the server answered {status}: {said}", retry_after_s(error.response.headers))
         if status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(said):
             return Refused(f"too long: {said}")
         if code in ("content_filter", "content_policy_violation") or _FILTERED.search(said):
@@ -263,7 +277,12 @@ class OpenAIServer:
         elif not self._works and ("logprobs" in sent or "response_format" in sent):
             # A bare 400 from a server that never answered yet: try without the extras before blaming the text.
             self.gives_logprobs = self.takes_schema = False
+            self._stripped = True
         else:
+            if self._stripped and not self._works:
+                # It was the text after all.
+                self.gives_logprobs = self.takes_schema = True
+                self._stripped = False
             return None
         return Without(said)
 
@@ -271,53 +290,3 @@ class OpenAIServer:
         body = error.body if isinstance(error.body, Mapping) else {}
         said = " ".join(str(body.get("message") or error.message).split())
         return (said.replace(self._key, "[key]") if len(self._key) > 4 else said)[:200]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds a provider asks to wait, from `retry-after-ms` or `Retry-After` (seconds or a date)."""
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) * scale
-        except (KeyError, ValueError):
-            continue
-        return seconds if 0 <= seconds < 1e6 else None
-    try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-def _said(done: Any) -> Said:
-    """The SDK's record as ours. Raises AttributeError or TypeError where a server sent something else."""
-    choices = tuple(_choice(choice) for choice in done.choices)
-    if not choices:
-        raise TypeError("no choices")
-    return Said(choices, _usage(done.usage))
-
-
-def _choice(choice: Any) -> Choice:
-    message = choice.message
-    refused = str(getattr(message, "refusal", None) or "")
-    if choice.finish_reason == "content_filter":
-        refused = refused or "filtered by the provider"
-    text = message.content if isinstance(message.content, str) else ""
-    listed = getattr(choice.logprobs, "content", None) or ()
-    steps = tuple(
-        Step(token.token, {top.token: top.logprob for top in token.top_logprobs or ()} | {token.token: token.logprob})
-        for token in listed
-    )
-    return Choice(text, refused, choice.finish_reason == "length", steps)
-
-
-def _usage(usage: Any) -> Usage | None:
-    """What the server says was consumed; None where it says nothing believable."""
-    prompt = getattr(usage, "prompt_tokens", None)
-    output = getattr(usage, "completion_tokens", None)
-    if not isinstance(prompt, int) or not isinstance(output, int) or prompt <= 0 or output < 0:
-        return None
-    # Some servers leave what was reasoned out of completion_tokens, but not out of the total.
-    total = getattr(usage, "total_tokens", None)
-    if isinstance(total, int):
-        output = max(output, total - prompt)
-    cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None)
-    return Usage(prompt, min(cached, prompt) if isinstance(cached, int) and cached > 0 else 0, output)

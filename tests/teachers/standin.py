@@ -29,8 +29,8 @@ class Fault:
     """What goes wrong, and how often.
 
     Attributes:
-        kind: a status code, or "hang", "cut", "garbage", "no-usage", "wrong-usage", "filter", "refusal", "said",
-            "empty", "length".
+        kind: a status code, or "hang", "cut", "drip", "garbage", "no-usage", "wrong-usage", "filter",
+            "refusal", "said", "empty", "length".
         times: how many requests it befalls; the next is answered.
         retry_after: value of the Retry-After header.
         message, code, param: the fields of the error.
@@ -165,7 +165,16 @@ class Standin:
             return None
         if kind == "garbage":
             return _send(handler, 200, b'{"choices": [{"mess')
-        return _send(handler, 200, json.dumps(self._completion(body, fault)).encode())
+        content = json.dumps(self._completion(body, fault)).encode()
+        if kind == "drip":
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(content)))
+            handler.end_headers()
+            for byte in content:
+                handler.wfile.write(bytes([byte]))
+                time.sleep(0.02)
+            return None
+        return _send(handler, 200, content)
 
     def _completion(self, body: Body, fault: Fault | None) -> Body:
         kind = fault.kind if fault else None

@@ -168,6 +168,18 @@ def test_what_the_server_bills_is_what_is_charged_cached_tokens_included() -> No
     assert teacher.price.cost_micros(second) < teacher.price.cost_micros(first)
 
 
+@pytest.mark.parametrize(
+    "completion", [[], {}, {"choices": []}, {"choices": [{}]}, {"choices": None}, 3, None], ids=str
+)
+def test_what_is_no_chat_completion_is_a_failed_row(completion: Any) -> None:
+    class Odd(Standin):
+        def _completion(self, body: dict[str, Any], fault: Fault | None) -> Any:
+            return completion
+
+    with Odd() as server:
+        assert ask(server).state == "failed"
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": "many"}])
 def test_usage_that_is_missing_or_absurd_is_charged_at_the_bound(usage: Any) -> None:
     class Silent(Standin):
@@ -189,7 +201,7 @@ def test_usage_above_the_bound_is_reported_as_it_is() -> None:
         assert teacher.price.cost_micros(usage) > teacher.price.cost_micros(teacher.bound(["some sports"]))
 
 
-@pytest.mark.parametrize("kind", ["cut", "hang", "garbage"])
+@pytest.mark.parametrize("kind", ["cut", "hang", "drip", "garbage"])
 def test_a_request_that_vanished_is_charged_at_its_bound_and_tried_again(kind: str) -> None:
     with Standin(by_word={"sports": Fault(kind, times=1)}) as server:
         teacher = teacher_at(server, timeout_s=0.3)

@@ -41,6 +41,13 @@ def test_a_filtered_or_too_long_text_is_refused_and_the_next_is_answered(fault: 
         assert likeliest(teacher.answer(["some sports"]).answers[0]) == "sports"
 
 
+def test_a_bad_first_text_does_not_cost_the_others_their_soft_labels() -> None:
+    with Standin(by_word={"bad": Fault(400, message="invalid")}) as server:
+        teacher = teacher_at(server)
+        assert teacher.answer(["a bad one"]).answers[0].state == "failed"
+        assert teacher.answer(["some sports"]).answers[0].how == "logprobs"
+
+
 def test_a_reply_used_up_by_reasoning_fails_and_names_the_mend() -> None:
     with Standin(by_word={"sports": Fault("length")}) as server:
         answer = ask(server)

@@ -1,0 +1,66 @@
+"""The JSON of a chat completion, and the headers of a refusal, as our records. Knows no SDK and sends nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from potstill.money import Usage
+from potstill.teachers.chat import Choice, Said
+from potstill.teachers.parse import Step
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The seconds a provider asks to wait, from `retry-after-ms` or `Retry-After` (seconds or a date)."""
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * scale
+        except (KeyError, ValueError):
+            continue
+        return seconds if 0 <= seconds < 1e6 else None
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def read_completion(done: Any) -> Said:
+    """A chat completion as our record. Raises KeyError or TypeError where a server sent something else."""
+    choices = tuple(_choice(choice) for choice in done["choices"])
+    if not choices:
+        raise TypeError("no choices")
+    return Said(choices, _usage(done.get("usage")))
+
+
+def _choice(choice: Mapping[str, Any]) -> Choice:
+    message = choice["message"]
+    finish = choice.get("finish_reason")
+    refused = str(message.get("refusal") or "")
+    if finish == "content_filter":
+        refused = refused or "filtered by the provider"
+    text = message.get("content")
+    listed = (choice.get("logprobs") or {}).get("content") or ()
+    return Choice(
+        text if isinstance(text, str) else "", refused, finish == "length", tuple(_step(token) for token in listed)
+    )
+
+
+def _step(token: Mapping[str, Any]) -> Step:
+    top = {each["token"]: float(each["logprob"]) for each in token.get("top_logprobs") or ()}
+    return Step(token["token"], top | {token["token"]: float(token["logprob"])})
+
+
+def _usage(usage: Any) -> Usage | None:
+    """What the server says was consumed; None where it says nothing believable."""
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, output, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if not isinstance(prompt, int) or not isinstance(output, int) or prompt <= 0 or output < 0:
+        return None
+    # Some servers leave what was reasoned out of completion_tokens, but not out of the total.
+    if isinstance(total, int):
+        output = max(output, total - prompt)
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return Usage(prompt, min(cached, prompt) if isinstance(cached, int) and cached > 0 else 0, output)
