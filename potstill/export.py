@@ -126,7 +126,9 @@ def _record(
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     files = sorted(file for file in folder.iterdir() if file.name != RECORD)
     record["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
-    written = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
+    # A metric that could not be computed is null: JSON has no NaN.
+    plain = json.loads(json.dumps(record), parse_constant=lambda name: None)
+    written = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False)
     (folder / RECORD).write_text(written, encoding="utf-8")
 
 

@@ -114,6 +114,11 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_metric_that_is_not_a_number_becomes_null(linear: Linear, tmp_path: Path) -> None:
+    export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts, about={"metrics": {"f1": float("nan")}})
+    assert load(tmp_path / "b").about["metrics"] == {"f1": None}
+
+
 def test_a_failed_export_leaves_the_earlier_bundle(linear: Linear, tmp_path: Path) -> None:
     export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     before = load(tmp_path / "b", verify=True).predict_proba(LESSON.texts)
