@@ -39,7 +39,7 @@ class ReplayOptions(Options):
     """Options of `replay`.
 
     Attributes:
-        file: a table with the texts and their true labels.
+        file: a table with the texts and their true labels, or several; the test texts too, if it is to be measured.
         text, label: its columns.
         accuracy: the share of answers that are right, on average.
         confusion: "near" sends a wrong answer to a label whose texts are like this one, "uniform" anywhere.
@@ -54,7 +54,7 @@ class ReplayOptions(Options):
         batch, parallel: as for any teacher.
     """
 
-    file: str
+    file: str | tuple[str, ...]
     text: str = "text"
     label: str = "label"
     accuracy: float = Field(default=0.9, gt=0, le=1)
@@ -83,7 +83,9 @@ def open_teacher(setup: Setup) -> Replay:
         raise BadSpec(
             f"An accuracy of {options.accuracy} is below chance for {setup.task.n_labels} labels.", "Give a higher one."
         )
-    known = _labelled(setup.workspace / options.file, options, setup.task)
+    known: dict[str, int] = {}
+    for file in _names(options.file):
+        known = _labelled(setup.workspace / file, options, setup.task) | known
     return Replay(setup, options, known)
 
 
@@ -112,7 +114,7 @@ class Replay:
         self.key = content_key("replay", setup.task.key, _digest(known), asked, examples, setup.seed)
         self.about: Mapping[str, Any] = {
             "simulation": "replays known labels; accuracy, price and pace are assumptions",
-            "file": Path(options.file).name,
+            "file": ", ".join(Path(file).name for file in _names(options.file)),
             "accuracy": options.accuracy,
             "confusion": options.confusion,
             "softness": options.softness,
@@ -227,6 +229,10 @@ def _scores(column: int, confidence: float, shares: Floats) -> tuple[float, ...]
     probabilities[column] = confidence
     probabilities = np.maximum(probabilities, LEAST)
     return tuple(float(value) for value in np.log(probabilities / probabilities.sum()))
+
+
+def _names(file: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (file,) if isinstance(file, str) else file
 
 
 def _labelled(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:

@@ -127,6 +127,12 @@ def test_a_text_nobody_labelled_is_unparsable(folder: Path) -> None:
     assert replay(folder).answer(["never seen"]).answers[0].state == "unparsable"
 
 
+def test_several_files_are_known_and_the_first_is_believed(folder: Path) -> None:
+    write(folder / "more.csv", [(rows(1)[0][0], "money"), ("another text", "sport")])
+    teacher = replay(folder, file=["known.csv", "more.csv"], accuracy=1)
+    assert [answer.raw for answer in teacher.answer([rows(1)[0][0], "another text"]).answers] == ["food", "sport"]
+
+
 def test_the_stated_share_fails(folder: Path) -> None:
     states = [answer.state for answer in replay(folder, failure=0.3).answer([t for t, _ in rows(1000)]).answers]
     assert states.count("failed") / 1000 == pytest.approx(0.3, abs=0.06)
