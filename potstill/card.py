@@ -30,7 +30,7 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "```python"
     yield "import potstill"
-    yield f'potstill.load("{folder.name.split("-")[0].lstrip(".") or "bundle"}").predict(["a text"])'
+    yield 'potstill.load("this-folder").predict(["a text"])'
     yield "```"
     if (folder / "config.json").exists():
         yield ""
@@ -54,7 +54,10 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for note in record["notes"]:
         yield f"- {_plain(note)}"
-    yield f"- Probabilities are calibrated with the temperature {record['temperature']:.3g}."
+    if record["temperature"] == 1.0:
+        yield "- Probabilities are the student's own; they were not calibrated on held-out labels."
+    else:
+        yield f"- Probabilities are calibrated with the temperature {record['temperature']:.3g}."
     if record["abstain_below"] is not None:
         yield f"- Below a probability of {record['abstain_below']:.3g} it is not sure: let somebody else decide."
     if "max_length" in record["settings"]:

@@ -106,6 +106,9 @@ def _record(
     student: Student, task: Task, graph: Graph, lineage: Mapping[str, Any], about: Mapping[str, Any]
 ) -> dict[str, Any]:
     lifted = {key: about.get(key, default) for key, default in LIFTED.items()}
+    facts, notes = dict(getattr(student, "about", {})), list(lifted["notes"])
+    if facts.get("truncated"):
+        notes.append(f"{facts['truncated']:.1%} of the texts it learnt from were too long and lost their tail.")
     return {
         "format": FORMAT,
         "made_by": f"potstill {__version__}",
@@ -116,8 +119,8 @@ def _record(
         "settings": dict(graph.settings),
         "serve": FP32,
         **lifted,
-        "notes": list(lifted["notes"]),
-        "student": dict(getattr(student, "about", {})),
+        "notes": notes,
+        "student": facts,
         "lineage": dict(lineage),
         "about": {key: value for key, value in about.items() if key not in LIFTED},
     }

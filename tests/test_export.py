@@ -114,6 +114,13 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lost_tails_are_told(tmp_path: Path, linear: Linear) -> None:
+    linear.about = {"truncated": 0.25}  # type: ignore[attr-defined]
+    export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
+    assert "25.0% of the texts it learnt from were too long and lost their tail." in load(tmp_path / "b").notes()
+    del linear.about  # type: ignore[attr-defined]
+
+
 def test_a_metric_that_is_not_a_number_becomes_null(linear: Linear, tmp_path: Path) -> None:
     export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts, about={"metrics": {"f1": float("nan")}})
     assert load(tmp_path / "b").about["metrics"] == {"f1": None}

@@ -124,6 +124,13 @@ def test_a_deadline_in_the_midst_of_fine_tuning_keeps_what_is_learnt(tiny: Path)
     assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
 
 
+def test_a_deadline_that_has_passed_still_leaves_a_head_on_what_was_read(tiny: Path) -> None:
+    student = encoder(tiny, c=100.0).fit(replace(lesson(times=30), deadline_s=1e-6))
+    assert student.learnt["mode"] == "frozen"
+    assert student.learnt["stopped"] == "deadline, after 256 rows"
+    assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
+
+
 def test_learning_draws_from_the_lessons_seed_only(tiny: Path) -> None:
     import torch
 
