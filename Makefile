@@ -22,7 +22,7 @@ help:  ## say what there is
 demo: $(READY)  ## a language model teaches a small student on real text; a few minutes, no key, no GPU
 	@$(BIN)/potstill fetch smollm2 bge-small
 	@$(BIN)/potstill fetch movies --to demo/data
-	@$(BIN)/potstill distill demo/potstill.toml -o runs/demo --yes
+	@$(BIN)/potstill distill demo/potstill.toml -o runs/demo
 
 test: lint types  ## lint, types and every test
 	@$(BIN)/potstill fetch $(WEIGHTS)

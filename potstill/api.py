@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from potstill.pool import Pool
-    from potstill.report import Report
+    from potstill.reports import Report
     from potstill.run import Teller
     from potstill.status import Status
     from potstill.task import Task
@@ -60,7 +60,7 @@ class Distilled:
 
     def to_text(self) -> str:
         """The report for a terminal."""
-        from potstill.report import render_terminal
+        from potstill.reports import render_terminal
 
         return f"{render_terminal(self.report)}\nReport: {self.folder / 'report.html'}\n"
 
@@ -173,7 +173,7 @@ class Told:
 
     def to_text(self) -> str:
         """The report for a terminal."""
-        from potstill.report import render_terminal
+        from potstill.reports import render_terminal
 
         return f"{render_terminal(self.report)}\nReport: {self.page}\n"
 
@@ -184,7 +184,7 @@ def report(run: Annotated[Path, "The folder of a finished run."]) -> Told:
     Raises:
         NotARun: the folder holds no finished run.
     """
-    from potstill.report import read_report, render_html
+    from potstill.reports import read_report, render_html
     from potstill.whole import whole_file
 
     told = read_report(Path(run) / "report.json")

@@ -25,7 +25,7 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> Array:
 
 def one_hot(gold: NDArray[np.integer], n_labels: int) -> NDArray[np.float32]:
     """(N,) label columns -> (N, K) float32 probabilities."""
-    return np.eye(n_labels, dtype=np.float32)[gold]
+    return np.asarray(np.eye(n_labels, dtype=np.float32)[gold])
 
 
 def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], rounds: int = 200) -> Array:

@@ -62,7 +62,7 @@ labels = [
 file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
 {chr(10).join(f"{name} = {quoted(column)}" for name, column in columns.items())}
 # on_conflict = "drop"  # one text with two labels: drop, first, error
-# on_leak = "drop"      # a training text that is also in test: drop, error, keep
+# on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
 [teacher]
 name = "local"  # or "openai:MODEL", "trained:BACKBONE"

@@ -147,5 +147,6 @@ def _banded(texts: list[str]) -> Hashes:
 
 
 def _mixed(values: Hashes) -> Hashes:
-    values = (values ^ (values >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+    with np.errstate(over="ignore"):  # wrapping around is the point
+        values = (values ^ (values >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
     return values ^ (values >> np.uint64(29))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from threading import Event, Thread
 from typing import Any, Protocol
 
-from potstill.errors import OverBudget, Overcharged
+from potstill.errors import OverBudget, Overcharged, TeacherError
 from potstill.money import Purchase, Rates, Totals, Usage, to_usd
 
 BEAT_S = 1.0
@@ -139,7 +139,8 @@ class Ledger:
         """Set `micros` aside for the call made inside the `with` block.
 
         Left without `settle` or `release` the hold is booked as lost at its full price: nobody can
-        know whether the provider will charge for it.
+        know whether the provider will charge for it. Only an error that is sure nothing was bought
+        (`billed` is False) sets it free.
 
         Raises:
             OverBudget: it does not fit under the limit; nothing was held.
@@ -153,11 +154,15 @@ class Ledger:
                 "Raise the budget, or take a cheaper teacher or fewer texts.",
             )
         hold = Hold(self, hold_id, micros, purchase)
+        sure = False
         try:
             yield hold
+        except TeacherError as error:
+            sure = not error.billed
+            raise
         finally:
             if hold.open:
-                self.book.drop_hold(hold_id, lost=True)
+                self.book.drop_hold(hold_id, lost=not sure)
             self._warn()
 
     @contextmanager

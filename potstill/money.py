@@ -109,6 +109,10 @@ class ListedPrice:
 
     def cost_micros(self, usage: Usage) -> int:
         """The list price of `usage` in micro-dollars, rounded up; cached tokens and price tiers included."""
+        if usage.seconds or usage.labels:
+            raise UnknownPrice(
+                f"{self.source} has no price for hours or labels.", "Set one under [prices] in the spec."
+            )
         from genai_prices import Usage as ListUsage
         from genai_prices import calc_price
 

@@ -50,6 +50,17 @@ def overrides(
 
 
 def take_order(data: Path | Task, pool: Path | Pool | None, over: dict[str, Any]) -> Order:
+    """What `distill` is to do: the files read and checked, the spec complete.
+
+    Args:
+        data: a table, a potstill.toml, or a Task.
+        pool: a file of unlabelled texts, or the Task's Pool.
+        over: a piece of a spec that wins over the file's.
+
+    Raises:
+        BadData: a file cannot be used.
+        BadSpec: an option cannot be, or there are no data.
+    """
     if isinstance(data, Task):
         if not isinstance(pool, Pool):
             raise BadSpec("A Task was given without its texts.", "Give a Pool as the second argument.")

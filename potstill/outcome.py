@@ -24,8 +24,8 @@ from potstill.errors import OverBudget
 from potstill.export import export
 from potstill.metrics import Judgement
 from potstill.money import MICROS, Usage
-from potstill.pool import Part
-from potstill.report import (
+from potstill.pool import Part, Split
+from potstill.reports import (
     AnswerFacts,
     Baseline,
     DataFacts,
@@ -66,7 +66,7 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
     test = run.pool.part("test")
     teacher, teacher_probs = _teacher(run, test)
     judgement = None
-    probs = np.empty((0, run.task.n_labels))
+    probs = np.empty((0, run.task.n_labels), dtype=np.float32)
     if test.texts:
         probs = bundle.predict_proba(test.texts)
         judgement = metrics.judge(test.gold, probs, run.task.labels)
@@ -111,7 +111,7 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
     return report
 
 
-_PARTS = {"gold": "train", "pool": "pool", "validation": "validation", "test": "test"}
+_PARTS: dict[str, Split] = {"gold": "train", "pool": "pool", "validation": "validation", "test": "test"}
 
 
 def _shipped(run: Run, student: Student, key: str) -> Bundle:

@@ -286,6 +286,7 @@ class Run:
                 options=named.options,
             )
         )
+        made.prepare()
         rates = self.spec.compute_rates
         purchase = Purchase("compute", purpose, f"train {named.name} on {len(texts)} texts", len(texts))
         with self.ledger.machine_time(max(self.ledger.free, 1), rates, purchase) as hold:

@@ -141,8 +141,8 @@ def _described(name: str, path: Path, source: Literal["path", "carrier", "hub"])
         if magic != b"GGUF":
             raise BadInput(f"{path} is not a GGUF file.", "Name a .gguf file, or a folder with config.json.")
         return Weights(name, path, "gguf", source, _licence(path.parent))
-    if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
-        raise BadInput(f"The folder {path} has a config.json and no weights.", "Add model.safetensors to it.")
+    if not any(path.glob("*.safetensors")):  # a .bin file is a pickle, which can run code when it is read
+        raise BadInput(f"The folder {path} has a config.json and no *.safetensors.", "Add model.safetensors to it.")
     return Weights(name, path, _kind(_json(path / "config.json")), source, _licence(path), _pooling(path))
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from potstill.metrics import Judgement, McNemar, judge
-from potstill.report import (
+from potstill.reports import (
     AnswerFacts,
     Baseline,
     DataFacts,

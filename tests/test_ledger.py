@@ -114,7 +114,9 @@ def test_hundreds_of_calls_in_flight_never_pass_the_limit(store):
 @settings(max_examples=60, deadline=None)
 @given(
     limit=st.integers(1, 2000),
-    steps=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500), st.sampled_from("settle release raise".split()))),
+    steps=st.lists(
+        st.tuples(st.integers(0, 500), st.integers(0, 500), st.sampled_from(["settle", "release", "raise"]))
+    ),
 )
 def test_whatever_happens_the_rows_add_up_and_stay_under_the_limit(limit, steps, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("ledger"), write=True)

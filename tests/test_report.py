@@ -1,4 +1,4 @@
-"""report/: the record survives JSON, its sentences come from it, and the terminal holds its width."""
+"""reports/: the record survives JSON, its sentences come from it, and the terminal holds its width."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reports import HOSTILE, empty, full, judgement, partly
 from potstill.errors import NotARun
 from potstill.metrics import McNemar
 from potstill.money import Totals
-from potstill.report import Baseline, MoneyFacts, Report, read_report, render_terminal, words
+from potstill.reports import Baseline, MoneyFacts, Report, read_report, render_terminal, words
 
 # --- the record --------------------------------------------------------------------------------------------
 

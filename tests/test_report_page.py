@@ -1,4 +1,4 @@
-"""report/page.py: one file that loads nothing, runs nothing, and shows hostile words as words."""
+"""reports/page.py: one file that loads nothing, runs nothing, and shows hostile words as words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reports import HOSTILE, empty, full, judgement, partly
 
 from potstill.metrics import judge
-from potstill.report import Baseline, Report, Sample, StudentFacts, render_html, render_terminal, words
+from potstill.reports import Baseline, Report, Sample, StudentFacts, render_html, render_terminal, words
 
 
 class Page(HTMLParser):

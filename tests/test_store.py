@@ -46,7 +46,10 @@ def test_thousands_of_keys_are_looked_up_at_once(store):
 def test_notes_come_back_in_order(store):
     store.note("first", {"n": 1})
     store.note("second", {"words": ["ä", "☃"]})
-    assert [(note.what, note.facts) for note in store.notes()] == [("first", {"n": 1}), ("second", {"words": ["ä", "☃"]})]
+    assert [(note.what, note.facts) for note in store.notes()] == [
+        ("first", {"n": 1}),
+        ("second", {"words": ["ä", "☃"]}),
+    ]
 
 
 def test_two_processes_cannot_work_in_one_run_but_one_may_look(store, tmp_path):

@@ -77,7 +77,7 @@ def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
         raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
     backbone = Named(name=f"encoder:{named.model}" if named.model else "encoder", **named.options)
     large = run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels), student=backbone, purpose="teach")
-    return run.teacher(student=large, key=run.key_of(large))
+    return run.teacher(student=large, key=run.key_of(large), price=run.spec.compute_rates)
 
 
 def read_scores(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:

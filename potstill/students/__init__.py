@@ -1,4 +1,7 @@
-"""Students: they learn from texts and soft targets, then predict for nearly nothing. A kind is one file and one line here."""
+"""Students: they learn from texts and soft targets, then predict for nearly nothing.
+
+A kind is one file and one line here.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What every student is: the interface and the records it exchanges. Knows no teacher and no money.
 
-A kind is a class `Kind(n_labels, labels=..., weights=..., options=...)`. `name` is what the user types, `encoder:minilm`:
-the kind, then the weights it starts from.
+A kind is a class that is made from a `Make`. `name` is what the user types, `encoder:minilm`: the kind, then the
+weights it starts from.
 """
 
 from __future__ import annotations
@@ -76,6 +76,13 @@ class Student(Protocol):
     labels: tuple[str, ...]
 
     def __init__(self, make: Make) -> None: ...
+
+    def prepare(self) -> None:
+        """See that `fit` will find all it needs; learns nothing and costs nothing.
+
+        Raises:
+            MissingWeights, UnknownName, MissingExtra: it will not.
+        """
 
     def fit(self, lesson: Lesson) -> Self:
         """Learn from scratch. Equal lessons give equal students on a CPU.

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -95,6 +96,12 @@ class Encoder:
     def about(self) -> dict[str, Any]:
         """Facts for a report and for the model card."""
         return {"weights": self.weights, "licence": self._licence, "truncated": self.truncated, **self.learnt}
+
+    def prepare(self) -> None:
+        """See that torch and the weights are here; see `Student.prepare`."""
+        if find_spec("torch") is None or find_spec("transformers") is None:
+            raise missing_extra("torch", "train", "An encoder student")
+        find(self.weights, kind="encoder")
 
     def fit(self, lesson: Lesson) -> Self:
         """Learn from scratch; see `Student.fit`."""

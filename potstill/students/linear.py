@@ -51,6 +51,9 @@ class Linear:
         self._bias: Floats = np.zeros(len(self.labels), dtype=np.float32)
         self.c = float(make.options.get("c", 0.0))
 
+    def prepare(self) -> None:
+        """It needs nothing but its texts."""
+
     def fit(self, lesson: Lesson) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter beyond rounding."""
         lesson = check_lesson(lesson, len(self.labels))

@@ -57,6 +57,10 @@ class Static:
         self._reader: Tokens | None = None
         self._head: Head | None = None
 
+    def prepare(self) -> None:
+        """See that the weights are here; see `Student.prepare`."""
+        find(self.weights)
+
     def fit(self, lesson: Lesson) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter.
 

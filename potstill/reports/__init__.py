@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from potstill.report.facts import (
+from potstill.reports.facts import (
     AnswerFacts,
     Baseline,
     DataFacts,
@@ -15,8 +15,8 @@ from potstill.report.facts import (
     TeacherFacts,
     read_report,
 )
-from potstill.report.page import render_html
-from potstill.report.terminal import render_terminal
+from potstill.reports.page import render_html
+from potstill.reports.terminal import render_terminal
 
 __all__ = [
     "AnswerFacts",

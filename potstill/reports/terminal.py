@@ -7,8 +7,8 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from potstill.metrics import Judgement, Score
-from potstill.report import words
-from potstill.report.facts import Report
+from potstill.reports import words
+from potstill.reports.facts import Report
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ import re
 from math import floor, log10
 
 from potstill.metrics import Score
-from potstill.report.facts import Report
+from potstill.reports.facts import Report
 
 NOT_MEASURED = "not measured"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

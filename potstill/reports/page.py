@@ -11,8 +11,8 @@ from typing import Any
 
 from potstill import charts
 from potstill.metrics import ClassScore, Judgement, Score
-from potstill.report import words
-from potstill.report.facts import Report
+from potstill.reports import words
+from potstill.reports.facts import Report
 
 FIRST_CLASSES = 12
 FIRST_CONFUSIONS = 8
