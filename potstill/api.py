@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from potstill.pool import Pool
     from potstill.reports import Report
     from potstill.run import Teller
-    from potstill.status import Status
+    from potstill.status import Account, Status
     from potstill.task import Task
 
 
@@ -205,6 +205,22 @@ def show(run: Annotated[Path, "A run's folder, finished or not."]) -> Status:
     from potstill.status import look
 
     return look(Path(run))
+
+
+def ledger(
+    run: Annotated[Path, "A run's folder, finished or not."],
+    *,
+    calls: Annotated[bool | None, "List every call."] = None,
+    as_csv: Annotated[bool | None, "Every call as CSV.", "--csv"] = None,
+) -> Account:
+    """Show where the money of a run went, to the micro-dollar.
+
+    Raises:
+        NotARun: the folder holds no run.
+    """
+    from potstill.status import read_account
+
+    return read_account(Path(run), calls=bool(calls), as_csv=bool(as_csv))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     api.predict,
     api.report,
     api.show,
+    api.ledger,
     api.fetch,
 )
 INTERRUPTED = 130
@@ -93,7 +94,8 @@ class _Names(dict[str, Any]):
 
 def _option(name: str, hint: Any) -> click.Option:
     kind, text = typing.get_args(hint)[0], hint.__metadata__[0]
-    flags = [f"--{name.replace('_', '-')}", *hint.__metadata__[1:]]
+    given = hint.__metadata__[1:]
+    flags = [*given] if any(flag.startswith("--") for flag in given) else [f"--{name.replace('_', '-')}", *given]
     if bool in (kind, *typing.get_args(kind)):
         return click.Option([*flags, name], is_flag=True, default=None, help=text)
     return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(name, _type(hint)))

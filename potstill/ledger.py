@@ -135,8 +135,8 @@ class Ledger:
         self._told = self._share()
 
     @contextmanager
-    def hold(self, micros: int, purchase: Purchase) -> Iterator[Hold]:
-        """Set `micros` aside for the call made inside the `with` block.
+    def hold(self, micros: int, purchase: Purchase, *, leave: int = 0) -> Iterator[Hold]:
+        """Set `micros` aside for the call made inside the `with` block, and have `leave` more free beside it.
 
         Left without `settle` or `release` the hold is booked as lost at its full price: nobody can
         know whether the provider will charge for it. Only an error that is sure nothing was bought
@@ -145,7 +145,7 @@ class Ledger:
         Raises:
             OverBudget: it does not fit under the limit; nothing was held.
         """
-        hold_id = self.book.hold(purchase, micros, self.limit)
+        hold_id = self.book.hold(purchase, micros, self.limit - leave)
         if hold_id is None:
             totals = self.totals()
             raise OverBudget(

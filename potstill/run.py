@@ -157,9 +157,10 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        bought = bool(self.store.calls())
+        refused = kind is not None and issubclass(kind, BadInput)
+        in_vain = refused and self._fresh and not self.store.calls()
         self.store.close()
-        if self._fresh and not bought and kind is not None and issubclass(kind, BadInput):
+        if in_vain:
             shutil.rmtree(self.folder)  # begun a moment ago, with options that cannot be: as if it never was
 
     # --- whom to ask, whom to teach ----------------------------------------------------------------------
@@ -177,7 +178,7 @@ class Run:
             examples=tuple(examples),
             options={**named.options, **options},
             prices=self.spec.prices,
-            workspace=Path.cwd(),
+            workspace=self.spec.folder,
             seed=self.spec.seed,
         )
         teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
@@ -208,11 +209,9 @@ class Run:
 
         def call(chunk: Sequence[str]) -> dict[str, Any] | None:
             bound = teacher.price.cost_micros(teacher.bound(chunk))
-            if bound + leave_micros > self.ledger.free:
-                return None
             purchase = Purchase(teacher.category, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk))
             try:
-                with self.ledger.hold(bound, purchase) as hold:
+                with self.ledger.hold(bound, purchase, leave=leave_micros) as hold:
                     reply = teacher.answer(chunk)
                     bought = {
                         keys[text]: answer.to_json()

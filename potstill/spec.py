@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.errors import BadSpec, did_you_mean
 from potstill.money import Rates, to_micros
@@ -102,6 +102,12 @@ class Spec(Section):
     student: Named = Named(name="encoder")
     procedure: Named = Named(name="kd")
     prices: dict[str, Any] = Field(default_factory=dict)
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Where the spec's relative file names are looked up from: the TOML file's folder, or the working one."""
+        return self._folder
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -169,7 +175,9 @@ class Spec(Section):
             for name in ("file", "train", "pool", "validation", "test"):
                 if isinstance(data.get(name), str):
                     data[name] = str(path.parent / Path(data[name]).expanduser())
-        return cls.make(merge(record, over or {}))
+        spec = cls.make(merge(record, over or {}))
+        spec._folder = path.parent
+        return spec
 
 
 def merge(record: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
-"""What a run did so far, read from its store; it may be still working in another window."""
+"""What a run did and what it cost so far, read from its store; it may be still working in another window."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +12,8 @@ from typing import Any
 
 from potstill.money import Totals, to_usd
 from potstill.store import CallRow, Note, Store
+
+COLUMNS = ("id", "began", "seconds", "category", "purpose", "state", "n", "held_usd", "charged_usd", "paid_usd", "what")
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,94 @@ def look(folder: Path) -> Status:
             notes=tuple(store.notes()),
             finished=store.get_meta("finished") is not None,
         )
+    finally:
+        store.close()
+
+
+@dataclass(frozen=True)
+class Account:
+    """A run's money. `shown` says whether the reader asked for every call, `as_csv` for CSV."""
+
+    folder: Path
+    totals: Totals
+    calls: tuple[CallRow, ...]
+    shown: bool = False
+    as_csv: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Sums and calls in USD with six decimals, which is exact: a micro-dollar is the smallest sum there is."""
+        totals = self.totals
+        return {
+            "run": str(self.folder),
+            "limit_usd": to_usd(totals.limit),
+            "held_usd": to_usd(totals.held),
+            "charged_usd": to_usd(totals.charged),
+            "paid_usd": to_usd(totals.paid),
+            "lost_usd": to_usd(totals.lost),
+            "free_usd": to_usd(totals.free),
+            "by": {name: to_usd(micros) for name, micros in totals.by.items()},
+            "by_purpose": {name: to_usd(micros) for name, micros in totals.by_purpose.items()},
+            "calls": [dict(zip(COLUMNS, row, strict=True)) for row in self._rows()],
+        }
+
+    def to_text(self) -> str:
+        """A page for a terminal, or CSV."""
+        return self._csv() if self.as_csv else "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        totals = self.totals
+        yield f"{self.folder}"
+        for name, micros in (
+            ("budget", totals.limit),
+            ("charged", totals.charged),
+            ("  of it lost", totals.lost),
+            ("held", totals.held),
+            ("free", totals.free),
+            ("paid now", totals.paid),
+        ):
+            yield f"  {name:<12} ${to_usd(micros):>14,.6f}"
+        yield ""
+        yield f"  {'for':<44} {'calls':>7} {'texts':>9} {'charged':>14}"
+        for (category, purpose, what), rows in sorted(self._kinds().items()):
+            charged = sum(row.charged for row in rows)
+            texts = sum(row.n for row in rows)
+            words = f"{category}, {purpose}: {what}"
+            yield f"  {words[:44]:<44} {len(rows):>7,} {texts:>9,} ${to_usd(charged):>13,.6f}"
+        if self.shown:
+            yield ""
+            yield f"  {'began':<19} {'state':<8} {'texts':>6} {'held':>12} {'charged':>12} {'paid':>12}  what"
+            for row in self.calls:
+                yield (
+                    f"  {_clock(row.began):<19} {row.state:<8} {row.n:>6,} {to_usd(row.held):>12,.6f}"
+                    f" {to_usd(row.charged):>12,.6f} {to_usd(row.paid):>12,.6f}  {row.what}"
+                )
+
+    def _kinds(self) -> dict[tuple[str, str, str], list[CallRow]]:
+        kinds: dict[tuple[str, str, str], list[CallRow]] = {}
+        for row in self.calls:
+            who = row.what.rpartition(":")[0] or row.what
+            kinds.setdefault((row.category, row.purpose, who), []).append(row)
+        return kinds
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        for row in self.calls:
+            seconds = None if row.ended is None else round(row.ended - row.began, 3)
+            money = (f"{to_usd(micros):.6f}" for micros in (row.held, row.charged, row.paid))
+            yield (row.id, _clock(row.began), seconds, row.category, row.purpose, row.state, row.n, *money, row.what)
+
+    def _csv(self) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(COLUMNS)
+        writer.writerows(self._rows())
+        return out.getvalue()
+
+
+def read_account(folder: Path, *, calls: bool = False, as_csv: bool = False) -> Account:
+    """The account of the run in `folder`. Raises NotARun where there is none."""
+    store = Store(folder, write=False)
+    try:
+        return Account(folder, store.totals(store.get_meta("limit_micros") or 0), tuple(store.calls()), calls, as_csv)
     finally:
         store.close()
 

@@ -119,6 +119,17 @@ def test_show_tells_of_an_unfinished_run_too(reviews, tmp_path):
     assert json.loads(call("show", tmp_path / "run", "--json").stdout)["money"]["limit_usd"] == 1.0
 
 
+def test_the_ledger_adds_up_to_the_micro_dollar(reviews, tmp_path):
+    call("distill", reviews, *LINEAR, "-b", 1, "-o", tmp_path / "run")
+    money = json.loads(call("ledger", tmp_path / "run", "--json").stdout)
+    micros = [round(float(row["charged_usd"]) * 1e6) for row in money["calls"]]
+    assert sum(micros) == round(money["charged_usd"] * 1e6) > 0
+    assert round((money["charged_usd"] + money["held_usd"] + money["free_usd"]) * 1e6) == 1_000_000
+    rows = list(csv.DictReader(call("ledger", tmp_path / "run", "--csv").stdout.splitlines()))
+    assert [row["what"] for row in rows] == [row["what"] for row in money["calls"]]
+    assert rows[0]["what"] in call("ledger", tmp_path / "run", "--calls").stdout
+
+
 # --- what is refused: one sentence, a mend, exit code 2, and nothing written --------------------------------------
 
 

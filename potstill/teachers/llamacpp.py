@@ -88,10 +88,14 @@ class Writer:
     def bound(self, brief: Brief) -> Usage:
         """Seconds `write(brief)` can take: every line as long as allowed, every call made twice, and slack.
 
+        Nothing where `write` will refuse because the weights are not in a GGUF file.
+
         Raises:
             MissingExtra: xllamacpp is not installed.
-            TeacherError: the weights are not in a GGUF file, or cannot be loaded.
+            TeacherError: the weights cannot be loaded.
         """
+        if self.weights.kind != "gguf":
+            return Usage()
         with self._lock:
             per_token = self._seconds_per_token
             calls = 2 * -(-brief.n // LINES_A_CALL)
@@ -104,7 +108,8 @@ class Writer:
         and as many calls again are made for those that are missing then.
 
         Raises:
-            MissingExtra, TeacherError: as `bound`.
+            MissingExtra: xllamacpp is not installed.
+            TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
         """
         with self._lock:
             began = time.perf_counter()

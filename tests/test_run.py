@@ -1,0 +1,277 @@
+"""A run: five verbs, everything bought once, taken up wherever it was cut."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from potstill.calibrate import one_hot
+from potstill.errors import BadData, NotARun, OverBudget, Overcharged, RunBusy, SpecChanged, TeacherError
+from potstill.money import Usage
+from potstill.pool import Pool, build_pool
+from potstill.run import Run
+from potstill.spec import Named, Spec
+from potstill.tables import Table
+from potstill.task import Answer, Brief, Task
+from potstill.teachers.base import Reply
+from potstill.teachers.replay import Replay
+
+WORDS = {"good": ["fine", "lovely", "superb", "warm"], "bad": ["dull", "poor", "cold", "weak"]}
+
+
+def rows(n: int) -> dict[str, list[str]]:
+    texts = [f"{WORDS[label][i % 4]} {WORDS[label][(i // 4) % 4]} thing {i}" for i in range(n) for label in WORDS]
+    return {"text": texts, "label": [label for _ in range(n) for label in WORDS]}
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with every text's true label, for the replay teacher."""
+    table = rows(60)
+    path = tmp_path_factory.mktemp("known") / "known.jsonl"
+    lines = [json.dumps({"text": t, "label": y}) for t, y in zip(table["text"], table["label"], strict=True)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    from potstill.pool import PoolOptions
+
+    return build_pool(Table.of(rows(60)), options=PoolOptions(gold=8)).pool
+
+
+@pytest.fixture
+def spec(known: Path) -> Spec:
+    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million": 1.0, "batch": 4}
+    return Spec.make({"budget": 1, "teacher": teacher, "student": "linear"})
+
+
+@pytest.fixture
+def run(tmp_path: Path, spec: Spec, pool: Pool) -> Iterator[Run]:
+    with Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as opened:
+        yield opened
+
+
+class Watched:
+    """A teacher that counts what it is asked, and may be told to misbehave."""
+
+    def __init__(self, teacher: Replay) -> None:
+        self._teacher = teacher
+        self.asked: list[str] = []
+        self.dearer = 1
+        self.error: Exception | None = None
+        self.state = "ok"
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._teacher, name)
+
+    def answer(self, texts: Sequence[str]) -> Reply:
+        self.asked += texts
+        if self.error:
+            raise self.error
+        reply = self._teacher.answer(texts)
+        if self.state != "ok":
+            reply = Reply(tuple(Answer(self.state) for _ in texts), reply.usage)  # type: ignore[arg-type]
+        return Reply(reply.answers, Usage(input_tokens=reply.usage.input_tokens * self.dearer))
+
+
+def watched(run: Run) -> Watched:
+    return Watched(run.teacher())  # type: ignore[arg-type]
+
+
+def test_a_text_is_bought_once_however_often_it_is_asked(run: Run, pool: Pool):
+    teacher, texts = watched(run), pool.part("pool").texts
+    first = run.ask(teacher, [*texts, *texts])
+    spent = run.ledger.totals().charged
+    again = run.ask(teacher, texts)
+    assert sorted(teacher.asked) == sorted(texts)
+    assert run.ledger.totals().charged == spent > 0
+    np.testing.assert_array_equal(first.scores[: len(texts)], again.scores)
+    np.testing.assert_array_equal(first.scores[len(texts) :], again.scores)
+
+
+def test_answers_come_in_the_order_of_the_texts_with_many_calls_in_flight(run: Run, pool: Pool):
+    texts = pool.part("pool").texts
+    answers = run.ask(run.teacher(latency_ms=2, parallel=16, batch=1), texts)
+    for text, scores in zip(texts, answers.scores, strict=True):
+        np.testing.assert_array_equal(
+            scores, run.ask(run.teacher(latency_ms=2, parallel=16, batch=1), [text]).scores[0]
+        )
+
+
+def test_asking_stops_quietly_where_the_money_ends_and_never_passes_it(run: Run, pool: Pool):
+    run.ledger.limit = 3000
+    answers = run.ask(watched(run), pool.part("pool").texts)
+    totals = run.ledger.totals()
+    assert 0 < answers.answered.sum() < len(answers.texts)
+    assert answers.by_state["unasked"] == len(answers.texts) - answers.answered.sum()
+    assert np.isnan(answers.scores[~answers.answered]).all()
+    assert totals.held == 0
+    assert totals.charged <= 3000
+
+
+def test_asking_leaves_the_money_it_is_told_to_leave(run: Run, pool: Pool):
+    run.ask(watched(run), pool.part("pool").texts, leave_micros=999_000)
+    assert 0 < run.ledger.totals().charged <= 1000
+
+
+def test_a_failed_answer_is_asked_again_another_day_and_a_refused_one_is_not(run: Run, pool: Pool):
+    teacher, texts = watched(run), pool.part("pool").texts[:8]
+    for state, asked_again in [("failed", 8), ("refused", 0)]:
+        teacher.state = state
+        assert run.ask(teacher, texts).by_state in ({state: 8}, {"unasked": 8})
+        teacher.asked.clear()
+        run.ask(teacher, texts)
+        assert len(teacher.asked) == asked_again
+
+
+def test_a_teacher_that_charges_above_its_bound_stops_the_run_and_its_answers_are_kept(run: Run, pool: Pool):
+    teacher = watched(run)
+    teacher.dearer = 50
+    with pytest.raises(Overcharged):
+        run.ask(teacher, pool.part("pool").texts[:4])
+    teacher.asked.clear()
+    assert run.ask(teacher, pool.part("pool").texts[:4]).answered.all()
+    assert teacher.asked == []
+
+
+def test_an_error_that_may_have_been_billed_is_lost_and_one_that_surely_was_not_is_free(run: Run, pool: Pool):
+    teacher = watched(run)
+    teacher.error = TeacherError("The host is unreachable.", "Look at the network.")
+    teacher.error.billed = False
+    with pytest.raises(TeacherError):
+        run.ask(teacher, pool.part("pool").texts[:4])
+    assert run.ledger.totals().charged == 0
+    teacher.error = ConnectionError("cut in the middle")
+    with pytest.raises(ConnectionError):
+        run.ask(teacher, pool.part("pool").texts[:4])
+    assert run.ledger.totals().lost > 0
+
+
+def test_what_was_written_is_written_once(run: Run, known: Path):
+    teacher = run.teacher(held_back=str(known))
+    brief = Brief("good", 3)
+    first = run.write(teacher, brief)
+    calls = len(run.store.calls())
+    assert run.write(teacher, brief) == first
+    assert len(run.store.calls()) == calls
+    assert {each.label for each in first} == {"good"}
+
+
+def test_a_student_is_trained_once_and_found_again_predicting_the_same(run: Run, pool: Pool):
+    gold, texts = pool.part("train"), pool.part("pool").texts
+    first = run.learn(gold.texts, one_hot(gold.gold, 2))
+    calls = len(run.store.calls())
+    again = run.learn(gold.texts, one_hot(gold.gold, 2))
+    assert len(run.store.calls()) == calls
+    np.testing.assert_array_equal(first.predict_proba(texts), again.predict_proba(texts))
+    other = run.learn(gold.texts, one_hot(gold.gold, 2), weights=np.linspace(1, 2, len(gold.texts)).astype(np.float32))
+    assert len(run.store.calls()) == calls + 1
+    assert run.key_of(other) != run.key_of(first)
+
+
+def test_training_is_charged_as_compute_and_refused_without_money(run: Run, pool: Pool):
+    gold = pool.part("train")
+    run.learn(gold.texts, one_hot(gold.gold, 2))
+    assert run.ledger.totals().by["compute"] > 0
+    run.ledger.limit = run.ledger.totals().charged
+    with pytest.raises(OverBudget):
+        run.learn(gold.texts, one_hot(gold.gold, 2), student=Named(name="linear", c=3.0))
+
+
+def test_a_judgement_is_made_once(run: Run, pool: Pool):
+    gold, test = pool.part("train"), pool.part("test")
+    student = run.learn(gold.texts, one_hot(gold.gold, 2))
+    first = run.judge(student, test)
+    assert first == run.judge(student, test)
+    assert [note.what for note in run.store.notes()].count("judged") == 1
+
+
+def test_a_run_cannot_be_opened_twice_nor_with_another_question(run: Run, spec: Spec, pool: Pool):
+    with pytest.raises(RunBusy):
+        Run.open(run.folder, spec, run.task, pool)
+    run.store.close()
+    with pytest.raises(SpecChanged, match="seed was 0 and is 7"):
+        Run.open(run.folder, spec.model_copy(update={"seed": 7}), run.task, pool)
+    with pytest.raises(SpecChanged, match="task was"):
+        Run.open(run.folder, spec, Task(pool.labels, instruction="Something else."), pool)
+    with Run.open(run.folder, spec, run.task, pool):
+        pass
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path, spec: Spec, pool: Pool):
+    (tmp_path / "letter.txt").write_text("Dear Sir")
+    with pytest.raises(NotARun):
+        Run.open(tmp_path, spec, Task(pool.labels), pool)
+    with pytest.raises(NotARun):
+        Run.open(tmp_path / "letter.txt", spec, Task(pool.labels), pool)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_run_that_was_refused_before_it_bought_anything_leaves_nothing_behind(tmp_path, spec, pool):
+    with pytest.raises(BadData), Run.open(tmp_path / "run", spec, Task(pool.labels), pool):
+        raise BadData("Something cannot be.", "Mend it.")
+    assert not (tmp_path / "run").exists()
+
+
+# --- killed, and run again ----------------------------------------------------------------------------------------
+
+
+def distilling(toml: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "potstill.cli", "distill", str(toml), "-o", str(out), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def outcome(process: subprocess.Popen[str]) -> dict[str, object]:
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    found: dict[str, object] = json.loads(stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_still_ends_as_if_it_had_never_been(known: Path, tmp_path: Path):
+    toml = tmp_path / "potstill.toml"
+    toml.write_text(
+        f"""budget = 1
+[data]
+file = "{known}"
+gold = 8
+[teacher]
+name = "replay"
+file = "{known}"
+usd_per_million = 1.0
+latency_ms = 150
+batch = 1
+parallel = 4
+[student]
+name = "linear"
+""",
+        encoding="utf-8",
+    )
+    uncut = outcome(distilling(toml, tmp_path / "uncut"))
+    rng, kills = np.random.default_rng(0), 0
+    for _ in range(6):
+        process = distilling(toml, tmp_path / "cut")
+        time.sleep(float(rng.uniform(0.7, 2.5)))
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    cut = outcome(distilling(toml, tmp_path / "cut"))
+    assert kills, "every process ended before it could be killed: the test shows nothing"
+    for part in ("student", "teacher"):
+        assert cut[part]["judgement"] == uncut[part]["judgement"]  # type: ignore[index]
+    money, uncut_money = cut["money"], uncut["money"]
+    in_flight = 4 * kills
+    dearest = 3 * 10**-6 * 400  # a call's bound here, generously
+    assert money["charged_usd"] <= money["limit_usd"]  # type: ignore[index]
+    assert money["by"]["llm"] <= uncut_money["by"]["llm"] + in_flight * dearest  # type: ignore[index]
+    assert cut["answers"] == uncut["answers"]
