@@ -43,7 +43,7 @@ def tiny_causal() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tiny_causal: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A transformers folder of such a decoder with a byte-level tokenizer that knows a few words and one control token."""
+    """A transformers folder of such a decoder with a byte-level tokenizer that knows a few words, one for control."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,0 +1,164 @@
+"""KD and FT on a small world where words tell the labels apart; the teacher is the replay teacher (a simulation)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from potstill.errors import BadData
+from potstill.outcome import finish
+from potstill.pool import Pool, PoolOptions, build_pool
+from potstill.procedures.finetune import finetune
+from potstill.procedures.kd import choose_examples, gold_weight, kd
+from potstill.run import Run
+from potstill.spec import Spec
+from potstill.tables import Table
+from potstill.task import Task
+
+WORDS = {
+    "money": ["price", "bank", "loan", "coin", "fee", "market", "bond", "tax"],
+    "sport": ["goal", "match", "team", "race", "coach", "score", "cup", "fans"],
+    "weather": ["rain", "storm", "sun", "wind", "snow", "cloud", "frost", "heat"],
+}
+
+ALL_WORDS = [word for words in WORDS.values() for word in words]
+
+
+def world(n: int) -> dict[str, list[str]]:
+    rng = np.random.default_rng(0)
+    rows = [
+        (" ".join([*rng.choice(words, 3), *rng.choice(ALL_WORDS, 2), str(i)]), label)
+        for i in range(n)
+        for label, words in WORDS.items()
+    ]
+    return {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("known") / "known.jsonl"
+    table = world(200)
+    rows = zip(table["text"], table["label"], strict=True)
+    path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    return build_pool(Table.of(world(200)), options=PoolOptions(gold=9, validation_share=0)).pool
+
+
+def begin(folder: Path, pool: Pool, known: Path, **over: object) -> Run:
+    teacher = {"name": "replay", "file": str(known), "accuracy": 0.85, "usd_per_million": 1.0}
+    spec = Spec.make({"budget": 1, "teacher": teacher, "student": "linear", **over})
+    return Run.open(folder, spec, Task(pool.labels, name="world"), pool)
+
+
+def test_a_student_taught_by_a_mediocre_teacher_beats_the_gold_alone_and_its_teacher(tmp_path, pool, known):
+    with begin(tmp_path / "run", pool, known) as run:
+        report = finish(run, kd(run))
+    assert report.student.judgement is not None
+    assert report.teacher is not None
+    assert report.teacher.judgement is not None
+    alone = next(each for each in report.baselines if each.name.startswith("linear"))
+    student = report.student.judgement.accuracy.value
+    assert alone.accuracy is not None
+    assert student > alone.accuracy.value + 0.05
+    assert student > report.teacher.judgement.accuracy.value + 0.02
+
+
+def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, known):
+    with begin(tmp_path / "run", pool, known) as run:
+        report = finish(run, kd(run))
+    assert "imulation" in report.simulation
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["simulated"] is True
+    assert "imulat" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_report_adds_up(tmp_path, pool, known):
+    with begin(tmp_path / "run", pool, known) as run:
+        report = finish(run, kd(run))
+        totals = run.ledger.totals()
+    money = report.money
+    assert round(money.charged_usd * 1e6) == totals.charged
+    assert sum(round(usd * 1e6) for usd in money.by.values()) == totals.charged
+    assert (report.data.gold, report.data.pool, report.data.test) == tuple(
+        len(pool.part(split)) for split in ("train", "pool", "test")
+    )
+    assert report.answers is not None
+    assert report.answers.asked == report.data.pool
+    assert report.egress == "No text left this machine."
+    assert report.seconds is not None
+    assert report.seconds > 0
+
+
+def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, pool, known, monkeypatch):
+    asked: list[str] = []
+    with begin(tmp_path / "run", pool, known) as run:
+        ask, learn = run.ask, run.learn
+        monkeypatch.setattr(
+            run, "ask", lambda teacher, texts, **more: (asked.extend(texts), ask(teacher, texts, **more))[1]
+        )
+        monkeypatch.setattr(
+            run, "learn", lambda texts, *rest, **more: (asked.extend(texts), learn(texts, *rest, **more))[1]
+        )
+        kd(run)
+    assert asked
+    assert not set(asked) & set(pool.part("test").texts)
+
+
+def test_without_unlabelled_texts_there_is_nothing_to_distil(tmp_path, known):
+    table = world(10)
+    pool = build_pool(Table.of(table)).pool
+    with begin(tmp_path / "run", pool, known) as run, pytest.raises(BadData, match="unlabelled"):
+        kd(run)
+
+
+def test_a_budget_too_small_for_one_answer_says_so_and_trains_nothing(tmp_path, pool, known):
+    with begin(tmp_path / "run", pool, known, budget=0.0001) as run:
+        with pytest.raises(BadData, match="answered none"):
+            kd(run)
+        assert run.ledger.totals().charged <= 100
+
+
+def test_a_larger_model_trained_on_the_gold_can_be_the_teacher(tmp_path, pool, minilm):
+    spec = Spec.make({"budget": 1, "teacher": "trained:minilm", "student": "linear"})
+    with Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as run:
+        report = finish(run, kd(run))
+    assert report.teacher is not None
+    assert report.teacher.name == "trained:minilm"
+    assert report.money.by["llm"] == 0
+    assert report.money.by["compute"] > 0
+    assert report.simulation == ""
+
+
+def test_fine_tuning_learns_the_gold_and_asks_nobody(tmp_path, pool, known):
+    with begin(tmp_path / "run", pool, known, teacher=None) as run:
+        report = finish(run, finetune(run))
+    assert report.teacher is None
+    assert report.money.by["llm"] == 0
+
+
+def test_fine_tuning_without_gold_is_refused(tmp_path, known):
+    table = {"text": ["a", "b", "c"], "label": ["", "", ""]}
+    pool = build_pool({"pool": Table.of(table)}, labels=["x", "y"]).pool
+    with begin(tmp_path / "run", pool, known) as run, pytest.raises(BadData, match="labelled"):
+        finetune(run)
+
+
+def test_the_prompt_shows_as_many_examples_of_each_label_as_asked(tmp_path, pool, known):
+    with begin(tmp_path / "run", pool, known, procedure={"name": "kd", "shots": 2}) as run:
+        shown = choose_examples(pool.part("train"), run)
+    labels = [each.label for each in shown]
+    assert sorted(labels) == sorted([*pool.labels] * 2)
+    assert {each.text for each in shown} <= set(pool.part("train").texts)
+
+
+def test_rare_gold_weighs_more_than_soft_labels_but_never_more_than_ten_times():
+    assert gold_weight(0, 100) == 1
+    assert gold_weight(100, 100) == 1
+    assert gold_weight(10, 100) == pytest.approx(2.5)
+    assert gold_weight(10, 100_000) == 10

@@ -1,0 +1,58 @@
+"""Scores into probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import log_softmax as scipy_log_softmax
+
+from potstill.calibrate import Calibration, fit_temperature, log_softmax, match_prior, one_hot, smoothed_prior, softmax
+
+scores = arrays(np.float64, st.tuples(st.integers(5, 40), st.integers(2, 6)), elements=st.floats(-20, 20))
+
+
+@given(scores)
+def test_log_softmax_is_scipys(values):
+    np.testing.assert_allclose(log_softmax(values), scipy_log_softmax(values, axis=1), atol=1e-12)
+
+
+@given(scores, st.integers(0, 1000))
+def test_matching_a_prior_makes_it_the_mean_prediction(values, seed):
+    prior = np.random.default_rng(seed).dirichlet(np.full(values.shape[1], 5.0)) * 0.9 + 0.1 / values.shape[1]
+    offsets = match_prior(values, prior, rounds=20_000)
+    np.testing.assert_allclose(softmax(values + offsets).mean(axis=0), prior, atol=1e-3)
+
+
+def test_a_teacher_that_likes_one_word_too_much_is_put_right():
+    rng = np.random.default_rng(0)
+    gold = rng.integers(0, 3, 600)
+    values = rng.normal(size=(600, 3)) + 2.5 * one_hot(gold, 3)
+    biased = values + np.array([4.0, 0.0, -2.0])
+    before = (biased.argmax(1) == gold).mean()
+    after = ((biased + match_prior(biased, np.full(3, 1 / 3))).argmax(1) == gold).mean()
+    assert before < 0.6
+    assert abs(after - (values.argmax(1) == gold).mean()) < 0.02
+
+
+def test_the_temperature_that_made_the_labels_is_found_again():
+    rng = np.random.default_rng(1)
+    values = rng.normal(scale=3, size=(20_000, 4))
+    probs = softmax(values, 2.5)
+    gold = (probs.cumsum(axis=1) > rng.random((len(probs), 1))).argmax(axis=1)
+    assert abs(fit_temperature(values, gold) - 2.5) < 0.1
+
+
+def test_a_smoothed_prior_never_forbids_a_label():
+    prior = smoothed_prior(np.array([0, 0, 0, 1]), 3)
+    assert prior[2] > 0
+    assert prior[0] > prior[1] > prior[2]
+    np.testing.assert_allclose(prior.sum(), 1)
+    np.testing.assert_allclose(smoothed_prior(np.array([], dtype=int), 4), 0.25)
+
+
+def test_a_calibration_shifts_then_cools_then_normalises():
+    values = np.array([[0.0, 1.0]])
+    expected = softmax(np.array([[2.0, 1.0]]) / 0.5)
+    np.testing.assert_allclose(Calibration((2.0, 0.0), 0.5).probs(values), expected)

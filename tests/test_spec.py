@@ -1,0 +1,97 @@
+"""What may be asked, and how a wrong wish is answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from potstill.errors import BadSpec
+from potstill.spec import Spec, difference, merge
+
+
+def refused(record: dict[str, object]) -> BadSpec:
+    with pytest.raises(BadSpec) as caught:
+        Spec.make(record)
+    assert caught.value.mend
+    return caught.value
+
+
+def test_a_name_alone_is_a_table_with_a_name():
+    assert (
+        Spec.make({"budget": 1, "teacher": "local:smollm2"}).teacher
+        == Spec.make({"budget": 1, "teacher": {"name": "local:smollm2"}}).teacher
+    )
+
+
+def test_a_kinds_own_options_are_kept_for_it():
+    student = Spec.make({"budget": 1, "student": {"name": "encoder:minilm", "epochs": 3}}).student
+    assert (student.kind, student.model, student.options) == ("encoder", "minilm", {"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("record", "where", "nearest"),
+    [
+        ({"budget": 1, "studnt": "linear"}, "studnt", "student"),
+        ({"budget": 1, "data": {"fil": "x"}}, "data.fil", "file"),
+        ({"budget": 1, "task": {"label": ["a"]}}, "task.label", "labels"),
+    ],
+)
+def test_an_unknown_key_gets_the_nearest_one(record, where, nearest):
+    error = refused(record)
+    assert where in error.happened
+    assert nearest in error.mend
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"budget": 1, "seed": -1},
+        {"budget": 1, "data": {"file": "a", "train": "b"}},
+        {"budget": 1, "data": {"test_share": 1.5}},
+        {"budget": 1, "data": {"on_leak": "whatever"}},
+        {"budget": 1, "teacher": {}},
+        {"budget": "20 EUR"},
+        {},
+    ],
+)
+def test_what_cannot_be_is_one_sentence_with_a_mend(record):
+    assert "\n" not in str(refused(record))
+
+
+def test_a_toml_file_finds_its_data_beside_itself(tmp_path):
+    file = tmp_path / "potstill.toml"
+    file.write_text('budget = 2\n[data]\nfile = "texts.csv"\n', encoding="utf-8")
+    spec = Spec.read(file, {"seed": 4})
+    assert spec.data.file == tmp_path / "texts.csv"
+    assert (spec.seed, spec.folder) == (4, tmp_path)
+
+
+def test_a_file_that_is_no_toml_names_the_line(tmp_path):
+    file = tmp_path / "potstill.toml"
+    file.write_text("budget = 2\nwhat is this\n", encoding="utf-8")
+    with pytest.raises(BadSpec, match="line 2"):
+        Spec.read(file)
+    with pytest.raises(BadSpec, match="no file"):
+        Spec.read(tmp_path / "none.toml")
+
+
+def test_another_name_drops_the_old_kinds_options_and_the_same_name_keeps_them():
+    record = {"student": {"name": "encoder", "epochs": 3}, "data": {"text": "review"}}
+    assert merge(record, {"student": {"name": "linear"}})["student"] == {"name": "linear"}
+    assert merge(record, {"student": {"name": "encoder"}})["student"] == {"name": "encoder", "epochs": 3}
+    assert merge(record, {"data": {"label": "stars"}})["data"] == {"text": "review", "label": "stars"}
+
+
+def test_the_budget_and_the_paths_are_no_part_of_what_a_run_is():
+    one = Spec.make({"budget": 1, "data": {"file": "a.csv"}})
+    other = Spec.make({"budget": 2, "data": {"file": "b.csv"}})
+    assert one.identity() == other.identity()
+
+
+def test_a_difference_is_told_key_by_key():
+    old, new = {"seed": 0, "student": {"name": "linear"}}, {"seed": 1, "student": {"name": "static"}}
+    assert difference(old, new) == ["seed was 0 and is 1", 'student.name was "linear" and is "static"']
+
+
+def test_an_hour_of_this_machine_has_an_assumed_price_that_says_so():
+    assert "assumed" in Spec.make({"budget": 1}).compute_rates.source
+    assert Spec.make({"budget": 1, "prices": {"usd_per_hour": "1.875"}}).compute_rates.usd_per_hour == 1.875
