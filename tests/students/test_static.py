@@ -134,3 +134,27 @@ def test_real_vectors_generalise_beyond_the_words_seen(potion: Path) -> None:
         1,
         2,
     ]
+
+
+def test_an_encoder_is_distilled_once_and_padding_of_its_tokenizer_does_not_leak_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from tinybert import write_tinybert
+
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
+    first, second = tmp_path / "plain", tmp_path / "padded"
+    for folder in (first, second):
+        folder.mkdir()
+        write_tinybert(folder)
+    record = json.loads((second / "tokenizer.json").read_text())
+    record["padding"] = {"strategy": {"Fixed": 32}, "direction": "Right", "pad_to_multiple_of": None}
+    record["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+    (second / "tokenizer.json").write_text(json.dumps(record))
+    plain, padded = (token_vectors(find(folder), dims=8).table for folder in (first, second))
+    assert plain.shape[1] == 8
+    assert np.allclose(plain, padded, atol=1e-6)
+    kept = [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
+    assert np.array_equal(token_vectors(find(first), dims=8).table, plain)
+    assert kept == [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
+    assert len(kept) == 2
