@@ -6,6 +6,8 @@ print themselves (`to_text`) and how to become JSON (`to_json`).
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
     from potstill.run import Teller
     from potstill.status import Account, Status
     from potstill.task import Task
+
+
+class Terminal(TypedDict):
+    """How wide the terminal is, and whether it shows colours."""
+
+    width: int
+    color: bool
+
+
+def _terminal() -> Terminal:
+    return {"width": min(shutil.get_terminal_size((80, 24)).columns, 120), "color": sys.stdout.isatty()}
 
 
 class Options(TypedDict, total=False):
@@ -62,7 +75,7 @@ class Distilled:
         """The report for a terminal."""
         from potstill.reports import render_terminal
 
-        return f"{render_terminal(self.report)}\nReport: {self.folder / 'report.html'}\n"
+        return render_terminal(self.report, page=str(self.folder / "report.html"), **_terminal())
 
 
 def distill(
@@ -175,7 +188,7 @@ class Told:
         """The report for a terminal."""
         from potstill.reports import render_terminal
 
-        return f"{render_terminal(self.report)}\nReport: {self.page}\n"
+        return render_terminal(self.report, page=str(self.page), **_terminal())
 
 
 def report(run: Annotated[Path, "The folder of a finished run."]) -> Told:

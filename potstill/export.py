@@ -102,6 +102,14 @@ def export(
     return Exported(folder, record["serve"], difference, verdict, hub)
 
 
+def describe(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Add what was measured on texts that nothing was learnt from to a bundle's record and model card."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record["metrics"] = dict(metrics)
+    write_card(folder, record)
+    _write_record(folder, record)
+
+
 def _record(
     student: Student, task: Task, graph: Graph, lineage: Mapping[str, Any], about: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -13,15 +13,16 @@ from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from potstill import __version__, metrics
 from potstill.bundle import Bundle, load
-from potstill.calibrate import one_hot
+from potstill.calibrate import fit_temperature, one_hot
 from potstill.errors import OverBudget
-from potstill.export import export
+from potstill.export import describe, export
 from potstill.metrics import Judgement
 from potstill.money import MICROS, Usage
 from potstill.pool import Part, Split
@@ -42,10 +43,13 @@ from potstill.reports import (
 from potstill.run import Run, Taught
 from potstill.spec import Named
 from potstill.speed import Speed, measure
+from potstill.store import CallRow
 from potstill.students.base import Student
 from potstill.whole import whole_file
 
-TEACHER_TEST = 1000  # test texts the teacher is asked about, at most
+TEACHER_TEST = 2000  # test texts the teacher is asked about, at most
+ALONE = 15  # of them one at a time, for its latency
+ENOUGH_TO_CALIBRATE = 50  # validation texts below which a fitted temperature is noise
 MEASURED_SHARE = 10  # and for at most one tenth of the budget
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
 
@@ -70,6 +74,7 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
     if test.texts:
         probs = bundle.predict_proba(test.texts)
         judgement = metrics.judge(test.gold, probs, run.task.labels)
+        describe(bundle.folder, {"accuracy": judgement.accuracy.to_json(), "macro_f1": judgement.macro_f1.to_json()})
     texts = test.texts or run.pool.part("pool").texts or run.pool.part("train").texts
     speed = measure(bundle.predict_proba, texts[:2000])
     baselines = tuple(_baselines(run, test, student))
@@ -123,7 +128,12 @@ def _shipped(run: Run, student: Student, key: str) -> Bundle:
         lineage = {"run": run.folder.name, "procedure": run.spec.procedure.name, "student": run.spec.student.name}
         if run.taught is not None:
             lineage["teacher"] = run.taught.teacher.name
-        export(student, folder, task=run.task, texts=texts, gold=check.gold if check.texts else None, lineage=lineage)
+        held_out = run.pool.part("validation")
+        about: dict[str, Any] = {}
+        if len(held_out) >= ENOUGH_TO_CALIBRATE:
+            about["temperature"] = fit_temperature(student.predict_logits(held_out.texts), held_out.gold)
+        gold = check.gold if check.texts else None
+        export(student, folder, task=run.task, texts=texts, gold=gold, lineage=lineage, about=about)
         run.store.set_meta("exported", key)
     return load(folder)
 
@@ -137,18 +147,32 @@ def _teacher(run: Run, test: Part) -> tuple[TeacherFacts | None, np.ndarray | No
     asked = np.random.default_rng(run.spec.seed).permutation(len(test.texts))[:TEACHER_TEST]
     judgement = None
     if len(asked):
-        leave = run.ledger.free - run.ledger.limit // MEASURED_SHARE
-        answers = run.ask(teacher, [test.texts[i] for i in asked], purpose="measure", leave_micros=max(leave, 0))
+        leave = max(run.ledger.free - run.ledger.limit // MEASURED_SHARE, 0)
+        texts = [test.texts[i] for i in asked]
+        for text in texts[: ALONE if teacher.batch > 1 else 0]:
+            run.ask(teacher, [text], purpose="measure", leave_micros=leave)
+        answers = run.ask(teacher, texts, purpose="measure", leave_micros=leave)
         asked = asked[[state != "unasked" for state in answers.states]]
         answered = answers.answered[: len(asked)]
         probs[asked[answered]] = reading.probs(answers.scores[: len(asked)][answered])
         if len(asked):
             judgement = metrics.judge(test.gold[asked], probs[asked], run.task.labels)
     # The ledger remembers every call, so a resumed run knows the speed of answers it was given earlier.
-    calls = [row for row in run.store.calls() if row.state == "settled" and row.what.startswith(f"{teacher.name}: ")]
-    seconds = sum((row.ended or row.began) - row.began for row in calls) / teacher.parallel
-    rate = sum(row.n for row in calls) / seconds if seconds else None
-    return TeacherFacts(name=teacher.name, judgement=judgement, texts_per_s=rate, about=dict(teacher.about)), probs
+    calls = [(row.n, (row.ended or row.began) - row.began) for row in _calls_of(run, teacher.name)]
+    seconds = sum(took for _, took in calls) / teacher.parallel
+    alone_ms = [took * 1000 for n, took in calls if n == 1]
+    facts = TeacherFacts(
+        name=teacher.name,
+        judgement=judgement,
+        texts_per_s=sum(n for n, _ in calls) / seconds if seconds else None,
+        p50_ms=median(alone_ms) if alone_ms else None,
+        about=dict(teacher.about),
+    )
+    return facts, probs
+
+
+def _calls_of(run: Run, teacher: str) -> list[CallRow]:
+    return [row for row in run.store.calls() if row.state == "settled" and row.what.startswith(f"{teacher}: ")]
 
 
 def _baselines(run: Run, test: Part, student: Student) -> Iterator[Baseline]:
@@ -180,8 +204,7 @@ def _money(run: Run, speed: Speed) -> MoneyFacts:
     per_hour = run.spec.compute_rates.cost_micros(Usage(seconds=3600)) / MICROS
     teacher_price = None
     if run.taught is not None:
-        start = f"{run.taught.teacher.name}: "
-        calls = [row for row in run.store.calls() if row.state == "settled" and row.what.startswith(start)]
+        calls = _calls_of(run, run.taught.teacher.name)
         if calls:
             teacher_price = sum(row.charged for row in calls) / sum(row.n for row in calls)
     return MoneyFacts.of(

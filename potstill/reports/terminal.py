@@ -15,11 +15,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _STYLES = {"student": "bold dark_orange3", "teacher": "bold steel_blue1", "": ""}
+SAMPLES = 3
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
-def render_terminal(report: Report, *, width: int = 80, color: bool = False) -> str:
-    """The report as lines of at most `width` columns (forty at least); with ANSI colours if `color`."""
+def render_terminal(report: Report, *, width: int = 80, color: bool = False, page: str = "") -> str:
+    """The report as lines of at most `width` columns (forty at least).
+
+    Args:
+        report: what to tell.
+        width: columns.
+        color: with ANSI colours.
+        page: where the HTML page lies, to be named.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -48,17 +56,36 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False) -> 
     console.print(_models(report, console.width))
     if report.student.judgement is not None:
         console.print(Text(words.tested(report), style="dim"))
+    _answers(console, report)
     console.print()
     _money(console, report)
     for note in (*report.notes, report.egress):
         if note:
             console.print(Text(f"• {words.one_line(note, 400)}", style="dim"))
-    if report.student.bundle:
-        console.print(Text(f"student  {words.one_line(report.student.bundle)}"), soft_wrap=True)
+    for what, path in (("student", report.student.bundle), ("report", page)):
+        if path:
+            console.print(Text(f"{what:<8} {words.one_line(path)}"), soft_wrap=True)
     if report.next_command:
         console.print()
         console.print(Text("Next: ", style="dim").append(words.one_line(report.next_command), "bold"), soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _answers(console: Console, report: Report) -> None:
+    """A few predictions for texts nobody learnt from."""
+    from rich.text import Text
+
+    samples = report.samples[:SAMPLES]
+    if not samples:
+        return
+    console.print()
+    widest = max(len(words.one_line(each.student, 24)) for each in samples)
+    for each in samples:
+        sure = "     " if each.confidence is None else f"{100 * each.confidence:3.0f} %"
+        right = " " if each.gold is None else ("✓" if each.gold == each.student else "✗")
+        line = Text(f"{right} {words.one_line(each.student, 24):<{widest}} {sure}  ")
+        line.append(words.one_line(each.text, max(12, console.width - widest - 10)), style="dim")
+        console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _models(report: Report, width: int) -> Table:
@@ -68,8 +95,8 @@ def _models(report: Report, width: int) -> Table:
 
     wide = width >= 72
     rows = list(_rows(report))
-    heads = ["accuracy", "95 % interval", "macro F1", "texts/s", "p50"] if wide else ["accuracy", "macro F1"]
-    shown = [row.cells if wide else [row.cells[0], row.cells[2]] for row in rows]
+    heads = ["accuracy, %", "macro F1, %", "texts/s", "p50"] if wide else ["accuracy, %", "macro F1, %"]
+    shown = [row.cells if wide else [cell.partition(" (")[0] for cell in row.cells[:2]] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     # The figures are never cut; the name takes what is left.
     widths = [max(len(head), *(len(cells[nth]) for cells in shown)) for nth, head in enumerate(heads)]
@@ -87,15 +114,14 @@ class _Row:
     def __init__(self, role: str, name: str, accuracy: Score | None, f1: Score | None) -> None:
         self.role = role
         self.name = name
-        self.accuracy = "–" if accuracy is None else words.percent(accuracy.value)
-        self.interval = "–" if accuracy is None else words.interval(accuracy)
-        self.macro_f1 = "–" if f1 is None else words.percent(f1.value)
+        self.accuracy = "–" if accuracy is None else words.with_interval(accuracy)
+        self.macro_f1 = "–" if f1 is None else words.with_interval(f1)
         self.texts_per_s = ""
         self.p50 = ""
 
     @property
     def cells(self) -> list[str]:
-        return [self.accuracy, self.interval, self.macro_f1, self.texts_per_s, self.p50]
+        return [self.accuracy, self.macro_f1, self.texts_per_s, self.p50]
 
     def speed(self, rate: float | None, p50_ms: float | None) -> _Row:
         self.texts_per_s = "–" if rate is None else words.number(rate)

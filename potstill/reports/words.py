@@ -38,6 +38,11 @@ def interval(score: Score | None) -> str:
     return NOT_MEASURED if score is None else f"{100 * score.low:.1f}–{100 * score.high:.1f} %"
 
 
+def with_interval(score: Score) -> str:
+    """A share and its 95 % interval in percent: "84.1 (81.8–86.3)"."""
+    return f"{100 * score.value:.1f} ({100 * score.low:.1f}–{100 * score.high:.1f})"
+
+
 def number(value: float | None) -> str:
     """1850.3 -> "1,850", 46.2 -> "46", 1.72 -> "1.7", 0.0213 -> "0.021"."""
     if value is None:
