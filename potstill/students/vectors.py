@@ -9,35 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from potstill.carriers import cache_folder
 from potstill.errors import BadInput, missing_extra
 from potstill.task import content_key
+from potstill.vectors import Vectors, read_static
 from potstill.weights import Weights
 
-Floats = NDArray[np.float32]
 RECIPE = 1  # raised when distilling would give something else
 SIF = 3e-5  # a subword of probability p weighs SIF / (SIF + p), Arora et al. 2017; 1e-3 and 1e-4 did worse
-TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4"}
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """A vocabulary and its vectors.
-
-    Attributes:
-        tokenizer: the text of a `tokenizer.json`.
-        table: (V, D) float32; a text's vector is the mean of its subwords' rows.
-    """
-
-    tokenizer: str
-    table: Floats
 
 
 def token_vectors(found: Weights, dims: int = 256) -> Vectors:
@@ -52,7 +35,7 @@ def token_vectors(found: Weights, dims: int = 256) -> Vectors:
         MissingExtra: distilling without torch.
     """
     if found.kind == "static":
-        return _read(found.path)
+        return read_static(found.path)
     if found.kind != "encoder":
         raise BadInput(
             f"A static student starts from static vectors or an encoder; {found.name!r} is of the kind {found.kind!r}.",
@@ -61,47 +44,7 @@ def token_vectors(found: Weights, dims: int = 256) -> Vectors:
     kept = cache_folder() / "distilled" / content_key(RECIPE, dims, _digest(found.path))
     if not (kept / "config.json").exists():
         _keep(_distil(found.path, dims), kept)
-    return _read(kept)
-
-
-def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Every tensor of a safetensors file by name; bfloat16 comes as float32.
-
-    Raises:
-        BadInput: the file is cut short or of a type that is not handled.
-    """
-    raw = path.read_bytes()
-    try:
-        size = int.from_bytes(raw[:8], "little")
-        header = json.loads(raw[8 : 8 + size])
-        header.pop("__metadata__", None)
-        tensors = {}
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            data = raw[8 + size + begin : 8 + size + end]
-            if entry["dtype"] == "BF16":
-                wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
-                tensors[name] = wide.view(np.float32).reshape(entry["shape"])
-            else:
-                tensors[name] = np.frombuffer(data, TYPES[entry["dtype"]]).reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError) as broken:
-        raise BadInput(f"{path} is not a safetensors file that can be read: {broken}.", "Fetch it again.") from None
-    return tensors
-
-
-def _read(folder: Path) -> Vectors:
-    """A model2vec folder: `embeddings`, and where it was quantised, `mapping` and `weights` too."""
-    if not (folder / "model.safetensors").exists() or not (folder / "tokenizer.json").exists():
-        raise BadInput(f"{folder} lacks model.safetensors or tokenizer.json.", "Name a folder that model2vec saved.")
-    tensors = read_safetensors(folder / "model.safetensors")
-    if "embeddings" not in tensors:
-        raise BadInput(f"{folder} holds no static vectors, but {', '.join(sorted(tensors)[:3])} ...", "Try potion-8m.")
-    table = tensors["embeddings"].astype(np.float32)
-    if "mapping" in tensors:
-        table = table[tensors["mapping"]]
-    if "weights" in tensors:
-        table = table * tensors["weights"].astype(np.float32)[:, None]
-    return Vectors((folder / "tokenizer.json").read_text(encoding="utf-8"), np.ascontiguousarray(table))
+    return read_static(kept)
 
 
 def _distil(folder: Path, dims: int) -> Vectors:
