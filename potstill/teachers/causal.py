@@ -213,13 +213,15 @@ def _brisk_gguf() -> Iterator[None]:
     import numpy as np
     from transformers import modeling_gguf_pytorch_utils as user
 
-    class PlainReader(gguf.GGUFReader):  # type: ignore[misc]
-        def _build_fields(self, offs: int, count: int) -> int:
-            self.data: Any = self.data.view(np.ndarray)  # slicing a memmap is five times slower than slicing an array
-            return int(super()._build_fields(offs, count))
+    usual_reader: Any = gguf.GGUFReader
 
+    def build_fields(reader: Any, offs: int, count: int) -> int:
+        reader.data = reader.data.view(np.ndarray)  # slicing a memmap is five times slower than slicing an array
+        return int(usual_reader._build_fields(reader, offs, count))
+
+    plain_reader = type("PlainReader", (usual_reader,), {"_build_fields": build_fields})
     patched = [
-        (gguf, "GGUFReader", lru_cache(PlainReader)),
+        (gguf, "GGUFReader", lru_cache(plain_reader)),
         (gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map)),
         (user, "tqdm", lambda rows, **_: rows),
     ]

@@ -108,8 +108,8 @@ class PromptTokens:
 
     @cached_property
     def between(self) -> list[int]:
-        """What stands between examples."""
-        return self.model.encode([BETWEEN], "x")[0]
+        """What stands between a label and the next text. Encoded as one: "\\n\\n" alone can be another token."""
+        return self.model.encode([BETWEEN + self.text.head], "x")[0]
 
     @cached_property
     def tail(self) -> list[int]:
@@ -141,11 +141,9 @@ class PromptTokens:
 
     def prompt(self, examples: Sequence[Written]) -> list[int]:
         """The constant part: everything up to where a text begins."""
-        head = self.model.encode([self.text.head])[0] if self.text.head else []
-        prompt = list(self.model.begin)
-        if self.text.opening:
-            prompt += [*self.model.encode([self.text.opening])[0], *self.between]
+        start = self.text.opening + BETWEEN + self.text.head if self.text.opening else self.text.head
+        prompt = [*self.model.begin, *(self.model.encode([start])[0] if start else [])]
         words = dict(zip(self.labels, self.words, strict=True))
         for example, ids in zip(examples, self.texts([each.text for each in examples]), strict=True):
-            prompt += [*head, *ids, *words[example.label], *self.between]
-        return prompt + head
+            prompt += [*ids, *words[example.label], *self.between]
+        return prompt

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-WORDS = "red green blue news sports money of the and world card fee late day match bank".split()
+WORDS = ["red", "blue", "news", "sports", "money", "of", "the", "and", "world", "card", "fee", "late", "day", "bank"]
 
 
 @pytest.fixture(scope="session")

@@ -50,16 +50,17 @@ def test_scores_are_those_of_the_whole_prompt_read_at_once(tiny_folder: Path) ->
     def ids(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    after = ids("x\n\nText:")[1:]
     shown = zip(("news of the world", "the card", "late fee"), ("world", "card", "card fee"), strict=True)
-    prompt = [0]
+    prompt = [0, *ids("Text:")]
     for text, word in shown:
-        prompt += [*ids("Text:"), *ids(f" {text}"), *ids("\nLabel:"), *ids(f" {word}"), *ids("\n\n")]
+        prompt += [*ids(f" {text}"), *ids("\nLabel:"), *ids(f" {word}"), *after]
     expected = []
     for text in TEXTS:
         row = []
         for word in ("world", "card", "card fee"):
-            before = [*prompt, *ids("Text:"), *(ids(f" {text}")), *ids("\nLabel:")]
-            label = [*ids(f" {word}"), ids("\n\n")[0]]
+            before = [*prompt, *ids(f" {text}"), *ids("\nLabel:")]
+            label = [*ids(f" {word}"), after[0]]
             with torch.inference_mode():
                 logs = model(torch.tensor([[*before, *label]])).logits[0].log_softmax(-1)
             row.append(sum(float(logs[len(before) - 1 + i, token]) for i, token in enumerate(label)))
@@ -338,8 +339,7 @@ def test_smollm2_scores_as_transformers_alone_does(smol: LocalTeacher, smollm2: 
     assert off.max() < 0.4
     assert off.mean() < 0.15
     exact = open_teacher(Setup(MOODS, str(smollm2), SHOWN, {**REVIEW, "dtype": "float32"}))
-    # "\n\n" before the next example is one token to us and two to the tokenizer, hence not closer.
-    assert np.abs(scores(exact, list(PLAIN)) - expected).mean() < 0.15
+    np.testing.assert_allclose(scores(exact, list(PLAIN)), expected, atol=1e-3)
 
 
 def test_smollm2_writes_to_the_brief_and_repeats_itself_by_seed(smol: LocalTeacher) -> None:
