@@ -23,8 +23,11 @@ BEAT_S = 1.0
 class Book(Protocol):
     """Keeps a ledger's rows durably. Each method is one atomic step."""
 
-    def hold(self, purchase: Purchase, micros: int, limit: int) -> int | None:
-        """Write a hold and return its id; None if `held + charged + micros` would pass `limit`."""
+    def hold(self, purchase: Purchase, micros: int, limit: int, ticket: Mapping[str, Any] | None = None) -> int | None:
+        """Write a hold and return its id; None if `held + charged + micros` would pass `limit`.
+
+        With a `ticket` it outlives the process, and both are written in one step.
+        """
 
     def settle(
         self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]
@@ -38,7 +41,7 @@ class Book(Protocol):
         """Say that the time-priced call behind this hold is still running."""
 
     def abandoned_holds(self) -> Sequence[int]:
-        """Holds that nobody in this process made and nobody settled: a crash left them."""
+        """Holds without a ticket that nobody in this process made and nobody settled: a crash left them."""
 
     def committed(self) -> int:
         """Held plus charged, in micro-dollars; cheap enough to ask after every call."""
@@ -145,15 +148,7 @@ class Ledger:
         Raises:
             OverBudget: it does not fit under the limit; nothing was held.
         """
-        hold_id = self.book.hold(purchase, micros, self.limit - leave)
-        if hold_id is None:
-            totals = self.totals()
-            raise OverBudget(
-                f"{purchase.what} can cost ${to_usd(micros):.6f} and ${to_usd(totals.free):.6f} "
-                f"of the ${to_usd(self.limit):.2f} budget is free.",
-                "Raise the budget, or take a cheaper teacher or fewer texts.",
-            )
-        hold = Hold(self, hold_id, micros, purchase)
+        hold = self._set_aside(micros, purchase, leave)
         sure = False
         try:
             yield hold
@@ -162,8 +157,33 @@ class Ledger:
             raise
         finally:
             if hold.open:
-                self.book.drop_hold(hold_id, lost=not sure)
+                self.book.drop_hold(hold.id, lost=not sure)
             self._warn()
+
+    def _set_aside(self, micros: int, purchase: Purchase, leave: int, ticket: Mapping[str, Any] | None = None) -> Hold:
+        hold_id = self.book.hold(purchase, micros, self.limit - leave, ticket)
+        if hold_id is None:
+            totals = self.totals()
+            raise OverBudget(
+                f"{purchase.what} can cost ${to_usd(micros):.6f} and ${to_usd(totals.free):.6f} "
+                f"of the ${to_usd(self.limit):.2f} budget is free.",
+                "Raise the budget, or take a cheaper teacher or fewer texts.",
+            )
+        return Hold(self, hold_id, micros, purchase)
+
+    def hold_for(self, ticket: Mapping[str, Any], micros: int, purchase: Purchase, *, leave: int = 0) -> Hold:
+        """Set `micros` aside for something that is left elsewhere and fetched later, by whatever process.
+
+        The hold stays until somebody settles or releases it; `ticket` (teacher, mark, keys, facts) is written with
+        it, before anything leaves, so that what was left can be found again. Raises OverBudget as `hold` does.
+        """
+        hold = self._set_aside(micros, purchase, leave, ticket)
+        self._warn()
+        return hold
+
+    def taken_up(self, call: int, micros: int, purchase: Purchase) -> Hold:
+        """The hold of a ticket, made earlier by `hold_for`."""
+        return Hold(self, call, micros, purchase)
 
     @contextmanager
     def machine_time(self, micros: int, rates: Rates, purchase: Purchase) -> Iterator[MachineHold]:

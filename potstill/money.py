@@ -17,6 +17,8 @@ Category = Literal["llm", "human", "compute"]
 Purpose = Literal["teach", "train", "measure"]
 CATEGORIES: tuple[Category, ...] = ("llm", "human", "compute")
 MICROS = 1_000_000
+# What Anthropic documents for a cache of five minutes; others write for the price of input or less.
+CACHE_WRITE_SHARE = Decimal("1.25")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Usage:
     """What one call consumed.
 
     Attributes:
-        input_tokens: prompt tokens in all; `cached_tokens` of them came from the provider's prompt cache.
+        input_tokens: prompt tokens in all; `cached_tokens` of them came from the provider's prompt cache and
+            `cache_write_tokens` of them were written to it.
         output_tokens: generated tokens in all, reasoning included.
         seconds: machine time, for whatever is priced by the hour.
         labels: labels given by a human.
@@ -35,6 +38,7 @@ class Usage:
     output_tokens: int = 0
     seconds: float = 0.0
     labels: int = 0
+    cache_write_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -55,6 +59,18 @@ class Price(Protocol):
         """The price of `usage`, rounded up. Raises UnknownPrice for a unit that has no rate."""
 
 
+class ExactPrice(Price, Protocol):
+    """A price that can also be summed over many small calls before it is rounded."""
+
+    def exact_micros(self, usage: Usage) -> Decimal:
+        """The price of `usage` in micro-dollars, not rounded. Raises UnknownPrice as `cost_micros` does."""
+
+
+def whole_micros(exact: Decimal) -> int:
+    """An exact sum as integer micro-dollars, rounded up."""
+    return int(exact.to_integral_value(ROUND_CEILING))
+
+
 @dataclass(frozen=True)
 class Rates:
     """A price given as rates, in USD; None means unknown, which is refused when used.
@@ -63,6 +79,8 @@ class Rates:
         source: where the figures come from.
         usd_per_million_input, usd_per_million_output: token rates.
         usd_per_million_cached: rate of cached prompt tokens; None charges them as ordinary input.
+        usd_per_million_cache_write: rate of prompt tokens written to a cache; None charges `CACHE_WRITE_SHARE` of
+            the input rate.
         usd_per_hour: rate of machine time.
         usd_per_label: rate of a human label.
     """
@@ -73,16 +91,26 @@ class Rates:
     usd_per_million_cached: Decimal | None = None
     usd_per_hour: Decimal | None = None
     usd_per_label: Decimal | None = None
+    usd_per_million_cache_write: Decimal | None = None
 
     def cost_micros(self, usage: Usage) -> int:
         """The price of `usage` in micro-dollars, rounded up. Raises UnknownPrice for a unit that has no rate."""
+        return whole_micros(self.exact_micros(usage))
+
+    def exact_micros(self, usage: Usage) -> Decimal:
+        """The price of `usage` in micro-dollars, not rounded."""
+        written_rate = self.usd_per_million_cache_write
+        if written_rate is None and self.usd_per_million_input is not None:
+            written_rate = self.usd_per_million_input * CACHE_WRITE_SHARE
+        plain = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
         cached_rate = self.usd_per_million_cached
         if cached_rate is None:
             cached_rate = self.usd_per_million_input
         # A rate per million tokens in dollars is a rate per token in micro-dollars.
         parts = [
-            ("input tokens", Decimal(usage.input_tokens - usage.cached_tokens), self.usd_per_million_input),
+            ("input tokens", Decimal(plain), self.usd_per_million_input),
             ("cached tokens", Decimal(usage.cached_tokens), cached_rate),
+            ("cache writes", Decimal(usage.cache_write_tokens), written_rate),
             ("output tokens", Decimal(usage.output_tokens), self.usd_per_million_output),
             ("compute time", Decimal(repr(usage.seconds)) * MICROS / 3600, self.usd_per_hour),
             ("human labels", Decimal(usage.labels) * MICROS, self.usd_per_label),
@@ -96,19 +124,30 @@ class Rates:
                     f"No price is known for {unit} ({self.source}).", "Set it under [prices] in the spec."
                 )
             total += amount * rate
-        return int(total.to_integral_value(ROUND_CEILING))
+        return total
 
 
 @dataclass(frozen=True)
 class ListedPrice:
-    """A provider's public price, from the dated list that ships with the `genai-prices` package."""
+    """A provider's public price, from the dated list that ships with the `genai-prices` package.
+
+    Attributes:
+        provider, model: as that list names them.
+        source: where the figures come from.
+        batch: the price of the provider's batch API; a model that has none is listed at its ordinary price.
+    """
 
     provider: str
     model: str
     source: str
+    batch: bool = False
 
     def cost_micros(self, usage: Usage) -> int:
         """The list price of `usage` in micro-dollars, rounded up; cached tokens and price tiers included."""
+        return whole_micros(self.exact_micros(usage))
+
+    def exact_micros(self, usage: Usage) -> Decimal:
+        """The list price of `usage` in micro-dollars, not rounded. Tiers are those of one request."""
         if usage.seconds or usage.labels:
             raise UnknownPrice(
                 f"{self.source} has no price for hours or labels.", "Set one under [prices] in the spec."
@@ -118,14 +157,16 @@ class ListedPrice:
 
         listed = calc_price(
             ListUsage(
-                input_tokens=usage.input_tokens,
+                input_tokens=max(usage.input_tokens, usage.cached_tokens + usage.cache_write_tokens),
                 cache_read_tokens=usage.cached_tokens,
+                cache_write_tokens=usage.cache_write_tokens,
                 output_tokens=usage.output_tokens,
             ),
             model_ref=self.model,
             provider_id=self.provider,
+            price_context={"processing": "batch"} if self.batch else None,
         )
-        return int((listed.total_price * MICROS).to_integral_value(ROUND_CEILING))
+        return Decimal(listed.total_price * MICROS)
 
 
 def listed_price(provider: str, model: str) -> ListedPrice:

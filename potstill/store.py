@@ -52,8 +52,16 @@ def _first_format(db: sqlite3.Connection) -> None:
     )
 
 
+def _tickets(db: sqlite3.Connection) -> None:
+    db.execute(
+        """CREATE TABLE tickets (
+            call INTEGER PRIMARY KEY REFERENCES calls (id), teacher TEXT NOT NULL, mark TEXT NOT NULL UNIQUE,
+            place TEXT NOT NULL DEFAULT '', keys TEXT NOT NULL, facts TEXT NOT NULL)"""
+    )
+
+
 # One function per format version; opening an older file runs the ones it has not seen.
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_format]
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_format, _tickets]
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,29 @@ class CallRow:
     usage: Mapping[str, Any]
     began: float
     ended: float | None
+
+
+@dataclass(frozen=True)
+class TicketRow:
+    """A held call whose answer is fetched later, perhaps by another process.
+
+    Attributes:
+        call: its row of the ledger.
+        mark: our own name for it, under which it can be found again where it was left.
+        place: the provider's name for it; empty while nobody knows whether it arrived.
+        keys: what its answers are kept under, in order.
+        facts: what else whoever left it needs to read it again.
+        held: micro-dollars.
+        began: seconds since 1970.
+    """
+
+    call: int
+    mark: str
+    place: str
+    keys: tuple[str, ...]
+    facts: Mapping[str, Any]
+    held: int
+    began: float
 
 
 @dataclass(frozen=True)
@@ -192,8 +223,11 @@ class Store:
         """Held plus charged, in micro-dollars."""
         return self._committed
 
-    def hold(self, purchase: Purchase, micros: int, limit: int) -> int | None:
-        """Write a hold and return its id; None if `held + charged + micros` would pass `limit`."""
+    def hold(self, purchase: Purchase, micros: int, limit: int, ticket: Mapping[str, Any] | None = None) -> int | None:
+        """Write a hold and return its id; None if `held + charged + micros` would pass `limit`.
+
+        With a `ticket` (teacher, mark, keys, facts) it outlives the process, and both are written in one step.
+        """
         with self._transaction():
             if self._committed + micros > limit:
                 return None
@@ -211,6 +245,17 @@ class Store:
                 ),
             )
             hold_id = cursor.lastrowid
+            if ticket is not None:
+                self._db.execute(
+                    "INSERT INTO tickets (call, teacher, mark, keys, facts) VALUES (?, ?, ?, ?, ?)",
+                    (
+                        hold_id,
+                        ticket["teacher"],
+                        ticket["mark"],
+                        json.dumps(list(ticket["keys"])),
+                        json.dumps(ticket["facts"]),
+                    ),
+                )
             # Counted before the commit: a commit that fails leaves too much counted, never too little.
             self._committed += micros
         return hold_id
@@ -254,8 +299,31 @@ class Store:
         return int(row[0])
 
     def abandoned_holds(self) -> Sequence[int]:
-        """The open holds. Whoever holds the lock made none of them: a crash left them."""
-        return [row[0] for row in self._db.execute("SELECT id FROM calls WHERE state = 'held' ORDER BY id")]
+        """The open holds without a ticket. Whoever holds the lock made none of them: a crash left them."""
+        rows = self._db.execute(
+            "SELECT id FROM calls WHERE state = 'held' AND id NOT IN (SELECT call FROM tickets) ORDER BY id"
+        )
+        return [row[0] for row in rows]
+
+    # --- tickets ----------------------------------------------------------------------------------------
+
+    def tickets(self, teacher: str, state: str = "held") -> list[TicketRow]:
+        """The tickets of one teacher (its key) whose calls are in `state`, oldest first."""
+        with self._guard:
+            rows = self._db.execute(
+                """SELECT call, mark, place, keys, facts, held, began FROM tickets JOIN calls ON call = id
+                   WHERE teacher = ? AND state = ? ORDER BY call""",
+                (teacher, state),
+            ).fetchall()
+        return [
+            TicketRow(call, mark, place, tuple(json.loads(keys)), json.loads(facts), held, began)
+            for call, mark, place, keys, facts, held, began in rows
+        ]
+
+    def place_ticket(self, call: int, place: str) -> None:
+        """Write down the provider's name for what was left with it."""
+        with self._transaction():
+            self._db.execute("UPDATE tickets SET place = ? WHERE call = ?", (place, call))
 
     def totals(self, limit: int) -> Totals:
         """The sums as they stand, added up from the rows."""

@@ -27,6 +27,7 @@ HEAVY: dict[str, set[str]] = {
     "onnx": set(),
     "onnxscript": set(),
     "openai": set(),
+    "anthropic": set(),
     "xllamacpp": set(),
     "gguf": set(),
     "pandas": set(),
@@ -38,6 +39,7 @@ HEAVY: dict[str, set[str]] = {
 ONE_DOOR: dict[str, set[str]] = {
     "sqlite3": {"store.py"},
     "openai": {"teachers/openai.py"},
+    "anthropic": {"teachers/anthropic.py"},
     "ray": {"engines/ray.py"},
     "pickle": set(),
 }

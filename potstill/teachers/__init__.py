@@ -7,6 +7,7 @@ from potstill.menu import Menu
 MENU = Menu(
     "teacher",
     {
+        "anthropic": "potstill.teachers.anthropic:open_teacher",
         "local": "potstill.teachers.local:open_teacher",
         "openai": "potstill.teachers.openai:open_teacher",
         "replay": "potstill.teachers.replay:open_teacher",

@@ -6,12 +6,12 @@ weights but asks nothing and spends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from potstill.money import Category, Price, Usage
+from potstill.money import Category, ExactPrice, Price, Usage
 from potstill.task import Answer, Brief, Task, Written
 
 
@@ -95,3 +95,96 @@ class Teacher(Protocol):
 
     def write(self, brief: Brief) -> Draft:
         """One call that writes up to `brief.n` texts. Raises TeacherError if this teacher cannot write."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Texts to be left with somebody who answers them later.
+
+    Attributes:
+        mark: our own name for it; goes along, so that it can be found again where it was left.
+        n: how many texts.
+        began: when it was decided, in seconds since 1970; it was left later than that.
+        samples: replies asked for each text.
+        place: the other side's name for it; empty while nobody knows whether it arrived.
+    """
+
+    mark: str
+    n: int
+    began: float
+    samples: int = 1
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """It is being worked on: `done` of `total` requests have ended. `state` is the other side's word for it."""
+
+    state: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """It was not taken and nothing was billed. `full`: too much is waiting there already, so less may be taken."""
+
+    reason: str
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Collected:
+    """It is over, wholly or in part.
+
+    Attributes:
+        answers: for each text its answer; None where it was not worked on (expired, cancelled) and may be left again.
+        usages: what each reply consumed, where that was said.
+        unsaid: how many replies came without a word on what they consumed.
+    """
+
+    answers: tuple[Answer | None, ...]
+    usages: tuple[Usage, ...]
+    unsaid: int = 0
+
+
+@runtime_checkable
+class Ticketed(Teacher, Protocol):
+    """A teacher whose answers are fetched later: a provider's batch queue, or people.
+
+    `answer` and `write` still ask directly, at `price`; what is left on a ticket costs `ticket_price`.
+
+    Attributes:
+        ticket_price: turns the usage of one text on a ticket into money.
+        samples: replies a new ticket asks for each text.
+    """
+
+    ticket_price: ExactPrice
+
+    @property
+    def samples(self) -> int:
+        """Replies a new ticket asks for each text."""
+
+    def ticket_bound(self, text: str) -> Usage:
+        """An upper bound of what one text on a ticket can consume."""
+
+    def fits(self, texts: Iterable[str]) -> int:
+        """How many of the first of `texts` one ticket takes."""
+
+    def leave(self, ticket: Ticket, texts: Sequence[str]) -> str | Rejected:
+        """Leave the texts; returns the other side's name for them.
+
+        Raises:
+            TeacherError: with `billed` False it surely was not left; otherwise nobody knows, and `find` will tell.
+        """
+
+    def find(self, ticket: Ticket, taken: Collection[str]) -> str | Pending | None:
+        """The place of a ticket that may have been left, never one of `taken`; None if it surely was not; Pending
+        while nobody can tell."""
+
+    def collect(self, ticket: Ticket) -> Pending | Rejected | Collected:
+        """How it stands, and once it is over what it brought. May be called again: nothing is forgotten.
+
+        Raises:
+            TeacherError: it cannot be asked now, or what was left is gone.
+        """

@@ -2,28 +2,31 @@
 
 OpenAI itself, and vLLM, llama.cpp, Ollama, Gemini, Mistral, Groq, ... by `base_url`. The server is asked for
 structured output and token log-probabilities; what it refuses is remembered and left out. Keys come from the
-environment only. Does not cover the batch API, and does not retry: `pace.py` does, by what the trouble means.
+environment only. With `batch` texts go through the batch API, where a server has one. Does not retry: `pace.py` does,
+by what the trouble means.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
-import time
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.base import Setup
-from potstill.teachers.chat import ChatOptions, ChatTeacher, Request, Said
+from potstill.teachers.address import host_of, is_loopback, key_for
+from potstill.teachers.base import Pending, Rejected, Setup
+from potstill.teachers.batches import BatchOptions, BatchTeacher, Item, Progress, Result
+from potstill.teachers.chat import ChatTeacher
+from potstill.teachers.exchange import ChatOptions, Request, Said, reply_tokens
 from potstill.teachers.options import read_options
-from potstill.teachers.pace import Down, Failed, Limited, Refused, Trouble, Unreached, Vanished, Without, out_of_order
-from potstill.teachers.tariff import price_of
+from potstill.teachers.pace import Down, Failed, Limited, Refused, Trouble, Vanished, Without, out_of_order
+from potstill.teachers.stainless import called, json_within, said_by
+from potstill.teachers.tariff import batch_price_of, price_of, provider_of
 from potstill.teachers.wire import read_completion, retry_after_s
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -36,11 +39,16 @@ _LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 _REASONS = re.compile(r"(^|/)(o\d|gpt-5(?!.*chat))")
 _TOO_LONG = re.compile(r"context.?(length|size|window)|maximum context|too long|too many tokens|prompt is too", re.I)
 _FILTERED = re.compile(r"content.?(filter|policy|management)|safety system|flagged", re.I)
+# What one batch takes, and which refusals of a batch mean that too much is waiting already.
+MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
+_FULL = re.compile(r"enqueued|token_limit|limit reached|too many batches", re.I)
+_NOT_DONE = ("batch_expired", "batch_cancelled")
+_ENDPOINT, _MARK = "/v1/chat/completions", "potstill"
+_OVER = ("completed", "expired", "cancelled")
 _SCHEMA = re.compile(r"response_format|json_schema|structured output|guided|grammar", re.I)
-_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 
 
-class OpenAIOptions(ChatOptions):
+class OpenAIOptions(ChatOptions, BatchOptions):
     """Options of `openai:MODEL`, on top of those of every chat teacher.
 
     Attributes:
@@ -70,60 +78,21 @@ def open_teacher(setup: Setup) -> ChatTeacher:
     if not model:
         raise BadSpec("The teacher 'openai' needs a model.", "Name it after a colon, such as openai:gpt-4.1-mini.")
     url = (options.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
-    host = _host(url)
+    host = host_of(url)
     provider = provider_of(url)
-    price = price_of(model, provider, setup.prices, _is_loopback(url))
+    price = price_of(model, provider, setup.prices, is_loopback(url))
     reasons = provider == "openai" and bool(_REASONS.search(model))
     limit = options.enum_limit
     if limit is None:
         limit = ENUM_LIMIT if provider == "openai" else ENUM_LIMIT_ELSEWHERE
-    max_tokens = options.max_tokens or (REASONING_TOKENS if reasons else REPLY_TOKENS)
+    max_tokens = reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS)
     options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
-    server = OpenAIServer(url, model, _key(url, options.key_env), options)
+    server = OpenAIServer(url, model, key_for(url, options.key_env), options)
     identity = {"model": model, "server": host, "effort": options.effort}
+    if options.batch:
+        queued = batch_price_of(model, provider, setup.prices)
+        return BatchTeacher(f"openai:{model}", setup, options, server, price, queued, identity)
     return ChatTeacher(f"openai:{model}", setup, options, server, price, identity)
-
-
-def provider_of(url: str) -> str | None:
-    """Whose public price list applies to a server, by its address; None if nobody's."""
-    from genai_prices.data import providers
-
-    for provider in providers:
-        if re.match(provider.api_pattern, url):
-            return str(provider.id)
-    return None
-
-
-def _host(url: str) -> str:
-    """Host and port, without what a URL may hide in user name or query."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadSpec(f"base_url = {url.split('@')[-1]!r} is no address of a server.", "Give https://HOST/v1.")
-    try:
-        port = parts.port
-    except ValueError:
-        raise BadSpec(f"The port in base_url of {parts.hostname} is no port.", "Give https://HOST:PORT/v1.") from None
-    return parts.hostname + (f":{port}" if port else "")
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _key(url: str, variable: str) -> str:
-    key = os.environ.get(variable, "").strip()
-    if key:
-        return key
-    if _is_loopback(url):
-        return "none"
-    raise out_of_order(
-        f"The server at {_host(url)} needs a key and {variable} is not set.",
-        f"Set {variable} in the environment, or name another variable with key_env.",
-    )
 
 
 class OpenAIServer:
@@ -137,6 +106,10 @@ class OpenAIServer:
         self.takes_schema = True
         self.gives_logprobs = True
         self.takes_n = True
+        self.extra_tokens = 0
+        self.writes_cache = False
+        self.most_requests = options.batch_requests or MOST_REQUESTS
+        self.most_bytes = MOST_BYTES
         self._takes_temperature = True
         self._takes_effort = True
         self._top = options.top_logprobs
@@ -146,14 +119,15 @@ class OpenAIServer:
         self._works = False
         self._stripped = False
         self._model = model
-        self._host = _host(url)
+        self._host = host_of(url)
         self._key = key
         self._effort = options.effort
         self._variable = options.key_env
         self._timeout_s = options.timeout_s
+        self._long_s = options.batch_timeout_s
         self._sdk = openai
         # A proxy of the environment must not come between this machine and itself.
-        local = openai.DefaultHttpxClient(trust_env=False) if _is_loopback(url) else None
+        local = openai.DefaultHttpxClient(trust_env=False) if is_loopback(url) else None
         self._client = openai.OpenAI(
             api_key=key,
             base_url=url,
@@ -190,45 +164,132 @@ class OpenAIServer:
             wishes["reasoning_effort"] = self._effort
         return wishes
 
-    def _create(self, request: Request, wishes: Mapping[str, Any]) -> Said:
+    def _needs(self, request: Request) -> dict[str, Any]:
         needs = {"model": self._model, "messages": list(request.messages), self._limit_name: request.max_tokens}
-        if request.n > 1 and self.takes_n:
-            needs["n"] = request.n
-        ends = time.monotonic() + self._timeout_s
-        trouble: Exception
+        return needs | ({"n": request.n} if request.n > 1 and self.takes_n else {})
+
+    def _create(self, request: Request, wishes: Mapping[str, Any]) -> Said:
+        sent = {**self._needs(request), **wishes}
+
+        def call() -> Said:
+            stream = self._client.chat.completions.with_streaming_response.create(**sent)
+            return read_completion(json_within(stream, self._timeout_s))
+
+        return called(self._sdk, self._host, call, lambda error: self._sorted(error, sent))
+
+    # --- the batch queue -----------------------------------------------------------------------------------------
+
+    def item_body(self, request: Request) -> Mapping[str, Any]:
+        """The body of one request."""
+        return {**self._needs(request), **self._wishes(request)}
+
+    def upload(self, items: Iterable[Item], mark: str) -> Any:
+        """A file of requests, one a line; returns the file's id."""
+
+        def call() -> str:
+            with tempfile.TemporaryFile() as lines:
+                for item in items:
+                    line = {"custom_id": item.name, "method": "POST", "url": _ENDPOINT, "body": item.body}
+                    lines.write(json.dumps(line).encode() + b"\n")
+                lines.seek(0)
+                named = (f"potstill-{mark}.jsonl", lines)
+                return str(self._client.files.create(file=named, purpose="batch", timeout=self._long_s).id)
+
+        return called(self._sdk, self._host, call, self._sorted_batch)
+
+    def enqueue(self, uploaded: Any, mark: str) -> str:
+        """Begin the batch of an uploaded file; the mark goes along as metadata."""
+
+        def call() -> str:
+            batch = self._client.batches.create(
+                input_file_id=uploaded, endpoint=_ENDPOINT, completion_window="24h", metadata={_MARK: mark}
+            )
+            return str(batch.id)
+
+        return called(self._sdk, self._host, call, self._sorted_batch)
+
+    def find(self, mark: str, requests: int, began: float, taken: Collection[str]) -> str | Pending | None:
+        """The batch that carries the mark."""
+
+        def call() -> str | None:
+            for batch in self._client.batches.list(limit=100):
+                if (batch.metadata or {}).get(_MARK) == mark:
+                    return str(batch.id)
+                # Newest first; an hour for clocks that differ.
+                if batch.created_at < began - 3600:
+                    break
+            return None
+
+        return called(self._sdk, self._host, call, self._sorted_batch)
+
+    def look(self, place: str) -> Progress:
+        """How the batch stands."""
+
+        def call() -> Progress:
+            batch = self._client.batches.retrieve(place)
+            counts = batch.request_counts
+            done, total = (counts.completed + counts.failed, counts.total) if counts else (0, 0)
+            rejected = None
+            if batch.status == "failed":
+                errors = list((batch.errors and batch.errors.data) or ())
+                said = " ".join(f"{error.code}: {error.message}" for error in errors[:1]) or "no reason given"
+                rejected = Rejected(" ".join(said.split())[:200], full=bool(_FULL.search(said)))
+            return Progress(batch.status, done, total, batch.status in _OVER, rejected)
+
+        return called(self._sdk, self._host, call, self._sorted_batch)
+
+    def results(self, place: str) -> Iterator[Result]:
+        """The lines of the output file and of the error file."""
+
+        def call() -> list[Result]:
+            batch = self._client.batches.retrieve(place)
+            files = [name for name in (batch.output_file_id, batch.error_file_id) if name]
+            return [result for name in files for result in self._lines(name)]
+
+        return iter(called(self._sdk, self._host, call, self._sorted_batch))
+
+    def _lines(self, name: str) -> Iterator[Result]:
+        with self._client.files.with_streaming_response.content(name, timeout=self._long_s) as response:
+            for line in response.iter_lines():
+                if line.strip():
+                    yield self._result(line)
+
+    def _result(self, line: str) -> Result:
         try:
-            # Read piece by piece: the SDK's own timeout starts anew with every byte that drips in.
-            with self._client.chat.completions.with_streaming_response.create(**needs, **wishes) as response:
-                body = bytearray()
-                for piece in response.iter_bytes():
-                    body += piece
-                    if time.monotonic() > ends:
-                        raise TimeoutError
-            return read_completion(json.loads(body))
-        except self._sdk.APIStatusError as error:
-            trouble = self._sorted(error, {**needs, **wishes})
-        except self._sdk.APIConnectionError as error:
-            cause = type(error.__cause__).__name__
-            if cause in _NEVER_SENT:
-                trouble = Unreached(f"The server at {self._host} cannot be reached.")
-            else:
-                trouble = Vanished(f"the connection broke or timed out ({cause})")
-        except (self._sdk.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
-            trouble = Vanished(f"the server sent no chat completion ({type(error).__name__})")
-        except Exception as error:
-            # While the body is read, the HTTP library's own errors come through as they are.
-            if not isinstance(error, OSError) and not type(error).__module__.startswith(("httpx", "httpcore")):
-                raise
-            trouble = Vanished(f"the connection broke or timed out ({type(error).__name__})")
-        # Raised here, out of the SDK's own error: nothing of the request hangs on to it.
-        raise trouble
+            record = json.loads(line)
+            name, response, error = str(record["custom_id"]), record.get("response"), record.get("error")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return Result("", Vanished("a line of the batch's results cannot be read"))
+        try:
+            if not response:
+                code = str((error or {}).get("code") or "")
+                return Result(name, Limited(code) if code in _NOT_DONE else Failed(f"the batch says: {code}"))
+            if response["status_code"] == 200:
+                return Result(name, read_completion(response["body"]))
+            error = response["body"]["error"]
+            said = " ".join(str(error.get("message") or "").split())[:200]
+            meaning = self._meaning(response["status_code"], str(error.get("code") or ""), said)
+            status = response["status_code"]
+            return Result(name, meaning or Failed(f"the server answered {status}: {said}"))
+        except (TypeError, KeyError, AttributeError):
+            return Result(name, Vanished("a reply of the batch cannot be read"))
+
+    def _sorted_batch(self, error: Any) -> Exception:
+        if error.status_code in (404, 405):
+            return out_of_order(
+                f"The server at {self._host} has no batch API, or not this batch ({error.status_code}).",
+                "Ask directly, without batch; or use a key of the account the batch was left with.",
+            )
+        if error.status_code in (400, 429) and _FULL.search(f"{error.code} {said_by(error, self._key)}"):
+            return Limited(said_by(error, self._key))
+        return self._sorted(error, None)
 
     # --- what a refusal means ----------------------------------------------------------------------------------
 
-    def _sorted(self, error: Any, sent: Mapping[str, Any]) -> Trouble | TeacherError:
+    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
         status, code = error.status_code, str(error.code or "")
-        said = self._scrub(error)
+        said = said_by(error, self._key)
         if status in (401, 403):
             return out_of_order(
                 f"The server at {self._host} refuses the key ({status}).",
@@ -241,15 +302,22 @@ class OpenAIServer:
                 f"The server at {self._host} has no model {self._model!r} ({status}).",
                 "Check the model's name; a base_url usually ends in /v1.",
             )
+        meaning = self._meaning(status, code, said, retry_after_s(error.response.headers))
+        if meaning is None and sent is not None:
+            meaning = self._drop(str(error.param or ""), said, sent)
+        return meaning or Failed(f"the server answered {status}: {said}")
+
+    def _meaning(self, status: int, code: str, said: str, wait_s: float | None = None) -> Trouble | None:
+        """What a status means for one text; None if it may be about a feature."""
         if status == 429:
-            return Limited(f"rate limit: {said}", retry_after_s(error.response.headers))
+            return Limited(f"rate limit: {said}", wait_s)
         if status in (408, 409, 425) or status >= 500:
-            return Down(f"the server answered {status}: {said}", retry_after_s(error.response.headers))
+            return Down(f"the server answered {status}: {said}", wait_s)
         if status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(said):
             return Refused(f"too long: {said}")
         if code in ("content_filter", "content_policy_violation") or _FILTERED.search(said):
             return Refused(f"filtered: {said}")
-        return self._drop(str(error.param or ""), said, sent) or Failed(f"the server answered {status}: {said}")
+        return None
 
     def _drop(self, blamed: str, said: str, sent: Mapping[str, Any]) -> Without | None:
         """Forget the feature a 400 is about, if it was sent."""
@@ -285,8 +353,3 @@ class OpenAIServer:
                 self._stripped = False
             return None
         return Without(said)
-
-    def _scrub(self, error: Any) -> str:
-        body = error.body if isinstance(error.body, Mapping) else {}
-        said = " ".join(str(body.get("message") or error.message).split())
-        return (said.replace(self._key, "[key]") if len(self._key) > 4 else said)[:200]

@@ -1,22 +1,28 @@
 """What a hosted or a served model costs: the user's own figures first, then the dated public list, else a refusal.
 
-Covers rates per token and, for a server on this machine, its time. Does not cover batch discounts.
+Covers rates per token, the price of a batch queue and, for a server on this machine, its time.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from potstill.errors import BadSpec, UnknownPrice, did_you_mean
-from potstill.money import Price, Rates, listed_price
+from potstill.money import ListedPrice, Rates, listed_price
 
+# Who documents half the price for a batch; elsewhere the user's own figures are taken as they are.
+HALF_BY_BATCH = ("openai", "anthropic")
+BATCH_SHARE = "batch_share"
 _FIGURES = tuple(field.name for field in fields(Rates) if field.name != "source")
 
 
-def price_of(model: str, provider: str | None, prices: Mapping[str, Any], on_this_machine: bool = False) -> Price:
+def price_of(
+    model: str, provider: str | None, prices: Mapping[str, Any], on_this_machine: bool = False
+) -> Rates | ListedPrice:
     """The price of `model`.
 
     Args:
@@ -34,7 +40,8 @@ def price_of(model: str, provider: str | None, prices: Mapping[str, Any], on_thi
     if own is not None:
         if not isinstance(own, Mapping):
             raise BadSpec(f"[prices.{model!r}] is not a table.", "Give it usd_per_million_input and _output.")
-        return _tokens_free(rates(own, f"[prices.{model!r}] of the spec"))
+        figures = {name: value for name, value in own.items() if name != BATCH_SHARE}
+        return _tokens_free(rates(figures, f"[prices.{model!r}] of the spec"))
     if provider is not None:
         return listed_price(provider, model)
     if on_this_machine and "usd_per_hour" in prices:
@@ -44,6 +51,39 @@ def price_of(model: str, provider: str | None, prices: Mapping[str, Any], on_thi
         f"Set [prices.{model!r}] usd_per_million_input and usd_per_million_output in the spec"
         + (", or [prices] usd_per_hour for its machine time." if on_this_machine else "."),
     )
+
+
+def provider_of(url: str) -> str | None:
+    """Whose public price list applies to a server, by its address; None if nobody's."""
+    from genai_prices.data import providers
+
+    for provider in providers:
+        if re.match(provider.api_pattern, url):
+            return str(provider.id)
+    return None
+
+
+def batch_price_of(model: str, provider: str | None, prices: Mapping[str, Any]) -> Rates | ListedPrice:
+    """The price of `model` in its provider's batch queue; parameters as for `price_of`.
+
+    The user's own figures count at `[prices."MODEL"] batch_share`: a half where the provider documents that, else all.
+
+    Raises:
+        UnknownPrice: nobody said what it costs.
+        BadSpec: a share that is none, or a model that is priced by the hour.
+    """
+    price = price_of(model, provider, prices)
+    if isinstance(price, ListedPrice):
+        return replace(price, source=f"{price.source}, batch", batch=True)
+    if price.usd_per_hour is not None:
+        raise BadSpec(
+            f"The model {model!r} is priced by the hour; a batch has no time.", "Ask directly, without batch."
+        )
+    share = _figure(BATCH_SHARE, prices[model].get(BATCH_SHARE, 0.5 if provider in HALF_BY_BATCH else 1), price.source)
+    if share > 1:
+        raise BadSpec(f"{BATCH_SHARE} = {share} in {price.source} is more than all.", "Give a share from 0 to 1.")
+    figures = {name: rate * share for name in _FIGURES if (rate := getattr(price, name)) is not None}
+    return replace(price, source=f"{price.source}, {share} of it for a batch", **figures)
 
 
 def rates(table: Mapping[str, Any], source: str) -> Rates:
@@ -56,15 +96,20 @@ def rates(table: Mapping[str, Any], source: str) -> Rates:
     for name, value in table.items():
         if name not in _FIGURES:
             raise BadSpec(f"{source} has no key {name!r}.", did_you_mean(name, _FIGURES))
-        try:
-            figures[name] = Decimal(str(value))
-        except InvalidOperation:
-            figures[name] = Decimal("NaN")
-        if isinstance(value, bool) or not figures[name].is_finite() or figures[name] < 0:
-            raise BadSpec(f"{name} = {value!r} in {source} is not a rate.", "Give US dollars, zero or more.")
+        figures[name] = _figure(name, value, source)
     if not figures:
         raise BadSpec(f"{source} names no rate.", f"Give one of: {', '.join(_FIGURES)}.")
     return Rates(source, **figures)
+
+
+def _figure(name: str, value: Any, source: str) -> Decimal:
+    try:
+        figure = Decimal(str(value))
+    except InvalidOperation:
+        figure = Decimal("NaN")
+    if isinstance(value, bool) or not figure.is_finite() or figure < 0:
+        raise BadSpec(f"{name} = {value!r} in {source} is not a rate.", "Give US dollars, zero or more.")
+    return figure
 
 
 def _tokens_free(given: Rates) -> Rates:

@@ -1,4 +1,7 @@
-"""The JSON of a chat completion, and the headers of a refusal, as our records. Knows no SDK and sends nothing."""
+"""The JSON of a chat completion or a Message, and the headers of a refusal, as our records.
+
+Knows no SDK and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from potstill.money import Usage
-from potstill.teachers.chat import Choice, Said
+from potstill.teachers.exchange import Choice, Said
 from potstill.teachers.parse import Step
 
 
@@ -64,3 +67,25 @@ def _usage(usage: Any) -> Usage | None:
         output = max(output, total - prompt)
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     return Usage(prompt, min(cached, prompt) if isinstance(cached, int) and cached > 0 else 0, output)
+
+
+def read_message(done: Any) -> Said:
+    """A reply of Anthropic's Messages API. Raises KeyError or TypeError where a server sent something else."""
+    if not isinstance(done["content"], list):
+        raise TypeError("no content")
+    text = "".join(block["text"] for block in done["content"] if block["type"] == "text")
+    stop = done.get("stop_reason")
+    refused = "refused by the model" if stop == "refusal" else ""
+    return Said((Choice(text, refused, stop == "max_tokens"),), _message_usage(done.get("usage")))
+
+
+def _message_usage(usage: Any) -> Usage | None:
+    """The input tokens of a Message leave out what the cache gave and took; ours are all of them."""
+    if not isinstance(usage, Mapping):
+        return None
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+    prompt, cached, written, output = (usage.get(name) or 0 for name in names)
+    counts = (prompt, cached, written, output)
+    if not all(isinstance(count, int) and count >= 0 for count in counts) or prompt + cached + written <= 0:
+        return None
+    return Usage(prompt + cached + written, cached, output, cache_write_tokens=written)

@@ -2,8 +2,8 @@
 
 Speaks `/v1/chat/completions` with log-probabilities, structured output, `n`, usage and prompt caching. It reads the
 codes out of the system message and answers by counting which words the text shares with each label, so that what it
-says can be predicted. Faults are injected by the number of the request or by a word in the text. Does not stream and
-has no batches.
+says can be predicted. Faults are injected by the number of the request or by a word in the text. Does not stream.
+Anthropic's dialect is in `standin_messages.py`, batches and files are in `standin_queue.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, Protocol, Self
+
+from teachers.standin_messages import chat_of, message_of
 
 Body = dict[str, Any]
 
@@ -46,6 +48,13 @@ class Fault:
     said: str = ""
 
 
+class Queue(Protocol):
+    """What else the server serves."""
+
+    def serve(self, standin: Standin, handler: BaseHTTPRequestHandler, content: bytes) -> bool:
+        """Answer, if the path is one of the queue's."""
+
+
 @dataclass
 class Standin:
     """The server; use it as a context manager.
@@ -63,6 +72,7 @@ class Standin:
         writes: what it answers when asked to write texts.
         seen: the bodies of all requests that reached it.
         billed: (prompt, completion) tokens of all replies.
+        queue: its batch queue, if it has one.
     """
 
     by_number: Mapping[int, Fault] = field(default_factory=dict)
@@ -78,6 +88,7 @@ class Standin:
     headers: list[dict[str, str]] = field(default_factory=list)
     billed: list[tuple[int, int]] = field(default_factory=list)
     most_in_flight: int = 0
+    queue: Queue | None = None
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
@@ -91,7 +102,18 @@ class Standin:
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                standin._serve(self)
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                if standin.queue is not None and standin.queue.serve(standin, self, content):
+                    return
+                body: Body = json.loads(content)
+                if self.path.endswith("/messages"):
+                    standin.serve(self, chat_of(body), message_of)
+                else:
+                    standin.serve(self, body)
+
+            def do_GET(self) -> None:
+                if standin.queue is None or not standin.queue.serve(standin, self, b""):
+                    send_error(self, 404, Fault(404, message="not found"))
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -116,8 +138,8 @@ class Standin:
 
     # --- one request -------------------------------------------------------------------------------------------
 
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
-        body: Body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+    def serve(self, handler: BaseHTTPRequestHandler, body: Body, dress: Callable[[Body], Body] = dict) -> None:
+        """Answer one request for a chat completion, dressed as another API's."""
         with self._lock:
             number = len(self.seen)
             self.seen.append(body)
@@ -126,7 +148,7 @@ class Standin:
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:
             time.sleep(self.latency_s)
-            self._respond(handler, body, self._fault(number, body))
+            self._respond(handler, body, self._fault(number, body), dress)
         finally:
             with self._lock:
                 self._in_flight -= 1
@@ -144,19 +166,21 @@ class Standin:
                 return fault
         return None
 
-    def _respond(self, handler: BaseHTTPRequestHandler, body: Body, fault: Fault | None) -> None:
+    def _respond(
+        self, handler: BaseHTTPRequestHandler, body: Body, fault: Fault | None, dress: Callable[[Body], Body]
+    ) -> None:
         kind = fault.kind if fault else None
-        if self.key is not None and handler.headers.get("Authorization") != f"Bearer {self.key}":
-            shown = (handler.headers.get("Authorization") or "")[7:]
-            return _error(handler, 401, Fault(401, message=f"Incorrect API key provided: {shown}"))
+        shown = (handler.headers.get("Authorization") or "")[7:] or handler.headers.get("x-api-key") or ""
+        if self.key is not None and shown != self.key:
+            return send_error(handler, 401, Fault(401, message=f"Incorrect API key provided: {shown}"))
         if self.models is not None and body["model"] not in self.models:
-            return _error(handler, 404, Fault(404, message="no such model", code="model_not_found"))
+            return send_error(handler, 404, Fault(404, message="no such model", code="model_not_found"))
         unwanted = sorted(self.refuses & body.keys())
         if unwanted:
             name = unwanted[0]
-            return _error(handler, 400, Fault(400, message=f"Unsupported parameter: '{name}'", param=name))
+            return send_error(handler, 400, Fault(400, message=f"Unsupported parameter: '{name}'", param=name))
         if fault and isinstance(fault.kind, int):
-            return _error(handler, fault.kind, fault)
+            return send_error(handler, fault.kind, fault)
         if kind == "hang":
             time.sleep(1.0)
         if kind in ("cut", "hang"):
@@ -164,8 +188,8 @@ class Standin:
             handler.connection.close()
             return None
         if kind == "garbage":
-            return _send(handler, 200, b'{"choices": [{"mess')
-        content = json.dumps(self._completion(body, fault)).encode()
+            return send(handler, 200, b'{"choices": [{"mess')
+        content = json.dumps(dress(self._completion(body, fault))).encode()
         if kind == "drip":
             handler.send_response(200)
             handler.send_header("Content-Length", str(len(content)))
@@ -174,7 +198,14 @@ class Standin:
                 handler.wfile.write(bytes([byte]))
                 time.sleep(0.02)
             return None
-        return _send(handler, 200, content)
+        return send(handler, 200, content)
+
+    def work_on(self, body: Body) -> Body | Fault:
+        """What becomes of one request of a batch: a completion, or the status it ends with."""
+        fault = self._fault(-1, body)
+        if fault and isinstance(fault.kind, int):
+            return fault
+        return self._completion(body, fault)
 
     def _completion(self, body: Body, fault: Fault | None) -> Body:
         kind = fault.kind if fault else None
@@ -268,12 +299,12 @@ def _token(token: str, beliefs: Mapping[str, float], top: int) -> Body:
     return {"token": token, "logprob": math.log(own), "bytes": None, "top_logprobs": listed}
 
 
-def _error(handler: BaseHTTPRequestHandler, status: int, fault: Fault) -> None:
+def send_error(handler: BaseHTTPRequestHandler, status: int, fault: Fault) -> None:
     record = {"error": {"message": fault.message, "code": fault.code, "param": fault.param, "type": "x"}}
-    _send(handler, status, json.dumps(record).encode(), fault.retry_after)
+    send(handler, status, json.dumps(record).encode(), fault.retry_after)
 
 
-def _send(handler: BaseHTTPRequestHandler, status: int, content: bytes, retry_after: str | None = None) -> None:
+def send(handler: BaseHTTPRequestHandler, status: int, content: bytes, retry_after: str | None = None) -> None:
     handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", str(len(content)))

@@ -53,7 +53,7 @@ class TestContractByVotes(Served):
 class TestContractByTheHour(Served):
     """A server on this machine, paid by its time."""
 
-    free_units: ClassVar[tuple[str, ...]] = ("input_tokens", "output_tokens")
+    free_units: ClassVar[tuple[str, ...]] = ("input_tokens", "output_tokens", "cache_write_tokens")
 
     def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
         return open_teacher(Setup(task, "m", examples, {"base_url": self.server.url}, {"usd_per_hour": 0.5}))

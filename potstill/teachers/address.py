@@ -1,0 +1,44 @@
+"""Where a server is and which key it gets: from a URL and the environment. Opens no connection."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from urllib.parse import urlsplit
+
+from potstill.errors import BadSpec
+from potstill.teachers.pace import out_of_order
+
+
+def host_of(url: str) -> str:
+    """Host and port, without what a URL may hide in user name or query. Raises BadSpec for what is no address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadSpec(f"base_url = {url.split('@')[-1]!r} is no address of a server.", "Give https://HOST/v1.")
+    try:
+        port = parts.port
+    except ValueError:
+        raise BadSpec(f"The port in base_url of {parts.hostname} is no port.", "Give https://HOST:PORT/v1.") from None
+    return parts.hostname + (f":{port}" if port else "")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the server is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def key_for(url: str, variable: str) -> str:
+    """The key in the environment variable; a server on this machine needs none. Raises TeacherError where it lacks."""
+    key = os.environ.get(variable, "").strip()
+    if key:
+        return key
+    if is_loopback(url):
+        return "none"
+    raise out_of_order(
+        f"The server at {host_of(url)} needs a key and {variable} is not set.",
+        f"Set {variable} in the environment, or name another variable with key_env.",
+    )

@@ -1,0 +1,302 @@
+"""Claude as a teacher, through Anthropic's official SDK: the only file that knows it.
+
+Asks the Messages API, or with `batch` its message batches. The model gives no log-probabilities: soft labels come from
+votes (`samples`), else one label with a stated confidence. The part of the prompt that is the same for every text is
+marked for the provider's cache, and cache reads and writes are priced as such. Does not retry: `pace.py` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from potstill.errors import BadSpec, TeacherError, missing_extra
+from potstill.teachers.address import host_of, is_loopback, key_for
+from potstill.teachers.base import Pending, Setup
+from potstill.teachers.batches import BatchOptions, BatchTeacher, Item, Progress, Result
+from potstill.teachers.chat import ChatOptions, ChatTeacher, Request, Said
+from potstill.teachers.options import read_options
+from potstill.teachers.pace import Down, Failed, Limited, Refused, Trouble, Vanished, Without, out_of_order
+from potstill.teachers.stainless import called, json_within, said_by
+from potstill.teachers.tariff import batch_price_of, price_of, provider_of
+from potstill.teachers.wire import read_message, retry_after_s
+
+DEFAULT_URL = "https://api.anthropic.com"
+# A schema of more values than this is not asked for; what the API takes is not documented.
+ENUM_LIMIT = 100
+REPLY_TOKENS = 32
+# An enforced format adds a prompt of its own; its size is not documented, tools are documented to add up to 530 tokens.
+EXTRA_TOKENS = 600
+# Of the 256 MB and 100,000 requests that one batch takes: it is sent in one piece, from memory.
+MOST_REQUESTS, MOST_BYTES = 100_000, 100_000_000
+_NOT_DONE = ("expired", "canceled")
+_TOO_LONG = re.compile(r"too long|too large|context.?(length|window|limit)|maximum.{0,20}tokens", re.I)
+_FILTERED = re.compile(r"content.?(filter|policy)|blocked", re.I)
+_SCHEMA = re.compile(r"output_config|output_format|json_schema|structured output|schema", re.I)
+
+
+class AnthropicOptions(ChatOptions, BatchOptions):
+    """Options of `anthropic:MODEL`, on top of those of every chat teacher.
+
+    Attributes:
+        base_url: where the server is; empty takes ANTHROPIC_BASE_URL, then Anthropic.
+        key_env: the environment variable that holds the key.
+        effort: `output_config.effort` of a model that has it; empty leaves it out.
+    """
+
+    base_url: str = ""
+    key_env: str = "ANTHROPIC_API_KEY"
+    effort: str = ""
+
+
+def open_teacher(setup: Setup) -> ChatTeacher:
+    """`anthropic:MODEL`.
+
+    Raises:
+        BadSpec: no model, an option that cannot be.
+        MissingExtra: the SDK is not installed.
+        TeacherError: no key.
+        UnknownPrice: nobody said what the model costs.
+    """
+    options = read_options(AnthropicOptions, "anthropic", setup.options)
+    model = setup.model.strip()
+    if not model:
+        raise BadSpec("The teacher 'anthropic' needs a model.", "Name it after a colon: anthropic:claude-haiku-4-5.")
+    url = (options.base_url or os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_URL).rstrip("/").removesuffix("/v1")
+    host = host_of(url)
+    provider = provider_of(url)
+    price = price_of(model, provider, setup.prices, is_loopback(url))
+    limit = ENUM_LIMIT if options.enum_limit is None else options.enum_limit
+    options = options.model_copy(update={"enum_limit": limit, "max_tokens": options.max_tokens or REPLY_TOKENS})
+    server = AnthropicServer(url, model, key_for(url, options.key_env), options)
+    name = f"anthropic:{model}"
+    identity = {"model": model, "server": host, "effort": options.effort}
+    if options.batch:
+        queued = batch_price_of(model, provider, setup.prices)
+        return BatchTeacher(name, setup, options, server, price, queued, identity)
+    return ChatTeacher(name, setup, options, server, price, identity)
+
+
+class AnthropicServer:
+    """The Messages API and one model behind the SDK; safe to call from many threads. Forgets what is refused."""
+
+    def __init__(self, url: str, model: str, key: str, options: AnthropicOptions) -> None:
+        try:
+            import anthropic
+        except ModuleNotFoundError:
+            raise missing_extra("anthropic", "anthropic", "The teacher 'anthropic'") from None
+        self.takes_schema = True
+        self.gives_logprobs = False
+        self.takes_n = False
+        self.extra_tokens = EXTRA_TOKENS
+        self.writes_cache = True
+        self.most_requests = options.batch_requests or MOST_REQUESTS
+        self.most_bytes = MOST_BYTES
+        self._takes_temperature = True
+        self._takes_effort = True
+        self._works = False
+        self._model = model
+        self._host = host_of(url)
+        self._key = key
+        self._effort = options.effort
+        self._variable = options.key_env
+        self._timeout_s = options.timeout_s
+        self._long_s = options.batch_timeout_s
+        self._sdk = anthropic
+        # A proxy of the environment must not come between this machine and itself.
+        local = anthropic.DefaultHttpxClient(trust_env=False) if is_loopback(url) else None
+        self._client = anthropic.Anthropic(
+            api_key=key,
+            base_url=url,
+            max_retries=0,
+            timeout=anthropic.Timeout(options.timeout_s, connect=min(10.0, options.timeout_s)),
+            http_client=local,
+        )
+
+    def item_body(self, request: Request) -> Mapping[str, Any]:
+        """What is sent for one request, directly or in a batch."""
+        system, *turns = _marked(request)
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": request.max_tokens,
+            "system": system["content"],
+            "messages": turns,
+        }
+        config: dict[str, Any] = {}
+        if request.schema is not None and self.takes_schema:
+            config["format"] = {"type": "json_schema", "schema": dict(request.schema)}
+        if self._effort and self._takes_effort:
+            config["effort"] = self._effort
+        if config:
+            body["output_config"] = config
+        if self._takes_temperature:
+            body["temperature"] = min(request.temperature, 1.0)
+        return body
+
+    def send(self, request: Request) -> Said:
+        """The reply to one request, sent once; `n` is not known here.
+
+        Raises:
+            Trouble: sorted by what it means; `Without` after a refused feature was dropped.
+            TeacherError: wrong key, no such model, no credit.
+        """
+        sent = self.item_body(request)
+
+        def call() -> Said:
+            stream = self._client.messages.with_streaming_response.create(**sent)
+            return read_message(json_within(stream, self._timeout_s))
+
+        said = called(self._sdk, self._host, call, lambda error: self._sorted(error, sent))
+        self._works = True
+        return said
+
+    # --- the batch queue -----------------------------------------------------------------------------------------
+
+    def upload(self, items: Iterable[Item], mark: str) -> Any:
+        """The requests as they are: they are sent with the batch itself."""
+        return [{"custom_id": item.name, "params": item.body} for item in items]
+
+    def enqueue(self, uploaded: Any, mark: str) -> str:
+        """Begin the batch; the mark goes along in the names of its requests."""
+
+        def call() -> str:
+            return str(self._client.messages.batches.create(requests=uploaded, timeout=self._long_s).id)
+
+        return called(self._sdk, self._host, call, self._sorted_batch)
+
+    def find(self, mark: str, requests: int, began: float, taken: Collection[str]) -> str | Pending | None:
+        """The batch whose requests carry the mark. Those show only when it is over: until then, one of the right size
+        and time may be it."""
+
+        def call() -> str | Pending | None:
+            maybe = None
+            for batch in self._client.messages.batches.list(limit=100):
+                # Newest first; an hour for clocks that differ.
+                if batch.created_at.timestamp() < began - 3600:
+                    break
+                counts = batch.request_counts
+                if batch.id in taken or sum(counts.to_dict().values()) != requests:  # type: ignore[arg-type]
+                    continue
+                if batch.processing_status != "ended":
+                    maybe = Pending("being looked for", 0, requests)
+                elif batch.results_url and self._first_name(batch.id).startswith(f"{mark}-"):
+                    return str(batch.id)
+            return maybe
+
+        return called(self._sdk, self._host, call, self._sorted_batch)
+
+    def look(self, place: str) -> Progress:
+        """How the batch stands."""
+
+        def call() -> Progress:
+            batch = self._client.messages.batches.retrieve(place)
+            counts = batch.request_counts
+            not_done = counts.processing + counts.expired + counts.canceled
+            total = not_done + counts.succeeded + counts.errored
+            over = batch.processing_status == "ended"
+            return Progress(batch.processing_status, total - not_done, total, over)
+
+        return called(self._sdk, self._host, call, self._sorted_batch)
+
+    def results(self, place: str) -> Iterator[Result]:
+        """The lines of the results; none where they are no longer kept."""
+
+        def call() -> list[Result]:
+            if not self._client.messages.batches.retrieve(place).results_url:
+                return []
+            return [self._result(line) for line in self._lines(place)]
+
+        return iter(called(self._sdk, self._host, call, self._sorted_batch))
+
+    def _first_name(self, place: str) -> str:
+        return next((self._result(line).name for line in self._lines(place)), "")
+
+    def _lines(self, place: str) -> Iterator[str]:
+        stream = self._client.messages.batches.with_streaming_response.results(place, timeout=self._long_s)
+        with stream as response:
+            yield from (line for line in response.iter_lines() if line.strip())
+
+    def _result(self, line: str) -> Result:
+        try:
+            record = json.loads(line)
+            name, result = str(record["custom_id"]), record["result"]
+        except (ValueError, TypeError, KeyError):
+            return Result("", Vanished("a line of the batch's results cannot be read"))
+        try:
+            if result["type"] == "succeeded":
+                return Result(name, read_message(result["message"]))
+            if result["type"] in _NOT_DONE:
+                return Result(name, Limited(result["type"]))
+            error = result["error"]["error"]
+            said = " ".join(str(error.get("message") or "").split())[:200]
+            kind = str(error["type"])
+        except (TypeError, KeyError, AttributeError):
+            return Result(name, Vanished("a reply of the batch cannot be read"))
+        if kind != "invalid_request_error":
+            return Result(name, Limited(f"{kind}: {said}"))
+        return Result(name, self._about_text(400, said) or Failed(f"the server answered {kind}: {said}"))
+
+    def _sorted_batch(self, error: Any) -> Exception:
+        if error.status_code in (404, 405):
+            return out_of_order(
+                f"The server at {self._host} has no message batches, or not this one ({error.status_code}).",
+                "Ask directly, without batch; or use a key of the workspace the batch was left with.",
+            )
+        return self._sorted(error, None)
+
+    # --- what a refusal means ----------------------------------------------------------------------------------
+
+    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
+        """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
+        status, said = error.status_code, said_by(error, self._key)
+        if status in (401, 403):
+            return out_of_order(
+                f"The server at {self._host} refuses the key ({status}).",
+                f"Check {self._variable} in the environment and what the key may use.",
+            )
+        if status == 402 or "credit balance" in said:
+            return out_of_order(f"The account at {self._host} has no credit left.", "Top it up, then run again.")
+        if status in (404, 405):
+            return out_of_order(
+                f"The server at {self._host} has no model {self._model!r} ({status}).", "Check the model's name."
+            )
+        wait_s = retry_after_s(error.response.headers)
+        # 529 is "overloaded": everybody has to wait, as for a rate limit.
+        if status in (429, 529):
+            return Limited(f"rate limit: {said}", wait_s)
+        if status in (408, 409, 425) or status >= 500:
+            return Down(f"the server answered {status}: {said}", wait_s)
+        trouble = self._about_text(status, said) or (self._drop(said, sent) if sent is not None else None)
+        return trouble or Failed(f"the server answered {status}: {said}")
+
+    def _about_text(self, status: int, said: str) -> Refused | None:
+        if status == 413 or _TOO_LONG.search(said):
+            return Refused(f"too long: {said}")
+        return Refused(f"filtered: {said}") if _FILTERED.search(said) else None
+
+    def _drop(self, said: str, sent: Mapping[str, Any]) -> Without | None:
+        """Forget the feature a 400 is about, if it was sent."""
+        config = sent.get("output_config", {})
+        if "temperature" in sent and "temperature" in said:
+            self._takes_temperature = False
+        elif "effort" in config and "effort" in said:
+            self._takes_effort = False
+        elif "format" in config and (_SCHEMA.search(said) or not self._works):
+            self.takes_schema = False
+        else:
+            return None
+        return Without(said)
+
+
+def _marked(request: Request) -> list[dict[str, Any]]:
+    """The messages in Anthropic's form, with the end of their constant part marked for the cache."""
+    marked: list[dict[str, Any]] = []
+    for number, message in enumerate(request.messages, 1):
+        block: dict[str, Any] = {"type": "text", "text": message["content"]}
+        if number == request.constant:
+            block["cache_control"] = {"type": "ephemeral"}
+        marked.append({"role": message["role"], "content": [block]})
+    return marked
