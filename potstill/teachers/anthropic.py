@@ -17,7 +17,8 @@ from potstill.errors import BadSpec, TeacherError, missing_extra
 from potstill.teachers.address import host_of, is_loopback, key_for
 from potstill.teachers.base import Pending, Setup
 from potstill.teachers.batches import BatchOptions, BatchTeacher, Item, Progress, Result
-from potstill.teachers.chat import ChatOptions, ChatTeacher, Request, Said
+from potstill.teachers.chat import ChatTeacher
+from potstill.teachers.exchange import ChatOptions, Request, Said, reply_tokens
 from potstill.teachers.options import read_options
 from potstill.teachers.pace import Down, Failed, Limited, Refused, Trouble, Vanished, Without, out_of_order
 from potstill.teachers.stainless import called, json_within, said_by
@@ -70,7 +71,7 @@ def open_teacher(setup: Setup) -> ChatTeacher:
     provider = provider_of(url)
     price = price_of(model, provider, setup.prices, is_loopback(url))
     limit = ENUM_LIMIT if options.enum_limit is None else options.enum_limit
-    options = options.model_copy(update={"enum_limit": limit, "max_tokens": options.max_tokens or REPLY_TOKENS})
+    options = options.model_copy(update={"enum_limit": limit, "max_tokens": reply_tokens(options, REPLY_TOKENS)})
     server = AnthropicServer(url, model, key_for(url, options.key_env), options)
     name = f"anthropic:{model}"
     identity = {"model": model, "server": host, "effort": options.effort}

@@ -1,4 +1,5 @@
 """What a chat model said, read strictly: code, then label, then alias; anything else is no answer. Never a guess.
+Where a set of labels may be answered, each has a weight, and one odd weight makes the whole reply unreadable.
 
 Also turns what came with it into soft labels: token log-probabilities over the codes, votes of several samples, or
 one label with a stated confidence. Functions of texts and numbers; knows no server.
@@ -10,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # A code that the server did not list gets at least this probability.
@@ -19,6 +20,7 @@ LEAST = 1e-6
 _FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
 _PAIR = re.compile(r"^(\w+)\s*[:.)\-]\s*(.+)$", re.DOTALL)
 _TRIM = " \t\r\n\"'`*"
+_WEIGHED = re.compile(r"(.+?)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%?", re.DOTALL)
 _GAPS = re.compile(r"[\s_\-]+")
 
 
@@ -29,10 +31,12 @@ class Found:
     Attributes:
         column: its place in the task's labels.
         code_at: where its code begins in the reply, in characters; None if the label itself was named.
+        weights: column -> share of each of several labels that were named, which sum to one; empty for a single one.
     """
 
     column: int
     code_at: int | None
+    weights: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,17 @@ class Reading:
         labels: K label names.
         codes: K codes, all of one length.
         aliases: other name -> label.
+        candidates: whether a set of labels with weights may be answered.
     """
 
-    def __init__(self, labels: Sequence[str], codes: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        codes: Sequence[str],
+        aliases: Mapping[str, str] | None = None,
+        candidates: bool = False,
+    ) -> None:
+        self._candidates = candidates
         self.codes = tuple(codes)
         self._by_code = {code: column for column, code in enumerate(codes)}
         self._by_label = {label: column for column, label in enumerate(labels)}
@@ -81,11 +93,26 @@ class Reading:
         fenced = _FENCE.match(bare)
         if fenced:
             bare = fenced[1].strip()
+        if self._candidates:
+            several = _weighed(bare)
+            if several is not None:
+                return self._set(several, reply)
         if bare.startswith("{"):
             named = _label_field(bare)
             return None if named is None else self._named(named, reply)
         name = bare.strip(_TRIM).removesuffix(".").strip(_TRIM)
         return self._named(name, reply) or self._pair(name, reply)
+
+    def _set(self, several: Sequence[tuple[str, float]], reply: str) -> Found | None:
+        """The labels of a set: all known, none twice, and weights that have a sum."""
+        found = [self._named(name, reply) for name, _ in several]
+        total = sum(weight for _, weight in several)
+        columns = [each.column for each in found if each is not None]
+        if None in found or len(set(columns)) < len(several) or not 0 < total < math.inf:
+            return None
+        weights = {column: weight / total for column, (_, weight) in zip(columns, several, strict=True) if weight > 0}
+        top = max(weights, key=weights.__getitem__)
+        return Found(top, None, weights if len(weights) > 1 else {})
 
     def _named(self, name: str, reply: str) -> Found | None:
         if name in self._by_code:
@@ -115,6 +142,31 @@ def _label_field(reply: str) -> str | None:
         return None
     name = record["label"]
     return name if isinstance(name, str) else None
+
+
+def _weighed(bare: str) -> list[tuple[str, float]] | None:
+    """Names and weights of `{"candidates": [{"label": ..., "weight": ...}, ...]}` or of "A=70, B=30"; else None."""
+    if bare.startswith("{"):
+        try:
+            record = json.loads(bare)
+        except (ValueError, RecursionError):
+            return None
+        rows = record.get("candidates") if isinstance(record, dict) and list(record) == ["candidates"] else None
+        if not isinstance(rows, list) or not rows:
+            return None
+        pairs = [(row.get("label"), row.get("weight")) for row in rows if isinstance(row, dict) and len(row) == 2]
+        sound = [
+            (name, float(weight))
+            for name, weight in pairs
+            if isinstance(name, str)
+            and isinstance(weight, int | float)
+            and not isinstance(weight, bool)
+            and 0 <= weight <= 1e6
+        ]
+        return sound if len(sound) == len(rows) else None
+    matches = [_WEIGHED.fullmatch(part.strip(_TRIM)) for part in bare.strip(_TRIM).removesuffix(".").split(",")]
+    found = [(match[1].strip(_TRIM), float(match[2])) for match in matches if match]
+    return found if len(found) == len(matches) else None
 
 
 def scores_of_tokens(steps: Sequence[Step], code_at: int, codes: Sequence[str]) -> tuple[float, ...] | None:
@@ -186,6 +238,21 @@ def scores_of_one(column: int, n_labels: int, confidence: float) -> tuple[float,
     """(K,) log-probabilities of one label at a stated confidence below 1; the rest is shared equally."""
     rest = math.log((1 - confidence) / (n_labels - 1))
     return tuple(math.log(confidence) if i == column else rest for i in range(n_labels))
+
+
+def scores_of_weights(weights: Mapping[int, float], n_labels: int, confidence: float) -> tuple[float, ...]:
+    """(K,) log-probabilities of a set of labels: together they have `confidence`, the others share the rest equally.
+
+    Args:
+        weights: column -> share, which sum to one.
+        n_labels: K.
+        confidence: below 1.
+    """
+    others = n_labels - len(weights)
+    within = confidence if others else 1.0
+    rest = max((1 - within) / others if others else 0.0, LEAST)
+    shares = [max(within * weights[i], LEAST) if i in weights else rest for i in range(n_labels)]
+    return tuple(math.log(share / sum(shares)) for share in shares)
 
 
 def read_texts(reply: str, most: int) -> tuple[str, ...] | None:

@@ -262,6 +262,9 @@ def last_text(body: Body) -> str:
 def beliefs_of(body: Body) -> dict[str, float]:
     """Code -> probability: more where the text names more words of the label. Empty where no codes are offered."""
     codes = dict(_CODE.findall(body["messages"][0]["content"]))
+    if not codes:
+        # A shortlist stands with the text, and ends in "none of these", which shares no word with it.
+        codes = dict(_CODE.findall(body["messages"][-1]["content"].split("<text>")[0]))
     if "texts" in body["messages"][0]["content"].split("Answer with JSON only")[-1] and not codes:
         return {}
     words = set(re.findall(r"\w+", last_text(body).casefold()))

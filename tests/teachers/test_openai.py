@@ -121,7 +121,7 @@ def test_335_labels_work_with_and_without_single_token_codes() -> None:
     task = Task(tuple(f"label{i}" for i in range(335)))
     for split in (lambda reply: [reply], list):
         with Standin(token_of=split) as server:
-            answer = teacher_at(server, task=task).answer(["is it label77 ?"]).answers[0]
+            answer = teacher_at(server, task=task, shortlist=0).answer(["is it label77 ?"]).answers[0]
         assert "response_format" not in server.seen[0]
         assert answer.state == "ok"
         assert answer.scores is not None

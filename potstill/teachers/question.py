@@ -1,0 +1,191 @@
+"""What is asked about one text: which labels are offered and which examples shown, after what it gives away is out.
+
+Covers the choice and its bookkeeping; how it is worded is in `prompts.py`, how it is sent in `chat.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from potstill.errors import BadSpec
+from potstill.redact import Mode, redactor
+from potstill.task import Brief, Written
+from potstill.teachers.base import Setup
+from potstill.teachers.options import Options
+from potstill.teachers.prompts import EVERYTHING, Offer, Prompt
+from potstill.teachers.shortlist import Near
+
+# How many labels a text is offered where not all are. With "none of these", and few enough to be read with care.
+SHORTLIST = 20
+# A list of labels longer than this is not shown to every text: some 4,000 tokens each time.
+LIST_BYTES = 16_000
+# Questions kept between the bound and the answer of a text.
+KEPT = 1024
+
+
+class QuestionOptions(Options):
+    """What decides what a chat teacher is shown.
+
+    Attributes:
+        examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the `k`
+            most like it. Where labels are shortlisted they are always the nearest ones.
+        k: how many nearest examples at most.
+        shortlist: how many labels a text is offered; 0 offers all; "auto" offers 20 where there are more labels than a
+            JSON schema may list, or than fit into a prompt of reasonable size.
+        rounds: how many shortlists a text may be shown, one after the other, while none of the labels fits.
+        embedding: what tells which labels and examples are near: "tfidf", or static weights such as "potion-8m".
+        candidates: the teacher may name several labels with weights where it is unsure.
+        redact: take e-mail addresses, phone numbers, cards, IBANs and IP addresses out of every text before it leaves;
+            "presidio" also names and places.
+    """
+
+    examples: Literal["fixed", "nearest"] = "fixed"
+    k: int = Field(default=8, ge=0, le=200)
+    shortlist: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    rounds: int = Field(default=3, ge=1, le=20)
+    embedding: str = Field(default="tfidf", min_length=1)
+    candidates: bool = False
+    redact: bool | Literal["presidio"] = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that may be asked about one text.
+
+    Attributes:
+        text: as it leaves.
+        offers: one a round, at least one.
+        taken_out: kind -> how many were taken out of the text.
+    """
+
+    text: str
+    offers: tuple[Offer, ...] = (EVERYTHING,)
+    taken_out: Mapping[str, int] = field(default_factory=dict)
+
+
+class Asking:
+    """Texts -> what is asked about them. Safe to use from many threads.
+
+    Args:
+        setup: task and gold examples.
+        options: what decides.
+        enum_limit: how many labels a JSON schema may list; 0 knows no limit.
+
+    Raises:
+        BadSpec, MissingWeights, MissingExtra: an option asks for what is not there.
+    """
+
+    def __init__(self, setup: Setup, options: QuestionOptions, enum_limit: int) -> None:
+        mode: Mode | None = None
+        if options.redact:
+            mode = "presidio" if options.redact == "presidio" else "own"
+        self._redact = redactor(mode) if mode else None
+        self._lock = threading.Lock()
+        self.taken_out: Counter[str] = Counter()
+        examples = tuple(self._clean(example, count=True) for example in setup.examples)
+        task = setup.task
+        size = _shortlist_size(setup, options, enum_limit)
+        self.size = size if size < task.n_labels else 0
+        nearest = options.examples == "nearest" or bool(self.size)
+        self.prompt = Prompt(task, () if nearest else examples, bool(self.size), options.candidates)
+        self._near = Near(task, examples, options.embedding) if self.size or (nearest and examples) else None
+        self._k = options.k
+        # Rounds beyond the last label would offer nothing.
+        self.rounds = min(options.rounds, -(-task.n_labels // self.size)) if self.size else 1
+        self._ask = lru_cache(KEPT)(self._work_out)
+        chosen = {"examples": options.examples, "k": options.k} if nearest else {}
+        listed = {"shortlist": self.size, "rounds": self.rounds} if self.size else {}
+        embedded = {"embedding": [options.embedding, self._near.identity]} if self._near else {}
+        asked_for = {"candidates": True} if options.candidates else {}
+        guarded = {"redact": mode} if mode else {}
+        self.identity: Mapping[str, Any] = chosen | listed | embedded | asked_for | guarded
+        self.about: Mapping[str, Any] = self._facts(options, mode)
+
+    def _facts(self, options: QuestionOptions, mode: Mode | None) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        if self._near is not None:
+            facts |= {"nearest_examples": self._k, "embedding": options.embedding}
+        if self.size and self._near is not None:
+            recall = self._near.recall(self.size)
+            all_rounds = self._near.recall(self.size * self.rounds) if recall and self.rounds > 1 else None
+            facts |= {
+                "labels_offered": self.size,
+                "rounds": self.rounds,
+                "shortlist_recall": str(recall or 'not measured: no gold examples were given; examples = "nearest"'),
+            }
+            if all_rounds is not None:
+                facts["shortlist_recall_all_rounds"] = str(all_rounds)
+        if options.candidates:
+            facts["candidates"] = True
+        if mode:
+            facts |= {"redact": mode, "redacted": self.taken_out}
+        return facts
+
+    def __call__(self, text: str) -> Asked:
+        """What is asked about the text; the same each time."""
+        if self._near is None and self._redact is None:
+            return Asked(text)
+        return self._ask(text)
+
+    def _work_out(self, text: str) -> Asked:
+        taken_out: Mapping[str, int] = {}
+        if self._redact is not None:
+            redacted = self._redact(text)
+            text, taken_out = redacted.text, redacted.counts
+        if self._near is None:
+            return Asked(text, taken_out=taken_out)
+        if not self.size:
+            return Asked(text, (Offer(examples=self._near.examples(text, self._k)),), taken_out)
+        order = self._near.labels(text)
+        offers = []
+        for start in range(0, self.rounds * self.size, self.size):
+            columns = order[start : start + self.size]
+            # By their place in the task: the order must not tell which is thought likely.
+            columns = tuple(sorted(columns))
+            examples = self._near.examples(text, self._k, columns)
+            offers.append(Offer(columns, start + self.size < len(order), examples))
+        return Asked(text, tuple(offers), taken_out)
+
+    def _clean(self, written: Written, count: bool = False) -> Written:
+        if self._redact is None:
+            return written
+        redacted = self._redact(written.text)
+        if count:
+            self.left(redacted.counts)
+        return replace(written, text=redacted.text)
+
+    def brief(self, brief: Brief) -> Brief:
+        """The brief as it leaves."""
+        if self._redact is None:
+            return brief
+        return replace(
+            brief,
+            examples=[self._clean(each) for each in brief.examples],
+            avoid=[self._clean(each) for each in brief.avoid],
+        )
+
+    def left(self, taken_out: Mapping[str, int]) -> None:
+        """Count what was taken out of a text that left."""
+        if taken_out:
+            with self._lock:
+                self.taken_out.update(taken_out)
+
+
+def _shortlist_size(setup: Setup, options: QuestionOptions, enum_limit: int) -> int:
+    """How many labels a text is offered; 0 for all of them."""
+    if options.shortlist != "auto":
+        if options.shortlist == 1:
+            raise BadSpec("shortlist = 1 leaves nothing to decide.", "Offer at least two labels, or 0 for all of them.")
+        return options.shortlist
+    task = setup.task
+    if task.n_labels <= 2 * SHORTLIST:
+        return 0
+    listed = sum(len(f"{label}{task.descriptions.get(label, '')}".encode()) + 8 for label in task.labels)
+    return SHORTLIST if (enum_limit and task.n_labels > enum_limit) or listed > LIST_BYTES else 0

@@ -1,0 +1,187 @@
+"""Which labels and which gold examples are near a text, where a prompt cannot hold them all.
+
+A text is compared with each label's name and description, and with the gold examples of the label; their sum ranks the
+labels. Measured on BANKING77, HWU64 and DBpedia-219 the sum beats each part, and the best example beats their mean.
+Also joins what several shortlists brought into one row of scores. Knows no prompt and no server.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.errors import BadSpec
+from potstill.features import NGrams, Ragged, Tokens
+from potstill.task import Task, Written, content_key
+from potstill.teachers.parse import LEAST
+from potstill.vectors import read_static
+from potstill.weights import find
+
+Floats = NDArray[np.float64]
+# Texts -> (N, D) rows of length one, sparse or dense.
+Space = Callable[[Sequence[str]], Any]
+
+# On how many gold texts recall is measured, evenly spread over those given.
+MEASURED = 300
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_GLUE = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How often the right label is among the first `size` of the ranking: a share, on `n` gold texts."""
+
+    size: int
+    share: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"shortlist recall at {self.size}: {self.share:.0%} on {self.n} gold texts"
+
+
+class Near:
+    """The labels of a task and its gold examples in one space. Safe to use from many threads.
+
+    Args:
+        task: the K labels.
+        examples: gold (text, label) pairs; a text is never compared with itself.
+        embedding: "tfidf" (words and character n-grams), or static weights such as "potion-8m".
+
+    Raises:
+        BadSpec: weights of a kind that cannot embed.
+        MissingWeights: they are not on this machine.
+    """
+
+    def __init__(self, task: Task, examples: Sequence[Written], embedding: str = "tfidf") -> None:
+        self._examples = tuple(examples)
+        names = [f"{spoken(label)} {task.descriptions.get(label, '')}".strip() for label in task.labels]
+        texts = [example.text for example in self._examples]
+        self._columns = np.array([task.index(example.label) for example in self._examples], dtype=np.intp)
+        self._places: dict[str, list[int]] = {}
+        for place, text in enumerate(texts):
+            self._places.setdefault(text, []).append(place)
+        self._space, self.identity = _space(embedding, [*names, *texts])
+        self._names = self._space(names)
+        self._gold = self._space(texts) if texts else None
+
+    def _likeness(self, text: str) -> tuple[Floats, Floats]:
+        """(K,) cosines to the labels' names, and (M,) to the examples; -1 to the text itself."""
+        row = self._space([text])
+        to_names = _row(row, self._names)
+        if self._gold is None:
+            return to_names, np.zeros(0)
+        to_gold = _row(row, self._gold)
+        to_gold[self._places.get(text, [])] = -1.0
+        return to_names, to_gold
+
+    def labels(self, text: str) -> tuple[int, ...]:
+        """All K columns, the likeliest label first."""
+        to_names, to_gold = self._likeness(text)
+        best = np.zeros(len(to_names))
+        np.maximum.at(best, self._columns, to_gold)
+        return tuple(int(column) for column in np.argsort(-(to_names + best), kind="stable"))
+
+    def examples(self, text: str, k: int, among: Sequence[int] | None = None) -> tuple[Written, ...]:
+        """The k examples most like the text, the most like it last; only of the labels `among`, if given."""
+        _, to_gold = self._likeness(text)
+        open_to = to_gold > -1.0
+        if among is not None:
+            open_to &= np.isin(self._columns, among)
+        order = np.argsort(-to_gold, kind="stable")
+        return tuple(self._examples[i] for i in order[open_to[order]][:k][::-1])
+
+    def recall(self, size: int) -> Recall | None:
+        """How often the right label is among the first `size`, with each text left out; None without examples."""
+        if not self._examples:
+            return None
+        count = min(MEASURED, len(self._examples))
+        chosen = np.linspace(0, len(self._examples) - 1, count).astype(int)
+        hits = [int(self._columns[i]) in self.labels(self._examples[i].text)[:size] for i in chosen]
+        return Recall(size, sum(hits) / count, count)
+
+
+def spoken(label: str) -> str:
+    """A label's name as words: `card_arrival` and `CardArrival` are "card arrival"."""
+    return _GLUE.sub(" ", _CAMEL.sub(" ", label)).strip() or label
+
+
+def _row(row: Any, table: Any) -> Floats:
+    product = row @ table.T
+    dense = product.toarray() if hasattr(product, "toarray") else product
+    return np.array(dense, dtype=np.float64).ravel()
+
+
+def _space(embedding: str, texts: Sequence[str]) -> tuple[Space, str]:
+    """The space, and a hash of what else than the texts it depends on."""
+    if embedding == "tfidf":
+        grams = NGrams.fit(texts)
+        return lambda given: _sparse(grams.ragged(given), grams.width), "tfidf"
+    found = find(embedding.removeprefix("static:"))
+    if found.kind != "static":
+        raise BadSpec(
+            f"embedding = {embedding!r} is of the kind {found.kind!r}, and static vectors are needed.",
+            'Take "tfidf", or "potion-8m" after: potstill fetch potion-8m',
+        )
+    vectors = read_static(found.path)
+    tokens = Tokens(vectors.tokenizer)
+
+    def embed(given: Sequence[str]) -> Any:
+        means = _sparse(tokens.ragged(given), tokens.width) @ vectors.table
+        return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
+
+    # A few rows tell two tables apart.
+    return embed, content_key(vectors.table.shape, vectors.table[:: max(1, len(vectors.table) // 16)].tolist())
+
+
+def _sparse(entries: Ragged, width: int) -> Any:
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix((entries.values, entries.ids, entries.starts), shape=(len(entries.starts) - 1, max(width, 1)))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one shortlist brought.
+
+    Attributes:
+        columns: the labels that were offered.
+        scores: (K + 1,) log-probabilities of all labels, and of "none of these" last.
+    """
+
+    columns: Sequence[int]
+    scores: Sequence[float]
+
+
+def is_none(scores: Sequence[float]) -> bool:
+    """Whether (K + 1,) scores say "none of these", which is last."""
+    return max(range(len(scores)), key=scores.__getitem__) == len(scores) - 1
+
+
+def joined(rounds: Sequence[Heard]) -> tuple[float, ...]:
+    """(K,) log-probabilities from one shortlist after the other, by the chain rule.
+
+    Each shortlist shares what the ones before it gave to "none of these". What the last one gave to none is the floor:
+    the labels nobody was offered share it equally, and each label gets at least `LEAST`.
+    """
+    n_labels = len(rounds[0].scores) - 1
+    probabilities = np.full(n_labels, LEAST)
+    offered = np.zeros(n_labels, dtype=bool)
+    left = 1.0
+    for heard in rounds:
+        columns = list(heard.columns)
+        own = np.exp(np.array(heard.scores, dtype=np.float64))
+        none = own[-1] if not offered.sum() + len(columns) >= n_labels else 0.0
+        total = own[columns].sum() + none
+        offered[columns] = True
+        probabilities[columns] = left * own[columns] / total
+        left *= none / total
+    if not offered.all():
+        probabilities[~offered] = left / (~offered).sum()
+    probabilities = np.maximum(probabilities, LEAST)
+    return tuple(math.log(p) for p in probabilities / probabilities.sum())
