@@ -297,7 +297,11 @@ def _egress(taught: Taught | None) -> str:
     if taught is None or not host:
         return "No text left this machine."
     sent = sum(state != "unasked" for state in taught.answers.states)
-    return f"{sent} texts of the pool, and the gold examples in the prompt, were sent to {host}."
+    told = f"{sent} texts of the pool, and the gold examples in the prompt, were sent to {host}."
+    if not taught.teacher.about.get("redact"):
+        return told
+    taken_out = ", ".join(f"{n} {kind}" for kind, n in sorted(taught.teacher.about["redacted"].items())) or "nothing"
+    return f"{told} Taken out before they left, this time: {taken_out}."
 
 
 def _bundle_facts(bundle: Bundle) -> dict[str, Any]:

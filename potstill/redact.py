@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,21 +45,22 @@ _GAP = " -\u00a0\u202f"
 _LOCAL = r"[\w.+%&'=~-]"
 _EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@(?:[\w-]++\.)+[^\W\d_]{{2,63}}+")
 _IBAN = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d\d(?=[ \u00a0\u202f-]?[A-Za-z0-9])")
-_CARD = re.compile(r"(?<![^\W_])(?<!\d[.,])[2-6]\d(?=[ \-\u00a0\u202f]?\d)")
+_CARD = re.compile(r"(?<![^\W_])(?<!\d[.,])\d(?=[ \-\u00a0\u202f]?\d)")
 _IPV6 = re.compile(r"(?<![0-9A-Fa-f:.])[0-9A-Fa-f]{0,4}+:[0-9A-Fa-f:.]++")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)")
 
 _SEP = r"[ \u00a0\u202f.\-/()]"
 _AHEAD = r"(?<![\w+])(?<![\d][.,:/-])"
+_OPEN = r"(?:\((?=\d{1,6}\)))?"
 _PLUS = re.compile(rf"(?<![\w+])\+ ?\(?[1-9](?:{_SEP}{{0,3}}\d){{6,14}}(?!\d)")
 _ZEROS = re.compile(rf"{_AHEAD}00 ?[1-9](?:{_SEP}{{0,2}}\d){{8,13}}(?!\w)")
 _AMERICAN = re.compile(
     rf"{_AHEAD}(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .\-\u00a0])[2-9]\d\d[ .\-\u00a0]\d{{4}}(?!\w|[.,-]\d)"
 )
 _AREA = re.compile(rf"{_AHEAD}\(\d{{2,5}}\)[ -]?\d{{3,5}}[ .-]?\d{{3,5}}(?!\w)")
-_TRUNK = re.compile(rf"{_AHEAD}\(?0[1-9](?:{_SEP}{{0,2}}\d){{7,10}}(?!\w)")
+_TRUNK = re.compile(rf"{_AHEAD}{_OPEN}0[1-9](?:{_SEP}{{0,2}}\d){{7,10}}(?!\w)")
 _INDIAN = re.compile(rf"{_AHEAD}[6-9]\d{{4}}[ -]\d{{5}}(?!\w|[.,-]\d)")
-_CUED = re.compile(rf"{_AHEAD}\(?\d(?:{_SEP}{{0,2}}\d){{6,14}}(?!\w)")
+_CUED = re.compile(rf"{_AHEAD}{_OPEN}\d(?:{_SEP}{{0,2}}\d){{6,14}}(?!\w)")
 _MOBILE = re.compile(r"0(?:[4-79]\d|1[5-7])\d{7,8}")
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}(?!\d|[./-]\d)")
 _WINDOW = 28
@@ -97,11 +99,11 @@ def redact(text: str) -> Redacted:
     counts: Counter[str] = Counter()
     if "@" in text:
         text = _taken_out(text, "email", _EMAIL, _whole, counts)
+    if text.count(":") >= 2:
+        text = _taken_out(text, "ipv6", _IPV6, _ipv6_end, counts)
     if any(character.isdigit() for character in text):
         text = _taken_out(text, "iban", _IBAN, _iban_end, counts)
         text = _taken_out(text, "card", _CARD, _card_end, counts)
-        if text.count(":") >= 2:
-            text = _taken_out(text, "ipv6", _IPV6, _ipv6_end, counts)
         text = _taken_out(text, "ipv4", _IPV4, _ipv4_end, counts)
         for pattern, measure in _PHONES:
             text = _taken_out(text, "phone", pattern, measure, counts)
@@ -133,9 +135,12 @@ def redactor(mode: Mode) -> Redactor:
     settings = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": model}]}
     engine = AnalyzerEngine(nlp_engine=NlpEngineProvider(nlp_configuration=settings).create_engine())
 
+    lock = threading.Lock()
+
     def both(text: str) -> Redacted:
         own = redact(text)
-        found = engine.analyze(text=own.text, language="en")
+        with lock:  # nobody promises that it may be used by many threads
+            found = engine.analyze(text=own.text, language="en")
         return _without_spans(own, [(each.start, each.end, str(each.entity_type)) for each in found])
 
     return both
@@ -217,8 +222,8 @@ def _luhn(digits: str) -> bool:
 def _ipv6_end(text: str, match: re.Match[str]) -> int:
     begins_inside = match.start() > 0 and text[match.start() - 1].isalnum() and match[0][0] != ":"
     run = match[0].rstrip(".")
-    # Without a digit it is as likely a name in a program: face::bad.
-    if begins_inside or len(run) > 45 or run.count(":") < 2 or not any(map(str.isdigit, run)):
+    # Short and without a digit it is as likely a name in a program: face::bad.
+    if begins_inside or len(run) > 45 or run.count(":") < 2 or not (run.count(":") >= 7 or any(map(str.isdigit, run))):
         return 0
     for candidate in (run, run.removesuffix(":"), run[1:], run[1:].removesuffix(":")):
         try:

@@ -163,6 +163,7 @@ class BatchTeacher(ChatTeacher):
         except TeacherError as error:
             error.billed = False
             raise
+        self._asking.left(texts)
         try:
             return self._queue.enqueue(uploaded, ticket.mark)
         except (Vanished, Down) as trouble:

@@ -163,6 +163,7 @@ class ChatTeacher:
 
     def _answer_one(self, text: str) -> tuple[Answer, Tab]:
         tab = Tab(self._most, self._patience_s)
+        self._asking.left([text])
         try:
             answer = self._ask(text, tab)
         except Refused as trouble:
@@ -174,7 +175,6 @@ class ChatTeacher:
             error.billed = error.billed or tab.usage != Usage()
             raise
         self._pace.answered()
-        self._asking.left(self._asking(text).taken_out)
         return answer, tab
 
     def _request(self, text: str, wrong: str | None = None, votes: int = 0, turn: int = 0) -> Request:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -158,7 +158,7 @@ class Asking:
             return written
         redacted = self._redact(written.text)
         if count:
-            self.left(redacted.counts)
+            self._count(redacted.counts)
         return replace(written, text=redacted.text)
 
     def brief(self, brief: Brief) -> Brief:
@@ -171,11 +171,15 @@ class Asking:
             avoid=[self._clean(each) for each in brief.avoid],
         )
 
-    def left(self, taken_out: Mapping[str, int]) -> None:
-        """Count what was taken out of a text that left."""
-        if taken_out:
-            with self._lock:
-                self.taken_out.update(taken_out)
+    def left(self, texts: Iterable[str]) -> None:
+        """Count what was taken out of texts that leave."""
+        if self._redact is not None:
+            for text in texts:
+                self._count(self(text).taken_out)
+
+    def _count(self, taken_out: Mapping[str, int]) -> None:
+        with self._lock:
+            self.taken_out.update(taken_out)
 
 
 def _shortlist_size(setup: Setup, options: QuestionOptions, enum_limit: int) -> int:
