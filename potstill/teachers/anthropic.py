@@ -33,6 +33,7 @@ REPLY_TOKENS = 32
 EXTRA_TOKENS = 600
 # Of the 256 MB and 100,000 requests that one batch takes: it is sent in one piece, from memory.
 MOST_REQUESTS, MOST_BYTES = 100_000, 100_000_000
+_NEEDS = ("model", "max_tokens", "system", "messages")
 _NOT_DONE = ("expired", "canceled")
 _TOO_LONG = re.compile(r"too long|too large|context.?(length|window|limit)|maximum.{0,20}tokens", re.I)
 _FILTERED = re.compile(r"content.?(filter|policy)|blocked", re.I)
@@ -147,7 +148,10 @@ class AnthropicServer:
         sent = self.item_body(request)
 
         def call() -> Said:
-            stream = self._client.messages.with_streaming_response.create(**sent)
+            # What not every version of the SDK has a parameter for goes along as it is.
+            needs = {name: sent[name] for name in _NEEDS}
+            rest = {name: value for name, value in sent.items() if name not in _NEEDS}
+            stream = self._client.messages.with_streaming_response.create(**needs, extra_body=rest)
             return read_message(json_within(stream, self._timeout_s))
 
         said = called(self._sdk, self._host, call, lambda error: self._sorted(error, sent))

@@ -1,4 +1,7 @@
-"""Tiny causal models with random weights, made on the fly: exactness needs no knowledge."""
+"""Tiny causal models with random weights, made on the fly: exactness needs no knowledge. And short waits between tries.
+
+That waits grow and are honoured is tested on its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from typing import Any
 
 import pytest
 
+from potstill.teachers import pace
+
 WORDS = ["red", "blue", "news", "sports", "money", "of", "the", "and", "world", "card", "fee", "late", "day", "bank"]
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "FIRST_WAIT_S", 0.01)
 
 
 @pytest.fixture(scope="session")
