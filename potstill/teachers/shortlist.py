@@ -166,8 +166,8 @@ def is_none(scores: Sequence[float]) -> bool:
 def joined(rounds: Sequence[Heard]) -> tuple[float, ...]:
     """(K,) log-probabilities from one shortlist after the other, by the chain rule.
 
-    Each shortlist shares what the ones before it gave to "none of these". What the last one gave to none is the floor:
-    the labels nobody was offered share it equally, and each label gets at least `LEAST`.
+    Each shortlist shares what the ones before it left to "none of these" and to labels they did not offer. What the
+    last one left is the floor: the labels nobody was offered share it equally, and each label gets at least `LEAST`.
     """
     n_labels = len(rounds[0].scores) - 1
     probabilities = np.full(n_labels, LEAST)
@@ -176,11 +176,11 @@ def joined(rounds: Sequence[Heard]) -> tuple[float, ...]:
     for heard in rounds:
         columns = list(heard.columns)
         own = np.exp(np.array(heard.scores, dtype=np.float64))
-        none = own[-1] if not offered.sum() + len(columns) >= n_labels else 0.0
-        total = own[columns].sum() + none
         offered[columns] = True
-        probabilities[columns] = left * own[columns] / total
-        left *= none / total
+        inside = own[columns].sum()
+        outside = 0.0 if offered.all() else own.sum() - inside
+        probabilities[columns] = left * own[columns] / (inside + outside)
+        left *= outside / (inside + outside)
     if not offered.all():
         probabilities[~offered] = left / (~offered).sum()
     probabilities = np.maximum(probabilities, LEAST)

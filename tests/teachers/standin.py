@@ -264,7 +264,10 @@ def beliefs_of(body: Body) -> dict[str, float]:
     codes = dict(_CODE.findall(body["messages"][0]["content"]))
     if not codes:
         # A shortlist stands with the text, and ends in "none of these", which shares no word with it.
-        codes = dict(_CODE.findall(body["messages"][-1]["content"].split("<text>")[0]))
+        lists = [
+            message["content"].split("<text>")[0] for message in body["messages"] if "<text>" in message["content"]
+        ]
+        codes = dict(_CODE.findall(lists[-1])) if lists else {}
     if "texts" in body["messages"][0]["content"].split("Answer with JSON only")[-1] and not codes:
         return {}
     words = set(re.findall(r"\w+", last_text(body).casefold()))

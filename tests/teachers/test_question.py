@@ -1,0 +1,326 @@
+"""What a chat teacher is asked of one text: shortlists, nearest examples, candidate sets, nothing that gives away."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pytest
+from teachers.asking import PRICES, TASK, likeliest
+from teachers.standin import Fault, Standin, last_text
+from teachers.test_openai import Served
+
+from potstill.errors import BadSpec, MissingExtra
+from potstill.task import Answer, Brief, Task, Written
+from potstill.teachers.base import Setup, Teacher
+from potstill.teachers.chat import ChatTeacher
+from potstill.teachers.openai import open_teacher
+from potstill.teachers.prompts import Prompt
+from potstill.teachers.shortlist import Near
+
+# 335 labels of words, so that each is like some others.
+FRUIT = ("apple", "banana", "cherry", "damson", "elder", "fig", "grape")
+DEEDS = ("buying", "eating", "growing", "juicing", "mailing", "naming", "peeling", "rating")
+PLACES = ("attic", "barn", "cellar", "den", "estate", "farm")
+MANY = Task(tuple(f"{deed} {fruit} {place}" for fruit in FRUIT for deed in DEEDS for place in PLACES)[:335])
+CODES = Prompt(MANY, shortlisted=True).codes
+NOT_THERE = json.dumps({"label": CODES[-1]})
+
+
+class TestContractByShortlist(Served):
+    """Two labels at a time."""
+
+    options: ClassVar[dict[str, Any]] = {"shortlist": 2, "rounds": 2}
+
+
+class TestContractByShortlistAndVotes(Served):
+    """Two labels at a time, five samples each."""
+
+    options: ClassVar[dict[str, Any]] = {"shortlist": 2, "logprobs": False, "samples": 5}
+
+
+class TestContractWithCandidates(Served):
+    """Sets of labels, from which what gives a person away is taken out, beside the nearest examples."""
+
+    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+        return at(self.server, examples, task, candidates=True, redact=True, examples="nearest", k=2)
+
+
+def at(server: Standin | str, gold: Sequence[Written] = (), task: Task = TASK, **options: Any) -> ChatTeacher:
+    url = server if isinstance(server, str) else server.url
+    return open_teacher(Setup(task, "m", gold, {"base_url": url, **options}, PRICES))
+
+
+def one(teacher: ChatTeacher, text: str) -> Answer:
+    """The answer about a text, within its bound."""
+    bound = teacher.bound([text])
+    reply = teacher.answer([text])
+    assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(bound)
+    return reply.answers[0]
+
+
+def top(answer: Answer, task: Task = MANY) -> str:
+    assert answer.scores is not None, answer
+    return task.labels[max(range(task.n_labels), key=answer.scores.__getitem__)]
+
+
+# --- shortlists --------------------------------------------------------------------------------------------------
+
+
+def test_of_335_labels_each_text_is_offered_twenty_and_none_of_these() -> None:
+    with Standin() as server:
+        teacher = at(server, task=MANY)
+        for label in (MANY.labels[0], MANY.labels[77], MANY.labels[-1]):
+            answer = one(teacher, f"where is the {label} ?")
+            assert top(answer) == label
+            assert answer.how == "logprobs"
+            assert answer.scores is not None
+            assert math.fsum(map(math.exp, answer.scores)) == pytest.approx(1)
+    assert len(server.seen) == 3
+    offered = [re.findall(r"^(\d+): (.+)$", body["messages"][-1]["content"], re.MULTILINE) for body in server.seen]
+    assert [len(each) for each in offered] == [21, 21, 21]
+    assert all(each[-1] == (CODES[-1], "none of these") for each in offered)
+    # One label has one code before all texts, and the form of a reply is the same: a server prepares it once.
+    assert all(CODES[MANY.index(name)] == code for each in offered for code, name in each[:-1])
+    assert len({json.dumps(body["response_format"]) for body in server.seen}) == 1
+    assert len({body["messages"][0]["content"] for body in server.seen}) == 1
+
+
+def test_where_none_fits_the_next_labels_are_offered() -> None:
+    text = "banana ?"
+    third = Near(MANY, ()).labels(text)[45]
+    said = Fault("said", said=json.dumps({"label": CODES[third]}))
+    with Standin(by_number={0: Fault("said", said=NOT_THERE), 1: Fault("said", said=NOT_THERE), 2: said}) as server:
+        answer = one(at(server, task=MANY, logprobs=False, confidence=0.9), text)
+    assert len(server.seen) == 3
+    assert top(answer) == MANY.labels[third]
+    # Nearly the confidence that is stated for one bare label: the lists before it took a little.
+    assert answer.scores is not None
+    assert math.exp(max(answer.scores)) == pytest.approx(0.9, abs=0.015)
+    lists = [set(re.findall(r"^(\d+):", body["messages"][-1]["content"], re.MULTILINE)) for body in server.seen]
+    assert set.intersection(*lists) == {CODES[-1]}
+
+
+def test_where_no_shortlist_fits_the_text_stays_unanswered() -> None:
+    said = Fault("said", said=NOT_THERE)
+    for samples in (1, 3):
+        with Standin(by_word={"banana": said}) as server:
+            answer = one(at(server, task=MANY, rounds=2, logprobs=False, samples=samples), "banana ?")
+        assert (answer.state, answer.raw) == ("unparsable", "none of the 40 labels offered")
+        assert len(server.seen) == 2
+
+
+def test_votes_for_none_ask_on() -> None:
+    with Standin(by_number={0: Fault("said", said=NOT_THERE)}) as server:
+        answer = one(at(server, task=MANY, logprobs=False, samples=4), "peeling a damson in the barn ?")
+    assert [body["n"] for body in server.seen] == [4, 4]
+    assert (answer.state, answer.how) == ("ok", "votes")
+
+
+def test_a_label_that_was_not_offered_is_no_answer() -> None:
+    text = "banana ?"
+    last = Near(MANY, ()).labels(text)[-1]
+    for name in (CODES[last], MANY.labels[last]):
+        with Standin(by_word={"banana": Fault("said", said=json.dumps({"label": name}))}) as server:
+            assert one(at(server, task=MANY), text).state == "unparsable"
+        assert len(server.seen) == 2
+
+
+def test_the_last_labels_are_offered_without_a_way_out() -> None:
+    with Standin(by_number={0: Fault("said", said='{"label": "D"}')}, ignores=frozenset({"logprobs"})) as server:
+        answer = one(at(server, shortlist=2), "world and sports, no business")
+    assert len(server.seen) == 2
+    assert "none of these" not in server.seen[1]["messages"][-1]["content"]
+    assert answer.state == "ok"
+
+
+@pytest.mark.parametrize("kind", ["garbage", "said"])
+@pytest.mark.parametrize("options", [{}, {"logprobs": False, "samples": 3}, {"shortlist": 9, "rounds": 9}])
+def test_whatever_goes_wrong_stays_within_the_bound(kind: str, options: dict[str, Any]) -> None:
+    with Standin(by_word={"banana": Fault(kind, said="what?")}) as server:
+        assert one(at(server, task=MANY, **options), "banana ?").state in ("failed", "unparsable")
+
+
+def test_how_good_the_shortlist_is_is_told() -> None:
+    gold = [Written(f"the {label} question", label) for label in MANY.labels]
+    teacher = at("http://127.0.0.1:9/v1", gold, MANY)
+    assert teacher.about["labels_offered"] == 20
+    assert re.fullmatch(r"shortlist recall at 20: \d+% on 300 gold texts", teacher.about["shortlist_recall"])
+    assert "at 60" in teacher.about["shortlist_recall_all_rounds"]
+    assert "not measured" in at("http://127.0.0.1:9/v1", task=MANY).about["shortlist_recall"]
+
+
+def test_shortlists_begin_where_the_list_is_too_long_for_schema_or_prompt() -> None:
+    def offered(task: Task, **options: Any) -> int:
+        return int(at("http://127.0.0.1:9/v1", task=task, **options).about.get("labels_offered", task.n_labels))
+
+    assert offered(MANY) == 20
+    assert offered(MANY, enum_limit=500) == 335
+    assert offered(MANY, shortlist=0) == 335
+    assert offered(MANY, shortlist=400) == 335
+    assert offered(TASK) == 3
+    assert offered(TASK, shortlist=2) == 2
+    wordy = Task(MANY.labels[:90], descriptions=dict.fromkeys(MANY.labels[:90], "so much to say of it " * 10))
+    assert offered(wordy) == 20
+    with pytest.raises(BadSpec, match="shortlist = 1"):
+        offered(TASK, shortlist=1)
+
+
+# --- examples ----------------------------------------------------------------------------------------------------
+
+GOLD = [Written("a match and a goal", "sports"), Written("shares and bonds", "business"), Written("a war", "world")]
+
+
+def test_each_text_is_shown_the_examples_most_like_it_after_the_constant_part() -> None:
+    with Standin() as server:
+        teacher = at(server, GOLD, examples="nearest", k=1)
+        first, second = (teacher.answer([text]).usage for text in ("the goal of sports", "bonds of business"))
+    for body, example in zip(server.seen, GOLD, strict=False):
+        assert [message["role"] for message in body["messages"]] == ["system", "user", "assistant", "user"]
+        assert example.text in body["messages"][1]["content"]
+    assert server.seen[0]["messages"][0] == server.seen[1]["messages"][0]
+    assert first.output_tokens == second.output_tokens
+
+
+def test_a_gold_text_is_never_shown_its_own_label() -> None:
+    with Standin() as server:
+        at(server, GOLD, examples="nearest").answer([GOLD[0].text])
+    before = "".join(message["content"] for message in server.seen[0]["messages"][:-1])
+    assert GOLD[0].text not in before
+    assert GOLD[1].text in before
+
+
+def test_a_shortlist_shows_examples_of_the_labels_it_offers() -> None:
+    gold = [Written(f"{label} it is", label) for label in MANY.labels]
+    with Standin() as server:
+        one(at(server, gold, MANY, k=3), "eating a fig in the den ?")
+    content = server.seen[0]["messages"][-1]["content"]
+    assert last_text(server.seen[0]) == "eating a fig in the den ?"
+    assert len(re.findall(r"<text>\n.* it is\n</text>\n\d+$", content, re.MULTILINE)) == 3
+    assert f"<text>\neating fig den it is\n</text>\n{CODES[MANY.index('eating fig den')]}" in content
+
+
+# --- candidates --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "shares"),
+    [
+        ('{"candidates": [{"label": "A", "weight": 60}, {"label": "B", "weight": 20}]}', (0.675, 0.225, 0.1)),
+        ('{"candidates": [{"label": "A", "weight": 1}, {"label": "C", "weight": 1}]}', (0.45, 0.1, 0.45)),
+        ("A=70, B=20, C=10", (0.7, 0.2, 0.1)),
+    ],
+)
+def test_a_set_of_labels_with_weights_is_a_soft_label(said: str, shares: tuple[float, ...]) -> None:
+    with Standin(by_word={"sports": Fault("said", said=said)}) as server:
+        answer = one(at(server, candidates=True, confidence=0.9), "sports ?")
+    assert answer.how == "stated"
+    assert answer.scores is not None
+    assert [math.exp(score) for score in answer.scores] == pytest.approx(shares)
+    assert "logprobs" not in server.seen[0]
+    assert "weight" in server.seen[0]["messages"][0]["content"]
+    form = server.seen[0]["response_format"]["json_schema"]["schema"]["properties"]["candidates"]["items"]
+    assert form["properties"]["label"]["enum"] == ["A", "B", "C"]
+
+
+def test_one_sure_label_is_as_sure_as_ever() -> None:
+    for said in ('{"candidates": [{"label": "B", "weight": 100}]}', "B", '{"label": "B"}', "B=90"):
+        with Standin(by_word={"sports": Fault("said", said=said)}) as server:
+            answer = one(at(server, candidates=True), "sports ?")
+        assert (likeliest(answer), answer.how) == ("sports", "one-hot")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"candidates": [{"label": "A", "weight": 60}, {"label": "Q", "weight": 20}]}',
+        '{"candidates": [{"label": "A", "weight": 60}, {"label": "A", "weight": 20}]}',
+        '{"candidates": [{"label": "A", "weight": -1}]}',
+        '{"candidates": [{"label": "A", "weight": NaN}]}',
+        '{"candidates": [{"label": "A", "weight": true}]}',
+        '{"candidates": [{"label": "A", "weight": 0}]}',
+        '{"candidates": [{"label": "A"}]}',
+        '{"candidates": []}',
+        '{"candidates": "A"}',
+        "A=60, Q=40",
+        "A, B",
+        "A=60 or so",
+        "A=0, B=0",
+    ],
+)
+def test_a_set_with_one_odd_part_is_no_answer(said: str) -> None:
+    with Standin(by_word={"sports": Fault("said", said=said)}) as server:
+        assert one(at(server, candidates=True), "sports ?").state == "unparsable"
+    assert len(server.seen) == 2
+    assert "weight" in server.seen[1]["messages"][-1]["content"]
+
+
+def test_a_set_is_no_answer_where_nobody_asked_for_one() -> None:
+    with Standin(by_word={"sports": Fault("said", said="A=70, B=30")}) as server:
+        assert one(at(server), "sports ?").state == "unparsable"
+
+
+def test_candidates_and_votes_are_not_mixed() -> None:
+    with pytest.raises(BadSpec, match="samples"):
+        at("http://127.0.0.1:9/v1", candidates=True, samples=3)
+
+
+# --- what gives a person away ------------------------------------------------------------------------------------
+
+PLANTED = ("jo@example.com", "4111 1111 1111 1111", "DE89370400440532013000", "+49 170 1234567", "10.1.2.3")
+PRIVATE = f"sports for {', '.join(PLANTED)}"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"examples": "nearest"}, {"shortlist": 2}, {"candidates": True}, {"logprobs": False, "samples": 2}]
+)
+def test_what_gives_a_person_away_never_reaches_the_server(options: dict[str, Any]) -> None:
+    gold = [Written(f"world {each}", "world") for each in PLANTED]
+    with Standin(by_number={0: Fault(500), 1: Fault("said", said="hm")}) as server:
+        teacher = at(server, gold, redact=True, **options)
+        assert teacher.about["redacted"] == {"email": 1, "card": 1, "iban": 1, "phone": 1, "ipv4": 1}
+        assert one(teacher, PRIVATE).state == "ok"
+        teacher.write(Brief("sports", 1, gold, [Written(PRIVATE, "sports")]))
+    sent = json.dumps(server.seen)
+    assert not [each for each in PLANTED if each in sent]
+    assert "[EMAIL]" in sent
+    assert teacher.about["redacted"] == {"email": 2, "card": 2, "iban": 2, "phone": 2, "ipv4": 2}
+    assert teacher.about["host"] in server.url
+
+
+def test_nothing_is_taken_out_unless_asked_for() -> None:
+    with Standin() as server:
+        teacher = at(server)
+        teacher.answer([PRIVATE])
+    assert PRIVATE in server.seen[0]["messages"][-1]["content"]
+    assert "redacted" not in teacher.about
+
+
+def test_presidio_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "presidio_analyzer", None)
+    with pytest.raises(MissingExtra):
+        at("http://127.0.0.1:9/v1", redact="presidio")
+
+
+# --- the key -----------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_kept_apart_by_all_that_changes_the_question() -> None:
+    url = "http://127.0.0.1:9/v1"
+    plain = [at(url, GOLD, **each).key for each in ({}, {"k": 3}, {"rounds": 2}, {"shortlist": 0})]
+    assert len(set(plain)) == 1
+    options: list[dict[str, Any]] = [
+        {"redact": True},
+        {"candidates": True},
+        {"examples": "nearest"},
+        {"examples": "nearest", "k": 3},
+        {"shortlist": 2},
+        {"shortlist": 2, "rounds": 1},
+        {"shortlist": 2, "k": 3},
+    ]
+    keys = {at(url, GOLD, **each).key for each in options}
+    keys |= {at(url, GOLD[:2], examples="nearest").key, plain[0]}
+    assert len(keys) == len(options) + 2
