@@ -5,13 +5,16 @@ That waits grow and are honoured is tested on its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from teachers.shop import Shop
+from teachers.standin import Standin
+from teachers.standin_queue import BatchQueue
 
-from potstill.teachers import pace
+from potstill.teachers import batches, pace
 
 WORDS = ["red", "blue", "news", "sports", "money", "of", "the", "and", "world", "card", "fee", "late", "day", "bank"]
 
@@ -19,6 +22,15 @@ WORDS = ["red", "blue", "news", "sports", "money", "of", "the", "and", "world", 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "FIRST_WAIT_S", 0.01)
+
+
+@pytest.fixture
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A folder and a server with a batch queue, in the dialect that the parameter names."""
+    monkeypatch.setattr(batches, "PATIENCE_S", 0.3)
+    queue = BatchQueue(anthropic=request.param == "anthropic")
+    with Standin(queue=queue) as server:
+        yield Shop(tmp_path / "run", server, queue)
 
 
 @pytest.fixture(scope="session")

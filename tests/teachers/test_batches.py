@@ -1,0 +1,156 @@
+"""Batches: left, waited for and collected by the same command; held while they run, and settled at half the price."""
+
+from __future__ import annotations
+
+import pytest
+from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, right, texts, until_done, waits
+from teachers.standin import Fault
+
+from potstill.errors import Waiting
+from potstill.money import Usage
+from potstill.teachers.base import Ticketed
+
+# --- the way of a batch --------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_the_same_command_leaves_waits_and_collects(shop: Shop) -> None:
+    asked = texts(9)
+    assert "0 of 8 requests are done; 1 of 9 texts have come back" in waits(shop, asked)
+    assert "8 requests" in waits(shop, asked)
+    shop.queue.work(shop.server)
+    assert right(shop.visit(asked))
+    assert shop.bought() == sorted(asked)
+    assert len(shop.queue.batches) == 1
+    assert right(shop.visit(asked))
+    assert shop.bought() == sorted(asked)
+
+
+@BOTH
+def test_a_batch_is_held_while_it_runs_and_charged_half_of_what_it_used(shop: Shop) -> None:
+    asked = texts(9)
+    waits(shop, asked)
+    direct, batch = shop.calls()
+    assert (direct.state, batch.state) == ("settled", "held")
+    assert shop.totals().held == batch.held
+    shop.queue.work(shop.server)
+    shop.visit(asked)
+    direct, batch = shop.calls()
+    usage = Usage(**batch.usage)
+    assert (usage.input_tokens, usage.output_tokens) == tuple(map(sum, zip(*shop.server.billed[1:], strict=True)))
+    assert 0 < batch.charged == shop.price(usage, share=0.5) <= batch.held
+    assert batch.charged == pytest.approx(shop.price(usage) / 2, abs=1)
+    assert direct.charged == shop.price(Usage(**direct.usage))
+    assert shop.totals().held == 0
+
+
+@BOTH
+def test_it_is_a_ticketed_teacher_that_still_answers_directly(shop: Shop) -> None:
+    teacher = shop.teacher()
+    assert isinstance(teacher, Ticketed)
+    reply = teacher.answer(["some sports"])
+    assert reply.answers[0].state == "ok"
+    assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(teacher.bound(["some sports"]))
+
+
+@BOTH
+def test_answers_are_the_same_as_asked_directly(shop: Shop) -> None:
+    asked = texts(6)
+    assert until_done(shop, asked) == [answer for text in asked for answer in shop.teacher().answer([text]).answers]
+
+
+@BOTH
+def test_two_batches_of_one_run_are_told_apart(shop: Shop) -> None:
+    first, second = texts(4), [f"{text} again" for text in texts(6)]
+    waits(shop, first)
+    waits(shop, second)
+    shop.queue.work(shop.server)
+    assert right(shop.visit(second))
+    assert right(shop.visit(first))
+    assert len(shop.queue.batches) == 2
+
+
+@ANTHROPIC
+def test_samples_are_requests_of_their_own_and_become_votes(shop: Shop) -> None:
+    shop.options = {"samples": 3}
+    asked = texts(4)
+    waits(shop, asked)
+    assert len(shop.queue.batches["batch-0"].requests) == 9
+    answers = until_done(shop, asked)
+    assert right(answers)
+    assert {answer.how for answer in answers if answer} == {"votes"}
+
+
+@OPENAI
+def test_samples_of_one_request_become_votes_where_there_are_no_log_probabilities(shop: Shop) -> None:
+    shop.server.ignores = frozenset({"logprobs"})
+    shop.options = {"samples": 3}
+    answers = until_done(shop, texts(4))
+    assert {answer.how for answer in answers if answer} == {"votes"}
+    assert all(body["n"] == 3 for body in shop.queue.batches["batch-0"].requests.values())
+
+
+@OPENAI
+def test_what_the_model_refuses_is_learnt_before_a_batch_is_left(shop: Shop) -> None:
+    shop.server.refuses = frozenset({"logprobs", "temperature"})
+    waits(shop, texts(4))
+    sent = shop.queue.batches["batch-0"].requests.values()
+    assert all("logprobs" not in body and "temperature" not in body for body in sent)
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_batch_holds_as_many_requests_as_the_provider_takes(shop: Shop) -> None:
+    shop.options = {"batch_requests": 3}
+    asked = texts(9)
+    assert "3 batches" in waits(shop, asked)
+    assert [len(batch.requests) for batch in shop.queue.batches.values()] == [3, 3, 2]
+    shop.queue.work(shop.server)
+    assert right(shop.visit(asked))
+    assert shop.bought() == sorted(asked)
+
+
+@BOTH
+def test_a_batch_holds_as_many_bytes_as_the_provider_takes(shop: Shop) -> None:
+    teacher = shop.teacher()
+    teacher._queue.most_bytes = 4000
+    asked = texts(12)
+    with pytest.raises(Waiting):
+        shop.visit(asked, teacher)
+    assert len(shop.queue.batches) > 1
+    assert teacher.fits(["x" * 5000, "y"]) == 1
+    shop.queue.work(shop.server)
+    assert right(shop.visit(asked))
+
+
+@OPENAI
+def test_a_full_queue_is_left_less_until_all_is_answered(shop: Shop) -> None:
+    shop.queue.room = 4
+    asked = texts(15)
+    assert right(until_done(shop, asked))
+    assert shop.bought() == sorted(asked)
+    rejected = [batch for batch in shop.queue.batches.values() if batch.status == "failed"]
+    assert len(rejected) >= 1
+    assert {call.state for call in shop.calls()} == {"settled", "released"}
+
+
+@BOTH
+def test_a_queue_that_takes_nothing_now_is_waited_for(shop: Shop) -> None:
+    shop.queue.faults = {("POST", "batches"): Fault(429, message="too many batches")}
+    assert "takes no batch now" in waits(shop, texts(4))
+    assert shop.totals().held == 0
+    shop.queue.faults = {}
+    assert right(until_done(shop, texts(4)))
+
+
+@BOTH
+def test_the_budget_is_never_passed_and_buys_what_it_can(shop: Shop) -> None:
+    teacher = shop.teacher()
+    one = teacher.price.cost_micros(teacher.bound(["business number 100"]))
+    shop.limit = one * 11 // 10
+    answers = until_done(shop, texts(150))
+    assert 1 < sum(answer is not None for answer in answers) < 150
+    assert shop.totals().held == 0
+    assert shop.totals().free < one

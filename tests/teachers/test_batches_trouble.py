@@ -1,0 +1,283 @@
+"""What goes wrong with batches: expiry, rejection, lost replies, broken connections, kills. Nothing is bought twice."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, killed, right, texts, until_done, waits
+from teachers.standin import Fault, Standin
+from teachers.standin_queue import BatchQueue
+
+from potstill import tickets
+from potstill.errors import Overcharged, TeacherError, Waiting
+from potstill.ledger import Ledger
+from potstill.money import Purchase
+from potstill.store import Store
+from potstill.teachers.base import Ticket
+
+# --- what does not come back -----------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("ends", ["expired", "cancelled"])
+def test_an_expired_batch_keeps_its_answers_and_only_the_rest_is_left_again(shop: Shop, ends: str) -> None:
+    asked = texts(9)
+    waits(shop, asked)
+    shop.queue.work(shop.server, most=5, ends=ends)
+    waits(shop, asked)
+    assert [len(batch.requests) for batch in shop.queue.batches.values()] == [8, 2]
+    shop.queue.work(shop.server)
+    assert right(shop.visit(asked))
+    # One text is asked directly before each batch; none is bought twice.
+    assert shop.bought() == sorted(asked)
+
+
+@BOTH
+def test_a_text_that_never_ends_is_left_three_times_and_the_rest_goes_on(shop: Shop) -> None:
+    shop.server.by_word = {"number 4": Fault(500, code="api_error")}
+    answers = until_done(shop, texts(6))
+    assert [i for i, answer in enumerate(answers) if answer is None] == [4]
+    left = [body for batch in shop.queue.batches.values() for body in batch.requests.values()]
+    assert sum("number 4" in str(body) for body in left) == 3
+
+
+@BOTH
+def test_a_text_the_provider_refuses_is_a_state_of_its_row(shop: Shop) -> None:
+    too_long = Fault(400, code="invalid_request_error", message="prompt is too long: 9 tokens")
+    shop.server.by_word = {"number 4": too_long, "number 5": Fault("refusal"), "number 1": Fault("said", said="what?")}
+    states = [answer and answer.state for answer in until_done(shop, texts(6))]
+    assert states == ["ok", "unparsable", "ok", "ok", "refused", "refused"]
+
+
+@BOTH
+def test_replies_without_usage_are_paid_at_their_bound(shop: Shop) -> None:
+    shop.server.by_word = {"sports": Fault("no-usage")}
+    asked = texts(7)
+    assert right(until_done(shop, asked))
+    batch = shop.calls()[-1]
+    teacher = shop.teacher()
+    bound = sum(teacher.ticket_price.exact_micros(teacher.ticket_bound(text)) for text in asked if "sports" in text)
+    assert bound <= batch.charged <= batch.held
+
+
+@BOTH
+def test_a_provider_that_says_it_used_more_than_held_is_recorded(shop: Shop) -> None:
+    shop.server.by_word = {"sports": Fault("wrong-usage")}
+    asked = texts(7)
+    waits(shop, asked)
+    shop.queue.work(shop.server)
+    with pytest.raises(Overcharged, match="above the"):
+        shop.visit(asked)
+    assert shop.calls()[-1].state == "settled"
+
+
+@OPENAI
+def test_replies_that_are_lost_on_the_way_are_paid_for_and_left_again(shop: Shop) -> None:
+    asked = texts(9)
+    waits(shop, asked)
+    shop.queue.work(shop.server)
+    shop.queue.files["batch-0-out"] = []
+    waits(shop, asked)
+    batch = shop.calls()[1]
+    assert batch.state == "settled"
+    assert 0 < batch.charged <= batch.held
+    assert right(until_done(shop, asked))
+
+
+@OPENAI
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"custom_id": 1}', b'{"custom_id": "x", "response": 3}', b"null"])
+def test_a_line_that_cannot_be_read_ends_nothing(shop: Shop, line: bytes) -> None:
+    asked = texts(6)
+    waits(shop, asked)
+    shop.queue.work(shop.server)
+    shop.queue._shown(shop.queue.batches["batch-0"])
+    shop.queue.files["batch-0-out"][0] = line
+    assert right(until_done(shop, asked))
+
+
+@OPENAI
+def test_a_batch_the_provider_rejects_is_one_sentence_and_costs_nothing(shop: Shop) -> None:
+    shop.queue.refuses = "model_not_supported"
+    waits(shop, texts(4))
+    with pytest.raises(TeacherError, match="model_not_supported"):
+        shop.visit(texts(4))
+    assert [call.state for call in shop.calls()] == ["settled", "released"]
+
+
+# --- crashes and connections -------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_batch_left_by_a_connection_that_broke_is_found_and_not_left_twice(shop: Shop) -> None:
+    shop.queue.faults = {("POST", "batches"): Fault("cut", times=1)}
+    asked = texts(6)
+    with pytest.raises(TeacherError, match="A batch was sent") as caught:
+        shop.visit(asked)
+    assert "Run the same command" in caught.value.mend
+    assert shop.totals().held > 0
+    waits(shop, asked)
+    shop.queue.work(shop.server)
+    assert right(shop.visit(asked))
+    assert len(shop.queue.batches) == 1
+    assert shop.bought() == sorted(asked)
+
+
+@BOTH
+def test_a_kill_between_the_upload_and_the_ticket_buys_nothing_twice(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = texts(6)
+    teacher = shop.teacher()
+    monkeypatch.setattr(teacher, "leave", partial(killed, teacher.leave))
+    with pytest.raises(KeyboardInterrupt):
+        shop.visit(asked, teacher)
+    shop.queue.work(shop.server)
+    assert right(shop.visit(asked))
+    assert len(shop.queue.batches) == 1
+    assert shop.bought() == sorted(asked)
+
+
+@BOTH
+def test_a_kill_before_the_upload_frees_the_money_once_it_is_sure(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = texts(6)
+    teacher = shop.teacher()
+    monkeypatch.setattr(teacher, "leave", partial(killed, None))
+    with pytest.raises(KeyboardInterrupt):
+        shop.visit(asked, teacher)
+    waits(shop, asked)
+    assert len(shop.queue.batches) == 0
+    monkeypatch.setattr(tickets, "SHOWS_AFTER_S", 0)
+    assert right(until_done(shop, asked))
+    assert shop.bought() == sorted(asked)
+    assert [call.state for call in shop.calls()].count("released") == 1
+
+
+@ANTHROPIC
+def test_a_strangers_batch_of_the_same_size_is_not_taken_for_ours(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tickets, "SHOWS_AFTER_S", 0)
+    teacher = shop.teacher()
+    place = teacher.leave(Ticket("f" * 32, 3, 0.0), texts(3))
+    found = teacher.find(Ticket("0" * 32, 3, 0.0), ())
+    assert found is not None
+    assert not isinstance(found, str)
+    shop.queue.work(shop.server)
+    assert teacher.find(Ticket("0" * 32, 3, 0.0), ()) is None
+    assert teacher.find(Ticket("f" * 32, 3, 0.0), ()) == place
+    assert teacher.find(Ticket("f" * 32, 3, 0.0), {str(place)}) is None
+
+
+def test_a_hold_with_a_ticket_outlives_the_process_and_another_is_lost(tmp_path: Path) -> None:
+    store = Store(tmp_path, write=True)
+    ledger = Ledger(store, 1000)
+    ticket = {"teacher": "t", "mark": "m", "keys": ["a", "b"], "facts": {"samples": 1}}
+    kept = ledger.hold_for(ticket, 300, Purchase("llm", "teach", "a batch", 2))
+    store.hold(Purchase("llm", "teach", "one call"), 50, 1000)
+    store.close()
+    store = Store(tmp_path, write=True)
+    totals = Ledger(store, 1000).totals()
+    assert (totals.held, totals.charged, totals.lost) == (300, 50, 50)
+    store.place_ticket(kept.id, "there")
+    (row,) = store.tickets("t")
+    assert (row.call, row.mark, row.place, row.keys, row.facts, row.held) == (
+        kept.id,
+        "m",
+        "there",
+        ("a", "b"),
+        {"samples": 1},
+        300,
+    )
+    assert store.tickets("another") == []
+    store.close()
+
+
+@BOTH
+def test_a_wrong_key_is_told_before_anything_is_left(shop: Shop) -> None:
+    shop.server.key = "another"
+    with pytest.raises(TeacherError, match="key") as caught:
+        shop.visit(texts(4))
+    assert not caught.value.billed
+    assert not shop.queue.batches
+    assert (shop.totals().held, shop.totals().charged) == (0, 0)
+
+
+@BOTH
+def test_a_server_without_a_queue_is_one_sentence_and_nothing_stays_held(shop: Shop) -> None:
+    path = ("POST", "batches") if shop.queue.anthropic else ("POST", "files")
+    shop.queue.faults = {path: Fault(404, message="not found")}
+    with pytest.raises(TeacherError, match=r"no (batch API|message batches)"):
+        shop.visit(texts(4))
+    assert shop.totals().held == 0
+
+
+@BOTH
+@pytest.mark.parametrize("status", [500, 429])
+def test_a_server_that_cannot_say_how_it_stands_loses_nothing(shop: Shop, status: int) -> None:
+    asked = texts(4)
+    waits(shop, asked)
+    shop.queue.work(shop.server)
+    shop.queue.faults = {("GET", "batch-0"): Fault(status)}
+    with pytest.raises(TeacherError, match="cannot be asked"):
+        shop.visit(asked)
+    assert shop.totals().held > 0
+    shop.queue.faults = {("GET", "batch-0"): Fault(status, times=2)}
+    shop.queue._left = {}
+    assert right(shop.visit(asked))
+
+
+@BOTH
+def test_no_key_is_in_the_store_nor_in_an_error(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-planted-0123456789"
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, key)
+    shop.server.key = key
+    waits(shop, texts(4))
+    shop.queue.faults = {("GET", "batch-0"): Fault(400, message=f"wrong {key}")}
+    with pytest.raises(TeacherError) as caught:
+        shop.visit(texts(4))
+    assert key not in str(caught.value)
+    assert all(key.encode() not in path.read_bytes() for path in shop.folder.iterdir())
+
+
+# --- all of it at once ---------------------------------------------------------------------------------------------
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["completed", "expired", "cancelled", "nothing", "cut", "killed"]), st.integers(0, 6)),
+    max_size=8,
+)
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=EVENTS, size=st.integers(1, 5), room=st.integers(5, 12))
+def test_whatever_happens_no_answer_is_bought_twice_and_all_come_back(
+    kind: str, events: list[tuple[str, int]], size: int, room: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    asked = texts(8)
+    queue = BatchQueue(anthropic=kind == "anthropic", room=room if kind == "openai" else 10**9)
+    with Standin(queue=queue) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tickets, "MOST_TICKETS", 100)
+        patch.setattr(tickets, "SHOWS_AFTER_S", 0)
+        shop = Shop(tmp_path_factory.mktemp("run"), server, queue, options={"batch_requests": size})
+        for event, most in events:
+            teacher = shop.teacher()
+            leave = teacher.leave
+            if event == "cut":
+                queue.faults = {("POST", "batches"): Fault("cut", times=1)}
+                queue._left = {}
+            elif event == "killed":
+                patch.setattr(teacher, "leave", partial(killed, leave if most % 2 else None))
+            with suppress(Waiting, TeacherError, KeyboardInterrupt):
+                shop.visit(asked, teacher)
+            if event in ("completed", "expired", "cancelled"):
+                queue.work(server, 10**9 if event == "completed" else most, event)
+        queue.faults = {}
+        assert right(until_done(shop, asked))
+        assert shop.bought() == sorted(asked)
+        totals = shop.totals()
+        assert totals.held == totals.lost == 0
