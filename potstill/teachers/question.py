@@ -6,7 +6,6 @@ Covers the choice and its bookkeeping; how it is worded is in `prompts.py`, how 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -88,7 +87,7 @@ class Asking:
             mode = "presidio" if options.redact == "presidio" else "own"
         self._redact = redactor(mode) if mode else None
         self._lock = threading.Lock()
-        self.taken_out: Counter[str] = Counter()
+        self.taken_out: dict[str, int] = {}
         examples = tuple(self._clean(example, count=True) for example in setup.examples)
         task = setup.task
         size = _shortlist_size(setup, options, enum_limit)
@@ -179,7 +178,8 @@ class Asking:
 
     def _count(self, taken_out: Mapping[str, int]) -> None:
         with self._lock:
-            self.taken_out.update(taken_out)
+            for kind, n in taken_out.items():
+                self.taken_out[kind] = self.taken_out.get(kind, 0) + n
 
 
 def _shortlist_size(setup: Setup, options: QuestionOptions, enum_limit: int) -> int:

@@ -17,6 +17,7 @@ from potstill.teachers.parse import (
     scores_of_one,
     scores_of_tokens,
     scores_of_votes,
+    scores_of_weights,
 )
 from potstill.teachers.prompts import codes_for
 
@@ -177,6 +178,44 @@ def test_votes_become_probabilities_with_the_most_voted_on_top(columns: list[int
 
 def test_one_label_gets_the_stated_confidence() -> None:
     assert probabilities(scores_of_one(1, 3, 0.9)) == pytest.approx([0.05, 0.9, 0.05])
+
+
+shares = st.lists(st.floats(0.5, 1e5), min_size=2, max_size=4)
+
+
+@given(shares, st.permutations(range(4)))
+def test_a_set_reads_back_as_shares_that_sum_to_one(weights: list[float], order: list[int]) -> None:
+    task = tuple(f"label {i}" for i in range(4))
+    reading = Reading(task, codes_for(task), candidates=True)
+    named = [codes_for(task)[i] for i in order[: len(weights)]]
+    rows = [{"label": name, "weight": weight} for name, weight in zip(named, weights, strict=True)]
+    found = reading.read(json.dumps({"candidates": rows}))
+    assert found is not None
+    assert math.fsum(found.weights.values()) == pytest.approx(1)
+    assert found.weights[found.column] == max(found.weights.values())
+    got = probabilities(scores_of_weights(found.weights, 4, 0.9))
+    named_mass = math.fsum(got[i] for i in order[: len(weights)])
+    assert named_mass == pytest.approx(0.9 if len(weights) < 4 else 1.0, abs=1e-4)
+
+
+def test_a_set_is_read_bare_fenced_and_by_the_names_of_labels() -> None:
+    reading = Reading(LABELS, CODES, candidates=True)
+    for reply in ("A=75, B = 25", "World=75%, Sports news=25%", "```\nA=75, B=25\n```", "A=75,B=25.", '"A"=75, "B"=25'):
+        found = reading.read(reply)
+        assert found is not None, reply
+        assert found.weights == {0: 0.75, 1: 0.25}
+    single = reading.read("A=40")
+    assert single is not None
+    assert (single.column, single.weights) == (0, {})
+    assert Reading(LABELS, CODES).read("A=75, B=25") is None
+
+
+@given(st.text(alphabet='AB=,0123456789.% "{}[]:labelcndtswigh', max_size=60) | st.text(max_size=30))
+def test_no_reply_breaks_the_reading_of_sets(reply: str) -> None:
+    found = Reading(LABELS, CODES, candidates=True).read(reply)
+    if found is not None and found.weights:
+        assert math.fsum(found.weights.values()) == pytest.approx(1)
+        assert all(weight > 0 for weight in found.weights.values())
 
 
 # --- written texts -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from potstill.errors import BadSpec
 from potstill.task import Brief, Task, Written
-from potstill.teachers.prompts import Prompt, bound_tokens, codes_for, shown, write_messages
+from potstill.teachers.prompts import Offer, Prompt, bound_tokens, codes_for, shown, write_messages
 
 TASK = Task(("World", "Sports"), descriptions={"World": "news of\nnations"}, instruction="Which desk?")
 
@@ -79,3 +80,49 @@ def test_a_brief_shows_examples_and_what_to_differ_from() -> None:
     for part in ("Write 3", "Sports", "a match", "a war game", "7"):
         assert part in content
     assert write_messages(TASK, brief) != write_messages(TASK, Brief("Sports", 3, seed=8))
+
+
+# --- shortlists, examples chosen for a text, candidate sets ------------------------------------------------------
+
+OFFER = Offer((1,), True, (Written("a match", "Sports"),))
+
+
+def test_a_shortlist_stands_with_the_text_and_a_label_keeps_its_code() -> None:
+    prompt = Prompt(TASK, shortlisted=True)
+    head, own = prompt.messages("first", True, OFFER)
+    assert "Sports" not in head["content"]
+    assert own["content"].startswith("Labels that may fit, each after its code:\nB: Sports\nC: none of these\n")
+    assert "<text>\na match\n</text>\nB\n" in own["content"]
+    assert own["content"].index("first") > own["content"].index("a match")
+    assert prompt.schema()["properties"]["label"]["enum"] == ["A", "B", "C"]
+    assert prompt.schema(enum=False)["properties"]["label"] == {"type": "string"}
+
+
+def test_a_label_that_is_called_none_of_these_stays_apart_from_the_way_out() -> None:
+    prompt = Prompt(Task(("none of these", "C", "x")), shortlisted=True)
+    assert len(set(prompt.names)) == len(set(prompt.codes)) == 4
+    assert "C" not in prompt.codes
+
+
+def test_examples_chosen_for_a_text_come_after_the_constant_part() -> None:
+    prompt = Prompt(TASK, (Written("a vote", "World"),))
+    messages = prompt.messages("x", True, Offer(examples=(Written("a match", "Sports"),)))
+    assert messages[:3] == prompt.messages("x", True)[:3]
+    assert [message["role"] for message in messages[3:]] == ["user", "assistant", "user"]
+
+
+def test_where_sets_are_wanted_the_examples_are_answered_with_sets() -> None:
+    prompt = Prompt(TASK, (Written("a match", "Sports"),), candidates=True)
+    assert prompt.messages("x", True)[2]["content"] == '{"candidates": [{"label": "B", "weight": 100}]}'
+    assert prompt.messages("x", False)[2]["content"] == "B"
+    assert "weight" in prompt.messages("x", True)[0]["content"]
+    assert "weight" not in Prompt(TASK).messages("x", True)[0]["content"]
+
+
+@given(st.text(max_size=300), st.booleans(), st.text(max_size=300), st.booleans())
+def test_the_bound_covers_what_is_chosen_for_a_text(text: str, as_json: bool, said: str, candidates: bool) -> None:
+    for prompt in (Prompt(TASK, OFFER.examples, False, candidates), Prompt(TASK, (), True, candidates)):
+        offer = Offer((0, 1), True, (Written(text, "World"),))
+        schema = len(json.dumps(prompt.schema()))
+        assert bound_tokens(prompt.messages(text, as_json, offer)) + schema <= prompt.bound(text, offer)
+        assert bound_tokens(prompt.again(text, as_json, said, offer)) + schema <= prompt.bound(text, offer)
