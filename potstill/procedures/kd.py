@@ -38,7 +38,9 @@ def kd(run: Run) -> Student:
     shown = choose_examples(gold, run)
     teacher = call_teacher(run, gold, shown)
 
-    held_out = [i for i, text in enumerate(gold.texts) if text not in {each.text for each in shown}]
+    # A teacher that picks its examples never shows a text itself, so it can be asked about all of them.
+    fixed = set() if picks_examples(run) else {each.text for each in shown}
+    held_out = [i for i, text in enumerate(gold.texts) if text not in fixed]
     on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
     order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))
     on_pool = run.ask(teacher, [pool.texts[i] for i in order], leave_micros=run.training_reserve)
@@ -60,8 +62,19 @@ def kd(run: Run) -> Student:
     )
 
 
+def picks_examples(run: Run) -> bool:
+    """Whether the teacher picks examples and labels for each text, by how near they are, and so wants all gold."""
+    options = run.spec.teacher.options if run.spec.teacher else {}
+    return options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0)
+
+
 def choose_examples(gold: Part, run: Run) -> list[Written]:
-    """`[procedure] shots` gold examples of each class for the prompt; by default one, or none above 20 classes."""
+    """`[procedure] shots` gold examples of each class for the prompt; by default one, or none above 20 classes.
+
+    All of the gold, where the teacher picks its examples itself.
+    """
+    if picks_examples(run):
+        return [Written(text, run.task.labels[k]) for text, k in zip(gold.texts, gold.gold, strict=True)]
     shots = int(run.spec.procedure.options.get("shots", 1 if run.task.n_labels <= 20 else 0))
     order = np.random.default_rng(run.spec.seed).permutation(len(gold.texts))
     chosen = [i for k in range(run.task.n_labels) for i in [j for j in order if gold.gold[j] == k][:shots]]
