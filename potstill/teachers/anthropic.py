@@ -158,7 +158,7 @@ class AnthropicServer:
         self._works = True
         return said
 
-    # --- the batch queue -----------------------------------------------------------------------------------------
+    # --- the batch queue ----------------------------------------------------------------------------------
 
     def upload(self, items: Iterable[Item], mark: str) -> Any:
         """The requests as they are: they are sent with the batch itself."""
@@ -252,7 +252,7 @@ class AnthropicServer:
             )
         return self._sorted(error, None)
 
-    # --- what a refusal means ----------------------------------------------------------------------------------
+    # --- what a refusal means -----------------------------------------------------------------------------
 
     def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""

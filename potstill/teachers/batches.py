@@ -129,7 +129,7 @@ class BatchTeacher(ChatTeacher):
         """Replies a new ticket asks for each text: votes where the server gives no log-probabilities, else one."""
         return self._options.samples if self._votes else 1
 
-    # --- leaving -------------------------------------------------------------------------------------------------
+    # --- leaving ------------------------------------------------------------------------------------------
 
     def ticket_bound(self, text: str) -> Usage:
         """An upper bound of one text in a batch: every sample with all of its prompt and of `max_tokens`."""
@@ -181,7 +181,7 @@ class BatchTeacher(ChatTeacher):
         each = 1 if self._server.takes_n else ticket.samples
         return self._patiently(lambda: self._queue.find(ticket.mark, ticket.n * each, ticket.began, taken))
 
-    # --- fetching ------------------------------------------------------------------------------------------------
+    # --- fetching -----------------------------------------------------------------------------------------
 
     def collect(self, ticket: Ticket) -> Pending | Rejected | Collected:
         """How a batch stands, and what it brought. See `base.Ticketed`."""
@@ -238,7 +238,7 @@ class BatchTeacher(ChatTeacher):
             return Answer("failed", raw=f"max_tokens = {self._max_tokens} were used up before an answer began")
         return Answer("unparsable", raw=short(choices[0].text))
 
-    # --- one step, tried again -----------------------------------------------------------------------------------
+    # --- one step, tried again ----------------------------------------------------------------------------
 
     def _patiently(self, step: Callable[[], T]) -> T:
         """What `step` returns. It costs nothing, so it is tried again where that may help; else a TeacherError."""

@@ -177,7 +177,7 @@ class OpenAIServer:
 
         return called(self._sdk, self._host, call, lambda error: self._sorted(error, sent))
 
-    # --- the batch queue -----------------------------------------------------------------------------------------
+    # --- the batch queue ----------------------------------------------------------------------------------
 
     def item_body(self, request: Request) -> Mapping[str, Any]:
         """The body of one request."""
@@ -284,7 +284,7 @@ class OpenAIServer:
             return Limited(said_by(error, self._key))
         return self._sorted(error, None)
 
-    # --- what a refusal means ----------------------------------------------------------------------------------
+    # --- what a refusal means -----------------------------------------------------------------------------
 
     def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""

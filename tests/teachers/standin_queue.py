@@ -59,7 +59,7 @@ class BatchQueue:
         self._lock = threading.Lock()
         self._left: dict[tuple[str, str], int] = {}
 
-    # --- what the provider does in its own time ----------------------------------------------------------------
+    # --- what the provider does in its own time -----------------------------------------------------------
 
     def work(self, standin: Standin, most: int = 10**9, ends: str = "completed") -> None:
         """Work on `most` requests of every waiting batch, which then ends: completed, expired or cancelled."""
@@ -80,7 +80,7 @@ class BatchQueue:
         """The names of all requests that were worked on."""
         return [name for batch in self.batches.values() for name in batch.results]
 
-    # --- HTTP ------------------------------------------------------------------------------------------------------
+    # --- HTTP ---------------------------------------------------------------------------------------------
 
     def serve(self, standin: Standin, handler: BaseHTTPRequestHandler, content: bytes) -> bool:
         """Answer, if the path is one of the queue's."""
@@ -175,7 +175,7 @@ class BatchQueue:
         self.files.setdefault(name, [json.dumps(line).encode() for line in reversed(lines)])
         return name if lines else None
 
-    # --- Anthropic -------------------------------------------------------------------------------------------------
+    # --- Anthropic ----------------------------------------------------------------------------------------
 
     def _messages(self, method: str, parts: list[str], content: bytes, standin: Standin) -> Any:
         if method == "POST":

@@ -75,6 +75,8 @@ class TestContractOfABatchTeacherAskedDirectly(Served):
 
 
 # --- what is sent, and what is made of it -----------------------------------------------------------------
+
+
 def test_one_label_gets_the_stated_confidence() -> None:
     with Standin() as server:
         answer = ask(server, confidence=0.9)
@@ -146,6 +148,8 @@ def test_it_writes_texts() -> None:
 
 
 # --- trouble ----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("fault", "state"),
     [
@@ -235,6 +239,8 @@ def test_no_key_no_model_and_no_price_are_said_before_anything_is_asked(monkeypa
 
 
 # --- prices -----------------------------------------------------------------------------------------------
+
+
 def test_the_public_list_prices_cache_and_batch() -> None:
     assert provider_of("https://api.anthropic.com") == "anthropic"
     price = listed_price("anthropic", "claude-haiku-4-5")

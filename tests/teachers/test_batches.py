@@ -10,7 +10,7 @@ from potstill.errors import Waiting
 from potstill.money import Usage
 from potstill.teachers.base import Ticketed
 
-# --- the way of a batch --------------------------------------------------------------------------------------------
+# --- the way of a batch -----------------------------------------------------------------------------------
 
 
 @BOTH
@@ -98,7 +98,7 @@ def test_what_the_model_refuses_is_learnt_before_a_batch_is_left(shop: Shop) -> 
     assert all("logprobs" not in body and "temperature" not in body for body in sent)
 
 
-# --- limits ----------------------------------------------------------------------------------------------------------
+# --- limits -----------------------------------------------------------------------------------------------
 
 
 @BOTH

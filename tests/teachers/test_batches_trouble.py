@@ -20,7 +20,7 @@ from potstill.money import Purchase
 from potstill.store import Store
 from potstill.teachers.base import Ticket
 
-# --- what does not come back -----------------------------------------------------------------------------------------
+# --- what does not come back ------------------------------------------------------------------------------
 
 
 @BOTH
@@ -109,7 +109,7 @@ def test_a_batch_the_provider_rejects_is_one_sentence_and_costs_nothing(shop: Sh
     assert [call.state for call in shop.calls()] == ["settled", "released"]
 
 
-# --- crashes and connections -------------------------------------------------------------------------------------
+# --- crashes and connections ------------------------------------------------------------------------------
 
 
 @BOTH
@@ -243,8 +243,7 @@ def test_no_key_is_in_the_store_nor_in_an_error(shop: Shop, monkeypatch: pytest.
     assert all(key.encode() not in path.read_bytes() for path in shop.folder.iterdir())
 
 
-# --- all of it at once ---------------------------------------------------------------------------------------------
-
+# --- all of it at once ------------------------------------------------------------------------------------
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["completed", "expired", "cancelled", "nothing", "cut", "killed"]), st.integers(0, 6)),
