@@ -33,10 +33,9 @@ from potstill.students import MENU as STUDENTS
 from potstill.students.base import Floats, Lesson, Make, Student
 from potstill.task import Answer, Brief, Task, Written, content_key
 from potstill.teachers import MENU as TEACHERS
-from potstill.teachers.base import Setup, Teacher
+from potstill.teachers.base import Setup, Teacher, Ticketed
+from potstill.tickets import KEPT_STATES, Order, Tickets
 from potstill.whole import whole_folder
-
-KEPT_STATES = ("ok", "unparsable", "refused")  # a failed call may succeed another day, so it is never kept
 
 
 class Teller(Protocol):
@@ -198,12 +197,20 @@ class Run:
         """What `teacher` says of each text; asked once, then remembered.
 
         Asking stops quietly when the next call does not fit into the budget less `leave_micros`: the rest
-        is "unasked".
+        is "unasked". Raises Waiting where the answers have to be fetched later.
         """
         began, spent = time.perf_counter(), self.ledger.totals().charged
         keys = {text: content_key("answer", self.task.key, teacher.key, text) for text in dict.fromkeys(texts)}
         known = self.store.kept(keys.values())
         missing = [text for text, key in keys.items() if key not in known]
+        if missing and isinstance(teacher, Ticketed):
+            order = Order({text: keys[text] for text in missing}, purpose, leave_micros)
+            Tickets(teacher, self.store, self.ledger).ask(order)
+            known = self.store.kept(keys.values())
+            if unanswered := len(keys) - len(known):
+                self.tell.say(f"{unanswered} texts stay unanswered: the budget ends here, or they failed each time.")
+        # What a ticket did not bring is not asked directly: that would cost twice as much.
+        to_call = () if isinstance(teacher, Ticketed) else missing
         what = f"asking {teacher.name}"
         total, done = len(keys), len(keys) - len(missing)
 
@@ -223,7 +230,7 @@ class Run:
                 return None
             return bought
 
-        for bought in self.engine.map(call, _chunks(missing, teacher.batch), teacher.parallel):
+        for bought in self.engine.map(call, _chunks(to_call, teacher.batch), teacher.parallel):
             if bought is None:
                 self.tell.say(f"The budget ends here: {done} of {total} texts are answered.")
                 break
