@@ -121,7 +121,7 @@ class Tickets:
             for key, answer in zip(row.keys, found.answers, strict=True)
             if answer is not None and answer.state in KEPT_STATES
         }
-        purchase = Purchase(self._teacher.category, purpose, f"{self._teacher.name}: a batch of {len(row.keys)}")
+        purchase = Purchase(self._teacher.category, purpose, f"{self._teacher.name} by batch: {len(row.keys)} texts")
         hold = self._ledger.taken_up(row.call, row.held, purchase)
         narrow = self._store.get_meta(self._meta)
         if narrow:
@@ -173,7 +173,7 @@ class Tickets:
         text, key = next(iter(todo.items()))
         teacher = self._teacher
         bound = teacher.price.cost_micros(teacher.bound([text]))
-        purchase = Purchase(teacher.category, order.purpose, f"{teacher.name}: 1 text, before a batch")
+        purchase = Purchase(teacher.category, order.purpose, f"{teacher.name}: 1 texts")
         try:
             with self._ledger.hold(bound, purchase, leave=order.leave_micros) as hold:
                 reply = teacher.answer([text])
@@ -197,7 +197,7 @@ class Tickets:
             "keys": [chunk[text] for text in texts],
             "facts": facts,
         }
-        purchase = Purchase(teacher.category, order.purpose, f"{teacher.name}: a batch of {len(texts)}", len(texts))
+        purchase = Purchase(teacher.category, order.purpose, f"{teacher.name} by batch: {len(texts)} texts", len(texts))
         hold = self._ledger.hold_for(record, micros, purchase, leave=order.leave_micros)
         try:
             place = teacher.leave(ticket, texts)

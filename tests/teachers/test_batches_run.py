@@ -1,0 +1,53 @@
+"""A whole run with a batch teacher, from the command line: exit 75 until the answers are there, then a student."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from teachers.shop import BOTH, Shop
+
+from potstill import cli
+from potstill.errors import Waiting
+from potstill.store import Store
+
+LABELS = ("sports", "world")
+
+
+@BOTH
+def test_the_same_command_waits_for_every_batch_and_then_teaches_a_student(shop: Shop, tmp_path: Path) -> None:
+    with (tmp_path / "data.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        rows.writerows([f"{LABELS[i % 2]} story {i}", LABELS[i % 2] if i < 60 else ""] for i in range(120))
+    kind = "anthropic" if shop.queue.anthropic else "openai"
+    spec = tmp_path / "potstill.toml"
+    spec.write_text(
+        f"""
+budget = 2
+student = "linear"
+data.file = "data.csv"
+teacher = {{ name = "{kind}:m", base_url = "{shop.server.url}", batch = true }}
+prices.m = {{ usd_per_million_input = 1, usd_per_million_output = 2, batch_share = 0.5 }}
+""",
+        encoding="utf-8",
+    )
+    command = ["distill", str(spec), "-o", str(tmp_path / "run"), "--json"]
+    waited = 0
+    while isinstance((result := CliRunner().invoke(cli.app, command)).exception, Waiting) and waited < 9:
+        waited += 1
+        shop.queue.work(shop.server)
+    assert result.exit_code == 0, result.exception
+    assert 2 <= waited < 9
+    report = json.loads(result.stdout)
+    assert report["student"]["accuracy"]["value"] == pytest.approx(1.0)
+    assert len(shop.bought()) == len(set(shop.bought()))
+    store = Store(tmp_path / "run", write=False)
+    batches = [call for call in store.calls() if "by batch" in call.what]
+    store.close()
+    assert len(batches) == len(shop.queue.batches) == waited
+    assert {call.state for call in batches} == {"settled"}
+    assert all(0 < call.charged < call.held / 2 for call in batches)
