@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 if TYPE_CHECKING:
+    from potstill.asking import Teller
     from potstill.pool import Pool
     from potstill.reports import Report
-    from potstill.run import Teller
     from potstill.status import Account, Status
     from potstill.task import Task
 

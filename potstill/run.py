@@ -9,80 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill import metrics
+from potstill.asking import Answers, Asking, Silent, Teller
 from potstill.calibrate import Calibration
-from potstill.engines.local import Local
-from potstill.errors import BadInput, NotARun, OverBudget, SpecChanged
+from potstill.errors import BadInput, NotARun, SpecChanged
 from potstill.ledger import Ledger
 from potstill.metrics import Judgement
 from potstill.money import Purchase, Purpose, Usage, to_usd
 from potstill.pool import Part, Pool
 from potstill.spec import Named, Spec, difference
-from potstill.store import FILE, Store
+from potstill.store import FILE, AnswerCache, Store
 from potstill.students import MENU as STUDENTS
 from potstill.students.base import Floats, Lesson, Make, Student
-from potstill.task import Answer, Brief, Task, Written, content_key
+from potstill.task import Brief, Task, Written, content_key
 from potstill.teachers import MENU as TEACHERS
-from potstill.teachers.base import Setup, Teacher, Ticketed
-from potstill.tickets import KEPT_STATES, Order, Tickets
+from potstill.teachers.base import Setup, Teacher
 from potstill.whole import whole_folder
-
-
-class Teller(Protocol):
-    """Hears what happens while it happens."""
-
-    def say(self, sentence: str) -> None:
-        """One sentence worth reading now."""
-
-    def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """`what` stands at `done` of `total`."""
-
-
-class Silent:
-    """A teller that tells nobody."""
-
-    def say(self, sentence: str) -> None:
-        """Nothing."""
-
-    def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a teacher said of N texts.
-
-    Attributes:
-        texts: the N texts, as asked.
-        scores: (N, K) float64 natural-log scores; a row of NaN where there is none.
-        states: for each text the state of its answer, or "unasked" where the money ended first.
-        how: for each text where its softness comes from; empty where there is no answer.
-    """
-
-    texts: tuple[str, ...]
-    scores: NDArray[np.float64]
-    states: tuple[str, ...]
-    how: tuple[str, ...]
-
-    @property
-    def answered(self) -> NDArray[np.bool_]:
-        """(N,) True where there are scores."""
-        return np.array([state == "ok" for state in self.states], dtype=bool)
-
-    @property
-    def by_state(self) -> dict[str, int]:
-        """How many texts ended in each state."""
-        return dict(Counter(self.states))
 
 
 @dataclass(frozen=True)
@@ -103,12 +53,13 @@ class Run:
         self.task = task
         self.pool = pool
         self.tell = tell
-        self.engine = Local()
         self._fresh = not (folder / FILE).exists()
         self.store = Store(folder, write=True)
         try:
             self._check_same()
             self.ledger = Ledger(self.store, spec.limit_micros, tell.say)
+            self._cache = AnswerCache(folder.absolute().parent) if spec.cache else None
+            self.asking = Asking(task, self.store, self.ledger, self._cache, tell)
             self.note("opened", budget_usd=to_usd(spec.limit_micros))
         except BaseException:
             self.store.close()
@@ -158,6 +109,8 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         refused = kind is not None and issubclass(kind, BadInput)
         in_vain = refused and self._fresh and not self.store.calls()
+        if self._cache is not None:
+            self._cache.close()
         self.store.close()
         if in_vain:
             shutil.rmtree(self.folder)  # begun a moment ago, with options that cannot be: as if it never was
@@ -199,67 +152,15 @@ class Run:
         Asking stops quietly when the next call does not fit into the budget less `leave_micros`: the rest
         is "unasked". Raises Waiting where the answers have to be fetched later.
         """
-        began, spent = time.perf_counter(), self.ledger.totals().charged
-        keys = {text: content_key("answer", self.task.key, teacher.key, text) for text in dict.fromkeys(texts)}
-        known = self.store.kept(keys.values())
-        missing = [text for text, key in keys.items() if key not in known]
-        if missing and isinstance(teacher, Ticketed):
-            order = Order({text: keys[text] for text in missing}, purpose, leave_micros)
-            Tickets(teacher, self.store, self.ledger).ask(order)
-            known = self.store.kept(keys.values())
-            if unanswered := len(keys) - len(known):
-                self.tell.say(f"{unanswered} texts stay unanswered: the budget ends here, or they failed each time.")
-        # What a ticket did not bring is not asked directly: that would cost twice as much.
-        to_call = () if isinstance(teacher, Ticketed) else missing
-        what = f"asking {teacher.name}"
-        total, done = len(keys), len(keys) - len(missing)
-
-        def call(chunk: Sequence[str]) -> dict[str, Any] | None:
-            bound = teacher.price.cost_micros(teacher.bound(chunk))
-            purchase = Purchase(teacher.category, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk))
-            try:
-                with self.ledger.hold(bound, purchase, leave=leave_micros) as hold:
-                    reply = teacher.answer(chunk)
-                    bought = {
-                        keys[text]: answer.to_json()
-                        for text, answer in zip(chunk, reply.answers, strict=True)
-                        if answer.state in KEPT_STATES
-                    }
-                    hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, bought=bought)
-            except OverBudget:
-                return None
-            return bought
-
-        for bought in self.engine.map(call, _chunks(to_call, teacher.batch), teacher.parallel):
-            if bought is None:
-                self.tell.say(f"The budget ends here: {done} of {total} texts are answered.")
-                break
-            known |= bought
-            done += len(bought)
-            rate = (done - total + len(missing)) / (time.perf_counter() - began)
-            money = to_usd(self.ledger.totals().charged - spent)
-            self.tell.progress(what, done, total, f"{rate:.0f} texts/s, ${money:.4f}")
-        found = [Answer.from_json(known[keys[text]]) if keys[text] in known else None for text in texts]
-        answers = _as_answers(texts, found, self.task.n_labels)
-        if missing:
-            seconds = time.perf_counter() - began
-            facts = {"teacher": teacher.name, "asked": len(missing), "by_state": answers.by_state, "seconds": seconds}
-            self.note("asked", purpose=purpose, **facts)
-        return answers
+        asked = self.asking.ask(teacher, texts, purpose=purpose, leave_micros=leave_micros)
+        if asked.new:
+            facts = {"teacher": teacher.name, "asked": asked.new, "by_state": asked.answers.by_state}
+            self.note("asked", purpose=purpose, **facts, seconds=asked.seconds)
+        return asked.answers
 
     def write(self, teacher: Teacher, brief: Brief) -> tuple[Written, ...]:
         """Texts that `teacher` writes to the brief; asked once, then remembered. Raises OverBudget."""
-        examples = [[each.text, each.label] for each in (*brief.examples, *brief.avoid)]
-        key = content_key("write", self.task.key, teacher.key, brief.label, brief.n, brief.seed, examples)
-        known = self.store.kept([key])
-        if key not in known:
-            bound = teacher.price.cost_micros(teacher.write_bound(brief))
-            purchase = Purchase(teacher.category, "teach", f"{teacher.name} writes {brief.n} texts", brief.n)
-            with self.ledger.hold(bound, purchase) as hold:
-                draft = teacher.write(brief)
-                known = {key: [[each.text, each.label] for each in draft.texts]}
-                hold.settle(teacher.price.cost_micros(draft.usage), draft.usage, bought=known)
-        return tuple(Written(text, label) for text, label in known[key])
+        return self.asking.write(teacher, brief)
 
     def learn(
         self,
@@ -267,10 +168,13 @@ class Run:
         targets: Floats,
         *,
         weights: Floats | None = None,
+        doubtful: NDArray[np.bool_] | None = None,
         student: Named | None = None,
         purpose: Purpose = "train",
     ) -> Student:
         """A student taught from `texts` and `targets` (N, K); trained once, then remembered.
+
+        `weights` (N,) says how much a row counts, `doubtful` (N,) whether its target may be wrong; see `Lesson`.
 
         Training may use all the money that is free, stops cleanly when that is used up, and is charged the
         time it took.
@@ -279,7 +183,9 @@ class Run:
             OverBudget: there is not a micro-dollar left to train with.
         """
         named = student or self.spec.student
-        key = content_key("learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights))
+        key = content_key(
+            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful)
+        )
         kind = STUDENTS.resolve(named.kind)
         folder = self.folder / "students" / key
         if key in self.store.kept([key]) and folder.is_dir():
@@ -301,6 +207,7 @@ class Run:
                     texts=texts,
                     targets=np.asarray(targets, dtype=np.float32),
                     weights=weights,
+                    doubtful=doubtful,
                     seed=self.spec.seed,
                     deadline_s=hold.deadline_s,
                     progress=lambda share, words: self.tell.progress(f"training {named.name}", share, 1.0, words),
@@ -339,20 +246,6 @@ class Run:
     def key_of(self, student: Student) -> str:
         """The content key under which `learn` remembers this student."""
         return self._learnt[id(student)][1]
-
-
-def _chunks(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), size):
-        yield texts[start : start + size]
-
-
-def _as_answers(texts: Sequence[str], found: Sequence[Answer | None], n_labels: int) -> Answers:
-    scores = np.full((len(texts), n_labels), np.nan)
-    for row, answer in enumerate(found):
-        if answer is not None and answer.scores is not None:
-            scores[row] = answer.scores
-    states = tuple("unasked" if answer is None else answer.state for answer in found)
-    return Answers(tuple(texts), scores, states, tuple("" if answer is None else answer.how for answer in found))
 
 
 def _digest(texts: Sequence[str], *arrays: NDArray[Any] | None) -> str:

@@ -92,7 +92,11 @@ class Named(BaseModel):
 
 
 class Spec(Section):
-    """A run as it was asked for. `budget` is in USD and covers everything: model calls, labels, compute."""
+    """A run as it was asked for.
+
+    `budget` is in USD and covers everything: model calls, labels, compute. With `cache` the run shares its answers with
+    the other runs in the same folder.
+    """
 
     budget: Decimal
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -102,6 +106,7 @@ class Spec(Section):
     student: Named = Named(name="encoder")
     procedure: Named = Named(name="kd")
     prices: dict[str, Any] = Field(default_factory=dict)
+    cache: bool = True
     _folder: Path = PrivateAttr(default_factory=Path)
 
     @property
@@ -138,7 +143,8 @@ class Spec(Section):
 
     def identity(self) -> dict[str, Any]:
         """What makes a run this run: all but the budget, which may be raised later, and the data, known by content."""
-        record: dict[str, Any] = json.loads(self.model_dump_json(exclude={"budget", "data", "task"}, exclude_none=True))
+        left_out = {"budget", "data", "task", "cache"}
+        record: dict[str, Any] = json.loads(self.model_dump_json(exclude=left_out, exclude_none=True))
         return record
 
     @classmethod

@@ -156,6 +156,43 @@ def test_an_error_that_may_have_been_billed_is_lost_and_one_that_surely_was_not_
     assert run.ledger.totals().lost > 0
 
 
+def test_another_run_of_the_workspace_is_charged_what_it_cost_before_and_pays_nothing(run: Run, spec: Spec, pool: Pool):
+    texts = pool.part("pool").texts
+    first = run.ask(run.teacher(), texts)
+    before = run.ledger.totals()
+    with Run.open(run.folder.parent / "second", spec, run.task, pool) as second:
+        teacher = watched(second)
+        again = second.ask(teacher, texts)
+        totals = second.ledger.totals()
+    np.testing.assert_array_equal(first.scores, again.scores)
+    assert teacher.asked == []
+    assert totals.paid == 0
+    assert before.charged <= totals.charged <= before.charged + 1
+    with Run.open(run.folder.parent / "third", spec.model_copy(update={"cache": False}), run.task, pool) as third:
+        third.ask(third.teacher(), texts[:4])
+        assert third.ledger.totals().paid > 0
+
+
+def test_answers_from_the_workspace_stay_within_the_budget_too(run: Run, spec: Spec, pool: Pool):
+    run.ask(run.teacher(), pool.part("pool").texts)
+    with Run.open(run.folder.parent / "poor", spec, run.task, pool) as poor:
+        poor.ledger.limit = 100
+        answers = poor.ask(poor.teacher(), pool.part("pool").texts)
+        assert poor.ledger.totals().charged <= 100
+    assert not answers.answered.any()
+
+
+def test_what_a_crash_kept_from_the_workspace_is_shared_when_the_run_is_opened_again(run: Run, spec: Spec, pool: Pool):
+    run.asking._cache = None  # as if the process had died before it could share
+    run.ask(run.teacher(), pool.part("pool").texts)
+    run.store.close()
+    with Run.open(run.folder, spec, run.task, pool):
+        pass
+    with Run.open(run.folder.parent / "second", spec, run.task, pool) as second:
+        second.ask(second.teacher(), pool.part("pool").texts)
+        assert second.ledger.totals().paid == 0
+
+
 def test_what_was_written_is_written_once(run: Run, known: Path):
     teacher = run.teacher(held_back=str(known))
     brief = Brief("good", 3)
@@ -257,15 +294,15 @@ name = "linear"
 """,
         encoding="utf-8",
     )
-    uncut = outcome(distilling(toml, tmp_path / "uncut"))
+    uncut = outcome(distilling(toml, tmp_path / "one" / "uncut"))
     rng, kills = np.random.default_rng(0), 0
     for _ in range(6):
-        process = distilling(toml, tmp_path / "cut")
+        process = distilling(toml, tmp_path / "two" / "cut")
         time.sleep(float(rng.uniform(0.7, 2.5)))
         kills += process.poll() is None
         process.kill()
         process.communicate()
-    cut = outcome(distilling(toml, tmp_path / "cut"))
+    cut = outcome(distilling(toml, tmp_path / "two" / "cut"))
     assert kills, "every process ended before it could be killed: the test shows nothing"
     for part in ("student", "teacher"):
         assert cut[part]["judgement"] == uncut[part]["judgement"]  # type: ignore[index]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from potstill.asking import Answers
 from potstill.calibrate import Calibration, fit_temperature, match_prior, one_hot, smoothed_prior
 from potstill.errors import BadData
 from potstill.pool import Part
-from potstill.run import Answers, Run
+from potstill.run import Run
 from potstill.spec import Named
 from potstill.students.base import Student
 from potstill.task import Written
@@ -59,6 +60,7 @@ def kd(run: Run) -> Student:
         [*gold.texts, *texts],
         np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
         weights=weights.astype(np.float32),
+        doubtful=np.arange(len(weights)) >= len(gold.texts),
     )
 
 

@@ -42,6 +42,7 @@ class Lesson:
         texts: N texts.
         targets: (N, K) float32, rows sum to one; one-hot for gold, soft for a teacher's answers.
         weights: (N,) float32, how much each row counts; None means one each.
+        doubtful: (N,) bool, the rows whose target a teacher gave and may be wrong; None means no row.
         seed: draws the initialisation, the order and the dropout.
         deadline_s: stop learning cleanly after this many seconds and keep what is learnt.
         progress: called with (share done in [0, 1], a few words).
@@ -50,6 +51,7 @@ class Lesson:
     texts: Sequence[str]
     targets: Floats
     weights: Floats | None = None
+    doubtful: NDArray[np.bool_] | None = None
     seed: int = 0
     deadline_s: float | None = None
     progress: Callable[[float, str], None] | None = None

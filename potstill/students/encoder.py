@@ -44,6 +44,7 @@ class Options:
         batch: rows a step.
         max_length: tokens read of a text; None takes 256 or what the weights allow.
         c: inverse strength of the head's penalty; None chooses among a few by cross-validation.
+        believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
     """
 
     mode: Literal["auto", "frozen", "full"] = "auto"
@@ -52,6 +53,7 @@ class Options:
     batch: int = 32
     max_length: int | None = None
     c: float | None = None
+    believe: bool = False
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> Options:
@@ -115,9 +117,20 @@ class Encoder:
         encoded = tokens.encode(lesson.texts)
         self.truncated = encoded.truncated / len(lesson.texts)
         assert lesson.weights is not None  # check_lesson saw to it
-        rows = Material(encoded.ids, lesson.targets, lesson.weights)
+        doubtful = np.zeros(len(lesson.texts), dtype=np.bool_) if lesson.doubtful is None else lesson.doubtful
+        rows = Material(encoded.ids, lesson.targets, lesson.weights, doubtful)
         own = self.options
-        plan = Curriculum(own.mode, own.epochs, own.lr, own.batch, own.c, lesson.seed, deadline, lesson.progress)
+        plan = Curriculum(
+            mode=own.mode,
+            epochs=own.epochs,
+            lr=own.lr,
+            batch=own.batch,
+            c=own.c,
+            believe=own.believe,
+            seed=lesson.seed,
+            deadline=deadline,
+            progress=lesson.progress,
+        )
         self.learnt = study(network, rows, tokens.pad_id, plan)
         return self
 

@@ -60,6 +60,10 @@ def check_lesson(lesson: Lesson, n_labels: int) -> Lesson:
         row = _first(off)
         raise BadData(f"The target of row {row} sums to {sums[row]:.4g}, not to 1.", "Divide each row by its sum.")
     weights = _check_weights(lesson.weights, n)
+    if lesson.doubtful is not None and np.shape(lesson.doubtful) != (n,):
+        raise BadData(
+            f"doubtful has the shape {np.shape(lesson.doubtful)} for {n} texts.", "Give one truth value a text."
+        )
     likeliest = targets.argmax(axis=1)
     if (likeliest == likeliest[0]).all():
         if (targets[:, likeliest[0]] > 1 - SUM_TOLERANCE).all():

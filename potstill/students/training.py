@@ -51,15 +51,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Material:
-    """N rows to learn from: token ids, (N, K) soft targets, (N,) weights."""
+    """N rows to learn from: token ids, (N, K) soft targets, (N,) weights, (N,) whether a teacher may have erred."""
 
     ids: Sequence[Ids]
     targets: Floats
     weights: Floats
+    doubtful: NDArray[np.bool_]
 
     def take(self, rows: NDArray[np.intp]) -> Material:
         """These rows only."""
-        return Material([self.ids[row] for row in rows], self.targets[rows], self.weights[rows])
+        return Material([self.ids[row] for row in rows], self.targets[rows], self.weights[rows], self.doubtful[rows])
 
 
 @dataclass(frozen=True)

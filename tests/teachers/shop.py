@@ -11,6 +11,7 @@ import pytest
 from teachers.standin import Standin
 from teachers.standin_queue import BatchQueue
 
+from potstill.asking.tickets import Order, Tickets
 from potstill.errors import Waiting
 from potstill.ledger import Ledger
 from potstill.menu import Menu
@@ -20,7 +21,6 @@ from potstill.task import Answer, Task, content_key
 from potstill.teachers import MENU
 from potstill.teachers.base import Setup, Ticket
 from potstill.teachers.batches import BatchTeacher
-from potstill.tickets import Order, Tickets
 
 BOTH = pytest.mark.parametrize("shop", ["openai", "anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("shop", ["openai"], indirect=True)

@@ -1,11 +1,5 @@
-"""The run's SQLite file: every call, everything bought, every note. The only file that knows SQL.
+"""The run's SQLite file: every call, everything bought, every ticket, every note.
 
-What SQLite is asked for, and what that gives:
-
-- `journal_mode=WAL`: a reader (`potstill show` in another window) never waits for the run, and a killed
-  process leaves a file that opens as it was after the last commit.
-- `synchronous=FULL`: a commit is on the disk before the call that made it returns, so a hold is there
-  before its request leaves even if the power goes (as far as the disk honours fsync).
 - a heartbeat on holds that are priced by time: after a crash such a hold is lost up to its last beat
   (plus `BEAT_SLACK_S`), any other at its full price.
 - an exclusive transaction on `lock.sqlite` beside it: one process works in a run at a time; the lock goes
@@ -17,16 +11,15 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import NotARun, PotstillError, RunBusy
-from potstill.money import CATEGORIES, Purchase, Totals
+from potstill.errors import NotARun, RunBusy
+from potstill.money import CATEGORIES, Category, Purchase, Totals
+from potstill.store.file import SqlFile
+from potstill.store.records import Bought, CallRow, Note, TicketRow
 
 FILE = "run.sqlite"
 LOCK = "lock.sqlite"
@@ -64,57 +57,7 @@ def _tickets(db: sqlite3.Connection) -> None:
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_format, _tickets]
 
 
-@dataclass(frozen=True)
-class CallRow:
-    """One row of the ledger, in micro-dollars; times are seconds since 1970."""
-
-    id: int
-    category: str
-    purpose: str
-    what: str
-    n: int
-    state: str
-    held: int
-    charged: int
-    paid: int
-    usage: Mapping[str, Any]
-    began: float
-    ended: float | None
-
-
-@dataclass(frozen=True)
-class TicketRow:
-    """A held call whose answer is fetched later, perhaps by another process.
-
-    Attributes:
-        call: its row of the ledger.
-        mark: our own name for it, under which it can be found again where it was left.
-        place: the provider's name for it; empty while nobody knows whether it arrived.
-        keys: what its answers are kept under, in order.
-        facts: what else whoever left it needs to read it again.
-        held: micro-dollars.
-        began: seconds since 1970.
-    """
-
-    call: int
-    mark: str
-    place: str
-    keys: tuple[str, ...]
-    facts: Mapping[str, Any]
-    held: int
-    began: float
-
-
-@dataclass(frozen=True)
-class Note:
-    """One thing a recipe thought worth remembering; `time` is seconds since 1970."""
-
-    time: float
-    what: str
-    facts: Mapping[str, Any]
-
-
-class Store:
+class Store(SqlFile):
     """What a run did. Implements `ledger.Book`; every method is one transaction.
 
     Args:
@@ -128,30 +71,17 @@ class Store:
 
     def __init__(self, folder: Path, *, write: bool) -> None:
         self.folder = folder
-        self._guard = threading.RLock()
         self._lock: sqlite3.Connection | None = None
-        path = folder / FILE
         if write:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock(folder / LOCK)
-        elif not path.exists():
+        elif not (folder / FILE).exists():
             raise NotARun(
                 f"{folder} is not a run: it has no {FILE}.", "Give the folder that `potstill distill -o` made."
             )
         try:
-            mode = "rwc" if write else "ro"
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA busy_timeout=10000")
-            if write:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-            self._migrate(write)
+            super().__init__(folder / FILE, MIGRATIONS, write=write, durable=True)
             self._committed = self._sum_committed()
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise NotARun(f"{path} cannot be read as a run's store ({error}).", "Give another run folder.") from error
         except BaseException:
             self.close()
             raise
@@ -168,50 +98,11 @@ class Store:
             ) from None
         return lock
 
-    def _migrate(self, write: bool) -> None:
-        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise NotARun(
-                f"{self.folder / FILE} has format {version} and this potstill reads up to {len(MIGRATIONS)}.",
-                "Upgrade potstill.",
-            )
-        if version == len(MIGRATIONS):
-            return
-        if not write:
-            raise NotARun(f"{self.folder / FILE} is of an older format.", "Open the run for work once.")
-        with self._transaction():
-            for step in MIGRATIONS[version:]:
-                step(self._db)
-            self._db.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._guard:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                self._roll_back()
-                if "full" in str(error) or "disk I/O" in str(error):
-                    raise PotstillError(
-                        f"The disk of {self.folder} takes no more ({error}); everything up to here is kept.",
-                        "Make room and run the same command again.",
-                    ) from error
-                raise
-            except BaseException:
-                self._roll_back()
-                raise
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
     def close(self) -> None:
         """Let go of the file and of the lock."""
-        for connection in (getattr(self, "_db", None), self._lock):
-            if connection is not None:
-                connection.close()
+        super().close()
+        if self._lock is not None:
+            self._lock.close()
 
     # --- the book ---------------------------------------------------------------------------------------
 
@@ -347,6 +238,21 @@ class Store:
             names = [column[0] for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
         return [CallRow(**{**row, "usage": json.loads(row["usage"])}) for row in rows]
+
+    def bought(self, categories: Sequence[Category], known_to: Path) -> list[Bought]:
+        """What was paid for here and was not given out for `known_to` before, with its share of its call's price."""
+        marks = ",".join("?" * len(categories))
+        seen = f"given to {known_to.absolute()}"
+        with self._guard:
+            after = self.get_meta(seen) or 0
+            rows = self._db.execute(
+                f"""SELECT id, key, value, charged, COUNT(*) OVER (PARTITION BY id) FROM kept JOIN calls ON call = id
+                    WHERE id > ? AND state = 'settled' AND paid > 0 AND category IN ({marks}) ORDER BY id""",
+                (after, *categories),
+            ).fetchall()
+        if rows:
+            self.set_meta(seen, rows[-1][0])
+        return [Bought(key, json.loads(value), -(-charged * 1000 // n)) for _, key, value, charged, n in rows]
 
     # --- what was bought, what was said -----------------------------------------------------------------
 

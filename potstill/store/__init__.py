@@ -1,0 +1,21 @@
+"""What was done and bought, in SQLite files. The only room that knows SQL.
+
+`Store` is a run's own file, `AnswerCache` the answers that the runs of a workspace share.
+"""
+
+from potstill.store.answers import AnswerCache
+from potstill.store.records import Bought, CallRow, Note, TicketRow
+from potstill.store.run import BEAT_SLACK_S, FILE, LOCK, MIGRATIONS, Store
+
+__all__ = [
+    "BEAT_SLACK_S",
+    "FILE",
+    "LOCK",
+    "MIGRATIONS",
+    "AnswerCache",
+    "Bought",
+    "CallRow",
+    "Note",
+    "Store",
+    "TicketRow",
+]

@@ -1,0 +1,60 @@
+"""The answers of a workspace: what its runs bought from models and people, for the next run that asks the same.
+
+Only good answers are here, under a hash of task, teacher, prompt, parameters and text, so that nothing can be mistaken
+for anything else. Several runs may use it at once. It is a cache: losing it loses money saved, never money spent.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from potstill.store.file import Migration, SqlFile
+from potstill.store.records import Bought
+
+FILE = "answers.sqlite"
+
+
+def _first_format(db: sqlite3.Connection) -> None:
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL, nanos INTEGER NOT NULL)"
+        " WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: list[Migration] = [_first_format]
+
+
+class AnswerCache(SqlFile):
+    """The answers in one workspace folder. Raises NotARun for a file that is none of ours."""
+
+    def __init__(self, workspace: Path) -> None:
+        workspace.mkdir(parents=True, exist_ok=True)
+        super().__init__(workspace / FILE, MIGRATIONS, write=True, durable=False)
+
+    def get(self, keys: Iterable[str]) -> dict[str, Bought]:
+        """Those of `keys` that are here."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Bought] = {}
+        with self._guard:
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                marks = ",".join("?" * len(part))
+                rows = self._db.execute(f"SELECT key, value, nanos FROM answers WHERE key IN ({marks})", part)
+                found |= {key: Bought(key, json.loads(value), nanos) for key, value, nanos in rows}
+        return found
+
+    def put(self, bought: Iterable[Bought]) -> None:
+        """Keep the good ones; the first price an answer was bought for stays."""
+        rows = [(each.key, json.dumps(each.value), each.nanos) for each in bought if _good(each.value)]
+        if not rows:
+            return
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO answers (key, value, nanos) VALUES (?, ?, ?)", rows)
+
+
+def _good(value: Any) -> bool:
+    return bool(value) and (not isinstance(value, dict) or value.get("state") == "ok")

@@ -1,0 +1,103 @@
+"""A SQLite file of ours: opened, brought to the newest format, written in transactions.
+
+What SQLite is asked for, and what that gives:
+
+- `journal_mode=WAL`: a reader (`potstill show` in another window) never waits for the run, and a killed
+  process leaves a file that opens as it was after the last commit.
+- `synchronous=FULL` where a file is `durable`: a commit is on the disk before the call that made it returns, so a
+  hold is there before its request leaves even if the power goes (as far as the disk honours fsync). `NORMAL`
+  elsewhere: a power cut may take the last commits, and never leaves a broken file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from potstill.errors import NotARun, PotstillError
+
+Migration = Callable[[sqlite3.Connection], None]
+
+
+class SqlFile:
+    """One open SQLite file.
+
+    Args:
+        path: the file.
+        migrations: one function per format version; an older file runs the ones it has not seen.
+        write: open for work, and make it if it is not there; otherwise read only.
+        durable: a commit survives a power cut.
+
+    Raises:
+        NotARun: not a file of ours, or one of a newer format.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[Migration], *, write: bool, durable: bool) -> None:
+        self.path = path
+        self._guard = threading.RLock()
+        try:
+            mode = "rwc" if write else "ro"
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA busy_timeout=10000")
+            if write:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._migrate(migrations, write)
+        except sqlite3.DatabaseError as error:
+            SqlFile.close(self)
+            raise NotARun(f"{path} cannot be read as a potstill file ({error}).", "Give another folder.") from error
+        except BaseException:
+            SqlFile.close(self)
+            raise
+
+    def _migrate(self, migrations: Sequence[Migration], write: bool) -> None:
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(migrations):
+            raise NotARun(
+                f"{self.path} has format {version} and this potstill reads up to {len(migrations)}.",
+                "Upgrade potstill.",
+            )
+        if version == len(migrations):
+            return
+        if not write:
+            raise NotARun(f"{self.path} is of an older format.", "Run its command again once, then look.")
+        with self._transaction():
+            # Another process may have brought it up to date in the meantime.
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            for step in migrations[version:]:
+                step(self._db)
+            self._db.execute(f"PRAGMA user_version={len(migrations)}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._guard:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                self._roll_back()
+                if "full" in str(error) or "disk I/O" in str(error):
+                    raise PotstillError(
+                        f"The disk of {self.path.parent} takes no more ({error}); everything up to here is kept.",
+                        "Make room and run the same command again.",
+                    ) from error
+                raise
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        db = getattr(self, "_db", None)
+        if db is not None:
+            db.close()

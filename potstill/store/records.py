@@ -1,0 +1,66 @@
+"""The rows a run's store gives out. Sums are micro-dollars, times seconds since 1970."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CallRow:
+    """One row of the ledger, in micro-dollars; times are seconds since 1970."""
+
+    id: int
+    category: str
+    purpose: str
+    what: str
+    n: int
+    state: str
+    held: int
+    charged: int
+    paid: int
+    usage: Mapping[str, Any]
+    began: float
+    ended: float | None
+
+
+@dataclass(frozen=True)
+class TicketRow:
+    """A held call whose answer is fetched later, perhaps by another process.
+
+    Attributes:
+        call: its row of the ledger.
+        mark: our own name for it, under which it can be found again where it was left.
+        place: the provider's name for it; empty while nobody knows whether it arrived.
+        keys: what its answers are kept under, in order.
+        facts: what else whoever left it needs to read it again.
+        held: micro-dollars.
+        began: seconds since 1970.
+    """
+
+    call: int
+    mark: str
+    place: str
+    keys: tuple[str, ...]
+    facts: Mapping[str, Any]
+    held: int
+    began: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing a recipe thought worth remembering; `time` is seconds since 1970."""
+
+    time: float
+    what: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Bought:
+    """Something that was paid for: its key, its JSON value, and its price in billionths of a dollar."""
+
+    key: str
+    value: Any
+    nanos: int
