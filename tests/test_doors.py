@@ -34,6 +34,8 @@ HEAVY: dict[str, set[str]] = {
     "pyarrow": set(),
     "sklearn": set(),
     "ray": set(),
+    "presidio_analyzer": set(),
+    "spacy": set(),
 }
 # Library -> the only files that may import it at all, at any depth: one door each.
 ONE_DOOR: dict[str, set[str]] = {
@@ -41,6 +43,7 @@ ONE_DOOR: dict[str, set[str]] = {
     "openai": {"teachers/openai.py"},
     "anthropic": {"teachers/anthropic.py"},
     "ray": {"engines/ray.py"},
+    "presidio_analyzer": {"redact.py"},
     "pickle": set(),
 }
 # What a machine that only serves has to have.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from teachers.asking import PRICES, TASK, likeliest
+from teachers.shop import BOTH, OPENAI, Shop, right, texts, until_done
 from teachers.standin import Fault, Standin, last_text
 from teachers.test_openai import Served
 
@@ -303,6 +304,34 @@ def test_presidio_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "presidio_analyzer", None)
     with pytest.raises(MissingExtra):
         at("http://127.0.0.1:9/v1", redact="presidio")
+
+
+# --- by batch ----------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("options", [{"shortlist": 2}, {"examples": "nearest"}, {"candidates": True}], ids=str)
+def test_a_batch_asks_the_same_and_gives_nobody_away(shop: Shop, options: dict[str, Any]) -> None:
+    shop.options = {**options, "redact": True}
+    asked = [f"{text} from jo{i}@example.com" for i, text in enumerate(texts(6))]
+    answers = until_done(shop, asked)
+    assert right(answers)
+    bodies = [body for batch in shop.queue.batches.values() for body in batch.requests.values()]
+    assert len(bodies) == 5
+    assert "@example.com" not in json.dumps([*bodies, *shop.server.seen])
+    if "shortlist" in options:
+        assert all("none of these" in json.dumps(body) for body in bodies)
+
+
+@OPENAI
+def test_a_text_that_fits_none_of_the_first_labels_stays_unanswered_in_a_batch(shop: Shop) -> None:
+    shop.options = {"shortlist": 2, "logprobs": False}
+    shop.server.by_word = {"odd": Fault("said", said='{"label": "D"}')}
+    asked = [*texts(3), "an odd one"]
+    answers = until_done(shop, asked)
+    assert right(answers[:3])
+    assert answers[3] is not None
+    assert (answers[3].state, answers[3].raw) == ("unparsable", "none of the labels offered")
 
 
 # --- the key -----------------------------------------------------------------------------------------------------
