@@ -140,15 +140,16 @@ class Asking:
             text, taken_out = redacted.text, redacted.counts
         if self._near is None:
             return Asked(text, taken_out=taken_out)
+        look = self._near.look(text)
         if not self.size:
-            return Asked(text, (Offer(examples=self._near.examples(text, self._k)),), taken_out)
-        order = self._near.labels(text)
+            return Asked(text, (Offer(examples=look.examples(self._k)),), taken_out)
+        order = look.labels()
         offers = []
         for start in range(0, self.rounds * self.size, self.size):
             columns = order[start : start + self.size]
             # By their place in the task: the order must not tell which is thought likely.
             columns = tuple(sorted(columns))
-            examples = self._near.examples(text, self._k, columns)
+            examples = look.examples(self._k, columns)
             offers.append(Offer(columns, start + self.size < len(order), examples))
         return Asked(text, tuple(offers), taken_out)
 

@@ -29,6 +29,8 @@ Space = Callable[[Sequence[str]], Any]
 
 # On how many gold texts recall is measured, evenly spread over those given.
 MEASURED = 300
+# In place of the cosine of a text to itself, which would give its label away.
+ITSELF = -2.0
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _GLUE = re.compile(r"[\W_]+")
 
@@ -43,6 +45,37 @@ class Recall:
 
     def __str__(self) -> str:
         return f"shortlist recall at {self.size}: {self.share:.0%} on {self.n} gold texts"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How like one text the labels and the examples are.
+
+    Attributes:
+        to_names: (K,) cosines to the labels' names and descriptions.
+        to_gold: (M,) cosines to the examples; `ITSELF` to the text itself.
+        columns: (M,) the labels of the examples.
+        written: the M examples.
+    """
+
+    to_names: Floats
+    to_gold: Floats
+    columns: NDArray[np.intp]
+    written: tuple[Written, ...]
+
+    def labels(self) -> tuple[int, ...]:
+        """All K columns, the likeliest label first."""
+        best = np.zeros(len(self.to_names))
+        np.maximum.at(best, self.columns, self.to_gold)
+        return tuple(int(column) for column in np.argsort(-(self.to_names + best), kind="stable"))
+
+    def examples(self, k: int, among: Sequence[int] | None = None) -> tuple[Written, ...]:
+        """The k examples most like the text, the most like it last; only of the labels `among`, if given."""
+        others = self.to_gold > ITSELF
+        if among is not None:
+            others &= np.isin(self.columns, among)
+        order = np.argsort(-self.to_gold, kind="stable")
+        return tuple(self.written[i] for i in order[others[order]][:k][::-1])
 
 
 class Near:
@@ -67,34 +100,16 @@ class Near:
         for place, text in enumerate(texts):
             self._places.setdefault(text, []).append(place)
         self._space, self.identity = _space(embedding, [*names, *texts])
-        self._names = self._space(names)
-        self._gold = self._space(texts) if texts else None
+        self._names = _turned(self._space(names))
+        self._gold = _turned(self._space(texts)) if texts else None
 
-    def _likeness(self, text: str) -> tuple[Floats, Floats]:
-        """(K,) cosines to the labels' names, and (M,) to the examples; -1 to the text itself."""
+    def look(self, text: str) -> Look:
+        """How like the text all labels and examples are."""
         row = self._space([text])
         to_names = _row(row, self._names)
-        if self._gold is None:
-            return to_names, np.zeros(0)
-        to_gold = _row(row, self._gold)
-        to_gold[self._places.get(text, [])] = -1.0
-        return to_names, to_gold
-
-    def labels(self, text: str) -> tuple[int, ...]:
-        """All K columns, the likeliest label first."""
-        to_names, to_gold = self._likeness(text)
-        best = np.zeros(len(to_names))
-        np.maximum.at(best, self._columns, to_gold)
-        return tuple(int(column) for column in np.argsort(-(to_names + best), kind="stable"))
-
-    def examples(self, text: str, k: int, among: Sequence[int] | None = None) -> tuple[Written, ...]:
-        """The k examples most like the text, the most like it last; only of the labels `among`, if given."""
-        _, to_gold = self._likeness(text)
-        open_to = to_gold > -1.0
-        if among is not None:
-            open_to &= np.isin(self._columns, among)
-        order = np.argsort(-to_gold, kind="stable")
-        return tuple(self._examples[i] for i in order[open_to[order]][:k][::-1])
+        to_gold = np.zeros(0) if self._gold is None else _row(row, self._gold)
+        to_gold[self._places.get(text, [])] = ITSELF
+        return Look(to_names, to_gold, self._columns, self._examples)
 
     def recall(self, size: int) -> Recall | None:
         """How often the right label is among the first `size`, with each text left out; None without examples."""
@@ -102,7 +117,7 @@ class Near:
             return None
         count = min(MEASURED, len(self._examples))
         chosen = np.linspace(0, len(self._examples) - 1, count).astype(int)
-        hits = [int(self._columns[i]) in self.labels(self._examples[i].text)[:size] for i in chosen]
+        hits = [int(self._columns[i]) in self.look(self._examples[i].text).labels()[:size] for i in chosen]
         return Recall(size, sum(hits) / count, count)
 
 
@@ -111,8 +126,13 @@ def spoken(label: str) -> str:
     return _GLUE.sub(" ", _CAMEL.sub(" ", label)).strip() or label
 
 
-def _row(row: Any, table: Any) -> Floats:
-    product = row @ table.T
+def _turned(table: Any) -> Any:
+    """(D, N) so that one row is multiplied quickly: scipy would turn a sparse table anew each time."""
+    return table.T.tocsr() if hasattr(table, "tocsr") else table.T
+
+
+def _row(row: Any, turned: Any) -> Floats:
+    product = row @ turned
     dense = product.toarray() if hasattr(product, "toarray") else product
     return np.array(dense, dtype=np.float64).ravel()
 

@@ -92,7 +92,7 @@ def test_of_335_labels_each_text_is_offered_twenty_and_none_of_these() -> None:
 
 def test_where_none_fits_the_next_labels_are_offered() -> None:
     text = "banana ?"
-    third = Near(MANY, ()).labels(text)[45]
+    third = Near(MANY, ()).look(text).labels()[45]
     said = Fault("said", said=json.dumps({"label": CODES[third]}))
     with Standin(by_number={0: Fault("said", said=NOT_THERE), 1: Fault("said", said=NOT_THERE), 2: said}) as server:
         answer = one(at(server, task=MANY, logprobs=False, confidence=0.9), text)
@@ -123,7 +123,7 @@ def test_votes_for_none_ask_on() -> None:
 
 def test_a_label_that_was_not_offered_is_no_answer() -> None:
     text = "banana ?"
-    last = Near(MANY, ()).labels(text)[-1]
+    last = Near(MANY, ()).look(text).labels()[-1]
     for name in (CODES[last], MANY.labels[last]):
         with Standin(by_word={"banana": Fault("said", said=json.dumps({"label": name}))}) as server:
             assert one(at(server, task=MANY), text).state == "unparsable"

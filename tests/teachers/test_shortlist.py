@@ -32,27 +32,27 @@ def test_a_label_is_compared_by_its_words_and_its_description() -> None:
     assert spoken("+++") == "+++"
     near = Near(TASK, ())
     for text, best in (("my card?", 0), ("a cash withdrawal", 1), ("which currency", 2), ("how do I top up", 3)):
-        assert near.labels(text)[0] == best
-        assert sorted(near.labels(text)) == [0, 1, 2, 3]
+        assert near.look(text).labels()[0] == best
+        assert sorted(near.look(text).labels()) == [0, 1, 2, 3]
 
 
 def test_gold_examples_bring_a_label_near_that_its_name_does_not() -> None:
     text = "no plastic in my letter box"
-    assert Near(TASK, GOLD).labels(text)[0] == 0
-    assert [each.label for each in Near(TASK, GOLD).examples(text, 2)] == ["card_arrival", "card_arrival"]
+    assert Near(TASK, GOLD).look(text).labels()[0] == 0
+    assert [each.label for each in Near(TASK, GOLD).look(text).examples(2)] == ["card_arrival", "card_arrival"]
 
 
 def test_the_nearest_example_comes_last_and_a_text_is_never_its_own_example() -> None:
     near = Near(TASK, (*GOLD, Written(GOLD[0].text, "top up")))
-    shown = near.examples(GOLD[0].text, 9)
+    shown = near.look(GOLD[0].text).examples(9)
     assert GOLD[0].text not in {each.text for each in shown}
     assert shown[-1] == GOLD[1]
     assert len(shown) == 3
-    assert near.examples(GOLD[0].text, 0) == ()
+    assert near.look(GOLD[0].text).examples(0) == ()
 
 
 def test_only_examples_of_the_labels_offered_are_shown() -> None:
-    assert [each.label for each in Near(TASK, GOLD).examples("plastic", 9, (1, 2))] == [
+    assert [each.label for each in Near(TASK, GOLD).look("plastic").examples(9, (1, 2))] == [
         "exchange-rate",
         "CashWithdrawal",
     ]
@@ -71,13 +71,13 @@ def test_recall_is_measured_with_each_text_left_out() -> None:
 def test_a_text_that_shares_nothing_is_ranked_all_the_same() -> None:
     near = Near(TASK, GOLD)
     for text in ("", "\x00", "是", "x" * 100_000):
-        assert sorted(near.labels(text)) == [0, 1, 2, 3]
-        assert len(near.examples(text, 2)) == 2
+        assert sorted(near.look(text).labels()) == [0, 1, 2, 3]
+        assert len(near.look(text).examples(2)) == 2
 
 
 def test_static_vectors_embed_too(potion: Path) -> None:
     near = Near(TASK, GOLD, str(potion))
-    assert near.labels("money from the ATM")[0] == 1
+    assert near.look("money from the ATM").labels()[0] == 1
     assert near.identity == Near(TASK, (), str(potion)).identity != Near(TASK, GOLD).identity
 
 
