@@ -16,13 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-NEWS = {
-    "Business": "companies, markets and the economy",
-    "Sci/Tech": "science, technology, computers and the internet",
-    "Sports": "games, players and teams",
-    "World": "politics, war and events in the world",
-}
-AG = {"train": "ag_news/train.parquet", "test": "ag_news/test.parquet", "gold": 32, "limit": 3000}
+AG = {"train": "ag_news/train.parquet", "test": "ag_news/test.parquet", "gold": 32, "limit": 2000}
 BANK = {
     "train": "banking77/few_shot_10.parquet",
     "pool": "banking77/train.parquet",
@@ -30,22 +24,29 @@ BANK = {
 }
 LOCAL: dict[str, Any] = {
     "name": "local:smollm2",
-    "template": "News: {text}\nTopic:",
+    "prompts": 3,
+    "shots": 1,
     "label_words": {"Business": "Business", "Sci/Tech": "Technology", "Sports": "Sports", "World": "World"},
     "max_text_tokens": 64,
 }
 KD: dict[str, Any] = {"name": "kd"}
+KD3: dict[str, Any] = {"name": "kd", "shots": 3}
 STUDIES: dict[str, dict[str, Any]] = {
-    "ag_news, 8 a class, LLM -> minilm": {"data": AG, "teacher": LOCAL, "student": "encoder:minilm", "procedure": KD},
+    "ag_news, 8 a class, LLM -> minilm": {
+        "data": AG,
+        "teacher": LOCAL,
+        "student": "encoder:minilm",
+        "procedure": KD3,
+    },
     "ag_news, 8 a class, LLM -> bge-small": {
         "data": AG,
         "teacher": LOCAL,
         "student": "encoder:bge-small",
-        "procedure": KD,
+        "procedure": KD3,
     },
     "banking77, 10 a class, LLM (too weak?) -> minilm": {
         "data": {**BANK, "limit": 400},
-        "teacher": {"name": "local:smollm2", "template": "Customer: {text}\nTopic:"},
+        "teacher": {"name": "local:smollm2"},
         "student": "encoder:minilm",
         "procedure": KD,
     },
@@ -107,7 +108,7 @@ def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[
     files = {
         key: str(data.absolute() / value) if isinstance(value, str) else value for key, value in study["data"].items()
     }
-    task = {"name": name, "descriptions": NEWS if "ag_news" in name else {}}
+    task = {"name": name}
     record = {**study, "data": {**files, "validation_share": 0}, "task": task, "budget": 0.05}
     Spec.make(record)  # says what is wrong before anything runs
     toml = folder / f"{name.replace(' ', '-').replace(',', '').replace('>', '').replace('?', '')}.toml"

@@ -21,6 +21,7 @@ _WHERE = {
     "PotstillError": "potstill.errors",
     "distill": "potstill.api",
     "init": "potstill.api",
+    "plan": "potstill.api",
     "predict": "potstill.api",
     "report": "potstill.api",
     "show": "potstill.api",

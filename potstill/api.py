@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from potstill.asking import Teller
+    from potstill.planning import Plan
     from potstill.pool import Pool
     from potstill.reports import Report
     from potstill.status import Account, Status
@@ -30,6 +31,9 @@ class Terminal(TypedDict):
 
 def _terminal() -> Terminal:
     return {"width": min(shutil.get_terminal_size((80, 24)).columns, 120), "color": sys.stdout.isatty()}
+
+
+REMOTE = ("openai", "anthropic")  # teachers that send texts away and a bill back
 
 
 class Options(TypedDict, total=False):
@@ -52,6 +56,7 @@ class Options(TypedDict, total=False):
     limit: Annotated[int, "Read only so many rows."]
     usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
     seed: Annotated[int, "Draws everything that is drawn (0)."]
+    yes: Annotated[bool, "Do not ask before money is spent."]
 
 
 @dataclass(frozen=True)
@@ -101,19 +106,52 @@ def distill(
         RunConflict: the folder holds another run.
         MoneyError: the money does not reach.
     """
+    from potstill.errors import Declined
     from potstill.order import overrides, take_order
     from potstill.outcome import finish
+    from potstill.planning import make_plan
     from potstill.procedures import MENU
     from potstill.run import Run
 
+    agreed = options.pop("yes", False)
     order = take_order(data, pool, overrides(teacher, student, budget, options))
     recipe = MENU.resolve(order.spec.procedure.name)
     folder = out or Path("runs") / order.name
+    if order.spec.teacher is not None and order.spec.teacher.kind in REMOTE and recipe.__name__ != "finetune":
+        expected = make_plan(order)
+        if tell is not None:
+            tell.say(expected.line())
+            begun = folder.exists()
+            if expected.costs_money and not agreed and not begun and not tell.confirm("Spend it?"):
+                raise Declined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
     with Run.open(folder, order.spec, order.task, order.pool, tell) as run:
         for sentence in order.sentences:
             run.tell.say(sentence)
         learnt = recipe(run)
         return Distilled(folder, finish(run, learnt, cleaning=order.sentences, source=order.source))
+
+
+def plan(
+    data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
+    pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
+    *,
+    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, anthropic:MODEL, replay.", "-t"] = None,
+    budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
+    **options: Unpack[Options],
+) -> Plan:
+    """Say what a teacher will cost, before any money moves.
+
+    Builds the real prompts for a sample of the texts; asks nobody. The cost is given from at least to at most, with
+    how many texts the budget buys, how long it takes, and what would leave this machine.
+
+    Raises:
+        BadInput: something given cannot be used.
+        UnknownPrice: nobody knows what this teacher costs.
+    """
+    from potstill.order import overrides, take_order
+    from potstill.planning import make_plan
+
+    return make_plan(take_order(data, pool, overrides(teacher, None, budget, options)))
 
 
 @dataclass(frozen=True)

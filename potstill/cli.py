@@ -22,6 +22,7 @@ from potstill.errors import PotstillError
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     api.init,
+    api.plan,
     api.distill,
     api.predict,
     api.report,

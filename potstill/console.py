@@ -47,6 +47,13 @@ class Console:
             self._began.pop(what, None)
             self._close()
 
+    def confirm(self, question: str) -> bool:
+        """Ask on a terminal; where there is none, go on: a script has given its budget."""
+        if not (sys.stdin.isatty() and self._live):
+            return True
+        self._close()
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
     def _close(self) -> None:
         if self._open:
             print(file=sys.stderr, flush=True)

@@ -7,7 +7,8 @@
     |  |- UnknownName            a teacher, student, procedure, weights or column nobody has heard of
     |  |- MissingExtra           a library that an optional part needs is not installed
     |  |- MissingWeights         a model's weights are not on this machine
-    |  `- NotARun                a folder that is no run, or no bundle
+    |  |- NotARun                a folder that is no run, or no bundle
+    |  `- Declined               asked before spending, the user said no
     |- RunConflict               the run exists and does not fit what is asked of it
     |  |- RunBusy                another process holds it
     |  `- SpecChanged            it was started with other options
@@ -72,6 +73,10 @@ class MissingWeights(BadInput):
 
 class NotARun(BadInput):
     """A folder that is not a run, or not a bundle."""
+
+
+class Declined(BadInput):
+    """The user was asked before money was spent, and said no."""
 
 
 class RunConflict(PotstillError):

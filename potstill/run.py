@@ -124,23 +124,12 @@ class Run:
 
     def open_teacher(self, named: Named, examples: Sequence[Written] = (), **options: Any) -> Teacher:
         """Any teacher on the menu."""
-        setup = Setup(
-            task=self.task,
-            model=named.model,
-            examples=tuple(examples),
-            options={**named.options, **options},
-            prices=self.spec.prices,
-            workspace=self.spec.folder,
-            seed=self.spec.seed,
-        )
-        teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
-        return teacher
+        return open_teacher(self.spec, self.task, named, examples, **options)
 
     @property
     def training_reserve(self) -> int:
-        """Micro-dollars that asking leaves for training: half an hour of this machine, at most two fifths of all."""
-        half_hour = self.spec.compute_rates.cost_micros(Usage(seconds=1800))
-        return min(half_hour, self.ledger.limit * 2 // 5)
+        """Micro-dollars that asking leaves for training."""
+        return training_reserve(self.spec)
 
     # --- the five verbs ----------------------------------------------------------------------------------
 
@@ -246,6 +235,30 @@ class Run:
     def key_of(self, student: Student) -> str:
         """The content key under which `learn` remembers this student."""
         return self._learnt[id(student)][1]
+
+
+def open_teacher(
+    spec: Spec, task: Task, named: Named, examples: Sequence[Written] = (), *, asks: bool = True, **options: Any
+) -> Teacher:
+    """A teacher of the menu, opened for a task; `options` are laid over its own. Without `asks` only to plan."""
+    setup = Setup(
+        task=task,
+        model=named.model,
+        examples=tuple(examples),
+        options={**named.options, **options},
+        prices=spec.prices,
+        workspace=spec.folder,
+        seed=spec.seed,
+        asks=asks,
+    )
+    teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
+    return teacher
+
+
+def training_reserve(spec: Spec) -> int:
+    """Micro-dollars that asking leaves for training: half an hour of this machine, at most two fifths of the budget."""
+    half_hour = spec.compute_rates.cost_micros(Usage(seconds=1800))
+    return min(half_hour, spec.limit_micros * 2 // 5)
 
 
 def _digest(texts: Sequence[str], *arrays: NDArray[Any] | None) -> str:

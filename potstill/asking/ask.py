@@ -38,6 +38,9 @@ class Teller(Protocol):
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
         """`what` stands at `done` of `total`."""
 
+    def confirm(self, question: str) -> bool:
+        """Whether to go on; True where nobody is there to ask."""
+
 
 class Silent:
     """A teller that tells nobody."""
@@ -47,6 +50,10 @@ class Silent:
 
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
         """Nothing."""
+
+    def confirm(self, question: str) -> bool:
+        """Yes."""
+        return True
 
 
 @dataclass(frozen=True)

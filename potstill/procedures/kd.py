@@ -13,6 +13,7 @@ import numpy as np
 from potstill.asking import Answers
 from potstill.calibrate import Calibration, fit_temperature, match_prior, one_hot, smoothed_prior
 from potstill.errors import BadData
+from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
 from potstill.run import Run
 from potstill.spec import Named
@@ -36,11 +37,11 @@ def kd(run: Run) -> Student:
             "Distilling needs unlabelled texts for the teacher and there are none.",
             "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
         )
-    shown = choose_examples(gold, run)
+    shown = offered_examples(gold, run.spec, run.task)
     teacher = call_teacher(run, gold, shown)
 
     # A teacher that picks its examples never shows a text itself, so it can be asked about all of them.
-    fixed = set() if picks_examples(run) else {each.text for each in shown}
+    fixed = set() if picks_examples(run.spec) else {each.text for each in shown}
     held_out = [i for i, text in enumerate(gold.texts) if text not in fixed]
     on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
     order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))
@@ -62,25 +63,6 @@ def kd(run: Run) -> Student:
         weights=weights.astype(np.float32),
         doubtful=np.arange(len(weights)) >= len(gold.texts),
     )
-
-
-def picks_examples(run: Run) -> bool:
-    """Whether the teacher picks examples and labels for each text, by how near they are, and so wants all gold."""
-    options = run.spec.teacher.options if run.spec.teacher else {}
-    return options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0)
-
-
-def choose_examples(gold: Part, run: Run) -> list[Written]:
-    """`[procedure] shots` gold examples of each class for the prompt; by default one, or none above 20 classes.
-
-    All of the gold, where the teacher picks its examples itself.
-    """
-    if picks_examples(run):
-        return [Written(text, run.task.labels[k]) for text, k in zip(gold.texts, gold.gold, strict=True)]
-    shots = int(run.spec.procedure.options.get("shots", 1 if run.task.n_labels <= 20 else 0))
-    order = np.random.default_rng(run.spec.seed).permutation(len(gold.texts))
-    chosen = [i for k in range(run.task.n_labels) for i in [j for j in order if gold.gold[j] == k][:shots]]
-    return [Written(gold.texts[i], run.task.labels[gold.gold[i]]) for i in np.random.default_rng(0).permutation(chosen)]
 
 
 def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:

@@ -73,7 +73,7 @@ def open_teacher(setup: Setup) -> ChatTeacher:
     price = price_of(model, provider, setup.prices, is_loopback(url))
     limit = ENUM_LIMIT if options.enum_limit is None else options.enum_limit
     options = options.model_copy(update={"enum_limit": limit, "max_tokens": reply_tokens(options, REPLY_TOKENS)})
-    server = AnthropicServer(url, model, key_for(url, options.key_env), options)
+    server = AnthropicServer(url, model, key_for(url, options.key_env, asks=setup.asks), options)
     name = f"anthropic:{model}"
     identity = {"model": model, "server": host, "effort": options.effort}
     if options.batch:

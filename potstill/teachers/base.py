@@ -27,6 +27,7 @@ class Setup:
         prices: the `[prices]` table of the spec.
         workspace: a folder relative file names in `options` are looked up from.
         seed: draws whatever the teacher draws.
+        asks: False for a plan: nobody will be asked, so no key is needed.
     """
 
     task: Task
@@ -36,6 +37,7 @@ class Setup:
     prices: Mapping[str, Any] = field(default_factory=dict)
     workspace: Path = Path()
     seed: int = 0
+    asks: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class Draft:
 
     texts: tuple[Written, ...]
     usage: Usage
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What `answer` will consume, at least and at most, when nothing goes wrong. A guess; `bound` is a promise."""
+
+    low: Usage
+    high: Usage
 
 
 class Teacher(Protocol):
@@ -82,6 +92,9 @@ class Teacher(Protocol):
 
     def bound(self, texts: Sequence[str]) -> Usage:
         """An upper bound of what `answer(texts)` can consume; computed without asking anybody."""
+
+    def expect(self, texts: Sequence[str]) -> Expected:
+        """What `answer(texts)` will probably consume; computed without asking anybody."""
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One call for up to `batch` texts. A text that cannot be answered is a state of its answer.

@@ -7,6 +7,7 @@ a text is chosen in `question.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 from potstill.errors import BadSpec, TeacherError, did_you_mean
 from potstill.money import Category, Price, Rates, Usage
 from potstill.task import Answer, Brief, Task, Written, content_key
-from potstill.teachers.base import Draft, Reply, Setup
+from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.exchange import (
     KEPT_CHARACTERS,
     ChatOptions,
@@ -43,6 +44,8 @@ from potstill.teachers.shortlist import Heard, is_none, joined
 
 # What a request may cost beyond the first: asking once more after an unreadable reply, and one that vanished.
 SPARE_REQUESTS = 2
+# Bytes of a prompt in a token: plain English at most, other languages and short words at least.
+BYTES_A_TOKEN = (5.5, 2.5)
 
 
 class ChatTeacher:
@@ -135,6 +138,21 @@ class ChatTeacher:
         each shortlist; one after a connection that broke."""
         bounds = (self._call_bound(self._request_bound(text), self._most) for text in texts)
         return sum(bounds, Usage())
+
+    def expect(self, texts: Sequence[str]) -> Expected:
+        """One request a text (and sample), its prompt counted as `BYTES_A_TOKEN` at most and at least."""
+        low, high = Usage(), Usage()
+        for text in texts:
+            bound, samples = self._request_bound(text), self._options.samples
+            most, least = BYTES_A_TOKEN
+            low += Usage(math.ceil(bound.input_tokens / most), 0, samples, seconds=0.1 if self._by_time else 0.0)
+            high += Usage(
+                input_tokens=math.ceil(bound.input_tokens / least) * (1 if self._server.takes_n else samples),
+                output_tokens=bound.output_tokens * samples,
+                seconds=self._options.timeout_s / 4 if self._by_time else 0.0,
+                cache_write_tokens=math.ceil(bound.cache_write_tokens / least),
+            )
+        return Expected(low, high)
 
     def _send(self, build: Callable[[], Request], tab: Tab, bound: Usage) -> Said:
         """The replies to the request that `build` makes anew for each try, charged to the tab."""

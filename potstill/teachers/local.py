@@ -25,7 +25,7 @@ from potstill import weights
 from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.money import Category, Rates, Usage
 from potstill.task import Answer, Brief, content_key
-from potstill.teachers.base import Draft, Reply, Setup
+from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.causal import (
     CausalModel,
     best_dtype,
@@ -159,6 +159,13 @@ class LocalTeacher:
         """Seconds `answer(texts)` can take; the first call loads the model and times it on the prompt."""
         with self._lock:
             return Usage(seconds=self._bound_s(self._tokens.texts(texts)))
+
+    def expect(self, texts: Sequence[str]) -> Expected:
+        """Seconds from the speed measured on the prompt: full batches are faster, a busy machine is slower."""
+        with self._lock:
+            encoded = self._tokens.texts(texts)
+            seconds = self._seconds_per_token * self._work(encoded) * len(self._scorers)
+        return Expected(Usage(seconds=seconds / 3), Usage(seconds=seconds * 2))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """K log-probabilities a text, and the seconds that took.

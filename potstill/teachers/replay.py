@@ -25,7 +25,7 @@ from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_yo
 from potstill.money import Category, Price, Usage
 from potstill.tables import read_table
 from potstill.task import Answer, Brief, Task, Written, content_key
-from potstill.teachers.base import Draft, Reply, Setup
+from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.nearness import Nearness
 from potstill.teachers.options import Options, read_options
 from potstill.teachers.tariff import rates
@@ -133,6 +133,10 @@ class Replay:
             return Usage(labels=len(texts))
         read = sum(self._options.prompt_tokens + _tokens(text) for text in texts)
         return Usage(input_tokens=read, output_tokens=len(texts))
+
+    def expect(self, texts: Sequence[str]) -> Expected:
+        """Exactly what `answer(texts)` will consume."""
+        return Expected(self.bound(texts), self.bound(texts))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text; a text that is not in the file is unparsable. Failures are charged, too."""

@@ -17,7 +17,7 @@ from potstill.calibrate import log_softmax
 from potstill.errors import BadSpec, TeacherError
 from potstill.money import Category, Price, Rates, Usage
 from potstill.task import Answer, Brief
-from potstill.teachers.base import Draft, Reply, Setup
+from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.tariff import rates
 
 BATCH = 256
@@ -90,6 +90,12 @@ class Trained:
         each = self._slowest_s_per_text
         per_text = FIRST_BOUND_S_PER_TEXT if each is None else TIMES_SLOWEST * each
         return Usage(seconds=START_S + per_text * len(texts))
+
+    def expect(self, texts: Sequence[str]) -> Expected:
+        """Time for `texts`: from what was measured, or from what small and large encoders take."""
+        each = self._slowest_s_per_text
+        low, high = (0.0005, 0.1) if each is None else (each / 4, each)
+        return Expected(Usage(seconds=low * len(texts)), Usage(seconds=high * len(texts)))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text, with all K log-probabilities; charged by the clock. Scores that are no numbers: failed."""

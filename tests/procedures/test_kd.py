@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from potstill.errors import BadData
+from potstill.examples import offered_examples
 from potstill.outcome import finish
 from potstill.pool import Pool, PoolOptions, build_pool
 from potstill.procedures.finetune import finetune
-from potstill.procedures.kd import choose_examples, gold_weight, kd
+from potstill.procedures.kd import gold_weight, kd
 from potstill.run import Run
 from potstill.spec import Spec
 from potstill.tables import Table
@@ -149,9 +150,9 @@ def test_fine_tuning_without_gold_is_refused(tmp_path, known):
         finetune(run)
 
 
-def test_the_prompt_shows_as_many_examples_of_each_label_as_asked(tmp_path, pool, known):
-    with begin(tmp_path / "run", pool, known, procedure={"name": "kd", "shots": 2}) as run:
-        shown = choose_examples(pool.part("train"), run)
+def test_the_prompt_shows_as_many_examples_of_each_label_as_asked(pool):
+    spec = Spec.make({"budget": 1, "procedure": {"name": "kd", "shots": 2}})
+    shown = offered_examples(pool.part("train"), spec, Task(pool.labels))
     labels = [each.label for each in shown]
     assert sorted(labels) == sorted([*pool.labels] * 2)
     assert {each.text for each in shown} <= set(pool.part("train").texts)
