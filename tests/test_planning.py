@@ -1,0 +1,127 @@
+"""The plan: what a teacher will cost, before any money moves and without a key."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from potstill import api, cli
+from potstill.console import Console
+from potstill.errors import BadSpec, Declined, UnknownPrice
+from potstill.money import to_micros
+
+
+@pytest.fixture
+def tickets(tmp_path: Path) -> Path:
+    rows = ["text,label"]
+    rows += [f"my card number {i} was declined again and again today,card" for i in range(10)]
+    rows += [f"the transfer {i} has not arrived on the other account,transfer" for i in range(10)]
+    rows += [f"please look at number {i} for me,{''}" for i in range(400)]
+    path = tmp_path / "tickets.csv"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_a_plan_needs_no_key_and_asks_nobody(tickets: Path):
+    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5)
+    assert plan.host == "api.openai.com"
+    assert plan.costs_money
+    assert 0 < plan.low_usd < plan.high_usd
+    assert plan.low_texts <= plan.high_texts == plan.n_texts == 400
+    assert "genai-prices" in plan.price
+
+
+def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
+    short = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5)
+    toml = tickets.with_name("potstill.toml")
+    toml.write_text(
+        f'budget = 5\nteacher = "openai:gpt-4.1-mini"\n[task]\ninstruction = "{"Mind this rule. " * 400}"\n'
+        f'[data]\nfile = "{tickets}"\n',
+        encoding="utf-8",
+    )
+    long = api.plan(toml)
+    assert long.low_usd > 3 * short.low_usd
+
+
+def test_a_small_budget_reaches_for_some_of_the_texts(tickets: Path):
+    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=0.02)
+    assert 0 < plan.low_texts < plan.high_texts <= 400
+    assert "reaches for" in plan.line()
+
+
+def test_a_price_nobody_knows_is_refused_and_a_given_one_is_used(tickets: Path):
+    with pytest.raises(UnknownPrice):
+        api.plan(tickets, teacher="openai:gpt-99", budget=5)
+    toml = tickets.with_name("potstill.toml")
+    toml.write_text(
+        f'budget = 5\nteacher = "openai:gpt-99"\n[data]\nfile = "{tickets}"\n'
+        '[prices."gpt-99"]\nusd_per_million_input = 1.0\nusd_per_million_output = 2.0\n',
+        encoding="utf-8",
+    )
+    assert api.plan(toml).high_usd > 0
+
+
+def test_limits_of_pace_stretch_the_time(tickets: Path):
+    toml = tickets.with_name("potstill.toml")
+    head = f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n'
+    toml.write_text(head + "requests_per_minute = 10\n", encoding="utf-8")
+    plan = api.plan(toml)
+    assert plan.high_s == pytest.approx(400 * 6)
+    assert "10" in plan.pace
+
+
+def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: Path):
+    known = tmp_path / "known.csv"
+    known.write_text("text,label\na,card\nb,transfer\n", encoding="utf-8")
+    toml = tickets.with_name("potstill.toml")
+    toml.write_text(
+        f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "replay"\nfile = "{known}"\nusd_per_label = 0.1\n',
+        encoding="utf-8",
+    )
+    plan = api.plan(toml)
+    assert (plan.host, plan.costs_money, plan.simulated) == ("", False, True)
+    assert to_micros(plan.low_usd) == to_micros(plan.high_usd) == 400 * 100_000
+    assert "simulation" in plan.to_text()
+    assert "No text leaves" in plan.to_text()
+
+
+def test_the_plan_is_json_too_and_is_wrong_about_no_budget(tickets: Path):
+    result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-4.1-mini", "-b", "5", "--json"])
+    assert json.loads(result.stdout)["n_texts"] == 400
+    with pytest.raises(BadSpec):
+        api.plan(tickets, teacher="openai:gpt-4.1-mini")
+
+
+class Asked(Console):
+    """A console whose user says no."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.questions = 0
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+    def confirm(self, question: str) -> bool:
+        self.questions += 1
+        return False
+
+
+def test_before_a_bill_comes_the_user_is_asked_and_may_say_no(tickets: Path, tmp_path: Path):
+    tell = Asked()
+    with pytest.raises(Declined) as declined:
+        api.distill(tickets, teacher="openai:gpt-4.1-mini", student="linear", budget=1, out=tmp_path / "run", tell=tell)
+    assert tell.questions == 1
+    assert any("costs $" in sentence for sentence in tell.said)
+    assert "--yes" in declined.value.mend
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_script_is_not_asked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert Console().confirm("Spend it?")
