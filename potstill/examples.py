@@ -7,14 +7,20 @@ import numpy as np
 from potstill.pool import Part
 from potstill.spec import Spec
 from potstill.task import Task, Written
+from potstill.teachers.question import MANY_LABELS
 
-MANY_LABELS = 20  # above so many, a prompt with an example of each is too long to be the default
+CHAT = ("openai", "anthropic")  # they pick by themselves where there are many labels
 
 
-def picks_examples(spec: Spec) -> bool:
+def picks_examples(spec: Spec, task: Task) -> bool:
     """Whether the teacher picks examples and labels for each text, by how near they are, and so wants all gold."""
-    options = spec.teacher.options if spec.teacher else {}
-    return options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0)
+    if spec.teacher is None:
+        return False
+    options = spec.teacher.options
+    if options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0):
+        return True
+    many = task.n_labels > MANY_LABELS and "shots" not in spec.procedure.options
+    return many and spec.teacher.kind in CHAT and options.get("examples", "auto") == "auto"
 
 
 def offered_examples(gold: Part, spec: Spec, task: Task) -> list[Written]:
@@ -22,7 +28,7 @@ def offered_examples(gold: Part, spec: Spec, task: Task) -> list[Written]:
 
     All of the gold, where the teacher picks for each text what it shows.
     """
-    if picks_examples(spec):
+    if picks_examples(spec, task):
         return [Written(text, task.labels[k]) for text, k in zip(gold.texts, gold.gold, strict=True)]
     shots = int(spec.procedure.options.get("shots", 1 if task.n_labels <= MANY_LABELS else 0))
     order = np.random.default_rng(spec.seed).permutation(len(gold.texts))

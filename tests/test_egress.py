@@ -30,6 +30,10 @@ class Heard:
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
         self.sentences.append(f"{what} {detail}")
 
+    def confirm(self, question: str) -> bool:
+        self.sentences.append(question)
+        return True
+
 
 def order(folder: Path, server: Standin, *teacher: str) -> Path:
     """A spec and its data: sixty texts, a third of them gold, every one of them with something to take out."""

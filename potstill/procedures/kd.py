@@ -41,7 +41,7 @@ def kd(run: Run) -> Student:
     teacher = call_teacher(run, gold, shown)
 
     # A teacher that picks its examples never shows a text itself, so it can be asked about all of them.
-    fixed = set() if picks_examples(run.spec) else {each.text for each in shown}
+    fixed = set() if picks_examples(run.spec, run.task) else {each.text for each in shown}
     held_out = [i for i, text in enumerate(gold.texts) if text not in fixed]
     on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
     order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))

@@ -16,6 +16,8 @@ from typing import Any
 
 # A code that the server did not list gets at least this probability.
 LEAST = 1e-6
+# No name of a label with its weight is longer.
+MOST_NAME = 500
 
 _FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
 _PAIR = re.compile(r"^(\w+)\s*[:.)\-]\s*(.+)$", re.DOTALL)
@@ -164,7 +166,10 @@ def _weighed(bare: str) -> list[tuple[str, float]] | None:
             and 0 <= weight <= 1e6
         ]
         return sound if len(sound) == len(rows) else None
-    matches = [_WEIGHED.fullmatch(part.strip(_TRIM)) for part in bare.strip(_TRIM).removesuffix(".").split(",")]
+    parts = [part.strip(_TRIM) for part in bare.strip(_TRIM).removesuffix(".").split(",")]
+    if max(map(len, parts)) > MOST_NAME:
+        return None
+    matches = [_WEIGHED.fullmatch(part) for part in parts]
     found = [(match[1].strip(_TRIM), float(match[2])) for match in matches if match]
     return found if len(found) == len(matches) else None
 

@@ -25,6 +25,8 @@ from potstill.teachers.shortlist import Near
 SHORTLIST = 20
 # A list of labels longer than this is not shown to every text: some 4,000 tokens each time.
 LIST_BYTES = 16_000
+# With more labels than this, one example of each is too much to show to every text.
+MANY_LABELS = 20
 # Questions kept between the bound and the answer of a text.
 KEPT = 1024
 
@@ -34,7 +36,7 @@ class QuestionOptions(Options):
 
     Attributes:
         examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the `k`
-            most like it. Where labels are shortlisted they are always the nearest ones.
+            most like it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they are always the nearest.
         k: how many nearest examples at most.
         shortlist: how many labels a text is offered; 0 offers all; "auto" offers 20 where there are more labels than a
             JSON schema may list, or than fit into a prompt of reasonable size.
@@ -45,7 +47,7 @@ class QuestionOptions(Options):
             "presidio" also names and places.
     """
 
-    examples: Literal["fixed", "nearest"] = "fixed"
+    examples: Literal["auto", "fixed", "nearest"] = "auto"
     k: int = Field(default=8, ge=0, le=200)
     shortlist: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     rounds: int = Field(default=3, ge=1, le=20)
@@ -92,14 +94,15 @@ class Asking:
         task = setup.task
         size = _shortlist_size(setup, options, enum_limit)
         self.size = size if size < task.n_labels else 0
-        nearest = options.examples == "nearest" or bool(self.size)
+        many = options.examples == "auto" and task.n_labels > MANY_LABELS
+        nearest = many or options.examples == "nearest" or options.shortlist not in ("auto", 0) or bool(self.size)
         self.prompt = Prompt(task, () if nearest else examples, bool(self.size), options.candidates)
         self._near = Near(task, examples, options.embedding) if self.size or (nearest and examples) else None
         self._k = options.k
         # Rounds beyond the last label would offer nothing.
         self.rounds = min(options.rounds, -(-task.n_labels // self.size)) if self.size else 1
         self._ask = lru_cache(KEPT)(self._work_out)
-        chosen = {"examples": options.examples, "k": options.k} if nearest else {}
+        chosen = {"examples": "nearest", "k": options.k} if nearest else {}
         listed = {"shortlist": self.size, "rounds": self.rounds} if self.size else {}
         embedded = {"embedding": [options.embedding, self._near.identity]} if self._near else {}
         asked_for = {"candidates": True} if options.candidates else {}
@@ -117,7 +120,7 @@ class Asking:
             facts |= {
                 "labels_offered": self.size,
                 "rounds": self.rounds,
-                "shortlist_recall": str(recall or 'not measured: no gold examples were given; examples = "nearest"'),
+                "shortlist_recall": str(recall or "not measured: no gold examples were given"),
             }
             if all_rounds is not None:
                 facts["shortlist_recall_all_rounds"] = str(all_rounds)

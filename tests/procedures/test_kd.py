@@ -158,6 +158,22 @@ def test_the_prompt_shows_as_many_examples_of_each_label_as_asked(pool):
     assert {each.text for each in shown} <= set(pool.part("train").texts)
 
 
+def test_a_teacher_that_picks_its_examples_is_offered_all_gold(pool):
+    gold, many = pool.part("train"), Task((*pool.labels, *(f"label {i}" for i in range(40))))
+
+    def offered(task: Task, teacher: dict[str, object], **procedure: object) -> int:
+        spec = Spec.make({"budget": 1, "teacher": teacher, "procedure": {"name": "kd", **procedure}})
+        return len(offered_examples(gold, spec, task))
+
+    everything = len(gold.texts)
+    assert offered(Task(pool.labels), {"name": "openai:m", "examples": "nearest"}) == everything
+    assert offered(Task(pool.labels), {"name": "openai:m", "shortlist": 5}) == everything
+    assert offered(many, {"name": "openai:m"}) == offered(many, {"name": "anthropic:m"}) == everything
+    assert offered(Task(pool.labels), {"name": "openai:m"}) == len(pool.labels)
+    assert offered(many, {"name": "openai:m", "examples": "fixed"}) == offered(many, {"name": "local"}) == 0
+    assert offered(many, {"name": "openai:m"}, shots=1) == len(pool.labels)
+
+
 def test_rare_gold_weighs_more_than_soft_labels_but_never_more_than_ten_times():
     assert gold_weight(0, 100) == 1
     assert gold_weight(100, 100) == 1

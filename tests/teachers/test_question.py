@@ -186,6 +186,20 @@ def test_each_text_is_shown_the_examples_most_like_it_after_the_constant_part() 
     assert first.output_tokens == second.output_tokens
 
 
+def test_above_twenty_labels_the_nearest_examples_are_shown_unless_told_otherwise() -> None:
+    task = Task(MANY.labels[:30])
+    gold = [Written(f"all about {label}", label) for label in task.labels]
+    for options, shown in (
+        ({}, 8),
+        ({"k": 2}, 2),
+        ({"examples": "fixed"}, 30),
+        ({"shortlist": 400, "examples": "fixed"}, 8),
+    ):
+        with Standin() as server:
+            at(server, gold, task, **options).answer(["growing an apple in the den"])
+        assert sum(message["role"] == "assistant" for message in server.seen[0]["messages"]) == shown, options
+
+
 def test_a_gold_text_is_never_shown_its_own_label() -> None:
     with Standin() as server:
         at(server, GOLD, examples="nearest").answer([GOLD[0].text])
