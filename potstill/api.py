@@ -46,6 +46,9 @@ class Options(TypedDict, total=False):
     text: Annotated[str, "The column with the text; else guessed."]
     label: Annotated[str, "The column with the label; else guessed."]
     split: Annotated[str, "The column that says train, validation, test or pool."]
+    base_url: Annotated[str, "Where the teacher's server is, when it is not the provider's own."]
+    batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
+    redact: Annotated[bool, "Take out addresses, numbers and the like before a text leaves this machine."]
     labels: Annotated[str, "The label names, separated by commas; else those found in the data."]
     encoding: Annotated[str, "The files' encoding, when it is not UTF-8."]
     on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
@@ -116,7 +119,7 @@ def distill(
     agreed = options.pop("yes", False)
     order = take_order(data, pool, overrides(teacher, student, budget, options))
     recipe = MENU.resolve(order.spec.procedure.name)
-    folder = out or Path("runs") / order.name
+    folder = out or Path("runs") / "-".join(order.name.split())
     if order.spec.teacher is not None and order.spec.teacher.kind in REMOTE and recipe.__name__ != "finetune":
         expected = make_plan(order)
         if tell is not None:

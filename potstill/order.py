@@ -36,6 +36,9 @@ def overrides(
         if name in over:
             over[name] = {"name": over[name]}
     data = dict(options)
+    asked = {name: data.pop(name) for name in ("base_url", "batch", "redact") if name in data}
+    if asked:
+        over["teacher"] = {**over.get("teacher", {}), **asked}
     if "procedure" in data:
         over["procedure"] = {"name": data.pop("procedure")}
     if "seed" in data:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from potstill.errors import BadSpec
+from potstill.order import overrides
 from potstill.spec import Spec, difference, merge
 
 
@@ -95,3 +96,12 @@ def test_a_difference_is_told_key_by_key():
 def test_an_hour_of_this_machine_has_an_assumed_price_that_says_so():
     assert "assumed" in Spec.make({"budget": 1}).compute_rates.source
     assert Spec.make({"budget": 1, "prices": {"usd_per_hour": "1.875"}}).compute_rates.usd_per_hour == 1.875
+
+
+def test_flags_for_the_teacher_lie_on_top_of_the_files_teacher():
+    record = {"budget": 1, "teacher": {"name": "openai:gpt-4.1-mini", "parallel": 4}}
+    teacher = Spec.make(merge(record, overrides(None, None, None, {"batch": True, "redact": True}))).teacher
+    assert teacher is not None
+    assert teacher.options == {"parallel": 4, "batch": True, "redact": True}
+    over = overrides("openai:other", None, None, {"base_url": "http://127.0.0.1:1/v1"})
+    assert Spec.make(merge(record, over)).teacher.options == {"base_url": "http://127.0.0.1:1/v1"}
