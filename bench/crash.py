@@ -15,6 +15,7 @@ import argparse
 import json
 import platform
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -83,8 +84,8 @@ def tell(study: Study, url: str, kills: int, luck: random.Random) -> dict[str, A
     """Everything found, with a line printed for each run."""
     ample, little = study.write(url, AMPLE_USD, "ample"), study.write(url, LITTLE_USD, "little")
     began = time.time()
-    uncut = distil(ample, study.folder / "uncut", url, lambda: NEVER_S)
-    startup_s = min(entry.arrived for entry in uncut.books) - began
+    uncut = distil(ample, study.out("uncut"), url, lambda: NEVER_S)
+    startup_s = uncut.books[0].arrived - uncut.began
     wrong = broken(uncut, study.parallel)
     print(f"uncut: {time.time() - began:.1f} s, {startup_s:.2f} s of it before the first request\n")
     print("run  budget  kills  lost<=in flight  bought twice  booked $  billed $  charged $  answers  same  broken")
@@ -93,7 +94,7 @@ def tell(study: Study, url: str, kills: int, luck: random.Random) -> dict[str, A
     while (left := kills - sum(row["kills"] for row in rows)) > 0:
         has_little = len(rows) % 3 == 2
         spec = little if has_little else ample
-        one = distil(spec, study.folder / f"cut-{len(rows)}", url, instants(luck, startup_s), left)
+        one = distil(spec, study.out(f"cut-{len(rows)}"), url, instants(luck, startup_s), left)
         row = summary(one, uncut, study.parallel, has_little)
         print(
             f"{len(rows):>3}  {one.end.totals.limit / 1e6:>6.2f}  {row['kills']:>5}"
@@ -105,12 +106,13 @@ def tell(study: Study, url: str, kills: int, luck: random.Random) -> dict[str, A
         rows.append(row)
         ended.append(one)
     wrong += [f"run {number}: {sentence}" for number, row in enumerate(rows) for sentence in row["broken"]]
-    print(f"\nkills by phase: {dict(Counter(kill.phase for one in ended for kill in one.kills))}")
+    phases = Counter(kill.phase for one in ended for kill in one.kills)
+    print(f"\nkills by phase: {dict(phases)}")
     others = beside(study, ample, url, uncut)
     wrong += [f"{name}: {sentence}" for name, row in others.items() for sentence in row["broken"]]
     return {
         "kills": sum(row["kills"] for row in rows),
-        "by_phase": Counter(kill.phase for one in ended for kill in one.kills),
+        "by_phase": phases,
         "over_budget": sum(kill.committed > kill.limit for one in ended for kill in one.kills),
         "lost": sum(row["lost"] for row in rows),
         "in_flight_at_kills": sum(row["in_flight"] for row in rows),
@@ -152,12 +154,12 @@ def summary(one: Ended, uncut: Ended, parallel: int, has_little: bool) -> dict[s
 
 def beside(study: Study, spec: Path, url: str, uncut: Ended) -> dict[str, dict[str, Any]]:
     """What else can happen to a run: somebody opens it twice, presses Ctrl-C, or fills the disk."""
-    second = open_twice(spec, study.folder / "twice")
-    opened: dict[str, Any] = {"code": second.code, "said": second.said.strip(), "first_code": second.first_code}
+    second = open_twice(spec, study.out("twice"))
+    opened: dict[str, Any] = {"code": second.code, "said": last_words(second.said), "first_code": second.first_code}
     good = second.code == 2 and "Another process is working in" in second.said and second.first_code == 0
     opened["broken"] = [] if good else [f"{second}"]
-    stopped = interrupt(spec, study.folder / "interrupted", url)
-    full = fill_disk(spec, study.folder / "full", url, MOST_BYTES)
+    stopped = interrupt(spec, study.out("interrupted"), url)
+    full = fill_disk(spec, study.out("full"), url, MOST_BYTES)
     others = {
         "two processes": opened,
         "Ctrl-C": stop_row(stopped, uncut, study.parallel, 130, "Nothing is lost"),
@@ -169,16 +171,21 @@ def beside(study: Study, spec: Path, url: str, uncut: Ended) -> dict[str, dict[s
     return others
 
 
+def last_words(said: str) -> str:
+    """The last two lines, without the name of a scratch folder."""
+    return re.sub(r"/\S*/(?=\w+/run)", "", " ".join(said.strip().splitlines()[-2:]))
+
+
 def stop_row(stopped: Stopped, uncut: Ended, parallel: int, code: int, words: str) -> dict[str, Any]:
     """A run that was stopped, and run again."""
-    wrong = broken(stopped.again, parallel)
+    wrong = broken(stopped.again, parallel, stopped.found.held_calls)
     if stopped.code != code or words not in stopped.said:
         wrong.append(f"it ended with {stopped.code}: {stopped.said[-300:]}")
     if stopped.again.end.answers != uncut.end.answers:
         wrong.append("the answers are not those of the uncut run")
     return {
         "code": stopped.code,
-        "said": " ".join(stopped.said.splitlines()[-2:]).strip().replace(str(Path(tempfile.gettempdir())), ""),
+        "said": last_words(stopped.said),
         "seconds": round(stopped.seconds, 2),
         "states": Counter(call.state for call in stopped.found.calls),
         "answers": len(stopped.found.answers),

@@ -36,11 +36,12 @@ NEVER_S = 1e9
 
 @dataclass(frozen=True)
 class Study:
-    """What is distilled again and again: a folder with the texts and the specs, and how many calls are in flight."""
+    """What is distilled again and again: a folder with the texts and the specs; how many calls are in flight, and for how long."""
 
     folder: Path
     n: int = 1200
     parallel: int = 32
+    timeout_s: float = 1.5
 
     def write(self, url: str, budget: float, name: str) -> Path:
         """A spec with this budget; the texts are written with the first."""
@@ -53,12 +54,16 @@ class Study:
         spec.write_text(
             f'budget = {budget}\nstudent = "linear"\n[task]\nname = "crash"\n[task.descriptions]\n{described}\n'
             f'[data]\nfile = "texts.csv"\ngold = 40\n'
-            f'[teacher]\nname = "openai:m"\nbase_url = "{url}"\nparallel = {self.parallel}\ntimeout_s = 1.5\n'
+            f'[teacher]\nname = "openai:m"\nbase_url = "{url}"\nparallel = {self.parallel}\ntimeout_s = {self.timeout_s}\n'
             f"[prices.m]\nusd_per_million_input = {RATES.usd_per_million_input}\n"
             f"usd_per_million_output = {RATES.usd_per_million_output}\n",
             encoding="utf-8",
         )
         return spec
+
+    def out(self, name: str) -> Path:
+        """The folder of one run, alone in its workspace: no other's answers are there to be had for nothing."""
+        return self.folder / name / "run"
 
     def _rows(self) -> Iterator[str]:
         luck = random.Random(7)
@@ -192,12 +197,14 @@ class Ended:
         kills: one record each.
         end: the store at the end.
         books: what the provider wrote down meanwhile.
-        code, said: how the last process ended.
+        began: when the last process was begun, in seconds since 1970.
+        code, said: how it ended.
     """
 
     kills: list[Kill]
     end: Look
     books: list[Entry]
+    began: float = 0.0
     code: int = 0
     said: str = ""
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -220,9 +227,14 @@ def billed_micros(books: list[Entry]) -> int:
     return RATES.cost_micros(usage)
 
 
-def distil(spec: Path, out: Path, url: str, instants: Callable[[], float], most: int = 10**6) -> Ended:
-    """Begin the run, kill it after `instants()` seconds, begin it again, `most` times; then let it finish."""
-    before = len(read_books(url))
+def distil(
+    spec: Path, out: Path, url: str, instants: Callable[[], float], most: int = 10**6, before: int | None = None
+) -> Ended:
+    """Begin the run, kill it after `instants()` seconds, begin it again, `most` times; then let it finish.
+
+    The books are read from entry `before` on, or from now on.
+    """
+    before = len(read_books(url)) if before is None else before
     lives: list[tuple[float, float, str, Look]] = []
     while True:
         life = Life(spec, out)
@@ -237,7 +249,7 @@ def distil(spec: Path, out: Path, url: str, instants: Callable[[], float], most:
     books = read_books(url)[before:]
     report = out / "report.json"
     told = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    return Ended(list(_kills(lives, life.began, books)), look(out), books, code, said, told)
+    return Ended(list(_kills(lives, life.began, books)), look(out), books, life.began, code, said, told)
 
 
 def _kills(lives: list[tuple[float, float, str, Look]], last: float, books: list[Entry]) -> Iterator[Kill]:
@@ -300,6 +312,7 @@ class Stopped:
 
 def interrupt(spec: Path, out: Path, url: str, after_s: float = 0.5) -> Stopped:
     """Ctrl-C in the middle of asking."""
+    before = len(read_books(url))
     life = Life(spec, out)
     _until_asking(out, life)
     life.ends_within(after_s)
@@ -307,15 +320,16 @@ def interrupt(spec: Path, out: Path, url: str, after_s: float = 0.5) -> Stopped:
     life.send(signal.SIGINT)
     code, said = life.end()
     seconds = time.time() - began
-    return Stopped(code, said, seconds, look(out), distil(spec, out, url, lambda: NEVER_S))
+    return Stopped(code, said, seconds, look(out), distil(spec, out, url, lambda: NEVER_S, before=before))
 
 
 def fill_disk(spec: Path, out: Path, url: str, most_bytes: int) -> Stopped:
     """No file of the process may grow beyond `most_bytes`; then it runs again without that limit."""
+    before = len(read_books(url))
     life = Life(spec, out, most_bytes)
     code, said = life.end()
     seconds = time.time() - life.began
-    return Stopped(code, said, seconds, look(out), distil(spec, out, url, lambda: NEVER_S))
+    return Stopped(code, said, seconds, look(out), distil(spec, out, url, lambda: NEVER_S, before=before))
 
 
 def _until_asking(out: Path, life: Life) -> None:
@@ -341,8 +355,11 @@ def worth(ended: Ended) -> Any:
     return [ended.report["student"]["accuracy"], ended.report["student"]["macro_f1"], teacher["accuracy"]]
 
 
-def broken(ended: Ended, parallel: int) -> list[str]:
-    """What is wrong with a run that was killed and finished: a sentence each."""
+def broken(ended: Ended, parallel: int, held_calls: int = 0) -> list[str]:
+    """What is wrong with a run that was killed and finished: a sentence each.
+
+    `held_calls` were in flight when it was stopped by something else than a kill.
+    """
     wrong = []
     for number, kill in enumerate(ended.kills):
         at = f"kill {number} ({kill.phase}, after {kill.after_s} s)"
@@ -354,7 +371,7 @@ def broken(ended: Ended, parallel: int) -> list[str]:
             wrong.append(f"{at}: {kill.billed} micro-dollars are billed and {kill.booked} booked")
         if not kill.reconciles:
             wrong.append(f"{at}: the rows do not add up")
-    end, in_flight = ended.end, sum(kill.held_calls for kill in ended.kills)
+    end, in_flight = ended.end, held_calls + sum(kill.held_calls for kill in ended.kills)
     if end.totals.held or end.totals.charged > end.totals.limit or not end.reconciles:
         wrong.append(f"at the end: {end.totals}")
     if ended.bought_twice > in_flight:
