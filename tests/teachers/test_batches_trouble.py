@@ -13,7 +13,7 @@ from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, killed, right, texts, u
 from teachers.standin import Fault, Standin
 from teachers.standin_queue import BatchQueue
 
-from potstill import tickets
+from potstill.asking import tickets
 from potstill.errors import Overcharged, TeacherError, Waiting
 from potstill.ledger import Ledger
 from potstill.money import Purchase
