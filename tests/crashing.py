@@ -36,7 +36,7 @@ NEVER_S = 1e9
 
 @dataclass(frozen=True)
 class Study:
-    """What is distilled again and again: a folder with the texts and the specs; how many calls are in flight, and for how long."""
+    """What is distilled again and again: a folder with texts and specs; calls in flight, and how long one may take."""
 
     folder: Path
     n: int = 1200
@@ -54,7 +54,8 @@ class Study:
         spec.write_text(
             f'budget = {budget}\nstudent = "linear"\n[task]\nname = "crash"\n[task.descriptions]\n{described}\n'
             f'[data]\nfile = "texts.csv"\ngold = 40\n'
-            f'[teacher]\nname = "openai:m"\nbase_url = "{url}"\nparallel = {self.parallel}\ntimeout_s = {self.timeout_s}\n'
+            f'[teacher]\nname = "openai:m"\nbase_url = "{url}"\nparallel = {self.parallel}\n'
+            f"timeout_s = {self.timeout_s}\n"
             f"[prices.m]\nusd_per_million_input = {RATES.usd_per_million_input}\n"
             f"usd_per_million_output = {RATES.usd_per_million_output}\n",
             encoding="utf-8",
