@@ -76,7 +76,8 @@ class Tickets:
         if errors:
             raise errors[0]
         full = self._leave_rest(order)
-        if self._running or full:
+        # A ticket for other texts is waited for only where something is missing: it may hold the money for that.
+        if full or (self._running and self._missing(order)):
             raise self._waiting(order, full)
 
     # --- what was left earlier ----------------------------------------------------------------------------
@@ -155,15 +156,15 @@ class Tickets:
                 break
         return ""
 
-    def _todo(self, order: Order) -> dict[str, str]:
+    def _missing(self, order: Order) -> dict[str, str]:
+        """What has no answer and may still get one."""
         known = self._store.kept(order.keys.values())
-        under_way = {key for row in self._all("held") for key in row.keys}
         tries = Counter(key for row in self._all("settled") for key in row.keys)
-        return {
-            text: key
-            for text, key in order.keys.items()
-            if key not in known and key not in under_way and tries[key] < MOST_TICKETS
-        }
+        return {text: key for text, key in order.keys.items() if key not in known and tries[key] < MOST_TICKETS}
+
+    def _todo(self, order: Order) -> dict[str, str]:
+        under_way = {key for row in self._all("held") for key in row.keys}
+        return {text: key for text, key in self._missing(order).items() if key not in under_way}
 
     def _ask_first(self, todo: dict[str, str], order: Order) -> dict[str, str]:
         """Ask the first text directly: a wrong key, or a feature the model lacks, shows now and not in a day.

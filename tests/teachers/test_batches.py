@@ -70,6 +70,18 @@ def test_two_batches_of_one_run_are_told_apart(shop: Shop) -> None:
     assert len(shop.queue.batches) == 2
 
 
+@BOTH
+def test_what_came_from_elsewhere_is_not_waited_for_but_its_batch_is_still_booked(shop: Shop) -> None:
+    asked = texts(4)
+    waits(shop, asked)
+    assert shop.visit([]) == []
+    assert shop.totals().held > 0
+    shop.queue.work(shop.server)
+    assert shop.visit([]) == []
+    assert shop.totals().held == 0
+    assert right(shop.visit(asked))
+
+
 @ANTHROPIC
 def test_samples_are_requests_of_their_own_and_become_votes(shop: Shop) -> None:
     shop.options = {"samples": 3}
