@@ -122,7 +122,8 @@ class Asking:
             wanted = [key for key in keys.values() if key not in known]
             known |= self._recall(wanted, teacher, purpose, leave_micros)
             missing = [text for text, key in keys.items() if key not in known]
-            if missing and isinstance(teacher, Ticketed):
+            if isinstance(teacher, Ticketed):
+                # Also where nothing is missing any more: what was left before is fetched and booked.
                 Tickets(teacher, self._store, self._ledger).ask(
                     Order({text: keys[text] for text in missing}, purpose, leave_micros)
                 )
