@@ -15,19 +15,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import MissingExtra, NotARun
+from potstill.errors import BadInput, MissingExtra, NotARun
 from potstill.readers import READERS, Feeds
+from potstill.trust.reading import CONFIDENCE, PRECISION, UNUSUAL, Scaling, Trust
 
 Floats = NDArray[np.float32]
 
 FORMAT = 1
 RECORD = "potstill.json"
 AGAIN = "Copy or export the bundle again."
+HOLD_OUT = "Distill again with at least 50 validation texts (--validation FILE)."
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,19 @@ class Prediction:
         label: the likeliest label.
         probability: of that label, in [0, 1].
         sure: False if the probability is below the bundle's abstain threshold: let somebody else decide.
+        usual: in (0, 1], about the share of the held-out texts that looked at least as strange to the student; None
+            if nothing was held out.
     """
 
     label: str
     probability: float
     sure: bool
+    usual: float | None = None
+
+    @property
+    def in_scope(self) -> bool:
+        """False for a text unlike those the student was checked on; one in twenty of its own kind is, too."""
+        return self.usual is None or self.usual > UNUSUAL
 
 
 class Bundle:
@@ -52,6 +62,7 @@ class Bundle:
         folder: where it lies.
         labels: the K label names, in the order of every (N, K) array.
         about: the whole of `potstill.json`: metrics, lineage, what was checked when it was made.
+        trust: what was measured of this very graph on held-out texts; None if nothing was.
         size_mb: megabytes (10^6 bytes) of the files that predicting reads.
     """
 
@@ -60,21 +71,53 @@ class Bundle:
         self.about = about
         self.labels = tuple(str(label) for label in about["labels"])
         self.graph = graph
-        self._temperature = float(about["temperature"])
-        self._threshold = about.get("abstain_below")
+        self.trust = _trust(about, graph)
+        self._scaling, self._threshold = Scaling(), None
+        if self.trust is not None:
+            self._scaling, self._threshold = self.trust.scaling, self.trust.threshold()
+        elif not about.get("trust"):  # what was measured of another graph does not count
+            self._scaling = Scaling("temperature", scale=(1 / float(about["temperature"]),))
+            self._threshold = about.get("abstain_below")
         self._reader = READERS[about["kind"]](folder, about["settings"])
         self._session = _session(folder / graph)
         self._threads = threads
         needed = [RECORD, graph, *about["reader_files"]]
         self.size_mb = sum((folder / name).stat().st_size for name in needed) / 1e6
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
+    @property
+    def threshold(self) -> float | None:
+        """The probability below which the student is not sure; None if there is no telling."""
+        return self._threshold
+
+    @overload
+    def predict(self, texts: Sequence[str], abstain: Literal[False] = False) -> list[str]:
+        """A label for each text."""
+
+    @overload
+    def predict(self, texts: Sequence[str], abstain: bool | float) -> list[str | None]:
+        """A label, or None."""
+
+    def predict(self, texts: Sequence[str], abstain: bool | float = False) -> list[str] | list[str | None]:
         """The likeliest label of each of N texts.
+
+        Args:
+            texts: N texts.
+            abstain: True gives None where the student is not sure; a number in (0, 1) is the share of the labels given
+                that has to be right, instead of the bundle's own.
 
         Raises:
             BadData: a text is not a string.
+            BadInput: abstain, but no threshold could be shown to keep that promise.
         """
-        return [self.labels[column] for column in self.predict_logits(texts).argmax(axis=1)]
+        logits = self.predict_logits(texts)
+        said = [self.labels[column] for column in self._scaling.likeliest(logits)]
+        if abstain is False:
+            return said
+        threshold = self._threshold if abstain is True else self.threshold_for(abstain)
+        if threshold is None:
+            raise BadInput(*self._no_threshold(PRECISION if abstain is True else abstain))
+        sure = self.probs(logits).max(axis=1) >= threshold
+        return [label if keep else None for label, keep in zip(said, sure, strict=True)]
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
         """(N, K) calibrated probabilities of N texts; rows sum to one.
@@ -82,9 +125,52 @@ class Bundle:
         Raises:
             BadData: a text is not a string.
         """
-        scaled = self.predict_logits(texts).astype(np.float64) / self._temperature
-        likely = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(likely / likely.sum(axis=1, keepdims=True), dtype=np.float32)
+        return self.probs(self.predict_logits(texts))
+
+    def probs(self, logits: Floats) -> Floats:
+        """(N, K) logits of this graph -> (N, K) calibrated probabilities."""
+        return np.asarray(self._scaling.probs(logits), dtype=np.float32)
+
+    def predict_sets(self, texts: Sequence[str], coverage: float = 0.9) -> list[tuple[str, ...]]:
+        """For each of N texts the labels among which the right one is with probability `coverage`, likeliest first.
+
+        Split conformal sets: true on average over texts that come as the held-out ones came, whatever the student.
+        One label is a clear case; many mean that the student cannot tell.
+
+        Raises:
+            BadData: a text is not a string.
+            BadInput: coverage is not between 0 and 1, or nothing was held out to measure it on.
+        """
+        return self.sets(self.predict_logits(texts), coverage)
+
+    def sets(self, logits: Floats, coverage: float = 0.9) -> list[tuple[str, ...]]:
+        """`predict_sets` for texts whose (N, K) logits are known already."""
+        if self.trust is None:
+            raise BadInput("This bundle has no held-out texts to say how wide a label set must be.", HOLD_OUT)
+        if not 0 < coverage < 1:
+            raise BadInput(f"A coverage of {coverage} is not between 0 and 1.", "Ask for 0.9, for instance.")
+        inside = self.trust.sets(logits, coverage)
+        order = np.argsort(-self.probs(logits), axis=1, kind="stable")
+        return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, inside, strict=True)]
+
+    def threshold_for(self, precision: float) -> float | None:
+        """The probability from which on a share `precision` of the labels is right; None if none can be shown.
+
+        Raises:
+            BadInput: precision is not between 0 and 1.
+        """
+        if not 0 < precision < 1:
+            raise BadInput(f"A precision of {precision} is not between 0 and 1.", "Ask for 0.95, for instance.")
+        return None if self.trust is None else self.trust.threshold(precision)
+
+    def _no_threshold(self, precision: float) -> tuple[str, str]:
+        if self.trust is None:
+            return "This bundle has no abstain threshold.", HOLD_OUT
+        return (
+            f"On {self.trust.n} held-out texts no threshold could be shown to make {precision:.0%} of the labels right "
+            f"(with {CONFIDENCE:.0%} confidence).",
+            "Ask for less, or hold out more labelled texts.",
+        )
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
         """(N, K) natural-log scores of N texts, before calibration.
@@ -114,10 +200,16 @@ class Bundle:
         """A prediction for each text, in order, holding at most `rows` texts at a time."""
         source = iter(texts)
         while block := list(islice(source, rows)):
-            probabilities = self.predict_proba(block)
-            for column, probability in zip(probabilities.argmax(axis=1), probabilities.max(axis=1), strict=True):
-                sure = self._threshold is None or bool(probability >= self._threshold)
-                yield Prediction(self.labels[column], float(probability), sure)
+            yield from self.read(self.predict_logits(block))
+
+    def read(self, logits: Floats) -> Iterator[Prediction]:
+        """(N, K) logits of this graph -> N predictions."""
+        probabilities = self.probs(logits)
+        usual = [None] * len(logits) if self.trust is None else self.trust.usualness(logits).tolist()
+        best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), usual, strict=True)
+        for column, probability, share in best:
+            sure = self._threshold is None or bool(probability >= self._threshold)
+            yield Prediction(self.labels[column], float(probability), sure, share)
 
     def facts(self) -> dict[str, str | int | float | bool]:
         """What a report says of the bundle, flat."""
@@ -126,8 +218,10 @@ class Bundle:
             "graph": self.graph,
             "precision": "int8" if "int8" in self.graph else "fp32",
             "size_mb": round(self.size_mb, 2),
-            "temperature": round(self._temperature, 4),
+            "calibration": self._scaling.method,
         }
+        if len(self._scaling.scale) == 1:
+            flat["temperature"] = round(1 / self._scaling.scale[0], 4)
         for part in ("settings", "student"):
             for name, value in self.about.get(part, {}).items():
                 if isinstance(value, str | int | float | bool) and name not in flat:
@@ -163,8 +257,16 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
         raise NotARun(f"{folder} holds no {chosen}.", "Leave the graph open, or export the bundle again.")
     try:
         return Bundle(folder, about, threads or _processors(), chosen)
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise NotARun(f"{folder} is damaged: {type(error).__name__}: {error}.", AGAIN) from error
+
+
+def _trust(about: Mapping[str, Any], graph: str) -> Trust | None:
+    """What was measured, if it was measured of this graph and not of one that stood here before."""
+    record = about.get("trust")
+    if not record or record["graph"] != about["files"][graph]["sha256"]:
+        return None
+    return Trust.from_json(record)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 Array = NDArray[np.float64]
 
@@ -52,6 +51,9 @@ def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], round
 
 def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> float:
     """The temperature in [0.05, 20] with the least log-loss of (N, K) scores on (N,) gold columns (Guo et al. 2017)."""
+    # Late: a bundle reads softmax from here, and a machine that only serves has no scipy.
+    from scipy.optimize import minimize_scalar
+
     scores = np.asarray(scores, dtype=np.float64)
     rows = np.arange(len(gold))
 

@@ -54,15 +54,29 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for note in record["notes"]:
         yield f"- {_plain(note)}"
-    if record["temperature"] == 1.0:
+    yield from _trusted(record)
+    if "max_length" in record["settings"]:
+        yield f"- It reads the first {record['settings']['max_length']} tokens of a text."
+    yield "- Figures of speed and int8 were measured on the machine that made it."
+
+
+def _trusted(record: Mapping[str, Any]) -> Iterator[str]:
+    """How far its probabilities may be trusted."""
+    trust = record.get("trust")
+    if trust:
+        ece, how = trust["quality"]["ece_after"], trust["scaling"]["method"]
+        means = "its own" if how == "none" else f"calibrated by {how} scaling"
+        yield (
+            f"- Probabilities are {means}, measured on {trust['n']:,} held-out texts of the graph `{record['serve']}`: "
+            f"calibration error {ece['value']:.1%} (95 % interval {ece['low']:.1%} to {ece['high']:.1%})."
+        )
+        yield "- `predict_sets(texts, coverage=0.9)` gives the labels among which the right one is nine times in ten."
+    elif record["temperature"] == 1.0:
         yield "- Probabilities are the student's own; they were not calibrated on held-out labels."
     else:
         yield f"- Probabilities are calibrated with the temperature {record['temperature']:.3g}."
     if record["abstain_below"] is not None:
         yield f"- Below a probability of {record['abstain_below']:.3g} it is not sure: let somebody else decide."
-    if "max_length" in record["settings"]:
-        yield f"- It reads the first {record['settings']['max_length']} tokens of a text."
-    yield "- Figures of speed and int8 were measured on the machine that made it."
 
 
 def _table(title: str, facts: Mapping[str, Any]) -> Iterator[str]:

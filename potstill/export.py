@@ -7,6 +7,7 @@ The bundle is loaded back and must predict what the student predicts, or nothing
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,6 +24,7 @@ from potstill.errors import BadData, NotARun
 from potstill.quantise import Verdict, judge_int8, write_int8
 from potstill.students.base import Graph, Student
 from potstill.task import Task
+from potstill.trust.measure import measure_trust
 from potstill.whole import whole_folder
 
 FP32, INT8 = "model.onnx", "model.int8.onnx"
@@ -110,6 +112,28 @@ def describe(folder: Path, metrics: Mapping[str, Any]) -> None:
     _write_record(folder, record)
 
 
+def entrust(folder: Path, texts: Sequence[str], gold: NDArray[np.integer]) -> None:
+    """Measure on N held-out texts how far the bundle's scores may be trusted, and add that to its record and card.
+
+    Measured is the graph that is served; with another graph, or after an export, nothing of it counts any more.
+
+    Args:
+        folder: a bundle.
+        texts: N texts that the student did not learn from.
+        gold: (N,) their right columns; a text with -1 is left out.
+    """
+    known = np.flatnonzero(np.asarray(gold) >= 0).tolist()
+    bundle = load(folder)
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    logits = bundle.predict_logits([texts[row] for row in known])
+    trust = measure_trust(logits, np.asarray(gold)[known], graph=record["files"][bundle.graph]["sha256"])
+    record["trust"] = trust.to_json()
+    record["temperature"] = 1 / trust.scaling.scale[0] if len(trust.scaling.scale) == 1 else 1.0
+    record["abstain_below"] = trust.threshold()
+    write_card(folder, record)
+    _write_record(folder, record)
+
+
 def _record(
     student: Student, task: Task, graph: Graph, lineage: Mapping[str, Any], about: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -140,6 +164,8 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     # A metric that could not be computed is null: JSON has no NaN.
     plain = json.loads(json.dumps(record), parse_constant=lambda name: None)
     written = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False)
+    # A list of numbers on one line: a person reads this file, too.
+    written = re.sub(r"\[\n[\s\d.,eE+-]*(?:null[\s\d.,eE+-]*)*\]", lambda found: " ".join(found[0].split()), written)
     (folder / RECORD).write_text(written, encoding="utf-8")
 
 

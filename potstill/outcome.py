@@ -20,9 +20,9 @@ import numpy as np
 
 from potstill import __version__, metrics
 from potstill.bundle import Bundle, load
-from potstill.calibrate import fit_temperature, one_hot
+from potstill.calibrate import one_hot
 from potstill.errors import OverBudget
-from potstill.export import describe, export
+from potstill.export import describe, entrust, export
 from potstill.metrics import Judgement
 from potstill.money import MICROS, Usage
 from potstill.pool import Part, Split
@@ -49,7 +49,7 @@ from potstill.whole import whole_file
 
 TEACHER_TEST = 2000  # test texts the teacher is asked about, at most
 ALONE = 15  # of them one at a time, for its latency
-ENOUGH_TO_CALIBRATE = 50  # validation texts below which a fitted temperature is noise
+ENOUGH_TO_CALIBRATE = 50  # validation texts below which a calibration is noise
 MEASURED_SHARE = 10  # and for at most one tenth of the budget
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
 
@@ -129,11 +129,10 @@ def _shipped(run: Run, student: Student, key: str) -> Bundle:
         if run.taught is not None:
             lineage["teacher"] = run.taught.teacher.name
         held_out = run.pool.part("validation")
-        about: dict[str, Any] = {}
-        if len(held_out) >= ENOUGH_TO_CALIBRATE:
-            about["temperature"] = fit_temperature(student.predict_logits(held_out.texts), held_out.gold)
         gold = check.gold if check.texts else None
-        export(student, folder, task=run.task, texts=texts, gold=gold, lineage=lineage, about=about)
+        export(student, folder, task=run.task, texts=texts, gold=gold, lineage=lineage)
+        if len(held_out) >= ENOUGH_TO_CALIBRATE:
+            entrust(folder, held_out.texts, held_out.gold)
         run.store.set_meta("exported", key)
     return load(folder)
 

@@ -16,7 +16,7 @@ import pytest
 from tinybert import write_tinybert
 
 from potstill.bundle import Bundle, load
-from potstill.errors import BadData, NotARun
+from potstill.errors import BadData, BadInput, NotARun
 from potstill.export import export
 from potstill.students.base import Make, Student
 from potstill.students.encoder import Encoder
@@ -118,6 +118,25 @@ def test_a_doubtful_text_is_marked_as_not_sure(bundle: Bundle) -> None:
     answers = list(bundle.stream([*LESSON.texts, "zzz qqq"]))
     assert {answer.sure for answer in answers} == {True, False}
     assert all(answer.sure == (answer.probability >= 0.6) for answer in answers)
+
+
+def test_an_unsure_text_gets_none_where_that_is_asked_for(bundle: Bundle) -> None:
+    texts = [*LESSON.texts, "zzz qqq"]
+    said = bundle.predict(texts, abstain=True)
+    sure = [answer.sure for answer in bundle.stream(texts)]
+    assert [label is not None for label in said] == sure
+    assert [label for label in said if label] == [
+        label for label, keep in zip(bundle.predict(texts), sure, strict=True) if keep
+    ]
+
+
+def test_what_was_never_measured_is_not_promised(bundle: Bundle) -> None:
+    assert bundle.trust is None
+    for ask in (lambda: bundle.predict_sets(["a"]), lambda: bundle.predict(["a"], abstain=0.9)):
+        with pytest.raises(BadInput, match="This bundle has no") as raised:
+            ask()
+        assert "--validation" in raised.value.mend
+    assert [answer.usual for answer in bundle.stream(["a"])] == [None]
 
 
 def test_many_threads_get_the_answers_of_one(bundle: Bundle) -> None:
