@@ -227,7 +227,7 @@ def worked_seconds(run: Run) -> float:
 
 
 def _answers(taught: Taught | None) -> AnswerFacts | None:
-    if taught is None:
+    if taught is None or not taught.answers.texts:
         return None
     asked = [state for state in taught.answers.states if state != "unasked"]
     how = sorted(set(taught.answers.how) - {""})
@@ -311,6 +311,10 @@ def _notes(
     run: Run, bundle: Bundle, judgement: Judgement | None, teacher: TeacherFacts | None, baselines: tuple[Baseline, ...]
 ) -> Iterator[str]:
     yield from bundle.notes()
+    # A recipe's own summary; replayed, it is noted again, so the last of its kind counts.
+    yield from {
+        note.what: str(note.facts["sentence"]) for note in run.store.notes() if "sentence" in note.facts
+    }.values()
     if judgement is None:
         yield "There are no labelled test texts, so nothing says how good the student is: give some with --test FILE."
         return

@@ -147,9 +147,13 @@ class Run:
             self.note("asked", purpose=purpose, **facts, seconds=asked.seconds)
         return asked.answers
 
-    def write(self, teacher: Teacher, brief: Brief) -> tuple[Written, ...]:
-        """Texts that `teacher` writes to the brief; asked once, then remembered. Raises OverBudget."""
-        return self.asking.write(teacher, brief)
+    def write(self, teacher: Teacher, brief: Brief, *, leave_micros: int = 0) -> tuple[Written, ...]:
+        """Texts that `teacher` writes to the brief; asked once, then remembered.
+
+        Raises:
+            OverBudget: its bound does not fit into the budget less `leave_micros`.
+        """
+        return self.asking.write(teacher, brief, leave_micros)
 
     def learn(
         self,

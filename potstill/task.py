@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from potstill.errors import BadSpec
+from potstill.metrics import ClassScore
 
 TaskKind = Literal["single", "multi", "pair", "text2text"]
 State = Literal["ok", "unparsable", "refused", "failed"]
@@ -119,15 +120,46 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Guess:
+    """A labelled text and what a student takes it for, with its probability in [0, 1]."""
+
+    text: str
+    label: str
+    guess: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Guide:
+    """How a student does, for a teacher that writes what it needs (PGKD: Palo et al. 2024).
+
+    Attributes:
+        accuracy: on validation texts, which are themselves never shown; None if it is not told.
+        report: precision, recall, F1 and support of labels on those texts; empty if it is not told.
+        correct, incorrect: training texts that the student gets right, and wrong.
+        hard_negatives: training texts that it gets wrong and is surest of.
+        wanted: label -> how many texts of it; empty leaves that to the teacher.
+    """
+
+    accuracy: float | None = None
+    report: Sequence[ClassScore] = ()
+    correct: Sequence[Guess] = ()
+    incorrect: Sequence[Guess] = ()
+    hard_negatives: Sequence[Guess] = ()
+    wanted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Brief:
     """What a teacher is asked to write.
 
     Attributes:
-        label: the class wanted.
+        label: the class wanted; empty, with a guide, for several.
         n: how many texts.
         examples: gold (text, label) examples to write in the manner of.
         avoid: texts of other classes that are easily confused with this one.
         seed: makes two briefs for the same label different.
+        guide: what a student needs; only for a teacher that `takes_guides` (see teachers/base.py).
     """
 
     label: str
@@ -135,6 +167,7 @@ class Brief:
     examples: Sequence[Written] = ()
     avoid: Sequence[Written] = ()
     seed: int = 0
+    guide: Guide | None = None
 
 
 def content_key(*parts: Any) -> str:

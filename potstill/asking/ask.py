@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -174,15 +174,16 @@ class Asking:
                 self._tell.progress(what, len(known), total, f"{rate:.0f} texts/s, ${money:.4f}")
         return known
 
-    def write(self, teacher: Teacher, brief: Brief) -> tuple[Written, ...]:
+    def write(self, teacher: Teacher, brief: Brief, leave_micros: int = 0) -> tuple[Written, ...]:
         """See `Run.write`."""
         examples = [[each.text, each.label] for each in (*brief.examples, *brief.avoid)]
-        key = content_key("write", self._task.key, teacher.key, brief.label, brief.n, brief.seed, examples)
-        known = self._store.kept([key]) or self._recall([key], teacher, "teach", 0)
+        guide = [asdict(brief.guide)] if brief.guide is not None else []
+        key = content_key("write", self._task.key, teacher.key, brief.label, brief.n, brief.seed, examples, *guide)
+        known = self._store.kept([key]) or self._recall([key], teacher, "teach", leave_micros)
         if key not in known:
             bound = teacher.price.cost_micros(teacher.write_bound(brief))
             purchase = Purchase(teacher.category, "teach", f"{teacher.name} writes {brief.n} texts", brief.n)
-            with self._ledger.hold(bound, purchase) as hold:
+            with self._ledger.hold(bound, purchase, leave=leave_micros) as hold:
                 draft = teacher.write(brief)
                 known = {key: [[each.text, each.label] for each in draft.texts]}
                 hold.settle(teacher.price.cost_micros(draft.usage), draft.usage, bought=known)

@@ -87,6 +87,10 @@ class Pool:
         """The rows of a split whose label is known."""
         return self.at(np.flatnonzero((self.split == split) & (self.gold >= 0)))
 
+    def guarded(self) -> dict[str, tuple[str, ...]]:
+        """The texts, without labels, that nothing may be taught: for comparing only (see gates.py)."""
+        return {"validation": self.part("validation").texts, "test": self.part("test").texts}
+
     def at(self, rows: NDArray[np.integer[Any]]) -> Part:
         """The rows at these places, in this order."""
         places = rows.tolist()

@@ -13,5 +13,6 @@ MENU = Menu(
     {
         "finetune": "potstill.procedures.finetune:finetune",
         "kd": "potstill.procedures.kd:kd",
+        "pgkd": "potstill.procedures.pgkd:pgkd",
     },
 )

@@ -110,6 +110,20 @@ class Teacher(Protocol):
         """One call that writes up to `brief.n` texts. Raises TeacherError if this teacher cannot write."""
 
 
+def can_write(teacher: Teacher) -> bool:
+    """Whether `write` can succeed at all; a teacher that says nothing of it (no attribute `writes`) is believed to."""
+    return bool(getattr(teacher, "writes", True))
+
+
+def takes_guides(teacher: Teacher) -> bool:
+    """Whether `write` reads a brief's guide and returns texts of several labels at once.
+
+    A teacher says so with the attribute `takes_guides`; without it, it is asked for one label at a time. What it wrote
+    that cannot be read comes back as a text with the label "".
+    """
+    return bool(getattr(teacher, "takes_guides", False))
+
+
 @dataclass(frozen=True)
 class Ticket:
     """Texts to be left with somebody who answers them later.

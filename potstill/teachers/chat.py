@@ -17,6 +17,7 @@ from potstill.errors import BadSpec, TeacherError, did_you_mean
 from potstill.money import Category, Price, Rates, Usage
 from potstill.task import Answer, Brief, Task, Written, content_key
 from potstill.teachers.base import Draft, Expected, Reply, Setup
+from potstill.teachers.briefs import BRIEF_TOKENS, Wish, wish_of
 from potstill.teachers.exchange import (
     KEPT_CHARACTERS,
     ChatOptions,
@@ -32,13 +33,12 @@ from potstill.teachers.pace import Clock, Failed, Pace, Refused, Tab
 from potstill.teachers.parse import (
     Found,
     Reading,
-    read_texts,
     scores_of_one,
     scores_of_tokens,
     scores_of_votes,
     scores_of_weights,
 )
-from potstill.teachers.prompts import PROMPT_VERSION, WRITE_SCHEMA, Offer, bound_tokens, write_messages
+from potstill.teachers.prompts import PROMPT_VERSION, Offer, bound_tokens
 from potstill.teachers.question import Asking
 from potstill.teachers.shortlist import Heard, is_none, joined
 
@@ -62,6 +62,7 @@ class ChatTeacher:
 
     simulated = False
     scores_need_prior = False
+    takes_guides = True
     batch = 1
 
     def __init__(
@@ -87,7 +88,7 @@ class ChatTeacher:
         self._options = options
         self._server = server
         self._max_tokens = options.max_tokens or 32
-        listable = len(self._prompt.codes) <= limit
+        self._listable = listable = len(self._prompt.codes) <= limit
         self._schema = self._prompt.schema(listable) if listable or (limit and self._prompt.shortlisted) else None
         self._wants_logprobs = options.logprobs == "auto" and not options.candidates
         probe = 1 if options.samples > 1 and self._wants_logprobs else 0
@@ -98,6 +99,8 @@ class ChatTeacher:
         asked = options.model_dump(
             include={"temperature", "samples", "logprobs", "confidence", "aliases"} | {"write_max_tokens"}
         )
+        if options.brief_tokens != BRIEF_TOKENS:
+            asked["brief_tokens"] = options.brief_tokens
         self.key = content_key(
             PROMPT_VERSION,
             setup.task.key,
@@ -313,30 +316,32 @@ class ChatTeacher:
 
     def write_bound(self, brief: Brief) -> Usage:
         """An upper bound of `write(brief)`: as for `answer`, with `write_max_tokens`."""
-        brief = self._asking.brief(brief)
-        return self._call_bound(self._write_request_bound(brief), 1 + SPARE_REQUESTS)
+        return self._call_bound(self._write_request_bound(self._wish(brief)), 1 + SPARE_REQUESTS)
 
-    def _write_request_bound(self, brief: Brief) -> Usage:
-        prompt = bound_tokens(write_messages(self._task, brief, "x")) + 4 * KEPT_CHARACTERS + len(str(WRITE_SCHEMA))
+    def _wish(self, brief: Brief) -> Wish:
+        return wish_of(self._task, self._asking.brief(brief), self._options.brief_tokens, self._listable)
+
+    def _write_request_bound(self, wish: Wish) -> Usage:
+        prompt = bound_tokens(wish.messages("x")) + 4 * KEPT_CHARACTERS + len(str(wish.schema).encode())
         return self._bound_of(prompt, self._options.write_max_tokens)
 
     def write(self, brief: Brief) -> Draft:
-        """Up to `brief.n` texts for `brief.label`; none where the model refuses or twice sends no JSON.
+        """Up to `brief.n` texts for `brief.label`, or for what the guide shows; none where the model refuses.
+
+        What it wrote to a guide and cannot be read comes back with the label ""; without a guide there is nothing then.
 
         Raises:
-            BadSpec: a label the task does not have.
+            BadSpec: a label the task does not have, or a guide that cannot be cut to `brief_tokens`.
             TeacherError: as for `answer`.
         """
-        if brief.label not in self._task.labels:
-            raise BadSpec(f"{brief.label!r} is not a label.", did_you_mean(brief.label, self._task.labels))
-        brief = self._asking.brief(brief)
+        wish = self._wish(brief)
         tab = Tab(1 + SPARE_REQUESTS, self._patience_s)
-        texts: tuple[str, ...] | None = None
+        texts: tuple[Written, ...] | None = None
         wrong: str | None = None
         try:
             for _ in range(2):
-                choice = self._write_once(brief, tab, wrong)
-                texts = read_texts(choice.text, brief.n)
+                choice = self._write_once(wish, tab, wrong)
+                texts = wish.read(choice.text)
                 if texts is not None:
                     break
                 wrong = choice.text
@@ -347,17 +352,18 @@ class ChatTeacher:
         except TeacherError as error:
             error.billed = error.billed or tab.usage != Usage()
             raise
-        return Draft(tuple(Written(text, brief.label) for text in texts or ()), tab.usage)
+        if texts is None:
+            texts = () if wrong is None else wish.unread(wrong)
+        return Draft(texts, tab.usage)
 
-    def _write_once(self, brief: Brief, tab: Tab, wrong: str | None) -> Choice:
+    def _write_once(self, wish: Wish, tab: Tab, wrong: str | None) -> Choice:
         temperature = self._options.temperature if self._options.temperature is not None else 1.0
 
         def build() -> Request:
-            schema = WRITE_SCHEMA if self._server.takes_schema else None
-            messages = write_messages(self._task, brief, wrong)
-            return Request(messages, self._options.write_max_tokens, temperature, schema=schema)
+            schema = wish.schema if self._server.takes_schema else None
+            return Request(wish.messages(wrong), self._options.write_max_tokens, temperature, schema=schema)
 
-        return willing(self._send(build, tab, self._write_request_bound(brief)).choices)[0]
+        return willing(self._send(build, tab, self._write_request_bound(wish)).choices)[0]
 
 
 def _not_booked(seconds: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from potstill.money import Usage
+from potstill.teachers.briefs import BRIEF_TOKENS
 from potstill.teachers.pace import Refused
 from potstill.teachers.parse import Step
 from potstill.teachers.prompts import Message
@@ -38,6 +39,7 @@ class ChatOptions(QuestionOptions):
         patience_s: for one text, waits and new tries included; None is ten timeouts (two where time is paid for).
         requests_per_minute, tokens_per_minute: limits to stay under; without them only refusals slow it down.
         write_max_tokens: what one reply of `write` may generate.
+        brief_tokens: what a brief with a student's errors may take of the model's context; it is cut to fit.
     """
 
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
@@ -53,6 +55,7 @@ class ChatOptions(QuestionOptions):
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
     write_max_tokens: int = Field(default=4096, ge=1, le=100_000)
+    brief_tokens: int = Field(default=BRIEF_TOKENS, ge=100, le=2_000_000)
 
 
 @dataclass(frozen=True)

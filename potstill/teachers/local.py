@@ -201,6 +201,11 @@ class LocalTeacher:
 
     # --- writing -----------------------------------------------------------------------------------------
 
+    @property
+    def writes(self) -> bool:
+        """Whether it can: llama.cpp reads GGUF files alone."""
+        return self.weights.kind == "gguf"
+
     def write_bound(self, brief: Brief) -> Usage:
         """Seconds `write(brief)` can take, from its longest possible output and a timed first word."""
         return self._writer.bound(brief)

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from potstill.errors import BadSpec
 from potstill.redact import Mode, redactor
-from potstill.task import Brief, Written
+from potstill.task import Brief, Guess, Written
 from potstill.teachers.base import Setup
 from potstill.teachers.options import Options
 from potstill.teachers.prompts import EVERYTHING, Offer, Prompt
@@ -29,6 +29,7 @@ LIST_BYTES = 16_000
 MANY_LABELS = 20
 # Questions kept between the bound and the answer of a text.
 KEPT = 1024
+Labelled = TypeVar("Labelled", Written, Guess)
 
 
 class QuestionOptions(Options):
@@ -156,7 +157,7 @@ class Asking:
             offers.append(Offer(columns, start + self.size < len(order), examples))
         return Asked(text, tuple(offers), taken_out)
 
-    def _clean(self, written: Written, count: bool = False) -> Written:
+    def _clean(self, written: Labelled, count: bool = False) -> Labelled:
         if self._redact is None:
             return written
         redacted = self._redact(written.text)
@@ -168,10 +169,17 @@ class Asking:
         """The brief as it leaves."""
         if self._redact is None:
             return brief
+        guide = brief.guide and replace(
+            brief.guide,
+            correct=[self._clean(each) for each in brief.guide.correct],
+            incorrect=[self._clean(each) for each in brief.guide.incorrect],
+            hard_negatives=[self._clean(each) for each in brief.guide.hard_negatives],
+        )
         return replace(
             brief,
             examples=[self._clean(each) for each in brief.examples],
             avoid=[self._clean(each) for each in brief.avoid],
+            guide=guide,
         )
 
     def left(self, texts: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -24,15 +24,17 @@ from pydantic import Field
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.money import Category, Price, Usage
 from potstill.tables import read_table
-from potstill.task import Answer, Brief, Task, Written, content_key
+from potstill.task import Answer, Brief, Guide, Task, Written, content_key
 from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.nearness import Nearness
 from potstill.teachers.options import Options, read_options
 from potstill.teachers.tariff import rates
+from potstill.teachers.writing import errors_of, quotas, shown_texts
 
 Floats = NDArray[np.float64]
 BYTES_PER_TOKEN = 4
 LEAST = 1e-6
+LABEL_TOKENS, REPORT_LINE_TOKENS = 6, 20
 
 
 class ReplayOptions(Options):
@@ -51,6 +53,7 @@ class ReplayOptions(Options):
         usd_per_million: what a million tokens costs, prompt or answer; the teacher then stands for an LLM.
         prompt_tokens: what a question costs beside its text.
         held_back: a table of real texts that `write` serves as if it wrote them.
+        write_accuracy: the share of texts written to a guide whose label is right; None takes `accuracy`.
         batch, parallel: as for any teacher.
     """
 
@@ -66,6 +69,7 @@ class ReplayOptions(Options):
     usd_per_million: float | None = Field(default=None, ge=0)
     prompt_tokens: int = Field(default=200, ge=0)
     held_back: str = ""
+    write_accuracy: float | None = Field(default=None, gt=0, le=1)
     batch: int = Field(default=32, ge=1)
     parallel: int = Field(default=8, ge=1)
 
@@ -100,6 +104,7 @@ class Replay:
 
     simulated = True
     scores_need_prior = False
+    takes_guides = True
 
     def __init__(self, setup: Setup, options: ReplayOptions, known: Mapping[str, int]) -> None:
         self.name = "replay" + (f":{setup.model}" if setup.model else "")
@@ -109,7 +114,8 @@ class Replay:
         self.price: Price = _price(options)
         self._human = options.usd_per_label is not None
         self.category: Category = "human" if self._human else "llm"
-        asked = options.model_dump(exclude={"file", "held_back", "latency_ms", "batch", "parallel"})
+        unsaid = {name for name in ("held_back", "write_accuracy") if not getattr(options, name)}
+        asked = options.model_dump(exclude={"file", "latency_ms", "batch", "parallel", *unsaid})
         examples = [(example.text, example.label) for example in setup.examples]
         self.key = content_key("replay", setup.task.key, _digest(known), asked, examples, setup.seed)
         self.about: Mapping[str, Any] = {
@@ -189,6 +195,11 @@ class Replay:
             raise TeacherError("This replay teacher has nothing to write from.", "Set held_back to a labelled file.")
         return _labelled(self._workspace / self._options.held_back, self._options, self._task)
 
+    @property
+    def writes(self) -> bool:
+        """Whether it has texts to write from."""
+        return bool(self._options.held_back)
+
     def _texts_of(self, label: str) -> list[str]:
         if label not in self._task.labels:
             raise BadSpec(f"{label!r} is not a label.", did_you_mean(label, self._task.labels))
@@ -197,26 +208,55 @@ class Replay:
 
     def write_bound(self, brief: Brief) -> Usage:
         """An upper bound of `write(brief)`: as many of the longest text there is."""
-        longest = max((_tokens(text) for text in self._texts_of(brief.label)), default=0)
-        return self._written(brief, [longest] * brief.n)
+        labels = [brief.label] if brief.guide is None else self._task.labels
+        longest = max((_tokens(text) for label in labels for text in self._texts_of(label)), default=0)
+        return self._written(brief, [longest + LABEL_TOKENS] * brief.n)
 
     def _written(self, brief: Brief, sizes: Sequence[int]) -> Usage:
         if self._human:
             return Usage(labels=len(sizes))
-        shown = sum(_tokens(item.text) for item in (*brief.examples, *brief.avoid))
-        return Usage(input_tokens=self._options.prompt_tokens + shown, output_tokens=sum(sizes))
+        lines = 0 if brief.guide is None else len(brief.guide.report)
+        read = sum(map(_tokens, shown_texts(brief))) + REPORT_LINE_TOKENS * lines
+        return Usage(input_tokens=self._options.prompt_tokens + read, output_tokens=sum(sizes))
 
     def write(self, brief: Brief) -> Draft:
-        """Real texts of the label, held back until now: those nearest to the brief's texts, drawn by its seed."""
+        """Real texts, held back until now: those nearest to the brief's texts, drawn by its seed.
+
+        To a guide it writes `writing.quotas` of each label, each label right with `write_accuracy`.
+        """
+        if brief.guide is not None and not brief.label:
+            texts = list(self._guided(brief, brief.guide))
+            return Draft(tuple(texts), self._written(brief, [_tokens(each.text) + LABEL_TOKENS for each in texts]))
         shown = [item.text for item in (*brief.examples, *brief.avoid)]
-        fresh = [text for text in self._texts_of(brief.label) if text not in {_collapsed(text) for text in shown}]
-        if shown and fresh:
-            nearness = self._near.to_any(fresh, shown)
-            fresh = [fresh[i] for i in np.argsort(-nearness, kind="stable")[: 4 * brief.n]]
         draw = np.random.default_rng(_number(self._seed, f"{brief.label}\n{brief.seed}"))
-        texts = [fresh[i] for i in draw.permutation(len(fresh))[: brief.n]]
-        usage = self._written(brief, [_tokens(text) for text in texts])
-        return Draft(tuple(Written(text, brief.label) for text in texts), usage)
+        chosen = self._served(brief.label, brief.n, shown, set(shown), draw)
+        usage = self._written(brief, [_tokens(text) for text in chosen])
+        return Draft(tuple(Written(text, brief.label) for text in chosen), usage)
+
+    def _served(
+        self, label: str, n: int, near: Sequence[str], shown: Collection[str], draw: np.random.Generator
+    ) -> list[str]:
+        """At most n held-back texts of the label, drawn from the 4n nearest to any of `near`, none of them `shown`."""
+        seen = {_collapsed(text) for text in shown}
+        fresh = [text for text in self._texts_of(label) if text not in seen]
+        if near and fresh:
+            nearness = self._near.to_any(fresh, near)
+            fresh = [fresh[i] for i in np.argsort(-nearness, kind="stable")[: 4 * n]]
+        return [fresh[i] for i in draw.permutation(len(fresh))[:n]]
+
+    def _guided(self, brief: Brief, guide: Guide) -> Iterator[Written]:
+        draw = np.random.default_rng(_number(self._seed, f"guided\n{brief.seed}"))
+        shown = shown_texts(brief)
+        share = self._options.write_accuracy or self._options.accuracy
+        for label, n in quotas(self._task.labels, guide, brief.n, draw).items():
+            texts = self._served(label, n, errors_of(guide, label), shown, draw)
+            for text, shares in zip(texts, self._shares(texts), strict=True):
+                yield Written(text, label if draw.random() < share else self._other(label, shares, draw))
+
+    def _other(self, label: str, shares: Floats, draw: np.random.Generator) -> str:
+        """A wrong label for a text of this one."""
+        others = np.where(np.arange(len(shares)) == self._task.index(label), 0.0, shares)
+        return self._task.labels[int(draw.choice(len(others), p=others / others.sum()))]
 
 
 def _scores(column: int, confidence: float, shares: Floats) -> tuple[float, ...]:

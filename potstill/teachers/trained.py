@@ -74,6 +74,7 @@ class Trained:
     category: Category = "compute"
     batch = BATCH
     parallel = 1
+    writes = False
     simulated = False
     scores_need_prior = False
 

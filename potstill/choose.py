@@ -1,0 +1,87 @@
+"""Which texts next: functions of arrays that pick rows. They neither read nor write, and ask nobody.
+
+Everywhere `gold` is (N,) integer columns in the task's label order, `probs` is (N, K) rows that sum to one, `n` is how
+many rows are wanted at most, and what comes back is (M,) distinct row numbers, M <= n. Where `draw` is taken, the rows
+are drawn by it; elsewhere the best comes first, and ties fall to the lower row number.
+
+Not here: choosing by what texts look like (their embeddings), and when to stop.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Draw = np.random.Generator
+
+
+def at_random(rows: ArrayLike, n: int, draw: Draw) -> Ints:
+    """So many of the (M,) `rows`, each as likely as the others, without repetition: what every method has to beat."""
+    rows_ = np.asarray(rows, dtype=np.int64)
+    return np.asarray(draw.permutation(rows_)[:n], dtype=np.int64)
+
+
+def correct(gold: ArrayLike, probs: ArrayLike, n: int, draw: Draw) -> Ints:
+    """So many rows whose likeliest label is the gold one, at random (PGKD: Palo et al. 2024, Algorithm 1)."""
+    return at_random(np.flatnonzero(_right(gold, probs)), n, draw)
+
+
+def incorrect(gold: ArrayLike, probs: ArrayLike, n: int, draw: Draw) -> Ints:
+    """So many rows whose likeliest label is not the gold one, at random (PGKD: Palo et al. 2024, Algorithm 1)."""
+    return at_random(np.flatnonzero(~_right(gold, probs)), n, draw)
+
+
+def hard_negatives(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
+    """The rows that are taken for a wrong label with the highest probability, surest first.
+
+    Source: PGKD (Palo et al. 2024), section 3: "misclassified with the highest confidence".
+    """
+    wrong = np.flatnonzero(~_right(gold, probs))
+    sure = np.asarray(probs, dtype=np.float64)[wrong].max(axis=1, initial=0.0)
+    return _first(wrong, -sure, n)
+
+
+def by_margin(probs: ArrayLike, n: int) -> Ints:
+    """The rows whose two likeliest labels are closest, closest first (Scheffer et al. 2001; "smallest margin")."""
+    probs_ = np.asarray(probs, dtype=np.float64)
+    best = np.partition(probs_, -2, axis=1)
+    return _first(np.arange(len(probs_)), best[:, -1] - best[:, -2], n)
+
+
+def by_entropy(probs: ArrayLike, n: int) -> Ints:
+    """The rows whose distribution has the highest entropy, highest first (Settles 2009, section 3.1)."""
+    probs_ = np.asarray(probs, dtype=np.float64)
+    logs = np.log(probs_, out=np.zeros_like(probs_), where=probs_ > 0)
+    return _first(np.arange(len(probs_)), (probs_ * logs).sum(axis=1), n)
+
+
+def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: Draw) -> Ints:
+    """How many of `n` new texts each label gets: (K,) counts that sum to n, in proportion to (1 - F1) x prior.
+
+    Whole shares are given out first and what is left is drawn by the remainders (systematic sampling), so that a rare
+    label gets a text now and then rather than never. Where nothing is needed, the prior decides.
+
+    Args:
+        f1: (K,) in [0, 1].
+        prior: (K,) how often each label occurs, in any unit; not all zero.
+        n: texts to be shared out.
+        draw: draws the remainders.
+    """
+    prior_ = np.asarray(prior, dtype=np.float64)
+    need = (1 - np.asarray(f1, dtype=np.float64)) * prior_
+    need = need if need.sum() > 0 else prior_
+    # Ticks one apart, begun at random, along a line on which each label has its share: label k gets those within.
+    ends = np.cumsum(need / need.sum()) * n
+    ends[-1] = n
+    return np.diff(np.floor(ends + draw.random()), prepend=0.0).astype(np.int64)
+
+
+def _right(gold: ArrayLike, probs: ArrayLike) -> NDArray[np.bool_]:
+    probs_ = np.asarray(probs)
+    return np.asarray(probs_.argmax(axis=1) == np.asarray(gold), dtype=np.bool_)
+
+
+def _first(rows: NDArray[np.int64], by: Floats, n: int) -> Ints:
+    return np.asarray(rows[np.argsort(by, kind="stable")[:n]], dtype=np.int64)

@@ -1,0 +1,172 @@
+"""Gates: what a teacher wrote, before a student may learn it. What does not pass is kept with the reason.
+
+The leak guard is always on: a text that copies a validation or test text, in whole or in a run of words, would make the
+figures lie. Functions of texts; asks nobody and knows no labels of the guarded texts. Does NOT cover paraphrases, or
+labels that are wrong: those need a model (see `agreeing`, and the recipe that decides whom to ask).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.leaks import near_twins, normalise
+from potstill.task import Written
+
+RUN = 10  # words in a row that no two texts share by chance
+SHORTEST_RUN = 5  # a guarded text of fewer words than RUN counts whole, if it has at least so many
+QUOTED = 160  # characters of a rejected text that are kept
+# Words to a model rather than to a reader. Not looked for where the task's own gold has such texts.
+_INSTRUCTS = re.compile(
+    r"\b(?:ignore|disregard|forget)\b[^.\n]{0,40}\b(?:instructions?|prompts?|rules|above)\b"
+    r"|\bsystem prompt\b|\bas an ai\b|\byou are (?:now )?(?:an? )?(?:ai|assistant|chatgpt|language model)\b"
+    r"|<\|[a-z_]+\|>|\[/?inst\]|</?\s*(?:text|system|assistant)\s*>",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A text that did not pass, cut to a few words, with the label it came with and the reason."""
+
+    text: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """What passed and what did not."""
+
+    accepted: tuple[Written, ...]
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def by_reason(self) -> dict[str, int]:
+        """Reason -> texts, the most frequent first."""
+        return dict(Counter(each.reason for each in self.rejected).most_common())
+
+
+@dataclass
+class Gate:
+    """Lets through, in this order of questions, what can be read, has a label of the task, is about as long as the
+    gold, speaks to a reader and not to a model, copies no guarded text and nothing that is known.
+
+    The reasons: "unreadable", "unknown label", "too short", "too long", "instructs", "copies NAME" for each name in
+    `guarded`, "repeats". What it accepts is known from then on.
+
+    Attributes:
+        labels: the K labels.
+        known: texts the student learns from.
+        guarded: name ("validation", "test") -> texts that must not come back.
+    """
+
+    labels: Sequence[str]
+    known: Sequence[str]
+    guarded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = [len(text.strip()) for text in self.known] or [1]
+        self._least = max(1, int(np.quantile(sizes, 0.02)) // 2)
+        self._most = 2 * max(sizes)
+        self._instructs = not any(_INSTRUCTS.search(text) for text in self.known)
+        self._known = list(dict.fromkeys(normalise(text) for text in self.known))
+        self._guards = {name: _Guard(texts) for name, texts in self.guarded.items()}
+
+    def __call__(self, written: Sequence[Written]) -> Sorted:
+        """Sort what was written; equal texts pass once."""
+        plain = [normalise(each.text) for each in written]
+        copied = {name: guard.copies(plain) for name, guard in self._guards.items()}
+        repeats = _twins(plain, self._known)
+        accepted: list[Written] = []
+        passed: list[str] = []
+        rejected: list[Rejected] = []
+        for i, each in enumerate(written):
+            leak = next((f"copies {name}" for name, rows in copied.items() if i in rows), "")
+            reason = self._own_fault(each) or leak
+            if not reason and (i in repeats or _twins([plain[i]], passed)):
+                reason = "repeats"
+            if reason:
+                rejected.append(Rejected(_short(each.text), each.label, reason))
+            else:
+                accepted.append(each)
+                passed.append(plain[i])
+        self._known += passed
+        return Sorted(tuple(accepted), tuple(rejected))
+
+    def _own_fault(self, each: Written) -> str:
+        """What is wrong with a text whatever the others are."""
+        size = len(each.text.strip())
+        if not each.label:
+            return "unreadable"
+        if each.label not in self.labels:
+            return "unknown label"
+        if size < self._least:
+            return "too short"
+        if size > self._most:
+            return "too long"
+        return "instructs" if self._instructs and _INSTRUCTS.search(each.text) else ""
+
+
+def agreeing(found: Sorted, agrees: Sequence[bool]) -> Sorted:
+    """`found` without the accepted texts on whose label somebody else does not agree; the reason is "disagreed".
+
+    Args:
+        found: what passed so far.
+        agrees: for each accepted text whether there is agreement.
+    """
+    pairs = list(zip(found.accepted, agrees, strict=True))
+    disagreed = tuple(Rejected(_short(each.text), each.label, "disagreed") for each, agreed in pairs if not agreed)
+    return Sorted(tuple(each for each, agreed in pairs if agreed), (*found.rejected, *disagreed))
+
+
+class _Guard:
+    """Texts that must not come back: the same, nearly the same, or a run of their words inside something longer."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._plain = list(dict.fromkeys(normalise(text) for text in texts))
+        self._same = set(self._plain)
+        by_length: dict[int, list[int]] = {}
+        for text in self._plain:
+            words = text.split()
+            length = min(len(words), RUN)
+            if length >= SHORTEST_RUN:
+                by_length.setdefault(length, []).extend(_runs(words, length))
+        self._runs: dict[int, NDArray[np.int64]] = {
+            length: np.unique(np.array(runs, dtype=np.int64)) for length, runs in by_length.items()
+        }
+
+    def copies(self, plain: Sequence[str]) -> set[int]:
+        """Which of these normalised texts copy one of them."""
+        found = {i for i, text in enumerate(plain) if text in self._same or self._contains(text)}
+        return found | _twins(plain, self._plain)
+
+    def _contains(self, text: str) -> bool:
+        words = text.split()
+        return any(
+            bool(np.isin(np.array(list(_runs(words, length)), dtype=np.int64), theirs).any())
+            for length, theirs in self._runs.items()
+        )
+
+
+def _runs(words: Sequence[str], length: int) -> Iterator[int]:
+    """A number for each run of so many words; the numbers hold within one process."""
+    return (hash(tuple(words[i : i + length])) for i in range(len(words) - length + 1))
+
+
+def _twins(plain: Sequence[str], others: Sequence[str]) -> set[int]:
+    """Which of these texts have a near twin among `others`, all of which are looked at."""
+    same = set(others)
+    found = {i for i, text in enumerate(plain) if text in same}
+    # `most` is as large as it takes for none of `others` to be left out.
+    near = near_twins(plain, others, most=2 * (len(plain) + len(others)))
+    return found | {i for i, _ in near.pairs}
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:QUOTED]

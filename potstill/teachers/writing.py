@@ -1,0 +1,73 @@
+"""A guide, followed label by label: for writers that cannot read it themselves, and for a simulated one that can.
+
+Which labels: most where the report says the student fails; without a report those of the errors that are shown; without
+those evenly. For `replay` that is an assumption on what an LLM would do, and figures made with it are a simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from potstill.choose import by_need
+from potstill.task import Brief, Guide, Written
+
+EVEN = 0.25  # of the errors that are shown, spread over all labels: what is not shown may be wrong as well
+EXAMPLES = 4  # of its own label that a one-label brief shows, and as many to avoid
+
+
+def quotas(labels: Sequence[str], guide: Guide, n: int, draw: np.random.Generator) -> dict[str, int]:
+    """Label -> how many of n texts: as wanted; else by need after the report; else by the errors shown; else evenly."""
+    if guide.wanted:
+        return {label: count for label, count in guide.wanted.items() if count}
+    column = {label: k for k, label in enumerate(labels)}
+    f1, weight = np.zeros(len(labels)), np.zeros(len(labels))
+    for each in guide.report:
+        # One more than were there, as a label without validation texts is not a label without need.
+        f1[column[each.label]], weight[column[each.label]] = each.f1, each.support + 1
+    if not guide.report:
+        errors = [column[each.label] for each in (*guide.incorrect, *guide.hard_negatives)]
+        shown = np.bincount(np.array(errors, dtype=np.int64), minlength=len(labels))
+        weight += shown + EVEN * max(len(errors), 1) / len(labels)
+    counts = by_need(f1, weight, n, draw)
+    return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
+
+
+def one_label_each(
+    brief: Brief, labels: Sequence[str], gold: Sequence[Written], draw: np.random.Generator
+) -> list[Brief]:
+    """A brief for each label that `quotas` gives a text, for writers that take one at a time; their n add up to its n.
+
+    Each shows gold texts of the label and what the student missed of it, and those of others it took for the label.
+
+    Args:
+        brief: one with a guide.
+        labels: the K labels.
+        gold: labelled texts to draw examples from.
+        draw: draws them.
+    """
+    guide = brief.guide or Guide()
+    errors = tuple({each.text: each for each in (*guide.hard_negatives, *guide.incorrect)}.values())
+    briefs = []
+    for label, n in quotas(labels, guide, brief.n, draw).items():
+        missed = [Written(each.text, label) for each in errors if each.label == label][: EXAMPLES // 2]
+        known = {each.text for each in missed}
+        own = [each for each in gold if each.label == label and each.text not in known]
+        drawn = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
+        taken = [Written(each.text, each.label) for each in errors if each.guess == label][:EXAMPLES]
+        briefs.append(Brief(label, n, (*missed, *drawn)[:EXAMPLES], taken, brief.seed))
+    return briefs
+
+
+def errors_of(guide: Guide, label: str) -> list[str]:
+    """The texts that a new one of this label should be near: the student's errors about it, the surest first."""
+    errors = (*guide.hard_negatives, *guide.incorrect)
+    return list(dict.fromkeys(each.text for each in errors if label in (each.label, each.guess)))
+
+
+def shown_texts(brief: Brief) -> list[str]:
+    """All texts a brief shows."""
+    guide = brief.guide or Guide()
+    parts = (brief.examples, brief.avoid, guide.correct, guide.incorrect, guide.hard_negatives)
+    return [each.text for part in parts for each in part]
