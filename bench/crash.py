@@ -1,6 +1,6 @@
 """Kills a distilling process at 200 random instants and begins it again each time: what is lost, what is overspent?
 
-    python bench/crash.py [--kills 200] [--texts 1200] [--parallel 32] [--out bench/results/crash.json]
+    python bench/crash.py [--kills 200] [--texts 600] [--parallel 32] [--out bench/results/crash.json]
 
 A provider in another process (tests/provider.py) answers over loopback, with faults: 429 with and without Retry-After,
 500, hang, cut connection, malformed JSON, unknown label; it keeps its own books. Runs are taken in turn, two with ample
@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from crashing import NEVER_S, Ended, Stopped, Study, broken, distil, fill_disk, interrupt, open_twice, worth
 from provider import provider
 
-AMPLE_USD, LITTLE_USD = 20.0, 0.6
+AMPLE_USD, LITTLE_USD = 20.0, 0.4
 LATENCY_S, FAULTS = 0.15, 0.25
 MOST_BYTES = 600_000
 
@@ -53,7 +53,7 @@ def main() -> int:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--texts", type=int, default=1200)
+    parser.add_argument("--texts", type=int, default=600)
     parser.add_argument("--parallel", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("bench/results/crash.json"))
@@ -92,7 +92,7 @@ def tell(study: Study, url: str, kills: int, luck: random.Random) -> dict[str, A
     rows: list[dict[str, Any]] = []
     ended: list[Ended] = []
     while (left := kills - sum(row["kills"] for row in rows)) > 0:
-        has_little = len(rows) % 3 == 2
+        has_little = len(rows) % 3 == 1
         spec = little if has_little else ample
         one = distil(spec, study.out(f"cut-{len(rows)}"), url, instants(luck, startup_s), left)
         row = summary(one, uncut, study.parallel, has_little)

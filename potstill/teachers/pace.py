@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from potstill.engines.base import hurried, rest
 from potstill.errors import TeacherError
 from potstill.money import Usage
 
@@ -23,6 +24,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 MOST_REFUSED = 6
 MOST_UNREACHED = 3
+STOPPED = "the run was stopped"
 
 
 class Trouble(Exception):
@@ -195,7 +197,9 @@ class Pace:
         self._failed_in_a_row = 0
 
     def failed(self, reason: str) -> None:
-        """A text got no answer. Raises TeacherError when too many in a row did."""
+        """A text got no answer. Raises TeacherError when too many in a row did, for a reason of the teacher's."""
+        if hurried():
+            return
         with self._lock:
             self._failed_in_a_row += 1
             too_many = self._failed_in_a_row >= self._gives_up_after
@@ -213,7 +217,7 @@ class Pace:
             now = time.monotonic()
             start = max(self._free_at, now)
             self._free_at = start + takes
-        time.sleep(start - now)
+        _rest(start - now)
         return start - now
 
     def _backoff_s(self, tries: int) -> float:
@@ -224,7 +228,7 @@ class Pace:
         seconds = asked_s if asked_s is not None else self._backoff_s(tries)
         if time.monotonic() + seconds > ends:
             raise Failed(reason)
-        time.sleep(seconds)
+        _rest(seconds)
 
     def _close_for(self, seconds: float, ends: float, reason: str) -> None:
         """Nobody sends for so long; who cannot wait for it gives up."""
@@ -235,10 +239,17 @@ class Pace:
             self._closed_until = max(self._closed_until, until)
 
     def _wait_until_open(self, ends: float) -> None:
+        if hurried():
+            raise Failed(STOPPED)
         if time.monotonic() > ends:
             raise Failed("its time is up")
         while (wait := self._closed_until - time.monotonic()) > 0:
             if time.monotonic() + wait > ends:
                 raise Failed("the provider's rate limit did not lift in time")
             # A little jitter, so that all threads do not knock at the same instant.
-            time.sleep(wait + self._jitter.uniform(0, min(0.1 * wait, 1.0)))
+            _rest(wait + self._jitter.uniform(0, min(0.1 * wait, 1.0)))
+
+
+def _rest(seconds: float) -> None:
+    if not rest(seconds):
+        raise Failed(STOPPED)

@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 
+from potstill.engines.base import hurried, rest
 from potstill.engines.local import Local
 
 
@@ -57,3 +58,51 @@ def test_the_first_exception_stops_the_taking():
     with pytest.raises(ValueError, match="three"):
         list(Local().map(call, range(1000), 4))
     assert len(begun) < 20
+
+
+def test_one_slow_call_does_not_leave_the_others_without_work():
+    slow, done = threading.Event(), []
+
+    def call(item: int) -> int:
+        if item == 0:
+            assert slow.wait(20)
+        done.append(item)
+        if len(done) == 50:
+            slow.set()
+        return item
+
+    assert list(Local().map(call, range(60), 4)) == list(range(60))
+    assert done.index(0) >= 50
+
+
+def test_calls_that_rest_are_cut_short_when_one_of_them_fails():
+    woken = []
+
+    def call(item: int) -> None:
+        if item == 3:
+            raise ValueError("three")
+        woken.append(rest(60))
+
+    with pytest.raises(ValueError, match="three"):
+        list(Local().map(call, range(1000), 4))
+    assert woken
+    assert not any(woken)
+
+
+def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more():
+    begun, ended = [], []
+
+    def call(item: int) -> int:
+        begun.append(item)
+        ended.append(rest(0.01) and item)
+        return item
+
+    for result in Local().map(call, count(), 4):
+        if result == 5:
+            break
+    assert sorted(begun) == sorted(ended)
+
+
+def test_without_an_engine_a_rest_is_a_sleep():
+    assert rest(0.001)
+    assert not hurried()
