@@ -44,7 +44,7 @@ def instants(luck: random.Random, startup_s: float) -> Callable[[], float]:
         kind = luck.random()
         if kind < 0.15:
             return luck.uniform(0, startup_s)
-        return startup_s + luck.uniform(0, 0.6 if kind < 0.8 else 3.0)
+        return startup_s + luck.uniform(0, 0.5 if kind < 0.85 else 2.0)
 
     return draw
 
