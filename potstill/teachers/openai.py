@@ -172,7 +172,10 @@ class OpenAIServer:
         sent = {**self._needs(request), **wishes}
 
         def call() -> Said:
-            stream = self._client.chat.completions.with_streaming_response.create(**sent)
+            # As `extra_body` it leaves as it is; as arguments the SDK walks through all of it, for a third of what a
+            # request costs in all.
+            chat = self._client.chat.completions.with_streaming_response
+            stream = chat.create(model=self._model, messages=[], extra_body=sent)
             return read_completion(json_within(stream, self._timeout_s))
 
         return called(self._sdk, self._host, call, lambda error: self._sorted(error, sent))
