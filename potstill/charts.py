@@ -64,6 +64,16 @@ class Part:
     start: float | None = None
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A point of `curve`, all in [0, 1]; `low` and `high` are the interval of `y`."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
 def colour(role: Role) -> str:
     """The CSS colour of a role."""
     return "none" if role == "free" else f"var(--{role},{_COLOURS[role]})"
@@ -112,6 +122,58 @@ def stack(segments: Sequence[Part], *, key: str, title: str) -> str:
             drawn.append(_rect(start, width, 18, 8, style, _said(part)))
     described = "; ".join(_said(part) for part in segments)
     return _svg(key, title, described, 26, f"<defs>{hatches}</defs>{''.join(drawn)}")
+
+
+def curve(dots: Sequence[Dot], *, key: str, title: str, goal: float | None = None, mark: Dot | None = None) -> str:
+    """A line over the share x in [0, 1] with its interval as a band; y from a round share below all up to one.
+
+    Args:
+        dots: by ascending x.
+        key: makes the ids of this chart unique on its page.
+        title: one sentence; first, last and marked dot become the description.
+        goal: a share to reach, drawn as a dashed line.
+        mark: one dot to show, a ring on the line.
+    """
+    tall, lift = 190, 10  # pixels: of the plot, and of the room above it
+    lowest = min([*(dot.low for dot in dots), *([] if goal is None else [goal])])
+    step = 0.1 if lowest < 0.7 else 0.05 if lowest < 0.9 else 0.02
+    bottom = max(0.0, min(int(lowest / step) * step, 1 - 2 * step))
+
+    def down(share: float) -> float:
+        return round(tall * (1 - (share - bottom) / (1 - bottom)), 2)
+
+    parts = []
+    for nth in range(round((1 - bottom) / step) + 1):
+        share, y = bottom + nth * step, lift + down(bottom + nth * step)
+        parts.append(_line(0, 100, y, y, f"stroke:{_TRACK};stroke-width:1"))
+        said = (
+            f'<text x="-8" y="{y + 4}" text-anchor="end" style="fill:{_SOFT};font-size:12px">{100 * share:.0f} %</text>'
+        )
+        parts.append(said)
+    parts += [_axis_text(at, lift + tall + 20, f"{at} %") for at in (0, 25, 50, 75, 100)]
+    upper = [f"{100 * dot.x:.2f},{down(dot.high)}" for dot in dots]
+    lower = [f"{100 * dot.x:.2f},{down(dot.low)}" for dot in reversed(dots)]
+    middle = " ".join(f"{100 * dot.x:.2f},{down(dot.y)}" for dot in dots)
+    pen = f"fill:none;stroke:{colour('student')};stroke-width:2;stroke-linejoin:round;stroke-linecap:round"
+    parts.append(
+        # Stretched to the width; its strokes are not.
+        f'<svg x="0" y="{lift}" width="100%" height="{tall}" viewBox="0 0 100 {tall}" preserveAspectRatio="none"'
+        f' style="overflow:visible"><polygon points="{" ".join(upper + lower)}"'
+        f' style="fill:{colour("student")};opacity:.16"/>'
+        f'<polyline points="{middle}" vector-effect="non-scaling-stroke" style="{pen}"/></svg>'
+    )
+    if goal is not None:
+        y = lift + down(goal)
+        parts.append(_line(0, 100, y, y, f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"))
+    if mark is not None:
+        x, y = 100 * mark.x, lift + down(mark.y)
+        parts.append(_line(x, x, y, lift + tall, f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"))
+        ring = f"fill:{_PAPER};stroke:{colour('student')};stroke-width:2.5"
+        parts.append(f'<circle cx="{x:.2f}%" cy="{y}" r="5.5" style="{ring}"/>')
+    told = [*dots[:1], *([] if mark is None else [mark]), *dots[-1:]]
+    described = "; ".join(f"{100 * dot.y:.1f} % on {100 * dot.x:.0f} %" for dot in told)
+    frame = _svg(key, title, described, lift + tall + 26, "".join(parts))
+    return frame.replace('class="chart"', 'class="chart plot"', 1)
 
 
 def swatch(role: Role) -> str:

@@ -25,7 +25,7 @@ from potstill.quantise import Verdict, judge_int8, write_int8
 from potstill.students.base import Graph, Student
 from potstill.task import Task
 from potstill.trust.measure import measure_trust
-from potstill.whole import whole_folder
+from potstill.whole import whole_file, whole_folder
 
 FP32, INT8 = "model.onnx", "model.int8.onnx"
 HUB_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
@@ -166,7 +166,8 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     written = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False)
     # A list of numbers on one line: a person reads this file, too.
     written = re.sub(r"\[\n[\s\d.,eE+-]*(?:null[\s\d.,eE+-]*)*\]", lambda found: " ".join(found[0].split()), written)
-    (folder / RECORD).write_text(written, encoding="utf-8")
+    with whole_file(folder / RECORD) as path:
+        path.write_text(written, encoding="utf-8")
 
 
 def _parity(student: Student, folder: Path, texts: Sequence[str]) -> float:

@@ -202,7 +202,15 @@ def log_loss(gold: ArrayLike, probs: ArrayLike, weights: Floats | None = None) -
     return float(np.average(-np.log(np.maximum(at_gold, 1e-15)), weights=weights))
 
 
-def with_interval(metric: Metric, gold: ArrayLike, outcome: ArrayLike, *, seed: int = 0, draws: int = 1000) -> Score:
+def with_interval(
+    metric: Metric,
+    gold: ArrayLike,
+    outcome: ArrayLike,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    centred: bool = False,
+) -> Score:
     """A metric and its 95 % percentile bootstrap interval over texts (Efron 1979).
 
     It speaks of other texts drawn the same way, not of other training seeds; where no text is wrong it has no width.
@@ -210,6 +218,8 @@ def with_interval(metric: Metric, gold: ArrayLike, outcome: ArrayLike, *, seed: 
     Args:
         metric: (gold, outcome, weights) -> number; every metric of this file is one.
         outcome: what the metric takes: (N,) predicted columns or (N, K) probabilities.
+        centred: shift the interval by what resampling adds to the metric on average, no further down than zero. For
+            ECE, which the noise of each resample raises so much that the value itself can lie below its resamples.
     """
     gold_, outcome_ = _columns(gold), np.asarray(outcome)
     n = len(gold_)
@@ -221,7 +231,11 @@ def with_interval(metric: Metric, gold: ArrayLike, outcome: ArrayLike, *, seed: 
         for _ in range(draws)
     ]
     low, high = np.percentile(values, [2.5, 97.5])
-    return Score(metric(gold_, outcome_, np.ones(n)), float(low), float(high))
+    value = metric(gold_, outcome_, np.ones(n))
+    if centred:
+        added = float(np.mean(values)) - value
+        low, high = max(low - added, 0.0), max(high - added, 0.0)
+    return Score(value, float(low), float(high))
 
 
 def mcnemar(gold: ArrayLike, a: ArrayLike, b: ArrayLike) -> McNemar:

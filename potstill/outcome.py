@@ -45,6 +45,7 @@ from potstill.spec import Named
 from potstill.speed import Speed, measure
 from potstill.store import CallRow
 from potstill.students.base import Student
+from potstill.trust.exam import examine
 from potstill.whole import whole_file
 
 TEACHER_TEST = 2000  # test texts the teacher is asked about, at most
@@ -69,10 +70,12 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
     bundle = _shipped(run, student, key)
     test = run.pool.part("test")
     teacher, teacher_probs = _teacher(run, test)
-    judgement = None
+    judgement, exam = None, None
     probs = np.empty((0, run.task.n_labels), dtype=np.float32)
     if test.texts:
-        probs = bundle.predict_proba(test.texts)
+        logits = bundle.predict_logits(test.texts)
+        probs = bundle.probs(logits)
+        exam = examine(test.gold, logits, probs, bundle.trust)
         judgement = metrics.judge(test.gold, probs, run.task.labels)
         describe(bundle.folder, {"accuracy": judgement.accuracy.to_json(), "macro_f1": judgement.macro_f1.to_json()})
     texts = test.texts or run.pool.part("pool").texts or run.pool.part("train").texts
@@ -102,6 +105,7 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
             cleaning=cleaning,
         ),
         answers=_answers(run.taught),
+        exam=exam,
         mcnemar=_mcnemar(test, probs, teacher_probs),
         samples=tuple(_samples(run, test, probs, teacher_probs)),
         settings=_settings(run),

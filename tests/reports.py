@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import cache
 
 import numpy as np
 
+from potstill.calibrate import softmax
 from potstill.metrics import Judgement, McNemar, judge
 from potstill.reports import (
     AnswerFacts,
@@ -20,6 +22,8 @@ from potstill.reports import (
     StudentFacts,
     TeacherFacts,
 )
+from potstill.trust.exam import Exam, examine
+from potstill.trust.measure import measure_trust
 
 LABELS = ("World", "Sports", "Business")
 HOSTILE = "<script>alert('x')</script> [bold]\x1b[31m\x00\u202e \ud800 {{ 7*7 }} \"'&"
@@ -30,6 +34,17 @@ def judgement(right: int, n: int, labels: tuple[str, ...] = LABELS) -> Judgement
     gold = np.arange(n) % len(labels)
     predicted = np.where(np.arange(n) < right, gold, (gold + 1) % len(labels))
     return judge(gold, np.eye(len(labels))[predicted] * 0.9 + 0.1 / len(labels), labels, draws=50)
+
+
+@cache
+def exam(held_out: int = 600, n: int = 400) -> Exam:
+    """A student whose scores mean what they say, measured on some texts and examined on others."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=4.0, size=(held_out + n, 3))
+    gold = (softmax(logits).cumsum(axis=1) > rng.random((len(logits), 1))).argmax(axis=1)
+    trust = measure_trust(logits[:held_out], gold[:held_out]) if held_out else None
+    probs = softmax(logits[held_out:])
+    return examine(gold[held_out:], logits[held_out:], probs, trust)
 
 
 def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
@@ -70,6 +85,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
         seconds=252.3,
         data=DataFacts(gold=32, pool=3000, validation=64, test=100, source=say, cleaning=(say,)),
         answers=AnswerFacts(asked=3000, by_state={"ok": 2991, "failed": 9}, how=say),
+        exam=exam(),
         mcnemar=McNemar(93, 42, 0.00002, 0.00001),
         samples=(Sample(text=say, student=labels[0], gold=labels[1], teacher=labels[1], confidence=0.61),),
         settings=Settings(
@@ -103,6 +119,10 @@ def partly() -> Iterator[Report]:
     for field in fields(Report):
         if field.name not in ("task", "student", "money", "format"):
             yield replace(whole, **{field.name: getattr(empty(), field.name)})
+    yield replace(whole, exam=exam(held_out=0))
+    yield replace(whole, exam=replace(exam(), threshold=None, sure=None, sure_accuracy=None))
+    yield replace(whole, exam=replace(exam(), threshold=0.0, sure=1.0))
+    yield replace(whole, exam=replace(exam(), sure=0.0, sure_accuracy=None))
     yield replace(whole, baselines=(Baseline(name="unmeasured"),))
     yield replace(whole, samples=(Sample(text="t", student="World"),))
     yield replace(whole, money=MoneyFacts(limit_usd=1.0, charged_usd=1.2))

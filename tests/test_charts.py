@@ -123,3 +123,21 @@ def test_a_meter_stays_in_its_row(given_share: float) -> None:
     rect = parsed(charts.meter(given_share, label="x")).find(f"{SVG}rect")
     assert rect is not None
     assert share(rect, "width") == min(100, max(0, 100 * given_share))
+
+
+def test_a_curve_shows_its_line_its_band_its_goal_and_its_mark() -> None:
+    dots = [charts.Dot(0.1, 1.0, 0.8, 1.0), charts.Dot(0.5, 0.96, 0.92, 0.98), charts.Dot(1.0, 0.85, 0.82, 0.88)]
+    svg = charts.curve(dots, key="c", title="Accuracy <b>", goal=0.95, mark=dots[1])
+    assert "<polyline" in svg
+    assert "<polygon" in svg
+    assert "<circle" in svg
+    assert svg.count("stroke-dasharray") == 2
+    assert "Accuracy &lt;b&gt;" in svg
+    assert "100.0 % on 10 %; 96.0 % on 50 %; 85.0 % on 100 %" in svg
+    assert "nan" not in charts.curve(dots[:1], key="c", title="one")
+
+
+def test_a_curve_of_a_poor_student_starts_no_lower_than_zero() -> None:
+    svg = charts.curve([charts.Dot(0.5, 0.0, 0.0, 0.1), charts.Dot(1.0, 0.02, 0.0, 0.1)], key="c", title="t")
+    assert ">0 %</text>" in svg
+    assert "-10 %" not in svg

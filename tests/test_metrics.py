@@ -243,3 +243,16 @@ def test_a_judgement_of_another_format_is_refused() -> None:
     record = metrics.judge([0, 1], np.eye(2), ("a", "b")).to_json()
     with pytest.raises(ValueError, match="format 2"):
         Judgement.from_json({**record, "format": 2})
+
+
+def test_a_centred_interval_of_the_calibration_error_holds_the_value() -> None:
+    """Of calibrated probabilities, whose ECE is mere noise: each resample adds noise of its own."""
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(3), 400)
+    gold = (probs.cumsum(axis=1) > rng.random((400, 1))).argmax(axis=1)
+    plain, centred = (
+        metrics.with_interval(metrics.ece, gold, probs, draws=200, centred=choice) for choice in (False, True)
+    )
+    assert plain.value == centred.value
+    assert centred.low <= centred.value <= centred.high
+    assert 0 <= centred.low < plain.low

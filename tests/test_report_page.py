@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reports import HOSTILE, empty, full, judgement, partly
+from reports import HOSTILE, empty, exam, full, judgement, partly
 
 from potstill.metrics import judge
 from potstill.reports import Baseline, Report, Sample, StudentFacts, render_html, render_terminal, words
@@ -121,3 +121,20 @@ def test_any_words_can_be_reported(say: str) -> None:
     page = Page(render_html(report))
     assert page.tags.count("h1") == 1
     render_terminal(report).encode("utf-8")
+
+
+def test_how_far_to_trust_the_student_is_told_with_what_was_promised_and_what_happened() -> None:
+    page = Page(render_html(full())).text.replace("\u00a0", " ")
+    assert "It is sure from a probability of" in page
+    assert "with 90 % confidence, were at least 95 %" in page
+    assert "label sets that hold the right label in 90 % of cases" in page
+    none = Page(render_html(replace(full(), exam=exam(held_out=0)))).text
+    assert "Too few labelled texts were held out" in none
+    assert "How far to trust it" not in Page(render_html(replace(full(), exam=None))).text
+
+
+def test_a_report_without_an_exam_is_still_read() -> None:
+    record = full().to_json()
+    assert Report.from_json(record) == full()
+    del record["exam"]
+    assert Report.from_json(record).exam is None

@@ -80,6 +80,7 @@ def _view(report: Report) -> dict[str, Any]:
         "tested": words.tested(report),
         "simulated": words.simulated(report),
         "verdicts": words.verdicts(report),
+        "trusted": words.trusted(report),
         "method": words.method(report),
         "cards": _cards(report),
         "models": models,
@@ -151,7 +152,7 @@ def _spent(report: Report) -> Iterator[Spent]:
 
 
 def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
-    drawn = {"money": "", "accuracy": "", "speed": "", "price": ""}
+    drawn = {"money": "", "accuracy": "", "speed": "", "price": "", "curve": _curve(report)}
     scored = [
         charts.Bar(
             f"{m.name} ({m.about})" if m.role != "baseline" else m.name,
@@ -191,6 +192,18 @@ def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
             parts.append(charts.Part("of the charged sum lost", lost, "lost", money.charged_usd / whole - lost))
         drawn["money"] = charts.stack(parts, key="money", title="Where the budget went")
     return drawn
+
+
+def _curve(report: Report) -> str:
+    exam = report.exam
+    if exam is None or len(exam.curve) < 2:
+        return ""
+    dots = [charts.Dot(point.coverage, point.accuracy, point.low, point.high) for point in exam.curve]
+    mark = None
+    if exam.sure and exam.sure_accuracy is not None:
+        mark = charts.Dot(exam.sure, exam.sure_accuracy.value, exam.sure_accuracy.low, exam.sure_accuracy.high)
+    title = "Accuracy on the surest share of the test texts"
+    return charts.curve(dots, key="curve", title=title, goal=exam.precision if exam.held_out else None, mark=mark)
 
 
 def _classes(report: Report) -> tuple[ClassRow, ...]:

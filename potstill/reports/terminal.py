@@ -56,6 +56,8 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
     console.print(_models(report, console.width))
     if report.student.judgement is not None:
         console.print(Text(words.tested(report), style="dim"))
+    for sentence in words.trusted(report)[:1]:
+        console.print(Text(words.clean(sentence), style="dim"))
     _answers(console, report)
     console.print()
     _money(console, report)

@@ -7,6 +7,7 @@ from math import floor, log10
 
 from potstill.metrics import Score
 from potstill.reports.facts import Report
+from potstill.trust.exam import Exam
 
 NOT_MEASURED = "not measured"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -138,6 +139,58 @@ def verdicts(report: Report) -> tuple[str, ...]:
     return tuple(said)
 
 
+def trusted(report: Report) -> tuple[str, ...]:
+    """How far the student's confidence may be trusted: the threshold, the label sets, the calibration."""
+    exam = report.exam
+    if exam is None:
+        return ()
+    return tuple(said for said in (_threshold(exam), _sets(exam), _calibrated(exam)) if said)
+
+
+def _threshold(exam: Exam) -> str:
+    if not exam.held_out:
+        return (
+            "Too few labelled texts were held out to say from which probability on it may be trusted: its "
+            "probabilities are its own."
+        )
+    on = f"on {exam.held_out:,} held-out texts"
+    if exam.threshold is None:
+        return f"No threshold could be shown to make {_whole(exam.precision)} of the labels right {on}."
+    promise = f"promised, {on} and with {_whole(exam.confidence)} confidence, were at least {_whole(exam.precision)}"
+    if exam.sure_accuracy is None or exam.sure is None:
+        return f"It is sure from a probability of {exam.threshold:.2f} on ({promise}), and was of no test text."
+    right = f"{percent(exam.sure_accuracy.value)} ({interval(exam.sure_accuracy)}) of"
+    if exam.sure == 1:
+        return f"It need not abstain: {right} its labels are right; {promise}."
+    return (
+        f"It is sure from a probability of {exam.threshold:.2f} on: that is {percent(exam.sure)} of the test texts, and "
+        f"{right} those labels are right; {promise}."
+    )
+
+
+def _sets(exam: Exam) -> str:
+    if exam.covered is None or exam.set_size is None:
+        return ""
+    return (
+        f"Asked for label sets that hold the right label in {_whole(exam.coverage)} of cases, it gives {exam.set_size:.1f} "
+        f"labels on average, and the right one is among them for {percent(exam.covered.value)} "
+        f"({interval(exam.covered)}) of the test texts."
+    )
+
+
+def _calibrated(exam: Exam) -> str:
+    how = {"temperature": ", calibrated by one temperature", "vector": ", calibrated label by label"}
+    return (
+        f"Its probabilities{how.get(exam.method, '')} are off by {percent(exam.ece.value)} ({interval(exam.ece)}) on "
+        f"average (ECE); Brier score {exam.brier.value:.3f} ({exam.brier.low:.3f}–{exam.brier.high:.3f})."
+    )
+
+
+def _whole(share: float) -> str:
+    """0.95 -> "95 %", 0.995 -> "99.5 %"."""
+    return f"{100 * share:.6g} %"
+
+
 def method(report: Report) -> tuple[str, ...]:
     """The footnotes: how each figure came to be."""
     judged = report.student.judgement
@@ -149,6 +202,11 @@ def method(report: Report) -> tuple[str, ...]:
         )
         notes.append(
             "Macro F1 is the plain mean of F1 over the labels that occur in the gold labels or in the predictions."
+        )
+    if report.exam is not None and report.exam.held_out:
+        notes.append(
+            "The threshold was found by fixed-sequence testing with exact binomial tails, the label sets are split "
+            "conformal (LAC). Both promises are for texts that come as the held-out ones came."
         )
     if report.mcnemar is not None:
         notes.append(

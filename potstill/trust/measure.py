@@ -51,7 +51,7 @@ def measure_trust(logits: NDArray[np.floating], gold: NDArray[np.integer], graph
 
 def _quality(gold: NDArray[np.int64], before: Array, after: Array, seed: int) -> Quality:
     def score(metric: metrics.Metric, probs: Array) -> metrics.Score:
-        return metrics.with_interval(metric, gold, probs, seed=seed, draws=DRAWS)
+        return metrics.with_interval(metric, gold, probs, seed=seed, draws=DRAWS, centred=metric is metrics.ece)
 
     return Quality(
         ece_before=score(metrics.ece, before),
