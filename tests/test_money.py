@@ -18,7 +18,7 @@ usages = st.builds(
     Usage,
     input_tokens=st.integers(0, 10**7),
     output_tokens=st.integers(0, 10**6),
-    seconds=st.floats(0, 10**5, allow_nan=False),
+    seconds=st.floats(0, 10**5, allow_nan=False).map(lambda s: round(s, 9)),
     labels=st.integers(0, 10**5),
 ).map(lambda u: Usage(u.input_tokens, u.input_tokens // 3, u.output_tokens, u.seconds, u.labels))
 ALL = Rates("a test", Decimal("0.15"), Decimal("0.60"), Decimal("0.075"), Decimal("1.875"), Decimal("0.11"))

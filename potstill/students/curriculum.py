@@ -24,6 +24,7 @@ from potstill.students.training import Material, Schedule, fine_tune, soft_loss
 SPARE_ROWS, SPARE_ROWS_A_LABEL, MOST_SPARED = 500, 20, 1000
 # About how many steps fine-tuning takes on few rows, and how many epochs it takes at least and at most.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 200, 3, 15
+SECOND_HAND_STEPS = 150
 # The penalties that cross-validation chooses from, and the fewest rows it needs.
 PENALTIES, FEWEST_TO_CHOOSE, MOST_TO_CHOOSE = (1.0, 10.0, 30.0), 64, 3000
 DEFAULT_C = 10.0
@@ -87,7 +88,9 @@ def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> di
     if not believed.all():
         facts["disbelieved"] = int((~believed).sum())
         vectors, rows = vectors[believed], rows.take(np.flatnonzero(believed))
-    spared = _spared(len(vectors), rows.targets.shape[1])
+    # The rows that are left agree with the frozen vectors: as validation they would favour them. So none are spared.
+    second_hand = rows.doubtful.any() and not plan.believe
+    spared = 0 if second_hand else _spared(len(vectors), rows.targets.shape[1])
     held = rows.take(np.arange(spared)) if spared else None
     vectors, kept = vectors[spared:], rows.take(np.arange(spared, len(vectors)))
     c = plan.c or _choose_c(vectors, kept, plan)
@@ -98,7 +101,9 @@ def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> di
     before = {name: value.clone() for name, value in network.state_dict().items()}
     if held is not None:
         facts["frozen_loss"] = soft_loss(run_network(network, held.ids, pad_id, low_precision=True), held)
-    epochs = plan.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS * plan.batch / len(kept.ids)))
+    # A teacher's mistakes are learnt by heart when they are read often.
+    fewest, steps = (1, SECOND_HAND_STEPS) if second_hand else (FEWEST_EPOCHS, STEPS)
+    epochs = plan.epochs or min(MOST_EPOCHS, max(fewest, steps * plan.batch / len(kept.ids)))
     done = fine_tune(
         network,
         kept,
