@@ -54,11 +54,11 @@ class Sorted:
 
 @dataclass
 class Gate:
-    """Lets through, in this order of questions, what can be read, has a label of the task, is about as long as the
-    gold, speaks to a reader and not to a model, copies no guarded text and nothing that is known.
+    """Lets through, in this order of questions, what copies no guarded text, can be read, has a label of the task, is
+    about as long as the gold, speaks to a reader and not to a model, and repeats nothing that is known.
 
-    The reasons: "unreadable", "unknown label", "too short", "too long", "instructs", "copies NAME" for each name in
-    `guarded`, "repeats". What it accepts is known from then on.
+    The reasons: "copies NAME" for each name in `guarded`, "unreadable", "unknown label", "too short", "too long",
+    "instructs", "repeats". What it accepts is known from then on.
 
     Attributes:
         labels: the K labels.
@@ -88,7 +88,7 @@ class Gate:
         rejected: list[Rejected] = []
         for i, each in enumerate(written):
             leak = next((f"copies {name}" for name, rows in copied.items() if i in rows), "")
-            reason = self._own_fault(each) or leak
+            reason = leak or self._own_fault(each)
             if not reason and (i in repeats or _twins([plain[i]], passed)):
                 reason = "repeats"
             if reason:
