@@ -1,19 +1,34 @@
-"""A file of texts -> the same file with labels, of any size, by a trained student."""
+"""A file of texts -> the same file with labels, of any size, by a trained student.
+
+The file is read twice: first to see what is in it, so that whatever ends the reading ends it before the first
+prediction, then to label it, a block at a time. What was said of each block is kept in a journal beside the output;
+the same command continues a job that was stopped, and the output appears whole or not at all.
+
+Does not cover several labels a text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from potstill.bundle import Bundle
+from potstill.bundle import RECORD, Bundle, sha256
 from potstill.errors import BadData
 from potstill.guess import guess
-from potstill.tables import KINDS, Row, Table, read_table, stream_rows, write_table
+from potstill.journal import Journal, content_key
+from potstill.tables import KINDS, Row, Table, stream_rows, write_table
+from potstill.whole import whole_file
 
 BLOCK = 4096  # rows in memory at once
+SHOWN = 5  # bad rows named in the notes
+HEAD = 200  # rows to guess the text column from
+TYPED = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
+WRITTEN_AS = {".txt": ".csv", ".json": ".jsonl"}  # kinds that are read and not written
+Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -34,9 +49,20 @@ def is_file(argument: str) -> bool:
 
 
 def label_file(
-    bundle: Bundle, path: Path, *, out: Path | None = None, column: str | None = None, encoding: str | None = None
+    bundle: Bundle,
+    path: Path,
+    *,
+    out: Path | None = None,
+    column: str | None = None,
+    encoding: str | None = None,
+    coverage: float | None = None,
+    progress: Progress | None = None,
 ) -> Labelled:
-    """Read `path`, add the columns `predicted` and `confidence`, write it.
+    """Read `path`, add what the student says of each row, write it; continue where an earlier attempt was stopped.
+
+    The new columns are `predicted` and `confidence`; `sure` where the bundle has an abstain threshold, `in_scope` where
+    it was measured on held-out texts, and `label_set` with a `coverage`. A row that cannot be read is left out and
+    told in `OUT.bad.txt`, with its line.
 
     Args:
         bundle: the trained student.
@@ -44,41 +70,151 @@ def label_file(
         out: where to write; its suffix says the kind. Without it `NAME.labelled.EXT` beside the file.
         column: the text column; guessed without.
         encoding: when it is not UTF-8.
+        coverage: how often the right label has to be in `label_set`, as in `Bundle.predict_sets`.
+        progress: called with the rows done and the rows there are.
 
     Raises:
         BadData: the file cannot be read or has no such column; nothing was written.
+        BadInput: a coverage that the bundle cannot promise.
     """
-    out = out or path.with_suffix(f".labelled{path.suffix}")
+    out = out or path.with_suffix(f".labelled{WRITTEN_AS.get(path.suffix.lower(), path.suffix)}")
     if out.resolve() == path.resolve():
         raise BadData(f"{out} is the file that is read.", "Give another one with -o.")
-    column = column or _text_column(path, encoding)
-    rows = (row for _, row in stream_rows(path, encoding=encoding))
-    first = next(rows, None)
-    if first is None:
-        raise BadData(f"{path} has no rows.", "Give a file with texts.")
-    if column not in first:
-        raise BadData(f"{path} has no column {column!r}; there are {', '.join(first)}.", "Name it with --text.")
-    empty = 0
+    if coverage is not None:
+        bundle.predict_sets([], coverage)  # refuses before anything is read
+    seen = _survey(path, out, encoding)
+    column = column or seen.text_column(path.name)
+    if column not in seen.columns:
+        there = ", ".join(seen.columns)
+        raise BadData(f"{path} has no column {column!r}; there are {there}.", "Name it with --text.")
+    said = _Said(bundle, coverage, typed=out.suffix.lower() in TYPED)
+    notes = list(_notes(seen, said, out))
+    rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
+    record = {"record": sha256(bundle.folder / RECORD), "graph": bundle.graph, "columns": said.columns}
+    counts = _Counts()
+    with Journal(out.with_name(f"{out.name}.part"), record | {"coverage": coverage}) as journal:
+        labelled = _labelled(rows, column, said, journal, counts)
+        told = _with_progress(labelled, seen.n, progress)
+        columns = [name for name in seen.columns if name not in said.columns]
+        n = write_table(out, [*columns, *said.columns], told)
+        journal.finish()
+    if counts.empty:
+        notes.append(f"{counts.empty} of the texts were empty.")
+    if counts.found:
+        notes.append(f"{counts.found:,} rows had been labelled before the last attempt was stopped.")
+    return Labelled(out, n, tuple(notes))
 
-    def labelled() -> Iterator[dict[str, Any]]:
-        nonlocal empty
-        block = [first, *islice(rows, BLOCK - 1)]
-        while block:
-            texts = [row.get(column) or "" for row in block]
-            empty += sum(not text.strip() for text in texts)
-            probs = bundle.predict_proba(texts)
-            for row, label, confidence in zip(block, probs.argmax(axis=1), probs.max(axis=1), strict=True):
-                yield {**row, "predicted": bundle.labels[label], "confidence": round(float(confidence), 4)}
-            block = list(islice(rows, BLOCK))
 
-    columns = [name for name in first if name not in ("predicted", "confidence")]
-    n = write_table(out, [*columns, "predicted", "confidence"], labelled())
-    return Labelled(out, n, (f"{empty} of the texts were empty.",) if empty else ())
+@dataclass
+class _Seen:
+    """What the first reading saw: the columns in order of appearance, rows, bad rows, the first rows."""
+
+    columns: dict[str, None] = field(default_factory=dict)
+    n: int = 0
+    bad: list[str] = field(default_factory=list)
+    n_bad: int = 0
+    head: list[Row] = field(default_factory=list)
+
+    def text_column(self, name: str) -> str:
+        cells = {column: [row.get(column) for row in self.head] for column in self.columns}
+        return guess(Table.of(cells, name)).text
 
 
-def _text_column(path: Path, encoding: str | None) -> str:
-    head: list[Row] = [row for _, row in islice(stream_rows(path, encoding=encoding), 200)]
-    if not head:
-        read_table(path, encoding=encoding)  # says what is wrong with a file without rows
-    columns = tuple(head[0]) if head else ()
-    return guess(Table.of({name: [row.get(name) for row in head] for name in columns}, path.name)).text
+@dataclass
+class _Counts:
+    empty: int = 0
+    found: int = 0
+
+
+class _Said:
+    """What the student says of a block of texts, as the cells of the new columns."""
+
+    def __init__(self, bundle: Bundle, coverage: float | None, *, typed: bool) -> None:
+        self._bundle, self._coverage, self._typed = bundle, coverage, typed
+        self.columns = ["predicted", "confidence"]
+        self.columns += ["sure"] if bundle.threshold is not None else []
+        self.columns += ["in_scope"] if bundle.trust is not None else []
+        self.columns += ["label_set"] if coverage is not None else []
+
+    def of(self, texts: Sequence[str]) -> list[list[Any]]:
+        """A list of cells for each text."""
+        logits = self._bundle.predict_logits(texts)
+        sets = [()] * len(texts) if self._coverage is None else self._bundle.sets(logits, self._coverage)
+        cells = []
+        for one, labels in zip(self._bundle.read(logits), sets, strict=True):
+            every = {
+                "predicted": one.label,
+                "confidence": round(one.probability, 4),
+                "sure": one.sure,
+                "in_scope": one.in_scope,
+                "label_set": list(labels),
+            }
+            cells.append([self._cell(every[name]) for name in self.columns])
+        return cells
+
+    def _cell(self, value: Any) -> Any:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list) and not self._typed else value
+
+
+def _survey(path: Path, out: Path, encoding: str | None) -> _Seen:
+    """Read the file once; bad rows are written beside the output, since there may be many."""
+    seen = _Seen()
+    beside = out.with_name(f"{out.name}.bad.txt")
+    if not out.parent.is_dir():
+        raise BadData(f"There is no folder {out.parent} to write {out.name} into.", "Make the folder first.")
+    with whole_file(beside) as unfinished, unfinished.open("w", encoding="utf-8", errors="replace") as handle:
+
+        def on_bad(bad: str) -> None:
+            seen.n_bad += 1
+            handle.write(f"{bad}\n")
+            if len(seen.bad) < SHOWN:
+                seen.bad.append(bad)
+
+        for _, row in stream_rows(path, encoding=encoding, on_bad=on_bad):
+            seen.n += 1
+            if row.keys() != seen.columns.keys():
+                seen.columns.update(dict.fromkeys(row))
+            if len(seen.head) < HEAD:
+                seen.head.append(row)
+    if not seen.n_bad:
+        beside.unlink()
+    if not seen.n:
+        what = (
+            f"none of its {seen.n_bad:,} rows can be read ({'; '.join(seen.bad)})" if seen.n_bad else "it has no rows"
+        )
+        raise BadData(f"{path} cannot be labelled: {what}.", "Give a file with texts.")
+    return seen
+
+
+def _notes(seen: _Seen, said: _Said, out: Path) -> Iterator[str]:
+    if seen.n_bad:
+        more = f" and {seen.n_bad - len(seen.bad):,} more" if seen.n_bad > len(seen.bad) else ""
+        rows = f"{seen.n_bad:,} bad row{'s' * (seen.n_bad != 1)}"
+        yield f"{rows} left out: {'; '.join(seen.bad)}{more} (all in {out.name}.bad.txt)."
+    over = [name for name in said.columns if name in seen.columns]
+    if over:
+        yield f"Written over: the file had {', '.join(over)} already."
+
+
+def _labelled(
+    rows: Iterator[Row], column: str, said: _Said, journal: Journal, counts: _Counts
+) -> Iterator[Mapping[str, Any]]:
+    while block := list(islice(rows, BLOCK)):
+        texts = [row.get(column) or "" for row in block]
+        counts.empty += sum(not text.strip() for text in texts)
+        key = content_key(texts)
+        cells = journal.find(key)
+        if cells is None:
+            cells = said.of(texts)
+            journal.add(key, cells)
+        else:
+            counts.found += len(block)
+        for row, own in zip(block, cells, strict=True):
+            yield {**row, **dict(zip(said.columns, own, strict=True))}
+
+
+def _with_progress(rows: Iterator[Mapping[str, Any]], n: int, progress: Progress | None) -> Iterator[Mapping[str, Any]]:
+    for done, row in enumerate(rows, 1):
+        yield row
+        if progress is not None and (done % BLOCK == 0 or done == n):
+            progress(done, n)

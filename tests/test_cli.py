@@ -113,6 +113,14 @@ def test_a_file_is_labelled_row_by_row_and_keeps_its_columns(reviews, tmp_path):
     assert set(rows[0]) == {"id", "review", "predicted", "confidence"}
 
 
+def test_a_prediction_can_be_had_as_json(reviews, tmp_path):
+    call("distill", reviews, *LINEAR, "-b", 1, "-o", tmp_path / "run")
+    said = json.loads(call("predict", tmp_path / "run", "a brilliant film", "--json").stdout)["predictions"]
+    assert said[0]["label"] == "positive"
+    assert said[0]["text"] == "a brilliant film"
+    assert {"confidence", "sure", "in_scope"} < set(said[0])
+
+
 def test_show_tells_of_an_unfinished_run_too(reviews, tmp_path):
     call("distill", reviews, *LINEAR, "-b", 1, "-o", tmp_path / "run")
     assert "finished" in call("show", tmp_path / "run").stdout

@@ -163,8 +163,8 @@ def _threshold(exam: Exam) -> str:
     if exam.sure == 1:
         return f"It need not abstain: {right} its labels are right; {promise}."
     return (
-        f"It is sure from a probability of {exam.threshold:.2f} on: that is {percent(exam.sure)} of the test texts, and "
-        f"{right} those labels are right; {promise}."
+        f"It is sure from a probability of {exam.threshold:.2f} on: that is {percent(exam.sure)} of the test texts, "
+        f"and {right} those labels are right; {promise}."
     )
 
 
@@ -172,8 +172,8 @@ def _sets(exam: Exam) -> str:
     if exam.covered is None or exam.set_size is None:
         return ""
     return (
-        f"Asked for label sets that hold the right label in {_whole(exam.coverage)} of cases, it gives {exam.set_size:.1f} "
-        f"labels on average, and the right one is among them for {percent(exam.covered.value)} "
+        f"Asked for label sets that hold the right label in {_whole(exam.coverage)} of cases, it gives "
+        f"{exam.set_size:.1f} labels on average, and the right one is among them for {percent(exam.covered.value)} "
         f"({interval(exam.covered)}) of the test texts."
     )
 

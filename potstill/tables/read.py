@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
@@ -81,20 +81,33 @@ def read_table(
     return Table(path.name, tuple(cells), cells, lines, name, tuple(problems), n_flaws)
 
 
-def stream_rows(path: str | Path, *, encoding: str | None = None, max_cell_mb: float = 10) -> Iterator[tuple[int, Row]]:
+def stream_rows(
+    path: str | Path,
+    *,
+    encoding: str | None = None,
+    max_cell_mb: float = 10,
+    on_bad: Callable[[str], None] | None = None,
+) -> Iterator[tuple[int, Row]]:
     """The rows of a file of any size, each with its line number; only one is in memory (a JSON array: all).
 
     The file is looked for at once and read while the result is walked through. Arguments and errors as in
-    `read_table`; the first bad row ends it, since output has to stay beside its input.
+    `read_table`, but for bad rows: the first one ends it, or with `on_bad` each is left out after it was told there
+    ("line 7 has 3 cells where the header has 2").
     """
     path = _checked(path)
-    return _streamed(path, _opened(path, encoding, max_cell_mb), int(max_cell_mb * _MB))
+    return _streamed(path, _opened(path, encoding, max_cell_mb), int(max_cell_mb * _MB), on_bad)
 
 
-def _streamed(path: Path, file: TextFile | None, max_cell: int) -> Iterator[tuple[int, Row]]:
+def _streamed(
+    path: Path, file: TextFile | None, max_cell: int, on_bad: Callable[[str], None] | None
+) -> Iterator[tuple[int, Row]]:
     any_row = False
     with closing(_rows(path, file, max_cell)) as rows:
         for line, row in rows:
+            if isinstance(row, str) and on_bad is not None:
+                on_bad(_told(path, line, row))
+                any_row = True
+                continue
             if isinstance(row, str):
                 raise BadData(f"{path.name}: {_told(path, line, row)}.", "Mend this row and run again.")
             any_row = True
