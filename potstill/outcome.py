@@ -301,6 +301,8 @@ def _egress(taught: Taught | None) -> str:
         return "No text left this machine."
     sent = sum(state != "unasked" for state in taught.answers.states)
     told = f"{sent} texts of the pool, and the gold examples in the prompt, were sent to {host}."
+    if not taught.answers.texts:
+        told = f"Training texts and their labels were sent to {host}, and test texts to measure it."
     if not taught.teacher.about.get("redact"):
         return told
     taken_out = ", ".join(f"{n} {kind}" for kind, n in sorted(taught.teacher.about["redacted"].items())) or "nothing"

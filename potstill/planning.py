@@ -11,17 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from potstill.briefing import Rows, gold_of, make_brief, read_options
+from potstill.errors import BadData
 from potstill.examples import offered_examples
+from potstill.metrics import judge
 from potstill.money import Usage, to_usd
 from potstill.order import Order
 from potstill.run import open_teacher, training_reserve
 from potstill.spec import Named
-from potstill.teachers.base import Teacher
+from potstill.teachers.base import Expected, Teacher, takes_guides
+from potstill.teachers.writing import one_label_each
 
 FORMAT = 1
 SAMPLE = 200  # texts that prompts are built for
 DRAWS = 500
 ASSUMED_S = 1.5  # a request's way there and back, where nothing was measured
+ROUND_S = (5.0, 60.0)  # a request that writes many texts
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Plan:
         host: where texts go; empty if they stay here.
         examples: gold examples that go along.
         redacted: whether addresses, numbers and the like are taken out first.
+        writes: True if the teacher writes the `n_texts` rather than answers about them.
         simulated: True if the teacher only replays labels.
     """
 
@@ -61,6 +67,7 @@ class Plan:
     examples: int = 0
     redacted: bool = False
     simulated: bool = False
+    writes: bool = False
     format: int = FORMAT
 
     @property
@@ -72,11 +79,18 @@ class Plan:
         """A plain dictionary."""
         return asdict(self)
 
+    @property
+    def _basis(self) -> str:
+        return "a brief of its size" if self.writes else f"the prompts of {self.sampled:,} texts"
+
     def line(self) -> str:
         """All that matters, in one line."""
         reach = "all" if self.low_texts == self.n_texts else f"{self.low_texts:,} to {self.high_texts:,}"
+        what = f"Asking {self.teacher} about {self.n_texts:,} texts costs"
+        if self.writes:
+            what = f"Letting {self.teacher} write up to {self.n_texts:,} texts costs"
         return (
-            f"Asking {self.teacher} about {self.n_texts:,} texts costs ${self.low_usd:.4f} to ${self.high_usd:.4f}; "
+            f"{what} ${self.low_usd:.4f} to ${self.high_usd:.4f}; "
             f"the budget of ${self.limit_usd:.2f} reaches for {reach} of them, in {_span(self.low_s, self.high_s)}."
         )
 
@@ -86,11 +100,13 @@ class Plan:
         if self.host:
             redacted = "addresses and numbers taken out" if self.redacted else "as they are (redact = true mends it)"
             where = f"{self.high_texts:,} texts and {self.examples} gold examples go to {self.host}, {redacted}."
+            if self.writes:
+                where = f"Training texts with their labels go to {self.host}, {redacted}."
         lines = [
             self.line(),
             "",
             f"  price      {self.price}",
-            f"  estimate   from the prompts of {self.sampled:,} texts; one call holds ${self.hold_usd:.6f} at most",
+            f"  estimate   from {self._basis}; one call holds ${self.hold_usd:.6f} at most",
             f"  training   ${self.reserve_usd:.4f} of the budget is left for it",
             f"  time       {_span(self.low_s, self.high_s)}, {self.pace}",
             f"  egress     {where}",
@@ -108,37 +124,74 @@ def make_plan(order: Order) -> Plan:
         UnknownPrice: nobody knows what it costs.
     """
     spec, task, pool = order.spec, order.task, order.pool
-    gold, texts = pool.part("train"), pool.part("pool").texts or pool.part("train").texts
+    gold = pool.part("train")
     shown = offered_examples(gold, spec, task)
     teacher = open_teacher(spec, task, spec.teacher or Named(name="local"), shown, asks=False)
-    some = [texts[i] for i in np.random.default_rng(spec.seed).permutation(len(texts))[:SAMPLE]]
-    expected = [teacher.expect([text]) for text in some]
-    low = _mean_micros(teacher, [each.low for each in expected], np.quantile, 0.025)
-    high = _mean_micros(teacher, [each.high for each in expected], np.quantile, 0.975)
+    asked = _written(order, teacher) if spec.procedure.kind == "pgkd" else _asked(order, teacher)
+    low = _mean_micros(teacher, [each.low for each in asked.expected], np.quantile, 0.025) * asked.per_text
+    high = _mean_micros(teacher, [each.high for each in asked.expected], np.quantile, 0.975) * asked.per_text
     reserve = training_reserve(spec)
     free = spec.limit_micros - reserve
-    seconds = _seconds(teacher, spec.teacher.options if spec.teacher else {}, expected)
-    n = len(texts)
+    seconds = _seconds(teacher, spec.teacher.options if spec.teacher else {}, list(asked.expected))
+    if asked.per_text < 1 and not asked.expected[0].high.seconds:
+        seconds = _Pace(*ROUND_S, f"{ROUND_S[0]:.0f} to {ROUND_S[1]:.0f} s assumed for what is written at once")
+    n = asked.n
     return Plan(
         teacher=teacher.name,
         price=teacher.price.source,
         n_texts=n,
-        sampled=len(some),
+        sampled=len(asked.expected),
         low_usd=to_usd(round(low * n)),
         high_usd=to_usd(round(high * n)),
-        hold_usd=to_usd(teacher.price.cost_micros(teacher.bound(some[: teacher.batch]))),
+        hold_usd=to_usd(teacher.price.cost_micros(asked.bound)),
         limit_usd=to_usd(spec.limit_micros),
         reserve_usd=to_usd(reserve),
         low_texts=min(n, int(free / high)) if high else n,
         high_texts=min(n, int(free / low)) if low else n,
-        low_s=seconds.low * n,
-        high_s=seconds.high * n,
+        low_s=seconds.low * n * asked.per_text,
+        high_s=seconds.high * n * asked.per_text,
         pace=seconds.pace,
         host=str(teacher.about.get("host") or ""),
         examples=len(shown),
         redacted=bool(spec.teacher and spec.teacher.options.get("redact")),
         simulated=teacher.simulated,
+        writes=spec.procedure.kind == "pgkd",
     )
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """What is asked: n texts, what a sample of the calls will consume, the bound of one, and calls a text."""
+
+    n: int
+    expected: tuple[Expected, ...]
+    bound: Usage
+    per_text: float = 1.0
+
+
+def _asked(order: Order, teacher: Teacher) -> _Calls:
+    texts = order.pool.part("pool").texts or order.pool.part("train").texts
+    some = [texts[i] for i in np.random.default_rng(order.spec.seed).permutation(len(texts))[:SAMPLE]]
+    expected = tuple(teacher.expect([text]) for text in some)
+    return _Calls(len(texts), expected, teacher.bound(some[: teacher.batch]))
+
+
+def _written(order: Order, teacher: Teacher) -> _Calls:
+    """A brief as large as those of the run, about a student that knows nothing yet."""
+    options = read_options(order.spec.procedure.options)
+    if not order.pool.part("train").texts:
+        raise BadData("PGKD needs labelled texts and there are none.", "Label some, or take --procedure kd.")
+    rows = Rows.of(order.pool.part("train"))
+    probs = np.random.default_rng(order.spec.seed).dirichlet(np.ones(order.task.n_labels), len(rows.texts))
+    judged = judge(rows.gold, probs, order.task.labels, draws=1)
+    brief = make_brief(order.task, rows, probs, judged, options, (order.spec.seed, 0))
+    if not takes_guides(teacher):
+        labels, draw = order.task.labels, np.random.default_rng(order.spec.seed)
+        brief = one_label_each(brief, labels, gold_of(order.task, rows), draw)[0]
+    bound = teacher.write_bound(brief)
+    expect = getattr(teacher, "expect_writing", None)
+    expected = Expected(bound, bound) if expect is None else expect(brief)
+    return _Calls(options.rounds * options.texts, (expected,), bound, 1 / brief.n)
 
 
 def _mean_micros(teacher: Teacher, usages: list[Usage], quantile: Any, at: float) -> float:

@@ -125,3 +125,34 @@ def test_before_a_bill_comes_the_user_is_asked_and_may_say_no(tickets: Path, tmp
 def test_a_script_is_not_asked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert Console().confirm("Spend it?")
+
+
+def test_a_teacher_that_writes_is_planned_by_its_rounds(tickets: Path):
+    toml = tickets.with_name("potstill.toml")
+    head = (
+        f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n[procedure]\nname = "pgkd"\n'
+    )
+    toml.write_text(head, encoding="utf-8")
+    plan = api.plan(toml)
+    assert plan.n_texts == 320
+    assert plan.writes
+    assert 0 < plan.low_usd < plan.high_usd < 10 * plan.hold_usd
+    assert plan.high_s == pytest.approx(600)
+    assert "write up to 320 texts" in plan.line()
+    assert "Training texts" in plan.to_text()
+    toml.write_text(head + "rounds = 5\ntexts = 16\n", encoding="utf-8")
+    fewer = api.plan(toml)
+    assert fewer.n_texts == 80
+    assert fewer.high_usd < plan.high_usd
+
+
+def test_a_simulated_writer_is_planned_to_the_micro_dollar(tickets: Path, tmp_path: Path):
+    known = tmp_path / "known.csv"
+    known.write_text("text,label\na,card\nb,transfer\n", encoding="utf-8")
+    toml = tickets.with_name("potstill.toml")
+    toml.write_text(
+        f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "replay"\nfile = "{known}"\n'
+        f'held_back = "{known}"\nusd_per_label = 0.1\n[procedure]\nname = "pgkd"\nrounds = 1\ntexts = 10\n',
+        encoding="utf-8",
+    )
+    assert to_micros(api.plan(toml).high_usd) == 1_000_000

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.asking import Answers
+from potstill.briefing import Rows, gold_of, make_brief, read_options
 from potstill.calibrate import Calibration, one_hot
 from potstill.errors import BadData, BadSpec, OverBudget
 from potstill.examples import offered_examples
 from potstill.gates import Gate, Sorted, agreeing
 from potstill.pool import Part
-from potstill.procedures.briefing import Rows, gold_of, make_brief, read_options
 from potstill.procedures.kd import read_scores
 from potstill.procedures.rounds import Bought, Diary, Round
 from potstill.run import Run

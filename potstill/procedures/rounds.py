@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from potstill.briefing import Rows
 from potstill.gates import Sorted
 from potstill.metrics import Judgement
 from potstill.money import to_usd
-from potstill.procedures.briefing import Rows
 from potstill.run import Run
 from potstill.students.base import Student
 from potstill.task import Brief, Written

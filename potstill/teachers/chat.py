@@ -325,6 +325,15 @@ class ChatTeacher:
         prompt = bound_tokens(wish.messages("x")) + 4 * KEPT_CHARACTERS + len(str(wish.schema).encode())
         return self._bound_of(prompt, self._options.write_max_tokens)
 
+    def expect_writing(self, brief: Brief) -> Expected:
+        """What `write` will probably consume: one request, its prompt counted as for `expect`, short texts or long."""
+        bound = self._write_request_bound(self._wish(brief))
+        most, least = BYTES_A_TOKEN
+        seconds = self._options.timeout_s / 4 if self._by_time else 0.0
+        low = Usage(math.ceil(bound.input_tokens / most), 0, min(15 * brief.n, bound.output_tokens), seconds / 10)
+        prompt, cached = (math.ceil(n / least) for n in (bound.input_tokens, bound.cache_write_tokens))
+        return Expected(low, Usage(prompt, 0, bound.output_tokens, seconds, cache_write_tokens=cached))
+
     def write(self, brief: Brief) -> Draft:
         """Up to `brief.n` texts for `brief.label`, or for what the guide shows; none where the model refuses.
 

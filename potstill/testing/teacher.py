@@ -12,8 +12,8 @@ from unittest import SkipTest
 
 from potstill.errors import TeacherError, UnknownPrice
 from potstill.money import CATEGORIES, Usage
-from potstill.task import Answer, Brief, How, State, Task, Written
-from potstill.teachers.base import Reply, Teacher
+from potstill.task import Answer, Brief, Guess, Guide, How, State, Task, Written
+from potstill.teachers.base import Reply, Teacher, takes_guides
 from potstill.testing.promise import ODD_TEXTS, promise
 
 
@@ -172,4 +172,17 @@ class TeacherContract:
         promise(self.writes, "it was said not to write")
         promise(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
         promise(all(item.label == brief.label and item.text.strip() for item in draft.texts), f"{draft.texts}")
+        self._check_usage(teacher, draft.usage, bound)
+
+    def test_it_writes_to_a_guide_if_it_says_so(self) -> None:
+        """At most n texts of the task's labels (or of none, if unreadable), within the bound."""
+        teacher = self._opened()
+        if not (self.writes and takes_guides(teacher)):
+            raise SkipTest("it takes one label at a time")
+        error = Guess(self.example.text, self.example.label, self.task.labels[0], 0.9)
+        brief = Brief("", 2, examples=(self.example,), guide=Guide(hard_negatives=(error,)))
+        bound = teacher.write_bound(brief)
+        draft = teacher.write(brief)
+        promise(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
+        promise(all(item.label in ("", *self.task.labels) for item in draft.texts), f"{draft.texts}")
         self._check_usage(teacher, draft.usage, bound)

@@ -38,6 +38,7 @@ def begin(tmp_path: Path, pool: Pool, known: Path) -> Begin:
             "budget": budget,
             "teacher": teacher or {**replay, "usd_per_million": 1.0},
             "student": {"name": "linear", "c": 3.0},
+            "prices": {"m": {"usd_per_million_input": 1, "usd_per_million_output": 2}},
             "procedure": {"name": "pgkd", "rounds": 3, **options},
         }
         return Run.open(tmp_path / name, Spec.make(record), Task(given.labels, name="world"), given)
