@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "load": "potstill.bundle",
     "Bundle": "potstill.bundle",
+    "Classifier": "potstill.classifier",
     "Task": "potstill.task",
     "Pool": "potstill.pool",
     "Run": "potstill.run",

@@ -32,7 +32,7 @@ HEAVY: dict[str, set[str]] = {
     "gguf": set(),
     "pandas": set(),
     "pyarrow": set(),
-    "sklearn": set(),
+    "sklearn": {"classifier.py"},  # its class is a scikit-learn class; nobody else imports it
     "ray": set(),
     "presidio_analyzer": set(),
     "spacy": set(),
@@ -76,6 +76,10 @@ def test_the_rooms_that_are_torch_through_and_through_are_entered_late() -> None
         and relative(MODULES[module]) not in TORCH_ROOMS
     ]
     assert not early, "\n".join(early)
+
+
+def test_nobody_imports_the_room_that_is_a_scikit_learn_class() -> None:
+    assert not [module for module in MODULES for found in imports(module) if found.module == "potstill.classifier"]
 
 
 def test_each_single_door_is_the_only_one() -> None:
