@@ -41,7 +41,7 @@ REMOTE = ("openai", "anthropic")  # teachers that send texts away and a bill bac
 class Options(TypedDict, total=False):
     """What `distill` may be told besides its main parameters."""
 
-    procedure: Annotated[str, "The recipe: kd (default) or finetune."]
+    procedure: Annotated[str, "The recipe: kd (default), pgkd or finetune."]
     train: Annotated[Path, "More labelled texts."]
     validation: Annotated[Path, "Labelled texts to choose with; else carved from the labelled ones."]
     test: Annotated[Path, "Labelled texts to measure with; else a fifth of the labelled ones."]
@@ -200,11 +200,11 @@ class Predicted:
         width = max((len(label) for label in self.labels), default=0)
         lines = []
         for nth, (text, one) in enumerate(zip(self.texts, self.predictions, strict=True)):
-            doubt = " " if one.sure and one.in_scope else "?"
+            doubt = "?" if one.sure is False or not one.in_scope else " "
             lines.append(f"{one.label:<{width}}  {one.probability:6.1%} {doubt} {' '.join(text.split())[:80]}")
             if self.sets:
                 lines.append(f"{'':<{width}}   among {', '.join(self.sets[nth])}")
-        if any(not (one.sure and one.in_scope) for one in self.predictions):
+        if any(one.sure is False or not one.in_scope for one in self.predictions):
             lines.append("? = the student is not sure, or the text is unlike those it was checked on.")
         return "\n".join(lines)
 
