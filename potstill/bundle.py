@@ -39,14 +39,15 @@ class Prediction:
     Attributes:
         label: the likeliest label.
         probability: of that label, in [0, 1].
-        sure: False if the probability is below the bundle's abstain threshold: let somebody else decide.
+        sure: False if the probability is below the bundle's abstain threshold: let somebody else decide; None if the
+            bundle has no threshold, so that there is no telling.
         usual: in (0, 1], about the share of the held-out texts that looked at least as strange to the student; None
             if nothing was held out.
     """
 
     label: str
     probability: float
-    sure: bool
+    sure: bool | None
     usual: float | None = None
 
     @property
@@ -208,7 +209,7 @@ class Bundle:
         usual = [None] * len(logits) if self.trust is None else self.trust.usualness(logits).tolist()
         best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), usual, strict=True)
         for column, probability, share in best:
-            sure = self._threshold is None or bool(probability >= self._threshold)
+            sure = None if self._threshold is None else bool(probability >= self._threshold)
             yield Prediction(self.labels[column], float(probability), sure, share)
 
     def facts(self) -> dict[str, str | int | float | bool]:

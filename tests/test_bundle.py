@@ -139,6 +139,11 @@ def test_what_was_never_measured_is_not_promised(bundle: Bundle) -> None:
     assert [answer.usual for answer in bundle.stream(["a"])] == [None]
 
 
+def test_without_a_threshold_there_is_no_telling_whether_it_is_sure(broken: Path) -> None:
+    _edit(broken, abstain_below=None)
+    assert [answer.sure for answer in load(broken).stream(["a"])] == [None]
+
+
 def test_many_threads_get_the_answers_of_one(bundle: Bundle) -> None:
     parts = [LESSON.texts[i : i + 4] for i in range(0, 36, 4)] * 8
     wanted = [bundle.predict_proba(part) for part in parts]
