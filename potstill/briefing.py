@@ -41,6 +41,7 @@ class PgkdOptions(Section):
             not learn; 0 takes the errors on what it did learn, as the paper does.
         agree: who has to agree with the label of a written text: the "teacher", asked anew; the "student", which must
             not think the label less likely than chance; or "nobody".
+        doubt: the student may disbelieve labels of written texts, as it does a labelling teacher's (see `Lesson`).
         shots: gold examples of each class before a question to the teacher, as for kd.
     """
 
@@ -55,6 +56,7 @@ class PgkdOptions(Section):
     by_need: bool = False
     folds: int = Field(default=0, ge=0, le=50)
     agree: Literal["nobody", "teacher", "student"] = "nobody"
+    doubt: bool = False
     shots: int | None = Field(default=None, ge=0)
 
 
@@ -91,6 +93,10 @@ class Rows:
         columns = np.array([task.index(each.label) for each in written], dtype=np.int64)
         texts = (*self.texts, *(each.text for each in written))
         return Rows(texts, np.concatenate([self.gold, columns]), self.n_gold)
+
+    def at(self, rows: Ints) -> Rows:
+        """Only these rows (M,), in ascending order."""
+        return Rows(tuple(self.texts[i] for i in rows), self.gold[rows], int((rows < self.n_gold).sum()))
 
     @property
     def written(self) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.asking import Answers
-from potstill.briefing import Rows, gold_of, make_brief, read_options
+from potstill.briefing import PgkdOptions, Rows, gold_of, make_brief, read_options
 from potstill.calibrate import Calibration, one_hot
 from potstill.errors import BadData, BadSpec, OverBudget
 from potstill.examples import offered_examples
@@ -40,17 +40,17 @@ def pgkd(run: Run) -> Student:
     gold = _checked(run)
     teacher, reading = _writer(run, gold)
     gate = Gate(run.task.labels, gold.texts, run.pool.guarded())
-    best = now = _taught(run, Rows.of(gold), 0)
+    best = now = _taught(run, Rows.of(gold), options, 0)
     diary = Diary()
     waited = 0
 
     for number in range(1, options.rounds + 1):
         try:
-            probs = _predicted(run, now, options.folds)
+            probs = _predicted(run, now, options)
             brief = make_brief(run.task, now.rows, probs, now.judgement, options, (run.spec.seed, number))
             bought = _write(run, teacher, brief, now)
             passed = _agreed(run, teacher, reading, now, gate(bought.texts), options.agree)
-            after = _taught(run, now.rows.plus(passed.accepted, run.task), number)
+            after = _taught(run, now.rows.plus(passed.accepted, run.task), options, number)
         except OverBudget:
             diary.money_ended = True
             break
@@ -104,22 +104,26 @@ def _cannot_write(name: str) -> BadSpec:
     )
 
 
-def _taught(run: Run, rows: Rows, number: int) -> Round:
-    student = run.learn(rows.texts, one_hot(rows.gold, run.task.n_labels), doubtful=rows.written)
+def _taught(run: Run, rows: Rows, options: PgkdOptions, number: int) -> Round:
+    student = _learn(run, rows, options)
     return Round(number, rows, student, run.judge(student, run.pool.part("validation"), f"round {number}"))
 
 
-def _predicted(run: Run, now: Round, folds: int) -> NDArray[np.floating]:
+def _learn(run: Run, rows: Rows, options: PgkdOptions) -> Student:
+    doubtful = rows.written if options.doubt and rows.written.any() else None
+    return run.learn(rows.texts, one_hot(rows.gold, run.task.n_labels), doubtful=doubtful)
+
+
+def _predicted(run: Run, now: Round, options: PgkdOptions) -> NDArray[np.floating]:
     """(N, K) what the student thinks of its training texts, or with folds, students that did not learn them."""
-    texts, targets = now.rows.texts, one_hot(now.rows.gold, run.task.n_labels)
-    if folds < 2:
+    texts = now.rows.texts
+    if options.folds < 2:
         return now.student.predict_proba(texts)
-    fold = np.random.default_rng(run.spec.seed).permutation(len(texts)) % folds
+    fold = np.random.default_rng(run.spec.seed).permutation(len(texts)) % options.folds
     probs = np.empty((len(texts), run.task.n_labels), dtype=np.float32)
-    for k in range(folds):
-        others, mine = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        student = run.learn([texts[i] for i in others], targets[others], doubtful=now.rows.written[others])
-        probs[mine] = student.predict_proba([texts[i] for i in mine])
+    for k in range(options.folds):
+        student = _learn(run, now.rows.at(np.flatnonzero(fold != k)), options)
+        probs[fold == k] = student.predict_proba([texts[i] for i in np.flatnonzero(fold == k)])
     return probs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,8 +59,25 @@ def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
         (end,) = notes(run, "pgkd")
         assert end["best"] == 0
         gold = pool.part("train")
-        alone = run.learn(gold.texts, np.eye(4, dtype=np.float32)[gold.gold], doubtful=np.zeros(len(gold), dtype=bool))
+        alone = run.learn(gold.texts, np.eye(4, dtype=np.float32)[gold.gold])
         assert run.key_of(student) == run.key_of(alone)
+
+
+def test_written_texts_may_be_disbelieved_if_asked_for(
+    begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for doubt in (False, True):
+        seen: list[Any] = []
+        with begin(f"doubt {doubt}", rounds=1, doubt=doubt) as run:
+            learn = run.learn
+            monkeypatch.setattr(
+                run, "learn", lambda *a, seen=seen, learn=learn, **b: (seen.append(b), learn(*a, **b))[1]
+            )
+            pgkd(run)
+        assert seen[0]["doubtful"] is None
+        assert (seen[1]["doubtful"] is not None) is doubt
+    assert not seen[1]["doubtful"][: len(pool.part("train"))].any()
+    assert seen[1]["doubtful"][len(pool.part("train")) :].all()
 
 
 def test_with_roll_back_a_harmful_round_is_forgotten(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,23 @@ def test_wrong_labels_are_caught_by_a_second_opinion_of_the_teacher(
     assert shares["teacher"] < 0.05
 
 
+def test_the_student_may_refuse_labels_it_thinks_less_likely_than_chance(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(real: Teacher, brief: Brief) -> list[Written]:
+        texts = real.write(brief).texts
+        return [Written(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)]) for each in texts]
+
+    refused = {}
+    for manner in ("right", "wrong"):
+        with begin(manner, rounds=1, agree="student") as run:
+            if manner == "wrong":
+                pretend(run, monkeypatch, wrong)
+            pgkd(run)
+            refused[manner] = notes(run, "round")[0]["rejected"].get("disagreed", 0)
+    assert refused["wrong"] > refused["right"] + 8
+
+
 def test_what_cannot_be_read_or_used_is_counted_by_reason(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     def bad(real: Teacher, brief: Brief) -> list[Written]:
         good = real.write(brief).texts[0]
