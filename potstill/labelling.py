@@ -96,7 +96,8 @@ def label_file(
         labelled = _labelled(rows, column, said, journal, counts)
         told = _with_progress(labelled, seen.n, progress)
         columns = [name for name in seen.columns if name not in said.columns]
-        n = write_table(out, [*columns, *said.columns], told)
+        like = path if len(columns) == len(seen.columns) else None  # a column written over has a type of its own
+        n = write_table(out, [*columns, *said.columns], told, like=like)
         journal.finish()
     if counts.empty:
         notes.append(f"{counts.empty} of the texts were empty.")

@@ -200,6 +200,28 @@ def test_columns_that_appear_late_are_kept(bundle: Bundle, tmp_path: Path) -> No
     assert "1 of the texts were empty." in done.notes
 
 
+def test_json_lines_keep_their_numbers_truths_and_lists(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    row = {"id": 7, "score": -1.5e3, "ok": True, "tags": ["é", 1, {"n": [2.5]}], "zip": "007", "none": None}
+    path.write_text(json.dumps({"text": TEXTS[0], **row}) + "\n", encoding="utf-8")
+    written = read(label_file(bundle, path, out=tmp_path / "out.jsonl").file)[0]
+    assert {name: written[name] for name in row} == row
+    assert type(written["ok"]) is bool
+
+
+def test_parquet_keeps_its_types_unless_a_column_is_written_over(bundle: Bundle, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = {"text": TEXTS[:5], "n": [1, None, 3, 4, 5]}
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    done = label_file(bundle, tmp_path / "in.parquet", out=tmp_path / "out.parquet")
+    assert pq.read_table(done.file)["n"].to_pylist() == rows["n"]
+    pq.write_table(pa.table({**rows, "predicted": [0] * 5}), tmp_path / "in.parquet")
+    again = label_file(bundle, tmp_path / "in.parquet", out=tmp_path / "out.parquet")
+    assert pq.read_table(again.file)["predicted"].to_pylist() == bundle.predict(TEXTS[:5])
+
+
 def test_columns_of_the_same_name_are_written_over_and_that_is_said(bundle: Bundle, tmp_path: Path) -> None:
     first = label_file(bundle, table(tmp_path / "in.csv")).file
     assert first == tmp_path / "in.labelled.csv"

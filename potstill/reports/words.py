@@ -173,13 +173,13 @@ def _sets(exam: Exam) -> str:
         return ""
     return (
         f"Asked for label sets that hold the right label in {_whole(exam.coverage)} of cases, it gives "
-        f"{exam.set_size:.1f} labels on average, and the right one is among them for {percent(exam.covered.value)} "
+        f"{exam.set_size:.2f} labels on average, and the right one is among them for {percent(exam.covered.value)} "
         f"({interval(exam.covered)}) of the test texts."
     )
 
 
 def _calibrated(exam: Exam) -> str:
-    how = {"temperature": ", calibrated by one temperature", "vector": ", calibrated label by label"}
+    how = {"temperature": ", calibrated by one temperature,", "vector": ", calibrated label by label,"}
     return (
         f"Its probabilities{how.get(exam.method, '')} are off by {percent(exam.ece.value)} ({interval(exam.ece)}) on "
         f"average (ECE); Brier score {exam.brier.value:.3f} ({exam.brier.low:.3f}–{exam.brier.high:.3f})."

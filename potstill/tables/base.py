@@ -17,6 +17,15 @@ Numbered = tuple[int, Row | str]
 OnBad = Literal["error", "skip"]
 
 
+class Plain(str):
+    """The text of a cell that was no text where it came from: a number, a truth or a list, written as JSON.
+
+    A string like any other to all who read it; a writer that knows other values gives the value back.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Table:
     """A file's rows, kept by column.
@@ -87,14 +96,14 @@ def as_text(value: Any) -> Cell:
     if isinstance(value, str) or value is None:
         return value
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return Plain("true" if value else "false")
     if isinstance(value, float) and value != value:
         return None
     if isinstance(value, (list, tuple, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return Plain(json.dumps(value, ensure_ascii=False, default=str))
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return str(value)
+    return Plain(value) if isinstance(value, int | float) else str(value)
 
 
 def oversized(row: Row, max_cell: int) -> str:

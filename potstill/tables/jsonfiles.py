@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from potstill.errors import BadData
-from potstill.tables.base import Numbered, Row, as_text, oversized
+from potstill.tables.base import Numbered, Plain, Row, as_text, oversized
 from potstill.tables.decode import TextFile
 
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+_DECODER = json.JSONDecoder(parse_int=Plain, parse_float=Plain)
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -75,9 +75,30 @@ def _after_blank(text: str, at: int) -> int:
 def _row(value: Any, max_cell: int, *, escaped: bool) -> Row | str:
     if not isinstance(value, dict):
         return 'is not an object like {"text": ..., "label": ...}'
-    row = {key: as_text(cell) for key, cell in value.items()}
+    try:
+        row = {key: as_text(_values(cell)) for key, cell in value.items()}
+    except RecursionError:
+        return "is nested too deeply"
     if escaped:  # only an escape can bring half a character (a lone surrogate), which no tokenizer takes
         for key, cell in row.items():
             if cell is not None and not cell.isascii():
-                row[key] = cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+                row[key] = type(cell)(cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     return oversized(row, max_cell) or row
+
+
+def _values(cell: Any) -> Any:
+    """Numbers inside a list or an object as numbers again; a number alone keeps the digits it is written with."""
+    if isinstance(cell, list):
+        return [_number(each) for each in cell]
+    if isinstance(cell, dict):
+        return {key: _number(each) for key, each in cell.items()}
+    return cell
+
+
+def _number(cell: Any) -> Any:
+    if not isinstance(cell, Plain):
+        return _values(cell)
+    try:
+        return json.loads(cell)
+    except ValueError:  # more digits than Python takes
+        return str(cell)

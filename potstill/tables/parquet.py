@@ -40,13 +40,19 @@ def _texts(values: list[Any]) -> list[Cell]:
     return [as_text(int(v) if whole and v is not None and v == v else v) for v in values]
 
 
-def write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]]) -> int:
-    """Write the rows and return how many. A column takes the type of its first values.
+def write_parquet(
+    path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], like: Path | None = None
+) -> int:
+    """Write the rows and return how many.
+
+    A column takes the type of its first values, or in a file `like` another the type it has there, if that is one
+    whose text can be read back: a whole number, a float, a truth, a date or a time without zone.
 
     Raises:
         MissingExtra: pyarrow is not installed.
     """
     pa, parquet = _pyarrow(path)
+    known = {} if like is None else {f.name: f.type for f in parquet.read_schema(like) if _readable(pa, f.type)}
     n = 0
     writer: Any = None
     schema: Any = None
@@ -55,14 +61,24 @@ def write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str
             if schema is None:
                 guessed = pa.Table.from_pylist(batch).schema if batch else pa.schema([])
                 types = {f.name: pa.string() if pa.types.is_null(f.type) else f.type for f in guessed}
-                schema = pa.schema([(c, types.get(c, pa.string())) for c in columns])
+                asked = pa.schema([(c, types.get(c, pa.string())) for c in columns])
+                schema = pa.schema([(f.name, known.get(f.name, f.type)) for f in asked])
                 writer = parquet.ParquetWriter(path, schema, compression="zstd")
-            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            writer.write_table(pa.Table.from_pylist(batch, schema=asked).cast(schema))
             n += len(batch)
     finally:
         if writer is not None:
             writer.close()
     return n
+
+
+def _readable(pa: Any, kind: Any) -> bool:
+    types = pa.types
+    if types.is_timestamp(kind):
+        return kind.tz is None and kind.unit in ("s", "us")
+    return any(
+        of(kind) for of in (types.is_integer, types.is_float32, types.is_float64, types.is_boolean, types.is_date32)
+    )
 
 
 def _pyarrow(path: Path) -> tuple[Any, Any]:
