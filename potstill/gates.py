@@ -148,10 +148,14 @@ class _Guard:
 
     def _contains(self, text: str) -> bool:
         words = text.split()
-        return any(
-            bool(np.isin(np.array(list(_runs(words, length)), dtype=np.int64), theirs).any())
-            for length, theirs in self._runs.items()
-        )
+        return any(_any_in(list(_runs(words, length)), theirs) for length, theirs in self._runs.items())
+
+
+def _any_in(numbers: Sequence[int], ascending: NDArray[np.int64]) -> bool:
+    """Whether any number is in the sorted array, which is not empty."""
+    wanted = np.array(numbers, dtype=np.int64)
+    places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return bool((ascending[places] == wanted).any())
 
 
 def _runs(words: Sequence[str], length: int) -> Iterator[int]:
