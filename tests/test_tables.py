@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -311,3 +314,13 @@ def test_a_parquet_file_written_like_another_has_its_types(tmp_path: Path) -> No
             assert written[name].to_pylist() == columns[name].to_pylist()
     assert written["tags"].to_pylist() == ['["p"]', None, "[]"]
     assert written["new"].to_pylist() == [0.5] * 3
+
+
+def test_what_a_killed_writer_left_is_swept_and_a_living_ones_file_is_not(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, other = tmp_path / f".o[1].csv.{dead.pid}.unfinished", tmp_path / f".o[1].csv.{os.getppid()}.unfinished"
+    left.write_text("half")
+    other.write_text("half")
+    write_table(tmp_path / "o[1].csv", ["a"], [{"a": 1}])
+    assert (left.exists(), other.exists()) == (os.name != "posix", True)

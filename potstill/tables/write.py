@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def write_table(
         raise BadData(f"{path.name} cannot be written.", f"End its name in one of {', '.join(_WRITABLE)}.")
     if not path.parent.is_dir():
         raise BadData(f"There is no folder {path.parent} to write {path.name} into.", "Make the folder first.")
+    _sweep(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         n = _written(unfinished, path.suffix.lower(), columns, iter(rows), like)
@@ -45,6 +47,20 @@ def write_table(
     finally:
         unfinished.unlink(missing_ok=True)
     return n
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a process that was killed left of the same file; one that is still writing keeps its own."""
+    if os.name != "posix":  # elsewhere there is no asking whether a process lives
+        return
+    for left in path.parent.glob(f".{escape(path.name)}.*.unfinished"):
+        writer = left.name.split(".")[-2]
+        try:
+            os.kill(int(writer), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue
 
 
 def _written(

@@ -61,7 +61,8 @@ def test_adding_a_constant_to_a_texts_logits_changes_nothing() -> None:
 
 def test_temperature_scaling_is_scikit_learns() -> None:
     """CalibratedClassifierCV(method="temperature") on a frozen classifier, scikit-learn >= 1.8."""
-    calibration = pytest.importorskip("sklearn.calibration")
+    pytest.importorskip("sklearn", minversion="1.8")
+    from sklearn import calibration
     from sklearn.frozen import FrozenEstimator
     from sklearn.linear_model import LogisticRegression
 
