@@ -229,17 +229,26 @@ def billed_micros(books: list[Entry]) -> int:
 
 
 def distil(
-    spec: Path, out: Path, url: str, instants: Callable[[], float], most: int = 10**6, before: int | None = None
+    spec: Path,
+    out: Path,
+    url: str,
+    instants: Callable[[], float],
+    most: int = 10**6,
+    before: int | None = None,
+    since_asking: bool = False,
 ) -> Ended:
     """Begin the run, kill it after `instants()` seconds, begin it again, `most` times; then let it finish.
 
-    The books are read from entry `before` on, or from now on.
+    The books are read from entry `before` on, or from now on. With `since_asking` the seconds count from when a life
+    has money held for a call, however slowly the machine begins.
     """
     before = len(read_books(url)) if before is None else before
     lives: list[tuple[float, float, str, Look]] = []
     while True:
         life = Life(spec, out)
         after = instants() if len(lives) < most else NEVER_S
+        if since_asking and after < NEVER_S:
+            _until_held(out, life)
         if life.ends_within(after):
             code, said = life.end()
             break
@@ -337,6 +346,13 @@ def _until_asking(out: Path, life: Life) -> None:
     while not any(call.state == "settled" for call in look(out).calls):
         if life.ends_within(0.02):
             raise RuntimeError(f"it ended before it asked: {life.end()}")
+
+
+def _until_held(out: Path, life: Life) -> None:
+    """Until this life holds money for a call of its own, or is over."""
+    while not any(call.state == "held" and call.began >= life.began for call in look(out).calls):
+        if life.ends_within(0.01):
+            return
 
 
 def phase_of(out: Path, found: Look) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -162,16 +163,20 @@ class Asking:
                 return None
             return bought
 
-        for bought in self._engine.map(call, _chunks(texts, teacher.batch), teacher.parallel):
-            if bought is None:
-                self._tell.say(f"The budget ends here: {len(known)} of {total} texts are answered.")
-                break
-            known |= bought
-            if total > 1:
-                rate = len(known) / (time.perf_counter() - began)
-                money = to_usd(before - self._ledger.free)
-                what = f"asking {teacher.name}"
-                self._tell.progress(what, len(known), total, f"{rate:.0f} texts/s, ${money:.4f}")
+        # Closing lets what is in flight end and be booked before anything else happens, also on Ctrl-C.
+        with closing(self._engine.map(call, _chunks(texts, teacher.batch), teacher.parallel)) as calls:
+            for bought in calls:
+                if bought is None:
+                    self._tell.say(f"The budget ends here: {len(known)} of {total} texts are answered.")
+                    break
+                known |= bought
+                if total > 1:
+                    rate = len(known) / (time.perf_counter() - began)
+                    money = to_usd(before - self._ledger.free)
+                    what = f"asking {teacher.name}"
+                    self._tell.progress(what, len(known), total, f"{rate:.0f} texts/s, ${money:.4f}")
+        if len(known) < total:
+            known |= self._store.kept(keys[text] for text in texts)  # what was in flight when the money ended
         return known
 
     def write(self, teacher: Teacher, brief: Brief, leave_micros: int = 0) -> tuple[Written, ...]:
@@ -195,7 +200,9 @@ class Asking:
     def share(self) -> None:
         """Let other runs of the workspace have what this one bought; what a crash kept from it is shared now."""
         if self._cache is not None:
-            self._cache.put(self._store.bought(SHARED, known_to=self._cache.path))
+            bought = self._store.bought(SHARED, known_to=self._cache.path)
+            self._cache.put(bought)
+            self._store.given(bought, to=self._cache.path)
 
     def _recall(self, keys: Sequence[str], teacher: Teacher, purpose: Purpose, leave_micros: int) -> dict[str, Any]:
         """What another run bought: charged at the price it had then, paid at zero."""

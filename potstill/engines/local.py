@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,7 +20,9 @@ AHEAD = 64
 class Local:
     """Runs a function over items in threads."""
 
-    def map(self, do: Callable[[Item], Result], items: Iterable[Item], parallel: int = 1) -> Iterator[Result]:
+    def map(
+        self, do: Callable[[Item], Result], items: Iterable[Item], parallel: int = 1
+    ) -> Generator[Result]:
         """`do(item)` for each item, at most `parallel` at once, yielded in the order of the items.
 
         Items are taken at most `AHEAD * parallel` ahead of what was yielded, so an endless iterable is fine. Leaving

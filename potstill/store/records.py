@@ -59,8 +59,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Bought:
-    """Something that was paid for: its key, its JSON value, and its price in billionths of a dollar."""
+    """Something that was paid for: its key, its JSON value, its price in billionths of a dollar, and when."""
 
     key: str
     value: Any
     nanos: int
+    settled: float = 0.0

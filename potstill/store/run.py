@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from potstill.errors import NotARun, RunBusy
 from potstill.money import CATEGORIES, Category, Purchase, Totals
 from potstill.store.file import SqlFile
 from potstill.store.records import Bought, CallRow, Note, TicketRow
+from potstill.store.together import Step, Together
 
 FILE = "run.sqlite"
 LOCK = "lock.sqlite"
@@ -82,6 +84,8 @@ class Store(SqlFile):
         try:
             super().__init__(folder / FILE, MIGRATIONS, write=write, durable=True)
             self._committed = self._sum_committed()
+            self._counting = threading.Lock()
+            self._together = Together(self._write)
         except BaseException:
             self.close()
             raise
@@ -119,46 +123,70 @@ class Store(SqlFile):
 
         With a `ticket` (teacher, mark, keys, facts) it outlives the process, and both are written in one step.
         """
-        with self._transaction():
-            if self._committed + micros > limit:
-                return None
-            cursor = self._db.execute(
-                """INSERT INTO calls (category, purpose, what, n, state, held, micros_per_second, began)
-                   VALUES (?, ?, ?, ?, 'held', ?, ?, ?)""",
+
+        def step() -> int | None:
+            # Counted before the commit: a commit that fails leaves too much counted, never too little.
+            with self._counting:
+                if self._committed + micros > limit:
+                    return None
+                self._committed += micros
+            return self._insert_hold(purchase, micros, ticket)
+
+        return self._together.do(step)
+
+    def _insert_hold(self, purchase: Purchase, micros: int, ticket: Mapping[str, Any] | None) -> int | None:
+        cursor = self._db.execute(
+            """INSERT INTO calls (category, purpose, what, n, state, held, micros_per_second, began)
+               VALUES (?, ?, ?, ?, 'held', ?, ?, ?)""",
+            (
+                purchase.category,
+                purchase.purpose,
+                purchase.what,
+                purchase.n,
+                micros,
+                purchase.micros_per_second,
+                time.time(),
+            ),
+        )
+        hold_id = cursor.lastrowid
+        if ticket is not None:
+            self._db.execute(
+                "INSERT INTO tickets (call, teacher, mark, keys, facts) VALUES (?, ?, ?, ?, ?)",
                 (
-                    purchase.category,
-                    purchase.purpose,
-                    purchase.what,
-                    purchase.n,
-                    micros,
-                    purchase.micros_per_second,
-                    time.time(),
+                    hold_id,
+                    ticket["teacher"],
+                    ticket["mark"],
+                    json.dumps(list(ticket["keys"])),
+                    json.dumps(ticket["facts"]),
                 ),
             )
-            hold_id = cursor.lastrowid
-            if ticket is not None:
-                self._db.execute(
-                    "INSERT INTO tickets (call, teacher, mark, keys, facts) VALUES (?, ?, ?, ?, ?)",
-                    (
-                        hold_id,
-                        ticket["teacher"],
-                        ticket["mark"],
-                        json.dumps(list(ticket["keys"])),
-                        json.dumps(ticket["facts"]),
-                    ),
-                )
-            # Counted before the commit: a commit that fails leaves too much counted, never too little.
-            self._committed += micros
         return hold_id
+
+    def _write(self, batch: Sequence[Step[object]]) -> None:
+        with self._transaction():
+            for step in batch:
+                self._db.execute("SAVEPOINT step")
+                try:
+                    step.result = step.do()
+                except sqlite3.OperationalError:
+                    raise
+                except Exception as error:
+                    step.error = error
+                    self._db.execute("ROLLBACK TO step")
+                self._db.execute("RELEASE step")
 
     def settle(
         self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]
     ) -> None:
         """Turn a hold into a charge and keep what was bought, in one transaction."""
-        with self._guard:
-            with self._transaction():
-                held = self._end(hold_id, "settled", charged, paid, usage)
-                self._keep(bought, hold_id)
+
+        def step() -> int:
+            held = self._end(hold_id, "settled", charged, paid, usage)
+            self._keep(bought, hold_id)
+            return held
+
+        held = self._together.do(step)
+        with self._counting:
             self._committed += charged - held
 
     def drop_hold(self, hold_id: int, *, lost: bool) -> None:
@@ -172,7 +200,8 @@ class Store(SqlFile):
                 if rate is not None:
                     charged = min(charged, math.ceil(rate * (beat - began + BEAT_SLACK_S)))
                 self._end(hold_id, "lost" if lost else "released", charged, charged, {})
-            self._committed += charged - held
+            with self._counting:
+                self._committed += charged - held
 
     def beat(self, hold_id: int) -> None:
         """Say that the time-priced call behind this hold is still running."""
@@ -240,19 +269,24 @@ class Store(SqlFile):
         return [CallRow(**{**row, "usage": json.loads(row["usage"])}) for row in rows]
 
     def bought(self, categories: Sequence[Category], known_to: Path) -> list[Bought]:
-        """What was paid for here and was not given out for `known_to` before, with its share of its call's price."""
+        """What was paid for here and not yet `given` to `known_to`, with its share of its call's price."""
         marks = ",".join("?" * len(categories))
-        seen = f"given to {known_to.absolute()}"
         with self._guard:
-            after = self.get_meta(seen) or 0
+            after = self.get_meta(_given(known_to)) or 0.0
+            # By the time of settling, not the order of the calls: a ticket is settled long after it was left.
             rows = self._db.execute(
-                f"""SELECT id, key, value, charged, COUNT(*) OVER (PARTITION BY id) FROM kept JOIN calls ON call = id
-                    WHERE id > ? AND state = 'settled' AND paid > 0 AND category IN ({marks}) ORDER BY id""",
+                f"""SELECT ended, key, value, charged, COUNT(*) OVER (PARTITION BY id) FROM kept JOIN calls ON call = id
+                    WHERE ended >= ? AND state = 'settled' AND paid > 0 AND category IN ({marks}) ORDER BY ended""",
                 (after, *categories),
             ).fetchall()
-        if rows:
-            self.set_meta(seen, rows[-1][0])
-        return [Bought(key, json.loads(value), -(-charged * 1000 // n)) for _, key, value, charged, n in rows]
+        return [
+            Bought(key, json.loads(value), -(-charged * 1000 // n), ended) for ended, key, value, charged, n in rows
+        ]
+
+    def given(self, bought: Sequence[Bought], to: Path) -> None:
+        """Remember that these are safe in `to`; what was settled in the same instant may be given again."""
+        if bought:
+            self.set_meta(_given(to), bought[-1].settled)
 
     # --- what was bought, what was said -----------------------------------------------------------------
 
@@ -302,3 +336,7 @@ class Store(SqlFile):
         """Store a JSON value under `name`, replacing what was there."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def _given(to: Path) -> str:
+    return f"given to {to.absolute()}"

@@ -24,7 +24,7 @@ from potstill.students.training import Material, Schedule, fine_tune, soft_loss
 SPARE_ROWS, SPARE_ROWS_A_LABEL, MOST_SPARED = 500, 20, 1000
 # About how many steps fine-tuning takes on few rows, and how many epochs it takes at least and at most.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 200, 3, 15
-SECOND_HAND_STEPS = 150
+SECOND_HAND_STEPS, SECOND_HAND_EPOCHS = 60, 2
 # The penalties that cross-validation chooses from, and the fewest rows it needs.
 PENALTIES, FEWEST_TO_CHOOSE, MOST_TO_CHOOSE = (1.0, 10.0, 30.0), 64, 3000
 DEFAULT_C = 10.0
@@ -102,7 +102,7 @@ def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> di
     if held is not None:
         facts["frozen_loss"] = soft_loss(run_network(network, held.ids, pad_id, low_precision=True), held)
     # A teacher's mistakes are learnt by heart when they are read often.
-    fewest, steps = (1, SECOND_HAND_STEPS) if second_hand else (FEWEST_EPOCHS, STEPS)
+    fewest, steps = (SECOND_HAND_EPOCHS, SECOND_HAND_STEPS) if second_hand else (FEWEST_EPOCHS, STEPS)
     epochs = plan.epochs or min(MOST_EPOCHS, max(fewest, steps * plan.batch / len(kept.ids)))
     done = fine_tune(
         network,
