@@ -152,9 +152,10 @@ def world_of(folder: Path, seed: int, options: argparse.Namespace, scratch: Path
     train, test = (labelled(folder / f"{split}.parquet") for split in ("train", "test"))
     order = [train[i] for i in draw.permutation(len(train))]
     firsts = list({label: (text, label) for text, label in reversed(order)}.values())
-    others = [row for row in order if row not in set(firsts)]
+    chosen = set(firsts)
+    others = [row for row in order if row not in chosen]
     gold = (firsts + others)[:GOLD]
-    rest = [row for row in others[GOLD - len(firsts) :] if row[1] in {label for _, label in gold}][: options.held_back]
+    rest = others[GOLD - len(firsts) :][: options.held_back]
     measured = [test[i] for i in draw.permutation(len(test))[: options.test]]
     rows = [
         *((text, label, "train") for text, label in gold[: GOLD - VALIDATION]),
