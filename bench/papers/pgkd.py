@@ -109,6 +109,9 @@ def main() -> None:
     asked.add_argument("--student", default="linear")
     asked.add_argument("--rounds", type=int, default=10)
     asked.add_argument("--texts", type=int, default=32)
+    asked.add_argument(
+        "--folds", type=int, default=0, help="errors of students that did not learn the text; 0: the paper"
+    )
     asked.add_argument("--held-back", type=int, default=20_000, help="texts the simulated teacher can write")
     asked.add_argument("--test", type=int, default=3000)
     asked.add_argument("--write-accuracy", type=float, help="how often its written labels are right")
@@ -212,7 +215,7 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
         teacher["write_accuracy"] = options.write_accuracy
     procedure = dict(ARMS[arm])
     if procedure["name"] == "pgkd":
-        procedure |= {"rounds": options.rounds, "texts": options.texts}
+        procedure = {"rounds": options.rounds, "texts": options.texts, "folds": options.folds, **procedure}
     record = {"budget": 1000, "seed": seed, "teacher": teacher, "student": options.student, "procedure": procedure}
     spec = Spec.make({**record, "cache": False})
     began = time.perf_counter()
