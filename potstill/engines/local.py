@@ -20,9 +20,7 @@ AHEAD = 64
 class Local:
     """Runs a function over items in threads."""
 
-    def map(
-        self, do: Callable[[Item], Result], items: Iterable[Item], parallel: int = 1
-    ) -> Generator[Result]:
+    def map(self, do: Callable[[Item], Result], items: Iterable[Item], parallel: int = 1) -> Generator[Result]:
         """`do(item)` for each item, at most `parallel` at once, yielded in the order of the items.
 
         Items are taken at most `AHEAD * parallel` ahead of what was yielded, so an endless iterable is fine. Leaving
