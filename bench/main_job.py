@@ -45,7 +45,7 @@ STUDIES: dict[str, dict[str, Any]] = {
         "procedure": KD3,
     },
     "banking77, 10 a class, LLM (too weak?) -> minilm": {
-        "data": {**BANK, "limit": 200},
+        "data": {**BANK, "limit": 800},
         "teacher": {"name": "local:smollm2"},
         "student": "encoder:minilm",
         "procedure": KD,
