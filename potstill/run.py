@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from potstill import metrics
 from potstill.asking import Answers, Asking, Silent, Teller
 from potstill.calibrate import Calibration
-from potstill.errors import BadInput, NotARun, SpecChanged
+from potstill.errors import NotARun, PotstillError, SpecChanged
 from potstill.ledger import Ledger
 from potstill.metrics import Judgement
 from potstill.money import Purchase, Purpose, Usage, to_usd
@@ -107,7 +107,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        refused = kind is not None and issubclass(kind, BadInput)
+        refused = kind is not None and issubclass(kind, PotstillError)
         in_vain = refused and self._fresh and not self.store.calls()
         if self._cache is not None:
             self._cache.close()

@@ -256,6 +256,12 @@ def test_weights_that_are_not_here_come_with_their_install_line(reviews, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_missing_key_is_said_before_anything_is_written(reviews, tmp_path):
+    refused = refusal("distill", reviews, "-t", "openai:gpt-4.1-mini", "-b", 1, "--yes", "-o", tmp_path / "run")
+    assert "OPENAI_API_KEY" in str(refused)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_distillation_without_unlabelled_texts_says_what_to_give(reviews, tmp_path):
     only_gold = spoilt(tmp_path / "gold.csv", CSV)
     assert "--pool" in refusal("distill", only_gold, "-t", "replay", "-b", 1, "-o", tmp_path / "run").mend

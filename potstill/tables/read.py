@@ -162,8 +162,9 @@ def _checked(path: str | Path) -> Path:
             raise BadData(f"There is no folder {path.parent}, so no {path.name} in it.", "Check the path.")
         names = sorted(p.name for p in path.parent.iterdir())
         near = get_close_matches(path.name, names, n=3, cutoff=0.5)
-        near = near or [n for n in names if Path(n).suffix.lower() in KINDS][:_SHOWN]
-        mend = f"Did you mean {' or '.join(near)}?" if near else "Check the path."
+        there = [n for n in names if Path(n).suffix.lower() in KINDS][:_SHOWN]
+        mend = f"There are: {', '.join(there)}." if there else "Check the path."
+        mend = f"Did you mean {' or '.join(near)}?" if near else mend
         raise BadData(f"There is no file {path}.", mend)
     if path.suffix.lower() not in KINDS:
         what = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
