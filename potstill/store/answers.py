@@ -37,15 +37,8 @@ class AnswerCache(SqlFile):
 
     def get(self, keys: Iterable[str]) -> dict[str, Bought]:
         """Those of `keys` that are here."""
-        wanted = list(dict.fromkeys(keys))
-        found: dict[str, Bought] = {}
-        with self._guard:
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                marks = ",".join("?" * len(part))
-                rows = self._db.execute(f"SELECT key, value, nanos FROM answers WHERE key IN ({marks})", part)
-                found |= {key: Bought(key, json.loads(value), nanos) for key, value, nanos in rows}
-        return found
+        rows = self._select("key, value, nanos FROM answers", keys)
+        return {key: Bought(key, json.loads(value), nanos) for key, value, nanos in rows}
 
     def put(self, bought: Iterable[Bought]) -> None:
         """Keep the good ones; the first price an answer was bought for stays."""

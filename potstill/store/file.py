@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from potstill.errors import NotARun, PotstillError
 
@@ -95,6 +96,14 @@ class SqlFile:
     def _roll_back(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
+
+    def _select(self, columns: str, keys: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        """`columns` (with their table) of the rows that have one of these keys, some hundred at a time."""
+        wanted = list(dict.fromkeys(keys))
+        with self._guard:
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                yield from self._db.execute(f"SELECT {columns} WHERE key IN ({','.join('?' * len(part))})", part)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -303,15 +303,7 @@ class Store(SqlFile):
 
     def kept(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values kept under those of `keys` that are there."""
-        wanted = list(dict.fromkeys(keys))
-        found: dict[str, Any] = {}
-        with self._guard:
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                marks = ",".join("?" * len(part))
-                rows = self._db.execute(f"SELECT key, value FROM kept WHERE key IN ({marks})", part)
-                found.update({key: json.loads(value) for key, value in rows})
-        return found
+        return {key: json.loads(value) for key, value in self._select("key, value FROM kept", keys)}
 
     def note(self, what: str, facts: Mapping[str, Any]) -> None:
         """Remember something, in the order it happened."""
