@@ -324,7 +324,7 @@ def interrupt(spec: Path, out: Path, url: str, after_s: float = 0.5) -> Stopped:
     """Ctrl-C in the middle of asking."""
     before = len(read_books(url))
     life = Life(spec, out)
-    _until_asking(out, life)
+    _until_held(out, life)
     life.ends_within(after_s)
     began = time.time()
     life.send(signal.SIGINT)

@@ -28,7 +28,7 @@ class Ground:
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     with provider(latency_s=0.05, faults=0.05) as url:
-        study = Study(tmp_path_factory.mktemp("crash"), n=80, timeout_s=0.6)
+        study = Study(tmp_path_factory.mktemp("crash"), n=80, timeout_s=2.0)
         spec = study.write(url, 20, "ample")
         yield Ground(study, url, spec, distil(spec, study.out("uncut"), url, lambda: NEVER_S))
 
@@ -69,7 +69,7 @@ def test_a_second_process_is_told_that_the_run_is_busy(ground: Ground) -> None:
 
 
 def test_ctrl_c_ends_with_the_calls_in_flight_and_loses_nothing(ground: Ground) -> None:
-    stopped = interrupt(ground.spec, ground.study.out("interrupted"), ground.url, after_s=0.05)
+    stopped = interrupt(ground.spec, ground.study.out("interrupted"), ground.url, after_s=0.0)
     assert stopped.code == 130
     assert "Nothing is lost" in stopped.said
     assert not stopped.found.held_calls
