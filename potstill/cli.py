@@ -1,4 +1,4 @@
-"""The command line: one command per function of api.py; a command's options are that function's parameters.
+"""The command line: one command per function of api/; a command's options are that function's parameters.
 
 Nothing is decided here. A function's signature becomes the options, its docstring the help, its result is printed by
 the result itself (`to_text`), or as JSON with `--json`. A `PotstillError` becomes its sentence and its exit code.
@@ -17,19 +17,10 @@ from typing import Any
 
 import click
 
-from potstill import __version__, api
+from potstill import __version__
+from potstill.api import COMMANDS
 from potstill.errors import PotstillError
 
-COMMANDS: tuple[Callable[..., Any], ...] = (
-    api.init,
-    api.plan,
-    api.distill,
-    api.predict,
-    api.report,
-    api.show,
-    api.ledger,
-    api.fetch,
-)
 INTERRUPTED = 130
 
 
@@ -70,7 +61,7 @@ def command(function: Callable[..., Any]) -> click.Command:
 
 
 def _parameters(function: Callable[..., Any]) -> typing.Iterator[click.Parameter]:
-    hints = typing.get_type_hints(function, localns=_Names(vars(api)), include_extras=True)
+    hints = typing.get_type_hints(function, localns=_Names(vars(sys.modules[function.__module__])), include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         hint = hints[parameter.name]
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -87,7 +78,7 @@ def _parameters(function: Callable[..., Any]) -> typing.Iterator[click.Parameter
 
 
 class _Names(dict[str, Any]):
-    """The names of api.py, and `Any` for those it imports only for type checking: no option has such a type."""
+    """The names of a room of api/, and `Any` for those it imports only for type checking: no option has such a type."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, Any)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from typing import TypedDict
 
 BAR = 24
 EVERY_S = 0.2
 EVERY_S_IN_A_LOG = 15.0
+
+
+class Terminal(TypedDict):
+    """How wide the terminal is, and whether it shows colours."""
+
+    width: int
+    color: bool
+
+
+def terminal() -> Terminal:
+    """The terminal that results are printed on."""
+    return {"width": min(shutil.get_terminal_size((80, 24)).columns, 120), "color": sys.stdout.isatty()}
 
 
 class Console:

@@ -1,0 +1,16 @@
+"""What potstill does, a function a command. Everything heavy is imported when it is called.
+
+A function's annotated parameters are its command's options, its docstring that command's help; results know how to
+print themselves (`to_text`) and how to become JSON (`to_json`).
+"""
+
+from __future__ import annotations
+
+from potstill.api.begin import fetch, init
+from potstill.api.look import ledger, report, show
+from potstill.api.teach import distill, plan
+from potstill.api.use import predict
+
+COMMANDS = (init, plan, distill, predict, report, show, ledger, fetch)  # in the order a newcomer needs them
+
+__all__ = ["COMMANDS", *sorted(command.__name__ for command in COMMANDS)]

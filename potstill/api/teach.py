@@ -1,0 +1,140 @@
+"""`plan` and `distill`: what a teacher will cost, and a small student within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
+
+from potstill.console import terminal
+
+if TYPE_CHECKING:
+    from potstill.asking import Teller
+    from potstill.planning import Plan
+    from potstill.pool import Pool
+    from potstill.reports import Report
+    from potstill.task import Task
+
+REMOTE = ("openai", "anthropic")  # teachers that send texts away and a bill back
+
+
+class Options(TypedDict, total=False):
+    """What `distill` may be told besides its main parameters."""
+
+    procedure: Annotated[str, "The recipe: kd (default), pgkd or finetune."]
+    train: Annotated[Path, "More labelled texts."]
+    validation: Annotated[Path, "Labelled texts to choose with; else carved from the labelled ones."]
+    test: Annotated[Path, "Labelled texts to measure with; else a fifth of the labelled ones."]
+    text: Annotated[str, "The column with the text; else guessed."]
+    label: Annotated[str, "The column with the label; else guessed."]
+    split: Annotated[str, "The column that says train, validation, test or pool."]
+    base_url: Annotated[str, "Where the teacher's server is, when it is not the provider's own."]
+    batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
+    redact: Annotated[bool, "Take out addresses, numbers and the like before a text leaves this machine."]
+    labels: Annotated[str, "The label names, separated by commas; else those found in the data."]
+    encoding: Annotated[str, "The files' encoding, when it is not UTF-8."]
+    on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
+    on_conflict: Annotated[str, "One text with two labels: drop (default), first or error."]
+    on_duplicate: Annotated[str, "One text twice: first (default) or keep."]
+    on_bad_row: Annotated[str, "A row that cannot be read: error (default) or skip."]
+    gold: Annotated[int, "Know only so many labels; the others' texts join the pool. For trying things out."]
+    limit: Annotated[int, "Read only so many rows."]
+    usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
+    seed: Annotated[int, "Draws everything that is drawn (0)."]
+    yes: Annotated[bool, "Do not ask before money is spent."]
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What `distill` made: the run's folder, and the report that lies in it."""
+
+    folder: Path
+    report: Report
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The student's label for each text."""
+        from potstill.bundle import load
+
+        return load(self.folder).predict(texts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report."""
+        return self.report.to_json()
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        from potstill.reports import render_terminal
+
+        return render_terminal(self.report, page=str(self.folder / "report.html"), **terminal())
+
+
+def distill(
+    data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
+    pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
+    *,
+    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, trained:BACKBONE, replay.", "-t"] = None,
+    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear.", "-s"] = None,
+    budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
+    out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
+    tell: Teller | None = None,
+    **options: Unpack[Options],
+) -> Distilled:
+    """Teach a small student what a big teacher knows, within a budget.
+
+    DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet) with a text column and, in some rows at least, a label; rows
+    without one are for the teacher. Or it is a potstill.toml, which can say everything; options win over it.
+
+    From Python DATA may be a `Task`, and `pool` the `Pool` with its texts.
+
+    Raises:
+        BadInput: something given cannot be used; nothing was spent.
+        RunConflict: the folder holds another run.
+        MoneyError: the money does not reach.
+    """
+    from potstill.errors import Declined
+    from potstill.order import overrides, take_order
+    from potstill.outcome import finish
+    from potstill.planning import make_plan
+    from potstill.procedures import MENU
+    from potstill.run import Run
+
+    agreed = options.pop("yes", False)
+    order = take_order(data, pool, overrides(teacher, student, budget, options))
+    recipe = MENU.resolve(order.spec.procedure.name)
+    folder = out or Path("runs") / "-".join(order.name.split())
+    if order.spec.teacher is not None and order.spec.teacher.kind in REMOTE and recipe.__name__ != "finetune":
+        expected = make_plan(order)
+        if tell is not None:
+            tell.say(expected.line())
+            begun = folder.exists()
+            if expected.costs_money and not agreed and not begun and not tell.confirm("Spend it?"):
+                raise Declined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
+    with Run.open(folder, order.spec, order.task, order.pool, tell) as run:
+        for sentence in order.sentences:
+            run.tell.say(sentence)
+        learnt = recipe(run)
+        return Distilled(folder, finish(run, learnt, cleaning=order.sentences, source=order.source))
+
+
+def plan(
+    data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
+    pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
+    *,
+    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, anthropic:MODEL, replay.", "-t"] = None,
+    budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
+    **options: Unpack[Options],
+) -> Plan:
+    """Say what a teacher will cost, before any money moves.
+
+    Builds the real prompts for a sample of the texts; asks nobody. The cost is given from at least to at most, with
+    how many texts the budget buys, how long it takes, and what would leave this machine.
+
+    Raises:
+        BadInput: something given cannot be used.
+        UnknownPrice: nobody knows what this teacher costs.
+    """
+    from potstill.order import overrides, take_order
+    from potstill.planning import make_plan
+
+    return make_plan(take_order(data, pool, overrides(teacher, None, budget, options)))
