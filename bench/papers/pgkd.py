@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import frozen
 import numpy as np
 
 from potstill.calibrate import one_hot, softmax
@@ -106,7 +107,8 @@ def main() -> None:
     asked.add_argument("--sets", nargs="*", default=list(STUDIES), choices=list(STUDIES))
     asked.add_argument("--arms", nargs="*", default=list(PAPERS_ARMS), choices=list(ARMS))
     asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--student", default="linear")
+    asked.add_argument("--student", default="frozen", help="`frozen`: see frozen.py; or any student on the menu")
+    asked.add_argument("--vectors", type=Path, help="a folder that keeps the vectors of `frozen` for the next time")
     asked.add_argument("--rounds", type=int, default=10)
     asked.add_argument("--texts", type=int, default=32)
     asked.add_argument(
@@ -119,10 +121,12 @@ def main() -> None:
     options = asked.parse_args()
     rows: list[Row] = []
     for name in options.sets:
+        vectors = frozen.use("minilm", options.vectors / f"{name}.npz" if options.vectors else None)
         for seed in range(options.seeds):
             for row in arms_of(STUDIES[name], seed, options):
                 rows.append(row)
                 print(f"{row.data:<12} seed {seed} {row.arm:<18} {row.accuracy:.3f} {row.macro_f1:.3f}", flush=True)
+            vectors.save()
     print("\n".join(table(rows)))
     if options.out:
         commit = subprocess.run(

@@ -1,0 +1,128 @@
+"""A student for benchmarks with many fits: regression on the frozen vectors of a sentence encoder, each computed once.
+
+It learns what `encoder` with `mode = "frozen"` learns, at one fixed penalty, and keeps the vectors in a file, so that a
+round of a loop costs less than a second. Not a kind that ships: it exports nothing. Reads 128 tokens of a text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.calibrate import softmax
+from potstill.students import MENU
+from potstill.students.base import Graph, Lesson, Make
+from potstill.students.lesson import check_lesson
+from potstill.students.regress import Effort, fit_regression
+from potstill.tokens import TokenIds
+from potstill.weights import find
+
+Floats = NDArray[np.float32]
+LENGTH = 128
+
+
+class Vectors:
+    """Vectors by text, of one encoder; computed when first wanted."""
+
+    def __init__(self, weights: str, file: Path | None) -> None:
+        self.weights, self.file = weights, file
+        self._known: dict[str, Floats] = {}
+        self._network: Any = None
+        if file is not None and file.exists():
+            kept = np.load(file)
+            self._known = dict(zip(kept["keys"].tolist(), kept["rows"].astype(np.float32), strict=True))
+
+    def of(self, texts: Sequence[str]) -> Floats:
+        """(N, D) float32 rows of length one."""
+        keys = [hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest() for text in texts]
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+        if missing:
+            self._known |= zip(missing, self._embed(list(missing.values())), strict=True)
+        return np.stack([self._known[key] for key in keys])
+
+    def save(self) -> None:
+        """Keep them for the next time."""
+        if self.file is not None and self._known:
+            np.savez(self.file, keys=list(self._known), rows=np.stack(list(self._known.values())).astype(np.float16))
+
+    def _embed(self, texts: list[str]) -> Floats:
+        from potstill.students.backbone import read_network, run_network
+
+        if self._network is None:
+            found = find(self.weights, kind="encoder")
+            self._network = read_network(found.folder, 2, found.pooling)
+            self._tokens = TokenIds(found.folder / "tokenizer.json", LENGTH)
+        ids = self._tokens.encode(texts).ids
+        # Rounded as they are kept, so that the first time and the next time give the same student.
+        rows = run_network(self._network.embed, ids, self._tokens.pad_id, low_precision=True)
+        return rows.astype(np.float16).astype(np.float32)
+
+
+VECTORS = Vectors("minilm", None)
+
+
+def use(weights: str, file: Path | None) -> Vectors:
+    """Put `frozen` on the menu of students, with the vectors of these weights, kept in `file`."""
+    global VECTORS
+    VECTORS = Vectors(weights, file)
+    MENU._shipped["frozen"] = f"{__name__}:Frozen"
+    MENU.__dict__.pop("_all", None)
+    return VECTORS
+
+
+class Frozen:
+    """Regression on frozen vectors. Option `c`: inverse penalty (10)."""
+
+    def __init__(self, make: Make) -> None:
+        self.labels = tuple(make.labels)
+        self.options = dict(make.options)
+        self._w: Floats = np.zeros((0, len(self.labels)), dtype=np.float32)
+        self._b: Floats = np.zeros(len(self.labels), dtype=np.float32)
+
+    def prepare(self) -> None:
+        """Nothing to see to."""
+
+    def fit(self, lesson: Lesson) -> Self:
+        """Learn from scratch."""
+        lesson = check_lesson(lesson, len(self.labels))
+        assert lesson.weights is not None
+        effort = Effort(c=float(self.options.get("c", 10.0)), tolerance=1e-5)
+        found = fit_regression(VECTORS.of(lesson.texts), lesson.targets, lesson.weights, effort)
+        self._w, self._b = found.weights, found.bias
+        return self
+
+    def predict_logits(self, texts: Sequence[str]) -> Floats:
+        """(N, K) natural-log scores."""
+        return np.asarray(self.embed(texts) @ self._w + self._b, dtype=np.float32)
+
+    def predict_proba(self, texts: Sequence[str]) -> Floats:
+        """(N, K) probabilities."""
+        return softmax(self.predict_logits(texts)).astype(np.float32)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """(N, D) vectors of length one."""
+        return VECTORS.of(texts)
+
+    def save(self, folder: Path) -> None:
+        """Write the head."""
+        (folder / "student.json").write_text(json.dumps({"labels": self.labels, "options": self.options}))
+        np.savez(folder / "head.npz", w=self._w, b=self._b)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The student that `save` wrote."""
+        record = json.loads((folder / "student.json").read_text())
+        student = cls(Make(tuple(record["labels"]), options=record["options"]))
+        kept = np.load(folder / "head.npz")
+        student._w, student._b = kept["w"], kept["b"]
+        return student
+
+    def export(self, folder: Path) -> Graph:
+        """It stays here."""
+        raise NotImplementedError
