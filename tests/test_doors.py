@@ -36,10 +36,13 @@ HEAVY: dict[str, set[str]] = {
     "ray": set(),
     "presidio_analyzer": set(),
     "spacy": set(),
+    "cleanlab": set(),
+    "starlette": set(),
+    "uvicorn": set(),
 }
 # Library -> the only files that may import it at all, at any depth: one door each.
 ONE_DOOR: dict[str, set[str]] = {
-    "sqlite3": {"store/file.py", "store/run.py", "store/answers.py"},
+    "sqlite3": {"store/file.py", "store/run.py", "store/answers.py", "store/labels.py"},
     "openai": {"teachers/openai.py"},
     "anthropic": {"teachers/anthropic.py"},
     "ray": {"engines/ray.py"},
