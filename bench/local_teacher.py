@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 
 from potstill import weights
 from potstill.calibrate import match_prior
+from potstill.causal import CausalModel, free_cores, load_causal, torch_threads
 from potstill.task import Task, Written
 from potstill.teachers.base import Setup
-from potstill.teachers.causal import CausalModel, free_cores, load_causal, torch_threads
 from potstill.teachers.local import LocalTeacher, open_teacher
 
 WORDS = {"World": "World", "Sports": "Sports", "Business": "Business", "Sci/Tech": "Technology"}

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from potstill.causal import CausalModel, one_line
 from potstill.errors import BadSpec
+from potstill.labeltree import ends_needed
 from potstill.task import Task, Written
-from potstill.teachers.causal import CausalModel, one_line
-from potstill.teachers.scoring import ends_needed
 
 TEMPLATE = "Text: {text}\nLabel:"
 BETWEEN = "\n\n"  # stands between examples, so it also is what follows a label

@@ -22,11 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from potstill import weights
-from potstill.errors import BadInput, BadSpec, TeacherError
-from potstill.money import Category, Rates, Usage
-from potstill.task import Answer, Brief, content_key
-from potstill.teachers.base import Draft, Expected, Reply, Setup
-from potstill.teachers.causal import (
+from potstill.causal import (
     CausalModel,
     best_dtype,
     content_hash,
@@ -35,6 +31,10 @@ from potstill.teachers.causal import (
     require_torch,
     torch_threads,
 )
+from potstill.errors import BadInput, BadSpec, TeacherError
+from potstill.money import Category, Rates, Usage
+from potstill.task import Answer, Brief, content_key
+from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.completion import TEMPLATE, PromptText, PromptTokens, pick_examples
 from potstill.teachers.llamacpp import Writer
 from potstill.teachers.options import Options, read_options

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from potstill.calibrate import match_prior
+from potstill.causal import free_cores, one_line
 from potstill.errors import BadInput, BadSpec, MissingExtra, MissingWeights, TeacherError
 from potstill.task import Brief, Task, Written
 from potstill.teachers import causal, llamacpp, local
 from potstill.teachers.base import Setup, Teacher
-from potstill.teachers.causal import free_cores, one_line
 from potstill.teachers.completion import pick_examples
 from potstill.teachers.llamacpp import grammar, messages, read_lines
 from potstill.teachers.local import LocalTeacher, open_teacher

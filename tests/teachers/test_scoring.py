@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import BadSpec
-from potstill.teachers.scoring import LabelScorer, ends_needed, label_tree
+from potstill.labeltree import ends_needed, label_tree
+from potstill.teachers.scoring import LabelScorer
 
 PROMPT = [1, 5, 9, 23, 40, 11, 7]
 TEXTS = [[4, 8, 15], [16], [23, 42, 4, 8, 15, 16, 23, 42, 30, 31, 32], [50, 51], [9, 9, 9, 9, 9, 9]]
