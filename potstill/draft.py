@@ -14,6 +14,7 @@ from potstill.whole import whole_file
 
 FILE = "potstill.toml"
 SHOWN_LABELS = 30
+KEYS = {"second text": "text_b"}  # a column as a report calls it -> its key under [data]
 
 
 def begin(data: Path, out: Path | None, budget: str | float | None, *, force: bool) -> tuple[Path, list[str]]:
@@ -50,6 +51,7 @@ def _toml(task: Task, file: str, columns: Mapping[str, str], budget: str | float
 
 [task]
 name = {quoted(task.name)}
+kind = {quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi)
 labels = [
   {labels},
 ]
@@ -60,7 +62,7 @@ labels = [
 
 [data]
 file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
-{chr(10).join(f"{name} = {quoted(column)}" for name, column in columns.items())}
+{chr(10).join(f"{KEYS.get(name, name)} = {quoted(column)}" for name, column in columns.items())}
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 

@@ -26,7 +26,9 @@ SPLIT_NAMES: Mapping[str, Part] = {
 _TEXT = "text sentence review content message body utterance query question comment tweet document headline title"
 _LABEL = "label labels class category intent sentiment target topic tag gold rating stars score emotion label_text y"
 _SPLIT = "split partition subset fold set part"
-_PAIRS = (("text_a", "text_b"), ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"))
+_PAIRS = (("premise", "hypothesis"), ("query", "document"), ("query", "passage"), ("claim", "evidence"))
+# Two columns whose names differ in these alone: text_a and text_b, sentence1 and sentence2, left_text and right_text.
+_ENDS = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("source", "target"))
 _NUMBER = re.compile(r"[-+]?[\d.,]+%?")
 _SEEN = 2000  # filled cells looked at
 
@@ -76,13 +78,14 @@ class _Look:
         return 1 - self.distinct / self.filled if self.filled else 0.0
 
 
-def guess(table: Table, named: Columns = Columns(), *, unlabelled: bool = False) -> Guess:
+def guess(table: Table, named: Columns = Columns(), *, unlabelled: bool = False, pairs: bool = True) -> Guess:
     """What each column of `table` is.
 
     Args:
         table: what was read.
         named: the columns the user named; they are checked, not guessed.
         unlabelled: the table is known to have no labels; none is looked for unless named.
+        pairs: two columns may be the two texts of a pair; else only if both are named.
 
     Raises:
         BadData: a named column is not there (lists those there), or no column looks like a text.
@@ -94,7 +97,7 @@ def guess(table: Table, named: Columns = Columns(), *, unlabelled: bool = False)
     free = [c for c in table.columns if c not in (named.text, named.text_b, named.label, named.split)]
     reasons: list[str] = []
     split = named.split or _split(looks, free, reasons)
-    pair = _pair(table.columns) if not named.text and not named.text_b else None
+    pair = _pair(looks) if pairs and not named.text and not named.text_b else None
     text, text_b = named.text, named.text_b or None
     if pair:
         text, text_b = pair
@@ -132,9 +135,22 @@ def _hint(name: str, hints: str) -> int:
     return int(any(word in known for word in re.split(r"[^a-z]+", plain)))
 
 
-def _pair(columns: Sequence[str]) -> tuple[str, str] | None:
-    lower = {c.casefold(): c for c in columns}
-    return next(((lower[a], lower[b]) for a, b in _PAIRS if a in lower and b in lower), None)
+def _pair(looks: Mapping[str, _Look]) -> tuple[str, str] | None:
+    lower = {c.casefold(): c for c in looks}
+    known = next(((lower[a], lower[b]) for a, b in _PAIRS if a in lower and b in lower), None)
+    if known:
+        return known
+    stems: dict[tuple[str, ...], str] = {}
+    for name in looks:
+        look, words = looks[name], re.findall(r"[a-z]+|\d+", name.casefold())
+        if not words or not look.filled or look.numeric > 0.5 or _hint(name, _LABEL):
+            continue
+        for one, other in _ENDS:
+            stems |= {tuple(one + other if word == one else word for word in words): name} if one in words else {}
+            twin = stems.get(tuple(one + other if word == other else word for word in words))
+            if other in words and twin:
+                return twin, name
+    return None
 
 
 def _split(looks: Mapping[str, _Look], free: Sequence[str], reasons: list[str]) -> str:

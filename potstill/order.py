@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from potstill.errors import BadSpec
 from potstill.pool import Pool, PoolOptions, build_pool
@@ -83,14 +83,21 @@ def take_order(data: Path | Task, pool: Path | Pool | None, over: dict[str, Any]
     sources = {part: given.pop(key) for part, key in parts.items() if key in given}
     if not sources:
         raise BadSpec("No data are given.", "Name a file under [data], or as the first argument.")
-    built = build_pool(sources, labels=spec.task.labels, options=PoolOptions(**given, seed=spec.seed))
+    built = build_pool(sources, labels=spec.task.labels, options=PoolOptions(**given, kind=_kind(spec), seed=spec.seed))
     task = Task(
         labels=built.pool.labels,
         name=name,
         descriptions=spec.task.descriptions,
         instruction=spec.task.instruction,
-        kind=spec.task.kind,
+        kind=built.pool.kind,
     )
     files = ", ".join(str(path) for path in sources.values())
     columns = dict(built.report.sources[0].columns)
     return Order(spec, task, built.pool, name, files, tuple(built.report.sentences()), columns)
+
+
+def _kind(spec: Spec) -> Literal["", "single", "pair", "multi"]:
+    kind = spec.task.kind
+    if kind == "text2text":
+        raise BadSpec("Tasks of the kind 'text2text' are not there yet.", "Take single, pair or multi.")
+    return kind or ""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.features import Ragged, load_reader
+from potstill.features import load_reader
 from potstill.tokens import TokenIds, batches, check_texts, padded
 
 Feeds = dict[str, NDArray[Any]]
@@ -53,17 +53,16 @@ class Bagged:
         self._reader = load_reader(folder, settings)
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
-        """(B, T) `ids` and `values`, batches sorted by length."""
+        """(B, T) `ids` and `values`, and `second` for pairs of vectors; batches sorted by length."""
         check_texts(texts)
         if not texts:
             return
         ragged = self._reader.ragged(texts)
         starts = ragged.starts
         for rows in batches(np.maximum(np.diff(starts), 1).tolist(), rows=128):
-            entries = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
-            ends = np.concatenate([[0], np.cumsum(starts[rows + 1] - starts[rows])]).astype(np.int64)
-            bag = Ragged(ends, ragged.ids[entries], ragged.values[entries]).pad()
-            yield rows, {"ids": bag.ids, "values": bag.values}
+            bag = ragged.at(rows).pad()
+            feeds: Feeds = {"ids": bag.ids, "values": bag.values}
+            yield rows, feeds if bag.second is None else feeds | {"second": bag.second}
 
 
 READERS: dict[str, Callable[[Path, Mapping[str, Any]], Reader]] = {"encoder": Tokenised, "bag": Bagged}

@@ -28,13 +28,13 @@ class Section(BaseModel):
 
 
 class TaskSpec(Section):
-    """`[task]`: what to decide. Without `labels` they are those found in the data."""
+    """`[task]`: what to decide. Without `labels` they are those found in the data, and so is the `kind` without one."""
 
     name: str = ""
     labels: tuple[str, ...] = ()
     descriptions: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
-    kind: TaskKind = "single"
+    kind: TaskKind | None = None
 
 
 class DataSpec(Section):

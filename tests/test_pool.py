@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from potstill.errors import BadData, BadSpec
 from potstill.leaks import normalise
-from potstill.pool import PAIR_SEPARATOR, SPLITS, Built, Pool, PoolOptions, build_pool
+from potstill.pairs import PAIR_SEPARATOR
+from potstill.pool import SPLITS, Built, Pool, PoolOptions, build_pool
 from potstill.tables import Table
 
 WORDS = [

@@ -4,13 +4,12 @@
 and decided on the way. Does NOT cover several labels a text, or free-text targets.
 """
 
-from potstill.pool.base import PAIR_SEPARATOR, SPLITS, Part, Pool, Split
+from potstill.pool.base import SPLITS, Part, Pool, Split
 from potstill.pool.build import build_pool
 from potstill.pool.options import PoolOptions
 from potstill.pool.report import Built, PoolReport, SourceReport
 
 __all__ = [
-    "PAIR_SEPARATOR",
     "SPLITS",
     "Built",
     "Part",

@@ -9,12 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.task import content_key
+from potstill.task import TaskKind, content_key
 
 Split = Literal["train", "validation", "test", "pool"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-# Between the two texts of a pair, which a pool keeps as one text: premise, this, hypothesis.
-PAIR_SEPARATOR = " \u241e "
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,13 @@ class Pool:
 
     Attributes:
         labels: the K label names.
-        texts: N texts; the two of a pair joined by `PAIR_SEPARATOR`.
+        texts: N texts; the two of a pair as `pairs.join_pair` joins them.
         gold: (N,) label indices, -1 where nobody said. Rows of the split "pool" never have one.
         split: (N,) of "train", "validation", "test" or "pool".
         ids: N origins, "file:line".
         hidden: (N,) labels that the file had for rows of the split "pool", -1 elsewhere. Nothing learns from them; a
             replaying teacher or a simulated annotator may sell them.
+        kind: what a row is: one text with one label (`single`), two texts (`pair`), one text with several (`multi`).
     """
 
     labels: tuple[str, ...]
@@ -57,6 +56,7 @@ class Pool:
     split: NDArray[np.str_]
     ids: tuple[str, ...]
     hidden: NDArray[np.int64]
+    kind: TaskKind = "single"
 
     def __post_init__(self) -> None:
         n = len(self.texts)
@@ -77,7 +77,7 @@ class Pool:
     def key(self) -> str:
         """A content hash over labels, texts, gold and split, in order; equal files give equal keys."""
         rows = (self.labels, self.texts, self.gold.tolist(), self.split.tolist(), self.hidden.tolist())
-        return content_key("pool", 1, *rows)
+        return content_key("pool", 1, *rows, *([] if self.kind == "single" else [self.kind]))
 
     def part(self, split: Split) -> Part:
         """All rows of a split, in the order of the files."""

@@ -71,6 +71,7 @@ def build_pool(
         split=split,
         ids=rows.ids,
         hidden=np.where(in_pool, said, -1),
+        kind="pair" if gathered.pairs else "single",
     )
     cleaned = warn_of_twins(rows, cleaned) if options.on_leak != "allow" else cleaned
     report = PoolReport(

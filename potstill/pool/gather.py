@@ -12,7 +12,7 @@ import numpy as np
 from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.guess import SPLIT_NAMES, Columns, Guess, guess, shown_values
 from potstill.leaks import numbers_of
-from potstill.pool.base import PAIR_SEPARATOR
+from potstill.pairs import join_pair
 from potstill.pool.clean import Rows
 from potstill.pool.options import PoolOptions
 from potstill.pool.report import SourceReport
@@ -26,13 +26,17 @@ _ALSO = {"unlabelled": "pool", "unlabeled": "pool"}
 
 @dataclass(frozen=True)
 class Gathered:
-    """All rows of all sources, what was read, how many rows were left out so far, and what to beware of."""
+    """All rows of all sources, what was read, how many rows were left out so far, and what to beware of.
+
+    `pairs`: the texts are pairs.
+    """
 
     rows: Rows
     sources: tuple[SourceReport, ...]
     unlabelled_dropped: int = 0
     limited: int = 0
     warnings: tuple[str, ...] = ()
+    pairs: bool = False
 
 
 def gather(sources: Sources, options: PoolOptions) -> Gathered:
@@ -52,6 +56,7 @@ def gather(sources: Sources, options: PoolOptions) -> Gathered:
     for role, table in tables.items():
         columns = _columns(role, table, options, first)
         first = first or columns
+        _check_pair(role, table, columns, first, options)
         prefix = f"{role}/{table.name}" if names[table.name] > 1 else table.name
         mine = _rows(role, table, columns, prefix)
         reports.append(_report(role, table, columns))
@@ -65,7 +70,28 @@ def gather(sources: Sources, options: PoolOptions) -> Gathered:
         judged = np.array([p in ("test", "validation") and not y for p, y in zip(mine.parts, mine.labels, strict=True)])
         dropped += int(judged.sum())
         rows = rows + mine.take(~judged)
-    return Gathered(rows, tuple(reports), dropped, limited, tuple(warnings))
+    return Gathered(rows, tuple(reports), dropped, limited, tuple(warnings), bool(first and first.text_b))
+
+
+def _check_pair(role: str, table: Table, columns: Guess, first: Guess, options: PoolOptions) -> None:
+    """Every source has the same number of texts a row, and as many as the task says."""
+    there = ", ".join(map(repr, table.columns))
+    if options.kind == "pair" and not columns.text_b:
+        raise BadData(
+            f"The task compares two texts, and {table.name} shows one column of texts; it has {there}.",
+            "Name them both: --text COLUMN --text-b COLUMN",
+        )
+    if options.kind not in ("", "pair") and columns.text_b:
+        raise BadSpec(
+            f"A second text ({columns.text_b!r}) was named, but the task is of the kind {options.kind!r}.",
+            'Write kind = "pair" under [task], or leave the column out.',
+        )
+    if bool(columns.text_b) != bool(first.text_b):
+        few, many = ("one text", "two") if first.text_b else ("two texts", "one")
+        raise BadData(
+            f"{table.name} ({role}) has {few} a row where the first file has {many}; its columns are {there}.",
+            "Name the columns alike in every file, or say them: --text COLUMN --text-b COLUMN",
+        )
 
 
 def _read(sources: Sources, options: PoolOptions) -> dict[str, Table]:
@@ -108,7 +134,8 @@ def _columns(role: str, table: Table, options: PoolOptions, first: Guess | None)
     if role == "pool" and label not in there:
         label = ""  # a pool needs none
     split = options.split if role == "data" else ""
-    found = guess(table, Columns(text, text_b, label, split), unlabelled=role == "pool")
+    named = Columns(text, text_b, label, split)
+    found = guess(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
     if role != "pool" and role != "data" and not found.label:
         columns = ", ".join(map(repr, table.columns))
         raise BadData(
@@ -121,7 +148,7 @@ def _rows(role: str, table: Table, columns: Guess, prefix: str) -> Rows:
     texts = [(t or "").strip() for t in table.column(columns.text)]
     if columns.text_b:
         seconds = [(t or "").strip() for t in table.column(columns.text_b)]
-        texts = [a + PAIR_SEPARATOR + b if a and b else "" for a, b in zip(texts, seconds, strict=True)]
+        texts = [join_pair(a, b) if a and b else "" for a, b in zip(texts, seconds, strict=True)]
     labels = [(y or "").strip() for y in table.column(columns.label)] if columns.label else [""] * len(table)
     parts = [_PARTS[role]] * len(table)
     if role == "data" and columns.split:

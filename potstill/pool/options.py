@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from potstill.pool.clean import OnConflict, OnDuplicate, OnLeak
 from potstill.tables import OnBad
@@ -14,6 +15,7 @@ class PoolOptions:
 
     Attributes:
         text, text_b, label, split: column names; empty ones are guessed.
+        kind: what a row is: one text ("single"), two ("pair"); empty takes it from the columns.
         encoding: of text files; None reads a byte-order mark and else takes UTF-8.
         on_duplicate: of a text that is there twice keep the `first`, or `keep` all.
         on_conflict: of a text with different labels `drop` all rows, take the `first` said, or raise an `error`.
@@ -32,6 +34,7 @@ class PoolOptions:
     text_b: str = ""
     label: str = ""
     split: str = ""
+    kind: Literal["", "single", "pair", "multi"] = ""
     encoding: str | None = None
     on_duplicate: OnDuplicate = "first"
     on_conflict: OnConflict = "drop"
