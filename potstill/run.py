@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -103,6 +104,17 @@ class Run:
             )
         self.store.set_meta("limit_micros", self.spec.limit_micros)
 
+    def variant(self, **over: Any) -> Self:
+        """This attempt with other fields of its spec (student, teacher, procedure, seed), on the same pool and ledger.
+
+        What one variant bought or learnt is in the store for the next: for studies that compare recipes on one pool.
+        """
+        other = copy(self)
+        other.spec = self.spec.model_copy(update=over)
+        other.taught = None
+        other._learnt = {}  # a study's students must not stay in memory
+        return other
+
     def __enter__(self) -> Self:
         return self
 
@@ -124,7 +136,7 @@ class Run:
 
     def open_teacher(self, named: Named, examples: Sequence[Written] = (), **options: Any) -> Teacher:
         """Any teacher on the menu."""
-        return open_teacher(self.spec, self.task, named, examples, **options)
+        return open_teacher(self.spec, self.task, named, examples, folder=self.folder, **options)
 
     @property
     def training_reserve(self) -> int:
@@ -164,10 +176,12 @@ class Run:
         doubtful: NDArray[np.bool_] | None = None,
         student: Named | None = None,
         purpose: Purpose = "train",
+        start: Student | None = None,
     ) -> Student:
         """A student taught from `texts` and `targets` (N, K); trained once, then remembered.
 
-        `weights` (N,) says how much a row counts, `doubtful` (N,) whether its target may be wrong; see `Lesson`.
+        `weights` (N,) says how much a row counts, `doubtful` (N,) whether its target may be wrong, `start` a student of
+        this run whose weights it goes on from; see `Lesson`.
 
         Training may use all the money that is free, stops cleanly when that is used up, and is charged the
         time it took.
@@ -176,8 +190,9 @@ class Run:
             OverBudget: there is not a micro-dollar left to train with.
         """
         named = student or self.spec.student
+        begun = [] if start is None else [self.key_of(start)]
         key = content_key(
-            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful)
+            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful), *begun
         )
         kind = STUDENTS.resolve(named.kind)
         folder = self.folder / "students" / key
@@ -189,6 +204,7 @@ class Run:
                 weights=named.model,
                 descriptions=self.task.descriptions,
                 options=named.options,
+                kind=self.task.kind,
             )
         )
         made.prepare()
@@ -201,6 +217,7 @@ class Run:
                     targets=np.asarray(targets, dtype=np.float32),
                     weights=weights,
                     doubtful=doubtful,
+                    start=start,
                     seed=self.spec.seed,
                     deadline_s=hold.deadline_s,
                     progress=lambda share, words: self.tell.progress(f"training {named.name}", share, 1.0, words),
@@ -240,11 +257,26 @@ class Run:
         """The content key under which `learn` remembers this student."""
         return self._learnt[id(student)][1]
 
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """The content keys of all that was learnt through this object, in order."""
+        return tuple(key for _, key in self._learnt.values())
+
 
 def open_teacher(
-    spec: Spec, task: Task, named: Named, examples: Sequence[Written] = (), *, asks: bool = True, **options: Any
+    spec: Spec,
+    task: Task,
+    named: Named,
+    examples: Sequence[Written] = (),
+    *,
+    asks: bool = True,
+    folder: Path | None = None,
+    **options: Any,
 ) -> Teacher:
-    """A teacher of the menu, opened for a task; `options` are laid over its own. Without `asks` only to plan."""
+    """A teacher of the menu, opened for a task; `options` are laid over its own. Without `asks` only to plan.
+
+    `folder` is the run's, for a teacher that leaves something in it.
+    """
     setup = Setup(
         task=task,
         model=named.model,
@@ -254,6 +286,7 @@ def open_teacher(
         workspace=spec.folder,
         seed=spec.seed,
         asks=asks,
+        folder=folder,
     )
     teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
     return teacher

@@ -12,7 +12,10 @@ MENU = Menu(
     "procedure",
     {
         "finetune": "potstill.procedures.finetune:finetune",
+        "ft-kd": "potstill.procedures.trained_kd:ft_kd",
         "kd": "potstill.procedures.kd:kd",
+        "p-kd": "potstill.procedures.trained_kd:p_kd",
         "pgkd": "potstill.procedures.pgkd:pgkd",
+        "prompt": "potstill.procedures.prompt:prompt",
     },
 )

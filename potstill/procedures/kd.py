@@ -17,6 +17,7 @@ from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
 from potstill.run import Run
 from potstill.spec import Named
+from potstill.students import MENU as STUDENTS
 from potstill.students.base import Student
 from potstill.task import Written
 from potstill.teachers.base import Teacher
@@ -66,15 +67,24 @@ def kd(run: Run) -> Student:
 
 
 def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
-    """The spec's teacher, ready to answer; `trained:BACKBONE` learns the gold first."""
+    """The spec's teacher, ready to answer; `trained:BACKBONE` or `trained:STUDENT:BACKBONE` learns the gold first."""
     named = run.spec.teacher
     if named is None or named.kind != "trained":
         return run.teacher(shown)
     if not gold.texts:
         raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
-    backbone = Named(name=f"encoder:{named.model}" if named.model else "encoder", **named.options)
-    large = run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels), student=backbone, purpose="teach")
+    large = run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels), student=trained_as(named), purpose="teach")
     return run.teacher(student=large, key=run.key_of(large), price=run.spec.compute_rates)
+
+
+def trained_as(named: Named) -> Named:
+    """The student that a trained teacher is: `trained:gte-small` is an encoder, `trained:cloze:smollm2` says its kind.
+
+    The kind alone will do too: `trained:linear`.
+    """
+    kind = named.model.partition(":")[0]
+    name = named.model if kind in STUDENTS else f"encoder:{named.model}".rstrip(":")
+    return Named(name=name, **named.options)
 
 
 def read_scores(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:

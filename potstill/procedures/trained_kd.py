@@ -1,0 +1,99 @@
+"""FT + KD and P + KD: a larger model learns the gold, and the student learns what it then says of unlabelled texts.
+
+The four procedures of Aina et al. 2022 are `finetune`, `prompt` and these two, which differ only in how their teacher
+learns. Loss of an unlabelled text: T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al. 2015; T = 2 and
+no gold term as in Kang et al. 2023, unless `gold` is asked for).
+
+A student here learns the softened distribution itself: its scores are those of the paper divided by T, which is the
+same function, and its confidence is mended where it is measured, on validation texts. T^2 stands in the weights, where
+it keeps the size of the soft term beside the gold term; the gold is learnt at the same T.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from potstill.calibrate import one_hot, softmax
+from potstill.errors import BadData, BadSpec
+from potstill.procedures.kd import call_teacher, trained_as
+from potstill.procedures.prompt import PROMPTED
+from potstill.run import Run
+from potstill.spec import Named
+from potstill.students.base import Student
+
+TEMPERATURE = 2.0
+OPTIONS = ("temperature", "gold")
+
+
+def ft_kd(run: Run) -> Student:
+    """The student of a fine-tuned teacher, `trained:BACKBONE`; see `_student_of`."""
+    teacher = _named(run, "trained:gte-small")
+    if trained_as(teacher).kind in PROMPTED:
+        raise BadSpec(f"{teacher.name!r} is trained by prompts, not fine-tuned.", "Take --procedure p-kd.")
+    return _student_of(run)
+
+
+def p_kd(run: Run) -> Student:
+    """The student of a prompt-trained teacher, `trained:cloze:BACKBONE`; see `_student_of`."""
+    teacher = _named(run, "trained:cloze:smollm2")
+    if trained_as(teacher).kind not in PROMPTED:
+        raise BadSpec(f"{teacher.name!r} is not trained by prompts.", "Take --teacher trained:cloze:smollm2.")
+    return _student_of(run)
+
+
+def _named(run: Run, such_as: str) -> Named:
+    teacher = run.spec.teacher
+    if teacher is None or teacher.kind != "trained":
+        given = "none is named" if teacher is None else f"{teacher.name!r} is not"
+        raise BadSpec(f"The teacher of this procedure is trained here, and {given}.", f"Take --teacher {such_as}.")
+    return teacher
+
+
+def _student_of(run: Run) -> Student:
+    """Train the teacher on the gold, ask it about the pool, teach the student its softened answers.
+
+    `[procedure]` takes `temperature` (2) and `gold` (false): with it the gold labels are learnt too, weighing as much
+    as the unlabelled texts together.
+
+    Raises:
+        BadData: no gold, or no unlabelled text.
+        BadSpec: an option nobody knows.
+    """
+    temperature, with_gold = _options(run)
+    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    if not pool.texts:
+        raise BadData(
+            "Distilling needs unlabelled texts for the teacher and there are none.",
+            "Give some with --pool FILE (or rows without a label), or take --procedure finetune or prompt.",
+        )
+    teacher = call_teacher(run, gold, [])
+    said = run.ask(teacher, pool.texts, leave_micros=run.training_reserve)
+    there = np.flatnonzero(said.answered)
+    if not len(there):
+        raise BadData(
+            f"{teacher.name} answered none of {len(pool.texts)} texts ({said.by_state}).", "Raise the budget."
+        )
+    texts = [said.texts[i] for i in there]
+    soft = softmax(said.scores[there], temperature).astype(np.float32)
+    if not with_gold:
+        return run.learn(texts, soft)
+    each = len(texts) / (len(gold.texts) * temperature**2)
+    weights = np.concatenate([np.full(len(gold.texts), each), np.ones(len(texts))])
+    return run.learn(
+        [*gold.texts, *texts],
+        np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
+        weights=weights.astype(np.float32),
+    )
+
+
+def _options(run: Run) -> tuple[float, bool]:  # both at once, used once
+    given = run.spec.procedure.options
+    strangers = sorted(set(given) - set(OPTIONS))
+    if strangers:
+        raise BadSpec(f"The procedure has no option {strangers[0]!r}.", f"It has: {', '.join(OPTIONS)}.")
+    temperature, gold = given.get("temperature", TEMPERATURE), given.get("gold", False)
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < 100:
+        raise BadSpec(f"temperature is {temperature!r}.", "Give a number above zero, such as 2.")
+    if not isinstance(gold, bool):
+        raise BadSpec(f"gold is {gold!r}.", "Write gold = true or gold = false.")
+    return float(temperature), gold
