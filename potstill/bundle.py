@@ -1,8 +1,8 @@
 """The artefact that ships: load a bundle folder, predict. Needs numpy, onnxruntime and tokenizers, never torch.
 
 A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a reader (`tokenizer.json`, or those of a bag), and
-`potstill.json`, which says all about them. Nothing in it is pickled. Does not cover making one (`export.py`), serving
-one over HTTP, or several labels a text.
+`potstill.json`, which says all about them. Nothing in it is pickled. A bundle of a `pair` task takes pairs of texts
+wherever another takes texts. Does not cover making one (`export.py`), serving one over HTTP, or several labels a text.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import BadInput, MissingExtra, NotARun
+from potstill.errors import BadData, BadInput, MissingExtra, NotARun
+from potstill.pairs import is_pair, join_pair
 from potstill.readers import READERS, Feeds
+from potstill.tokens import mean_of_rows
 from potstill.trust.reading import CONFIDENCE, PRECISION, UNUSUAL, Scaling, Trust
 
 Floats = NDArray[np.float32]
+Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, where two texts are compared
 
 FORMAT = 1
 RECORD = "potstill.json"
@@ -63,6 +66,7 @@ class Bundle:
         folder: where it lies.
         labels: the K label names, in the order of every (N, K) array.
         about: the whole of `potstill.json`: metrics, lineage, what was checked when it was made.
+        pairs: True if it compares two texts: every text is then a pair.
         trust: what was measured of this very graph on held-out texts; None if nothing was.
         size_mb: megabytes (10^6 bytes) of the files that predicting reads.
     """
@@ -72,6 +76,7 @@ class Bundle:
         self.about = about
         self.labels = tuple(str(label) for label in about["labels"])
         self.graph = graph
+        self.pairs = about.get("task", {}).get("kind") == "pair"
         self.trust = _trust(about, graph)
         self._scaling, self._threshold = Scaling(), None
         if self.trust is not None:
@@ -91,14 +96,14 @@ class Bundle:
         return self._threshold
 
     @overload
-    def predict(self, texts: Sequence[str], abstain: Literal[False] = False) -> list[str]:
+    def predict(self, texts: Sequence[Text], abstain: Literal[False] = False) -> list[str]:
         """A label for each text."""
 
     @overload
-    def predict(self, texts: Sequence[str], abstain: bool | float) -> list[str | None]:
+    def predict(self, texts: Sequence[Text], abstain: bool | float) -> list[str | None]:
         """A label, or None."""
 
-    def predict(self, texts: Sequence[str], abstain: bool | float = False) -> list[str] | list[str | None]:
+    def predict(self, texts: Sequence[Text], abstain: bool | float = False) -> list[str] | list[str | None]:
         """The likeliest label of each of N texts.
 
         Args:
@@ -120,7 +125,7 @@ class Bundle:
         sure = self.probs(logits).max(axis=1) >= threshold
         return [label if keep else None for label, keep in zip(said, sure, strict=True)]
 
-    def predict_proba(self, texts: Sequence[str]) -> Floats:
+    def predict_proba(self, texts: Sequence[Text]) -> Floats:
         """(N, K) calibrated probabilities of N texts; rows sum to one.
 
         Raises:
@@ -132,7 +137,7 @@ class Bundle:
         """(N, K) logits of this graph -> (N, K) calibrated probabilities."""
         return np.asarray(self._scaling.probs(logits), dtype=np.float32)
 
-    def predict_sets(self, texts: Sequence[str], coverage: float = 0.9) -> list[tuple[str, ...]]:
+    def predict_sets(self, texts: Sequence[Text], coverage: float = 0.9) -> list[tuple[str, ...]]:
         """For each of N texts the labels among which the right one is with probability `coverage`, likeliest first.
 
         Split conformal sets: true on average over texts that come as the held-out ones came, whatever the student.
@@ -173,21 +178,23 @@ class Bundle:
             "Ask for less, or hold out more labelled texts.",
         )
 
-    def predict_logits(self, texts: Sequence[str]) -> Floats:
+    def predict_logits(self, texts: Sequence[Text]) -> Floats:
         """(N, K) natural-log scores of N texts, before calibration.
 
         Raises:
-            BadData: a text is not a string.
+            BadData: a text is not a string, or not two where two are compared.
         """
+        strings = _pairs(texts) if self.pairs else texts
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
 
         def run(batch: tuple[NDArray[np.intp], Feeds]) -> None:
             rows, feeds = batch
-            logits[rows] = self._session.run(["logits"], feeds)[0]
+            first = np.append(True, rows[1:] != rows[:-1])
+            logits[rows[first]] = mean_of_rows(rows, self._session.run(["logits"], feeds)[0])
 
         # Each batch on one thread, and several batches at once: more texts a second than several threads a batch,
         # and a busy neighbour slows one batch down instead of all.
-        whole = list(self._reader.feeds(texts))
+        whole = list(self._reader.feeds(strings))  # type: ignore[arg-type]
         if len(whole) > 1 and self._threads > 1:
             with ThreadPoolExecutor(min(self._threads, len(whole))) as pool:
                 for _ in pool.map(run, whole):
@@ -197,7 +204,7 @@ class Bundle:
                 run(batch)
         return logits
 
-    def stream(self, texts: Iterable[str], rows: int = 2048) -> Iterator[Prediction]:
+    def stream(self, texts: Iterable[Text], rows: int = 2048) -> Iterator[Prediction]:
         """A prediction for each text, in order, holding at most `rows` texts at a time."""
         source = iter(texts)
         while block := list(islice(source, rows)):
@@ -211,6 +218,11 @@ class Bundle:
         for column, probability, share in best:
             sure = None if self._threshold is None else bool(probability >= self._threshold)
             yield Prediction(self.labels[column], float(probability), sure, share)
+
+    @property
+    def truncated(self) -> int:
+        """How many of all the texts it was given so far were too long to be read as a whole."""
+        return self._reader.truncated
 
     def facts(self) -> dict[str, str | int | float | bool]:
         """What a report says of the bundle, flat."""
@@ -260,6 +272,14 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
         return Bundle(folder, about, threads or _processors(), chosen)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise NotARun(f"{folder} is damaged: {type(error).__name__}: {error}.", AGAIN) from error
+
+
+def _pairs(texts: Sequence[Text]) -> list[str]:
+    """The pairs as strings."""
+    joined = [join_pair(*text) if isinstance(text, tuple) and len(text) == 2 else text for text in texts]
+    if isinstance(texts, str) or not all(isinstance(text, str) and is_pair(text) for text in joined):
+        raise BadData("This student compares two texts, and was given one.", "Give pairs: [(first, second), ...].")
+    return [str(text) for text in joined]
 
 
 def _trust(about: Mapping[str, Any], graph: str) -> Trust | None:

@@ -10,6 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# What it reads of a text, by `long` of its settings and the number of tokens.
+READS = {
+    "head": "It reads the first {} tokens of a text.",
+    "head+tail": "It reads {} tokens of a text: of a longer one half from its beginning and half from its end.",
+    "windows": "It reads all of a text, in windows of {} tokens whose scores are averaged.",
+}
+
 
 def write_card(folder: Path, record: Mapping[str, Any]) -> None:
     """Write `README.md` beside the record."""
@@ -30,7 +37,9 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "```python"
     yield "import potstill"
-    yield 'potstill.load("this-folder").predict(["a text"])'
+    pairs = task["kind"] == "pair"
+    given = '("a text", "another")' if pairs else '"a text"'
+    yield f'potstill.load("this-folder").predict([{given}])'
     yield "```"
     if (folder / "config.json").exists():
         yield ""
@@ -38,7 +47,8 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield "```python"
         yield "from transformers import pipeline"
-        yield 'pipeline("text-classification", "this-folder", truncation=True)(["a text"])'
+        given = '{"text": "a text", "text_pair": "another"}' if pairs else '["a text"]'
+        yield f'pipeline("text-classification", "this-folder", truncation=True)({given})'
         yield "```"
     yield ""
     yield "## Labels"
@@ -56,7 +66,8 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {_plain(note)}"
     yield from _trusted(record)
     if "max_length" in record["settings"]:
-        yield f"- It reads the first {record['settings']['max_length']} tokens of a text."
+        reads = READS[record["settings"].get("long", "head")]
+        yield f"- {reads.format(record['settings']['max_length'])}"
     yield "- Figures of speed and int8 were measured on the machine that made it."
 
 

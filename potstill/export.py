@@ -21,6 +21,7 @@ from potstill import __version__
 from potstill.bundle import FORMAT, RECORD, load, sha256
 from potstill.card import write_card
 from potstill.errors import BadData, NotARun
+from potstill.pairs import join_pair
 from potstill.quantise import Verdict, judge_int8, write_int8
 from potstill.students.base import Graph, Student
 from potstill.task import Task
@@ -34,6 +35,8 @@ TOLERANCE = 1e-3
 PARITY_TEXTS, CHECK_TEXTS = 200, 1000
 # Lengths and scripts that the check texts may lack.
 PROBES = ("", "a", "word " * 700, "naïve café 東京 🙂", "\n\t ")
+# What becomes of a text that is too long, by the way it is read; windows are for predicting only.
+LOST = {"head": "lost their tail", "head+tail": "lost their middle", "windows": "were learnt from without their middle"}
 # Keys of `about` that have a place of their own in the record.
 LIFTED: dict[str, Any] = {"temperature": 1.0, "abstain_below": None, "metrics": {}, "notes": []}
 
@@ -94,10 +97,11 @@ def export(
         record = _record(student, task, graph, lineage or {}, about or {})
         record["reader_files"] = reader_files
         _write_record(fresh, record)
-        difference = _parity(student, fresh, texts)
+        odd = _probes(task)
+        difference = _parity(student, fresh, texts, odd)
         record["parity"] = {"largest_difference": difference, "tolerance": TOLERANCE}
         verdict = _try_int8(fresh, record, texts, gold) if graph.quantisable else None
-        hub = _check_hub(student, fresh, record, texts)
+        hub = _check_hub(student, fresh, record, [*texts[:32], *odd])
         write_card(fresh, record)
         _write_record(fresh, record)
         load(fresh, verify=True)
@@ -140,7 +144,8 @@ def _record(
     lifted = {key: about.get(key, default) for key, default in LIFTED.items()}
     facts, notes = dict(getattr(student, "about", {})), list(lifted["notes"])
     if facts.get("truncated"):
-        notes.append(f"{facts['truncated']:.1%} of the texts it learnt from were too long and lost their tail.")
+        lost = LOST[str(graph.settings.get("long", "head"))]
+        notes.append(f"{facts['truncated']:.1%} of the texts it learnt from were too long and {lost}.")
     return {
         "format": FORMAT,
         "made_by": f"potstill {__version__}",
@@ -170,22 +175,28 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
         path.write_text(written, encoding="utf-8")
 
 
-def _parity(student: Student, folder: Path, texts: Sequence[str]) -> float:
+def _probes(task: Task) -> tuple[str, ...]:
+    if task.kind != "pair":
+        return PROBES
+    return tuple(join_pair(one, other) for one, other in zip(PROBES, PROBES[1:] + PROBES[:1], strict=True))
+
+
+def _parity(student: Student, folder: Path, texts: Sequence[str], odd: Sequence[str]) -> float:
     """The largest difference of a logit, in batches and one by one: shapes the exporter never saw.
 
     Raises:
         BadData: it is above the tolerance.
     """
-    some = [*texts[:PARITY_TEXTS], *PROBES]
+    some = [*texts[:PARITY_TEXTS], *odd]
     wanted = student.predict_logits(some)
     bundle = load(folder)
     together = bundle.predict_logits(some)
-    alone = np.concatenate([bundle.predict_logits([text]) for text in some[-2 * len(PROBES) :]])
+    alone = np.concatenate([bundle.predict_logits([text]) for text in some[-2 * len(odd) :]])
     # A difference counts against the size of the logits, as float32 itself does.
     scale = max(1.0, float(np.abs(wanted).max()) / 10)
     difference = max(
         float(np.abs(together - wanted).max()) / scale,
-        float(np.abs(alone - wanted[-2 * len(PROBES) :]).max()) / scale,
+        float(np.abs(alone - wanted[-2 * len(odd) :]).max()) / scale,
     )
     if not difference <= TOLERANCE:
         raise BadData(
@@ -214,13 +225,12 @@ def _try_int8(
 
 
 def _check_hub(student: Student, folder: Path, record: dict[str, Any], texts: Sequence[str]) -> bool:
-    """Keep the transformers files only if they predict the same."""
+    """Keep the transformers files only if they predict the same of these texts."""
     if not (folder / HUB_FILES[0]).exists():
         return False
     from potstill.students.hub import hub_logits
 
-    some = [*texts[:32], *PROBES]
-    difference = float(np.abs(hub_logits(folder, some) - student.predict_logits(some)).max())
+    difference = float(np.abs(hub_logits(folder, texts) - student.predict_logits(texts)).max())
     record["hub"] = {"largest_difference": difference}
     if difference <= TOLERANCE:
         return True

@@ -5,6 +5,7 @@ Needs numpy (and tokenizers, where the kind uses one). Does not run graphs; `bun
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.features import load_reader
-from potstill.tokens import TokenIds, batches, check_texts, padded
+from potstill.tokens import LONG, Encoded, TokenIds, batches, check_texts, padded
 
 Feeds = dict[str, NDArray[Any]]
 # Texts a batch of a transformer: measured on two cores, 16 of like length are faster than 8, and than 64.
@@ -21,10 +22,18 @@ ROWS = 16
 
 
 class Reader(Protocol):
-    """Texts -> batches of a graph's inputs."""
+    """Texts -> batches of a graph's inputs.
+
+    Attributes:
+        truncated: how many of all the texts it was given so far were not read as a whole.
+    """
+
+    truncated: int
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """Batches that cover N texts once: the (B,) row numbers, and the inputs by name.
+
+        A text that is read in several windows has its row several times, one after the other, in one batch.
 
         Raises:
             BadData: a text is not a string.
@@ -32,18 +41,42 @@ class Reader(Protocol):
 
 
 class Tokenised:
-    """Token ids and mask, for transformers: settings `max_length` and `pad_id`."""
+    """Token ids and mask, for transformers: settings `max_length`, `pad_id`, `long` and `pairs`."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self._tokens = TokenIds(folder / "tokenizer.json", int(settings["max_length"]))
+        pairs, long = bool(settings.get("pairs")), settings.get("long", "head")
+        if long not in LONG:
+            raise ValueError(f"an unknown way to read long texts: {long!r}")
+        self._tokens = TokenIds(folder / "tokenizer.json", int(settings["max_length"]), pairs=pairs, long=long)
         self._pad_id = int(settings["pad_id"])
+        self._lock = threading.Lock()
+        self.truncated = 0
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """(B, T) `input_ids` and `attention_mask`, batches sorted by length."""
-        ids = self._tokens.encode(texts).ids
-        for rows in batches([len(own) for own in ids], rows=ROWS):
-            filled, mask = padded([ids[row] for row in rows], self._pad_id)
-            yield rows, {"input_ids": filled, "attention_mask": mask}
+        encoded = self._tokens.encode(texts)
+        with self._lock:
+            self.truncated += encoded.truncated
+        ids = encoded.ids
+        for units in _together(encoded):
+            filled, mask = padded([ids[unit] for unit in units], self._pad_id)
+            yield encoded.rows[units], {"input_ids": filled, "attention_mask": mask}
+
+
+def _together(encoded: Encoded) -> Iterator[NDArray[np.intp]]:
+    """Batches of (B,) arrays of similar length; all windows of a text, which are equally long, in one batch."""
+    windows = np.bincount(encoded.rows)
+    alone = np.flatnonzero(windows[encoded.rows] == 1)
+    held: list[NDArray[np.intp]] = []
+    for row in np.flatnonzero(windows > 1):
+        held.append(np.flatnonzero(encoded.rows == row))
+        if sum(map(len, held)) >= ROWS:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+    for some in batches([len(encoded.ids[unit]) for unit in alone], rows=ROWS):
+        yield alone[some]
 
 
 class Bagged:
@@ -51,6 +84,8 @@ class Bagged:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._reader = load_reader(folder, settings)
+        self._lock = threading.Lock()
+        self.truncated = 0
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """(B, T) `ids` and `values`, and `second` for pairs of vectors; batches sorted by length."""
@@ -58,6 +93,8 @@ class Bagged:
         if not texts:
             return
         ragged = self._reader.ragged(texts)
+        with self._lock:
+            self.truncated += ragged.truncated
         starts = ragged.starts
         for rows in batches(np.maximum(np.diff(starts), 1).tolist(), rows=128):
             bag = ragged.at(rows).pad()

@@ -1,22 +1,30 @@
 """Texts into token ids and padded batches, the same way while learning and while serving.
 
-Covers: reading `tokenizer.json`, cutting long texts at their head, batches of similar length under a token budget.
-Does not cover pairs of texts, chat templates, or windows over long texts. Needs numpy and tokenizers, nothing else.
+Covers: reading `tokenizer.json`, pairs of texts, what is read of a text that is too long, batches of similar length
+under a token budget. Does not cover chat templates. Needs numpy and tokenizers, nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadData, MissingExtra, NotARun
+from potstill.pairs import split_pair
 
 Ids = NDArray[np.int64]
+# What is read of a text that is too long: its head; its head and its tail (Sun et al. 2019); or all of it, in windows.
+Long = Literal["head", "head+tail", "windows"]
+LONG: tuple[Long, ...] = get_args(Long)
+HEAD_SHARE = 0.5  # of the tokens that are read, where head and tail are
+# Windows of a text at most, and how much of one is in the next as well; more text is read with gaps.
+WINDOWS, OVERLAP = 8, 0.125
 
 # A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
@@ -29,12 +37,18 @@ class Encoded:
     """N texts as token ids.
 
     Attributes:
-        ids: N arrays of (T_i,) int64, each at most `max_length` long and never empty.
-        truncated: how many of the N texts lost their tail.
+        ids: M arrays of (T_i,) int64, each at most `max_length` long and never empty; M is N unless in windows.
+        truncated: how many of the N texts are not read as a whole.
+        rows: (M,) which text each array is of, ascending.
     """
 
     ids: list[Ids]
     truncated: int
+    rows: NDArray[np.int64]
+
+    def per_text(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(M, ...) outputs -> (N, ...), the mean over a text's windows."""
+        return mean_of_rows(self.rows, outputs)
 
 
 class TokenIds:
@@ -43,13 +57,15 @@ class TokenIds:
     Args:
         file: the `tokenizer.json` of the Hugging Face `tokenizers` library.
         max_length: how many tokens of a text are read, special tokens included; the rest is cut off.
+        pairs: the texts are pairs, to be joined as the tokenizer joins two texts; the longer one is cut first.
+        long: what is read of a single text that has more tokens.
 
     Raises:
         NotARun: the file is not there or is damaged.
         MissingExtra: the tokenizers library is not installed.
     """
 
-    def __init__(self, file: Path, max_length: int) -> None:
+    def __init__(self, file: Path, max_length: int, *, pairs: bool = False, long: Long = "head") -> None:
         try:
             from tokenizers import Tokenizer
         except ModuleNotFoundError as error:
@@ -64,33 +80,101 @@ class TokenIds:
                 f"{file} is not a readable tokenizer.", "Copy or export the folder again; the file is damaged."
             ) from error
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length)
+        if pairs or long == "head":
+            tokenizer.enable_truncation(max_length)
+        else:
+            tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self.file = Path(file)
         self.max_length = max_length
+        self.pairs = pairs
+        self.long: Long = "head" if pairs else long
         known = (tokenizer.token_to_id(pad) for pad in _PADS)
         self.pad_id: int = next((pad for pad in known if pad is not None), 0)
 
+    @cached_property
+    def second_after(self) -> int | None:
+        """The id of the token after which the second text of a pair begins, where the weights tell the two apart."""
+        joined = self._tokenizer.encode("a", "a")
+        return int(joined.ids[joined.type_ids.index(1) - 1]) if 1 in joined.type_ids else None
+
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """N texts -> their token ids; a long text keeps its head and is counted.
+        """N texts -> their token ids; those that are not read as a whole are counted.
 
         Raises:
             BadData: a text is not a string.
         """
-        limit = CHARACTERS_PER_TOKEN * self.max_length
         check_texts(texts)
-        cut = [text if len(text) <= limit else text[:limit] for text in texts]
-        try:
-            encodings = self._tokenizer.encode_batch_fast(cut)
-        except (UnicodeEncodeError, TypeError):  # lone surrogates, which UTF-8 cannot hold
-            whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in cut]
-            encodings = self._tokenizer.encode_batch_fast(whole)
+        if self.long != "head":
+            return self._encode_long(texts)
+        limit = CHARACTERS_PER_TOKEN * self.max_length
+        pairs = [split_pair(text) for text in texts] if self.pairs else [(text,) for text in texts]
+        cut = [tuple(one[:limit] for one in pair) for pair in pairs]
+        encodings = self._encodings([pair if self.pairs else pair[0] for pair in cut])
         ids = [np.array(encoding.ids or [self.pad_id], dtype=np.int64) for encoding in encodings]
         truncated = sum(
-            len(text) > limit or bool(len(own) == self.max_length and encoding.overflowing)
-            for text, own, encoding in zip(texts, ids, encodings, strict=True)
+            any(len(one) > limit for one in pair) or bool(len(own) == self.max_length and encoding.overflowing)
+            for pair, own, encoding in zip(pairs, ids, encodings, strict=True)
         )
-        return Encoded(ids, truncated)
+        return Encoded(ids, truncated, np.arange(len(ids)))
+
+    def _encodings(self, texts: Sequence[Any], *, special: bool = True) -> list[Any]:
+        try:
+            return list(self._tokenizer.encode_batch_fast(texts, add_special_tokens=special))
+        except (UnicodeEncodeError, TypeError):  # lone surrogates, which UTF-8 cannot hold
+            whole = [_scalars(text) if isinstance(text, str) else tuple(map(_scalars, text)) for text in texts]
+            return list(self._tokenizer.encode_batch_fast(whole, add_special_tokens=special))
+
+    def _encode_long(self, texts: Sequence[str]) -> Encoded:
+        """All that `max_length` tokens, or `WINDOWS` times as many, can hold of each text."""
+        limit = CHARACTERS_PER_TOKEN * self.max_length * (WINDOWS if self.long == "windows" else 1)
+        cut = [text if len(text) <= 2 * limit else f"{text[:limit]} {text[-limit:]}" for text in texts]
+        before, after = self._around
+        room = self.max_length - len(before) - len(after)
+        ids, rows, truncated = [], [], 0
+        for row, (text, encoding) in enumerate(zip(texts, self._encodings(cut, special=False), strict=True)):
+            content = np.array(encoding.ids, dtype=np.int64)
+            parts = self._parts(content, room)
+            whole = len(content) <= room or (self.long == "windows" and len(parts) < WINDOWS)
+            truncated += len(text) > 2 * limit or not whole
+            framed = [np.concatenate([before, part, after]) for part in parts]
+            ids += [own if len(own) else np.array([self.pad_id], dtype=np.int64) for own in framed]
+            rows += [row] * len(parts)
+        return Encoded(ids, truncated, np.array(rows, dtype=np.int64))
+
+    def _parts(self, content: Ids, room: int) -> list[Ids]:
+        if len(content) <= room:
+            return [content]
+        if self.long == "head+tail":
+            head = int(room * HEAD_SHARE)
+            return [np.concatenate([content[:head], content[len(content) - (room - head) :]])]
+        step = room - int(room * OVERLAP)
+        n = min(WINDOWS, 1 + -(-(len(content) - room) // step))
+        starts = np.linspace(0, len(content) - room, n).astype(np.int64)
+        return [content[start : start + room] for start in starts]
+
+    @cached_property
+    def _around(self) -> tuple[Ids, Ids]:
+        """The special tokens that go before and after a text."""
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        framed = self._tokenizer.encode("a").ids
+        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+        return np.array(framed[:start], dtype=np.int64), np.array(framed[start + len(bare) :], dtype=np.int64)
+
+
+def mean_of_rows(rows: NDArray[np.integer[Any]], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(M, ...) outputs of ascending `rows` -> (N, ...) their mean for each row."""
+    if not len(rows):
+        return outputs
+    starts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
+    if len(starts) == len(rows):
+        return outputs
+    counts = np.diff(np.append(starts, len(rows))).reshape(-1, *[1] * (outputs.ndim - 1))
+    return np.asarray(np.add.reduceat(outputs, starts, axis=0) / counts, dtype=np.float32)
+
+
+def _scalars(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def check_texts(texts: Sequence[str]) -> None:

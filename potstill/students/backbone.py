@@ -43,6 +43,8 @@ class Network(nn.Module):
         self.pooling = pooling
         self.dim = int(backbone.config.hidden_size)
         self.head = nn.Linear(self.dim, n_labels)
+        # Of pairs: the token after which the second text begins, for weights that tell the two apart.
+        self.second_after: int | None = None
 
     @property
     def longest(self) -> int:
@@ -55,7 +57,8 @@ class Network(nn.Module):
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids and mask -> (B, D) vectors of length one."""
-        states: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        kinds = {} if self.second_after is None else {"token_type_ids": self._token_types(input_ids, attention_mask)}
+        states: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **kinds).last_hidden_state
         if self.pooling == "cls":
             pooled = states[:, 0].float()
         else:
@@ -64,6 +67,13 @@ class Network(nn.Module):
         normed: Tensor = nn.functional.layer_norm(pooled, (self.dim,), eps=1e-12)
         scaled: Tensor = normed / self.dim**0.5
         return scaled
+
+    def _token_types(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, T) 0 for the first text, 1 for the second. Part of the graph, so that nobody need hand them in."""
+        assert self.second_after is not None
+        ends = input_ids.eq(self.second_after).to(torch.int64)
+        after: Tensor = (ends.cumsum(1) - ends).gt(0).to(torch.int64)
+        return after * attention_mask
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids and mask -> (B, K) natural-log scores."""

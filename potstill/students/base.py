@@ -14,6 +14,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.task import TaskKind
+
 Floats = NDArray[np.float32]
 
 
@@ -26,12 +28,14 @@ class Make:
         weights: short name or path of the weights it starts from; empty takes the kind's default.
         descriptions: label -> one sentence, for kinds that read them.
         options: the `[student]` table of the spec, less `name` (learning rate, epochs, max_length, ...).
+        kind: of the task. In a `pair` task each text is two, as `pairs.join_pair` joins them.
     """
 
     labels: tuple[str, ...]
     weights: str = ""
     descriptions: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    kind: TaskKind = "single"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Lesson:
         targets: (N, K) float32, rows sum to one; one-hot for gold, soft for a teacher's answers.
         weights: (N,) float32, how much each row counts; None means one each.
         doubtful: (N,) bool, the rows whose target a teacher gave and may be wrong; None means no row.
+        start: a student of the same kind whose learnt representation this one goes on from, where the kind learns one
+            (encoder, static); its head is fitted anew. None starts from the kind's own weights.
         seed: draws the initialisation, the order and the dropout.
         deadline_s: stop learning cleanly after this many seconds and keep what is learnt.
         progress: called with (share done in [0, 1], a few words).
@@ -52,6 +58,7 @@ class Lesson:
     targets: Floats
     weights: Floats | None = None
     doubtful: NDArray[np.bool_] | None = None
+    start: Student | None = None
     seed: int = 0
     deadline_s: float | None = None
     progress: Callable[[float, str], None] | None = None

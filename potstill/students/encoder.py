@@ -3,8 +3,8 @@
 The order matters. With few rows the frozen vectors under a well-regularised regression are hard to beat; with many
 (soft) rows fine-tuning wins. So the regression comes first and is where fine-tuning starts (linear probing, then
 fine-tuning: Kumar et al. 2022), and where rows can be spared for it, the better of the two on them is kept.
-Does not cover pairs of texts, several labels a text, or windows over long texts: a long text keeps its head, counted
-in `truncated`.
+Two texts of a pair are read together, as the tokenizer joins them. What is not read of a long text is counted in
+`truncated`. Does not cover several labels a text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from potstill.calibrate import softmax
 from potstill.errors import BadSpec, did_you_mean, missing_extra
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.lesson import check_lesson
-from potstill.tokens import TokenIds
+from potstill.tokens import LONG, Long, TokenIds
 from potstill.weights import find
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Options:
         lr: peak learning rate of fine-tuning.
         batch: rows a step.
         max_length: tokens read of a text; None takes 256 or what the weights allow.
+        long: what is read of a text with more tokens: its "head"; its "head+tail"; or all of it in "windows", whose
+            scores are averaged (it then learns from head and tail). Pairs always keep both heads.
         c: inverse strength of the head's penalty; None chooses among a few by cross-validation.
         believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
     """
@@ -52,6 +54,7 @@ class Options:
     lr: float = 1e-4
     batch: int = 32
     max_length: int | None = None
+    long: Long = "head"
     c: float | None = None
     believe: bool = False
 
@@ -69,6 +72,8 @@ class Options:
         options = cls(**table)
         if options.mode not in ("auto", "frozen", "full"):
             raise BadSpec(f"The encoder has no mode {options.mode!r}.", "Choose auto, frozen or full.")
+        if options.long not in LONG:
+            raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG)}.")
         for key in ("epochs", "lr", "batch", "max_length", "c"):
             value = getattr(options, key)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
@@ -87,6 +92,7 @@ class Encoder:
     def __init__(self, make: Make) -> None:
         self.labels = tuple(make.labels)
         self.weights = make.weights or DEFAULT_WEIGHTS
+        self.kind = make.kind
         self.options = Options.read(make.options)
         self.truncated = 0.0
         self.learnt: dict[str, Any] = {}
@@ -97,7 +103,8 @@ class Encoder:
     @property
     def about(self) -> dict[str, Any]:
         """Facts for a report and for the model card."""
-        return {"weights": self.weights, "licence": self._licence, "truncated": self.truncated, **self.learnt}
+        facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated}
+        return facts | {"long": self.options.long} | self.learnt
 
     def prepare(self) -> None:
         """See that torch and the weights are here; see `Student.prepare`."""
@@ -111,10 +118,12 @@ class Encoder:
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         self._open()
         tokens, network = self._ready()
+        if isinstance(lesson.start, Encoder) and lesson.start.weights == self.weights:
+            network.load_state_dict(lesson.start._ready()[1].state_dict())
         from potstill.students.curriculum import Curriculum, study
         from potstill.students.training import Material
 
-        encoded = tokens.encode(lesson.texts)
+        encoded = self._to_learn(tokens).encode(lesson.texts)
         self.truncated = encoded.truncated / len(lesson.texts)
         assert lesson.weights is not None  # check_lesson saw to it
         doubtful = np.zeros(len(lesson.texts), dtype=np.bool_) if lesson.doubtful is None else lesson.doubtful
@@ -158,6 +167,7 @@ class Encoder:
             "labels": self.labels,
             "weights": self.weights,
             "options": {field.name: getattr(self.options, field.name) for field in fields(Options)},
+            "kind": self.kind,
             "pooling": network.pooling,
             "max_length": tokens.max_length,
             "truncated": self.truncated,
@@ -172,11 +182,12 @@ class Encoder:
         from potstill.students.backbone import reopen_network
 
         record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"]))
+        kind = record.get("kind", "single")
+        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"], kind=kind))
         student.truncated, student.learnt = record["truncated"], record["learnt"]
         student._licence = record["licence"]
-        student._tokens = TokenIds(folder / "tokenizer.json", record["max_length"])
-        student._network = reopen_network(folder, len(student.labels), record["pooling"])
+        network = reopen_network(folder, len(student.labels), record["pooling"])
+        student._ready_with(folder / "tokenizer.json", record["max_length"], network)
         return student
 
     def export(self, folder: Path) -> Graph:
@@ -188,7 +199,13 @@ class Encoder:
         write_graph(network, folder / "model.onnx")
         shutil.copyfile(tokens.file, folder / "tokenizer.json")
         write_hub_folder(network, self.labels, tokens.max_length, folder)
-        return Graph("encoder", {"max_length": tokens.max_length, "pad_id": tokens.pad_id}, quantisable=True)
+        settings = {
+            "max_length": tokens.max_length,
+            "pad_id": tokens.pad_id,
+            "long": tokens.long,
+            "pairs": tokens.pairs,
+        }
+        return Graph("encoder", settings, quantisable=True)
 
     def _open(self) -> None:
         """Fresh weights: learning never starts from what an earlier lesson left."""
@@ -198,16 +215,28 @@ class Encoder:
             raise missing_extra(error.name or "torch", "train", "An encoder student") from error
         found = find(self.weights, kind="encoder")
         self._licence = found.licence
-        self._network = read_network(found.folder, len(self.labels), found.pooling)
-        longest = self._network.longest
+        network = read_network(found.folder, len(self.labels), found.pooling)
+        longest = network.longest
         length = int(self.options.max_length or min(256, longest))
         if length > longest:
             raise BadSpec(
                 f"max_length is {length}, and {self.weights} reads at most {longest} tokens.",
                 f"Give max_length = {longest} or less.",
             )
-        self._tokens = TokenIds(found.folder / "tokenizer.json", length)
+        self._ready_with(found.folder / "tokenizer.json", length, network)
         self.learnt = {}
+
+    def _ready_with(self, tokenizer: Path, length: int, network: Network) -> None:
+        self._tokens = TokenIds(tokenizer, length, pairs=self.kind == "pair", long=self.options.long)
+        self._network = network
+        if self.kind == "pair" and getattr(network.backbone.config, "type_vocab_size", 1) > 1:
+            network.second_after = self._tokens.second_after
+
+    def _to_learn(self, tokens: TokenIds) -> TokenIds:
+        """Windows are for predicting; a text is learnt from as one row, its head and its tail."""
+        if tokens.long != "windows":
+            return tokens
+        return TokenIds(tokens.file, tokens.max_length, long="head+tail")
 
     def _ready(self) -> tuple[TokenIds, Network]:
         if self._tokens is None or self._network is None:
@@ -221,4 +250,4 @@ class Encoder:
         encoded = tokens.encode(texts)
         if not encoded.ids:
             return np.zeros((0, width), dtype=np.float32)
-        return run_network(getattr(network, what), encoded.ids, tokens.pad_id)
+        return encoded.per_text(run_network(getattr(network, what), encoded.ids, tokens.pad_id))

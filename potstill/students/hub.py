@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from potstill.pairs import is_pair, split_pair
 from potstill.students.backbone import Network, quiet
 
 # LOUD: how much louder the mean is than the residual. QUIET: how flat tanh is taken. Their errors, 1/LOUD and
@@ -69,7 +70,8 @@ def write_hub_folder(network: Network, labels: Sequence[str], max_length: int, f
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     tokenizer: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length}
     tokenizer |= {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
+    types = ["token_type_ids"] if network.second_after is not None else []
+    tokenizer["model_input_names"] = ["input_ids", *types, "attention_mask"]
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1), encoding="utf-8")
     return True
 
@@ -109,5 +111,6 @@ def hub_logits(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     found = []
     with torch.inference_mode():
         for text in texts:
-            found.append(model(**tokenizer(text, truncation=True, return_tensors="pt")).logits.numpy())
+            parts = split_pair(text) if is_pair(text) else (text,)
+            found.append(model(**tokenizer(*parts, truncation=True, return_tensors="pt")).logits.numpy())
     return np.concatenate(found)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from potstill.calibrate import softmax
 from potstill.errors import BadSpec
-from potstill.features import NGrams
+from potstill.features import NGrams, PairGrams
 from potstill.onnxfile import Node, Port, write_onnx
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.lesson import carve, check_lesson
@@ -45,8 +45,9 @@ class Linear:
         if make.weights:
             raise BadSpec(f"The student 'linear' starts from no weights, not {make.weights!r}.", "Write just 'linear'.")
         self.labels = tuple(make.labels)
+        self.kind = make.kind
         self.options = dict(make.options)
-        self._reader: NGrams | None = None
+        self._reader: NGrams | PairGrams | None = None
         self._weights: Floats = np.zeros((0, len(self.labels)), dtype=np.float32)
         self._bias: Floats = np.zeros(len(self.labels), dtype=np.float32)
         self.c = float(make.options.get("c", 0.0))
@@ -61,7 +62,8 @@ class Linear:
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         effort = Effort(max_steps=int(self.options.get("max_steps", 200)), deadline=deadline, progress=lesson.progress)
         limit = min(int(self.options.get("max_features", 60_000)), MAX_CELLS // len(self.labels))
-        self._reader = NGrams.fit(lesson.texts, max_features=limit, min_df=self.options.get("min_df"))
+        reads = PairGrams if self.kind == "pair" else NGrams
+        self._reader = reads.fit(lesson.texts, max_features=limit, min_df=self.options.get("min_df"))
         features = sparse(self._reader.ragged(lesson.texts), self._reader.width)
         given = self.options.get("c")
         self.c = choose_c(features, lesson, effort, GRID) if given is None else float(given)
@@ -91,7 +93,7 @@ class Linear:
     def save(self, folder: Path) -> None:
         """Write `student.json`, `ngrams.json`, `weights.npy` and `bias.npy`."""
         self._fitted().save(folder)
-        record = {"format": 1, "labels": self.labels, "options": self.options, "c": self.c}
+        record = {"format": 1, "labels": self.labels, "options": self.options, "c": self.c, "kind": self.kind}
         (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
         np.save(folder / "weights.npy", self._weights, allow_pickle=False)
         np.save(folder / "bias.npy", self._bias, allow_pickle=False)
@@ -100,9 +102,10 @@ class Linear:
     def load(cls, folder: Path) -> Self:
         """The student that `save` wrote."""
         record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
-        student = cls(Make(labels=tuple(record["labels"]), options=record["options"]))
+        kind = record.get("kind", "single")
+        student = cls(Make(labels=tuple(record["labels"]), options=record["options"], kind=kind))
         student.c = float(record["c"])
-        student._reader = NGrams.load(folder, {})
+        student._reader = (PairGrams if kind == "pair" else NGrams).load(folder, {})
         student._weights = np.load(folder / "weights.npy", allow_pickle=False)
         student._bias = np.load(folder / "bias.npy", allow_pickle=False)
         return student
@@ -126,7 +129,7 @@ class Linear:
         write_onnx(folder / "model.onnx", nodes, constants, inputs, [logits])
         return Graph(kind="bag", settings=reader.settings, quantisable=False)
 
-    def _fitted(self) -> NGrams:
+    def _fitted(self) -> NGrams | PairGrams:
         if self._reader is None:
             raise BadSpec("The linear student has not learnt yet.", "Call fit first.")
         return self._reader

@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from potstill.calibrate import softmax
 from potstill.carriers import fetched
 from potstill.errors import BadSpec
-from potstill.features import Ragged, Tokens
-from potstill.onnxfile import Node, Port, write_onnx
+from potstill.features import PairTokens, Ragged, Tokens
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.lesson import carve, check_lesson, content_order
 from potstill.students.linear import choose_c, refuse_options
 from potstill.students.regress import Effort, fit_regression, sparse
-from potstill.students.tuning import EPSILON, Head, Material, Recipe, tune
+from potstill.students.staticgraph import write_graph
+from potstill.students.tuning import Head, Material, Recipe, tune
 from potstill.students.vectors import token_vectors
 from potstill.weights import find
 
@@ -52,9 +51,10 @@ class Static:
         refuse_options("static", make.options, OPTIONS)
         self.labels = tuple(make.labels)
         self.weights = make.weights or ("potion-8m" if fetched("potion-8m") is not None else "minilm")
+        self.kind = make.kind
         self.options = dict(make.options)
         self.c = float(make.options.get("c", 0.0))
-        self._reader: Tokens | None = None
+        self._reader: Tokens | PairTokens | None = None
         self._head: Head | None = None
 
     def prepare(self) -> None:
@@ -75,11 +75,15 @@ class Static:
         lesson = replace(lesson, texts=texts, targets=lesson.targets[order], weights=lesson.weights[order])
         assert lesson.weights is not None
         start = token_vectors(find(self.weights), int(self.options.get("dims", 256)))
-        self._reader = Tokens(start.tokenizer, int(self.options.get("max_length", 512)))
+        if isinstance(lesson.start, Static) and lesson.start.weights == self.weights:
+            start = replace(start, table=lesson.start._fitted().table)
+        tokens = Tokens(start.tokenizer, int(self.options.get("max_length", 512)))
+        self._reader = PairTokens(tokens) if self.kind == "pair" else tokens
         entries = self._reader.ragged(texts)
-        none = np.zeros((start.table.shape[1], 0), dtype=np.float32)
+        dims = start.table.shape[1] * (4 if self.kind == "pair" else 1)
+        none = np.zeros((dims, 0), dtype=np.float32)
         head = Head(start.table, none, none[0], none, none[0], np.zeros((0, len(self.labels)), dtype=np.float32))
-        units = head.unit(_means(entries, start.table))
+        units = _units(entries, head)
         effort = Effort(deadline=deadline)
         given = self.options.get("c")
         self.c = choose_c(units, lesson, effort, GRID) if given is None else float(given)
@@ -112,10 +116,13 @@ class Static:
         return softmax(self.predict_logits(texts)).astype(np.float32)
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """(N, D) fine-tuned vectors of length one; zero for a text without a known subword."""
+        """(N, D) fine-tuned vectors of length one; zero for a text without a known subword.
+
+        Of a pair (N, 4 D): both vectors, their distance and their product, axis by axis.
+        """
         head = self._fitted()
         assert self._reader is not None
-        return head.unit(_means(self._reader.ragged(texts), head.table)).astype(np.float32)
+        return _units(self._reader.ragged(texts), head)
 
     def save(self, folder: Path) -> None:
         """Write `student.json`, `tokenizer.json` and the parts of the head as .npy."""
@@ -123,7 +130,7 @@ class Static:
         assert self._reader is not None
         self._reader.save(folder)
         record = {"format": 1, "labels": self.labels, "weights": self.weights, "options": self.options}
-        record |= {"c": self.c, "reader": self._reader.settings}
+        record |= {"c": self.c, "reader": self._reader.settings, "kind": self.kind}
         (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
         for part in PARTS:
             value = getattr(head, part)
@@ -133,42 +140,20 @@ class Static:
     def load(cls, folder: Path) -> Self:
         """The student that `save` wrote."""
         record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
-        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"]))
+        kind = record.get("kind", "single")
+        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"], kind=kind))
         student.c = float(record["c"])
-        student._reader = Tokens.load(folder, record["reader"])
+        student._reader = (PairTokens if kind == "pair" else Tokens).load(folder, record["reader"])
         parts = {part: np.load(folder / f"{part}.npy", allow_pickle=False) for part in PARTS}
         student._head = Head(**{part: value.astype(np.float32) for part, value in parts.items()})
         return student
 
     def export(self, folder: Path) -> Graph:
-        """Write `model.onnx` and `tokenizer.json`: gathered vectors, their mean, its length, the head."""
+        """Write `model.onnx` and `tokenizer.json`."""
         head = self._fitted()
         assert self._reader is not None
         self._reader.save(folder)
-        nodes = [
-            Node("Gather", ["table", "ids"], ["half"]),
-            Node("Cast", ["half"], ["rows"], {"to": 1}),
-            Node("Unsqueeze", ["values", "one"], ["row"]),
-            Node("MatMul", ["row", "rows"], ["sum"]),
-            Node("Squeeze", ["sum", "one"], ["mean"]),
-            Node("ReduceL2", ["mean"], ["length"], {"axes": [1], "keepdims": 1}),
-            Node("Max", ["length", "epsilon"], ["safe"]),
-            Node("Div", ["mean", "safe"], ["unit"]),
-            Node("Gemm", ["unit", "w", "b"], ["straight" if head.v.size else "logits"]),
-        ]
-        constants: dict[str, NDArray[Any]] = {"table": head.table.astype(np.float16), "w": head.w, "b": head.b}
-        constants |= {"one": np.array([1], dtype=np.int64), "epsilon": np.array([EPSILON], dtype=np.float32)}
-        if head.v.size:
-            nodes += [
-                Node("Gemm", ["unit", "u", "c"], ["wide"]),
-                Node("Relu", ["wide"], ["hidden"]),
-                Node("MatMul", ["hidden", "v"], ["bent"]),
-                Node("Add", ["straight", "bent"], ["logits"]),
-            ]
-            constants |= {"u": head.u, "c": head.c, "v": head.v}
-        inputs = [Port("ids", "int64", ["n", "t"]), Port("values", "float32", ["n", "t"])]
-        logits = Port("logits", "float32", ["n", len(self.labels)])
-        write_onnx(folder / "model.onnx", nodes, constants, inputs, [logits])
+        write_graph(head, len(self.labels), folder / "model.onnx", pairs=self.kind == "pair")
         return Graph(kind="bag", settings=self._reader.settings, quantisable=False)
 
     def _recipe(self, lesson: Lesson, deadline: float | None) -> Recipe:
@@ -182,9 +167,13 @@ class Static:
         return self._head
 
 
-def _means(entries: Ragged, table: Floats) -> Floats:
-    """(N, D) weighted sums of the table's rows."""
-    return np.asarray(sparse(entries, len(table)) @ table, dtype=np.float32)
+def _units(entries: Ragged, head: Head) -> Floats:
+    """(N, D) unit vectors of the texts, or (N, 4 D) of the pairs."""
+    first = np.asarray(sparse(entries, len(head.table)) @ head.table, dtype=np.float32)
+    if entries.second is None:
+        return head.unit(first)
+    beside = replace(entries, values=entries.second)
+    return head.pair(first, np.asarray(sparse(beside, len(head.table)) @ head.table, dtype=np.float32))
 
 
 def _has_torch() -> bool:

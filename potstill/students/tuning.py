@@ -25,6 +25,8 @@ SPREAD = 4.0  # brings a unit vector's coordinates to the scale a hidden layer i
 class Head:
     """All a static student knows. A text's unit vector h gives logits h W + b + relu(h U + c) V.
 
+    Of a pair h is both unit vectors, their distance and their product, axis by axis: 4 D numbers in place of D.
+
     Attributes:
         table: (S, D) float32, one row a subword.
         w, b: (D, K), (K,) the linear path.
@@ -42,6 +44,16 @@ class Head:
         """(N, D) mean vectors -> length one, or zero."""
         norms = np.sqrt((means * means).sum(axis=1, keepdims=True))
         return np.asarray(means / np.maximum(norms, np.float32(EPSILON)))
+
+    @property
+    def loud(self) -> float:
+        """What brings the product of two unit vectors to about length one."""
+        return float(np.sqrt(self.table.shape[1]))
+
+    def pair(self, first: Floats, second: Floats) -> Floats:
+        """(N, D) mean vectors of the two texts -> (N, 4 D)."""
+        one, two = self.unit(first), self.unit(second)
+        return np.concatenate([one, two, np.abs(one - two), one * two * np.float32(self.loud)], axis=1)
 
     def logits(self, units: Floats) -> Floats:
         """(N, D) unit vectors -> (N, K) scores."""
@@ -109,17 +121,25 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
         optimiser = torch.optim.Adam(groups, foreach=False)
         order = np.random.default_rng(recipe.seed)
         starts, targets = material.entries.starts, torch.tensor(material.targets)
-        values, weights = torch.tensor(material.entries.values), torch.tensor(material.weights)
+        sides = [torch.tensor(side) for side in (material.entries.values, material.entries.second) if side is not None]
+        weights = torch.tensor(material.weights)
         rows_of = torch.tensor(ids)
 
         def scores(rows: NDArray[np.int64], drop: float) -> Any:
             lengths = starts[rows + 1] - starts[rows]
             offsets = np.cumsum(lengths) - lengths
             cells = torch.from_numpy(np.arange(int(lengths.sum())) + np.repeat(starts[rows] - offsets, lengths))
-            mean = functional.embedding_bag(
-                rows_of[cells], vectors, torch.from_numpy(offsets), mode="sum", per_sample_weights=values[cells]
-            )
-            units = functional.dropout(functional.normalize(mean, dim=1, eps=EPSILON), drop, drop > 0)
+            bags = [
+                functional.embedding_bag(
+                    rows_of[cells], vectors, torch.from_numpy(offsets), mode="sum", per_sample_weights=side[cells]
+                )
+                for side in sides
+            ]
+            parts = [functional.normalize(bag, dim=1, eps=EPSILON) for bag in bags]
+            if len(parts) == 2:
+                one, two = parts
+                parts = [one, two, (one - two).abs(), one * two * start.loud]
+            units = functional.dropout(torch.cat(parts, dim=1), drop, drop > 0)
             hidden = functional.dropout(torch.relu(up(units * SPREAD)), drop, drop > 0)
             return linear(units) + down(hidden)
 
