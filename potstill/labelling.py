@@ -20,6 +20,7 @@ from potstill.bundle import RECORD, Bundle, sha256
 from potstill.errors import BadData
 from potstill.guess import guess
 from potstill.journal import Journal, content_key
+from potstill.pairs import join_pair
 from potstill.tables import KINDS, Row, Table, stream_rows, write_table
 from potstill.whole import whole_file
 
@@ -68,7 +69,7 @@ def label_file(
         bundle: the trained student.
         path: the table.
         out: where to write; its suffix says the kind. Without it `NAME.labelled.EXT` beside the file.
-        column: the text column; guessed without.
+        column: the text column, or where texts are compared the two columns, "first,second"; guessed without.
         encoding: when it is not UTF-8.
         coverage: how often the right label has to be in `label_set`, as in `Bundle.predict_sets`.
         progress: called with the rows done and the rows there are.
@@ -83,22 +84,22 @@ def label_file(
     if coverage is not None:
         bundle.predict_sets([], coverage)  # refuses before anything is read
     seen = _survey(path, out, encoding)
-    column = column or seen.text_column(path.name)
-    if column not in seen.columns:
-        there = ", ".join(seen.columns)
-        raise BadData(f"{path} has no column {column!r}; there are {there}.", "Name it with --text.")
+    columns = seen.text_columns(path.name, column, bundle.pairs)
     said = _Said(bundle, coverage, typed=out.suffix.lower() in TYPED)
     notes = list(_notes(seen, said, out))
     rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
     record = {"record": sha256(bundle.folder / RECORD), "graph": bundle.graph, "columns": said.columns}
-    counts = _Counts()
+    counts, too_long = _Counts(), bundle.truncated
     with Journal(out.with_name(f"{out.name}.part"), record | {"coverage": coverage}) as journal:
-        labelled = _labelled(rows, column, said, journal, counts)
+        labelled = _labelled(rows, columns, said, journal, counts)
         told = _with_progress(labelled, seen.n, progress)
-        columns = [name for name in seen.columns if name not in said.columns]
-        like = path if len(columns) == len(seen.columns) else None  # a column written over has a type of its own
-        n = write_table(out, [*columns, *said.columns], told, like=like)
+        kept = [name for name in seen.columns if name not in said.columns]
+        like = path if len(kept) == len(seen.columns) else None  # a column written over has a type of its own
+        n = write_table(out, [*kept, *said.columns], told, like=like)
         journal.finish()
+    if bundle.truncated > too_long:
+        more = bundle.truncated - too_long
+        notes.append(f"{more:,} of the texts were longer than the student reads and were not read as a whole.")
     if counts.empty:
         notes.append(f"{counts.empty} of the texts were empty.")
     if counts.found:
@@ -116,9 +117,25 @@ class _Seen:
     n_bad: int = 0
     head: list[Row] = field(default_factory=list)
 
-    def text_column(self, name: str) -> str:
-        cells = {column: [row.get(column) for row in self.head] for column in self.columns}
-        return guess(Table.of(cells, name)).text
+    def text_columns(self, name: str, named: str | None, pairs: bool) -> tuple[str, ...]:
+        """The one column with the text, or the two of a pair; `named` by the user or guessed."""
+        there = ", ".join(self.columns)
+        if named is None:
+            cells = {column: [row.get(column) for row in self.head] for column in self.columns}
+            found = guess(Table.of(cells, name), pairs=pairs)
+            if pairs and not found.text_b:
+                raise BadData(
+                    f"The student compares two texts, and {name} shows one column of them; there are {there}.",
+                    "Name both with --text first,second.",
+                )
+            return (found.text, *([found.text_b] if found.text_b else []))
+        columns = (named,) if not pairs else tuple(each.strip() for each in named.split(","))
+        if pairs and len(columns) != 2:
+            raise BadData(f"{named!r} is not two columns; there are {there}.", "Name both with --text first,second.")
+        for column in columns:
+            if column not in self.columns:
+                raise BadData(f"{name} has no column {column!r}; there are {there}.", "Name it with --text.")
+        return columns
 
 
 @dataclass
@@ -198,11 +215,12 @@ def _notes(seen: _Seen, said: _Said, out: Path) -> Iterator[str]:
 
 
 def _labelled(
-    rows: Iterator[Row], column: str, said: _Said, journal: Journal, counts: _Counts
+    rows: Iterator[Row], columns: Sequence[str], said: _Said, journal: Journal, counts: _Counts
 ) -> Iterator[Mapping[str, Any]]:
     while block := list(islice(rows, BLOCK)):
-        texts = [row.get(column) or "" for row in block]
-        counts.empty += sum(not text.strip() for text in texts)
+        parts = [[row.get(column) or "" for column in columns] for row in block]
+        counts.empty += sum(not all(map(str.strip, own)) for own in parts)
+        texts = [join_pair(*own) if len(own) == 2 else own[0] for own in parts]
         key = content_key(texts)
         cells = journal.find(key)
         if cells is None:

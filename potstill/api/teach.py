@@ -27,6 +27,7 @@ class Options(TypedDict, total=False):
     validation: Annotated[Path, "Labelled texts to choose with; else carved from the labelled ones."]
     test: Annotated[Path, "Labelled texts to measure with; else a fifth of the labelled ones."]
     text: Annotated[str, "The column with the text; else guessed."]
+    text_b: Annotated[str, "The column with the second text, where two are compared; else guessed."]
     label: Annotated[str, "The column with the label; else guessed."]
     split: Annotated[str, "The column that says train, validation, test or pool."]
     base_url: Annotated[str, "Where the teacher's server is, when it is not the provider's own."]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What `predict` made: what the student says of each text, or the file it was written to."""
+    """What `predict` made: what the student says of each text (or pair), or the file it was written to."""
 
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
@@ -66,7 +66,7 @@ def predict(
     model: Annotated[Path, "A run's folder, or a bundle's."],
     *texts: Annotated[str, "Texts to label; or one file."],
     out: Annotated[Path | None, "Where a file's labels go; else FILE.labelled.EXT.", "-o"] = None,
-    text: Annotated[str | None, "The column with the text; else guessed."] = None,
+    text: Annotated[str | None, "The column with the text, or of pairs both: first,second; else guessed."] = None,
     encoding: Annotated[str | None, "The file's encoding, when it is not UTF-8."] = None,
     coverage: Annotated[float | None, "Also give the labels among which the right one is this often (0.9)."] = None,
     tell: Teller | None = None,
@@ -77,14 +77,17 @@ def predict(
     student was measured on held-out texts `sure` and `in_scope`. Rows that cannot be read are left out and told with
     their line. The same command continues what was stopped.
 
+    A student that compares two texts takes the texts two by two: the first with the second, the third with the fourth.
+
     Raises:
         NotARun: the folder holds no bundle.
         BadData: the file cannot be read, or has no such column.
-        BadInput: there is nothing to label, or no coverage can be promised.
+        BadInput: there is nothing to label, a text has none to be compared with, or no coverage can be promised.
     """
     from potstill.bundle import load
     from potstill.errors import BadInput
     from potstill.labelling import is_file, label_file
+    from potstill.pairs import join_pair
 
     if not texts:
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
@@ -94,6 +97,13 @@ def predict(
         file = Path(texts[0])
         done = label_file(bundle, file, out=out, column=text, encoding=encoding, coverage=coverage, progress=progress)
         return Predicted(file=done.file, n=done.n, notes=done.notes)
+    if bundle.pairs:
+        if len(texts) % 2:
+            raise BadInput(
+                f"This student compares two texts, and {len(texts)} cannot be taken two by two.",
+                "Give the second one, too.",
+            )
+        texts = tuple(join_pair(one, other) for one, other in zip(texts[::2], texts[1::2], strict=True))
     logits = bundle.predict_logits(texts)
     sets = () if coverage is None else tuple(bundle.sets(logits, coverage))
     return Predicted(texts, tuple(bundle.read(logits)), sets)
