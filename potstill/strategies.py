@@ -1,0 +1,292 @@
+"""Distill or annotate: what each way to spend a budget can be expected to bring, and which is best.
+
+The question of Kang et al. 2023 ("Distill or Annotate?"): money can buy human labels, or compute in which a large model
+is taught the labels there are and a small one is taught by it, or answers of a language model, or a mix. `weigh` sets
+them side by side for one budget; `flips` finds the budgets at which another becomes the best.
+
+Works on draws: every quantity is an array of equally likely values, so that the doubt in the curves and in the prices
+reaches the verdict. Where the draws come from is an `Outlook`: a pilot measured here, or what a paper printed. Spends
+nothing and measures nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.curves import DRAWS, Expect
+
+Floats = NDArray[np.float64]
+Way = Literal["annotate", "distil", "mix", "llm", "pgkd"]
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the budget that a mix gives to labels
+SURE = 0.9  # the share of draws that makes a verdict sure
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What things cost here, in US dollars. Where a figure is itself in doubt it is a (DRAWS,) array.
+
+    Attributes:
+        label: a human label; None where nobody labels.
+        teacher: teaching the large model, as a function of the number of labels; None where there is none.
+        distilled: a text labelled by that teacher and learnt by the student.
+        answer: a language model's answer about a text, learnt by the student; None where there is none.
+        written: a text that a language model writes to a brief, learnt by the student; None likewise.
+        student: teaching the student once, as a function of the number of labels.
+    """
+
+    label: float | None = None
+    teacher: Callable[[float], float | Floats] | None = None
+    distilled: float | Floats = 0.0
+    answer: float | None = None
+    written: float | None = None
+    student: Callable[[float], float] = field(default=lambda n: 0.0)
+
+
+class Outlook(Protocol):
+    """What is expected of the student, as (DRAWS,) scores in [0, 1]."""
+
+    def annotate(self, labels: float) -> Floats:
+        """After learning so many human labels."""
+
+    def distil(self, labels: float, texts: Floats) -> Floats:
+        """After learning from a large model that learnt `labels`; (DRAWS,) `texts` is how many it is taught on."""
+
+    def answers(self, texts: float) -> Floats | None:
+        """After learning a language model's answers about so many texts; None where nothing is known."""
+
+    def written(self, texts: float) -> Floats | None:
+        """After so many texts written to its needs; None where nothing is known."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One way to spend: so many labels in all, so many texts for the teacher, and what each part costs."""
+
+    way: Way
+    labels: int
+    texts: int
+    labels_usd: float
+    compute_usd: float
+    llm_usd: float
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What one way is expected to bring: its best split, its score, and how likely it is the best of all ways."""
+
+    way: Way
+    split: Split
+    score: Expect
+    best: float
+    draws: Floats = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All ways for one budget, the most promising first. `sure` if it is the best in nine draws of ten."""
+
+    budget_usd: float
+    ways: tuple[Weighed, ...]
+
+    @property
+    def best(self) -> Weighed:
+        """The way with the highest expected score."""
+        return self.ways[0]
+
+    @property
+    def sure(self) -> bool:
+        """Whether the best way is the best in `SURE` of the draws, or the only one."""
+        return self.best.best >= SURE
+
+    def of(self, way: Way) -> Weighed | None:
+        """The figures of one way; None where it cannot be afforded or is not known."""
+        return next((each for each in self.ways if each.way == way), None)
+
+
+def weigh(
+    outlook: Outlook, costs: Costs, budget_usd: float, *, owned: int, pool: float, ways: Sequence[Way] | None = None
+) -> Verdict:
+    """Every way to spend one budget.
+
+    Args:
+        outlook: what is expected of the student.
+        costs: what things cost.
+        budget_usd: all that may be spent from now on.
+        owned: labels that are already paid for.
+        pool: unlabelled texts there are.
+        ways: those to consider; None considers all that have a price.
+    """
+    found: list[Weighed] = []
+    for way in ways or ("annotate", "distil", "mix", "llm", "pgkd"):
+        options = [_expected(outlook, costs, each) for each in _splits(way, costs, budget_usd, owned, pool)]
+        known = [(split, draws) for split, draws in options if draws is not None]
+        if known:
+            split, draws = max(known, key=lambda pair: float(np.median(pair[1])))
+            found.append(Weighed(way, split, _expect(draws), 0.0, draws))
+    if not found:
+        return Verdict(budget_usd, ())
+    table = np.stack([each.draws for each in found])
+    # The best way need not be one: equal draws are shared among the equals.
+    top = table >= table.max(axis=0) - 1e-12
+    wins = (top / top.sum(axis=0)).mean(axis=1)
+    ranked = [
+        Weighed(each.way, each.split, each.score, float(won), each.draws) for each, won in zip(found, wins, strict=True)
+    ]
+    return Verdict(budget_usd, tuple(sorted(ranked, key=lambda each: (-each.score.value, each.split.labels_usd))))
+
+
+def flips(
+    outlook: Outlook, costs: Costs, budgets: Sequence[float], *, owned: int, pool: float
+) -> tuple[tuple[Verdict, ...], tuple[float, ...]]:
+    """The verdicts of rising budgets, and the budgets at which the best way is another than just below."""
+    verdicts = tuple(weigh(outlook, costs, budget, owned=owned, pool=pool) for budget in sorted(budgets))
+    there = [verdict for verdict in verdicts if verdict.ways]
+    turns = tuple(above.budget_usd for below, above in itertools.pairwise(there) if below.best.way != above.best.way)
+    return verdicts, turns
+
+
+def _splits(way: Way, costs: Costs, budget: float, owned: int, pool: float) -> list[Split]:
+    if way == "annotate" and costs.label is not None:
+        return [_labelled("annotate", costs, budget, budget, owned, pool)]
+    if way == "distil" and costs.teacher is not None:
+        return [_labelled("distil", costs, 0.0, budget, owned, pool)]
+    if way == "mix" and costs.label is not None and costs.teacher is not None:
+        return [_labelled("mix", costs, budget * share, budget, owned, pool) for share in SHARES]
+    if way == "llm" and costs.answer:
+        spare = max(0.0, budget - costs.student(owned))
+        n = min(pool, spare / costs.answer)
+        return [Split("llm", owned, int(n), 0.0, budget - spare, n * costs.answer)]
+    if way == "pgkd" and costs.written:
+        spare = max(0.0, budget - costs.student(owned))
+        n = spare / costs.written
+        return [Split("pgkd", owned, int(n), 0.0, budget - spare, n * costs.written)]
+    return []
+
+
+def _labelled(way: Way, costs: Costs, for_labels: float, budget: float, owned: int, pool: float) -> Split:
+    """So much for labels, the rest (if this way distils) for the teacher and the texts it is asked about."""
+    labels = owned
+    if costs.label is not None and for_labels > 0:
+        spare = max(0.0, for_labels - (costs.student(owned) if way == "annotate" else 0.0))
+        labels += int(spare / costs.label)
+    spent = (labels - owned) * (costs.label or 0.0)
+    if way == "annotate":
+        return Split(way, labels, 0, spent, costs.student(labels), 0.0)
+    return Split(way, labels, int(np.median(_texts(costs, labels, budget - spent, pool))), spent, budget - spent, 0.0)
+
+
+def _texts(costs: Costs, labels: float, money: float, pool: float) -> Floats:
+    """(DRAWS,) how many texts are left to be distilled after the teacher is taught."""
+    assert costs.teacher is not None
+    spare = np.maximum(money - costs.teacher(labels) - costs.student(labels), 0.0)
+    return np.broadcast_to(np.minimum(spare / np.maximum(costs.distilled, 1e-12), pool), (DRAWS,))
+
+
+def _expected(outlook: Outlook, costs: Costs, split: Split) -> tuple[Split, Floats | None]:
+    if split.way == "annotate":
+        return split, outlook.annotate(split.labels)
+    if split.way == "llm":
+        return split, outlook.answers(split.texts)
+    if split.way == "pgkd":
+        return split, outlook.written(split.texts)
+    return split, outlook.distil(split.labels, _texts(costs, split.labels, split.compute_usd, np.inf))
+
+
+def _expect(draws: Floats) -> Expect:
+    low, middle, high = np.quantile(draws, (0.1, 0.5, 0.9))
+    return Expect(float(middle), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What somebody measured: the student's score after so many labels and so many distilled texts (0: none)."""
+
+    labels: int
+    texts: int
+    score: float
+
+
+class Surface:
+    """An outlook from a few measured points: straight lines between them in log labels and log texts.
+
+    Beyond the last size a line goes on at its last slope, and every doubling adds doubt. Below the fewest distilled
+    texts that were measured it falls by no less than `FALL` a halving: a student of few examples is a poor one.
+
+    Args:
+        measured: points; at least two sizes without distilled texts.
+        doubt: standard deviation of a measured score.
+        seed: draws the doubt.
+    """
+
+    FALL = 0.03
+    DOUBT = 0.015  # of a doubling beyond what was measured
+
+    def __init__(self, measured: Sequence[Measured], *, doubt: float = 0.01, seed: int = 0) -> None:
+        draw = np.random.default_rng(seed)
+        levels: dict[int, list[Measured]] = {}
+        for point in measured:
+            levels.setdefault(point.texts, []).append(point)
+        self._levels: Mapping[int, tuple[Floats, Floats]] = {
+            texts: (
+                np.log2([p.labels for p in sorted(points, key=lambda p: p.labels)]),
+                np.array([p.score for p in sorted(points, key=lambda p: p.labels)])[None, :]
+                + doubt * draw.standard_normal((DRAWS, len(points))),
+            )
+            for texts, points in sorted(levels.items())
+        }
+        self._beyond = draw.standard_normal((len(self._levels) + 1, DRAWS))
+
+    def annotate(self, labels: float) -> Floats:
+        """After learning so many human labels."""
+        return self._at(0, labels)
+
+    def distil(self, labels: float, texts: Floats) -> Floats:
+        """After learning from a large model that learnt `labels`; no text at all leaves nothing but chance."""
+        known = [level for level in self._levels if level]
+        x = np.log2(np.maximum(np.broadcast_to(texts, (DRAWS,)), 1.0))
+        at = np.log2(np.array(known, dtype=np.float64))
+        y = np.stack([self._at(level, labels) for level in known], axis=1)
+        if len(known) == 1:
+            inside = y[:, 0]
+            slope_low = np.full(DRAWS, self.FALL)
+        else:
+            step = np.clip(np.searchsorted(at, x) - 1, 0, len(at) - 2)
+            rows = np.arange(DRAWS)
+            share = np.clip((x - at[step]) / (at[step + 1] - at[step]), 0.0, 1.0)
+            inside = y[rows, step] * (1 - share) + y[rows, step + 1] * share
+            slope_low = np.maximum((y[:, 1] - y[:, 0]) / (at[1] - at[0]), self.FALL)
+        outside = np.maximum(at[0] - x, 0.0)
+        fallen = inside - outside * (slope_low + self.DOUBT * np.abs(self._beyond[-1]))
+        return np.asarray(np.where(np.asarray(texts) < 1, 0.0, np.clip(fallen, 0.0, 1.0)))
+
+    def answers(self, texts: float) -> Floats | None:
+        """Not measured here."""
+        return None
+
+    def written(self, texts: float) -> Floats | None:
+        """Not measured here."""
+        return None
+
+    def _at(self, level: int, labels: float) -> Floats:
+        sizes, scores = self._levels[level]
+        x = np.log2(max(labels, 1.0))
+        if len(sizes) == 1:
+            return np.asarray(np.clip(scores[:, 0], 0.0, 1.0))
+        step = int(np.clip(np.searchsorted(sizes, x) - 1, 0, len(sizes) - 2))
+        share = (x - sizes[step]) / (sizes[step + 1] - sizes[step])
+        gain = scores[:, step + 1] - scores[:, step]
+        if share > 1:  # beyond: more labels do no harm, and a curve that leapt at its end does not go on leaping
+            overall = (scores[:, -1] - scores[:, 0]) / (sizes[-1] - sizes[0]) * (sizes[-1] - sizes[-2])
+            share_inside, extra = 1.0, (share - 1) * np.maximum(np.minimum(gain, overall), 0.0)
+        else:
+            share_inside, extra = max(share, 0.0), 0.0
+        found = scores[:, step] + share_inside * (scores[:, step + 1] - scores[:, step]) + extra
+        octaves = max(0.0, x - float(sizes[-1]))
+        noise = self.DOUBT * octaves * self._beyond[list(self._levels).index(level)]
+        return np.asarray(np.clip(found + noise, 0.0, 1.0))
