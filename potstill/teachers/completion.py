@@ -13,9 +13,11 @@ from functools import cached_property
 from potstill.causal import CausalModel, one_line
 from potstill.errors import BadSpec
 from potstill.labeltree import ends_needed
+from potstill.pairs import is_pair, split_pair
 from potstill.task import Task, Written
 
 TEMPLATE = "Text: {text}\nLabel:"
+SECOND = "\nText 2: "  # before the second text of a pair; the first stands where a single one would
 BETWEEN = "\n\n"  # stands between examples, so it also is what follows a label
 CONTEXT_CHARACTERS = 12  # of what stands before a label: enough for any tokenizer to settle
 
@@ -132,7 +134,7 @@ class PromptTokens:
         """Each text's own tokens and the tail; longer texts are cut, see `is_cut`."""
         limit = self.max_text_tokens
         space = " " if self.text.head else ""
-        cleaned = [space + one_line(text, limit + 1) for text in texts]
+        cleaned = [space + _own_lines(text, limit + 1) for text in texts]
         return [[*ids[:limit], *self.tail] for ids in self.model.encode(cleaned, self.text.head)]
 
     def is_cut(self, ids: Sequence[int]) -> bool:
@@ -147,3 +149,11 @@ class PromptTokens:
         for example, ids in zip(examples, self.texts([each.text for each in examples]), strict=True):
             prompt += [*ids, *words[example.label], *self.between]
         return prompt
+
+
+def _own_lines(text: str, max_tokens: int) -> str:
+    """The text on one line; of a pair each on its own, neither longer than half of what is read."""
+    if not is_pair(text):
+        return one_line(text, max_tokens)
+    first, second = (one_line(one, max(max_tokens // 2, 1)) for one in split_pair(text))
+    return f"{first}{SECOND}{second}"

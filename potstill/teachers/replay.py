@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
+from potstill.guess import Columns, guess
 from potstill.money import Category, Price, Usage
-from potstill.tables import read_table
+from potstill.pairs import join_pair
+from potstill.tables import Table, read_table
 from potstill.task import Answer, Brief, Guide, Task, Written, content_key
 from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.nearness import Nearness
@@ -42,7 +44,7 @@ class ReplayOptions(Options):
 
     Attributes:
         file: a table with the texts and their true labels, or several; the test texts too, if it is to be measured.
-        text, label: its columns.
+        text, text_b, label: its columns; of a pair both are taken by their names where none is said.
         accuracy: the share of answers that are right, on average.
         confusion: "near" sends a wrong answer to a label whose texts are like this one, "uniform" anywhere.
         softness: 0 is sure of most answers and knows which it guesses; 1 is equally unsure of all. The variance of
@@ -59,6 +61,7 @@ class ReplayOptions(Options):
 
     file: str | tuple[str, ...]
     text: str = "text"
+    text_b: str = ""
     label: str = "label"
     accuracy: float = Field(default=0.9, gt=0, le=1)
     confusion: Literal["near", "uniform"] = "near"
@@ -115,7 +118,7 @@ class Replay:
         self._human = options.usd_per_label is not None
         self.category: Category = "human" if self._human else "llm"
         unsaid = {name for name in ("held_back", "write_accuracy") if not getattr(options, name)}
-        asked = options.model_dump(exclude={"file", "latency_ms", "batch", "parallel", *unsaid})
+        asked = options.model_dump(exclude={"file", "latency_ms", "batch", "parallel", "text_b", *unsaid})
         examples = [(example.text, example.label) for example in setup.examples]
         self.key = content_key("replay", setup.task.key, _digest(known), asked, examples, setup.seed)
         self.about: Mapping[str, Any] = {
@@ -283,7 +286,8 @@ def _labelled(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
     table = read_table(path)
     columns = {label: column for column, label in enumerate(task.labels)}
     known: dict[str, int] = {}
-    for line, text, label in zip(table.lines, table.column(options.text), table.column(options.label), strict=True):
+    texts = _texts(table, options, task)
+    for line, text, label in zip(table.lines, texts, table.column(options.label), strict=True):
         if text is None or label is None or not label.strip():
             continue
         if label not in columns:
@@ -294,6 +298,17 @@ def _labelled(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
     if not known:
         raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
     return known
+
+
+def _texts(table: Table, options: ReplayOptions, task: Task) -> Sequence[str | None]:
+    if task.kind != "pair":
+        return table.column(options.text)
+    named = Columns(options.text if options.text_b else "", options.text_b, options.label)
+    found = guess(table, named)
+    if not found.text_b:
+        raise BadData(f"{table.name} shows one column of texts, and pairs are asked about.", "Set text and text_b.")
+    both = zip(table.column(found.text), table.column(found.text_b), strict=True)
+    return [join_pair(one, other) if one and other else None for one, other in both]
 
 
 def _price(options: ReplayOptions) -> Price:
