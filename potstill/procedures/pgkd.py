@@ -66,6 +66,11 @@ def pgkd(run: Run) -> Student:
 
 
 def _checked(run: Run) -> Part:
+    if run.task.kind != "single":
+        raise BadSpec(
+            f"PGKD writes single texts with one label, and the task is of the kind {run.task.kind!r}.",
+            "Take --procedure kd or finetune.",
+        )
     gold = run.pool.part("train")
     if not len(run.pool.part("validation")):
         raise BadData(
