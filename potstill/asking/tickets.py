@@ -1,6 +1,6 @@
 """Answers that are fetched later: money held, texts left on tickets, and taken up by whichever process comes back.
 
-For teachers that are `Ticketed` (a provider's batch queue). The order of things is what makes it safe:
+For teachers that are `Ticketed` (a provider's batch queue, or people). The order of things is what makes it safe:
 
 1. the hold and the ticket are written in one step, before anything leaves;
 2. the texts are left, and the other side's name for them is written down;
@@ -25,14 +25,13 @@ from potstill.errors import OverBudget, TeacherError, Waiting
 from potstill.ledger import Ledger
 from potstill.money import Purchase, Purpose, Usage, whole_micros
 from potstill.store import Store, TicketRow
-from potstill.teachers.base import Collected, Pending, Rejected, Ticket, Ticketed
+from potstill.teachers.base import Collected, Pending, Rejected, Ticket, Ticketed, manner_of
 
 KEPT_STATES = ("ok", "unparsable", "refused")  # a failed call may succeed another day, so it is never kept
 # A text that ended so many tickets without an answer is not left again.
 MOST_TICKETS = 3
 # A ticket that was being left so short a time ago may not show yet where it was left.
 SHOWS_AFTER_S = 60.0
-MEND = "Run the same command again later; what came back is kept, and nothing is bought twice."
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Tickets:
         self._ledger = ledger
         self._running: dict[int, Pending] = {}
         self._meta = f"tickets {teacher.key}"
+        self._manner = manner_of(teacher)
 
     def ask(self, order: Order) -> None:
         """Fetch what is ready and leave what is wanted. When it returns, all that can be had is kept in the store.
@@ -122,7 +122,7 @@ class Tickets:
             for key, answer in zip(row.keys, found.answers, strict=True)
             if answer is not None and answer.state in KEPT_STATES
         }
-        purchase = Purchase(self._teacher.category, purpose, f"{self._teacher.name} by batch: {len(row.keys)} texts")
+        purchase = Purchase(self._teacher.category, purpose, self._what(len(row.keys)))
         hold = self._ledger.taken_up(row.call, row.held, purchase)
         narrow = self._store.get_meta(self._meta)
         if narrow:
@@ -137,7 +137,7 @@ class Tickets:
         narrow = self._store.get_meta(self._meta)
         if not todo or (narrow and self._running):
             return ""
-        asked = False
+        asked = not self._manner.tries_first
         while todo:
             size = self._teacher.fits(todo)
             chunk = dict(islice(todo.items(), min(size, narrow) if narrow else size))
@@ -198,7 +198,7 @@ class Tickets:
             "keys": [chunk[text] for text in texts],
             "facts": facts,
         }
-        purchase = Purchase(teacher.category, order.purpose, f"{teacher.name} by batch: {len(texts)} texts", len(texts))
+        purchase = Purchase(teacher.category, order.purpose, self._what(len(texts)), len(texts))
         hold = self._ledger.hold_for(record, micros, purchase, leave=order.leave_micros)
         try:
             place = teacher.leave(ticket, texts)
@@ -233,15 +233,20 @@ class Tickets:
         """From now on one ticket at a time, of half as many texts."""
         self._store.set_meta(self._meta, max(1, n // 2))
 
+    def _what(self, n: int) -> str:
+        return f"{self._teacher.name} {self._manner.what}: {n} texts"
+
     # --- what the user is told ----------------------------------------------------------------------------
 
     def _waiting(self, order: Order, full: str) -> Waiting:
         answered = len(self._store.kept(order.keys.values()))
         so_far = f"{answered} of {len(order.keys)} texts have come back"
         if not self._running:
-            return Waiting(f"{self._teacher.name} takes no batch now ({full}); {so_far}.", MEND)
+            return Waiting(f"{self._teacher.name} takes no batch now ({full}); {so_far}.", self._manner.mend)
         done = sum(each.done for each in self._running.values())
         total = sum(each.total for each in self._running.values())
+        if self._manner.waiting:
+            return Waiting(self._manner.waiting.format(done=done, total=total, so_far=so_far), self._manner.mend)
         n = len(self._running)
         with_it = f"{n} batch{'es' if n > 1 else ''} of {self._teacher.name} {'are' if n > 1 else 'is'} under way"
-        return Waiting(f"{with_it}: {done} of {total} requests are done; {so_far}.", MEND)
+        return Waiting(f"{with_it}: {done} of {total} requests are done; {so_far}.", self._manner.mend)

@@ -1,9 +1,11 @@
 """What was done and bought, in SQLite files. The only room that knows SQL.
 
-`Store` is a run's own file, `AnswerCache` the answers that the runs of a workspace share.
+`Store` is a run's own file, `Labels` what people said in it, `AnswerCache` the answers that the runs of a workspace
+share.
 """
 
 from potstill.store.answers import AnswerCache
+from potstill.store.labels import Label, Labels, Progress, Question
 from potstill.store.records import Bought, CallRow, Note, TicketRow
 from potstill.store.run import BEAT_SLACK_S, FILE, LOCK, MIGRATIONS, Store
 
@@ -15,7 +17,11 @@ __all__ = [
     "AnswerCache",
     "Bought",
     "CallRow",
+    "Label",
+    "Labels",
     "Note",
+    "Progress",
+    "Question",
     "Store",
     "TicketRow",
 ]

@@ -28,6 +28,7 @@ class Setup:
         workspace: a folder relative file names in `options` are looked up from.
         seed: draws whatever the teacher draws.
         asks: False for a plan: nobody will be asked, so no key is needed.
+        folder: the run's folder, for a teacher that leaves something in it; None for a plan.
     """
 
     task: Task
@@ -38,6 +39,7 @@ class Setup:
     workspace: Path = Path()
     seed: int = 0
     asks: bool = True
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,30 @@ class Ticket:
     began: float
     samples: int = 1
     place: str = ""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a teacher's tickets are treated and spoken of; a teacher has its own in the attribute `manner`.
+
+    Attributes:
+        what: what a ticket is called on the bill.
+        tries_first: whether the first text is asked directly, so that a wrong key shows now and not in a day.
+        waiting: the sentence of `Waiting`, with the fields `done`, `total` (of what was left) and `so_far`; empty for
+            the one about batches.
+        mend: what to do in the meantime.
+    """
+
+    what: str = "by batch"
+    tries_first: bool = True
+    waiting: str = ""
+    mend: str = "Run the same command again later; what came back is kept, and nothing is bought twice."
+
+
+def manner_of(teacher: Teacher) -> Manner:
+    """The manner of a teacher's tickets; a provider's batches where it does not say."""
+    manner: Manner = getattr(teacher, "manner", Manner())
+    return manner
 
 
 @dataclass(frozen=True)
