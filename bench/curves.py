@@ -142,11 +142,9 @@ def page(checks: Sequence[Check], seeds: int) -> str:
             ratio = [max(x, 1 / x) for x in (min(each.needed / each.n, 1e3) for each in some)]
             plain_ratio = [max(x, 1 / x) for x in (min(each.power_needed / each.n, 1e3) for each in some)]
             wide = np.mean([each.high - each.low for each in some]) * 50
-            rows.append(
-                [f"{title} {len(names)} sets, {2**octaves}x", f"{len(some)}", f"{held:.0%}", f"± {wide:.1f}"]
-                + [f"{100 * np.mean(off):.1f}", f"{100 * np.mean(plain):.1f}"]
-                + [f"{np.median(ratio):.1f}x", f"{np.median(plain_ratio):.1f}x"]
-            )
+            figures = [f"{len(some)}", f"{held:.0%}", f"± {wide:.1f}", f"{100 * np.mean(off):.1f}"]
+            figures += [f"{100 * np.mean(plain):.1f}", f"{np.median(ratio):.1f}x", f"{np.median(plain_ratio):.1f}x"]
+            rows.append([f"{title} {len(names)} sets, {2**octaves}x", *figures])
     head = ["how far beyond the pilot", "forecasts", f"in the {LEVEL:.0%} interval", "its width (points)"]
     head += ["off by (points)", "plain power law", "labels needed, off by", "plain power law"]
     names = f"chosen on {', '.join(CHOSEN_ON)}; checked on {', '.join(CHECKED_ON)}"

@@ -1,0 +1,139 @@
+"""Distill or annotate? The planner on the figures of Kang et al. 2023, beside the two rules of thumb.
+
+    python bench/papers/distill_or_annotate.py
+
+For each of the paper's 48 cells (a task, starting labels, extra money) the planner is told what a reader of the paper's
+Pareto figure knows who stopped at the starting labels: prices, and scores and costs up to that size. It says which is
+better, more labels or a distilled teacher, and how sure it is. No cell is used to fit anything. The compute costs are
+what the figure's totals leave after the labels: a fixed part, one for each label, one for each distilled text.
+Real training runs are in `allocate.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from kang2023 import CELLS, PARETO, USD_PER_LABEL, Cell, Seen
+from numpy.typing import NDArray
+
+from potstill.curves import DRAWS
+from potstill.strategies import Costs, Measured, Surface, weigh
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from sections import commit, table, write_section
+
+RESULTS = Path(__file__).parent.parent / "results" / "distill_or_annotate.json"
+READING_SCORE, READING_COST = 0.01, 0.05  # how far a figure read off a plot may be wrong
+NO_LIMIT = 1e9  # the paper had more unlabelled text than money
+
+
+@dataclass(frozen=True)
+class Said:
+    """The planner's word on a cell: P(distilling is better), the scores it expects in percent, and the truth."""
+
+    cell: Cell
+    distil_wins: float
+    annotate: float
+    distil: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether nine draws of ten agree."""
+        return not 0.1 < self.distil_wins < 0.9
+
+    @property
+    def right(self) -> bool:
+        """Whether the more likely side won."""
+        return (self.distil_wins > 0.5) == (self.cell.distil > self.cell.annotate)
+
+
+def main() -> None:
+    said = [judged(cell) for cell in CELLS]
+    for each in said:
+        cell = each.cell
+        print(
+            f"{cell.task:13} {cell.start:>6,} +${cell.extra_usd:<4.0f}"
+            f" annotate {each.annotate:5.1f} ({cell.annotate:4.1f})  distil {each.distil:5.1f} ({cell.distil:4.1f})  P {each.distil_wins:4.0%}"
+            f"  {'right' if each.right else 'WRONG'}{'' if each.sure else ', unsure'}"
+        )
+    record = {"format": 1, "bench": "distill_or_annotate", "commit": commit(), "cells": [asdict(s) for s in said]}
+    RESULTS.write_text(json.dumps(record, indent=1))
+    told = page(said)
+    write_section("distill-or-annotate", told)
+    print(told)
+
+
+def judged(cell: Cell) -> Said:
+    """What the planner says of one cell, knowing the figure's points up to its starting labels."""
+    known = [seen for seen in PARETO if seen.task == cell.task and seen.labels <= cell.start]
+    outlook = Surface([Measured(each.labels, each.texts, each.score / 100) for each in known], doubt=READING_SCORE)
+    costs = costs_of(cell.task, [each for each in known if each.texts])
+    ways = ("annotate", "distil")
+    verdict = weigh(outlook, costs, cell.extra_usd, owned=cell.start, pool=NO_LIMIT, ways=ways)
+    annotate, distil = verdict.of("annotate"), verdict.of("distil")
+    assert annotate is not None
+    assert distil is not None
+    return Said(cell, distil.best, 100 * annotate.score.value, 100 * distil.score.value)
+
+
+def costs_of(task: str, known: Sequence[Seen]) -> Costs:
+    """Non-negative least squares through total less labels, once for each draw of the reading error."""
+    from scipy.optimize import nnls
+
+    labels = np.array([each.labels for each in known], dtype=np.float64)
+    usd = np.array([each.usd for each in known])
+    design = np.stack([np.ones_like(labels), labels, np.array([each.texts for each in known])], axis=1)
+    scale = design.max(axis=0)
+    draw = np.random.default_rng(0)
+    fitted = np.empty((DRAWS, 3))
+    for row in range(DRAWS):
+        read = usd * (1 + READING_COST * draw.standard_normal(len(usd)))
+        # A figure's error grows with the figure, so each point counts by its inverse.
+        fitted[row] = nnls(design / scale / usd[:, None], (read - labels * USD_PER_LABEL[task]) / usd)[0] / scale
+    fixed, a_label, a_text = fitted.T
+
+    def teacher(n: float) -> NDArray[np.float64]:
+        return np.asarray(fixed + a_label * n)
+
+    return Costs(label=USD_PER_LABEL[task], teacher=teacher, distilled=np.maximum(a_text, 1e-6))
+
+
+def page(said: Sequence[Said]) -> str:
+    """The section of RESULTS.md."""
+    losing = [each for each in said if each.cell.distil < each.cell.annotate]
+    sure = [each for each in said if each.sure]
+    naive = sum(each.cell.distil > each.cell.annotate for each in said)
+    caught = sum(each.right or not each.sure for each in losing)
+    rows = [
+        ["the planner", f"{sum(each.right for each in said)} of {len(said)}"],
+        ["the planner, where it is sure", f"{sum(each.right for each in sure)} of {len(sure)}"],
+        ["always distil", f"{naive} of {len(said)}"],
+        ["always annotate", f"{len(said) - naive} of {len(said)}"],
+    ]
+    lines = [
+        f"- {each.cell.task}, {each.cell.start:,} labels, +${each.cell.extra_usd:.0f}: "
+        f"annotate {each.cell.annotate}, distil {each.cell.distil}; the planner gave distilling {each.distil_wins:.0%}."
+        for each in losing
+    ]
+    return f"""## Distill or annotate: the planner on the paper's own 48 cells
+
+`python bench/papers/distill_or_annotate.py`, commit {commit()}, {time.strftime("%Y-%m-%d")}. Known to it: prices, and
+the paper's Pareto figure up to the starting labels. No cell was fitted; how a curve goes on beyond its last point was
+settled while looking at this table.
+
+{table(["who says which is better", "right"], rows)}
+
+The cells in which distilling loses, {caught} of {len(losing)} of them predicted or called unsure:
+
+{chr(10).join(lines)}
+"""
+
+
+if __name__ == "__main__":
+    main()
