@@ -59,7 +59,8 @@ def main() -> None:
         cell = each.cell
         print(
             f"{cell.task:13} {cell.start:>6,} +${cell.extra_usd:<4.0f}"
-            f" annotate {each.annotate:5.1f} ({cell.annotate:4.1f})  distil {each.distil:5.1f} ({cell.distil:4.1f})  P {each.distil_wins:4.0%}"
+            f" annotate {each.annotate:5.1f} ({cell.annotate:4.1f})"
+            f"  distil {each.distil:5.1f} ({cell.distil:4.1f})  P {each.distil_wins:4.0%}"
             f"  {'right' if each.right else 'WRONG'}{'' if each.sure else ', unsure'}"
         )
     record = {"format": 1, "bench": "distill_or_annotate", "commit": commit(), "cells": [asdict(s) for s in said]}
