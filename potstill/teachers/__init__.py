@@ -8,6 +8,7 @@ MENU = Menu(
     "teacher",
     {
         "anthropic": "potstill.teachers.anthropic:open_teacher",
+        "human": "potstill.teachers.human:open_teacher",
         "local": "potstill.teachers.local:open_teacher",
         "openai": "potstill.teachers.openai:open_teacher",
         "replay": "potstill.teachers.replay:open_teacher",

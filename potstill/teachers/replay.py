@@ -92,7 +92,7 @@ def open_teacher(setup: Setup) -> Replay:
         )
     known: dict[str, int] = {}
     for file in _names(options.file):
-        known = _labelled(setup.workspace / file, options, setup.task) | known
+        known = read_known(setup.workspace / file, options, setup.task) | known
     return Replay(setup, options, known)
 
 
@@ -161,7 +161,7 @@ class Replay:
         return self._near.shares(texts)
 
     def _answer_one(self, text: str, shares: Floats) -> Answer:
-        truth = self._known.get(_collapsed(text))
+        truth = self._known.get(collapsed(text))
         if truth is None:
             return Answer("unparsable", raw="not in the replayed file")
         draw = np.random.default_rng(_number(self._seed, text))
@@ -196,7 +196,7 @@ class Replay:
     def _held_back(self) -> dict[str, int]:
         if not self._options.held_back:
             raise TeacherError("This replay teacher has nothing to write from.", "Set held_back to a labelled file.")
-        return _labelled(self._workspace / self._options.held_back, self._options, self._task)
+        return read_known(self._workspace / self._options.held_back, self._options, self._task)
 
     @property
     def writes(self) -> bool:
@@ -240,7 +240,7 @@ class Replay:
         self, label: str, n: int, near: Sequence[str], shown: Collection[str], draw: np.random.Generator
     ) -> list[str]:
         """At most n held-back texts of the label, drawn from the 4n nearest to any of `near`, none of them `shown`."""
-        seen = {_collapsed(text) for text in shown}
+        seen = {collapsed(text) for text in shown}
         fresh = [text for text in self._texts_of(label) if text not in seen]
         if near and fresh:
             nearness = self._near.to_any(fresh, near)
@@ -282,7 +282,8 @@ def _names(file: str | tuple[str, ...]) -> tuple[str, ...]:
     return (file,) if isinstance(file, str) else file
 
 
-def _labelled(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
+def read_known(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
+    """Text (white space collapsed) -> true column, of a labelled file. Raises BadData for a label the task has not."""
     table = read_table(path)
     columns = {label: column for column, label in enumerate(task.labels)}
     known: dict[str, int] = {}
@@ -294,7 +295,7 @@ def _labelled(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
             raise BadData(
                 f"{path.name}, line {line}: {label!r} is not a label of the task.", did_you_mean(label, columns)
             )
-        known.setdefault(_collapsed(text), columns[label])
+        known.setdefault(collapsed(text), columns[label])
     if not known:
         raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
     return known
@@ -323,7 +324,8 @@ def _price(options: ReplayOptions) -> Price:
     )
 
 
-def _collapsed(text: str) -> str:
+def collapsed(text: str) -> str:
+    """The text with each run of white space as one blank: what equal texts are equal by."""
     return " ".join(text.split())
 
 
@@ -332,8 +334,8 @@ def _tokens(text: str) -> int:
 
 
 def _number(seed: int, text: str) -> int:
-    collapsed = f"{seed}\n{_collapsed(text)}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(collapsed).digest()[:8], "big")
+    encoded = f"{seed}\n{collapsed(text)}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")
 
 
 def _digest(known: Mapping[str, int]) -> str:
