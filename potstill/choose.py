@@ -43,6 +43,38 @@ def hard_negatives(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
     return _first(wrong, -sure, n)
 
 
+def confused(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
+    """The n labels (M = n columns, ascending) that are taken for each other the most.
+
+    Pairs of labels, by the probability that each one's rows give to the other on average, until n labels are named.
+    Source: prompting groups of confusable labels together (Loukas et al. 2023, section 5).
+    """
+    gold_, probs_ = np.asarray(gold), np.asarray(probs, dtype=np.float64)
+    k = probs_.shape[1]
+    sums = np.zeros((k, k))
+    np.add.at(sums, gold_, probs_)
+    means = sums / np.maximum(np.bincount(gold_, minlength=k), 1)[:, None]
+    mutual = np.triu(means + means.T, 1)
+    named: dict[int, None] = {}
+    for pair in np.argsort(-mutual, axis=None, kind="stable"):
+        if len(named) >= min(n, k):
+            break
+        named |= dict.fromkeys(divmod(int(pair), k))
+    return np.sort(np.array(list(named)[:n], dtype=np.int64))
+
+
+def nearest(vectors: ArrayLike, anchors: ArrayLike, n: int) -> Ints:
+    """The (N, D) rows most like any of the (A, D) anchors by cosine, nearest first; each anchor has its turn.
+
+    In the first turn each anchor, in the order given, takes its nearest row, and so on until n rows are taken.
+    """
+    rows, marks = _unit(vectors), _unit(anchors)
+    if not len(marks) or not len(rows):
+        return np.zeros(0, dtype=np.int64)
+    ranked = np.argsort(-(marks @ rows.T), axis=1, kind="stable")[:, :n]
+    return np.array(list(dict.fromkeys(ranked.T.ravel().tolist()))[:n], dtype=np.int64)
+
+
 def by_margin(probs: ArrayLike, n: int) -> Ints:
     """The rows whose two likeliest labels are closest, closest first (Scheffer et al. 2001; "smallest margin")."""
     probs_ = np.asarray(probs, dtype=np.float64)
@@ -76,6 +108,11 @@ def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: Draw) -> Ints:
     ends = np.cumsum(need / need.sum()) * n
     ends[-1] = n
     return np.diff(np.floor(ends + draw.random()), prepend=0.0).astype(np.int64)
+
+
+def _unit(vectors: ArrayLike) -> Floats:
+    rows = np.asarray(vectors, dtype=np.float64)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def _right(gold: ArrayLike, probs: ArrayLike) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from potstill.leaks import near_twins, normalise
 from potstill.task import Written
@@ -111,6 +111,24 @@ class Gate:
         if size > self._most:
             return "too long"
         return "instructs" if self._instructs and _INSTRUCTS.search(each.text) else ""
+
+
+def informative(probs: ArrayLike, columns: ArrayLike, held: ArrayLike, gold: ArrayLike) -> list[bool]:
+    """For each of M texts whether its pointwise V-information is at least the mean of its label's held-out texts.
+
+    PVI is log2 p(label | text) - log2 p(label): how much a model gets out of the text about its label. The second term
+    is the same for all texts of a label, so the first is compared. A label without held-out texts takes all of them.
+    Source: ICDA (Lin et al. 2023), after Ethayarajh et al. 2022.
+
+    Args:
+        probs: (M, K) of the texts. columns: (M,) their labels.
+        held: (N, K) of the held-out texts. gold: (N,) theirs.
+    """
+    columns_, gold_ = np.asarray(columns), np.asarray(gold)
+    own = np.log(np.maximum(np.asarray(probs)[np.arange(len(columns_)), columns_], 1e-12))
+    theirs = np.log(np.maximum(np.asarray(held)[np.arange(len(gold_)), gold_], 1e-12))
+    least = [theirs[gold_ == k].mean() if (gold_ == k).any() else theirs.mean() for k in columns_]
+    return [bool(a >= b) for a, b in zip(own, least, strict=True)]
 
 
 def agreeing(found: Sorted, agrees: Sequence[bool]) -> Sorted:

@@ -139,6 +139,8 @@ class Guide:
         correct, incorrect: training texts that the student gets right, and wrong.
         hard_negatives: training texts that it gets wrong and is surest of.
         wanted: label -> how many texts of it; empty leaves that to the teacher.
+        labels: those the brief is about; empty is all of them.
+        manner: how the texts should be, in a few words; empty leaves that to the teacher.
     """
 
     accuracy: float | None = None
@@ -147,6 +149,8 @@ class Guide:
     incorrect: Sequence[Guess] = ()
     hard_negatives: Sequence[Guess] = ()
     wanted: Mapping[str, int] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    manner: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class Brief:
         examples: gold (text, label) examples to write in the manner of.
         avoid: texts of other classes that are easily confused with this one.
         seed: makes two briefs for the same label different.
-        guide: what a student needs; only for a teacher that `takes_guides` (see teachers/base.py).
+        guide: what a student needs; only for a teacher that `takes_guides` (see teachers/base.py). With a label only
+            its manner counts.
     """
 
     label: str

@@ -69,10 +69,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "labelling": {"name": "labelling"},
     "folds": {"name": "pgkd", "folds": 5},
     "roll back": {"name": "pgkd", "roll_back": True},
-    "by need": {"name": "pgkd", "by_need": True},
-    "agree": {"name": "pgkd", "agree": "teacher"},
-    "better": {"name": "pgkd", "folds": 5, "by_need": True, "agree": "teacher"},
+    "by need": {"name": "pgkd", "spend": "need"},
+    "by gain": {"name": "pgkd", "spend": "gain"},
+    "confused 20": {"name": "pgkd", "groups": 20},
+    "agree teacher": {"name": "pgkd", "agree": "teacher"},
+    "agree student": {"name": "pgkd", "agree": "student"},
+    "pvi": {"name": "pgkd", "agree": "pvi"},
+    "soft": {"name": "pgkd", "soft": True},
+    "real random": {"name": "pgkd", "real": "random"},
+    "real margin": {"name": "pgkd", "real": "margin"},
+    "real near": {"name": "pgkd", "real": "near"},
+    "real in turns": {"name": "pgkd", "real": "margin", "mix": "turns"},
+    "from best": {"name": "pgkd", "start": "best"},
 }
+POOL = 3000  # unlabelled texts of the arms called real
 PAPERS_ARMS = ("base", "pgkd", "no report", "no hard negatives", "random writing", "labelling")
 
 
@@ -118,6 +128,7 @@ def main() -> None:
     asked.add_argument("--test", type=int, default=3000)
     asked.add_argument("--write-accuracy", type=float, help="how often its written labels are right")
     asked.add_argument("--out", type=Path)
+    asked.add_argument("--option", nargs="*", default=[], help="options of the student, as name=number")
     options = asked.parse_args()
     rows: list[Row] = []
     for name in options.sets:
@@ -145,9 +156,11 @@ def arms_of(study: Study, seed: int, options: argparse.Namespace) -> Iterator[Ro
         for arm in options.arms:
             given = world
             if arm == "labelling":
-                given = with_pool(world, spent)
+                given = with_pool(world, affordable(world, spent))
                 if given is world:
                     continue
+            elif "real" in ARMS[arm]:
+                given = with_pool(world, POOL)
             row = run_arm(study, arm, seed, options, given, Path(scratch) / arm)
             spent = row.llm_usd if arm == "pgkd" else spent
             yield row
@@ -187,10 +200,14 @@ def pool_of(rows: Sequence[tuple[str, str, str]]) -> Pool:
     return build_pool(Table.of(columns), options=PoolOptions(text="text", label="label", split="split")).pool
 
 
-def with_pool(world: World, usd: float) -> World:
-    """The same world with as many unlabelled texts as so much money has labelled; the world itself if none."""
+def affordable(world: World, usd: float) -> int:
+    """How many texts so much money has labelled."""
     prices = np.cumsum([(200 + len(text.encode()) / 4 + 1) * USD_PER_MILLION / 1e6 for text, _ in world.rest])
-    n = int(np.searchsorted(prices, usd))
+    return int(np.searchsorted(prices, usd))
+
+
+def with_pool(world: World, n: int) -> World:
+    """The same world with n unlabelled texts; the world itself if none."""
     if not n:
         return world
     parts = [(split, world.pool.part(split)) for split in ("train", "validation", "test")]  # type: ignore[arg-type]
@@ -220,7 +237,8 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
     procedure = dict(ARMS[arm])
     if procedure["name"] == "pgkd":
         procedure = {"rounds": options.rounds, "texts": options.texts, "folds": options.folds, **procedure}
-    record = {"budget": 1000, "seed": seed, "teacher": teacher, "student": options.student, "procedure": procedure}
+    student = {"name": options.student, **{name: float(x) for name, x in (each.split("=") for each in options.option)}}
+    record = {"budget": 1000, "seed": seed, "teacher": teacher, "student": student, "procedure": procedure}
     spec = Spec.make({**record, "cache": False})
     began = time.perf_counter()
     with Run.open(folder, spec, Task(world.pool.labels, name=study.name), world.pool) as run:

@@ -206,7 +206,7 @@ def _messages(sheet: Sheet) -> list[Message]:
 
 
 def _label_lines(sheet: Sheet) -> Iterator[str]:
-    for label in sheet.task.labels:
+    for label in sheet.guide.labels or sheet.task.labels:
         meaning = sheet.task.descriptions.get(label, "")
         if sheet.described is not None and label not in sheet.described:
             meaning = ""
@@ -224,9 +224,10 @@ def _wish(brief: Brief, guide: Guide) -> str:
     if guide.wanted:
         counts = ", ".join(f"{n} x {_line(label)}" for label, n in guide.wanted.items() if n)
         wish = f"Write {brief.n} new texts: {counts}."
+    manner = f" This time: {guide.manner}." if guide.manner else ""
     return (
         f"{wish} Write in the manner of the texts above, copy none of them, and make them differ from each other in "
-        f"topic, length and wording. Take the labels as they are spelt in the list. (Set {brief.seed}.)"
+        f"topic, length and wording. Take the labels as they are spelt in the list.{manner} (Set {brief.seed}.)"
     )
 
 

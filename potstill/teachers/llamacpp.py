@@ -55,6 +55,8 @@ def messages(task: Task, brief: Brief, n: int) -> list[dict[str, str]]:
     own = [each for each in brief.examples if each.label == brief.label] or list(brief.examples)
     wish += _shown("Write in the manner of these:", own, False)
     wish += _shown("They must differ from these, which are of another kind:", brief.avoid, True)
+    if brief.guide and brief.guide.manner:
+        wish.append(f"This time: {brief.guide.manner}.")
     wish.append('Answer with the texts alone, one a line, each after "- ".')
     return [{"role": "user", "content": "\n".join(wish)}]
 

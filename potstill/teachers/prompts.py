@@ -260,7 +260,8 @@ def write_messages(task: Task, brief: Brief, said: str | None = None) -> list[Me
     wish = [f"Write {brief.n} new texts whose label is: {_one_line(brief.label)}"]
     wish += _listed("Texts of the task and their labels, for their manner:", brief.examples)
     wish += _listed("Texts that are easily taken for it but have other labels; yours must differ in that:", brief.avoid)
-    wish.append(f"Make them differ from these and from each other. (Set {brief.seed}.)")
+    manner = f" This time: {brief.guide.manner}." if brief.guide and brief.guide.manner else ""
+    wish.append(f"Make them differ from these and from each other.{manner} (Set {brief.seed}.)")
     messages = [{"role": "system", "content": "\n".join(lines)}, {"role": "user", "content": "\n".join(wish)}]
     if said is not None:
         messages += [

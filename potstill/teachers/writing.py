@@ -22,6 +22,7 @@ def quotas(labels: Sequence[str], guide: Guide, n: int, draw: np.random.Generato
     if guide.wanted:
         return {label: count for label, count in guide.wanted.items() if count}
     column = {label: k for k, label in enumerate(labels)}
+    about = np.array([not guide.labels or label in guide.labels for label in labels])
     f1, weight = np.zeros(len(labels)), np.zeros(len(labels))
     for each in guide.report:
         # One more than were there, as a label without validation texts is not a label without need.
@@ -30,7 +31,7 @@ def quotas(labels: Sequence[str], guide: Guide, n: int, draw: np.random.Generato
         errors = [column[each.label] for each in (*guide.incorrect, *guide.hard_negatives)]
         shown = np.bincount(np.array(errors, dtype=np.int64), minlength=len(labels))
         weight += shown + EVEN * max(len(errors), 1) / len(labels)
-    counts = by_need(f1, weight, n, draw)
+    counts = by_need(f1, weight * about, n, draw)
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
 
 
@@ -56,7 +57,8 @@ def one_label_each(
         own = [each for each in gold if each.label == label and each.text not in known]
         drawn = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
         taken = [Written(each.text, each.label) for each in errors if each.guess == label][:EXAMPLES]
-        briefs.append(Brief(label, n, (*missed, *drawn)[:EXAMPLES], taken, brief.seed))
+        manner = Guide(manner=guide.manner) if guide.manner else None
+        briefs.append(Brief(label, n, (*missed, *drawn)[:EXAMPLES], taken, brief.seed, manner))
     return briefs
 
 

@@ -116,7 +116,7 @@ def test_the_same_seed_and_remembered_answers_give_the_same_student(begin: Begin
 def test_a_brief_shows_training_texts_alone_and_never_a_validation_or_test_text(
     begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with begin(folds=3, by_need=True) as run:
+    with begin(folds=3, spend="need") as run:
         seen = briefs(run, monkeypatch)
         pgkd(run)
     shown = json.dumps([[str(brief), str(brief.guide)] for brief in seen])
@@ -166,7 +166,7 @@ def test_an_ablation_takes_its_part_out_of_the_brief(
 
 
 def test_by_need_says_how_many_texts_of_each_label(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    with begin(by_need=True, rounds=1) as run:
+    with begin(spend="need", rounds=1) as run:
         seen = briefs(run, monkeypatch)
         pgkd(run)
         written = notes(run, "round")[0]["written"]
