@@ -124,7 +124,15 @@ def stack(segments: Sequence[Part], *, key: str, title: str) -> str:
     return _svg(key, title, described, 26, f"<defs>{hatches}</defs>{''.join(drawn)}")
 
 
-def curve(dots: Sequence[Dot], *, key: str, title: str, goal: float | None = None, mark: Dot | None = None) -> str:
+def curve(
+    dots: Sequence[Dot],
+    *,
+    key: str,
+    title: str,
+    goal: float | None = None,
+    mark: Dot | None = None,
+    axis: Sequence[Tick] = (),
+) -> str:
     """A line over the share x in [0, 1] with its interval as a band; y from a round share below all up to one.
 
     Args:
@@ -133,6 +141,7 @@ def curve(dots: Sequence[Dot], *, key: str, title: str, goal: float | None = Non
         title: one sentence; first, last and marked dot become the description.
         goal: a share to reach, drawn as a dashed line.
         mark: one dot to show, a ring on the line.
+        axis: what stands under the line, x in [0, 1]; else it is a share in percent. Then every dot is shown.
     """
     tall, lift = 190, 10  # pixels: of the plot, and of the room above it
     lowest = min([*(dot.low for dot in dots), *([] if goal is None else [goal])])
@@ -150,7 +159,8 @@ def curve(dots: Sequence[Dot], *, key: str, title: str, goal: float | None = Non
             f'<text x="-8" y="{y + 4}" text-anchor="end" style="fill:{_SOFT};font-size:12px">{100 * share:.0f} %</text>'
         )
         parts.append(said)
-    parts += [_axis_text(at, lift + tall + 20, f"{at} %") for at in (0, 25, 50, 75, 100)]
+    ticks = axis or [Tick(at / 100, f"{at} %") for at in (0, 25, 50, 75, 100)]
+    parts += [_axis_text(100 * tick.value, lift + tall + 20, tick.name) for tick in ticks]
     upper = [f"{100 * dot.x:.2f},{down(dot.high)}" for dot in dots]
     lower = [f"{100 * dot.x:.2f},{down(dot.low)}" for dot in reversed(dots)]
     middle = " ".join(f"{100 * dot.x:.2f},{down(dot.y)}" for dot in dots)
@@ -162,6 +172,9 @@ def curve(dots: Sequence[Dot], *, key: str, title: str, goal: float | None = Non
         f' style="fill:{colour("student")};opacity:.16"/>'
         f'<polyline points="{middle}" vector-effect="non-scaling-stroke" style="{pen}"/></svg>'
     )
+    for dot in dots if axis else ():
+        filled = f"fill:{colour('student')}"
+        parts.append(f'<circle cx="{100 * dot.x:.2f}%" cy="{lift + down(dot.y)}" r="3" style="{filled}"/>')
     if goal is not None:
         y = lift + down(goal)
         parts.append(_line(0, 100, y, y, f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"))

@@ -41,10 +41,14 @@ def overrides(
         over["teacher"] = {**over.get("teacher", {}), **asked}
     if "procedure" in data:
         over["procedure"] = {"name": data.pop("procedure")}
+    for name in ("report", "hard_negatives"):
+        if data.pop(f"no_{name}", False):
+            over["procedure"] = {"name": "pgkd", **over.get("procedure", {}), name: False}
     if "seed" in data:
         over["seed"] = data.pop("seed")
-    if "usd_per_hour" in data:
-        over["prices"] = {"usd_per_hour": data.pop("usd_per_hour")}
+    prices = {name: data.pop(name) for name in ("usd_per_hour", "usd_per_label") if name in data}
+    if prices:
+        over["prices"] = prices
     if "labels" in data:
         over["task"] = {"labels": [label.strip() for label in str(data.pop("labels")).split(",")]}
     if data:

@@ -40,6 +40,7 @@ from potstill.reports import (
     read_report,
     render_html,
 )
+from potstill.reports.rounds import read_rounds
 from potstill.run import Run, Taught
 from potstill.spec import Named
 from potstill.speed import Speed, measure
@@ -106,6 +107,7 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
         ),
         answers=_answers(run.taught),
         exam=exam,
+        rounds=read_rounds(run.store.notes()),
         mcnemar=_mcnemar(test, probs, teacher_probs),
         samples=tuple(_samples(run, test, probs, teacher_probs)),
         settings=_settings(run),
@@ -149,6 +151,8 @@ def _teacher(run: Run, test: Part) -> tuple[TeacherFacts | None, np.ndarray | No
     probs = np.full((len(test.texts), run.task.n_labels), np.nan)
     asked = np.random.default_rng(run.spec.seed).permutation(len(test.texts))[:TEACHER_TEST]
     judgement = None
+    if teacher.name == "human":
+        asked = asked[:0]  # people have better to do than to label what is labelled
     if len(asked):
         leave = max(run.ledger.free - run.ledger.limit // MEASURED_SHARE, 0)
         texts = [test.texts[i] for i in asked]
@@ -192,13 +196,15 @@ def _baselines(run: Run, test: Part, student: Student) -> Iterator[Baseline]:
         (Named(name="linear"), "TF-IDF + logistic regression"),
         (run.spec.student, "the student without a teacher"),
     ]
+    told = {run.key_of(student)}
     for named, about in rivals:
         try:
             rival = run.learn(gold.texts, targets, student=named, purpose="measure")
         except OverBudget:
             run.tell.say(f"No money is left to train the baseline {named.name}.")
             return
-        if rival is not student and run.key_of(rival) != run.key_of(student):
+        if run.key_of(rival) not in told:
+            told.add(run.key_of(rival))
             judged = run.judge(rival, test, f"{named.name} on gold")
             yield Baseline.of(f"{named.name} on {len(gold.texts)} gold", judged, about)
 

@@ -42,7 +42,10 @@ class Options(TypedDict, total=False):
     gold: Annotated[int, "Know only so many labels; the others' texts join the pool. For trying things out."]
     limit: Annotated[int, "Read only so many rows."]
     usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
+    usd_per_label: Annotated[float, "What one label by a person costs, for --teacher human."]
     seed: Annotated[int, "Draws everything that is drawn (0)."]
+    no_report: Annotated[bool, "pgkd: the teacher is not told the validation report (the paper's ablation)."]
+    no_hard_negatives: Annotated[bool, "pgkd: it is not shown the errors the student is surest of (an ablation)."]
     yes: Annotated[bool, "Do not ask before money is spent."]
 
 
@@ -74,7 +77,7 @@ def distill(
     data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
     pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
     *,
-    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, trained:BACKBONE, replay.", "-t"] = None,
+    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
     student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
@@ -122,7 +125,7 @@ def plan(
     data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
     pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
     *,
-    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, anthropic:MODEL, replay.", "-t"] = None,
+    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     **options: Unpack[Options],
 ) -> Plan:

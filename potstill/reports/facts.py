@@ -15,6 +15,7 @@ from typing import Any
 from potstill.errors import NotARun
 from potstill.metrics import Judgement, McNemar, Score
 from potstill.money import CATEGORIES, Totals, to_usd
+from potstill.reports.rounds import Rounds
 from potstill.trust.exam import Exam
 
 FORMAT = 1
@@ -188,6 +189,7 @@ class Report:
     Attributes:
         task: its name; labels: the K labels.
         seconds: wall time of the run from first to last step, waiting excluded.
+        rounds: of a recipe that works in rounds, what each brought.
         exam: the student's confidence on the test set, and what was promised of it.
         mcnemar: the student (a) against the teacher (b) on the test set.
         simulation: empty, or the sentence that says which figures are simulated.
@@ -207,6 +209,7 @@ class Report:
     data: DataFacts = field(default_factory=DataFacts)
     answers: AnswerFacts | None = None
     exam: Exam | None = None
+    rounds: Rounds | None = None
     mcnemar: McNemar | None = None
     samples: tuple[Sample, ...] = ()
     settings: Settings = field(default_factory=Settings)
@@ -257,7 +260,7 @@ class Report:
             )
         fields = {name: value for name, value in record.items() if name != "simulated"}
         teacher, answers, mcnemar = fields.get("teacher"), fields.get("answers"), fields.get("mcnemar")
-        exam = fields.get("exam")
+        exam, rounds = fields.get("exam"), fields.get("rounds")
         settings = dict(fields["settings"])
         money = dict(fields["money"])
         for who, price in money.pop("usd_per_million_texts").items():
@@ -276,6 +279,7 @@ class Report:
                 "data": DataFacts(**{**fields["data"], "cleaning": tuple(fields["data"]["cleaning"])}),
                 "answers": None if answers is None else AnswerFacts(**answers),
                 "exam": None if exam is None else Exam.from_json(exam),
+                "rounds": None if rounds is None else Rounds.from_json(rounds),
                 "mcnemar": None if mcnemar is None else McNemar(**mcnemar),
                 "samples": tuple(Sample(**each) for each in fields["samples"]),
                 "settings": Settings(**{**settings, "prices": tuple(PriceFact(**each) for each in settings["prices"])}),

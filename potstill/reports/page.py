@@ -13,6 +13,7 @@ from potstill import charts
 from potstill.metrics import ClassScore, Judgement, Score
 from potstill.reports import words
 from potstill.reports.facts import Report
+from potstill.reports.rounds import draw_rounds
 
 FIRST_CLASSES = 12
 FIRST_CONFUSIONS = 8
@@ -153,6 +154,7 @@ def _spent(report: Report) -> Iterator[Spent]:
 
 def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
     drawn = {"money": "", "accuracy": "", "speed": "", "price": "", "curve": _curve(report)}
+    drawn["rounds"] = "" if report.rounds is None else draw_rounds(report.rounds)
     scored = [
         charts.Bar(
             f"{m.name} ({m.about})" if m.role != "baseline" else m.name,

@@ -1,0 +1,145 @@
+"""The rounds of a loop that writes and learns (pgkd), read off a run's notes: what each cost and what it brought.
+
+The accuracy here is that on the validation texts, which steer the loop: it says how the rounds compare, not how good
+the student is. Draws nothing but its own chart; knows no recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from potstill import charts
+from potstill.store import Note
+
+SAMPLES = 6  # accepted and rejected texts that are shown
+TICKS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFacts:
+    """One round; number 0 is the student before the first.
+
+    Attributes:
+        train: texts learnt. written: texts the teacher wrote, or labelled (`way`). accepted, rejected: of those.
+        validation_loss: natural-log loss a text. accuracy, low, high: on the validation texts, with its interval.
+        charged_usd: by the whole run, when the round was over.
+        best: whether the loss was the lowest so far.
+    """
+
+    number: int
+    train: int
+    validation_loss: float
+    accuracy: float
+    low: float
+    high: float
+    macro_f1: float
+    charged_usd: float
+    best: bool
+    way: str = ""
+    written: int = 0
+    accepted: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def why(self) -> str:
+        """What was rejected, in words."""
+        return ", ".join(f"{n} {reason}" for reason, n in sorted(self.rejected.items(), key=lambda each: -each[1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """All rounds, the first with number 0.
+
+    Attributes:
+        returned: the number of the round whose student was taken.
+        before, after: label -> F1 on the validation texts, of the student before the first round and of the one taken.
+        accepted: "label: text" of some texts that were learnt. refused: "reason: text" of some that were not.
+    """
+
+    rounds: tuple[RoundFacts, ...]
+    returned: int
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[tuple[str, float, float], ...]:
+        """(label, F1 before, F1 after), the largest change first."""
+        rows = [(label, f1, self.after.get(label, f1)) for label, f1 in self.before.items()]
+        return tuple(sorted(rows, key=lambda row: (-abs(row[2] - row[1]), row[0])))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Rounds:
+        """The rounds that `dataclasses.asdict` made plain."""
+        lists = {name: tuple(record[name]) for name in ("accepted", "refused")}
+        return cls(**{**record, **lists, "rounds": tuple(RoundFacts(**each) for each in record["rounds"])})
+
+
+def read_rounds(notes: Iterable[Note]) -> Rounds | None:
+    """The rounds that a run noted; None if there were none.
+
+    A run that was taken up again notes its rounds again, with the money of that moment: the first note of each counts.
+    """
+    rows: dict[int, Mapping[str, Any]] = {}
+    samples: dict[int, Mapping[str, Any]] = {}
+    end: Mapping[str, Any] = {}
+    for note in notes:
+        if note.what in ("base", "round"):
+            rows.setdefault(note.facts["number"], note.facts)
+        elif note.what == "samples":
+            samples.setdefault(note.facts["number"], note.facts)
+        elif note.what == "pgkd":
+            end = note.facts
+    if 0 not in rows or not end:
+        return None
+    rounds = tuple(_round(rows[number]) for number in sorted(rows))
+    shown = {name: _spread([list(each[name]) for _, each in sorted(samples.items())]) for name in _SAMPLES}
+    returned = int(end["best"])
+    return Rounds(
+        rounds=rounds,
+        returned=returned,
+        before=rows[0]["f1"],
+        after=rows.get(returned, rows[0])["f1"],
+        accepted=shown["accepted"],
+        refused=shown["rejected"],
+    )
+
+
+_SAMPLES = ("accepted", "rejected")
+
+
+def _round(facts: Mapping[str, Any]) -> RoundFacts:
+    names = ("number", "train", "validation_loss", "accuracy", "macro_f1", "charged_usd", "best")
+    also = {name: facts[name] for name in ("way", "written", "accepted", "rejected") if name in facts}
+    low, high = facts["interval"]
+    return RoundFacts(**{name: facts[name] for name in names}, **also, low=low, high=high)
+
+
+def _spread(lists: list[list[str]]) -> tuple[str, ...]:
+    """A few of each round, one of every round before a second of any."""
+    deepest = max(map(len, lists), default=0)
+    turns = (each[depth] for depth in range(deepest) for each in lists if depth < len(each))
+    return tuple(dict.fromkeys(turns))[:SAMPLES]
+
+
+def draw_rounds(found: Rounds) -> str:
+    """Validation accuracy over the money charged, with its interval; the round that was taken is a ring."""
+    most = max(each.charged_usd for each in found.rounds)
+    if len(found.rounds) < 2 or not most > 0:
+        return ""
+    dots = [_dot(each, most) for each in found.rounds]
+    taken = next((dot for dot, each in zip(dots, found.rounds, strict=True) if each.number == found.returned), None)
+    axis = [charts.Tick(nth / TICKS, f"${_sum(most * nth / TICKS)}") for nth in range(TICKS + 1)]
+    title = "Accuracy on the validation texts over the money charged, round by round"
+    return charts.curve(dots, key="rounds", title=title, mark=taken, axis=axis)
+
+
+def _dot(each: RoundFacts, most: float) -> charts.Dot:
+    return charts.Dot(each.charged_usd / most, each.accuracy, each.low, each.high)
+
+
+def _sum(usd: float) -> str:
+    return f"{usd:.2f}" if usd >= 1 or not usd else f"{usd:.2g}"
