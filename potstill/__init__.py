@@ -21,6 +21,8 @@ _WHERE = {
     "Run": "potstill.run",
     "PotstillError": "potstill.errors",
     "distill": "potstill.api",
+    "annotate": "potstill.api",
+    "suspects": "potstill.api",
     "init": "potstill.api",
     "plan": "potstill.api",
     "predict": "potstill.api",

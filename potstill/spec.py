@@ -119,6 +119,17 @@ class Spec(Section):
     def _sum(cls, value: Any) -> Decimal:
         return Decimal(to_micros(value)) / 1_000_000
 
+    @model_validator(mode="before")
+    @classmethod
+    def _people_label(cls, given: Any) -> Any:
+        """With people as the teacher the recipe is `annotate`, unless another is named."""
+        if isinstance(given, dict) and "procedure" not in given:
+            teacher = given.get("teacher")
+            name = teacher.get("name") if isinstance(teacher, Mapping) else teacher
+            if name == "human":
+                return {**given, "procedure": "annotate"}
+        return given
+
     @field_validator("teacher", "student", "procedure", mode="before")
     @classmethod
     def _bare_name(cls, value: Any) -> Any:

@@ -11,6 +11,7 @@ from potstill.menu import Menu
 MENU = Menu(
     "procedure",
     {
+        "annotate": "potstill.procedures.annotate:annotate",
         "finetune": "potstill.procedures.finetune:finetune",
         "ft-kd": "potstill.procedures.trained_kd:ft_kd",
         "kd": "potstill.procedures.kd:kd",

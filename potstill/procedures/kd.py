@@ -12,7 +12,7 @@ import numpy as np
 
 from potstill.asking import Answers
 from potstill.calibrate import Calibration, fit_temperature, match_prior, one_hot, smoothed_prior
-from potstill.errors import BadData
+from potstill.errors import BadData, BadSpec
 from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
 from potstill.run import Run
@@ -69,6 +69,8 @@ def kd(run: Run) -> Student:
 def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
     """The spec's teacher, ready to answer; `trained:BACKBONE` or `trained:STUDENT:BACKBONE` learns the gold first."""
     named = run.spec.teacher
+    if named is not None and named.kind == "human":
+        raise BadSpec("Distilling asks about every text, and people label only some.", "Take --procedure annotate.")
     if named is None or named.kind != "trained":
         return run.teacher(shown)
     if not gold.texts:

@@ -1,0 +1,144 @@
+"""Annotate: people label texts of the pool, and the student learns their labels and the gold. No machine in between.
+
+"Ann." in Kang et al. 2023: the whole budget goes into labels. In several rounds a student says in between which texts
+it doubts (uncertainty sampling: Lewis and Gale 1994; Settles 2009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill import choose
+from potstill.annotation import AnnotateOptions, read_options, summarise
+from potstill.asking import Answers
+from potstill.calibrate import Calibration, one_hot
+from potstill.errors import BadData, BadSpec
+from potstill.pool import Part
+from potstill.run import Run
+from potstill.spec import Named
+from potstill.store import Labels
+from potstill.students.base import Floats, Student
+from potstill.teachers.base import Teacher
+
+
+def annotate(run: Run) -> Student:
+    """The student after learning what people said of `n` texts of the pool, and the gold labels.
+
+    Raises:
+        BadData: there is nothing to label, or nobody could tell of any text.
+        BadSpec: an option nobody knows, or a teacher that is no person.
+        Waiting: people have to label first.
+    """
+    options = read_options(run.spec.procedure.options)
+    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    if not pool.texts:
+        raise BadData("There are no unlabelled texts for people to label.", "Give some with --pool FILE.")
+    people = call_people(run)
+    labelled: list[Answers] = []
+    n = how_many(run, people, options, len(pool.texts))
+    left = np.arange(len(pool.texts))
+    for number in range(options.rounds):
+        share = (n * (number + 1)) // options.rounds - (n * number) // options.rounds
+        rows = left[_next(run, options, gold, labelled, [pool.texts[i] for i in left], share, number)]
+        left = np.setdiff1d(left, rows)
+        labelled.append(run.ask(people, [pool.texts[i] for i in rows], leave_micros=run.training_reserve))
+    _tell(run, people, labelled)
+    return learn_labels(run, gold, labelled)
+
+
+def call_people(run: Run, named: Named | None = None) -> Teacher:
+    """Whoever labels, by the spec or as `named`; simulated ones with `reveals = "pool"` get the pool's hidden labels.
+
+    Raises:
+        BadSpec: a teacher that is paid as a machine.
+        UnknownPrice: nobody said what a label costs.
+    """
+    named = named or run.spec.teacher or Named(name="human")
+    hidden: dict[str, Any] = {}
+    if named.options.get("reveals") == "pool":
+        rows = np.flatnonzero(run.pool.hidden >= 0).tolist()
+        hidden["known"] = {run.pool.texts[i]: int(run.pool.hidden[i]) for i in rows}
+    people = run.open_teacher(named, **hidden)
+    if people.category != "human":
+        raise BadSpec(
+            f"{named.name!r} is no person, and this procedure asks people.",
+            "Take --teacher human (or replay with usd_per_label), or --procedure kd.",
+        )
+    return people
+
+
+def how_many(run: Run, people: Teacher, options: AnnotateOptions, there: int) -> int:
+    """How many texts are labelled: `n`, or as many as the money reaches beside training; at most all there are."""
+    each = people.price.cost_micros(people.bound(["x"]))
+    free = run.ledger.limit - run.training_reserve
+    most = there if not each else min(there, free // each)
+    if most < 1:
+        raise BadData(
+            f"A label can cost ${each / 1e6:.4f} and ${max(free, 0) / 1e6:.4f} of the budget is for labels.",
+            "Raise the budget.",
+        )
+    return min(options.n or most, there)
+
+
+def learn_labels(run: Run, gold: Part, labelled: Sequence[Answers]) -> Student:
+    """A student of the gold and of what people said; several people's labels of a text count by their shares.
+
+    Raises:
+        BadData: there is neither.
+    """
+    texts, targets = _rows(run, gold, labelled)
+    if not texts:
+        raise BadData("Nobody could tell of any text.", "Look at the guideline, then: potstill annotate RUN")
+    return run.learn(texts, targets)
+
+
+def _rows(run: Run, gold: Part, labelled: Sequence[Answers]) -> tuple[list[str], Floats]:
+    texts, targets = list(gold.texts), [one_hot(gold.gold, run.task.n_labels)]
+    for answers in labelled:
+        there = answers.answered
+        texts += [text for text, ok in zip(answers.texts, there, strict=True) if ok]
+        targets.append(np.exp(answers.scores[there]).astype(np.float32))
+    together = np.concatenate(targets)
+    return texts, together / together.sum(axis=1, keepdims=True)
+
+
+def _next(
+    run: Run,
+    options: AnnotateOptions,
+    gold: Part,
+    labelled: Sequence[Answers],
+    texts: Sequence[str],
+    n: int,
+    number: int,
+) -> NDArray[np.int64]:
+    """The (n,) places in `texts` that come next."""
+    draw = np.random.default_rng((run.spec.seed, number))
+    known, targets = _rows(run, gold, labelled)
+    seen = int((targets.sum(axis=0) > 0.5).sum())
+    if options.choose == "random" or seen < 2:
+        return choose.at_random(np.arange(len(texts)), n, draw)
+    probs = run.learn(known, targets).predict_proba(texts)
+    return choose.by_margin(probs, n) if options.choose == "margin" else choose.by_entropy(probs, n)
+
+
+def _tell(run: Run, people: Teacher, labelled: Sequence[Answers]) -> None:
+    """Remember who taught, and how far people agreed."""
+    texts = tuple(text for answers in labelled for text in answers.texts)
+    together = Answers(
+        texts,
+        np.concatenate([answers.scores for answers in labelled]),
+        tuple(state for answers in labelled for state in answers.states),
+        tuple(how for answers in labelled for how in answers.how),
+    )
+    run.taught_by(people, Calibration(tuple([0.0] * run.task.n_labels), 1.0), together)
+    if people.simulated or not (run.folder / "labels.sqlite").exists():
+        return
+    labels = Labels(run.folder, write=False)
+    try:
+        run.note("annotated", sentence=summarise(labels, run.task).sentence())
+    finally:
+        labels.close()

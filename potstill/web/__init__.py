@@ -1,0 +1,1 @@
+"""Pages on this machine's own address: who may ask, how they are served, and the annotation page."""
