@@ -15,7 +15,7 @@ from potstill.errors import BadSpec
 from potstill.money import Rates, Usage
 from potstill.task import Answer, content_key
 from potstill.teachers.base import Reply, Setup
-from potstill.teachers.human import HumanOptions, People, answer_of
+from potstill.teachers.people import HumanOptions, People, answer_of
 from potstill.teachers.replay import ReplayOptions, collapsed, read_known
 
 FROM_POOL = "pool"
