@@ -20,10 +20,10 @@ from potstill.teachers.batches import BatchOptions, BatchTeacher, Item, Progress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.exchange import ChatOptions, Request, Said, reply_tokens
 from potstill.teachers.options import read_options
-from potstill.teachers.pace import Down, Failed, Limited, Refused, Trouble, Vanished, Without, out_of_order
-from potstill.teachers.stainless import called, json_within, said_by
+from potstill.teachers.pace import Failed, Limited, Refused, Trouble, Vanished, Without
+from potstill.teachers.stainless import Line, busy, unanswered
 from potstill.teachers.tariff import batch_price_of, price_of, provider_of
-from potstill.teachers.wire import read_message, retry_after_s
+from potstill.teachers.wire import read_message
 
 DEFAULT_URL = "https://api.anthropic.com"
 # A schema of more values than this is not asked for; what the API takes is not documented.
@@ -33,7 +33,7 @@ REPLY_TOKENS = 32
 EXTRA_TOKENS = 600
 # Of the 256 MB and 100,000 requests that one batch takes: it is sent in one piece, from memory.
 MOST_REQUESTS, MOST_BYTES = 100_000, 100_000_000
-_NEEDS = ("model", "max_tokens", "system", "messages")
+_MESSAGES = "/v1/messages"
 _NOT_DONE = ("expired", "canceled")
 _TOO_LONG = re.compile(r"too long|too large|context.?(length|window|limit)|maximum.{0,20}tokens", re.I)
 _FILTERED = re.compile(r"content.?(filter|policy)|blocked", re.I)
@@ -101,22 +101,10 @@ class AnthropicServer:
         self._takes_effort = True
         self._works = False
         self._model = model
-        self._host = host_of(url)
-        self._key = key
         self._effort = options.effort
-        self._variable = options.key_env
-        self._timeout_s = options.timeout_s
         self._long_s = options.batch_timeout_s
-        self._sdk = anthropic
-        # A proxy of the environment must not come between this machine and itself.
-        local = anthropic.DefaultHttpxClient(trust_env=False) if is_loopback(url) else None
-        self._client = anthropic.Anthropic(
-            api_key=key,
-            base_url=url,
-            max_retries=0,
-            timeout=anthropic.Timeout(options.timeout_s, connect=min(10.0, options.timeout_s)),
-            http_client=local,
-        )
+        self._line = Line(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
+        self._client = self._line.client
 
     def item_body(self, request: Request) -> Mapping[str, Any]:
         """What is sent for one request, directly or in a batch."""
@@ -146,15 +134,7 @@ class AnthropicServer:
             TeacherError: wrong key, no such model, no credit.
         """
         sent = self.item_body(request)
-
-        def call() -> Said:
-            # What not every version of the SDK has a parameter for goes along as it is.
-            needs = {name: sent[name] for name in _NEEDS}
-            rest = {name: value for name, value in sent.items() if name not in _NEEDS}
-            stream = self._client.messages.with_streaming_response.create(**needs, extra_body=rest)
-            return read_message(json_within(stream, self._timeout_s))
-
-        said = called(self._sdk, self._host, call, lambda error: self._sorted(error, sent))
+        said = self._line.ask(_MESSAGES, sent, read_message, lambda error: self._sorted(error, sent))
         self._works = True
         return said
 
@@ -170,7 +150,7 @@ class AnthropicServer:
         def call() -> str:
             return str(self._client.messages.batches.create(requests=uploaded, timeout=self._long_s).id)
 
-        return called(self._sdk, self._host, call, self._sorted_batch)
+        return self._line.call(call, self._sorted_batch)
 
     def find(self, mark: str, requests: int, began: float, taken: Collection[str]) -> str | Pending | None:
         """The batch whose requests carry the mark. Those show only when it is over: until then, one of the right size
@@ -191,7 +171,7 @@ class AnthropicServer:
                     return str(batch.id)
             return maybe
 
-        return called(self._sdk, self._host, call, self._sorted_batch)
+        return self._line.call(call, self._sorted_batch)
 
     def look(self, place: str) -> Progress:
         """How the batch stands."""
@@ -204,7 +184,7 @@ class AnthropicServer:
             over = batch.processing_status == "ended"
             return Progress(batch.processing_status, total - not_done, total, over)
 
-        return called(self._sdk, self._host, call, self._sorted_batch)
+        return self._line.call(call, self._sorted_batch)
 
     def results(self, place: str) -> Iterator[Result]:
         """The lines of the results; none where they are no longer kept."""
@@ -214,7 +194,7 @@ class AnthropicServer:
                 return []
             return [self._result(line) for line in self._lines(place)]
 
-        return iter(called(self._sdk, self._host, call, self._sorted_batch))
+        return iter(self._line.call(call, self._sorted_batch))
 
     def _first_name(self, place: str) -> str:
         return next((self._result(line).name for line in self._lines(place)), "")
@@ -242,45 +222,24 @@ class AnthropicServer:
             return Result(name, Vanished("a reply of the batch cannot be read"))
         if kind != "invalid_request_error":
             return Result(name, Limited(f"{kind}: {said}"))
-        return Result(name, self._about_text(400, said) or Failed(f"the server answered {kind}: {said}"))
+        return Result(name, _about_text(400, said) or Failed(f"the server answered {kind}: {said}"))
 
     def _sorted_batch(self, error: Any) -> Exception:
-        if error.status_code in (404, 405):
-            return out_of_order(
-                f"The server at {self._host} has no message batches, or not this one ({error.status_code}).",
-                "Ask directly, without batch; or use a key of the workspace the batch was left with.",
-            )
-        return self._sorted(error, None)
+        none = self._line.no_batches(error, "no message batches, or not this one", "workspace")
+        return none or self._sorted(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
     def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
-        status, said = error.status_code, said_by(error, self._key)
-        if status in (401, 403):
-            return out_of_order(
-                f"The server at {self._host} refuses the key ({status}).",
-                f"Check {self._variable} in the environment and what the key may use.",
-            )
-        if status == 402 or "credit balance" in said:
-            return out_of_order(f"The account at {self._host} has no credit left.", "Top it up, then run again.")
-        if status in (404, 405):
-            return out_of_order(
-                f"The server at {self._host} has no model {self._model!r} ({status}).", "Check the model's name."
-            )
-        wait_s = retry_after_s(error.response.headers)
+        status, said = error.status_code, self._line.said_by(error)
+        meaning: Trouble | TeacherError | None
+        meaning = self._line.out_of_order(error, self._model, broke="credit balance" in said)
         # 529 is "overloaded": everybody has to wait, as for a rate limit.
-        if status in (429, 529):
-            return Limited(f"rate limit: {said}", wait_s)
-        if status in (408, 409, 425) or status >= 500:
-            return Down(f"the server answered {status}: {said}", wait_s)
-        trouble = self._about_text(status, said) or (self._drop(said, sent) if sent is not None else None)
-        return trouble or Failed(f"the server answered {status}: {said}")
-
-    def _about_text(self, status: int, said: str) -> Refused | None:
-        if status == 413 or _TOO_LONG.search(said):
-            return Refused(f"too long: {said}")
-        return Refused(f"filtered: {said}") if _FILTERED.search(said) else None
+        meaning = meaning or busy(error, said, (429, 529)) or _about_text(status, said)
+        if meaning is None and sent is not None:
+            meaning = self._drop(said, sent)
+        return meaning or unanswered(status, said)
 
     def _drop(self, said: str, sent: Mapping[str, Any]) -> Without | None:
         """Forget the feature a 400 is about, if it was sent."""
@@ -305,3 +264,10 @@ def _marked(request: Request) -> list[dict[str, Any]]:
             block["cache_control"] = {"type": "ephemeral"}
         marked.append({"role": message["role"], "content": [block]})
     return marked
+
+
+def _about_text(status: int, said: str) -> Refused | None:
+    """Why a text is not answered; None if it may be about a feature."""
+    if status == 413 or _TOO_LONG.search(said):
+        return Refused(f"too long: {said}")
+    return Refused(f"filtered: {said}") if _FILTERED.search(said) else None

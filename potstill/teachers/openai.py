@@ -24,10 +24,10 @@ from potstill.teachers.batches import BatchOptions, BatchTeacher, Item, Progress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.exchange import ChatOptions, Request, Said, reply_tokens
 from potstill.teachers.options import read_options
-from potstill.teachers.pace import Down, Failed, Limited, Refused, Trouble, Vanished, Without, out_of_order
-from potstill.teachers.stainless import called, json_within, said_by
+from potstill.teachers.pace import Failed, Limited, Refused, Trouble, Vanished, Without
+from potstill.teachers.stainless import Line, busy, busy_status, unanswered
 from potstill.teachers.tariff import batch_price_of, price_of, provider_of
-from potstill.teachers.wire import read_completion, retry_after_s
+from potstill.teachers.wire import read_completion
 
 DEFAULT_URL = "https://api.openai.com/v1"
 # How many labels a JSON schema may list: OpenAI documents 500 values, others refuse from about 100 on.
@@ -43,7 +43,7 @@ _FILTERED = re.compile(r"content.?(filter|policy|management)|safety system|flagg
 MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
 _FULL = re.compile(r"enqueued|token_limit|limit reached|too many batches", re.I)
 _NOT_DONE = ("batch_expired", "batch_cancelled")
-_ENDPOINT, _MARK = "/v1/chat/completions", "potstill"
+_CHAT, _ENDPOINT, _MARK = "/chat/completions", "/v1/chat/completions", "potstill"
 _OVER = ("completed", "expired", "cancelled")
 _SCHEMA = re.compile(r"response_format|json_schema|structured output|guided|grammar", re.I)
 
@@ -119,22 +119,10 @@ class OpenAIServer:
         self._works = False
         self._stripped = False
         self._model = model
-        self._host = host_of(url)
-        self._key = key
         self._effort = options.effort
-        self._variable = options.key_env
-        self._timeout_s = options.timeout_s
         self._long_s = options.batch_timeout_s
-        self._sdk = openai
-        # A proxy of the environment must not come between this machine and itself.
-        local = openai.DefaultHttpxClient(trust_env=False) if is_loopback(url) else None
-        self._client = openai.OpenAI(
-            api_key=key,
-            base_url=url,
-            max_retries=0,
-            timeout=openai.Timeout(options.timeout_s, connect=min(10.0, options.timeout_s)),
-            http_client=local,
-        )
+        self._line = Line(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
+        self._client = self._line.client
 
     def send(self, request: Request) -> Said:
         """The replies to one request, sent once.
@@ -170,15 +158,7 @@ class OpenAIServer:
 
     def _create(self, request: Request, wishes: Mapping[str, Any]) -> Said:
         sent = {**self._needs(request), **wishes}
-
-        def call() -> Said:
-            # As `extra_body` it leaves as it is; as arguments the SDK walks through all of it, for a third of what a
-            # request costs in all.
-            chat = self._client.chat.completions.with_streaming_response
-            stream = chat.create(model=self._model, messages=[], extra_body=sent)
-            return read_completion(json_within(stream, self._timeout_s))
-
-        return called(self._sdk, self._host, call, lambda error: self._sorted(error, sent))
+        return self._line.ask(_CHAT, sent, read_completion, lambda error: self._sorted(error, sent))
 
     # --- the batch queue ----------------------------------------------------------------------------------
 
@@ -198,7 +178,7 @@ class OpenAIServer:
                 named = (f"potstill-{mark}.jsonl", lines)
                 return str(self._client.files.create(file=named, purpose="batch", timeout=self._long_s).id)
 
-        return called(self._sdk, self._host, call, self._sorted_batch)
+        return self._line.call(call, self._sorted_batch)
 
     def enqueue(self, uploaded: Any, mark: str) -> str:
         """Begin the batch of an uploaded file; the mark goes along as metadata."""
@@ -209,7 +189,7 @@ class OpenAIServer:
             )
             return str(batch.id)
 
-        return called(self._sdk, self._host, call, self._sorted_batch)
+        return self._line.call(call, self._sorted_batch)
 
     def find(self, mark: str, requests: int, began: float, taken: Collection[str]) -> str | Pending | None:
         """The batch that carries the mark."""
@@ -223,7 +203,7 @@ class OpenAIServer:
                     break
             return None
 
-        return called(self._sdk, self._host, call, self._sorted_batch)
+        return self._line.call(call, self._sorted_batch)
 
     def look(self, place: str) -> Progress:
         """How the batch stands."""
@@ -239,7 +219,7 @@ class OpenAIServer:
                 rejected = Rejected(" ".join(said.split())[:200], full=bool(_FULL.search(said)))
             return Progress(batch.status, done, total, batch.status in _OVER, rejected)
 
-        return called(self._sdk, self._host, call, self._sorted_batch)
+        return self._line.call(call, self._sorted_batch)
 
     def results(self, place: str) -> Iterator[Result]:
         """The lines of the output file and of the error file."""
@@ -249,7 +229,7 @@ class OpenAIServer:
             files = [name for name in (batch.output_file_id, batch.error_file_id) if name]
             return [result for name in files for result in self._lines(name)]
 
-        return iter(called(self._sdk, self._host, call, self._sorted_batch))
+        return iter(self._line.call(call, self._sorted_batch))
 
     def _lines(self, name: str) -> Iterator[Result]:
         with self._client.files.with_streaming_response.content(name, timeout=self._long_s) as response:
@@ -271,56 +251,31 @@ class OpenAIServer:
                 return Result(name, read_completion(response["body"]))
             error = response["body"]["error"]
             said = " ".join(str(error.get("message") or "").split())[:200]
-            meaning = self._meaning(response["status_code"], str(error.get("code") or ""), said)
-            status = response["status_code"]
-            return Result(name, meaning or Failed(f"the server answered {status}: {said}"))
+            status, code = response["status_code"], str(error.get("code") or "")
+            meaning = busy_status(status, said, None) or _about_text(status, code, said)
+            return Result(name, meaning or unanswered(status, said))
         except (TypeError, KeyError, AttributeError):
             return Result(name, Vanished("a reply of the batch cannot be read"))
 
     def _sorted_batch(self, error: Any) -> Exception:
-        if error.status_code in (404, 405):
-            return out_of_order(
-                f"The server at {self._host} has no batch API, or not this batch ({error.status_code}).",
-                "Ask directly, without batch; or use a key of the account the batch was left with.",
-            )
-        if error.status_code in (400, 429) and _FULL.search(f"{error.code} {said_by(error, self._key)}"):
-            return Limited(said_by(error, self._key))
-        return self._sorted(error, None)
+        said = self._line.said_by(error)
+        if error.status_code in (400, 429) and _FULL.search(f"{error.code} {said}"):
+            return Limited(said)
+        none = self._line.no_batches(error, "no batch API, or not this batch", "account")
+        return none or self._sorted(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
     def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
-        status, code = error.status_code, str(error.code or "")
-        said = said_by(error, self._key)
-        if status in (401, 403):
-            return out_of_order(
-                f"The server at {self._host} refuses the key ({status}).",
-                f"Check {self._variable} in the environment and what the key may use.",
-            )
-        if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
-            return out_of_order(f"The account at {self._host} has no credit left.", "Top it up, then run again.")
-        if status in (404, 405):
-            return out_of_order(
-                f"The server at {self._host} has no model {self._model!r} ({status}).",
-                "Check the model's name; a base_url usually ends in /v1.",
-            )
-        meaning = self._meaning(status, code, said, retry_after_s(error.response.headers))
+        status, code, said = error.status_code, str(error.code or ""), self._line.said_by(error)
+        broke = code in ("insufficient_quota", "billing_hard_limit_reached")
+        hint = "; a base_url usually ends in /v1"
+        meaning: Trouble | TeacherError | None = self._line.out_of_order(error, self._model, broke=broke, hint=hint)
+        meaning = meaning or busy(error, said) or _about_text(status, code, said)
         if meaning is None and sent is not None:
             meaning = self._drop(str(error.param or ""), said, sent)
-        return meaning or Failed(f"the server answered {status}: {said}")
-
-    def _meaning(self, status: int, code: str, said: str, wait_s: float | None = None) -> Trouble | None:
-        """What a status means for one text; None if it may be about a feature."""
-        if status == 429:
-            return Limited(f"rate limit: {said}", wait_s)
-        if status in (408, 409, 425) or status >= 500:
-            return Down(f"the server answered {status}: {said}", wait_s)
-        if status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(said):
-            return Refused(f"too long: {said}")
-        if code in ("content_filter", "content_policy_violation") or _FILTERED.search(said):
-            return Refused(f"filtered: {said}")
-        return None
+        return meaning or unanswered(status, said)
 
     def _drop(self, blamed: str, said: str, sent: Mapping[str, Any]) -> Without | None:
         """Forget the feature a 400 is about, if it was sent."""
@@ -356,3 +311,12 @@ class OpenAIServer:
                 self._stripped = False
             return None
         return Without(said)
+
+
+def _about_text(status: int, code: str, said: str) -> Refused | None:
+    """Why a text is not answered; None if it may be about a feature."""
+    if status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(said):
+        return Refused(f"too long: {said}")
+    if code in ("content_filter", "content_policy_violation") or _FILTERED.search(said):
+        return Refused(f"filtered: {said}")
+    return None

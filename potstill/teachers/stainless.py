@@ -1,20 +1,127 @@
-"""What the official SDKs of OpenAI and Anthropic share, being made by one generator: how a call fails.
+"""What the official SDKs of OpenAI and Anthropic share, being made by one generator: set-up, and how a call fails.
 
-The SDK comes in as a parameter; nothing is imported here. Does not know what a status means: the server's file does.
+The SDK comes in as a parameter and is not imported here. What a status means for all of them is here; what only one of
+them says is known in that server's file.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from potstill.teachers.pace import Trouble, Unreached, Vanished
+from potstill.errors import TeacherError
+from potstill.teachers.address import host_of, is_loopback
+from potstill.teachers.pace import Down, Failed, Limited, Trouble, Unreached, Vanished, out_of_order
+from potstill.teachers.wire import retry_after_s
 
 T = TypeVar("T")
 
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
+
+CONNECT_S = 10.0
+
+
+class Line:
+    """An official SDK's client, set up for one server: no tries of its own, one deadline for a reply.
+
+    Args:
+        sdk: the SDK's module.
+        kind: the name of its client's class.
+        url: where the server is.
+        key: for it.
+        timeout_s: for one request.
+        variable: the environment variable with the key, for the reader of an error.
+    """
+
+    def __init__(self, sdk: Any, kind: str, url: str, key: str, timeout_s: float, variable: str) -> None:
+        from potstill.teachers.direct import client_for
+
+        self._sdk = sdk
+        self.host = host_of(url)
+        self._key = key
+        self._variable = variable
+        # A proxy of the environment must not come between this machine and itself.
+        local = is_loopback(url)
+        # For batches and their files; made with the SDK's usual way of sending.
+        self.client = getattr(sdk, kind)(
+            api_key=key,
+            base_url=url,
+            max_retries=0,
+            timeout=sdk.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
+            http_client=sdk.DefaultHttpxClient(trust_env=False) if local else None,
+        )
+        self._quick = self.client.with_options(http_client=client_for(url, trust_env=not local))
+
+    def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T], sort: Callable[[Any], Exception]) -> T:
+        """What `read` makes of the JSON reply to `body`, sent once.
+
+        Raises:
+            Trouble, TeacherError: see `called`.
+        """
+        # Ready bytes leave as they are; arguments the SDK would walk through, for a third of what a request costs.
+        content = json.dumps(body).encode()
+        kind = {"headers": {"Content-Type": "application/json"}}
+
+        def call() -> T:
+            import httpx2
+
+            reply = self._quick.post(path, cast_to=httpx2.Response, content=content, options=kind)
+            return read(json.loads(reply.content))
+
+        return self.call(call, sort)
+
+    def call(self, call: Callable[[], T], sort: Callable[[Any], Exception]) -> T:
+        """What `call`, which uses `client`, returns; what goes wrong is sorted as in `called`."""
+        return called(self._sdk, self.host, call, sort)
+
+    def said_by(self, error: Any) -> str:
+        """What the provider's error says, in one short line that does not hold the key."""
+        return said_by(error, self._key)
+
+    def out_of_order(self, error: Any, model: str, *, broke: bool, hint: str = "") -> TeacherError | None:
+        """Why no request of this run can succeed: the key, the credit (`broke`), the model; None for other statuses."""
+        status = error.status_code
+        if status in (401, 403):
+            return out_of_order(
+                f"The server at {self.host} refuses the key ({status}).",
+                f"Check {self._variable} in the environment and what the key may use.",
+            )
+        if status == 402 or broke:
+            return out_of_order(f"The account at {self.host} has no credit left.", "Top it up, then run again.")
+        if status in (404, 405):
+            return out_of_order(
+                f"The server at {self.host} has no model {model!r} ({status}).", f"Check the model's name{hint}."
+            )
+        return None
+
+    def no_batches(self, error: Any, what: str, whose: str) -> TeacherError | None:
+        """That there is no such batch; None for other statuses."""
+        if error.status_code not in (404, 405):
+            return None
+        return out_of_order(
+            f"The server at {self.host} has {what} ({error.status_code}).",
+            f"Ask directly, without batch; or use a key of the {whose} the batch was left with.",
+        )
+
+
+def busy(error: Any, said: str, limits: tuple[int, ...] = (429,)) -> Limited | None:
+    """Too much at once, or the provider out of order; None for other statuses."""
+    return busy_status(error.status_code, said, retry_after_s(error.response.headers), limits)
+
+
+def busy_status(status: int, said: str, wait_s: float | None, limits: tuple[int, ...] = (429,)) -> Limited | None:
+    """`busy` of a status that is known without its response."""
+    if status in limits:
+        return Limited(f"rate limit: {said}", wait_s)
+    if status in (408, 409, 425) or status >= 500:
+        return Down(f"the server answered {status}: {said}", wait_s)
+    return None
+
+
+def unanswered(status: int, said: str) -> Failed:
+    """The trouble of a status that means nothing else."""
+    return Failed(f"the server answered {status}: {said}")
 
 
 def called(sdk: Any, host: str, call: Callable[[], T], sort: Callable[[Any], Exception]) -> T:
@@ -50,23 +157,6 @@ def called(sdk: Any, host: str, call: Callable[[], T], sort: Callable[[Any], Exc
             raise
         trouble = Vanished(f"the connection broke or timed out ({type(error).__name__})")
     raise trouble
-
-
-def json_within(stream: Any, timeout_s: float) -> Any:
-    """The JSON body of a streamed response, read piece by piece: an SDK's own timeout starts anew with every byte.
-
-    Raises:
-        TimeoutError: it was not there in time.
-        ValueError: it is no JSON.
-    """
-    ends = time.monotonic() + timeout_s
-    with stream as response:
-        body = bytearray()
-        for piece in response.iter_bytes():
-            body += piece
-            if time.monotonic() > ends:
-                raise TimeoutError
-    return json.loads(body)
 
 
 def said_by(error: Any, key: str) -> str:

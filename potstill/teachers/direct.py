@@ -1,0 +1,238 @@
+"""The way of a request to a server and back: the HTTP client that an official SDK is given for asking.
+
+An SDK takes any `httpx2.Client` as its `http_client`. Its usual one, asked by some hundred threads, spends more time on
+choosing a connection than on anything else, and its timeout starts anew with every byte. Here every exchange has one
+connection and one deadline, and replies are read by the parser of Node.js (`httptools`). Proxies, and platforms or
+installations that lack something, get the SDK's usual way with the deadline added. Knows no provider, and does not
+stream: replies are read whole, so it is for chats and not for files. Imported late: it needs what the SDKs need.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from typing import Any
+from urllib.request import getproxies
+
+import httpx2
+
+try:
+    import httptools
+except ModuleNotFoundError:
+    httptools = None  # type: ignore[assignment]
+
+# A connection that was quiet for longer is not used again: whatever lies between may have forgotten it.
+QUIET_S = 5.0
+PIECE = 65_536
+_OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
+
+
+def client_for(url: str, *, trust_env: bool) -> httpx2.Client:
+    """A client for requests to `url`, quick where it may be; `trust_env` lets the environment name proxies."""
+    limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=1024)
+    proxied = trust_env and bool({"http", "https", "all"} & set(getproxies()))
+    quick = None if proxied else direct(url, trust_env)
+    return Punctual(transport=quick, trust_env=trust_env, follow_redirects=True, limits=limits)
+
+
+def direct(url: str, trust_env: bool) -> httpx2.BaseTransport | None:
+    """A `Direct` for `url`; None where its parser or `poll` is missing."""
+    if httptools is None or not hasattr(select, "poll"):
+        return None
+    # The authorities an environment names (SSL_CERT_FILE) count as they do for the SDK's usual client.
+    trust = httpx2.create_ssl_context(trust_env=trust_env) if url.startswith("https:") else None
+    return Direct(trust)
+
+
+class Punctual(httpx2.Client):
+    """A client whose `read` timeout is for the whole reply, also where that comes byte by byte."""
+
+    def send(self, request: httpx2.Request, *, stream: bool = False, **how: Any) -> httpx2.Response:
+        """The response, whole unless it is streamed. Raises httpx2.ReadTimeout where it is not there in time."""
+        response = super().send(request, stream=True, **how)
+        if stream or response.is_closed:
+            return response
+        limit = request.extensions["timeout"]["read"]
+        ends = None if limit is None else time.monotonic() + limit
+        body = bytearray()
+        try:
+            for piece in response.iter_bytes():
+                body += piece
+                if ends is not None and time.monotonic() > ends:
+                    raise httpx2.ReadTimeout("the reply did not end in time", request=request)
+        finally:
+            response.close()
+        # The pieces are decoded already.
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
+        return httpx2.Response(response.status_code, headers=headers, content=bytes(body), request=request)
+
+
+class Connection:
+    """One open connection, asked for one thing after the other."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self.socket = opened
+        self.quiet_since = 0.0
+        self._poll = select.poll()
+        self._poll.register(opened, select.POLLIN)
+
+    def fresh(self) -> bool:
+        """Whether it may be used again: an idle connection on which there is something to read was closed."""
+        return time.monotonic() - self.quiet_since < QUIET_S and not self._poll.poll(0)
+
+    def time_left(self, ends: float) -> None:
+        """Have the next step on it end by then. Raises TimeoutError where that is over."""
+        left = ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        # Setting it is a system call, so it is left where it is about right.
+        now = self.socket.gettimeout()
+        if now is None or not left <= now <= 1.05 * left:
+            self.socket.settimeout(left)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+
+class Incoming:
+    """A reply while it comes in, filled by the parser."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.status = 0
+        self.over = self.reusable = self._until_closed = False
+        self._parser = httptools.HttpResponseParser(self)
+        self.feed = self._parser.feed_data
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """All headers are there."""
+        self.status = self._parser.get_status_code()
+        names = {name.lower() for name, _ in self.headers}
+        self._until_closed = not names & {b"content-length", b"transfer-encoding"}
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body, without its framing."""
+        self.body.append(piece)
+
+    def on_message_complete(self) -> None:
+        """One message is whole; one that only says that more is to come (1xx) does not count."""
+        if self.status < 200:
+            self.headers.clear()
+            return
+        # More than was asked for: who knows what comes next.
+        self.reusable = not self.over and self._parser.should_keep_alive()
+        self.over = True
+
+    def closed(self) -> bool:
+        """Nothing more comes: whether that is how this reply ends."""
+        return self.status >= 200 and self._until_closed
+
+
+class Direct(httpx2.BaseTransport):
+    """Requests and whole replies over connections that are kept; safe to call from many threads.
+
+    The `connect` timeout of a request is for connecting (each address of the host), `read` for all of the rest. What is
+    raised are the errors httpx2 has for it: ConnectError and ConnectTimeout where surely nothing was sent.
+
+    Args:
+        trust: for https; None is for http.
+    """
+
+    def __init__(self, trust: ssl.SSLContext | None) -> None:
+        self._trust = trust
+        if trust is not None:
+            trust.set_alpn_protocols(["http/1.1"])
+        # Where it goes -> idle connections, the last used on top. Lists, because pop and append need no lock.
+        self._idle: dict[tuple[str, str, int | None], list[Connection]] = {}
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The whole reply."""
+        url, timeout = request.url, request.extensions["timeout"]
+        idle = self._idle.setdefault((url.scheme, url.host, url.port), [])
+        connection = _fresh(idle) or self._connect(request, timeout["connect"])
+        try:
+            ends = time.monotonic() + (86_400.0 if timeout["read"] is None else timeout["read"])
+            came = self._exchange(connection, request, ends)
+        except TimeoutError as error:
+            connection.close()
+            raise httpx2.ReadTimeout("no whole reply in time", request=request) from error
+        except (OSError, httptools.HttpParserError) as error:
+            connection.close()
+            raise httpx2.RemoteProtocolError(str(error), request=request) from error
+        except BaseException:
+            connection.close()
+            raise
+        if came.reusable:
+            connection.quiet_since = time.monotonic()
+            idle.append(connection)
+        else:
+            connection.close()
+        return httpx2.Response(came.status, headers=came.headers, content=b"".join(came.body))
+
+    def _connect(self, request: httpx2.Request, within_s: float | None) -> Connection:
+        url = request.url
+        secure = url.scheme == "https"
+        try:
+            opened = socket.create_connection((url.host, url.port or (443 if secure else 80)), timeout=within_s)
+            try:
+                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if secure:
+                    # A redirect may lead from http to https.
+                    trust = self._trust or httpx2.create_ssl_context()
+                    opened = trust.wrap_socket(opened, server_hostname=url.host)
+            except BaseException:
+                opened.close()
+                raise
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout(str(error), request=request) from error
+        except OSError as error:
+            raise httpx2.ConnectError(str(error), request=request) from error
+        return Connection(opened)
+
+    def _exchange(self, connection: Connection, request: httpx2.Request, ends: float) -> Incoming:
+        connection.time_left(ends)
+        connection.socket.sendall(_as_bytes(request))
+        came = Incoming()
+        while not came.over:
+            connection.time_left(ends)
+            piece = connection.socket.recv(PIECE)
+            if piece:
+                came.feed(piece)
+            elif came.closed():
+                break
+            else:
+                raise ConnectionResetError("the connection was cut")
+        return came
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+
+def _fresh(idle: list[Connection]) -> Connection | None:
+    """A connection that may be used again; those that may not are closed on the way."""
+    while idle:
+        try:
+            connection = idle.pop()
+        except IndexError:  # another thread was quicker
+            return None
+        if connection.fresh():
+            return connection
+        connection.close()
+    return None
+
+
+def _as_bytes(request: httpx2.Request) -> bytes:
+    lines = [f"{request.method} ".encode() + request.url.raw_path + b" HTTP/1.1"]
+    lines += [name + b": " + value for name, value in request.headers.raw]
+    return b"\r\n".join([*lines, b"", request.read()])
