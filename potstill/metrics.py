@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import exp, fsum, lgamma, log
+from math import exp, fsum, lgamma, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -193,6 +193,17 @@ def brier(gold: ArrayLike, probs: ArrayLike, weights: Floats | None = None) -> f
     gold_, probs_ = _columns(gold), np.asarray(probs, dtype=np.float64)
     at_gold = probs_[np.arange(len(gold_)), gold_]
     return float(np.average((probs_**2).sum(axis=1) - 2 * at_gold + 1, weights=weights))
+
+
+def mcc(gold: ArrayLike, predicted: ArrayLike, weights: Floats | None = None) -> float:
+    """Matthews correlation for any number of classes (Gorodkin 2004); 0 where gold or prediction has one class only."""
+    gold_, predicted_ = _columns(gold), _columns(predicted)
+    weights_: Floats = np.ones(len(gold_)) if weights is None else weights
+    n_labels = int(max(gold_.max(), predicted_.max())) + 2  # column 0 stands for no answer
+    true, said = _sums(gold_ + 1, weights_, n_labels), _sums(predicted_ + 1, weights_, n_labels)
+    total, right = float(weights_.sum()), float((weights_ * (gold_ == predicted_)).sum())
+    spread = (total**2 - float(said @ said)) * (total**2 - float(true @ true))
+    return (right * total - float(true @ said)) / sqrt(spread) if spread > 0 else 0.0
 
 
 def log_loss(gold: ArrayLike, probs: ArrayLike, weights: Floats | None = None) -> float:

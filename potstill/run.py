@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,7 @@ class Run:
     def teacher(self, examples: Sequence[Written] = (), **options: Any) -> Teacher:
         """The spec's teacher, showing `examples` in its prompt; `options` are laid over the spec's own."""
         named = self.spec.teacher or Named(name="local")
+        self.store.set_meta("examples", [[each.text, each.label] for each in examples])  # `bench` opens it like this
         return self.open_teacher(named, examples, **options)
 
     def open_teacher(self, named: Named, examples: Sequence[Written] = (), **options: Any) -> Teacher:
@@ -158,6 +159,10 @@ class Run:
             facts = {"teacher": teacher.name, "asked": asked.new, "by_state": asked.answers.by_state}
             self.note("asked", purpose=purpose, **facts, seconds=asked.seconds)
         return asked.answers
+
+    def hand_over(self, teacher: Teacher, texts: Sequence[str], other: Run) -> None:
+        """Let another run of the same task have what `teacher` said here of these texts, without paying again."""
+        self.asking.copy(teacher, texts, other.store)
 
     def write(self, teacher: Teacher, brief: Brief, *, leave_micros: int = 0) -> tuple[Written, ...]:
         """Texts that `teacher` writes to the brief; asked once, then remembered.
@@ -256,6 +261,28 @@ class Run:
     def key_of(self, student: Student) -> str:
         """The content key under which `learn` remembers this student."""
         return self._learnt[id(student)][1]
+
+    def seconds_of(self, student: Student) -> float:
+        """How long `learn` took for this student, whenever that was."""
+        key = self.key_of(student)
+        return float(self.store.kept([key])[key]["seconds"])
+
+    def decide(self, what: str, make: Callable[[], dict[str, Any]], *known: Any) -> dict[str, Any]:
+        """A decision that rests on more than content (money left, time taken): made once, then remembered.
+
+        Args:
+            what: a name for it.
+            make: decides, in JSON values.
+            known: content that tells this decision from others of its name.
+        """
+        key = content_key("decide", what, *known)
+        found = self.store.kept([key])
+        if key not in found:
+            found = {key: make()}
+            self.store.keep(found)
+            self.note(what, **found[key])
+        decided: dict[str, Any] = found[key]
+        return decided
 
     @property
     def learnt(self) -> tuple[str, ...]:

@@ -179,6 +179,10 @@ class Asking:
             known |= self._store.kept(keys[text] for text in texts)  # what was in flight when the money ended
         return known
 
+    def copy(self, teacher: Teacher, texts: Sequence[str], to: Store) -> None:
+        """Copy what is known of these texts into another run's store, at no price: whoever copies accounts for it."""
+        to.keep(self._store.kept(content_key("answer", self._task.key, teacher.key, text) for text in texts))
+
     def write(self, teacher: Teacher, brief: Brief, leave_micros: int = 0) -> tuple[Written, ...]:
         """See `Run.write`."""
         examples = [[each.text, each.label] for each in (*brief.examples, *brief.avoid)]

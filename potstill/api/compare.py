@@ -1,0 +1,71 @@
+"""`compare`: procedures, backbones, label counts and seeds side by side, and which of them to take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from potstill.console import terminal
+
+if TYPE_CHECKING:
+    from potstill.asking import Teller
+    from potstill.study.records import Study
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What `compare` found: the study, and the folder with its page, its JSON and its CSV."""
+
+    folder: Path
+    study: Study
+
+    def to_json(self) -> dict[str, Any]:
+        """Every cell and what follows from them."""
+        from potstill.study.tables import to_json
+
+        return to_json(self.study)
+
+    def to_text(self) -> str:
+        """The study for a terminal."""
+        from potstill.study.terminal import render_study
+
+        return render_study(self.study, page=str(self.folder / "compare.html"), **terminal())
+
+
+def compare(
+    study: Annotated[Path, "The study: a TOML file, such as those in studies/."],
+    *,
+    out: Annotated[Path | None, "The study's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
+    data: Annotated[Path | None, "The folder that its data paths are in; else the study's own."] = None,
+    budget: Annotated[str | float | None, "US dollars for compute and model calls; else the study's.", "-b"] = None,
+    max_hours: Annotated[float | None, "Stop cleanly after so many hours."] = None,
+    allow_leak: Annotated[bool | None, "Go on where test texts are in train as well."] = None,
+    tell: Teller | None = None,
+) -> Compared:
+    """Compare fine-tuning, prompting and distillation over model and label counts, on your data.
+
+    Every cell of the grid is run once and kept: the same command goes on after an interruption, and a seed, a size or
+    a backbone that was added runs only the new cells. Beside the quality stands what each costs: labels, compute,
+    latency, size. Writes compare.html, compare.json and cells.csv.
+
+    Raises:
+        BadInput: the study, its data or its backbones cannot be used; nothing was run.
+        RunConflict: another process works in the folder.
+    """
+    from potstill.procedures import MENU
+    from potstill.study.cell import TITLE
+    from potstill.study.conduct import Bounds, conduct
+    from potstill.study.page import render_page
+    from potstill.study.spec import StudySpec
+    from potstill.study.tables import write_tables
+    from potstill.whole import whole_file
+
+    spec = StudySpec.read(Path(study), {} if budget is None else {"budget": budget})
+    folder = out or Path("runs") / "-".join(spec.name.split())
+    recipes = {name: MENU.resolve(TITLE[name]) for name in TITLE}
+    done = conduct(spec, folder, recipes, Bounds(max_hours, bool(allow_leak), data), tell)
+    write_tables(done, folder)
+    with whole_file(folder / "compare.html") as path:
+        path.write_text(render_page(done), encoding="utf-8")
+    return Compared(folder, done)

@@ -1,0 +1,236 @@
+"""One cell of a study: its student taught by the recipe it stands for, and what it says of the test texts.
+
+What a cell costs is told as if it were alone: the time of its teacher counts, also where another cell had trained it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.asking import Teller
+from potstill.calibrate import match_prior
+from potstill.metrics import accuracy, macro_f1, mcc
+from potstill.money import to_usd
+from potstill.run import Run
+from potstill.spec import Named
+from potstill.students.base import Student
+from potstill.study.backbones import Backbone, Cast
+from potstill.study.data import World
+from potstill.study.nearest import nearest_label
+from potstill.study.records import Cell, Result
+from potstill.study.spec import Procedure, StudySpec
+from potstill.task import content_key
+from potstill.teachers.base import Teacher
+
+VERSION = 1  # raised when a cell would come to something else
+FOR_BIAS = 200  # unlabelled texts that tell a language model's preference for some label words
+Recipe = Callable[[Run], Student]
+Recipes = Mapping[Procedure, Recipe]
+TITLE: Mapping[Procedure, str] = {
+    "ft": "finetune",
+    "p": "prompt",
+    "ft+kd": "ft-kd",
+    "p+kd": "p-kd",
+    "llm+kd": "kd",
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the cells of one subset share: the study, its cast, the data, the run without gold, the subset's run."""
+
+    study: StudySpec
+    cast: Cast
+    world: World
+    base: Run
+    run: Run
+    recipes: Recipes
+    tell: Teller
+
+    def committed(self) -> int:
+        """Micro-dollars held or charged in both runs."""
+        return sum(run.store.committed() for run in self._runs())
+
+    def allow(self, micros: int) -> None:
+        """Let the next cell spend so much, wherever it spends it."""
+        for run in self._runs():
+            run.ledger.limit = run.store.committed() + max(micros, 0)
+
+    def _runs(self) -> tuple[Run, ...]:
+        return (self.base,) if self.base is self.run else (self.base, self.run)
+
+    def backbone(self, name: str) -> Backbone:
+        """The backbone of that name."""
+        return next(each for each in self.cast.backbones if each.name == name)
+
+
+def key_of(cell: Cell, study: StudySpec, cast: Cast, pool: str) -> str:
+    """What a cell's result is kept under: all that it depends on, and nothing else."""
+    parts: list[Any] = ["cell", VERSION, pool, cell.procedure, cell.seed if cell.n else 0]
+    if cell.procedure == "zero-llm":
+        parts += [study.teacher and study.teacher.model_dump()]
+    elif cell.backbone:
+        backbone = next(each for each in cast.backbones if each.name == cell.backbone)
+        student = backbone.prompted if cell.procedure == "p" else backbone.tuned
+        parts += [student and student.model_dump(), [dict(each) for each in backbone.alternatives]]
+        if cell.procedure.endswith("+kd"):
+            teacher = cast.teacher(cell.procedure)  # type: ignore[arg-type]
+            named = study.teacher if teacher is None else _trained(teacher, cell.procedure)
+            parts += [named and named.model_dump(), study.kd.temperature, study.kd.gold]
+    return content_key(*parts)
+
+
+def run_cell(cell: Cell, bench: Bench) -> tuple[Result, Student | None]:
+    """The cell's result, and the student where one was made.
+
+    Raises:
+        PotstillError: whatever its recipe raises.
+    """
+    if cell.procedure == "majority":
+        return _majority(bench), None
+    if cell.procedure == "zero-encoder":
+        named = bench.backbone(cell.backbone).tuned
+        assert named is not None
+        test = bench.world.pool.part("test")
+        return _measured(bench, nearest_label(named, bench.world.task, test.texts)), None
+    if cell.procedure == "zero-llm":
+        return _zero_llm(bench), None
+    if cell.procedure == "tf-idf":
+        run = bench.run.variant(student=Named(name="linear"))
+        return _learnt(bench, [(run, bench.recipes["ft"](run), {})])
+    return _procedure(cell.procedure, bench.backbone(cell.backbone), bench)  # type: ignore[arg-type]
+
+
+def _procedure(procedure: Procedure, backbone: Backbone, bench: Bench) -> tuple[Result, Student | None]:
+    student, recipe = backbone.student(procedure), bench.recipes[procedure]
+    teacher = bench.study.teacher
+    options: dict[str, Any] = {"shots": 0}
+    llm: tuple[float, float] = (0.0, 0.0)
+    if procedure == "llm+kd":
+        llm = _share_llm(bench)
+    elif procedure.endswith("+kd"):
+        trained = bench.cast.teacher(procedure)
+        assert trained is not None
+        teacher = _trained(trained, procedure)
+        options = {"temperature": bench.study.kd.temperature, "gold": bench.study.kd.gold}
+    tried = []
+    for alternative in backbone.alternatives or ({},):
+        run = bench.run.variant(
+            student=Named(name=student.name, **{**student.options, **alternative}),
+            teacher=teacher,
+            procedure=Named(name=TITLE[procedure], **(options if procedure.endswith("kd") else {})),
+        )
+        tried.append((run, recipe(run), alternative))
+    return _learnt(bench, tried, llm)
+
+
+def _trained(backbone: Backbone, procedure: str) -> Named:
+    """The backbone as the teacher of a student: the model of its own FT or P cell."""
+    named = backbone.prompted if procedure == "p+kd" else backbone.tuned
+    assert named is not None
+    return Named(name=f"trained:{named.name}", **named.options)
+
+
+def _learnt(
+    bench: Bench, tried: Sequence[tuple[Run, Student, Mapping[str, Any]]], llm: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Result, Student]:
+    """The best of what was tried, by the validation texts, measured on the test; all that was tried is counted."""
+    validation = bench.run.pool.part("validation")
+    taken = 0
+    if len(tried) > 1 and len(validation):
+        scores = [
+            accuracy(validation.gold, student.predict_logits(validation.texts).argmax(axis=1))
+            for _, student, _ in tried
+        ]
+        taken = int(np.argmax(scores))
+    keys = {key for run, _, _ in tried for key in run.learnt}
+    own = {run.key_of(student) for run, student, _ in tried}
+    seconds = {key: float(kept["seconds"]) for key, kept in bench.run.store.kept(keys).items()}
+    teachers = {run.spec.teacher.name for run, _, _ in tried if run.spec.teacher is not None}
+    asked_s = _asked_seconds(bench.run, {name for name in teachers if name.startswith("trained")})
+    taught_s = sum(took for key, took in seconds.items() if key not in own) + asked_s + llm[0]
+    student = tried[taken][1]
+    predicted = student.predict_logits(bench.world.pool.part("test").texts).argmax(axis=1)
+    result = _measured(
+        bench,
+        predicted,
+        seconds=sum(seconds[key] for key in own) + taught_s,
+        teacher_seconds=taught_s,
+        llm_usd=llm[1],
+        choice=dict(tried[taken][2]) if len(tried) > 1 else {},
+    )
+    return result, student
+
+
+def _asked_seconds(run: Run, names: set[str]) -> float:
+    return sum(
+        (row.ended or row.began) - row.began
+        for row in run.store.calls()
+        if row.state == "settled" and any(row.what.startswith(f"{name}: ") for name in names)
+    )
+
+
+def _measured(bench: Bench, predicted: NDArray[np.integer], **facts: Any) -> Result:
+    test, run = bench.world.pool.part("test"), bench.run
+    return Result(
+        "done",
+        scores={
+            "accuracy": accuracy(test.gold, predicted),
+            "macro_f1": macro_f1(test.gold, predicted),
+            "mcc": mcc(test.gold, predicted),
+        },
+        predicted=tuple(int(each) for each in predicted),
+        trained_on=len(run.pool.part("train")),
+        chosen_on=len(run.pool.part("validation")),
+        **facts,
+    )
+
+
+def _majority(bench: Bench) -> Result:
+    gold = bench.run.pool.part("train").gold
+    column = int(np.bincount(gold, minlength=bench.world.task.n_labels).argmax())
+    return _measured(bench, np.full(len(bench.world.pool.part("test")), column))
+
+
+# --- a language model's labels, asked once for all cells --------------------------------------------------
+
+
+def _llm(bench: Bench) -> Teacher:
+    assert bench.study.teacher is not None
+    return bench.base.open_teacher(bench.study.teacher)
+
+
+def _zero_llm(bench: Bench) -> Result:
+    """The language model itself on the test texts, without an example; a local one's label bias removed by the pool."""
+    teacher, test = _llm(bench), bench.world.pool.part("test")
+    offsets = np.zeros(bench.world.task.n_labels)
+    loose = bench.world.pool.part("pool").texts[:FOR_BIAS]
+    if teacher.scores_need_prior and loose:
+        heard = bench.base.ask(teacher, loose)
+        if heard.answered.any():
+            uniform = np.full(len(offsets), 1 / len(offsets))
+            offsets = match_prior(heard.scores[heard.answered], uniform)
+    said = bench.base.ask(teacher, test.texts, purpose="measure")
+    scores = np.where(said.answered[:, None], np.nan_to_num(said.scores) + offsets, 0.0)
+    return _measured(bench, np.where(said.answered, scores.argmax(axis=1), -1))
+
+
+def _share_llm(bench: Bench) -> tuple[float, float]:
+    """Ask about the pool and the gold in the run without gold, hand the answers over; (seconds, USD) of these alone."""
+    teacher = _llm(bench)
+    texts = [*bench.run.pool.part("train").texts, *bench.world.pool.part("pool").texts]
+    bench.base.ask(teacher, texts)
+    bench.base.hand_over(teacher, texts, bench.run)
+    rows = [
+        row for row in bench.base.store.calls() if row.state == "settled" and row.what.startswith(f"{teacher.name}")
+    ]
+    asked = max(sum(row.n for row in rows), 1)
+    share = len(texts) / asked
+    if teacher.category != "compute":
+        return 0.0, to_usd(sum(row.charged for row in rows)) * share
+    return sum((row.ended or row.began) - row.began for row in rows) * share, 0.0

@@ -1,0 +1,99 @@
+"""What a student weighs: exported as it would ship, its numbers counted, its products counted, its speed measured.
+
+FLOPs are counted, not guessed: the exported graph is run on real texts one at a time with the shapes of every product
+of matrices read out, and a product of (M, K) by (K, N) is 2 M K N. Additions, normalisations and activations are left
+out (a few per cent), and so is the tokeniser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from potstill.bundle import Bundle, load
+from potstill.errors import PotstillError
+from potstill.export import FP32, export
+from potstill.readers import READERS
+from potstill.speed import measure
+from potstill.students.base import Student
+from potstill.study.records import Footprint
+from potstill.task import Task
+
+COUNTED_TEXTS = 16
+TIMED_TEXTS = 200
+PRODUCTS = ("MatMul", "Gemm", "FusedMatMul")
+
+
+def weigh(student: Student, task: Task, texts: Sequence[str], note: str = "") -> Footprint:
+    """Export the student and measure it on some texts; what cannot be measured stays None and the note says why."""
+    with TemporaryDirectory(prefix="potstill-") as scratch:
+        folder = Path(scratch) / "bundle"
+        try:
+            export(student, folder, task=task, texts=texts[:TIMED_TEXTS])
+        except (PotstillError, NotImplementedError, RuntimeError, OSError) as error:
+            return Footprint(note=f"not exported: {str(error).splitlines()[0][:200]}")
+        bundle = load(folder)
+        speed = measure(bundle.predict_proba, list(texts[:TIMED_TEXTS]), seconds=1.0)
+        counted = count(folder / FP32, bundle, texts[:COUNTED_TEXTS])
+        return Footprint(
+            parameters=counted.parameters,
+            flops=counted.flops,
+            texts_per_s=speed.texts_per_s,
+            p50_ms=speed.p50_ms,
+            p99_ms=speed.p99_ms,
+            size_mb=bundle.size_mb,
+            served="int8" if "int8" in bundle.graph else "fp32",
+            note=note or counted.note,
+        )
+
+
+def count(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
+    """Parameters and FLOPs a text of an exported graph; not counted where the library that reads graphs is missing."""
+    try:
+        import onnx
+    except ImportError:
+        return Footprint(note="parameters and FLOPs: not counted without onnx (pip install 'potstill[train]')")
+    import onnxruntime
+
+    model = onnx.load(str(graph))
+    parameters = sum(int(np.prod(each.dims)) for each in model.graph.initializer if len(each.dims) > 0)
+    products = [node for node in model.graph.node if node.op_type in PRODUCTS]
+    fixed = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    outputs = {each.name for each in model.graph.output}
+    given = {each.name for each in model.graph.input}
+    # Shapes inside a graph are known only once it runs: the operands of each product become outputs of their own.
+    wanted = dict.fromkeys(name for node in products for name in node.input[:2] if name not in fixed)
+    for name in wanted:
+        if name not in outputs and name not in given:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3
+    quiet.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
+    reader = READERS[bundle.about["kind"]](graph.parent, bundle.about["settings"])
+    totals = []
+    for text in texts:
+        _, feeds = next(iter(reader.feeds([text])))
+        names = [each.name for each in session.get_outputs()]
+        shapes = fixed | {name: value.shape for name, value in feeds.items()}
+        shapes |= {name: value.shape for name, value in zip(names, session.run(names, feeds), strict=True)}
+        totals.append(sum(_operations(node, shapes) for node in products))
+    return Footprint(parameters=parameters, flops=float(np.mean(totals)) if totals else None)
+
+
+def _operations(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    left, right = list(shapes[node.input[0]]), list(shapes[node.input[1]])
+    settings = {each.name: each.i for each in node.attribute if each.name in ("transA", "transB")}
+    if settings.get("transA"):
+        left[-2:] = left[:-3:-1]
+    if settings.get("transB"):
+        right[-2:] = right[:-3:-1]
+    if len(right) == 1:
+        right = [*right, 1]
+    batch = np.broadcast_shapes(tuple(left[:-2]), tuple(right[:-2]))
+    rows = left[-2] if len(left) > 1 else 1
+    return int(2 * np.prod(batch, dtype=np.int64) * rows * left[-1] * right[-1])

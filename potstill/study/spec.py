@@ -1,0 +1,218 @@
+"""All that is asked of a study, checked: what a `STUDY.toml` may say. Knows no data and no model."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from potstill.errors import BadSpec, did_you_mean
+from potstill.money import to_micros
+from potstill.spec import ASSUMED_USD_PER_HOUR, Named, Section
+
+Procedure = Literal["ft", "p", "ft+kd", "p+kd", "llm+kd"]
+Metric = Literal["accuracy", "macro_f1", "mcc"]
+Size = Annotated[int, Field(gt=0)] | Literal["all"]
+PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd", "llm+kd")
+TRAINED: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd")
+
+
+class BackboneSpec(Section):
+    """`[[backbones]]`: weights by name or path, or "linear"; how they are fine-tuned (`options`) and prompted
+    (`prompt`).
+
+    With `alternatives` each of these option tables is tried, and the one that is best on the validation texts is kept.
+    """
+
+    name: str
+    student: str | None = None
+    procedures: tuple[Procedure, ...] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    prompt: dict[str, Any] = Field(default_factory=dict)
+    alternatives: tuple[dict[str, Any], ...] = ()
+
+
+class KdSpec(Section):
+    """`[kd]`: the temperature, whether gold is learnt beside the soft labels, and whose soft labels they are."""
+
+    temperature: float = Field(default=2.0, gt=0, lt=100)
+    gold: bool = False
+    ft_teacher: str | None = None
+    p_teacher: str | None = None
+
+
+class DataSpec(Section):
+    """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
+
+    Paths are relative to the study's file, or to the folder given beside it.
+    """
+
+    carrier: str | None = None
+    folder: Path | None = None
+    file: Path | None = None
+    train: Path | None = None
+    validation: Path | None = None
+    pool: Path | None = None
+    test: Path | None = None
+    text: str | None = None
+    text_b: str | None = None
+    label: str | None = None
+    split: str | None = None
+    encoding: str | None = None
+    limit: int | None = Field(default=None, gt=0)
+    test_share: float | None = Field(default=None, gt=0, lt=1)
+    on_leak: Literal["drop", "error", "allow"] = "error"
+    labels: tuple[str, ...] = ()
+    descriptions: dict[str, str] = Field(default_factory=dict)
+    instruction: str = ""
+    metric: Metric | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSpec:
+        given = [name for name in ("carrier", "folder", "file", "train") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give one of `carrier`, `folder`, `file` or `train`")
+        return self
+
+
+class StudySpec(Section):
+    """A study as it was asked for.
+
+    Attributes:
+        budget: US dollars for this machine's time and for model calls, all cells together.
+        procedures: of the four of the paper and LLM + KD; the baselines are always there.
+        sizes: gold labels, a class or in all (`per`); "all" takes what there is.
+        seeds: how many, or which.
+        validation: the share of the gold that only chooses among `alternatives`; it is counted, and 0 without any.
+        unlabelled: texts set aside for distillation where there is no pool; they are never gold.
+        test: test texts at most; one set for all cells.
+        most: procedure -> the largest size it is run at.
+        usd_per_label: what a gold label would have cost.
+        layout: "setfit" also prints the table of SetFit's few-shot protocol.
+    """
+
+    name: str = "study"
+    budget: Decimal
+    procedures: tuple[Procedure, ...] = Field(default=TRAINED, min_length=1)
+    backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
+    data: dict[str, DataSpec] = Field(min_length=1)
+    sizes: tuple[Size, ...] = Field(min_length=1)
+    per: Literal["class", "total"] = "class"
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0, 1, 2), min_length=1)
+    validation: float = Field(default=0.2, ge=0, lt=1)
+    unlabelled: int = Field(default=1000, ge=0)
+    test: int = Field(default=2000, gt=0)
+    most: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    kd: KdSpec = KdSpec()
+    teacher: Named | None = None
+    metric: Metric = "accuracy"
+    usd_per_label: float = Field(default=0.0, ge=0)
+    usd_per_hour: float = Field(default=float(ASSUMED_USD_PER_HOUR), gt=0)
+    layout: Literal["", "setfit"] = ""
+    prices: dict[str, Any] = Field(default_factory=dict)
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Where relative file names are looked up from."""
+        return self._folder
+
+    @property
+    def limit_micros(self) -> int:
+        """The budget in micro-dollars."""
+        return to_micros(self.budget)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything is chosen, so that gold has to be set aside to choose by."""
+        return self.validation > 0 and any(each.alternatives for each in self.backbones)
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _sum(cls, value: Any) -> Decimal:
+        return Decimal(to_micros(value)) / 1_000_000
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        return tuple(range(value)) if isinstance(value, int) and 0 < value < 1000 else value
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _bare_names(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [{"name": each} if isinstance(each, str) else each for each in value]
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudySpec:
+        for what, given in (("sizes", self.sizes), ("seeds", self.seeds), ("procedures", self.procedures)):
+            if len(set(given)) < len(given):
+                raise ValueError(f"`{what}` names one twice")
+        names = [each.name for each in self.backbones]
+        if len(set(names)) < len(names):
+            raise ValueError("`backbones` names one twice")
+        if "llm+kd" in self.procedures and self.teacher is None:
+            raise ValueError("`llm+kd` needs a [teacher]")
+        for teacher in (self.kd.ft_teacher, self.kd.p_teacher):
+            if teacher is not None and teacher not in names:
+                raise ValueError(f"the teacher {teacher!r} under [kd] is none of the backbones")
+        return self
+
+    @classmethod
+    def make(cls, record: Mapping[str, Any], folder: Path = Path()) -> StudySpec:
+        """The study in a mapping shaped like the TOML file.
+
+        Raises:
+            BadSpec: a key that does not exist (with the nearest that does), a value that cannot be.
+        """
+        try:
+            spec = cls.model_validate(dict(record))
+        except ValidationError as error:
+            raise _as_bad_spec(error) from None
+        spec._folder = folder
+        return spec
+
+    @classmethod
+    def read(cls, path: Path, over: Mapping[str, Any] | None = None) -> StudySpec:
+        """The study in a TOML file; `over` wins over its top-level keys.
+
+        Raises:
+            BadSpec: no such file, not TOML, or not a study.
+        """
+        try:
+            record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except (FileNotFoundError, IsADirectoryError):
+            raise BadSpec(f"There is no file {path}.", "Begin with a copy of one in studies/.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadSpec(f"{path} is not a TOML file: {error}.", "Correct that line.") from None
+        return cls.make({"name": path.stem, **record, **(over or {})}, path.parent)
+
+
+TABLES: dict[str, type[BaseModel]] = {"backbones": BackboneSpec, "kd": KdSpec, "data": DataSpec}
+
+
+def _as_bad_spec(error: ValidationError) -> BadSpec:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the study"
+    if first["type"] == "extra_forbidden":
+        table = TABLES.get(str(first["loc"][0]), StudySpec) if len(first["loc"]) > 1 else StudySpec
+        near = did_you_mean(str(first["loc"][-1]), table.model_fields)
+        return BadSpec(f"A study has no key {where!r}.", near)
+    if first["type"] == "missing":
+        return BadSpec(f"The study lacks {where!r}.", "Add it; docs/compare.md shows every key.")
+    said = first["msg"].removeprefix("Value error, ")
+    if len(first["loc"]) == 0:
+        return BadSpec(f"The study cannot be: {said}.", "Correct that.")
+    given = json.dumps(first.get("input"), default=str)[:80]
+    return BadSpec(f"{where} = {given} cannot be: {said[:1].lower()}{said[1:]}.", "Correct that value.")
