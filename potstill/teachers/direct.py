@@ -47,10 +47,13 @@ def direct(url: str, trust_env: bool) -> httpx2.BaseTransport | None:
 
 
 class Punctual(httpx2.Client):
-    """A client whose `read` timeout is for the whole reply, also where that comes byte by byte."""
+    """A client whose `read` timeout is for the whole body, also where that comes byte by byte."""
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **how: Any) -> httpx2.Response:
-        """The response, whole unless it is streamed. Raises httpx2.ReadTimeout where it is not there in time."""
+        """The response, whole unless it is streamed. Raises httpx2.ReadTimeout where it is not there in time.
+
+        The head is left to the transport: `Direct` counts it in, the usual one waits anew for every byte of it.
+        """
         response = super().send(request, stream=True, **how)
         if stream or response.is_closed:
             return response
@@ -106,30 +109,45 @@ class Incoming:
         self.status = 0
         self.over = self.reusable = self._until_closed = False
         self._parser = httptools.HttpResponseParser(self)
-        self.feed = self._parser.feed_data
+
+    def feed(self, piece: bytes) -> None:
+        """Bytes as they come. Raises httptools.HttpParserError where they are no reply."""
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserError:
+            # Whatever follows a whole reply does not take it away.
+            if not self.over:
+                raise
+            self.reusable = False
+
+    def on_message_begin(self) -> None:
+        """A message begins; after the reply there should be none, and who knows what it belongs to."""
+        self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        self.headers.append((name, value))
+        if not self.over:
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """All headers are there."""
+        if self.over:
+            return
         self.status = self._parser.get_status_code()
         names = {name.lower() for name, _ in self.headers}
         self._until_closed = not names & {b"content-length", b"transfer-encoding"}
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body, without its framing."""
-        self.body.append(piece)
+        if not self.over:
+            self.body.append(piece)
 
     def on_message_complete(self) -> None:
         """One message is whole; one that only says that more is to come (1xx) does not count."""
         if self.status < 200:
             self.headers.clear()
-            return
-        # More than was asked for: who knows what comes next.
-        self.reusable = not self.over and self._parser.should_keep_alive()
-        self.over = True
+        elif not self.over:
+            self.over, self.reusable = True, self._parser.should_keep_alive()
 
     def closed(self) -> bool:
         """Nothing more comes: whether that is how this reply ends."""
