@@ -92,6 +92,10 @@ function rank(label, query) {
   if (name.split(/\s+/).some((word) => word.startsWith(query))) return 5;
   if (name.includes(query)) return 4;
   const words = query.split(/\s+/);
+  const parts = name.split(/\s+/);
+  let next = 0;  // "car ar" means "card arrival": beginnings of words, in order
+  for (const part of parts) if (next < words.length && part.startsWith(words[next])) next += 1;
+  if (next === words.length) return parts[0].startsWith(words[0]) ? 3.8 : 3.5;
   if (words.every((word) => name.includes(word))) return 3;
   if (words.every((word) => `${name} ${label.about.toLowerCase()}`.includes(word))) return 2;
   return 0;

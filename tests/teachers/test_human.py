@@ -1,0 +1,198 @@
+"""People as a teacher: what they cost, when they are paid, and how simulated ones differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from waiting import begin, go_on, human_calls, label_all, labels_of, write_spec, write_texts
+
+from potstill.api import distill, plan
+from potstill.calibrate import softmax
+from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, Waiting
+from potstill.money import Usage
+from potstill.store import Label
+from potstill.task import Brief, Task, Written
+from potstill.teachers.base import Setup, Teacher, Ticketed
+from potstill.teachers.human import open_teacher
+from potstill.teachers.people import answer_of, label_id
+from potstill.testing import TeacherContract
+
+TASK = Task(("world", "sports", "business"))
+TEXTS = ("news of the world", "sports and more sports", "business as usual")
+PER_LABEL = {"usd_per_label": 0.11}
+
+
+def opened(prices: dict[str, Any] = PER_LABEL, task: Task = TASK, **options: Any) -> Any:
+    return open_teacher(Setup(task, options=options, prices=prices, seed=1))
+
+
+class TestSimulatedPeople(TeacherContract):
+    """The shared promises."""
+
+    reads_examples: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
+    simulates: ClassVar[bool] = True
+
+    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+        return opened(reveals="pool", known={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2)
+
+
+def test_without_a_price_nobody_is_asked() -> None:
+    with pytest.raises(UnknownPrice, match="what a person's label costs"):
+        opened({"usd_per_hour": 0.1})  # this machine's price is not a person's
+    with pytest.raises(BadSpec, match="twice"):
+        opened({"usd_per_label": 0.1, "usd_per_labelling_hour": 18})
+
+
+def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
+    people = opened(annotators=3)
+    assert isinstance(people, Ticketed)
+    assert people.category == "human"
+    assert people.fits(["a", "b", "c"]) == 1
+    assert people.price.cost_micros(people.ticket_bound("a")) == 330_000
+    assert not isinstance(opened(reveals="pool", known={}), Ticketed)
+    for wrong in (lambda: people.answer(["a"]), lambda: people.write(Brief("sports", 1))):
+        with pytest.raises(TeacherError) as refused:
+            wrong()
+        assert not refused.value.billed
+
+
+def test_an_hour_is_held_for_the_longest_look_that_is_paid_for() -> None:
+    people = opened({"usd_per_labelling_hour": 18}, seconds_at_most=60, annotators=2)
+    assert people.ticket_bound("a") == Usage(labels=2, seconds=120)
+    assert people.price.cost_micros(people.ticket_bound("a")) == 600_000
+
+
+@given(st.lists(st.sampled_from(["", "world", "sports", "business"]), max_size=7))
+def test_several_labels_come_to_their_shares(said: list[str]) -> None:
+    answer = answer_of(TASK, said)
+    votes = [label for label in said if label]
+    if not votes:
+        assert answer.state == "refused"
+        return
+    assert answer.scores is not None
+    shares = [votes.count(label) / len(votes) for label in TASK.labels]
+    np.testing.assert_allclose(softmax(np.array([answer.scores]))[0], shares, atol=1e-5)
+
+
+def test_simulated_people_err_as_often_as_was_said_and_show_no_doubt() -> None:
+    known = {f"text {i}": i % 3 for i in range(2000)}
+    people = opened(reveals="pool", known=known, error_rate=0.2)
+    answers = people.answer(list(known)).answers
+    right = np.mean([np.argmax(a.scores) == k for a, k in zip(answers, known.values(), strict=True)])
+    assert right == pytest.approx(0.8, abs=0.03)
+    assert {round(max(a.scores), 4) for a in answers} == {0.0}
+    assert "simulation" in people.about
+
+
+def test_the_id_of_a_text_names_its_task() -> None:
+    other = Task(("world", "sports"))
+    assert label_id(TASK, "a")[:6] == label_id(TASK, "b")[:6] != label_id(other, "a")[:6]
+    assert label_id(TASK, "a") != label_id(TASK, "b")
+
+
+# --- in a run ---------------------------------------------------------------------------------------------
+
+
+def test_money_is_held_for_every_text_and_settled_for_those_that_are_labelled(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    assert [(call.state, call.held) for call in human_calls(run)] == [("held", 100_000)] * 20
+    assert label_all(run, n=12) == 12
+    with pytest.raises(Waiting, match="8 texts wait for people.*12 of 20"):
+        go_on(tmp_path)
+    assert [call.state for call in human_calls(run)].count("settled") == 12
+    assert label_all(run) == 8
+    done = go_on(tmp_path)
+    calls = human_calls(run)
+    assert sum(call.usage.get("labels", 0) for call in calls) == 20
+    assert {call.state for call in calls} == {"settled"}
+    assert sum(call.charged for call in calls) == 2_000_000
+    assert done.report.money.by["human"] == pytest.approx(2.0)
+    assert any("20 labels" in note for note in done.report.notes)
+    assert done.report.student.judgement.accuracy.value == 1.0
+
+
+def test_people_paid_by_the_hour_are_paid_for_the_time_they_took(tmp_path: Path) -> None:
+    write_texts(tmp_path, n=3)
+    run = begin(tmp_path, teacher="seconds_at_most = 100", prices="usd_per_labelling_hour = 36")
+    assert [call.held for call in human_calls(run)] == [1_000_000] * 3
+    labels = labels_of(run)
+    for question, seconds in zip(labels.questions(), (5.0, 0.0, 500.0), strict=True):
+        labels.say(Label(question.id, "ann", "sports", seconds))
+    labels.close()
+    go_on(tmp_path)
+    # Measured; not measured; longer than is paid for.
+    assert [call.charged for call in human_calls(run)] == [50_000, 1_000_000, 1_000_000]
+
+
+def test_who_has_enough_goes_on_with_what_there_is(tmp_path: Path) -> None:
+    from potstill.api import annotate
+
+    run = begin(tmp_path)
+    label_all(run, n=5)
+    assert annotate(run, enough=True).closed == 15
+    go_on(tmp_path)
+    calls = human_calls(run)
+    assert sum(call.charged for call in calls) == 500_000
+    assert sum(call.held for call in calls if call.state == "held") == 0
+
+
+def test_the_next_run_pays_nothing_for_the_same_labels(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    label_all(run)
+    go_on(tmp_path)
+    again = distill(tmp_path / "potstill.toml", out=tmp_path / "second", student="linear", seed=0)
+    assert again.report.money.by["human"] == pytest.approx(2.0)
+    assert sum(call.paid for call in human_calls(tmp_path / "second")) == 0
+
+
+def test_rounds_ask_about_what_the_student_doubts(tmp_path: Path) -> None:
+    write_texts(tmp_path, n=40)
+    run = begin(tmp_path, more='procedure = { name = "annotate", n = 10, rounds = 2, choose = "margin" }')
+    assert len(labels_of(run).questions()) == 5
+    label_all(run)
+    with pytest.raises(Waiting):
+        go_on(tmp_path)
+    assert len(labels_of(run).questions()) == 10
+    label_all(run)
+    go_on(tmp_path)
+    assert sum(call.charged for call in human_calls(run)) == 1_000_000
+
+
+def test_simulated_people_answer_at_once_and_the_report_says_so(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path)
+    known = tmp_path / "known.csv"
+    rows = [f"open {label} story {i},{label}" for i in range(20) for label in ("sports", "weather", "money")]
+    known.write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
+    write_spec(tmp_path, teacher='reveals = "known.csv"')
+    done = go_on(tmp_path)
+    assert done.report.money.by["human"] == pytest.approx(2.0)
+    assert "imulation" in done.report.simulation
+    assert texts.exists()
+
+
+def test_what_cannot_be_asked_of_people_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    write_spec(tmp_path, more='procedure = "kd"')
+    with pytest.raises(BadSpec, match="procedure annotate"):
+        go_on(tmp_path)
+    write_spec(tmp_path, more='procedure = { name = "annotate", round = 2 }')
+    with pytest.raises(BadSpec, match="Did you mean 'rounds'"):
+        go_on(tmp_path)
+    write_spec(tmp_path, more='procedure = { name = "annotate" }', prices="usd_per_label = 50")
+    with pytest.raises(BadData, match="A label can cost"):
+        go_on(tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_says_what_the_labels_cost(tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    found = plan(write_spec(tmp_path))
+    assert (found.n_texts, found.low_usd, found.high_usd) == (20, 2.0, 2.0)
+    assert found.host == ""
