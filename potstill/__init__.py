@@ -20,6 +20,7 @@ _WHERE = {
     "Pool": "potstill.pool",
     "Run": "potstill.run",
     "PotstillError": "potstill.errors",
+    "bench": "potstill.api",
     "distill": "potstill.api",
     "annotate": "potstill.api",
     "suspects": "potstill.api",

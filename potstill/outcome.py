@@ -53,6 +53,7 @@ TEACHER_TEST = 2000  # test texts the teacher is asked about, at most
 ALONE = 15  # of them one at a time, for its latency
 ENOUGH_TO_CALIBRATE = 50  # validation texts below which a calibration is noise
 MEASURED_SHARE = 10  # and for at most one tenth of the budget
+BENCH_TEXTS = 256
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
 
 
@@ -118,6 +119,8 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
         next_command=f'potstill predict {run.folder} "your own text"',
     )
     _write(report, run.folder)
+    # What `bench` needs to time student and teacher later, wherever it is called.
+    run.store.set_meta("bench", {"texts": list(texts[:BENCH_TEXTS]), "folder": str(run.spec.folder.absolute())})
     run.store.set_meta("finished", key)
     return report
 

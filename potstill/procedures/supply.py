@@ -59,7 +59,7 @@ class Supply:
                 f"The option real = {options.real!r} needs unlabelled texts and there are none.",
                 "Give some with --pool FILE, or leave the option out.",
             )
-        self.teacher, self._reading = open_writer(run, gold)
+        self.teacher, self._reading = _open_writer(run, gold)
         self._gate = Gate(run.task.labels, gold.texts, run.pool.guarded())
         self._gained: list[Gained] = []
 
@@ -185,7 +185,7 @@ def better_way(gained: Sequence[Gained]) -> Way:
     return ways[ways.index(other if (len(gained) + 1) % OTHER_WAY == 0 else best)]  # type: ignore[arg-type]
 
 
-def open_writer(run: Run, gold: Part) -> tuple[Teacher, Calibration]:
+def _open_writer(run: Run, gold: Part) -> tuple[Teacher, Calibration]:
     """The spec's teacher, if it can write, and how its scores are read."""
     named = run.spec.teacher
     if named is not None and named.kind == "trained":

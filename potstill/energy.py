@@ -1,0 +1,78 @@
+"""Joules, where the machine counts them: RAPL for the processor's packages, NVML for NVIDIA GPUs. Estimates nothing.
+
+RAPL counts whole packages, other programs on them included, and is often readable by root alone; most virtual machines
+have none. Where there is no counter, energy is not measured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+POWERCAP = Path("/sys/class/powercap")
+NVML = "libnvidia-ml.so.1"
+
+
+@dataclass(frozen=True)
+class Meter:
+    """A counter of joules: `source` says which, and the difference between two readings is what was used between."""
+
+    source: str
+    read: Callable[[], float]
+
+
+def cpu_meter(folder: Path = POWERCAP) -> Meter | None:
+    """The processor's packages together; None where they cannot be read."""
+    packages = [path for path in sorted(folder.glob("intel-rapl:*")) if path.name.count(":") == 1]
+    counters: list[_Package] = []
+    for path in packages:
+        try:
+            counters.append(_Package(path))
+        except (OSError, ValueError):
+            return None
+    if not counters:
+        return None
+    return Meter(f"RAPL, {len(counters)} package(s)", lambda: sum(each.joules() for each in counters))
+
+
+class _Package:
+    """One RAPL counter, which begins again at zero after a range of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "energy_uj"
+        self._range = int((folder / "max_energy_range_uj").read_text())
+        self._last = int(self._file.read_text())
+        self._turns = 0
+
+    def joules(self) -> float:
+        now = int(self._file.read_text())
+        self._turns += now < self._last
+        self._last = now
+        return (now + self._turns * self._range) / 1e6
+
+
+def gpu_meter(library: str = NVML) -> Meter | None:
+    """All NVIDIA GPUs together; None where there is none, or one that does not count."""
+    try:
+        nvml = ctypes.CDLL(library)
+        count = ctypes.c_uint()
+        if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) or not count.value:
+            return None
+        handles = []
+        for nth in range(count.value):
+            handle = ctypes.c_void_p()
+            if nvml.nvmlDeviceGetHandleByIndex_v2(nth, ctypes.byref(handle)):
+                return None
+            handles.append(handle)
+    except (OSError, AttributeError):
+        return None
+
+    def millijoules(handle: ctypes.c_void_p) -> int | None:
+        found = ctypes.c_ulonglong()
+        return None if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(found)) else found.value
+
+    if any(millijoules(handle) is None for handle in handles):
+        return None
+    return Meter(f"NVML, {len(handles)} GPU(s)", lambda: sum(millijoules(handle) or 0 for handle in handles) / 1e3)
