@@ -130,7 +130,7 @@ class TokenIds:
         limit = CHARACTERS_PER_TOKEN * self.max_length * (WINDOWS if self.long == "windows" else 1)
         cut = [text if len(text) <= 2 * limit else f"{text[:limit]} {text[-limit:]}" for text in texts]
         before, after = self._around
-        room = self.max_length - len(before) - len(after)
+        room = max(self.max_length - len(before) - len(after), 1)
         ids, rows, truncated = [], [], 0
         for row, (text, encoding) in enumerate(zip(texts, self._encodings(cut, special=False), strict=True)):
             content = np.array(encoding.ids, dtype=np.int64)

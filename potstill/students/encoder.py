@@ -23,7 +23,7 @@ import numpy as np
 from potstill.calibrate import softmax
 from potstill.errors import BadSpec, did_you_mean, missing_extra
 from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import check_lesson
+from potstill.students.lesson import check_lesson, in_content_order
 from potstill.tokens import LONG, Long, TokenIds
 from potstill.weights import find
 
@@ -113,8 +113,8 @@ class Encoder:
         find(self.weights, kind="encoder")
 
     def fit(self, lesson: Lesson) -> Self:
-        """Learn from scratch; see `Student.fit`."""
-        lesson = check_lesson(lesson, len(self.labels))
+        """Learn from scratch; see `Student.fit`. The row order does not matter."""
+        lesson = in_content_order(check_lesson(lesson, len(self.labels)))
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         self._open()
         tokens, network = self._ready()

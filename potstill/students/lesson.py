@@ -90,6 +90,18 @@ def content_order(texts: Sequence[str]) -> NDArray[np.int64]:
     return np.array(sorted(range(len(texts)), key=lambda i: texts[i]), dtype=np.int64)
 
 
+def in_content_order(lesson: Lesson) -> Lesson:
+    """The lesson with its rows in an order that does not depend on the one they came in."""
+    order = content_order(lesson.texts)
+    return replace(
+        lesson,
+        texts=[lesson.texts[i] for i in order],
+        targets=lesson.targets[order],
+        weights=None if lesson.weights is None else lesson.weights[order],
+        doubtful=None if lesson.doubtful is None else lesson.doubtful[order],
+    )
+
+
 def _check_weights(weights: Floats | None, n: int) -> Floats:
     if weights is None:
         return np.ones(n, dtype=np.float32)

@@ -20,7 +20,7 @@ from potstill.carriers import fetched
 from potstill.errors import BadSpec
 from potstill.features import PairTokens, Ragged, Tokens
 from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import carve, check_lesson, content_order
+from potstill.students.lesson import carve, check_lesson, in_content_order
 from potstill.students.linear import choose_c, refuse_options
 from potstill.students.regress import Effort, fit_regression, sparse
 from potstill.students.staticgraph import write_graph
@@ -67,13 +67,10 @@ class Static:
         Raises:
             MissingWeights: the weights it starts from are not here.
         """
-        lesson = check_lesson(lesson, len(self.labels))
+        lesson = in_content_order(check_lesson(lesson, len(self.labels)))
         assert lesson.weights is not None
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
-        order = content_order(lesson.texts)
-        texts = [lesson.texts[i] for i in order]
-        lesson = replace(lesson, texts=texts, targets=lesson.targets[order], weights=lesson.weights[order])
-        assert lesson.weights is not None
+        texts = lesson.texts
         start = token_vectors(find(self.weights), int(self.options.get("dims", 256)))
         if isinstance(lesson.start, Static) and lesson.start.weights == self.weights:
             start = replace(start, table=lesson.start._fitted().table)

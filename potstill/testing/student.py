@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from potstill.calibrate import softmax
 from potstill.errors import BadData, PotstillError
+from potstill.pairs import join_pair, split_pair
 from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.task import TaskKind
 from potstill.testing.promise import ODD_TEXTS, promise
 
 
@@ -26,10 +28,12 @@ class StudentContract:
     Attributes:
         learns: the accuracy it reaches on the texts it learnt from, which a child could tell apart.
         close: how much two predictions of one text may differ between batches.
+        task_kind: what it learns here; see also `PairContract`.
     """
 
     learns: ClassVar[float] = 0.9
     close: ClassVar[float] = 1e-4
+    task_kind: ClassVar[TaskKind] = "single"
     labels: ClassVar[tuple[str, ...]] = ("food", "sport", "money")
     words: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("soup", "bread", "cheese", "dinner", "apple", "kitchen"),
@@ -54,7 +58,7 @@ class StudentContract:
         return Lesson(texts, np.eye(len(self.labels), dtype=np.float32)[rows], seed=1)
 
     def _fit(self, lesson: Lesson) -> Student:
-        return self.make_student(Make(self.labels)).fit(lesson)
+        return self.make_student(Make(self.labels, kind=self.task_kind)).fit(lesson)
 
     def _taught(self) -> Student:
         """One student for all tests that only look at it."""
@@ -117,10 +121,26 @@ class StudentContract:
             again.predict_proba(lesson.texts), self._taught().predict_proba(lesson.texts), "two equal lessons", 1e-5
         )
 
-    def test_soft_targets_teach_doubt(self) -> None:
-        """A student that was shown 60:20:20 is less sure than one that was shown labels."""
+    def test_the_order_of_the_rows_does_not_matter(self) -> None:
+        """Not beyond rounding: what is learnt depends on what is in the lesson."""
         lesson = self.lesson()
-        soft = (0.4 * lesson.targets + 0.2).astype(np.float32)
+        order = np.random.default_rng(5).permutation(len(lesson.texts))
+        again = self._fit(replace(lesson, texts=[lesson.texts[i] for i in order], targets=lesson.targets[order]))
+        probs = self._taught().predict_proba(lesson.texts)
+        self._near(again.predict_proba(lesson.texts), probs, "a lesson in another order", max(self.close, 1e-3))
+
+    def test_hard_labels_are_targets_of_one(self) -> None:
+        """One-hot targets of any number type, as labels or as soft answers, teach the same."""
+        lesson = self.lesson()
+        probs = self._taught().predict_proba(lesson.texts)
+        for targets in (lesson.targets.astype(np.int64), lesson.targets.astype(np.float64)):
+            again = self._fit(replace(lesson, targets=targets))  # type: ignore[arg-type]
+            self._near(again.predict_proba(lesson.texts), probs, f"targets of {targets.dtype}", 1e-5)
+
+    def test_soft_targets_teach_doubt(self) -> None:
+        """A student that was shown 60:20:20, or 70:30, is less sure than one that was shown labels."""
+        lesson = self.lesson()
+        soft = (0.4 * lesson.targets + 0.6 / len(self.labels)).astype(np.float32)
         unsure = self._fit(replace(lesson, targets=soft)).predict_proba(lesson.texts).max(1).mean()
         sure = self._taught().predict_proba(lesson.texts).max(1).mean()
         promise(unsure < sure - 0.05, f"its confidence is {unsure:.2f}, and {sure:.2f} after hard labels")
@@ -187,6 +207,34 @@ class StudentContract:
                 }
                 got = session.run(None, fed)[0]
                 promise(got.shape == (n, len(self.labels)), f"a batch of {n} gives {got.shape}")
+
+
+class PairContract(StudentContract):
+    """The same promises of a student that compares two texts: do they speak of the same topic?"""
+
+    task_kind: ClassVar[TaskKind] = "pair"
+    labels: ClassVar[tuple[str, ...]] = ("same", "other")
+
+    def lesson(self) -> Lesson:
+        """72 short pairs of two labels, one-hot. Those of the same topic share a word."""
+        texts: list[str] = []
+        rows: list[int] = []
+        for column, words in enumerate(self.words):
+            beside = self.words[column - 1]
+            for i, word in enumerate(words):
+                for other, label in ((word, 0), (word, 0), (beside[i - 1], 1), (beside[i - 2], 1)):
+                    end = f"and the {words[i - 1]}" if len(texts) % 2 else "please"
+                    texts.append(join_pair(f"the {word} {end}", f"one {other}, or a {other}"))
+                    rows.append(label)
+        return Lesson(texts, np.eye(2, dtype=np.float32)[rows], seed=1)
+
+    def test_it_reads_both_texts(self) -> None:
+        """Another second text gets another answer."""
+        texts = list(self.lesson().texts[:8])
+        swapped = [join_pair(split_pair(text)[0], "the referee and the loan") for text in texts]
+        student = self._taught()
+        gap = float(np.abs(student.predict_proba(texts) - student.predict_proba(swapped)).max())
+        promise(gap > 1e-3, f"with another second text the probabilities move by {gap:.2g}")
 
 
 def _is_pickle(path: Path) -> bool:

@@ -14,7 +14,7 @@ from tinybert import write_tinybert
 from potstill.errors import BadSpec, MissingWeights, PotstillError
 from potstill.students.base import Lesson, Make, Student
 from potstill.students.encoder import Encoder
-from potstill.testing import StudentContract
+from potstill.testing import PairContract, StudentContract
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -32,6 +32,15 @@ class TestEncoder(StudentContract):
 
     def make_student(self, make: Make) -> Student:
         return Encoder(replace(make, weights=str(self.folder), options={"c": 100.0, "epochs": 4, **make.options}))
+
+
+class TestEncoderOfPairs(PairContract, TestEncoder):
+    """Two texts, joined as the tokenizer joins them."""
+
+    learns = 0.8
+
+    def make_student(self, make: Make) -> Student:
+        return Encoder(replace(make, weights=str(self.folder), options={"epochs": 20, "lr": 1e-3, **make.options}))
 
 
 @pytest.fixture(scope="module")
