@@ -1,6 +1,7 @@
 """PGKD beside the paper's table (Palo et al., EMNLP 2024): base, the loop, its ablations, and the same money otherwise.
 
-    python bench/papers/pgkd.py [--data ../shared/data] [--sets ag_news ...] [--seeds 3] [--student linear] [--arms ...]
+    python bench/papers/pgkd.py [--data ../shared/data] [--sets ag_news ...] [--seeds 3] [--arms ...] [--out FILE]
+    python bench/papers/pgkd_page.py FILE ...      puts what several such runs wrote into one JSON file and one page
 
 A simulation: the teacher replays real texts that were held back, near the student's errors, and errs as often as the
 paper's teacher did zero-shot (`--write-accuracy` says how often its written labels are right, if not as often as that).
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,9 @@ from typing import Any
 
 import frozen
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
+from sections import commit
 
 from potstill.calibrate import one_hot, softmax
 from potstill.pool import Pool, PoolOptions, build_pool
@@ -137,15 +141,17 @@ def main() -> None:
             for row in arms_of(STUDIES[name], seed, options):
                 rows.append(row)
                 print(f"{row.data:<12} seed {seed} {row.arm:<18} {row.accuracy:.3f} {row.macro_f1:.3f}", flush=True)
+                if options.out:  # after every row: a run that is cut still counts
+                    write_part(options.out, options, rows, simulation=True)
             vectors.save()
     print("\n".join(table(rows)))
-    if options.out:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        asked_for = {name: str(value) for name, value in vars(options).items() if name not in ("data", "out")}
-        record = {"commit": commit, "simulation": True, "asked": asked_for, "rows": [asdict(row) for row in rows]}
-        options.out.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def write_part(file: Path, options: argparse.Namespace, rows: Sequence[Row], *, simulation: bool, **also: Any) -> None:
+    """One part of the results, for pgkd_page.py to put beside the others."""
+    asked = {name: str(value) for name, value in vars(options).items() if name not in ("data", "out", "vectors")}
+    record = {"commit": commit(), "simulation": simulation, "asked": asked, "rows": [asdict(row) for row in rows]}
+    file.write_text(json.dumps({**record, **also}, indent=1), encoding="utf-8")
 
 
 def arms_of(study: Study, seed: int, options: argparse.Namespace) -> Iterator[Row]:
@@ -260,7 +266,7 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
     )
 
 
-def table(rows: Sequence[Row]) -> Iterator[str]:
+def table(rows: Sequence[Row], *, simulation: bool = True) -> Iterator[str]:
     """Means over the seeds with their standard deviation, beside the paper's figures."""
     yield ""
     yield f"{'set':<12} {'arm':<18} {'accuracy':>15} {'gain on base':>13} {'macro-F1':>9} {'LLM $':>8} {'paper':>6}"
@@ -278,7 +284,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
                 f"{name:<12} {arm:<18} {accuracy.mean():>7.3f} ± {accuracy.std():.3f} {gain:>13} {f1:>9.3f} "
                 f"{usd:>8.4f} {told or '':>6}"
             )
-    yield "A simulation: the teacher replays real texts and its skill is assumed. ± is over seeds, not over texts."
+    yield "± is over seeds, not over texts."
+    if simulation:
+        yield "A simulation: the teacher replays real texts and its skill is assumed."
 
 
 if __name__ == "__main__":
