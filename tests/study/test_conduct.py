@@ -1,0 +1,171 @@
+"""Studies run end to end on linear students: what is run, what is run again, what stops, what fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from study.small import RECIPES, run, study_of, write_topics
+
+from potstill.errors import BadData, TeacherError
+from potstill.run import Run
+from potstill.students.base import Student
+from potstill.study.conduct import Bounds
+from potstill.study.records import Cell, Study
+from potstill.study.tables import rows_of, to_json, write_tables
+
+
+@pytest.fixture(autouse=True)
+def topics(tmp_path: Path) -> Path:
+    return write_topics(tmp_path / "topics")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    from potstill.speed import measure
+
+    monkeypatch.setattr(
+        "potstill.study.footprint.measure", lambda predict, texts, **_: measure(predict, texts, seconds=0.02)
+    )
+
+
+class Counting:
+    """Recipes that remember how often they were called."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.calls: list[tuple[str, str, int]] = []
+        self.fail = fail
+
+    def __getitem__(self, name: str):  # type: ignore[no-untyped-def]
+        def recipe(run: Run) -> Student:
+            self.calls.append((name, run.spec.student.options.get("max_features", "large"), run.spec.seed))
+            if name == self.fail:
+                raise TeacherError("The teacher is asleep.", "Wake it.")
+            return RECIPES[name](run)
+
+        return recipe
+
+
+def quality(study: Study) -> dict[Cell, tuple[int, ...]]:
+    return {cell: result.predicted for cell, result in study.results.items()}
+
+
+def test_a_study_runs_every_cell_and_its_baselines(tmp_path: Path) -> None:
+    done = run(study_of(tmp_path), tmp_path / "out")
+    assert all(result.state == "done" for result in done.results.values())
+    of_one = sorted((cell.procedure, cell.backbone) for cell in done.results if cell.n == 6 and cell.seed == 0)
+    assert of_one == [("ft", "large"), ("ft", "tiny"), ("ft+kd", "tiny"), ("majority", ""), ("tf-idf", "")]
+    assert {cell.n for cell in done.results} == {6, 24}
+    large = done.footprint(Cell("topics", 24, 0, "ft", "large"))
+    assert large.parameters
+    assert large.flops
+    assert large.p50_ms
+
+
+def test_the_same_study_twice_gives_the_same_predictions_to_the_bit(tmp_path: Path) -> None:
+    first, second = (run(study_of(tmp_path), tmp_path / name) for name in ("one", "two"))
+    assert quality(first) == quality(second)
+    assert [r.scores for r in first.results.values()] == [r.scores for r in second.results.values()]
+
+
+def test_what_was_run_is_not_run_again_and_a_new_seed_runs_alone(tmp_path: Path) -> None:
+    first = run(study_of(tmp_path), tmp_path / "out")
+    again = Counting()
+    second = run(study_of(tmp_path), tmp_path / "out", recipes=again)
+    assert again.calls == []
+    assert quality(first) == quality(second)
+    run(study_of(tmp_path, seeds=3), tmp_path / "out", recipes=again)
+    assert {seed for _, _, seed in again.calls} == {2}
+
+
+def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    class Impatient(Counting):
+        def __getitem__(self, name: str):  # type: ignore[no-untyped-def]
+            if len(self.calls) == 5:
+                raise KeyboardInterrupt
+            return super().__getitem__(name)
+
+    cut, rest = Impatient(), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        run(study_of(tmp_path), tmp_path / "out", recipes=cut)
+    whole = run(study_of(tmp_path), tmp_path / "out", recipes=rest)
+    assert quality(whole) == quality(run(study_of(tmp_path), tmp_path / "other"))
+    everything = Counting()
+    run(study_of(tmp_path), tmp_path / "third", recipes=everything)
+    assert len(rest.calls) == len(everything.calls) - 5
+
+
+def test_a_failed_cell_tells_its_reason_and_the_others_go_on(tmp_path: Path) -> None:
+    done = run(study_of(tmp_path), tmp_path / "out", recipes=Counting(fail="ft+kd"))
+    states = {cell.procedure: result for cell, result in done.results.items() if cell.seed == 1}
+    assert states["ft+kd"].state == "failed"
+    assert "asleep" in states["ft+kd"].reason
+    assert states["ft"].state == "done"
+    mended = run(study_of(tmp_path), tmp_path / "out")
+    assert all(result.state == "done" for result in mended.results.values())
+
+
+def test_teacher_labels_are_bought_once_for_all_students(tmp_path: Path) -> None:
+    backbones = [{"name": name, "student": "linear", "options": {"max_features": n}}
+                 for name, n in (("large", 500), ("a", 40), ("b", 30))]  # fmt: skip
+    done = run(study_of(tmp_path, backbones=backbones, sizes=[8], seeds=1), tmp_path / "out")
+    assert sum(cell.procedure == "ft+kd" for cell in done.results) == 2
+    from potstill.store import Store
+
+    asked, trained = 0, 0
+    for folder in (tmp_path / "out" / "subsets").glob("topics-24-*"):
+        store = Store(folder, write=False)
+        asked += sum(row.n for row in store.calls() if row.what.startswith("trained"))
+        trained += sum(row.what.startswith("train ") for row in store.calls())
+        store.close()
+    assert asked == 60
+    assert trained == 6  # the baseline, three fine-tuned, two students of the first
+    kd = done.results[Cell("topics", 24, 0, "ft+kd", "a")]
+    assert kd.seconds > kd.teacher_seconds > 0
+
+
+def test_the_time_and_the_money_stop_a_study_cleanly(tmp_path: Path) -> None:
+    late = run(study_of(tmp_path), tmp_path / "late", Bounds(max_hours=0.0))
+    assert "time" in late.stopped
+    assert {result.state for result in late.results.values()} == {"left"}
+    poor = run(study_of(tmp_path, budget="0.000002"), tmp_path / "poor")
+    assert "budget" in poor.stopped
+    assert any(result.state == "left" for result in poor.results.values())
+    assert poor.charged_usd <= 0.000002
+    rich = run(study_of(tmp_path), tmp_path / "poor")
+    assert all(result.state == "done" for result in rich.results.values())
+
+
+def test_alternatives_are_chosen_by_gold_set_aside_for_it(tmp_path: Path) -> None:
+    backbones = [{"name": "large", "student": "linear", "alternatives": [{"c": 0.0001}, {"c": 10.0}]}]
+    spec = study_of(tmp_path, backbones=backbones, procedures=["ft"], kd={}, sizes=[10], seeds=1)
+    found = run(spec, tmp_path / "out").results[Cell("topics", 30, 0, "ft", "large")]
+    assert found.trained_on + found.chosen_on == 30
+    assert found.chosen_on == 6
+    assert found.choice in ({"c": 0.0001}, {"c": 10.0})
+
+
+def test_leaks_are_counted_and_refused_unless_allowed(tmp_path: Path, topics: Path) -> None:
+    rows = (topics / "test.csv").read_text().splitlines()
+    with (topics / "train.csv").open("a") as file:
+        file.write("\n".join(rows[1:4]) + "\n")
+    with pytest.raises(BadData, match="3 rows") as refused:
+        run(study_of(tmp_path), tmp_path / "out")
+    assert "--allow-leak" in refused.value.mend
+    assert not (tmp_path / "out").exists()
+    done = run(study_of(tmp_path, sizes=[2], seeds=1), tmp_path / "out", Bounds(allow_leak=True))
+    assert done.data["topics"].leaks == 3
+
+
+def test_the_tables_hold_every_cell(tmp_path: Path) -> None:
+    done = run(study_of(tmp_path), tmp_path / "out")
+    write_tables(done, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert record == json.loads(json.dumps(to_json(done)))
+    assert (
+        len(record["cells"]) == len(done.results) == len((tmp_path / "out" / "cells.csv").read_text().splitlines()) - 1
+    )
+    row = next(row for row in rows_of(done) if row["procedure"] == "FT+KD" and row["labels"] == 24)
+    assert row["labels_usd"] == pytest.approx(2.4)
+    assert row["total_usd"] == pytest.approx(row["labels_usd"] + row["compute_usd"])

@@ -1,0 +1,113 @@
+"""Subsets: nested, balanced, apart from the test and the unlabelled texts; what cannot be drawn is said."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from study.small import study_of, write_topics
+
+from potstill.errors import BadData
+from potstill.study.data import World, gold_of, read_world, sizes_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("data")
+    write_topics(made / "topics")
+    return made
+
+
+def world(folder: Path, **over: object) -> World:
+    study = study_of(folder, **over)
+    return read_world("topics", study.data["topics"], study, folder)
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes=st.lists(st.integers(3, 90), min_size=2, max_size=4, unique=True), seed=st.integers(0, 1000))
+def test_a_smaller_subset_lies_in_the_larger_one(folder: Path, sizes: list[int], seed: int) -> None:
+    study = study_of(folder, per="total", sizes=sizes)
+    whole = world(folder, per="total", sizes=sizes)
+    drawn = [set(gold_of(whole, n, seed, study).part("train").texts) for n in sorted(sizes)]
+    for smaller, larger in pairwise(drawn):
+        assert smaller < larger
+    for n, texts in zip(sorted(sizes), drawn, strict=True):
+        assert len(texts) == n
+
+
+def test_every_class_gives_as_many_and_another_seed_gives_others(folder: Path) -> None:
+    study, whole = study_of(folder), world(folder)
+    one, two = (gold_of(whole, 24, seed, study) for seed in (0, 1))
+    assert set(one.counts("train").values()) == {8}
+    assert set(one.part("train").texts) != set(two.part("train").texts)
+
+
+def test_gold_test_and_unlabelled_texts_never_meet(folder: Path) -> None:
+    whole = world(folder)
+    pool = gold_of(whole, sizes_of(whole, study_of(folder, sizes=["all"]))[0], 0, study_of(folder))
+    parts = [set(pool.part(split).texts) for split in ("train", "pool", "test")]  # type: ignore[arg-type]
+    assert [len(part) for part in parts] == [120, 60, 90]
+    assert len(set.union(*parts)) == sum(map(len, parts))
+    assert (pool.part("pool").gold == -1).all()
+
+
+def test_the_unlabelled_and_the_test_texts_are_the_same_for_every_size_and_seed(folder: Path) -> None:
+    study, whole = study_of(folder), world(folder)
+    seen = {
+        (gold_of(whole, n, seed, study).part("pool").texts, gold_of(whole, n, seed, study).part("test").texts)
+        for n in (6, 24)
+        for seed in (0, 1)
+    }
+    assert len(seen) == 1
+
+
+def test_what_is_set_aside_for_choosing_is_taken_from_the_gold(folder: Path) -> None:
+    backbones = [{"name": "large", "student": "linear", "alternatives": [{"c": 1.0}, {"c": 3.0}]}]
+    study = study_of(folder, backbones=backbones, procedures=["ft"], kd={}, validation=0.2)
+    small, large = (gold_of(world(folder), n, 0, study) for n in (30, 60))
+    assert (len(small.part("train")), len(small.part("validation"))) == (24, 6)
+    assert set(small.part("validation").texts) < set(large.part("validation").texts)
+
+
+def test_all_takes_what_there_is(folder: Path) -> None:
+    assert sizes_of(world(folder), study_of(folder, sizes=[2, "all"])) == (6, 120)
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"sizes": [50]}, "smallest size is 50 labels a class, and topics has only"),
+        ({"sizes": [2], "per": "total"}, "topics has 3 classes: some would be missing"),
+        ({"sizes": [500], "per": "total"}, "smallest size is 500 labels"),
+        ({"unlabelled": 0}, "no unlabelled text"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_with_a_mend(folder: Path, over: dict[str, object], said: str) -> None:
+    with pytest.raises(BadData, match=said) as refused:
+        world(folder, **over)
+    assert refused.value.mend
+
+
+def test_a_class_without_a_labelled_text_is_named(folder: Path) -> None:
+    labels = {"topics": {"folder": "topics", "labels": ["food", "sport", "money", "weather"]}}
+    with pytest.raises(BadData, match="'weather'"):
+        world(folder, data=labels)
+
+
+def test_a_folder_without_files_is_refused(folder: Path) -> None:
+    with pytest.raises(BadData, match="no train and test file"):
+        world(folder, data={"topics": {"folder": "nowhere"}})
+
+
+def test_the_draw_does_not_depend_on_the_order_of_the_rows(folder: Path, tmp_path: Path) -> None:
+    rows = (folder / "topics" / "train.csv").read_text().splitlines()
+    (tmp_path / "topics").mkdir()
+    (tmp_path / "topics" / "train.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]))
+    (tmp_path / "topics" / "test.csv").write_text((folder / "topics" / "test.csv").read_text())
+    one, two = (gold_of(world(place), 24, 0, study_of(place)) for place in (folder, tmp_path))
+    assert set(one.part("train").texts) == set(two.part("train").texts)
+    assert np.array_equal(np.sort(one.gold), np.sort(two.gold))
