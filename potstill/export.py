@@ -21,7 +21,7 @@ from potstill import __version__
 from potstill.bundle import FORMAT, RECORD, load, sha256
 from potstill.card import write_card
 from potstill.errors import BadData, NotARun
-from potstill.pairs import join_pair
+from potstill.pairs import join_pair, split_pair
 from potstill.quantise import Verdict, judge_int8, write_int8
 from potstill.students.base import Graph, Student
 from potstill.task import Task
@@ -101,7 +101,9 @@ def export(
         difference = _parity(student, fresh, texts, odd)
         record["parity"] = {"largest_difference": difference, "tolerance": TOLERANCE}
         verdict = _try_int8(fresh, record, texts, gold) if graph.quantisable else None
-        hub = _check_hub(student, fresh, record, [*texts[:32], *odd])
+        # transformers takes an empty second text for none at all.
+        fair = [text for text in odd if task.kind != "pair" or split_pair(text)[1]]
+        hub = _check_hub(student, fresh, record, [*texts[:32], *fair])
         write_card(fresh, record)
         _write_record(fresh, record)
         load(fresh, verify=True)
