@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from potstill.study.readings import Mean, Point
+from potstill.study.readings import ROUNDING, Mean, Point
 
 WITHIN = 0.01  # of the best: "nearly"
 TOLERANCES = (0.005, 0.02)
@@ -68,7 +68,7 @@ def advise(means: Mapping[Point, Mean]) -> Advice | None:
 
     def choose(quality: np.ndarray, within: float = WITHIN, price: float = 1.0) -> int:
         total = costs + (price - 1) * labels
-        near = np.flatnonzero(quality >= quality.max() - within)
+        near = np.flatnonzero(quality >= quality.max() - within - ROUNDING)
         return int(near[np.lexsort((latency[near], total[near]))[0]])
 
     taken = choose(values)
@@ -110,7 +110,7 @@ def by_size(means: Mapping[Point, Mean]) -> list[AtSize]:
     for n in sorted({point.n for point in means if point.n}):
         there = [mean for point, mean in means.items() if point.n in (0, n)]
         best = max(there, key=lambda mean: mean.score.value)
-        near = [mean for mean in there if mean.score.value >= best.score.value - WITHIN]
+        near = [mean for mean in there if mean.score.value >= best.score.value - WITHIN - ROUNDING]
         found.append(AtSize(n, best, min(near, key=_latency)))
     return found
 

@@ -20,6 +20,7 @@ from potstill.study.records import Cell, DataFacts, Footprint, Study
 Floats = NDArray[np.float64]
 DRAWS = 1000
 SLOW_DRAWS = 200  # for metrics that are not a mean over texts
+ROUNDING = 1e-9  # 0.80 is within 0.01 of 0.81
 METRICS = {"accuracy": accuracy, "macro_f1": macro_f1, "mcc": mcc}
 
 
@@ -206,7 +207,7 @@ def smallest_within(means: Mapping[Point, Mean], n: int, points: float = 0.01) -
     if not there:
         return None
     best = max(there, key=lambda mean: mean.score.value)
-    near = [mean for mean in there if mean.score.value >= best.score.value - points]
+    near = [mean for mean in there if mean.score.value >= best.score.value - points - ROUNDING]
     return best, min(near, key=lambda mean: (mean.footprint.parameters or 0, -mean.score.value))
 
 

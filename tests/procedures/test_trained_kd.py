@@ -1,0 +1,104 @@
+"""P, FT + KD and P + KD as recipes: what the student learns from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from potstill.errors import BadData, BadSpec
+from potstill.pool import Pool
+from potstill.procedures.prompt import prompt
+from potstill.procedures.trained_kd import ft_kd, p_kd
+from potstill.run import Run
+from potstill.spec import Spec
+from potstill.students.base import Student
+from potstill.task import Task
+
+TEXTS = tuple(f"{'good fine nice' if i % 2 else 'bad poor sad'} film {i}" for i in range(40))
+
+
+def pool_of(gold: int = 10, loose: int = 20) -> Pool:
+    n = len(TEXTS)
+    split = np.array(["train"] * gold + ["pool"] * loose + ["test"] * (n - gold - loose), dtype="<U10")
+    labels = np.arange(n) % 2
+    return Pool(("no", "yes"), TEXTS, np.where(split == "pool", -1, labels), split, TEXTS, np.full(n, -1))
+
+
+class Noting(Run):
+    """A run that remembers what was learnt from."""
+
+    lessons: list[tuple[list[str], np.ndarray, Any]]
+
+    def learn(self, texts: Any, targets: Any, **over: Any) -> Student:  # type: ignore[override]
+        self.lessons.append((list(texts), np.asarray(targets), over.get("weights")))
+        return super().learn(texts, targets, **over)
+
+
+def run_of(folder: Path, pool: Pool, **over: Any) -> Noting:
+    spec = Spec.make({"budget": 1, "student": "linear", "teacher": "trained:linear", "procedure": "ft-kd", **over})
+    run = Noting.open(folder / "run", spec, Task(pool.labels), pool)
+    run.lessons = []
+    return run
+
+
+def test_the_student_learns_the_softened_distribution_and_nothing_else(tmp_path: Path) -> None:
+    pool = pool_of()
+    with run_of(tmp_path, pool, procedure={"name": "ft-kd", "temperature": 2.0}) as run:
+        ft_kd(run)
+        (gold, _, _), (texts, soft, weights) = run.lessons
+    assert gold == list(pool.part("train").texts)
+    assert texts == list(pool.part("pool").texts)
+    assert weights is None
+    with run_of(tmp_path / "sharp", pool, procedure={"name": "ft-kd", "temperature": 1.0}) as run:
+        ft_kd(run)
+        sharp = run.lessons[1][1]
+    odds, sharper = (np.log(each[:, 0] / each[:, 1]) for each in (soft, sharp))
+    assert odds == pytest.approx(sharper / 2, abs=1e-4)
+
+
+def test_with_gold_the_gold_weighs_as_much_as_the_soft_labels_over_t_squared(tmp_path: Path) -> None:
+    with run_of(tmp_path, pool_of(10, 20), procedure={"name": "ft-kd", "temperature": 2.0, "gold": True}) as run:
+        ft_kd(run)
+        texts, targets, weights = run.lessons[1]
+    assert len(texts) == 30
+    assert targets[:10].max(axis=1) == pytest.approx(1)
+    assert weights[:10].sum() * 2.0**2 == pytest.approx(weights[10:].sum())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "over", "said"),
+    [
+        (ft_kd, {"teacher": "trained:cloze:smollm2"}, "not fine-tuned"),
+        (ft_kd, {"teacher": "replay"}, "is trained here"),
+        (p_kd, {"teacher": "trained:gte-small"}, "not trained by prompts"),
+        (p_kd, {"teacher": None}, "none is named"),
+        (ft_kd, {"procedure": {"name": "ft-kd", "heat": 3}}, "no option 'heat'"),
+        (ft_kd, {"procedure": {"name": "ft-kd", "temperature": 0}}, "temperature is 0"),
+        (ft_kd, {"procedure": {"name": "ft-kd", "gold": "yes"}}, "gold is 'yes'"),
+        (prompt, {}, "no language-model head"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_mend(tmp_path: Path, recipe: Any, over: dict[str, Any], said: str) -> None:
+    with run_of(tmp_path, pool_of(), **over) as run, pytest.raises(BadSpec, match=said) as refused:
+        recipe(run)
+    assert refused.value.mend
+
+
+def test_distilling_without_unlabelled_texts_says_so(tmp_path: Path) -> None:
+    with run_of(tmp_path, pool_of(loose=0)) as run, pytest.raises(BadData, match="unlabelled texts"):
+        ft_kd(run)
+
+
+def test_variants_of_a_run_share_what_was_learnt_but_not_their_spec(tmp_path: Path) -> None:
+    pool = pool_of()
+    with run_of(tmp_path, pool) as run:
+        first, second = run.variant(), run.variant(seed=run.spec.seed)
+        ft_kd(first)
+        charged = run.ledger.totals().calls
+        ft_kd(second)
+        assert run.ledger.totals().calls == charged
+        assert first.learnt == second.learnt
+        assert run.learnt == ()

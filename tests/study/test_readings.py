@@ -1,0 +1,156 @@
+"""Means, fronts, crossings and advice on made-up results whose answers are known."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from potstill.metrics import mcc
+from potstill.study.advice import advise, by_size
+from potstill.study.readings import Point, crossing, crossovers, means_of, pareto, smallest_within
+from potstill.study.records import Cell, DataFacts, Footprint, Result, Study, footprint_key
+from potstill.study.words import advised, crossover, readings
+
+N = 400
+GOLD = np.random.default_rng(0).integers(0, 2, N)
+QUALITY = {
+    ("p", "lm"): {8: 0.80, 64: 0.84, 512: 0.86},
+    ("ft", "small"): {8: 0.60, 64: 0.82, 512: 0.90},
+    ("ft", "big"): {8: 0.62, 64: 0.85, 512: 0.905},
+    ("p+kd", "small"): {8: 0.79, 64: 0.83, 512: 0.85},
+}
+WEIGHTS = {"lm": Footprint(135_000_000, 2e10, 20, 50.0), "small": Footprint(8_000_000, 1e6, 20_000, 0.1),
+           "big": Footprint(33_000_000, 2e9, 150, 8.0)}  # fmt: skip
+
+
+def said(quality: float, seed: int, who: str) -> tuple[int, ...]:
+    right = np.zeros(N, dtype=bool)
+    right[np.random.default_rng([seed, len(who)]).permutation(N)[: round(quality * N)]] = True
+    return tuple(int(each) for each in np.where(right, GOLD, 1 - GOLD))
+
+
+def made(
+    quality: Mapping[tuple[str, str], Mapping[int, float]] = QUALITY, seeds: int = 3, usd_per_label: float = 0.1
+) -> Study:
+    results = {}
+    for (how, who), curve in quality.items():
+        for n, value in curve.items():
+            for seed in range(seeds):
+                predicted = said(value, seed, who + how)
+                results[Cell("d", n, seed, how, who)] = Result("done", {}, predicted=predicted, seconds=36.0)  # type: ignore[arg-type]
+    facts = DataFacts("d", ("no", "yes"), "accuracy", GOLD, (8, 64, 512), 100, 1000)
+    footprints = {footprint_key(cell): WEIGHTS[cell.backbone] for cell in results}
+    return Study("made up", {"d": facts}, results, footprints, usd_per_label, 0.1, tuple(range(seeds)), "total")
+
+
+def test_a_mean_lies_in_its_interval_and_costs_what_its_cells_cost() -> None:
+    mean = means_of(made(), "d")[Point("ft", "big", 64)]
+    assert mean.score.value == pytest.approx(0.85)
+    assert mean.score.low < 0.85 < mean.score.high
+    assert mean.total_usd == pytest.approx(6.4 + 0.001)
+    assert mean.seeds == 3
+
+
+def test_intervals_know_of_seeds_as_well_as_of_texts() -> None:
+    steady = means_of(made({("ft", "big"): {64: 0.8}}), "d")[Point("ft", "big", 64)]
+    study = made({("ft", "big"): {64: 0.8}})
+    for seed, value in enumerate((0.6, 0.8, 1.0)):
+        cell = Cell("d", 64, seed, "ft", "big")
+        study.results[cell] = Result("done", predicted=said(value, seed, "x"))  # type: ignore[index]
+    shaken = means_of(study, "d")[Point("ft", "big", 64)]
+    assert shaken.score.high - shaken.score.low > 3 * (steady.score.high - steady.score.low)
+
+
+def test_p_stops_beating_ft_between_the_sizes_where_the_lead_changes() -> None:
+    found = {each.ft: each for each in crossovers(means_of(made(), "d"))}
+    assert 8 < found["big"].n < 64
+    assert 64 < found["small"].n < 512
+    assert found["big"].low <= found["big"].n <= found["big"].high
+    assert found["big"].led > 0.99
+    assert "below about" in crossover(found["big"])
+
+
+@pytest.mark.parametrize(
+    ("gaps", "n"),
+    [([1, 0.5, 0.1], math.inf), ([-1, 2, 3], 0.0), ([1, -1, 5], 8.0), ([2, 1, -1], 32.0), ([0, 1, 1], 0.0)],
+)
+def test_a_crossing_is_the_first_and_log_linear(gaps: list[float], n: float) -> None:
+    assert crossing([4, 16, 64], gaps) == pytest.approx(n)
+
+
+def test_a_lead_that_never_ends_or_never_begins_is_said_in_words() -> None:
+    never = made({("p", "lm"): {8: 0.5, 64: 0.5}, ("ft", "big"): {8: 0.8, 64: 0.9}})
+    assert "does not beat" in readings(never, "d")[0]
+    always = made({("p", "lm"): {8: 0.9, 64: 0.95}, ("ft", "big"): {8: 0.6, 64: 0.7}})
+    assert "at every size up to 64" in readings(always, "d")[0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 100)), min_size=1, max_size=30))
+def test_nothing_beats_a_point_of_the_front_and_something_beats_every_other(rows: list[tuple[float, float]]) -> None:
+    quality, cost = ([row[i] for row in rows] for i in (0, 1))
+    front = pareto(quality, cost)
+    for i in range(len(rows)):
+        beaten = any(
+            quality[j] >= quality[i] and cost[j] <= cost[i] and (quality[j] > quality[i] or cost[j] < cost[i])
+            for j in range(len(rows))
+        )
+        if i in front:
+            assert not beaten
+        else:
+            assert beaten or any((quality[j], cost[j]) == (quality[i], cost[i]) for j in front)
+
+
+def test_the_smallest_within_a_point_is_smaller_than_the_best() -> None:
+    found = smallest_within(means_of(made(), "d"), 512)
+    assert found is not None
+    best, small = found
+    assert (best.point.backbone, small.point.backbone) == ("big", "small")
+
+
+def test_the_advice_takes_the_cheapest_that_is_nearly_the_best_and_says_what_it_hangs_on() -> None:
+    quality = {**QUALITY, ("p+kd", "small"): {8: 0.90, 64: 0.90, 512: 0.90}}
+    found = advise(means_of(made(quality), "d"))
+    assert found is not None
+    assert found.take.point == Point("p+kd", "small", 8)
+    assert found.best.point == Point("ft", "big", 512)
+    assert 0 < found.sure <= 1
+    assert found.held_out == pytest.approx(0.9, abs=0.03)
+    assert "Take P+KD small on 8 labels" in advised(made(quality), "d")[0]
+
+
+def test_advice_changes_with_what_may_be_lost() -> None:
+    quality = {("ft", "big"): {512: 0.90}, ("ft", "small"): {8: 0.885}}
+    found = advise(means_of(made(quality), "d"))
+    assert found is not None
+    assert found.take.point.n == 512
+    assert [other.point.n for other in found.otherwise] == [8]
+    assert "2 points" in found.otherwise[0].when
+
+
+def test_for_each_number_of_labels_the_quickest_within_a_point_is_named() -> None:
+    rows = {row.n: row for row in by_size(means_of(made(), "d"))}
+    assert rows[8].best.point.procedure == "p"
+    assert rows[8].take.point == Point("p+kd", "small", 8)
+
+
+def test_an_empty_study_has_no_advice() -> None:
+    assert advise({}) is None
+    assert readings(made({}), "d") == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=60))
+def test_mcc_is_that_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
+    from sklearn.metrics import matthews_corrcoef
+
+    gold, predicted = (np.array(column) for column in zip(*rows, strict=True))
+    with warnings.catch_warnings(action="ignore"):
+        theirs = matthews_corrcoef(gold, predicted)
+    assert mcc(gold, predicted) == pytest.approx(theirs, abs=1e-9)

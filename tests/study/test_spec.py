@@ -1,0 +1,114 @@
+"""What a study's file may say, what a backbone can do, and how a mistake is told: one sentence, one mend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study.small import study_of
+from tinybert import write_tinybert
+
+from potstill.errors import BadSpec, PotstillError, UnknownName
+from potstill.study.backbones import resolve
+from potstill.study.spec import StudySpec
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.name)
+def test_the_shipped_studies_can_be_read(path: Path) -> None:
+    spec = StudySpec.read(path)
+    assert len(spec.seeds) >= 3
+    assert len(spec.backbones) >= 3
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"sises": [2]}, "no key 'sises'"),
+        ({"sizes": []}, "sizes"),
+        ({"sizes": [0]}, "sizes"),
+        ({"sizes": [2, 2]}, "names one twice"),
+        ({"seeds": 0}, "seeds"),
+        ({"budget": "free"}, "not a budget"),
+        ({"procedures": ["zen"]}, "procedures"),
+        ({"procedures": ["llm+kd"]}, "needs a \\[teacher\\]"),
+        ({"kd": {"ft_teacher": "nobody"}}, "none of the backbones"),
+        ({"kd": {"temperature": 0}}, "temperature"),
+        ({"data": {"a": {}}}, "give one of"),
+        ({"data": {"a": {"carrier": "movies", "folder": "x"}}}, "give one of"),
+        ({"data": {"a": {"folder": "x", "onleak": "drop"}}}, "no key"),
+        ({"backbones": ["linear", "linear"]}, "twice"),
+    ],
+)
+def test_a_mistake_in_a_study_is_one_sentence_with_a_mend(tmp_path: Path, over: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadSpec, match=said) as refused:
+        study_of(tmp_path, **over)
+    assert refused.value.mend
+    assert "\n" not in refused.value.happened
+
+
+def test_a_file_that_is_not_there_or_not_toml_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BadSpec, match="There is no file"):
+        StudySpec.read(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("sizes = [")
+    with pytest.raises(BadSpec, match="not a TOML file"):
+        StudySpec.read(tmp_path / "bad.toml")
+    (tmp_path / "bare.toml").write_text("")
+    with pytest.raises(BadSpec, match="lacks"):
+        StudySpec.read(tmp_path / "bare.toml")
+
+
+def test_a_backbone_without_a_language_model_head_says_what_it_can_do(tmp_path: Path) -> None:
+    write_tinybert(tmp_path / "bert")
+    asked = [{"name": "bert", "student": f"encoder:{tmp_path / 'bert'}", "procedures": ["ft", "p"]}]
+    with pytest.raises(BadSpec, match="cannot do P; it can do FT and FT\\+KD and P\\+KD and LLM\\+KD") as refused:
+        resolve(study_of(tmp_path, backbones=asked, procedures=["ft", "p"], kd={}))
+    assert refused.value.mend
+    with pytest.raises(BadSpec, match="cannot do P"):
+        resolve(study_of(tmp_path, backbones=["linear"], procedures=["p"], kd={}))
+
+
+def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
+    folder = write_tinybert(tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
+    cast = resolve(
+        study_of(tmp_path, backbones=[str(folder), "linear"], procedures=["ft", "p", "ft+kd", "p+kd"], kd={})
+    )
+    bert = cast.backbones[0]
+    assert bert.can == ("ft", "p", "ft+kd", "p+kd", "llm+kd")
+    assert bert.student("p").kind == "cloze"
+    assert bert.student("ft").kind == "encoder"
+    assert cast.p_teacher is bert
+    assert cast.ft_teacher is bert  # the largest that can
+
+
+def test_distillation_without_anyone_to_teach_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSpec, match="P\\+KD needs a teacher trained by P"):
+        resolve(study_of(tmp_path, backbones=["linear"], procedures=["ft", "p+kd"], kd={}))
+
+
+def test_an_unknown_backbone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="minilmm"):
+        resolve(study_of(tmp_path, backbones=["minilmm"], kd={}))
+
+
+def test_a_sentence_about_the_study_is_all_a_user_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+    from unittest.mock import patch
+
+    from potstill.cli import main
+
+    with (
+        patch.object(sys, "argv", ["potstill", "compare", str(tmp_path / "none.toml")]),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 2
+    assert "Traceback" not in told
+    assert issubclass(BadSpec, PotstillError)
