@@ -21,6 +21,7 @@ _WHERE = {
     "Run": "potstill.run",
     "PotstillError": "potstill.errors",
     "bench": "potstill.api",
+    "compare": "potstill.api",
     "distill": "potstill.api",
     "annotate": "potstill.api",
     "suspects": "potstill.api",

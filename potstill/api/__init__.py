@@ -9,11 +9,12 @@ from __future__ import annotations
 from potstill.api.annotate import annotate, suspects
 from potstill.api.begin import fetch, init
 from potstill.api.bench import bench
+from potstill.api.compare import compare
 from potstill.api.look import ledger, report, show
 from potstill.api.teach import distill, plan
 from potstill.api.use import predict
 
-COMMANDS = (init, suspects, plan, distill, annotate, predict, report, bench, show, ledger, fetch)
+COMMANDS = (init, suspects, plan, distill, annotate, predict, report, compare, bench, show, ledger, fetch)
 # in the order a newcomer needs them
 
 __all__ = ["COMMANDS", *sorted(command.__name__ for command in COMMANDS)]
