@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from potstill.errors import BadSpec, UnknownPrice
 
 Category = Literal["llm", "human", "compute"]
-Purpose = Literal["teach", "train", "measure"]
+Purpose = Literal["teach", "train", "measure", "plan"]
 CATEGORIES: tuple[Category, ...] = ("llm", "human", "compute")
 MICROS = 1_000_000
 # What Anthropic documents for a cache of five minutes; others write for the price of input or less.

@@ -5,14 +5,14 @@ is taught the labels there are and a small one is taught by it, or answers of a 
 them side by side for one budget; `flips` finds the budgets at which another becomes the best.
 
 Works on draws: every quantity is an array of equally likely values, so that the doubt in the curves and in the prices
-reaches the verdict. Where the draws come from is an `Outlook`: a pilot measured here, or what a paper printed. Spends
+reaches the verdict. Where the draws come from is an `Outlook` (`outlooks.py`). Spends
 nothing and measures nothing.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -201,92 +201,3 @@ def _expected(outlook: Outlook, costs: Costs, split: Split) -> tuple[Split, Floa
 def _expect(draws: Floats) -> Expect:
     low, middle, high = np.quantile(draws, (0.1, 0.5, 0.9))
     return Expect(float(middle), float(low), float(high))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What somebody measured: the student's score after so many labels and so many distilled texts (0: none)."""
-
-    labels: int
-    texts: int
-    score: float
-
-
-class Surface:
-    """An outlook from a few measured points: straight lines between them in log labels and log texts.
-
-    Beyond the last size a line goes on at its last slope, and every doubling adds doubt. Below the fewest distilled
-    texts that were measured it falls by no less than `FALL` a halving: a student of few examples is a poor one.
-
-    Args:
-        measured: points; at least two sizes without distilled texts.
-        doubt: standard deviation of a measured score.
-        seed: draws the doubt.
-    """
-
-    FALL = 0.03
-    DOUBT = 0.015  # of a doubling beyond what was measured
-
-    def __init__(self, measured: Sequence[Measured], *, doubt: float = 0.01, seed: int = 0) -> None:
-        draw = np.random.default_rng(seed)
-        levels: dict[int, list[Measured]] = {}
-        for point in measured:
-            levels.setdefault(point.texts, []).append(point)
-        self._levels: Mapping[int, tuple[Floats, Floats]] = {
-            texts: (
-                np.log2([p.labels for p in sorted(points, key=lambda p: p.labels)]),
-                np.array([p.score for p in sorted(points, key=lambda p: p.labels)])[None, :]
-                + doubt * draw.standard_normal((DRAWS, len(points))),
-            )
-            for texts, points in sorted(levels.items())
-        }
-        self._beyond = draw.standard_normal((len(self._levels) + 1, DRAWS))
-
-    def annotate(self, labels: float) -> Floats:
-        """After learning so many human labels."""
-        return self._at(0, labels)
-
-    def distil(self, labels: float, texts: Floats) -> Floats:
-        """After learning from a large model that learnt `labels`; no text at all leaves nothing but chance."""
-        known = [level for level in self._levels if level]
-        x = np.log2(np.maximum(np.broadcast_to(texts, (DRAWS,)), 1.0))
-        at = np.log2(np.array(known, dtype=np.float64))
-        y = np.stack([self._at(level, labels) for level in known], axis=1)
-        if len(known) == 1:
-            inside = y[:, 0]
-            slope_low = np.full(DRAWS, self.FALL)
-        else:
-            step = np.clip(np.searchsorted(at, x) - 1, 0, len(at) - 2)
-            rows = np.arange(DRAWS)
-            share = np.clip((x - at[step]) / (at[step + 1] - at[step]), 0.0, 1.0)
-            inside = y[rows, step] * (1 - share) + y[rows, step + 1] * share
-            slope_low = np.maximum((y[:, 1] - y[:, 0]) / (at[1] - at[0]), self.FALL)
-        outside = np.maximum(at[0] - x, 0.0)
-        fallen = inside - outside * (slope_low + self.DOUBT * np.abs(self._beyond[-1]))
-        return np.asarray(np.where(np.asarray(texts) < 1, 0.0, np.clip(fallen, 0.0, 1.0)))
-
-    def answers(self, texts: float) -> Floats | None:
-        """Not measured here."""
-        return None
-
-    def written(self, texts: float) -> Floats | None:
-        """Not measured here."""
-        return None
-
-    def _at(self, level: int, labels: float) -> Floats:
-        sizes, scores = self._levels[level]
-        x = np.log2(max(labels, 1.0))
-        if len(sizes) == 1:
-            return np.asarray(np.clip(scores[:, 0], 0.0, 1.0))
-        step = int(np.clip(np.searchsorted(sizes, x) - 1, 0, len(sizes) - 2))
-        share = (x - sizes[step]) / (sizes[step + 1] - sizes[step])
-        gain = scores[:, step + 1] - scores[:, step]
-        if share > 1:  # beyond: more labels do no harm, and a curve that leapt at its end does not go on leaping
-            overall = (scores[:, -1] - scores[:, 0]) / (sizes[-1] - sizes[0]) * (sizes[-1] - sizes[-2])
-            share_inside, extra = 1.0, (share - 1) * np.maximum(np.minimum(gain, overall), 0.0)
-        else:
-            share_inside, extra = max(share, 0.0), 0.0
-        found = scores[:, step] + share_inside * (scores[:, step + 1] - scores[:, step]) + extra
-        octaves = max(0.0, x - float(sizes[-1]))
-        noise = self.DOUBT * octaves * self._beyond[list(self._levels).index(level)]
-        return np.asarray(np.clip(found + noise, 0.0, 1.0))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.curves import DRAWS
-from potstill.strategies import Costs, Measured, Surface, flips, weigh
+from potstill.outlooks import Measured, Surface
+from potstill.strategies import Costs, flips, weigh
 
 GRID = [
     *(Measured(n, 0, s) for n, s in ((100, 0.45), (1000, 0.50), (10_000, 0.80))),

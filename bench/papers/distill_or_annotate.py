@@ -23,7 +23,8 @@ from kang2023 import CELLS, PARETO, USD_PER_LABEL, Cell, Seen
 from numpy.typing import NDArray
 
 from potstill.curves import DRAWS
-from potstill.strategies import Costs, Measured, Surface, weigh
+from potstill.outlooks import Measured, Surface
+from potstill.strategies import Costs, weigh
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from sections import commit, table, write_section

@@ -11,6 +11,7 @@ from potstill.menu import Menu
 MENU = Menu(
     "procedure",
     {
+        "allocate": "potstill.procedures.allocate:allocate",
         "annotate": "potstill.procedures.annotate:annotate",
         "finetune": "potstill.procedures.finetune:finetune",
         "ft-kd": "potstill.procedures.trained_kd:ft_kd",

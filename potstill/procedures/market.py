@@ -1,0 +1,210 @@
+"""What `allocate` can buy: labels of people, answers of a language model, texts distilled from a large student.
+
+Knows what each costs here and how to buy it through the run; decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from potstill.asking import Answers
+from potstill.calibrate import Calibration, one_hot, softmax
+from potstill.curves import DRAWS
+from potstill.errors import UnknownPrice
+from potstill.examples import offered_examples
+from potstill.money import Usage, to_usd
+from potstill.pool import Part
+from potstill.procedures.kd import gold_weight, read_scores
+from potstill.run import Run
+from potstill.spec import Named
+from potstill.strategies import Costs
+from potstill.students.base import Floats, Student
+from potstill.teachers.base import Teacher
+from potstill.teachers.options import Options
+
+PEOPLE = ("human", "trained")  # teachers of the spec that are no language model
+PROBE = 64  # texts that the large student is timed on
+
+
+class AllocateOptions(Options):
+    """`[procedure]` of `allocate`.
+
+    Attributes:
+        annotator: options of the `human` teacher; `{reveals = "pool"}` sells labels the data holds back (a simulation).
+        large: the student that teaches, once it has learnt the labels; "" does without.
+        large_options: its options.
+        choose: which texts people are asked about.
+        pilot: labels to begin with, bought where there are fewer.
+        steps: how often it plans anew at most.
+        least_gain: points of accuracy a dollar has to bring; below that it stops buying.
+        seeds: how often each size of the pilot is measured.
+        proxy: the student that the pilot is measured with; "" takes the run's own, an encoder frozen.
+    """
+
+    annotator: dict[str, Any] = Field(default_factory=dict)
+    large: str = "encoder:gte-small"
+    large_options: dict[str, Any] = Field(default_factory=dict)
+    choose: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
+    pilot: int = Field(default=100, ge=8)
+    steps: int = Field(default=8, ge=1, le=50)
+    least_gain: float = Field(default=0.0, ge=0)
+    seeds: int = Field(default=2, ge=1, le=10)
+    proxy: str = ""
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Labelled texts: N texts and their (N, K) targets; and the answers of a language model, where some were bought."""
+
+    texts: tuple[str, ...]
+    targets: Floats
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def gold(self) -> NDArray[np.int64]:
+        """(N,) the likeliest column of each."""
+        return np.asarray(self.targets.argmax(axis=1), dtype=np.int64)
+
+    def plus(self, texts: Sequence[str], targets: Floats) -> Owned:
+        """With these, too."""
+        return Owned((*self.texts, *texts), np.concatenate([self.targets, targets]))
+
+    def at(self, rows: NDArray[np.integer[Any]]) -> Owned:
+        """These rows only."""
+        return Owned(tuple(self.texts[row] for row in rows.tolist()), self.targets[rows])
+
+    def part(self) -> Part:
+        """As a part of a pool, to judge by."""
+        return Part(self.texts, self.gold, tuple(map(str, range(len(self)))), np.arange(len(self)))
+
+
+class Market:
+    """All that can be bought for this run.
+
+    Raises:
+        BadSpec: the annotator's options cannot be.
+    """
+
+    def __init__(self, run: Run, options: AllocateOptions) -> None:
+        self._run, self._options = run, options
+        self.annotator = self._people()
+        named = run.spec.teacher
+        self.llm: Teacher | None = None
+        if named is not None and named.kind not in PEOPLE:
+            self.llm = run.teacher(offered_examples(run.pool.part("train"), run.spec, run.task))
+        self.large = Named(name=options.large, **options.large_options) if options.large else None
+        name = options.proxy or run.spec.student.name
+        own = {} if options.proxy else run.spec.student.options
+        if name.partition(":")[0] == "encoder":
+            own = {**own, "mode": "frozen"}
+        self.proxy = Named(name=name, **own)
+
+    def _people(self) -> Teacher | None:
+        hidden = self._run.pool.hidden
+        known = {self._run.pool.texts[row]: int(hidden[row]) for row in np.flatnonzero(hidden >= 0)}
+        options = self._options.annotator
+        if options.get("reveals") == "pool":
+            options = {**options, "known": known}
+        try:
+            return self._run.open_teacher(Named(name="human"), **options)
+        except UnknownPrice:
+            return None  # nobody said what a label costs: then nobody is asked
+
+    def label(self, texts: Sequence[str]) -> Owned:
+        """What people say of these; those they left open or were unsure of are missing. Raises Waiting."""
+        assert self.annotator is not None
+        reserve = self._run.training_reserve
+        return soft(self._run.ask(self.annotator, texts, leave_micros=reserve))
+
+    def answered(self, texts: Sequence[str], owned: Owned) -> tuple[Answers, Calibration]:
+        """What the language model says of these, and how its scores are read (fitted on the labels)."""
+        assert self.llm is not None
+        reserve = self._run.training_reserve
+        said = self._run.ask(self.llm, texts, leave_micros=reserve)
+        some = owned.texts[: max(50, len(owned) // 10)] if self.llm.scores_need_prior else ()
+        on_gold = self._run.ask(self.llm, some, leave_micros=reserve)
+        return said, read_scores(self.llm, said, on_gold, owned.gold[: len(some)], self._run)
+
+    def teach_large(self, owned: Owned) -> Student:
+        """The large student after learning the labels."""
+        assert self.large is not None
+        return self._run.learn(owned.texts, owned.targets, student=self.large, purpose="teach")
+
+    def large_teacher(self, large: Student) -> Teacher:
+        """It as a teacher."""
+        assert self.large is not None
+        named = Named(name=f"trained:{self.large.name}")
+        return self._run.open_teacher(
+            named, student=large, key=self._run.key_of(large), price=self._run.spec.compute_rates
+        )
+
+    def costs(self, large: Student | None, owned: Owned, pool: Sequence[str]) -> Costs:
+        """What things cost, in USD: people and language models by their price, compute by what was measured."""
+        rates = self._run.spec.compute_rates
+
+        def usd(seconds: float) -> float:
+            return to_usd(rates.cost_micros(Usage(seconds=seconds)))
+
+        label = None
+        if self.annotator is not None:
+            label = to_usd(self.annotator.price.cost_micros(self.annotator.bound(pool[:1])))
+        answer = None
+        if self.llm is not None and len(pool):
+            expected = [self.llm.price.cost_micros(self.llm.expect([text]).high) for text in pool[:50]]
+            answer = to_usd(int(np.ceil(np.mean(expected))))
+        if large is None:
+            return Costs(label=label, answer=answer)
+        began = time.perf_counter()
+        large.predict_logits(list(pool[:PROBE]))
+        a_text = (time.perf_counter() - began) / max(1, min(PROBE, len(pool)))
+        taught_s = float(self._run.seconds_of(large))
+        # Teaching takes time in proportion to the labels; what the probe says of a text is doubted by a third.
+        doubt = np.exp(0.3 * np.random.default_rng(0).standard_normal(DRAWS))
+        return Costs(
+            label=label,
+            teacher=lambda n: usd(taught_s) * n / max(len(owned), 1),
+            distilled=np.asarray(usd(1000 * a_text) / 1000 * doubt),
+            answer=answer,
+        )
+
+
+def soft(said: Answers) -> Owned:
+    """The answered texts and their probabilities."""
+    there = np.flatnonzero(said.answered)
+    probs = softmax(said.scores[there]) if len(there) else np.zeros((0, said.scores.shape[1]))
+    return Owned(tuple(said.texts[row] for row in there), probs.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Gold beside soft labels: texts, targets, weights, and which rows a teacher may have got wrong."""
+
+    texts: tuple[str, ...]
+    targets: Floats
+    weights: Floats
+    doubtful: NDArray[np.bool_]
+
+
+def beside(owned: Owned, texts: Sequence[str], probs: NDArray[np.floating[Any]]) -> Lessons:
+    """The labels, and what a teacher says of other texts: gold counts for more where it is rare."""
+    weights = np.concatenate([np.full(len(owned), gold_weight(len(owned), len(texts))), np.ones(len(texts))])
+    return Lessons(
+        (*owned.texts, *texts),
+        np.concatenate([owned.targets, np.asarray(probs, dtype=np.float32)]),
+        weights.astype(np.float32),
+        np.arange(len(weights)) >= len(owned),
+    )
+
+
+def gold_of(part: Part, n_labels: int) -> Owned:
+    """The labelled rows of a part."""
+    return Owned(part.texts, one_hot(part.gold, n_labels))
