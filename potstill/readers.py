@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.features import load_reader
+from potstill.pattern import PatternIds, Surroundings
 from potstill.tokens import LONG, Encoded, TokenIds, batches, check_texts, padded
 
 Feeds = dict[str, NDArray[Any]]
@@ -102,4 +103,28 @@ class Bagged:
             yield rows, feeds if bag.second is None else feeds | {"second": bag.second}
 
 
-READERS: dict[str, Callable[[Path, Mapping[str, Any]], Reader]] = {"encoder": Tokenised, "bag": Bagged}
+class InPattern:
+    """Token ids and mask of texts in a pattern, for language models: settings as `Surroundings.to_json` wrote them."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        self._ids = PatternIds(text, Surroundings.of_json(settings))
+        self._lock = threading.Lock()
+        self.truncated = 0
+
+    def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """(B, T) `input_ids` and `attention_mask`, batches sorted by length."""
+        check_texts(texts)
+        wrapped = self._ids.encode(texts)
+        with self._lock:
+            self.truncated += wrapped.truncated
+        for rows in batches([len(own) for own in wrapped.ids], rows=ROWS):
+            filled, mask = padded([wrapped.ids[row] for row in rows], self._ids.around.pad_id)
+            yield rows, {"input_ids": filled, "attention_mask": mask}
+
+
+READERS: dict[str, Callable[[Path, Mapping[str, Any]], Reader]] = {
+    "encoder": Tokenised,
+    "bag": Bagged,
+    "cloze": InPattern,
+}

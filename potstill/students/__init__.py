@@ -13,5 +13,6 @@ MENU = Menu(
         "linear": "potstill.students.linear:Linear",
         "static": "potstill.students.static:Static",
         "encoder": "potstill.students.encoder:Encoder",
+        "cloze": "potstill.students.cloze:Cloze",
     },
 )

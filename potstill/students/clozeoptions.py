@@ -1,0 +1,82 @@
+"""What may be said of a cloze under `[student]`, checked. Does nothing with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from potstill.errors import BadSpec, did_you_mean
+
+CAUSAL_PATTERN, MASKED_PATTERN = "{text}\nTopic: {label}", "{text} Topic: {label}."
+CHOICES = {
+    "verbalizer": ("auto", "names", "descriptions", "data"),
+    "several": ("auto", "sum", "mean", "blend"),
+    "mode": ("auto", "lora", "full", "frozen"),
+    "dtype": ("float32", "bfloat16"),
+}
+WHOLE, ANY = ("layers", "rank", "soft", "batch", "max_length"), ("epochs", "lr")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The `[student]` table of a cloze.
+
+    Attributes:
+        pattern: what surrounds a text, with {text} and {label} in it once each; a causal model wants {label} last.
+        words: label -> the word, or the words, that stand for it; by default its name.
+        verbalizer: "names"; "descriptions" (names, but a salient word of the description where names begin alike);
+            "data" (single tokens that tell the labels apart in the rows, before learning); "auto" takes the first of
+            names, descriptions, data that tells all labels apart by their first token, else names.
+        several: how tokens of a word of several are read; "auto" sums them (a masked model: their mean) while that
+            is cheap, and else blends them.
+        mode: "lora", "full" or "frozen" (only the label bias and the soft prompt); "auto": LoRA in a causal model, all
+            weights in a masked one.
+        layers: how many of the top layers learn; None: a third of a causal model's, all of a masked one's.
+        rank: of LoRA.
+        soft: how many learnt vectors are put at the beginning of the row (a soft prompt); 0 for none.
+        epochs, lr, batch: of learning; None derives epochs from the rows, lr from the mode.
+        max_length: tokens of a row; None takes 256 or what the model reads.
+        dtype: what predictions are computed in. In "bfloat16" they are quicker, and the student cannot be exported.
+    """
+
+    pattern: str = ""
+    words: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    verbalizer: Literal["auto", "names", "descriptions", "data"] = "auto"
+    several: Literal["auto", "sum", "mean", "blend"] = "auto"
+    mode: Literal["auto", "lora", "full", "frozen"] = "auto"
+    layers: int | None = None
+    rank: int = 8
+    soft: int = 0
+    epochs: float | None = None
+    lr: float | None = None
+    batch: int = 16
+    max_length: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any]) -> Options:
+        """The options a user wrote.
+
+        Raises:
+            BadSpec: an unknown key, or a value that cannot be.
+        """
+        known = {each.name for each in fields(cls)}
+        for key in table:
+            if key not in known:
+                raise BadSpec(f"The cloze has no option {key!r}.", did_you_mean(key, known))
+        options = cls(**table)
+        for key, allowed in CHOICES.items():
+            if getattr(options, key) not in allowed:
+                raise BadSpec(f"The cloze's {key} is {getattr(options, key)!r}.", f"Choose {', '.join(allowed)}.")
+        for key in (*WHOLE, *ANY):
+            value = getattr(options, key)
+            right = isinstance(value, int if key in WHOLE else int | float) and not isinstance(value, bool)
+            if value is not None and not (right and (value > 0 or (key == "soft" and value == 0))):
+                raise BadSpec(f"The cloze's {key} is {value!r}.", "Give a number above zero.")
+        for place in ("{text}", "{label}"):
+            if options.pattern and options.pattern.count(place) != 1:
+                raise BadSpec(f"The cloze's pattern needs {place} in it, exactly once.", f"As {MASKED_PATTERN!r}.")
+        if not isinstance(options.words, Mapping):
+            raise BadSpec("The cloze's words are no table.", 'Write words = { label = "word", ... }.')
+        return options

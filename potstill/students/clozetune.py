@@ -1,0 +1,195 @@
+"""How a cloze network learns: its label bias first, then LoRA or its upper layers, on states that are computed once.
+
+Knows the network and token ids, no texts and no files. The loss is the cross-entropy with soft targets over the labels
+alone, as in PET (Schick and Schuetze 2021). Does not cover early stopping: with few rows there is nothing to stop by.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from potstill.calibrate import match_prior
+from potstill.students.backbone import autocast, run_network
+from potstill.students.base import Floats
+from potstill.students.clozenet import ClozeNetwork, Mode
+from potstill.tokens import Ids, padded
+
+# About how many steps learning takes on few rows, and how many passes at least and at most.
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 150, 3.0, 20.0
+# The kept states of the lower layers may take this much memory; more are computed again at every step.
+MOST_KEPT_BYTES = 1_500_000_000
+# Rows whose scores tell the label bias.
+ASKED_FOR_BIAS = 256
+WARMUP = 0.1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N rows to learn: token ids in their pattern, (N, K) soft targets, (N,) weights."""
+
+    ids: Sequence[Ids]
+    targets: Floats
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How to learn.
+
+    Attributes:
+        mode: what learns.
+        layers: how many of the top layers.
+        rank: of LoRA.
+        lr: peak learning rate.
+        epochs: passes; None derives them from the rows.
+        batch: rows a step.
+        seed: draws LoRA, the order and the dropout.
+        deadline: `time.monotonic()` at which to stop cleanly.
+        progress: called with (share done, a few words).
+    """
+
+    mode: Mode
+    layers: int
+    rank: int
+    lr: float
+    epochs: float | None
+    batch: int
+    seed: int
+    deadline: float | None
+    progress: Callable[[float, str], None] | None
+
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def say(self, share: float, words: str) -> None:
+        """Tell whoever listens."""
+        if self.progress is not None:
+            self.progress(share, words)
+
+
+def set_bias(network: ClozeNetwork, ids: Sequence[Ids], prior: NDArray[np.floating], pad_id: int) -> None:
+    """Make the mean probability of each label over N rows equal the (K,) prior: what a label's words are worth alone.
+
+    On rows without content this is contextual calibration (Zhao et al. 2021), on texts batch calibration
+    (Zhou et al. 2024).
+    """
+    scores = run_network(network, ids, pad_id, low_precision=True)
+    with torch.no_grad():
+        network.bias += torch.from_numpy(match_prior(scores, prior).astype(np.float32))
+
+
+def learn(network: ClozeNetwork, rows: Rows, effort: Effort, pad_id: int) -> dict[str, Any]:
+    """Teach the network in place; what was done, as plain facts. Equal arguments give equal weights on a CPU."""
+    generator = np.random.default_rng(effort.seed)
+    n = len(rows.ids)
+    epochs = effort.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS * effort.batch / n))
+    if not effort.late():
+        effort.say(0.0, "asking the model as it is")
+        some = generator.permutation(n)[:ASKED_FOR_BIAS]
+        mass = np.asarray((rows.targets * rows.weights[:, None]).sum(axis=0) / rows.weights.mean())
+        counts = mass + np.float32(1)
+        prior = counts / counts.sum()
+        set_bias(network, [rows.ids[row] for row in some], prior, pad_id)
+    stopped, steps = "finished", 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(effort.seed)
+        first = network.loosen(effort.mode, effort.layers, effort.rank)
+        kept = _kept(network, rows, first, effort, pad_id)
+        network.train()
+        body = [each for each in network.parameters() if each.requires_grad and each is not network.bias]
+        groups: list[dict[str, Any]] = [{"params": body, "lr": effort.lr, "weight_decay": 0.01}] if body else []
+        # The bias is worth whole logits and its gradient is small: it moves a hundred times as fast.
+        groups.append({"params": [network.bias], "lr": min(100 * effort.lr, 0.02), "weight_decay": 0.0})
+        optimiser = torch.optim.AdamW(groups)
+        peaks = [group["lr"] for group in groups]
+        plan = [batch for _ in range(math.ceil(epochs)) for batch in _batches(rows, effort.batch, generator)]
+        plan = plan[: max(1, round(len(plan) * epochs / math.ceil(epochs)))]
+        with network.above(first) if kept is not None else nullcontext():
+            for step, batch in enumerate(plan):
+                if effort.late():
+                    stopped = "deadline"
+                    break
+                share = (step + 1) / (len(plan) + 1)
+                factor = min(share / WARMUP, (1 - share) / (1 - WARMUP))
+                for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                    group["lr"] = peak * factor
+                effort.say(0.2 + 0.8 * share, f"learning, step {step + 1} of {len(plan)}")
+                _step(network, rows, batch, kept, optimiser, pad_id)
+                steps = step + 1
+    network.settle()
+    facts = {"mode": effort.mode, "layers": effort.layers, "steps": steps, "epochs": epochs, "stopped": stopped}
+    return facts | {"rows": n, "kept_states": kept is not None}
+
+
+def _kept(network: ClozeNetwork, rows: Rows, first: int, effort: Effort, pad_id: int) -> list[Tensor] | None:
+    """(T_i + M, D) states below the first layer that learns, for each row; None where there are none to keep."""
+    extra = len(network.reading.tokens)
+    size = sum(len(own) + extra for own in rows.ids) * network.dim * 4
+    if first == 0 or size > MOST_KEPT_BYTES:
+        return None
+    kept: list[Tensor] = [torch.empty(0)] * len(rows.ids)
+    order = np.argsort([len(own) for own in rows.ids], kind="stable")
+    network.eval()
+    for start in range(0, len(order), 32):
+        if effort.late():
+            return None
+        effort.say(0.2 * start / len(order), f"reading text {start + 1} of {len(order)}")
+        some = order[start : start + 32]
+        filled, mask = padded([rows.ids[row] for row in some], pad_id)
+        with autocast():
+            states = network.entries(torch.from_numpy(filled), torch.from_numpy(mask), first).float()
+        width = filled.shape[1]
+        for row, own in zip(some, states, strict=True):
+            kept[row] = torch.cat([own[: len(rows.ids[row])], own[width:]])
+    return kept
+
+
+def _step(
+    network: ClozeNetwork,
+    rows: Rows,
+    batch: NDArray[np.intp],
+    kept: list[Tensor] | None,
+    optimiser: torch.optim.Optimizer,
+    pad_id: int,
+) -> None:
+    filled, mask = padded([rows.ids[row] for row in batch], pad_id)
+    entry = None
+    if kept is not None:
+        extra = len(network.reading.tokens)
+        entry = torch.zeros(len(batch), filled.shape[1] + extra, network.dim)
+        for i, row in enumerate(batch):
+            length = len(rows.ids[row])
+            entry[i, :length] = kept[row][:length]
+            entry[i, filled.shape[1] :] = kept[row][length:]
+    with autocast():
+        points = network.look(torch.from_numpy(filled), torch.from_numpy(mask), entry)
+    logits = network.score(points.float())
+    losses: Tensor = -(torch.from_numpy(rows.targets[batch]) * torch.log_softmax(logits, 1)).sum(1)
+    loss = (losses * torch.from_numpy(rows.weights[batch])).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_([each for group in optimiser.param_groups for each in group["params"]], 1.0)
+    optimiser.step()
+
+
+def _batches(rows: Rows, size: int, generator: np.random.Generator) -> list[NDArray[np.intp]]:
+    """One pass: rows are shuffled, then sorted by length within windows of eight batches, to pad little."""
+    lengths = np.array([len(own) for own in rows.ids])
+    order = generator.permutation(len(lengths))
+    found: list[NDArray[np.intp]] = []
+    for start in range(0, len(order), 8 * size):
+        window = order[start : start + 8 * size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        found += [window[i : i + size] for i in range(0, len(window), size)]
+    return [found[i] for i in generator.permutation(len(found))]

@@ -1,0 +1,268 @@
+"""The cloze student keeps the contract on tiny language models, masked and causal, and does what P means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from tinybert import write_tinybert
+from tinylm import LABELS, write_tinycausal, write_tinymlm
+
+from potstill.bundle import load
+from potstill.errors import BadInput, BadSpec, NotARun
+from potstill.export import export
+from potstill.students import clozetune
+from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.students.cloze import Cloze
+from potstill.task import Task
+from potstill.testing import StudentContract
+
+TEXTS = ["the soup and the bread", "one match, please", "a loan or a bank and the market", ""]
+TREE = {"food": "food order", "sport": ["sport", "sport wager"], "money": "money"}
+
+
+class OnTiny(StudentContract):
+    """The contract on a language model that `write` makes."""
+
+    write: ClassVar[Callable[..., Path]]
+    options: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        name = type(self).write.__name__
+        self.folder = type(self).write(tmp_path_factory.getbasetemp() / name)
+
+    def make_student(self, make: Make) -> Student:
+        return Cloze(replace(make, weights=str(self.folder), options=self.options))
+
+
+class TestMasked(OnTiny):
+    write = staticmethod(write_tinymlm)
+    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 25}
+
+
+class TestCausal(OnTiny):
+    write = staticmethod(write_tinycausal)
+    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 12, "layers": 2}
+
+
+class TestCausalWithTree(OnTiny):
+    write = staticmethod(write_tinycausal)
+    options: ClassVar[dict[str, Any]] = {
+        "lr": 5e-3,
+        "epochs": 12,
+        "layers": 2,
+        "words": TREE,
+    }
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tinymlm(tmp_path_factory.mktemp("masked"))
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tinycausal(tmp_path_factory.mktemp("causal"))
+
+
+def cloze(folder: Path, **options: Any) -> Cloze:
+    return Cloze(Make(LABELS, str(folder), options=options))
+
+
+def lesson(seed: int = 1) -> Lesson:
+    return replace(StudentContract().lesson(), seed=seed)
+
+
+# --- what is scored ------------------------------------------------------------------------------------------------
+
+
+def sure(scores: Floats) -> Floats:
+    """Less each row's mean: label scores are only compared with one another."""
+    return scores - scores.mean(1, keepdims=True)
+
+
+def test_a_causal_model_scores_a_label_by_the_log_probability_of_its_tokens(causal: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(causal), AutoTokenizer.from_pretrained(causal)
+    end = tokenizer.bos_token_id  # this tokenizer knows no line break
+
+    def logp(text: str, word: str, more: list[int]) -> float:
+        before = [end, *tokenizer(f"{text} topic:", add_special_tokens=False)["input_ids"]]
+        own = [*tokenizer(word, add_special_tokens=False)["input_ids"], *more]
+        with torch.inference_mode():
+            found = model(torch.tensor([before + own])).logits[0].log_softmax(-1)
+        return sum(float(found[len(before) - 1 + i, token]) for i, token in enumerate(own))
+
+    wanted = [
+        [
+            logp(text, "food order", [end]),
+            (logp(text, "sport", [end]) + logp(text, "sport wager", [end])) / 2,
+            logp(text, "money", [end]),
+        ]
+        for text in TEXTS
+    ]
+    student = cloze(causal, words=TREE, pattern="{text} topic: {label}")
+    got = student.predict_logits(TEXTS)
+    bias = student._ready()[0].bias.numpy()
+    np.testing.assert_allclose(got - bias, np.array(wanted), atol=1e-3)
+
+
+def test_a_masked_model_reads_a_words_tokens_at_one_mask_each(masked: Path) -> None:
+    from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+    model = AutoModelForMaskedLM.from_pretrained(masked)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(masked / "tokenizer.json"))
+    ids = {word: tokenizer.convert_tokens_to_ids(word) for word in ("food", "sport", "money", "order", "wager")}
+    words = {"food": "food order", "sport": "sport wager", "money": "money"}
+    student = cloze(masked, words=words, pattern="{text} topic: {label}.", several="mean")
+    wanted = []
+    for text in TEXTS:
+        row = tokenizer(f"{text} topic: [MASK] [MASK].", return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            found = model(row).logits[0].log_softmax(-1)[row[0] == 4]
+        pair = [float(found[0, ids[a]] + found[1, ids[b]]) / 2 for a, b in (("food", "order"), ("sport", "wager"))]
+        wanted.append([*pair, float(found[0, ids["money"]])])
+    got = student.predict_logits(TEXTS)
+    np.testing.assert_allclose(got - student._ready()[0].bias.numpy(), np.array(wanted), atol=1e-3)
+
+
+def test_without_a_row_it_scores_with_the_bias_of_empty_texts_removed(causal: Path) -> None:
+    student = cloze(causal)
+    probs = student.predict_proba(["N/A", "", "text", "..."])
+    np.testing.assert_allclose(probs.mean(0), 1 / 3, atol=0.02)
+    assert student.about["mode"] == "zero-shot"
+
+
+def test_a_mask_in_a_text_is_only_text(masked: Path) -> None:
+    student = cloze(masked)
+    _, ids = student._ready()
+    row = ids.encode(["the [MASK] soup [SEP]"]).ids[0]
+    assert (row == 4).sum() == 1
+    assert (row == 3).sum() == 1
+
+
+@pytest.mark.parametrize("pattern", ["{label}: {text}", "topic: {label}. {text}!", "the {text}, {label}"])
+def test_a_masked_models_label_may_stand_anywhere(masked: Path, pattern: str) -> None:
+    student = cloze(masked, pattern=pattern)
+    network, ids = student._ready()
+    for row in ids.encode(TEXTS).ids:
+        assert row[list(network.slots)].tolist() == [4]
+
+
+def test_words_are_found_in_the_rows_where_names_say_nothing(causal: Path) -> None:
+    student = Cloze(Make(("A1", "B2", "C3"), str(causal), options={"mode": "frozen"})).fit(lesson())
+    found = [word for own in student.words for word in own]
+    assert len(set(found)) == 3
+    assert not {"A1", "B2", "C3"} & set(found)
+    with pytest.raises(BadSpec, match="words"):
+        Cloze(Make(("A1", "B2", "C3"), str(causal))).predict_logits(TEXTS)
+
+
+# --- learning ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [{}, TREE])
+def test_kept_states_teach_what_running_every_layer_teaches(
+    causal: Path, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"layers": 1, "epochs": 2, "words": words}
+    kept = cloze(causal, **options).fit(lesson())
+    monkeypatch.setattr(clozetune, "MOST_KEPT_BYTES", 0)
+    run = cloze(causal, **options).fit(lesson())
+    assert kept.learnt["kept_states"]
+    assert not run.learnt["kept_states"]
+    np.testing.assert_allclose(kept.predict_logits(TEXTS), run.predict_logits(TEXTS), atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full", "frozen"])
+def test_only_what_the_mode_names_is_learnt_and_saved(causal: Path, mode: str) -> None:
+    student = cloze(causal, mode=mode, layers=1, epochs=1, soft=2).fit(lesson())
+    names = set(student._ready()[0].learnt)
+    assert {"bias", "soft"} <= names
+    inner = {name for name in names if "layers." in name}
+    assert bool(inner) == (mode != "frozen")
+    assert all("layers.2." in name for name in inner)
+    assert all(name.endswith(("lora_a", "lora_b")) for name in inner) == (mode != "full")
+
+
+def test_a_soft_prompt_learns_from_the_labels_own_tokens_on(masked: Path) -> None:
+    student = cloze(masked, soft=4, mode="frozen", lr=0.1, epochs=5).fit(lesson())
+    network = student._ready()[0]
+    start = network.model.get_input_embeddings().weight[[int(network.tokens[i % 3]) for i in range(4)]]
+    assert float((network.soft - start).abs().max()) > 0.1
+    before = student.predict_logits(TEXTS)
+    with torch.no_grad():
+        network.soft.copy_(start)
+    assert np.abs(student.predict_logits(TEXTS) - before).max() > 1e-4
+
+
+def test_a_student_whose_language_model_changed_is_refused(masked: Path, tmp_path: Path) -> None:
+    weights = write_tinymlm(tmp_path / "weights")
+    folder = tmp_path / "student"
+    folder.mkdir()
+    cloze(weights, epochs=1).fit(lesson()).save(folder)
+    write_tinymlm(weights, layers=1)
+    with pytest.raises(NotARun, match="other weights"):
+        Cloze.load(folder)
+
+
+# --- leaving the house ---------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_predicts_what_the_student_predicts(causal: Path, tmp_path: Path) -> None:
+    student = cloze(causal, words=TREE, layers=1, epochs=2).fit(lesson())
+    export(student, tmp_path / "bundle", task=Task(LABELS), texts=lesson().texts, gold=None)
+    texts = [*TEXTS, "[MASK] <|endoftext|> the soup\n\ntopic: sport"]
+    bundle = load(tmp_path / "bundle")
+    np.testing.assert_allclose(bundle.predict_logits(texts), student.predict_logits(texts), atol=1e-3)
+
+
+def test_one_that_predicts_in_bfloat16_is_not_exported(masked: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadSpec, match="bfloat16"):
+        cloze(masked, dtype="bfloat16").export(tmp_path)
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+def test_weights_without_a_language_model_head_say_what_they_can_do(tmp_path: Path) -> None:
+    folder = write_tinybert(tmp_path / "bert")
+    with pytest.raises(BadInput, match="no language-model head") as caught:
+        cloze(folder).prepare()
+    assert "encoder" in caught.value.mend
+    assert "finetune, kd" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epoch": 3}, "no option 'epoch'"),
+        ({"mode": "half"}, "mode"),
+        ({"layers": 0}, "layers"),
+        ({"lr": "fast"}, "lr"),
+        ({"pattern": "Topic: {label}"}, "{text}"),
+        ({"words": {"weather": "rain"}}, "'weather'"),
+        ({"words": {"food": []}}, "'food'"),
+        ({"words": "food"}, "table"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(masked: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadSpec, match=said):
+        cloze(masked, **options)
+
+
+def test_a_causal_models_label_stands_last(causal: Path) -> None:
+    with pytest.raises(BadSpec, match="does not end in"):
+        cloze(causal, pattern="{label}: {text}").predict_logits(TEXTS)
+
+
+def test_labels_that_read_the_same_are_refused(causal: Path) -> None:
+    with pytest.raises(BadSpec, match="read like"):
+        cloze(causal, words={"food": "soup", "sport": "soup"}).predict_logits(TEXTS)
