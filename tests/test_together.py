@@ -147,3 +147,24 @@ def test_alone_a_step_is_a_transaction(n: int):
     for number in range(n):
         assert together.do(lambda number=number: number) == number
     assert sizes == [1] * n
+
+
+def test_a_failed_batch_is_undone_before_it_is_done_again(tmp_path: Path):
+    store = Store(tmp_path, write=True)
+    hold = store.hold(ASK, 10, 100)
+    done: list[str] = []
+
+    def broken() -> None:
+        raise LookupError
+
+    steps: list[Step[object]] = [
+        Step(lambda: done.append("before"), lambda _: done.append("undone")),
+        Step(broken, lambda _: done.append("never")),
+        Step(lambda: done.append("after"), lambda _: done.append("never")),
+    ]
+    store._write(steps)
+    assert done == ["before", "undone", "before", "after"]
+    assert [type(step.error) for step in steps] == [type(None), LookupError, type(None)]
+    assert hold is not None
+    assert store.committed() == 10
+    store.close()

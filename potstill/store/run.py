@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import NotARun, RunBusy
+from potstill.errors import NotARun, PotstillError, RunBusy
 from potstill.money import CATEGORIES, Category, Purchase, Totals
 from potstill.store.file import SqlFile
 from potstill.store.records import Bought, CallRow, Note, TicketRow
@@ -132,7 +132,12 @@ class Store(SqlFile):
                 self._committed += micros
             return self._insert_hold(purchase, micros, ticket)
 
-        return self._together.do(step)
+        def undo(hold_id: int | None) -> None:
+            if hold_id is not None:
+                with self._counting:
+                    self._committed -= micros
+
+        return self._together.do(step, undo)
 
     def _insert_hold(self, purchase: Purchase, micros: int, ticket: Mapping[str, Any] | None) -> int | None:
         cursor = self._db.execute(
@@ -163,17 +168,30 @@ class Store(SqlFile):
         return hold_id
 
     def _write(self, batch: Sequence[Step[object]]) -> None:
-        with self._transaction():
-            for step in batch:
-                self._db.execute("SAVEPOINT step")
-                try:
+        # A savepoint for each step would double the statements, and between any two of them other threads cut in.
+        done: list[Step[object]] = []
+        try:
+            with self._transaction():
+                for step in batch:
                     step.result = step.do()
-                except sqlite3.OperationalError:
-                    raise
-                except Exception as error:
-                    step.error = error
-                    self._db.execute("ROLLBACK TO step")
-                self._db.execute("RELEASE step")
+                    done.append(step)
+        except (sqlite3.OperationalError, PotstillError):
+            raise
+        except Exception:
+            # All of it was rolled back. Each for itself, then, so that only those fail that have to.
+            for step in done:
+                step.undo(step.result)
+            for step in batch:
+                self._write_alone(step)
+
+    def _write_alone(self, step: Step[object]) -> None:
+        try:
+            with self._transaction():
+                step.result = step.do()
+        except (sqlite3.OperationalError, PotstillError):
+            raise
+        except Exception as error:
+            step.error = error
 
     def settle(
         self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]

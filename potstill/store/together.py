@@ -14,11 +14,21 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Step(Generic[T]):
-    """Something to be done in a transaction, and what came of it."""
+def _nothing(_: object) -> None:
+    """Nothing was changed outside of the file."""
 
-    def __init__(self, do: Callable[[], T]) -> None:
+
+class Step(Generic[T]):
+    """Something to be done in a transaction, and what came of it.
+
+    Args:
+        do: writes; may be called once more after a rollback, with `undo` of its first result in between.
+        undo: takes back what `do` changed outside of the file.
+    """
+
+    def __init__(self, do: Callable[[], T], undo: Callable[[T], None]) -> None:
         self.do = do
+        self.undo = undo
         self.over = False
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -41,9 +51,9 @@ class Together:
         self._waiting: list[Step[object]] = []
         self._writing = False
 
-    def do(self, step: Callable[[], T]) -> T:
+    def do(self, step: Callable[[], T], undo: Callable[[T], None] = _nothing) -> T:
         """What `step` returns, once it is on the disk. Raises what it raises, or what the transaction raises."""
-        mine: Step[T] = Step(step)
+        mine: Step[T] = Step(step, undo)
         with self._guard:
             self._waiting.append(mine)  # type: ignore[arg-type]
             first, self._writing = not self._writing, True
