@@ -26,12 +26,18 @@ def write_texts(folder: Path, n: int = 20, gold: int = 60) -> Path:
     return path
 
 
-def write_spec(folder: Path, teacher: str = "", prices: str = "usd_per_label = 0.1", more: str = "") -> Path:
+def write_spec(
+    folder: Path,
+    teacher: str = "",
+    prices: str = "usd_per_label = 0.1",
+    more: str = "",
+    described: str = 'sports = "A match or a player."',
+) -> Path:
     """A spec with people as the teacher."""
     path = folder / "potstill.toml"
     path.write_text(
         f'budget = 5\nstudent = "linear"\n{more}\n[task]\ninstruction = "What is the story about?"\n'
-        f'[task.descriptions]\nsports = "A match or a player."\n'
+        f"[task.descriptions]\n{described}\n"
         f'[data]\nfile = "texts.csv"\n[teacher]\nname = "human"\n{teacher}\n[prices]\n{prices}\n',
         encoding="utf-8",
     )

@@ -8,10 +8,12 @@ its Export button writes: `annotations` with `result` items of the type "choices
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from potstill.annotation.taking import UNSURE, Entry
 from potstill.errors import BadData
@@ -23,6 +25,7 @@ from potstill.whole import whole_file
 CONTROL = "label"  # the name of the Choices tag
 WHO = "annotator: "  # a person's name, in the `meta` of a result: their users have no names of ours
 LONG_LIST = 12
+BOM = b"\xef\xbb\xbf"
 
 
 def write_tasks(path: Path, labels: Labels, task: Task, annotator: str = "") -> int:
@@ -86,70 +89,96 @@ def _annotation(label: Label, text: str) -> dict[str, Any]:
     return {"result": [result], "lead_time": label.seconds, "was_cancelled": False}
 
 
+class _Value(BaseModel):
+    choices: list[str] = []
+
+
+class _Meta(BaseModel):
+    text: list[str] = []
+
+
+class _Result(BaseModel):
+    type: str
+    value: _Value = _Value()
+    meta: _Meta | None = None
+
+
+class _User(BaseModel):
+    id: int | None = None
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
+
+
+class _Annotation(BaseModel):
+    result: list[_Result]
+    was_cancelled: bool | None = None
+    lead_time: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    completed_by: int | _User | None = None
+
+
+class _Data(BaseModel):
+    text: str | None = None
+    text_a: str | None = None
+    text_b: str | None = None
+    potstill_id: str = ""
+
+
+class _Task(BaseModel):
+    id: int | str | None = None
+    data: _Data
+    annotations: list[_Annotation] = []
+
+
+_TASKS = TypeAdapter(list[_Task])
+
+
 def read_tasks(path: Path) -> list[Entry]:
     """The labels of an export; a task without annotations is an entry that is still open.
 
     Raises BadData: not JSON, not an export, several choices where one is wanted.
     """
     try:
-        tasks = json.loads(path.read_text(encoding="utf-8-sig"))
+        tasks = _TASKS.validate_json(path.read_bytes().removeprefix(BOM))
     except FileNotFoundError:
         raise BadData(f"There is no file {path}.", "Check the path.") from None
-    except (ValueError, OSError) as error:
-        raise BadData(f"{path.name} cannot be read as JSON: {error}.", "Export it again.") from None
-    if not isinstance(tasks, list) or not all(isinstance(each, dict) for each in tasks):
-        raise BadData(f"{path.name} is not a list of tasks.", "Export it from Label Studio as JSON.")
+    except OSError as error:
+        raise BadData(f"{path.name} cannot be read: {error.strerror}.", "Check the file.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BadData(
+            f"{path.name} is no export of Label Studio: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
+            "Export the project as JSON, not as JSON-MIN or CSV.",
+        ) from None
     return [entry for number, each in enumerate(tasks, 1) for entry in _entries(path.name, number, each)]
 
 
-def _entries(file: str, number: int, task: Mapping[str, Any]) -> Iterator[Entry]:
-    where, data = f"task {task.get('id', number)}", task.get("data")
-    if not isinstance(data, dict):
-        raise BadData(f"{file}, {where} has no data.", "Export it as JSON, not as JSON-MIN.")
-    parts = [data.get("text_a"), data.get("text_b")] if "text_a" in data else [data.get("text")]
-    text = PAIR_SEPARATOR.join(map(str, parts)) if None not in parts else None
-    id = str(data.get("potstill_id") or "")
-    given = [each for each in task.get("annotations") or () if not each.get("was_cancelled")]
+def _entries(file: str, number: int, task: _Task) -> Iterator[Entry]:
+    where, data = f"task {task.id or number}", task.data
+    text = data.text
+    if data.text_a is not None and data.text_b is not None:
+        text = PAIR_SEPARATOR.join((data.text_a, data.text_b))
+    given = [each for each in task.annotations if not each.was_cancelled]
     for annotation in given:
-        choices = _choices(file, where, annotation)
-        if choices:
-            seconds = annotation.get("lead_time")
-            yield Entry(
-                where=where,
-                id=id,
-                text=text,
-                label=choices,
-                annotator=_who(annotation),
-                seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
+        chosen = [choice for result in annotation.result if result.type == "choices" for choice in result.value.choices]
+        if len(chosen) > 1:
+            raise BadData(
+                f"{file}, {where} has {len(chosen)} choices, and one is wanted.",
+                'Set choice="single" in the configuration.',
             )
+        label = chosen[0] if chosen else ""
+        yield Entry(where, data.potstill_id, text, label, _who(annotation), annotation.lead_time or 0.0)
     if not given:
-        yield Entry(where, id, text, "")
+        yield Entry(where, data.potstill_id, text, "")
 
 
-def _choices(file: str, where: str, annotation: Mapping[str, Any]) -> str:
-    results = annotation.get("result")
-    if not isinstance(results, list):
-        raise BadData(f"{file}, {where}: an annotation without a result.", "Export it from Label Studio as JSON.")
-    found = [
-        choice
-        for result in results
-        if isinstance(result, dict) and result.get("type") == "choices"
-        for choice in (result.get("value") or {}).get("choices") or ()
-    ]
-    if len(found) > 1:
-        raise BadData(
-            f"{file}, {where} has {len(found)} choices, and one is wanted.", 'Set choice="single" in the configuration.'
-        )
-    return str(found[0]) if found else ""
-
-
-def _who(annotation: Mapping[str, Any]) -> str:
-    for result in annotation.get("result") or ():
-        for line in (result.get("meta") or {}).get("text") or ():
-            if str(line).startswith(WHO):
-                return str(line).removeprefix(WHO)
-    by = annotation.get("completed_by")
-    if isinstance(by, dict):
-        named = " ".join(str(by.get(part) or "") for part in ("first_name", "last_name")).strip()
-        return str(by.get("email") or named or (f"user {by['id']}" if "id" in by else ""))
-    return f"user {by}" if by is not None else ""
+def _who(annotation: _Annotation) -> str:
+    notes = [line for result in annotation.result if result.meta is not None for line in result.meta.text]
+    for line in notes:
+        if line.startswith(WHO):
+            return line.removeprefix(WHO)
+    by = annotation.completed_by
+    if isinstance(by, _User):
+        return by.email or f"{by.first_name} {by.last_name}".strip() or (f"user {by.id}" if by.id is not None else "")
+    return "" if by is None else f"user {by}"

@@ -149,8 +149,9 @@ def _consensus(
     if not agreement.can_judge() or not ((given >= 0).sum(axis=1) > 1).any():
         return simple, unknown, "majority"
     probs = held_out_probs(texts, simple, task.labels)
-    if probs is None:
-        return simple, unknown, "majority"
+    commonest = np.bincount(simple, minlength=task.n_labels).max() / max(len(simple), 1)
+    if probs is None or (probs.argmax(axis=1) == simple).mean() <= commonest:
+        return simple, unknown, "majority"  # a model that knows nothing would outvote people who do
     found = agreement.consensus(given, probs)
     return found.label, found.annotators, "CROWDLAB (people weighed by how well they do, and a model beside them)"
 

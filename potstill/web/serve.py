@@ -31,8 +31,8 @@ def serve(app: App, port: int, ready: Callable[[str], None]) -> None:
         port = line.getsockname()[1]
         config = uvicorn.Config(Guard(app, port), log_level="warning", lifespan="off", access_log=False)
         server = uvicorn.Server(config)
-        ready(f"http://{HOST}:{port}/")
         try:
+            ready(f"http://{HOST}:{port}/")
             server.run(sockets=[line])
         except KeyboardInterrupt:
             return  # how it is meant to end

@@ -104,7 +104,7 @@ def test_money_is_held_for_every_text_and_settled_for_those_that_are_labelled(tm
     run = begin(tmp_path)
     assert [(call.state, call.held) for call in human_calls(run)] == [("held", 100_000)] * 20
     assert label_all(run, n=12) == 12
-    with pytest.raises(Waiting, match="8 texts wait for people.*12 of 20"):
+    with pytest.raises(Waiting, match=r"8 texts wait for people.*12 of 20"):
         go_on(tmp_path)
     assert [call.state for call in human_calls(run)].count("settled") == 12
     assert label_all(run) == 8
