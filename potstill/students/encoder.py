@@ -38,9 +38,10 @@ class Options:
     """The `[student]` table of an encoder.
 
     Attributes:
-        mode: "frozen" learns only the head; "full" fine-tunes all weights; "auto" decides by the rows.
+        mode: "frozen" learns only the head; "full" fine-tunes all weights; "lora" fine-tunes thin matrices beside them
+            (Hu et al. 2022), merged afterwards; "auto" decides by the rows between the first two.
         epochs: passes of fine-tuning; None derives them from the number of rows.
-        lr: peak learning rate of fine-tuning.
+        lr: peak learning rate of fine-tuning; LoRA's is ten times that.
         batch: rows a step.
         max_length: tokens read of a text; None takes 256 or what the weights allow.
         long: what is read of a text with more tokens: its "head"; its "head+tail"; or all of it in "windows", whose
@@ -49,7 +50,7 @@ class Options:
         believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
     """
 
-    mode: Literal["auto", "frozen", "full"] = "auto"
+    mode: Literal["auto", "frozen", "full", "lora"] = "auto"
     epochs: float | None = None
     lr: float = 1e-4
     batch: int = 32
@@ -70,8 +71,8 @@ class Options:
             if key not in known:
                 raise BadSpec(f"The encoder has no option {key!r}.", did_you_mean(key, known))
         options = cls(**table)
-        if options.mode not in ("auto", "frozen", "full"):
-            raise BadSpec(f"The encoder has no mode {options.mode!r}.", "Choose auto, frozen or full.")
+        if options.mode not in ("auto", "frozen", "full", "lora"):
+            raise BadSpec(f"The encoder has no mode {options.mode!r}.", "Choose auto, frozen, full or lora.")
         if options.long not in LONG:
             raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG)}.")
         for key in ("epochs", "lr", "batch", "max_length", "c"):
