@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -23,7 +23,7 @@ from potstill.errors import BadInput, BadSpec, NotARun, missing_extra
 from potstill.pattern import PatternIds, Surroundings
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.clozeoptions import Options
-from potstill.students.lesson import check_lesson, content_order
+from potstill.students.lesson import check_lesson, in_content_order
 from potstill.students.verbalizer import Reading, Words, name_words
 from potstill.tokens import check_texts
 from potstill.weights import Weights, find
@@ -75,13 +75,9 @@ class Cloze:
         find_language_model(self.weights)
 
     def fit(self, lesson: Lesson) -> Self:
-        """Learn from scratch; see `Student.fit`."""
-        lesson = check_lesson(lesson, len(self.labels))
+        """Learn from scratch; see `Student.fit`. The row order does not matter."""
         check_texts(lesson.texts)
-        order = content_order(lesson.texts)
-        assert lesson.weights is not None  # check_lesson saw to it
-        texts = [lesson.texts[row] for row in order]
-        lesson = replace(lesson, texts=texts, targets=lesson.targets[order], weights=lesson.weights[order])
+        lesson = in_content_order(check_lesson(lesson, len(self.labels)))
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         base = self._open()
         from potstill.students.clozebuild import build, choose_words
@@ -91,7 +87,7 @@ class Cloze:
         network, ids = build(base, self.options, self.words)
         wrapped = ids.encode(lesson.texts)
         self.truncated = wrapped.truncated / len(lesson.texts)
-        assert lesson.weights is not None
+        assert lesson.weights is not None  # check_lesson saw to it
         mode, layers, lr = self._how(network)
         effort = Effort(
             mode=mode,

@@ -107,15 +107,16 @@ def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> di
     # A teacher's mistakes are learnt by heart when they are read often.
     fewest, steps = (SECOND_HAND_EPOCHS, SECOND_HAND_STEPS) if second_hand else (FEWEST_EPOCHS, STEPS)
     epochs = plan.epochs or min(MOST_EPOCHS, max(fewest, steps * plan.batch / len(kept.ids)))
-    low_rank = plan.mode == "lora"
+    low_rank, lr = plan.mode == "lora", plan.lr
     if low_rank:
+        lr *= LORA_FASTER
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             add_lora(network.backbone)
     done = fine_tune(
         network,
         kept,
-        Schedule(epochs=epochs, lr=plan.lr * (LORA_FASTER if low_rank else 1), batch=plan.batch, deadline=plan.deadline),
+        Schedule(epochs=epochs, lr=lr, batch=plan.batch, deadline=plan.deadline),
         pad_id=pad_id,
         validation=held,
         seed=plan.seed,
