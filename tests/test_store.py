@@ -87,6 +87,32 @@ def test_a_store_of_a_newer_format_is_refused_and_left_alone(tmp_path):
         Store(tmp_path, write=True)
 
 
+def test_a_store_of_an_older_format_can_be_looked_at_and_stays_as_it_is(tmp_path):
+    with sqlite3.connect(tmp_path / FILE) as db:
+        MIGRATIONS[0](db)
+        db.execute("PRAGMA user_version=1")
+        db.execute(
+            """INSERT INTO calls (category, purpose, what, n, state, held, charged, paid, began)
+               VALUES ('llm', 'teach', 'a call', 1, 'settled', 9, 7, 7, 0)"""
+        )
+    db.close()
+    before = (tmp_path / FILE).read_bytes()
+    store = Store(tmp_path, write=False)
+    assert (store.totals(100).charged, store.tickets("any")) == (7, [])
+    store.close()
+    assert (tmp_path / FILE).read_bytes() == before
+    work = Store(tmp_path, write=True)
+    assert (work.committed(), work.tickets("any")) == (7, [])
+    work.close()
+
+
+def test_a_store_that_is_just_being_made_is_no_run_yet(tmp_path):
+    sqlite3.connect(tmp_path / FILE).close()
+    (tmp_path / FILE).touch()
+    with pytest.raises(NotARun, match="holds nothing yet"):
+        Store(tmp_path, write=False)
+
+
 def test_a_settled_call_cannot_be_settled_again(store):
     hold = store.hold(Purchase("llm", "teach", "a call"), 10, 100)
     store.settle(hold, charged=5, paid=5, usage={}, bought={})

@@ -110,7 +110,7 @@ class Asking:
         self._ledger = ledger
         self._cache = cache
         self._tell = tell
-        self._engine = Local()
+        self._engine = Local(tell.say)
         self.share()
 
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose, leave_micros: int) -> Asked:

@@ -28,7 +28,8 @@ class SqlFile:
 
     Args:
         path: the file.
-        migrations: one function per format version; an older file runs the ones it has not seen.
+        migrations: one function per format version; an older file runs the ones it has not seen, or a copy of it in
+            memory does where it is only read.
         write: open for work, and make it if it is not there; otherwise read only.
         durable: a commit survives a power cut.
 
@@ -66,13 +67,22 @@ class SqlFile:
         if version == len(migrations):
             return
         if not write:
-            raise NotARun(f"{self.path} is of an older format.", "Run its command again once, then look.")
+            self._copy(version)
         with self._transaction():
             # Another process may have brought it up to date in the meantime.
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             for step in migrations[version:]:
                 step(self._db)
             self._db.execute(f"PRAGMA user_version={len(migrations)}")
+
+    def _copy(self, version: int) -> None:
+        """Go on with a copy in memory, to be brought up to date: who only looks changes nothing."""
+        if not version:
+            raise NotARun(f"{self.path} holds nothing yet.", "Look again when its run has begun.")
+        copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.backup(copy)
+        self._db.close()
+        self._db = copy
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -106,7 +116,8 @@ class SqlFile:
                 yield from self._db.execute(f"SELECT {columns} WHERE key IN ({','.join('?' * len(part))})", part)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, between two transactions."""
         db = getattr(self, "_db", None)
         if db is not None:
-            db.close()
+            with self._guard:
+                db.close()

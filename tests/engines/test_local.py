@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from itertools import count
@@ -9,7 +11,7 @@ from itertools import count
 import pytest
 
 from potstill.engines.base import hurried, rest
-from potstill.engines.local import Local
+from potstill.engines.local import STOPPING, Local
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
@@ -106,3 +108,32 @@ def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more():
 def test_without_an_engine_a_rest_is_a_sleep():
     assert rest(0.001)
     assert not hurried()
+
+
+def test_the_first_ctrl_c_waits_for_what_is_in_flight_and_the_second_does_not():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hanging, begun, said = threading.Event(), threading.Semaphore(0), []
+
+    def call(item: int) -> None:
+        begun.release()
+        hanging.wait(60)
+
+    def interrupt() -> None:
+        for _ in range(4):
+            begun.acquire()
+        os.kill(os.getpid(), signal.SIGINT)
+        while not said:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    impatient = threading.Thread(target=interrupt)
+    impatient.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(Local(said.append).map(call, count(), 4))
+        assert not hanging.is_set()
+        assert said == [STOPPING]
+    finally:
+        hanging.set()
+        impatient.join()
+        signal.signal(signal.SIGINT, before)
