@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 AHEAD = 64
 
 
-STOPPING = "Stopping: what is in flight is waited for and booked. Ctrl-C once more leaves at once; that is then booked as lost."
+STOPPING = "Stopping: what is in flight ends and is booked. Ctrl-C once more leaves at once and books it as lost."
 
 
 class Call(Generic[Item, Result]):
