@@ -19,5 +19,6 @@ MENU = Menu(
         "p-kd": "potstill.procedures.trained_kd:p_kd",
         "pgkd": "potstill.procedures.pgkd:pgkd",
         "prompt": "potstill.procedures.prompt:prompt",
+        "selftrain": "potstill.procedures.selftrain:selftrain",
     },
 )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from potstill.students.backbone import Network, run_network
 from potstill.students.base import Floats
+from potstill.students.labelhead import UNTAUGHT_SCALE, label_weights
 from potstill.students.lora import add_lora, merge_lora
 from potstill.students.regress import Effort, Regression, fit_regression
 from potstill.students.training import Material, Schedule, fine_tune, soft_loss
@@ -29,6 +30,8 @@ SECOND_HAND_STEPS, SECOND_HAND_EPOCHS = 60, 2
 # The penalties that cross-validation chooses from, and the fewest rows it needs.
 PENALTIES, FEWEST_TO_CHOOSE, MOST_TO_CHOOSE = (1.0, 10.0, 30.0), 64, 3000
 DEFAULT_C = 10.0
+# With more rows a label than this its name says nothing new.
+MOST_ROWS_FOR_NAMES = 50
 # Two thin matrices learn this much faster than the matrix they stand beside.
 LORA_FASTER = 10.0
 # The second opinion on a teacher's labels: folds, penalty, and the fewest rows a label it needs.
@@ -50,6 +53,8 @@ class Curriculum:
         batch: rows a step.
         c: inverse strength of the head's penalty; None chooses by cross-validation.
         believe: learn every doubtful row, also where a second opinion contradicts it.
+        head: "linear", to which the names of the labels are one example each; or "label", which scores by similarity to
+            the names and leaves them only as far as the rows say.
         seed: draws the order, the dropout and the validation rows.
         deadline: `time.monotonic()` at which to stop cleanly.
         progress: called with (share done, a few words).
@@ -61,6 +66,7 @@ class Curriculum:
     batch: int = 32
     c: float | None = None
     believe: bool = False
+    head: Literal["linear", "label"] = "linear"
     seed: int = 0
     deadline: float | None = None
     progress: Callable[[float, str], None] | None = None
@@ -75,11 +81,14 @@ class Curriculum:
             self.progress(share, words)
 
 
-def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> dict[str, Any]:
+def study(
+    network: Network, rows: Material, pad_id: int, plan: Curriculum, names: Material | None = None
+) -> dict[str, Any]:
     """Teach `network` in place on N rows; what was done, as plain facts.
 
     `mode` "auto" fine-tunes and, where rows could be spared for validation, goes back to the frozen vectors if they
-    did better there; "full" never goes back.
+    did better there; "full" never goes back. `names` are the names of the labels, learnt as rows of their own unless
+    the rows learn better without them; never validated on.
     """
     rows = rows.take(np.random.default_rng(plan.seed).permutation(len(rows.ids)))
     vectors = _vectors(network, rows, pad_id, plan)  # shuffled: what a deadline leaves is not all of one label
@@ -97,7 +106,14 @@ def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> di
     held = rows.take(np.arange(spared)) if spared else None
     vectors, kept = vectors[spared:], rows.take(np.arange(spared, len(vectors)))
     c = plan.c or _choose_c(vectors, kept, plan)
-    _set_head(network, _regress(vectors, kept, c, plan))
+    around = None
+    if names is not None:
+        called = _vectors(network, names, pad_id, plan)
+        around = label_weights(called, names.targets) if plan.head == "label" else None
+        if plan.head == "linear" and _names_help(vectors, kept, called, names, plan):
+            vectors, kept = np.concatenate([vectors, called]), kept.join(names)
+            facts["names"] = len(names.ids)
+    _set_head(network, _regress(vectors, kept, c, plan, around))
     facts |= {"validation_rows": spared, "c": c}
     if plan.mode == "frozen" or plan.late():
         return facts
@@ -130,6 +146,14 @@ def study(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> di
             network.load_state_dict(before)
             facts["mode"] = "frozen"
     return facts
+
+
+def begin_untaught(network: Network, names: Material, pad_id: int) -> dict[str, Any]:
+    """Give `network` a head that knows only what the labels are called; what was done, as plain facts."""
+    vectors = run_network(network.embed, names.ids, pad_id, low_precision=True)
+    weights = label_weights(vectors, names.targets, UNTAUGHT_SCALE)
+    _set_head(network, Regression(weights, np.zeros(weights.shape[1], dtype=np.float32), 0, True))
+    return {"mode": "untaught", "rows": 0, "names": len(names.ids)}
 
 
 def _believed(vectors: Floats, rows: Material, plan: Curriculum) -> NDArray[np.bool_]:
@@ -169,9 +193,9 @@ def _vectors(network: Network, rows: Material, pad_id: int, plan: Curriculum) ->
     return np.concatenate(found)
 
 
-def _regress(vectors: Floats, rows: Material, c: float, plan: Curriculum) -> Regression:
+def _regress(vectors: Floats, rows: Material, c: float, plan: Curriculum, around: Floats | None = None) -> Regression:
     deadline = None if plan.deadline is None else max(plan.deadline, time.monotonic() + GRACE_S)
-    effort = Effort(c=c, tolerance=1e-5, deadline=deadline)
+    effort = Effort(c=c, around=around, tolerance=1e-5, deadline=deadline)
     return fit_regression(vectors, rows.targets, rows.weights, effort)
 
 
@@ -191,6 +215,31 @@ def _choose_c(vectors: Floats, rows: Material, plan: Curriculum) -> float:
             found = _regress(vectors[learn], rows.take(learn), c, plan)
             losses[c] += soft_loss(vectors[test] @ found.weights + found.bias, rows.take(test))
     return min(losses, key=lambda c: losses[c])
+
+
+def _names_help(vectors: Floats, rows: Material, called: Floats, names: Material, plan: Curriculum) -> bool:
+    """Whether rows that were not learnt are told better by a regression that has learnt the names too, in three folds.
+
+    With few rows there is no telling, and names are believed: they are the one example that is never untypical.
+    """
+    if len(vectors) < max(FEWEST_TO_CHOOSE, 3 * rows.targets.shape[1]):
+        return True
+    if len(vectors) > MOST_ROWS_FOR_NAMES * rows.targets.shape[1]:
+        return False
+    lost = 0.0
+    for fold in range(3):
+        inside = np.arange(len(vectors)) % 3 != fold
+        learn, test = np.flatnonzero(inside), np.flatnonzero(~inside)
+        if plan.late():
+            return False
+        without = rows.take(learn)
+        for sign, x, y in (
+            (-1, vectors[learn], without),
+            (1, np.concatenate([vectors[learn], called]), without.join(names)),
+        ):
+            found = _regress(x, y, DEFAULT_C, plan)
+            lost += sign * soft_loss(vectors[test] @ found.weights + found.bias, rows.take(test))
+    return lost < 0
 
 
 def _set_head(network: Network, found: Regression) -> None:

@@ -4,7 +4,7 @@ The order matters. With few rows the frozen vectors under a well-regularised reg
 (soft) rows fine-tuning wins. So the regression comes first and is where fine-tuning starts (linear probing, then
 fine-tuning: Kumar et al. 2022), and where rows can be spared for it, the better of the two on them is kept.
 Two texts of a pair are read together, as the tokenizer joins them. What is not read of a long text is counted in
-`truncated`. Does not cover several labels a text.
+`truncated`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from potstill.calibrate import softmax
 from potstill.errors import BadSpec, did_you_mean, missing_extra
 from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import check_lesson, in_content_order
+from potstill.students.labelnames import label_texts
+from potstill.students.lesson import check_lesson, in_content_order, probabilities
 from potstill.tokens import LONG, Long, TokenIds
 from potstill.weights import find
 
 if TYPE_CHECKING:
     from potstill.students.backbone import Network
+    from potstill.students.training import Material
 
 DEFAULT_WEIGHTS = "minilm"
 
@@ -47,6 +48,9 @@ class Options:
         long: what is read of a text with more tokens: its "head"; its "head+tail"; or all of it in "windows", whose
             scores are averaged (it then learns from head and tail). Pairs always keep both heads.
         c: inverse strength of the head's penalty; None chooses among a few by cross-validation.
+        head: "linear", or "label": it begins as similarity to the names (and descriptions) of the labels, and so needs
+            no row at all.
+        names: the names of the labels are an example each, where the rows are few and are told better for it.
         believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
     """
 
@@ -57,6 +61,8 @@ class Options:
     max_length: int | None = None
     long: Long = "head"
     c: float | None = None
+    head: Literal["linear", "label"] = "linear"
+    names: bool = True
     believe: bool = False
 
     @classmethod
@@ -73,6 +79,8 @@ class Options:
         options = cls(**table)
         if options.mode not in ("auto", "frozen", "full", "lora"):
             raise BadSpec(f"The encoder has no mode {options.mode!r}.", "Choose auto, frozen, full or lora.")
+        if options.head not in ("linear", "label"):
+            raise BadSpec(f"The encoder has no head {options.head!r}.", "Choose linear or label.")
         if options.long not in LONG:
             raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG)}.")
         for key in ("epochs", "lr", "batch", "max_length", "c"):
@@ -94,6 +102,7 @@ class Encoder:
         self.labels = tuple(make.labels)
         self.weights = make.weights or DEFAULT_WEIGHTS
         self.kind = make.kind
+        self.descriptions = dict(make.descriptions)
         self.options = Options.read(make.options)
         self.truncated = 0.0
         self.learnt: dict[str, Any] = {}
@@ -114,16 +123,26 @@ class Encoder:
         find(self.weights, kind="encoder")
 
     def fit(self, lesson: Lesson) -> Self:
-        """Learn from scratch; see `Student.fit`. The row order does not matter."""
-        lesson = in_content_order(check_lesson(lesson, len(self.labels)))
+        """Learn from scratch; see `Student.fit`. The row order does not matter.
+
+        With `head = "label"` a lesson may have no rows: the names of the labels are all it then knows.
+        """
+        untaught = self.options.head == "label" and not len(lesson.texts)
+        if not untaught:
+            lesson = in_content_order(check_lesson(lesson, len(self.labels), self.kind))
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         self._open()
         tokens, network = self._ready()
         if isinstance(lesson.start, Encoder) and lesson.start.weights == self.weights:
             network.load_state_dict(lesson.start._ready()[1].state_dict())
-        from potstill.students.curriculum import Curriculum, study
+        from potstill.students.curriculum import Curriculum, begin_untaught, study
         from potstill.students.training import Material
 
+        names = self._names(tokens)
+        if untaught:
+            assert names is not None  # a label head without readable names is refused
+            self.learnt = begin_untaught(network, names, tokens.pad_id)
+            return self
         encoded = self._to_learn(tokens).encode(lesson.texts)
         self.truncated = encoded.truncated / len(lesson.texts)
         assert lesson.weights is not None  # check_lesson saw to it
@@ -136,21 +155,45 @@ class Encoder:
             lr=own.lr,
             batch=own.batch,
             c=own.c,
+            head=own.head,
             believe=own.believe,
             seed=lesson.seed,
             deadline=deadline,
             progress=lesson.progress,
         )
-        self.learnt = study(network, rows, tokens.pad_id, plan)
+        self.learnt = study(network, rows, tokens.pad_id, plan, names)
         return self
+
+    def _names(self, tokens: TokenIds) -> Material | None:
+        """The labels' names as rows; None where they are not wanted or cannot be read.
+
+        Raises:
+            BadSpec: the label head is wanted, and a label has no name to begin from.
+        """
+        from potstill.students.training import Material
+
+        said = label_texts(self.labels, self.descriptions)
+        label_head = self.options.head == "label"
+        if label_head and (self.kind == "pair" or not said.of_all(len(self.labels))):
+            raise BadSpec(
+                'head = "label" begins from the names of the labels, and '
+                + ("a pair of texts is not like one." if self.kind == "pair" else "not every label has one in words."),
+                'Describe the labels, or take head = "linear".',
+            )
+        if self.kind == "pair" or not said.texts or not (label_head or self.options.names):
+            return None
+        columns = np.array(said.columns)
+        targets = np.eye(len(self.labels), dtype=np.float32)[columns]
+        certain = np.zeros(len(columns), dtype=np.bool_)
+        return Material(tokens.encode(said.texts).ids, targets, np.ones(len(columns), dtype=np.float32), certain)
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
         """(N, K) natural-log scores."""
         return self._run(texts, "forward", len(self.labels))
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """(N, K) probabilities, rows sum to one."""
-        return softmax(self.predict_logits(texts)).astype(np.float32)
+        """(N, K) probabilities; rows sum to one unless each label is decided by itself."""
+        return probabilities(self.predict_logits(texts), self.kind)
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """(N, D) vectors of length one, under the head."""

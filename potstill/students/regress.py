@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on soft targets: L-BFGS in float32 over sparse or dense features.
+"""Logistic regression on soft targets, multinomial or one for each label: L-BFGS in float32 over sparse or dense features.
 
 scikit-learn's takes one label a row; repeating rows for every label of a soft target costs K times the work. Here a
 (N, K) target is one row. No class weights, no penalty but L2.
@@ -43,53 +43,66 @@ class Effort:
 
     Attributes:
         c: inverse strength of the L2 penalty, as scikit-learn's C.
+        around: (D, K) weights that cost nothing: the penalty is on the distance to them. None means zero.
         max_steps: L-BFGS steps at most.
         tolerance: stop when the loss per row falls by less than this in a step.
         deadline: `time.monotonic()` to stop at.
         progress: called with (share done, a few words).
+        multi: each label is decided by itself (sigmoid), rather than one of all (softmax).
     """
 
     c: float = 10.0
+    around: Floats | None = None
     max_steps: int = 200
     tolerance: float = 2e-5
     deadline: float | None = None
     progress: Callable[[float, str], None] | None = None
+    multi: bool = False
 
 
 def fit_regression(
     features: Any, targets: Floats, rows: Floats, effort: Effort, start: Regression | None = None
 ) -> Regression:
-    """The W, b that minimise  sum_i rows_i * CE(softmax(x_i W + b), targets_i) + |W|^2 / (2 C).
+    """The W, b that minimise  sum_i rows_i * CE(softmax(x_i W + b), targets_i) + |W - around|^2 / (2 C).
 
     Args:
         features: (N, D) float32, scipy CSR or dense.
-        targets: (N, K) float32, rows sum to one.
+        targets: (N, K) float32, rows sum to one (`multi`: each in [0, 1]).
         rows: (N,) float32 weight of each row.
         effort: the penalty and when to stop.
-        start: where to start from; None starts from zero.
+        start: where to start from; None starts from `around`, or from zero.
     """
     d, k = features.shape[1], targets.shape[1]
     transposed = features.T.tocsr() if hasattr(features, "tocsr") else np.ascontiguousarray(features.T)
+    around = None if effort.around is None else effort.around.astype(np.float32).ravel()
     targets, mass = np.asarray(targets, np.float32), float(rows.sum())
 
     def loss_of(theta: Floats) -> tuple[float, Floats]:
         w = theta[: d * k].reshape(d, k)
         logits = features @ w + theta[d * k :]
-        logits -= logits.max(axis=1, keepdims=True)
-        likely = np.exp(logits)
-        total = likely.sum(axis=1, keepdims=True)
-        likely /= total
-        cross = np.log(total[:, 0]) - np.einsum("nk,nk->n", targets, logits)
+        if effort.multi:
+            small = np.exp(-np.abs(logits))
+            likely = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+            cross = (np.maximum(logits, 0) + np.log1p(small)).sum(axis=1) - np.einsum("nk,nk->n", targets, logits)
+        else:
+            logits -= logits.max(axis=1, keepdims=True)
+            likely = np.exp(logits)
+            total = likely.sum(axis=1, keepdims=True)
+            likely /= total
+            cross = np.log(total[:, 0]) - np.einsum("nk,nk->n", targets, logits)
         likely -= targets
         likely *= rows[:, None]
         slope = np.empty_like(theta)
         slope[: d * k] = (transposed @ likely).ravel()
-        slope[: d * k] += theta[: d * k] / effort.c
+        far = theta[: d * k] if around is None else theta[: d * k] - around
+        slope[: d * k] += far / effort.c
         slope[d * k :] = likely.sum(axis=0)
-        penalty = float(theta[: d * k] @ theta[: d * k]) / (2 * effort.c)
+        penalty = float(far @ far) / (2 * effort.c)
         return float(np.dot(cross.astype(np.float64), rows)) + penalty, slope
 
     theta = np.zeros(d * k + k, dtype=np.float32)
+    if around is not None:
+        theta[: d * k] = around
     if start is not None:
         theta[: d * k], theta[d * k :] = start.weights.ravel(), start.bias
     loss, slope = loss_of(theta)

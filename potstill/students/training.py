@@ -62,6 +62,15 @@ class Material:
         """These rows only."""
         return Material([self.ids[row] for row in rows], self.targets[rows], self.weights[rows], self.doubtful[rows])
 
+    def join(self, other: Material) -> Material:
+        """These rows, then the other's."""
+        return Material(
+            [*self.ids, *other.ids],
+            np.concatenate([self.targets, other.targets]),
+            np.concatenate([self.weights, other.weights]),
+            np.concatenate([self.doubtful, other.doubtful]),
+        )
+
 
 @dataclass(frozen=True)
 class Learnt:

@@ -1,0 +1,108 @@
+"""Self-training: the student labels the unlabelled texts itself, neighbours correct it, and it learns again.
+
+Costs no teacher: gold labels (or none at all), unlabelled texts and the machine. Pseudo-labels are soft (Scudder 1965;
+Xie et al. 2020), and before they are learnt each text listens to the texts nearest to it in the student's own space
+(label spreading, Zhou et al. 2004), which is where the new knowledge comes from: a student that learns only what it
+said learns little. With no gold text at all the first student is the label-embedding head, told by label names alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from potstill.calibrate import one_hot, softmax
+from potstill.errors import BadData, BadSpec, did_you_mean
+from potstill.neighbours import nearest, spread
+from potstill.pool import Part
+from potstill.procedures.kd import gold_weight
+from potstill.run import Run
+from potstill.students.base import Floats, Student
+
+# A first student's scores are hesitant, since its head is well regularised: sharpened, they are worth learning.
+SHARPEN = 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """The `[procedure]` table of selftrain.
+
+    Attributes:
+        rounds: how often the pool is labelled and learnt.
+        neighbours: how many texts each listens to; 0 for none.
+        temperature: of the pseudo-labels; below one sharpens what the student said.
+        most: pool texts learnt at most, drawn at random.
+    """
+
+    rounds: int = 1
+    neighbours: int = 10
+    temperature: float = SHARPEN
+    most: int = 20_000
+
+
+def selftrain(run: Run) -> Student:
+    """The student after learning the gold, its own corrected labels of the pool, and both again, `rounds` times.
+
+    Raises:
+        BadData: there are no unlabelled texts.
+        BadSpec: an option nobody knows, or no gold and a student that cannot begin without.
+    """
+    options = read_options(run.spec.procedure.options)
+    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    if not pool.texts:
+        raise BadData(
+            "Self-training needs unlabelled texts and there are none.",
+            "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
+        )
+    targets = one_hot(gold.gold, run.task.n_labels)
+    student = first_student(run, gold, targets)
+    order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))[: options.most]
+    texts = [pool.texts[i] for i in sorted(order)]
+    weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
+    weights[: len(gold.texts)] = gold_weight(len(gold.texts), len(texts))
+    for number in range(1, options.rounds + 1):
+        said, heard = pseudo_labels(student, texts, options)
+        changed = float((said.argmax(axis=1) != heard.argmax(axis=1)).mean())
+        run.note("pseudo-labels", round=number, texts=len(texts), changed_by_neighbours=changed)
+        run.tell.say(f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels.")
+        student = run.learn([*gold.texts, *texts], np.concatenate([targets, heard]), weights=weights)
+    return student
+
+
+def first_student(run: Run, gold: Part, targets: Floats) -> Student:
+    """The student of the gold alone; without any, the one that compares texts with the names of the labels."""
+    if gold.texts:
+        return run.learn(gold.texts, targets)
+    named = run.spec.student
+    if named.kind != "encoder":
+        raise BadSpec(
+            f"Without a labelled text only an encoder can begin, from the names of the labels; {named.name} cannot.",
+            "Take --student encoder:minilm, or label some texts.",
+        )
+    return run.learn([], targets, student=named.model_copy(update={"head": "label"}))
+
+
+def pseudo_labels(student: Student, texts: list[str], options: Options) -> tuple[Floats, Floats]:
+    """(N, K) what the student says of the texts, and what is left of it among neighbours."""
+    said = softmax(student.predict_logits(texts), options.temperature).astype(np.float32)
+    if not options.neighbours:
+        return said, said
+    return said, spread(said, nearest(student.embed(texts), options.neighbours))
+
+
+def read_options(given: dict[str, Any]) -> Options:
+    """The options a user wrote.
+
+    Raises:
+        BadSpec: an unknown key, or a value out of range.
+    """
+    known = {field.name: field for field in fields(Options)}
+    for key, value in given.items():
+        if key not in known:
+            raise BadSpec(f"Self-training has no option {key!r}.", did_you_mean(key, known))
+        number = isinstance(value, int | float if key == "temperature" else int) and not isinstance(value, bool)
+        if not number or value < (0 if key == "neighbours" else 1 if key != "temperature" else 0.01):
+            raise BadSpec(f"Self-training's {key} is {value!r}.", f"Give a number, such as {known[key].default}.")
+    return Options(**given)
