@@ -39,6 +39,20 @@ class Make:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """A larger student whose vectors the learner's are to be like: the hint of a distillation (Romero et al. 2015).
+
+    Attributes:
+        teacher: fitted; its `embed` is asked while the learner learns.
+        share: of the loss that is 1 - cosine(A v, teacher's vector), with v the learner's own vector and A learnt, in
+            (0, 1); the rest is the loss on the targets.
+    """
+
+    teacher: Student
+    share: float
+
+
+@dataclass(frozen=True)
 class Lesson:
     """What a student learns from.
 
@@ -49,6 +63,7 @@ class Lesson:
         doubtful: (N,) bool, the rows whose target a teacher gave and may be wrong; None means no row.
         start: a student of the same kind whose learnt representation this one goes on from, where the kind learns one
             (encoder, static); its head is fitted anew. None starts from the kind's own weights.
+        like: whose vectors the learner's are to be like, where the kind learns any (encoder, static).
         seed: draws the initialisation, the order and the dropout.
         deadline_s: stop learning cleanly after this many seconds and keep what is learnt.
         progress: called with (share done in [0, 1], a few words).
@@ -59,6 +74,7 @@ class Lesson:
     weights: Floats | None = None
     doubtful: NDArray[np.bool_] | None = None
     start: Student | None = None
+    like: Likeness | None = None
     seed: int = 0
     deadline_s: float | None = None
     progress: Callable[[float, str], None] | None = None

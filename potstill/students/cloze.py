@@ -23,7 +23,7 @@ from potstill.errors import BadInput, BadSpec, NotARun, missing_extra
 from potstill.pattern import PatternIds, Surroundings
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.clozeoptions import Options
-from potstill.students.lesson import check_lesson, in_content_order
+from potstill.students.lesson import check_lesson, in_content_order, refuse_likeness
 from potstill.students.verbalizer import Reading, Words, name_words
 from potstill.tokens import check_texts
 from potstill.weights import Weights, find
@@ -77,6 +77,7 @@ class Cloze:
     def fit(self, lesson: Lesson) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter."""
         check_texts(lesson.texts)
+        refuse_likeness(lesson, "cloze")
         lesson = in_content_order(check_lesson(lesson, len(self.labels)))
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         base = self._open()

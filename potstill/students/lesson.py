@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import BadData
+from potstill.errors import BadData, BadSpec
 from potstill.students.base import Floats, Lesson
 
 SUM_TOLERANCE = 1e-3  # what float16 storage and rounding to three places leave behind
@@ -100,6 +100,12 @@ def in_content_order(lesson: Lesson) -> Lesson:
         weights=None if lesson.weights is None else lesson.weights[order],
         doubtful=None if lesson.doubtful is None else lesson.doubtful[order],
     )
+
+
+def refuse_likeness(lesson: Lesson, kind: str) -> None:
+    """Raise BadSpec where the lesson asks a kind to match vectors that learns none."""
+    if lesson.like is not None:
+        raise BadSpec(f"The student {kind!r} has no vectors of its own to match.", "Take an encoder, or match = 0.")
 
 
 def _check_weights(weights: Floats | None, n: int) -> Floats:

@@ -20,7 +20,7 @@ from potstill.errors import BadSpec
 from potstill.features import NGrams, PairGrams
 from potstill.onnxfile import Node, Port, write_onnx
 from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import carve, check_lesson
+from potstill.students.lesson import carve, check_lesson, refuse_likeness
 from potstill.students.regress import Effort, Regression, fit_regression, sparse
 
 OPTIONS = {"c", "max_features", "min_df", "max_steps"}
@@ -59,6 +59,7 @@ class Linear:
         """Learn from scratch; see `Student.fit`. The row order does not matter beyond rounding."""
         lesson = check_lesson(lesson, len(self.labels))
         assert lesson.weights is not None
+        refuse_likeness(lesson, "linear")
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         effort = Effort(max_steps=int(self.options.get("max_steps", 200)), deadline=deadline, progress=lesson.progress)
         limit = min(int(self.options.get("max_features", 60_000)), MAX_CELLS // len(self.labels))
