@@ -29,7 +29,7 @@ from potstill.pool import Part, Pool
 from potstill.spec import Named, Spec, difference
 from potstill.store import FILE, AnswerCache, Store
 from potstill.students import MENU as STUDENTS
-from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.students.base import Floats, Lesson, Likeness, Make, Student
 from potstill.task import Brief, Task, Written, content_key
 from potstill.teachers import MENU as TEACHERS
 from potstill.teachers.base import Setup, Teacher
@@ -181,12 +181,12 @@ class Run:
         doubtful: NDArray[np.bool_] | None = None,
         student: Named | None = None,
         purpose: Purpose = "train",
-        start: Student | None = None,
+        start: Student | Likeness | None = None,
     ) -> Student:
         """A student taught from `texts` and `targets` (N, K); trained once, then remembered.
 
         `weights` (N,) says how much a row counts, `doubtful` (N,) whether its target may be wrong, `start` a student of
-        this run whose weights it goes on from; see `Lesson`.
+        this run whose weights it goes on from, or a likeness to one's vectors; see `Lesson`.
 
         Training may use all the money that is free, stops cleanly when that is used up, and is charged the
         time it took.
@@ -195,7 +195,9 @@ class Run:
             OverBudget: there is not a micro-dollar left to train with.
         """
         named = student or self.spec.student
-        begun = [] if start is None else [self.key_of(start)]
+        like = start if isinstance(start, Likeness) else None
+        begun = [] if start is None or like is not None else [self.key_of(start)]  # type: ignore[arg-type]
+        begun += [] if like is None else [f"{self.key_of(like.teacher)} {like.share}"]
         key = content_key(
             "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful), *begun
         )
@@ -222,7 +224,8 @@ class Run:
                     targets=np.asarray(targets, dtype=np.float32),
                     weights=weights,
                     doubtful=doubtful,
-                    start=start,
+                    start=None if isinstance(start, Likeness) else start,
+                    like=like,
                     seed=self.spec.seed,
                     deadline_s=hold.deadline_s,
                     progress=lambda share, words: self.tell.progress(f"training {named.name}", share, 1.0, words),

@@ -79,7 +79,7 @@ class Trained:
     scores_need_prior = False
 
     def __init__(self, student: Predictor, name: str, key: str, price: Price) -> None:
-        self._student = student
+        self.student = student
         self._slowest_s_per_text: float | None = None
         self.name = name
         self.key = key
@@ -101,7 +101,7 @@ class Trained:
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text, with all K log-probabilities; charged by the clock. Scores that are no numbers: failed."""
         began = time.perf_counter()
-        logits = self._student.predict_logits(list(texts)) if len(texts) else ()
+        logits = self.student.predict_logits(list(texts)) if len(texts) else ()
         seconds = time.perf_counter() - began
         answers = tuple(_answer(np.asarray(row, dtype=np.float64)) for row in logits)
         if len(texts):
