@@ -14,6 +14,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,9 @@ class Run:
             self.store.close()
             raise
         self.taught: Taught | None = None
-        self._learnt: dict[int, tuple[Student, str]] = {}
+        # Held weakly: a loop learns dozens of students and returns one.
+        self._learnt: dict[int, tuple[ref[Student], str]] = {}
+        self._order: dict[str, None] = {}
 
     @classmethod
     def open(cls, folder: Path, spec: Spec, task: Task, pool: Pool, tell: Teller | None = None) -> Self:
@@ -112,7 +115,7 @@ class Run:
         other = copy(self)
         other.spec = self.spec.model_copy(update=over)
         other.taught = None
-        other._learnt = {}  # a study's students must not stay in memory
+        other._learnt, other._order = {}, {}
         return other
 
     def __enter__(self) -> Self:
@@ -238,7 +241,7 @@ class Run:
 
     def judge(self, student: Student, part: Part, name: str = "") -> Judgement:
         """How good `student` is on a labelled part; computed once, then remembered. Measuring here costs nothing."""
-        _, learnt = self._learnt[id(student)]
+        learnt = self.key_of(student)
         key = content_key("judge", learnt, _digest(part.texts, part.gold))
         known = self.store.kept([key])
         if key not in known:
@@ -258,12 +261,16 @@ class Run:
         self.note("taught", teacher=teacher.name, offsets=reading.offsets, temperature=reading.temperature)
 
     def _remember(self, student: Student, key: str) -> Student:
-        self._learnt[id(student)] = (student, key)
+        self._learnt[id(student)] = (ref(student), key)
+        self._order[key] = None
         return student
 
     def key_of(self, student: Student) -> str:
         """The content key under which `learn` remembers this student."""
-        return self._learnt[id(student)][1]
+        alive, key = self._learnt[id(student)]
+        if alive() is not student:
+            raise KeyError("this student was not learnt here")
+        return key
 
     def seconds_of(self, student: Student) -> float:
         """How long `learn` took for this student, whenever that was."""
@@ -290,7 +297,7 @@ class Run:
     @property
     def learnt(self) -> tuple[str, ...]:
         """The content keys of all that was learnt through this object, in order."""
-        return tuple(key for _, key in self._learnt.values())
+        return tuple(self._order)
 
 
 def open_teacher(

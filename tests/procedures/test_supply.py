@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 import numpy as np
 import pytest
 from procedures.world import LABELS, OWN, Begin, briefs, notes, pretend, table
@@ -177,6 +180,28 @@ def test_a_student_goes_on_from_the_best_one_if_wished(begin: Begin, monkeypatch
         pgkd(run)
     assert starts[0] is None
     assert all(each is not None for each in starts[1:])
+
+
+def test_of_all_the_students_of_a_loop_only_the_best_and_the_last_stay_in_memory(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with begin(rounds=4, folds=3) as run:
+        made = []
+        learn = run.learn
+
+        def learnt(*a, **b):  # type: ignore[no-untyped-def]
+            student = learn(*a, **b)
+            made.append(ref(student))
+            return student
+
+        monkeypatch.setattr(run, "learn", learnt)
+        best = pgkd(run)
+        gc.collect()
+        alive = [each() for each in made if each() is not None]
+        assert len(made) == 1 + 4 * 4
+        assert alive == [best]
+        assert run.key_of(best) in run.learnt
+        assert len(run.learnt) == len(made)
 
 
 def test_the_papers_ablations_are_flags_and_mean_pgkd() -> None:
