@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from potstill.annotation import read_options as read_annotate
 from potstill.briefing import Rows, gold_of, make_brief, read_options
+from potstill.calibrate import one_hot
 from potstill.errors import BadData
 from potstill.examples import offered_examples
+from potstill.forecast import Forecast, forecast, trained_as
 from potstill.metrics import judge
-from potstill.money import Usage, to_usd
+from potstill.money import Usage, to_micros, to_usd
 from potstill.order import Order
 from potstill.run import open_teacher, training_reserve
 from potstill.spec import Named
@@ -23,6 +26,7 @@ from potstill.teachers.base import Expected, Teacher, takes_guides
 from potstill.teachers.writing import one_label_each
 
 FORMAT = 1
+TIMED = 32  # texts that a trained teacher is timed on
 SAMPLE = 200  # texts that prompts are built for
 DRAWS = 500
 ASSUMED_S = 1.5  # a request's way there and back, where nothing was measured
@@ -47,6 +51,8 @@ class Plan:
         redacted: whether addresses, numbers and the like are taken out first.
         writes: True if the teacher writes the `n_texts` rather than answers about them.
         simulated: True if the teacher only replays labels.
+        taught: of a teacher that is trained first, what that takes, in words; else empty.
+        taught_usd: and what it costs.
     """
 
     teacher: str
@@ -68,6 +74,8 @@ class Plan:
     redacted: bool = False
     simulated: bool = False
     writes: bool = False
+    taught: str = ""
+    taught_usd: float = 0.0
     format: int = FORMAT
 
     @property
@@ -111,6 +119,8 @@ class Plan:
             f"  time       {_span(self.low_s, self.high_s)}, {self.pace}",
             f"  egress     {where}",
         ]
+        if self.taught:
+            lines.insert(3, f"  teacher    {self.taught}")
         if self.simulated:
             lines.append("  This is a simulation: the teacher replays labels that are already known.")
         return "\n".join(lines)
@@ -126,12 +136,16 @@ def make_plan(order: Order) -> Plan:
     spec, task, pool = order.spec, order.task, order.pool
     gold = pool.part("train")
     shown = offered_examples(gold, spec, task)
-    teacher = open_teacher(spec, task, spec.teacher or Named(name="local"), shown, asks=False)
+    taught = _taught(order)
+    if taught is None:
+        teacher = open_teacher(spec, task, spec.teacher or Named(name="local"), shown, asks=False)
+    else:
+        teacher = _teacher_of(order, taught)
     asked = _written(order, teacher) if spec.procedure.kind == "pgkd" else _asked(order, teacher)
     low = _mean_micros(teacher, [each.low for each in asked.expected], np.quantile, 0.025) * asked.per_text
     high = _mean_micros(teacher, [each.high for each in asked.expected], np.quantile, 0.975) * asked.per_text
     reserve = training_reserve(spec)
-    free = spec.limit_micros - reserve
+    free = max(spec.limit_micros - reserve - (0 if taught is None else to_micros(max(taught.usd, 1e-6))), 0)
     seconds = _seconds(teacher, spec.teacher.options if spec.teacher else {}, list(asked.expected))
     if asked.per_text < 1 and not asked.expected[0].high.seconds:
         seconds = _Pace(*ROUND_S, f"{ROUND_S[0]:.0f} to {ROUND_S[1]:.0f} s assumed for what is written at once")
@@ -156,7 +170,31 @@ def make_plan(order: Order) -> Plan:
         redacted=bool(spec.teacher and spec.teacher.options.get("redact")),
         simulated=teacher.simulated,
         writes=spec.procedure.kind == "pgkd",
+        taught="" if taught is None else taught.sentence(),
+        taught_usd=0.0 if taught is None else taught.usd,
     )
+
+
+def _taught(order: Order) -> Forecast | None:
+    """What training the teacher takes; None for one that is not trained."""
+    named, gold = order.spec.teacher, order.pool.part("train")
+    if named is None or named.kind != "trained":
+        return None
+    if not gold.texts:
+        raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
+    targets = one_hot(gold.gold, order.task.n_labels)
+    rates, seed = order.spec.compute_rates, order.spec.seed
+    return forecast(trained_as(named), order.task.labels, gold.texts, targets, rates, seed=seed)
+
+
+def _teacher_of(order: Order, taught: Forecast) -> Teacher:
+    """The student of the probe as the teacher: it knows nothing yet, and answers as fast as it will."""
+    given: dict[str, Any] = {"student": taught.student, "key": "probe", "price": order.spec.compute_rates}
+    teacher = open_teacher(order.spec, order.task, order.spec.teacher or Named(name="trained"), **given)
+    texts = order.pool.part("pool").texts or order.pool.part("train").texts
+    for _ in range(2):  # the first call warms up
+        teacher.answer(texts[:TIMED])
+    return teacher
 
 
 @dataclass(frozen=True)
@@ -173,7 +211,10 @@ def _asked(order: Order, teacher: Teacher) -> _Calls:
     texts = order.pool.part("pool").texts or order.pool.part("train").texts
     some = [texts[i] for i in np.random.default_rng(order.spec.seed).permutation(len(texts))[:SAMPLE]]
     expected = tuple(teacher.expect([text]) for text in some)
-    return _Calls(len(texts), expected, teacher.bound(some[: teacher.batch]))
+    n = len(texts)
+    if order.spec.procedure.kind == "annotate":
+        n = min(read_annotate(order.spec.procedure.options).n or n, n)
+    return _Calls(n, expected, teacher.bound(some[: teacher.batch]))
 
 
 def _written(order: Order, teacher: Teacher) -> _Calls:
@@ -216,6 +257,9 @@ class _Pace:
 
 
 def _seconds(teacher: Teacher, options: dict[str, Any], expected: list[Any]) -> _Pace:
+    looks_s = getattr(teacher, "looks_s", None)
+    if looks_s is not None:
+        return _Pace(looks_s[0], looks_s[1], "people's own; nobody has measured them")
     timed_low = float(np.mean([each.low.seconds for each in expected]))
     timed_high = float(np.mean([each.high.seconds for each in expected]))
     if timed_high:

@@ -15,7 +15,8 @@ import numpy as np
 
 from potstill.calibrate import one_hot, softmax
 from potstill.errors import BadData, BadSpec
-from potstill.procedures.kd import call_teacher, trained_as
+from potstill.forecast import trained_as
+from potstill.procedures.kd import call_teacher
 from potstill.procedures.prompt import PROMPTED
 from potstill.run import Run
 from potstill.spec import Named

@@ -33,7 +33,7 @@ from potstill.teachers.options import Options
 from potstill.teachers.tariff import rates
 
 LEAST = 1e-6  # the share of a label that nobody said
-QUICKEST_S = 2.0  # what a plan takes for the quickest a person can be
+QUICKEST_S, LONGEST_S = 2.0, 30.0  # what a plan takes a person to look at a text, at least and at most
 PER_LABEL, PER_HOUR = "usd_per_label", "usd_per_labelling_hour"
 
 
@@ -102,6 +102,8 @@ class People:
 
     def __init__(self, setup: Setup, options: HumanOptions, price: Rates) -> None:
         self._task, self._options = setup.task, options
+        # A text, at least and at most, for a plan; nobody has measured these people.
+        self.looks_s = (QUICKEST_S * options.annotators, LONGEST_S * options.annotators)
         self.price: Price = price
         self.by_hour = price.usd_per_hour is not None
         self.key = content_key("human", 1, setup.task.key, options.annotators)
