@@ -3,27 +3,53 @@
 The teacher is whatever the spec names: a language model, or `trained:BACKBONE`, a larger model that is first
 fine-tuned on the same gold labels (FT + KD in Aina et al. 2022; "Dist." in Kang et al. 2023).
 Loss: cross-entropy with the teacher's probabilities, which differs from their KL divergence by a constant
-(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show.
+(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show. What is
+written in papers, a given T, its T^2, a gold term, a match of hidden vectors, is there as options of `[procedure]`.
 """
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Literal
+
 import numpy as np
+from pydantic import Field, ValidationError
 
 from potstill.asking import Answers
 from potstill.calibrate import Calibration, fit_temperature, match_prior, one_hot, smoothed_prior
-from potstill.errors import BadData, BadSpec
+from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
 from potstill.run import Run
+from potstill.spec import Section
 from potstill.spec import Named
 from potstill.students import MENU as STUDENTS
-from potstill.students.base import Student
+from potstill.students.base import Likeness, Student
 from potstill.task import Written
 from potstill.teachers.base import Teacher
+from potstill.teachers.trained import Trained
 
 ENOUGH_TO_FIT = 20  # gold texts below which a temperature fitted on them is noise
 GOLD_SHARE = 0.2  # of the lesson's weight, if gold is too rare to have it by number
+
+
+class KdOptions(Section):
+    """`[procedure] name = "kd"`.
+
+    Attributes:
+        temperature: a number T softens the teacher's scores by T, whatever gold says of them, and the student learns
+            that distribution itself: its own scores are those of the paper divided by T, which is the same function.
+            "fitted" takes the T at which the teacher is neither too sure nor too modest on gold it was not shown.
+        gold: of the loss  gold CE(gold rows) + T^2 KL(soft rows); both terms are means over their rows. 0 leaves the
+            gold out (as Kang et al. 2023 do); "auto" gives it a fifth of the weight, if it is too rare to have that.
+        match: this share of the loss draws the student's vectors to the teacher's (Romero et al. 2015); only where the
+            teacher is `trained` here, and the student an encoder or static.
+        shots: gold examples of each class before a question to the teacher.
+    """
+
+    temperature: Literal["fitted"] | Annotated[float, Field(gt=0, lt=100)] = "fitted"
+    gold: Literal["auto"] | Annotated[float, Field(ge=0, le=1000)] = "auto"
+    match: float = Field(default=0.0, ge=0, lt=1)
+    shots: int | None = Field(default=None, ge=0)
 
 
 def kd(run: Run) -> Student:
@@ -31,7 +57,9 @@ def kd(run: Run) -> Student:
 
     Raises:
         BadData: there is no unlabelled text to learn from, or the money ended before one answer came.
+        BadSpec: an option nobody knows, or vectors to match of a teacher that has none.
     """
+    options = read_kd_options(run.spec.procedure.options)
     gold, pool = run.pool.part("train"), run.pool.part("pool")
     if not pool.texts:
         raise BadData(
@@ -40,6 +68,7 @@ def kd(run: Run) -> Student:
         )
     shown = offered_examples(gold, run.spec, run.task)
     teacher = call_teacher(run, gold, shown)
+    like = _likeness(teacher, options.match)
 
     # A teacher that picks its examples never shows a text itself, so it can be asked about all of them.
     fixed = set() if picks_examples(run.spec, run.task) else {each.text for each in shown}
@@ -54,16 +83,54 @@ def kd(run: Run) -> Student:
         )
 
     reading = read_scores(teacher, on_pool, on_gold, gold.gold[held_out], run)
+    if options.temperature != "fitted":
+        reading = Calibration(reading.offsets, options.temperature)
     run.taught_by(teacher, reading, on_pool)
     texts = [text for text, there in zip(on_pool.texts, on_pool.answered, strict=True) if there]
     soft = reading.probs(on_pool.scores[on_pool.answered]).astype(np.float32)
-    weights = np.concatenate([np.full(len(gold.texts), gold_weight(len(gold.texts), len(texts))), np.ones(len(texts))])
+    each = _weight_of_gold(options, len(gold.texts), len(texts))
+    learnt = range(len(gold.texts) if each else 0)
+    weights = np.concatenate([np.full(len(learnt), each), np.ones(len(texts))])
     return run.learn(
-        [*gold.texts, *texts],
-        np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
+        [*(gold.texts[i] for i in learnt), *texts],
+        np.concatenate([one_hot(gold.gold[: len(learnt)], run.task.n_labels), soft]),
         weights=weights.astype(np.float32),
-        doubtful=np.arange(len(weights)) >= len(gold.texts),
+        doubtful=np.arange(len(weights)) >= len(learnt),
+        start=like,
     )
+
+
+def read_kd_options(given: dict[str, Any]) -> KdOptions:
+    """The options under [procedure]. Raises BadSpec: one nobody knows, or a value that cannot be."""
+    try:
+        return KdOptions.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            mend = did_you_mean(name, KdOptions.model_fields)
+            raise BadSpec(f"The procedure 'kd' has no option {name!r}.", mend) from None
+        said = first["msg"][:1].lower() + first["msg"][1:]
+        raise BadSpec(f"The procedure's option {name} cannot be so: {said}.", "Correct that value.") from None
+
+
+def _likeness(teacher: Teacher, share: float) -> Likeness | None:
+    if not share:
+        return None
+    if not isinstance(teacher, Trained):
+        raise BadSpec(
+            f"match = {share:g} asks for the vectors of the teacher {teacher.name!r}, and it has none.",
+            "Take a teacher that is trained here, such as trained:minilm, or match = 0.",
+        )
+    return Likeness(teacher.student, share)
+
+
+def _weight_of_gold(options: KdOptions, n_gold: int, n_soft: int) -> float:
+    """What a gold row weighs beside a soft row of weight one."""
+    if options.gold == "auto":
+        return gold_weight(n_gold, n_soft)
+    scale = 1.0 if options.temperature == "fitted" else options.temperature**2
+    return options.gold * n_soft / (max(n_gold, 1) * scale)
 
 
 def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
