@@ -9,7 +9,7 @@ written in papers, a given T, its T^2, a gold term, a match of hidden vectors, i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -20,8 +20,7 @@ from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
 from potstill.run import Run
-from potstill.spec import Section
-from potstill.spec import Named
+from potstill.spec import Named, Section
 from potstill.students import MENU as STUDENTS
 from potstill.students.base import Likeness, Student
 from potstill.task import Written
@@ -122,7 +121,7 @@ def _likeness(teacher: Teacher, share: float) -> Likeness | None:
             f"match = {share:g} asks for the vectors of the teacher {teacher.name!r}, and it has none.",
             "Take a teacher that is trained here, such as trained:minilm, or match = 0.",
         )
-    return Likeness(teacher.student, share)
+    return Likeness(cast(Student, teacher.student), share)  # it was learnt by this run, see `call_teacher`
 
 
 def _weight_of_gold(options: KdOptions, n_gold: int, n_soft: int) -> float:
