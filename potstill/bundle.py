@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import BadData, BadInput, MissingExtra, NotARun
+from potstill.errors import BadData, BadInput, NotARun
 from potstill.pairs import is_pair, join_pair
 from potstill.readers import READERS, Feeds
-from potstill.tokens import mean_of_rows
+from potstill.sessions import open_graph, processors
+from potstill.tokens import check_texts, mean_of_rows
 from potstill.trust.reading import CONFIDENCE, PRECISION, UNUSUAL, Scaling, Trust
 
 Floats = NDArray[np.float32]
@@ -32,6 +32,7 @@ Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of i
 FORMAT = 1
 RECORD = "potstill.json"
 AGAIN = "Copy or export the bundle again."
+BLOCK = 8192  # texts whose token ids are in memory at once
 HOLD_OUT = "Distill again with at least 50 validation texts (--validation FILE)."
 
 
@@ -68,6 +69,7 @@ class Bundle:
         about: the whole of `potstill.json`: metrics, lineage, what was checked when it was made.
         pairs: True if it compares two texts: every text is then a pair.
         trust: what was measured of this very graph on held-out texts; None if nothing was.
+        threads: how many batches are computed at once; may be set.
         size_mb: megabytes (10^6 bytes) of the files that predicting reads.
     """
 
@@ -85,8 +87,8 @@ class Bundle:
             self._scaling = Scaling("temperature", scale=(1 / float(about["temperature"]),))
             self._threshold = about.get("abstain_below")
         self._reader = READERS[about["kind"]](folder, about["settings"])
-        self._session = _session(folder / graph)
-        self._threads = threads
+        self._session = open_graph(folder / graph)
+        self.threads = threads
         needed = [RECORD, graph, *about["reader_files"]]
         self.size_mb = sum((folder / name).stat().st_size for name in needed) / 1e6
 
@@ -184,8 +186,18 @@ class Bundle:
         Raises:
             BadData: a text is not a string, or not two where two are compared.
         """
-        strings = _pairs(texts) if self.pairs else texts
+        texts = texts if isinstance(texts, str | list | tuple) else list(texts)
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        strings = _pairs(texts) if self.pairs else texts
+        if len(texts) > BLOCK and not self.pairs:
+            check_texts(strings)  # type: ignore[arg-type]
+        # In blocks: the token ids of all texts at once would need many times the memory of the texts.
+        for start in range(0, max(len(texts), 1), BLOCK):
+            self._run(strings if len(texts) <= BLOCK else strings[start : start + BLOCK], logits[start:])
+        return logits
+
+    def _run(self, texts: Sequence[Any], logits: Floats) -> None:
+        """Write the scores of the texts into the first rows of `logits`."""
 
         def run(batch: tuple[NDArray[np.intp], Feeds]) -> None:
             rows, feeds = batch
@@ -193,16 +205,16 @@ class Bundle:
             logits[rows[first]] = mean_of_rows(rows, self._session.run(["logits"], feeds)[0])
 
         # Each batch on one thread, and several batches at once: more texts a second than several threads a batch,
-        # and a busy neighbour slows one batch down instead of all.
-        whole = list(self._reader.feeds(strings))  # type: ignore[arg-type]
-        if len(whole) > 1 and self._threads > 1:
-            with ThreadPoolExecutor(min(self._threads, len(whole))) as pool:
-                for _ in pool.map(run, whole):
+        # and a busy neighbour slows one batch down instead of all. Later batches are filled while the first ones run.
+        feeds = self._reader.feeds(texts)
+        head = list(islice(feeds, 2))
+        if len(head) > 1 and self.threads > 1:
+            with ThreadPoolExecutor(self.threads) as pool:
+                for _ in pool.map(run, chain(head, feeds)):
                     pass
         else:
-            for batch in whole:
+            for batch in chain(head, feeds):
                 run(batch)
-        return logits
 
     def stream(self, texts: Iterable[Text], rows: int = 2048) -> Iterator[Prediction]:
         """A prediction for each text, in order, holding at most `rows` texts at a time."""
@@ -258,7 +270,10 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     Raises:
         NotARun: there is no bundle, it is damaged, or a newer potstill made it.
         MissingExtra: onnxruntime or tokenizers is not installed.
+        BadInput: fewer than one thread.
     """
+    if threads is not None and threads < 1:
+        raise BadInput(f"{threads} threads cannot compute anything.", "Give one or more, or leave it open.")
     folder = Path(path)
     if not (folder / RECORD).is_file() and (folder / "bundle" / RECORD).is_file():
         folder = folder / "bundle"
@@ -269,7 +284,7 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     if chosen not in about["files"]:
         raise NotARun(f"{folder} holds no {chosen}.", "Leave the graph open, or export the bundle again.")
     try:
-        return Bundle(folder, about, threads or _processors(), chosen)
+        return Bundle(folder, about, threads or processors(), chosen)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise NotARun(f"{folder} is damaged: {type(error).__name__}: {error}.", AGAIN) from error
 
@@ -332,28 +347,3 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _session(file: Path) -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            "Predicting with a bundle needs onnxruntime, which is not installed.",
-            "Install it with: pip install onnxruntime",
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NotARun(f"{file} is not a graph that onnxruntime can run: {first}.", AGAIN) from error

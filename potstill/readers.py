@@ -18,8 +18,9 @@ from potstill.pattern import PatternIds, Surroundings
 from potstill.tokens import LONG, Encoded, TokenIds, batches, check_texts, padded
 
 Feeds = dict[str, NDArray[Any]]
-# Texts a batch of a transformer: measured on two cores, 16 of like length are faster than 8, and than 64.
-ROWS = 16
+# Tokens and texts a batch of a transformer: with more tokens the widest layer's values fall out of a core's cache, with
+# fewer each step is too small for what it costs to begin it (docs/log.md).
+TOKENS, ROWS = 256, 64
 
 
 class Reader(Protocol):
@@ -71,12 +72,12 @@ def _together(encoded: Encoded) -> Iterator[NDArray[np.intp]]:
     held: list[NDArray[np.intp]] = []
     for row in np.flatnonzero(windows > 1):
         held.append(np.flatnonzero(encoded.rows == row))
-        if sum(map(len, held)) >= ROWS:
+        if sum(len(encoded.ids[unit]) for units in held for unit in units) >= TOKENS:
             yield np.concatenate(held)
             held = []
     if held:
         yield np.concatenate(held)
-    for some in batches([len(encoded.ids[unit]) for unit in alone], rows=ROWS):
+    for some in batches([len(encoded.ids[unit]) for unit in alone], TOKENS, ROWS):
         yield alone[some]
 
 
@@ -118,7 +119,7 @@ class InPattern:
         wrapped = self._ids.encode(texts)
         with self._lock:
             self.truncated += wrapped.truncated
-        for rows in batches([len(own) for own in wrapped.ids], rows=ROWS):
+        for rows in batches([len(own) for own in wrapped.ids], TOKENS, ROWS):
             filled, mask = padded([wrapped.ids[row] for row in rows], self._ids.around.pad_id)
             yield rows, {"input_ids": filled, "attention_mask": mask}
 

@@ -6,15 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import get_ident
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from tinybert import write_tinybert
 
+from potstill import sessions
 from potstill.bundle import Bundle, load
 from potstill.errors import BadData, BadInput, NotARun
 from potstill.export import export
@@ -259,3 +263,70 @@ def test_a_record_of_nonsense_is_one_sentence(broken: Path, changes: dict[str, A
     _edit(broken, **changes)
     with pytest.raises(NotARun):
         load(broken)
+
+
+# --- any number of texts, of any size ------------------------------------------------------------------------
+
+
+def test_texts_may_come_from_anything_that_can_be_gone_through(bundle: Bundle) -> None:
+    wanted = bundle.predict(LESSON.texts)
+    assert bundle.predict(text for text in LESSON.texts) == wanted
+    assert bundle.predict(np.array(LESSON.texts)) == wanted
+
+
+def test_more_texts_than_a_block_are_answered_alike_and_a_bad_one_is_named_by_its_place(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = bundle.predict_logits(LESSON.texts)
+    monkeypatch.setattr("potstill.bundle.BLOCK", 7)
+    np.testing.assert_allclose(bundle.predict_logits(LESSON.texts), wanted, atol=0.05)
+    with pytest.raises(BadData, match="Text 12 is bytes"):
+        bundle.predict([*LESSON.texts[:11], b"soup", *LESSON.texts])  # type: ignore[list-item]
+
+
+def test_ten_times_the_texts_stream_in_the_same_memory(bundle: Bundle) -> None:
+    def peak(n: int) -> int:
+        source = (f"{LESSON.texts[i % len(LESSON.texts)]} {i}" for i in range(n))
+        tracemalloc.start()
+        assert sum(1 for _ in bundle.stream(source, rows=100)) == n
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(200)  # what is remembered of words, and onnxruntime's own
+    assert peak(2000) < 2 * peak(200)
+
+
+def test_a_text_of_fifty_megabytes_is_answered_from_its_beginning(bundle: Bundle) -> None:
+    huge = "soup and bread for dinner " * 2_000_000
+    said = bundle.predict_proba([huge, "match"])
+    assert np.isfinite(said).all()
+    np.testing.assert_allclose(bundle.predict_proba([huge[: 10**6]])[0], said[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_fewer_than_one_thread_is_refused(folder: Path, threads: int) -> None:
+    with pytest.raises(BadInput, match="threads cannot compute"):
+        load(folder, threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_number_of_threads_changes_no_answer_and_is_kept_to(
+    folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = load(folder, threads=threads, graph="model.onnx")
+    texts = [f"{text} {' and' * (i % 40)}" for i, text in enumerate(LESSON.texts * 20)]
+    wanted = load(folder, threads=1, graph="model.onnx").predict_logits(texts)
+    seen: set[int] = set()
+    real = bundle._session.run
+    stub = SimpleNamespace(run=lambda *feeds: seen.add(get_ident()) or real(*feeds))
+    monkeypatch.setattr(bundle, "_session", stub)
+    np.testing.assert_allclose(bundle.predict_logits(texts), wanted, atol=1e-5)
+    assert 1 <= len(seen) <= threads
+
+
+def test_a_container_with_two_processors_of_many_starts_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    for quota, wanted in (("200000 100000", 2), ("150000 100000", 2), ("max 100000", 64), ("nonsense", 64)):
+        monkeypatch.setattr(Path, "read_text", lambda self, quota=quota, **how: quota)
+        assert sessions.processors() == wanted

@@ -1,0 +1,60 @@
+"""A graph file, open in onnxruntime: the options that make it fast, and its faults in one sentence.
+
+Needs onnxruntime. Knows nothing of texts, labels or bundles.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from potstill.errors import MissingExtra, NotARun
+
+# onnxruntime would fuse a layer norm with the addition before it, and its fused kernel for processors takes six times
+# as long as the two steps one after the other: a sixth of all the time of a small encoder (docs/log.md).
+SLOWER_FUSED = ["SkipLayerNormFusion"]
+
+
+def open_graph(file: Path) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU, one thread a call; any number of threads may call it at once.
+
+    Raises:
+        NotARun: it is no graph that onnxruntime can run.
+        MissingExtra: onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "Predicting with a bundle needs onnxruntime, which is not installed.",
+            "Install it with: pip install onnxruntime",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSED
+        )
+    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotARun(
+            f"{file} is not a graph that onnxruntime can run: {first}.", "Copy or export the bundle again."
+        ) from error
+
+
+def processors() -> int:
+    """How many processors this process may use: its affinity, and a container's quota where there is one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _quota()))
+
+
+def _quota() -> int:
+    """Whole processors of the control group's quota; a container with two of 64 would otherwise start 64 threads."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return 1_000_000 if limit == "max" else -(-int(limit) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return 1_000_000
