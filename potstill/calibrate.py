@@ -22,6 +22,17 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> Array:
     return np.exp(log_softmax(np.asarray(scores, dtype=np.float64) / temperature))
 
 
+def sigmoid(scores: NDArray[np.floating]) -> Array:
+    """Scores -> probabilities, each by itself."""
+    return np.exp(log_sigmoid(scores))
+
+
+def log_sigmoid(scores: NDArray[np.floating]) -> Array:
+    """Scores -> log-probabilities, each by itself."""
+    scores = np.asarray(scores, dtype=np.float64)
+    return np.asarray(np.minimum(scores, 0) - np.log1p(np.exp(-np.abs(scores))))
+
+
 def one_hot(gold: NDArray[np.integer], n_labels: int) -> NDArray[np.float32]:
     """(N,) label columns -> (N, K) float32 probabilities."""
     return np.asarray(np.eye(n_labels, dtype=np.float32)[gold])

@@ -163,7 +163,7 @@ def _believed(vectors: Floats, rows: Material, plan: Curriculum) -> NDArray[np.b
     disagreement is how confident learning finds label errors (Northcutt et al. 2021).
     """
     believed = np.ones(len(vectors), dtype=np.bool_)
-    if plan.believe or not rows.doubtful.any() or len(vectors) < FEWEST_TO_DOUBT * rows.targets.shape[1]:
+    if plan.believe or rows.multi or not rows.doubtful.any() or len(vectors) < FEWEST_TO_DOUBT * rows.targets.shape[1]:
         return believed
     plan.say(0.15, "comparing the teacher's labels with a second opinion")
     for fold in range(FOLDS):
@@ -195,7 +195,7 @@ def _vectors(network: Network, rows: Material, pad_id: int, plan: Curriculum) ->
 
 def _regress(vectors: Floats, rows: Material, c: float, plan: Curriculum, around: Floats | None = None) -> Regression:
     deadline = None if plan.deadline is None else max(plan.deadline, time.monotonic() + GRACE_S)
-    effort = Effort(c=c, around=around, tolerance=1e-5, deadline=deadline)
+    effort = Effort(c=c, around=around, tolerance=1e-5, deadline=deadline, multi=rows.multi)
     return fit_regression(vectors, rows.targets, rows.weights, effort)
 
 

@@ -147,7 +147,7 @@ class Encoder:
         self.truncated = encoded.truncated / len(lesson.texts)
         assert lesson.weights is not None  # check_lesson saw to it
         doubtful = np.zeros(len(lesson.texts), dtype=np.bool_) if lesson.doubtful is None else lesson.doubtful
-        rows = Material(encoded.ids, lesson.targets, lesson.weights, doubtful)
+        rows = Material(encoded.ids, lesson.targets, lesson.weights, doubtful, self.kind == "multi")
         own = self.options
         plan = Curriculum(
             mode=own.mode,
@@ -174,13 +174,13 @@ class Encoder:
 
         said = label_texts(self.labels, self.descriptions)
         label_head = self.options.head == "label"
-        if label_head and (self.kind == "pair" or not said.of_all(len(self.labels))):
+        if label_head and (self.kind != "single" or not said.of_all(len(self.labels))):
+            why = "not every label has one in words" if self.kind == "single" else f"this is a {self.kind} task"
             raise BadSpec(
-                'head = "label" begins from the names of the labels, and '
-                + ("a pair of texts is not like one." if self.kind == "pair" else "not every label has one in words."),
+                f'head = "label" begins from the names of the labels, and {why}.',
                 'Describe the labels, or take head = "linear".',
             )
-        if self.kind == "pair" or not said.texts or not (label_head or self.options.names):
+        if self.kind != "single" or not said.texts or not (label_head or self.options.names):
             return None
         columns = np.array(said.columns)
         targets = np.eye(len(self.labels), dtype=np.float32)[columns]
@@ -242,7 +242,7 @@ class Encoder:
         tokens, network = self._ready()
         write_graph(network, folder / "model.onnx")
         shutil.copyfile(tokens.file, folder / "tokenizer.json")
-        write_hub_folder(network, self.labels, tokens.max_length, folder)
+        write_hub_folder(network, self.labels, tokens.max_length, folder, multi=self.kind == "multi")
         settings = {
             "max_length": tokens.max_length,
             "pad_id": tokens.pad_id,

@@ -31,7 +31,9 @@ from potstill.students.backbone import Network, quiet
 LOUD, QUIET = 1e6, 1e-3
 
 
-def write_hub_folder(network: Network, labels: Sequence[str], max_length: int, folder: Path) -> bool:
+def write_hub_folder(
+    network: Network, labels: Sequence[str], max_length: int, folder: Path, *, multi: bool = False
+) -> bool:
     """Write `config.json`, `model.safetensors` and `tokenizer_config.json`; False where it cannot be done.
 
     Args:
@@ -39,6 +41,7 @@ def write_hub_folder(network: Network, labels: Sequence[str], max_length: int, f
         labels: the K label names.
         max_length: tokens read of a text.
         folder: where `tokenizer.json` lies already.
+        multi: each label is decided by itself.
     """
     if network.backbone.config.model_type != "bert":
         return False
@@ -51,7 +54,7 @@ def write_hub_folder(network: Network, labels: Sequence[str], max_length: int, f
         "num_hidden_layers": layers + 1,
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
-        "problem_type": "single_label_classification",
+        "problem_type": "multi_label_classification" if multi else "single_label_classification",
         "dtype": "float32",
     }
     config.pop("_name_or_path", None)

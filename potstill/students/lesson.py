@@ -13,8 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.calibrate import sigmoid, softmax
 from potstill.errors import BadData, BadSpec
 from potstill.students.base import Floats, Lesson
+from potstill.task import TaskKind
+from potstill.tokens import check_texts
 
 SUM_TOLERANCE = 1e-3  # what float16 storage and rounding to three places leave behind
 
@@ -27,17 +30,20 @@ class Carved:
     judge: NDArray[np.bool_]
 
 
-def check_lesson(lesson: Lesson, n_labels: int) -> Lesson:
+def check_lesson(lesson: Lesson, n_labels: int, kind: TaskKind = "single") -> Lesson:
     """The same lesson with float32 targets whose rows sum to one and a weight for every row.
 
     Args:
         lesson: N texts with (N, K) targets.
         n_labels: K.
+        kind: of the task; with `multi` a row is K probabilities of their own, which sum to anything.
 
     Raises:
-        BadData: no rows; targets that are not (N, K), not finite, negative, or do not sum to one; weights that are
-            not (N,), not finite, negative or all zero; one-hot targets that all name the same label.
+        BadData: a text that is no string; no rows; targets that are not (N, K), not finite, negative, or do not sum to
+            one (`multi`: above one); weights that are not (N,), not finite, negative or all zero; targets that all say
+            the same.
     """
+    check_texts(lesson.texts)
     n = len(lesson.texts)
     if n == 0:
         raise BadData("There are no rows to learn from.", "Give the student at least one text a label.")
@@ -55,7 +61,10 @@ def check_lesson(lesson: Lesson, n_labels: int) -> Lesson:
         row = _first(np.asarray((targets < 0).any(axis=1)))
         raise BadData(f"The target of row {row} is negative.", "Give probabilities, not scores: apply a softmax first.")
     sums = targets.sum(axis=1)
-    off = np.abs(sums - 1) > SUM_TOLERANCE
+    off = (targets.max(axis=1) > 1 + SUM_TOLERANCE) if kind == "multi" else np.abs(sums - 1) > SUM_TOLERANCE
+    if off.any() and kind == "multi":
+        row = _first(off)
+        raise BadData(f"The target of row {row} is {targets[row].max():.4g}, above 1.", "Give probabilities in [0, 1].")
     if off.any():
         row = _first(off)
         raise BadData(f"The target of row {row} sums to {sums[row]:.4g}, not to 1.", "Divide each row by its sum.")
@@ -64,6 +73,10 @@ def check_lesson(lesson: Lesson, n_labels: int) -> Lesson:
         raise BadData(
             f"doubtful has the shape {np.shape(lesson.doubtful)} for {n} texts.", "Give one truth value a text."
         )
+    if kind == "multi":
+        if (np.abs(targets - targets[0]) < SUM_TOLERANCE).all():
+            raise BadData("Every row has the same labels.", "Add rows of others: nothing can be learnt from one set.")
+        return replace(lesson, targets=np.minimum(targets, 1), weights=weights)
     likeliest = targets.argmax(axis=1)
     if (likeliest == likeliest[0]).all():
         if (targets[:, likeliest[0]] > 1 - SUM_TOLERANCE).all():
@@ -88,6 +101,11 @@ def carve(texts: Sequence[str], seed: int, share: float = 0.15) -> Carved:
 def content_order(texts: Sequence[str]) -> NDArray[np.int64]:
     """An order of N texts that does not depend on the one they came in."""
     return np.array(sorted(range(len(texts)), key=lambda i: texts[i]), dtype=np.int64)
+
+
+def probabilities(logits: Floats, kind: TaskKind) -> Floats:
+    """(N, K) scores -> (N, K) probabilities: of one label among all, or with `multi` of each by itself."""
+    return (sigmoid(logits) if kind == "multi" else softmax(logits)).astype(np.float32)
 
 
 def in_content_order(lesson: Lesson) -> Lesson:

@@ -15,12 +15,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import softmax
 from potstill.errors import BadSpec
 from potstill.features import NGrams, PairGrams
 from potstill.onnxfile import Node, Port, write_onnx
 from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import carve, check_lesson, refuse_likeness
+from potstill.students.lesson import carve, check_lesson, probabilities, refuse_likeness
 from potstill.students.regress import Effort, Regression, fit_regression, sparse
 
 OPTIONS = {"c", "max_features", "min_df", "max_steps"}
@@ -57,11 +56,12 @@ class Linear:
 
     def fit(self, lesson: Lesson) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter beyond rounding."""
-        lesson = check_lesson(lesson, len(self.labels))
+        lesson = check_lesson(lesson, len(self.labels), self.kind)
         assert lesson.weights is not None
         refuse_likeness(lesson, "linear")
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         effort = Effort(max_steps=int(self.options.get("max_steps", 200)), deadline=deadline, progress=lesson.progress)
+        effort = replace(effort, multi=self.kind == "multi")
         limit = min(int(self.options.get("max_features", 60_000)), MAX_CELLS // len(self.labels))
         reads = PairGrams if self.kind == "pair" else NGrams
         self._reader = reads.fit(lesson.texts, max_features=limit, min_df=self.options.get("min_df"))
@@ -85,7 +85,7 @@ class Linear:
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
         """(N, K) probabilities."""
-        return softmax(self.predict_logits(texts)).astype(np.float32)
+        return probabilities(self.predict_logits(texts), self.kind)
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """(N, K) logits less the bias: the n-grams themselves are too many to hand out densely."""

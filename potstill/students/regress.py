@@ -1,4 +1,4 @@
-"""Logistic regression on soft targets, multinomial or one for each label: L-BFGS in float32 over sparse or dense features.
+"""Logistic regression on soft targets, multinomial or one a label: L-BFGS in float32 over sparse or dense features.
 
 scikit-learn's takes one label a row; repeating rows for every label of a soft target costs K times the work. Here a
 (N, K) target is one row. No class weights, no penalty but L2.
@@ -64,6 +64,8 @@ def fit_regression(
     features: Any, targets: Floats, rows: Floats, effort: Effort, start: Regression | None = None
 ) -> Regression:
     """The W, b that minimise  sum_i rows_i * CE(softmax(x_i W + b), targets_i) + |W - around|^2 / (2 C).
+
+    With `effort.multi` the cross-entropy is that of K sigmoids, summed over the labels.
 
     Args:
         features: (N, D) float32, scipy CSR or dense.

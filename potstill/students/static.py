@@ -15,12 +15,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from potstill.calibrate import softmax
 from potstill.carriers import fetched
 from potstill.errors import BadSpec
 from potstill.features import PairTokens, Ragged, Tokens
 from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import carve, check_lesson, in_content_order
+from potstill.students.lesson import carve, check_lesson, in_content_order, probabilities
 from potstill.students.linear import choose_c, refuse_options
 from potstill.students.regress import Effort, fit_regression, sparse
 from potstill.students.staticgraph import write_graph
@@ -67,7 +66,7 @@ class Static:
         Raises:
             MissingWeights: the weights it starts from are not here.
         """
-        lesson = in_content_order(check_lesson(lesson, len(self.labels)))
+        lesson = in_content_order(check_lesson(lesson, len(self.labels), self.kind))
         assert lesson.weights is not None
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         texts = lesson.texts
@@ -81,7 +80,7 @@ class Static:
         none = np.zeros((dims, 0), dtype=np.float32)
         head = Head(start.table, none, none[0], none, none[0], np.zeros((0, len(self.labels)), dtype=np.float32))
         units = _units(entries, head)
-        effort = Effort(deadline=deadline)
+        effort = Effort(deadline=deadline, multi=self.kind == "multi")
         given = self.options.get("c")
         self.c = choose_c(units, lesson, effort, GRID) if given is None else float(given)
         judge = carve(texts, lesson.seed, 0.1).judge if len(texts) >= CAN_SPARE else np.zeros(len(texts), dtype=bool)
@@ -91,7 +90,8 @@ class Static:
         fitted = fit_regression(units[learn], lesson.targets[learn], weights[learn], effort)
         head = replace(head, w=fitted.weights, b=fitted.bias)
         if tuned:
-            material = Material(entries, lesson.targets, weights, judge if judge.any() else None)
+            aside = judge if judge.any() else None
+            material = Material(entries, lesson.targets, weights, aside, multi=self.kind == "multi")
             head = tune(head, material, self._recipe(lesson, deadline))
         # Kept and exported in half precision: half the size, and the student predicts exactly as its bundle does.
         self._head = replace(head, table=head.table.astype(np.float16).astype(np.float32))
@@ -110,7 +110,7 @@ class Static:
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
         """(N, K) probabilities."""
-        return softmax(self.predict_logits(texts)).astype(np.float32)
+        return probabilities(self.predict_logits(texts), self.kind)
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """(N, D) fine-tuned vectors of length one; zero for a text without a known subword.

@@ -91,12 +91,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Material:
-    """N rows of entries, (N, K) targets, (N,) weights, and which rows only judge (None: none do)."""
+    """N rows of entries, (N, K) targets, (N,) weights, and which rows only judge (None: none do).
+
+    `multi`: each label is decided by itself.
+    """
 
     entries: Ragged
     targets: Floats
     weights: Floats
     judge: NDArray[np.bool_] | None
+    multi: bool = False
 
 
 def tune(start: Head, material: Material, recipe: Recipe) -> Head:
@@ -144,7 +148,11 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
             return linear(units) + down(hidden)
 
         def loss_of(rows: NDArray[np.int64], drop: float) -> Any:
-            cross = -(targets[rows] * functional.log_softmax(scores(rows, drop), dim=1)).sum(1)
+            found = scores(rows, drop)
+            if material.multi:
+                cross = functional.binary_cross_entropy_with_logits(found, targets[rows], reduction="none").sum(1)
+            else:
+                cross = -(targets[rows] * functional.log_softmax(found, dim=1)).sum(1)
             return (cross * weights[rows]).sum() / weights[rows].sum().clamp_min(1e-12)
 
         def current() -> Head:
@@ -162,6 +170,8 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
             if not len(aside):
                 return float("nan")
             with torch.no_grad():
+                if material.multi:
+                    return float(loss_of(aside, 0.0))
                 said = scores(aside, 0.0).argmax(1)
                 hit = (targets[aside, said] * weights[aside]).sum() / weights[aside].sum().clamp_min(1e-12)
                 return float(1 - hit + 1e-3 * loss_of(aside, 0.0))
