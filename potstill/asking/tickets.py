@@ -25,7 +25,7 @@ from potstill.errors import OverBudget, TeacherError, Waiting
 from potstill.ledger import Ledger
 from potstill.money import Purchase, Purpose, Usage, whole_micros
 from potstill.store import Store, TicketRow
-from potstill.teachers.base import Collected, Pending, Rejected, Ticket, Ticketed, manner_of
+from potstill.teachers.base import Collected, Pending, Rejected, Ticket, Ticketed, Tidy, manner_of
 
 KEPT_STATES = ("ok", "unparsable", "refused")  # a failed call may succeed another day, so it is never kept
 # A text that ended so many tickets without an answer is not left again.
@@ -100,11 +100,17 @@ class Tickets:
             self._running[row.call] = found
         elif isinstance(found, Rejected):
             self._store.drop_hold(row.call, lost=False)
+            self._tidy(ticket)
             if not found.full:
                 raise TeacherError(f"{self._teacher.name} rejected a batch: {found.reason}.", "Nothing was billed.")
             self._take_fewer(ticket.n)
         else:
             self._settle(row, found, purpose)
+            self._tidy(ticket)
+
+    def _tidy(self, ticket: Ticket) -> None:
+        if isinstance(self._teacher, Tidy):
+            self._teacher.tidy(ticket)
 
     def _all(self, state: str) -> list[TicketRow]:
         return self._store.tickets(self._teacher.key, state)

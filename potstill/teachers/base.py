@@ -241,3 +241,11 @@ class Ticketed(Teacher, Protocol):
         Raises:
             TeacherError: it cannot be asked now, or what was left is gone.
         """
+
+
+@runtime_checkable
+class Tidy(Protocol):
+    """A teacher that can take away what its tickets leave behind on the other side."""
+
+    def tidy(self, ticket: Ticket) -> None:
+        """What the ticket brought is safe here, or it never began: take away there what nobody needs. Never raises."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -98,6 +99,9 @@ class BatchServer(Server, Protocol):
 
     def results(self, place: str) -> Iterator[Result]:
         """What became of its requests, in any order; those not worked on may be left out."""
+
+    def tidy(self, place: str) -> None:
+        """Take away what lies beside a batch that is over, such as its files."""
 
 
 class BatchTeacher(ChatTeacher):
@@ -193,6 +197,11 @@ class BatchTeacher(ChatTeacher):
         results = self._patiently(lambda: list(self._queue.results(ticket.place)))
         # What is said to be done and does not come back is paid for, and may be left again.
         return self._sorted_out(ticket, results, max(0, progress.done - len(results)))
+
+    def tidy(self, ticket: Ticket) -> None:
+        """Take away the batch's files; they are the provider's to forget if that fails."""
+        with suppress(Trouble, TeacherError):
+            self._queue.tidy(ticket.place)
 
     def _sorted_out(self, ticket: Ticket, results: Sequence[Result], unsaid: int) -> Collected:
         by_text: dict[int, dict[str, Said | Trouble]] = {}

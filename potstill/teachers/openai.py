@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field
@@ -121,6 +122,7 @@ class OpenAIServer:
         self._model = model
         self._effort = options.effort
         self._long_s = options.batch_timeout_s
+        self._missing = openai.NotFoundError
         self._line = Line(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
         self._client = self._line.client
 
@@ -230,6 +232,19 @@ class OpenAIServer:
             return [result for name in files for result in self._lines(name)]
 
         return iter(self._line.call(call, self._sorted_batch))
+
+    def tidy(self, place: str) -> None:
+        """Delete the batch's files: they hold the texts and what was said of them."""
+
+        def call() -> None:
+            batch = self._client.batches.retrieve(place)
+            for name in (batch.input_file_id, batch.output_file_id, batch.error_file_id):
+                if name:
+                    # One that is gone already does not keep the others.
+                    with suppress(self._missing):
+                        self._client.files.delete(name)
+
+        self._line.call(call, self._sorted_batch)
 
     def _lines(self, name: str) -> Iterator[Result]:
         with self._client.files.with_streaming_response.content(name, timeout=self._long_s) as response:

@@ -115,6 +115,9 @@ class Standin:
                 if standin.queue is None or not standin.queue.serve(standin, self, b""):
                     send_error(self, 404, Fault(404, message="not found"))
 
+            def do_DELETE(self) -> None:
+                self.do_GET()
+
             def log_message(self, *_: Any) -> None:
                 pass
 

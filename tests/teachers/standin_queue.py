@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 from typing import Any
 
 from teachers.standin import Body, Fault, Standin, send, send_error
@@ -32,6 +33,7 @@ class Batch:
     results: dict[str, Body] = field(default_factory=dict)
     errors: dict[str, Body] = field(default_factory=dict)
     why: str = ""
+    source: str = ""
 
 
 @dataclass
@@ -58,6 +60,7 @@ class BatchQueue:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._left: dict[tuple[str, str], int] = {}
+        self._numbers = count()
 
     # --- what the provider does in its own time -----------------------------------------------------------
 
@@ -119,9 +122,11 @@ class BatchQueue:
         if parts == ["files"]:
             found = _FILE.search(content)
             assert found is not None
-            name = f"file-{len(self.files)}"
+            name = f"file-{next(self._numbers)}"
             self.files[name] = found[1].splitlines()
             return {"id": name, "object": "file", "bytes": 1, "created_at": 0, "filename": "x", "purpose": "batch"}
+        if parts[0] == "files" and method == "DELETE":
+            return {"id": parts[1], "object": "file", "deleted": True} if self.files.pop(parts[1], None) else None
         if parts[0] == "files":
             return b"\n".join(self.files[parts[1]]) if parts[1] in self.files else None
         if method == "POST":
@@ -130,7 +135,9 @@ class BatchQueue:
             assert all(line["url"] == body["endpoint"] == "/v1/chat/completions" for line in lines)
             requests = {line["custom_id"]: line["body"] for line in lines}
             assert len(requests) == len(lines)
-            return self._shown(self._begin(requests, body["metadata"]))
+            batch = self._begin(requests, body["metadata"])
+            batch.source = body["input_file_id"]
+            return self._shown(batch)
         if len(parts) == 1:
             listed = [self._shown(batch) for batch in reversed(self.batches.values())]
             return {"object": "list", "data": [] if self.hides else listed, "has_more": False}
@@ -152,7 +159,7 @@ class BatchQueue:
             "id": batch.id,
             "object": "batch",
             "endpoint": "/v1/chat/completions",
-            "input_file_id": "file",
+            "input_file_id": batch.source,
             "completion_window": "24h",
             "status": batch.status,
             "created_at": int(batch.created),

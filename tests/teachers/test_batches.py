@@ -166,3 +166,27 @@ def test_the_budget_is_never_passed_and_buys_what_it_can(shop: Shop) -> None:
     assert 1 < sum(answer is not None for answer in answers) < 150
     assert shop.totals().held == 0
     assert shop.totals().free < one
+
+
+@OPENAI
+def test_the_files_of_a_batch_are_deleted_once_its_answers_are_safe(shop: Shop) -> None:
+    asked = texts(9)
+    waits(shop, asked)
+    assert any(shop.queue.files.values())
+    shop.queue.work(shop.server, most=5, ends="expired")
+    waits(shop, asked)
+    # What waits now: the rest of the texts.
+    assert len([lines for lines in shop.queue.files.values() if lines]) == 1
+    shop.queue.work(shop.server)
+    assert right(shop.visit(asked))
+    assert not any(shop.queue.files.values())
+
+
+@OPENAI
+def test_files_that_cannot_be_deleted_are_left(shop: Shop) -> None:
+    asked = texts(9)
+    waits(shop, asked)
+    shop.queue.work(shop.server)
+    shop.queue.faults["DELETE", ""] = Fault(403, times=99)
+    assert right(shop.visit(asked))
+    assert any(shop.queue.files.values())
