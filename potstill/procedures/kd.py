@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from potstill.asking import Answers
 from potstill.calibrate import Calibration, fit_temperature, match_prior, one_hot, smoothed_prior
-from potstill.errors import BadData, BadSpec, did_you_mean
+from potstill.errors import BadData, BadSpec, Waiting, did_you_mean
 from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
 from potstill.run import Run
@@ -72,9 +72,14 @@ def kd(run: Run) -> Student:
     # A teacher that picks its examples never shows a text itself, so it can be asked about all of them.
     fixed = set() if picks_examples(run.spec, run.task) else {each.text for each in shown}
     held_out = [i for i, text in enumerate(gold.texts) if text not in fixed]
-    on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
-    order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))
-    on_pool = run.ask(teacher, [pool.texts[i] for i in order], leave_micros=run.training_reserve)
+    shuffled = [pool.texts[i] for i in np.random.default_rng(run.spec.seed).permutation(len(pool.texts))]
+    try:
+        on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
+    except Waiting:
+        # The pool's texts are left in the same visit, so that both are worked on at once.
+        run.ask(teacher, shuffled, leave_micros=run.training_reserve)
+        raise
+    on_pool = run.ask(teacher, shuffled, leave_micros=run.training_reserve)
     if not on_pool.answered.any():
         raise BadData(
             f"{teacher.name} answered none of {len(pool.texts)} texts ({on_pool.by_state}).",
