@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -148,6 +148,8 @@ class Encoder:
         assert lesson.weights is not None  # check_lesson saw to it
         doubtful = np.zeros(len(lesson.texts), dtype=np.bool_) if lesson.doubtful is None else lesson.doubtful
         rows = Material(encoded.ids, lesson.targets, lesson.weights, doubtful, self.kind == "multi")
+        if lesson.like is not None:
+            rows = replace(rows, like=lesson.like.teacher.embed(lesson.texts), share=lesson.like.share)
         own = self.options
         plan = Curriculum(
             mode=own.mode,

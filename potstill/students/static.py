@@ -92,6 +92,8 @@ class Static:
         if tuned:
             aside = judge if judge.any() else None
             material = Material(entries, lesson.targets, weights, aside, multi=self.kind == "multi")
+            if lesson.like is not None:
+                material = replace(material, like=lesson.like.teacher.embed(texts), share=lesson.like.share)
             head = tune(head, material, self._recipe(lesson, deadline))
         # Kept and exported in half precision: half the size, and the student predicts exactly as its bundle does.
         self._head = replace(head, table=head.table.astype(np.float16).astype(np.float32))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from potstill.students.backbone import Network, autocast, run_network
 from potstill.tokens import Ids, padded
@@ -58,7 +58,8 @@ class Schedule:
 class Material:
     """N rows to learn from: token ids, (N, K) soft targets, (N,) weights, (N,) whether a teacher may have erred.
 
-    `multi`: each label is decided by itself.
+    `multi`: each label is decided by itself. `like`: (N, D') vectors that the rows' own, mapped linearly, are to point
+    along; `share` is that part of the loss.
     """
 
     ids: Sequence[Ids]
@@ -66,6 +67,8 @@ class Material:
     weights: Floats
     doubtful: NDArray[np.bool_]
     multi: bool = False
+    like: Floats | None = None
+    share: float = 0.0
 
     def take(self, rows: NDArray[np.intp]) -> Material:
         """These rows only."""
@@ -75,16 +78,19 @@ class Material:
             targets=self.targets[rows],
             weights=self.weights[rows],
             doubtful=self.doubtful[rows],
+            like=None if self.like is None else self.like[rows],
         )
 
     def join(self, other: Material) -> Material:
-        """These rows, then the other's."""
-        return Material(
-            [*self.ids, *other.ids],
-            np.concatenate([self.targets, other.targets]),
-            np.concatenate([self.weights, other.weights]),
-            np.concatenate([self.doubtful, other.doubtful]),
-            self.multi,
+        """These rows, then the other's, which are like nothing."""
+        blank = None if self.like is None else np.zeros((len(other.ids), self.like.shape[1]), dtype=np.float32)
+        return replace(
+            self,
+            ids=[*self.ids, *other.ids],
+            targets=np.concatenate([self.targets, other.targets]),
+            weights=np.concatenate([self.weights, other.weights]),
+            doubtful=np.concatenate([self.doubtful, other.doubtful]),
+            like=None if self.like is None or blank is None else np.concatenate([self.like, blank]),
         )
 
 
@@ -114,7 +120,8 @@ def fine_tune(
     generator = np.random.default_rng(seed)
     plan = [rows for _ in range(_ceil(schedule.epochs)) for rows in _epoch(material, schedule, generator)]
     plan = plan[: max(1, round(len(plan) * schedule.epochs / _ceil(schedule.epochs)))]
-    optimiser = _optimiser(network, schedule)
+    across = _across(network, material, seed)
+    optimiser = _optimiser(network, schedule, across)
     peaks = [group["lr"] for group in optimiser.param_groups]
     checks = {round(len(plan) * (i + 1) / schedule.checks) for i in range(schedule.checks)}
     best_loss, best_state, worse, stopped, step = float("nan"), None, 0, "finished", 0
@@ -133,7 +140,7 @@ def fine_tune(
             factor = min(share / schedule.warmup, 1.0, (1 - share) / (1 - schedule.warmup))
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * max(factor, 1e-3)
-            _step(network, material.take(rows), optimiser, pad_id)
+            _step(network, material.take(rows), optimiser, pad_id, across)
             if progress and step % 10 == 0:
                 progress(share, f"fine-tuning, step {step + 1} of {len(plan)}")
             if validation is not None and step + 1 in checks:
@@ -171,14 +178,30 @@ def row_losses(logits: Tensor, material: Material) -> Tensor:
     return -(targets * torch.log_softmax(logits, 1)).sum(1)
 
 
-def _step(network: Network, some: Material, optimiser: torch.optim.Optimizer, pad_id: int) -> None:
+def _across(network: Network, material: Material, seed: int) -> nn.Linear | None:
+    """The map from the network's vectors to those it is to be like; None where it need not."""
+    if material.like is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(network.dim, material.like.shape[1], bias=False)
+
+
+def _step(
+    network: Network, some: Material, optimiser: torch.optim.Optimizer, pad_id: int, across: nn.Linear | None
+) -> None:
     optimiser.zero_grad(set_to_none=True)
     order = np.argsort([len(own) for own in some.ids], kind="stable")
     for rows in np.array_split(order, -(-len(order) // BLOCK)):
         filled, mask = padded([some.ids[row] for row in rows], pad_id)
         with autocast():
-            logits = network(torch.from_numpy(filled), torch.from_numpy(mask))
+            vectors = network.embed(torch.from_numpy(filled), torch.from_numpy(mask))
+            logits = network.head(vectors)
         crossed = row_losses(logits.float(), some.take(rows))
+        if across is not None and some.like is not None:
+            mapped, wanted = across(vectors.float()), torch.from_numpy(some.like[rows])
+            far = 1 - nn.functional.cosine_similarity(mapped, wanted)
+            crossed = (1 - some.share) * crossed + some.share * far
         loss = (crossed * torch.from_numpy(some.weights[rows])).sum() / len(order)
         loss.backward()  # type: ignore[no-untyped-call]  # gradients of the blocks add up to that of the batch
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -209,14 +232,15 @@ def _quick_attention(network: Network) -> Iterator[None]:
             part.p = share
 
 
-def _optimiser(network: Network, schedule: Schedule) -> torch.optim.Optimizer:
+def _optimiser(network: Network, schedule: Schedule, across: nn.Linear | None) -> torch.optim.Optimizer:
     body = [value for value in network.backbone.parameters() if value.requires_grad]
     matrices = [value for value in body if value.ndim > 1]
     vectors = [value for value in body if value.ndim <= 1]
+    head = [*network.head.parameters(), *(across.parameters() if across is not None else ())]
     groups = [
         {"params": matrices, "lr": schedule.lr, "weight_decay": schedule.decay},
         {"params": vectors, "lr": schedule.lr, "weight_decay": 0.0},
-        {"params": list(network.head.parameters()), "lr": schedule.head_lr, "weight_decay": 0.0},
+        {"params": head, "lr": schedule.head_lr, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, fused=True)
 

@@ -93,7 +93,8 @@ class Recipe:
 class Material:
     """N rows of entries, (N, K) targets, (N,) weights, and which rows only judge (None: none do).
 
-    `multi`: each label is decided by itself.
+    `multi`: each label is decided by itself. `like`: (N, D') vectors that the rows' own, mapped linearly, are to point
+    along; `share` is that part of the loss.
     """
 
     entries: Ragged
@@ -101,6 +102,8 @@ class Material:
     weights: Floats
     judge: NDArray[np.bool_] | None
     multi: bool = False
+    like: Floats | None = None
+    share: float = 0.0
 
 
 def tune(start: Head, material: Material, recipe: Recipe) -> Head:
@@ -120,7 +123,9 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
             linear.weight.copy_(torch.tensor(start.w.T))
             linear.bias.copy_(torch.tensor(start.b))
             down.weight.zero_()
-        head = [*linear.parameters(), *up.parameters(), *down.parameters()]
+        like = None if material.like is None else torch.tensor(material.like)
+        across = torch.nn.Linear(dims, 1 if like is None else like.shape[1], bias=False)
+        head = [*linear.parameters(), *up.parameters(), *down.parameters(), *across.parameters()]
         groups = [{"params": [vectors], "lr": recipe.lr_vectors}, {"params": head, "lr": recipe.lr_head}]
         optimiser = torch.optim.Adam(groups, foreach=False)
         order = np.random.default_rng(recipe.seed)
@@ -129,7 +134,7 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
         weights = torch.tensor(material.weights)
         rows_of = torch.tensor(ids)
 
-        def scores(rows: NDArray[np.int64], drop: float) -> Any:
+        def units_of(rows: NDArray[np.int64], drop: float) -> Any:
             lengths = starts[rows + 1] - starts[rows]
             offsets = np.cumsum(lengths) - lengths
             cells = torch.from_numpy(np.arange(int(lengths.sum())) + np.repeat(starts[rows] - offsets, lengths))
@@ -143,16 +148,22 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
             if len(parts) == 2:
                 one, two = parts
                 parts = [one, two, (one - two).abs(), one * two * start.loud]
-            units = functional.dropout(torch.cat(parts, dim=1), drop, drop > 0)
+            return functional.dropout(torch.cat(parts, dim=1), drop, drop > 0)
+
+        def scores(units: Any, drop: float) -> Any:
             hidden = functional.dropout(torch.relu(up(units * SPREAD)), drop, drop > 0)
             return linear(units) + down(hidden)
 
         def loss_of(rows: NDArray[np.int64], drop: float) -> Any:
-            found = scores(rows, drop)
+            units = units_of(rows, drop)
+            found = scores(units, drop)
             if material.multi:
                 cross = functional.binary_cross_entropy_with_logits(found, targets[rows], reduction="none").sum(1)
             else:
                 cross = -(targets[rows] * functional.log_softmax(found, dim=1)).sum(1)
+            if like is not None:
+                far = 1 - functional.cosine_similarity(across(units), like[rows])
+                cross = (1 - material.share) * cross + material.share * far
             return (cross * weights[rows]).sum() / weights[rows].sum().clamp_min(1e-12)
 
         def current() -> Head:
@@ -172,7 +183,7 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
             with torch.no_grad():
                 if material.multi:
                     return float(loss_of(aside, 0.0))
-                said = scores(aside, 0.0).argmax(1)
+                said = scores(units_of(aside, 0.0), 0.0).argmax(1)
                 hit = (targets[aside, said] * weights[aside]).sum() / weights[aside].sum().clamp_min(1e-12)
                 return float(1 - hit + 1e-3 * loss_of(aside, 0.0))
 
