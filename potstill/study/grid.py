@@ -37,14 +37,15 @@ def _of(study: StudySpec, cast: Cast, data: str, sizes: Sequence[int], classes: 
                     Cell(data, n, seed, procedure, each.name)
                     for each in cast.backbones
                     if procedure in each.procedures
-                    and not _too_large(study, procedure, n, classes)
+                    and not _too_large(study, data, procedure, n, classes)
                     and not (procedure == "ft+kd" and each is cast.ft_teacher)
                 )
 
 
-def _too_large(study: StudySpec, procedure: Procedure, n: int, classes: int) -> bool:
+def _too_large(study: StudySpec, data: str, procedure: Procedure, n: int, classes: int) -> bool:
     """Whether the study keeps a procedure away from so many labels. P + KD needs its teacher, so P's limit holds it."""
-    limits = [study.most[each] for each in _needs(procedure) if each in study.most]
+    most = {**study.most, **study.data[data].most}
+    limits = [most[each] for each in _needs(procedure) if each in most]
     return bool(limits) and n > min(limits) * (classes if study.per == "class" else 1)
 
 

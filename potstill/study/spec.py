@@ -49,7 +49,7 @@ class KdSpec(Section):
 class DataSpec(Section):
     """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
 
-    Paths are relative to the study's file, or to the folder given beside it.
+    `most` wins over the study's, where texts are long or labels many. Paths are relative to the study's file, or to the folder given beside it.
     """
 
     carrier: str | None = None
@@ -71,6 +71,7 @@ class DataSpec(Section):
     descriptions: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
     metric: Metric | None = None
+    most: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSpec:

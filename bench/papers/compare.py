@@ -1,0 +1,240 @@
+"""The claims of Aina et al. 2022, held against this library's own cells: prompting, fine-tuning, distillation.
+
+    python bench/papers/compare.py [--data ../shared/data] [--study FILE.toml] [--out FOLDER] [--max-hours H]
+
+Runs the study (cells that are in --out already are not run again) and prints for each claim what the data say and
+whether it held. A claim is judged by the bootstrap over test texts and seeds: "held" and "did not hold" where the 95 %
+interval is on one side, else "undecided". Not covered: the paper's own models, and training cost, which it leaves out.
+The paper compares FT and P of one masked language model; here FT is of sentence encoders and static vectors, and P of
+a causal language model, since no masked language model with its head is in a package registry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from sections import commit, write_section
+
+from potstill.api import compare
+from potstill.console import Console
+from potstill.study.readings import Mean, Point, crossovers, means_of
+from potstill.study.records import Study
+from potstill.study.tables import to_json
+from potstill.study.words import crossover, percent, title
+
+RESULTS = Path(__file__).parents[1] / "results" / "compare.json"
+NEAR = 0.02  # "within 1-2 points"
+COMMAND = "python bench/papers/compare.py"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim on one data set: what was seen, and "held", "did not hold", "undecided" or "not measured"."""
+
+    claim: str
+    data: str
+    evidence: str
+    verdict: str
+
+
+CLAIMS = {
+    "a": "P beats FT below some number of labels",
+    "b": "with many labels FT and P are both fine (within 2 points)",
+    "c": "a small P+KD student comes within 2 points of the much larger P model",
+    "d": "P+KD is on the joint front of compute, labels and quality",
+}
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
+    asked.add_argument("--study", type=Path, default=Path(__file__).with_suffix(".toml"))
+    asked.add_argument("--out", type=Path, default=Path("runs/bench-compare"))
+    asked.add_argument("--max-hours", type=float)
+    asked.add_argument("--no-write", action="store_true", help="print only")
+    options = asked.parse_args()
+    done = compare(options.study, out=options.out, data=options.data, max_hours=options.max_hours, tell=Console())
+    findings = [finding for name in done.study.data for finding in judge(done.study, name)]
+    print(done.to_text())
+    print("\n".join(told(findings)))
+    if options.no_write:
+        return
+    record = to_json(done.study)
+    record.pop("cells")  # a line a seed: what is kept are the means, the footprints and the findings
+    record |= {"commit": commit(), "command": COMMAND, "findings": [asdict(each) for each in findings]}
+    RESULTS.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_section("compare", "\n".join(section(done.study, findings)))
+
+
+def judge(study: Study, data: str) -> Iterator[Finding]:
+    """The four claims on one data set."""
+    means = means_of(study, data)
+    yield prompting_wins(means, data)
+    yield both_fine(means, data)
+    yield small_is_near(means, data)
+    yield on_the_front(means, data)
+
+
+def _best(means: Mapping[Point, Mean], procedure: str, n: int) -> Mean | None:
+    there = [mean for point, mean in means.items() if (point.procedure, point.n) == (procedure, n)]
+    return max(there, key=lambda mean: mean.score.value) if there else None
+
+
+def _gap(a: Mean, b: Mean) -> tuple[float, float, float]:  # value, low, high; unpacked at once
+    low, high = np.percentile(a.draws - b.draws, [2.5, 97.5])
+    return a.score.value - b.score.value, float(low), float(high)
+
+
+def _said(gap: tuple[float, float, float]) -> str:
+    return f"{100 * gap[0]:+.1f} points [{100 * gap[1]:+.1f}, {100 * gap[2]:+.1f}]"
+
+
+def _verdict(low: float, high: float) -> str:
+    return "held" if low > 0 else "did not hold" if high < 0 else "undecided"
+
+
+def prompting_wins(means: Mapping[Point, Mean], data: str) -> Finding:
+    """(a): against the best fine-tuned backbone at the smallest size; every crossing is told."""
+    sizes = sorted({point.n for point in means if point.procedure == "p"})
+    if not sizes:
+        return Finding("a", data, "P was not run", "not measured")
+    p, ft = _best(means, "p", sizes[0]), _best(means, "ft", sizes[0])
+    assert p is not None
+    if ft is None:
+        return Finding("a", data, "FT was not run", "not measured")
+    gap = _gap(p, ft)
+    told = f"at {sizes[0]} labels {title(p.point)} {percent(p.score.value)}, the best FT ({ft.point.backbone}) "
+    told += f"{percent(ft.score.value)}: {_said(gap)}. "
+    told += " ".join(crossover(each) for each in crossovers(means))
+    return Finding("a", data, told.strip(), _verdict(gap[1], gap[2]))
+
+
+def both_fine(means: Mapping[Point, Mean], data: str) -> Finding:
+    """(b): at the largest size that both have, is the better of the two less than 2 points ahead?"""
+    sizes = sorted({a.n for a in means if a.procedure == "p"} & {b.n for b in means if b.procedure == "ft"})
+    if len(sizes) < 2:
+        return Finding("b", data, "P was not run at several sizes", "not measured")
+    p, ft = _best(means, "p", sizes[-1]), _best(means, "ft", sizes[-1])
+    assert p is not None
+    assert ft is not None
+    gap = _gap(p, ft)
+    told = f"at {sizes[-1]} labels {title(p.point)} {percent(p.score.value)}, "
+    told += f"{title(ft.point)} {percent(ft.score.value)}: "
+    if gap[1] >= -NEAR and gap[2] <= NEAR:
+        verdict = "held"
+    else:
+        verdict = "did not hold" if gap[1] > NEAR or gap[2] < -NEAR else "undecided"
+    return Finding("b", data, told + _said(gap), verdict)
+
+
+def small_is_near(means: Mapping[Point, Mean], data: str) -> Finding:
+    """(c): the smallest P+KD student beside its own teacher, at the size where the teacher is best."""
+    pairs = []
+    for point, mean in means.items():
+        teacher = _best(means, "p", point.n)
+        if point.procedure == "p+kd" and teacher is not None:
+            pairs.append((mean.footprint.parameters or 0, mean, teacher))
+    if not pairs:
+        return Finding("c", data, "P+KD was not run", "not measured")
+    smallest = min(size for size, _, _ in pairs)
+    rows = sorted(((m, t) for size, m, t in pairs if size == smallest), key=lambda row: row[0].point.n)
+    gaps = [_gap(mean, teacher) for mean, teacher in rows]
+    told = "; ".join(
+        f"{mean.point.n} labels: {title(mean.point)} {percent(mean.score.value)}, {title(teacher.point)} "
+        f"{percent(teacher.score.value)}, {_said(gap)}"
+        for (mean, teacher), gap in zip(rows, gaps, strict=True)
+    )
+    near = [_verdict(low + NEAR, high + NEAR) for _, low, high in gaps]
+    best = max(range(len(rows)), key=lambda i: rows[i][1].score.value)
+    return Finding(
+        "c", data, f"{told}. Judged where the teacher is best, at {rows[best][0].point.n} labels", near[best]
+    )
+
+
+def on_the_front(means: Mapping[Point, Mean], data: str) -> Finding:
+    """(d): is a P+KD point beaten by nothing in FLOPs a text, labels and quality at once? In how many of the draws?"""
+    rows = [mean for point, mean in means.items() if point.n and mean.footprint.flops is not None]
+    mine = [i for i, mean in enumerate(rows) if mean.point.procedure == "p+kd"]
+    if not mine:
+        return Finding("d", data, "P+KD was not run", "not measured")
+    cost = np.array([[mean.footprint.flops or 0.0, mean.point.n] for mean in rows])
+    values = np.array([mean.score.value for mean in rows])
+    draws = np.stack([mean.draws for mean in rows], axis=1)
+    front = unbeaten(values, cost)
+    share = float(np.mean([bool(set(unbeaten(row, cost)) & set(mine)) for row in draws]))
+    there = [rows[i].point for i in mine if i in front]
+    told = f"{len(there)} of {len(mine)} P+KD points are on it" + (": " if there else "")
+    told += ", ".join(f"{title(point)} at {point.n}" for point in there)
+    told += f"; one is in {share:.0%} of the draws"
+    return Finding("d", data, told, "held" if share > 0.975 else "did not hold" if share < 0.025 else "undecided")
+
+
+def unbeaten(values: Any, cost: Any) -> list[int]:
+    """The points that no other beats: at least as good in all three, better in one."""
+    kept = []
+    for i in range(len(values)):
+        no_worse = (values >= values[i]) & (cost <= cost[i]).all(axis=1)
+        better = (values > values[i]) | (cost < cost[i]).any(axis=1)
+        if not (no_worse & better).any():
+            kept.append(i)
+    return kept
+
+
+def told(findings: list[Finding]) -> Iterator[str]:
+    """The claims with their evidence, for a terminal."""
+    for key, claim in CLAIMS.items():
+        yield f"\n({key}) {claim}"
+        for each in findings:
+            if each.claim == key:
+                yield f"  {each.data}: {each.verdict.upper()}. {each.evidence}"
+
+
+def section(study: Study, findings: list[Finding]) -> Iterator[str]:
+    """The section of RESULTS.md: verdicts, then evidence, then the means."""
+    yield "## Prompting, fine-tuning and distillation (Aina et al. 2022)\n"
+    yield f"`{COMMAND}` on commit `{commit()}`, {len(study.seeds)} seeds, {study.machine}. FT is a head on"
+    yield "frozen vectors of sentence encoders (static vectors fine-tuned), P is LoRA on SmolLM2-135M with a pattern;"
+    yield "the paper compares both on one masked language model. Verdicts are by 95 % intervals over texts and seeds.\n"
+    if study.stopped:
+        left = sum(result.state != "done" for result in study.results.values())
+        yield f"The run was stopped: {left} of {len(study.results)} cells are missing.\n"
+    yield "| claim | " + " | ".join(study.data) + " |"
+    yield "|---|" + "---|" * len(study.data)
+    for key, claim in CLAIMS.items():
+        verdicts = {each.data: each.verdict for each in findings if each.claim == key}
+        yield f"| ({key}) {claim} | " + " | ".join(verdicts.get(name, "") for name in study.data) + " |"
+    yield ""
+    for each in findings:
+        yield f"- ({each.claim}) {each.data}, {each.verdict}: {each.evidence}"
+    for name in study.data:
+        yield from _means(study, name)
+
+
+def _means(study: Study, name: str) -> Iterator[str]:
+    means = means_of(study, name)
+    sizes = sorted({point.n for point in means if point.n})
+    yield f"\n{name}, {len(study.data[name].gold)} test texts, accuracy in % by gold labels in all:\n"
+    yield "| | " + " | ".join(map(str, sizes)) + " |"
+    yield "|---|" + "---|" * len(sizes)
+    for who in dict.fromkeys((point.procedure, point.backbone) for point in means):
+        alone = means.get(Point(*who, 0))
+        row = [means.get(Point(*who, n)) for n in sizes] if alone is None else [alone]
+        cells = ["" if each is None else f"{100 * each.score.value:.1f} ± {_sd(each)}" for each in row]
+        yield f"| {title(Point(*who, 0))} | " + " | ".join([*cells, *[""] * (len(sizes) - len(cells))]) + " |"
+
+
+def _sd(mean: Mean) -> str:
+    return "–" if np.isnan(mean.sd) else f"{100 * mean.sd:.1f}"
+
+
+if __name__ == "__main__":
+    main()
