@@ -20,6 +20,7 @@ from potstill.task import Written
 
 RUN = 10  # words in a row that no two texts share by chance
 SHORTEST_RUN = 5  # a guarded text of fewer words than RUN counts whole, if it has at least so many
+BABBLE = 0.4  # of the words of a text are different at least, or as many as in the gold
 QUOTED = 160  # characters of a rejected text that are kept
 # Words to a model rather than to a reader. Not looked for where the task's own gold has such texts.
 _INSTRUCTS = re.compile(
@@ -55,10 +56,11 @@ class Sorted:
 @dataclass
 class Gate:
     """Lets through, in this order of questions, what copies no guarded text, can be read, has a label of the task, is
-    about as long as the gold, speaks to a reader and not to a model, and repeats nothing that is known.
+    about as long as the gold, speaks to a reader and not to a model, does not say the same words again and again, and
+    repeats nothing that is known.
 
     The reasons: "copies NAME" for each name in `guarded`, "unreadable", "unknown label", "too short", "too long",
-    "instructs", "repeats". What it accepts is known from then on.
+    "instructs", "babbles", "repeats". What it accepts is known from then on.
 
     Attributes:
         labels: the K labels.
@@ -74,6 +76,7 @@ class Gate:
         sizes = [len(text.strip()) for text in self.known] or [1]
         self._least = max(1, int(np.quantile(sizes, 0.02)) // 2)
         self._most = 2 * max(sizes)
+        self._variety = min([BABBLE, *(_variety(text) for text in self.known)])
         self._instructs = not any(_INSTRUCTS.search(text) for text in self.known)
         self._known = list(dict.fromkeys(normalise(text) for text in self.known))
         self._guards = {name: _Guard(texts) for name, texts in self.guarded.items()}
@@ -110,7 +113,9 @@ class Gate:
             return "too short"
         if size > self._most:
             return "too long"
-        return "instructs" if self._instructs and _INSTRUCTS.search(each.text) else ""
+        if self._instructs and _INSTRUCTS.search(each.text):
+            return "instructs"
+        return "babbles" if _variety(each.text) < self._variety else ""
 
 
 def informative(probs: ArrayLike, columns: ArrayLike, held: ArrayLike, gold: ArrayLike) -> list[bool]:
@@ -141,6 +146,12 @@ def agreeing(found: Sorted, agrees: Sequence[bool]) -> Sorted:
     pairs = list(zip(found.accepted, agrees, strict=True))
     disagreed = tuple(Rejected(_short(each.text), each.label, "disagreed") for each, agreed in pairs if not agreed)
     return Sorted(tuple(each for each, agreed in pairs if agreed), (*found.rejected, *disagreed))
+
+
+def _variety(text: str) -> float:
+    """The share of different words, of a text with enough of them to tell."""
+    words = normalise(text).split()
+    return len(set(words)) / len(words) if len(words) >= 8 else 1.0
 
 
 class _Guard:

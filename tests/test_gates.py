@@ -97,3 +97,10 @@ def test_a_gate_looks_at_every_guarded_text_however_many() -> None:
     many = [f"{i} and {i * 7} are numbers of a list that has no end {i * 13}" for i in range(3000)]
     found = gate(test=many)([Written(text, "sport") for text in many[::500]])
     assert set(reasons(found)) == {"copies test"}
+
+
+def test_the_same_words_again_and_again_do_not_pass_unless_the_gold_is_like_that() -> None:
+    babble = Written("Business, business: business, business business! business business and business", "money")
+    assert reasons(gate()([babble])) == ["babbles"]
+    like_that = Gate(("sport", "money"), [*GOLD, "go go go go go go go go team go go"])
+    assert reasons(like_that([babble])) == []
