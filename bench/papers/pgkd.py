@@ -84,6 +84,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "real margin": {"name": "pgkd", "real": "margin"},
     "real near": {"name": "pgkd", "real": "near"},
     "real in turns": {"name": "pgkd", "real": "margin", "mix": "turns"},
+    "320 more gold": {"name": "finetune", "more": 320},
     "from best": {"name": "pgkd", "start": "best"},
 }
 POOL = 3000  # unlabelled texts of the arms called real
@@ -167,6 +168,8 @@ def arms_of(study: Study, seed: int, options: argparse.Namespace) -> Iterator[Ro
                     continue
             elif "real" in ARMS[arm]:
                 given = with_pool(world, POOL)
+            elif "more" in ARMS[arm]:
+                given = with_pool(world, ARMS[arm]["more"], "train")
             row = run_arm(study, arm, seed, options, given, Path(scratch) / arm)
             spent = row.llm_usd if arm == "pgkd" else spent
             yield row
@@ -212,13 +215,13 @@ def affordable(world: World, usd: float) -> int:
     return int(np.searchsorted(prices, usd))
 
 
-def with_pool(world: World, n: int) -> World:
-    """The same world with n unlabelled texts; the world itself if none."""
+def with_pool(world: World, n: int, split: str = "pool") -> World:
+    """The same world with n more texts, unlabelled if they go into the pool; the world itself if none."""
     if not n:
         return world
-    parts = [(split, world.pool.part(split)) for split in ("train", "validation", "test")]  # type: ignore[arg-type]
+    parts = [(name, world.pool.part(name)) for name in ("train", "validation", "test")]  # type: ignore[arg-type]
     rows = [(t, world.pool.labels[k], s) for s, part in parts for t, k in zip(part.texts, part.gold, strict=True)]
-    return replace(world, pool=pool_of([*rows, *((text, label, "pool") for text, label in world.rest[:n])]))
+    return replace(world, pool=pool_of([*rows, *((text, label, split) for text, label in world.rest[:n])]))
 
 
 def labelling(run: Run) -> Student:
@@ -240,7 +243,7 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
     }
     if options.write_accuracy:
         teacher["write_accuracy"] = options.write_accuracy
-    procedure = dict(ARMS[arm])
+    procedure = {name: value for name, value in ARMS[arm].items() if name != "more"}
     if procedure["name"] == "pgkd":
         procedure = {"rounds": options.rounds, "texts": options.texts, "folds": options.folds, **procedure}
     student = {"name": options.student, **{name: float(x) for name, x in (each.split("=") for each in options.option)}}
