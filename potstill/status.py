@@ -180,6 +180,8 @@ def _short(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list) and len(value) > 4:
         return f"[{len(value)} numbers]"
+    if isinstance(value, dict) and len(value) > 8:
+        return f"{{{len(value)} values}}"
     if isinstance(value, dict):
         return "{" + _facts(value) + "}"
     return str([_short(each) for each in value]) if isinstance(value, list) else str(value)
