@@ -1,0 +1,57 @@
+"""What neighbours lend: brute force agrees, beliefs stay probabilities, and a lonely error is outvoted."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from potstill.neighbours import BLOCK, nearest, spread
+
+
+def unit(n: int, d: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_the_nearest_are_those_of_brute_force_across_blocks() -> None:
+    vectors = unit(BLOCK + 50, 8)
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -np.inf)
+    found = nearest(vectors, 4)
+    for row in (0, 17, BLOCK - 1, BLOCK, BLOCK + 49):
+        assert set(found.rows[row]) == set(np.argsort(-cosines[row])[:4])
+        assert row not in found.rows[row]
+    np.testing.assert_allclose(found.shares.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_nearer_text_counts_more() -> None:
+    vectors = np.array([[1, 0], [0.99, 0.14], [0.8, 0.6], [-1, 0]], dtype=np.float32)
+    found = nearest(vectors, 2)
+    by_row = dict(zip(found.rows[0], found.shares[0], strict=True))
+    assert set(by_row) == {1, 2}
+    assert by_row[1] > by_row[2]
+
+
+def test_one_wrong_belief_among_many_is_outvoted() -> None:
+    vectors = np.concatenate([unit(1, 6, 1).repeat(10, 0), -unit(1, 6, 1).repeat(10, 0)]) + unit(20, 6, 2) * 0.05
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    beliefs = np.eye(2, dtype=np.float32)[[0] * 10 + [1] * 10]
+    beliefs[3] = [0.1, 0.9]
+    told = spread(beliefs, nearest(vectors.astype(np.float32), 5))
+    assert told.argmax(axis=1).tolist() == [0] * 10 + [1] * 10
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 30), k=st.integers(1, 12), seed=st.integers(0, 9), own=st.floats(0, 1))
+def test_beliefs_stay_probabilities(n: int, k: int, seed: int, own: float) -> None:
+    beliefs = np.random.default_rng(seed).dirichlet(np.ones(3), n).astype(np.float32)
+    told = spread(beliefs, nearest(unit(n, 4, seed), k), own=own)
+    assert told.shape == beliefs.shape
+    assert (told >= 0).all()
+    np.testing.assert_allclose(told.sum(axis=1), 1, atol=1e-5)
+
+
+def test_who_listens_only_to_itself_keeps_its_belief() -> None:
+    beliefs = np.random.default_rng(0).dirichlet(np.ones(4), 12).astype(np.float32)
+    np.testing.assert_allclose(spread(beliefs, nearest(unit(12, 5), 3), own=1.0), beliefs, atol=1e-6)
