@@ -1,0 +1,148 @@
+"""Distilling an encoder into a static student: the fitted temperature beside T with T^2, a gold term, a vector match.
+
+    python bench/kd.py [--data ../shared/data] [--only banking77] [--seeds 0] [--keep FOLDER]
+
+Each data set: 10 gold texts a class, the rest of its train part as the unlabelled transfer set. The teacher (MiniLM-L6)
+learns the gold; every student (static vectors distilled from the same MiniLM) learns what it says of the transfer set.
+"share" is the student's accuracy over the teacher's, the aim is 95 %. Runs are real runs of the recipe `kd`, which
+share one teacher and its answers. Results are added to what is in bench/results/kd.json, so a cut run still counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from folds import Fold, Setting, fold
+from sections import commit, write_section
+
+from potstill.pool import Pool, PoolOptions, build_pool
+from potstill.procedures.finetune import finetune
+from potstill.procedures.kd import kd
+from potstill.run import Run
+from potstill.spec import Named, Spec
+from potstill.tables import Table
+from potstill.task import Task
+
+RESULTS = Path(__file__).with_name("results") / "kd.json"
+SETTINGS = (Setting("banking77", 10), Setting("ag_news", 10, tested=2000, pooled=5000))
+TEACHER, STUDENT = "trained:minilm", "static:minilm"
+# Arm -> options of [procedure]; None is the student on the gold alone, without a teacher.
+ARMS: dict[str, dict[str, Any] | None] = {
+    "gold alone, no teacher": None,
+    "fitted T, gold a fifth (default)": {},
+    "fitted T, no gold": {"gold": 0.0},
+    "T = 1, no gold": {"temperature": 1.0, "gold": 0.0},
+    "T = 2, no gold (as Kang et al.)": {"temperature": 2.0, "gold": 0.0},
+    "T = 2, gold 1": {"temperature": 2.0, "gold": 1.0},
+    "T = 4, no gold": {"temperature": 4.0, "gold": 0.0},
+    "fitted T, match 0.5": {"match": 0.5},
+}
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
+    asked.add_argument("--only", nargs="*", default=[each.data for each in SETTINGS])
+    asked.add_argument("--seeds", type=int, nargs="*", default=[0])
+    asked.add_argument("--keep", type=Path, help="folder of the runs, so that a cut run goes on; else a temporary one")
+    options = asked.parse_args()
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    with tempfile.TemporaryDirectory() as spare:
+        for setting in SETTINGS:
+            for seed in options.seeds if setting.data in options.only else []:
+                for row in measured(fold(options.data, setting, seed), options.keep or Path(spare)):
+                    print(row, flush=True)
+                    key = (row["data"], row["seed"], row["arm"])
+                    rows = [old for old in rows if (old["data"], old["seed"], old["arm"]) != key] + [row]
+                    record = {"format": 1, "bench": "kd", "teacher": TEACHER, "student": STUDENT, "rows": rows}
+                    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    told = page(rows)
+    write_section("kd", told)
+    print(told)
+
+
+def measured(given: Fold, folder: Path) -> Any:
+    """One row a student, and the teacher's with each."""
+    pool = pool_of(given)
+    spec = Spec.make({"budget": 50, "seed": given.seed, "teacher": TEACHER, "student": STUDENT, "cache": False})
+    place = folder / f"{given.setting.data}-{given.setting.per_class}-{given.seed}"
+    with Run.open(place, spec, Task(pool.labels), pool) as run:
+        large = run.variant(student=Named(name="encoder:minilm"))
+        began = time.perf_counter()
+        teacher = accuracy(finetune(large), given)
+        seconds = time.perf_counter() - began
+        for arm, chosen in ARMS.items():
+            own = run.variant(procedure=Named(name="kd", **(chosen or {})))
+            began = time.perf_counter()
+            found = accuracy(kd(own) if chosen is not None else finetune(own), given)
+            yield {
+                "data": given.setting.data,
+                "per_class": given.setting.per_class,
+                "seed": given.seed,
+                "arm": arm,
+                "teacher": teacher,
+                "student": found,
+                "teacher_s": seconds,
+                "student_s": time.perf_counter() - began,
+                "texts": len(pool.part("pool").texts),
+                "temperature": own.taught.reading.temperature if own.taught else None,
+                "commit": commit(),
+            }
+
+
+def pool_of(given: Fold) -> Pool:
+    """The fold as a pool of a run."""
+    gold = [given.labels[column] for column in given.gold]
+    tested = [given.labels[column] for column in given.test_gold]
+    sources = {
+        "train": Table.of({"text": given.texts, "label": gold}),
+        "pool": Table.of({"text": given.pool}),
+        "test": Table.of({"text": given.test_texts, "label": tested}),
+    }
+    return build_pool(sources, labels=given.labels, options=PoolOptions(validation_share=0.0)).pool
+
+
+def accuracy(student: Any, given: Fold) -> float:
+    """Share of the test texts that it gets right."""
+    return float((student.predict_logits(given.test_texts).argmax(1) == given.test_gold).mean())
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The section of RESULTS.md."""
+    lines = [
+        "## Distilling an encoder into a static student",
+        "",
+        f"`python bench/kd.py`, {', '.join(sorted({row['commit'] for row in rows}))}. Teacher `{TEACHER}`, student "
+        f"`{STUDENT}`; 10 gold texts a class, the rest of the train part is the unlabelled transfer set. "
+        "Accuracy on test texts, mean over seeds; share = student / teacher.",
+        "",
+        "| data | arm | seeds | texts | T | teacher | student | share | student s |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for data in dict.fromkeys(row["data"] for row in rows):
+        for arm in ARMS:
+            own = [row for row in rows if (row["data"], row["arm"]) == (data, arm)]
+            if not own:
+                continue
+            mean = {key: float(np.mean([row[key] for row in own])) for key in ("teacher", "student", "student_s")}
+            heats = [row["temperature"] for row in own if row["temperature"] is not None]
+            heat = f"{np.mean(heats):.2f}" if heats else ""
+            share = mean["student"] / mean["teacher"]
+            lines.append(
+                f"| {data} | {arm} | {len(own)} | {own[0]['texts'] if heats else 0:,} | {heat} | {mean['teacher']:.1%} "
+                f"| {mean['student']:.1%} | {share:.1%} | {mean['student_s']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

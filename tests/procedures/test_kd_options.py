@@ -1,0 +1,161 @@
+"""KD as papers write it, on a small world: a given temperature, a gold term, a match of hidden vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from procedures.world import LABELS, table
+from tinybert import write_tinybert
+
+from potstill.errors import BadSpec
+from potstill.pool import Pool, PoolOptions, build_pool
+from potstill.procedures.kd import kd, read_kd_options
+from potstill.run import Run
+from potstill.spec import Spec
+from potstill.students.base import Lesson, Likeness, Make
+from potstill.students.encoder import Encoder
+from potstill.students.linear import Linear
+from potstill.students.static import Static
+from potstill.tables import Table
+from potstill.task import Task
+from potstill.testing import StudentContract
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    """12 gold texts a label, 30 unlabelled, 20 of the test."""
+    gold, test = table(12, 1, ""), table(20, 3, "")
+    sources = {
+        "train": Table.of({key: [row[key] for row in gold] for key in ("text", "label")}),
+        "pool": Table.of({"text": [row["text"] for row in table(30, 2, "")]}),
+        "test": Table.of({key: [row[key] for row in test] for key in ("text", "label")}),
+    }
+    return build_pool(sources, labels=LABELS, options=PoolOptions(validation_share=0.0)).pool
+
+
+def taught(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **procedure: Any) -> dict[str, Any]:
+    """What the student of one distillation was given to learn, and the teacher's raw scores of it."""
+    spec = Spec.make(
+        {
+            "budget": 1,
+            "teacher": {"name": "trained:linear", "c": 3.0},
+            "student": {"name": "linear", "c": 3.0},
+            "procedure": {"name": "kd", **procedure},
+        }
+    )
+    given: dict[str, Any] = {}
+    with Run.open(folder, spec, Task(pool.labels), pool) as run:
+        learn = run.learn
+
+        def listen(texts: Any, targets: Any, **more: Any) -> Any:
+            if "weights" in more:  # the student's lesson, not the teacher's
+                given.update(texts=texts, targets=targets, **more)
+            return learn(texts, targets, **more)
+
+        monkeypatch.setattr(run, "learn", listen)
+        kd(run)
+        assert run.taught is not None
+        given |= {"scores": run.taught.answers.scores, "temperature": run.taught.reading.temperature}
+    return given
+
+
+def test_a_given_temperature_softens_what_the_teacher_said(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = taught(tmp_path / "run", pool, monkeypatch, temperature=4, gold=0)
+    scores = given["scores"] / 4
+    soft = np.exp(scores - scores.max(1, keepdims=True))
+    np.testing.assert_allclose(given["targets"], soft / soft.sum(1, keepdims=True), atol=1e-5)
+    assert given["temperature"] == 4
+
+
+def test_without_a_gold_term_no_gold_text_is_learnt(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = taught(tmp_path / "run", pool, monkeypatch, gold=0)
+    assert not set(given["texts"]) & set(pool.part("train").texts)
+    assert given["doubtful"].all()
+
+
+@pytest.mark.parametrize(("temperature", "share"), [("fitted", 3.0), (2, 3.0 / 4), (5, 3.0 / 25)])
+def test_the_gold_term_weighs_as_asked_beside_t_squared(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, temperature: Any, share: float
+) -> None:
+    given = taught(tmp_path / "run", pool, monkeypatch, temperature=temperature, gold=3)
+    gold = ~given["doubtful"]
+    assert given["weights"][gold].sum() / given["weights"][~gold].sum() == pytest.approx(share, rel=1e-5)
+    assert set(np.array(given["texts"])[gold]) == set(pool.part("train").texts)
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0}, {"temperature": "warm"}, {"gold": -1}, {"match": 1}, {"temprature": 2}]
+)
+def test_an_option_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(BadSpec, match=next(iter(options))):
+        read_kd_options(options)
+
+
+def test_vectors_of_a_teacher_without_any_cannot_be_matched(tmp_path: Path, pool: Pool) -> None:
+    known = tmp_path / "known.csv"
+    known.write_text("text,label\n" + "\n".join(f"{row['text']},{row['label']}" for row in table(30, 2, "")))
+    spec = Spec.make(
+        {
+            "budget": 1,
+            "teacher": {"name": "replay", "file": str(known), "usd_per_million": 1},
+            "student": "linear",
+            "procedure": {"name": "kd", "match": 0.5},
+        }
+    )
+    with (
+        Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as run,
+        pytest.raises(BadSpec, match="asks for the vectors"),
+    ):
+        kd(run)
+
+
+# --- students that match -------------------------------------------------------------------------------------------
+
+
+class Twins:
+    """A teacher whose vectors say only which of two groups a text is in, whatever its label."""
+
+    def __init__(self, texts: Any) -> None:
+        self.group = {text: i // 2 % 2 for i, text in enumerate(texts)}
+
+    def embed(self, texts: Any) -> np.ndarray:
+        return np.array([[1, 0, 0] if self.group[text] else [0, 1, 0] for text in texts], dtype=np.float32)
+
+
+def apart(vectors: np.ndarray, group: np.ndarray) -> float:
+    """How far the two groups' means are from each other, in spreads."""
+    one, other = vectors[group == 0], vectors[group == 1]
+    return float(np.linalg.norm(one.mean(0) - other.mean(0)) / vectors.std())
+
+
+@pytest.mark.parametrize("kind", ["encoder", "static"])
+def test_a_students_vectors_move_to_the_teachers(kind: str, tmp_path: Path) -> None:
+    folder = write_tinybert(tmp_path / "tinybert")
+    rows = StudentContract().lesson()
+    teacher: Any = Twins(rows.texts)
+    group = np.array([teacher.group[text] for text in rows.texts])
+
+    def vectors(share: float) -> np.ndarray:
+        like = Likeness(teacher, share) if share else None
+        lesson = Lesson(rows.texts, rows.targets, like=like, seed=1)
+        if kind == "encoder":
+            options = {"mode": "full", "epochs": 25, "lr": 3e-3, "batch": 8, "c": 1.0}
+            return Encoder(Make(StudentContract.labels, str(folder), options=options)).fit(lesson).embed(rows.texts)
+        options = {"epochs": 25, "c": 1.0, "dims": 16}
+        return Static(Make(StudentContract.labels, str(folder), options=options)).fit(lesson).embed(rows.texts)
+
+    assert apart(vectors(0.9), group) > 1.3 * apart(vectors(0.0), group)
+
+
+def test_a_student_without_vectors_refuses_to_match() -> None:
+    rows = StudentContract().lesson()
+    like = Likeness(Twins(rows.texts), 0.5)  # type: ignore[arg-type]
+    with pytest.raises(BadSpec, match="no vectors of its own"):
+        Linear(Make(StudentContract.labels)).fit(Lesson(rows.texts, rows.targets, like=like))
