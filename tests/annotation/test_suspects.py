@@ -1,0 +1,49 @@
+"""Labels that are probably wrong are found before anything is taught them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from potstill.api import suspects
+from potstill.errors import BadData
+
+WORDS = {"rain": "rain wind storm cloud", "goal": "match goal team player", "bank": "money loan shares invoice"}
+
+
+def table(path: Path, n: int, wrong: int) -> set[str]:
+    """n texts with their labels; the first few have another's. Returns the texts of those."""
+    names = list(WORDS)
+    swapped = set()
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        for i in range(n):
+            name = names[i % 3]
+            text = f"{WORDS[name].split()[i // 3 % 4]} and {WORDS[name].split()[i // 5 % 4]} number {i}"
+            rows.writerow([text, names[(i + 1) % 3] if i < wrong else name])
+            if i < wrong:
+                swapped.add(text)
+    return swapped
+
+
+def test_swapped_labels_are_listed_with_their_line_and_what_is_likelier(tmp_path: Path) -> None:
+    swapped = table(tmp_path / "texts.csv", 300, 12)
+    found = suspects(tmp_path / "texts.csv", out=tmp_path / "out.csv")
+    assert found.n == 300
+    caught = {row.text for row in found.rows} & swapped
+    assert len(caught) >= 10
+    assert len(caught) >= 0.8 * len(found.rows)
+    assert all(row.likelier != row.label and row.where.startswith("texts.csv:") for row in found.rows)
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(found.rows)
+    assert "probably wrong" in found.to_text()
+    assert found.to_json()["n"] == 300
+
+
+def test_too_few_labels_are_doubted_by_nobody(tmp_path: Path) -> None:
+    table(tmp_path / "texts.csv", 12, 1)
+    with pytest.raises(BadData, match="too few"):
+        suspects(tmp_path / "texts.csv")

@@ -1,0 +1,159 @@
+"""What people said, on the disk: once a person and text, never lost, never more than was ordered."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from potstill.errors import NotARun
+from potstill.store import Label, Labels
+
+
+def asked(folder: Path, n: int = 4, wanted: int = 1) -> Labels:
+    labels = Labels(folder)
+    for i in range(n):
+        labels.ask(f"t{i}", f"text {i}", wanted, f"m{i}")
+    return labels
+
+
+def test_a_label_too_many_or_too_late_is_not_taken_in(tmp_path: Path) -> None:
+    labels = asked(tmp_path, wanted=2)
+    say = [labels.say(Label("t0", who, label)) for who, label in [("a", "x"), ("b", "y"), ("c", "x"), ("a", "x")]]
+    assert say == ["new", "new", "surplus", "same"]
+    assert labels.say(Label("t0", "b", "x")) == "changed"
+    found = labels.take("m0")
+    assert found is not None
+    assert [(each.annotator, each.label) for each in found] == [("a", "x"), ("b", "x")]
+    assert labels.say(Label("t0", "a", "y")) == "taken"
+    assert labels.undo("a") is None
+    assert labels.take("m1") is None
+    assert labels.say(Label("nobody's", "a", "x")) == "unknown"
+    labels.close()
+
+
+def test_two_people_begin_at_different_texts_and_what_is_skipped_comes_last(tmp_path: Path) -> None:
+    labels = asked(tmp_path)
+    assert [each.id for each in labels.waiting("a")] == ["t0", "t1", "t2", "t3"]
+    assert [each.id for each in labels.waiting("b", start=3)] == ["t2", "t3", "t0", "t1"]
+    labels.skip("t0", "a")
+    labels.skip("t1", "a")
+    assert [each.id for each in labels.waiting("a")] == ["t2", "t3", "t0", "t1"]
+    assert [each.id for each in labels.waiting("b")] == ["t0", "t1", "t2", "t3"]
+    labels.say(Label("t2", "b", "x"))
+    assert [each.id for each in labels.waiting("a")] == ["t3", "t0", "t1"]
+    undone = labels.undo("b")
+    assert undone is not None
+    assert undone.id == "t2"
+    labels.close()
+
+
+def test_what_is_closed_can_be_taken_with_what_there_is_and_asked_again(tmp_path: Path) -> None:
+    labels = asked(tmp_path, n=2, wanted=2)
+    labels.say(Label("t0", "a", "x"))
+    assert labels.close_rest() == 2
+    found = [labels.take("m0"), labels.take("m1")]
+    assert [len(each or ()) for each in found] == [1, 0]
+    labels.ask("t1", "text 1", 2, "again")
+    assert [each.id for each in labels.waiting("b")] == ["t1"]
+    labels.close()
+
+
+def _label_half(folder: Path, who: str) -> None:
+    labels = Labels(folder)
+    for i in range(40):
+        labels.say(Label(f"t{i}", who, "x"))
+    labels.close()
+
+
+def test_processes_that_label_the_same_texts_at_once_never_get_more_than_was_ordered(tmp_path: Path) -> None:
+    asked(tmp_path, n=40).close()
+    context = multiprocessing.get_context("spawn")
+    people = [context.Process(target=_label_half, args=(tmp_path, who)) for who in "ab"]
+    for each in people:
+        each.start()
+    _label_half(tmp_path, "c")
+    for each in people:
+        each.join()
+        assert each.exitcode == 0
+    labels = Labels(tmp_path, write=False)
+    assert len(labels.said()) == 40
+    assert labels.progress().full == 40
+    labels.close()
+
+
+def test_threads_share_one_file(tmp_path: Path) -> None:
+    labels = asked(tmp_path, n=30, wanted=3)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda who: [labels.say(Label(f"t{i}", who, "x")) for i in range(30)], "abc"))
+    assert labels.progress("a").full == 30
+    assert labels.progress("a").mine == 30
+    labels.close()
+
+
+def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.sqlite").write_text("not a database" * 100, encoding="utf-8")
+    with pytest.raises(NotARun):
+        Labels(tmp_path)
+
+
+PEOPLE, TEXTS, WORDS = st.sampled_from("abc"), st.sampled_from(["t0", "t1", "t2"]), st.sampled_from(["x", "y", ""])
+
+
+class AsADictionary(RuleBasedStateMachine):
+    """The file against a dictionary of lists: whatever people do, both say the same."""
+
+    @initialize()
+    def begin(self) -> None:
+        import tempfile
+
+        self.labels = asked(Path(tempfile.mkdtemp()), n=3, wanted=2)
+        self.said: list[tuple[str, str, str]] = []
+        self.taken: set[str] = set()
+
+    @rule(text=TEXTS, who=PEOPLE, label=WORDS)
+    def say(self, text: str, who: str, label: str) -> None:
+        outcome = self.labels.say(Label(text, who, label))
+        own = [each for each in self.said if each[:2] == (text, who)]
+        others = [each for each in self.said if each[0] == text and each[1] != who]
+        if own and own[0][2] == label:
+            assert outcome == "same"
+        elif text in self.taken:
+            assert outcome == "taken"
+        elif not own and len(others) >= 2:
+            assert outcome == "surplus"
+        else:
+            assert outcome == ("changed" if own else "new")
+            self.said = [each for each in self.said if each[:2] != (text, who)] + [(text, who, label)]
+
+    @rule(who=PEOPLE)
+    def undo(self, who: str) -> None:
+        mine = [each for each in self.said if each[1] == who and each[0] not in self.taken]
+        undone = self.labels.undo(who)
+        assert (undone and (undone.id, undone.annotator, undone.label)) == (mine[-1] if mine else None)
+        if mine:
+            self.said.remove(mine[-1])
+
+    @rule(text=TEXTS)
+    def take(self, text: str) -> None:
+        found = self.labels.take("m" + text[1])
+        there = [each for each in self.said if each[0] == text]
+        assert (found is not None) == (len(there) >= 2)
+        if found is not None:
+            self.taken.add(text)
+
+    @invariant()
+    def they_agree(self) -> None:
+        assert [(each.id, each.annotator, each.label) for each in self.labels.said()] == self.said
+
+    def teardown(self) -> None:
+        self.labels.close()
+
+
+TestAsADictionary = AsADictionary.TestCase
+TestAsADictionary.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
