@@ -4,7 +4,7 @@ Everywhere `gold` is (N,) integer columns in the task's label order, `predicted`
 no answer (always wrong), `probs` is (N, K) rows that sum to one, or rows of NaN where there was no answer. `weights`
 is (N,) how often each row counts; None means once, so that a resample is a weight and nothing is copied.
 
-Not here: fitting (calibrate.py), choosing texts (choose.py), multi-label and generated text.
+Not here: fitting (calibrate.py), choosing texts (choose.py), several labels a text (labelsets.py) and generated text.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ class Judgement:
         ece, brier, log_loss: over the answered texts; None if nothing was answered.
         per_class: K figures in label order.
         confusions: the most frequent first.
+        kind: "multi" where a text may have several labels; then `accuracy` is the share of texts whose whole set of
+            labels is right, `ece` that of all decisions, and these are there as well:
+        micro_f1: F1 over all decisions together. lrap: label ranking average precision.
     """
 
     n: int
@@ -98,7 +101,15 @@ class Judgement:
     confusions: tuple[Confusion, ...]
     unanswered: int = 0
     draws: int = 1000
+    kind: str = "single"
+    micro_f1: Score | None = None
+    lrap: Score | None = None
     format: int = FORMAT
+
+    @property
+    def main(self) -> Score:
+        """The one figure to compare by: accuracy, or micro F1 where a text may have several labels."""
+        return self.accuracy if self.micro_f1 is None else self.micro_f1
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary that `Judgement.from_json` reads back."""
@@ -119,6 +130,8 @@ class Judgement:
                 **record,
                 "accuracy": Score.from_json(record["accuracy"]),
                 "macro_f1": Score.from_json(record["macro_f1"]),
+                "micro_f1": record.get("micro_f1") and Score.from_json(record["micro_f1"]),
+                "lrap": record.get("lrap") and Score.from_json(record["lrap"]),
                 "per_class": tuple(ClassScore(**each) for each in record["per_class"]),
                 "confusions": tuple(Confusion(**each) for each in record["confusions"]),
             }
