@@ -24,7 +24,7 @@ from potstill.pool import Part
 from potstill.procedures.kd import read_scores
 from potstill.procedures.rounds import Bought, Round
 from potstill.run import Run
-from potstill.task import Brief, Written, content_key
+from potstill.task import Brief, Written
 from potstill.teachers.base import Teacher, can_write, takes_guides
 from potstill.teachers.writing import one_label_each
 
@@ -74,13 +74,15 @@ class Supply:
         totals = self._run.ledger.totals
         before, way = totals().charged, self._way()
         bought = self._labelled(brief.n, probs, now) if way == "label" else self._written(brief, now)
-        # Kept, for on a second run the same texts cost nothing, and the same way has to be taken.
-        key = content_key("pgkd spent", self.teacher.key, brief.seed, len(now.rows.texts))
-        known = self._run.store.kept([key])
-        if key not in known:
-            known = {key: to_usd(totals().charged - before)}
-            self._run.store.keep(known)
-        return Bought(way, bought.texts, bought.passed, bought.soft, float(known[key]), bought.money_ended)
+        # Remembered, for on a second run the same texts cost nothing, and the same way has to be taken.
+        spent = self._run.decide(
+            "spent",
+            lambda: {"usd": to_usd(totals().charged - before)},
+            self.teacher.key,
+            brief.seed,
+            len(now.rows.texts),
+        )
+        return Bought(way, bought.texts, bought.passed, bought.soft, spent["usd"], bought.money_ended)
 
     def told(self, bought: Bought, loss_drop: float) -> None:
         """By how much the validation loss fell with what was bought."""
