@@ -1,0 +1,106 @@
+"""Self-training on a small world where words tell the labels apart: no teacher, only machine time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from procedures.test_kd import world
+from tinybert import write_tinybert
+
+from potstill.errors import BadData, BadSpec
+from potstill.pool import Pool, PoolOptions, build_pool
+from potstill.procedures.selftrain import pseudo_labels, read_options, selftrain
+from potstill.run import Run
+from potstill.spec import Spec
+from potstill.students.base import Student
+from potstill.tables import Table
+from potstill.task import Task
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    return build_pool(Table.of(world(120)), options=PoolOptions(gold=9, validation_share=0)).pool
+
+
+def begin(folder: Path, pool: Pool, student: object = "static", **options: object) -> Run:
+    spec = Spec.make({"budget": 1, "student": student, "procedure": {"name": "selftrain", **options}})
+    return Run.open(folder, spec, Task(pool.labels, name="world"), pool)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> dict[str, object]:
+    return {"name": f"encoder:{write_tinybert(tmp_path / 'tinybert')}", "mode": "frozen"}
+
+
+def test_the_pool_is_learnt_and_no_teacher_is_paid(tmp_path: Path, pool: Pool) -> None:
+    student = {"name": "linear", "c": 3.0}
+    with begin(tmp_path / "run", pool, student, rounds=2) as run:
+        taught = selftrain(run)
+        test = run.pool.part("test")
+        alone = run.learn(run.pool.part("train").texts, np.eye(3, dtype=np.float32)[run.pool.part("train").gold])
+        better = run.judge(taught, test).accuracy.value
+        assert better > run.judge(alone, test).accuracy.value
+        rounds = [facts for what, facts in notes(run) if what == "pseudo-labels"]
+        assert [facts["round"] for facts in rounds] == [1, 2]
+        bought = run.ledger.totals().by
+        assert bought["llm"] == bought["human"] == 0
+        assert bought["compute"] > 0
+
+
+def notes(run: Run) -> list[tuple[str, dict[str, object]]]:
+    return [(each.what, each.facts) for each in run.store.notes()]
+
+
+def test_the_same_run_again_learns_nothing_new(tmp_path: Path, pool: Pool) -> None:
+    texts = list(pool.part("test").texts)
+    with begin(tmp_path / "run", pool, {"name": "linear"}) as run:
+        first, spent = selftrain(run).predict_proba(texts), run.ledger.totals().charged
+    with begin(tmp_path / "run", pool, {"name": "linear"}) as run:
+        np.testing.assert_array_equal(selftrain(run).predict_proba(texts), first)
+        assert run.ledger.totals().charged == spent
+
+
+def test_without_gold_an_encoder_begins_from_the_names(tmp_path: Path, tiny: dict[str, object]) -> None:
+    columns = {"text": world(30)["text"]}
+    bare = build_pool(Table.of(columns), labels=("soup", "tennis", "loan")).pool
+    with begin(tmp_path / "run", bare, tiny) as run:
+        student = selftrain(run)
+        assert student.predict_proba(["a loan"]).shape == (1, 3)
+        assert len(run.learnt) == 2
+    with begin(tmp_path / "other", bare, "linear") as run, pytest.raises(BadSpec, match="only an encoder can begin"):
+        selftrain(run)
+
+
+def test_no_pool_is_told_with_a_mend(tmp_path: Path) -> None:
+    gold_only = build_pool(Table.of(world(20)), options=PoolOptions(validation_share=0)).pool
+    with begin(tmp_path / "run", gold_only, "linear") as run, pytest.raises(BadData, match="--procedure finetune"):
+        selftrain(run)
+
+
+def test_pseudo_labels_are_probabilities_and_sharper_than_what_was_said(tmp_path: Path, pool: Pool) -> None:
+    with begin(tmp_path / "run", pool, "linear") as run:
+        gold, texts = run.pool.part("train"), list(run.pool.part("pool").texts)
+        student: Student = run.learn(gold.texts, np.eye(3, dtype=np.float32)[gold.gold])
+        said, heard = pseudo_labels(student, texts, read_options({}))
+        alone, same = pseudo_labels(student, texts, read_options({"neighbours": 0}))
+    np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(alone, same)
+    np.testing.assert_array_equal(alone, said)
+    assert said.max(axis=1).mean() > student.predict_proba(texts).max(axis=1).mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"round": 2}, "no option 'round'"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"neighbours": -1}, "neighbours is -1"),
+        ({"temperature": True}, "temperature is True"),
+        ({"most": 2.5}, "most is 2.5"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(BadSpec, match=says):
+        read_options(options)
