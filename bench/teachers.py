@@ -6,7 +6,8 @@ A provider in another process (tests/provider.py) answers every request after th
 the clients are what is measured. Each client has a process of its own; they take turns, so that a busy moment hits all
 of them. `sockets` sends ready bytes and reads none of the answer's meaning: it shows what provider and machine can do.
 `asyncio` and `threads` are bare loops over the SDK. `potstill` is `Run.ask`: prompt, bound, hold, request, strict
-reading, settle and keep, each durable. The ideal is in-flight / latency. CPU is that of the client's process alone.
+reading, settle and keep, each durable. The ideal is in-flight / latency; the limit is what `sockets` reached in this
+run; the bare loop is the better of the two so far. CPU is that of the client's process alone.
 Prints a table and writes JSON with the commit. Asserts nothing.
 """
 
@@ -223,6 +224,12 @@ def work(name: str, url: str, n: int, parallel: int) -> dict[str, Any]:
     return {"seconds": seconds, "cpu_s": marks[1] - marks[0], "peak_mb": peak}
 
 
+def _of(row: dict[str, Any], rows: list[dict[str, Any]], *clients: str) -> float | None:
+    """Its speed as a share of the quickest of these clients; None where none of them ran before."""
+    speeds = [each["per_s"] for each in rows if each["client"] in clients]
+    return row["per_s"] / max(speeds) if speeds else None
+
+
 def main() -> None:
     """Measure all clients in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -240,7 +247,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     ideal = asked.in_flight / asked.latency_s
     print(f"ideal: {ideal:.0f} requests/s\n")
-    print(f"{'client':<28} {'req/s':>7} {'of ideal':>9} {'CPU ms/req':>11} {'peak MB':>8}")
+    head = f"{'of ideal':>9} {'of limit':>9} {'of bare':>8} {'CPU ms/req':>11} {'peak MB':>8}"
+    print(f"{'client':<28} {'req/s':>7} {head}")
     for _ in range(asked.rounds):
         for name in asked.only:
             with provider(asked.latency_s, constant=True) as url:
@@ -251,9 +259,13 @@ def main() -> None:
             row = {"client": name, "n": BIG_SLICE if "pool" in name else asked.n, **json.loads(done.stdout)}
             row["per_s"] = row["n"] / row["seconds"]
             row["of_ideal"] = row["per_s"] / ideal
+            row["of_limit"] = _of(row, rows, "sockets")
+            row["of_bare"] = _of(row, rows, "asyncio", "threads")
             row["cpu_ms"] = 1000 * row["cpu_s"] / row["n"]
             cpu = f"{row['cpu_ms']:>11.2f}" if "pool" not in name else f"{'':>11}"
-            print(f"{name:<28} {row['per_s']:>7.0f} {row['of_ideal']:>9.2f} {cpu} {row['peak_mb']:>8.0f}", flush=True)
+            limit, bare = (f"{row[of]:.2f}" if row[of] else "" for of in ("of_limit", "of_bare"))
+            shares = f"{row['of_ideal']:>9.2f} {limit:>9} {bare:>8}"
+            print(f"{name:<28} {row['per_s']:>7.0f} {shares} {cpu} {row['peak_mb']:>8.0f}", flush=True)
             rows.append(row)
     git = ["git", "describe", "--always", "--dirty"]
     found = {
