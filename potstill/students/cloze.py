@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from potstill.tokens import check_texts
 from potstill.weights import Weights, find
 
 if TYPE_CHECKING:
-    from potstill.students.clozenet import Base, ClozeNetwork
+    from potstill.students.clozenet import Base, ClozeNetwork, Mode
 
 DEFAULT_WEIGHTS = "smollm2"
 # Texts without content tell what a label's words are worth whatever the text says (Zhao et al. 2021).
@@ -75,7 +75,10 @@ class Cloze:
         find_language_model(self.weights)
 
     def fit(self, lesson: Lesson) -> Self:
-        """Learn from scratch; see `Student.fit`. The row order does not matter."""
+        """Learn from scratch; see `Student.fit`. The row order does not matter. Mode "zero-shot" reads no row."""
+        if self.options.mode == "zero-shot":
+            self._begin()
+            return self
         check_texts(lesson.texts)
         refuse_likeness(lesson, "cloze")
         lesson = in_content_order(check_lesson(lesson, len(self.labels)))
@@ -214,17 +217,32 @@ class Cloze:
     def _ready(self) -> tuple[ClozeNetwork, PatternIds]:
         """The network; where nothing was learnt, the model as it is with the label bias of empty texts removed."""
         if self._network is None or self._ids is None:
-            base = self._open()
-            from potstill.students.clozebuild import build, choose_words
-            from potstill.students.clozetune import set_bias
-
-            self.words = choose_words(base, self.labels, self.descriptions, self.options, None)
-            network, ids = build(base, self.options, self.words)
-            uniform = np.full(len(self.labels), 1 / len(self.labels))
-            set_bias(network, ids.encode(EMPTY_TEXTS).ids, uniform, ids.around.pad_id)
-            self.learnt = {"mode": "zero-shot"}
-            self._network, self._ids = network, ids
+            self._begin()
+        assert self._network is not None
+        assert self._ids is not None
         return self._network, self._ids
+
+    def _begin(self) -> None:
+        base = self._open()
+        from potstill.students.clozebuild import build, choose_words
+
+        self.words = choose_words(base, self.labels, self.descriptions, self.options, None)
+        self._network, self._ids = build(base, self.options, self.words)
+        self.learnt = {"mode": "zero-shot", "rows": 0}
+        self.unbias(EMPTY_TEXTS)
+
+    def unbias(self, texts: Sequence[str]) -> Self:
+        """Make the labels equally likely on average over texts without labels: what a label's words are worth alone.
+
+        Fresh students do that on texts without content; the texts of the task themselves do it better, where there are
+        some tens of them and the labels are about equally common (batch calibration, Zhou et al. 2024).
+        """
+        from potstill.students.clozetune import set_bias
+
+        network, ids = self._ready()
+        uniform = np.full(len(self.labels), 1 / len(self.labels))
+        set_bias(network, ids.encode(texts).ids, uniform, ids.around.pad_id)
+        return self
 
     def _run(self, texts: Sequence[str], what: str, width: int) -> Floats:
         from potstill.students.backbone import run_network
@@ -237,9 +255,11 @@ class Cloze:
         low = self.options.dtype == "bfloat16"
         return run_network(getattr(network, what), found, ids.around.pad_id, low_precision=low)
 
-    def _how(self, network: ClozeNetwork) -> tuple[Literal["lora", "full", "frozen"], int, float]:
+    def _how(self, network: ClozeNetwork) -> tuple[Mode, int, float]:
         own = self.options
-        mode = ("lora" if network.causal else "full") if own.mode == "auto" else own.mode
+        mode: Mode = "lora" if network.causal else "full"
+        if own.mode != "auto":
+            mode = "frozen" if own.mode == "zero-shot" else own.mode
         n = len(network.blocks)
         layers = own.layers or (max(1, n // 3) if network.causal else n)
         return mode, min(layers, n), own.lr or {"lora": 5e-4, "full": 3e-5, "frozen": 1e-3}[mode]

@@ -12,7 +12,7 @@ CAUSAL_PATTERN, MASKED_PATTERN = "{text}\nTopic: {label}", "{text} Topic: {label
 CHOICES = {
     "verbalizer": ("auto", "names", "descriptions", "data"),
     "several": ("auto", "sum", "mean", "blend"),
-    "mode": ("auto", "lora", "full", "frozen"),
+    "mode": ("auto", "lora", "full", "frozen", "zero-shot"),
     "dtype": ("float32", "bfloat16"),
 }
 WHOLE, ANY = ("layers", "rank", "soft", "batch", "max_length"), ("epochs", "lr")
@@ -31,7 +31,7 @@ class Options:
         several: how tokens of a word of several are read; "auto" sums them (a masked model: their mean) while that
             is cheap, and else blends them.
         mode: "lora", "full" or "frozen" (only the label bias and the soft prompt); "auto": LoRA in a causal model, all
-            weights in a masked one.
+            weights in a masked one. "zero-shot" learns nothing and needs no row.
         layers: how many of the top layers learn; None: a third of a causal model's, all of a masked one's.
         rank: of LoRA.
         soft: how many learnt vectors are put at the beginning of the row (a soft prompt); 0 for none.
@@ -44,7 +44,7 @@ class Options:
     words: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     verbalizer: Literal["auto", "names", "descriptions", "data"] = "auto"
     several: Literal["auto", "sum", "mean", "blend"] = "auto"
-    mode: Literal["auto", "lora", "full", "frozen"] = "auto"
+    mode: Literal["auto", "lora", "full", "frozen", "zero-shot"] = "auto"
     layers: int | None = None
     rank: int = 8
     soft: int = 0

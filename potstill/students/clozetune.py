@@ -87,6 +87,7 @@ def set_bias(network: ClozeNetwork, ids: Sequence[Ids], prior: NDArray[np.floati
     scores = run_network(network, ids, pad_id, low_precision=True)
     with torch.no_grad():
         network.bias.add_(torch.from_numpy(match_prior(scores, prior).astype(np.float32)))
+    network.learnt["bias"] = network.bias.detach().clone()
 
 
 def learn(network: ClozeNetwork, rows: Rows, effort: Effort, pad_id: int) -> dict[str, Any]:

@@ -140,6 +140,16 @@ def test_without_a_row_it_scores_with_the_bias_of_empty_texts_removed(causal: Pa
     assert student.about["mode"] == "zero-shot"
 
 
+def test_zero_shot_needs_no_row_and_can_be_kept(causal: Path, tmp_path: Path) -> None:
+    none = Lesson([], np.zeros((0, 3), dtype=np.float32))
+    student = cloze(causal, mode="zero-shot").fit(none)
+    assert np.array_equal(student.predict_logits(TEXTS), cloze(causal).predict_logits(TEXTS))
+    texts = list(lesson().texts)
+    np.testing.assert_allclose(student.unbias(texts).predict_proba(texts).mean(0), 1 / 3, atol=0.02)
+    student.save(tmp_path)
+    assert np.array_equal(Cloze.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
+
+
 def test_a_mask_in_a_text_is_only_text(masked: Path) -> None:
     student = cloze(masked)
     _, ids = student._ready()
