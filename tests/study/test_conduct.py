@@ -169,3 +169,19 @@ def test_the_tables_hold_every_cell(tmp_path: Path) -> None:
     row = next(row for row in rows_of(done) if row["procedure"] == "FT+KD" and row["labels"] == 24)
     assert row["labels_usd"] == pytest.approx(2.4)
     assert row["total_usd"] == pytest.approx(row["labels_usd"] + row["compute_usd"])
+
+
+def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path: Path, topics: Path) -> None:
+    known = tmp_path / "known.csv"
+    rows = [line for part in ("train", "test") for line in (topics / f"{part}.csv").read_text().splitlines()[1:]]
+    known.write_text("\n".join(["text,label", *rows]))
+    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million": 1.0}
+    done = run(study_of(tmp_path, procedures=["ft", "llm+kd"], kd={}, teacher=teacher), tmp_path / "out")
+    assert all(result.state == "done" for result in done.results.values())
+    zero = done.results[Cell("topics", 0, 0, "zero-llm", "replay")]
+    assert zero.scores["accuracy"] == pytest.approx(0.9, abs=0.1)
+    assert done.cost(Cell("topics", 0, 0, "zero-llm", "replay")).labels_usd == 0
+    kd = done.results[Cell("topics", 24, 1, "llm+kd", "large")]
+    assert kd.scores["accuracy"] > 0.5
+    assert kd.llm_usd > 0
+    assert "Simulation" in done.simulation
