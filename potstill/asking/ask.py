@@ -24,7 +24,7 @@ from potstill.ledger import Ledger
 from potstill.money import Category, Purchase, Purpose, to_usd
 from potstill.store import AnswerCache, Store
 from potstill.task import Answer, Brief, Task, Written, content_key
-from potstill.teachers.base import Teacher, Ticketed
+from potstill.teachers.base import Teacher, Ticketed, write_key_of
 
 SHARED: tuple[Category, ...] = ("llm", "human")  # what a trained model says is cheaper to compute than to keep
 FROM_CACHE = 1000  # answers taken from the workspace in one step
@@ -187,7 +187,9 @@ class Asking:
         """See `Run.write`."""
         examples = [[each.text, each.label] for each in (*brief.examples, *brief.avoid)]
         guide = [asdict(brief.guide)] if brief.guide is not None else []
-        key = content_key("write", self._task.key, teacher.key, brief.label, brief.n, brief.seed, examples, *guide)
+        key = content_key(
+            "write", self._task.key, write_key_of(teacher), brief.label, brief.n, brief.seed, examples, *guide
+        )
         known = self._store.kept([key]) or self._recall([key], teacher, "teach", leave_micros)
         if key not in known:
             bound = teacher.price.cost_micros(teacher.write_bound(brief))

@@ -169,6 +169,13 @@ def manner_of(teacher: Teacher) -> Manner:
     return manner
 
 
+def write_key_of(teacher: Teacher) -> str:
+    """What a teacher's drafts are kept under: its attribute `write_key` where writing heeds more than answering does,
+    else its key."""
+    key: str = getattr(teacher, "write_key", teacher.key)
+    return key
+
+
 @dataclass(frozen=True)
 class Pending:
     """It is being worked on: `done` of `total` requests have ended. `state` is the other side's word for it."""

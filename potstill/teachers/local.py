@@ -118,10 +118,10 @@ class LocalTeacher:
         shown = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
         asked = (self.text.opening, self.text.head, self.text.tail, self.text.words, shown, options.max_text_tokens)
         hashed = content_hash(found.path)
-        # What only `write` heeds counts where it is not the default: answers that were kept before stay found.
+        self.key = content_key("local", PROMPT_VERSION, hashed, self.task.key, asked, self.dtype)
+        # What only `write` heeds; with the defaults, what was written before is found again.
         writes = options.model_dump(include={"write_tokens", "temperature"}, exclude_defaults=True)
-        more = [writes] if writes else []
-        self.key = content_key("local", PROMPT_VERSION, hashed, self.task.key, asked, self.dtype, *more)
+        self.write_key = content_key(self.key, writes) if writes else self.key
         self._writer = Writer(found, self.task, options.write_tokens, options.temperature)
         self._lock = threading.Lock()
         self._unpaid_s = 0.0

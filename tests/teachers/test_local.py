@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from potstill import causal
 from potstill.calibrate import match_prior
 from potstill.causal import free_cores, one_line
 from potstill.errors import BadInput, BadSpec, MissingExtra, MissingWeights, TeacherError
 from potstill.task import Brief, Task, Written
-from potstill.teachers import causal, llamacpp, local
-from potstill.teachers.base import Setup, Teacher
+from potstill.teachers import llamacpp, local
+from potstill.teachers.base import Setup, Teacher, write_key_of
 from potstill.teachers.completion import pick_examples
 from potstill.teachers.llamacpp import grammar, messages, read_lines
 from potstill.teachers.local import LocalTeacher, open_teacher
@@ -147,6 +148,15 @@ def test_an_option_that_changes_answers_changes_the_key(tiny_folder: Path, optio
 @pytest.mark.parametrize("options", [{"batch": 3}, {"threads": 2}, {"temperature": 0.1}], ids=str)
 def test_an_option_that_changes_no_answer_keeps_the_key(tiny_folder: Path, options: dict[str, Any]) -> None:
     assert opened(tiny_folder, **options).key == opened(tiny_folder).key
+
+
+@pytest.mark.parametrize("options", [{"write_tokens": 9}, {"temperature": 0.1}], ids=str)
+def test_an_option_that_changes_only_what_is_written_changes_the_key_of_drafts(
+    tiny_folder: Path, options: dict[str, Any]
+) -> None:
+    changed, plain = opened(tiny_folder, **options), opened(tiny_folder)
+    assert changed.key == plain.key
+    assert write_key_of(changed) != write_key_of(plain) == plain.key
 
 
 def test_other_weights_under_the_same_name_change_the_key(tiny_folder: Path, tmp_path: Path) -> None:
