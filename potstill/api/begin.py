@@ -59,7 +59,10 @@ class Begun:
 
     def to_text(self) -> str:
         """The guesses, and what to type next."""
-        return "\n".join([*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}"])
+        doubt = f"Labels that are probably wrong: potstill suspects {self.file}"
+        return "\n".join(
+            [*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}", doubt]
+        )
 
 
 def init(

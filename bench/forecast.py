@@ -1,0 +1,67 @@
+"""How far the time that `potstill plan` foretells for training a student is from the time it takes.
+
+    python bench/forecast.py [--data ../shared/data] [--cases encoder:minilm=200 encoder:minilm=600 linear=3000]
+
+AG News; each case is a student and a number of rows. Writes the section `forecast` of bench/RESULTS.md. Asserts
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from sections import commit, table, write_section
+
+from potstill.forecast import forecast
+from potstill.money import Rates
+from potstill.spec import Named
+from potstill.students import MENU
+from potstill.students.base import Lesson, Make
+from potstill.tables import read_table
+
+CASES = ["encoder:minilm=200", "encoder:minilm=600", "static:potion-8m=2000", "linear=3000"]
+
+
+def main() -> None:
+    """Foretell, train, compare."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--data", type=Path, default=Path("../shared/data"))
+    words.add_argument("--cases", nargs="+", default=CASES)
+    given = words.parse_args()
+    read = read_table(given.data / "ag_news" / "train.parquet")
+    texts, named = ([str(cell) for cell in read.column(name)] for name in ("text", "label"))
+    labels = tuple(sorted(set(named)))
+    rows = []
+    for case in given.cases:
+        name, _, n = case.partition("=")
+        chosen = np.random.default_rng(0).permutation(len(read))[: int(n)]
+        some = [texts[i] for i in chosen]
+        targets = np.eye(len(labels), dtype=np.float32)[[labels.index(named[i]) for i in chosen]]
+        student = Named(name=name)
+        told = forecast(student, labels, some, targets, Rates("bench", usd_per_hour=Decimal("0.1")))
+        made = MENU.resolve(student.kind)(Make(labels, student.model))
+        began = time.perf_counter()
+        made.fit(Lesson(some, targets))
+        took = time.perf_counter() - began
+        rows.append([name, n, f"{told.low_s:.1f} to {told.high_s:.1f}", f"{took:.1f}", f"{told.probed_s:.1f}"])
+        rows[-1].append("-" if told.flops is None else f"{told.flops:.1e}")
+        print(*rows[-1], flush=True)
+    text = (
+        f"## What training takes, foretold\n\n`python bench/forecast.py`, commit {commit()}, "
+        f"{date.today().isoformat()}, one core that other work may have shared: seconds foretold, taken, and spent on "
+        "the probe.\n\n"
+    )
+    write_section("forecast", text + table(["student", "rows", "foretold s", "took s", "probe s", "FLOPs"], rows))
+
+
+if __name__ == "__main__":
+    main()
