@@ -28,14 +28,14 @@ from potstill.pool import Part
 from potstill.procedures.kd import read_scores
 from potstill.procedures.market import AllocateOptions, Market, Owned, beside, gold_of
 from potstill.procedures.pilot import Survey, chosen, looks, survey
-from potstill.run import Run
+from potstill.run import Run, Taught
 from potstill.strategies import Verdict, weigh
 from potstill.students.base import Student
 from potstill.task import content_key
 from potstill.teachers.options import read_options
 
-FEWEST_TO_CHECK = 50  # validation texts below which a third of the first labels is kept to measure on
-CHECK_SHARE = 1 / 3
+# Of all labels that the money could buy, this part is kept to measure on; at least and at most so many.
+CHECK_SHARE, FEWEST_TO_CHECK, MOST_TO_CHECK = 0.15, 30, 300
 FEWEST_BOUGHT = 10
 
 
@@ -58,7 +58,7 @@ def allocate(run: Run) -> Student:
             bought = market.label(asked)
             gone = set(asked)
             owned, left = owned.plus(bought.texts, bought.targets), [text for text in left if text not in gone]
-            if not len(bought):
+            if not len(bought) or decided["last"]:
                 break
         elif decided["do"] == "ask" and decided["texts"] > answers:
             answers = decided["texts"]
@@ -71,7 +71,7 @@ def _begin(run: Run, market: Market, options: AllocateOptions) -> tuple[Owned, P
     """The labels there are or are bought first, the texts to measure on, and the unlabelled rest."""
     owned = gold_of(run.pool.part("train"), run.task.n_labels)
     check, left = run.pool.part("validation"), list(run.pool.part("pool").texts)
-    spare = 0 if len(check) >= FEWEST_TO_CHECK else int(options.pilot * CHECK_SHARE)
+    spare = max(0, _worth_checking(run, market, left) - len(check))
     wanted = max(0, options.pilot - len(owned)) + spare
     if wanted and market.annotator is None and (not len(owned) or not len(check)):
         raise BadData(
@@ -87,7 +87,8 @@ def _begin(run: Run, market: Market, options: AllocateOptions) -> tuple[Owned, P
         to_learn = others[: wanted - spare]
         first = market.label([left[row] for row in [*to_check, *to_learn]])  # one order; below it is only looked up
         if to_check:
-            check = market.label([left[row] for row in to_check]).part()
+            more = market.label([left[row] for row in to_check])
+            check = gold_of(check, run.task.n_labels).plus(more.texts, more.targets).part()
         learnt = market.label([left[row] for row in to_learn])
         owned = owned.plus(learnt.texts, learnt.targets)
         gone = set(first.texts)
@@ -99,6 +100,15 @@ def _begin(run: Run, market: Market, options: AllocateOptions) -> tuple[Owned, P
             "Label more texts, raise the budget, or lower `pilot` under [procedure].",
         )
     return owned, check, left
+
+
+def _worth_checking(run: Run, market: Market, left: Sequence[str]) -> int:
+    """How many labelled texts to measure on: every choice rests on them, and each is one less to learn."""
+    if market.annotator is None or not left:
+        return 0
+    price = market.annotator.price.cost_micros(market.annotator.bound(left[:1]))
+    affordable = len(left) if not price else min(len(left), run.spec.limit_micros // price)
+    return int(np.clip(affordable * CHECK_SHARE, FEWEST_TO_CHECK, MOST_TO_CHECK))
 
 
 def _plan(
@@ -119,7 +129,8 @@ def _plan(
         return {"do": "stop", "why": f"{gain:.3f} points a dollar are expected, {options.least_gain} wanted", **said}
     if best.way in ("annotate", "mix") and more >= 1:
         n = min(more, max(len(owned), FEWEST_BOUGHT))  # no further than the curve can be trusted: as much again
-        return {"do": "annotate", "rows": chosen(run, owned, left, n, market, options), **said}
+        rows = chosen(run, owned, left, n, market, options)
+        return {"do": "annotate", "rows": rows, "last": more - n < len(owned) / 4, **said}
     if best.way == "llm":
         return {"do": "ask", "texts": best.split.texts, **said}
     return {"do": "stop", "why": "what there is can be taught", **said}
@@ -142,6 +153,7 @@ def _told(verdict: Verdict, found: Survey, money: float) -> dict[str, Any]:
 def _best(run: Run, owned: Owned, check: Part, left: Sequence[str], market: Market, answers: int) -> Student:
     """Teach the student in every way that can be paid; the one that does best on the validation texts."""
     tried: list[tuple[float, str, Student]] = []
+    taught: dict[str, Taught | None] = {}
     alone = run.learn(owned.texts, owned.targets)
     tried.append((run.judge(alone, check, "labels only").accuracy.value, "labels only", alone))
     try:
@@ -153,20 +165,21 @@ def _best(run: Run, owned: Owned, check: Part, left: Sequence[str], market: Mark
             reading = read_scores(teacher, said, on_gold, check.gold, run)
             student = _learn(run, owned, said, reading)
             tried.append((run.judge(student, check, "distilled").accuracy.value, "distilled", student))
-            if tried[-1][0] >= max(score for score, _, _ in tried):
-                run.taught_by(teacher, reading, said)
+            run.taught_by(teacher, reading, said)
+            taught["distilled"] = run.taught
         if answers and market.llm is not None:
             said, reading = market.answered(list(left[:answers]), owned)
             student = _learn(run, owned, said, reading)
             tried.append((run.judge(student, check, "answers").accuracy.value, "answers", student))
-            if tried[-1][0] >= max(score for score, _, _ in tried):
-                run.taught_by(market.llm, reading, said)
+            run.taught_by(market.llm, reading, said)
+            taught["answers"] = run.taught
     except OverBudget as error:
         run.tell.say(f"One way less was tried: {error.happened}")
-    # Of equals the later one: it has seen more text.
-    score, name, student = max(reversed(tried), key=lambda each: each[0])
-    if name == "labels only":
-        run.taught = None
+    # Of those within the noise of the validation texts the last one: it has seen the most text.
+    best = max(score for score, _, _ in tried)
+    noise = float(np.sqrt(max(best * (1 - best), 0.01) / len(check)))
+    score, name, student = next(each for each in reversed(tried) if each[0] >= best - noise)
+    run.taught = taught.get(name)
     run.note("allocated", way=name, score=score, labels=len(owned), tried={way: value for value, way, _ in tried})
     return student
 
