@@ -86,6 +86,15 @@ class Calibration:
         return softmax(np.asarray(scores, dtype=np.float64) + np.asarray(self.offsets), self.temperature)
 
 
+@dataclass(frozen=True)
+class SetCalibration(Calibration):
+    """How the scores of a teacher that says several labels are read: as the log-probability of each label by itself."""
+
+    def probs(self, scores: NDArray[np.floating]) -> Array:
+        """(N, K) scores -> (N, K) probabilities."""
+        return np.exp(np.minimum(np.asarray(scores, dtype=np.float64), 0.0))
+
+
 def smoothed_prior(gold: NDArray[np.integer], n_labels: int, strength: float = 2.0) -> Array:
     """(K,) label frequencies of (N,) gold columns, drawn towards uniform as by `strength` more labels of each class."""
     counts = np.bincount(np.asarray(gold, dtype=np.int64), minlength=n_labels) + strength

@@ -14,7 +14,7 @@ CHAT = ("openai", "anthropic")  # they pick by themselves where there are many l
 
 def picks_examples(spec: Spec, task: Task) -> bool:
     """Whether the teacher picks examples and labels for each text, by how near they are, and so wants all gold."""
-    if spec.teacher is None:
+    if spec.teacher is None or task.kind == "multi":
         return False
     options = spec.teacher.options
     if options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0):
@@ -28,6 +28,8 @@ def offered_examples(gold: Part, spec: Spec, task: Task) -> list[Written]:
 
     All of the gold, where the teacher picks for each text what it shows.
     """
+    if task.kind == "multi":
+        return []  # those that can say several labels read no examples
     if picks_examples(spec, task):
         return [Written(text, task.labels[k]) for text, k in zip(gold.texts, gold.gold, strict=True)]
     shots = int(spec.procedure.options.get("shots", 1 if task.n_labels <= MANY_LABELS else 0))

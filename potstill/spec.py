@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.errors import BadSpec, did_you_mean
+from potstill.labelcells import Separator
 from potstill.money import Rates, to_micros
 from potstill.task import TaskKind
 
@@ -51,6 +52,7 @@ class DataSpec(Section):
     text: str | None = None
     text_b: str | None = None
     label: str | None = None
+    label_separator: Separator | None = None
     split: str | None = None
     encoding: str | None = None
     on_duplicate: Literal["first", "keep"] | None = None

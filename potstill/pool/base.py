@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.calibrate import one_hot
 from potstill.task import TaskKind, content_key
 
 Split = Literal["train", "validation", "test", "pool"]
@@ -21,7 +22,7 @@ class Part:
 
     Attributes:
         texts: n texts.
-        gold: (n,) label indices, -1 where nobody said.
+        gold: (n,) label indices, -1 where nobody said; in a multi-label task (n, K) of 0 and 1, -1 where nobody said.
         ids: n origins, "file:line".
         rows: (n,) where they stand in the pool.
     """
@@ -34,6 +35,17 @@ class Part:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def targets(self, n_labels: int) -> NDArray[np.float32]:
+        """(n, K) what a student learns; every row must be labelled."""
+        if self.gold.ndim == 2:
+            return self.gold.astype(np.float32)
+        return one_hot(self.gold, n_labels)
+
+
+def known(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) where somebody said the label, or the labels."""
+    return np.asarray(gold >= 0) if gold.ndim == 1 else np.asarray((gold >= 0).all(axis=1))
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -42,11 +54,12 @@ class Pool:
     Attributes:
         labels: the K label names.
         texts: N texts; the two of a pair as `pairs.join_pair` joins them.
-        gold: (N,) label indices, -1 where nobody said. Rows of the split "pool" never have one.
+        gold: (N,) label indices, -1 where nobody said; in a multi-label task (N, K) of 0 and 1, -1 throughout a row
+            where nobody said. Rows of the split "pool" never have one.
         split: (N,) of "train", "validation", "test" or "pool".
         ids: N origins, "file:line".
-        hidden: (N,) labels that the file had for rows of the split "pool", -1 elsewhere. Nothing learns from them; a
-            replaying teacher or a simulated annotator may sell them.
+        hidden: like `gold`, the labels that the file had for rows of the split "pool", -1 elsewhere. Nothing learns
+            from them; a replaying teacher or a simulated annotator may sell them.
         kind: what a row is: one text with one label (`single`), two texts (`pair`), one text with several (`multi`).
     """
 
@@ -85,7 +98,7 @@ class Pool:
 
     def labelled(self, split: Split = "train") -> Part:
         """The rows of a split whose label is known."""
-        return self.at(np.flatnonzero((self.split == split) & (self.gold >= 0)))
+        return self.at(np.flatnonzero((self.split == split) & known(self.gold)))
 
     def guarded(self) -> dict[str, tuple[str, ...]]:
         """The texts, without labels, that nothing may be taught: for comparing only (see gates.py)."""
@@ -102,7 +115,7 @@ class Pool:
         )
 
     def counts(self, split: Split) -> dict[str, int]:
-        """Label -> labelled rows of a split, in the order of the labels, zeros included."""
-        gold = self.gold[(self.split == split) & (self.gold >= 0)]
-        numbers = np.bincount(gold, minlength=self.n_labels).tolist()
+        """Label -> rows of a split that have it, in the order of the labels, zeros included."""
+        gold = self.gold[(self.split == split) & known(self.gold)]
+        numbers = (gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=self.n_labels)).tolist()
         return dict(zip(self.labels, numbers, strict=True))

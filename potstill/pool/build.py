@@ -10,12 +10,13 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import BadData, BadSpec, did_you_mean
-from potstill.pool.base import SPLITS, Pool
+from potstill.errors import BadData, BadSpec
+from potstill.pool.base import SPLITS, Pool, known
 from potstill.pool.clean import CleanRows, Rows, Rules, clean, rows_, warn_of_twins
 from potstill.pool.gather import Sources, gather
 from potstill.pool.options import PoolOptions
 from potstill.pool.report import Built, PoolReport
+from potstill.pool.settle import marked, settle_labels, strata
 from potstill.splits import carve, first_of_each
 
 # A test set beyond this adds no certainty worth the labels: +-1.4 points at 5,000 rows.
@@ -51,10 +52,10 @@ def build_pool(
     had = Counter(gathered.rows.parts)
     done = clean(gathered.rows, rules)
     _survived(had, done.rows)
-    names = _settle_labels(done.rows, tuple(label.strip() for label in labels))
-    indices = {name: i for i, name in enumerate(names)}
-    said = np.array([indices.get(label, -1) for label in done.rows.labels], dtype=np.int64)
-    parts, carved = _split(done, said, len(names), options)
+    multi = gathered.kind == "multi"
+    names = settle_labels(done.rows, tuple(label.strip() for label in labels), multi=multi)
+    said = marked(done.rows.labels, names, multi=multi)
+    parts, carved = _split(done, strata(said), len(names), options)
     rows, cleaned = replace(done.rows, parts=parts), done.cleaned
     if carved and options.on_leak != "allow":
         # Labelled twins ("Great!" beside "great") went together; an unlabelled one may still be in the pool.
@@ -67,11 +68,11 @@ def build_pool(
     pool = Pool(
         labels=names,
         texts=rows.texts,
-        gold=np.where(in_pool, -1, said),
+        gold=np.where(in_pool[:, None] if multi else in_pool, -1, said),
         split=split,
         ids=rows.ids,
-        hidden=np.where(in_pool, said, -1),
-        kind="pair" if gathered.pairs else "single",
+        hidden=np.where(in_pool[:, None] if multi else in_pool, said, -1),
+        kind=gathered.kind,
     )
     cleaned = warn_of_twins(rows, cleaned) if options.on_leak != "allow" else cleaned
     report = PoolReport(
@@ -81,7 +82,7 @@ def build_pool(
         carved=carved,
         unlabelled_dropped=gathered.unlabelled_dropped,
         limited=gathered.limited,
-        hidden=int((pool.hidden >= 0).sum()),
+        hidden=int(known(pool.hidden).sum()),
         warnings=(*gathered.warnings, *_warnings(pool)),
     )
     return Built(pool, report)
@@ -108,55 +109,6 @@ def _survived(had: Counter[str], rows: Rows) -> None:
             )
     if had["test"] and not left["test"]:
         raise BadData(f"Nothing is left of the {rows_(had['test'])} of test.", "Check its texts and labels.")
-
-
-def _settle_labels(rows: Rows, named: tuple[str, ...]) -> tuple[str, ...]:
-    """The task's labels; those named, or those found where one learns (in all gold if nothing there has a label)."""
-    of: dict[str, Counter[str]] = {part: Counter() for part in ("", *SPLITS)}
-    for part, label in zip(rows.parts, rows.labels, strict=True):
-        if label:
-            of[part][label] += 1
-    gold = {part: counts for part, counts in of.items() if part != "pool"}
-    every: Counter[str] = sum(gold.values(), Counter())
-    learnt = of["train"] + of[""]
-    names = named or _sorted(learnt or every)
-    for part, counts in gold.items():
-        strangers = Counter({label: n for label, n in counts.items() if label not in names})
-        if strangers:
-            raise _strangers(part, strangers, names, bool(named))
-    if not every and not named:
-        raise BadData(
-            "No row has a label and the task names none.",
-            "Name the label column (--label COLUMN), or the labels themselves (--labels a,b,c).",
-        )
-    if len(every) == 1 or len(names) < 2:
-        only = next(iter(every or names))
-        raise BadData(
-            f"All {rows_(every.total())} with a label have the same one, {only!r}; two labels are the least.",
-            "Check the label column, or add rows of another label.",
-        )
-    return names
-
-
-def _sorted(labels: Counter[str]) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(labels, key=lambda label: (float(label), label)))
-    except ValueError:
-        return tuple(sorted(labels))
-
-
-def _strangers(part: str, strangers: Counter[str], names: tuple[str, ...], named: bool) -> BadData:
-    shown = ", ".join(f"{label!r} ({rows_(n)})" for label, n in strangers.most_common(_SHOWN))
-    more = f" and {len(strangers) - _SHOWN:,} more" if len(strangers) > _SHOWN else ""
-    one = len(strangers) == 1
-    task = "the task" if named else "the task, whose labels are those of the training rows"
-    near = did_you_mean(strangers.most_common(1)[0][0], names)
-    hint = f" {near}" if near.startswith("Did") else ""
-    return BadData(
-        f"{part.capitalize() or 'The data'} has {'a label that is' if one else 'labels that are'} not in {task}: "
-        f"{shown}{more}.",
-        f"Correct {'it' if one else 'them'}, or name every label: --labels{hint}",
-    )
 
 
 def _split(

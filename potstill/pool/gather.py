@@ -11,12 +11,14 @@ import numpy as np
 
 from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.guess import SPLIT_NAMES, Columns, Guess, guess, shown_values
+from potstill.labelcells import SEPARATORS, Separator, canonical, guess_separator, read_labels
 from potstill.leaks import numbers_of
 from potstill.pairs import join_pair
 from potstill.pool.clean import Rows
 from potstill.pool.options import PoolOptions
 from potstill.pool.report import SourceReport
 from potstill.tables import Table, read_table
+from potstill.task import TaskKind
 
 Source = str | Path | Table
 Sources = Source | Mapping[str, Source]
@@ -28,7 +30,7 @@ _ALSO = {"unlabelled": "pool", "unlabeled": "pool"}
 class Gathered:
     """All rows of all sources, what was read, how many rows were left out so far, and what to beware of.
 
-    `pairs`: the texts are pairs.
+    `kind`: what a row is. Where it may have several labels, each of `rows.labels` is a set (`labelcells.canonical`).
     """
 
     rows: Rows
@@ -36,7 +38,7 @@ class Gathered:
     unlabelled_dropped: int = 0
     limited: int = 0
     warnings: tuple[str, ...] = ()
-    pairs: bool = False
+    kind: TaskKind = "single"
 
 
 def gather(sources: Sources, options: PoolOptions) -> Gathered:
@@ -53,13 +55,16 @@ def gather(sources: Sources, options: PoolOptions) -> Gathered:
     warnings: list[str] = []
     dropped = limited = 0
     first: Guess | None = None
+    separator: Separator | None = None
     for role, table in tables.items():
         columns = _columns(role, table, options, first)
         first = first or columns
         _check_pair(role, table, columns, first, options)
         prefix = f"{role}/{table.name}" if names[table.name] > 1 else table.name
-        mine = _rows(role, table, columns, prefix)
-        reports.append(_report(role, table, columns))
+        if separator is None and columns.label:
+            separator = _separator(table, columns, options)
+        mine = _rows(role, table, columns, prefix, separator)
+        reports.append(_report(role, table, columns, separator))
         warnings += table.problems
         if options.limit and len(mine) > options.limit:
             order = np.argsort(numbers_of(mine.texts, options.seed), kind="stable")
@@ -70,7 +75,25 @@ def gather(sources: Sources, options: PoolOptions) -> Gathered:
         judged = np.array([p in ("test", "validation") and not y for p, y in zip(mine.parts, mine.labels, strict=True)])
         dropped += int(judged.sum())
         rows = rows + mine.take(~judged)
-    return Gathered(rows, tuple(reports), dropped, limited, tuple(warnings), bool(first and first.text_b))
+    kind: TaskKind = "pair" if first and first.text_b else "multi" if separator else "single"
+    return Gathered(rows, tuple(reports), dropped, limited, tuple(warnings), kind)
+
+
+def _separator(table: Table, columns: Guess, options: PoolOptions) -> Separator | None:
+    """What stands between the labels of a cell; None where each holds one."""
+    if columns.text_b or options.kind in ("single", "pair"):
+        if options.label_separator:
+            raise BadSpec(
+                f"label_separator = {options.label_separator!r} splits labels, and a text has one in this task.",
+                'Write kind = "multi" under [task]; pairs of texts have one label.',
+            )
+        return None
+    if options.label_separator:
+        return options.label_separator
+    cells = table.column(columns.label or "")
+    if options.kind == "multi":
+        return guess_separator(cells, SEPARATORS[-1:] + SEPARATORS[:-1]) or "|"
+    return guess_separator(cells)
 
 
 def _check_pair(role: str, table: Table, columns: Guess, first: Guess, options: PoolOptions) -> None:
@@ -144,18 +167,28 @@ def _columns(role: str, table: Table, options: PoolOptions, first: Guess | None)
     return found
 
 
-def _rows(role: str, table: Table, columns: Guess, prefix: str) -> Rows:
+def _rows(role: str, table: Table, columns: Guess, prefix: str, separator: Separator | None) -> Rows:
     texts = [(t or "").strip() for t in table.column(columns.text)]
     if columns.text_b:
         seconds = [(t or "").strip() for t in table.column(columns.text_b)]
         texts = [join_pair(a, b) if a and b else "" for a, b in zip(texts, seconds, strict=True)]
     labels = [(y or "").strip() for y in table.column(columns.label)] if columns.label else [""] * len(table)
+    if separator:
+        labels = [_set(cell, separator, table, row) for row, cell in enumerate(labels)]
     parts = [_PARTS[role]] * len(table)
     if role == "data" and columns.split:
         parts = _parts(table, columns.split)
     parts = ["pool" if p in ("", "train") and not y else p for p, y in zip(parts, labels, strict=True)]
     ids = [f"{prefix}:{line}" for line in table.lines]
     return Rows(tuple(texts), tuple(labels), tuple(parts), tuple(ids))
+
+
+def _set(cell: str, separator: Separator, table: Table, row: int) -> str:
+    try:
+        found = read_labels(cell, separator)
+    except BadData as error:
+        raise BadData(f"{table.name}, line {table.lines[row]:,}: {error.happened}", error.mend) from None
+    return "" if found is None else canonical(found)
 
 
 def _parts(table: Table, column: str) -> list[str]:
@@ -174,7 +207,7 @@ def _parts(table: Table, column: str) -> list[str]:
     return [SPLIT_NAMES[name] if name else blank for name in named]
 
 
-def _report(role: str, table: Table, columns: Guess) -> SourceReport:
+def _report(role: str, table: Table, columns: Guess, separator: Separator | None) -> SourceReport:
     found: Sequence[tuple[str, str | None]] = (
         ("text", columns.text),
         ("second text", columns.text_b),
@@ -189,4 +222,5 @@ def _report(role: str, table: Table, columns: Guess) -> SourceReport:
         encoding=table.encoding,
         columns={what: name for what, name in found if name},
         reasons=columns.reasons,
+        separator=(separator or "") if columns.label else "",
     )

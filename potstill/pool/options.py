@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from potstill.labelcells import Separator
 from potstill.pool.clean import OnConflict, OnDuplicate, OnLeak
 from potstill.tables import OnBad
 
@@ -15,7 +16,10 @@ class PoolOptions:
 
     Attributes:
         text, text_b, label, split: column names; empty ones are guessed.
-        kind: what a row is: one text ("single"), two ("pair"); empty takes it from the columns.
+        kind: what a row is: one text with one label ("single"), two texts ("pair"), a text with several labels
+            ("multi"); empty takes it from the columns.
+        label_separator: what stands between the labels of a cell, "json" for a JSON list; empty guesses. An empty cell
+            is unlabelled; that no label fits is said by "[]", or by the separator alone.
         encoding: of text files; None reads a byte-order mark and else takes UTF-8.
         on_duplicate: of a text that is there twice keep the `first`, or `keep` all.
         on_conflict: of a text with different labels `drop` all rows, take the `first` said, or raise an `error`.
@@ -35,6 +39,7 @@ class PoolOptions:
     label: str = ""
     split: str = ""
     kind: Literal["", "single", "pair", "multi"] = ""
+    label_separator: Separator | None = None
     encoding: str | None = None
     on_duplicate: OnDuplicate = "first"
     on_conflict: OnConflict = "drop"

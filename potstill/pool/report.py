@@ -12,7 +12,10 @@ from potstill.pool.clean import Cleaned
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What was read of one source: its part ("data": still to split), rows, skipped rows, encoding, and the columns."""
+    """What was read of one source: its part ("data": still to split), rows, skipped rows, encoding, and the columns.
+
+    `separator`: what stands between the labels of a cell, where it may hold several.
+    """
 
     name: str
     part: str
@@ -21,6 +24,7 @@ class SourceReport:
     encoding: str
     columns: Mapping[str, str]
     reasons: tuple[str, ...]
+    separator: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class PoolReport:
         told = []
         for s in self.sources:
             columns = ", ".join(f"{role} from {name!r}" for role, name in s.columns.items())
-            told.append(f"Read {s.rows:,} rows of {s.name} ({s.part}): {columns}.")
+            how = "a JSON list" if s.separator == "json" else f"separated by {s.separator!r}"
+            several = f"; a row may have several labels, {how}" if s.separator else ""
+            told.append(f"Read {s.rows:,} rows of {s.name} ({s.part}): {columns}{several}.")
         told += self.cleaned.sentences()
         if self.unlabelled_dropped:
             told.append(f"Left out {self.unlabelled_dropped:,} test or validation rows without a label.")

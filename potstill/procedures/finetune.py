@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from potstill.calibrate import one_hot
 from potstill.errors import BadData
 from potstill.run import Run
 from potstill.students.base import Student
@@ -17,4 +16,4 @@ def finetune(run: Run) -> Student:
     gold = run.pool.part("train")
     if not gold.texts:
         raise BadData("Fine-tuning needs labelled texts and there are none.", "Label some, or take --procedure kd.")
-    return run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels))
+    return run.learn(gold.texts, gold.targets(run.task.n_labels))

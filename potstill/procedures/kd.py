@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from potstill.asking import Answers
-from potstill.calibrate import Calibration, fit_temperature, match_prior, one_hot, smoothed_prior
+from potstill.calibrate import Calibration, SetCalibration, fit_temperature, match_prior, smoothed_prior
 from potstill.errors import BadData, BadSpec, Waiting, did_you_mean
 from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
@@ -88,6 +88,8 @@ def kd(run: Run) -> Student:
 
     reading = read_scores(teacher, on_pool, on_gold, gold.gold[held_out], run)
     if options.temperature != "fitted":
+        if run.task.kind == "multi":
+            raise BadSpec("Where a text may have several labels no temperature is given.", "Leave temperature out.")
         reading = Calibration(reading.offsets, options.temperature)
     run.taught_by(teacher, reading, on_pool)
     texts = [text for text, there in zip(on_pool.texts, on_pool.answered, strict=True) if there]
@@ -97,7 +99,7 @@ def kd(run: Run) -> Student:
     weights = np.concatenate([np.full(len(learnt), each), np.ones(len(texts))])
     return run.learn(
         [*(gold.texts[i] for i in learnt), *texts],
-        np.concatenate([one_hot(gold.gold[: len(learnt)], run.task.n_labels), soft]),
+        np.concatenate([gold.targets(run.task.n_labels)[: len(learnt)], soft]),
         weights=weights.astype(np.float32),
         doubtful=np.arange(len(weights)) >= len(learnt),
         start=like,
@@ -146,7 +148,7 @@ def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
         return run.teacher(shown)
     if not gold.texts:
         raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
-    large = run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels), student=trained_as(named), purpose="teach")
+    large = run.learn(gold.texts, gold.targets(run.task.n_labels), student=trained_as(named), purpose="teach")
     return run.teacher(student=large, key=run.key_of(large), price=run.spec.compute_rates)
 
 
@@ -163,6 +165,8 @@ def trained_as(named: Named) -> Named:
 def read_scores(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:
     """How this teacher's scores become probabilities: its label bias removed, its confidence fitted on gold."""
     offsets = np.zeros(run.task.n_labels)
+    if run.task.kind == "multi":
+        return SetCalibration(tuple(offsets.tolist()))
     if teacher.scores_need_prior:
         prior = smoothed_prior(run.pool.part("train").gold, run.task.n_labels)
         offsets = match_prior(on_pool.scores[on_pool.answered], prior)

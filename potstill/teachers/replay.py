@@ -23,6 +23,7 @@ from pydantic import Field
 
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.guess import Columns, guess
+from potstill.labelcells import Separator, read_labels
 from potstill.money import Category, Price, Usage
 from potstill.pairs import join_pair
 from potstill.tables import Table, read_table
@@ -30,6 +31,7 @@ from potstill.task import Answer, Brief, Guide, Task, Written, content_key
 from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.nearness import Nearness
 from potstill.teachers.options import Options, read_options
+from potstill.teachers.replaysets import Truth, replay_set
 from potstill.teachers.tariff import rates
 from potstill.teachers.writing import errors_of, quotas, shown_texts
 
@@ -45,7 +47,8 @@ class ReplayOptions(Options):
     Attributes:
         file: a table with the texts and their true labels, or several; the test texts too, if it is to be measured.
         text, text_b, label: its columns; of a pair both are taken by their names where none is said.
-        accuracy: the share of answers that are right, on average.
+        accuracy: the share of answers that are right, on average; of sets of labels, that are wholly right.
+        label_separator: what stands between the labels of a cell in a multi-label task.
         confusion: "near" sends a wrong answer to a label whose texts are like this one, "uniform" anywhere.
         softness: 0 is sure of most answers and knows which it guesses; 1 is equally unsure of all. The variance of
             the confidence is (1 - softness) times the largest possible.
@@ -63,6 +66,7 @@ class ReplayOptions(Options):
     text: str = "text"
     text_b: str = ""
     label: str = "label"
+    label_separator: Separator = "|"
     accuracy: float = Field(default=0.9, gt=0, le=1)
     confusion: Literal["near", "uniform"] = "near"
     softness: float = Field(default=0.5, ge=0, le=1)
@@ -90,9 +94,9 @@ def open_teacher(setup: Setup) -> Replay:
         raise BadSpec(
             f"An accuracy of {options.accuracy} is below chance for {setup.task.n_labels} labels.", "Give a higher one."
         )
-    known: dict[str, int] = {}
+    known: dict[str, Truth] = {}
     for file in _names(options.file):
-        known = read_known(setup.workspace / file, options, setup.task) | known
+        known = _known_of(setup.workspace / file, options, setup.task) | known
     return Replay(setup, options, known)
 
 
@@ -102,14 +106,14 @@ class Replay:
     Args:
         setup: task and seed.
         options: the options, checked.
-        known: text (white space collapsed) -> true column.
+        known: text (white space collapsed) -> true column, or columns.
     """
 
     simulated = True
     scores_need_prior = False
     takes_guides = True
 
-    def __init__(self, setup: Setup, options: ReplayOptions, known: Mapping[str, int]) -> None:
+    def __init__(self, setup: Setup, options: ReplayOptions, known: Mapping[str, Truth]) -> None:
         self.name = "replay" + (f":{setup.model}" if setup.model else "")
         self.batch, self.parallel = options.batch, options.parallel
         self._task, self._options, self._known, self._seed = setup.task, options, known, setup.seed
@@ -118,7 +122,9 @@ class Replay:
         self._human = options.usd_per_label is not None
         self.category: Category = "human" if self._human else "llm"
         unsaid = {name for name in ("held_back", "write_accuracy") if not getattr(options, name)}
-        asked = options.model_dump(exclude={"file", "latency_ms", "batch", "parallel", "text_b", *unsaid})
+        asked = options.model_dump(
+            exclude={"file", "latency_ms", "batch", "parallel", "text_b", "label_separator", *unsaid}
+        )
         examples = [(example.text, example.label) for example in setup.examples]
         self.key = content_key("replay", setup.task.key, _digest(known), asked, examples, setup.seed)
         self.about: Mapping[str, Any] = {
@@ -132,7 +138,10 @@ class Replay:
 
     @cached_property
     def _near(self) -> Nearness:
-        return Nearness.fit(self._known, self._task)
+        first = {
+            text: truth if isinstance(truth, int) else truth[0] for text, truth in self._known.items() if truth != ()
+        }
+        return Nearness.fit(first, self._task)
 
     # --- answering ---------------------------------------------------------------------------------------------
 
@@ -167,6 +176,9 @@ class Replay:
         draw = np.random.default_rng(_number(self._seed, text))
         failed = draw.random() < self._options.failure
         confidence = self._confidence(draw)
+        if not isinstance(truth, int):
+            said = replay_set(truth, confidence, shares, draw)
+            return Answer("failed", raw="simulated failure") if failed else said
         column = truth
         if draw.random() >= confidence:
             others = shares.copy()
@@ -193,10 +205,10 @@ class Replay:
     # --- writing -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def _held_back(self) -> dict[str, int]:
+    def _held_back(self) -> dict[str, Truth]:
         if not self._options.held_back:
             raise TeacherError("This replay teacher has nothing to write from.", "Set held_back to a labelled file.")
-        return read_known(self._workspace / self._options.held_back, self._options, self._task)
+        return _known_of(self._workspace / self._options.held_back, self._options, self._task)
 
     @property
     def writes(self) -> bool:
@@ -301,6 +313,28 @@ def read_known(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]
     return known
 
 
+def _known_of(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth]:
+    """As `read_known`, with the columns of each set of labels where a text may have several."""
+    if task.kind != "multi":
+        return dict(read_known(path, options, task))
+    table = read_table(path)
+    named = zip(table.lines, table.column(options.text), table.column(options.label), strict=True)
+    known: dict[str, Truth] = {}
+    for line, text, cell in named:
+        names = read_labels(cell, options.label_separator)
+        strangers = [name for name in names or () if name not in task.labels]
+        if strangers:
+            raise BadData(
+                f"{path.name}, line {line}: {strangers[0]!r} is not a label of the task.",
+                did_you_mean(strangers[0], task.labels),
+            )
+        if text is not None and names is not None:
+            known.setdefault(collapsed(text), tuple(task.index(name) for name in names))
+    if not known:
+        raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
+    return known
+
+
 def _texts(table: Table, options: ReplayOptions, task: Task) -> Sequence[str | None]:
     if task.kind != "pair":
         return table.column(options.text)
@@ -338,5 +372,5 @@ def _number(seed: int, text: str) -> int:
     return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")
 
 
-def _digest(known: Mapping[str, int]) -> str:
+def _digest(known: Mapping[str, Truth]) -> str:
     return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()

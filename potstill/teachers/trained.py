@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import log_softmax
+from potstill.calibrate import log_sigmoid, log_softmax
 from potstill.errors import BadSpec, TeacherError
 from potstill.money import Category, Price, Rates, Usage
 from potstill.task import Answer, Brief
@@ -52,7 +52,7 @@ def open_teacher(setup: Setup) -> Trained:
     if price is None:
         price = _price(setup.prices)
     name = "trained" + (f":{setup.model}" if setup.model else "")
-    return Trained(student, name, str(key), price)
+    return Trained(student, name, str(key), price, several=setup.task.kind == "multi")
 
 
 def _price(prices: Mapping[str, Any]) -> Rates:
@@ -69,6 +69,7 @@ class Trained:
         name: as the user types it.
         key: the content of its training; equal keys mean equal answers.
         price: turns seconds into money.
+        several: each label is decided by itself, so that a score is the log-probability of that label.
     """
 
     category: Category = "compute"
@@ -78,8 +79,9 @@ class Trained:
     simulated = False
     scores_need_prior = False
 
-    def __init__(self, student: Predictor, name: str, key: str, price: Price) -> None:
+    def __init__(self, student: Predictor, name: str, key: str, price: Price, *, several: bool = False) -> None:
         self.student = student
+        self._several = several
         self._slowest_s_per_text: float | None = None
         self.name = name
         self.key = key
@@ -103,7 +105,7 @@ class Trained:
         began = time.perf_counter()
         logits = self.student.predict_logits(list(texts)) if len(texts) else ()
         seconds = time.perf_counter() - began
-        answers = tuple(_answer(np.asarray(row, dtype=np.float64)) for row in logits)
+        answers = tuple(_answer(np.asarray(row, dtype=np.float64), self._several) for row in logits)
         if len(texts):
             self._slowest_s_per_text = max(self._slowest_s_per_text or 0.0, seconds / len(texts))
         return Reply(answers, Usage(seconds=seconds))
@@ -117,10 +119,10 @@ class Trained:
         raise _cannot_write(self.name)
 
 
-def _answer(logits: NDArray[np.float64]) -> Answer:
+def _answer(logits: NDArray[np.float64], several: bool) -> Answer:
     if not np.isfinite(logits).all():
         return Answer("failed", raw="the model's scores are not finite")
-    scores = tuple(float(score) for score in log_softmax(logits[None])[0])
+    scores = tuple(float(score) for score in (log_sigmoid(logits) if several else log_softmax(logits[None])[0]))
     return Answer("ok", scores, "scored")
 
 
