@@ -196,3 +196,35 @@ def test_a_plan_says_what_the_labels_cost(tmp_path: Path) -> None:
     found = plan(write_spec(tmp_path))
     assert (found.n_texts, found.low_usd, found.high_usd) == (20, 2.0, 2.0)
     assert found.host == ""
+
+
+def test_a_text_whose_money_was_held_and_that_never_arrived_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from potstill.asking import tickets
+    from potstill.teachers.people import Human
+
+    write_texts(tmp_path, n=3)
+    write_spec(tmp_path)
+    real, left = Human.leave, []
+
+    def killed(self: Human, ticket: Any, texts: Any) -> Any:
+        left.append(texts)
+        if len(left) == 2:
+            raise KeyboardInterrupt  # the hold is on the disk, the text is not
+        return real(self, ticket, texts)
+
+    monkeypatch.setattr(Human, "leave", killed)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(tmp_path)
+    run = tmp_path / "run"
+    assert [call.state for call in human_calls(run)] == ["held", "held"]
+    with pytest.raises(Waiting):
+        go_on(tmp_path)  # nobody knows yet whether it arrived
+    monkeypatch.setattr(tickets, "SHOWS_AFTER_S", 0.0)
+    with pytest.raises(Waiting):
+        go_on(tmp_path)
+    assert sorted(call.state for call in human_calls(run)) == ["held", "held", "held", "released"]
+    assert label_all(run) == 3
+    go_on(tmp_path)
+    assert sum(call.charged for call in human_calls(run)) == 300_000
