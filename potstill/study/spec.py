@@ -49,7 +49,8 @@ class KdSpec(Section):
 class DataSpec(Section):
     """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
 
-    `most` wins over the study's, where texts are long or labels many. Paths are relative to the study's file, or to the folder given beside it.
+    `most` wins over the study's, where texts are long or labels many. Paths are relative to the study's file, or to the
+    folder given beside it.
     """
 
     carrier: str | None = None

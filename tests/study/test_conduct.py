@@ -185,3 +185,23 @@ def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path
     assert kd.scores["accuracy"] > 0.5
     assert kd.llm_usd > 0
     assert "Simulation" in done.simulation
+
+
+def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path) -> None:
+    from tinylm import write_tinymlm
+
+    folder = write_tinymlm(tmp_path / "lm")
+    backbones = [
+        {"name": "lm", "student": f"encoder:{folder}", "options": {"mode": "frozen"}, "prompt": {"epochs": 2}},
+        {"name": "tiny", "student": "linear"},
+    ]
+    four = ["ft", "p", "ft+kd", "p+kd"]
+    spec = study_of(tmp_path, backbones=backbones, procedures=four, kd={}, sizes=[2], seeds=1, test=30, unlabelled=20)
+    done = run(spec, tmp_path / "out")
+    assert {(cell.procedure, cell.backbone) for cell in done.results if cell.n} == {
+        ("majority", ""), ("tf-idf", ""), ("ft", "lm"), ("ft", "tiny"), ("p", "lm"), ("ft+kd", "tiny"),
+        ("p+kd", "lm"), ("p+kd", "tiny"),
+    }  # fmt: skip
+    assert [result.reason for result in done.results.values() if result.state != "done"] == []
+    assert done.footprint(Cell("topics", 6, 0, "p", "lm")).flops
+    assert done.footprint(Cell("topics", 6, 0, "ft", "lm")).flops
