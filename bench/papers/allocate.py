@@ -1,0 +1,306 @@
+"""Distill or annotate on real data: the planner beside one-sided spending and beside the best split in hindsight.
+
+    python bench/papers/allocate.py [--data ../shared/data] [--seeds 3] [--vectors FOLDER] [--sets fever_doa ...]
+
+Real texts and real weights; the people are simulated (labels known all along, at the paper's prices) and so is the price
+of compute in the "paper" rows: what the paper's figure implies for its 11B teacher. "here" rows price the time these
+students take on this machine. The large teacher is a regression on frozen gte-small vectors; the student is `linear`
+(weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). Everybody owns 100 labels and 100 more to
+measure on, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys labels at most as many again as
+it has, measures again, and ends in the way it expects most of; its pilot's compute is paid from its budget. The oracle
+is the best of eleven splits by test score. Budgets below the paper's teacher buy labels only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distill_or_annotate import costs_of
+from frozen import Vectors
+from kang2023 import PARETO, USD_PER_LABEL
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from curves import read
+from sections import commit, table, write_section
+
+from potstill.calibrate import one_hot, softmax
+from potstill.curves import Point, fit_curves
+from potstill.outlooks import Measured, Piloted
+from potstill.strategies import Costs, weigh
+from potstill.students.base import Lesson, Make
+from potstill.students.linear import Linear
+from potstill.students.regress import Effort, fit_regression
+
+RESULTS = Path(__file__).parent.parent / "results" / "allocate.json"
+BUDGETS, OWNED, CHECK, POOL, TEST = (25.0, 50.0, 100.0, 300.0), 100, 100, 6000, 1500
+ASSUMED_LABEL = 0.15  # USD, for the sets that the paper does not price
+PRICED_AS = {"fever_doa": "FEVER", "multipit_id_doa": "MultiPIT_Id"}
+HERE_USD_A_TEXT = 0.10 / 3600 / 100  # an hour of this machine at $0.10, a hundred texts a second
+SHARES = tuple(np.linspace(0, 1, 11).tolist())
+PILOT_TEXTS = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One budget of one world: scores in percent of each way, and what the planner did."""
+
+    data: str
+    student: str
+    compute: str
+    seed: int
+    budget_usd: float
+    annotate: float
+    distil: float
+    planner: float
+    oracle: float
+    oracle_share: float
+    labels: int
+    way: str
+
+
+class World:
+    """Texts, labels, vectors of one data set, in the order of one seed: owned, to check, pool, and test."""
+
+    def __init__(self, name: str, data: Path, kept: Path | None, seed: int) -> None:
+        learn, test = (read(data / name / f"{split}.parquet") for split in ("train", "test"))
+        fixed = np.random.default_rng(5)
+        learn = [learn[i] for i in fixed.permutation(len(learn))[: OWNED + CHECK + POOL]]
+        test = [test[i] for i in fixed.permutation(len(test))[:TEST]]
+        order = np.random.default_rng(seed).permutation(len(learn))
+        learn = [learn[i] for i in order]
+        self.labels = sorted({label for _, label in learn})
+        self.texts = [text for text, _ in learn]
+        self.gold = np.array([self.labels.index(label) for _, label in learn])
+        self.asked = [text for text, _ in test]
+        self.right = np.array([self.labels.index(label) if label in self.labels else -1 for _, label in test])
+        self.small, self.large = (_vectors(which, name, kept) for which in ("minilm", "gte-small"))
+        self.check = np.arange(OWNED, OWNED + CHECK)
+        self.rest = np.r_[
+            np.arange(OWNED), np.arange(OWNED + CHECK, len(learn))
+        ]  # owned first, then what may be bought
+
+    def targets(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(N, K) gold."""
+        return one_hot(self.gold[rows], len(self.labels))
+
+
+@cache
+def _vectors(which: str, name: str, kept: Path | None) -> Vectors:
+    return Vectors(which, kept / f"{name}-{which}.npz" if kept else None)
+
+
+Scores = Callable[[Sequence[str]], NDArray[np.floating[Any]]]
+
+
+def fitted(world: World, student: str, texts: Sequence[str], targets: Any, weights: Any) -> Scores:
+    """A student that learnt, as a function texts -> (N, K) scores."""
+    if student == "linear":
+        made = Linear(Make(tuple(world.labels), options={"c": 10.0})).fit(Lesson(texts, targets, weights))
+        return made.predict_logits
+    vectors = world.large if student == "large" else world.small
+    found = fit_regression(vectors.of(texts), targets, weights, Effort(c=10.0, tolerance=1e-4))
+    return lambda asked: vectors.of(asked) @ found.weights + found.bias
+
+
+class Bench:
+    """Students of one world by labels and distilled texts, each trained once."""
+
+    def __init__(self, world: World, student: str) -> None:
+        self.world, self.student = world, student
+        self._known: dict[tuple[int, int, int], tuple[float, float]] = {}
+        self._soft: dict[int, NDArray[np.float32]] = {}
+
+    def scores(self, labels: int, texts: int, seed: int = -1) -> tuple[float, float]:
+        """(on the texts to check, on the test texts) after `labels`, and `texts` distilled from a teacher of those.
+
+        A seed of the pilot draws which of the owned labels; -1 takes the first.
+        """
+        key = (labels, texts, seed)
+        if key not in self._known:
+            world = self.world
+            rows = world.rest[:labels]
+            if seed >= 0:
+                rows = world.rest[np.random.default_rng(seed).permutation(max(labels, self.pilot))[:labels]]
+            learnt, targets = [world.texts[row] for row in rows], world.targets(rows)
+            weights = np.ones(len(rows), np.float32)
+            if texts:
+                others = world.rest[-texts:] if texts < len(world.rest) - labels else world.rest[labels:]
+                soft = self._taught(labels)[others]
+                share = float(np.clip(0.25 * len(others) / len(rows), 1.0, 10.0))
+                learnt = [*learnt, *(world.texts[row] for row in others)]
+                weights = np.concatenate([np.full(len(rows), share), np.ones(len(others))]).astype(np.float32)
+                targets = np.concatenate([targets, soft])
+            predict = fitted(world, self.student, learnt, targets, weights)
+            check = predict([world.texts[row] for row in world.check]).argmax(1) == world.gold[world.check]
+            self._known[key] = float(check.mean()), float((predict(world.asked).argmax(1) == world.right).mean())
+        return self._known[key]
+
+    pilot = OWNED
+
+    def _taught(self, labels: int) -> NDArray[np.float32]:
+        if labels not in self._soft:
+            rows = self.world.rest[:labels]
+            ones = np.ones(labels, np.float32)
+            texts = [self.world.texts[row] for row in rows]
+            teacher = fitted(self.world, "large", texts, self.world.targets(rows), ones)
+            self._soft[labels] = softmax(teacher(self.world.texts)).astype(np.float32)
+        return self._soft[labels]
+
+
+def prices(name: str, compute: str) -> Costs:
+    """What things cost in this world."""
+    label = USD_PER_LABEL.get(PRICED_AS.get(name, ""), ASSUMED_LABEL)
+    if compute == "here":
+        return Costs(label=label, teacher=lambda n: n * HERE_USD_A_TEXT, distilled=HERE_USD_A_TEXT)
+    task = PRICED_AS.get(name, "FEVER")
+    found = costs_of(task, [seen for seen in PARETO if seen.task == task and seen.texts])
+    assert found.teacher is not None
+    fixed, at_one = float(np.median(found.teacher(0))), float(np.median(found.teacher(1)))
+    a_text = float(np.median(found.distilled))
+    # Its 100,000 texts are our pool: the paper's student needs many times the texts, so a text costs that much more.
+    scale = 100_000 / POOL
+    return Costs(label=label, teacher=lambda n: fixed + (at_one - fixed) * n, distilled=a_text * scale)
+
+
+def at_split(bench: Bench, costs: Costs, budget: float, share: float) -> tuple[int, int]:
+    """Labels in all and texts distilled, if this share of the budget goes to labels and the rest to compute."""
+    assert costs.label is not None
+    assert costs.teacher is not None
+    room = len(bench.world.rest)
+    labels = min(OWNED + int(budget * share / costs.label), room - 1)
+    left = budget - (labels - OWNED) * costs.label - float(np.median(costs.teacher(labels)))
+    texts = int(np.clip(left / float(np.median(costs.distilled)), 0, room - labels))
+    return labels, texts if share < 1 and left > 0 else 0
+
+
+def planned(bench: Bench, costs: Costs, budget: float) -> tuple[float, int, str]:
+    """(test score, labels bought in all, the way it ended) of the planner."""
+    assert costs.label is not None
+    assert costs.teacher is not None
+    labels, money, way = OWNED, budget, "annotate"
+    room = len(bench.world.rest)
+    for _ in range(8):
+        bench.pilot = labels
+        sizes = [labels >> shift for shift in (3, 2, 1)]
+        points = [Point(n, tuple(bench.scores(n, 0, seed)[0] for seed in range(3))) for n in sizes]
+        points.append(Point(labels, (bench.scores(labels, 0)[0],)))
+        pilot_texts = min(PILOT_TEXTS, room - labels)
+        pilot_usd = float(np.median(costs.teacher(labels))) + pilot_texts * float(np.median(costs.distilled))
+        distilled: list[Measured] = []
+        if pilot_usd <= money / 5:  # a look that costs more than a fifth is none
+            money -= pilot_usd
+            for n in (pilot_texts // 4, pilot_texts):
+                distilled.append(Measured(labels, n, bench.scores(labels, n)[0]))
+        outlook = Piloted(fit_curves(points), distilled, doubt=0.025)
+        verdict = weigh(outlook, costs, money, owned=labels, pool=room - labels)
+        way = verdict.best.way
+        more = min(verdict.best.split.labels, room - 1) - labels
+        if more < 1:
+            break
+        bought = min(more, labels)
+        labels, money = labels + bought, money - bought * costs.label
+        if more - bought < labels / 4:
+            break
+    left = money - float(np.median(costs.teacher(labels)))
+    texts = int(np.clip(left / float(np.median(costs.distilled)), 0, room - labels)) if left > 0 else 0
+    if way == "annotate" or texts < 1:
+        texts, way = 0, "annotate"
+    return bench.scores(labels, texts)[1], labels, way
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
+    asked.add_argument("--seeds", type=int, default=3)
+    asked.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
+    asked.add_argument("--sets", nargs="*", default=["fever_doa", "multipit_id_doa", "banking77", "ag_news"])
+    options = asked.parse_args()
+    rows: list[Row] = []
+    for name in options.sets:
+        for seed in range(options.seeds):
+            world = World(name, options.data, options.vectors, seed)
+            for student in ("linear", "frozen minilm"):
+                bench = Bench(world, student)
+                for compute in ("paper", "here"):
+                    costs = prices(name, compute)
+                    for budget in BUDGETS:
+                        rows.append(one(name, bench, compute, seed, costs, budget))
+                        print(rows[-1], flush=True)
+        world.small.save()
+        world.large.save()
+        record = {"format": 1, "bench": "allocate", "commit": commit(), "seeds": options.seeds}
+        RESULTS.write_text(json.dumps(record | {"rows": [asdict(row) for row in rows]}, indent=1))
+    told = page(rows, options.seeds)
+    write_section("allocate", told)
+    print(told)
+
+
+def one(name: str, bench: Bench, compute: str, seed: int, costs: Costs, budget: float) -> Row:
+    """All ways for one budget."""
+    tried = {share: bench.scores(*at_split(bench, costs, budget, share))[1] for share in SHARES}
+    best = max(tried, key=lambda share: tried[share])
+    score, labels, way = planned(bench, costs, budget)
+    percent = [100 * value for value in (tried[1.0], tried[0.0], score, max(tried[best], score))]
+    return Row(name, bench.student, compute, seed, budget, *percent, best, labels, way)
+
+
+def page(rows: Sequence[Row], seeds: int) -> str:
+    """The section of RESULTS.md."""
+    lines, regrets = [], []
+    for name, student, compute in dict.fromkeys((row.data, row.student, row.compute) for row in rows):
+        for budget in BUDGETS:
+            some = [r for r in rows if (r.data, r.student, r.compute, r.budget_usd) == (name, student, compute, budget)]
+            if not some:
+                continue
+            mean = {
+                key: np.mean([getattr(r, key) for r in some]) for key in ("annotate", "distil", "planner", "oracle")
+            }
+            regret = [r.oracle - r.planner for r in some]
+            regrets += regret
+            figures = [f"{mean[key]:.1f}" for key in mean]
+            lines.append([f"{name}, {student}, {compute}", f"${budget:.0f}", *figures, f"{np.mean(regret):.1f}"])
+    one_sided = [max(r.oracle - r.annotate, 0) for r in rows], [max(r.oracle - r.distil, 0) for r in rows]
+    worst_of = np.mean([min(a, d) for a, d in zip(*one_sided, strict=True)])
+    head = ["data, student, price of compute", "budget", "annotate", "distil", "planner", "oracle", "regret"]
+    return f"""## Distill or annotate on real data, simulated people
+
+`python bench/papers/allocate.py`, commit {commit()}, {time.strftime("%Y-%m-%d")}, {seeds} seeds, mean accuracy on {TEST} test
+texts. **A simulation**: labels known all along are revealed at $ a label; "paper" prices compute as the paper's figure
+implies, "here" as this machine's time. The oracle is the best of eleven splits (or the planner) by test score.
+
+Mean regret: planner {np.mean(regrets):.1f} points, always annotate {np.mean(one_sided[0]):.1f}, always distil
+{np.mean(one_sided[1]):.1f}; whoever knew the better of those two beforehand, {worst_of:.1f}.
+
+{reach(rows)}
+
+{table(head, lines)}
+"""
+
+
+def reach(rows: Sequence[Row]) -> str:
+    """Dollars with which each world reaches what annotating alone reaches with the most."""
+    told = []
+    for name, student, compute in dict.fromkeys((row.data, row.student, row.compute) for row in rows):
+        some = [row for row in rows if (row.data, row.student, row.compute) == (name, student, compute)]
+        goal = float(np.mean([row.annotate for row in some if row.budget_usd == max(BUDGETS)]))
+        means = {b: np.mean([row.planner for row in some if row.budget_usd == b]) for b in BUDGETS}
+        enough = [budget for budget, mean in means.items() if mean >= goal - 0.05]
+        if enough:
+            told.append(f"{name}, {student}, {compute}: {goal:.1f} % for ${min(enough):.0f}")
+        else:
+            told.append(f"{name}, {student}, {compute}: {goal:.1f} % is not reached")
+    return f"What annotating alone reaches with ${max(BUDGETS):.0f}, the planner reaches with: " + "; ".join(told) + "."
+
+
+if __name__ == "__main__":
+    main()
