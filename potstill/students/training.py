@@ -36,9 +36,12 @@ class Schedule:
         lr: peak learning rate of the backbone, reached after `warmup` of the steps, then falling to zero.
         head_lr: peak learning rate of the head, whose weights are two orders larger than the backbone's.
         batch: rows a step.
-        max_tokens: a step's batch is shortened so that it has no more tokens than this.
+        max_tokens: a batch with more tokens than this is parted.
         warmup: share of the steps, above zero and below one.
         decay: weight decay of the backbone's matrices.
+        head_dropout: share of a text's vector that the head does not see.
+        word_dropout: share of a text's tokens that are left out, another share each time it is read.
+        keep_words: leave the vectors of the words as they are: half the weights, and few rows say little about them.
         deadline: `time.monotonic()` after which no step begins; the schedule shrinks to end there.
         checks: how many times the validation rows are looked at.
     """
@@ -50,6 +53,9 @@ class Schedule:
     max_tokens: int = 8192
     warmup: float = 0.1
     decay: float = 0.01
+    head_dropout: float = 0.0
+    word_dropout: float = 0.0
+    keep_words: bool = False
     deadline: float | None = None
     checks: int = 6
 
@@ -121,6 +127,10 @@ def fine_tune(
     plan = [rows for _ in range(_ceil(schedule.epochs)) for rows in _epoch(material, schedule, generator)]
     plan = plan[: max(1, round(len(plan) * schedule.epochs / _ceil(schedule.epochs)))]
     across = _across(network, material, seed)
+    words = list(network.backbone.get_input_embeddings().parameters()) if schedule.keep_words else []
+    learning = [value for value in words if value.requires_grad]
+    for value in learning:
+        value.requires_grad_(False)
     optimiser = _optimiser(network, schedule, across)
     peaks = [group["lr"] for group in optimiser.param_groups]
     checks = {round(len(plan) * (i + 1) / schedule.checks) for i in range(schedule.checks)}
@@ -140,7 +150,8 @@ def fine_tune(
             factor = min(share / schedule.warmup, 1.0, (1 - share) / (1 - schedule.warmup))
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * max(factor, 1e-3)
-            _step(network, material.take(rows), optimiser, pad_id, across)
+            some = _with_gaps(material.take(rows), schedule.word_dropout, generator)
+            _step(network, some, optimiser, pad_id, across, schedule.head_dropout)
             if progress and step % 10 == 0:
                 progress(share, f"fine-tuning, step {step + 1} of {len(plan)}")
             if validation is not None and step + 1 in checks:
@@ -156,6 +167,8 @@ def fine_tune(
                         break
     if best_state is not None:
         network.load_state_dict(best_state)
+    for value in learning:
+        value.requires_grad_(True)
     network.eval()
     return Learnt(step + 1, best_loss, stopped)
 
@@ -188,7 +201,12 @@ def _across(network: Network, material: Material, seed: int) -> nn.Linear | None
 
 
 def _step(
-    network: Network, some: Material, optimiser: torch.optim.Optimizer, pad_id: int, across: nn.Linear | None
+    network: Network,
+    some: Material,
+    optimiser: torch.optim.Optimizer,
+    pad_id: int,
+    across: nn.Linear | None,
+    drop: float,
 ) -> None:
     optimiser.zero_grad(set_to_none=True)
     order = np.argsort([len(own) for own in some.ids], kind="stable")
@@ -196,7 +214,7 @@ def _step(
         filled, mask = padded([some.ids[row] for row in rows], pad_id)
         with autocast():
             vectors = network.embed(torch.from_numpy(filled), torch.from_numpy(mask))
-            logits = network.head(vectors)
+            logits = network.head(nn.functional.dropout(vectors, drop))
         crossed = row_losses(logits.float(), some.take(rows))
         if across is not None and some.like is not None:
             mapped, wanted = across(vectors.float()), torch.from_numpy(some.like[rows])
@@ -206,6 +224,18 @@ def _step(
         loss.backward()  # type: ignore[no-untyped-call]  # gradients of the blocks add up to that of the batch
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
+
+
+def _with_gaps(some: Material, share: float, generator: np.random.Generator) -> Material:
+    """The rows with about this share of their tokens left out: never the first, the last, or their like."""
+    if not share:
+        return some
+    ids: list[Ids] = []
+    for own in some.ids:
+        marks = (own == own[0]) | (own == own[-1])
+        kept = (generator.random(len(own)) >= share) | marks
+        ids.append(own[kept] if (kept & ~marks).any() else own)
+    return replace(some, ids=ids)
 
 
 @contextmanager
@@ -246,17 +276,12 @@ def _optimiser(network: Network, schedule: Schedule, across: nn.Linear | None) -
 
 
 def _epoch(material: Material, schedule: Schedule, generator: np.random.Generator) -> list[NDArray[np.intp]]:
-    """One pass in random batches, shortened where long texts would fill them; `_step` keeps them from being padded."""
+    """One pass in random batches of equal size, parted where long texts fill them; `_step` saves them from padding."""
     lengths = np.array([len(own) for own in material.ids])
-    order = generator.permutation(len(lengths))
     found: list[NDArray[np.intp]] = []
-    start = 0
-    while start < len(order):
-        take = schedule.batch
-        while take > 1 and lengths[order[start : start + take]].sum() > schedule.max_tokens:
-            take -= 1
-        found.append(order[start : start + take])
-        start += take
+    for rows in np.array_split(generator.permutation(len(lengths)), -(-len(lengths) // schedule.batch)):
+        parts = min(len(rows), -(-int(lengths[rows].sum()) // schedule.max_tokens))
+        found.extend(np.array_split(rows, max(1, parts)))
     return found
 
 
