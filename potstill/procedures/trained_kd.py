@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from potstill.calibrate import one_hot, softmax
-from potstill.errors import BadData, BadSpec
+from potstill.errors import BadData, BadSpec, OverBudget
 from potstill.forecast import trained_as
 from potstill.procedures.kd import call_teacher
 from potstill.procedures.prompt import PROMPTED
@@ -58,6 +58,7 @@ def _student_of(run: Run) -> Student:
 
     Raises:
         BadData: no gold, or no unlabelled text.
+        OverBudget: the money does not reach for the teacher's answers.
         BadSpec: an option nobody knows.
     """
     temperature, with_gold = _options(run)
@@ -70,9 +71,14 @@ def _student_of(run: Run) -> Student:
     teacher = call_teacher(run, gold, [])
     said = run.ask(teacher, pool.texts, leave_micros=run.training_reserve)
     there = np.flatnonzero(said.answered)
+    if "unasked" in said.states:
+        raise OverBudget(
+            f"The money ends before {teacher.name} was asked about all of {len(pool.texts)} texts.",
+            "Raise the budget, or give fewer unlabelled texts.",
+        )
     if not len(there):
         raise BadData(
-            f"{teacher.name} answered none of {len(pool.texts)} texts ({said.by_state}).", "Raise the budget."
+            f"{teacher.name} answered none of {len(pool.texts)} texts ({said.by_state}).", "Look at its gold."
         )
     texts = [said.texts[i] for i in there]
     soft = softmax(said.scores[there], temperature).astype(np.float32)

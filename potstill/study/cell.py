@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.asking import Teller
+from potstill.asking import Answers, Teller
 from potstill.calibrate import match_prior
+from potstill.errors import OverBudget
 from potstill.metrics import accuracy, macro_f1, mcc
-from potstill.money import to_usd
+from potstill.money import Purpose, to_usd
 from potstill.run import Run
 from potstill.spec import Named
 from potstill.students.base import Student
@@ -205,17 +206,25 @@ def _llm(bench: Bench) -> Teacher:
     return bench.base.open_teacher(bench.study.teacher)
 
 
+def _ask(bench: Bench, teacher: Teacher, texts: Sequence[str], purpose: Purpose = "teach") -> Answers:
+    """What the language model says of all of the texts. Raises OverBudget where the money does not reach for that."""
+    said = bench.base.ask(teacher, texts, purpose=purpose)
+    if "unasked" in said.states:
+        raise OverBudget(f"The money ends before {teacher.name} was asked about all texts.", "Raise the budget.")
+    return said
+
+
 def _zero_llm(bench: Bench) -> Result:
     """The language model itself on the test texts, without an example; a local one's label bias removed by the pool."""
     teacher, test = _llm(bench), bench.world.pool.part("test")
     offsets = np.zeros(bench.world.task.n_labels)
     loose = bench.world.pool.part("pool").texts[:FOR_BIAS]
     if teacher.scores_need_prior and loose:
-        heard = bench.base.ask(teacher, loose)
+        heard = _ask(bench, teacher, loose)
         if heard.answered.any():
             uniform = np.full(len(offsets), 1 / len(offsets))
             offsets = match_prior(heard.scores[heard.answered], uniform)
-    said = bench.base.ask(teacher, test.texts, purpose="measure")
+    said = _ask(bench, teacher, test.texts, "measure")
     scores = np.where(said.answered[:, None], np.nan_to_num(said.scores) + offsets, 0.0)
     return _measured(bench, np.where(said.answered, scores.argmax(axis=1), -1))
 
@@ -224,7 +233,9 @@ def _share_llm(bench: Bench) -> tuple[float, float]:
     """Ask about the pool and the gold in the run without gold, hand the answers over; (seconds, USD) of these alone."""
     teacher = _llm(bench)
     texts = [*bench.run.pool.part("train").texts, *bench.world.pool.part("pool").texts]
-    bench.base.ask(teacher, texts)
+    before = bench.base.store.committed()
+    _ask(bench, teacher, texts)
+    bench.run.ledger.limit -= bench.base.store.committed() - before  # what is left is left for both together
     bench.base.hand_over(teacher, texts, bench.run)
     rows = [
         row for row in bench.base.store.calls() if row.state == "settled" and row.what.startswith(f"{teacher.name}")

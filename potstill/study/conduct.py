@@ -29,6 +29,7 @@ from potstill.run import Run
 from potstill.spec import Spec
 from potstill.store import FILE, Store
 from potstill.students.base import Student
+from potstill.study import words
 from potstill.study.backbones import Cast, resolve
 from potstill.study.cell import Bench, Recipes, key_of, run_cell
 from potstill.study.data import World, gold_of, read_world, sizes_of
@@ -206,8 +207,9 @@ class _Conduct:
             result, student = run_cell(cell, bench)
             if student is not None:
                 self._weigh(cell, student, bench)
-        except OverBudget:
-            return cell, Result("left", reason=f"The budget of ${to_usd(self.study.limit_micros):.2f} is spent.")
+        except OverBudget as error:
+            budget = words.usd(to_usd(self.study.limit_micros))
+            return cell, Result("left", reason=f"The budget of {budget} does not reach further. {error.happened}")
         except (Waiting, RunConflict):
             raise
         except PotstillError as error:

@@ -1,0 +1,74 @@
+"""FT of the very language model that P trains: a regression on its frozen states where the label would be said.
+
+The paper compares FT and P of one model. Full fine-tuning of a causal model with a new head is not in this library;
+a head on frozen states is what is compared here, beside P by LoRA, so P has the advantage of learning more weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potstill.calibrate import one_hot
+from potstill.metrics import accuracy, macro_f1, mcc
+from potstill.students.base import Lesson, Make
+from potstill.students.cloze import Cloze
+from potstill.students.regress import Effort, fit_regression
+from potstill.study.data import World, gold_of, read_world, sizes_of
+from potstill.study.records import Cell, Result
+from potstill.study.spec import StudySpec
+
+NAME = "smollm2, head on frozen states"
+
+
+def rows(study: StudySpec, folder: Path, kept: Path) -> dict[Cell, Result]:
+    """The cells of every data set and size that P was run at; read from the file `kept`, or made and written there.
+
+    Args:
+        study: whose data, sizes and seeds.
+        folder: where its data lie.
+        kept: a JSON file, a line a data set.
+    """
+    known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    for name, asked in study.data.items():
+        if name not in known:
+            world = read_world(name, asked, study, folder)
+            most = {**study.most, **asked.most}.get("p")
+            limit = np.inf if most is None else most * (world.task.n_labels if study.per == "class" else 1)
+            sizes = [n for n in sizes_of(world, study) if n <= limit]
+            prompt: Mapping[str, Any] = next(each.prompt for each in study.backbones if each.name == "smollm2")
+            known[name] = _measure(world, study, sizes, prompt)
+            kept.write_text(json.dumps(known), encoding="utf-8")
+    found = {}
+    for name, cells in known.items():
+        for n, seed, record in cells:
+            found[Cell(name, n, seed, "ft", NAME)] = Result.from_json(record)
+    return found
+
+
+def _measure(world: World, study: StudySpec, sizes: list[int], prompt: Mapping[str, Any]) -> list[list[Any]]:
+    model = Cloze(Make(world.task.labels, "smollm2", world.task.descriptions, dict(prompt)))
+    model.fit(Lesson((), np.zeros((0, world.task.n_labels), dtype=np.float32)))
+    pools = {(n, seed): gold_of(world, n, seed, study) for n in sizes for seed in study.seeds}
+    test = world.pool.part("test")
+    train = sorted({text for pool in pools.values() for text in pool.part("train").texts})
+    texts = [*train, *test.texts]
+    states = model.embed(texts)
+    seen = states[: len(train)]  # scaled by training texts alone
+    states = (states - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6) / states.shape[1] ** 0.5
+    place = {text: i for i, text in enumerate(texts)}
+    cells: list[list[Any]] = []
+    for (n, seed), pool in pools.items():
+        gold = pool.part("train")
+        learnt = states[[place[text] for text in gold.texts]]
+        targets = one_hot(gold.gold, world.task.n_labels)
+        found = fit_regression(learnt, targets, np.ones(len(gold), dtype=np.float32), Effort(c=10.0))
+        predicted = (states[[place[text] for text in test.texts]] @ found.weights + found.bias).argmax(axis=1)
+        scores = {f.__name__: f(test.gold, predicted) for f in (accuracy, macro_f1, mcc)}
+        result = Result("done", scores=scores, predicted=tuple(map(int, predicted)), trained_on=len(gold))
+        cells.append([n, seed, result.to_json()])
+    return cells
