@@ -1,10 +1,12 @@
-"""How fast an encoder's bundle answers, beside the same network in PyTorch and in a plain ONNX Runtime session.
+"""How fast an encoder's and a static student's bundles answer, beside what one would use instead, in the same run.
 
-    python bench/runtime.py [--data ../shared/data] [--weights minilm] [--threads 2] [--out bench/results/runtime.json]
+    python bench/runtime.py [--data ../shared/data] [--weights minilm] [--threads 2] [--rivals PYTHON] [--made FOLDER]
 
-Trains the head on BANKING77's few_shot_10, exports, then measures every runner in turn, several rounds, so that a busy
-moment hits all of them: texts a second on the test set, p50 and p99 of one text alone, and accuracy. Prints a table
-and writes JSON with the commit. Asserts nothing.
+Trains on BANKING77's few_shot_10 (head on frozen vectors) and exports, into `--made` if that is given and empty. Then
+every runner answers the test set once, for its accuracy, and in five interleaved rounds, so that a busy moment hits all
+of them: texts a second, processor time of a text, p50 and p99 of one text alone. `--rivals` is the interpreter of an
+environment with openvino, adaptive-classifier and model2vec (`runtime_rivals.py`). Writes JSON with the commit and a
+section of RESULTS.md. Asserts nothing.
 """
 
 from __future__ import annotations
@@ -14,103 +16,295 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from limits import Limits, measure_limits
 from numpy.typing import NDArray
+from sections import RESULTS, commit, table, write_section
 
-from potstill.bundle import Bundle, load
+from potstill.bundle import load
 from potstill.export import FP32, INT8, export
 from potstill.students.base import Lesson, Make
 from potstill.students.encoder import Encoder
+from potstill.students.static import Static
 from potstill.task import Task
 from potstill.tokens import TokenIds, padded
+from potstill.weights import find
 
-Runner = Callable[[Sequence[str]], NDArray[np.float32]]
-ROUNDS, SINGLES = 3, 100
+ROUNDS, SINGLES = 5, 60
 PLAIN_BATCH = 32
+FEW = 3  # a slow runner is timed on every third text
+MANY = {"potstill, static", "model2vec + regression"}  # so fast that the test set is repeated
+
+
+@dataclass(frozen=True)
+class Took:
+    """One call: labels, wall seconds, processor seconds of the whole process."""
+
+    labels: Sequence[str]
+    seconds: float
+    cpu_s: float
+
+
+Runner = Callable[[Sequence[str]], Took]
+
+
+def here(predict: Callable[[Sequence[str]], Sequence[str]]) -> Runner:
+    """A runner in this process."""
+
+    def run(texts: Sequence[str]) -> Took:
+        began, used = time.perf_counter(), time.process_time()
+        labels = predict(texts)
+        return Took(labels, time.perf_counter() - began, time.process_time() - used)
+
+    return run
+
+
+class Rivals:
+    """The process of `runtime_rivals.py`."""
+
+    names = ("OpenVINO, bf16", "OpenVINO, fp32", "adaptive-classifier", "model2vec + regression")
+
+    def __init__(self, python: Path, setup: dict[str, Any]) -> None:
+        command = [str(python), str(Path(__file__).with_name("runtime_rivals.py"))]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._send(setup)
+
+    def open(self, name: str) -> Runner | None:
+        """The rival, trained where it has to be; None, and a line that says why, where it cannot run."""
+        self._send({"open": name})
+        reply = self._reply()
+        if "error" in reply:
+            print(f"{name}: {reply['error']}")
+            return None
+
+        def run(texts: Sequence[str]) -> Took:
+            self._send({"run": name, "texts": list(texts)})
+            reply = self._reply()
+            return Took(reply["labels"], reply["seconds"], reply["cpu_seconds"])
+
+        return run
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _send(self, what: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+
+    def _reply(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        reply: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return reply
 
 
 def read(file: Path) -> tuple[list[str], list[str]]:
     """Texts and labels of a Parquet file."""
     from pyarrow import parquet
 
-    table = parquet.read_table(file)
-    return table["text"].to_pylist(), table["label"].to_pylist()
+    rows = parquet.read_table(file)
+    return rows["text"].to_pylist(), rows["label"].to_pylist()
 
 
-def plain_session(bundle: Bundle, graph: str, threads: int) -> Runner:
-    """What one writes first: texts in the order they came, 32 a batch, padded, several threads a batch."""
+def in_order(tokens: TokenIds, labels: Sequence[str], run: Callable[[Any, Any], Any], *, by_length: bool) -> Runner:
+    """What one writes first: 32 texts a batch, padded; in the order they came, or sorted by length."""
+
+    def predict(texts: Sequence[str]) -> list[str]:
+        ids = tokens.encode(texts).ids
+        order = sorted(range(len(ids)), key=lambda i: -len(ids[i])) if by_length else range(len(ids))
+        found = [""] * len(ids)
+        for start in range(0, len(order), PLAIN_BATCH):
+            rows = order[start : start + PLAIN_BATCH]
+            for row, column in zip(rows, run(*padded([ids[row] for row in rows], tokens.pad_id)), strict=True):
+                found[row] = labels[column]
+        return found
+
+    return here(predict)
+
+
+def plain_session(file: Path, threads: int) -> Callable[[Any, Any], Any]:
+    """A plain onnxruntime session: its defaults, all threads on one batch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(bundle.folder / graph), options, providers=["CPUExecutionProvider"])
-    tokens = TokenIds(bundle.folder / "tokenizer.json", bundle.about["settings"]["max_length"])
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0].argmax(axis=1)
 
-    def run(texts: Sequence[str]) -> NDArray[np.float32]:
-        found = []
-        for start in range(0, len(texts), PLAIN_BATCH):
-            ids, mask = padded(tokens.encode(texts[start : start + PLAIN_BATCH]).ids, tokens.pad_id)
-            found.append(session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
-        return np.concatenate(found)
+
+def eager(student: Encoder, *, low_precision: bool = False) -> Callable[[Any, Any], Any]:
+    """The student's own network in PyTorch."""
+    import torch
+
+    from potstill.students.backbone import autocast
+
+    network = student._ready()[1].eval()
+
+    def run(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Any:
+        with torch.inference_mode(), autocast(low_precision):
+            return network(torch.from_numpy(ids), torch.from_numpy(mask)).argmax(dim=1).tolist()
 
     return run
 
 
-def torch_low_precision(student: Encoder) -> Runner:
-    """The student's own network under bfloat16 autocast."""
-    from potstill.students.backbone import run_network
-
-    tokens, network = student._ready()
-    return lambda texts: run_network(network, tokens.encode(texts).ids, tokens.pad_id, low_precision=True)
-
-
-def measure(runners: dict[str, Runner], texts: Sequence[str], gold: NDArray[np.intp]) -> list[dict[str, Any]]:
-    """A row for each runner: median texts/s, p50 and p99 in ms, accuracy; rounds interleaved."""
+def time_all(runners: dict[str, Runner], texts: Sequence[str], gold: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each runner; rounds interleaved."""
     rates: dict[str, list[float]] = {name: [] for name in runners}
+    cpu: dict[str, list[float]] = {name: [] for name in runners}
     singles: dict[str, list[float]] = {name: [] for name in runners}
-    right = {}
+    right, sample = {}, {}
+    for name, run in runners.items():
+        run(texts[:64])
+        slow = run(texts[:128]).seconds > 128 / 700
+        asked = texts[::FEW] if slow else texts
+        sample[name] = list(texts) * 5 if name in MANY else list(asked)
+        said = run(asked).labels
+        right[name] = float(np.mean([a == b for a, b in zip(said, gold[::FEW] if slow else gold, strict=True)]))
     for round_ in range(ROUNDS):
         for name, run in runners.items():
-            run(texts[:64])
-            began = time.perf_counter()
-            scores = run(texts)
-            rates[name].append(len(texts) / (time.perf_counter() - began))
-            right[name] = float((scores.argmax(axis=1) == gold).mean())
-            for text in texts[round_ * SINGLES : (round_ + 1) * SINGLES]:
-                began = time.perf_counter()
-                run([text])
-                singles[name].append(1000 * (time.perf_counter() - began))
+            took = run(sample[name])
+            rates[name].append(len(sample[name]) / took.seconds)
+            cpu[name].append(1e6 * took.cpu_s / len(sample[name]))
+            for text in texts[round_ * SINGLES // ROUNDS : (round_ + 1) * SINGLES // ROUNDS]:
+                singles[name].append(1000 * run([text]).seconds)
     return [
         {
             "runner": name,
             "texts_per_s": round(median(rates[name]), 1),
+            "best_texts_per_s": round(max(rates[name]), 1),
+            "cpu_us_per_text": round(min(cpu[name]), 1),
             "p50_ms": round(median(singles[name]), 2),
             "p99_ms": round(float(np.percentile(singles[name], 99)), 2),
             "accuracy": round(100 * right[name], 2),
+            "texts": len(sample[name]),
         }
         for name in runners
     ]
 
 
-def cold_load(folder: Path) -> float:
-    """Seconds from the first import to the first answer, in a new process."""
-    import sys
-
-    code = f"import time; t = time.perf_counter(); import potstill; potstill.load({str(folder)!r}).predict(['a text'])"
-    code += "; print(time.perf_counter() - t)"
+def cold_load(folder: Path) -> dict[str, float]:
+    """Median seconds in new processes: the import, `load`, and the first answer."""
+    code = f"""
+import time
+t = [time.perf_counter()]
+import potstill
+t.append(time.perf_counter())
+bundle = potstill.load({str(folder)!r})
+t.append(time.perf_counter())
+bundle.predict(["a text"])
+t.append(time.perf_counter())
+print(*(b - a for a, b in zip(t, t[1:])))
+"""
     found = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
+        [
+            float(part)
+            for part in subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout.split()
+        ]
+        for _ in range(5)
     ]
-    return median(found)
+    return {
+        name: round(median(part), 3)
+        for name, part in zip(("import_s", "load_s", "first_s"), zip(*found, strict=True), strict=True)
+    }
+
+
+def make(given: argparse.Namespace, place: Path) -> str:
+    """Train both students and export them into `place`; what was said of int8."""
+    folder = given.data / "banking77"
+    (learn, said), (check, check_said) = (read(folder / f"{part}.parquet") for part in ("few_shot_10", "validation"))
+    labels = tuple(sorted(set(said)))
+    column = {label: i for i, label in enumerate(labels)}
+    lesson = Lesson(learn, np.eye(len(labels), dtype=np.float32)[[column[label] for label in said]])
+    student = Encoder(Make(labels, weights=given.weights, options={"mode": "frozen"})).fit(lesson)
+    (place / "encoder").mkdir(parents=True)
+    student.save(place / "encoder")
+    task, gold = Task(labels, name="banking77"), np.array([column[label] for label in check_said])
+    done = export(student, place / "bundle", task=task, texts=check, gold=gold)
+    static = Static(Make(labels, weights=given.weights)).fit(lesson)
+    export(static, place / "static", task=task, texts=check, gold=gold)
+    return done.int8.why if done.int8 else "not tried"
+
+
+def runners_of(place: Path, threads: int, rivals: Rivals | None) -> dict[str, Runner]:
+    """All who answer, by name."""
+    student, bundle = Encoder.load(place / "encoder"), load(place / "bundle")
+    tokens, labels = student._ready()[0], student.labels
+    found: dict[str, Runner] = {}
+    for graph, name in ((INT8, "int8"), (FP32, "fp32")):
+        if not (place / "bundle" / graph).exists():
+            continue
+        found[f"potstill, {name}"] = here(load(place / "bundle", graph=graph, threads=threads).predict)
+        plain = plain_session(bundle.folder / graph, threads)
+        found[f"ONNX Runtime, {name}, by length"] = in_order(tokens, labels, plain, by_length=True)
+        found[f"ONNX Runtime, {name}, as they come"] = in_order(tokens, labels, plain, by_length=False)
+    found["PyTorch eager, fp32, by length"] = in_order(tokens, labels, eager(student), by_length=True)
+    found["PyTorch eager, fp32, as they come"] = in_order(tokens, labels, eager(student), by_length=False)
+    found["PyTorch eager, bf16, by length"] = in_order(
+        tokens, labels, eager(student, low_precision=True), by_length=True
+    )
+    found["potstill, static"] = here(load(place / "static", threads=threads).predict)
+    for name in Rivals.names if rivals is not None else ():
+        assert rivals is not None
+        opened = rivals.open(name)
+        if opened is not None:
+            found[name] = opened
+    return found
+
+
+def told(record: dict[str, Any], limits: Limits) -> str:
+    """The section of RESULTS.md."""
+    rows = {row["runner"]: row for row in record["rows"]}
+    lines = [
+        [
+            row["runner"],
+            *(f"{row[key]:,.0f}" for key in ("texts_per_s", "best_texts_per_s", "cpu_us_per_text")),
+            *(f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms")),
+            f"{row['accuracy']:.1f}",
+        ]
+        for row in record["rows"]
+    ]
+    head = ["runner", "texts/s", "best round", "processor µs/text", "p50 ms", "p99 ms", "accuracy %"]
+    cold, ours = record["cold"], rows.get("potstill, int8")
+    said = [
+        "## Serving\n",
+        f"BANKING77's test set, `{record['weights']}` with a head learnt from ten texts a class; commit "
+        f"`{record['commit']}`, {record['when'][:10]}, {record['machine']}, {record['threads']} threads, "
+        f"`python bench/runtime.py`. Median of {ROUNDS} interleaved rounds; {SINGLES} texts alone. Slow runners answer "
+        "every third text.\n",
+        table(head, lines),
+        "",
+        f"- Limits here: {limits.int8_gops:,.0f} GOP/s int8 and {limits.fp32_gops:,.0f} GFLOP/s fp32 in ONNX Runtime; "
+        f"{limits.tokens_per_text:.1f} tokens and {limits.gflop_per_text:.2f} GFLOP a text allow "
+        f"{limits.int8_texts_per_s:,.0f} texts/s int8, {limits.fp32_texts_per_s:,.0f} fp32; the tokenizer alone does "
+        f"{limits.tokenizer_texts_per_s:,.0f}.",
+    ]
+    if ours is not None:
+        share, best = (ours[key] / limits.int8_texts_per_s for key in ("texts_per_s", "best_texts_per_s"))
+        by_length = ours["texts_per_s"] / rows["PyTorch eager, fp32, by length"]["texts_per_s"]
+        as_they_come = ours["texts_per_s"] / rows["PyTorch eager, fp32, as they come"]["texts_per_s"]
+        said.append(
+            f"- potstill int8 reaches {share:.0%} of its limit ({best:.0%} in its best round), and {by_length:.1f} "
+            f"times PyTorch eager on texts sorted by length, {as_they_come:.1f} times on texts as they come."
+        )
+    said += [
+        f"- A new process: import {cold['import_s']} s, load {cold['load_s']} s, first answer {cold['first_s']} s; "
+        f"{record['size_mb']} MB.",
+        f"- {record['int8']}",
+    ]
+    return "\n".join(said)
 
 
 def main() -> None:
@@ -119,55 +313,65 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--weights", default="minilm")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/runtime.json"))
+    parser.add_argument("--rivals", type=Path)
+    parser.add_argument("--made", type=Path)
+    parser.add_argument("--make-only", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "runtime.json")
     given = parser.parse_args()
     import torch
 
     torch.set_num_threads(given.threads)
-    folder = given.data / "banking77"
-    (learn, learn_labels), (check, check_labels), (test, test_labels) = (
-        read(folder / f"{part}.parquet") for part in ("few_shot_10", "validation", "test")
-    )
-    labels = tuple(sorted(set(learn_labels)))
-    column = {label: i for i, label in enumerate(labels)}
-    targets = np.eye(len(labels), dtype=np.float32)[[column[label] for label in learn_labels]]
-    student = Encoder(Make(labels, weights=given.weights, options={"mode": "frozen"})).fit(Lesson(learn, targets))
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch) / "bundle"
-        judged = np.array([column[label] for label in check_labels])
-        done = export(student, place, task=Task(labels, name="banking77"), texts=check, gold=judged)
-        bundle = load(place)
-        runners: dict[str, Runner] = {}
-        for graph in (INT8, FP32):
-            if (place / graph).exists():
-                runners[f"potstill, {graph}"] = load(place, graph=graph, threads=given.threads).predict_logits
-                runners[f"plain ONNX Runtime, {graph}"] = plain_session(bundle, graph, given.threads)
-        runners["PyTorch eager, fp32"] = student.predict_logits
-        runners["PyTorch eager, bf16 autocast"] = torch_low_precision(student)
-        rows = measure(runners, test, np.array([column[label] for label in test_labels]))
-        record = {
-            "commit": subprocess.run(
-                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-            ).stdout.strip(),
-            "when": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-            "threads": given.threads,
-            "weights": given.weights,
-            "texts": len(test),
-            "cold_load_s": round(cold_load(place), 3),
-            "size_mb": round(bundle.size_mb, 1),
-            "int8": done.int8.why if done.int8 else "not tried",
-            "rows": rows,
-        }
+        place = given.made or Path(scratch) / "made"
+        if not (place / "why.txt").exists():
+            why = make(given, place)
+            (place / "why.txt").write_text(why, encoding="utf-8")
+        if given.make_only:
+            return
+        measure(given, place, Path(scratch))
+
+
+def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
+    """Measure what was made, and write it down."""
+    test, test_labels = read(given.data / "banking77" / "test.parquet")
+    learn, said = read(given.data / "banking77" / "few_shot_10.parquet")
+    bundle = load(place / "bundle")
+    setup = {
+        "bundle": str(place / "bundle"),
+        "labels": bundle.labels,
+        "threads": given.threads,
+        "max_length": bundle.about["settings"]["max_length"],
+        "weights": str(find(given.weights, kind="encoder").folder),
+        "texts": learn,
+        "gold": said,
+    }
+    rivals = Rivals(given.rivals, setup) if given.rivals else None
+    tokens, network = Encoder.load(place / "encoder")._ready()
+    linear = sum(
+        w.numel() for name, w in network.backbone.named_parameters() if w.ndim == 2 and "embedding" not in name
+    )
+    runners = runners_of(place, given.threads, rivals)
+    limits = measure_limits(tokens, test, linear, given.threads, scratch)
+    record = {
+        "commit": commit(),
+        "when": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        "threads": given.threads,
+        "weights": given.weights,
+        "cold": cold_load(place / "bundle"),
+        "size_mb": round(bundle.size_mb, 1),
+        "int8": (place / "why.txt").read_text(encoding="utf-8"),
+        "limits": asdict(limits),
+        "rows": time_all(runners, test, test_labels),
+    }
+    if rivals is not None:
+        rivals.close()
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"{'runner':<42}{'texts/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'accuracy':>10}")
-    for row in rows:
-        print(
-            f"{row['runner']:<42}{row['texts_per_s']:>9,.0f}{row['p50_ms']:>9.2f}{row['p99_ms']:>9.2f}"
-            f"{row['accuracy']:>10.2f}"
-        )
-    print(f"cold load to first answer: {record['cold_load_s']} s; {record['size_mb']} MB; {record['int8']}")
+    section = told(record, limits)
+    if given.out.parent == RESULTS.with_name("results"):
+        write_section("runtime", section)
+    print(section)
 
 
 if __name__ == "__main__":
