@@ -2,7 +2,8 @@
 
 A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a reader (`tokenizer.json`, or those of a bag), and
 `potstill.json`, which says all about them. Nothing in it is pickled. A bundle of a `pair` task takes pairs of texts
-wherever another takes texts. Does not cover making one (`export.py`), serving one over HTTP, or several labels a text.
+wherever another takes texts, and one of a `multi` task gives a tuple of labels wherever another gives a label. Does not
+cover making one (`export.py`) or serving one over HTTP.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from potstill.readers import READERS, Feeds
 from potstill.sessions import open_graph, processors
 from potstill.tokens import check_texts, mean_of_rows
 from potstill.trust.reading import CONFIDENCE, PRECISION, UNUSUAL, Scaling, Trust
+from potstill.trust.several import Cut, LabelScaling, SeveralTrust
 
 Floats = NDArray[np.float32]
 Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, where two texts are compared
@@ -33,6 +35,10 @@ FORMAT = 1
 RECORD = "potstill.json"
 AGAIN = "Copy or export the bundle again."
 BLOCK = 8192  # texts whose token ids are in memory at once
+SEVERAL = (
+    "This student gives several labels, and nothing is promised of a set of them.",
+    "Leave abstain and coverage out, and look at the probabilities.",
+)
 HOLD_OUT = "Distill again with at least 50 validation texts (--validation FILE)."
 
 
@@ -45,6 +51,7 @@ class Prediction:
         probability: of that label, in [0, 1].
         sure: False if the probability is below the bundle's abstain threshold: let somebody else decide; None if the
             bundle has no threshold, so that there is no telling.
+        labels: all labels of the text, likeliest first, in a task where it may have several; else just the one.
         usual: in (0, 1], about the share of the held-out texts that looked at least as strange to the student; None
             if nothing was held out.
     """
@@ -53,6 +60,7 @@ class Prediction:
     probability: float
     sure: bool | None
     usual: float | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def in_scope(self) -> bool:
@@ -68,7 +76,9 @@ class Bundle:
         labels: the K label names, in the order of every (N, K) array.
         about: the whole of `potstill.json`: metrics, lineage, what was checked when it was made.
         pairs: True if it compares two texts: every text is then a pair.
+        multi: True if a text may have several labels, or none: each is decided by itself.
         trust: what was measured of this very graph on held-out texts; None if nothing was.
+        several: the same where a text may have several labels; `trust` is then None.
         threads: how many batches are computed at once; may be set.
         size_mb: megabytes (10^6 bytes) of the files that predicting reads.
     """
@@ -79,9 +89,17 @@ class Bundle:
         self.labels = tuple(str(label) for label in about["labels"])
         self.graph = graph
         self.pairs = about.get("task", {}).get("kind") == "pair"
-        self.trust = _trust(about, graph)
-        self._scaling, self._threshold = Scaling(), None
-        if self.trust is not None:
+        self.multi = about.get("task", {}).get("kind") == "multi"
+        measured = _measured(about, graph)
+        self.several = SeveralTrust.from_json(measured) if measured and self.multi else None
+        self.trust = Trust.from_json(measured) if measured and not self.multi else None
+        self._scaling: Scaling | LabelScaling = LabelScaling() if self.multi else Scaling()
+        self._threshold, self._cut = None, Cut()
+        if self.several is not None:
+            self._scaling, self._cut = self.several.scaling, self.several.cut
+        elif self.multi:
+            pass
+        elif self.trust is not None:
             self._scaling, self._threshold = self.trust.scaling, self.trust.threshold()
         elif not about.get("trust"):  # what was measured of another graph does not count
             self._scaling = Scaling("temperature", scale=(1 / float(about["temperature"]),))
@@ -106,7 +124,7 @@ class Bundle:
         """A label, or None."""
 
     def predict(self, texts: Sequence[Text], abstain: bool | float = False) -> list[str] | list[str | None]:
-        """The likeliest label of each of N texts.
+        """The likeliest label of each of N texts; in a `multi` task a tuple of labels for each, likeliest first.
 
         Args:
             texts: N texts.
@@ -118,6 +136,10 @@ class Bundle:
             BadInput: abstain, but no threshold could be shown to keep that promise.
         """
         logits = self.predict_logits(texts)
+        if isinstance(self._scaling, LabelScaling):
+            if abstain is not False:
+                raise BadInput(*SEVERAL)
+            return self.label_tuples(self.probs(logits))  # type: ignore[return-value]
         said = [self.labels[column] for column in self._scaling.likeliest(logits)]
         if abstain is False:
             return said
@@ -128,7 +150,7 @@ class Bundle:
         return [label if keep else None for label, keep in zip(said, sure, strict=True)]
 
     def predict_proba(self, texts: Sequence[Text]) -> Floats:
-        """(N, K) calibrated probabilities of N texts; rows sum to one.
+        """(N, K) calibrated probabilities of N texts; rows sum to one, unless each label is decided by itself.
 
         Raises:
             BadData: a text is not a string.
@@ -153,6 +175,8 @@ class Bundle:
 
     def sets(self, logits: Floats, coverage: float = 0.9) -> list[tuple[str, ...]]:
         """`predict_sets` for texts whose (N, K) logits are known already."""
+        if self.multi:
+            raise BadInput(*SEVERAL)
         if self.trust is None:
             raise BadInput("This bundle has no held-out texts to say how wide a label set must be.", HOLD_OUT)
         if not 0 < coverage < 1:
@@ -160,6 +184,18 @@ class Bundle:
         inside = self.trust.sets(logits, coverage)
         order = np.argsort(-self.probs(logits), axis=1, kind="stable")
         return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, inside, strict=True)]
+
+    def chosen(self, probs: Floats) -> NDArray[np.bool_]:
+        """(N, K) probabilities -> (N, K) which labels are given: those above their thresholds, or the likeliest one."""
+        if self.multi:
+            return self._cut.chosen(probs)
+        return np.asarray(np.arange(len(self.labels)) == probs.argmax(axis=1)[:, None])
+
+    def label_tuples(self, probs: Floats) -> list[tuple[str, ...]]:
+        """(N, K) probabilities -> the labels given to each of N texts, likeliest first."""
+        order = np.argsort(-probs, axis=1, kind="stable")
+        given = self.chosen(probs)
+        return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, given, strict=True)]
 
     def threshold_for(self, precision: float) -> float | None:
         """The probability from which on a share `precision` of the labels is right; None if none can be shown.
@@ -226,10 +262,11 @@ class Bundle:
         """(N, K) logits of this graph -> N predictions."""
         probabilities = self.probs(logits)
         usual = [None] * len(logits) if self.trust is None else self.trust.usualness(logits).tolist()
-        best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), usual, strict=True)
-        for column, probability, share in best:
+        given = self.label_tuples(probabilities)
+        best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), usual, given, strict=True)
+        for column, probability, share, labels in best:
             sure = None if self._threshold is None else bool(probability >= self._threshold)
-            yield Prediction(self.labels[column], float(probability), sure, share)
+            yield Prediction(self.labels[column], float(probability), sure, share, labels)
 
     @property
     def truncated(self) -> int:
@@ -245,6 +282,8 @@ class Bundle:
             "size_mb": round(self.size_mb, 2),
             "calibration": self._scaling.method,
         }
+        if self.several is not None:
+            flat["thresholds"] = "one for all" if len(self._cut.thresholds) == 1 else "one a label"
         if len(self._scaling.scale) == 1:
             flat["temperature"] = round(1 / self._scaling.scale[0], 4)
         for part in ("settings", "student"):
@@ -297,12 +336,12 @@ def _pairs(texts: Sequence[Text]) -> list[str]:
     return [str(text) for text in joined]
 
 
-def _trust(about: Mapping[str, Any], graph: str) -> Trust | None:
+def _measured(about: Mapping[str, Any], graph: str) -> Mapping[str, Any] | None:
     """What was measured, if it was measured of this graph and not of one that stood here before."""
     record = about.get("trust")
     if not record or record["graph"] != about["files"][graph]["sha256"]:
         return None
-    return Trust.from_json(record)
+    return dict(record)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -74,6 +74,15 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
 def _trusted(record: Mapping[str, Any]) -> Iterator[str]:
     """How far its probabilities may be trusted."""
     trust = record.get("trust")
+    if record["task"]["kind"] == "multi":
+        yield "- A text may have several labels: `predict` gives a tuple for each. Nothing is promised of a set."
+        if trust:
+            how = "one for all labels" if len(trust["cut"]["thresholds"]) == 1 else "one a label"
+            yield (
+                f"- The thresholds ({how}) and the calibration ({trust['scaling']['method']}) were chosen on "
+                f"{trust['n']:,} held-out texts: calibration error of all decisions {trust['ece_after']['value']:.1%}."
+            )
+        return
     if trust:
         ece, how = trust["quality"]["ece_after"], trust["scaling"]["method"]
         means = "its own" if how == "none" else f"calibrated by {how} scaling"

@@ -26,6 +26,7 @@ from potstill.quantise import Verdict, judge_int8, write_int8
 from potstill.students.base import Graph, Student
 from potstill.task import Task
 from potstill.trust.measure import measure_trust
+from potstill.trust.thresholds import measure_several
 from potstill.whole import whole_file, whole_folder
 
 FP32, INT8 = "model.onnx", "model.int8.onnx"
@@ -77,7 +78,7 @@ def export(
         folder: where the bundle goes; absent, empty, or a bundle.
         task: what it decides; labels in the student's order.
         texts: texts to compare on, best ones it did not learn from; the first 1,000 are used.
-        gold: columns of their right labels, for int8's accuracy.
+        gold: columns of their right labels, or (N, K) truths, for int8's accuracy.
         lineage: where the student comes from (run, procedure, teacher, ...), JSON values.
         about: `temperature`, `abstain_below` (a probability), `metrics` (with intervals), `notes` (sentences), and
             anything else worth keeping; JSON values.
@@ -126,13 +127,20 @@ def entrust(folder: Path, texts: Sequence[str], gold: NDArray[np.integer]) -> No
     Args:
         folder: a bundle.
         texts: N texts that the student did not learn from.
-        gold: (N,) their right columns; a text with -1 is left out.
+        gold: (N,) their right columns, or (N, K) truths where a text may have several labels; a text with -1 is left
+            out.
     """
-    known = np.flatnonzero(np.asarray(gold) >= 0).tolist()
+    known = np.flatnonzero((np.asarray(gold).reshape(len(texts), -1) >= 0).all(axis=1)).tolist()
     bundle = load(folder)
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     logits = bundle.predict_logits([texts[row] for row in known])
-    trust = measure_trust(logits, np.asarray(gold)[known], graph=record["files"][bundle.graph]["sha256"])
+    graph = record["files"][bundle.graph]["sha256"]
+    if bundle.multi:
+        record["trust"] = measure_several(logits, np.asarray(gold)[known] == 1, graph=graph).to_json()
+        write_card(folder, record)
+        _write_record(folder, record)
+        return
+    trust = measure_trust(logits, np.asarray(gold)[known], graph=graph)
     record["trust"] = trust.to_json()
     record["temperature"] = 1 / trust.scaling.scale[0] if len(trust.scaling.scale) == 1 else 1.0
     record["abstain_below"] = trust.threshold()

@@ -71,7 +71,8 @@ def judge_int8(
         folder: the bundle, both graphs in it.
         fp32, int8: their file names.
         texts: N texts, at least one.
-        gold: (N,) columns of the right labels; without them every disagreement counts as a loss.
+        gold: (N,) columns of the right labels, or (N, K) truths; without them every disagreement counts as a loss.
+            Compared are the likeliest labels.
     """
     exact, small = load(folder, graph=fp32), load(folder, graph=int8)
     said, guessed = exact.predict_logits(texts).argmax(axis=1), small.predict_logits(texts).argmax(axis=1)
@@ -79,7 +80,9 @@ def judge_int8(
     if gold is None:
         loss, than = 1 - agreement, "in agreement with fp32"
     else:
-        loss, than = float((said == gold).mean() - (guessed == gold).mean()), "in accuracy"
+        right = np.arange(exact.predict_logits([]).shape[1]) == gold[:, None] if gold.ndim == 1 else gold == 1
+        rows = np.arange(len(gold))
+        loss, than = float(right[rows, said].mean() - right[rows, guessed].mean()), "in accuracy"
     speedup = _speedup(exact, small, texts[:TIMED_TEXTS])
     if loss > MOST_LOSS:
         kept, why = False, f"int8 loses {100 * loss:.1f} points {than} on {len(texts)} texts: fp32 is served."
