@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import MissingExtra, NotARun
+from potstill.pairs import split_pair
 
 # A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
@@ -24,10 +25,11 @@ class Surroundings:
     """What stands around each text.
 
     Attributes:
-        begin, end: token ids before and after the text.
-        glue: what is put before the text's own characters: a space where a word stands before it.
-        max_length: tokens of a row, surroundings included; a longer text loses its tail.
+        begin, end: token ids before and after the text, or the two texts of a pair.
+        glue: what is put before a text's own characters: a space where a word stands before it.
+        max_length: tokens of a row, surroundings included; a longer text loses its tail; of a pair, the longer.
         pad_id: fills short rows.
+        between: token ids between the two texts of a pair; None where a row is one text.
     """
 
     begin: tuple[int, ...]
@@ -35,11 +37,12 @@ class Surroundings:
     glue: str
     max_length: int
     pad_id: int = 0
+    between: tuple[int, ...] | None = None
 
     @property
     def room(self) -> int:
         """How many tokens of a text are read."""
-        return max(1, self.max_length - len(self.begin) - len(self.end))
+        return max(1, self.max_length - len(self.begin) - len(self.between or ()) - len(self.end))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `of_json` reads them."""
@@ -48,8 +51,9 @@ class Surroundings:
     @classmethod
     def of_json(cls, record: Mapping[str, Any]) -> Self:
         """What `to_json` wrote."""
-        ids = {name: tuple(int(each) for each in record[name]) for name in ("begin", "end")}
-        return cls(**ids, glue=str(record["glue"]), max_length=int(record["max_length"]), pad_id=int(record["pad_id"]))
+        begin, end, between = (_ids(record.get(name)) for name in ("begin", "end", "between"))
+        max_length, pad_id = int(record["max_length"]), int(record["pad_id"])
+        return cls(begin or (), end or (), str(record["glue"]), max_length, pad_id, between)
 
 
 @dataclass(frozen=True)
@@ -81,16 +85,29 @@ class PatternIds:
 
     def encode(self, texts: Sequence[str]) -> Wrapped:
         """N strings -> token ids of each, on one line, with its surroundings; a long text keeps its head."""
+        around = self.around
+        if around.between is None:
+            own, cut = self._own_ids(texts)
+            rows = [[*around.begin, *ids, *around.end] for ids in own]
+            return Wrapped([np.array(row, dtype=np.int64) for row in rows], sum(cut))
+        pairs = [split_pair(text) for text in texts]
+        firsts, cut = self._own_ids([first for first, _ in pairs])
+        seconds, cut_too = self._own_ids([second for _, second in pairs])
+        rows, lost = [], 0
+        for first, second, *cuts in zip(firsts, seconds, cut, cut_too, strict=True):
+            kept = min(len(first), max(around.room // 2, around.room - len(second)))
+            rows.append([*around.begin, *first[:kept], *around.between, *second[: around.room - kept], *around.end])
+            lost += any(cuts) or len(first) + len(second) > around.room
+        return Wrapped([np.array(row, dtype=np.int64) for row in rows], lost)
+
+    def _own_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        """Each text's own token ids, and whether it was cut."""
         limit = CHARACTERS_PER_TOKEN * self.around.room
         cut = [_one_line(text[: 8 * limit]) for text in texts]
         glued = [self.around.glue + text[:limit] if text else "" for text in cut]
         encodings = self._own.encode_batch_fast(glued, add_special_tokens=False)
-        begin, end = self.around.begin, self.around.end
-        ids = [np.array([*begin, *encoding.ids, *end], dtype=np.int64) for encoding in encodings]
-        truncated = sum(
-            bool(encoding.overflowing) or len(text) > limit for text, encoding in zip(cut, encodings, strict=True)
-        )
-        return Wrapped(ids, truncated)
+        lost = [bool(found.overflowing) or len(text) > limit for text, found in zip(cut, encodings, strict=True)]
+        return [found.ids for found in encodings], lost
 
 
 def read_tokenizer(text: str) -> Any:
@@ -111,6 +128,10 @@ def read_tokenizer(text: str) -> Any:
     # A "[MASK]" that somebody typed is six characters, not a second place to answer at.
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _ids(given: Any) -> tuple[int, ...] | None:
+    return None if given is None else tuple(int(each) for each in given)
 
 
 def _one_line(text: str) -> str:

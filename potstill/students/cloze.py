@@ -2,7 +2,7 @@
 
 As in PET (Schick and Schuetze 2021) and LM-BFF (Gao et al. 2021), with soft targets, over a masked language model or a
 small causal one. Before any row is learnt it scores zero-shot, its label bias removed on rows without content.
-Does not cover several labels a text, pairs of texts, or ensembles of patterns.
+Does not cover several labels a text, or ensembles of patterns.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class Cloze:
     """
 
     def __init__(self, make: Make) -> None:
-        if make.kind != "single":
+        if make.kind not in ("single", "pair"):
             raise BadSpec(f"The student 'cloze' cannot do a task of the kind {make.kind!r}.", "Take an encoder.")
+        self.kind = make.kind
         self.labels = tuple(make.labels)
         self.weights = make.weights or DEFAULT_WEIGHTS
         self.options = Options.read(make.options)
@@ -84,11 +85,12 @@ class Cloze:
         lesson = in_content_order(check_lesson(lesson, len(self.labels)))
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         base = self._open()
-        from potstill.students.clozebuild import build, choose_words
+        from potstill.students.clozebuild import Pattern, build, choose_words
         from potstill.students.clozetune import Effort, Rows, learn
 
-        self.words = choose_words(base, self.labels, self.descriptions, self.options, lesson)
-        network, ids = build(base, self.options, self.words)
+        pattern = Pattern(base, self.options, self.kind)
+        self.words = choose_words(pattern, self.labels, self.descriptions, lesson)
+        network, ids = build(pattern, self.words)
         wrapped = ids.encode(lesson.texts)
         self.truncated = wrapped.truncated / len(lesson.texts)
         assert lesson.weights is not None  # check_lesson saw to it
@@ -142,7 +144,7 @@ class Cloze:
             "words": self.words,
             "around": ids.around.to_json(),
             "reading": network.reading.to_json(),
-            "slots": network.slots,
+            "kind": self.kind,
             "soft_at": network.soft_at,
             "mode": mode,
             "layers": layers,
@@ -162,7 +164,8 @@ class Cloze:
         from safetensors.torch import load_file
 
         record = json.loads((folder / "cloze.json").read_text(encoding="utf-8"))
-        student = cls(Make(tuple(record["labels"]), record["weights"], record["descriptions"], record["options"]))
+        labels, descriptions = tuple(record["labels"]), record["descriptions"]
+        student = cls(Make(labels, record["weights"], descriptions, record["options"], record.get("kind", "single")))
         student.truncated, student.learnt = record["truncated"], record["learnt"]
         student.words = tuple(tuple(own) for own in record["words"])
         base = student._open()
@@ -175,7 +178,7 @@ class Cloze:
         from potstill.students.clozenet import ClozeNetwork
 
         soft = (student.options.soft, record["soft_at"])
-        network = ClozeNetwork(base.model, Reading.of_json(record["reading"]), record["slots"], soft)
+        network = ClozeNetwork(base.model, Reading.of_json(record["reading"]), base.mask_id, soft)
         network.recall(load_file(folder / "learnt.safetensors"), record["mode"], record["layers"], student.options.rank)
         student._network = network
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
@@ -224,10 +227,11 @@ class Cloze:
 
     def _begin(self) -> None:
         base = self._open()
-        from potstill.students.clozebuild import build, choose_words
+        from potstill.students.clozebuild import Pattern, build, choose_words
 
-        self.words = choose_words(base, self.labels, self.descriptions, self.options, None)
-        self._network, self._ids = build(base, self.options, self.words)
+        pattern = Pattern(base, self.options, self.kind)
+        self.words = choose_words(pattern, self.labels, self.descriptions, None)
+        self._network, self._ids = build(pattern, self.words)
         self.learnt = {"mode": "zero-shot", "rows": 0}
         self.unbias(EMPTY_TEXTS)
 

@@ -5,6 +5,7 @@ Decides which words stand for the labels, and turns pattern and words into token
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from potstill.pattern import PatternIds, Surroundings, read_tokenizer
 from potstill.students.backbone import run_network
 from potstill.students.base import Lesson
 from potstill.students.clozenet import Base, ClozeNetwork
-from potstill.students.clozeoptions import CAUSAL_PATTERN, MASKED_PATTERN, Options
+from potstill.students.clozeoptions import Options
 from potstill.students.verbalizer import (
     Reading,
     Several,
@@ -30,47 +31,66 @@ from potstill.students.verbalizer import (
     read_tree,
     told_apart,
 )
+from potstill.task import TaskKind
 
 # A label tree of more tokens, or more masks, would cost more than the text: then a word is blended at the first place.
 MOST_NODES, MOST_MASKS = 16, 4
 ROWS_A_LABEL = 16  # that the search for words looks at
+HOLES = re.compile(r"(\{text\}|\{text_b\}|\{label\})")
+# (pair, masked) -> the pattern where the user gives none.
+PATTERNS = {
+    (False, False): "{text}\nTopic: {label}",
+    (False, True): "{text} Topic: {label}.",
+    (True, False): "{text}\n{text_b}\nTogether: {label}",
+    (True, True): "{text}? {label}, {text_b}",
+}
 CONTEXT = 12  # characters before a word: enough for any tokenizer to settle
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """The words around the text and the label, in one model's token ids.
+    """What stands around the texts and the label, in one model's token ids.
 
     Attributes:
         base: the language model.
-        template: with {text} and {label} in it.
+        options: the user's.
+        kind: of the task; "pair" has two texts a row.
+
+    Raises:
+        BadSpec: places that are missing or in a wrong order, or a causal model's label that does not stand last.
     """
 
     base: Base
-    template: str
+    options: Options
+    kind: TaskKind = "single"
+
+    def __post_init__(self) -> None:
+        template, causal = self.template, self.base.mask_id is None
+        texts = ["{text}", "{text_b}"] if self.kind == "pair" else ["{text}"]
+        holes = [piece for piece in HOLES.split(template) if HOLES.fullmatch(piece)]
+        if [hole for hole in holes if hole != "{label}"] != texts:
+            wanted = " and then ".join(texts)
+            raise BadSpec(f"The cloze's pattern {template!r} needs {wanted} in it, once.", f"As {self.usual!r}.")
+        if causal and not template.rstrip().endswith("{label}"):
+            raise BadSpec(
+                "A causal model continues a text, and the cloze's pattern does not end in {label}.",
+                f"Write it as {self.usual!r}, or take a masked language model.",
+            )
+
+    @property
+    def usual(self) -> str:
+        """The pattern of the kind of task and of model."""
+        return PATTERNS[self.kind == "pair", self.base.mask_id is not None]
+
+    @property
+    def template(self) -> str:
+        """The user's pattern, or the usual one."""
+        return self.options.pattern or self.usual
 
     @cached_property
     def tokenizer(self) -> Any:
         """The model's own."""
         return read_tokenizer(self.base.tokenizer)
-
-    @cached_property
-    def parts(self) -> tuple[str, str, str]:
-        """What stands before, between and after the text and the label."""
-        first, second = ("{label}", "{text}") if self.label_first else ("{text}", "{label}")
-        head, _, rest = self.template.partition(first)
-        middle, _, tail = rest.partition(second)
-        return head, middle, tail
-
-    @property
-    def label_first(self) -> bool:
-        """Whether the label stands before the text, as only a masked model can read it."""
-        return self.template.index("{label}") < self.template.index("{text}")
-
-    @property
-    def before_label(self) -> str:
-        """What stands before the label."""
-        return self.parts[0 if self.label_first else 1]
 
     def behind(self, before: str, text: str) -> list[int]:
         """The token ids of `text` as it stands behind `before`; tokenizers glue spaces, and some add one in front."""
@@ -82,35 +102,54 @@ class Pattern:
 
     def word(self, word: str) -> list[int]:
         """The token ids of a word in the label's place."""
-        before = self.before_label
+        before = HOLES.split(self.template.partition("{label}")[0])[-1]
         gap = " " if before and (before[-1] == " " or not before[-1].isspace()) else ""
         return self.behind(before.rstrip(" ")[-CONTEXT:], gap + word)
 
+    def around(self, reading: Reading) -> Surroundings:
+        """What stands around each text, with a mask for each place that is read.
 
-def pattern_of(base: Base, options: Options) -> Pattern:
-    """The user's pattern, or the kind's own.
+        Raises:
+            BadSpec: rows have no room for a text.
+        """
+        base = self.base
+        pieces: list[list[int]] = []
+        now = [*base.begin, *[0] * self.options.soft]
+        for i, piece in enumerate(HOLES.split(self.template)):
+            if piece == "{label}":
+                now += [] if base.mask_id is None else [base.mask_id] * reading.places
+            elif HOLES.fullmatch(piece):
+                pieces, now = [*pieces, now], []
+            else:
+                now += self.behind("x" if i else "", piece.rstrip(" ")) if piece.strip() else []
+        pieces.append([*now, *base.close])
+        begin, *between, end = (tuple(piece) for piece in pieces)
+        longest = min(self.options.max_length or 256, base.context - len(reading.tokens))
+        found = Surroundings(begin, end, self._glue, longest, between=between[0] if between else None)
+        taken = sum(map(len, pieces))
+        if longest < taken + 4:
+            raise BadSpec(
+                f"A row of {longest} tokens has no room for a text beside the pattern's {taken}.",
+                "Give a larger max_length, or a shorter pattern.",
+            )
+        return found
 
-    Raises:
-        BadSpec: a causal model is asked for a label that does not stand at the end.
-    """
-    template = options.pattern or (CAUSAL_PATTERN if base.mask_id is None else MASKED_PATTERN)
-    if base.mask_id is None and not template.rstrip().endswith("{label}"):
-        raise BadSpec(
-            "A causal model continues a text, and the cloze's pattern does not end in {label}.",
-            f"Write it as {CAUSAL_PATTERN!r}, or take a masked language model.",
-        )
-    return Pattern(base, template)
+    @property
+    def _glue(self) -> str:
+        """A space before a text's characters where a word stands before the (first) text."""
+        before = self.template.partition("{text}")[0].replace("{label}", "x")
+        return " " if before.strip() and not before.endswith("\n") else ""
 
 
 def choose_words(
-    base: Base, labels: Sequence[str], descriptions: Mapping[str, str], options: Options, lesson: Lesson | None
+    pattern: Pattern, labels: Sequence[str], descriptions: Mapping[str, str], lesson: Lesson | None
 ) -> Words:
     """The words that stand for K labels; see `Options.verbalizer`.
 
     Raises:
         BadSpec: the words of two labels read the same, and nothing better is known.
     """
-    pattern = pattern_of(base, options)
+    options = pattern.options
     words = name_words(labels, options.words)
     free = [label for label in range(len(labels)) if labels[label] not in options.words]
     how = options.verbalizer
@@ -126,7 +165,7 @@ def choose_words(
     # Names of several words say more than one found token does, unless a model cannot read them at all.
     wanted = wanted if how == "data" or (how == "auto" and _few(words, pattern)) else unread
     if wanted and lesson is not None:
-        words = _found(base, pattern, words, wanted, options, lesson)
+        words = _found(pattern, words, wanted, lesson)
     bad = _unread(tokens())
     if bad:
         raise BadSpec(
@@ -136,54 +175,19 @@ def choose_words(
     return words
 
 
-def build(base: Base, options: Options, words: Words) -> tuple[ClozeNetwork, PatternIds]:
+def build(pattern: Pattern, words: Words) -> tuple[ClozeNetwork, PatternIds]:
     """The network that scores `words` in the pattern, before learning, and the reader of its texts."""
-    pattern = pattern_of(base, options)
+    base, options = pattern.base, pattern.options
     tokens = [[pattern.word(word) for word in own] for own in words]
     if base.mask_id is None:
         end = [*pattern.behind("x", "\n"), base.begin[0]][0]  # a tokenizer may know no line breaks
         reading = read_tree(tokens, _several(options, tokens, causal=True), end)
     else:
         reading = read_masks(tokens, _several(options, tokens, causal=False))
-    frame = _frame(pattern, options, reading)
-    network = ClozeNetwork(base.model, reading, frame.slots, (options.soft, len(base.begin)))
+    network = ClozeNetwork(base.model, reading, base.mask_id, (options.soft, len(base.begin)))
     if options.soft:
         _start_soft(network, tokens)
-    return network.eval(), PatternIds(base.tokenizer, frame.around)
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """What stands around each text, and where in a row the masks are."""
-
-    around: Surroundings
-    slots: tuple[int, ...]
-
-
-def _frame(pattern: Pattern, options: Options, reading: Reading) -> _Frame:
-    base, (head, middle, _) = pattern.base, pattern.parts
-    longest = min(options.max_length or 256, base.context - len(reading.tokens))
-    opened = [*base.begin, *[0] * options.soft]
-    if base.mask_id is None:
-        begin = [*opened, *(pattern.behind("", head.rstrip(" ")) if head.strip() else [])]
-        end, slots = pattern.behind("x", middle.rstrip(" ")), range(0)
-    else:
-        masks = [base.mask_id] * reading.places
-        before, between, after = (pattern.behind("", part.strip()) if part.strip() else [] for part in pattern.parts)
-        if pattern.label_first:
-            begin, end = [*opened, *before, *masks, *between], [*after, *base.close]
-            slots = range(len(opened) + len(before), len(opened) + len(before) + len(masks))
-        else:
-            begin, end = [*opened, *before], [*between, *masks, *after, *base.close]
-            slots = range(-len(masks) - len(after) - len(base.close), -len(after) - len(base.close))
-    if longest < len(begin) + len(end) + 4:
-        raise BadSpec(
-            f"A row of {longest} tokens has no room for a text beside the pattern's {len(begin) + len(end)}.",
-            "Give a larger max_length, or a shorter pattern.",
-        )
-    there = middle if pattern.label_first else head
-    glue = " " if there.strip() and not there.endswith("\n") else ""
-    return _Frame(Surroundings(tuple(begin), tuple(end), glue, longest), tuple(slots))
+    return network.eval(), PatternIds(base.tokenizer, pattern.around(reading))
 
 
 def _several(options: Options, tokens: Sequence[Sequence[Sequence[int]]], causal: bool) -> Several:
@@ -213,13 +217,12 @@ def _unread(tokens: Sequence[Sequence[Sequence[int]]]) -> list[int]:
     return sorted(set(bad))
 
 
-def _found(
-    base: Base, pattern: Pattern, words: Words, wanted: Sequence[int], options: Options, lesson: Lesson
-) -> Words:
+def _found(pattern: Pattern, words: Words, wanted: Sequence[int], lesson: Lesson) -> Words:
     """`words`, with those of the wanted labels found in the rows; the place is where a single token would stand."""
+    base = pattern.base
     first = Reading((), (), ((0, 0),), np.ones((1, 1), dtype=np.float32), False)
-    frame = _frame(pattern, replace(options, soft=0), first)
-    network, ids = ClozeNetwork(base.model, first, frame.slots), PatternIds(base.tokenizer, frame.around)
+    hard = replace(pattern, options=replace(pattern.options, soft=0))
+    network, ids = ClozeNetwork(base.model, first, base.mask_id), PatternIds(base.tokenizer, hard.around(first))
     gold = np.asarray(lesson.targets).argmax(axis=1)
     rows = np.concatenate([np.flatnonzero(gold == label)[:ROWS_A_LABEL] for label in range(len(words))])
     encoded = ids.encode([lesson.texts[row] for row in rows]).ids

@@ -102,7 +102,7 @@ class ClozeNetwork(nn.Module):
     Args:
         model: a masked or causal language model of transformers.
         reading: how labels are read from its places.
-        slots: the places of a masked model's masks: from the row's start, or where negative from its end.
+        mask_id: a masked model's mask, which stands in every row as often as places are read; None: it is causal.
         soft: how many learnt vectors stand in the place of tokens, and from which place on.
     """
 
@@ -115,12 +115,12 @@ class ClozeNetwork(nn.Module):
     depths: Tensor
     ancestry: Tensor
 
-    def __init__(self, model: Any, reading: Reading, slots: Sequence[int] = (), soft: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, model: Any, reading: Reading, mask_id: int | None, soft: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         self.model: Any = model
         self.reading = reading
-        self.slots = tuple(slots)
-        self.causal = not slots
+        self.mask_id = mask_id
+        self.causal = mask_id is None
         self.blocks: nn.ModuleList = _blocks(model)
         width = model.get_input_embeddings().weight.shape[1]
         self.bias = nn.Parameter(torch.zeros(reading.shares.shape[1]))
@@ -181,8 +181,11 @@ class ClozeNetwork(nn.Module):
         if self.causal:
             root = _gather(states, length - 1)
             return torch.cat([root, states[:, attention_mask.shape[1] :]], 1)
-        slots = torch.tensor(self.slots)
-        return _gather(states, torch.where(slots < 0, length + slots, slots))
+        assert self.mask_id is not None
+        masks = input_ids.eq(self.mask_id).to(torch.int64)
+        which = torch.arange(self.reading.places) + 1
+        nth = masks.cumsum(1)[:, None, :].eq(which[None, :, None]) & masks[:, None, :].eq(1)  # (B, P, T)
+        return _gather(states, nth.to(torch.float32).argmax(2))
 
     def score(self, points: Tensor) -> Tensor:
         """(B, P, D) states -> (B, K)."""

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from potstill.errors import BadSpec, did_you_mean
 
-CAUSAL_PATTERN, MASKED_PATTERN = "{text}\nTopic: {label}", "{text} Topic: {label}."
 CHOICES = {
     "verbalizer": ("auto", "names", "descriptions", "data"),
     "several": ("auto", "sum", "mean", "blend"),
@@ -23,7 +22,8 @@ class Options:
     """The `[student]` table of a cloze.
 
     Attributes:
-        pattern: what surrounds a text, with {text} and {label} in it once each; a causal model wants {label} last.
+        pattern: what surrounds a text, with {text} and {label} in it once each, and {text_b} for pairs; a causal model
+            wants {label} last.
         words: label -> the word, or the words, that stand for it; by default its name.
         verbalizer: "names"; "descriptions" (names, but a salient word of the description where names begin alike);
             "data" (single tokens that tell the labels apart in the rows, before learning); "auto" takes the first of
@@ -75,8 +75,8 @@ class Options:
             if value is not None and not (right and (value > 0 or (key == "soft" and value == 0))):
                 raise BadSpec(f"The cloze's {key} is {value!r}.", "Give a number above zero.")
         for place in ("{text}", "{label}"):
-            if options.pattern and options.pattern.count(place) != 1:
-                raise BadSpec(f"The cloze's pattern needs {place} in it, exactly once.", f"As {MASKED_PATTERN!r}.")
+            if options.pattern and str(options.pattern).count(place) != 1:
+                raise BadSpec(f"The cloze's pattern needs {place} in it, exactly once.", 'As "{text} Topic: {label}".')
         if not isinstance(options.words, Mapping):
             raise BadSpec("The cloze's words are no table.", 'Write words = { label = "word", ... }.')
         return options
