@@ -27,6 +27,7 @@ from potstill.spec import Named
 from potstill.students import MENU
 from potstill.students.base import Lesson, Make
 from potstill.tables import read_table
+from potstill.task import Task
 
 CASES = ["encoder:minilm=200", "encoder:minilm=600", "static:potion-8m=2000", "linear=3000"]
 
@@ -47,7 +48,7 @@ def main() -> None:
         some = [texts[i] for i in chosen]
         targets = np.eye(len(labels), dtype=np.float32)[[labels.index(named[i]) for i in chosen]]
         student = Named(name=name)
-        told = forecast(student, labels, some, targets, Rates("bench", usd_per_hour=Decimal("0.1")))
+        told = forecast(student, Task(labels), some, targets, Rates("bench", usd_per_hour=Decimal("0.1")))
         made = MENU.resolve(student.kind)(Make(labels, student.model))
         began = time.perf_counter()
         made.fit(Lesson(some, targets))

@@ -23,6 +23,7 @@ from sections import commit, table, write_section
 from potstill import agreement
 from potstill.annotation.crossing import held_out_probs
 from potstill.tables import read_table
+from potstill.task import Task
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     rows = []
     for student in given.students:
         began = time.process_time()
-        probs = held_out_probs(texts, gold, labels, student=student)
+        probs = held_out_probs(texts, gold, Task(labels), student=student)
         assert probs is not None
         found = agreement.doubtful(gold, probs)
         hit = wrong[found.rows]

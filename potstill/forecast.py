@@ -21,6 +21,7 @@ from potstill.money import Rates, Usage, to_usd
 from potstill.spec import Named
 from potstill.students import MENU
 from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.task import Task
 from potstill.weights import find
 
 PROBED = 16  # rows that a transformer is probed with
@@ -64,13 +65,13 @@ class Forecast:
 
 
 def forecast(
-    named: Named, labels: tuple[str, ...], texts: Sequence[str], targets: Floats, rates: Rates, *, seed: int = 0
+    named: Named, task: Task, texts: Sequence[str], targets: Floats, rates: Rates, *, seed: int = 0
 ) -> Forecast:
     """What teaching `named` N texts will take; spends the time of the probe.
 
     Args:
         named: a student of the menu, with its options.
-        labels: the K names.
+        task: with K labels.
         texts, targets: all that it will learn, (N, K).
         rates: the price of this machine's time.
         seed: draws the rows of the probe.
@@ -84,13 +85,13 @@ def forecast(
     order = np.random.default_rng(seed).permutation(n)
     some = _varied(order, targets, PROBED_QUICK if passes is None else PROBED)
     if passes is None:
-        half, whole = _Probe.of(named, labels, texts, targets, some[: len(some) // 2]), None
-        whole = _Probe.of(named, labels, texts, targets, some)
+        half, whole = _Probe.of(named, task, texts, targets, some[: len(some) // 2]), None
+        whole = _Probe.of(named, task, texts, targets, some)
         each = max(whole.seconds - half.seconds, 0.0) / max(len(some) - len(some) // 2, 1)
         seconds = whole.seconds + each * (n - len(some))
     else:
-        half = _Probe.of(named, labels, texts, targets, some, epochs=1.0)
-        whole = _Probe.of(named, labels, texts, targets, some, epochs=3.0)
+        half = _Probe.of(named, task, texts, targets, some, epochs=1.0)
+        whole = _Probe.of(named, task, texts, targets, some, epochs=3.0)
         each = max(whole.seconds - half.seconds, 1e-6) / (2 * len(some))
         # What is neither training nor reading: loading, the head.
         rest = max(half.seconds - len(some) * each * (1 + READS / TRAINS), 0.0)
@@ -127,7 +128,7 @@ class _Probe:
     def of(
         cls,
         named: Named,
-        labels: tuple[str, ...],
+        task: Task,
         texts: Sequence[str],
         targets: Floats,
         rows: Sequence[int],
@@ -136,7 +137,7 @@ class _Probe:
         options: dict[str, Any] = dict(named.options)
         if epochs is not None:
             options |= {"epochs": epochs}
-        made = MENU.resolve(named.kind)(Make(labels, named.model, options=options))
+        made = MENU.resolve(named.kind)(Make(task.labels, named.model, task.descriptions, options, task.kind))
         made.prepare()
         began = time.perf_counter()
         made.fit(Lesson([texts[i] for i in rows], np.asarray(targets, dtype=np.float32)[list(rows)]))

@@ -184,7 +184,7 @@ def _taught(order: Order) -> Forecast | None:
         raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
     targets = one_hot(gold.gold, order.task.n_labels)
     rates, seed = order.spec.compute_rates, order.spec.seed
-    return forecast(trained_as(named), order.task.labels, gold.texts, targets, rates, seed=seed)
+    return forecast(trained_as(named), order.task, gold.texts, targets, rates, seed=seed)
 
 
 def _teacher_of(order: Order, taught: Forecast) -> Teacher:

@@ -16,7 +16,9 @@ from potstill.money import Rates
 from potstill.run import Run
 from potstill.spec import Named, Spec
 from potstill.store import Store
+from potstill.task import Task
 
+TASK = Task(("a", "b"))
 RATES = Rates("a test", usd_per_hour=Decimal("3.6"))
 
 
@@ -30,7 +32,7 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
     weights = write_tinybert(tmp_path / "tiny")
     texts, targets = lesson(400)
     found = {
-        epochs: forecast.forecast(Named(name=f"encoder:{weights}", epochs=epochs), ("a", "b"), texts, targets, RATES)
+        epochs: forecast.forecast(Named(name=f"encoder:{weights}", epochs=epochs), TASK, texts, targets, RATES)
         for epochs in (2, 8)
     }
     one, four = found[2], found[8]
@@ -43,7 +45,7 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
 
 
 def test_any_other_student_is_scaled_by_its_rows() -> None:
-    few, many = (forecast.forecast(Named(name="linear"), ("a", "b"), *lesson(n), RATES) for n in (300, 30_000))
+    few, many = (forecast.forecast(Named(name="linear"), TASK, *lesson(n), RATES) for n in (300, 30_000))
     assert few.flops is None
     assert few.high_s < many.high_s
     assert "FLOPs" not in few.sentence()
@@ -86,7 +88,6 @@ def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp
     weights = write_tinybert(tmp_path / "tiny", hidden=96, layers=4)
     from potstill.pool import PoolOptions, build_pool
     from potstill.tables import Table
-    from potstill.task import Task
 
     words, targets = lesson(600)
     columns = {"text": words, "label": ["ab"[int(row.argmax())] for row in targets]}

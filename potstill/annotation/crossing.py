@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from potstill.errors import BadData
 from potstill.students import MENU
 from potstill.students.base import Lesson, Make
-from potstill.task import content_key
+from potstill.task import Task, content_key
 
 FOLDS = 5
 FEWEST = 20
 
 
 def held_out_probs(
-    texts: Sequence[str], gold: NDArray[np.int64], labels: tuple[str, ...], *, student: str = "linear", seed: int = 0
+    texts: Sequence[str], gold: NDArray[np.int64], task: Task, *, student: str = "linear", seed: int = 0
 ) -> NDArray[np.float64] | None:
     """(N, K) probabilities of each text by a student that learnt four fifths of the others; None if there are too few.
 
     Args:
         texts: N texts; equal ones are in the same fold.
         gold: (N,) label columns.
-        labels: the K names.
+        task: with K labels.
         student: a name of the menu; "linear" is TF-IDF and logistic regression.
         seed: draws the folds.
     """
@@ -33,13 +33,13 @@ def held_out_probs(
         return None
     kind, _, weights = student.partition(":")
     fold = _folds(texts, gold, seed)
-    probs = np.zeros((len(texts), len(labels)))
+    probs = np.zeros((len(texts), task.n_labels))
     for number in range(FOLDS):
         learn, asked = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         if not len(asked):
             continue
-        made = MENU.resolve(kind)(Make(labels, weights))
-        targets = np.eye(len(labels), dtype=np.float32)[gold[learn]]
+        made = MENU.resolve(kind)(Make(task.labels, weights, task.descriptions, kind=task.kind))
+        targets = np.eye(task.n_labels, dtype=np.float32)[gold[learn]]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

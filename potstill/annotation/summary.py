@@ -148,7 +148,7 @@ def _consensus(
     unknown = np.full(given.shape[1], np.nan)
     if not agreement.can_judge() or not ((given >= 0).sum(axis=1) > 1).any():
         return simple, unknown, "majority"
-    probs = held_out_probs(texts, simple, task.labels)
+    probs = held_out_probs(texts, simple, task)
     commonest = np.bincount(simple, minlength=task.n_labels).max() / max(len(simple), 1)
     if probs is None or (probs.argmax(axis=1) == simple).mean() <= commonest:
         return simple, unknown, "majority"  # a model that knows nothing would outvote people who do

@@ -13,6 +13,7 @@ from potstill.annotation.crossing import FEWEST, FOLDS, held_out_probs
 from potstill.errors import BadData
 from potstill.pool import Part
 from potstill.tables import write_table
+from potstill.task import Task
 
 COLUMNS = ("where", "text", "label", "likelier", "chance_right")
 SHOWN = 10
@@ -63,7 +64,7 @@ class Suspects:
         return Suspects(self.n, self.rows, self.by, path)
 
 
-def find_suspects(part: Part, labels: tuple[str, ...], *, student: str = "linear", seed: int = 0) -> Suspects:
+def find_suspects(part: Part, task: Task, *, student: str = "linear", seed: int = 0) -> Suspects:
     """The rows of a labelled part whose label five students contradict that learnt the others.
 
     Raises:
@@ -71,7 +72,7 @@ def find_suspects(part: Part, labels: tuple[str, ...], *, student: str = "linear
         MissingExtra: cleanlab is not here.
     """
     gold = np.asarray(part.gold, dtype=np.int64)
-    probs = held_out_probs(part.texts, gold, labels, student=student, seed=seed)
+    probs = held_out_probs(part.texts, gold, task, student=student, seed=seed)
     if probs is None:
         raise BadData(
             f"{len(part.texts)} labelled texts are too few to doubt one of them.",
@@ -82,8 +83,9 @@ def find_suspects(part: Part, labels: tuple[str, ...], *, student: str = "linear
     squeezed = np.searchsorted(there, gold)
     kept = probs[:, there] / probs[:, there].sum(axis=1, keepdims=True)
     found = agreement.doubtful(squeezed, kept)
+    found_rows = zip(found.rows.tolist(), there[found.likelier].tolist(), found.quality.tolist(), strict=True)
     rows = tuple(
-        Suspect(part.ids[row], part.texts[row], labels[gold[row]], labels[there[likelier]], round(float(chance), 4))
-        for row, likelier, chance in zip(found.rows, found.likelier, found.quality, strict=True)
+        Suspect(part.ids[row], part.texts[row], task.labels[int(gold[row])], task.labels[likelier], round(chance, 4))
+        for row, likelier, chance in found_rows
     )
     return Suspects(len(part.texts), rows, student)

@@ -144,5 +144,5 @@ def suspects(
 
     given: dict[str, Any] = {name: value for name, value in (("text", text), ("label", label)) if value}
     order = take_order(Path(data), None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})
-    found = find_suspects(order.pool.labelled("train"), order.task.labels, student=student, seed=seed)
+    found = find_suspects(order.pool.labelled("train"), order.task, student=student, seed=seed)
     return found if out is None else found.write(Path(out))
