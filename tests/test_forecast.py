@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from tinybert import WORDS, write_tinybert
 
-from potstill import api, forecast
+from potstill import forecast
 from potstill.errors import BadData
 from potstill.forecast import trained_as
 from potstill.money import Rates
+from potstill.order import overrides, take_order
+from potstill.planning import make_plan
 from potstill.run import Run
 from potstill.spec import Named, Spec
 from potstill.store import Store
@@ -73,14 +75,14 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_a_plan_tells_what_training_the_teacher_takes(texts: Path) -> None:
-    plan = api.plan(texts, teacher="trained:linear", budget=5)
+    plan = make_plan(take_order(texts, None, overrides("trained:linear", None, 5, {})))
     assert plan.taught_usd > 0
     assert "training it takes about" in plan.to_text()
     assert plan.n_texts == 50
     assert plan.host == ""
     texts.write_text("text,label\n" + "\n".join(f"text {i}," for i in range(50)), encoding="utf-8")
     with pytest.raises(BadData, match="learns from labelled texts"):
-        api.plan(texts, teacher="trained:linear", budget=5, labels="a,b")
+        make_plan(take_order(texts, None, overrides("trained:linear", None, 5, {"labels": "a,b"})))
 
 
 def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import begin, go_on, human_calls, label_all, labels_of, write_spec, write_texts
 
-from potstill.api import distill, plan
+from potstill.api import distill
 from potstill.calibrate import softmax
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, Waiting
 from potstill.money import Usage
+from potstill.order import take_order
+from potstill.planning import make_plan
 from potstill.store import Label
 from potstill.task import Brief, Task, Written
 from potstill.teachers.base import Setup, Teacher, Ticketed
@@ -193,7 +195,7 @@ def test_what_cannot_be_asked_of_people_is_refused_in_a_sentence(tmp_path: Path)
 
 def test_a_plan_says_what_the_labels_cost(tmp_path: Path) -> None:
     write_texts(tmp_path)
-    found = plan(write_spec(tmp_path))
+    found = make_plan(take_order(write_spec(tmp_path), None, {}))
     assert (found.n_texts, found.low_usd, found.high_usd) == (20, 2.0, 2.0)
     assert found.host == ""
 
