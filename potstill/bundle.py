@@ -303,7 +303,8 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     Args:
         path: the bundle's or the run's folder.
         verify: compare every file's SHA-256 too; sizes are always compared.
-        threads: how many batches are computed at once; None takes one for each processor this process may use.
+        threads: how many batches are computed at once; None takes `POTSTILL_THREADS`, or one for each processor that
+            this process may use.
         graph: "model.onnx" or "model.int8.onnx"; None takes the one that was found to serve best.
 
     Raises:

@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import MissingExtra, NotARun
+from potstill.errors import BadInput, MissingExtra, NotARun
 
+VARIABLE = "POTSTILL_THREADS"
 # onnxruntime would fuse a layer norm with the addition before it, and its fused kernel for processors takes six times
 # as long as the two steps one after the other: a sixth of all the time of a small encoder (docs/log.md).
 SLOWER_FUSED = ["SkipLayerNormFusion"]
@@ -46,7 +47,16 @@ def open_graph(file: Path) -> Any:
 
 
 def processors() -> int:
-    """How many processors this process may use: its affinity, and a container's quota where there is one."""
+    """How many processors to use: `POTSTILL_THREADS` if it is set, else what affinity and a container's quota allow.
+
+    Raises:
+        BadInput: the variable is not a whole number above zero.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted:
+        if not wanted.isdecimal() or int(wanted) < 1:
+            raise BadInput(f"{VARIABLE} is {wanted!r}.", f"Set it to a number of threads, such as {VARIABLE}=2.")
+        return int(wanted)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, _quota()))
 

@@ -286,7 +286,7 @@ def test_more_texts_than_a_block_are_answered_alike_and_a_bad_one_is_named_by_it
 
 def test_ten_times_the_texts_stream_in_the_same_memory(bundle: Bundle) -> None:
     def peak(n: int) -> int:
-        source = (f"{LESSON.texts[i % len(LESSON.texts)]} {i}" for i in range(n))
+        source = (f"{LESSON.texts[i % len(LESSON.texts)]} {i % 50}" for i in range(n))
         tracemalloc.start()
         assert sum(1 for _ in bundle.stream(source, rows=100)) == n
         most = tracemalloc.get_traced_memory()[1]
@@ -330,3 +330,13 @@ def test_a_container_with_two_processors_of_many_starts_two_threads(monkeypatch:
     for quota, wanted in (("200000 100000", 2), ("150000 100000", 2), ("max 100000", 64), ("nonsense", 64)):
         monkeypatch.setattr(Path, "read_text", lambda self, quota=quota, **how: quota)
         assert sessions.processors() == wanted
+
+
+def test_the_environment_may_say_how_many_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POTSTILL_THREADS", "3")
+    assert load(folder).threads == 3
+    assert load(folder, threads=1).threads == 1
+    for wrong in ("0", "-2", "many", "1.5"):
+        monkeypatch.setenv("POTSTILL_THREADS", wrong)
+        with pytest.raises(BadInput, match="POTSTILL_THREADS is"):
+            load(folder)
