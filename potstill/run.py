@@ -198,8 +198,8 @@ class Run:
             OverBudget: there is not a micro-dollar left to train with.
         """
         named = student or self.spec.student
-        like = start if isinstance(start, Likeness) else None
-        begun = [] if start is None or like is not None else [self.key_of(start)]  # type: ignore[arg-type]
+        like, start = (start, None) if isinstance(start, Likeness) else (None, start)
+        begun = [] if start is None else [self.key_of(start)]
         begun += [] if like is None else [f"{self.key_of(like.teacher)} {like.share}"]
         key = content_key(
             "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful), *begun
@@ -227,7 +227,7 @@ class Run:
                     targets=np.asarray(targets, dtype=np.float32),
                     weights=weights,
                     doubtful=doubtful,
-                    start=None if isinstance(start, Likeness) else start,
+                    start=start,
                     like=like,
                     seed=self.spec.seed,
                     deadline_s=hold.deadline_s,
