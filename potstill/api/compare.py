@@ -54,7 +54,7 @@ def compare(
         RunConflict: another process works in the folder.
     """
     from potstill.procedures import MENU
-    from potstill.study.cell import TITLE
+    from potstill.study.cell import RECIPE_NAMES
     from potstill.study.conduct import Bounds, conduct
     from potstill.study.page import render_page
     from potstill.study.spec import StudySpec
@@ -63,7 +63,7 @@ def compare(
 
     spec = StudySpec.read(Path(study), {} if budget is None else {"budget": budget})
     folder = out or Path("runs") / "-".join(spec.name.split())
-    recipes = {name: MENU.resolve(TITLE[name]) for name in TITLE}
+    recipes = {name: MENU.resolve(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
     done = conduct(spec, folder, recipes, Bounds(max_hours, bool(allow_leak), data), tell)
     write_tables(done, folder)
     with whole_file(folder / "compare.html") as path:

@@ -32,7 +32,7 @@ VERSION = 1  # raised when a cell would come to something else
 FOR_BIAS = 200  # unlabelled texts that tell a language model's preference for some label words
 Recipe = Callable[[Run], Student]
 Recipes = Mapping[Procedure, Recipe]
-TITLE: Mapping[Procedure, str] = {
+RECIPE_NAMES: Mapping[Procedure, str] = {
     "ft": "finetune",
     "p": "prompt",
     "ft+kd": "ft-kd",
@@ -124,7 +124,7 @@ def _procedure(procedure: Procedure, backbone: Backbone, bench: Bench) -> tuple[
         run = bench.run.variant(
             student=Named(name=student.name, **{**student.options, **alternative}),
             teacher=teacher,
-            procedure=Named(name=TITLE[procedure], **(options if procedure.endswith("kd") else {})),
+            procedure=Named(name=RECIPE_NAMES[procedure], **(options if procedure.endswith("kd") else {})),
         )
         tried.append((run, recipe(run), alternative))
     return _learnt(bench, tried, llm)

@@ -117,7 +117,6 @@ class _Conduct:
         self.spec._folder = study.folder
         self.spent = sum(_committed(each) for each in (folder / RUNS).glob("*")) if (folder / RUNS).is_dir() else 0
         self.footprints: dict[str, Footprint] = {}
-        self.simulated: set[str] = set()
 
     def run(self, cells: list[Cell], sizes: Mapping[str, tuple[int, ...]], bounds: Bounds) -> Study:
         """All cells, or as many as the bounds allow."""

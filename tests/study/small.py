@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.procedures import MENU
-from potstill.study.cell import TITLE
+from potstill.study.cell import RECIPE_NAMES
 from potstill.study.conduct import Bounds, conduct
 from potstill.study.records import Study
 from potstill.study.spec import StudySpec
@@ -19,7 +19,7 @@ TOPICS = {
     "money": "bank loan market shares profit invoice interest tax broker deposit".split(),
 }
 FILLER = "the and one please or a much longer text with some more words today here there very".split()
-RECIPES = {name: MENU.resolve(TITLE[name]) for name in TITLE}
+RECIPES = {name: MENU.resolve(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
 
 
 def write_topics(folder: Path, train: int = 60, test: int = 30, seed: int = 0) -> Path:
