@@ -208,7 +208,7 @@ def section(rows: list[dict[str, Any]]) -> str:
             own = [row for row in rows if row["setting"] == setting.name and row["system"] == system]
             if own:
                 gaps = [row["accuracy"] - rival[row["seed"]]["accuracy"] for row in own if row["seed"] in rival]
-                seconds = float(np.mean([row["cpu_seconds"] for row in own]))
+                seconds = float(np.mean([row["cpu_seconds"] for row in own if "cpu_seconds" in row]))
                 seeds = ", ".join(f"{row['accuracy']:.1f}" for row in sorted(own, key=lambda row: row["seed"]))
                 against = interval(gaps) if system != "setfit" else ""
                 lines.append([f"{setting.name}, {system}", interval([row["accuracy"] for row in own]), seeds, against])

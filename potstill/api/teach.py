@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from potstill.asking import Teller
     from potstill.planning import Plan
     from potstill.pool import Pool
+    from potstill.prospects import Prospects
     from potstill.reports import Report
     from potstill.task import Task
 
@@ -22,7 +23,7 @@ REMOTE = ("openai", "anthropic")  # teachers that send texts away and a bill bac
 class Options(TypedDict, total=False):
     """What `distill` may be told besides its main parameters."""
 
-    procedure: Annotated[str, "The recipe: kd (default), pgkd or finetune."]
+    procedure: Annotated[str, "The recipe: kd (default), finetune, selftrain, pgkd, ... (see the docs)."]
     train: Annotated[Path, "More labelled texts."]
     validation: Annotated[Path, "Labelled texts to choose with; else carved from the labelled ones."]
     test: Annotated[Path, "Labelled texts to measure with; else a fifth of the labelled ones."]
@@ -121,18 +122,45 @@ def distill(
         return Distilled(folder, finish(run, learnt, cleaning=order.sentences, source=order.source))
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What `plan` found: what the teacher costs, and what each way to spend the budget is expected to bring."""
+
+    teacher: Plan
+    ways: Prospects | None = None
+    page: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The teacher's figures, and the ways beside them."""
+        return {**self.teacher.to_json(), "ways": None if self.ways is None else self.ways.to_json()}
+
+    def to_text(self) -> str:
+        """Both, for a terminal."""
+        parts = [self.teacher.to_text()]
+        if self.ways is not None:
+            parts.append(self.ways.to_text())
+        if self.page is not None:
+            parts.append(f"Page: {self.page}")
+        return "\n\n".join(parts)
+
+
 def plan(
     data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
     pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
     *,
     teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
+    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
+    measure: Annotated[bool | None, "Teach the student the labels there are, at a few sizes, to foretell more."] = None,
+    page: Annotated[Path | None, "Also write the ways to spend the budget, with a chart, into this HTML file."] = None,
     **options: Unpack[Options],
-) -> Plan:
-    """Say what a teacher will cost, before any money moves.
+) -> Planned:
+    """Say what a teacher will cost and which way to spend the budget promises most, before any money moves.
 
     Builds the real prompts for a sample of the texts; asks nobody. The cost is given from at least to at most, with
-    how many texts the budget buys, how long it takes, and what would leave this machine.
+    how many texts the budget buys, how long it takes, and what would leave this machine. With --measure, --page, the
+    procedure allocate, or a price of labels, the ways to spend the budget are weighed too: labels by people, a large
+    model that teaches, answers of a language model, a mix.
 
     Raises:
         BadInput: something given cannot be used.
@@ -140,5 +168,15 @@ def plan(
     """
     from potstill.order import overrides, take_order
     from potstill.planning import make_plan
+    from potstill.prospects import make_prospects
+    from potstill.whole import whole_file
 
-    return make_plan(take_order(data, pool, overrides(teacher, None, budget, options)))
+    order = take_order(data, pool, overrides(teacher, student, budget, options))
+    asked = (
+        measure or page is not None or order.spec.procedure.kind == "allocate" or "usd_per_label" in order.spec.prices
+    )
+    ways = make_prospects(order, measure=bool(measure)) if asked else None
+    if page is not None and ways is not None:
+        with whole_file(Path(page)) as path:
+            path.write_text(ways.page(), encoding="utf-8")
+    return Planned(make_plan(order), ways, None if page is None else Path(page))

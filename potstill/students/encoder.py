@@ -83,6 +83,9 @@ class Options:
             raise BadSpec(f"The encoder has no head {options.head!r}.", "Choose linear or label.")
         if options.long not in LONG:
             raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG)}.")
+        for key in ("names", "believe"):
+            if not isinstance(getattr(options, key), bool):
+                raise BadSpec(f"The encoder's {key} is {getattr(options, key)!r}.", f"Write {key} = true or false.")
         for key in ("epochs", "lr", "batch", "max_length", "c"):
             value = getattr(options, key)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
