@@ -19,6 +19,7 @@ from potstill.bundle import Bundle, load
 from potstill.errors import BadData, BadInput, NotARun, PotstillError
 from potstill.guess import guess
 from potstill.money import MICROS, Rates, Usage, to_usd
+from potstill.pairs import join_pair
 from potstill.reports.serving import BreakEven, Served, Serving, break_even
 from potstill.run import open_teacher
 from potstill.spec import Spec
@@ -96,21 +97,28 @@ def appraise(
     )
 
 
-def read_some(file: Path, column: str | None = None, most: int = 2000) -> tuple[str, ...]:
-    """The first texts of a table.
+def read_some(file: Path, column: str | None = None, *, pairs: bool = False, most: int = 2000) -> tuple[str, ...]:
+    """The first texts of a table, or where texts are compared its first pairs (`column` is then "first,second").
 
     Raises:
         BadData: the file cannot be read, has no such column, or no text.
     """
     table = read_table(file)
-    name = column or guess(table, unlabelled=True).text
-    if name not in table.columns:
-        raise BadData(
-            f"{file.name} has no column {name!r}; there are {', '.join(table.columns)}.", "Name it with --text."
-        )
-    texts = tuple(text for text in table.column(name) if text and text.strip())[:most]
+    found = guess(table, unlabelled=True, pairs=pairs) if column is None else None
+    names = [name.strip() for name in (column or "").split(",")]
+    if found is not None:
+        names = [name for name in (found.text, found.text_b if pairs else None) if name]
+    for name in names:
+        if name not in table.columns:
+            there = ", ".join(table.columns)
+            raise BadData(f"{file.name} has no column {name!r}; there are {there}.", "Name it with --text.")
+    if len(names) != 1 + pairs:
+        raise BadData("The student compares two texts.", "Name both columns with --text first,second.")
+    rows = list(zip(*(table.column(name) for name in names), strict=True))
+    whole = [[text for text in row if text and text.strip()] for row in rows]
+    texts = tuple(join_pair(*row) if pairs else row[0] for row in whole if len(row) == len(names))[:most]
     if not texts:
-        raise BadData(f"{file.name} has no text in the column {name!r}.", "Name another column with --text.")
+        raise BadData(f"{file.name} has no text in the column {names[0]!r}.", "Name another column with --text.")
     return texts
 
 

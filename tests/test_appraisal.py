@@ -21,6 +21,7 @@ from potstill.appraisal import appraise, read_some
 from potstill.energy import Meter, cpu_meter, gpu_meter
 from potstill.errors import BadData, BadInput, NotARun
 from potstill.outcome import finish
+from potstill.pairs import join_pair
 from potstill.pool import PoolOptions, build_pool
 from potstill.procedures.kd import kd
 from potstill.reports.serving import Served, Serving, break_even
@@ -125,6 +126,17 @@ def test_no_run_no_bundle_no_column_is_one_sentence(tmp_path: Path, replayed: Pa
     file.write_text("text\na\n", encoding="utf-8")
     with pytest.raises(BadData, match="no column 'txt'"):
         read_some(file, "txt")
+    with pytest.raises(BadData, match="compares two"):
+        read_some(file, "text", pairs=True)
+    with pytest.raises(BadData, match="no text in"):
+        file.write_text("text,more\n,\n ,b\n", encoding="utf-8")
+        read_some(file, "text")
+
+
+def test_pairs_are_read_from_two_columns(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("one,two\na b,c d\ne,\n", encoding="utf-8")
+    assert read_some(file, "one,two", pairs=True) == (join_pair("a b", "c d"),)
 
 
 def test_the_command_prints_a_table_or_json(replayed: Path) -> None:

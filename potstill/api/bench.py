@@ -14,7 +14,7 @@ def bench(
     model: Annotated[Path, "A run's folder, or a bundle's."],
     *,
     texts: Annotated[Path | None, "A table of texts to time on; else test texts that the run kept."] = None,
-    text: Annotated[str | None, "The column with the text; else guessed."] = None,
+    text: Annotated[str | None, "The column with the text, or first,second; else guessed."] = None,
     usd_per_hour: Annotated[float | None, "What an hour of this machine costs; else as in the run, or 0.10."] = None,
     gpu_usd_per_hour: Annotated[float | None, "What an hour of this machine with its GPU costs."] = None,
     tell: Teller | None = None,
@@ -32,7 +32,8 @@ def bench(
         BadData: the file cannot be read, or has no such column.
     """
     from potstill.appraisal import appraise, read_some
+    from potstill.bundle import load
 
-    some = () if texts is None else read_some(Path(texts), text)
+    some = () if texts is None else read_some(Path(texts), text, pairs=load(model).pairs)
     say = (lambda sentence: None) if tell is None else tell.say
     return appraise(Path(model), some, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, tell=say)
