@@ -28,6 +28,7 @@ FEWEST_SIZES = 4  # three to fit a family and one to choose it by
 DRAWS = 200
 LEVEL = 0.8
 MOST = 10**8  # "never" begins here
+HORIZON = 16  # times the pilot: beyond it nobody checked what a curve says
 TINY = 1e-4  # an error of nought has no logarithm
 # Doubt of each doubling beyond the pilot, as a share of the error: at least this much, even where the pilot's last step
 # was predicted exactly, and this part of what that step was missed by. Chosen on the curves of banking77 and sst2 for
@@ -106,9 +107,9 @@ class Curves:
         return _interval(np.where(never, np.inf, np.exp(high)), level)
 
     def trusted(self, points: float = 0.02, level: float = LEVEL) -> int:
-        """The largest n whose interval is no wider than plus or minus `points` of score."""
+        """The largest n whose interval is no wider than +- `points` of score; `HORIZON` times the pilot at most."""
         n = self.largest
-        while n < MOST:
+        while n < HORIZON * self.largest:
             expected = self.at(n * 2, level)
             if expected.high - expected.low > 2 * points:
                 break

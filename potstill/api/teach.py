@@ -175,7 +175,7 @@ def plan(
     asked = (
         measure or page is not None or order.spec.procedure.kind == "allocate" or "usd_per_label" in order.spec.prices
     )
-    ways = make_prospects(order, measure=bool(measure)) if asked else None
+    ways = make_prospects(order, measure=bool(measure)) if asked and order.task.kind != "multi" else None
     if page is not None and ways is not None:
         with whole_file(Path(page)) as path:
             path.write_text(ways.page(), encoding="utf-8")
