@@ -34,12 +34,14 @@ class Options:
         neighbours: how many texts each listens to; 0 for none.
         temperature: of the pseudo-labels; below one sharpens what the student said.
         most: pool texts learnt at most, drawn at random.
+        onward: whether each student goes on from the one before it, where its kind can, or begins afresh.
     """
 
     rounds: int = 1
     neighbours: int = 10
     temperature: float = SHARPEN
     most: int = 20_000
+    onward: bool = False
 
 
 def selftrain(run: Run) -> Student:
@@ -67,7 +69,12 @@ def selftrain(run: Run) -> Student:
         changed = float((said.argmax(axis=1) != heard.argmax(axis=1)).mean())
         run.note("pseudo-labels", round=number, texts=len(texts), changed_by_neighbours=changed)
         run.tell.say(f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels.")
-        student = run.learn([*gold.texts, *texts], np.concatenate([targets, heard]), weights=weights)
+        student = run.learn(
+            [*gold.texts, *texts],
+            np.concatenate([targets, heard]),
+            weights=weights,
+            start=student if options.onward else None,
+        )
     return student
 
 
@@ -102,6 +109,10 @@ def read_options(given: dict[str, Any]) -> Options:
     for key, value in given.items():
         if key not in known:
             raise BadSpec(f"Self-training has no option {key!r}.", did_you_mean(key, known))
+        if key == "onward":
+            if not isinstance(value, bool):
+                raise BadSpec(f"Self-training's onward is {value!r}.", "Write onward = true or onward = false.")
+            continue
         number = isinstance(value, int | float if key == "temperature" else int) and not isinstance(value, bool)
         if not number or value < (0 if key == "neighbours" else 1 if key != "temperature" else 0.01):
             raise BadSpec(f"Self-training's {key} is {value!r}.", f"Give a number, such as {known[key].default}.")
