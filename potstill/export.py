@@ -38,6 +38,7 @@ PARITY_TEXTS, CHECK_TEXTS = 200, 1000
 PROBES = ("", "a", "word " * 700, "naïve café 東京 🙂", "\n\t ")
 # What becomes of a text that is too long, by the way it is read; windows are for predicting only.
 LOST = {"head": "lost their tail", "head+tail": "lost their middle", "windows": "were learnt from without their middle"}
+NOT_TRIED = "fp32 is served: int8 is not tried on a student whose arithmetic is a small part of its work."
 # Keys of `about` that have a place of their own in the record.
 LIFTED: dict[str, Any] = {"temperature": 1.0, "abstain_below": None, "metrics": {}, "notes": []}
 
@@ -101,7 +102,11 @@ def export(
         odd = _probes(task)
         difference = _parity(student, fresh, texts, odd)
         record["parity"] = {"largest_difference": difference, "tolerance": TOLERANCE}
-        verdict = _try_int8(fresh, record, texts, gold) if graph.quantisable else None
+        verdict = None
+        if graph.quantisable:
+            verdict = _try_int8(fresh, record, texts, gold)
+        else:
+            record["notes"].append(NOT_TRIED)
         # transformers takes an empty second text for none at all.
         fair = [text for text in odd if task.kind != "pair" or split_pair(text)[1]]
         hub = _check_hub(student, fresh, record, [*texts[:32], *fair])

@@ -85,12 +85,19 @@ def judge_int8(
         loss, than = float(right[rows, said].mean() - right[rows, guessed].mean()), "in accuracy"
     speedup = _speedup(exact, small, texts[:TIMED_TEXTS])
     if loss > MOST_LOSS:
-        kept, why = False, f"int8 loses {100 * loss:.1f} points {than} on {len(texts)} texts: fp32 is served."
+        kept, why = False, f"int8 loses {100 * loss:.1f} points {than} on {len(texts):,} texts: fp32 is served."
     elif speedup < LEAST_SPEEDUP:
         kept, why = False, f"int8 is {speedup:.2f} times as fast as fp32 here, not worth it: fp32 is served."
     else:
-        kept, why = True, f"int8 loses {max(0.0, 100 * loss):.1f} points {than} and is {speedup:.1f} times as fast."
+        kept, why = True, _kept(loss, than, len(texts), speedup)
     return Verdict(kept, why, loss, agreement, speedup, len(texts))
+
+
+def _kept(loss: float, than: str, n: int, speedup: float) -> str:
+    return (
+        f"int8 is served: it loses {max(0.0, 100 * loss):.1f} points {than} on {n:,} texts and is {speedup:.1f} times "
+        "as fast as fp32 here."
+    )
 
 
 def _speedup(exact: Bundle, small: Bundle, texts: Sequence[str]) -> float:
