@@ -31,6 +31,7 @@ from potstill.teachers.base import Teacher
 
 Tell = Callable[[str], None]
 SECONDS = 3.0
+HERE = ("local", "trained")  # teachers that run on this machine
 FEWEST_TEXTS = 64
 SLOW_S = 60.0  # a teacher that would take longer for all texts is timed on fewer
 
@@ -198,12 +199,12 @@ def _teacher(past: Past, texts: Sequence[str], rates: Rates, tell: Tell) -> Serv
         teacher = open_teacher(past.spec, past.task, named, past.examples, asks=False)
     except (PotstillError, TypeError) as error:  # TypeError: a teacher that is made of a student
         why = error.happened if isinstance(error, PotstillError) else "it is made of a student of the run"
-        row = _of_calls(past, named.name)
+        row = _of_calls(past, named.name, here=named.kind in HERE)
         return replace(row, note=f"It was not asked again: {why}")
     if teacher.simulated:  # its pace is an assumption: there is nothing to time
         row = Served(name=teacher.name, role="teacher", device="simulated", note="Simulation.")
         return _priced(row, teacher, past, texts)
-    if teacher.category == "compute" and not teacher.about.get("host"):
+    if teacher.category != "human" and not teacher.about.get("host"):
         tell(f"Timing {teacher.name} on the CPU.")
         some = _fewer(teacher, texts)
         row = _timed(_asking(teacher), some, rates, energy.cpu_meter())
@@ -231,7 +232,7 @@ def _fewer(teacher: Teacher, texts: Sequence[str]) -> Sequence[str]:
     return texts[: max(BATCH, int(rate * SLOW_S))]
 
 
-def _of_calls(past: Past, name: str, parallel: int = 1) -> Served:
+def _of_calls(past: Past, name: str, parallel: int = 1, *, here: bool = False) -> Served:
     """The times and the price of the run's questions; those bought earlier by another run took no time, but money."""
     settled = [row for row in past.calls if row.state == "settled" and row.what.startswith((f"{name}: ", f"{name}, "))]
     calls = [row for row in settled if row.what.startswith(f"{name}: ") and row.ended]
@@ -246,7 +247,7 @@ def _of_calls(past: Past, name: str, parallel: int = 1) -> Served:
     per_s = sum(call.n for call in calls) * parallel / sum(took) if sum(took) else None
     return replace(
         row,
-        device=_cpu() if calls[0].category == "compute" else "elsewhere",
+        device=_cpu() if here else "elsewhere",
         speed_from=f"the run's calls ({len(calls)}, {parallel} at once)",
         texts_per_s=per_s,
         batch_s=BATCH / per_s if per_s else None,

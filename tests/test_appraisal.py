@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,29 @@ def test_a_teacher_behind_an_api_is_told_from_the_runs_real_calls_and_not_asked_
     assert "the run's calls" in teacher.price_from
     assert teacher.texts_per_s
     assert {each.what for each in found.ratios} == {"price of a text"}
+
+
+def test_a_teacher_on_this_machine_is_asked_again_and_timed_as_the_student_is(
+    replayed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Here:
+        name, category, simulated, parallel, batch = "local:m", "llm", False, 1, 16
+        about: dict[str, Any] = {"model": "m"}  # noqa: RUF012
+
+        def answer(self, texts: Sequence[str]) -> None:
+            asked.append(len(texts))
+            time.sleep(0.001)
+
+    monkeypatch.setattr("potstill.appraisal.open_teacher", lambda *a, **b: Here())
+    found = appraise(replayed, usd_per_hour=1.0)
+    student, teacher = found.rows
+    assert max(asked) == 16
+    assert teacher.device == student.device
+    assert "measured here" in teacher.speed_from
+    assert {each.what for each in found.ratios} == {"time of 64 texts", "time of a text in bulk", "price of a text"}
+    assert teacher.usd_per_million == pytest.approx(1e6 / 3600 / (teacher.texts_per_s or 1), rel=1e-3)
 
 
 def test_where_nothing_was_asked_the_price_list_speaks(tmp_path: Path) -> None:
