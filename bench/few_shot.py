@@ -44,7 +44,7 @@ over the seeds; of the difference, over the same folds. One processor core.
   5 and 10 a class). Its documentation uses 20, which on BANKING77 would be a quarter of an hour and more a fold here.
 - *frozen*: logistic regression on frozen vectors. *plain*: fine-tuning from a head of zeros, {steps} steps.
 - *ours*: an encoder student with default options; *ours, frozen*: the same without fine-tuning.
-- *ours + pool*: the procedure `selftrain` with the rest of train (of AG News 2,000 texts) as unlabelled texts; its
+- *ours + pool*: the procedure `selftrain` with 4,000 texts of the rest of train (AG News: 2,000) as unlabelled texts; its
   seconds include the first student's.
 
 """

@@ -50,9 +50,9 @@ class Fold:
 
 
 SETTINGS = (
-    Setting("banking77", 5),
-    Setting("banking77", 10),
-    Setting("hwu64", 5),
+    Setting("banking77", 5, pooled=4000),
+    Setting("banking77", 10, pooled=4000),
+    Setting("hwu64", 5, pooled=4000),
     Setting("ag_news", 8, tested=2000, pooled=2000),
 )
 
