@@ -67,13 +67,13 @@ file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
 [teacher]
-name = "local"  # or "openai:MODEL", "trained:BACKBONE"
+name = {quoted("trained" if task.kind == "multi" else "local")}  # or "openai:MODEL", "trained:BACKBONE"
 
 [student]
 name = "encoder"  # or "static", "linear"
 
 [procedure]
-name = "kd"  # or "finetune"
+name = {quoted("finetune" if task.kind == "multi" else "kd")}  # or "finetune", "kd"
 
 [prices]
 # usd_per_hour = 0.10  # this machine

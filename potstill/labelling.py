@@ -4,7 +4,7 @@ The file is read twice: first to see what is in it, so that whatever ends the re
 prediction, then to label it, a block at a time. What was said of each block is kept in a journal beside the output;
 the same command continues a job that was stopped, and the output appears whole or not at all.
 
-Does not cover several labels a text.
+Where a text may have several labels, `predicted` holds all of them: a list, or in CSV separated by "|".
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from potstill.bundle import RECORD, Bundle, sha256
 from potstill.errors import BadData
 from potstill.guess import guess
 from potstill.journal import Journal, content_key
+from potstill.labelcells import written
 from potstill.pairs import join_pair
 from potstill.tables import KINDS, Row, Table, stream_rows, write_table
 from potstill.whole import whole_file
@@ -161,7 +162,7 @@ class _Said:
         cells = []
         for one, labels in zip(self._bundle.read(logits), sets, strict=True):
             every = {
-                "predicted": one.label,
+                "predicted": self._several(one.labels) if self._bundle.multi else one.label,
                 "confidence": round(one.probability, 4),
                 "sure": one.sure,
                 "in_scope": one.in_scope,
@@ -169,6 +170,9 @@ class _Said:
             }
             cells.append([self._cell(every[name]) for name in self.columns])
         return cells
+
+    def _several(self, labels: tuple[str, ...]) -> Any:
+        return list(labels) if self._typed else written(labels)
 
     def _cell(self, value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list) and not self._typed else value

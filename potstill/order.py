@@ -12,9 +12,6 @@ from potstill.pool import Pool, PoolOptions, build_pool
 from potstill.spec import Spec, merge
 from potstill.task import Task
 
-# What can do a task with several labels a text.
-SEVERAL_PROCEDURES, SEVERAL_TEACHERS = ("finetune", "kd"), ("trained", "replay")
-
 
 @dataclass(frozen=True)
 class Order:
@@ -74,9 +71,7 @@ def take_order(data: Path | Task, pool: Path | Pool | None, over: dict[str, Any]
     if isinstance(data, Task):
         if not isinstance(pool, Pool):
             raise BadSpec("A Task was given without its texts.", "Give a Pool as the second argument.")
-        spec = Spec.make(over)
-        _check_several(spec, data)
-        return Order(spec, data, pool, data.name, "given in Python", (), {})
+        return Order(Spec.make(over), data, pool, data.name, "given in Python", (), {})
     path = Path(data)
     if pool is not None:
         over = merge(over, {"data": {"pool": str(pool)}})
@@ -100,29 +95,11 @@ def take_order(data: Path | Task, pool: Path | Pool | None, over: dict[str, Any]
         instruction=spec.task.instruction,
         kind=built.pool.kind,
     )
-    _check_several(spec, task)
     files = ", ".join(str(path) for path in sources.values())
     columns = dict(built.report.sources[0].columns)
     if built.report.sources[0].separator:
         columns["label_separator"] = built.report.sources[0].separator
     return Order(spec, task, built.pool, name, files, tuple(built.report.sentences()), columns)
-
-
-def _check_several(spec: Spec, task: Task) -> None:
-    """Several labels a text: what cannot do that says so before anything is spent."""
-    if task.kind != "multi":
-        return
-    several = "A text may have several labels here, and"
-    if spec.procedure.kind not in SEVERAL_PROCEDURES:
-        raise BadSpec(
-            f"{several} the procedure {spec.procedure.name!r} knows one.", "Take --procedure finetune, or kd."
-        )
-    teacher = spec.teacher.kind if spec.teacher is not None else "local"
-    if spec.procedure.kind == "kd" and teacher not in SEVERAL_TEACHERS:
-        raise BadSpec(
-            f"{several} the teacher {teacher!r} says one.",
-            "Take --teacher trained:BACKBONE, which learns your labels first, or --procedure finetune.",
-        )
 
 
 def _kind(spec: Spec) -> Literal["", "single", "pair", "multi"]:

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,13 +18,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from potstill import __version__, metrics
+from potstill import __version__
 from potstill.bundle import Bundle, load
-from potstill.calibrate import one_hot
 from potstill.errors import OverBudget
 from potstill.export import describe, entrust, export
-from potstill.metrics import Judgement
+from potstill.metrics import Judgement, McNemar
 from potstill.money import MICROS, Usage
 from potstill.pool import Part, Split
 from potstill.reports import (
@@ -42,11 +43,13 @@ from potstill.reports import (
 )
 from potstill.reports.rounds import read_rounds
 from potstill.run import Run, Taught
+from potstill.several import cut_of, differ, judge_probs, majority, shown
 from potstill.spec import Named
 from potstill.speed import Speed, measure
 from potstill.store import CallRow
 from potstill.students.base import Student
 from potstill.trust.exam import examine
+from potstill.trust.several import Cut
 from potstill.whole import whole_file
 
 TEACHER_TEST = 2000  # test texts the teacher is asked about, at most
@@ -71,15 +74,16 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
         return read_report(report_path)
     bundle = _shipped(run, student, key)
     test = run.pool.part("test")
-    teacher, teacher_probs = _teacher(run, test)
+    teacher, theirs = _teacher(run, test)
     judgement, exam = None, None
     probs = np.empty((0, run.task.n_labels), dtype=np.float32)
     if test.texts:
         logits = bundle.predict_logits(test.texts)
         probs = bundle.probs(logits)
-        exam = examine(test.gold, logits, probs, bundle.trust)
-        judgement = metrics.judge(test.gold, probs, run.task.labels)
-        describe(bundle.folder, {"accuracy": judgement.accuracy.to_json(), "macro_f1": judgement.macro_f1.to_json()})
+        exam = None if bundle.multi else examine(test.gold, logits, probs, bundle.trust)
+        judgement = judge_probs(run.task, test.gold, probs, bundle.several.cut if bundle.several else None)
+        figures = {"accuracy": judgement.accuracy, "macro_f1": judgement.macro_f1, "micro_f1": judgement.micro_f1}
+        describe(bundle.folder, {name: score.to_json() for name, score in figures.items() if score is not None})
     texts = test.texts or run.pool.part("pool").texts or run.pool.part("train").texts
     speed = measure(bundle.predict_proba, texts[:2000])
     baselines = tuple(_baselines(run, test, student))
@@ -109,8 +113,8 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
         answers=_answers(run.taught),
         exam=exam,
         rounds=read_rounds(run.store.notes()),
-        mcnemar=_mcnemar(test, probs, teacher_probs),
-        samples=tuple(_samples(run, test, probs, teacher_probs)),
+        mcnemar=_mcnemar(run, test, bundle.chosen(probs), theirs),
+        samples=tuple(_samples(run, test, probs, bundle.chosen(probs), theirs)),
         settings=_settings(run),
         simulation=_simulation(run.taught),
         egress=_egress(run.taught),
@@ -146,14 +150,22 @@ def _shipped(run: Run, student: Student, key: str) -> Bundle:
     return load(folder)
 
 
-def _teacher(run: Run, test: Part) -> tuple[TeacherFacts | None, np.ndarray | None]:
-    """The teacher measured as the student is, and its (N, K) probabilities with NaN where it was not asked."""
+@dataclass(frozen=True)
+class _Theirs:
+    """What the teacher says of the test texts: (N,) whether it was asked and answered, (N, K) the labels it gives."""
+
+    answered: NDArray[np.bool_]
+    chosen: NDArray[np.bool_]
+
+
+def _teacher(run: Run, test: Part) -> tuple[TeacherFacts | None, _Theirs | None]:
+    """The teacher measured as the student is, and what it says of the test texts."""
     if run.taught is None:
         return None, None
     teacher, reading = run.taught.teacher, run.taught.reading
     probs = np.full((len(test.texts), run.task.n_labels), np.nan)
     asked = np.random.default_rng(run.spec.seed).permutation(len(test.texts))[:TEACHER_TEST]
-    judgement = None
+    judgement, cut = None, Cut()
     if teacher.name == "human":
         asked = asked[:0]  # people have better to do than to label what is labelled
     if len(asked):
@@ -165,8 +177,12 @@ def _teacher(run: Run, test: Part) -> tuple[TeacherFacts | None, np.ndarray | No
         asked = asked[[state != "unasked" for state in answers.states]]
         answered = answers.answered[: len(asked)]
         probs[asked[answered]] = reading.probs(answers.scores[: len(asked)][answered])
+        if len(asked) and run.task.kind == "multi" and teacher.category == "compute":
+            held_out = run.pool.part("validation")  # its thresholds are chosen as the student's are
+            said = run.ask(teacher, held_out.texts, purpose="measure", leave_micros=leave)
+            cut = cut_of(held_out, reading.probs(said.scores))
         if len(asked):
-            judgement = metrics.judge(test.gold[asked], probs[asked], run.task.labels)
+            judgement = judge_probs(run.task, test.gold[asked], probs[asked], cut)
     # The ledger remembers every call, so a resumed run knows the speed of answers it was given earlier.
     calls = [(row.n, (row.ended or row.began) - row.began) for row in _calls_of(run, teacher.name)]
     seconds = sum(took for _, took in calls) / teacher.parallel
@@ -178,7 +194,12 @@ def _teacher(run: Run, test: Part) -> tuple[TeacherFacts | None, np.ndarray | No
         p50_ms=median(alone_ms) if alone_ms else None,
         about=dict(teacher.about),
     )
-    return facts, probs
+    there = np.isfinite(probs).all(axis=1)
+    likely = np.where(there[:, None], probs, 0.0)
+    chosen = (
+        cut.chosen(likely) if run.task.kind == "multi" else likely.argmax(axis=1)[:, None] == np.arange(len(likely.T))
+    )
+    return facts, _Theirs(there, np.asarray(chosen))
 
 
 def _calls_of(run: Run, teacher: str) -> list[CallRow]:
@@ -190,11 +211,9 @@ def _baselines(run: Run, test: Part, student: Student) -> Iterator[Baseline]:
     gold = run.pool.part("train")
     if not gold.texts or not test.texts:
         return
-    labels = run.task.labels
-    counts = np.bincount(gold.gold, minlength=len(labels))
-    constant = np.tile(counts / counts.sum(), (len(test.texts), 1))
-    yield Baseline.of("majority", metrics.judge(test.gold, constant, labels), f"always {labels[counts.argmax()]!r}")
-    targets = one_hot(gold.gold, len(labels))
+    constant = majority(run.task, gold, test)
+    yield Baseline.of("majority", constant.judgement, constant.about)
+    targets = gold.targets(run.task.n_labels)
     rivals = [
         (Named(name="linear"), "TF-IDF + logistic regression"),
         (run.spec.student, "the student without a teacher"),
@@ -247,24 +266,24 @@ def _answers(taught: Taught | None) -> AnswerFacts | None:
     return AnswerFacts(asked=len(asked), by_state=taught.answers.by_state, how=", ".join(how))
 
 
-def _mcnemar(test: Part, probs: np.ndarray, teacher_probs: np.ndarray | None) -> metrics.McNemar | None:
-    if teacher_probs is None or not len(probs):
+def _mcnemar(run: Run, test: Part, ours: NDArray[np.bool_], theirs: _Theirs | None) -> McNemar | None:
+    if theirs is None or not len(ours) or not theirs.answered.any():
         return None
-    both = np.isfinite(teacher_probs).all(axis=1)
-    if not both.any():
-        return None
-    return metrics.mcnemar(test.gold[both], probs[both].argmax(1), teacher_probs[both].argmax(1))
+    both = theirs.answered
+    return differ(run.task, test.gold[both], ours[both], theirs.chosen[both])
 
 
-def _samples(run: Run, test: Part, probs: np.ndarray, teacher_probs: np.ndarray | None, n: int = 8) -> Iterator[Sample]:
-    labels = run.task.labels
+def _samples(
+    run: Run, test: Part, probs: np.ndarray, ours: NDArray[np.bool_], theirs: _Theirs | None, n: int = 8
+) -> Iterator[Sample]:
+    task = run.task
+    gold = test.gold == 1 if task.kind == "multi" else np.arange(task.n_labels) == test.gold[:, None]
     for i in np.random.default_rng(run.spec.seed).permutation(len(test.texts))[:n]:
-        asked = teacher_probs is not None and np.isfinite(teacher_probs[i]).all()
         yield Sample(
             text=test.texts[i],
-            student=labels[probs[i].argmax()],
-            gold=labels[test.gold[i]],
-            teacher=labels[teacher_probs[i].argmax()] if asked and teacher_probs is not None else None,
+            student=shown(task, ours[i], probs[i]),
+            gold=shown(task, gold[i], probs[i]),
+            teacher=shown(task, theirs.chosen[i], probs[i]) if theirs is not None and theirs.answered[i] else None,
             confidence=float(probs[i].max()),
         )
 
@@ -326,6 +345,9 @@ def _notes(
     run: Run, bundle: Bundle, judgement: Judgement | None, teacher: TeacherFacts | None, baselines: tuple[Baseline, ...]
 ) -> Iterator[str]:
     yield from bundle.notes()
+    if bundle.several is not None:
+        how = "one for all labels" if len(bundle.several.cut.thresholds) == 1 else "one a label"
+        yield f"A label is given from its threshold on ({how}), chosen on {bundle.several.n:,} held-out texts."
     # A recipe's own summary; replayed, it is noted again, so the last of its kind counts.
     yield from {
         note.what: str(note.facts["sentence"]) for note in run.store.notes() if "sentence" in note.facts
@@ -336,13 +358,14 @@ def _notes(
     if teacher is None or teacher.judgement is None:
         return
     alone = [each for each in baselines if each.name.startswith(run.spec.student.name) and each.accuracy]
-    if alone and alone[0].accuracy and alone[0].accuracy.value >= judgement.accuracy.value:
+    best = alone[0].main if alone else None
+    if best and best.value >= judgement.main.value:
         yield (
-            f"The teacher did not help: {alone[0].name} reaches {alone[0].accuracy.value:.1%} without it. "
+            f"The teacher did not help: {alone[0].name} reaches {best.value:.1%} without it. "
             "Take --procedure finetune, or a better teacher."
         )
-    elif alone and alone[0].accuracy and alone[0].accuracy.value > teacher.judgement.accuracy.value:
-        yield f"From the gold alone the student reaches {alone[0].accuracy.value:.1%}, more than its teacher knows."
+    elif best and best.value > teacher.judgement.main.value:
+        yield f"From the gold alone the student reaches {best.value:.1%}, more than its teacher knows."
 
 
 def _write(report: Report, folder: Path) -> None:

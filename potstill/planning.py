@@ -21,7 +21,7 @@ from potstill.metrics import judge
 from potstill.money import Usage, to_micros, to_usd
 from potstill.order import Order
 from potstill.run import open_teacher, training_reserve
-from potstill.spec import Named
+from potstill.spec import Named, check_kind
 from potstill.teachers.base import Expected, Teacher, takes_guides
 from potstill.teachers.writing import one_label_each
 
@@ -134,6 +134,7 @@ def make_plan(order: Order) -> Plan:
         UnknownPrice: nobody knows what it costs.
     """
     spec, task, pool = order.spec, order.task, order.pool
+    check_kind(spec, task.kind)
     gold = pool.part("train")
     shown = offered_examples(gold, spec, task)
     taught = _taught(order)

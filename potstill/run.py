@@ -19,7 +19,6 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill import metrics
 from potstill.asking import Answers, Asking, Silent, Teller
 from potstill.calibrate import Calibration
 from potstill.errors import NotARun, PotstillError, SpecChanged
@@ -27,7 +26,8 @@ from potstill.ledger import Ledger
 from potstill.metrics import Judgement
 from potstill.money import Purchase, Purpose, Usage, to_usd
 from potstill.pool import Part, Pool
-from potstill.spec import Named, Spec, difference
+from potstill.several import judge_student
+from potstill.spec import Named, Spec, check_kind, difference
 from potstill.store import FILE, AnswerCache, Store
 from potstill.students import MENU as STUDENTS
 from potstill.students.base import Floats, Lesson, Likeness, Make, Student
@@ -67,6 +67,7 @@ class Run:
             self.store.close()
             raise
         self.taught: Taught | None = None
+        self._left = 0
         # Held weakly: a loop learns dozens of students and returns one.
         self._learnt: dict[int, tuple[ref[Student], str]] = {}
         self._order: dict[str, None] = {}
@@ -86,7 +87,9 @@ class Run:
             NotARun: the folder holds something else.
             RunBusy: another process works in it.
             SpecChanged: it was begun with other options or data; the message names them.
+            BadSpec: the procedure or the teacher cannot do a task of this kind.
         """
+        check_kind(spec, task.kind)
         if folder.exists() and not folder.is_dir():
             raise NotARun(f"{folder} is a file.", "Give a new folder with -o.")
         if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).exists():
@@ -220,7 +223,7 @@ class Run:
         made.prepare()
         rates = self.spec.compute_rates
         purchase = Purchase("compute", purpose, f"train {named.name} on {len(texts)} texts", len(texts))
-        with self.ledger.machine_time(max(self.ledger.free, 1), rates, purchase) as hold:
+        with self.ledger.machine_time(max(self.ledger.free - self._left, 1), rates, purchase) as hold:
             made.fit(
                 Lesson(
                     texts=texts,
@@ -239,14 +242,23 @@ class Run:
             hold.settle({key: {"student": named.name, "n": len(texts), "seconds": hold.seconds}})
         return self._remember(made, key)
 
+    @contextmanager
+    def leaving(self, micros: int) -> Iterator[None]:
+        """What is learnt in this block leaves so many micro-dollars for what comes after it."""
+        before, self._left = self._left, micros
+        try:
+            yield
+        finally:
+            self._left = before
+
     def judge(self, student: Student, part: Part, name: str = "") -> Judgement:
         """How good `student` is on a labelled part; computed once, then remembered. Measuring here costs nothing."""
         learnt = self.key_of(student)
         key = content_key("judge", learnt, _digest(part.texts, part.gold))
         known = self.store.kept([key])
         if key not in known:
-            probs = student.predict_proba(part.texts)
-            known = {key: metrics.judge(part.gold, probs, self.task.labels).to_json()}
+            held_out = self.pool.part("validation")
+            known = {key: judge_student(self.task, student, part, held_out).to_json()}
             self.store.keep(known)
             self.note("judged", student=name, n=len(part.texts), accuracy=known[key]["accuracy"]["value"])
         return Judgement.from_json(known[key])

@@ -5,7 +5,6 @@ The one place that knows how the two differ when a run is judged and told. Array
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,7 @@ from potstill.trust.thresholds import measure_several
 
 ENOUGH = 50  # held-out texts below which thresholds chosen on them are noise
 Floats = NDArray[np.floating]
+Truths = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def majority(task: Task, gold: Part, test: Part) -> Constant:
     return Constant(judged, f"always {task.labels[int(counts.argmax())]!r}")
 
 
-def differ(task: Task, gold: NDArray[np.integer], ours: Floats, theirs: Floats) -> McNemar:
+def differ(task: Task, gold: NDArray[np.integer], ours: Truths, theirs: Truths) -> McNemar:
     """McNemar's test; of several labels a text counts as right if its whole set is. `ours`, `theirs`: (N, K) truths."""
     right = np.asarray(gold) == 1 if task.kind == "multi" else np.arange(task.n_labels) == np.asarray(gold)[:, None]
     wrong = [(np.asarray(given) != right).any(axis=1).astype(np.int64) for given in (ours, theirs)]
     return metrics.mcnemar(np.zeros(len(right), dtype=np.int64), *wrong)
 
 
-def shown(task: Task, marks: Sequence[bool] | NDArray[np.bool_], probs: Floats | None = None) -> str:
+def shown(task: Task, marks: Truths, probs: Floats | None = None) -> str:
     """The labels of one text for a reader: the one, or several, likeliest first, or a dash."""
     columns = np.flatnonzero(marks)
     if probs is not None:

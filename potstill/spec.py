@@ -20,6 +20,8 @@ from potstill.money import Rates, to_micros
 from potstill.task import TaskKind
 
 ASSUMED_USD_PER_HOUR = Decimal("0.10")
+# What can do a task with several labels a text.
+SEVERAL_PROCEDURES, SEVERAL_TEACHERS = ("finetune", "kd"), ("trained", "replay")
 
 
 class Section(BaseModel):
@@ -197,6 +199,27 @@ class Spec(Section):
         spec = cls.make(merge(record, over or {}))
         spec._folder = path.parent
         return spec
+
+
+def check_kind(spec: Spec, kind: TaskKind) -> None:
+    """Several labels a text: what cannot do that says so before anything is spent.
+
+    Raises:
+        BadSpec: the procedure or the teacher knows one label a text.
+    """
+    if kind != "multi":
+        return
+    several = "A text may have several labels here, and"
+    if spec.procedure.kind not in SEVERAL_PROCEDURES:
+        raise BadSpec(
+            f"{several} the procedure {spec.procedure.name!r} knows one.", "Take --procedure finetune, or kd."
+        )
+    teacher = spec.teacher.kind if spec.teacher is not None else "local"
+    if spec.procedure.kind == "kd" and teacher not in SEVERAL_TEACHERS:
+        raise BadSpec(
+            f"{several} the teacher {teacher!r} says one.",
+            "Take --teacher trained:BACKBONE, which learns your labels first, or --procedure finetune.",
+        )
 
 
 def merge(record: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ class Predicted:
     file: Path | None = None
     n: int = 0
     notes: tuple[str, ...] = ()
+    multi: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label of each text."""
-        return tuple(one.label for one in self.predictions)
+        """The label of each text; of several, separated by commas, and a dash for none."""
+        return tuple(", ".join(one.labels) or "–" if self.multi else one.label for one in self.predictions)
 
     def to_json(self) -> dict[str, Any]:
         """One object a text, or the file's name and what was noticed."""
@@ -42,6 +43,9 @@ class Predicted:
             }
             for text, one in zip(self.texts, self.predictions, strict=True)
         ]
+        for own, one in zip(said, self.predictions, strict=True):
+            if self.multi:
+                own["labels"] = list(one.labels)
         for own, labels in zip(said, self.sets, strict=False):
             own["label_set"] = list(labels)
         return {"predictions": said}
@@ -50,11 +54,12 @@ class Predicted:
         """One line a text: label, confidence, a question mark where the student is not sure, text."""
         if self.file is not None:
             return "\n".join([f"{self.n} texts labelled in {self.file}.", *self.notes])
-        width = max((len(label) for label in self.labels), default=0)
+        labels = self.labels
+        width = max(map(len, labels), default=0)
         lines = []
         for nth, (text, one) in enumerate(zip(self.texts, self.predictions, strict=True)):
             doubt = "?" if one.sure is False or not one.in_scope else " "
-            lines.append(f"{one.label:<{width}}  {one.probability:6.1%} {doubt} {' '.join(text.split())[:80]}")
+            lines.append(f"{labels[nth]:<{width}}  {one.probability:6.1%} {doubt} {' '.join(text.split())[:80]}")
             if self.sets:
                 lines.append(f"{'':<{width}}   among {', '.join(self.sets[nth])}")
         if any(one.sure is False or not one.in_scope for one in self.predictions):
@@ -106,4 +111,4 @@ def predict(
         texts = tuple(join_pair(one, other) for one, other in zip(texts[::2], texts[1::2], strict=True))
     logits = bundle.predict_logits(texts)
     sets = () if coverage is None else tuple(bundle.sets(logits, coverage))
-    return Predicted(texts, tuple(bundle.read(logits)), sets)
+    return Predicted(texts, tuple(bundle.read(logits)), sets, multi=bundle.multi)

@@ -71,11 +71,18 @@ class Baseline:
     accuracy: Score | None = None
     macro_f1: Score | None = None
     about: str = ""
+    micro_f1: Score | None = None
+
+    @property
+    def main(self) -> Score | None:
+        """The one figure to compare by: accuracy, or micro F1 where a text may have several labels."""
+        return self.accuracy if self.micro_f1 is None else self.micro_f1
 
     @classmethod
     def of(cls, name: str, judgement: Judgement, about: str = "") -> Baseline:
         """The baseline that was judged so."""
-        return cls(name=name, accuracy=judgement.accuracy, macro_f1=judgement.macro_f1, about=about)
+        scores = {"accuracy": judgement.accuracy, "macro_f1": judgement.macro_f1, "micro_f1": judgement.micro_f1}
+        return cls(name=name, about=about, **scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +280,7 @@ class Report:
                 "student": StudentFacts(**_facts(fields["student"])),
                 "money": MoneyFacts(**money),
                 "baselines": tuple(
-                    Baseline(**{**b, "accuracy": _score(b["accuracy"]), "macro_f1": _score(b["macro_f1"])})
+                    Baseline(**{**b, **{name: _score(b.get(name)) for name in ("accuracy", "macro_f1", "micro_f1")}})
                     for b in fields["baselines"]
                 ),
                 "data": DataFacts(**{**fields["data"], "cleaning": tuple(fields["data"]["cleaning"])}),
@@ -305,7 +312,7 @@ def _quality(judgement: Judgement | None, *, plain: bool = False) -> dict[str, A
     if judgement is None:
         return {"accuracy": None, "macro_f1": None}
     accuracy = judgement.accuracy
-    return {
+    return ({"micro_f1": judgement.micro_f1.value} if judgement.micro_f1 is not None else {}) | {
         "accuracy": accuracy.value if plain else accuracy.to_json(),
         "macro_f1": judgement.macro_f1.value,
     }
@@ -313,7 +320,7 @@ def _quality(judgement: Judgement | None, *, plain: bool = False) -> dict[str, A
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     judgement = record["judgement"]
-    fields = {name: value for name, value in record.items() if name not in ("accuracy", "macro_f1")}
+    fields = {name: value for name, value in record.items() if name not in ("accuracy", "macro_f1", "micro_f1")}
     return {**fields, "judgement": None if judgement is None else Judgement.from_json(judgement)}
 
 

@@ -79,6 +79,7 @@ def _view(report: Report) -> dict[str, Any]:
         "report": report,
         "headline": words.headline(report),
         "tested": words.tested(report),
+        "figure": _headed(report),
         "simulated": words.simulated(report),
         "verdicts": words.verdicts(report),
         "trusted": words.trusted(report),
@@ -99,19 +100,24 @@ def _view(report: Report) -> dict[str, Any]:
     }
 
 
+def _headed(report: Report) -> str:
+    name = words.figure(report)
+    return name[0].upper() + name[1:]
+
+
 def _models(report: Report) -> Iterator[Model]:
     student, teacher = report.student, report.teacher
     yield _model("student", student.name, student.judgement, student.texts_per_s)
     if teacher is not None:
         yield _model("teacher", teacher.name, teacher.judgement, teacher.texts_per_s)
     for baseline in report.baselines:
-        yield Model("baseline", baseline.name, baseline.about or "baseline", baseline.accuracy, baseline.macro_f1)
+        yield Model("baseline", baseline.name, baseline.about or "baseline", baseline.main, baseline.macro_f1)
 
 
 def _model(role: charts.Role, name: str, judged: Judgement | None, texts_per_s: float | None) -> Model:
     if judged is None:
         return Model(role, name, role, None, None, texts_per_s)
-    return Model(role, name, role, judged.accuracy, judged.macro_f1, texts_per_s)
+    return Model(role, name, role, judged.main, judged.macro_f1, texts_per_s)
 
 
 def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
@@ -124,9 +130,9 @@ def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
     used = f"{words.percent(money.charged_usd / money.limit_usd)} of the budget" if money.limit_usd > 0 else ""
     return (
         (
-            "Accuracy",
-            words.percent(None if judged is None else judged.accuracy.value),
-            "" if judged is None else f"95 % interval {words.interval(judged.accuracy)}",
+            _headed(report),
+            words.percent(None if judged is None else judged.main.value),
+            "" if judged is None else f"95 % interval {words.interval(judged.main)}",
         ),
         ("Speed", words.texts_per_s(student.texts_per_s), " · ".join(speed)),
         ("Size", words.megabytes(student.size_mb), student.name),
@@ -168,7 +174,7 @@ def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
         if m.accuracy is not None
     ]
     if scored:
-        title = "Accuracy on the test set with 95 % intervals"
+        title = f"{_headed(report)} on the test set with 95 % intervals"
         ticks = [charts.Tick(share, f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)]
         drawn["accuracy"] = charts.bars(scored, key="accuracy", title=title, top=1.0, ticks=ticks)
     fast = [(m, m.texts_per_s) for m in models if m.texts_per_s]

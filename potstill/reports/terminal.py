@@ -97,7 +97,8 @@ def _models(report: Report, width: int) -> Table:
 
     wide = width >= 72
     rows = list(_rows(report))
-    heads = ["accuracy, %", "macro F1, %", "texts/s", "p50"] if wide else ["accuracy, %", "macro F1, %"]
+    figure = f"{words.figure(report)}, %"
+    heads = [figure, "macro F1, %", "texts/s", "p50"] if wide else [figure, "macro F1, %"]
     shown = [row.cells if wide else [cell.partition(" (")[0] for cell in row.cells[:2]] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     # The figures are never cut; the name takes what is left.
@@ -139,13 +140,13 @@ def _rows(report: Report) -> Iterator[_Row]:
             teacher.texts_per_s, teacher.p50_ms
         )
     for baseline in report.baselines:
-        yield _Row("", baseline.name, baseline.accuracy, baseline.macro_f1)
+        yield _Row("", baseline.name, baseline.main, baseline.macro_f1)
 
 
 def _judged(role: str, name: str, judgement: Judgement | None) -> _Row:
     if judgement is None:
         return _Row(role, name, None, None)
-    return _Row(role, name, judgement.accuracy, judgement.macro_f1)
+    return _Row(role, name, judgement.main, judgement.macro_f1)
 
 
 def _money(console: Console, report: Report) -> None:

@@ -97,17 +97,23 @@ def times(ratio: float) -> str:
     return f"{ratio:,.0f}×" if round(ratio, 1) >= 10 else f"{ratio:.1f}×"
 
 
+def figure(report: Report) -> str:
+    """What the first figure of each model is called: accuracy, or micro F1 where a text may have several labels."""
+    judged = report.student.judgement
+    return "micro F1" if judged is not None and judged.micro_f1 is not None else "accuracy"
+
+
 def headline(report: Report) -> str:
     """What came of it, in one sentence: the student, its teacher, the money. What was not measured is left out."""
     student, teacher, money = report.student, report.teacher, report.money
     said = f"A {megabytes(student.size_mb)} student" if student.size_mb is not None else "A student"
     answers = [f"answers {texts_per_s(student.texts_per_s)}"] if student.texts_per_s is not None else []
     if student.judgement is not None:
-        share = percent(student.judgement.accuracy.value)
-        answers.append(f"at {share} accuracy" if answers else f"reached {share} accuracy")
+        share = f"{percent(student.judgement.main.value)} {figure(report)}"
+        answers.append(f"at {share}" if answers else f"reached {share}")
     said = f"{said} {' '.join(answers) or 'was trained'}"
     if teacher is not None and teacher.judgement is not None:
-        said += f" – its teacher reached {percent(teacher.judgement.accuracy.value)}"
+        said += f" – its teacher reached {percent(teacher.judgement.main.value)}"
         if teacher.texts_per_s is not None:
             said += f" at {texts_per_s(teacher.texts_per_s)}"
     elif teacher is not None and teacher.texts_per_s is not None:
@@ -120,10 +126,14 @@ def tested(report: Report) -> str:
     student = report.student.judgement
     if student is None:
         return ""
-    said = f"Accuracy on {student.n:,} test texts that nothing was learnt from"
+    name = figure(report)
+    said = f"{name[0].upper()}{name[1:]} on {student.n:,} test texts that nothing was learnt from"
     teacher = report.teacher.judgement if report.teacher is not None else None
     if teacher is not None and teacher.n != student.n:
         said += f"; the teacher was asked about {teacher.n:,} of them"
+    if student.lrap is not None:
+        whole, ranked = percent(student.accuracy.value), percent(student.lrap.value)
+        said += f". The student’s whole set of labels is right for {whole}; label ranking average precision {ranked}"
     return f"{said}."
 
 
@@ -245,12 +255,12 @@ def _against_teacher(report: Report) -> str:
 
 
 def _against_baselines(report: Report) -> str:
-    scored = [(b.accuracy.value, b.name) for b in report.baselines if b.accuracy is not None]
+    scored = [(b.main.value, b.name) for b in report.baselines if b.main is not None]
     student = report.student.judgement
     if not scored or student is None:
         return ""
     value, name = max(scored)
-    if value >= student.accuracy.value:
+    if value >= student.main.value:
         worth = ": here the teacher’s answers were not worth it" if report.teacher is not None else ""
         return f"The baseline “{name}” is at least as good, at {percent(value)}{worth}."
     return f"The best baseline, “{name}”, reaches {percent(value)}."

@@ -14,7 +14,7 @@ from unittest import SkipTest
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import softmax
+from potstill.calibrate import sigmoid, softmax
 from potstill.errors import BadData, PotstillError
 from potstill.pairs import join_pair, split_pair
 from potstill.students.base import Floats, Lesson, Make, Student
@@ -238,6 +238,69 @@ class PairContract(StudentContract):
         student = self._taught()
         gap = float(np.abs(student.predict_proba(texts) - student.predict_proba(swapped)).max())
         promise(gap > 1e-3, f"with another second text the probabilities move by {gap:.2g}")
+
+
+class SeveralContract(StudentContract):
+    """The same promises of a student that gives a text several labels, or none."""
+
+    task_kind: ClassVar[TaskKind] = "multi"
+
+    def lesson(self) -> Lesson:
+        """60 short texts of no, one or two of three labels."""
+        texts: list[str] = []
+        rows: list[list[int]] = []
+        for i in range(6):
+            for columns in ((0,), (1,), (2,), (0, 1), (1, 2), (0, 2)):
+                said = [self.words[k][i] for k in columns]
+                texts.append(f"the {' and the '.join(said)}")
+                rows.append([int(k in columns) for k in range(3)])
+        for i, words in enumerate(self.words):
+            texts += [f"one {word}, please" for word in words]
+            rows += [[int(k == i) for k in range(3)]] * len(words)
+        texts += [f"{word} or a much longer text" for word in ("one", "the", "please", "and", "a", "or")]
+        rows += [[0, 0, 0]] * 6
+        return Lesson(texts, np.array(rows, dtype=np.float32), seed=1)
+
+    def test_it_learns_what_a_child_could(self) -> None:
+        """Of each text every label is decided rightly."""
+        lesson = self.lesson()
+        right = ((self._taught().predict_proba(lesson.texts) > 0.5) == (lesson.targets > 0.5)).mean()
+        promise(right >= self.learns, f"it gets {right:.2f} of its own lesson's decisions right")
+
+    def test_predictions_are_rows_of_probabilities(self) -> None:
+        """(N, K) float32, finite, in [0, 1], and the sigmoid of the logits."""
+        student, texts = self._taught(), self.lesson().texts
+        logits, probs = student.predict_logits(texts), student.predict_proba(texts)
+        for name, array in (("logits", logits), ("probabilities", probs)):
+            promise(array.shape == (len(texts), len(self.labels)), f"{name} of shape {array.shape}")
+            promise(array.dtype == np.float32 and np.isfinite(array).all(), f"{name} of {array.dtype}, or not finite")
+        promise((probs >= 0).all() and (probs <= 1).all(), "probabilities outside [0, 1]")
+        self._near(probs, sigmoid(logits), "probabilities and the sigmoid of the logits", 1e-5)
+
+    def test_soft_targets_teach_doubt(self) -> None:
+        """A student that was shown 80:20 is less sure than one that was shown labels."""
+        lesson = self.lesson()
+        soft = (0.6 * lesson.targets + 0.2).astype(np.float32)
+        unsure, sure = (
+            np.abs(student.predict_proba(lesson.texts) - 0.5).mean()
+            for student in (self._fit(replace(lesson, targets=soft)), self._taught())
+        )
+        promise(unsure < sure - 0.03, f"it is {unsure:.2f} off even, and {sure:.2f} after hard labels")
+
+    def test_bad_targets_are_refused(self) -> None:
+        """No rows, a wrong shape, NaN, negative, above one, one set for all: BadData each."""
+        lesson = self.lesson()
+        wrong: dict[str, Floats] = {
+            "too few rows": lesson.targets[:-1],
+            "too few columns": lesson.targets[:, :-1],
+            "NaN": np.where(lesson.targets == 1, np.nan, lesson.targets),
+            "negative": np.where(lesson.targets == 0, -0.5, lesson.targets),
+            "above one": lesson.targets * 2,
+            "one set for all": np.ones_like(lesson.targets),
+        }
+        for what, targets in wrong.items():
+            self._refuses(replace(lesson, targets=targets.astype(np.float32)), what)
+        self._refuses(replace(lesson, texts=[], targets=lesson.targets[:0]), "no rows")
 
 
 def _is_pickle(path: Path) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from potstill.students import MENU
 from potstill.students.base import Make, Student
-from potstill.testing import PairContract, StudentContract
+from potstill.testing import PairContract, SeveralContract, StudentContract
 
 
 class TestLinear(StudentContract):
@@ -24,6 +24,10 @@ class TestLinear(StudentContract):
 
 class TestLinearOfPairs(PairContract, TestLinear):
     """It compares by the n-grams that both texts have."""
+
+
+class TestLinearOfSeveral(SeveralContract, TestLinear):
+    """A regression a label."""
 
 
 class OnWeights(StudentContract):
@@ -51,6 +55,10 @@ class TestStatic(OnWeights):
 
 class TestStaticOfPairs(PairContract, TestStatic):
     """It compares the two vectors."""
+
+
+class TestStaticOfSeveral(SeveralContract, TestStatic):
+    """One vector, K decisions."""
 
 
 class TestEncoder(OnWeights):

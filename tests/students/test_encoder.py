@@ -14,7 +14,7 @@ from tinybert import write_tinybert
 from potstill.errors import BadSpec, MissingWeights, PotstillError
 from potstill.students.base import Lesson, Make, Student
 from potstill.students.encoder import Encoder
-from potstill.testing import PairContract, StudentContract
+from potstill.testing import PairContract, SeveralContract, StudentContract
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -41,6 +41,14 @@ class TestEncoderOfPairs(PairContract, TestEncoder):
 
     def make_student(self, make: Make) -> Student:
         return Encoder(replace(make, weights=str(self.folder), options={"epochs": 20, "lr": 1e-3, **make.options}))
+
+
+class TestEncoderOfSeveral(SeveralContract, TestEncoder):
+    """K sigmoids on one vector."""
+
+    def make_student(self, make: Make) -> Student:
+        options = {"c": 100.0, "epochs": 30, "lr": 1e-3, **make.options}
+        return Encoder(replace(make, weights=str(self.folder), options=options))
 
 
 @pytest.fixture(scope="module")
