@@ -115,7 +115,7 @@ def _plan(
     run: Run, owned: Owned, check: Part, left: Sequence[str], market: Market, options: AllocateOptions
 ) -> dict[str, Any]:
     """Measure, weigh, and say what to buy next."""
-    found = survey(run, owned, check, left, market, options)
+    found = survey(market, owned, check, left)
     money = to_usd(max(0, run.ledger.free - run.training_reserve))
     verdict = weigh(found.outlook, found.costs, money, owned=len(owned), pool=len(left))
     said = _told(verdict, found, money)
@@ -129,7 +129,7 @@ def _plan(
         return {"do": "stop", "why": f"{gain:.3f} points a dollar are expected, {options.least_gain} wanted", **said}
     if best.way in ("annotate", "mix") and more >= 1:
         n = min(more, max(len(owned), FEWEST_BOUGHT))  # no further than the curve can be trusted: as much again
-        rows = chosen(run, owned, left, n, market, options)
+        rows = chosen(market, owned, left, n)
         return {"do": "annotate", "rows": rows, "last": more - n < len(owned) / 4, **said}
     if best.way == "llm":
         return {"do": "ask", "texts": best.split.texts, **said}

@@ -95,7 +95,7 @@ class Market:
     """
 
     def __init__(self, run: Run, options: AllocateOptions) -> None:
-        self._run, self._options = run, options
+        self.run, self.options = run, options
         self.annotator = self._people()
         named = run.spec.teacher
         self.llm: Teacher | None = None
@@ -109,47 +109,47 @@ class Market:
         self.proxy = Named(name=name, **own)
 
     def _people(self) -> Teacher | None:
-        hidden = self._run.pool.hidden
-        known = {self._run.pool.texts[row]: int(hidden[row]) for row in np.flatnonzero(hidden >= 0)}
-        options = self._options.annotator
+        hidden = self.run.pool.hidden
+        known = {self.run.pool.texts[row]: int(hidden[row]) for row in np.flatnonzero(hidden >= 0)}
+        options = self.options.annotator
         if options.get("reveals") == "pool":
             options = {**options, "known": known}
         try:
-            return self._run.open_teacher(Named(name="human"), **options)
+            return self.run.open_teacher(Named(name="human"), **options)
         except UnknownPrice:
             return None  # nobody said what a label costs: then nobody is asked
 
     def label(self, texts: Sequence[str]) -> Owned:
         """What people say of these; those they left open or were unsure of are missing. Raises Waiting."""
         assert self.annotator is not None
-        reserve = self._run.training_reserve
-        return soft(self._run.ask(self.annotator, texts, leave_micros=reserve))
+        reserve = self.run.training_reserve
+        return soft(self.run.ask(self.annotator, texts, leave_micros=reserve))
 
     def answered(self, texts: Sequence[str], owned: Owned) -> tuple[Answers, Calibration]:
         """What the language model says of these, and how its scores are read (fitted on the labels)."""
         assert self.llm is not None
-        reserve = self._run.training_reserve
-        said = self._run.ask(self.llm, texts, leave_micros=reserve)
+        reserve = self.run.training_reserve
+        said = self.run.ask(self.llm, texts, leave_micros=reserve)
         some = owned.texts[: max(50, len(owned) // 10)] if self.llm.scores_need_prior else ()
-        on_gold = self._run.ask(self.llm, some, leave_micros=reserve)
-        return said, read_scores(self.llm, said, on_gold, owned.gold[: len(some)], self._run)
+        on_gold = self.run.ask(self.llm, some, leave_micros=reserve)
+        return said, read_scores(self.llm, said, on_gold, owned.gold[: len(some)], self.run)
 
     def teach_large(self, owned: Owned) -> Student:
         """The large student after learning the labels."""
         assert self.large is not None
-        return self._run.learn(owned.texts, owned.targets, student=self.large, purpose="teach")
+        return self.run.learn(owned.texts, owned.targets, student=self.large, purpose="teach")
 
     def large_teacher(self, large: Student) -> Teacher:
         """It as a teacher."""
         assert self.large is not None
         named = Named(name=f"trained:{self.large.name}")
-        return self._run.open_teacher(
-            named, student=large, key=self._run.key_of(large), price=self._run.spec.compute_rates
+        return self.run.open_teacher(
+            named, student=large, key=self.run.key_of(large), price=self.run.spec.compute_rates
         )
 
     def costs(self, large: Student | None, owned: Owned, pool: Sequence[str]) -> Costs:
         """What things cost, in USD: people and language models by their price, compute by what was measured."""
-        rates = self._run.spec.compute_rates
+        rates = self.run.spec.compute_rates
 
         def usd(seconds: float) -> float:
             return to_usd(rates.cost_micros(Usage(seconds=seconds)))
@@ -166,7 +166,7 @@ class Market:
         began = time.perf_counter()
         large.predict_logits(list(pool[:PROBE]))
         a_text = (time.perf_counter() - began) / max(1, min(PROBE, len(pool)))
-        taught_s = float(self._run.seconds_of(large))
+        taught_s = float(self.run.seconds_of(large))
         # Teaching takes time in proportion to the labels; what the probe says of a text is doubted by a third.
         doubt = np.exp(0.3 * np.random.default_rng(0).standard_normal(DRAWS))
         return Costs(

@@ -14,9 +14,7 @@ from potstill import choose, cover
 from potstill.curves import FEWEST_SIZES, Point, fit_curves
 from potstill.outlooks import Measured, Piloted
 from potstill.pool import Part
-from potstill.procedures.market import AllocateOptions, Market, Owned, beside
-from potstill.run import Run
-from potstill.spec import Named
+from potstill.procedures.market import Market, Owned, beside
 from potstill.strategies import Costs
 from potstill.students.base import Student
 
@@ -42,9 +40,7 @@ class Survey:
     distilled: tuple[Measured, ...]
 
 
-def survey(
-    run: Run, owned: Owned, check: Part, pool: Sequence[str], market: Market, options: AllocateOptions
-) -> Survey:
+def survey(market: Market, owned: Owned, check: Part, pool: Sequence[str]) -> Survey:
     """Measure the student at nested sizes of the labels, and once or twice with a large teacher.
 
     Args:
@@ -52,17 +48,19 @@ def survey(
         check: labelled texts to measure on, which nobody learns.
         pool: unlabelled texts.
     """
-    points = _curve(run, owned, check, market.proxy, options.seeds)
+    run = market.run
+    points = _curve(market, owned, check)
     large = market.teach_large(owned) if market.large is not None and len(pool) else None
-    distilled = () if large is None else _distilled(run, owned, check, pool, market, large)
-    answered = _answered(run, owned, check, pool, market) if market.llm is not None and len(pool) else ()
+    distilled = () if large is None else _distilled(market, owned, check, pool, large)
+    answered = _answered(market, owned, check, pool) if market.llm is not None and len(pool) else ()
     doubt = float(np.sqrt(0.25 / max(len(check), 1)) / 2)  # the same texts for all: about half of it is shared
     outlook = Piloted(fit_curves(points, seed=run.spec.seed), distilled, answered, doubt=doubt, seed=run.spec.seed)
     return Survey(outlook, market.costs(large, owned, pool), points[-1].mean, tuple(points), tuple(distilled))
 
 
-def _curve(run: Run, owned: Owned, check: Part, proxy: Named, seeds: int) -> list[Point]:
+def _curve(market: Market, owned: Owned, check: Part) -> list[Point]:
     """Scores at an eighth, a quarter, a half and all of the labels; each seed draws its own nested subsets."""
+    run, seeds = market.run, market.options.seeds
     sizes = sorted({max(2, len(owned) >> shift) for shift in range(FEWEST_SIZES)})
     scores: dict[int, list[float]] = {size: [] for size in sizes}
     for seed in range(seeds):
@@ -71,14 +69,13 @@ def _curve(run: Run, owned: Owned, check: Part, proxy: Named, seeds: int) -> lis
             if size == len(owned) and seed:
                 continue  # all of them are all of them
             some = owned.at(order[:size])
-            student = run.learn(some.texts, some.targets, student=proxy, purpose="plan")
+            student = run.learn(some.texts, some.targets, student=market.proxy, purpose="plan")
             scores[size].append(run.judge(student, check, f"pilot, {size} labels").accuracy.value)
     return [Point(size, tuple(found)) for size, found in scores.items()]
 
 
-def _distilled(
-    run: Run, owned: Owned, check: Part, pool: Sequence[str], market: Market, large: Student
-) -> tuple[Measured, ...]:
+def _distilled(market: Market, owned: Owned, check: Part, pool: Sequence[str], large: Student) -> tuple[Measured, ...]:
+    run = market.run
     texts = list(pool[:PILOT_TEXTS])
     said = run.ask(market.large_teacher(large), texts, purpose="plan", leave_micros=run.training_reserve)
     there = np.flatnonzero(said.answered)
@@ -96,9 +93,8 @@ def _distilled(
     return tuple(found)
 
 
-def _answered(
-    run: Run, owned: Owned, check: Part, pool: Sequence[str], market: Market
-) -> tuple[tuple[int, float], ...]:
+def _answered(market: Market, owned: Owned, check: Part, pool: Sequence[str]) -> tuple[tuple[int, float], ...]:
+    run = market.run
     texts = list(pool[: max(100, len(owned))])
     said, reading = market.answered(texts, owned)
     there = np.flatnonzero(said.answered)
@@ -113,22 +109,23 @@ def _answered(
     return tuple(found)
 
 
-def chosen(run: Run, owned: Owned, pool: Sequence[str], n: int, market: Market, options: AllocateOptions) -> list[int]:
+def chosen(market: Market, owned: Owned, pool: Sequence[str], n: int) -> list[int]:
     """Which of the pool people are asked about next; typical ones where nobody labelled anything yet."""
+    run, how = market.run, market.options.choose
     draw = np.random.default_rng((run.spec.seed, len(owned)))
     rows = draw.permutation(len(pool))[:LOOKED_AT]
     texts = [pool[row] for row in rows]
-    if options.choose == "random" or not len(texts):
+    if how == "random" or not len(texts):
         return list(rows[:n].tolist())
     if len(set(owned.gold.tolist())) < 2:
         return list(rows[cover.typical(looks(texts), n, run.spec.seed)].tolist())
     student = run.learn(owned.texts, owned.targets, student=market.proxy, purpose="plan")
     probs = student.predict_proba(texts)
-    if options.choose == "margin":
+    if how == "margin":
         picked = choose.by_margin(probs, n)
-    elif options.choose == "entropy":
+    elif how == "entropy":
         picked = choose.by_entropy(probs, n)
-    elif options.choose == "diverse":
+    elif how == "diverse":
         both = student.embed([*texts, *owned.texts])
         picked = cover.by_coverage(both, n, taken=np.arange(len(texts), len(both)))
     else:
