@@ -148,7 +148,9 @@ def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
         return run.teacher(shown)
     if not gold.texts:
         raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
-    large = run.learn(gold.texts, gold.targets(run.task.n_labels), student=trained_as(named), purpose="teach")
+    # What the teacher learns with is gone for asking it and for the student.
+    with run.leaving(run.ledger.free // 2):
+        large = run.learn(gold.texts, gold.targets(run.task.n_labels), student=trained_as(named), purpose="teach")
     return run.teacher(student=large, key=run.key_of(large), price=run.spec.compute_rates)
 
 
