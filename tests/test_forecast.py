@@ -15,6 +15,7 @@ from potstill.forecast import trained_as
 from potstill.money import Rates
 from potstill.order import overrides, take_order
 from potstill.planning import make_plan
+from potstill.procedures.kd import call_teacher
 from potstill.run import Run
 from potstill.spec import Named, Spec
 from potstill.store import Store
@@ -107,3 +108,21 @@ def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp
     store.close()
     assert (call.category, call.state, call.purpose) == ("compute", "settled", "teach")
     assert 0 < call.charged <= call.held == 2000
+
+
+def test_what_a_teacher_learns_with_is_held_apart_from_what_is_left_for_its_student(
+    tmp_path: Path, texts: Path
+) -> None:
+    order = take_order(texts, None, overrides("trained:linear", "linear", 1, {}))
+    with Run.open(tmp_path / "run", order.spec, order.task, order.pool) as run:
+        gold = run.pool.part("train")
+        call_teacher(run, gold, [])
+        (call,) = run.store.calls()
+        assert call.held == 500_000
+        assert call.charged < call.held
+        with run.leaving(900_000):
+            run.learn(gold.texts, np.eye(2)[gold.gold][::-1].copy())
+        run.learn(gold.texts[:40], np.eye(2)[gold.gold][:40])
+        held = [call.held for call in run.store.calls()]
+        assert held[1] == 100_000 - call.charged
+        assert held[2] > 900_000
