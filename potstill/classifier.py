@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from potstill.errors import BadData
 from potstill.students import MENU
 from potstill.students.base import Lesson, Make, Student
+from potstill.students.lesson import class_weighted
 
 FILES = "student_files"
 ENOUGH = 50  # texts below which a calibration is noise
@@ -34,7 +35,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         student: the kind and, after a colon, the weights it starts from: "linear", "static", "encoder:minilm".
-        options: that kind's own options (`{"c": 10.0}`, `{"epochs": 3}`); None takes its defaults.
+        options: that kind's own options (`{"c": 10.0}`, `{"epochs": 3}`), and for every kind `class_weights`
+            ("balanced", or label -> weight); None takes its defaults.
         seed: draws everything that is drawn.
 
     Attributes:
@@ -76,8 +78,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise Unusable("All texts are of one class, and nothing can be learnt from one class.", "Add another.")
         kind, _, model = self.student.partition(":")
-        make = Make(tuple(map(str, self.classes_)), weights=model, options=dict(self.options or {}))
+        options = dict(self.options or {})
+        wish = options.pop("class_weights", None)
+        make = Make(tuple(map(str, self.classes_)), weights=model, options=options)
         targets = np.eye(len(self.classes_), dtype=np.float32)[columns]
+        weights = class_weighted(targets, weights, wish, make.labels)
         student: Student = MENU.resolve(kind)(make)
         student.prepare()
         self.student_ = student.fit(Lesson(texts, targets, weights=weights, seed=self.seed))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.calibrate import sigmoid, softmax
-from potstill.errors import BadData, BadSpec
+from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.students.base import Floats, Lesson
 from potstill.task import TaskKind
 from potstill.tokens import check_texts
@@ -106,6 +106,52 @@ def content_order(texts: Sequence[str]) -> NDArray[np.int64]:
 def probabilities(logits: Floats, kind: TaskKind) -> Floats:
     """(N, K) scores -> (N, K) probabilities: of one label among all, or with `multi` of each by itself."""
     return (sigmoid(logits) if kind == "multi" else softmax(logits)).astype(np.float32)
+
+
+def class_weighted(
+    targets: Floats, weights: Floats | None, wish: object, labels: Sequence[str], *, multi: bool = False
+) -> Floats | None:
+    """The (N,) row weights with those of the labels in them: a row weighs what its labels weigh on average.
+
+    Args:
+        targets: (N, K).
+        weights: (N,) of the rows as they are; None means one each.
+        wish: None for no label weights; "balanced" for ones that make every label count as much as any other (as in
+            scikit-learn, soft counts included), the sum of the row weights staying as it is; or label -> weight, one
+            where nothing is said.
+        labels: the K label names.
+        multi: a row may have several labels; one without any keeps its weight.
+
+    Raises:
+        BadSpec: the wish is none of these, names no label of the task, or has a weight that is not above zero.
+    """
+    if wish is None:
+        return weights
+    rows = np.ones(len(targets), dtype=np.float64) if weights is None else np.asarray(weights, dtype=np.float64)
+    if wish == "balanced":
+        mass = rows @ targets
+        there = mass > 0
+        each = np.where(there, mass.sum() / (max(int(there.sum()), 1) * np.where(there, mass, 1.0)), 1.0)
+    else:
+        each = _given_weights(wish, labels)
+    of_row = np.asarray(targets, dtype=np.float64) @ each
+    if multi:
+        said = np.asarray(targets).sum(axis=1)
+        of_row = np.where(said > 1e-6, of_row / np.maximum(said, 1e-6), 1.0)
+    return np.asarray(rows * of_row, dtype=np.float32)
+
+
+def _given_weights(wish: object, labels: Sequence[str]) -> NDArray[np.float64]:
+    if not isinstance(wish, Mapping):
+        raise BadSpec(
+            f"class_weights = {wish!r} cannot be.", 'Write class_weights = "balanced", or a table of label = weight.'
+        )
+    for label, weight in wish.items():
+        if label not in labels:
+            raise BadSpec(f"class_weights names {label!r}, which is no label.", did_you_mean(str(label), labels))
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise BadSpec(f"class_weights gives {label!r} the weight {weight!r}.", "Give a number above zero.")
+    return np.array([float(wish.get(label, 1.0)) for label in labels])
 
 
 def in_content_order(lesson: Lesson) -> Lesson:
