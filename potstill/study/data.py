@@ -75,8 +75,10 @@ def read_world(name: str, asked: DataSpec, study: StudySpec, folder: Path, allow
                 'Take them out of one side, say on_leak = "drop" under that data set, or go on with --allow-leak.',
             ) from None
         raise BadData(f"{name}: {error.happened}", error.mend) from None
+    if built.pool.kind == "multi":
+        raise BadData(f"{name}: a text may have several labels, and a comparison knows one.", "Take: potstill distill")
     pool = _set_aside(name, built.pool, study)
-    task = Task(pool.labels, name=name, descriptions=asked.descriptions, instruction=asked.instruction)
+    task = Task(pool.labels, name=name, descriptions=asked.descriptions, instruction=asked.instruction, kind=pool.kind)
     _check_sizes(name, pool, study)
     left = built.report.cleaned.leaks_left
     return World(name, task, pool, tuple(built.report.sentences()), left, source)
@@ -102,7 +104,7 @@ def gold_of(world: World, total: int, seed: int, study: StudySpec) -> Pool:
     if study.chooses:
         split[_every_nth(rows[chosen], gold[chosen], order[chosen], study.validation)] = "validation"
     pool = _rows(world.pool, np.flatnonzero(split != ""))
-    return Pool(pool.labels, pool.texts, pool.gold, split[split != ""], pool.ids, pool.hidden)
+    return Pool(pool.labels, pool.texts, pool.gold, split[split != ""], pool.ids, pool.hidden, pool.kind)
 
 
 @lru_cache(maxsize=16)
@@ -166,7 +168,7 @@ def _set_aside(name: str, pool: Pool, study: StudySpec) -> Pool:
     loose_now = split[kept] == "pool"
     gold = np.where(loose_now, -1, part.gold)
     hidden = np.where(loose_now, np.maximum(part.gold, part.hidden), -1)
-    return Pool(part.labels, part.texts, gold, split[kept], part.ids, hidden)
+    return Pool(part.labels, part.texts, gold, split[kept], part.ids, hidden, pool.kind)
 
 
 def _check_sizes(name: str, pool: Pool, study: StudySpec) -> None:
@@ -218,4 +220,4 @@ def _every_nth(
 
 def _rows(pool: Pool, rows: NDArray[np.int64]) -> Pool:
     part = pool.at(rows)
-    return Pool(pool.labels, part.texts, part.gold.copy(), pool.split[rows], part.ids, pool.hidden[rows])
+    return Pool(pool.labels, part.texts, part.gold.copy(), pool.split[rows], part.ids, pool.hidden[rows], pool.kind)
