@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tinybert import write_tinybert
 from potstill import quantise
 from potstill.bundle import load
 from potstill.errors import BadData, NotARun
-from potstill.export import FP32, HUB_FILES, INT8, export
+from potstill.export import FP32, HUB_FILES, INT8, _change_by_padding, export
 from potstill.students.base import Graph, Make
 from potstill.students.encoder import Encoder
 from potstill.students.linear import Linear
@@ -193,3 +194,16 @@ def test_a_hub_folder_that_differs_is_left_out(
     assert not done.hub
     assert not any((tmp_path / "b" / name).exists() for name in HUB_FILES)
     load(tmp_path / "b", verify=True)
+
+
+def test_what_padding_changes_is_seen(bundle: Path) -> None:
+    opened = load(bundle, graph=FP32)
+    texts = [*LESSON.texts[:4], "soup", " and".join(LESSON.texts[:3])]
+    assert _change_by_padding(opened, texts) < 1e-4
+    real = opened._session
+
+    def forgets_the_mask(outputs: list[str], feeds: dict[str, Any]) -> Any:
+        return real.run(outputs, feeds | {"attention_mask": np.ones_like(feeds["attention_mask"])})
+
+    opened._session = SimpleNamespace(run=forgets_the_mask)
+    assert _change_by_padding(opened, texts) > 1e-2
