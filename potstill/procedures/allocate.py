@@ -180,7 +180,10 @@ def _best(run: Run, owned: Owned, check: Part, left: Sequence[str], market: Mark
     noise = float(np.sqrt(max(best * (1 - best), 0.01) / len(check)))
     score, name, student = next(each for each in reversed(tried) if each[0] >= best - noise)
     run.taught = taught.get(name)
-    run.note("allocated", way=name, score=score, labels=len(owned), tried={way: value for value, way, _ in tried})
+    ways = {way: value for value, way, _ in tried}
+    said = ", ".join(f"{way} {value:.1%}" for way, value in ways.items())
+    sentence = f"Of what could be paid, {name!r} was taken: on {len(check)} texts kept to measure on, {said}"
+    run.note("allocated", way=name, score=score, labels=len(owned), tried=ways, sentence=f"{sentence}.")
     return student
 
 

@@ -54,6 +54,7 @@ def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_bu
         assert 0 < sum(call.n for call in labelled) <= 80
         done = [note for note in run.store.notes() if note.what == "allocated"][-1]
         assert done.facts["labels"] > 36
+        assert done.facts["way"] in done.facts["sentence"]
 
 
 def test_the_same_command_again_decides_and_buys_nothing_anew(tmp_path: Path, rows: Pool) -> None:
