@@ -24,12 +24,15 @@ SPLIT_NAMES: Mapping[str, Part] = {
     **dict.fromkeys(("pool", "unlabelled", "unlabeled", "unsup", "unsupervised"), "pool"),
 }
 _TEXT = "text sentence review content message body utterance query question comment tweet document headline title"
-_LABEL = "label labels class category intent sentiment target topic tag gold rating stars score emotion label_text y"
+_LABEL = (
+    "label labels class classes category categories intent intents sentiment target topic topics tag tags gold rating "
+    "stars score emotion emotions label_text y"
+)
 _SPLIT = "split partition subset fold set part"
 _PAIRS = (("premise", "hypothesis"), ("query", "document"), ("query", "passage"), ("claim", "evidence"))
 # Two columns whose names differ in these alone: text_a and text_b, sentence1 and sentence2, left_text and right_text.
 _ENDS = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("source", "target"))
-_NUMBER = re.compile(r"[-+]?[\d.,]+%?")
+_NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*%?")
 _SEEN = 2000  # filled cells looked at
 
 

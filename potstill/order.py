@@ -49,8 +49,11 @@ def overrides(
     prices = {name: data.pop(name) for name in ("usd_per_hour", "usd_per_label") if name in data}
     if prices:
         over["prices"] = prices
+    task: dict[str, Any] = {"kind": data.pop("kind")} if "kind" in data else {}
     if "labels" in data:
-        over["task"] = {"labels": [label.strip() for label in str(data.pop("labels")).split(",")]}
+        task["labels"] = [label.strip() for label in str(data.pop("labels")).split(",")]
+    if task:
+        over["task"] = task
     if data:
         over["data"] = data
     return over

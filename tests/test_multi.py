@@ -241,3 +241,16 @@ def test_what_knows_one_label_says_so_before_anything_is_spent(
     with pytest.raises(BadSpec, match=reason):
         distill(data, budget=1, out=tmp_path / "run", **over)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_flags_say_the_kind_and_the_separator(tmp_path: Path) -> None:
+    data = write(
+        tmp_path / "tags.csv", {**cells(200), "tags": [cell.replace("|", ", ") for cell in cells(200)["tags"]]}
+    )
+    done = distill(
+        data, student="linear", budget=1, out=tmp_path / "run", procedure="finetune", kind="multi", label_separator=","
+    )
+    assert done.report.labels == tuple(sorted(LABELS))
+    assert all(isinstance(labels, tuple) for labels in done.predict(["the soup"]))
+    with pytest.raises(BadSpec, match="label_separator"):
+        distill(data, student="linear", budget=1, out=tmp_path / "other", label_separator="/")

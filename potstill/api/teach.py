@@ -30,6 +30,8 @@ class Options(TypedDict, total=False):
     text: Annotated[str, "The column with the text; else guessed."]
     text_b: Annotated[str, "The column with the second text, where two are compared; else guessed."]
     label: Annotated[str, "The column with the label; else guessed."]
+    label_separator: Annotated[str, "What separates several labels in a cell: | ; , or json (a list); else guessed."]
+    kind: Annotated[str, "single, pair (two texts compared) or multi (several labels); else by the columns."]
     split: Annotated[str, "The column that says train, validation, test or pool."]
     base_url: Annotated[str, "Where the teacher's server is, when it is not the provider's own."]
     batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
