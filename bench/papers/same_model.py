@@ -40,7 +40,7 @@ def rows(study: StudySpec, folder: Path, kept: Path) -> dict[Cell, Result]:
             most = {**study.most, **asked.most}.get("p")
             limit = np.inf if most is None else most * (world.task.n_labels if study.per == "class" else 1)
             sizes = [n for n in sizes_of(world, study) if n <= limit]
-            prompt: Mapping[str, Any] = next(each.prompt for each in study.backbones if each.name == "smollm2")
+            prompt = {**next(each.prompt for each in study.backbones if each.name == "smollm2"), **asked.prompt}
             known[name] = _measure(world, study, sizes, prompt)
             kept.write_text(json.dumps(known), encoding="utf-8")
     found = {}

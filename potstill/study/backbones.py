@@ -65,14 +65,14 @@ class Cast:
         return {"ft+kd": self.ft_teacher, "p+kd": self.p_teacher}.get(procedure)
 
 
-def resolve(study: StudySpec) -> Cast:
-    """Every backbone of the study, looked up and checked against what it is asked to do.
+def resolve(study: StudySpec, data: str) -> Cast:
+    """Every backbone of the study for one data set, looked up and checked against what it is asked to do.
 
     Raises:
         UnknownName, MissingWeights, BadInput: weights that are not here.
         BadSpec: a backbone asked for what it cannot do, or nobody who could teach.
     """
-    backbones = tuple(_resolve(each, study) for each in study.backbones)
+    backbones = tuple(_resolve(each, study, data) for each in study.backbones)
     for asked in study.procedures:
         if not any(asked in each.procedures for each in backbones):
             raise _cannot(backbones[0].name, asked, backbones[0].can)
@@ -95,8 +95,8 @@ def resolve(study: StudySpec) -> Cast:
     return Cast(backbones, teachers["ft+kd"], teachers["p+kd"])
 
 
-def _resolve(asked: BackboneSpec, study: StudySpec) -> Backbone:
-    tuned, prompted, size = _students(asked)
+def _resolve(asked: BackboneSpec, study: StudySpec, data: str) -> Backbone:
+    tuned, prompted, size = _students(asked, {**asked.prompt, **study.data[data].prompt})
     can = _can(tuned, prompted)
     procedures = asked.procedures
     if procedures is None:
@@ -117,7 +117,9 @@ def _cannot(name: str, procedure: Procedure, can: tuple[Procedure, ...]) -> BadS
     )
 
 
-def _students(asked: BackboneSpec) -> tuple[Named | None, Named | None, int]:  # unpacked at once, twice
+def _students(
+    asked: BackboneSpec, prompt: Mapping[str, Any]
+) -> tuple[Named | None, Named | None, int]:  # unpacked at once, twice
     """The student with a classification head, the one with a language-model head, and the bytes of the weights."""
     kind, _, weights = (asked.student or "").partition(":")
     if asked.name == "linear" or kind == "linear":
@@ -125,7 +127,7 @@ def _students(asked: BackboneSpec) -> tuple[Named | None, Named | None, int]:  #
     found = find(weights or asked.name)
     tuned = kind or BY_KIND.get(found.kind, "")
     named = Named(name=f"{tuned}:{weights or asked.name}", **asked.options) if tuned and tuned != "cloze" else None
-    prompted = Named(name=f"cloze:{weights or asked.name}", **asked.prompt) if has_language_head(found) else None
+    prompted = Named(name=f"cloze:{weights or asked.name}", **prompt) if has_language_head(found) else None
     if kind == "cloze" and prompted is None:
         raise _cannot(asked.name, "p", _can(named, prompted))
     return named, prompted, _bytes(found)

@@ -97,25 +97,31 @@ def conduct(
         RunBusy: another process works in the folder.
     """
     tell = tell or Silent()
-    cast = resolve(study)
+    casts = {name: resolve(study, name) for name in study.data}
     lies = bounds.data or study.folder
     worlds = {name: read_world(name, asked, study, lies, bounds.allow_leak) for name, asked in study.data.items()}
     sizes = {name: sizes_of(world, study) for name, world in worlds.items()}
-    cells = grid(study, cast, sizes, {name: world.task.n_labels for name, world in worlds.items()})
-    return _Conduct(study, folder, cast, worlds, recipes, tell).run(cells, sizes, bounds)
+    cells = grid(study, casts, sizes, {name: world.task.n_labels for name, world in worlds.items()})
+    return _Conduct(study, folder, casts, worlds, recipes, tell).run(cells, sizes, bounds)
 
 
 class _Conduct:
     def __init__(
-        self, study: StudySpec, folder: Path, cast: Cast, worlds: Mapping[str, World], recipes: Recipes, tell: Teller
+        self,
+        study: StudySpec,
+        folder: Path,
+        casts: Mapping[str, Cast],
+        worlds: Mapping[str, World],
+        recipes: Recipes,
+        tell: Teller,
     ) -> None:
-        self.study, self.folder, self.cast, self.worlds, self.recipes, self.tell = (
-            study, folder, cast, worlds, recipes, tell,
-        )  # fmt: skip
+        self.study, self.folder, self.casts, self.worlds = study, folder, casts, worlds
+        self.recipes, self.tell = recipes, tell
         record: dict[str, Any] = {"budget": str(study.budget), "student": "linear", "procedure": "finetune"}
         self.spec = Spec.make({**record, "prices": {**study.prices, "usd_per_hour": study.usd_per_hour}})
         self.spec._folder = study.folder
-        self.spent = sum(_committed(each) for each in (folder / RUNS).glob("*")) if (folder / RUNS).is_dir() else 0
+        self.charged = {each.name: _charged(each) for each in (folder / RUNS).glob("*")}
+        self.spent = sum(self.charged.values())
         self.footprints: dict[str, Footprint] = {}
 
     def run(self, cells: list[Cell], sizes: Mapping[str, tuple[int, ...]], bounds: Bounds) -> Study:
@@ -153,7 +159,7 @@ class _Conduct:
             if of not in pools:
                 world = self.worlds[cell.data]
                 pools[of] = gold_of(world, cell.n, cell.seed, self.study).key if cell.n else bases[cell.data].pool.key
-            keys[cell] = key_of(cell, self.study, self.cast, pools[of])
+            keys[cell] = key_of(cell, self.study, self.casts[cell.data], pools[of])
         for name, base in bases.items():
             mine = {cell: key for cell, key in keys.items() if cell.data == name}
             wanted = {footprint_key(cell): self._weight_key(cell) for cell in mine}
@@ -180,7 +186,7 @@ class _Conduct:
             if first.n:
                 pool = gold_of(world, first.n, first.seed, self.study)
                 run = opened.enter_context(self._open(first.data, first.n, first.seed, pool))
-            bench = Bench(self.study, self.cast, world, base, run, self.recipes, self.tell)
+            bench = Bench(self.study, self.casts[first.data], world, base, run, self.recipes, self.tell)
             for cell, result in Local().map(lambda cell: self._one(cell, bench, clock, todo), group):
                 if result.state == "left":
                     return result.reason
@@ -235,7 +241,7 @@ class _Conduct:
         bench.base.store.keep({self._weight_key(cell): asdict(found)})
 
     def _weight_key(self, cell: Cell) -> str:
-        who = [(each.tuned, each.prompted) for each in self.cast.backbones if each.name == cell.backbone]
+        who = [(each.tuned, each.prompted) for each in self.casts[cell.data].backbones if each.name == cell.backbone]
         options = [[None if named is None else named.model_dump() for named in pair] for pair in who]
         return content_key("footprint", 1, footprint_key(cell), options)
 
@@ -244,7 +250,10 @@ class _Conduct:
         folder = self.folder / RUNS / f"{data}-{n}-{seed}-{mark}"
         spec = self.spec.model_copy(update={"seed": seed})
         spec._folder = self.study.folder
-        return Run.open(folder, spec, self.worlds[data].task, pool, Quiet(self.tell))
+        run = Run.open(folder, spec, self.worlds[data].task, pool, Quiet(self.tell))
+        # What a killed session was at is booked as lost only now.
+        self.spent += run.store.committed() - self.charged.get(folder.name, 0)
+        return run
 
     def _told(
         self, results: dict[Cell, Result], sizes: Mapping[str, tuple[int, ...]], stopped: str, seconds: float
@@ -296,12 +305,13 @@ class Quiet(Silent):
         return self._tell.confirm(question)
 
 
-def _committed(folder: Path) -> int:
+def _charged(folder: Path) -> int:
+    """Micro-dollars a subset has cost; what a killed session held is not in it."""
     if not (folder / FILE).exists():
         return 0
     store = Store(folder, write=False)
     try:
-        return store.committed()
+        return store.totals(0).charged
     finally:
         store.close()
 

@@ -9,17 +9,19 @@ from potstill.study.records import Cell
 from potstill.study.spec import PROCEDURES, Procedure, StudySpec
 
 
-def grid(study: StudySpec, cast: Cast, sizes: Mapping[str, Sequence[int]], classes: Mapping[str, int]) -> list[Cell]:
+def grid(
+    study: StudySpec, casts: Mapping[str, Cast], sizes: Mapping[str, Sequence[int]], classes: Mapping[str, int]
+) -> list[Cell]:
     """Every cell: what needs no gold first, then seed by seed and size by size, so that an interrupted study has whole
     columns.
 
     Args:
         study: what was asked.
-        cast: the backbones.
+        casts: data set -> the backbones.
         sizes: data set -> gold labels in all.
         classes: data set -> K.
     """
-    return [cell for name in study.data for cell in _of(study, cast, name, sizes[name], classes[name])]
+    return [cell for name in study.data for cell in _of(study, casts[name], name, sizes[name], classes[name])]
 
 
 def _of(study: StudySpec, cast: Cast, data: str, sizes: Sequence[int], classes: int) -> Iterator[Cell]:

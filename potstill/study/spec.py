@@ -49,8 +49,9 @@ class KdSpec(Section):
 class DataSpec(Section):
     """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
 
-    `most` wins over the study's, where texts are long or labels many. Paths are relative to the study's file, or to the
-    folder given beside it.
+    `most` wins over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid over that of
+    the backbones, since every task has words of its own. Paths are relative to the study's file, or to the folder given
+    beside it.
     """
 
     carrier: str | None = None
@@ -72,6 +73,7 @@ class DataSpec(Section):
     descriptions: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
     metric: Metric | None = None
+    prompt: dict[str, Any] = Field(default_factory=dict)
     most: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -205,3 +205,15 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path) -> Non
     assert [result.reason for result in done.results.values() if result.state != "done"] == []
     assert done.footprint(Cell("topics", 6, 0, "p", "lm")).flops
     assert done.footprint(Cell("topics", 6, 0, "ft", "lm")).flops
+
+
+def test_what_a_killed_session_held_does_not_end_the_study(tmp_path: Path) -> None:
+    from potstill.money import Purchase
+    from potstill.store import Store
+
+    run(study_of(tmp_path, seeds=1), tmp_path / "out")
+    store = Store(next((tmp_path / "out" / "subsets").glob("topics-24-0-*")), write=True)
+    assert store.hold(Purchase("compute", "train", "train large", micros_per_second=28.0), 900_000, 1_000_000)
+    store.close()
+    done = run(study_of(tmp_path, seeds=2), tmp_path / "out")
+    assert all(result.state == "done" for result in done.results.values())

@@ -65,22 +65,23 @@ def test_a_backbone_without_a_language_model_head_says_what_it_can_do(tmp_path: 
     write_tinybert(tmp_path / "bert")
     asked = [{"name": "bert", "student": f"encoder:{tmp_path / 'bert'}", "procedures": ["ft", "p"]}]
     with pytest.raises(BadSpec, match="cannot do P; it can do FT and FT\\+KD and P\\+KD and LLM\\+KD") as refused:
-        resolve(study_of(tmp_path, backbones=asked, procedures=["ft", "p"], kd={}))
+        resolve(study_of(tmp_path, backbones=asked, procedures=["ft", "p"], kd={}), "topics")
     assert refused.value.mend
     with pytest.raises(BadSpec, match="cannot do P"):
-        resolve(study_of(tmp_path, backbones=["linear"], procedures=["p"], kd={}))
+        resolve(study_of(tmp_path, backbones=["linear"], procedures=["p"], kd={}), "topics")
 
 
 def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
     folder = write_tinybert(tmp_path / "bert")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
-    cast = resolve(
-        study_of(tmp_path, backbones=[str(folder), "linear"], procedures=["ft", "p", "ft+kd", "p+kd"], kd={})
-    )
+    four = ["ft", "p", "ft+kd", "p+kd"]
+    data = {"topics": {"folder": "topics", "prompt": {"pattern": "{text} {label}"}}}
+    cast = resolve(study_of(tmp_path, backbones=[str(folder), "linear"], procedures=four, kd={}, data=data), "topics")
     bert = cast.backbones[0]
     assert bert.can == ("ft", "p", "ft+kd", "p+kd", "llm+kd")
     assert bert.student("p").kind == "cloze"
+    assert bert.student("p").options == {"pattern": "{text} {label}"}
     assert bert.student("ft").kind == "encoder"
     assert cast.p_teacher is bert
     assert cast.ft_teacher is bert  # the largest that can
@@ -88,12 +89,12 @@ def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
 
 def test_distillation_without_anyone_to_teach_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="P\\+KD needs a teacher trained by P"):
-        resolve(study_of(tmp_path, backbones=["linear"], procedures=["ft", "p+kd"], kd={}))
+        resolve(study_of(tmp_path, backbones=["linear"], procedures=["ft", "p+kd"], kd={}), "topics")
 
 
 def test_an_unknown_backbone_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="minilmm"):
-        resolve(study_of(tmp_path, backbones=["minilmm"], kd={}))
+        resolve(study_of(tmp_path, backbones=["minilmm"], kd={}), "topics")
 
 
 def test_a_sentence_about_the_study_is_all_a_user_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
