@@ -36,6 +36,8 @@ DEFAULT_C = 10.0
 MOST_ROWS_FOR_NAMES = 50
 # Two thin matrices learn this much faster than the matrix they stand beside.
 LORA_FASTER = 10.0
+# The penalty of the regression on tuned vectors.
+SECOND_C = 3.0
 # The second opinion on a teacher's labels: folds, penalty, and the fewest rows a label it needs.
 FOLDS, DOUBT_C, FEWEST_TO_DOUBT = 5, 1.0, 30
 # Rows between two looks at the clock while the frozen vectors are computed.
@@ -125,6 +127,7 @@ def study(
     # A teacher's mistakes are learnt by heart when they are read often.
     fewest, steps = (SECOND_HAND_EPOCHS, SECOND_HAND_STEPS) if second_hand else (FEWEST_EPOCHS, STEPS)
     epochs = plan.epochs or min(MOST_EPOCHS, max(fewest, steps * plan.batch / len(kept.ids)))
+    few = held is None and not second_hand
     low_rank, lr = plan.mode == "lora", plan.lr
     if low_rank:
         lr *= LORA_FASTER
@@ -134,16 +137,15 @@ def study(
     done = fine_tune(
         network,
         kept,
-        replace(
-            Schedule(epochs=epochs, lr=lr, batch=plan.batch, deadline=plan.deadline),
-            **(FEW_ROWS if held is None and not second_hand else {}),
-        ),
+        replace(Schedule(epochs=epochs, lr=lr, batch=plan.batch, deadline=plan.deadline), **(FEW_ROWS if few else {})),
         pad_id=pad_id,
         validation=held,
         seed=plan.seed,
         progress=lambda share, words: plan.say(0.2 + 0.8 * share, words),
     )
     merge_lora(network.backbone)
+    if few and not plan.late():
+        _second_head(network, kept, pad_id, plan)
     facts |= {"mode": "lora" if low_rank else "full", "epochs": epochs, "steps": done.steps, "stopped": done.stopped}
     if held is not None and not math.isnan(done.best_loss):
         facts["tuned_loss"] = done.best_loss
@@ -151,6 +153,23 @@ def study(
             network.load_state_dict(before)
             facts["mode"] = "frozen"
     return facts
+
+
+def _second_head(network: Network, rows: Material, pad_id: int, plan: Curriculum) -> None:
+    """Put the mean of two heads on the tuned network: the one that was tuned with it, and a regression on its vectors.
+
+    Two linear heads that err differently are one linear head together. The regression's scores are brought to the
+    spread of the tuned head's, so that both count alike and confidence stays the tuned head's.
+    """
+    vectors = run_network(network.embed, rows.ids, pad_id, low_precision=True)
+    tuned_weights, tuned_bias = network.head.weight.detach().numpy().T, network.head.bias.detach().numpy()
+    found = _regress(vectors, rows, SECOND_C, plan)
+    spreads = [float(np.std(vectors @ w + b)) for w, b in ((tuned_weights, tuned_bias), (found.weights, found.bias))]
+    if spreads[1] < 1e-6:
+        return
+    scale = np.float32(spreads[0] / spreads[1])
+    both = (tuned_weights + scale * found.weights) / 2, (tuned_bias + scale * found.bias) / 2
+    _set_head(network, Regression(both[0], both[1], found.steps, found.converged))
 
 
 def begin_untaught(network: Network, names: Material, pad_id: int) -> dict[str, Any]:
