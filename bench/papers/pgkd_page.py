@@ -3,7 +3,8 @@
     python bench/papers/pgkd_page.py PART=FILE [PART=FILE ...]
 
 PART is "zero-shot" (written labels are right as often as the paper's teacher is zero-shot), "careful" (right as often
-as `--write-accuracy` says), "options" or "local"; files of one part are joined, and parts not named stay as they are.
+as `--write-accuracy` says), "options" or "options-careful" (other arms, likewise), or "local"; files of one part are
+joined, and parts not named stay as they are.
 Intervals are Student's t over seeds, of differences on the same seed's texts: few seeds, wide intervals.
 """
 
@@ -27,7 +28,8 @@ K = {"ag_news": 4, "huffpost41": 41, "banking77": 77, "dbpedia219": 219}
 TITLES = {
     "zero-shot": "Written labels right as often as the teacher is zero-shot",
     "careful": "Written labels more often right than zero-shot labels",
-    "options": "Beyond the paper",
+    "options": "Beyond the paper, written labels right as often as the teacher is zero-shot",
+    "options-careful": "Beyond the paper, written labels more often right",
     "local": "A real, very small teacher",
 }
 Rows = Sequence[Mapping[str, Any]]
@@ -46,6 +48,7 @@ def main() -> None:
         part["runs"].append({"commit": read["commit"], "asked": read["asked"]})
         part |= {name: read[name] for name in ("samples",) if name in read}
     record["parts"] |= joined
+    record["parts"] = {name: record["parts"][name] for name in TITLES if name in record["parts"]}
     RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_section("pgkd", page(record["parts"]))
 
@@ -59,7 +62,9 @@ def page(parts: Mapping[str, Any]) -> str:
     ]
     for name, part in parts.items():
         commits = ", ".join(sorted({run["commit"] for run in part["runs"]}))
-        lines += ["", f"### {TITLES[name]}", "", f"Commit {commits}."]
+        right = {run["asked"].get("write_accuracy", "None") for run in part["runs"]} - {"None"}
+        told = f" Written labels are right with {', '.join(sorted(right))}." if right else ""
+        lines += ["", f"### {TITLES[name]}", "", f"Commit {commits}.{told}"]
         if part["simulation"]:
             lines.append(
                 "**A simulation**: the teacher replays real texts near the student's errors; its skill is assumed."
