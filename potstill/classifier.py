@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from potstill.errors import BadData
 from potstill.students import MENU
-from potstill.students.base import Lesson, Make, Student
+from potstill.students.base import CLASS_WEIGHTS, Lesson, Make, Student
 from potstill.students.lesson import class_weighted
 
 FILES = "student_files"
@@ -79,7 +79,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise Unusable("All texts are of one class, and nothing can be learnt from one class.", "Add another.")
         kind, _, model = self.student.partition(":")
         options = dict(self.options or {})
-        wish = options.pop("class_weights", None)
+        wish = options.get(CLASS_WEIGHTS)
         make = Make(tuple(map(str, self.classes_)), weights=model, options=options)
         targets = np.eye(len(self.classes_), dtype=np.float32)[columns]
         weights = class_weighted(targets, weights, wish, make.labels)

@@ -31,7 +31,7 @@ from potstill.several import judge_student
 from potstill.spec import Named, Spec, check_kind, difference
 from potstill.store import FILE, AnswerCache, Store
 from potstill.students import MENU as STUDENTS
-from potstill.students.base import Floats, Lesson, Likeness, Make, Student
+from potstill.students.base import CLASS_WEIGHTS, Floats, Lesson, Likeness, Make, Student
 from potstill.students.lesson import class_weighted
 from potstill.task import Brief, Task, Written, content_key
 from potstill.teachers import MENU as TEACHERS
@@ -213,15 +213,14 @@ class Run:
         folder = self.folder / "students" / key
         if key in self.store.kept([key]) and folder.is_dir():
             return self._remember(kind.load(folder), key)
-        options = named.options
-        wish = options.pop("class_weights", None)
+        wish = named.options.get(CLASS_WEIGHTS)
         weights = class_weighted(targets, weights, wish, self.task.labels, multi=self.task.kind == "multi")
         made = kind(
             Make(
                 labels=self.task.labels,
                 weights=named.model,
                 descriptions=self.task.descriptions,
-                options=options,
+                options=named.options,
                 kind=self.task.kind,
             )
         )

@@ -108,13 +108,17 @@ class TokenIds:
         if self.long != "head":
             return self._encode_long(texts)
         limit = CHARACTERS_PER_TOKEN * self.max_length
-        pairs = [split_pair(text) for text in texts] if self.pairs else [(text,) for text in texts]
-        cut = [tuple(one[:limit] for one in pair) for pair in pairs]
-        encodings = self._encodings([pair if self.pairs else pair[0] for pair in cut])
+        given: list[Any] = [split_pair(text) for text in texts] if self.pairs else list(texts)
+        longest = [max(map(len, each)) if self.pairs else len(each) for each in given]
+        for row, size in enumerate(longest):
+            if size > limit:
+                each = given[row]
+                given[row] = tuple(one[:limit] for one in each) if self.pairs else each[:limit]
+        encodings = self._encodings(given)
         ids = [np.array(encoding.ids or [self.pad_id], dtype=np.int64) for encoding in encodings]
         truncated = sum(
-            any(len(one) > limit for one in pair) or bool(len(own) == self.max_length and encoding.overflowing)
-            for pair, own, encoding in zip(pairs, ids, encodings, strict=True)
+            size > limit or bool(len(own) == self.max_length and encoding.overflowing)
+            for size, own, encoding in zip(longest, ids, encodings, strict=True)
         )
         return Encoded(ids, truncated, np.arange(len(ids)))
 
@@ -135,8 +139,7 @@ class TokenIds:
         for row, (text, encoding) in enumerate(zip(texts, self._encodings(cut, special=False), strict=True)):
             content = np.array(encoding.ids, dtype=np.int64)
             parts = self._parts(content, room)
-            whole = len(content) <= room or (self.long == "windows" and len(parts) < WINDOWS)
-            truncated += len(text) > 2 * limit or not whole
+            truncated += len(text) > 2 * limit or sum(map(len, parts)) < len(content)
             framed = [np.concatenate([before, part, after]) for part in parts]
             ids += [own if len(own) else np.array([self.pad_id], dtype=np.int64) for own in framed]
             rows += [row] * len(parts)

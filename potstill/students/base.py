@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from potstill.task import TaskKind
 
 Floats = NDArray[np.float32]
+CLASS_WEIGHTS = "class_weights"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Make:
         labels: the K label names.
         weights: short name or path of the weights it starts from; empty takes the kind's default.
         descriptions: label -> one sentence, for kinds that read them.
-        options: the `[student]` table of the spec, less `name` (learning rate, epochs, max_length, ...).
+        options: the `[student]` table of the spec, less `name` (learning rate, epochs, max_length, ...), and less
+            `class_weights`, which are in the row weights of a lesson (`lesson.class_weighted`).
         kind: of the task. In a `pair` task each text is two, as `pairs.join_pair` joins them.
     """
 
@@ -36,6 +38,10 @@ class Make:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     kind: TaskKind = "single"
+
+    def __post_init__(self) -> None:
+        kept = {name: value for name, value in self.options.items() if name != CLASS_WEIGHTS}
+        object.__setattr__(self, "options", kept)
 
 
 @dataclass(frozen=True)
