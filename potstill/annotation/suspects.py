@@ -71,6 +71,11 @@ def find_suspects(part: Part, task: Task, *, student: str = "linear", seed: int 
         BadData: too few rows, or of one label only.
         MissingExtra: cleanlab is not here.
     """
+    if task.kind == "multi":
+        raise BadData(
+            "A text may have several labels here, and a doubt is about one.",
+            'Name one label a row, or look at the labels one by one: kind = "single" under [task].',
+        )
     gold = np.asarray(part.gold, dtype=np.int64)
     probs = held_out_probs(part.texts, gold, task, student=student, seed=seed)
     if probs is None:
