@@ -57,6 +57,7 @@ ALONE = 15  # of them one at a time, for its latency
 ENOUGH_TO_CALIBRATE = 50  # validation texts below which a calibration is noise
 MEASURED_SHARE = 10  # and for at most one tenth of the budget
 BENCH_TEXTS = 256
+OWN = {"single": '"your own text"', "pair": '"one text" "another"'}
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
 
 
@@ -120,7 +121,7 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
         egress=_egress(run.taught),
         notes=tuple(_notes(run, bundle, judgement, teacher, baselines)),
         finished=datetime.now().astimezone().isoformat(timespec="seconds"),
-        next_command=f'potstill predict {run.folder} "your own text"',
+        next_command=f"potstill predict {run.folder} {OWN.get(run.task.kind, OWN['single'])}",
     )
     _write(report, run.folder)
     # What `bench` needs to time student and teacher later, wherever it is called.
