@@ -25,8 +25,11 @@ def grid(
 
 
 def _of(study: StudySpec, cast: Cast, data: str, sizes: Sequence[int], classes: int) -> Iterator[Cell]:
+    seen = set()
     for backbone in cast.backbones:
-        if backbone.tuned is not None and backbone.tuned.kind in ("encoder", "static"):
+        named = backbone.tuned
+        if named is not None and named.kind in ("encoder", "static") and named.name not in seen:
+            seen.add(named.name)  # before it learns anything its options make no difference
             yield Cell(data, 0, study.seeds[0], "zero-encoder", backbone.name)
     if study.teacher is not None:
         yield Cell(data, 0, study.seeds[0], "zero-llm", study.teacher.name)

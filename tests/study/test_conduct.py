@@ -203,6 +203,8 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path) -> Non
         ("p+kd", "lm"), ("p+kd", "tiny"),
     }  # fmt: skip
     assert [result.reason for result in done.results.values() if result.state != "done"] == []
+    again = run(spec, tmp_path / "again")
+    assert quality(done) == quality(again)
     assert done.footprint(Cell("topics", 6, 0, "p", "lm")).flops
     assert done.footprint(Cell("topics", 6, 0, "ft", "lm")).flops
 
