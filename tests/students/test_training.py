@@ -1,0 +1,93 @@
+"""How a step is made: blocks are the batch, gaps leave the marks, and learning leaves the network's settings alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tinybert import write_tinybert
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+
+from potstill.students import training
+from potstill.students.backbone import Network, read_network
+from potstill.students.training import Material, Schedule, fine_tune
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tinybert(tmp_path_factory.mktemp("tinybert"))
+
+
+def network_on(tiny: Path) -> Network:
+    return read_network(tiny, 3, "mean")
+
+
+def rows(n: int = 30) -> Material:
+    draw = np.random.default_rng(0)
+    ids = [np.concatenate([[2], draw.integers(5, 30, size), [3]]) for size in draw.integers(1, 12, n)]
+    targets = np.eye(3, dtype=np.float32)[draw.integers(0, 3, n)]
+    return Material(ids, targets, np.ones(n, dtype=np.float32), np.zeros(n, dtype=np.bool_))
+
+
+def weights_after(tiny: Path, schedule: Schedule, material: Material | None = None) -> dict[str, torch.Tensor]:
+    network = network_on(tiny)
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # drawn in another order in other blocks
+    fine_tune(network, material or rows(), schedule, pad_id=0)
+    return network.state_dict()
+
+
+def test_blocks_of_a_batch_teach_what_the_batch_teaches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "autocast", lambda: torch.autocast("cpu", enabled=False))
+    schedule = Schedule(epochs=4, batch=16)
+    in_blocks = weights_after(tiny, schedule)
+    monkeypatch.setattr(training, "BLOCK", 100)
+    whole = weights_after(tiny, schedule)
+    for name, value in whole.items():
+        np.testing.assert_allclose(in_blocks[name], value, atol=2e-3, err_msg=name)
+
+
+def test_a_batch_of_long_texts_is_parted(tiny: Path) -> None:
+    lengths = sum(len(own) for own in rows().ids)
+    done = fine_tune(network_on(tiny), rows(), Schedule(epochs=1, batch=32, max_tokens=-(-lengths // 4)), pad_id=0)
+    assert done.steps == 4
+    assert fine_tune(network_on(tiny), rows(), Schedule(epochs=1, batch=32), pad_id=0).steps == 1
+
+
+def test_the_words_can_be_kept_and_learn_again_afterwards(tiny: Path) -> None:
+    name = "backbone.embeddings.word_embeddings.weight"
+    before = network_on(tiny).state_dict()[name]
+    kept = network_on(tiny)
+    fine_tune(kept, rows(), Schedule(epochs=4, keep_words=True), pad_id=0)
+    np.testing.assert_array_equal(kept.state_dict()[name], before)
+    assert all(value.requires_grad for value in kept.parameters())
+    assert not torch.equal(weights_after(tiny, Schedule(epochs=4))[name], before)
+
+
+def test_learning_leaves_attention_and_dropout_as_they_were(tiny: Path) -> None:
+    network = network_on(tiny)
+    kind = network.backbone.config._attn_implementation
+    shares = [part.p for part in network.modules() if isinstance(part, torch.nn.Dropout)]
+    assert max(shares) > 0
+    fine_tune(network, rows(), Schedule(epochs=1), pad_id=0)
+    assert network.backbone.config._attn_implementation == kind
+    assert [part.p for part in network.modules() if isinstance(part, torch.nn.Dropout)] == shares
+    assert not network.training
+
+
+def test_gaps_leave_the_marks_and_some_word() -> None:
+    long = Material([np.array([2, *range(10, 210), 3, *range(10, 20), 3])], rows(1).targets, *[np.ones(1)] * 2)
+    short = Material([np.array([2, 7, 3])] * 50, rows(50).targets, *[np.ones(50)] * 2)
+    draw = np.random.default_rng(0)
+    with_gaps = training._with_gaps(long, 0.3, draw).ids[0]
+    assert with_gaps[0] == 2
+    assert (with_gaps == 3).sum() == 2
+    assert 100 < len(with_gaps) < 190
+    assert all(len(own) == 3 for own in training._with_gaps(short, 0.9, draw).ids)
+    assert training._with_gaps(long, 0.0, draw) is long
