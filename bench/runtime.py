@@ -197,14 +197,14 @@ def time_all(
     ]
 
 
-def cold_load(folder: Path) -> dict[str, float]:
+def cold_load(folder: Path, graph: str) -> dict[str, float]:
     """Median seconds in new processes: the import, `load`, and the first answer."""
     code = f"""
 import time
 t = [time.perf_counter()]
 import potstill
 t.append(time.perf_counter())
-bundle = potstill.load({str(folder)!r})
+bundle = potstill.load({str(folder)!r}, graph={graph!r})
 t.append(time.perf_counter())
 bundle.predict(["a text"])
 t.append(time.perf_counter())
@@ -246,13 +246,17 @@ def make(given: argparse.Namespace, place: Path) -> str:
     return done.int8.why if done.int8 else "not tried"
 
 
+def _int8_folder(place: Path) -> Path:
+    return place / "int8" if (place / "int8").exists() else place / "bundle"
+
+
 def runners_of(place: Path, threads: int, rivals: Rivals | None) -> dict[str, Runner]:
     """All who answer, by name."""
     student = Encoder.load(place / "encoder")
     tokens, labels = student._ready()[0], student.labels
     found: dict[str, Runner] = {}
     for graph, name in ((INT8, "int8"), (FP32, "fp32")):
-        folder = place / "int8" if graph == INT8 and (place / "int8").exists() else place / "bundle"
+        folder = _int8_folder(place) if graph == INT8 else place / "bundle"
         found[f"potstill, {name}"] = here(load(folder, graph=graph, threads=threads).predict)
         plain = plain_session(folder / graph, threads)
         found[f"ONNX Runtime, {name}, by length"] = in_order(tokens, labels, plain, by_length=True)
@@ -308,7 +312,7 @@ def told(record: dict[str, Any], limits: Limits) -> str:
             f"times PyTorch eager on texts sorted by length, {as_they_come:.1f} times on texts as they come."
         )
     said += [
-        f"- A new process: import {cold['import_s']} s, load {cold['load_s']} s, first answer {cold['first_s']} s; "
+        f"- Cold, int8: import {cold['import_s']} s, load {cold['load_s']} s, first answer {cold['first_s']} s; "
         f"{record['size_mb']} MB.",
         f"- What the gate said of int8, on the validation texts: {record['int8']}",
     ]
@@ -368,8 +372,8 @@ def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
         "busy": round(os.getloadavg()[0], 1),
         "threads": given.threads,
         "weights": given.weights,
-        "cold": cold_load(place / "bundle"),
-        "size_mb": round(bundle.size_mb, 1),
+        "cold": cold_load(_int8_folder(place), INT8),
+        "size_mb": round(load(_int8_folder(place), graph=INT8).size_mb, 1),
         "int8": (place / "why.txt").read_text(encoding="utf-8"),
         "limits": asdict(limits),
         "rounds": given.rounds,
