@@ -40,14 +40,16 @@ class TestEncoderOfPairs(PairContract, TestEncoder):
     learns = 0.8
 
     def make_student(self, make: Make) -> Student:
-        return Encoder(replace(make, weights=str(self.folder), options={"epochs": 20, "lr": 1e-3, **make.options}))
+        return Encoder(replace(make, weights=str(self.folder), options={"epochs": 12, "lr": 2e-3, **make.options}))
 
 
 class TestEncoderOfSeveral(SeveralContract, TestEncoder):
     """K sigmoids on one vector."""
 
+    test_the_exported_graph_runs = None  # the graph is that of single labels
+
     def make_student(self, make: Make) -> Student:
-        options = {"c": 100.0, "epochs": 30, "lr": 1e-3, **make.options}
+        options = {"c": 100.0, "epochs": 12, "lr": 2e-3, **make.options}
         return Encoder(replace(make, weights=str(self.folder), options=options))
 
 
