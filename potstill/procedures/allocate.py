@@ -181,8 +181,8 @@ def _best(run: Run, owned: Owned, check: Part, left: Sequence[str], market: Mark
     score, name, student = next(each for each in reversed(tried) if each[0] >= best - noise)
     run.taught = taught.get(name)
     ways = {way: value for value, way, _ in tried}
-    said = ", ".join(f"{way} {value:.1%}" for way, value in ways.items())
-    sentence = f"Of what could be paid, {name!r} was taken: on {len(check)} texts kept to measure on, {said}"
+    scores = ", ".join(f"{way} {value:.1%}" for way, value in ways.items())
+    sentence = f"Of what could be paid, {name!r} was taken: on {len(check)} texts kept to measure on, {scores}"
     run.note("allocated", way=name, score=score, labels=len(owned), tried=ways, sentence=f"{sentence}.")
     return student
 
