@@ -1,4 +1,4 @@
-"""What is expected of a student after so many labels, distilled texts or answers: from measurements, or from experience.
+"""What is expected of a student after so many labels, distilled texts or answers: measured, or from experience.
 
 An outlook answers in (DRAWS,) equally likely scores; `strategies.py` weighs them against prices. `Surface` draws lines
 between measured points, `Piloted` adds the learning curve of a pilot, and `Experience` knows nothing of the data but

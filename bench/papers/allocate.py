@@ -3,8 +3,8 @@
     python bench/papers/allocate.py [--data ../shared/data] [--seeds 3] [--vectors FOLDER] [--sets fever_doa ...]
 
 Real texts and real weights; the people are simulated (labels known all along, at the paper's prices) and so is the
-price of compute in the "paper" rows: what the paper's figure implies for its 11B teacher. "here" rows price the time these
-students take on this machine. The large teacher is a regression on frozen gte-small vectors; the student is `linear`
+price of compute in the "paper" rows: what the paper's figure implies for its 11B teacher. "here" rows price the time
+these students take on this machine. The large teacher is a regression on frozen gte-small vectors; the student is `linear`
 (weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). Everybody owns 100 labels and 100 more to
 measure on, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys labels at most as many again as
 it has, measures again, and ends in the way it expects most of; its pilot's compute is paid from its budget. The oracle
@@ -276,7 +276,8 @@ def page(rows: Sequence[Row], seeds: int) -> str:
 
 `python bench/papers/allocate.py`, commit {commit()}, {time.strftime("%Y-%m-%d")}, {seeds} seeds, mean accuracy on
 {TEST} test texts. **A simulation**: labels known all along are revealed at $ a label; "paper" prices compute as the
-paper's figure implies, "here" as this machine's time. The oracle is the best of eleven splits (or the planner) by test score.
+paper's figure implies, "here" as this machine's time. The oracle is the best of eleven splits (or the planner) by test
+score.
 
 Mean regret: planner {np.mean(regrets):.1f} points, always annotate {np.mean(one_sided[0]):.1f}, always distil
 {np.mean(one_sided[1]):.1f}; whoever knew the better of those two beforehand, {worst_of:.1f}.
