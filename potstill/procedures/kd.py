@@ -15,19 +15,20 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from potstill.asking import Answers
-from potstill.calibrate import Calibration, SetCalibration, fit_temperature, match_prior, smoothed_prior
+from potstill.calibrate import Calibration, SetCalibration, fit_temperature, match_prior, smoothed_prior, softmax
 from potstill.errors import BadData, BadSpec, Waiting, did_you_mean
 from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
 from potstill.run import Run
 from potstill.spec import Named, Section
 from potstill.students import MENU as STUDENTS
-from potstill.students.base import Likeness, Student
+from potstill.students.base import Floats, Likeness, Student
 from potstill.task import Written
 from potstill.teachers.base import Teacher
 from potstill.teachers.trained import Trained
 
 ENOUGH_TO_FIT = 20  # gold texts below which a temperature fitted on them is noise
+SURE = 0.99  # how sure a gold label is, where it has to be softened
 GOLD_SHARE = 0.2  # of the lesson's weight, if gold is too rare to have it by number
 
 
@@ -37,6 +38,7 @@ class KdOptions(Section):
     Attributes:
         temperature: a number T softens the teacher's scores by T, whatever gold says of them, and the student learns
             that distribution itself: its own scores are those of the paper divided by T, which is the same function.
+            The gold is softened by T as well, as said by somebody who is 99 % sure: bare labels pull against soft ones.
             "fitted" takes the T at which the teacher is neither too sure nor too modest on gold it was not shown.
         gold: of the loss  gold CE(gold rows) + T^2 KL(soft rows); both terms are means over their rows. 0 leaves the
             gold out (as Kang et al. 2023 do); "auto" gives it a fifth of the weight, if it is too rare to have that.
@@ -99,7 +101,7 @@ def kd(run: Run) -> Student:
     weights = np.concatenate([np.full(len(learnt), each), np.ones(len(texts))])
     return run.learn(
         [*(gold.texts[i] for i in learnt), *texts],
-        np.concatenate([gold.targets(run.task.n_labels)[: len(learnt)], soft]),
+        np.concatenate([_softened(gold.targets(run.task.n_labels)[: len(learnt)], options), soft]),
         weights=weights.astype(np.float32),
         doubtful=np.arange(len(weights)) >= len(learnt),
         start=like,
@@ -129,6 +131,14 @@ def _likeness(teacher: Teacher, share: float) -> Likeness | None:
             "Take a teacher that is trained here, such as trained:minilm, or match = 0.",
         )
     return Likeness(cast(Student, teacher.student), share)  # it was learnt by this run, see `call_teacher`
+
+
+def _softened(hard: Floats, options: KdOptions) -> Floats:
+    """(N, K) what is learnt of gold labels: themselves, or beside scores softened by T what `SURE` is at T."""
+    if options.temperature == "fitted" or not len(hard):
+        return hard
+    margin = np.log(SURE * (hard.shape[1] - 1) / (1 - SURE))
+    return softmax(hard * margin, options.temperature).astype(np.float32)
 
 
 def _weight_of_gold(options: KdOptions, n_gold: int, n_soft: int) -> float:
