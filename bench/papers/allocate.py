@@ -5,10 +5,10 @@
 Real texts and real weights; the people are simulated (labels known all along, at the paper's prices) and so is the
 price of compute in the "paper" rows: what the paper's figure implies for its 11B teacher. "here" rows price the time
 these students take on this machine. The large teacher is a regression on frozen gte-small vectors; the student is
-`linear` (weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). Everybody owns 100 labels and
-100 more to measure on, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys labels at most as many again as
-it has, measures again, and ends in the way it expects most of; its pilot's compute is paid from its budget. The oracle
-is the best of eleven splits by test score. Budgets below the paper's teacher buy labels only.
+`linear` (weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). Everybody owns 100 labels and 100
+more to measure on, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys labels at most as many
+again as it has, measures again, and ends in the way it expects most of; its pilot's compute is paid from its budget.
+The oracle is the best of eleven splits by test score. Budgets below the paper's teacher buy labels only.
 """
 
 from __future__ import annotations
