@@ -312,6 +312,11 @@ def told(record: dict[str, Any], limits: Limits) -> str:
             f"- potstill int8 reaches {share:.0%} of its limit ({best:.0%} in its best round), and {by_length:.1f} "
             f"times PyTorch eager on texts sorted by length, {as_they_come:.1f} times on texts as they come."
         )
+    if record["busy"] > record["threads"] + 0.5 or record["every"] > 1:
+        asked = f"one text in {record['every']}"
+        said.append(
+            f"- A quick look ({asked}) or a busy machine: compare rows, and processor time rather than texts/s."
+        )
     said += [
         f"- Cold, int8: import {cold['import_s']} s, load {cold['load_s']} s, first answer {cold['first_s']} s; "
         f"{record['size_mb']} MB.",
@@ -379,6 +384,7 @@ def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
         "int8": (place / "why.txt").read_text(encoding="utf-8"),
         "limits": asdict(limits),
         "rounds": given.rounds,
+        "every": given.every,
         "rows": time_all(runners, test, test_labels, given.rounds),
     }
     if rivals is not None:

@@ -66,11 +66,15 @@ def adaptive(setup: dict[str, Any]) -> Runner:
 
 
 def model2vec(setup: dict[str, Any]) -> Runner:
-    """model2vec's static vectors, distilled from the same weights, under scikit-learn's logistic regression."""
+    """model2vec's static vectors, distilled from the same weights (once), under scikit-learn's logistic regression."""
+    from model2vec import StaticModel
     from model2vec.distill import distill
     from sklearn.linear_model import LogisticRegression
 
-    vectors = distill(setup["weights"], device="cpu")
+    kept = Path(setup["bundle"]).with_name("model2vec")
+    if not kept.exists():
+        distill(setup["weights"], device="cpu").save_pretrained(kept)
+    vectors = StaticModel.from_pretrained(kept)
     head = LogisticRegression(C=100.0, max_iter=500).fit(vectors.encode(setup["texts"]), setup["gold"])
     return lambda texts: list(head.predict(vectors.encode(texts, use_multiprocessing=False)))
 
