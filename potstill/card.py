@@ -43,7 +43,7 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield "```"
     if (folder / "config.json").exists():
         yield ""
-        yield "The folder also loads without potstill; cut long texts yourself there:"
+        yield "The folder also loads without potstill, but for how long texts are cut:"
         yield ""
         yield "```python"
         yield "from transformers import pipeline"

@@ -108,8 +108,10 @@ def export(
         else:
             record["notes"].append(NOT_TRIED)
         # transformers takes an empty second text for none at all.
-        fair = [text for text in odd if task.kind != "pair" or split_pair(text)[1]]
-        hub = _check_hub(student, fresh, record, [*texts[:32], *fair])
+        fair = [text for text in (*texts[:32], *odd) if task.kind != "pair" or split_pair(text)[1]]
+        if graph.settings.get("long", "head") != "head":  # nor can it read both ends of a long one
+            fair = [text for text in fair if 4 * len(text.split()) < graph.settings["max_length"]]
+        hub = _check_hub(student, fresh, record, fair)
         write_card(fresh, record)
         _write_record(fresh, record)
         load(fresh, verify=True)

@@ -122,12 +122,12 @@ class TokenIds:
         )
         return Encoded(ids, truncated, np.arange(len(ids)))
 
-    def _encodings(self, texts: Sequence[Any], *, special: bool = True) -> list[Any]:
+    def _encodings(self, texts: Sequence[Any]) -> list[Any]:
         try:
-            return list(self._tokenizer.encode_batch_fast(texts, add_special_tokens=special))
+            return list(self._tokenizer.encode_batch_fast(texts))
         except (UnicodeEncodeError, TypeError):  # lone surrogates, which UTF-8 cannot hold
             whole = [_scalars(text) if isinstance(text, str) else tuple(map(_scalars, text)) for text in texts]
-            return list(self._tokenizer.encode_batch_fast(whole, add_special_tokens=special))
+            return list(self._tokenizer.encode_batch_fast(whole))
 
     def _encode_long(self, texts: Sequence[str]) -> Encoded:
         """All that `max_length` tokens, or `WINDOWS` times as many, can hold of each text."""
@@ -136,18 +136,21 @@ class TokenIds:
         before, after = self._around
         room = max(self.max_length - len(before) - len(after), 1)
         ids, rows, truncated = [], [], 0
-        for row, (text, encoding) in enumerate(zip(texts, self._encodings(cut, special=False), strict=True)):
-            content = np.array(encoding.ids, dtype=np.int64)
+        for row, (text, encoding) in enumerate(zip(texts, self._encodings(cut), strict=True)):
+            own = np.array(encoding.ids or [self.pad_id], dtype=np.int64)
+            if len(own) <= self.max_length:
+                ids.append(own)
+                rows.append(row)
+                truncated += len(text) > 2 * limit
+                continue
+            content = own[len(before) : len(own) - len(after)]
             parts = self._parts(content, room)
             truncated += len(text) > 2 * limit or sum(map(len, parts)) < len(content)
-            framed = [np.concatenate([before, part, after]) for part in parts]
-            ids += [own if len(own) else np.array([self.pad_id], dtype=np.int64) for own in framed]
+            ids += [np.concatenate([before, part, after]) for part in parts]
             rows += [row] * len(parts)
         return Encoded(ids, truncated, np.array(rows, dtype=np.int64))
 
     def _parts(self, content: Ids, room: int) -> list[Ids]:
-        if len(content) <= room:
-            return [content]
         if self.long == "head+tail":
             head = int(room * HEAD_SHARE)
             return [np.concatenate([content[:head], content[len(content) - (room - head) :]])]

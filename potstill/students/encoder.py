@@ -45,8 +45,8 @@ class Options:
         lr: peak learning rate of fine-tuning; LoRA's is ten times that.
         batch: rows a step.
         max_length: tokens read of a text; None takes 256 or what the weights allow.
-        long: what is read of a text with more tokens: its "head"; its "head+tail"; or all of it in "windows", whose
-            scores are averaged (it then learns from head and tail). Pairs always keep both heads.
+        long: what is read of a text with more tokens: its "head"; its "head+tail", half each; or all of it in
+            "windows", whose scores are averaged (it then learns from head and tail). Pairs always keep both heads.
         c: inverse strength of the head's penalty; None chooses among a few by cross-validation.
         head: "linear", or "label": it begins as similarity to the names (and descriptions) of the labels, and so needs
             no row at all.
@@ -59,7 +59,7 @@ class Options:
     lr: float = 1e-4
     batch: int = 32
     max_length: int | None = None
-    long: Long = "head"
+    long: Long = "head+tail"
     c: float | None = None
     head: Literal["linear", "label"] = "linear"
     names: bool = True
@@ -97,7 +97,7 @@ class Encoder:
     """A student on a transformer encoder. See `students.base.Student` for the contract.
 
     Attributes:
-        truncated: share of the lesson's texts that lost their tail, in [0, 1].
+        truncated: share of the lesson's texts that were not read as a whole, in [0, 1].
         learnt: facts of the last `fit`: mode, steps, losses, how it ended.
     """
 
@@ -117,7 +117,7 @@ class Encoder:
     def about(self) -> dict[str, Any]:
         """Facts for a report and for the model card."""
         facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated}
-        return facts | {"long": self.options.long} | self.learnt
+        return facts | {"long": "head" if self.kind == "pair" else self.options.long} | self.learnt
 
     def prepare(self) -> None:
         """See that torch and the weights are here; see `Student.prepare`."""

@@ -120,8 +120,8 @@ def test_texts_that_lose_their_tail_are_counted(tiny: Path) -> None:
     assert student.about["truncated"] == pytest.approx(9 / 36)
 
 
-def test_a_tail_beyond_the_limit_changes_nothing(tiny: Path) -> None:
-    student = encoder(tiny, mode="frozen", max_length=8).fit(lesson())
+def test_a_tail_beyond_the_limit_changes_nothing_where_heads_are_read(tiny: Path) -> None:
+    student = encoder(tiny, mode="frozen", max_length=8, long="head").fit(lesson())
     short = "soup bread cheese dinner apple kitchen"
     np.testing.assert_allclose(
         student.predict_logits([f"{short} match goal"]), student.predict_logits([f"{short} loan"]), atol=1e-5
