@@ -3,7 +3,7 @@
     python bench/papers/pgkd_page.py PART=FILE [PART=FILE ...]
 
 PART is "zero-shot" (written labels are right as often as the paper's teacher is zero-shot), "careful" (right as often
-as `--write-accuracy` says), "options" or "options-careful" (other arms, likewise), or "local"; files of one part are
+as `--write-accuracy` says), "options" or "options-careful" (other arms, likewise), "start", or "local"; files of one part are
 joined, and parts not named stay as they are.
 Intervals are Student's t over seeds, of differences on the same seed's texts: few seeds, wide intervals.
 """
@@ -30,6 +30,7 @@ TITLES = {
     "careful": "Written labels more often right than zero-shot labels",
     "options": "Beyond the paper, written labels right as often as the teacher is zero-shot",
     "options-careful": "Beyond the paper, written labels more often right",
+    "start": "Going on from the best student, or beginning anew (`--student static:potion-8m --rounds 4`)",
     "local": "A real, very small teacher",
 }
 Rows = Sequence[Mapping[str, Any]]
