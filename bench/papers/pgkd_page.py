@@ -3,8 +3,8 @@
     python bench/papers/pgkd_page.py PART=FILE [PART=FILE ...]
 
 PART is "zero-shot" (written labels are right as often as the paper's teacher is zero-shot), "careful" (right as often
-as `--write-accuracy` says), "options" or "options-careful" (other arms, likewise), "start", or "local"; files of one part are
-joined, and parts not named stay as they are.
+as `--write-accuracy` says), "options" or "options-careful" (other arms, likewise), "start", or "local". Files of one
+part are joined, and parts not named stay as they are.
 Intervals are Student's t over seeds, of differences on the same seed's texts: few seeds, wide intervals.
 """
 
