@@ -80,7 +80,7 @@ def test_thresholds_of_their_own_win_where_labels_differ_and_not_elsewhere() -> 
     draw = np.random.default_rng(3)
     gold = draw.random((1200, 4)) < [0.5, 0.3, 0.05, 0.05]
     told = gold * 2.0 + draw.normal(0, 1, gold.shape)
-    shifted = told + np.array([0, -4, 4, 0])  # no scaling mends what is not fitted: these are probabilities as they come
+    shifted = told + np.array([0, -4, 4, 0])  # probabilities as they come
     from potstill.trust.thresholds import _choose_cut
 
     fold = np.arange(1200) % 5
