@@ -70,7 +70,11 @@ def main() -> None:
     options = asked.parse_args()
     done = compare(options.study, out=options.out, data=options.data, max_hours=options.max_hours, tell=Console())
     spec = StudySpec.read(options.study)
-    others = rows(spec, options.data, options.out / "same_model.json") if not options.no_same else {}
+    asked_in_words = {
+        cell.data for cell, at in done.study.results.items() if cell.procedure == "p" and at.state == "done"
+    }
+    names = set() if options.no_same else asked_in_words
+    others = rows(spec, names, options.data, options.out / "same_model.json")
     study = replace(done.study, results={**done.study.results, **others})
     findings = [finding for name in study.data for finding in judge(study, name)]
     print(done.to_text())

@@ -25,17 +25,18 @@ from potstill.study.spec import StudySpec
 NAME = "smollm2, head on frozen states"
 
 
-def rows(study: StudySpec, folder: Path, kept: Path) -> dict[Cell, Result]:
-    """The cells of every data set and size that P was run at; read from the file `kept`, or made and written there.
+def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Cell, Result]:
+    """The cells of every size that P was run at; read from the file `kept`, or made and written there.
 
     Args:
         study: whose data, sizes and seeds.
+        names: the data sets.
         folder: where its data lie.
         kept: a JSON file, a line a data set.
     """
     known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     for name, asked in study.data.items():
-        if name not in known:
+        if name in names and name not in known:
             world = read_world(name, asked, study, folder)
             most = {**study.most, **asked.most}.get("p")
             limit = np.inf if most is None else most * (world.task.n_labels if study.per == "class" else 1)
@@ -45,6 +46,8 @@ def rows(study: StudySpec, folder: Path, kept: Path) -> dict[Cell, Result]:
             kept.write_text(json.dumps(known), encoding="utf-8")
     found = {}
     for name, cells in known.items():
+        if name not in names:
+            continue
         for n, seed, record in cells:
             found[Cell(name, n, seed, "ft", NAME)] = Result.from_json(record)
     return found
