@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill import choose
 from potstill.choose import at_random, by_entropy, by_margin, by_need, correct, hard_negatives, incorrect
 
 GOLD = np.array([0, 0, 1, 1, 2, 2])
@@ -87,3 +88,17 @@ def test_an_empty_world_chooses_nothing() -> None:
     assert by_margin(nothing, 4).tolist() == []
     with pytest.raises(ValueError):
         by_margin(np.ones((3, 1)), 1)
+
+
+def test_the_labels_that_are_taken_for_each_other_the_most_are_named_in_pairs() -> None:
+    probs = [[0.9, 0.1, 0.0, 0.0], [0.4, 0.6, 0.0, 0.0], [0.0, 0.0, 0.8, 0.2], [0.0, 0.0, 0.1, 0.9]]
+    assert choose.confused([0, 1, 2, 3], probs, 2).tolist() == [0, 1]
+    assert choose.confused([0, 1, 2, 3], probs, 4).tolist() == [0, 1, 2, 3]
+    assert choose.confused([0, 1, 2, 3], probs, 9).tolist() == [0, 1, 2, 3]
+
+
+def test_each_anchor_has_its_turn_with_its_nearest_row() -> None:
+    rows = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [-1.0, -1.0]]
+    assert choose.nearest(rows, [[2.0, 0.0], [0.0, 5.0]], 3).tolist() == [0, 2, 1]
+    assert choose.nearest(rows, [], 3).tolist() == []
+    assert len(choose.nearest(rows, [[1.0, 1.0]], 9)) == 5

@@ -57,6 +57,24 @@ def test_how_many_of_each_label_are_said_where_we_decide() -> None:
     assert "Write 5 new texts: 3 x world, 2 x business." in words_of(wanted)
 
 
+def test_a_brief_about_some_labels_names_no_other_and_none_of_them_is_written() -> None:
+    guide = Guide(labels=("world", "business"))
+    words = words_of(Brief("", 6, guide=guide))
+    assert "- world: abroad" in words
+    assert "sports" not in words
+    counts = quotas(TASK.labels, guide, 6, np.random.default_rng(0))
+    assert set(counts) == {"world", "business"}
+    assert sum(counts.values()) == 6
+
+
+def test_a_manner_is_asked_for_in_every_kind_of_brief() -> None:
+    guide = Guide(manner="one sentence each")
+    assert "This time: one sentence each." in words_of(Brief("", 4, guide=guide))
+    assert "This time: one sentence each." in words_of(Brief("world", 4, guide=guide))
+    each = one_label_each(Brief("", 4, guide=guide), TASK.labels, [], np.random.default_rng(0))
+    assert all(one.guide is not None and one.guide.manner == "one sentence each" for one in each)
+
+
 def test_what_is_needed_least_is_cut_first_and_names_of_labels_never() -> None:
     parts = {
         "right texts": "right 0 ",
