@@ -100,5 +100,5 @@ def test_the_labels_that_are_taken_for_each_other_the_most_are_named_in_pairs() 
 def test_each_anchor_has_its_turn_with_its_nearest_row() -> None:
     rows = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [-1.0, -1.0]]
     assert choose.nearest(rows, [[2.0, 0.0], [0.0, 5.0]], 3).tolist() == [0, 2, 1]
-    assert choose.nearest(rows, [], 3).tolist() == []
+    assert choose.nearest(rows, np.zeros((0, 2)), 3).tolist() == []
     assert len(choose.nearest(rows, [[1.0, 1.0]], 9)) == 5
