@@ -23,7 +23,9 @@ REMOTE = ("openai", "anthropic")  # teachers that send texts away and a bill bac
 class Options(TypedDict, total=False):
     """What `distill` may be told besides its main parameters."""
 
-    procedure: Annotated[str, "The recipe: kd (default), finetune, selftrain, pgkd, ... (see the docs)."]
+    procedure: Annotated[
+        str, "The recipe: kd (default), finetune, selftrain, pgkd, allocate, annotate, prompt, ft-kd or p-kd."
+    ]
     train: Annotated[Path, "More labelled texts."]
     validation: Annotated[Path, "Labelled texts to choose with; else carved from the labelled ones."]
     test: Annotated[Path, "Labelled texts to measure with; else a fifth of the labelled ones."]
@@ -81,7 +83,7 @@ def distill(
     pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
     *,
     teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
-    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear.", "-s"] = None,
+    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
     tell: Teller | None = None,
@@ -151,7 +153,7 @@ def plan(
     pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
     *,
     teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
-    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear.", "-s"] = None,
+    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     measure: Annotated[bool | None, "Teach the student the labels there are, at a few sizes, to foretell more."] = None,
     page: Annotated[Path | None, "Also write the ways to spend the budget, with a chart, into this HTML file."] = None,
