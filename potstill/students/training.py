@@ -22,8 +22,8 @@ from potstill.tokens import Ids, padded
 
 Floats = NDArray[np.float32]
 Progress = Callable[[float, str], None]
-# Rows of a batch that are padded together, after sorting by length. On one core of a server, batches of 32 short texts
-# took 0.45 s a step as one block and 0.21 s in blocks of 8 with the attention below; news texts 1.46 s and 0.55 s.
+# Rows of a batch that are padded together, after sorting by length: three quarters of the time a step on short texts,
+# little more than half of it on news (bench/training_speed.py).
 BLOCK = 8
 
 
@@ -242,8 +242,8 @@ def _with_gaps(some: Material, share: float, generator: np.random.Generator) -> 
 def _quick_attention(network: Network) -> Iterator[None]:
     """While it learns: attention as plain matrix products, without dropout on its weights.
 
-    On a CPU the fused kernel is slower than that for short texts in bfloat16, and drawing T x T numbers a head for
-    dropout costs a seventh of a step; the dropout of the layers stays.
+    On a CPU the fused kernel and the T x T numbers a head that its dropout draws cost a fifth of a step on news texts,
+    nothing on short ones (bench/training_speed.py); the dropout of the layers stays.
     """
     backbone: Any = network.backbone
     before = getattr(backbone.config, "_attn_implementation", None)
