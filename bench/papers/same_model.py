@@ -54,7 +54,7 @@ def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Ce
 
 
 def _measure(world: World, study: StudySpec, sizes: list[int], prompt: Mapping[str, Any]) -> list[list[Any]]:
-    model = Cloze(Make(world.task.labels, "smollm2", world.task.descriptions, dict(prompt)))
+    model = Cloze(Make(world.task.labels, "smollm2", world.task.descriptions, {**prompt, "mode": "zero-shot"}))
     model.fit(Lesson((), np.zeros((0, world.task.n_labels), dtype=np.float32)))
     pools = {(n, seed): gold_of(world, n, seed, study) for n in sizes for seed in study.seeds}
     test = world.pool.part("test")

@@ -47,7 +47,7 @@ def render_study(study: Study, *, width: int = 80, color: bool = False, page: st
     for name in study.data:
         _data(console, study, name)
     if study.layout == "setfit":
-        console.print(Text(setfit_table(study)))
+        console.print(Text(setfit_table(study)), soft_wrap=True)
     for sentence in words.failures(study):
         console.print(Text(sentence, style="bold red"))
     console.print(Text(f"This study has used {words.usd(study.charged_usd)} of compute and model calls.", style="dim"))

@@ -57,11 +57,12 @@ def crossover(found: Crossover) -> str:
         told = f"{who} beats {whom} at every size up to {largest:,} labels: {smallest}"
     else:
         told = f"{who} beats {whom} below about {found.n:.0f} labels: {smallest}"
-    low = "never ahead" if found.low == 0 else f"{found.low:.0f}"
-    high = (
-        f"beyond {largest:,}" if math.isinf(found.high) else "never ahead" if found.high == 0 else f"{found.high:.0f}"
-    )
+    low, high = (_place(each, largest) for each in (found.low, found.high))
     return f"{told}; the crossing's 95 % interval: {low if low == high else f'{low} to {high}'}."
+
+
+def _place(n: float, largest: int) -> str:
+    return "never ahead" if n == 0 else f"beyond {largest:,}" if math.isinf(n) else f"{n:.0f}"
 
 
 def _points(gap: float) -> str:

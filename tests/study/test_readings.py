@@ -89,6 +89,7 @@ def test_a_lead_that_never_ends_or_never_begins_is_said_in_words() -> None:
     assert "does not beat" in readings(never, "d")[0]
     always = made({("p", "lm"): {8: 0.9, 64: 0.95}, ("ft", "big"): {8: 0.6, 64: 0.7}})
     assert "at every size up to 64" in readings(always, "d")[0]
+    assert "interval: beyond 64." in readings(always, "d")[0]
 
 
 @settings(deadline=None)
