@@ -183,7 +183,7 @@ def small_is_near(means: Mapping[Point, Mean], data: str, rank: int) -> Finding:
     near = [_verdict(low + NEAR, high + NEAR) for _, low, high in gaps]
     best = max(range(len(rows)), key=lambda i: rows[i][1].score.value)
     return Finding(
-        "c", data, f"{told}. Judged where the teacher is best, at {rows[best][0].point.n} labels", near[best]
+        claim, data, f"{told}. Judged where the teacher is best, at {rows[best][0].point.n} labels", near[best]
     )
 
 
