@@ -27,7 +27,7 @@ def tickets(tmp_path: Path) -> Path:
 
 
 def test_a_plan_needs_no_key_and_asks_nobody(tickets: Path):
-    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5)
+    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5).teacher
     assert plan.host == "api.openai.com"
     assert plan.costs_money
     assert 0 < plan.low_usd < plan.high_usd
@@ -36,40 +36,40 @@ def test_a_plan_needs_no_key_and_asks_nobody(tickets: Path):
 
 
 def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
-    short = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5)
+    short = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5).teacher
     toml = tickets.with_name("potstill.toml")
     toml.write_text(
         f'budget = 5\nteacher = "openai:gpt-4.1-mini"\n[task]\ninstruction = "{"Mind this rule. " * 400}"\n'
         f'[data]\nfile = "{tickets}"\n',
         encoding="utf-8",
     )
-    long = api.plan(toml)
+    long = api.plan(toml).teacher
     assert long.low_usd > 3 * short.low_usd
 
 
 def test_a_small_budget_reaches_for_some_of_the_texts(tickets: Path):
-    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=0.02)
+    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=0.02).teacher
     assert 0 < plan.low_texts < plan.high_texts <= 400
     assert "reaches for" in plan.line()
 
 
 def test_a_price_nobody_knows_is_refused_and_a_given_one_is_used(tickets: Path):
     with pytest.raises(UnknownPrice):
-        api.plan(tickets, teacher="openai:gpt-99", budget=5)
+        api.plan(tickets, teacher="openai:gpt-99", budget=5).teacher
     toml = tickets.with_name("potstill.toml")
     toml.write_text(
         f'budget = 5\nteacher = "openai:gpt-99"\n[data]\nfile = "{tickets}"\n'
         '[prices."gpt-99"]\nusd_per_million_input = 1.0\nusd_per_million_output = 2.0\n',
         encoding="utf-8",
     )
-    assert api.plan(toml).high_usd > 0
+    assert api.plan(toml).teacher.high_usd > 0
 
 
 def test_limits_of_pace_stretch_the_time(tickets: Path):
     toml = tickets.with_name("potstill.toml")
     head = f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n'
     toml.write_text(head + "requests_per_minute = 10\n", encoding="utf-8")
-    plan = api.plan(toml)
+    plan = api.plan(toml).teacher
     assert plan.high_s == pytest.approx(400 * 6)
     assert "10" in plan.pace
 
@@ -82,7 +82,7 @@ def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: P
         f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "replay"\nfile = "{known}"\nusd_per_label = 0.1\n',
         encoding="utf-8",
     )
-    plan = api.plan(toml)
+    plan = api.plan(toml).teacher
     assert (plan.host, plan.costs_money, plan.simulated) == ("", False, True)
     assert to_micros(plan.low_usd) == to_micros(plan.high_usd) == 400 * 100_000
     assert "simulation" in plan.to_text()
@@ -93,7 +93,7 @@ def test_the_plan_is_json_too_and_is_wrong_about_no_budget(tickets: Path):
     result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-4.1-mini", "-b", "5", "--json"])
     assert json.loads(result.stdout)["n_texts"] == 400
     with pytest.raises(BadSpec):
-        api.plan(tickets, teacher="openai:gpt-4.1-mini")
+        api.plan(tickets, teacher="openai:gpt-4.1-mini").teacher
 
 
 class Asked(Console):
@@ -133,7 +133,7 @@ def test_a_teacher_that_writes_is_planned_by_its_rounds(tickets: Path):
         f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n[procedure]\nname = "pgkd"\n'
     )
     toml.write_text(head, encoding="utf-8")
-    plan = api.plan(toml)
+    plan = api.plan(toml).teacher
     assert plan.n_texts == 320
     assert plan.writes
     assert 0 < plan.low_usd < plan.high_usd < 10 * plan.hold_usd
@@ -141,7 +141,7 @@ def test_a_teacher_that_writes_is_planned_by_its_rounds(tickets: Path):
     assert "write up to 320 texts" in plan.line()
     assert "Training texts" in plan.to_text()
     toml.write_text(head + "rounds = 5\ntexts = 16\n", encoding="utf-8")
-    fewer = api.plan(toml)
+    fewer = api.plan(toml).teacher
     assert fewer.n_texts == 80
     assert fewer.high_usd < plan.high_usd
 
@@ -155,4 +155,4 @@ def test_a_simulated_writer_is_planned_to_the_micro_dollar(tickets: Path, tmp_pa
         f'held_back = "{known}"\nusd_per_label = 0.1\n[procedure]\nname = "pgkd"\nrounds = 1\ntexts = 10\n',
         encoding="utf-8",
     )
-    assert to_micros(api.plan(toml).high_usd) == 1_000_000
+    assert to_micros(api.plan(toml).teacher.high_usd) == 1_000_000

@@ -75,14 +75,16 @@ class Local:
             while waiting:
                 yield waiting.popleft().result()
         except GeneratorExit:
+            crew.leave()
             raise
         except BaseException as error:
+            # No `finally`: a second Ctrl-C anywhere in here leaves at once, also before the waiting has begun.
             crew.stop.set()
             if isinstance(error, KeyboardInterrupt) and self._tell is not None:
                 self._tell(STOPPING)
-            raise
-        finally:
             crew.leave()
+            raise
+        crew.leave()
 
 
 class Crew(Generic[Item, Result]):

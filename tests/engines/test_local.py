@@ -110,13 +110,38 @@ def test_without_an_engine_a_rest_is_a_sleep():
     assert not hurried()
 
 
+def test_a_second_ctrl_c_that_comes_while_the_first_is_told_leaves_at_once():
+    hanging, begun, ended = threading.Event(), threading.Event(), []
+
+    def call(item: int) -> None:
+        begun.set()
+        hanging.wait(60)
+        ended.append(item)
+
+    def items():
+        yield from range(4)
+        begun.wait()
+        raise KeyboardInterrupt
+
+    def tell(sentence: str) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(Local(tell).map(call, items(), 4))
+        assert ended == []
+    finally:
+        hanging.set()
+
+
 def test_the_first_ctrl_c_waits_for_what_is_in_flight_and_the_second_does_not():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    hanging, begun, said = threading.Event(), threading.Semaphore(0), []
+    hanging, begun, said, ended = threading.Event(), threading.Semaphore(0), [], []
 
     def call(item: int) -> None:
         begun.release()
         hanging.wait(60)
+        ended.append(item)
 
     def interrupt() -> None:
         for _ in range(4):
@@ -131,8 +156,8 @@ def test_the_first_ctrl_c_waits_for_what_is_in_flight_and_the_second_does_not():
     try:
         with pytest.raises(KeyboardInterrupt):
             list(Local(said.append).map(call, count(), 4))
-        assert not hanging.is_set()
         assert said == [STOPPING]
+        assert ended == []
     finally:
         hanging.set()
         impatient.join()
