@@ -21,6 +21,7 @@ from potstill.forecast import forecast
 from potstill.money import Usage, to_usd
 from potstill.order import Order
 from potstill.outlooks import Experience, Measured, Piloted
+from potstill.paper import templates
 from potstill.run import open_teacher, training_reserve
 from potstill.spec import Named
 from potstill.strategies import Costs, Outlook, Verdict, Way, flips
@@ -62,10 +63,7 @@ class Prospects:
 
     def page(self) -> str:
         """The chart and the table as one self-contained HTML file."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        pages = Environment(loader=PackageLoader("potstill"), autoescape=True, undefined=StrictUndefined)
-        return pages.get_template("prospects.html.j2").render(told=self, words=WORDS, chart=self.chart())
+        return templates().get_template("prospects.html.j2").render(told=self, words=WORDS, chart=self.chart())
 
     @property
     def asked(self) -> Verdict:

@@ -11,6 +11,7 @@ from typing import Any
 
 from potstill import charts
 from potstill.metrics import ClassScore, Judgement, Score
+from potstill.paper import templates
 from potstill.reports import words
 from potstill.reports.facts import Report
 from potstill.reports.rounds import draw_rounds
@@ -51,15 +52,7 @@ class ClassRow:
 
 def render_html(report: Report) -> str:
     """The report as one self-contained HTML file: light and dark, phone to paper, everything in it escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("potstill"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = templates()
     pages.filters.update(
         percent=words.percent,
         interval=words.interval,

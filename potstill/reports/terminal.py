@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from potstill.metrics import Judgement, Score
+from potstill.paper import sheet
 from potstill.reports import words
 from potstill.reports.facts import Report
 
@@ -28,20 +29,10 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
         color: with ANSI colours.
         page: where the HTML page lies, to be named.
     """
-    from rich.console import Console
     from rich.text import Text
 
     out = StringIO()
-    console = Console(
-        file=out,
-        width=max(40, width),
-        force_terminal=color,
-        color_system="256" if color else None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
+    console = sheet(out, max(40, width), color=color)
     title = Text("potstill", style="bold")
     title.append(f" · {words.one_line(report.task, 60)}", style="bold")
     if report.seconds is not None:

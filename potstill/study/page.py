@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from potstill.paper import templates
 from potstill.study import words
 from potstill.study.advice import by_size
 from potstill.study.readings import Mean, Point, means_of, metric_name
@@ -22,15 +23,7 @@ FIELDS = ("procedure", "backbone", "n", "value", "low", "high", "seeds", "labels
 
 def render_page(study: Study) -> str:
     """The study as one self-contained HTML file; everything in it that came from outside is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("potstill"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = templates()
     pages.filters.update(percent=words.percent, usd=words.usd, ms=words.milliseconds, count=words.count)
     sections = [_section(study, name, i) for i, name in enumerate(study.data)]
     done = sum(result.state == "done" for result in study.results.values())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from potstill.paper import sheet
 from potstill.study import words
 from potstill.study.readings import Mean, Point, means_of, metric_name
 from potstill.study.records import Study
@@ -24,20 +25,10 @@ def render_study(study: Study, *, width: int = 80, color: bool = False, page: st
         color: with ANSI colours.
         page: where the HTML page lies, to be named.
     """
-    from rich.console import Console
     from rich.text import Text
 
     out = StringIO()
-    console = Console(
-        file=out,
-        width=max(60, width),
-        force_terminal=color,
-        color_system="256" if color else None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
+    console = sheet(out, max(60, width), color=color)
     done = sum(result.state == "done" for result in study.results.values())
     console.print(Text(f"potstill · {study.name} · {done} of {len(study.results)} cells", style="bold"))
     if study.simulation:

@@ -13,6 +13,7 @@ from typing import Any
 
 from potstill.annotation import Desk
 from potstill.errors import BadInput, BadSpec, missing_extra
+from potstill.paper import templates
 from potstill.web.guard import App
 
 POLICY = (
@@ -74,10 +75,7 @@ def annotate_app(desk: Desk) -> App:
 
 
 def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(loader=PackageLoader("potstill"), autoescape=True, undefined=StrictUndefined)
-    return pages.get_template("annotate.html.j2")
+    return templates().get_template("annotate.html.j2")
 
 
 def _task(desk: Desk) -> dict[str, Any]:
