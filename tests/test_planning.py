@@ -55,7 +55,7 @@ def test_a_small_budget_reaches_for_some_of_the_texts(tickets: Path):
 
 def test_a_price_nobody_knows_is_refused_and_a_given_one_is_used(tickets: Path):
     with pytest.raises(UnknownPrice):
-        api.plan(tickets, teacher="openai:gpt-99", budget=5).teacher
+        api.plan(tickets, teacher="openai:gpt-99", budget=5)
     toml = tickets.with_name("potstill.toml")
     toml.write_text(
         f'budget = 5\nteacher = "openai:gpt-99"\n[data]\nfile = "{tickets}"\n'
@@ -93,7 +93,7 @@ def test_the_plan_is_json_too_and_is_wrong_about_no_budget(tickets: Path):
     result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-4.1-mini", "-b", "5", "--json"])
     assert json.loads(result.stdout)["n_texts"] == 400
     with pytest.raises(BadSpec):
-        api.plan(tickets, teacher="openai:gpt-4.1-mini").teacher
+        api.plan(tickets, teacher="openai:gpt-4.1-mini")
 
 
 class Asked(Console):
@@ -156,3 +156,10 @@ def test_a_simulated_writer_is_planned_to_the_micro_dollar(tickets: Path, tmp_pa
         encoding="utf-8",
     )
     assert to_micros(api.plan(toml).teacher.high_usd) == 1_000_000
+
+
+@pytest.mark.parametrize("procedure", ["finetune", "selftrain"])
+def test_a_recipe_that_asks_nobody_is_not_priced_as_if_it_did(tickets: Path, procedure: str) -> None:
+    told = api.plan(tickets, procedure=procedure, budget=1)
+    assert told.teacher is None
+    assert "asks no teacher" in told.to_text()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from potstill.reports import Report
     from potstill.task import Task
 
+WITHOUT_TEACHER = ("finetune", "selftrain", "prompt")  # recipes that ask nobody
+ASKS_NOBODY = "This recipe asks no teacher: all it may spend is this machine's time."
 REMOTE = ("openai", "anthropic")  # teachers that send texts away and a bill back
 
 
@@ -130,17 +132,18 @@ def distill(
 class Planned:
     """What `plan` found: what the teacher costs, and what each way to spend the budget is expected to bring."""
 
-    teacher: Plan
+    teacher: Plan | None
     ways: Prospects | None = None
     page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The teacher's figures, and the ways beside them."""
-        return {**self.teacher.to_json(), "ways": None if self.ways is None else self.ways.to_json()}
+        teacher = {} if self.teacher is None else self.teacher.to_json()
+        return {**teacher, "ways": None if self.ways is None else self.ways.to_json()}
 
     def to_text(self) -> str:
         """Both, for a terminal."""
-        parts = [self.teacher.to_text()]
+        parts = [ASKS_NOBODY if self.teacher is None else self.teacher.to_text()]
         if self.ways is not None:
             parts.append(self.ways.to_text())
         if self.page is not None:
@@ -183,4 +186,5 @@ def plan(
     if page is not None and ways is not None:
         with whole_file(Path(page)) as path:
             path.write_text(ways.page(), encoding="utf-8")
-    return Planned(make_plan(order), ways, None if page is None else Path(page))
+    teaches = order.spec.procedure.kind not in WITHOUT_TEACHER
+    return Planned(make_plan(order) if teaches else None, ways, None if page is None else Path(page))
