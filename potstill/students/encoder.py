@@ -52,6 +52,7 @@ class Options:
             no row at all.
         names: the names of the labels are an example each, where the rows are few and are told better for it.
         believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
+        runs: so many fine-tunings are averaged, where the rows are few: a little better for so many times the time.
     """
 
     mode: Literal["auto", "frozen", "full", "lora"] = "auto"
@@ -64,6 +65,7 @@ class Options:
     head: Literal["linear", "label"] = "linear"
     names: bool = True
     believe: bool = False
+    runs: int = 1
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> Options:
@@ -83,6 +85,8 @@ class Options:
             raise BadSpec(f"The encoder has no head {options.head!r}.", "Choose linear or label.")
         if options.long not in LONG:
             raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG)}.")
+        if isinstance(options.runs, bool) or not isinstance(options.runs, int) or not 1 <= options.runs <= 20:
+            raise BadSpec(f"The encoder's runs is {options.runs!r}.", "Give a whole number from 1 to 20.")
         for key in ("names", "believe"):
             if not isinstance(getattr(options, key), bool):
                 raise BadSpec(f"The encoder's {key} is {getattr(options, key)!r}.", f"Write {key} = true or false.")
@@ -162,6 +166,7 @@ class Encoder:
             c=own.c,
             head=own.head,
             believe=own.believe,
+            runs=own.runs,
             seed=lesson.seed,
             deadline=deadline,
             progress=lesson.progress,

@@ -128,6 +128,17 @@ def test_a_tail_beyond_the_limit_changes_nothing_where_heads_are_read(tiny: Path
     )
 
 
+def test_the_mean_of_several_fine_tunings_is_one_network_that_differs_from_each(tiny: Path) -> None:
+    own, said = lesson(), []
+    for runs in (1, 3, 3):
+        student = encoder(tiny, epochs=3, runs=runs).fit(own)
+        said.append(student.predict_logits(own.texts))
+    assert student.learnt["averaged"] == 3
+    assert not np.allclose(said[0], said[1])
+    assert (said[1] == said[2]).all()
+    assert (said[1].argmax(axis=1) == own.targets.argmax(axis=1)).mean() > 0.8
+
+
 def test_progress_never_goes_back_and_never_passes_one(tiny: Path) -> None:
     told: list[float] = []
     encoder(tiny, epochs=3).fit(replace(lesson(), progress=lambda share, words: told.append(share)))
