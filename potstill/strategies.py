@@ -102,7 +102,7 @@ class Verdict:
     @property
     def sure(self) -> bool:
         """Whether the best way is the best in `SURE` of the draws, or the only one."""
-        return self.best.best >= SURE
+        return bool(self.ways) and self.best.best >= SURE
 
     def of(self, way: Way) -> Weighed | None:
         """The figures of one way; None where it cannot be afforded or is not known."""

@@ -120,7 +120,7 @@ def _plan(
     verdict = weigh(found.outlook, found.costs, money, owned=len(owned), pool=len(left))
     said = _told(verdict, found, money)
     if not verdict.ways:
-        return {"do": "stop", "why": "nothing can be afforded", **said}
+        return {"do": "stop", "why": "nothing that has a price here can be bought", **said}
     best = verdict.best
     spent = best.split.labels_usd + best.split.llm_usd + best.split.compute_usd
     gain = 100 * (best.score.value - found.now) / max(spent, 1e-9)

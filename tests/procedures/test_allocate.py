@@ -98,6 +98,15 @@ def test_nothing_labelled_and_nobody_to_ask_is_one_sentence(tmp_path: Path) -> N
         allocate(run)
 
 
+def test_where_nothing_can_be_bought_the_labels_there_are_are_learnt(tmp_path: Path) -> None:
+    all_known = build_pool(Table.of(world(60)), options=PoolOptions()).pool
+    assert not len(all_known.part("pool"))
+    with begin(tmp_path / "run", all_known, prices={}) as run:
+        allocate(run)
+        assert [note.facts["do"] for note in plans(run)] == ["stop"]
+        assert "can be bought" in plans(run)[0].facts["why"]
+
+
 def test_it_begins_without_any_label(tmp_path: Path) -> None:
     rows = build_pool(Table.of(world(120)), options=PoolOptions(gold=3, validation_share=0)).pool
     with begin(tmp_path / "run", rows, budget=10) as run:
@@ -118,6 +127,7 @@ def test_each_way_to_choose_buys_distinct_texts(tmp_path: Path, rows: Pool, how:
     with begin(tmp_path / "run", rows, budget=8, choose=how) as run:
         allocate(run)
         chosen = [note.facts["rows"] for note in plans(run) if note.facts["do"] == "annotate"]
+        assert chosen
         assert all(len(set(each)) == len(each) for each in chosen)
 
 
