@@ -117,7 +117,7 @@ def finish(run: Run, student: Student, cleaning: tuple[str, ...] = (), source: s
         mcnemar=_mcnemar(run, test, bundle.chosen(probs), theirs),
         samples=tuple(_samples(run, test, probs, bundle.chosen(probs), theirs)),
         settings=_settings(run),
-        simulation=_simulation(run.taught),
+        simulation=_simulation(run),
         egress=_egress(run.taught),
         notes=tuple(_notes(run, bundle, judgement, teacher, baselines)),
         finished=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -318,10 +318,15 @@ def _version(library: str) -> str:
         return ""
 
 
-def _simulation(taught: Taught | None) -> str:
-    if taught is None or not taught.teacher.simulated:
+def _simulation(run: Run) -> str:
+    names = set(run.simulators)
+    if run.taught is not None and run.taught.teacher.simulated:
+        names.add(run.taught.teacher.name)
+    if not names:
         return ""
-    return f"Simulation: {taught.teacher.name} replays labels that were already known; its cost and skill are assumed."
+    who, whose = " and ".join(sorted(names)), "its" if len(names) == 1 else "their"
+    does = "replays" if len(names) == 1 else "replay"
+    return f"Simulation: {who} {does} labels that were already known; {whose} cost and skill are assumed."
 
 
 def _egress(taught: Taught | None) -> str:

@@ -69,6 +69,7 @@ class Run:
             self.store.close()
             raise
         self.taught: Taught | None = None
+        self.simulators: set[str] = set()  # names of the teachers asked here that only replay what was known
         self._left = 0
         # Held weakly: a loop learns dozens of students and returns one.
         self._learnt: dict[int, tuple[ref[Student], str]] = {}
@@ -162,6 +163,8 @@ class Run:
         Asking stops quietly when the next call does not fit into the budget less `leave_micros`: the rest
         is "unasked". Raises Waiting where the answers have to be fetched later.
         """
+        if teacher.simulated:
+            self.simulators.add(teacher.name)
         asked = self.asking.ask(teacher, texts, purpose=purpose, leave_micros=leave_micros)
         if asked.new:
             facts = {"teacher": teacher.name, "asked": asked.new, "by_state": asked.answers.by_state}
@@ -178,6 +181,8 @@ class Run:
         Raises:
             OverBudget: its bound does not fit into the budget less `leave_micros`.
         """
+        if teacher.simulated:
+            self.simulators.add(teacher.name)
         return self.asking.write(teacher, brief, leave_micros)
 
     def learn(

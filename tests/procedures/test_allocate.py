@@ -11,6 +11,7 @@ from procedures.test_kd import known as known
 from procedures.test_kd import world
 
 from potstill.errors import BadData, BadSpec, Waiting
+from potstill.outcome import finish
 from potstill.pool import Pool, PoolOptions, build_pool
 from potstill.procedures.allocate import allocate
 from potstill.run import Run
@@ -55,6 +56,16 @@ def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_bu
         done = [note for note in run.store.notes() if note.what == "allocated"][-1]
         assert done.facts["labels"] > 36
         assert done.facts["way"] in done.facts["sentence"]
+
+
+def test_simulated_people_make_the_whole_report_a_simulation_whoever_taught_last(tmp_path: Path, rows: Pool) -> None:
+    for _ in range(2):  # also when it is taken up again
+        with begin(tmp_path / "run", rows, budget=8) as run:
+            allocate(run)
+            assert run.simulators == {"human"}
+    with begin(tmp_path / "run", rows, budget=8) as run:
+        report = finish(run, allocate(run))
+    assert report.simulation.startswith("Simulation: human replays")
 
 
 def test_the_same_command_again_decides_and_buys_nothing_anew(tmp_path: Path, rows: Pool) -> None:
