@@ -351,6 +351,8 @@ def _notes(
     run: Run, bundle: Bundle, judgement: Judgement | None, teacher: TeacherFacts | None, baselines: tuple[Baseline, ...]
 ) -> Iterator[str]:
     yield from bundle.notes()
+    if _bundle_facts(bundle).get("precision") == "int8" and not len(run.pool.part("validation")):
+        yield "Int8 was judged on texts the student has learnt, as none were held out: that tells little."
     if bundle.several is not None:
         how = "one for all labels" if len(bundle.several.cut.thresholds) == 1 else "one a label"
         yield f"A label is given from its threshold on ({how}), chosen on {bundle.several.n:,} held-out texts."
