@@ -25,6 +25,7 @@ from potstill.task import Task
 from potstill.weights import find
 
 PROBED = 16  # rows that a transformer is probed with
+PROBED_READING = 48  # rows that a frozen transformer is probed with
 PROBED_QUICK = 200  # rows that any other student is probed with
 READS, TRAINS = 2, 6  # operations a parameter and token
 # Training may end early, and a machine is not always as busy as while it was probed.
@@ -83,11 +84,12 @@ def forecast(
     n = len(texts)
     passes = _passes(named, n)
     order = np.random.default_rng(seed).permutation(n)
-    some = _varied(order, targets, PROBED_QUICK if passes is None else PROBED)
-    if passes is None:
-        half, whole = _Probe.of(named, task, texts, targets, some[: len(some) // 2]), None
+    _Probe.of(named, task, texts, targets, _varied(order, targets, 8), epochs=1.0 if passes else None)  # warms up
+    some = _varied(order, targets, PROBED_QUICK if passes is None else PROBED if passes else PROBED_READING)
+    if not passes:
+        half = _Probe.of(named, task, texts, targets, some[: len(some) // 2])
         whole = _Probe.of(named, task, texts, targets, some)
-        each = max(whole.seconds - half.seconds, 0.0) / max(len(some) - len(some) // 2, 1)
+        each = max(whole.seconds - half.seconds, 1e-9) / max(len(some) - len(some) // 2, 1)
         seconds = whole.seconds + each * (n - len(some))
     else:
         half = _Probe.of(named, task, texts, targets, some, epochs=1.0)
@@ -101,7 +103,7 @@ def forecast(
     if parameters and passes is not None:
         tokens = TOKENS_A_WORD * float(np.mean([len(text.split()) for text in texts]))
         flops = parameters * tokens * n * (TRAINS * passes + READS)
-        speed = TRAINS * parameters * tokens / each
+        speed = (TRAINS if passes else READS) * parameters * tokens / each
     usd = to_usd(rates.cost_micros(Usage(seconds=seconds * (LOW + HIGH) / 2)))
     took = time.perf_counter() - began
     return Forecast(LOW * seconds, HIGH * seconds, usd, flops, speed, took, whole.student)
@@ -136,7 +138,7 @@ class _Probe:
     ) -> _Probe:
         options: dict[str, Any] = dict(named.options)
         if epochs is not None:
-            options |= {"epochs": epochs}
+            options |= {"epochs": epochs} | ({"runs": 1} if "runs" in options else {})
         made = MENU.resolve(named.kind)(Make(task.labels, named.model, task.descriptions, options, task.kind))
         made.prepare()
         began = time.perf_counter()
@@ -167,7 +169,8 @@ def _passes(named: Named, n: int) -> float | None:
     if options.get("mode") == "frozen":
         return 0.0
     given = options.get("epochs")
-    return float(given) if given else min(rule.MOST_EPOCHS, max(rule.FEWEST_EPOCHS, rule.STEPS * batch / n))
+    once = float(given) if given else min(rule.MOST_EPOCHS, max(rule.FEWEST_EPOCHS, rule.STEPS * batch / n))
+    return once * (int(options.get("runs", 1)) if n < getattr(rule, "SPARE_ROWS", 0) else 1)
 
 
 def _parameters(named: Named) -> int | None:

@@ -8,13 +8,10 @@ Validation texts are never shown, nor may the teacher write one: the loss on the
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from potstill.briefing import PgkdOptions, Rows, make_brief, read_options
+from potstill.briefing import Rows, read_options
 from potstill.errors import BadData, BadSpec, OverBudget
 from potstill.pool import Part
-from potstill.procedures.rounds import Diary, Round
+from potstill.procedures.rounds import Diary, Pupil, take_round
 from potstill.procedures.supply import Supply
 from potstill.run import Run
 from potstill.students.base import Student
@@ -29,24 +26,21 @@ def pgkd(run: Run) -> Student:
     """
     options = read_options(run.spec.procedure.options)
     gold = _checked(run)
-    supply = Supply(run, gold, options)
-    best = now = _taught(run, Rows.of(gold), options, 0)
+    supply, pupil = Supply(run, gold, options), Pupil(run, options, run.pool.part("validation"))
+    best = now = pupil.taught(Rows.of(gold), 0)
     diary = Diary(run, supply.teacher, options.rounds, now)
     waited = 0
 
     for number in range(1, options.rounds + 1):
         try:
-            probs = _predicted(run, now, options)
-            brief = make_brief(run.task, now.rows, probs, now.judgement, options, (run.spec.seed, number))
-            bought = supply.buy(brief, probs, now)
-            rows = now.rows.plus(bought.passed.accepted, run.task, bought.soft)
-            after = _taught(run, rows, options, number, best)
+            taken = take_round(pupil, supply.buy, now, number, best)
         except OverBudget:
             diary.money_ended = True
             break
+        after, bought = taken.after, taken.bought
         better = after.loss < best.loss
         supply.told(bought, now.loss - after.loss)
-        diary.add(after, brief, bought, better)
+        diary.add(after, taken.brief, bought, better)
         best, waited = (after, 0) if better else (best, waited + 1)
         now = best if options.roll_back else after
         if bought.money_ended or waited >= options.patience:
@@ -73,27 +67,3 @@ def _checked(run: Run) -> Part:
         named = ", ".join(map(repr, empty[:3])) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
         raise BadData(f"PGKD needs a gold text of every label and has none of {named}.", "Label one or two of each.")
     return gold
-
-
-def _taught(run: Run, rows: Rows, options: PgkdOptions, number: int, best: Round | None = None) -> Round:
-    start = best.student if best is not None and options.start == "best" else None
-    student = _learn(run, rows, options, start)
-    return Round(number, rows, student, run.judge(student, run.pool.part("validation"), f"round {number}"))
-
-
-def _learn(run: Run, rows: Rows, options: PgkdOptions, start: Student | None = None) -> Student:
-    doubtful = rows.written if options.doubt and rows.written.any() else None
-    return run.learn(rows.texts, rows.targets(run.task.n_labels), doubtful=doubtful, start=start)
-
-
-def _predicted(run: Run, now: Round, options: PgkdOptions) -> NDArray[np.floating]:
-    """(N, K) what the student thinks of its training texts, or with folds, students that did not learn them."""
-    texts = now.rows.texts
-    if options.folds < 2:
-        return now.student.predict_proba(texts)
-    fold = np.random.default_rng(run.spec.seed).permutation(len(texts)) % options.folds
-    probs = np.empty((len(texts), run.task.n_labels), dtype=np.float32)
-    for k in range(options.folds):
-        student = _learn(run, now.rows.at(np.flatnonzero(fold != k)), options)
-        probs[fold == k] = student.predict_proba([texts[i] for i in np.flatnonzero(fold == k)])
-    return probs

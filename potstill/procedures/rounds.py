@@ -1,20 +1,26 @@
-"""The rounds of a loop that writes and learns: what each brought, remembered for the report. Decides nothing."""
+"""A round of a loop that writes and learns: how it is gone through, what it brought, what is remembered for the report.
+
+Does not decide whether there is another one: `pgkd` goes on until its validation loss stops falling, `allocate` weighs
+a round against all else that money can buy.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.briefing import Rows
+from potstill.briefing import Floats, PgkdOptions, Rows, make_brief
 from potstill.gates import Sorted
 from potstill.metrics import Judgement
-from potstill.money import to_usd
+from potstill.money import Purpose, to_usd
+from potstill.pool import Part
 from potstill.run import Run
+from potstill.spec import Named
 from potstill.students.base import Student
 from potstill.task import Brief, Written
 from potstill.teachers.base import Teacher
@@ -58,6 +64,82 @@ class Bought:
     soft: NDArray[np.floating] | None = None
     usd: float = 0.0
     money_ended: bool = False
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """Whom the teacher writes for: how it is taught, and the validation texts that tell how good it is.
+
+    Attributes:
+        run: learns and judges.
+        options: of the loop.
+        held: labelled texts that are never shown.
+        student: what it is; None takes the run's own. purpose: what its training is for.
+    """
+
+    run: Run
+    options: PgkdOptions
+    held: Part
+    student: Named | None = None
+    purpose: Purpose = "train"
+
+    def taught(self, rows: Rows, number: int, best: Round | None = None) -> Round:
+        """The pupil after learning these rows."""
+        start = best.student if best is not None and self.options.start == "best" else None
+        student = self._learn(rows, start)
+        return Round(number, rows, student, self.run.judge(student, self.held, f"round {number}"))
+
+    def _learn(self, rows: Rows, start: Student | None = None) -> Student:
+        doubtful = rows.written if self.options.doubt and rows.written.any() else None
+        targets = rows.targets(self.run.task.n_labels)
+        return self.run.learn(
+            rows.texts, targets, doubtful=doubtful, start=start, student=self.student, purpose=self.purpose
+        )
+
+    def predicted(self, now: Round) -> Floats:
+        """(N, K) what it thinks of its training texts, or with folds, pupils that did not learn them."""
+        texts, folds = now.rows.texts, self.options.folds
+        if folds < 2:
+            return now.student.predict_proba(texts)
+        fold = np.random.default_rng(self.run.spec.seed).permutation(len(texts)) % folds
+        probs = np.empty((len(texts), self.run.task.n_labels), dtype=np.float32)
+        for k in range(folds):
+            student = self._learn(now.rows.at(np.flatnonzero(fold != k)))
+            probs[fold == k] = student.predict_proba([texts[i] for i in np.flatnonzero(fold == k)])
+        return probs
+
+    def brief(self, now: Round, number: int, probs: Floats) -> Brief:
+        """What the teacher is asked to write next."""
+        run = self.run
+        return make_brief(run.task, now.rows, probs, now.judgement, self.options, (run.spec.seed, number))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A round that was gone through: the brief, what was bought by it, and the pupil after it."""
+
+    brief: Brief
+    bought: Bought
+    after: Round
+
+
+def take_round(
+    pupil: Pupil, buy: Callable[[Brief, Floats, Round], Bought], now: Round, number: int, best: Round
+) -> Taken:
+    """One round: the pupil's errors make a brief, texts are bought by it, and the pupil learns them with all before.
+
+    Args:
+        buy: (brief, (N, K) what the pupil thinks of its training texts, the pupil) -> texts; see `Supply.buy`.
+        now: the pupil. best: the best so far, from which the next may go on.
+
+    Raises:
+        OverBudget: there is no money to learn with.
+    """
+    probs = pupil.predicted(now)
+    brief = pupil.brief(now, number, probs)
+    bought = buy(brief, probs, now)
+    rows = now.rows.plus(bought.passed.accepted, pupil.run.task, bought.soft)
+    return Taken(brief, bought, pupil.taught(rows, number, best))
 
 
 @dataclass

@@ -5,7 +5,7 @@ Does not decide what a brief says (`briefing.py`), nor which student is the best
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,15 +43,36 @@ class Gained:
     usd: float
 
 
+@dataclass(frozen=True)
+class Writer:
+    """Who writes, and how its scores are read where it is asked about texts."""
+
+    teacher: Teacher
+    reading: Calibration
+
+
 class Supply:
     """A teacher, the gate before what it writes, and the unlabelled texts it was not asked about yet.
+
+    Args:
+        gold: labelled texts that the student learns.
+        writer: who writes; None opens the run's teacher.
+        guarded: name -> texts that must not come back; None takes the pool's validation and test texts.
 
     Raises:
         BadSpec: the teacher cannot write.
         BadData: real texts are wanted and there are none.
     """
 
-    def __init__(self, run: Run, gold: Part, options: PgkdOptions) -> None:
+    def __init__(
+        self,
+        run: Run,
+        gold: Part,
+        options: PgkdOptions,
+        *,
+        writer: Writer | None = None,
+        guarded: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._run, self._options = run, options
         self._left = list(run.pool.part("pool").texts) if options.real != "none" else []
         if options.real != "none" and not self._left:
@@ -59,8 +80,9 @@ class Supply:
                 f"The option real = {options.real!r} needs unlabelled texts and there are none.",
                 "Give some with --pool FILE, or leave the option out.",
             )
-        self.teacher, self._reading = _open_writer(run, gold)
-        self._gate = Gate(run.task.labels, gold.texts, run.pool.guarded())
+        writer = writer or _open_writer(run, gold)
+        self.teacher, self._reading = writer.teacher, writer.reading
+        self._gate = Gate(run.task.labels, gold.texts, run.pool.guarded() if guarded is None else guarded)
         self._gained: list[Gained] = []
 
     def buy(self, brief: Brief, probs: Floats, now: Round) -> Bought:
@@ -187,7 +209,7 @@ def better_way(gained: Sequence[Gained]) -> Way:
     return ways[ways.index(other if (len(gained) + 1) % OTHER_WAY == 0 else best)]  # type: ignore[arg-type]
 
 
-def _open_writer(run: Run, gold: Part) -> tuple[Teacher, Calibration]:
+def _open_writer(run: Run, gold: Part) -> Writer:
     """The spec's teacher, if it can write, and how its scores are read."""
     named = run.spec.teacher
     if named is not None and named.kind == "trained":
@@ -203,7 +225,7 @@ def _open_writer(run: Run, gold: Part) -> tuple[Teacher, Calibration]:
         if asked.answered.any():
             reading = read_scores(teacher, asked, asked, gold.gold[rows], run)
     run.taught_by(teacher, reading, nothing)
-    return teacher, reading
+    return Writer(teacher, reading)
 
 
 def _cannot_write(name: str) -> BadSpec:
