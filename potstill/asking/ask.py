@@ -24,9 +24,11 @@ from potstill.ledger import Ledger
 from potstill.money import Category, Purchase, Purpose, to_usd
 from potstill.store import AnswerCache, Store
 from potstill.task import Answer, Brief, Task, Written, content_key
-from potstill.teachers.base import Teacher, Ticketed, write_key_of
+from potstill.teachers.base import Teacher, Ticketed, is_light, write_key_of
+from potstill.waiting import Turnstile
 
 SHARED: tuple[Category, ...] = ("llm", "human")  # what a trained model says is cheaper to compute than to keep
+BOOKING = 8  # of so many calls at a time one more may be held for, or booked
 FROM_CACHE = 1000  # answers taken from the workspace in one step
 
 
@@ -116,7 +118,8 @@ class Asking:
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose, leave_micros: int) -> Asked:
         """See `Run.ask`."""
         began = time.perf_counter()
-        keys = {text: content_key("answer", self._task.key, teacher.key, text) for text in dict.fromkeys(texts)}
+        task, whom = self._task.key, teacher.key
+        keys = {text: content_key("answer", task, whom, text) for text in dict.fromkeys(texts)}
         known = self._store.kept(keys.values())
         new = sum(key not in known for key in keys.values())
         if new:
@@ -146,13 +149,17 @@ class Asking:
         """Ask the teacher itself, as many calls at once as it takes, until all is answered or the money ends."""
         began, before, total = time.perf_counter(), self._ledger.free, len(texts)
         known: dict[str, Any] = {}
+        light, parallel = is_light(teacher), teacher.parallel
+        # While some are asked, the money for the next is held already, and the last are booked: no slot stays idle.
+        turnstile, calls_at_once = Turnstile(parallel), parallel + (parallel // BOOKING if light else 0)
 
         def call(chunk: Sequence[str]) -> dict[str, Any] | None:
             bound = teacher.price.cost_micros(teacher.bound(chunk))
             purchase = Purchase(teacher.category, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk))
             try:
                 with self._ledger.hold(bound, purchase, leave=leave_micros) as hold:
-                    reply = teacher.answer(chunk)
+                    with turnstile:
+                        reply = teacher.answer(chunk)
                     bought = {
                         keys[text]: answer.to_json()
                         for text, answer in zip(chunk, reply.answers, strict=True)
@@ -164,7 +171,8 @@ class Asking:
             return bought
 
         # Closing lets what is in flight end and be booked before anything else happens, also on Ctrl-C.
-        with closing(self._engine.map(call, _chunks(texts, teacher.batch), teacher.parallel)) as calls:
+        chunks = _chunks(texts, teacher.batch)
+        with closing(self._engine.map(call, chunks, calls_at_once, light=light)) as calls:
             for bought in calls:
                 if bought is None:
                     self._tell.say(f"The budget ends here: {len(known)} of {total} texts are answered.")

@@ -1,14 +1,13 @@
-"""The engine of one machine: threads, a bounded number in flight, results in the order of the items."""
+"""The engine of one machine: a bounded number of calls in flight, results in the order of the items."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from potstill.engines.base import cut_short_by
+from potstill.engines.crews import Call, Crew, Fibres, Threads
+from potstill.waiting import has_fibres
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,30 +17,6 @@ AHEAD = 64
 
 
 STOPPING = "Stopping: what is in flight ends and is booked. Ctrl-C once more leaves at once and books it as lost."
-
-
-class Call(Generic[Item, Result]):
-    """One item, and what comes of it."""
-
-    def __init__(self, item: Item) -> None:
-        self.item = item
-        self.value: Result | None = None
-        self.error: BaseException | None = None
-        # A bare lock, held until it is over: the cheapest thing to wait on.
-        self.door = threading.Lock()
-        self.door.acquire()
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended."""
-        return not self.door.locked()
-
-    def result(self) -> Result:
-        """What it returned, once it has; raises what it raised."""
-        with self.door:
-            if self.error is not None:
-                raise self.error
-            return self.value  # type: ignore[return-value]
 
 
 class Local:
@@ -54,18 +29,22 @@ class Local:
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
         self._tell = tell
 
-    def map(self, do: Callable[[Item], Result], items: Iterable[Item], parallel: int = 1) -> Generator[Result]:
+    def map(
+        self, do: Callable[[Item], Result], items: Iterable[Item], parallel: int = 1, *, light: bool = False
+    ) -> Generator[Result]:
         """`do(item)` for each item, at most `parallel` at once, yielded in the order of the items.
+
+        `light` says that `do` does little but wait, and waits by `potstill.waiting` alone; then one thread is enough.
 
         Items are taken at most `AHEAD * parallel` ahead of what was yielded, so an endless iterable is fine. Leaving
         the loop early begins no more and lets what is in flight end. So does the first exception, which is raised
         here in its turn, and one that comes to this thread (Ctrl-C); then what is in flight is also cut short: it
-        finishes the request it waits for and begins no other (`base.rest`). A second Ctrl-C does not wait for it.
+        finishes the request it waits for and begins no other (`waiting.rest`). A second Ctrl-C does not wait for it.
         """
         if parallel <= 1:
             yield from map(do, items)
             return
-        crew = Crew(do, parallel)
+        crew: Crew[Item, Result] = (Fibres if light and has_fibres() else Threads)(do, parallel)
         waiting: deque[Call[Item, Result]] = deque()
         try:
             for item in items:
@@ -85,50 +64,3 @@ class Local:
             crew.leave()
             raise
         crew.leave()
-
-
-class Crew(Generic[Item, Result]):
-    """Threads that call one function. A process that ends does not wait for them, unlike for those of an executor.
-
-    Args:
-        do: the function.
-        most: how many threads there are at most.
-    """
-
-    def __init__(self, do: Callable[[Item], Result], most: int) -> None:
-        self.stop = threading.Event()
-        self._do = do
-        self._most = most
-        self._over = False
-        self._queue: SimpleQueue[Call[Item, Result] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-
-    def take(self, item: Item) -> Call[Item, Result]:
-        """Have the item done by whoever is free next."""
-        call: Call[Item, Result] = Call(item)
-        self._queue.put(call)
-        if len(self._threads) < self._most:
-            thread = threading.Thread(target=self._work, daemon=True, name=f"potstill_{len(self._threads)}")
-            self._threads.append(thread)
-            thread.start()
-        return call
-
-    def _work(self) -> None:
-        with cut_short_by(self.stop):
-            # What was taken from the queue is always done, also when another fails meanwhile: somebody waits for it.
-            while not self.stop.is_set() and (call := self._queue.get()) is not None and not self._over:
-                try:
-                    call.value = self._do(call.item)
-                except BaseException as error:
-                    self.stop.set()
-                    call.error = error
-                finally:
-                    call.door.release()
-
-    def leave(self) -> None:
-        """Begin nothing more and wait for what is in flight."""
-        self._over = True
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
-            thread.join()

@@ -6,16 +6,17 @@ for anything else. Several runs may use it at once. It is a cache: losing it los
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from potstill.store.file import Migration, SqlFile
 from potstill.store.records import Bought
 
 FILE = "answers.sqlite"
+# An answer that is one, or texts that were written. Asked of SQLite, which is quicker than reading all of it here.
+_GOOD = """CASE json_type(?2) WHEN 'object' THEN json_extract(?2, '$.state') IS 'ok'
+           WHEN 'array' THEN json_array_length(?2) > 0 ELSE 0 END"""
 
 
 def _first_format(db: sqlite3.Connection) -> None:
@@ -38,16 +39,14 @@ class AnswerCache(SqlFile):
     def get(self, keys: Iterable[str]) -> dict[str, Bought]:
         """Those of `keys` that are here."""
         rows = self._select("key, value, nanos FROM answers", keys)
-        return {key: Bought(key, json.loads(value), nanos) for key, value, nanos in rows}
+        return {key: Bought(key, value, nanos) for key, value, nanos in rows}
 
     def put(self, bought: Iterable[Bought]) -> None:
         """Keep the good ones; the first price an answer was bought for stays."""
-        rows = [(each.key, json.dumps(each.value), each.nanos) for each in bought if _good(each.value)]
+        rows = [(each.key, each.json, each.nanos) for each in bought]
         if not rows:
             return
         with self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO answers (key, value, nanos) VALUES (?, ?, ?)", rows)
-
-
-def _good(value: Any) -> bool:
-    return bool(value) and (not isinstance(value, dict) or value.get("state") == "ok")
+            self._db.executemany(
+                f"INSERT OR IGNORE INTO answers (key, value, nanos) SELECT ?1, ?2, ?3 WHERE {_GOOD}", rows
+            )

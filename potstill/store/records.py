@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,9 +60,14 @@ class Note:
 
 @dataclass(frozen=True)
 class Bought:
-    """Something that was paid for: its key, its JSON value, its price in billionths of a dollar, and when."""
+    """Something that was paid for: its key, its value as JSON, its price in billionths of a dollar, and when."""
 
     key: str
-    value: Any
+    json: str
     nanos: int
     settled: float = 0.0
+
+    @property
+    def value(self) -> Any:
+        """The value."""
+        return json.loads(self.json)

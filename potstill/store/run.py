@@ -297,9 +297,7 @@ class Store(SqlFile):
                     WHERE ended >= ? AND state = 'settled' AND paid > 0 AND category IN ({marks}) ORDER BY ended""",
                 (after, *categories),
             ).fetchall()
-        return [
-            Bought(key, json.loads(value), -(-charged * 1000 // n), ended) for ended, key, value, charged, n in rows
-        ]
+        return [Bought(key, value, -(-charged * 1000 // n), ended) for ended, key, value, charged, n in rows]
 
     def given(self, bought: Sequence[Bought], to: Path) -> None:
         """Remember that these are safe in `to`; what was settled in the same instant may be given again."""

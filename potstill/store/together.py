@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from potstill.waiting import Door, others_first
+
 T = TypeVar("T")
 
 
@@ -32,9 +34,7 @@ class Step(Generic[T]):
         self.over = False
         self.result: T | None = None
         self.error: BaseException | None = None
-        # A bare lock, held: the cheapest thing one thread can wait on and another can open.
-        self.door = threading.Lock()
-        self.door.acquire()
+        self.door = Door()
 
 
 class Together:
@@ -58,9 +58,10 @@ class Together:
             self._waiting.append(mine)  # type: ignore[arg-type]
             first, self._writing = not self._writing, True
         if first:
+            others_first()
             self._lead()
         else:
-            mine.door.acquire()
+            mine.door.wait()
             if not mine.over:
                 self._lead()
         if mine.error is not None:
@@ -82,6 +83,6 @@ class Together:
                 heir = self._waiting[0] if self._waiting else None
                 self._writing = heir is not None
             for step in batch:
-                step.door.release()
+                step.door.open()
             if heir is not None:
-                heir.door.release()
+                heir.door.open()

@@ -104,6 +104,7 @@ class AnthropicServer:
         self._effort = options.effort
         self._long_s = options.batch_timeout_s
         self._line = Line(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
+        self.light = self._line.light
         self._client = self._line.client
 
     def item_body(self, request: Request) -> Mapping[str, Any]:

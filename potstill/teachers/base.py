@@ -126,6 +126,14 @@ def takes_guides(teacher: Teacher) -> bool:
     return bool(getattr(teacher, "takes_guides", False))
 
 
+def is_light(teacher: Teacher) -> bool:
+    """Whether `answer` does little but wait, and waits by `potstill.waiting` alone, so that many share a thread.
+
+    A teacher says so with the attribute `light`.
+    """
+    return bool(getattr(teacher, "light", False))
+
+
 @dataclass(frozen=True)
 class Ticket:
     """Texts to be left with somebody who answers them later.

@@ -87,6 +87,7 @@ class ChatTeacher:
         self._reading = Reading(self._prompt.names, self._prompt.codes, options.aliases, options.candidates)
         self._options = options
         self._server = server
+        self.light = server.light
         self._max_tokens = options.max_tokens or 32
         self._listable = listable = len(self._prompt.codes) <= limit
         self._schema = self._prompt.schema(listable) if listable or (limit and self._prompt.shortlisted) else None

@@ -9,27 +9,39 @@ stream: replies are read whole, so it is for chats and not for files. Imported l
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 import ssl
+import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
 from urllib.request import getproxies
 
 import httpx2
+
+from potstill.waiting import until_ready
 
 try:
     import httptools
 except ModuleNotFoundError:
     httptools = None  # type: ignore[assignment]
 
+T = TypeVar("T")
+
 # A connection that was quiet for longer is not used again: whatever lies between may have forgotten it.
 QUIET_S = 5.0
 PIECE = 65_536
+NO_HURRY_S = 86_400.0
+ADDRESS_S = 30.0
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
-def client_for(url: str, *, trust_env: bool) -> httpx2.Client:
+def client_for(url: str, *, trust_env: bool) -> Punctual:
     """A client for requests to `url`, quick where it may be; `trust_env` lets the environment name proxies."""
     limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=1024)
     proxied = trust_env and bool({"http", "https", "all"} & set(getproxies()))
@@ -49,11 +61,32 @@ def direct(url: str, trust_env: bool) -> httpx2.BaseTransport | None:
 class Punctual(httpx2.Client):
     """A client whose `read` timeout is for the whole body, also where that comes byte by byte."""
 
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self._had = threading.local()
+
+    @property
+    def light(self) -> bool:
+        """Whether it waits by `potstill.waiting` alone."""
+        return isinstance(self._transport, Direct)
+
+    @contextmanager
+    def answering(self, reply: httpx2.Response) -> Iterator[None]:
+        """Whatever this thread sends inside the block is not sent; this is the reply to it."""
+        self._had.reply = reply
+        try:
+            yield
+        finally:
+            del self._had.reply
+
     def send(self, request: httpx2.Request, *, stream: bool = False, **how: Any) -> httpx2.Response:
         """The response, whole unless it is streamed. Raises httpx2.ReadTimeout where it is not there in time.
 
         The head is left to the transport: `Direct` counts it in, the usual one waits anew for every byte of it.
         """
+        had: httpx2.Response | None = getattr(self._had, "reply", None)
+        if had is not None:
+            return had
         response = super().send(request, stream=True, **how)
         if stream or response.is_closed:
             return response
@@ -72,8 +105,23 @@ class Punctual(httpx2.Client):
         return httpx2.Response(response.status_code, headers=headers, content=bytes(body), request=request)
 
 
+def resembling(made: httpx2.Request, content: bytes) -> httpx2.Request:
+    """A request like one that was made before, with another body."""
+    headers = [header for header in made.headers.raw if header[0].lower() != b"content-length"]
+    headers.append((b"Content-Length", str(len(content)).encode()))
+    # A stream is taken as it is; content would have all headers looked through once more.
+    again = httpx2.Request(
+        made.method, made.url, headers=headers, stream=httpx2.ByteStream(content), extensions=made.extensions
+    )
+    again.read()
+    return again
+
+
 class Connection:
-    """One open connection, asked for one thing after the other."""
+    """One open connection, asked for one thing after the other; `ends` is by `time.monotonic`.
+
+    Its socket never blocks: waiting is left to `potstill.waiting`, so that it serves threads and fibres alike.
+    """
 
     def __init__(self, opened: socket.socket) -> None:
         self.socket = opened
@@ -85,19 +133,32 @@ class Connection:
         """Whether it may be used again: an idle connection on which there is something to read was closed."""
         return time.monotonic() - self.quiet_since < QUIET_S and not self._poll.poll(0)
 
-    def time_left(self, ends: float) -> None:
-        """Have the next step on it end by then. Raises TimeoutError where that is over."""
-        left = ends - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        # Setting it is a system call, so it is left where it is about right.
-        now = self.socket.gettimeout()
-        if now is None or not left <= now <= 1.05 * left:
-            self.socket.settimeout(left)
+    def send(self, content: bytes, ends: float) -> None:
+        """Send all of it. Raises TimeoutError where that takes too long."""
+        left = memoryview(content)
+        while left:
+            left = left[_when_ready(self.socket, partial(self.socket.send, left), ends, to_write=True) :]
+
+    def receive(self, ends: float) -> bytes:
+        """What comes next; nothing where the other side closed. Raises TimeoutError where nothing comes in time."""
+        return _when_ready(self.socket, partial(self.socket.recv, PIECE), ends)
 
     def close(self) -> None:
         """Hang up."""
         self.socket.close()
+
+
+def _when_ready(opened: socket.socket, step: Callable[[], T], ends: float, *, to_write: bool = False) -> T:
+    """What a step on a socket that does not block returns, once it can be done."""
+    while True:
+        try:
+            if time.monotonic() > ends:
+                raise TimeoutError
+            return step()
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            # TLS may have to read before it can write, and the other way round.
+            writes = isinstance(error, ssl.SSLWantWriteError) or (to_write and isinstance(error, BlockingIOError))
+            until_ready(opened, to_write=writes, ends=ends)
 
 
 class Incoming:
@@ -170,6 +231,8 @@ class Direct(httpx2.BaseTransport):
             trust.set_alpn_protocols(["http/1.1"])
         # Where it goes -> idle connections, the last used on top. Lists, because pop and append need no lock.
         self._idle: dict[tuple[str, str, int | None], list[Connection]] = {}
+        # Host and port -> when they were looked up, and where it is.
+        self._addresses: dict[tuple[str, int], tuple[float, list[Any]]] = {}
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """The whole reply."""
@@ -177,7 +240,7 @@ class Direct(httpx2.BaseTransport):
         idle = self._idle.setdefault((url.scheme, url.host, url.port), [])
         connection = _fresh(idle) or self._connect(request, timeout["connect"])
         try:
-            ends = time.monotonic() + (86_400.0 if timeout["read"] is None else timeout["read"])
+            ends = time.monotonic() + (NO_HURRY_S if timeout["read"] is None else timeout["read"])
             came = self._exchange(connection, request, ends)
         except TimeoutError as error:
             connection.close()
@@ -198,30 +261,30 @@ class Direct(httpx2.BaseTransport):
     def _connect(self, request: httpx2.Request, within_s: float | None) -> Connection:
         url = request.url
         secure = url.scheme == "https"
+        # A redirect may lead from http to https.
+        trust = (self._trust or httpx2.create_ssl_context()) if secure else None
+        within_s = NO_HURRY_S if within_s is None else within_s
         try:
-            opened = socket.create_connection((url.host, url.port or (443 if secure else 80)), timeout=within_s)
-            try:
-                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if secure:
-                    # A redirect may lead from http to https.
-                    trust = self._trust or httpx2.create_ssl_context()
-                    opened = trust.wrap_socket(opened, server_hostname=url.host)
-            except BaseException:
-                opened.close()
-                raise
+            addresses = self._looked_up(url.host, url.port or (443 if secure else 80))
+            return Connection(_opened(url.host, addresses, trust, within_s))
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error), request=request) from error
         except OSError as error:
             raise httpx2.ConnectError(str(error), request=request) from error
-        return Connection(opened)
+
+    def _looked_up(self, host: str, port: int) -> list[Any]:
+        """The addresses of a host. Looking them up blocks, so some hundred connections at once do it once."""
+        known = self._addresses.get((host, port))
+        if known is None or time.monotonic() - known[0] > ADDRESS_S:
+            known = (time.monotonic(), socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            self._addresses[host, port] = known
+        return known[1]
 
     def _exchange(self, connection: Connection, request: httpx2.Request, ends: float) -> Incoming:
-        connection.time_left(ends)
-        connection.socket.sendall(_as_bytes(request))
+        connection.send(_as_bytes(request), ends)
         came = Incoming()
         while not came.over:
-            connection.time_left(ends)
-            piece = connection.socket.recv(PIECE)
+            piece = connection.receive(ends)
             if piece:
                 came.feed(piece)
             elif came.closed():
@@ -235,6 +298,35 @@ class Direct(httpx2.BaseTransport):
         for idle in self._idle.values():
             while idle:
                 idle.pop().close()
+
+
+def _opened(host: str, addresses: list[Any], trust: ssl.SSLContext | None, within_s: float) -> socket.socket:
+    """A connected socket that does not block, by the first address of the host that answers within that time."""
+    refused: OSError = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in addresses:
+        opened, ends = socket.socket(family, kind, protocol), time.monotonic() + within_s
+        try:
+            opened.setblocking(False)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            failed = opened.connect_ex(address)
+            if failed in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+                until_ready(opened, to_write=True, ends=ends)
+                failed = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if failed:
+                raise OSError(failed, os.strerror(failed))
+            if trust is not None:
+                secured = opened = trust.wrap_socket(opened, server_hostname=host, do_handshake_on_connect=False)
+                _when_ready(secured, secured.do_handshake, ends)
+            return opened
+        except OSError as error:
+            opened.close()
+            if isinstance(error, ssl.SSLError):
+                raise
+            refused = error
+        except BaseException:
+            opened.close()
+            raise
+    raise refused
 
 
 def _fresh(idle: list[Connection]) -> Connection | None:

@@ -99,6 +99,7 @@ class Server(Protocol):
         takes_schema, gives_logprobs, takes_n: what it is still believed to do; it forgets what was refused.
         extra_tokens: prompt tokens it may add on its own, for an enforced schema.
         writes_cache: prompt tokens may be billed as writes to its cache.
+        light: sending waits by `potstill.waiting` alone.
     """
 
     takes_schema: bool
@@ -106,6 +107,7 @@ class Server(Protocol):
     takes_n: bool
     extra_tokens: int
     writes_cache: bool
+    light: bool
 
     def send(self, request: Request) -> Said:
         """The replies to one request, sent once."""

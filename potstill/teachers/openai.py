@@ -124,6 +124,7 @@ class OpenAIServer:
         self._long_s = options.batch_timeout_s
         self._missing = openai.NotFoundError
         self._line = Line(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
+        self.light = self._line.light
         self._client = self._line.client
 
     def send(self, request: Request) -> Said:

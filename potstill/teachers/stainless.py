@@ -51,7 +51,10 @@ class Line:
             timeout=sdk.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
             http_client=sdk.DefaultHttpxClient(trust_env=False) if local else None,
         )
-        self._quick = self.client.with_options(http_client=client_for(url, trust_env=not local))
+        self._http = client_for(url, trust_env=not local)
+        self.light = self._http.light
+        self._quick = self.client.with_options(http_client=self._http)
+        self._made: dict[str, Any] = {}
 
     def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T], sort: Callable[[Any], Exception]) -> T:
         """What `read` makes of the JSON reply to `body`, sent once.
@@ -59,17 +62,39 @@ class Line:
         Raises:
             Trouble, TeacherError: see `called`.
         """
-        # Ready bytes leave as they are; arguments the SDK would walk through, for a third of what a request costs.
         content = json.dumps(body).encode()
-        kind = {"headers": {"Content-Type": "application/json"}}
 
         def call() -> T:
-            import httpx2
-
-            reply = self._quick.post(path, cast_to=httpx2.Response, content=content, options=kind)
-            return read(json.loads(reply.content))
+            return read(json.loads(self._reply(path, content).content))
 
         return self.call(call, sort)
+
+    def _reply(self, path: str, content: bytes) -> Any:
+        """The reply to ready bytes: arguments the SDK would walk through, for a third of what a request costs.
+
+        The SDK makes one request for each path, and that is sent again with another body: making it anew costs more
+        than sending it and reading the reply. What is no success is handed to the SDK as the reply it would have had.
+        """
+        made = self._made.get(path)
+        if made is None:
+            reply = self._through_sdk(path, content)
+            # One that must not be told apart from its like by a key of its own can be sent again.
+            if not any(b"idempotency" in name.lower() for name, _ in reply.request.headers.raw):
+                self._made[path] = reply.request
+            return reply
+        from potstill.teachers.direct import resembling
+
+        reply = self._http.send(resembling(made, content))
+        if not reply.is_success:
+            with self._http.answering(reply):
+                self._through_sdk(path, content)
+        return reply
+
+    def _through_sdk(self, path: str, content: bytes) -> Any:
+        import httpx2
+
+        kind = {"headers": {"Content-Type": "application/json"}}
+        return self._quick.post(path, cast_to=httpx2.Response, content=content, options=kind)
 
     def call(self, call: Callable[[], T], sort: Callable[[Any], Exception]) -> T:
         """What `call`, which uses `client`, returns; what goes wrong is sorted as in `called`."""
@@ -144,19 +169,21 @@ def called(sdk: Any, host: str, call: Callable[[], T], sort: Callable[[Any], Exc
     except sdk.APIStatusError as error:
         trouble = sort(error)
     except sdk.APIConnectionError as error:
-        cause = type(error.__cause__).__name__
-        if cause in _NEVER_SENT:
-            trouble = Unreached(f"The server at {host} cannot be reached.")
-        else:
-            trouble = Vanished(f"the connection broke or timed out ({cause})")
+        trouble = _broken(host, type(error.__cause__).__name__)
     except (sdk.APIError.__base__, ValueError, TypeError, KeyError, AttributeError) as error:
         trouble = Vanished(f"the server sent nothing that can be read ({type(error).__name__})")
     except Exception as error:
-        # While the body is read, the HTTP library's own errors come through as they are.
+        # Where the SDK is not asked, and while it reads the body, the HTTP library's own errors come as they are.
         if not isinstance(error, OSError) and not type(error).__module__.startswith(("httpx", "httpcore")):
             raise
-        trouble = Vanished(f"the connection broke or timed out ({type(error).__name__})")
+        trouble = _broken(host, type(error).__name__)
     raise trouble
+
+
+def _broken(host: str, cause: str) -> Trouble:
+    if cause in _NEVER_SENT:
+        return Unreached(f"The server at {host} cannot be reached.")
+    return Vanished(f"the connection broke or timed out ({cause})")
 
 
 def said_by(error: Any, key: str) -> str:

@@ -10,20 +10,25 @@ from itertools import count
 
 import pytest
 
-from potstill.engines.base import hurried, rest
 from potstill.engines.local import STOPPING, Local
+from potstill.waiting import hurried, rest
+
+# Calls that only wait run as fibres in one thread where they may; whoever listens must not see the difference.
+LIGHT = pytest.mark.parametrize("light", [False, True], ids=["threads", "fibres"])
 
 
+@LIGHT
 @pytest.mark.parametrize("parallel", [1, 4])
-def test_results_come_in_the_order_of_the_items(parallel):
+def test_results_come_in_the_order_of_the_items(parallel, light):
     def slow_first(item: int) -> int:
-        time.sleep(0.02 if item % 4 == 0 else 0)
+        rest(0.02 if item % 4 == 0 else 0)
         return item * item
 
-    assert list(Local().map(slow_first, range(20), parallel)) == [i * i for i in range(20)]
+    assert list(Local().map(slow_first, range(20), parallel, light=light)) == [i * i for i in range(20)]
 
 
-def test_no_more_calls_are_in_flight_than_allowed():
+@LIGHT
+def test_no_more_calls_are_in_flight_than_allowed(light):
     flying, most, guard = 0, 0, threading.Lock()
 
     def call(_: int) -> None:
@@ -31,24 +36,26 @@ def test_no_more_calls_are_in_flight_than_allowed():
         with guard:
             flying += 1
             most = max(most, flying)
-        time.sleep(0.005)
+        rest(0.005)
         with guard:
             flying -= 1
 
-    list(Local().map(call, range(40), 5))
+    list(Local().map(call, range(40), 5, light=light))
     assert 1 < most <= 5
 
 
-def test_an_endless_supply_is_fine_when_somebody_stops_listening():
+@LIGHT
+def test_an_endless_supply_is_fine_when_somebody_stops_listening(light):
     taken = []
-    for result in Local().map(lambda item: item, count(), 4):
+    for result in Local().map(lambda item: item, count(), 4, light=light):
         taken.append(result)
         if result == 10:
             break
     assert taken == list(range(11))
 
 
-def test_the_first_exception_stops_the_taking():
+@LIGHT
+def test_the_first_exception_stops_the_taking(light):
     begun: list[int] = []
 
     def call(item: int) -> int:
@@ -58,7 +65,7 @@ def test_the_first_exception_stops_the_taking():
         return item
 
     with pytest.raises(ValueError, match="three"):
-        list(Local().map(call, range(1000), 4))
+        list(Local().map(call, range(1000), 4, light=light))
     assert len(begun) < 20
 
 
@@ -77,7 +84,8 @@ def test_one_slow_call_does_not_leave_the_others_without_work():
     assert done.index(0) >= 50
 
 
-def test_calls_that_rest_are_cut_short_when_one_of_them_fails():
+@LIGHT
+def test_calls_that_rest_are_cut_short_when_one_of_them_fails(light):
     woken = []
 
     def call(item: int) -> None:
@@ -86,12 +94,13 @@ def test_calls_that_rest_are_cut_short_when_one_of_them_fails():
         woken.append(rest(60))
 
     with pytest.raises(ValueError, match="three"):
-        list(Local().map(call, range(1000), 4))
+        list(Local().map(call, range(1000), 4, light=light))
     assert woken
     assert not any(woken)
 
 
-def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more():
+@LIGHT
+def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more(light):
     begun, ended = [], []
 
     def call(item: int) -> int:
@@ -99,7 +108,7 @@ def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more():
         ended.append(rest(0.01) and item)
         return item
 
-    for result in Local().map(call, count(), 4):
+    for result in Local().map(call, count(), 4, light=light):
         if result == 5:
             break
     assert sorted(begun) == sorted(ended)
@@ -162,3 +171,47 @@ def test_the_first_ctrl_c_waits_for_what_is_in_flight_and_the_second_does_not():
         hanging.set()
         impatient.join()
         signal.signal(signal.SIGINT, before)
+
+
+@LIGHT
+def test_ctrl_c_cuts_short_the_calls_that_rest(light):
+    woken, begun = [], threading.Event()
+
+    def call(item: int) -> None:
+        begun.set()
+        woken.append(rest(60))
+
+    def items():
+        yield from range(4)
+        assert begun.wait(20)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Local().map(call, items(), 4, light=light))
+    assert woken
+    assert not any(woken)
+
+
+def test_light_calls_share_a_thread_and_wait_side_by_side():
+    threads = set()
+
+    def call(item: int) -> None:
+        threads.add(threading.get_ident())
+        rest(0.2)
+
+    began = time.monotonic()
+    list(Local().map(call, range(200), 200, light=True))
+    assert len(threads) == 1
+    assert time.monotonic() - began < 20  # one after the other they would take 40
+
+
+def test_without_the_library_light_calls_get_threads(monkeypatch):
+    monkeypatch.setattr("potstill.engines.local.has_fibres", lambda: False)
+    threads = set()
+
+    def call(item: int) -> None:
+        threads.add(threading.get_ident())
+        rest(0.01)
+
+    list(Local().map(call, range(40), 4, light=True))
+    assert len(threads) == 4

@@ -1,0 +1,148 @@
+"""Who does the calls of the engine of one machine: a thread for each that is in flight, or fibres in one thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Generic, Protocol, TypeVar
+
+from potstill.waiting import Loop, cut_short_by
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Call(Generic[Item, Result]):
+    """One item, and what comes of it."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.value: Result | None = None
+        self.error: BaseException | None = None
+        # A bare lock, held until it is over: the cheapest thing to wait on.
+        self.door = threading.Lock()
+        self.door.acquire()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return not self.door.locked()
+
+    def result(self) -> Result:
+        """What it returned, once it has; raises what it raised."""
+        with self.door:
+            if self.error is not None:
+                raise self.error
+            return self.value  # type: ignore[return-value]
+
+    def made_by(self, do: Callable[[Item], Result], stop: threading.Event) -> None:
+        """Do it; an error also sets `stop`."""
+        try:
+            self.value = do(self.item)
+        except BaseException as error:
+            stop.set()
+            self.error = error
+        finally:
+            self.door.release()
+
+
+class Crew(Protocol[Item, Result]):
+    """Does items with one function, a bounded number at once, in the order they are taken.
+
+    What was begun is always done, also when another fails meanwhile: somebody waits for it. After `stop` was set
+    nothing more is begun. A process that ends does not wait for a crew.
+    """
+
+    stop: threading.Event
+
+    def take(self, item: Item) -> Call[Item, Result]:
+        """Have the item done by whoever is free next."""
+
+    def leave(self) -> None:
+        """Begin nothing more and wait for what is in flight."""
+
+
+class Threads(Generic[Item, Result]):
+    """A `Crew` of threads.
+
+    Args:
+        do: the function.
+        most: how many there are at most.
+    """
+
+    def __init__(self, do: Callable[[Item], Result], most: int) -> None:
+        self.stop = threading.Event()
+        self._do = do
+        self._most = most
+        self._over = False
+        self._queue: SimpleQueue[Call[Item, Result] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def take(self, item: Item) -> Call[Item, Result]:
+        """See `Crew`."""
+        call: Call[Item, Result] = Call(item)
+        self._queue.put(call)
+        if len(self._threads) < self._most:
+            thread = threading.Thread(target=self._work, daemon=True, name=f"potstill_{len(self._threads)}")
+            self._threads.append(thread)
+            thread.start()
+        return call
+
+    def _work(self) -> None:
+        with cut_short_by(self.stop):
+            while not self.stop.is_set() and (call := self._queue.get()) is not None and not self._over:
+                call.made_by(self._do, self.stop)
+
+    def leave(self) -> None:
+        """See `Crew`."""
+        self._over = True
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
+class Fibres(Generic[Item, Result]):
+    """A `Crew` of fibres in one thread, for calls that do little but wait, and wait by `potstill.waiting` alone.
+
+    Args:
+        do: the function.
+        most: how many there are at most.
+    """
+
+    def __init__(self, do: Callable[[Item], Result], most: int) -> None:
+        self.stop = threading.Event()
+        self._do = do
+        self._most = most
+        self._over = False
+        self._queue: deque[Call[Item, Result]] = deque()
+        self._busy = 0
+        self._loop = Loop(self.stop)
+        self._thread = threading.Thread(target=self._loop.run, daemon=True, name="potstill_fibres")
+        self._thread.start()
+
+    def take(self, item: Item) -> Call[Item, Result]:
+        """See `Crew`."""
+        call: Call[Item, Result] = Call(item)
+        self._queue.append(call)
+        if self._busy < self._most:
+            self._loop.call(self._hire)
+        return call
+
+    def _hire(self) -> None:
+        if self._queue and self._busy < self._most:
+            self._busy += 1
+            self._loop.begin(self._work)
+
+    def _work(self) -> None:
+        while self._queue and not self._over and not self.stop.is_set():
+            self._queue.popleft().made_by(self._do, self.stop)
+        self._busy -= 1
+
+    def leave(self) -> None:
+        """See `Crew`."""
+        self._over = True
+        self._loop.end()
+        self._thread.join()

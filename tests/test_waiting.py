@@ -1,0 +1,238 @@
+"""Waiting in a thread and in a fibre: the same promises."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from potstill.engines.crews import Fibres
+from potstill.store.together import Together
+from potstill.waiting import Door, Loop, Turnstile, others_first, rest, until_ready
+
+
+def in_threads(*calls: Callable[[], object]) -> list[object]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [each.result(20) for each in [pool.submit(call) for call in calls]]
+
+
+def in_fibres(*calls: Callable[[], object]) -> list[object]:
+    crew: Fibres[Callable[[], object], object] = Fibres(lambda call: call(), len(calls))
+    taken = [crew.take(call) for call in calls]
+    results = [each.result() for each in taken]
+    crew.leave()
+    return results
+
+
+BOTH = pytest.mark.parametrize("run", [in_threads, in_fibres])
+
+
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection that do not block."""
+    with ExitStack() as stack:
+        ends = [stack.enter_context(end) for end in socket.socketpair()]
+        for end in ends:
+            end.setblocking(False)
+        yield ends[0], ends[1]
+
+
+@BOTH
+def test_who_waits_for_bytes_goes_on_when_they_come(run):
+    with connected() as (here, there):
+
+        def listen() -> bytes:
+            until_ready(here, ends=time.monotonic() + 20)
+            return here.recv(10)
+
+        def speak() -> None:
+            rest(0.02)
+            there.send(b"hello")
+
+        assert run(listen, speak) == [b"hello", None]
+
+
+@BOTH
+def test_who_waits_in_vain_is_told_and_the_others_are_not(run):
+    with connected() as (here, _), connected() as (other, its_end):
+
+        def in_vain() -> str:
+            try:
+                until_ready(here, ends=time.monotonic() + 0.05)
+            except TimeoutError:
+                return "too late"
+            return "heard"
+
+        def patient() -> str:
+            until_ready(other, ends=time.monotonic() + 20)
+            return "heard"
+
+        def speak() -> None:
+            rest(0.6)
+            its_end.send(b".")
+
+        assert run(in_vain, patient, speak) == ["too late", "heard", None]
+
+
+@BOTH
+def test_who_waits_for_room_goes_on_when_the_other_side_reads(run):
+    with connected() as (here, there):
+        whole = b"x" * 2_000_000
+
+        def speak() -> int:
+            left = memoryview(whole)
+            while left:
+                try:
+                    left = left[here.send(left) :]
+                except BlockingIOError:
+                    until_ready(here, to_write=True, ends=time.monotonic() + 20)
+            return len(left)
+
+        def listen() -> int:
+            came = 0
+            while came < len(whole):
+                until_ready(there, ends=time.monotonic() + 20)
+                came += len(there.recv(100_000))
+            return came
+
+        assert run(speak, listen) == [0, len(whole)]
+
+
+@BOTH
+def test_a_door_lets_through_once_whether_it_is_opened_before_or_after_somebody_waits(run):
+    doors: list[Door] = []
+    heard: list[str] = []
+
+    def wait() -> None:
+        doors.append(Door())
+        doors[0].wait()
+        heard.append("first")
+        rest(0.05)  # opened meanwhile
+        doors[0].wait()
+        heard.append("second")
+
+    def open_twice() -> None:
+        while not doors:
+            rest(0.001)
+        doors[0].open()
+        while not heard:
+            rest(0.001)
+        doors[0].open()
+
+    run(wait, open_twice)
+    assert heard == ["first", "second"]
+
+
+def test_a_door_of_a_fibre_can_be_opened_by_a_thread():
+    doors: list[Door] = []
+
+    def wait() -> str:
+        doors.append(Door())
+        doors[0].wait()
+        return "through"
+
+    def open_it() -> None:
+        while not doors:
+            time.sleep(0.001)
+        time.sleep(0.02)  # the loop sleeps by now
+        doors[0].open()
+
+    thread = threading.Thread(target=open_it)
+    thread.start()
+    assert in_fibres(wait) == ["through"]
+    thread.join()
+
+
+@BOTH
+def test_a_turnstile_lets_in_so_many_and_in_the_order_they_came(run):
+    turnstile, inside, most, order = Turnstile(3), set(), [], []
+
+    def pass_through(number: int) -> None:
+        rest(0.02 * number)
+        with turnstile:
+            inside.add(number)
+            order.append(number)
+            most.append(len(inside))
+            rest(0.1)
+            inside.discard(number)
+
+    run(*[lambda number=number: pass_through(number) for number in range(9)])
+    assert max(most) == 3
+    assert order == sorted(order)
+
+
+def test_a_turnstile_opens_for_the_next_when_somebody_falls():
+    turnstile = Turnstile(1)
+    with pytest.raises(ValueError, match="fell"), turnstile:
+        raise ValueError("fell")
+    with turnstile:
+        pass
+
+
+def test_who_lets_others_first_goes_after_those_that_can_go_on():
+    order: list[str] = []
+
+    def polite() -> None:
+        others_first()
+        order.append("polite")
+
+    def other() -> None:
+        order.append("other")
+
+    in_fibres(polite, other, other)
+    assert order == ["other", "other", "polite"]
+    others_first()  # in a thread there is nobody to let first
+
+
+def test_who_lets_others_first_gets_its_turn_though_there_are_always_others():
+    turns = {"polite": 0, "busy": 0}
+
+    def polite() -> None:
+        others_first()
+        turns["polite"] = turns["busy"]
+
+    def busy() -> None:
+        while not turns["polite"] and turns["busy"] < 10_000:
+            turns["busy"] += 1
+            rest(0)
+
+    in_fibres(polite, busy, busy)
+    assert 0 < turns["polite"] < 10_000
+
+
+def test_steps_of_fibres_share_transactions_with_those_of_a_thread():
+    sizes: list[int] = []
+
+    def write(batch) -> None:
+        sizes.append(len(batch))
+        for step in batch:
+            step.result = step.do()
+
+    together = Together(write)
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.extend(together.do(lambda n=n: n) for n in range(200)))
+    thread.start()
+    results = in_fibres(*[lambda number=number: together.do(lambda: number) for number in range(64)])
+    thread.join()
+    assert results == list(range(64))
+    assert seen == list(range(200))
+    assert sum(sizes) == 264
+    assert max(sizes) > 1
+
+
+def test_a_loop_ends_when_its_last_fibre_has_ended():
+    loop, ended = Loop(threading.Event()), []
+
+    def fibre() -> None:
+        rest(0.05)
+        ended.append(True)
+
+    loop.call(lambda: loop.begin(fibre))
+    loop.end()
+    loop.run()
+    assert ended == [True]
