@@ -1,7 +1,7 @@
 """A causal language model on this machine: from a GGUF file or a transformers folder into PyTorch, and its tokens.
 
 Covers what every use of such a model needs: content hash, number format, threads, safe encoding of strange text.
-Does not cover GPUs, chat templates, adapters, or anything that is done with the model: see `scoring` and `llamacpp`.
+Does not cover chat templates, adapters, or anything that is done with the model: see `scoring` and `llamacpp`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from potstill.device import has_bfloat16
 from potstill.errors import BadInput, TeacherError, missing_extra
 from potstill.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
 
 # A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
@@ -49,10 +53,12 @@ def _file_hash(file: Path, _size: int, _mtime_ns: int) -> bytes:
         return hashlib.file_digest(opened, "sha256").digest()
 
 
-def best_dtype() -> str:
-    """`bfloat16` where this processor multiplies it natively (about three times quicker), else `float32`."""
+def best_dtype(device: torch.device) -> str:
+    """`bfloat16` where the device multiplies it natively (on a CPU about three times quicker), else `float32`."""
     import torch
 
+    if device.type != "cpu":
+        return "bfloat16" if has_bfloat16(device) else "float32"
     native = any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in ("avx512_bf16", "amx_tile"))
     return "bfloat16" if native else "float32"
 
@@ -140,7 +146,7 @@ def one_line(text: str, max_tokens: int) -> str:
 
 
 def load_causal(weights: Weights, dtype: str) -> CausalModel:
-    """The model in `weights`, in PyTorch.
+    """The model in `weights`, in PyTorch, on the CPU.
 
     Args:
         weights: of the kind `gguf` or `causal`.

@@ -20,11 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from potstill import device as devices
+from potstill.device import device_of
 from potstill.errors import MissingWeights
 from potstill.tokens import Ids, batches, padded
 
 Pooling = Literal["mean", "cls"]
 Floats = NDArray[np.float32]
+CPU = torch.device("cpu")
 ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
 
 
@@ -110,7 +113,7 @@ def write_network(network: Network, folder: Path) -> None:
 
     config = network.backbone.config.to_dict()
     (folder / "config.json").write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(state, folder / "network.safetensors")
 
 
@@ -132,26 +135,29 @@ def run_network(
     """N arrays of token ids -> (N, ...) float32 `outputs(input_ids, attention_mask)`, in the order given.
 
     Args:
+        outputs: a network, or a method of one: batches go to the device its weights are on.
         low_precision: compute in bfloat16 where the processor has it; 4x faster, two to three digits.
     """
     kept: list[Tensor] = []
     order: list[NDArray[np.intp]] = []
-    with torch.inference_mode(), autocast(low_precision):
+    device = device_of(getattr(outputs, "__self__", outputs))
+    with torch.inference_mode(), autocast(low_precision, device):
         for rows in batches([len(own) for own in ids]):
             filled, mask = padded([ids[row] for row in rows], pad_id)
-            kept.append(outputs(torch.from_numpy(filled), torch.from_numpy(mask)).float())
+            kept.append(outputs(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device)).float())
             order.append(rows)
     if not kept:
         return np.zeros((0, 0), dtype=np.float32)
-    together = torch.cat(kept).numpy()
+    together = torch.cat(kept).cpu().numpy()
     result = np.empty_like(together)
     result[np.concatenate(order)] = together
     return result
 
 
-def autocast(wanted: bool = True) -> torch.autocast:
-    """bfloat16 where `wanted` and the processor multiplies it natively; otherwise plain float32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted and has_bfloat16())
+def autocast(wanted: bool = True, device: torch.device = CPU) -> torch.autocast:
+    """bfloat16 where `wanted` and the device multiplies it natively; otherwise plain float32."""
+    native = has_bfloat16() if device.type == "cpu" else devices.has_bfloat16(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and native)
 
 
 @contextmanager

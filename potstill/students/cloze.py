@@ -19,6 +19,7 @@ import numpy as np
 
 from potstill.calibrate import softmax
 from potstill.causal import content_hash, require_torch
+from potstill.device import choose_device, here, on_cpu
 from potstill.errors import BadInput, BadSpec, NotARun, missing_extra
 from potstill.pattern import PatternIds, Surroundings
 from potstill.students.base import Floats, Graph, Lesson, Make
@@ -132,7 +133,8 @@ class Cloze:
         network, ids = self._ready()
         assert self._found is not None
         (folder / "tokenizer.json").write_text(ids.tokenizer, encoding="utf-8")
-        save_file({name: each.contiguous() for name, each in network.learnt.items()}, folder / "learnt.safetensors")
+        learnt = {name: each.cpu().contiguous() for name, each in network.learnt.items()}
+        save_file(learnt, folder / "learnt.safetensors")
         mode, layers, _ = self._how(network)
         record = {
             "format": 1,
@@ -164,8 +166,8 @@ class Cloze:
         from safetensors.torch import load_file
 
         record = json.loads((folder / "cloze.json").read_text(encoding="utf-8"))
-        labels, descriptions = tuple(record["labels"]), record["descriptions"]
-        student = cls(Make(labels, record["weights"], descriptions, record["options"], record.get("kind", "single")))
+        labels, descriptions, options = tuple(record["labels"]), record["descriptions"], here(record["options"])
+        student = cls(Make(labels, record["weights"], descriptions, options, record.get("kind", "single")))
         student.truncated, student.learnt = record["truncated"], record["learnt"]
         student.words = tuple(tuple(own) for own in record["words"])
         base = student._open()
@@ -202,7 +204,7 @@ class Cloze:
                 f"This cloze is {size / 1e9:.1f} GB, too large for one ONNX file.",
                 "Distil it into a smaller student: --teacher trained:cloze:... --student encoder.",
             )
-        write_graph(network, folder / "model.onnx")
+        write_graph(on_cpu(network), folder / "model.onnx")
         (folder / "tokenizer.json").write_text(ids.tokenizer, encoding="utf-8")
         return Graph("cloze", ids.around.to_json(), quantisable=True)
 
@@ -215,7 +217,9 @@ class Cloze:
             raise missing_extra(error.name or "torch", "train", "A cloze student") from error
         self._found = find_language_model(self.weights)
         self.learnt = {}
-        return read_base(self._found)
+        base = read_base(self._found)
+        base.model.to(choose_device(self.options.device))
+        return base
 
     def _ready(self) -> tuple[ClozeNetwork, PatternIds]:
         """The network; where nothing was learnt, the model as it is with the label bias of empty texts removed."""

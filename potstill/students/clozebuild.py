@@ -226,9 +226,7 @@ def _found(pattern: Pattern, words: Words, wanted: Sequence[int], lesson: Lesson
     gold = np.asarray(lesson.targets).argmax(axis=1)
     rows = np.concatenate([np.flatnonzero(gold == label)[:ROWS_A_LABEL] for label in range(len(words))])
     encoded = ids.encode([lesson.texts[row] for row in rows]).ids
-    scores = run_network(
-        lambda filled, mask: network.words(network.look(filled, mask)), encoded, ids.around.pad_id, low_precision=True
-    )
+    scores = run_network(network.first_words, encoded, ids.around.pad_id, low_precision=True)
     vocabulary = pattern.tokenizer.get_vocab()
     taken = {pattern.word(word)[0] for label, own in enumerate(words) if label not in wanted for word in own}
     allowed = np.zeros(scores.shape[1], dtype=np.bool_)
@@ -251,5 +249,5 @@ def _start_soft(network: ClozeNetwork, tokens: Sequence[Sequence[Sequence[int]]]
     """The soft prompt begins as the labels' own tokens, in turn (Lester et al. 2021)."""
     flat = [token for own in tokens for word in own for token in word]
     with torch.no_grad():
-        ids = torch.tensor([flat[i % len(flat)] for i in range(len(network.soft))])
+        ids = torch.tensor([flat[i % len(flat)] for i in range(len(network.soft))]).to(network.soft.device)
         network.soft.copy_(network.model.get_input_embeddings()(ids))

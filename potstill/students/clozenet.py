@@ -139,6 +139,7 @@ class ClozeNetwork(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.requires_grad_(False)
         self.learnt: dict[str, Tensor] = {}
+        self.to(model.device)
 
     @property
     def backbone(self) -> Any:
@@ -170,7 +171,7 @@ class ClozeNetwork(nn.Module):
             batch, width = attention_mask.shape
             nodes = self.nodes.expand(batch, -1)
             input_ids = torch.cat([input_ids, nodes], 1)
-            at = torch.arange(width).expand(batch, -1)
+            at = torch.arange(width, device=input_ids.device).expand(batch, -1)
             given = {
                 "attention_mask": self._mask(attention_mask),
                 "position_ids": torch.cat([at, length + self.depths], 1),
@@ -183,7 +184,7 @@ class ClozeNetwork(nn.Module):
             return torch.cat([root, states[:, attention_mask.shape[1] :]], 1)
         assert self.mask_id is not None
         masks = input_ids.eq(self.mask_id).to(torch.int64)
-        which = torch.arange(self.reading.places) + 1
+        which = torch.arange(self.reading.places, device=input_ids.device) + 1
         nth = masks.cumsum(1)[:, None, :].eq(which[None, :, None]) & masks[:, None, :].eq(1)  # (B, P, T)
         return _gather(states, nth.to(torch.float32).argmax(2))
 
@@ -210,6 +211,10 @@ class ClozeNetwork(nn.Module):
         logits: Tensor = self.model.get_output_embeddings()(first) if self.causal else _vocabulary(self.model, first)
         return logits[:, 0].float().log_softmax(-1)
 
+    def first_words(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, T) ids and mask -> (B, V) log-probabilities of every token at the first place."""
+        return self.words(self.look(input_ids, attention_mask))
+
     def _embedded(self, input_ids: Tensor) -> Tensor:
         embedded: Tensor = self.model.get_input_embeddings()(input_ids)
         n, at = len(self.soft), self.soft_at
@@ -223,12 +228,12 @@ class ClozeNetwork(nn.Module):
         eager = self.model.config._attn_implementation == "eager"
         if not len(self.nodes) and not eager:
             return None
-        batch, width = attention_mask.shape
-        at = torch.arange(width)
+        (batch, width), device = attention_mask.shape, attention_mask.device
+        at = torch.arange(width, device=device)
         sees = (at[:, None] >= at[None, :]).expand(batch, -1, -1)
         if len(self.nodes):
             m = len(self.nodes)
-            sees = torch.cat([sees, torch.zeros(batch, width, m, dtype=torch.bool)], 2)
+            sees = torch.cat([sees, torch.zeros(batch, width, m, dtype=torch.bool, device=device)], 2)
             text = (attention_mask > 0)[:, None, :].expand(-1, m, -1)
             sees = torch.cat([sees, torch.cat([text, self.ancestry.expand(batch, -1, -1)], 2)], 1)
         sees = sees[:, None]
@@ -299,7 +304,7 @@ class ClozeNetwork(nn.Module):
 
     def recall(self, learnt: Mapping[str, Tensor], mode: Mode, layers: int, rank: int) -> None:
         """Become the network whose `learnt` this is."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # drawn on the CPU, and overwritten
             self.loosen(mode, layers, rank)
         known = dict(self.named_parameters())
         with torch.no_grad():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from potstill.device import Wish, check_wish
 from potstill.errors import BadSpec, did_you_mean
 
 CHOICES = {
@@ -38,6 +39,7 @@ class Options:
         epochs, lr, batch: of learning; None derives epochs from the rows, lr from the mode.
         max_length: tokens of a row; None takes 256 or what the model reads.
         dtype: what predictions are computed in. In "bfloat16" they are quicker, and the student cannot be exported.
+        device: what it learns and predicts on; "auto" is a GPU where PyTorch has one. Its bundle runs on the CPU.
     """
 
     pattern: str = ""
@@ -53,6 +55,7 @@ class Options:
     batch: int = 16
     max_length: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Wish = "auto"
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> Options:
@@ -79,4 +82,5 @@ class Options:
                 raise BadSpec(f"The cloze's pattern needs {place} in it, exactly once.", 'As "{text} Topic: {label}".')
         if not isinstance(options.words, Mapping):
             raise BadSpec("The cloze's words are no table.", 'Write words = { label = "word", ... }.')
+        check_wish(options.device)
         return options

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.calibrate import match_prior
+from potstill.device import device_of, drawing
 from potstill.students.backbone import autocast, run_network
 from potstill.students.base import Floats
 from potstill.students.clozenet import ClozeNetwork, Mode
@@ -86,7 +87,7 @@ def set_bias(network: ClozeNetwork, ids: Sequence[Ids], prior: NDArray[np.floati
     """
     scores = run_network(network, ids, pad_id, low_precision=True)
     with torch.no_grad():
-        network.bias.add_(torch.from_numpy(match_prior(scores, prior).astype(np.float32)))
+        network.bias.add_(torch.from_numpy(match_prior(scores, prior).astype(np.float32)).to(network.bias.device))
     network.learnt["bias"] = network.bias.detach().clone()
 
 
@@ -103,8 +104,7 @@ def learn(network: ClozeNetwork, rows: Rows, effort: Effort, pad_id: int) -> dic
         prior = counts / counts.sum()
         set_bias(network, [rows.ids[row] for row in some], prior, pad_id)
     stopped, steps = "finished", 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(effort.seed)
+    with drawing(device_of(network), effort.seed):
         first = network.loosen(effort.mode, effort.layers, effort.rank)
         kept = _kept(network, rows, first, effort, pad_id)
         network.train()
@@ -142,14 +142,16 @@ def _kept(network: ClozeNetwork, rows: Rows, first: int, effort: Effort, pad_id:
     kept: list[Tensor] = [torch.empty(0)] * len(rows.ids)
     order = np.argsort([len(own) for own in rows.ids], kind="stable")
     network.eval()
+    device = device_of(network)
     for start in range(0, len(order), 32):
         if effort.late():
             return None
         effort.say(0.2 * start / len(order), f"reading text {start + 1} of {len(order)}")
         some = order[start : start + 32]
         filled, mask = padded([rows.ids[row] for row in some], pad_id)
-        with autocast():
-            states = network.entries(torch.from_numpy(filled), torch.from_numpy(mask), first).float()
+        with autocast(device=device):
+            ids, seen = torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device)
+            states = network.entries(ids, seen, first).float()
         width = filled.shape[1]
         for row, own in zip(some, states, strict=True):
             kept[row] = torch.cat([own[: len(rows.ids[row])], own[width:]])
@@ -165,19 +167,19 @@ def _step(
     pad_id: int,
 ) -> None:
     filled, mask = padded([rows.ids[row] for row in batch], pad_id)
-    entry = None
+    device, entry = device_of(network), None
     if kept is not None:
         extra = len(network.reading.tokens)
-        entry = torch.zeros(len(batch), filled.shape[1] + extra, network.dim)
+        entry = torch.zeros(len(batch), filled.shape[1] + extra, network.dim, device=device)
         for i, row in enumerate(batch):
             length = len(rows.ids[row])
             entry[i, :length] = kept[row][:length]
             entry[i, filled.shape[1] :] = kept[row][length:]
-    with autocast():
-        points = network.look(torch.from_numpy(filled), torch.from_numpy(mask), entry)
+    with autocast(device=device):
+        points = network.look(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device), entry)
     logits = network.score(points.float())
-    losses: Tensor = -(torch.from_numpy(rows.targets[batch]) * torch.log_softmax(logits, 1)).sum(1)
-    loss = (losses * torch.from_numpy(rows.weights[batch])).mean()
+    losses: Tensor = -(torch.from_numpy(rows.targets[batch]).to(device) * torch.log_softmax(logits, 1)).sum(1)
+    loss = (losses * torch.from_numpy(rows.weights[batch]).to(device)).mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([each for group in optimiser.param_groups for each in group["params"]], 1.0)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from potstill.device import device_of, drawing
 from potstill.students.backbone import Network, run_network
 from potstill.students.base import Floats
 from potstill.students.labelhead import UNTAUGHT_SCALE, label_weights
@@ -135,8 +136,7 @@ def study(
     low_rank, lr = plan.mode == "lora", plan.lr
     if low_rank:
         lr *= LORA_FASTER
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(plan.seed)
+        with drawing(device_of(network), plan.seed):
             add_lora(network.backbone)
     schedule = replace(
         Schedule(epochs=epochs, lr=lr, batch=plan.batch, deadline=plan.deadline), **(FEW_ROWS if few else {})
@@ -194,7 +194,7 @@ def _second_head(network: Network, rows: Material, pad_id: int, plan: Curriculum
     spread of the tuned head's, so that both count alike and confidence stays the tuned head's.
     """
     vectors = run_network(network.embed, rows.ids, pad_id, low_precision=True)
-    tuned_weights, tuned_bias = network.head.weight.detach().numpy().T, network.head.bias.detach().numpy()
+    tuned_weights, tuned_bias = (part.detach().cpu().numpy().T for part in (network.head.weight, network.head.bias))
     found = _regress(vectors, rows, SECOND_C, plan)
     spreads = [float(np.std(vectors @ w + b)) for w, b in ((tuned_weights, tuned_bias), (found.weights, found.bias))]
     if spreads[1] < 1e-6:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from potstill.device import Wish, check_wish, choose_device, here, on_cpu
 from potstill.errors import BadSpec, did_you_mean, missing_extra
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.labelnames import label_texts
@@ -53,6 +54,7 @@ class Options:
         names: the names of the labels are an example each, where the rows are few and are told better for it.
         believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
         runs: so many fine-tunings are averaged, where the rows are few: a little better for so many times the time.
+        device: what it learns and predicts on; "auto" is a GPU where PyTorch has one. Its bundle runs on the CPU.
     """
 
     mode: Literal["auto", "frozen", "full", "lora"] = "auto"
@@ -66,6 +68,7 @@ class Options:
     names: bool = True
     believe: bool = False
     runs: int = 1
+    device: Wish = "auto"
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> Options:
@@ -94,6 +97,7 @@ class Options:
             value = getattr(options, key)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
                 raise BadSpec(f"The encoder's {key} is {value!r}.", "Give a number above zero.")
+        check_wish(options.device)
         return options
 
 
@@ -237,7 +241,8 @@ class Encoder:
 
         record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         kind = record.get("kind", "single")
-        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"], kind=kind))
+        options = here(record["options"])
+        student = cls(Make(tuple(record["labels"]), record["weights"], options=options, kind=kind))
         student.truncated, student.learnt = record["truncated"], record["learnt"]
         student._licence = record["licence"]
         network = reopen_network(folder, len(student.labels), record["pooling"])
@@ -250,6 +255,7 @@ class Encoder:
         from potstill.students.onnxgraph import write_graph
 
         tokens, network = self._ready()
+        network = on_cpu(network)
         write_graph(network, folder / "model.onnx")
         shutil.copyfile(tokens.file, folder / "tokenizer.json")
         write_hub_folder(network, self.labels, tokens.max_length, folder, multi=self.kind == "multi")
@@ -282,7 +288,7 @@ class Encoder:
 
     def _ready_with(self, tokenizer: Path, length: int, network: Network) -> None:
         self._tokens = TokenIds(tokenizer, length, pairs=self.kind == "pair", long=self.options.long)
-        self._network = network
+        self._network = network.to(choose_device(self.options.device))
         if self.kind == "pair" and getattr(network.backbone.config, "type_vocab_size", 1) > 1:
             network.second_after = self._tokens.second_after
 

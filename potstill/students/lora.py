@@ -30,6 +30,7 @@ class LoraLinear(nn.Module):
         self.lora_a = nn.Parameter(torch.empty(rank, base.in_features))
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank))
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
+        self.to(base.weight.device)  # drawn on the CPU, so that a seed gives the same start everywhere
 
     def forward(self, given: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from potstill.carriers import fetched
+from potstill.device import check_wish, here
 from potstill.errors import BadSpec
 from potstill.features import PairTokens, Ragged, Tokens
 from potstill.students.base import Floats, Graph, Lesson, Make
@@ -27,7 +28,8 @@ from potstill.students.tuning import Head, Material, Recipe, tune
 from potstill.students.vectors import token_vectors
 from potstill.weights import find
 
-OPTIONS = {"c", "epochs", "lr", "hidden", "dropout", "max_length", "dims"}
+OF_TUNING = ("epochs", "lr", "hidden", "dropout", "device")
+OPTIONS = {"c", "max_length", "dims", *OF_TUNING}
 GRID = (10.0, 30.0, 100.0, 300.0)
 CAN_SPARE = 2_000  # rows from which some are put aside to stop early by
 CHUNK = 4096
@@ -40,7 +42,8 @@ class Static:
     Args:
         make: labels; `weights` (potion-8m if it is here, else minilm); the options `c` (of the first regression;
             chosen on rows put aside if not given), `epochs` (25; 0 keeps the vectors as they are), `lr` (of the
-            vectors, 0.01), `hidden` (512), `dropout` (0.2), `max_length` (512 subwords), `dims` (256, if distilled).
+            vectors, 0.01), `hidden` (512), `dropout` (0.2), `max_length` (512 subwords), `dims` (256, if distilled),
+            `device` (what it learns on: "auto", "cpu" or "cuda"; it predicts on the CPU).
 
     Raises:
         BadSpec: an unknown option.
@@ -48,6 +51,7 @@ class Static:
 
     def __init__(self, make: Make) -> None:
         refuse_options("static", make.options, OPTIONS)
+        check_wish(make.options.get("device", "auto"))
         self.labels = tuple(make.labels)
         self.weights = make.weights or ("potion-8m" if fetched("potion-8m") is not None else "minilm")
         self.kind = make.kind
@@ -140,7 +144,7 @@ class Static:
         """The student that `save` wrote."""
         record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
         kind = record.get("kind", "single")
-        student = cls(Make(tuple(record["labels"]), record["weights"], options=record["options"], kind=kind))
+        student = cls(Make(tuple(record["labels"]), record["weights"], options=here(record["options"]), kind=kind))
         student.c = float(record["c"])
         student._reader = (PairTokens if kind == "pair" else Tokens).load(folder, record["reader"])
         parts = {part: np.load(folder / f"{part}.npy", allow_pickle=False) for part in PARTS}
@@ -156,8 +160,8 @@ class Static:
         return Graph(kind="bag", settings=self._reader.settings, quantisable=False)
 
     def _recipe(self, lesson: Lesson, deadline: float | None) -> Recipe:
-        names: Mapping[str, str] = {"epochs": "epochs", "lr": "lr_vectors", "hidden": "hidden", "dropout": "dropout"}
-        asked: dict[str, Any] = {names[key]: value for key, value in self.options.items() if key in names}
+        names: Mapping[str, str] = {"lr": "lr_vectors"}
+        asked: dict[str, Any] = {names.get(key, key): self.options[key] for key in OF_TUNING if key in self.options}
         return Recipe(**asked, seed=lesson.seed, deadline=deadline, progress=lesson.progress)
 
     def _fitted(self) -> Head:

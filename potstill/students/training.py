@@ -1,7 +1,8 @@
 """Fine-tuning a network on soft targets: batches, schedule, early stopping, deadline. Knows torch, no texts, no files.
 
 The loss is the cross-entropy between soft targets and the softmax of the network, which is the Kullback-Leibler
-divergence up to a constant. Does not cover mixed devices, gradient accumulation, or anything distributed.
+divergence up to a constant. It learns on the device the network is on. Does not cover several devices, gradient
+accumulation, or anything distributed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from potstill.device import device_of, drawing
 from potstill.students.backbone import Network, autocast, run_network
 from potstill.tokens import Ids, padded
 
@@ -136,8 +138,7 @@ def fine_tune(
     checks = {round(len(plan) * (i + 1) / schedule.checks) for i in range(schedule.checks)}
     best_loss, best_state, worse, stopped, step = float("nan"), None, 0, "finished", 0
     started = time.monotonic()
-    with torch.random.fork_rng(devices=[]), _quick_attention(network):
-        torch.manual_seed(seed)
+    with drawing(device_of(network), seed), _quick_attention(network):
         network.train()
         for step, rows in enumerate(plan):
             share = step / len(plan)
@@ -185,7 +186,7 @@ def soft_loss(logits: Floats, material: Material) -> float:
 
 def row_losses(logits: Tensor, material: Material) -> Tensor:
     """(B,) cross-entropies of (B, K) logits: of one softmax, or of K sigmoids, summed."""
-    targets = torch.from_numpy(material.targets)
+    targets = torch.from_numpy(material.targets).to(logits.device)
     if material.multi:
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
     return -(targets * torch.log_softmax(logits, 1)).sum(1)
@@ -195,9 +196,9 @@ def _across(network: Network, material: Material, seed: int) -> nn.Linear | None
     """The map from the network's vectors to those it is to be like; None where it need not."""
     if material.like is None:
         return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Linear(network.dim, material.like.shape[1], bias=False)
+    device = device_of(network)
+    with drawing(device, seed):
+        return nn.Linear(network.dim, material.like.shape[1], bias=False).to(device)
 
 
 def _step(
@@ -209,18 +210,20 @@ def _step(
     drop: float,
 ) -> None:
     optimiser.zero_grad(set_to_none=True)
+    device = device_of(network)
     order = np.argsort([len(own) for own in some.ids], kind="stable")
-    for rows in np.array_split(order, -(-len(order) // BLOCK)):
+    # A GPU would rather have one large block than little padding.
+    for rows in np.array_split(order, -(-len(order) // (BLOCK if device.type == "cpu" else len(order)))):
         filled, mask = padded([some.ids[row] for row in rows], pad_id)
-        with autocast():
-            vectors = network.embed(torch.from_numpy(filled), torch.from_numpy(mask))
+        with autocast(device=device):
+            vectors = network.embed(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device))
             logits = network.head(nn.functional.dropout(vectors, drop))
         crossed = row_losses(logits.float(), some.take(rows))
         if across is not None and some.like is not None:
-            mapped, wanted = across(vectors.float()), torch.from_numpy(some.like[rows])
+            mapped, wanted = across(vectors.float()), torch.from_numpy(some.like[rows]).to(device)
             far = 1 - nn.functional.cosine_similarity(mapped, wanted)
             crossed = (1 - some.share) * crossed + some.share * far
-        loss = (crossed * torch.from_numpy(some.weights[rows])).sum() / len(order)
+        loss = (crossed * torch.from_numpy(some.weights[rows]).to(device)).sum() / len(order)
         loss.backward()  # type: ignore[no-untyped-call]  # gradients of the blocks add up to that of the batch
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
@@ -246,6 +249,9 @@ def _quick_attention(network: Network) -> Iterator[None]:
     nothing on short ones (bench/training_speed.py); the dropout of the layers stays.
     """
     backbone: Any = network.backbone
+    if device_of(network).type != "cpu":
+        yield
+        return
     before = getattr(backbone.config, "_attn_implementation", None)
     drops = [part for name, part in backbone.named_modules() if name.endswith("attention.self.dropout")]
     shares = [part.p for part in drops]

@@ -1,7 +1,7 @@
 """Fine-tuning of a static student in torch: its subword vectors, its linear head and a hidden layer beside that.
 
 Starts from a head that regression found on the vectors as they are, and adds a hidden layer that begins at zero: the
-first step is thus exactly the regression. Only vectors of subwords in the lesson move. No GPU: it is memory-bound.
+first step is thus exactly the regression. Only vectors of subwords in the lesson move.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.device import Wish, choose_device, drawing
 from potstill.features import Ragged
 
 Floats = NDArray[np.float32]
@@ -73,6 +74,7 @@ class Recipe:
         batch: rows a step.
         patience: passes without a lower validation error before it stops.
         seed: draws the hidden layer, the order and the dropout.
+        device: what it learns on.
         deadline: `time.monotonic()` to stop at.
         progress: called with (share done, a few words).
     """
@@ -85,6 +87,7 @@ class Recipe:
     batch: int = 64
     patience: int = 5
     seed: int = 0
+    device: Wish = "auto"
     deadline: float | None = None
     progress: Callable[[float, str], None] | None = None
 
@@ -112,10 +115,10 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
     from torch.nn import functional
 
     # The caller's random state is none of our business; ours is the seed alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    device = choose_device(recipe.device)
+    with drawing(device, recipe.seed):
         used, ids = np.unique(material.entries.ids, return_inverse=True)
-        vectors = torch.tensor(start.table[used], requires_grad=True)
+        vectors = torch.tensor(start.table[used]).to(device).requires_grad_()
         dims, k = start.w.shape
         linear, up = torch.nn.Linear(dims, k), torch.nn.Linear(dims, recipe.hidden)
         down = torch.nn.Linear(recipe.hidden, k, bias=False)
@@ -123,25 +126,27 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
             linear.weight.copy_(torch.tensor(start.w.T))
             linear.bias.copy_(torch.tensor(start.b))
             down.weight.zero_()
-        like = None if material.like is None else torch.tensor(material.like)
+        like = None if material.like is None else torch.tensor(material.like).to(device)
         across = torch.nn.Linear(dims, 1 if like is None else like.shape[1], bias=False)
+        for part in (linear, up, down, across):  # drawn on the CPU, so that a seed gives the same start everywhere
+            part.to(device)
         head = [*linear.parameters(), *up.parameters(), *down.parameters(), *across.parameters()]
         groups = [{"params": [vectors], "lr": recipe.lr_vectors}, {"params": head, "lr": recipe.lr_head}]
         optimiser = torch.optim.Adam(groups, foreach=False)
         order = np.random.default_rng(recipe.seed)
-        starts, targets = material.entries.starts, torch.tensor(material.targets)
-        sides = [torch.tensor(side) for side in (material.entries.values, material.entries.second) if side is not None]
-        weights = torch.tensor(material.weights)
-        rows_of = torch.tensor(ids)
+        starts, targets = material.entries.starts, torch.tensor(material.targets).to(device)
+        both = (material.entries.values, material.entries.second)
+        sides = [torch.tensor(side).to(device) for side in both if side is not None]
+        weights = torch.tensor(material.weights).to(device)
+        rows_of = torch.tensor(ids).to(device)
 
         def units_of(rows: NDArray[np.int64], drop: float) -> Any:
             lengths = starts[rows + 1] - starts[rows]
             offsets = np.cumsum(lengths) - lengths
-            cells = torch.from_numpy(np.arange(int(lengths.sum())) + np.repeat(starts[rows] - offsets, lengths))
+            gathered = np.arange(int(lengths.sum())) + np.repeat(starts[rows] - offsets, lengths)
+            cells, begins = (torch.from_numpy(each).to(device) for each in (gathered, offsets))
             bags = [
-                functional.embedding_bag(
-                    rows_of[cells], vectors, torch.from_numpy(offsets), mode="sum", per_sample_weights=side[cells]
-                )
+                functional.embedding_bag(rows_of[cells], vectors, begins, mode="sum", per_sample_weights=side[cells])
                 for side in sides
             ]
             parts = [functional.normalize(bag, dim=1, eps=EPSILON) for bag in bags]
@@ -168,9 +173,9 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
 
         def current() -> Head:
             table = start.table.copy()
-            table[used] = vectors.detach().numpy()
+            table[used] = vectors.detach().cpu().numpy()
             w, b, u, c, v = (
-                part.detach().numpy().T.astype(np.float32, order="C", copy=True)
+                part.detach().cpu().numpy().T.astype(np.float32, order="C", copy=True)
                 for part in (linear.weight, linear.bias, up.weight * SPREAD, up.bias, down.weight)
             )
             return Head(table, w, b, u, c, v)

@@ -54,6 +54,7 @@ def _distil(folder: Path, dims: int) -> Vectors:
         raise missing_extra("torch", "train", "Distilling an encoder into static vectors") from None
     from tokenizers import Tokenizer
 
+    from potstill.device import choose_device
     from potstill.students.backbone import autocast, read_network
 
     text = (folder / "tokenizer.json").read_text(encoding="utf-8")
@@ -66,13 +67,14 @@ def _distil(folder: Path, dims: int) -> Vectors:
     middle = (len(around) + 1) // 2
     framed = np.tile(np.array([*around[:middle], 0, *around[middle:]], dtype=np.int64), (size, 1))
     framed[:, middle] = np.arange(size)
-    backbone = read_network(folder, 2, "mean").backbone
+    device = choose_device()
+    backbone = read_network(folder, 2, "mean").backbone.to(device)
     states = []
-    with torch.inference_mode(), autocast():
+    with torch.inference_mode(), autocast(device=device):
         for at in range(0, size, 512):
-            ids = torch.from_numpy(framed[at : at + 512])
+            ids = torch.from_numpy(framed[at : at + 512]).to(device)
             out = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-            states.append(out[:, middle].float().numpy())
+            states.append(out[:, middle].float().cpu().numpy())
     vectors = np.concatenate(states).astype(np.float64)
     vectors -= vectors.mean(axis=0)
     _, axes = np.linalg.eigh(vectors.T @ vectors)  # ascending: the last columns carry the most variance

@@ -6,7 +6,8 @@ text), without dividing by length: a long label is as likely as its tokens toget
 sound are worth is the same for all texts, so `calibrate.match_prior` removes it (the caller does that). If one label
 begins another ("card", "card fee"), the separator that must follow a label counts as its last token.
 
-Covers one label a text. Does not cover label sets per text, chat templates, GPUs, or several labels a text.
+Covers one label a text. Does not cover label sets per text, chat templates, or several labels a text. It scores on a
+GPU where there is one, and writes on the CPU.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from potstill.causal import (
     require_torch,
     torch_threads,
 )
+from potstill.device import Wish, choose_device
 from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.money import Category, Rates, Usage
 from potstill.task import Answer, Brief, content_key
@@ -42,7 +44,8 @@ from potstill.teachers.scoring import LabelScorer
 
 PROMPT_VERSION = "1"
 DEFAULT_MODEL = "smollm2"
-USD_PER_HOUR = "0.10"  # assumed, not looked up: about what small clouds ask for two virtual processors
+# Assumed, not looked up: about what clouds ask for two virtual processors, and for a machine with a GPU.
+USD_PER_HOUR, GPU_USD_PER_HOUR = "0.10", "2.00"
 # A call is bound to this many times what was measured, and so many seconds: another process may take the machine.
 SLACK, SLACK_S = 20.0, 5.0
 LOOK_AGAIN_S = 10.0
@@ -60,6 +63,7 @@ class LocalOptions(Options):
         batch: texts a call.
         runtime: what computes the scores.
         dtype: number format; `auto` is bfloat16 where the processor multiplies it natively, else float32.
+        device: what scores; `auto` is a GPU where PyTorch has one.
         threads: processor threads; 0 looks how many cores are idle, and looks again every ten seconds.
         write_tokens: the longest text `write` may produce.
         temperature: of `write`.
@@ -73,6 +77,7 @@ class LocalOptions(Options):
     batch: int = Field(default=64, ge=1, le=4096)
     runtime: Literal["torch"] = "torch"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    device: Wish = "auto"
     threads: int = Field(default=0, ge=0)
     write_tokens: int = Field(default=96, ge=8, le=2048)
     temperature: float = Field(default=0.9, ge=0, le=2)
@@ -111,10 +116,11 @@ class LocalTeacher:
         self.task = setup.task
         self.name = f"local:{setup.model or DEFAULT_MODEL}"
         self.batch = options.batch
-        self.dtype = best_dtype() if options.dtype == "auto" else options.dtype
+        self.device = choose_device(options.device)
+        self.dtype = best_dtype(self.device) if options.dtype == "auto" else options.dtype
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.prompts)
         self.text = PromptText.of(setup.task, options.template, options.label_words, self.examples[0])
-        self.price = _price(setup.prices)
+        self.price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         shown = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
         asked = (self.text.opening, self.text.head, self.text.tail, self.text.words, shown, options.max_text_tokens)
         hashed = content_hash(found.path)
@@ -138,7 +144,7 @@ class LocalTeacher:
         facts: dict[str, Any] = {
             "model": self.weights.name,
             "licence": self.weights.licence,
-            "runtime": "PyTorch (CPU)",
+            "runtime": f"PyTorch ({self.device.type.upper()})",
             "dtype": self.dtype,
             "examples": len(self.examples[0]),
             "prompts": len(self.examples),
@@ -228,6 +234,7 @@ class LocalTeacher:
     def _model(self) -> CausalModel:
         began = time.perf_counter()
         model = load_causal(self.weights, self.dtype)
+        model.model.to(self.device)
         self._unpaid_s += time.perf_counter() - began
         return model
 
@@ -277,11 +284,12 @@ class LocalTeacher:
         return self._threads
 
 
-def _price(prices: Mapping[str, Any]) -> Rates:
+def _price(prices: Mapping[str, Any], *, on_gpu: bool = False) -> Rates:
     given = prices.get("usd_per_hour")
     if given is None:
-        assumed = f"assumed ${USD_PER_HOUR} an hour, about a 2-vCPU cloud machine; set [prices] usd_per_hour"
-        return Rates(assumed, usd_per_hour=Decimal(USD_PER_HOUR))
+        asked, machine = (GPU_USD_PER_HOUR, "machine with a GPU") if on_gpu else (USD_PER_HOUR, "2-vCPU cloud machine")
+        assumed = f"assumed ${asked} an hour, about a {machine}; set [prices] usd_per_hour"
+        return Rates(assumed, usd_per_hour=Decimal(asked))
     try:
         rate = Decimal(str(given))
     except ArithmeticError:

@@ -10,8 +10,8 @@ pass over the N texts. What makes it quick on a CPU:
   computed once, and single-token labels add nothing at all;
 - the vocabulary is only scored where a label's token is wanted.
 
-Works on any decoder of transformers that goes through its attention interface. Does not cover GPUs, encoder-decoders,
-sliding windows shorter than the prompt, prompts, or money: see `local`.
+Works on any decoder of transformers that goes through its attention interface, on the device its weights are on. Does
+not cover encoder-decoders, sliding windows shorter than the prompt, prompts, or money: see `local`.
 """
 
 from __future__ import annotations
@@ -53,9 +53,25 @@ def _partial(query: Any, key: Any, value: Any, scale: float, mask: Any, causal: 
     """Attention over some of the keys: the result (B, H, Q, D) and its log-sum-exp (B, H, Q, 1) in float32."""
     import torch
 
+    if query.device.type != "cpu":
+        return _plain(query, key, value, scale, mask, causal)
     flash: Callable[..., Any] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     out, lse = flash(query, key, value, is_causal=causal, attn_mask=mask, scale=scale)
     return out, lse.unsqueeze(-1).float()
+
+
+def _plain(query: Any, key: Any, value: Any, scale: float, mask: Any, causal: bool) -> tuple[Any, Any]:
+    """`_partial` as two matrix products, for devices whose fused kernels keep their log-sum-exp in other shapes."""
+    import torch
+
+    scores = (query @ key.transpose(2, 3)).float() * scale
+    if mask is not None:
+        scores = scores + mask.float()
+    if causal:
+        later = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
+    lse = scores.logsumexp(3, keepdim=True)
+    return (scores - lse).exp().to(value.dtype) @ value, lse
 
 
 def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: Any, **given: Any) -> tuple[Any, None]:
@@ -109,7 +125,7 @@ class LabelScorer:
     """Scores labels after texts with one decoder of transformers.
 
     Args:
-        model: an `AutoModelForCausalLM` on the CPU, in eval mode; its attention function is replaced.
+        model: an `AutoModelForCausalLM` in eval mode; its attention function is replaced.
         prompt: token ids of the constant part, at least one.
         labels: K label token sequences.
         pass_tokens: about how many tokens one pass takes; larger packs better, smaller stays in the cache.
@@ -140,9 +156,10 @@ class LabelScorer:
         if self._prompt_states:
             return
         keep: dict[int, tuple[Any, Any]] = {}
-        index = torch.arange(len(self.prompt))
+        index = torch.arange(len(self.prompt), device=self.model.device)
         with torch.inference_mode():
-            self._run(torch.tensor(self.prompt), index, Packed(index.unsqueeze(0), index, keep=keep))
+            ids = torch.tensor(self.prompt).to(self.model.device)
+            self._run(ids, index, Packed(index.unsqueeze(0), index, keep=keep))
         self._prompt_states = [(key.contiguous(), value.contiguous()) for _, (key, value) in sorted(keep.items())]
 
     def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
@@ -173,7 +190,7 @@ class LabelScorer:
     def _score_pass(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         import torch
 
-        extra = self.tokens_per_text
+        extra, device = self.tokens_per_text, self.model.device
         sizes = torch.tensor([len(text) + extra for text in texts])
         starts = sizes.cumsum(0) - sizes
         at = torch.arange(int(sizes.max()))
@@ -182,10 +199,11 @@ class LabelScorer:
         depths = torch.tensor(self.tree.depths, dtype=torch.long)
         ids = torch.tensor([token for text in texts for token in (*text, *self.tree.tokens)])
         places = torch.cat([torch.cat([torch.arange(len(text)), len(text) + depths]) for text in texts])
-        packed = Packed(rows, inside.flatten().nonzero().squeeze(1), self._tree_mask(sizes), self._prompt_states)
-        states = self._run(ids, places + len(self.prompt), packed)  # (T, width)
+        back = inside.flatten().nonzero().squeeze(1)
+        packed = Packed(rows.to(device), back.to(device), self._tree_mask(sizes), self._prompt_states)
+        states = self._run(ids.to(device), (places + len(self.prompt)).to(device), packed)  # (T, width)
         wanted = (starts + sizes - extra - 1).unsqueeze(1) + torch.arange(extra + 1)  # root and inner nodes, (B, 1+M)
-        return self._label_scores(states[wanted])
+        return self._label_scores(states[wanted.to(device)])
 
     def _tree_mask(self, sizes: Any) -> Any:
         """(B, 1, L, L) for rows that end in the label tree; None without one, where plain causal rows suffice."""
@@ -200,7 +218,7 @@ class LabelScorer:
         for row, size in enumerate(sizes.tolist()):
             sees[row, size - extra : size, size - extra : size] = ancestry
         mask = torch.zeros(sees.shape, dtype=self.model.dtype)
-        return mask.masked_fill_(~sees, float("-inf")).unsqueeze(1)
+        return mask.masked_fill_(~sees, float("-inf")).unsqueeze(1).to(self.model.device)
 
     def _run(self, ids: Any, places: Any, packed: Packed) -> Any:
         """(T,) token ids and positions -> (T, width) last hidden states."""
@@ -214,8 +232,8 @@ class LabelScorer:
         import torch
 
         head = self.model.get_output_embeddings()
-        nodes = torch.tensor([node + 1 for node, _ in self.tree.edges])
-        tokens = torch.tensor([token for _, token in self.tree.edges])
+        nodes = torch.tensor([node + 1 for node, _ in self.tree.edges]).to(states.device)
+        tokens = torch.tensor([token for _, token in self.tree.edges]).to(states.device)
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
 
         def capped(logits: Any) -> Any:
@@ -227,5 +245,5 @@ class LabelScorer:
         own = torch.einsum("bew,ew->be", states[:, nodes].float(), head.weight[tokens].float())
         if head.bias is not None:
             own = own + head.bias[tokens].float()
-        edges = (capped(own) - totals[:, nodes]).double().numpy()  # (B, E)
+        edges = (capped(own) - totals[:, nodes]).cpu().double().numpy()  # (B, E)
         return np.stack([edges[:, list(path)].sum(axis=1) for path in self.tree.paths], axis=1)
