@@ -22,8 +22,8 @@ from typing import Any
 
 # Deadlines of sockets are looked at so often: a reply that does not come is noticed by then.
 LOOK_S = 0.25
-# Whoever lets others go first lets so many.
-LET_FIRST = 32
+# Whoever lets others go first lets so many, or as many as come in a moment.
+LET_FIRST, LINGER_S = 32, 0.002
 
 _here = threading.local()
 
@@ -252,8 +252,8 @@ class Loop:
     def _look_outside(self) -> None:
         """Wait until something happens; every socket on which it did, or that waited in vain, is ready then."""
         self._asleep = True
-        busy = self._last or self._ready or self._outside or (self._resting and self._stop.is_set())
-        events = self._selector.select(0 if busy else self._patience_s())
+        busy = self._ready or self._outside or (self._resting and self._stop.is_set())
+        events = self._selector.select(0 if busy else LINGER_S if self._last else self._patience_s())
         self._asleep = False
         for key, _ in events:
             if key.data is None:

@@ -13,6 +13,7 @@ import math
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -291,13 +292,16 @@ class Store(SqlFile):
         marks = ",".join("?" * len(categories))
         with self._guard:
             after = self.get_meta(_given(known_to)) or 0.0
-            # By the time of settling, not the order of the calls: a ticket is settled long after it was left.
             rows = self._db.execute(
-                f"""SELECT ended, key, value, charged, COUNT(*) OVER (PARTITION BY id) FROM kept JOIN calls ON call = id
-                    WHERE ended >= ? AND state = 'settled' AND paid > 0 AND category IN ({marks}) ORDER BY ended""",
+                f"""SELECT ended, key, value, charged, id FROM kept JOIN calls ON call = id
+                    WHERE ended >= ? AND state = 'settled' AND paid > 0 AND category IN ({marks})""",
                 (after, *categories),
             ).fetchall()
-        return [Bought(key, value, -(-charged * 1000 // n), ended) for ended, key, value, charged, n in rows]
+        # Counted and sorted here: SQLite would carry the values along, several times as long.
+        of_call = Counter(row[-1] for row in rows)
+        found = [Bought(key, value, -(-charged * 1000 // of_call[i]), ended) for ended, key, value, charged, i in rows]
+        # By the time of settling, not the order of the calls: a ticket is settled long after it was left.
+        return sorted(found, key=lambda each: each.settled)
 
     def given(self, bought: Sequence[Bought], to: Path) -> None:
         """Remember that these are safe in `to`; what was settled in the same instant may be given again."""
