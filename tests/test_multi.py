@@ -231,7 +231,7 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
     [
         ({"procedure": "pgkd"}, "the procedure 'pgkd' knows one"),
         ({"teacher": "local"}, "the teacher 'local' says one"),
-        ({"teacher": "openai:gpt-4o-mini"}, "the teacher 'openai' says one"),
+        ({"teacher": "human"}, "the procedure 'annotate' knows one"),
     ],
 )
 def test_what_knows_one_label_says_so_before_anything_is_spent(

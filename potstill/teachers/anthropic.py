@@ -72,7 +72,8 @@ def open_teacher(setup: Setup) -> ChatTeacher:
     provider = provider_of(url)
     price = price_of(model, provider, setup.prices, is_loopback(url))
     limit = ENUM_LIMIT if options.enum_limit is None else options.enum_limit
-    options = options.model_copy(update={"enum_limit": limit, "max_tokens": reply_tokens(options, REPLY_TOKENS)})
+    max_tokens = reply_tokens(options, REPLY_TOKENS, setup.task)
+    options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
     server = AnthropicServer(url, model, key_for(url, options.key_env, asks=setup.asks), options)
     name = f"anthropic:{model}"
     identity = {"model": model, "server": host, "effort": options.effort}

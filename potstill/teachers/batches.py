@@ -239,7 +239,7 @@ class BatchTeacher(ChatTeacher):
 
     def _read(self, choices: Sequence[Choice], samples: int) -> Answer:
         if samples > 1:
-            return self._voted(choices, self._columns(choices))
+            return self._voted(choices, self._all_found(choices))
         found = self._reading.read(choices[0].text)
         if found is not None:
             return self._found(choices[0], found)

@@ -1,8 +1,8 @@
 """A teacher that is a chat model behind a server: asks, reads strictly, asks once more, and keeps the tab.
 
-Knows no provider: a `Server` sends one request and sorts what goes wrong (`openai.py` has one). Covers one-label
-tasks. Does not cover batch queues, or texts longer than the model reads: those come back as refused. What is put before
-a text is chosen in `question.py`.
+Knows no provider: a `Server` sends one request and sorts what goes wrong (`openai.py` has one). Covers one label a
+text, and several. Does not cover batch queues, or texts longer than the model reads: those come back as refused. What
+is put before a text is chosen in `question.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from potstill.errors import BadSpec, TeacherError, did_you_mean
@@ -40,6 +40,7 @@ from potstill.teachers.parse import (
 )
 from potstill.teachers.prompts import PROMPT_VERSION, Offer, bound_tokens
 from potstill.teachers.question import Asking
+from potstill.teachers.sets import SetReading, scores_of_set, scores_of_sets
 from potstill.teachers.shortlist import Heard, is_none, joined
 
 # What a request may cost beyond the first: asking once more after an unreadable reply, and one that vanished.
@@ -68,7 +69,7 @@ class ChatTeacher:
     def __init__(
         self, name: str, setup: Setup, options: ChatOptions, server: Server, price: Price, identity: Mapping[str, Any]
     ) -> None:
-        if setup.task.kind not in ("single", "pair"):
+        if setup.task.kind not in ("single", "pair", "multi"):
             raise BadSpec(
                 f"The teacher {name!r} cannot do a task of kind {setup.task.kind!r}.", "Take another teacher."
             )
@@ -84,14 +85,18 @@ class ChatTeacher:
         limit = options.enum_limit or 0
         self._asking = Asking(setup, options, limit)
         self._prompt = self._asking.prompt
-        self._reading = Reading(self._prompt.names, self._prompt.codes, options.aliases, options.candidates)
+        # Asked for the hold, and again for each request.
+        self._prompt_bound = lru_cache(2048)(self._longest_prompt)
+        several = setup.task.kind == "multi"
+        reading = SetReading if several else Reading
+        self._reading = reading(self._prompt.names, self._prompt.codes, options.aliases, options.candidates)
         self._options = options
         self._server = server
         self.light = server.light
         self._max_tokens = options.max_tokens or 32
         self._listable = listable = len(self._prompt.codes) <= limit
         self._schema = self._prompt.schema(listable) if listable or (limit and self._prompt.shortlisted) else None
-        self._wants_logprobs = options.logprobs == "auto" and not options.candidates
+        self._wants_logprobs = options.logprobs == "auto" and not options.candidates and not several
         probe = 1 if options.samples > 1 and self._wants_logprobs else 0
         self._most = self._asking.rounds * (options.samples + probe + SPARE_REQUESTS - 1) + 1
         self._patience_s = options.patience_s or options.timeout_s * (2 if self._by_time else 10)
@@ -123,9 +128,11 @@ class ChatTeacher:
     # --- money -------------------------------------------------------------------------------------------------
 
     def _request_bound(self, text: str) -> Usage:
+        return self._bound_of(self._prompt_bound(text), self._max_tokens)
+
+    def _longest_prompt(self, text: str) -> int:
         asked = self._asking(text)
-        prompt = max(self._prompt.bound(asked.text, offer) for offer in asked.offers)
-        return self._bound_of(prompt, self._max_tokens)
+        return max(self._prompt.bound(asked.text, offer) for offer in asked.offers)
 
     def _bound_of(self, prompt: int, output: int) -> Usage:
         prompt += self._server.extra_tokens
@@ -261,6 +268,8 @@ class ChatTeacher:
         """The answer of one reply that was read, with a score for every code."""
         raw = short(choice.text)
         n, confidence = len(self._reading.codes), self._options.confidence
+        if found.columns is not None:
+            return Answer("ok", scores_of_set(found.columns, n, confidence), "one-hot", raw)
         if choice.steps and found.code_at is not None:
             scores = scores_of_tokens(choice.steps, found.code_at, self._reading.codes)
             if scores is not None:
@@ -293,25 +302,27 @@ class ChatTeacher:
             n = min(samples - len(choices), tab.left) if self._server.takes_n else 1
             build = partial(self._request, text, votes=n, turn=turn)
             choices += willing(self._send(build, tab, self._request_bound(text)).choices)
-        columns = self._columns(choices, offer)
-        if not columns and tab.left:
+        every = self._all_found(choices, offer)
+        if not every and tab.left:
             found = self._understood(self._one(text, tab, turn, wrong=choices[0].text), offer)
-            columns = [found.column] if found else []
-        return self._counted(choices, columns)
+            every = [found] if found else []
+        return self._counted(choices, every)
 
-    def _columns(self, choices: Sequence[Choice], offer: Offer | None = None) -> list[int]:
-        return [found.column for choice in choices if (found := self._understood(choice, offer))]
+    def _all_found(self, choices: Sequence[Choice], offer: Offer | None = None) -> list[Found]:
+        return [found for choice in choices if (found := self._understood(choice, offer))]
 
-    def _counted(self, choices: Sequence[Choice], columns: Sequence[int]) -> Answer:
+    def _counted(self, choices: Sequence[Choice], every: Sequence[Found]) -> Answer:
         """The answer of several replies, with a score for every code."""
         raw = short(" | ".join(choice.text for choice in choices))
-        if not columns:
+        if not every:
             return Answer("unparsable", raw=raw)
-        return Answer("ok", scores_of_votes(columns, len(self._reading.codes)), "votes", raw)
+        n, sets = len(self._reading.codes), [found.columns for found in every if found.columns is not None]
+        scores = scores_of_sets(sets, n) if sets else scores_of_votes([found.column for found in every], n)
+        return Answer("ok", scores, "votes", raw)
 
-    def _voted(self, choices: Sequence[Choice], columns: Sequence[int]) -> Answer:
+    def _voted(self, choices: Sequence[Choice], every: Sequence[Found]) -> Answer:
         """The answer of several replies, where no other is to come."""
-        return self._closed(self._counted(choices, columns))
+        return self._closed(self._counted(choices, every))
 
     # --- writing -----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from potstill.money import Usage
+from potstill.task import Task
 from potstill.teachers.briefs import BRIEF_TOKENS
 from potstill.teachers.pace import Refused
 from potstill.teachers.parse import Step
@@ -21,6 +22,8 @@ from potstill.teachers.question import QuestionOptions
 KEPT_CHARACTERS = 200
 # What a reply that names several labels with weights may take on top.
 CANDIDATE_TOKENS = 160
+# Of a set: what a code takes in JSON, and for how many labels there is room. A longer set cannot be read.
+TOKENS_A_CODE, ROOM_FOR_LABELS = 6, 40
 
 
 class ChatOptions(QuestionOptions):
@@ -131,6 +134,7 @@ def short(text: str) -> str:
     return " ".join(text.split())[:KEPT_CHARACTERS]
 
 
-def reply_tokens(options: ChatOptions, usual: int) -> int:
-    """What one reply may generate: `max_tokens`, or what is usual for the model's kind and what candidates take."""
-    return options.max_tokens or usual + (CANDIDATE_TOKENS if options.candidates else 0)
+def reply_tokens(options: ChatOptions, usual: int, task: Task) -> int:
+    """What one reply may generate: `max_tokens`, or what is usual for the model's kind and what sets of labels take."""
+    several = TOKENS_A_CODE * min(task.n_labels, ROOM_FOR_LABELS) if task.kind == "multi" else 0
+    return options.max_tokens or usual + several + (CANDIDATE_TOKENS if options.candidates else 0)

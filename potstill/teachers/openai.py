@@ -86,7 +86,7 @@ def open_teacher(setup: Setup) -> ChatTeacher:
     limit = options.enum_limit
     if limit is None:
         limit = ENUM_LIMIT if provider == "openai" else ENUM_LIMIT_ELSEWHERE
-    max_tokens = reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS)
+    max_tokens = reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS, setup.task)
     options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
     server = OpenAIServer(url, model, key_for(url, options.key_env, asks=setup.asks), options)
     identity = {"model": model, "server": host, "effort": options.effort}

@@ -19,9 +19,9 @@ LEAST = 1e-6
 # No name of a label with its weight is longer.
 MOST_NAME = 500
 
-_FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
+FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
 _PAIR = re.compile(r"^(\w+)\s*[:.)\-]\s*(.+)$", re.DOTALL)
-_TRIM = " \t\r\n\"'`*"
+TRIM = " \t\r\n\"'`*"
 _WEIGHED = re.compile(r"(.+?)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%?", re.DOTALL)
 _GAPS = re.compile(r"[\s_\-]+")
 
@@ -34,11 +34,13 @@ class Found:
         column: its place in the task's labels.
         code_at: where its code begins in the reply, in characters; None if the label itself was named.
         weights: column -> share of each of several labels that were named, which sum to one; empty for a single one.
+        columns: all labels of the text, where it may have several; `column` is then one of them, or -1.
     """
 
     column: int
     code_at: int | None
     weights: Mapping[int, float] = field(default_factory=dict)
+    columns: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Reading:
         candidates: bool = False,
     ) -> None:
         self._candidates = candidates
+        self.labels = tuple(labels)
         self.codes = tuple(codes)
         self._by_code = {code: column for column, code in enumerate(codes)}
         self._by_label = {label: column for column, label in enumerate(labels)}
@@ -92,7 +95,7 @@ class Reading:
     def read(self, reply: str) -> Found | None:
         """The label of a reply: bare, in quotes, in a code fence, as `{"label": ...}` or as "CODE: label"."""
         bare = reply.strip()
-        fenced = _FENCE.match(bare)
+        fenced = FENCE.match(bare)
         if fenced:
             bare = fenced[1].strip()
         if self._candidates:
@@ -102,7 +105,7 @@ class Reading:
         if bare.startswith("{"):
             named = _label_field(bare)
             return None if named is None else self._named(named, reply)
-        name = bare.strip(_TRIM).removesuffix(".").strip(_TRIM)
+        name = bare.strip(TRIM).removesuffix(".").strip(TRIM)
         return self._named(name, reply) or self._pair(name, reply)
 
     def _set(self, several: Sequence[tuple[str, float]], reply: str) -> Found | None:
@@ -130,7 +133,7 @@ class Reading:
             return None
         column = self._by_code[pair[1]]
         # The two must agree: "B: Sports" where B is another label is no answer.
-        label = pair[2].strip(_TRIM)
+        label = pair[2].strip(TRIM)
         agrees = self._by_label.get(label, self._loose.get(_loose(label))) == column
         return Found(column, reply.index(pair[1])) if agrees else None
 
@@ -166,11 +169,11 @@ def _weighed(bare: str) -> list[tuple[str, float]] | None:
             and 0 <= weight <= 1e6
         ]
         return sound if len(sound) == len(rows) else None
-    parts = [part.strip(_TRIM) for part in bare.strip(_TRIM).removesuffix(".").split(",")]
+    parts = [part.strip(TRIM) for part in bare.strip(TRIM).removesuffix(".").split(",")]
     if max(map(len, parts)) > MOST_NAME:
         return None
     matches = [_WEIGHED.fullmatch(part) for part in parts]
-    found = [(match[1].strip(_TRIM), float(match[2])) for match in matches if match]
+    found = [(match[1].strip(TRIM), float(match[2])) for match in matches if match]
     return found if len(found) == len(matches) else None
 
 
@@ -193,7 +196,7 @@ def scores_of_tokens(steps: Sequence[Step], code_at: int, codes: Sequence[str]) 
     prefix, path = "", 1.0
     for step in steps[first:]:
         for token, log_probability in step.top.items():
-            piece = prefix + (token.lstrip(_TRIM + "{:") if not prefix else token)
+            piece = prefix + (token.lstrip(TRIM + "{:") if not prefix else token)
             _share(mass, piece, path * math.exp(min(log_probability, 0.0)), whole_only=token == step.token)
         chosen = prefix + (step.token[lead:] if not prefix else step.token)
         if not any(code.startswith(chosen) and code != chosen for code in codes):
@@ -222,7 +225,7 @@ def _step_at(steps: Sequence[Step], at: int) -> tuple[int, int] | None:
 
 
 def _share(mass: dict[str, float], piece: str, probability: float, whole_only: bool) -> None:
-    whole = piece.rstrip(_TRIM + "}.,:")
+    whole = piece.rstrip(TRIM + "}.,:")
     if whole in mass:
         mass[whole] += probability
     elif whole and whole == piece and not whole_only:
@@ -266,7 +269,7 @@ def read_texts(reply: str, most: int) -> tuple[str, ...] | None:
     None if the reply is not such JSON.
     """
     bare = reply.strip()
-    fenced = _FENCE.match(bare)
+    fenced = FENCE.match(bare)
     try:
         record: Any = json.loads(fenced[1] if fenced else bare)
     except (ValueError, RecursionError):

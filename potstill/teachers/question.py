@@ -93,6 +93,9 @@ class Asking:
         self.taken_out: dict[str, int] = {}
         examples = tuple(self._clean(example, count=True) for example in setup.examples)
         task = setup.task
+        if task.kind == "multi":
+            _refuse_for_several(options)
+            options = options.model_copy(update={"shortlist": 0, "examples": "fixed"})
         size = _shortlist_size(setup, options, enum_limit)
         self.size = size if size < task.n_labels else 0
         many = options.examples == "auto" and task.n_labels > MANY_LABELS
@@ -192,6 +195,16 @@ class Asking:
         with self._lock:
             for kind, n in taken_out.items():
                 self.taken_out[kind] = self.taken_out.get(kind, 0) + n
+
+
+def _refuse_for_several(options: QuestionOptions) -> None:
+    """What chooses by the one label of each example cannot choose where a text has several."""
+    if options.shortlist not in ("auto", 0):
+        raise BadSpec("A shortlist of labels is for tasks of one label a text.", "Leave shortlist out.")
+    if options.examples == "nearest":
+        raise BadSpec("The nearest examples are for tasks of one label a text.", "Leave examples out.")
+    if options.candidates:
+        raise BadSpec("Candidates are labels of which one is right, and here several may be.", "Leave candidates out.")
 
 
 def _shortlist_size(setup: Setup, options: QuestionOptions, enum_limit: int) -> int:

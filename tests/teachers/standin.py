@@ -234,6 +234,9 @@ class Standin:
         structured = "response_format" in body and "response_format" not in self.ignores
         code = sampled(beliefs, number, body.get("temperature", 1.0)) if beliefs else ""
         reply = json.dumps({"label": code}) if structured else code
+        if any("Which labels fit?" in message["content"] for message in body["messages"]):
+            codes = named_in(beliefs, number)
+            reply = json.dumps({"labels": codes}) if structured else ", ".join(codes) or "NONE"
         if not beliefs:
             reply = self.writes
         if kind == "said" and fault:
@@ -292,6 +295,12 @@ def sampled(beliefs: Mapping[str, float], number: int, temperature: float) -> st
         if point < total:
             return code
     return code
+
+
+def named_in(beliefs: Mapping[str, float], number: int) -> list[str]:
+    """The codes whose labels share a word with the text; later samples forget the last of several."""
+    codes = [code for code, belief in beliefs.items() if belief > 1.5 * min(beliefs.values())]
+    return codes[:-1] if number and len(codes) > 1 else codes
 
 
 def tokens_of(content: str) -> int:
