@@ -82,6 +82,11 @@ class PgkdOptions(Section):
     mix: Literal["gained", "turns"] = "gained"
     shots: int | None = Field(default=None, ge=0)
 
+    @property
+    def asks_again(self) -> bool:
+        """Whether the teacher is asked about each text that it wrote and that passed the gate."""
+        return self.soft or self.agree == "teacher"
+
 
 def read_options(given: Mapping[str, Any]) -> PgkdOptions:
     """The options under [procedure]. Raises BadSpec: one nobody knows, or a value that cannot be."""

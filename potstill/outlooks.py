@@ -1,8 +1,9 @@
-"""What is expected of a student after so many labels, distilled texts or answers: measured, or from experience.
+"""What is expected of a student after so many labels, distilled texts, answers or written texts.
 
 An outlook answers in (DRAWS,) equally likely scores; `strategies.py` weighs them against prices. `Surface` draws lines
-between measured points, `Piloted` adds the learning curve of a pilot, and `Experience` knows nothing of the data but
-how many labels there are: averages of other data sets, and the regularities of Kang et al. 2023.
+between measured points. `Piloted` has the learning curve of a pilot, and `Experience` knows nothing of the data but how
+many labels there are: averages of other data sets, and the regularities of Kang et al. 2023. Both go through
+`imitation.py` for every way that has a teacher, and have the rest of their expectations from `priors.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.curves import DRAWS, Curves
+from potstill.imitation import Imitated, Imitation
+from potstill.priors import Teachers, Writing
 
 Floats = NDArray[np.float64]
+MOST_TEXTS = 1e7  # more text than anybody distils
 
 
 @dataclass(frozen=True)
@@ -107,101 +111,138 @@ class Surface:
         return np.asarray(np.clip(found + noise, 0.0, 1.0))
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What a pilot measured of a teacher and of the students it taught.
+
+    Attributes:
+        accuracy: how often the teacher is right; None where nobody knows.
+        labels: of a large model, those that it learnt.
+        students: who learnt from it.
+    """
+
+    accuracy: float | None = None
+    labels: int = 0
+    students: tuple[Imitated, ...] = ()
+
+
 class Piloted:
     """An outlook from a pilot on the user's own data.
 
-    More labels follow the fitted learning curve. A distilled student is known at the labels there are; with more of
-    them its error is expected to shrink as the curve's does, since its teacher learns the same labels. Answers of a
-    language model follow the line through the sizes that were measured.
+    More labels follow the fitted learning curve, and so do the errors of the large model that learns them; what its
+    student has of it `imitation.py` says, corrected by the students of the pilot. What was not measured is a prior.
 
     Args:
         curve: the student's scores over labels.
-        distilled: points at about the largest size of the curve, with their texts; may be empty.
-        answered: (texts, score) of students that learnt so many answers beside the labels; may be empty.
+        large: what was measured of the large model. llm: of the language model, if there is one.
+        writing: what written texts are expected to bring; None where nobody writes.
+        n_labels: of the task; guessing is right in one of them.
         doubt: standard deviation of a measured score (the validation texts are few).
     """
 
     def __init__(
         self,
         curve: Curves,
-        distilled: Sequence[Measured] = (),
-        answered: Sequence[tuple[int, float]] = (),
+        large: Taught = Taught(),
+        llm: Taught = Taught(),
+        writing: Writing | None = None,
         *,
+        n_labels: int,
         doubt: float,
         seed: int = 0,
     ) -> None:
-        self._curve = curve
-        self._distilled = Surface(distilled, doubt=doubt, seed=seed) if distilled else None
-        self._known_at = max((point.labels for point in distilled), default=0)
-        known = [Measured(n, 0, score) for n, score in answered]
-        self._answered = Surface(known, doubt=doubt, seed=seed + 1) if known else None
+        self._curve, self._writing, self._large_seen = curve, writing, large
+        prior = Teachers(seed=seed)
+        noise = np.random.default_rng((seed, 1)).standard_normal(DRAWS)
+        self._prior, self._noise = prior, doubt * noise
+        made = Imitation(curve.draws, 1 / n_labels, prior.trained_habit)
+        self.distilling = made.measured(large.students, doubt, seed=seed)
+        self.asking = Imitation(curve.draws, 1 / n_labels, prior.llm_habit).measured(llm.students, doubt, seed=seed + 1)
+        self.llm = prior.llm if llm.accuracy is None else np.clip(llm.accuracy + self._noise, 0.0, 1.0)
+
+    @property
+    def writing_source(self) -> str:
+        """What is expected of written texts, and on what it rests, in words; empty where nobody writes."""
+        return "" if self._writing is None else self._writing.source
 
     def annotate(self, labels: float) -> Floats:
         """After learning so many human labels."""
         return self._curve.draws(labels)
 
+    def large(self, labels: float) -> Floats:
+        """(DRAWS,) accuracies of the large model after so many labels."""
+        seen = self._large_seen
+        if seen.accuracy is None:
+            return self._prior.large(self._curve.draws(labels), labels)
+        shrinks = (1 - self._curve.draws(labels)) / np.maximum(1 - self._curve.draws(seen.labels), 1e-6)
+        return np.asarray(1 - np.clip((1 - seen.accuracy - self._noise) * np.minimum(shrinks, 1.0), 0.0, 1.0))
+
     def distil(self, labels: float, texts: Floats) -> Floats:
-        """After learning from a large model that learnt `labels`; nothing, if none was measured."""
-        if self._distilled is None:
-            return np.zeros(DRAWS)
-        here = 1 - self._distilled.distil(self._known_at, texts)
-        shrinks = (1 - self._curve.draws(labels)) / np.maximum(1 - self._curve.draws(self._known_at), 1e-6)
-        return np.asarray(np.where(here < 1, 1 - np.clip(here * np.minimum(shrinks, 1.0), 0.0, 1.0), 0.0))
+        """After learning from a large model that learnt `labels`; (DRAWS,) texts, and nothing where there are none."""
+        return _taught(self.distilling, self.large(labels), texts, labels)
 
     def answers(self, texts: float) -> Floats | None:
-        """After learning a language model's answers about so many texts."""
-        return None if self._answered is None or texts < 1 else self._answered.annotate(texts)
+        """After learning a language model's answers about so many texts, beside the labels of the pilot."""
+        return None if texts < 1 else self.asking.student(self.llm, texts, self._curve.largest)
 
     def written(self, texts: float) -> Floats | None:
-        """Not measured by a pilot."""
-        return None
+        """After so many more texts written to its needs; None where nobody writes."""
+        return None if self._writing is None else self._writing.after(self._curve.draws(self._curve.largest), texts)
 
 
 class Experience:
     """An outlook before anything was measured: a prior, and called so wherever it is shown.
 
     The error of a student that learnt n labels of K classes is `START` at one a class and falls as a power of n / K;
-    both, and their spread, are those of six data sets with a frozen encoder (bench/curves.py). From Kang et al. 2023:
-    a large teacher makes fewer errors than the student alone, but only from about `TEACHER_WANTS` labels on; the
-    student comes near it with the number of texts it is taught on. By how much is assumed, and so is how often a
-    language model is right (60 to 90 %, as the field's are zero-shot); its student repeats it.
+    both, and their spread, are those of six data sets with a frozen encoder (bench/curves.py). The rest is that of
+    `Teachers`, `Imitation` and `Writing`.
+
+    Args:
+        n_labels: of the task.
+        owned: labels there are, beside which answers and written texts are learnt.
     """
 
     START, START_SPREAD, POWER, POWER_SPREAD = 0.58, 0.29, 0.28, 0.18
-    TEACHER_WANTS = 500
-    LLM_LOW, LLM_HIGH = 0.60, 0.90
 
-    def __init__(self, n_labels: int, *, seed: int = 0) -> None:
+    def __init__(self, n_labels: int, *, owned: int = 0, seed: int = 0) -> None:
         draw = np.random.default_rng(seed)
-        self._k = n_labels
+        self._k, self._owned = n_labels, owned
         self._start = self.START * np.exp(self.START_SPREAD * draw.standard_normal(DRAWS))
         self._power = np.clip(self.POWER + self.POWER_SPREAD * draw.standard_normal(DRAWS), 0.05, 1.0)
-        self._large = np.clip(0.80 + 0.10 * draw.standard_normal(DRAWS), 0.4, 1.2)
-        self._copies = np.clip(0.25 + 0.08 * draw.standard_normal(DRAWS), 0.05, 0.6)
-        self._llm = draw.uniform(self.LLM_LOW, self.LLM_HIGH, DRAWS)
+        self._teachers, self._writing = Teachers(seed=seed + 1), Writing(seed=seed)
+        self.distilling = Imitation(self.annotate, 1 / n_labels, self._teachers.trained_habit)
+        self.asking = Imitation(self.annotate, 1 / n_labels, self._teachers.llm_habit)
+        self.llm = self._teachers.llm
 
     def annotate(self, labels: float) -> Floats:
         """After learning so many human labels; none leave chance."""
         error = self._start * np.maximum(labels / self._k, 0.25) ** -self._power
         return np.asarray(1 - np.minimum(error, 1 - 1 / self._k))
 
+    def large(self, labels: float) -> Floats:
+        """(DRAWS,) accuracies of a large model after so many labels."""
+        return self._teachers.large(self.annotate(labels), labels)
+
     def distil(self, labels: float, texts: Floats) -> Floats:
         """After learning from a large model that learnt `labels`."""
-        # From a quarter of what it wants the teacher begins to be worth something.
-        ready = float(np.clip(np.log2(max(labels, 1) / self.TEACHER_WANTS) / 2 + 1, 0.0, 1.0))
-        alone = 1 - self.annotate(labels)
-        teacher = alone * (1 - ready * (1 - self._large))
-        missed = self._copies * np.maximum(np.asarray(texts) / 1000, 1e-3) ** -0.4
-        error = np.clip(teacher + (1 - teacher) * missed * teacher, 0.0, 1 - 1 / self._k)
-        return np.asarray(np.where(np.asarray(texts) < 1, 0.0, 1 - error))
+        return _taught(self.distilling, self.large(labels), texts, labels)
 
     def answers(self, texts: float) -> Floats | None:
-        """After learning a language model's answers about so many texts."""
-        if texts < 1:
-            return None
-        learnt = 1 - self.annotate(texts)
-        return np.asarray(np.maximum(1 - (1 - self._llm) - self._llm * learnt * 0.5, 1 / self._k))
+        """After learning a language model's answers about so many texts, beside the labels there are."""
+        return None if texts < 1 else self.asking.student(self.llm, texts, self._owned)
 
     def written(self, texts: float) -> Floats | None:
-        """Nothing is known before it was tried."""
-        return None
+        """After so many texts written to its needs."""
+        return self._writing.after(self.annotate(self._owned), texts) if self._owned else None
+
+
+def _taught(curve: Imitation, accuracy: Floats, texts: Floats, labels: float) -> Floats:
+    """(DRAWS,) scores of students of (DRAWS,) texts; without any text nothing is learnt."""
+    there = np.broadcast_to(np.asarray(texts, dtype=np.float64), (DRAWS,))
+    if not (there >= 1).any():
+        return np.zeros(DRAWS)
+    # The number of texts is in doubt only as their price is: a few sizes stand for all.
+    sizes = np.unique(np.quantile(np.minimum(there[there >= 1], MOST_TEXTS), (0.1, 0.5, 0.9)))
+    scores = np.stack([curve.student(accuracy, float(size), labels) for size in sizes])
+    nearest = np.abs(np.log(sizes)[:, None] - np.log(np.maximum(there, 1.0))).argmin(axis=0)
+    return np.asarray(np.where(there < 1, 0.0, scores[nearest, np.arange(DRAWS)]))

@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 
 from potstill.annotation import read_options as read_annotate
-from potstill.briefing import Rows, gold_of, make_brief, read_options
+from potstill.briefing import read_options
 from potstill.calibrate import one_hot
 from potstill.errors import BadData
 from potstill.examples import offered_examples
 from potstill.forecast import Forecast, forecast, trained_as
-from potstill.metrics import judge
 from potstill.money import Usage, to_micros, to_usd
 from potstill.order import Order
+from potstill.quotes import Calls, quote_writing
 from potstill.run import open_teacher, training_reserve
 from potstill.spec import Named, check_kind
-from potstill.teachers.base import Expected, Teacher, takes_guides
-from potstill.teachers.writing import one_label_each
+from potstill.teachers.base import Expected, Teacher
 
 FORMAT = 1
 TIMED = 32  # texts that a trained teacher is timed on
@@ -50,6 +49,7 @@ class Plan:
         examples: gold examples that go along.
         redacted: whether addresses, numbers and the like are taken out first.
         writes: True if the teacher writes the `n_texts` rather than answers about them.
+        besides: what it is asked beside that, in words; empty if nothing.
         simulated: True if the teacher only replays labels.
         taught: of a teacher that is trained first, what that takes, in words; else empty.
         taught_usd: and what it costs.
@@ -74,6 +74,7 @@ class Plan:
     redacted: bool = False
     simulated: bool = False
     writes: bool = False
+    besides: str = ""
     taught: str = ""
     taught_usd: float = 0.0
     format: int = FORMAT
@@ -119,6 +120,8 @@ class Plan:
             f"  time       {_span(self.low_s, self.high_s)}, {self.pace}",
             f"  egress     {where}",
         ]
+        if self.besides:
+            lines.insert(3, f"  besides    {self.besides}; that is in the price above")
         if self.taught:
             lines.insert(3, f"  teacher    {self.taught}")
         if self.simulated:
@@ -151,6 +154,8 @@ def make_plan(order: Order) -> Plan:
     if asked.per_text < 1 and not asked.expected[0].high.seconds:
         seconds = _Pace(*ROUND_S, f"{ROUND_S[0]:.0f} to {ROUND_S[1]:.0f} s assumed for what is written at once")
     n = asked.n
+    if asked.micros is not None and n:
+        low, high = asked.micros[0] / n, asked.micros[1] / n
     return Plan(
         teacher=teacher.name,
         price=teacher.price.source,
@@ -171,6 +176,7 @@ def make_plan(order: Order) -> Plan:
         redacted=bool(spec.teacher and spec.teacher.options.get("redact")),
         simulated=teacher.simulated,
         writes=spec.procedure.kind == "pgkd",
+        besides=asked.besides,
         taught="" if taught is None else taught.sentence(),
         taught_usd=0.0 if taught is None else taught.usd,
     )
@@ -200,12 +206,18 @@ def _teacher_of(order: Order, taught: Forecast) -> Teacher:
 
 @dataclass(frozen=True)
 class _Calls:
-    """What is asked: n texts, what a sample of the calls will consume, the bound of one, and calls a text."""
+    """What is asked: n texts, what a sample of the calls will consume, the bound of one, and calls a text.
+
+    `micros` are all of it in micro-dollars, at least and at most, where it is not n times the sample; `besides` says in
+    words what else is asked.
+    """
 
     n: int
     expected: tuple[Expected, ...]
     bound: Usage
     per_text: float = 1.0
+    micros: tuple[float, float] | None = None
+    besides: str = ""
 
 
 def _asked(order: Order, teacher: Teacher) -> _Calls:
@@ -219,21 +231,27 @@ def _asked(order: Order, teacher: Teacher) -> _Calls:
 
 
 def _written(order: Order, teacher: Teacher) -> _Calls:
-    """A brief as large as those of the run, about a student that knows nothing yet."""
-    options = read_options(order.spec.procedure.options)
-    if not order.pool.part("train").texts:
+    """What writing takes: the dearer of its two ends at most, the cheaper at least."""
+    gold, pool = order.pool.part("train"), order.pool.part("pool").texts
+    if not gold.texts:
         raise BadData("PGKD needs labelled texts and there are none.", "Label some, or take --procedure kd.")
-    rows = Rows.of(order.pool.part("train"))
-    probs = np.random.default_rng(order.spec.seed).dirichlet(np.ones(order.task.n_labels), len(rows.texts))
-    judged = judge(rows.gold, probs, order.task.labels, draws=1)
-    brief = make_brief(order.task, rows, probs, judged, options, (order.spec.seed, 0))
-    if not takes_guides(teacher):
-        labels, draw = order.task.labels, np.random.default_rng(order.spec.seed)
-        brief = one_label_each(brief, labels, gold_of(order.task, rows), draw)[0]
-    bound = teacher.write_bound(brief)
-    expect = getattr(teacher, "expect_writing", None)
-    expected = Expected(bound, bound) if expect is None else expect(brief)
-    return _Calls(options.rounds * options.texts, (expected,), bound, 1 / brief.n)
+    options = read_options(order.spec.procedure.options)
+    quote = quote_writing(order.task, gold, len(pool), teacher, options)
+    n = options.rounds * options.texts
+    some = (*pool, *gold.texts)[:SAMPLE]
+    answers = [teacher.expect([text]) for text in some] if max(quote.few.asked, quote.many.asked) else []
+
+    def usd(calls: Calls, low: bool) -> float:
+        write = quote.expected.low if low else quote.expected.high
+        total = _mean_micros(teacher, [write], np.quantile, 0.5) * calls.written * quote.a_text
+        if calls.asked:
+            each = [answer.low if low else answer.high for answer in answers]
+            total += _mean_micros(teacher, each, np.quantile, 0.025 if low else 0.975) * calls.asked
+        return total
+
+    ends = (quote.few, quote.many)
+    low, high = min(usd(each, True) for each in ends), max(usd(each, False) for each in ends)
+    return _Calls(n, (quote.expected,), quote.bound, quote.a_text, (low, high), quote.words)
 
 
 def _mean_micros(teacher: Teacher, usages: list[Usage], quantile: Any, at: float) -> float:

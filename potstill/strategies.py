@@ -12,6 +12,7 @@ nothing and measures nothing.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -37,6 +38,7 @@ class Costs:
         distilled: a text labelled by that teacher and learnt by the student.
         answer: a language model's answer about a text, learnt by the student; None where there is none.
         written: a text that a language model writes to a brief, learnt by the student; None likewise.
+        writes: so many texts it is asked to write at most.
         student: teaching the student once, as a function of the number of labels.
     """
 
@@ -45,6 +47,7 @@ class Costs:
     distilled: float | Floats = 0.0
     answer: float | None = None
     written: float | None = None
+    writes: float = np.inf
     student: Callable[[float], float] = field(default=lambda n: 0.0)
 
 
@@ -74,6 +77,11 @@ class Split:
     labels_usd: float
     compute_usd: float
     llm_usd: float
+
+    @property
+    def usd(self) -> float:
+        """All of it."""
+        return self.labels_usd + self.compute_usd + self.llm_usd
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,53 @@ def flips(
     return verdicts, turns
 
 
+@dataclass(frozen=True)
+class Look:
+    """What it is worth to measure a way before money is spent, both in score: `gains` by choosing better, `costs`."""
+
+    gains: float
+    costs: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether it gains more than it costs."""
+        return self.gains > self.costs
+
+
+def worth_a_look(
+    asked: Callable[[float], Verdict], budget_usd: float, price_usd: float, ways: Sequence[Way], noise: float
+) -> Look:
+    """Whether a measurement of some ways is worth its price: the expected value of sample information.
+
+    It is worth something only where it can turn the choice (Raiffa and Schlaifer 1961; normal approximation): what
+    these ways are expected to be better than the others by is in doubt by s, and the measurement tells it up to its
+    noise. What it costs is what the best way brings less with less money.
+
+    Args:
+        asked: the verdict for a budget.
+        budget_usd: all there is. price_usd: of the measurement.
+        ways: those that it is about.
+        noise: standard deviation of what it measures, as a score.
+    """
+    now = asked(budget_usd)
+    there = [each for each in now.ways if each.way in ways]
+    others = [each for each in now.ways if each.way not in ways]
+    if not now.ways or price_usd >= budget_usd:
+        return Look(0.0, 1.0)
+    less = asked(budget_usd - price_usd)
+    costs = max(now.best.score.value - less.best.score.value, 0.0) if less.ways else 1.0
+    if not there or not others:
+        return Look(0.0, costs)
+    ahead = there[0].draws - others[0].draws
+    doubt, mean = float(ahead.std()), abs(float(ahead.mean()))
+    told = doubt**2 / max(float(np.hypot(doubt, noise)), 1e-9)
+    if told < 1e-9:
+        return Look(0.0, costs)
+    z = mean / told
+    gains = told * (math.exp(-z * z / 2) / math.sqrt(2 * math.pi) - z * math.erfc(z / math.sqrt(2)) / 2)
+    return Look(max(gains, 0.0), costs)
+
+
 def _splits(way: Way, costs: Costs, budget: float, owned: int, pool: float) -> list[Split]:
     if way == "annotate" and costs.label is not None:
         return [_labelled("annotate", costs, budget, budget, owned, pool)]
@@ -164,7 +219,7 @@ def _splits(way: Way, costs: Costs, budget: float, owned: int, pool: float) -> l
         return [Split("llm", owned, int(n), 0.0, budget - spare, n * costs.answer)]
     if way == "pgkd" and costs.written:
         spare = max(0.0, budget - costs.student(owned))
-        n = spare / costs.written
+        n = min(costs.writes, spare / costs.written)
         return [Split("pgkd", owned, int(n), 0.0, budget - spare, n * costs.written)]
     return []
 

@@ -2,34 +2,36 @@
 
 Pilot, plan, spend, measure, plan again: with the labels there are, learning curves are measured (`pilot.py`) and every
 way to spend what is left is weighed against the prices (`strategies.py`): labels of people, answers of a language
-model, a large model that teaches, or a mix. What gains most is bought, at most as much again as there is, and all is
-measured anew. It ends when nothing is expected to gain enough, or nothing can be afforded; what it then holds is taught
-to the student in the ways that can be paid, and the one that does best on validation texts is returned.
+model, a large model that teaches, a mix, or a round in which the language model writes what the student needs
+(`written.py`). What gains most is bought, at most as much again as there is, and all is measured anew. A round of
+writing is small beside all else, so it is taken whenever a dollar gains more in it. It ends when nothing is expected
+to gain enough, or nothing can be afforded; what it then holds is taught to the student in the ways that can be paid,
+and the one that does best on validation texts is returned.
 
 Every decision is remembered with its reasons (`potstill show RUN`), so that a run that waits for people goes on as it
-began. Does not write texts (`pgkd.py`).
+began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from potstill.asking import Answers
-from potstill.calibrate import Calibration
 from potstill.cover import typical
-from potstill.errors import BadData, OverBudget
+from potstill.errors import BadData
 from potstill.money import to_usd
 from potstill.pool import Part
-from potstill.procedures.kd import read_scores
-from potstill.procedures.market import AllocateOptions, Market, Owned, beside, gold_of
-from potstill.procedures.pilot import Survey, chosen, looks, survey
-from potstill.run import Run, Taught
-from potstill.strategies import Verdict, weigh
+from potstill.procedures.harvest import Harvest
+from potstill.procedures.market import AllocateOptions, Market, Owned, gold_of
+from potstill.procedures.pilot import DISTILLING, Known, Pilot, Survey, chosen, looks
+from potstill.procedures.written import Written
+from potstill.run import Run
+from potstill.strategies import Verdict, Weighed, weigh
 from potstill.students.base import Student
 from potstill.task import content_key
 from potstill.teachers.options import read_options
@@ -37,6 +39,7 @@ from potstill.teachers.options import read_options
 # Of all labels that the money could buy, this part is kept to measure on; at least and at most so many.
 CHECK_SHARE, FEWEST_TO_CHECK, MOST_TO_CHECK = 0.15, 30, 300
 FEWEST_BOUGHT = 10
+WORTH_TRYING = 0.1  # share of the draws in which a way has to win to be tried at the end
 
 
 def allocate(run: Run) -> Student:
@@ -49,10 +52,17 @@ def allocate(run: Run) -> Student:
     options = read_options(AllocateOptions, "allocate", run.spec.procedure.options)
     market = Market(run, options)
     owned, check, left = _begin(run, market, options)
-    answers = 0
-    for step in range(options.steps):
-        plan = partial(_plan, run, owned, check, left, market, options)
-        decided = run.decide("planned", plan, step, content_key(owned.texts), answers)
+    written, known, answers, step = Written(market, check), Known(), 0, 0
+    while step < options.steps:
+        plan = partial(
+            _plan, Pilot(market, owned, check, left, written), known, Held(owned, left, answers, written.score), market
+        )
+        decided = run.decide("planned", plan, step, content_key(owned.texts), answers, written.left(owned))
+        known = Known.from_json(decided["known"])
+        if decided["do"] == "write":
+            written.take(owned)
+            continue
+        step += 1
         if decided["do"] == "annotate":
             asked = [left[row] for row in decided["rows"]]
             bought = market.label(asked)
@@ -64,7 +74,8 @@ def allocate(run: Run) -> Student:
             answers = decided["texts"]
         else:
             break
-    return _best(run, owned, check, left, market, answers)
+    written.close()
+    return Harvest(market, owned, check, left, written).best(answers, distil=_may_distil(decided))
 
 
 def _begin(run: Run, market: Market, options: AllocateOptions) -> tuple[Owned, Part, list[str]]:
@@ -111,29 +122,89 @@ def _worth_checking(run: Run, market: Market, left: Sequence[str]) -> int:
     return int(np.clip(affordable * CHECK_SHARE, FEWEST_TO_CHECK, MOST_TO_CHECK))
 
 
-def _plan(
-    run: Run, owned: Owned, check: Part, left: Sequence[str], market: Market, options: AllocateOptions
-) -> dict[str, Any]:
+def _may_distil(decided: Mapping[str, Any]) -> bool:
+    """Whether a large teacher won in enough of the draws of the last plan to be worth its price."""
+    wins = sum(each["best"] for each in decided.get("ways", ()) if each["way"] in DISTILLING)
+    return float(wins) >= WORTH_TRYING
+
+
+@dataclass(frozen=True)
+class Held:
+    """What there is.
+
+    Attributes:
+        owned: the labels. left: the unlabelled texts. answers: so many of those the language model was asked about.
+        score: of the student that learnt what was written, too; 0 if nothing was.
+    """
+
+    owned: Owned
+    left: Sequence[str]
+    answers: int
+    score: float
+
+
+def _plan(pilot: Pilot, known: Known, held: Held, market: Market) -> dict[str, Any]:
     """Measure, weigh, and say what to buy next."""
-    found = survey(market, owned, check, left)
+    run, options, owned, left = market.run, market.options, held.owned, held.left
+    found = pilot.survey(known)
     money = to_usd(max(0, run.ledger.free - run.training_reserve))
     verdict = weigh(found.outlook, found.costs, money, owned=len(owned), pool=len(left))
     said = _told(verdict, found, money)
     if not verdict.ways:
         return {"do": "stop", "why": "nothing that has a price here can be bought", **said}
-    best = verdict.best
-    spent = best.split.labels_usd + best.split.llm_usd + best.split.compute_usd
-    gain = 100 * (best.score.value - found.now) / max(spent, 1e-9)
+    now = max(found.now, held.score, _median(found.outlook.answers(held.answers)))
+    best = next((each for each in verdict.ways if not _had(each, held)), verdict.best)
+    split = best.split
+    gain = (
+        0.0
+        if _had(best, held)
+        else _rate(best.score.value, split.labels_usd + split.llm_usd + split.compute_usd, found, now)
+    )
     more = min(best.split.labels - len(owned), len(left))
-    if gain < options.least_gain:
+    n = min(more, max(len(owned), FEWEST_BOUGHT))  # no further than the curve can be trusted: as much again
+    if best.way == "annotate" and n >= 1 and found.costs.label:
+        gain = max(gain, _rate(_median(found.outlook.annotate(len(owned) + n)), n * found.costs.label, found, now))
+    round_gain = _round_gain(found, now)
+    if round_gain is not None:
+        said["round_gain"] = round_gain
+        if round_gain > max(gain, 0.0) and round_gain >= options.least_gain:
+            return {"do": "write", "why": f"{round_gain:.3f} points a dollar against {gain:.3f}", **said}
+    if gain < options.least_gain or _had(best, held):
         return {"do": "stop", "why": f"{gain:.3f} points a dollar are expected, {options.least_gain} wanted", **said}
     if best.way in ("annotate", "mix") and more >= 1:
-        n = min(more, max(len(owned), FEWEST_BOUGHT))  # no further than the curve can be trusted: as much again
         rows = chosen(market, owned, left, n)
         return {"do": "annotate", "rows": rows, "last": more - n < len(owned) / 4, **said}
     if best.way == "llm":
         return {"do": "ask", "texts": best.split.texts, **said}
     return {"do": "stop", "why": "what there is can be taught", **said}
+
+
+def _had(each: Weighed, held: Held) -> bool:
+    """Whether this way is no longer to be bought as a whole: its answers are there, or it is bought round by round."""
+    return each.way == "pgkd" or (each.way == "llm" and each.split.texts <= held.answers)
+
+
+def _rate(score: float, usd: float, found: Survey, now: float) -> float:
+    """Points a dollar. Ways add up as shares of the errors: what one removes of a student's that learnt labels only, it
+    is expected to remove of the student's there is now."""
+    if usd <= 0:
+        return 0.0
+    return 100 * (score - found.now) / max(1 - found.now, 1e-9) * (1 - now) / usd
+
+
+def _median(draws: NDArray[np.float64] | None) -> float:
+    return 0.0 if draws is None else float(np.median(draws))
+
+
+def _round_gain(found: Survey, now: float) -> float | None:
+    """Points a dollar that the next round of writing is expected to gain; None where there is none to take."""
+    costs, texts = found.costs, found.texts_a_round
+    if costs.written is None or not texts:
+        return None
+    drawn = [found.outlook.written(n) for n in (0, texts)]
+    before, after = (1.0 if each is None else float(np.mean(each)) for each in drawn)
+    share = (after - before) / max(1 - before, 1e-9)
+    return 100 * share * (1 - now) / max(costs.written * texts, 1e-9)
 
 
 def _told(verdict: Verdict, found: Survey, money: float) -> dict[str, Any]:
@@ -143,51 +214,13 @@ def _told(verdict: Verdict, found: Survey, money: float) -> dict[str, Any]:
         "score": found.now,
         "sure": verdict.sure,
         "curve": [asdict(point) for point in found.points],
-        "distilled": [asdict(point) for point in found.distilled],
+        "known": found.known.to_json(),
+        "sources": {
+            "distilling": found.outlook.distilling.source,
+            "asking": found.outlook.asking.source,
+            "writing": found.outlook.writing_source,
+        },
         "ways": [
             {"way": each.way, "best": each.best, **asdict(each.score), **asdict(each.split)} for each in verdict.ways
         ],
     }
-
-
-def _best(run: Run, owned: Owned, check: Part, left: Sequence[str], market: Market, answers: int) -> Student:
-    """Teach the student in every way that can be paid; the one that does best on the validation texts."""
-    tried: list[tuple[float, str, Student]] = []
-    taught: dict[str, Taught | None] = {}
-    alone = run.learn(owned.texts, owned.targets)
-    tried.append((run.judge(alone, check, "labels only").accuracy.value, "labels only", alone))
-    try:
-        if market.large is not None and left:
-            large = market.teach_large(owned)
-            teacher = market.large_teacher(large)
-            said = run.ask(teacher, list(left), leave_micros=run.training_reserve // 2)
-            on_gold = run.ask(teacher, check.texts, leave_micros=run.training_reserve // 2)
-            reading = read_scores(teacher, said, on_gold, check.gold, run)
-            student = _learn(run, owned, said, reading)
-            tried.append((run.judge(student, check, "distilled").accuracy.value, "distilled", student))
-            run.taught_by(teacher, reading, said)
-            taught["distilled"] = run.taught
-        if answers and market.llm is not None:
-            said, reading = market.answered(list(left[:answers]), owned)
-            student = _learn(run, owned, said, reading)
-            tried.append((run.judge(student, check, "answers").accuracy.value, "answers", student))
-            run.taught_by(market.llm, reading, said)
-            taught["answers"] = run.taught
-    except OverBudget as error:
-        run.tell.say(f"One way less was tried: {error.happened}")
-    # Of those within the noise of the validation texts the last one: it has seen the most text.
-    best = max(score for score, _, _ in tried)
-    noise = float(np.sqrt(max(best * (1 - best), 0.01) / len(check)))
-    score, name, student = next(each for each in reversed(tried) if each[0] >= best - noise)
-    run.taught = taught.get(name)
-    ways = {way: value for value, way, _ in tried}
-    scores = ", ".join(f"{way} {value:.1%}" for way, value in ways.items())
-    sentence = f"Of what could be paid, {name!r} was taken: on {len(check)} texts kept to measure on, {scores}"
-    run.note("allocated", way=name, score=score, labels=len(owned), tried=ways, sentence=f"{sentence}.")
-    return student
-
-
-def _learn(run: Run, owned: Owned, said: Answers, reading: Calibration) -> Student:
-    there = np.flatnonzero(said.answered)
-    lesson = beside(owned, [said.texts[row] for row in there], reading.probs(said.scores[there]))
-    return run.learn(lesson.texts, lesson.targets, weights=lesson.weights, doubtful=lesson.doubtful)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from potstill.asking import Answers
+from potstill.briefing import read_options
 from potstill.calibrate import Calibration, one_hot, softmax
 from potstill.curves import DRAWS
-from potstill.errors import UnknownPrice
+from potstill.errors import BadSpec, UnknownPrice
 from potstill.examples import offered_examples
-from potstill.money import Usage, to_usd
+from potstill.forecast import forecast
+from potstill.money import Purchase, Usage, to_usd
 from potstill.pool import Part
 from potstill.procedures.kd import gold_weight, read_scores
 from potstill.run import Run
@@ -40,6 +42,7 @@ class AllocateOptions(Options):
         annotator: options of the `human` teacher; `{reveals = "pool"}` sells labels the data holds back (a simulation).
         large: the student that teaches, once it has learnt the labels; "" does without.
         large_options: its options.
+        write: options of the rounds in which the language model writes (see `pgkd`); `{rounds = 0}` does without.
         choose: which texts people are asked about.
         pilot: labels to begin with, bought where there are fewer.
         steps: how often it plans anew at most.
@@ -51,12 +54,22 @@ class AllocateOptions(Options):
     annotator: dict[str, Any] = Field(default_factory=dict)
     large: str = "encoder:gte-small"
     large_options: dict[str, Any] = Field(default_factory=dict)
+    write: dict[str, Any] = Field(default_factory=dict)
     choose: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
     pilot: int = Field(default=100, ge=8)
     steps: int = Field(default=8, ge=1, le=50)
     least_gain: float = Field(default=0.0, ge=0)
     seeds: int = Field(default=2, ge=1, le=10)
     proxy: str = ""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What the large student costs in USD: to be taught a label, and to label a text; `measured`, or a probe's."""
+
+    a_label: float
+    a_text: float
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,12 @@ class Market:
         self.run, self.options = run, options
         self.annotator = self._people()
         named = run.spec.teacher
+        self.writing = read_options(options.write)
+        if self.writing.real != "none":
+            raise BadSpec(
+                "allocate labels real texts as a way of its own; `real` is not for its rounds of writing.",
+                "Leave real out of write = {...} under [procedure].",
+            )
         self.llm: Teacher | None = None
         if named is not None and named.kind not in PEOPLE:
             self.llm = run.teacher(offered_examples(run.pool.part("train"), run.spec, run.task))
@@ -147,34 +166,60 @@ class Market:
             named, student=large, key=self.run.key_of(large), price=self.run.spec.compute_rates
         )
 
-    def costs(self, large: Student | None, owned: Owned, pool: Sequence[str]) -> Costs:
-        """What things cost, in USD: people and language models by their price, compute by what was measured."""
-        rates = self.run.spec.compute_rates
+    def teaching(self, owned: Owned, pool: Sequence[str], large: Student | None = None) -> Teaching:
+        """What the large student costs: as it was measured, or by a short probe if it was not taught yet."""
+        assert self.large is not None
+        run, n = self.run, max(len(owned), 1)
+        if large is not None:
+            return Teaching(self.taught_usd(large) / n, self._reading(large, pool), True)
+        rates, seed = run.spec.compute_rates, run.spec.seed
+        purchase = Purchase("compute", "plan", f"probe {self.large.name}", PROBE)
+        with run.ledger.machine_time(max(run.ledger.free, 1), rates, purchase):
+            told = forecast(self.large, run.task, owned.texts, owned.targets, rates, seed=seed)
+        return Teaching(told.usd / n, self._reading(told.student, pool))
 
-        def usd(seconds: float) -> float:
-            return to_usd(rates.cost_micros(Usage(seconds=seconds)))
+    def taught_usd(self, student: Student) -> float:
+        """What teaching a student of this run took."""
+        return self._usd(self.run.seconds_of(student))
 
+    def _reading(self, large: Student, pool: Sequence[str]) -> float:
+        large.predict_logits(list(pool[:2]))  # the first time is the slowest
+        began = time.perf_counter()
+        large.predict_logits(list(pool[:PROBE]))
+        return self._usd(1000 * (time.perf_counter() - began) / max(1, min(PROBE, len(pool)))) / 1000
+
+    def _usd(self, seconds: float) -> float:
+        return to_usd(self.run.spec.compute_rates.cost_micros(Usage(seconds=seconds)))
+
+    def answer_usd(self, pool: Sequence[str]) -> float | None:
+        """What an answer of the language model is expected to cost; None where there is none."""
+        if self.llm is None or not len(pool):
+            return None
+        # A thousand times each, so that rounding up to a micro-dollar does not count.
+        expected = [self.llm.price.cost_micros(_times(self.llm.expect([text]).high, 1000)) for text in pool[:50]]
+        return float(np.mean(expected)) / 1e9
+
+    def costs(self, teaching: Teaching | None, pool: Sequence[str]) -> Costs:
+        """What things cost, in USD: people and the language model by their price, compute by what was measured."""
         label = None
         if self.annotator is not None:
             label = to_usd(self.annotator.price.cost_micros(self.annotator.bound(pool[:1])))
-        answer = None
-        if self.llm is not None and len(pool):
-            expected = [self.llm.price.cost_micros(self.llm.expect([text]).high) for text in pool[:50]]
-            answer = to_usd(int(np.ceil(np.mean(expected))))
-        if large is None:
+        answer = self.answer_usd(pool)
+        if teaching is None:
             return Costs(label=label, answer=answer)
-        began = time.perf_counter()
-        large.predict_logits(list(pool[:PROBE]))
-        a_text = (time.perf_counter() - began) / max(1, min(PROBE, len(pool)))
-        taught_s = float(self.run.seconds_of(large))
-        # Teaching takes time in proportion to the labels; what the probe says of a text is doubted by a third.
+        # Teaching takes time in proportion to the labels; what is said of a text is doubted by a third.
         doubt = np.exp(0.3 * np.random.default_rng(0).standard_normal(DRAWS))
+        a_label = teaching.a_label
         return Costs(
             label=label,
-            teacher=lambda n: usd(taught_s) * n / max(len(owned), 1),
-            distilled=np.asarray(usd(1000 * a_text) / 1000 * doubt),
+            teacher=lambda n: a_label * n,
+            distilled=np.asarray(teaching.a_text * doubt),
             answer=answer,
         )
+
+
+def _times(usage: Usage, n: int) -> Usage:
+    return Usage(**{name: value * n for name, value in asdict(usage).items()})
 
 
 def soft(said: Answers) -> Owned:

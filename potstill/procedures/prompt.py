@@ -7,7 +7,6 @@ recipe is that of FT; what differs is who learns.
 
 from __future__ import annotations
 
-from potstill.calibrate import one_hot
 from potstill.errors import BadData, BadSpec
 from potstill.run import Run
 from potstill.students.base import Student
@@ -26,7 +25,7 @@ def prompt(run: Run) -> Student:
     gold = run.pool.part("train")
     if not gold.texts:
         raise BadData("Prompt-based training needs labelled texts and there are none.", "Label one of each class.")
-    return run.learn(gold.texts, one_hot(gold.gold, run.task.n_labels))
+    return run.learn(gold.texts, gold.targets(run.task.n_labels))
 
 
 def refuse_unprompted(name: str) -> None:

@@ -23,14 +23,13 @@ from potstill.money import to_usd
 from potstill.pool import Part
 from potstill.procedures.kd import read_scores
 from potstill.procedures.rounds import Bought, Round
+from potstill.quotes import ASKED_FOR_BIAS, OTHER_WAY
 from potstill.run import Run
 from potstill.task import Brief, Written
 from potstill.teachers.base import Teacher, can_write, takes_guides
 from potstill.teachers.writing import one_label_each
 
-ASKED_FOR_BIAS = 200  # gold texts that tell the label bias of a teacher that has one
 MOST_LOOKED_AT = 5000  # unlabelled texts that a choice is made from
-OTHER_WAY = 4  # every so many rounds the way that has gained less gets another chance
 Way = Literal["write", "label"]
 
 

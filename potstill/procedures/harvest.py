@@ -1,0 +1,124 @@
+"""The end of `allocate`: what was bought is taught to the student in every way that may win, and one is returned.
+
+Decides by validation texts alone; buys nothing but what teaching takes, and what a teacher says of the texts there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.asking import Answers
+from potstill.calibrate import Calibration
+from potstill.errors import OverBudget
+from potstill.pool import Part
+from potstill.procedures.kd import read_scores
+from potstill.procedures.market import Market, Owned, beside
+from potstill.procedures.written import Written
+from potstill.run import Taught
+from potstill.students.base import Student
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A student of one way, whether it is right on each of the validation texts, and who taught it."""
+
+    way: str
+    student: Student
+    right: NDArray[np.bool_]
+    taught: Taught | None = None
+
+    @property
+    def score(self) -> float:
+        """Accuracy on the validation texts."""
+        return float(self.right.mean())
+
+
+class Harvest:
+    """All that a run holds when buying is over.
+
+    Args:
+        owned: labelled texts. check: those to measure on. left: unlabelled ones.
+        written: what the language model wrote.
+    """
+
+    def __init__(self, market: Market, owned: Owned, check: Part, left: Sequence[str], written: Written) -> None:
+        self._market, self._run = market, market.run
+        self._owned, self._check, self._left, self._written = owned, check, left, written
+        self._both = owned.plus(written.kept.texts, written.kept.targets)
+        self._tried: list[Tried] = []
+
+    def best(self, answers: int, *, distil: bool) -> Student:
+        """The student of the way that does best; of those that cannot be told from it the one that saw most text.
+
+        Args:
+            answers: texts that the language model was asked about.
+            distil: whether the large student may win, so that teaching it is worth its price.
+        """
+        self._try("labels only", self._run.learn(self._owned.texts, self._owned.targets))
+        try:
+            if len(self._written.kept):
+                self._wrote()
+            if answers and self._market.llm is not None:
+                said, reading = self._market.answered(list(self._left[:answers]), self._owned)
+                self._learn("answers", said, reading)
+                self._run.taught_by(self._market.llm, reading, said)
+                self._tried[-1] = self._with_teacher(self._tried[-1])
+            if distil and self._market.large is not None and self._left:
+                self._distilled()
+        except OverBudget as error:
+            self._run.tell.say(f"One way less was tried: {error.happened}")
+        taken = _taken(self._tried)
+        self._run.taught = taken.taught
+        ways = {each.way: each.score for each in self._tried}
+        scores = ", ".join(f"{way} {score:.1%}" for way, score in ways.items())
+        sentence = f"Of what could be paid, {taken.way!r} was taken: on {len(self._check)} texts kept to measure on, "
+        facts = {"way": taken.way, "score": taken.score, "labels": len(self._owned), "tried": ways}
+        self._run.note("allocated", **facts, written=len(self._written.kept), sentence=f"{sentence}{scores}.")
+        return taken.student
+
+    def _wrote(self) -> None:
+        student = self._run.learn(self._both.texts, self._both.targets)
+        self._try("written", student)
+        writer = self._written.writer
+        if writer is not None:
+            nothing = Answers((), np.empty((0, self._run.task.n_labels)), (), ())
+            self._run.taught_by(writer.teacher, writer.reading, nothing)
+            self._tried[-1] = self._with_teacher(self._tried[-1])
+
+    def _distilled(self) -> None:
+        run, market, half = self._run, self._market, self._run.training_reserve // 2
+        teacher = market.large_teacher(market.teach_large(self._owned))
+        said = run.ask(teacher, list(self._left), leave_micros=half)
+        on_gold = run.ask(teacher, self._check.texts, leave_micros=half)
+        reading = read_scores(teacher, said, on_gold, self._check.gold, run)
+        self._learn("distilled", said, reading)
+        run.taught_by(teacher, reading, said)
+        self._tried[-1] = self._with_teacher(self._tried[-1])
+
+    def _learn(self, way: str, said: Answers, reading: Calibration) -> None:
+        there = np.flatnonzero(said.answered)
+        lesson = beside(self._both, [said.texts[row] for row in there], reading.probs(said.scores[there]))
+        self._try(way, self._run.learn(lesson.texts, lesson.targets, weights=lesson.weights, doubtful=lesson.doubtful))
+
+    def _try(self, way: str, student: Student) -> None:
+        self._run.judge(student, self._check, way)
+        right = student.predict_logits(self._check.texts).argmax(axis=1) == self._check.gold
+        self._tried.append(Tried(way, student, np.asarray(right)))
+
+    def _with_teacher(self, tried: Tried) -> Tried:
+        return Tried(tried.way, tried.student, tried.right, self._run.taught)
+
+
+def _taken(tried: Sequence[Tried]) -> Tried:
+    """The last that is within a standard error of the best, on the same texts."""
+    best = max(tried, key=lambda each: each.score)
+
+    def near(each: Tried) -> bool:
+        behind = best.right.astype(float) - each.right
+        return float(behind.mean()) <= float(behind.std()) / float(np.sqrt(len(behind)))
+
+    return next(each for each in reversed(tried) if near(each))

@@ -1,0 +1,145 @@
+"""What each way costs here, before anything is bought: prices of people and models, and short timed probes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from potstill.asking import Had, bought_before
+from potstill.briefing import PgkdOptions, read_options
+from potstill.calibrate import one_hot
+from potstill.errors import PotstillError, UnknownPrice
+from potstill.forecast import forecast
+from potstill.money import Usage, to_usd
+from potstill.order import Order
+from potstill.pool import Part
+from potstill.quotes import quote_writing
+from potstill.run import open_teacher
+from potstill.spec import Named
+from potstill.strategies import Costs
+from potstill.students.base import Student
+from potstill.teachers.base import Teacher, can_write
+
+LARGE = "encoder:gte-small"
+WORKSPACE = Path("runs")  # where runs are begun, if nobody says otherwise
+PROBED, SAMPLE, MOST_ROWS = 32, 50, 3000
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What things cost, what of it was bought before, and what has no price.
+
+    Attributes:
+        student_usd: teaching the student one row, once.
+        had: answers of the language model about these texts that other runs bought; None without a language model.
+        missing: ways that cannot be weighed, each with what is missing.
+    """
+
+    costs: Costs
+    student_usd: float
+    had: Had | None
+    missing: tuple[str, ...]
+
+
+def price_ways(order: Order) -> Priced:
+    """The prices of an order. Takes the time of the probes; what cannot be priced is named and left out."""
+    spec, missing = order.spec, list[str]()
+    gold, texts = order.pool.part("train"), order.pool.part("pool").texts
+    label = None
+    try:
+        people = open_teacher(spec, order.task, Named(name="human"), asks=False)
+        label = to_usd(people.price.cost_micros(people.bound(texts[:1] or ("",))))
+    except UnknownPrice:
+        missing.append("people, whose label has no price: set [prices] usd_per_label.")
+    student = _student_usd(order, gold, texts)
+    own = Costs(label=label, student=lambda n: student * n)
+    llm = _language_model(order, missing)
+    had = None if llm is None else bought_before(WORKSPACE, order.task, llm, texts)
+    written, writes = _written(order, llm, gold)
+    own = replace(own, written=_plus(written, student), writes=writes)
+    if not texts:
+        missing.append("teaching by a large model or a language model, which needs unlabelled texts.")
+        return Priced(own, student, had, tuple(missing))
+    answer = None
+    if llm is not None:
+        answer = float(np.mean([to_usd(llm.price.cost_micros(llm.expect([text]).high)) for text in texts[:SAMPLE]]))
+    teacher, distilled = None, 0.0
+    if len(gold) >= 2:
+        try:
+            teacher_usd, distilled = _large_usd(order, gold, texts)
+            teacher = lambda n: teacher_usd * n  # noqa: E731
+        except PotstillError as error:
+            missing.append(f"a large model: {error.happened}")
+    costs = replace(own, teacher=teacher, distilled=distilled + student, answer=_plus(answer, student))
+    return Priced(costs, student, had, tuple(missing))
+
+
+def _plus(usd: float | None, more: float) -> float | None:
+    return None if usd is None else usd + more
+
+
+def _language_model(order: Order, missing: list[str]) -> Teacher | None:
+    named = order.spec.teacher
+    if named is None or named.kind in ("human", "trained"):
+        return None
+    try:
+        return open_teacher(order.spec, order.task, named, asks=False)
+    except PotstillError as error:
+        missing.append(f"the language model: {error.happened}")
+        return None
+
+
+def _written(order: Order, llm: Teacher | None, gold: Part) -> tuple[float | None, float]:
+    """What a text that is written costs, and how many are written at most."""
+    if llm is None or not can_write(llm) or order.task.kind != "single" or not len(gold):
+        return None, 0.0
+    kind, given = order.spec.procedure.kind, order.spec.procedure.options
+    options = read_options(given if kind == "pgkd" else given.get("write", {}) if kind == "allocate" else {})
+    if not options.rounds:
+        return None, 0.0
+    quote = quote_writing(order.task, gold, 0, llm, options.model_copy(update={"real": "none"}))
+    usd = to_usd(llm.price.cost_micros(quote.expected.high)) * quote.a_text
+    return usd + _again_usd(options, llm, gold.texts), float(options.rounds * options.texts)
+
+
+def _again_usd(options: PgkdOptions, llm: Teacher, texts: Sequence[str]) -> float:
+    if not options.asks_again:
+        return 0.0
+    return float(np.mean([to_usd(llm.price.cost_micros(llm.expect([text]).high)) for text in texts[:SAMPLE]]))
+
+
+def _student_usd(order: Order, gold: Part, texts: Sequence[str]) -> float:
+    """Of teaching the student a row, where it learns the labels and what a teacher says of the pool; 0 if unknown."""
+    if len(gold) < 2:
+        return 0.0
+    some, k = texts[:MOST_ROWS], order.task.n_labels
+    targets = np.concatenate([one_hot(gold.gold, k), np.full((len(some), k), 1 / k, np.float32)])
+    try:
+        rates, seed = order.spec.compute_rates, order.spec.seed
+        # Beginning with the gold, so that the probe has labels to learn.
+        told = forecast(order.spec.student, order.task, (*gold.texts, *some), targets, rates, seed=seed)
+    except PotstillError:
+        return 0.0
+    return told.usd / len(targets)
+
+
+def _large_usd(order: Order, gold: Part, texts: Sequence[str]) -> tuple[float, float]:
+    """(Of teaching the large model a label, of having it label a text)."""
+    options, rates = order.spec.procedure.options, order.spec.compute_rates
+    named = Named(name=LARGE)
+    if order.spec.procedure.kind == "allocate" and options.get("large"):
+        named = Named(name=options["large"], **options.get("large_options", {}))
+    told = forecast(named, order.task, gold.texts, one_hot(gold.gold, order.task.n_labels), rates, seed=order.spec.seed)
+    seconds = _seconds(told.student, texts[:PROBED])
+    return told.usd / len(gold), to_usd(rates.cost_micros(Usage(seconds=1000 * seconds))) / 1000
+
+
+def _seconds(student: Student, texts: Sequence[str]) -> float:
+    student.predict_logits(list(texts[:2]))  # the first time is the slowest
+    began = time.perf_counter()
+    student.predict_logits(list(texts))
+    return (time.perf_counter() - began) / len(texts)
