@@ -60,6 +60,24 @@ def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], round
     return np.asarray(offsets - offsets.mean())
 
 
+def match_rates(scores: NDArray[np.floating], rates: NDArray[np.floating]) -> Array:
+    """The (K,) offsets that make the mean sigmoid of each label over N texts equal its rate.
+
+    What `match_prior` is where each label is decided by itself.
+
+    Args:
+        scores: (N, K) natural-log scores.
+        rates: (K,) how often a text has each label, in (0, 1).
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    low, high = (bound - end for bound, end in ((-40.0, scores.max(axis=0)), (40.0, scores.min(axis=0))))
+    for _ in range(60):
+        middle = (low + high) / 2
+        short = sigmoid(scores + middle).mean(axis=0) < rates
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return np.asarray((low + high) / 2)
+
+
 def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> float:
     """The temperature in [0.05, 20] with the least log-loss of (N, K) scores on (N,) gold columns (Guo et al. 2017)."""
     # Late: a bundle reads softmax from here, and a machine that only serves has no scipy.

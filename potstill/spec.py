@@ -21,7 +21,7 @@ from potstill.task import TaskKind
 
 ASSUMED_USD_PER_HOUR = Decimal("0.10")
 # What can do a task with several labels a text.
-SEVERAL_PROCEDURES, SEVERAL_TEACHERS = ("finetune", "kd"), ("trained", "replay", "openai", "anthropic")
+SEVERAL_PROCEDURES, SEVERAL_TEACHERS = ("finetune", "prompt", "kd"), ("trained", "replay", "openai", "anthropic")
 
 
 class Section(BaseModel):

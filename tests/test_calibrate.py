@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax as scipy_log_softmax
 
-from potstill.calibrate import Calibration, fit_temperature, log_softmax, match_prior, one_hot, smoothed_prior, softmax
+from potstill.calibrate import (
+    Calibration,
+    fit_temperature,
+    log_softmax,
+    match_prior,
+    match_rates,
+    one_hot,
+    sigmoid,
+    smoothed_prior,
+    softmax,
+)
 
 scores = arrays(np.float64, st.tuples(st.integers(5, 40), st.integers(2, 6)), elements=st.floats(-20, 20))
 
@@ -56,3 +66,9 @@ def test_a_calibration_shifts_then_cools_then_normalises():
     values = np.array([[0.0, 1.0]])
     expected = softmax(np.array([[2.0, 1.0]]) / 0.5)
     np.testing.assert_allclose(Calibration((2.0, 0.0), 0.5).probs(values), expected)
+
+
+@given(scores, st.integers(0, 1000))
+def test_matching_rates_makes_them_the_mean_of_each_label_by_itself(values, seed):
+    rates = np.random.default_rng(seed).uniform(0.02, 0.98, values.shape[1])
+    np.testing.assert_allclose(sigmoid(values + match_rates(values, rates)).mean(axis=0), rates, atol=1e-6)

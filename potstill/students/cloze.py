@@ -2,7 +2,7 @@
 
 As in PET (Schick and Schuetze 2021) and LM-BFF (Gao et al. 2021), with soft targets, over a masked language model or a
 small causal one. Before any row is learnt it scores zero-shot, its label bias removed on rows without content.
-Does not cover several labels a text, or ensembles of patterns.
+Where a text may have several labels, each is said or not by itself. Does not cover ensembles of patterns.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from potstill.calibrate import softmax
 from potstill.causal import content_hash, require_torch
 from potstill.device import choose_device, here, on_cpu
 from potstill.errors import BadInput, BadSpec, NotARun, missing_extra
 from potstill.pattern import PatternIds, Surroundings
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.clozeoptions import Options
-from potstill.students.lesson import check_lesson, in_content_order, refuse_likeness
+from potstill.students.lesson import check_lesson, in_content_order, probabilities, refuse_likeness
 from potstill.students.verbalizer import Reading, Words, name_words
 from potstill.tokens import check_texts
 from potstill.weights import Weights, find
@@ -49,7 +48,7 @@ class Cloze:
     """
 
     def __init__(self, make: Make) -> None:
-        if make.kind not in ("single", "pair"):
+        if make.kind not in ("single", "pair", "multi"):
             raise BadSpec(f"The student 'cloze' cannot do a task of the kind {make.kind!r}.", "Take an encoder.")
         self.kind = make.kind
         self.labels = tuple(make.labels)
@@ -83,7 +82,7 @@ class Cloze:
             return self
         check_texts(lesson.texts)
         refuse_likeness(lesson, "cloze")
-        lesson = in_content_order(check_lesson(lesson, len(self.labels)))
+        lesson = in_content_order(check_lesson(lesson, len(self.labels), self.kind))
         deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
         base = self._open()
         from potstill.students.clozebuild import Pattern, build, choose_words
@@ -107,7 +106,8 @@ class Cloze:
             deadline=deadline,
             progress=lesson.progress,
         )
-        self.learnt = learn(network, Rows(wrapped.ids, lesson.targets, lesson.weights), effort, ids.around.pad_id)
+        rows = Rows(wrapped.ids, lesson.targets, lesson.weights, multi=self.kind == "multi")
+        self.learnt = learn(network, rows, effort, ids.around.pad_id)
         self._network, self._ids = network, ids
         return self
 
@@ -116,8 +116,8 @@ class Cloze:
         return self._run(texts, "forward", len(self.labels))
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """(N, K) probabilities, rows sum to one."""
-        return softmax(self.predict_logits(texts)).astype(np.float32)
+        """(N, K) probabilities; rows sum to one unless each label is decided by itself."""
+        return probabilities(self.predict_logits(texts), self.kind)
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """(N, D) states at the place where the label is said."""
@@ -242,6 +242,8 @@ class Cloze:
     def unbias(self, texts: Sequence[str]) -> Self:
         """Make the labels equally likely on average over texts without labels: what a label's words are worth alone.
 
+        Where a text may have several labels, one label a text is expected.
+
         Fresh students do that on texts without content; the texts of the task themselves do it better, where there are
         some tens of them and the labels are about equally common (batch calibration, Zhou et al. 2024).
         """
@@ -249,7 +251,7 @@ class Cloze:
 
         network, ids = self._ready()
         uniform = np.full(len(self.labels), 1 / len(self.labels))
-        set_bias(network, ids.encode(texts).ids, uniform, ids.around.pad_id)
+        set_bias(network, ids.encode(texts).ids, uniform, ids.around.pad_id, multi=self.kind == "multi")
         return self
 
     def _run(self, texts: Sequence[str], what: str, width: int) -> Floats:

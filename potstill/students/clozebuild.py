@@ -184,6 +184,8 @@ def build(pattern: Pattern, words: Words) -> tuple[ClozeNetwork, PatternIds]:
         reading = read_tree(tokens, _several(options, tokens, causal=True), end)
     else:
         reading = read_masks(tokens, _several(options, tokens, causal=False))
+    if pattern.kind == "multi":  # each label by itself: how loud the model is about a text as a whole must not count
+        reading = replace(reading, normalised=True)
     network = ClozeNetwork(base.model, reading, base.mask_id, (options.soft, len(base.begin)))
     if options.soft:
         _start_soft(network, tokens)
@@ -224,7 +226,8 @@ def _found(pattern: Pattern, words: Words, wanted: Sequence[int], lesson: Lesson
     hard = replace(pattern, options=replace(pattern.options, soft=0))
     network, ids = ClozeNetwork(base.model, first, base.mask_id), PatternIds(base.tokenizer, hard.around(first))
     gold = np.asarray(lesson.targets).argmax(axis=1)
-    rows = np.concatenate([np.flatnonzero(gold == label)[:ROWS_A_LABEL] for label in range(len(words))])
+    known = np.asarray(lesson.targets).max(axis=1) > 0  # a row may have no label, where it may have several
+    rows = np.concatenate([np.flatnonzero(known & (gold == label))[:ROWS_A_LABEL] for label in range(len(words))])
     encoded = ids.encode([lesson.texts[row] for row in rows]).ids
     scores = run_network(network.first_words, encoded, ids.around.pad_id, low_precision=True)
     vocabulary = pattern.tokenizer.get_vocab()

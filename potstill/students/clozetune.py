@@ -1,7 +1,8 @@
 """How a cloze network learns: its label bias first, then LoRA or its upper layers, on states that are computed once.
 
 Knows the network and token ids, no texts and no files. The loss is the cross-entropy with soft targets over the labels
-alone, as in PET (Schick and Schuetze 2021). Does not cover early stopping: with few rows there is nothing to stop by.
+alone, as in PET (Schick and Schuetze 2021), or of each label by itself where a text may have several. Does not cover
+early stopping: with few rows there is nothing to stop by.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from potstill.calibrate import match_prior
+from potstill.calibrate import match_prior, match_rates
 from potstill.device import device_of, drawing
 from potstill.students.backbone import autocast, run_network
 from potstill.students.base import Floats
@@ -36,11 +37,15 @@ WARMUP = 0.1
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows to learn: token ids in their pattern, (N, K) soft targets, (N,) weights."""
+    """N rows to learn: token ids in their pattern, (N, K) soft targets, (N,) weights.
+
+    `multi`: each label is decided by itself.
+    """
 
     ids: Sequence[Ids]
     targets: Floats
     weights: Floats
+    multi: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,20 @@ class Effort:
             self.progress(share, words)
 
 
-def set_bias(network: ClozeNetwork, ids: Sequence[Ids], prior: NDArray[np.floating], pad_id: int) -> None:
+def set_bias(
+    network: ClozeNetwork, ids: Sequence[Ids], prior: NDArray[np.floating], pad_id: int, *, multi: bool = False
+) -> None:
     """Make the mean probability of each label over N rows equal the (K,) prior: what a label's words are worth alone.
+
+    `multi`: each label is decided by itself, and the prior need not sum to one.
 
     On rows without content this is contextual calibration (Zhao et al. 2021), on texts batch calibration
     (Zhou et al. 2024).
     """
     scores = run_network(network, ids, pad_id, low_precision=True)
+    found = match_rates(scores, prior) if multi else match_prior(scores, prior)
     with torch.no_grad():
-        network.bias.add_(torch.from_numpy(match_prior(scores, prior).astype(np.float32)).to(network.bias.device))
+        network.bias.add_(torch.from_numpy(found.astype(np.float32)).to(network.bias.device))
     network.learnt["bias"] = network.bias.detach().clone()
 
 
@@ -101,8 +111,8 @@ def learn(network: ClozeNetwork, rows: Rows, effort: Effort, pad_id: int) -> dic
         some = generator.permutation(n)[:ASKED_FOR_BIAS]
         mass = np.asarray((rows.targets * rows.weights[:, None]).sum(axis=0) / rows.weights.mean())
         counts = mass + np.float32(1)
-        prior = counts / counts.sum()
-        set_bias(network, [rows.ids[row] for row in some], prior, pad_id)
+        prior = counts / (n + 2) if rows.multi else counts / counts.sum()
+        set_bias(network, [rows.ids[row] for row in some], prior, pad_id, multi=rows.multi)
     stopped, steps = "finished", 0
     with drawing(device_of(network), effort.seed):
         first = network.loosen(effort.mode, effort.layers, effort.rank)
@@ -178,7 +188,12 @@ def _step(
     with autocast(device=device):
         points = network.look(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device), entry)
     logits = network.score(points.float())
-    losses: Tensor = -(torch.from_numpy(rows.targets[batch]).to(device) * torch.log_softmax(logits, 1)).sum(1)
+    targets = torch.from_numpy(rows.targets[batch]).to(device)
+    losses: Tensor
+    if rows.multi:
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+    else:
+        losses = -(targets * torch.log_softmax(logits, 1)).sum(1)
     loss = (losses * torch.from_numpy(rows.weights[batch]).to(device)).mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]

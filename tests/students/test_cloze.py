@@ -21,7 +21,7 @@ from potstill.students import clozetune
 from potstill.students.base import Floats, Lesson, Make, Student
 from potstill.students.cloze import Cloze
 from potstill.task import Task
-from potstill.testing import StudentContract
+from potstill.testing import SeveralContract, StudentContract
 
 TEXTS = ["the soup and the bread", "one match, please", "a loan or a bank and the market", ""]
 TREE = {"food": "food order", "sport": ["sport", "sport wager"], "money": "money"}
@@ -61,6 +61,31 @@ class TestCausalWithTree(OnTiny):
         "words": TREE,
     }
     test_the_exported_graph_runs = None  # below, as a bundle
+
+
+class SeveralOnTiny(SeveralContract):
+    """The contract of several labels a text on a language model that `write` makes."""
+
+    write: ClassVar[Callable[..., Path]]
+    options: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self.folder = type(self).write(tmp_path_factory.getbasetemp() / type(self).write.__name__)
+
+    def make_student(self, make: Make) -> Student:
+        return Cloze(replace(make, weights=str(self.folder), options=self.options))
+
+
+class TestMaskedWithSeveralLabels(SeveralOnTiny):
+    write = staticmethod(write_tinymlm)
+    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 25}
+
+
+class TestCausalWithSeveralLabels(SeveralOnTiny):
+    write = staticmethod(write_tinycausal)
+    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 20, "mode": "full", "layers": 3}
+    test_the_exported_graph_runs = None  # as of a label tree
 
 
 @pytest.fixture(scope="module")
