@@ -104,7 +104,7 @@ def _fused_attention() -> Iterator[None]:
 
 @contextmanager
 def _float32() -> Iterator[None]:
-    with patch.object(training, "autocast", lambda: torch.autocast("cpu", enabled=False)):
+    with patch.object(training, "autocast", lambda **_: torch.autocast("cpu", enabled=False)):
         yield
 
 

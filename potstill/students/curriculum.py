@@ -62,6 +62,8 @@ class Curriculum:
         believe: learn every doubtful row, also where a second opinion contradicts it.
         head: "linear", to which the names of the labels are one example each; or "label", which scores by similarity to
             the names and leaves them only as far as the rows say.
+        few: learn as from few rows: none is spared for validation, all are read with gaps, names are believed. None:
+            where there are no rows to spare, and no teacher may have erred.
         runs: fine-tunings whose weights are averaged, where the rows are few.
         seed: draws the order, the dropout and the validation rows.
         deadline: `time.monotonic()` at which to stop cleanly.
@@ -74,6 +76,7 @@ class Curriculum:
     batch: int = 32
     c: float | None = None
     believe: bool = False
+    few: bool | None = None
     runs: int = 1
     head: Literal["linear", "label"] = "linear"
     seed: int = 0
@@ -111,7 +114,7 @@ def study(
         vectors, rows = vectors[believed], rows.take(np.flatnonzero(believed))
     # The rows that are left agree with the frozen vectors: as validation they would favour them. So none are spared.
     second_hand = rows.doubtful.any() and not plan.believe
-    spared = 0 if second_hand else _spared(len(vectors), rows.targets.shape[1])
+    spared = 0 if second_hand or plan.few else _spared(len(vectors), rows.targets.shape[1])
     held = rows.take(np.arange(spared)) if spared else None
     vectors, kept = vectors[spared:], rows.take(np.arange(spared, len(vectors)))
     c = plan.c or _choose_c(vectors, kept, plan)
@@ -132,7 +135,7 @@ def study(
     # A teacher's mistakes are learnt by heart when they are read often.
     fewest, steps = (SECOND_HAND_EPOCHS, SECOND_HAND_STEPS) if second_hand else (FEWEST_EPOCHS, STEPS)
     epochs = plan.epochs or min(MOST_EPOCHS, max(fewest, steps * plan.batch / len(kept.ids)))
-    few = held is None and not second_hand
+    few = held is None and not second_hand if plan.few is None else plan.few
     low_rank, lr = plan.mode == "lora", plan.lr
     if low_rank:
         lr *= LORA_FASTER
@@ -257,7 +260,7 @@ def _regress(vectors: Floats, rows: Material, c: float, plan: Curriculum, around
 
 def _choose_c(vectors: Floats, rows: Material, plan: Curriculum) -> float:
     """The penalty with the least held-out loss over three folds."""
-    if len(vectors) < max(FEWEST_TO_CHOOSE, 3 * rows.targets.shape[1]):
+    if plan.few or len(vectors) < max(FEWEST_TO_CHOOSE, 3 * rows.targets.shape[1]):
         return DEFAULT_C
     plan.say(0.15, "choosing the head's penalty")
     some = np.random.default_rng(plan.seed).permutation(len(vectors))[:MOST_TO_CHOOSE]
@@ -278,7 +281,7 @@ def _names_help(vectors: Floats, rows: Material, called: Floats, names: Material
 
     With few rows there is no telling, and names are believed: they are the one example that is never untypical.
     """
-    if len(vectors) < max(FEWEST_TO_CHOOSE, 3 * rows.targets.shape[1]):
+    if plan.few or len(vectors) < max(FEWEST_TO_CHOOSE, 3 * rows.targets.shape[1]):
         return True
     if len(vectors) > MOST_ROWS_FOR_NAMES * rows.targets.shape[1]:
         return False

@@ -53,6 +53,8 @@ class Options:
             no row at all.
         names: the names of the labels are an example each, where the rows are few and are told better for it.
         believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
+        few: learn as from few rows: all of them, with gaps, and with the names; None decides by how many there are. For
+            rows that are mostly a student's own guesses, none of which is worth validating on.
         runs: so many fine-tunings are averaged, where the rows are few: a little better for so many times the time.
         device: what it learns and predicts on; "auto" is a GPU where PyTorch has one. Its bundle runs on the CPU.
     """
@@ -67,6 +69,7 @@ class Options:
     head: Literal["linear", "label"] = "linear"
     names: bool = True
     believe: bool = False
+    few: bool | None = None
     runs: int = 1
     device: Wish = "auto"
 
@@ -93,6 +96,8 @@ class Options:
         for key in ("names", "believe"):
             if not isinstance(getattr(options, key), bool):
                 raise BadSpec(f"The encoder's {key} is {getattr(options, key)!r}.", f"Write {key} = true or false.")
+        if options.few is not None and not isinstance(options.few, bool):
+            raise BadSpec(f"The encoder's few is {options.few!r}.", "Write few = true or false, or leave it out.")
         for key in ("epochs", "lr", "batch", "max_length", "c"):
             value = getattr(options, key)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
@@ -170,6 +175,7 @@ class Encoder:
             c=own.c,
             head=own.head,
             believe=own.believe,
+            few=own.few,
             runs=own.runs,
             seed=lesson.seed,
             deadline=deadline,

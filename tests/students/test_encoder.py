@@ -91,6 +91,14 @@ def test_enough_rows_spare_some_for_validation_and_the_better_of_both_is_kept(ti
     assert facts["mode"] == ("full" if better else "frozen")
 
 
+def test_many_rows_can_be_learnt_as_few_are_with_none_spared(tiny: Path) -> None:
+    many = lesson(times=20)
+    student = encoder(tiny, epochs=1, few=True).fit(many)
+    assert student.learnt["validation_rows"] == 0
+    assert student.learnt["mode"] == "full"
+    assert encoder(tiny, epochs=1).fit(many).learnt["validation_rows"] > 0
+
+
 def test_fine_tuning_that_does_harm_is_taken_back(tiny: Path) -> None:
     harmed = encoder(tiny, epochs=1, lr=10.0).fit(lesson(times=20))
     frozen = encoder(tiny, mode="frozen").fit(lesson(times=20))
@@ -180,7 +188,7 @@ def test_a_second_lesson_starts_from_scratch(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"epoch": 3}, {"mode": "half"}, {"lr": -1.0}, {"batch": "many"}, {"max_length": True}]
+    "options", [{"epoch": 3}, {"mode": "half"}, {"lr": -1.0}, {"batch": "many"}, {"max_length": True}, {"few": 1}]
 )
 def test_a_bad_option_is_refused_before_anything_is_read(options: dict[str, object]) -> None:
     with pytest.raises(BadSpec):

@@ -44,13 +44,27 @@ def weights_after(tiny: Path, schedule: Schedule, material: Material | None = No
 
 
 def test_blocks_of_a_batch_teach_what_the_batch_teaches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "autocast", lambda: torch.autocast("cpu", enabled=False))
+    monkeypatch.setattr(training, "autocast", lambda **_: torch.autocast("cpu", enabled=False))
     schedule = Schedule(epochs=4, batch=16)
     in_blocks = weights_after(tiny, schedule)
     monkeypatch.setattr(training, "BLOCK", 100)
     whole = weights_after(tiny, schedule)
+    monkeypatch.setattr(training, "BLOCK", 4)
+    monkeypatch.setattr(training, "HELD", 40)
+    in_groups = weights_after(tiny, schedule)
     for name, value in whole.items():
         np.testing.assert_allclose(in_blocks[name], value, atol=2e-3, err_msg=name)
+        np.testing.assert_allclose(in_groups[name], value, atol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("lengths", [[5], [3] * 40, [250, 3, 4, 5, 3, 250, 250, 7, 9, 12], [1000, 1000, 1000]])
+def test_every_row_is_in_one_block_and_no_group_holds_more_than_it_may(lengths: list[int]) -> None:
+    groups = training._groups(lengths, torch.device("cpu"))
+    assert sorted(np.concatenate([rows for group in groups for rows in group])) == list(range(len(lengths)))
+    for group in groups:
+        cells = [len(rows) * max(lengths[row] for row in rows) for rows in group]
+        assert len(cells) == 1 or sum(cells) <= training.HELD
+    assert len(training._groups([3] * 40, torch.device("cpu"))) == 1
 
 
 def test_a_batch_of_long_texts_is_parted(tiny: Path) -> None:
