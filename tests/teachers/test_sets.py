@@ -18,6 +18,7 @@ from potstill.api import distill
 from potstill.errors import BadSpec
 from potstill.labelcells import canonical
 from potstill.task import Answer, Task, Written
+from potstill.teachers import anthropic
 from potstill.teachers.base import Setup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.exchange import ChatOptions, reply_tokens
@@ -155,6 +156,13 @@ def test_several_samples_are_votes_for_each_label() -> None:
     assert answer.scores is not None
     assert answer.scores[1] > answer.scores[2] > answer.scores[0]
     assert math.exp(answer.scores[1]) > 0.8
+
+
+def test_anthropics_models_say_sets_too() -> None:
+    with Standin() as server:
+        teacher = anthropic.open_teacher(Setup(TASK, "m", (), {"base_url": server.url}, PRICES))
+        assert named(answered(teacher, "sports business")) == {1, 2}
+        assert "labels" in json.dumps(server.seen[0]["response_format"])
 
 
 def test_examples_show_whole_sets() -> None:
