@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.neighbours import BLOCK, nearest, spread
+from potstill.neighbours import BLOCK, nearest, side_by_side, spread
 
 
 def unit(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -22,15 +22,26 @@ def test_the_nearest_are_those_of_brute_force_across_blocks() -> None:
     for row in (0, 17, BLOCK - 1, BLOCK, BLOCK + 49):
         assert set(found.rows[row]) == set(np.argsort(-cosines[row])[:4])
         assert row not in found.rows[row]
-    np.testing.assert_allclose(found.shares.sum(axis=1), 1, rtol=1e-5)
+    assert (found.weights > 0).all()
+    assert (found.weights <= 1).all()
 
 
 def test_a_nearer_text_counts_more() -> None:
     vectors = np.array([[1, 0], [0.99, 0.14], [0.8, 0.6], [-1, 0]], dtype=np.float32)
     found = nearest(vectors, 2)
-    by_row = dict(zip(found.rows[0], found.shares[0], strict=True))
+    by_row = dict(zip(found.rows[0], found.weights[0], strict=True))
     assert set(by_row) == {1, 2}
     assert by_row[1] > by_row[2]
+
+
+def test_the_graph_goes_both_ways_and_tames_who_is_near_to_everybody() -> None:
+    hub = np.concatenate([np.eye(8, dtype=np.float32), np.full((1, 8), 8**-0.5, dtype=np.float32)])
+    found = nearest(hub, 1)
+    assert set(found.rows[:8, 0]) == {8}
+    graph = found.graph().toarray()
+    np.testing.assert_allclose(graph, graph.T, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.eigvalsh(graph)[-1], 1, rtol=1e-5)
+    assert graph[1, 8] < 0.5 < graph[8].sum()
 
 
 def test_one_wrong_belief_among_many_is_outvoted() -> None:
@@ -50,6 +61,25 @@ def test_beliefs_stay_probabilities(n: int, k: int, seed: int, own: float) -> No
     assert told.shape == beliefs.shape
     assert (told >= 0).all()
     np.testing.assert_allclose(told.sum(axis=1), 1, atol=1e-5)
+
+
+def test_what_is_known_is_told_onward_and_stays_as_it_is() -> None:
+    line = np.array([[np.cos(a), np.sin(a)] for a in np.linspace(0, np.pi, 21)], dtype=np.float32)
+    beliefs = np.full((21, 2), 0.5, dtype=np.float32)
+    beliefs[0], beliefs[20] = [1, 0], [0, 1]
+    known = np.arange(21) % 20 == 0
+    told = spread(beliefs, nearest(line, 2), known, own=0.05, rounds=40)
+    np.testing.assert_array_equal(told[known], beliefs[known])
+    assert told[1:10].argmax(axis=1).tolist() == [0] * 9
+    assert told[11:20].argmax(axis=1).tolist() == [1] * 9
+    assert told[1, 0] > told[5, 0] > told[9, 0]
+
+
+def test_spaces_side_by_side_are_near_where_both_are_near_in_the_mean() -> None:
+    one, two = unit(20, 5, 1), unit(20, 8, 2)
+    both = side_by_side([one, two])
+    np.testing.assert_allclose(both @ both.T, (one @ one.T + two @ two.T) / 2, atol=1e-6)
+    np.testing.assert_array_equal(side_by_side([one]), one)
 
 
 def test_who_listens_only_to_itself_keeps_its_belief() -> None:

@@ -11,10 +11,9 @@ from tinybert import write_tinybert
 
 from potstill.errors import BadData, BadSpec
 from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.procedures.selftrain import pseudo_labels, read_options, selftrain
+from potstill.procedures.selftrain import listen, read_options, reader_of_guesses, selftrain
 from potstill.run import Run
-from potstill.spec import Spec
-from potstill.students.base import Student
+from potstill.spec import Named, Spec
 from potstill.tables import Table
 from potstill.task import Task
 
@@ -79,16 +78,28 @@ def test_no_pool_is_told_with_a_mend(tmp_path: Path) -> None:
         selftrain(run)
 
 
-def test_pseudo_labels_are_probabilities_and_sharper_than_what_was_said(tmp_path: Path, pool: Pool) -> None:
-    with begin(tmp_path / "run", pool, "linear") as run:
-        gold, texts = run.pool.part("train"), list(run.pool.part("pool").texts)
-        student: Student = run.learn(gold.texts, np.eye(3, dtype=np.float32)[gold.gold])
-        said, heard = pseudo_labels(student, texts, read_options({}))
-        alone, same = pseudo_labels(student, texts, read_options({"neighbours": 0}))
+def test_guesses_become_surer_among_texts_that_are_known() -> None:
+    towards = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 0, 1]]
+    vectors = towards + np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32) * 0.02
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    beliefs = np.array([[0.6, 0.4], [0.4, 0.6], [0.5, 0.5], [0.3, 0.7], [1, 0], [0, 1]], dtype=np.float32)
+    heard = listen(beliefs, [vectors], 4, neighbours=2)
     np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_array_equal(alone, same)
-    np.testing.assert_array_equal(alone, said)
-    assert said.max(axis=1).mean() > student.predict_proba(texts).max(axis=1).mean()
+    assert heard.argmax(axis=1).tolist() == [0, 0, 1, 1]
+    assert heard.max(axis=1).min() > 0.7
+
+
+def test_a_fine_tuned_encoder_hears_its_untuned_space_and_learns_guesses_as_few_rows(
+    tmp_path: Path, pool: Pool, tiny: dict[str, object]
+) -> None:
+    with begin(tmp_path / "run", pool, {**tiny, "mode": "full", "epochs": 1}) as run:
+        taught = selftrain(run)
+        assert taught.learnt["validation_rows"] == 0
+        assert len(run.learnt) == 3  # of gold alone, the same frozen, of both
+    frozen = Named.model_validate({"name": "encoder:minilm", "few": False})
+    assert reader_of_guesses(frozen) is frozen
+    linear = Named.model_validate({"name": "linear"})
+    assert reader_of_guesses(linear) is linear
 
 
 @pytest.mark.parametrize(
