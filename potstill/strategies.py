@@ -206,6 +206,31 @@ def worth_a_look(
     return Look(max(gains, 0.0), costs)
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """By how much some ways are expected to be better than the others, as a score: mean and standard deviation."""
+
+    mean: float = 0.0
+    spread: float = math.inf
+
+    def given(self, seen: float, error: float) -> float:
+        """The mean after a difference of `seen` was measured with this standard error (normal prior, normal errors)."""
+        if not math.isfinite(self.spread):
+            return seen
+        prior, measured = max(self.spread, 1e-9) ** -2, max(error, 1e-9) ** -2
+        return (self.mean * prior + seen * measured) / (prior + measured)
+
+
+def ahead(verdict: Verdict, ways: Sequence[Way], others: Sequence[Way] = ("annotate",)) -> Ahead:
+    """How far the best of `ways` is expected to be ahead of the best of the others; unknown if either is absent."""
+    mine = next((each for each in verdict.ways if each.way in ways), None)
+    theirs = next((each for each in verdict.ways if each.way in others), None)
+    if mine is None or theirs is None:
+        return Ahead()
+    apart = mine.draws - theirs.draws
+    return Ahead(float(apart.mean()), float(apart.std()))
+
+
 def _splits(way: Way, costs: Costs, budget: float, owned: int, pool: float) -> list[Split]:
     if way == "annotate" and costs.label is not None:
         return [_labelled("annotate", costs, budget, budget, owned, pool)]

@@ -31,7 +31,7 @@ from potstill.procedures.market import AllocateOptions, Market, Owned, gold_of
 from potstill.procedures.pilot import DISTILLING, Known, Pilot, Survey, chosen, looks
 from potstill.procedures.written import Written
 from potstill.run import Run
-from potstill.strategies import Verdict, Weighed, weigh
+from potstill.strategies import Ahead, Verdict, Way, Weighed, ahead, weigh
 from potstill.students.base import Student
 from potstill.task import content_key
 from potstill.teachers.options import read_options
@@ -39,6 +39,7 @@ from potstill.teachers.options import read_options
 # Of all labels that the money could buy, this part is kept to measure on; at least and at most so many.
 CHECK_SHARE, FEWEST_TO_CHECK, MOST_TO_CHECK = 0.15, 30, 300
 FEWEST_BOUGHT = 10
+TAUGHT_BY: dict[str, tuple[Way, ...]] = {"distilled": DISTILLING, "answers": ("llm",)}
 WORTH_TRYING = 0.1  # share of the draws in which a way has to win to be tried at the end
 
 
@@ -75,7 +76,8 @@ def allocate(run: Run) -> Student:
         else:
             break
     written.close()
-    return Harvest(market, owned, check, left, written).best(answers, distil=_may_distil(decided))
+    expected = {way: Ahead(*figures) for way, figures in decided.get("ahead", {}).items()}
+    return Harvest(market, owned, check, left, written).best(answers, distil=_may_distil(decided), ahead=expected)
 
 
 def _begin(run: Run, market: Market, options: AllocateOptions) -> tuple[Owned, Part, list[str]]:
@@ -207,6 +209,12 @@ def _round_gain(found: Survey, now: float) -> float | None:
     return 100 * share * (1 - now) / max(costs.written * texts, 1e-9)
 
 
+def _apart(verdict: Verdict, ways: Sequence[Way]) -> list[float]:
+    """Mean and deviation of a way's lead over labels only; empty where nothing is known."""
+    found = ahead(verdict, ways)
+    return [found.mean, found.spread] if np.isfinite(found.spread) else []
+
+
 def _told(verdict: Verdict, found: Survey, money: float) -> dict[str, Any]:
     """The reasons, as plain facts."""
     return {
@@ -220,6 +228,7 @@ def _told(verdict: Verdict, found: Survey, money: float) -> dict[str, Any]:
             "asking": found.outlook.asking.source,
             "writing": found.outlook.writing_source,
         },
+        "ahead": {name: _apart(verdict, ways) for name, ways in TAUGHT_BY.items() if _apart(verdict, ways)},
         "ways": [
             {"way": each.way, "best": each.best, **asdict(each.score), **asdict(each.split)} for each in verdict.ways
         ],

@@ -5,7 +5,7 @@ Decides by validation texts alone; buys nothing but what teaching takes, and wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from potstill.procedures.kd import read_scores
 from potstill.procedures.market import Market, Owned, beside
 from potstill.procedures.written import Written
 from potstill.run import Taught
+from potstill.strategies import Ahead
 from potstill.students.base import Student
 
 
@@ -51,12 +52,13 @@ class Harvest:
         self._both = owned.plus(written.kept.texts, written.kept.targets)
         self._tried: list[Tried] = []
 
-    def best(self, answers: int, *, distil: bool) -> Student:
-        """The student of the way that does best; of those that cannot be told from it the one that saw most text.
+    def best(self, answers: int, *, distil: bool, ahead: Mapping[str, Ahead]) -> Student:
+        """The student of the way that does best, by what was expected and what the validation texts say of it.
 
         Args:
             answers: texts that the language model was asked about.
             distil: whether the large student may win, so that teaching it is worth its price.
+            ahead: way -> by how much it was expected to be ahead of labels only.
         """
         self._try("labels only", self._run.learn(self._owned.texts, self._owned.targets))
         try:
@@ -71,7 +73,7 @@ class Harvest:
                 self._distilled()
         except OverBudget as error:
             self._run.tell.say(f"One way less was tried: {error.happened}")
-        taken = _taken(self._tried)
+        taken = chosen_of(self._tried, ahead)
         self._run.taught = taken.taught
         ways = {each.way: each.score for each in self._tried}
         scores = ", ".join(f"{way} {score:.1%}" for way, score in ways.items())
@@ -113,12 +115,14 @@ class Harvest:
         return Tried(tried.way, tried.student, tried.right, self._run.taught)
 
 
-def _taken(tried: Sequence[Tried]) -> Tried:
-    """The last that is within a standard error of the best, on the same texts."""
-    best = max(tried, key=lambda each: each.score)
+def chosen_of(tried: Sequence[Tried], ahead: Mapping[str, Ahead]) -> Tried:
+    """The way that is the most ahead of the first, by expectation and by the same validation texts together."""
+    first = tried[0]
 
-    def near(each: Tried) -> bool:
-        behind = best.right.astype(float) - each.right
-        return float(behind.mean()) <= float(behind.std()) / float(np.sqrt(len(behind)))
+    def lead(each: Tried) -> float:
+        apart = each.right.astype(float) - first.right
+        # One text more than there are, told wrongly: without it, equal answers would have no error at all.
+        error = float(np.sqrt((np.square(apart).sum() + 1) / (len(apart) + 1) / len(apart)))
+        return ahead.get(each.way, Ahead()).given(float(apart.mean()), error)
 
-    return next(each for each in reversed(tried) if near(each))
+    return max(reversed(tried), key=lambda each: lead(each) if each is not first else 0.0)

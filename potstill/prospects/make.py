@@ -56,7 +56,8 @@ def make_prospects(order: Order, *, measure: bool = False) -> Prospects:
 def _copied(outlook: Experience | Piloted, verdict: Verdict) -> tuple[Copied, ...]:
     """Teacher accuracy -> student accuracy, for each way through a teacher, at the texts it would be taught on."""
     rows = []
-    ways: tuple[Way, ...] = ("distil", "mix", "llm")
+    large: Way = next((each.way for each in verdict.ways if each.way in ("distil", "mix")), "distil")
+    ways: tuple[Way, ...] = (large, "llm")
     for way in ways:
         curve = outlook.asking if way == "llm" else outlook.distilling
         found = next((each for each in verdict.ways if each.way == way), None)
