@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -120,10 +119,6 @@ class Fibres(Generic[Item, Result]):
         self._over = False
         self._queue: deque[Call[Item, Result]] = deque()
         self._busy = 0
-        # Looking through all that was there before for garbage, every few seconds, stops every call for a tenth of one.
-        self._froze = not gc.get_freeze_count()
-        if self._froze:
-            gc.freeze()
         self._loop = Loop(self.stop)
         self._thread = threading.Thread(target=self._loop.run, daemon=True, name="potstill_fibres")
         self._thread.start()
@@ -151,5 +146,3 @@ class Fibres(Generic[Item, Result]):
         self._over = True
         self._loop.end()
         self._thread.join()
-        if self._froze:
-            gc.unfreeze()

@@ -10,16 +10,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from potstill.engines.crews import Fibres
+from potstill.engines.local import Local
 from potstill.teachers.direct import Direct, Incoming, client_for, direct
+from potstill.waiting import rest
 
 JSON = b'{"said": "yes"}'
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + JSON
@@ -85,8 +88,29 @@ def sends(*pieces: bytes, stays: bool = True, wait_s: float = 0.0) -> Answer:
     return answer
 
 
+WHERE = {"fibre": False}
+
+
 def ask(client: httpx2.Client, url: str, timeout_s: float = 5.0) -> httpx2.Response:
-    return client.post(url, content=b"{}", timeout=timeout_s)
+    """Asks in this thread, or in a fibre of another while a second fibre rests."""
+
+    def call(_: object) -> httpx2.Response:
+        return client.post(url, content=b"{}", timeout=timeout_s)
+
+    if not WHERE["fibre"]:
+        return call(None)
+    crew: Fibres[Callable[[object], object], object] = Fibres(lambda do: do(None), 2)
+    try:
+        crew.take(lambda _: rest(0.01))
+        return crew.take(call).result()  # type: ignore[return-value]
+    finally:
+        crew.leave()
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["thread", "fibre"])
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks may be a thread or a fibre; what comes back is the same."""
+    monkeypatch.setitem(WHERE, "fibre", request.param)
 
 
 @pytest.fixture
@@ -131,6 +155,8 @@ def test_a_connection_on_which_more_came_than_was_asked_for_is_not_used_again(
     assert came == [0, 1]
 
 
+@pytest.mark.parametrize("where", [False], indirect=True)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.sets(st.integers(1, 120)), reply=st.sampled_from([PLAIN, CHUNKED, EARLY, UNTIL_CLOSED]))
 def test_it_does_not_matter_where_a_reply_is_cut_into_pieces(cuts: set[int], reply: bytes) -> None:
     came, marks = Incoming(), [0, *sorted(cut for cut in cuts if cut < len(reply)), len(reply)]
@@ -196,6 +222,30 @@ def test_many_threads_share_the_connections(client: httpx2.Client) -> None:
         assert all(reply.json() for reply in pool.map(lambda _: ask(client, url), range(80)))
     assert len(came) == 80
     assert len(set(came)) <= 8
+
+
+def test_many_fibres_wait_for_a_slow_server_side_by_side(client: httpx2.Client) -> None:
+    with server(sends(PLAIN[:30], PLAIN[30:], wait_s=0.2)) as (url, came):
+        ask_it = lambda _: client.post(url, content=b"{}", timeout=20)  # noqa: E731
+        began = time.monotonic()
+        with closing(Local().map(ask_it, range(60), 60, light=True)) as replies:
+            assert [reply.json() for reply in replies] == [{"said": "yes"}] * 60
+        assert time.monotonic() - began < 12  # one after the other they would take 24
+    assert len(set(came)) == 60
+
+
+def test_nobody_who_accepts_is_an_error_of_connecting_in_time(client: httpx2.Client) -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with ExitStack() as stack:
+            # More than the queue of a server that accepts nobody holds.
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            with pytest.raises(httpx2.ConnectTimeout):
+                ask(client, f"http://127.0.0.1:{full.getsockname()[1]}/v1", timeout_s=0.3)
 
 
 def test_with_a_proxy_in_the_environment_the_usual_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
