@@ -155,9 +155,11 @@ class Piloted:
         prior = Teachers(seed=seed)
         noise = np.random.default_rng((seed, 1)).standard_normal(DRAWS)
         self._prior, self._noise = prior, doubt * noise
-        made = Imitation(curve.draws, 1 / n_labels, prior.trained_habit)
+        made = Imitation(curve.draws, 1 / n_labels, prior.trained_habit, prior.misfit)
         self.distilling = made.measured(large.students, doubt, seed=seed)
-        self.asking = Imitation(curve.draws, 1 / n_labels, prior.llm_habit).measured(llm.students, doubt, seed=seed + 1)
+        self.asking = Imitation(curve.draws, 1 / n_labels, prior.llm_habit, prior.misfit).measured(
+            llm.students, doubt, seed=seed + 1
+        )
         self.llm = prior.llm if llm.accuracy is None else np.clip(llm.accuracy + self._noise, 0.0, 1.0)
 
     @property
@@ -210,8 +212,8 @@ class Experience:
         self._start = self.START * np.exp(self.START_SPREAD * draw.standard_normal(DRAWS))
         self._power = np.clip(self.POWER + self.POWER_SPREAD * draw.standard_normal(DRAWS), 0.05, 1.0)
         self._teachers, self._writing = Teachers(seed=seed + 1), Writing(seed=seed)
-        self.distilling = Imitation(self.annotate, 1 / n_labels, self._teachers.trained_habit)
-        self.asking = Imitation(self.annotate, 1 / n_labels, self._teachers.llm_habit)
+        self.distilling = Imitation(self.annotate, 1 / n_labels, self._teachers.trained_habit, self._teachers.misfit)
+        self.asking = Imitation(self.annotate, 1 / n_labels, self._teachers.llm_habit, self._teachers.misfit)
         self.llm = self._teachers.llm
 
     def annotate(self, labels: float) -> Floats:

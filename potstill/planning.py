@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from potstill.annotation import read_options as read_annotate
+from potstill.asking import bought_before
 from potstill.briefing import read_options
 from potstill.calibrate import one_hot
 from potstill.errors import BadData
@@ -51,6 +52,7 @@ class Plan:
         writes: True if the teacher writes the `n_texts` rather than answers about them.
         besides: what it is asked beside that, in words; empty if nothing.
         simulated: True if the teacher only replays labels.
+        had: answers that other runs of this workspace bought, in words; empty if there are none.
         taught: of a teacher that is trained first, what that takes, in words; else empty.
         taught_usd: and what it costs.
     """
@@ -75,6 +77,7 @@ class Plan:
     simulated: bool = False
     writes: bool = False
     besides: str = ""
+    had: str = ""
     taught: str = ""
     taught_usd: float = 0.0
     format: int = FORMAT
@@ -120,6 +123,8 @@ class Plan:
             f"  time       {_span(self.low_s, self.high_s)}, {self.pace}",
             f"  egress     {where}",
         ]
+        if self.had:
+            lines.insert(3, f"  bought     {self.had}")
         if self.besides:
             lines.insert(3, f"  besides    {self.besides}; that is in the price above")
         if self.taught:
@@ -154,6 +159,7 @@ def make_plan(order: Order) -> Plan:
     if asked.per_text < 1 and not asked.expected[0].high.seconds:
         seconds = _Pace(*ROUND_S, f"{ROUND_S[0]:.0f} to {ROUND_S[1]:.0f} s assumed for what is written at once")
     n = asked.n
+    had = bought_before(task, teacher, () if spec.procedure.kind == "pgkd" else pool.part("pool").texts)
     if asked.micros is not None and n:
         low, high = asked.micros[0] / n, asked.micros[1] / n
     return Plan(
@@ -177,6 +183,7 @@ def make_plan(order: Order) -> Plan:
         simulated=teacher.simulated,
         writes=spec.procedure.kind == "pgkd",
         besides=asked.besides,
+        had=had.sentence() if had.texts else "",
         taught="" if taught is None else taught.sentence(),
         taught_usd=0.0 if taught is None else taught.usd,
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.curves import DRAWS
+from potstill.imitation import MISFIT
 
 Floats = NDArray[np.float64]
 
@@ -81,10 +82,10 @@ class Teachers:
         draw = np.random.default_rng(seed)
         self._large = np.clip(self.LARGE + self.LARGE_SPREAD * draw.standard_normal(DRAWS), 0.4, 1.2)
         self.llm = draw.uniform(self.LLM_LOW, self.LLM_HIGH, DRAWS)
-        self.trained_habit, self.llm_habit = (
-            draw.uniform(*self.TRAINED_HABIT, DRAWS),
-            draw.uniform(*self.LLM_HABIT, DRAWS),
-        )
+        self.trained_habit = draw.uniform(*self.TRAINED_HABIT, DRAWS)
+        self.llm_habit = draw.uniform(*self.LLM_HABIT, DRAWS)
+        # Of the error that is said of a student before one was measured.
+        self.misfit = np.exp(MISFIT * draw.standard_normal(DRAWS))
 
     def large(self, alone: Floats, labels: float) -> Floats:
         """(DRAWS,) accuracies of the large model that learnt `labels`, where the student that did has `alone`."""

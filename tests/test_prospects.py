@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from procedures.test_kd import world
 
-from potstill.api import plan
+from potstill.api import distill, plan
 from potstill.errors import BadData
 from potstill.order import take_order
+from potstill.planning import make_plan
 from potstill.prospects import make_prospects
 
 
@@ -73,3 +74,47 @@ def test_the_plan_shows_them_and_writes_a_page_that_needs_nothing_else(spec: Pat
     assert "<svg" in written
     assert "http" not in written.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert told.to_json()["ways"]["budgets"][0]["ways"]
+
+
+def test_what_is_paid_what_is_kept_and_how_far_the_money_reaches_is_said(spec: Path) -> None:
+    told = make_prospects(take_order(spec, None, {}))
+    text = told.to_text()
+    assert "count as paid" in text
+    assert "another student" in text
+    first = told.to_json()["budgets"][0]["ways"][0]
+    assert first["all_in_usd"] == pytest.approx(first["usd"] + told.to_json()["owned_usd"])
+
+
+def test_a_teacher_that_can_write_is_weighed_by_a_prior_that_says_so(spec: Path, tmp_path: Path) -> None:
+    lines = (tmp_path / "texts.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "known.jsonl").write_text(lines, encoding="utf-8")
+    replay = '{name = "replay", file = "known.jsonl", held_back = "known.jsonl", usd_per_million = 1.0}'
+    spec.write_text(spec.read_text().replace('"human"', replay))
+    told = make_prospects(take_order(spec, None, {}))
+    written, asked = told.asked.of("pgkd"), told.asked.of("llm")
+    assert written is not None
+    assert asked is not None
+    assert written.split.texts == 320
+    assert 0 < written.split.llm_usd < told.budget_usd
+    (copied,) = [each for each in told.copied if each.way == "llm"]
+    assert copied.source == "prior"
+    assert list(copied.scores.values()) == sorted(copied.scores.values())
+    assert "a teacher right in" in told.to_text()
+    assert "what a student has of its teacher" in told.page()
+
+
+def test_answers_that_other_runs_bought_are_said_to_be_paid(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (tmp_path / "texts.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "known.jsonl").write_text(lines, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    replay = '{name = "replay", file = "known.jsonl", usd_per_million = 1.0}'
+    spec.write_text(spec.read_text().replace('"human"', replay) + '[procedure]\nname = "kd"\n')
+    distill(spec, tell=None)
+    told = make_prospects(take_order(spec, None, {}))
+    assert told.had is not None
+    assert told.had.texts == told.had.of > 0
+    assert told.had.usd > 0
+    assert "nothing is paid for them" in told.to_text()
+    assert "nothing is paid for them" in make_plan(take_order(spec, None, {})).to_text()

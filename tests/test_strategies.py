@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.curves import DRAWS
+from potstill.curves import DRAWS, Expect
 from potstill.outlooks import Measured, Surface
-from potstill.strategies import Costs, flips, weigh
+from potstill.strategies import Ahead, Costs, Split, Verdict, Weighed, ahead, flips, weigh, worth_a_look
 
 GRID = [
     *(Measured(n, 0, s) for n, s in ((100, 0.45), (1000, 0.50), (10_000, 0.80))),
@@ -74,3 +76,55 @@ def test_no_way_spends_more_than_the_budget(budget: float, owned: int, pool: flo
         assert each.split.labels_usd + each.split.compute_usd + each.split.llm_usd <= budget * (1 + 1e-9)
         assert 0 <= each.score.low <= each.score.value <= each.score.high <= 1
         assert each.split.labels >= owned
+
+
+def coin(mean: float, spread: float) -> Callable[[float], Verdict]:
+    """Annotating is 0.7 and a little better with money; distilling is that plus something in doubt."""
+    draws = np.random.default_rng(0).standard_normal(DRAWS)
+
+    def asked(budget: float) -> Verdict:
+        alone = np.full(DRAWS, 0.7 + budget / 1000)
+        both = [("annotate", alone), ("distil", alone + mean + spread * draws)]
+        split = Split("annotate", 0, 0, 0.0, 0.0, 0.0)
+        ways = [Weighed(way, split, Expect(float(np.median(d)), 0.0, 1.0), 0.5, d) for way, d in both]  # type: ignore[arg-type]
+        return Verdict(budget, tuple(sorted(ways, key=lambda each: -each.score.value)))
+
+    return asked
+
+
+def test_a_look_is_worth_most_where_the_choice_is_open() -> None:
+    open_, settled, known = (
+        worth_a_look(coin(*at), 10, 0.1, ("distil",), 0.02) for at in ((0, 0.05), (-0.2, 0.05), (0, 0))
+    )
+    assert open_.gains > 0.01
+    assert settled.gains < 1e-3
+    assert known.gains == 0
+    assert open_.pays
+    assert not settled.pays
+
+
+def test_a_look_that_costs_more_than_it_can_gain_is_not_taken() -> None:
+    assert worth_a_look(coin(0, 0.02), 100, 0.5, ("distil",), 0.01).pays
+    assert not worth_a_look(coin(0, 0.02), 100, 50, ("distil",), 0.01).pays
+    assert not worth_a_look(coin(0, 0.5), 100, 101, ("distil",), 0.01).pays
+
+
+def test_a_noisy_look_is_worth_less() -> None:
+    gains = [worth_a_look(coin(0, 0.05), 10, 0.1, ("distil",), noise).gains for noise in (0.001, 0.05, 0.5)]
+    assert gains == sorted(gains, reverse=True)
+
+
+@given(st.floats(-0.5, 0.5), st.floats(0, 0.5), st.floats(0.001, 1))
+def test_a_look_never_costs_or_gains_less_than_nothing(mean: float, spread: float, noise: float) -> None:
+    look = worth_a_look(coin(mean, spread), 10, 1, ("distil",), noise)
+    assert look.gains >= 0
+    assert look.costs >= 0
+
+
+def test_what_was_expected_and_what_was_seen_meet_in_between() -> None:
+    lead = ahead(coin(0.05, 0.02)(10), ("distil",))
+    assert lead.mean == pytest.approx(0.05, abs=0.01)
+    assert -0.05 < lead.given(-0.05, 0.02) < 0.05
+    assert lead.given(-0.05, 1e-6) == pytest.approx(-0.05, abs=1e-3)
+    assert Ahead().given(0.03, 0.1) == 0.03
+    assert ahead(coin(0, 1)(10), ("llm",)) == Ahead()

@@ -7,7 +7,8 @@ price of compute in the "paper" rows: what the paper's figure implies for its 11
 these students take on this machine. The large teacher is a regression on frozen gte-small vectors; the student is
 `linear` (weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). Everybody owns 100 labels and 100
 more to measure on, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys labels at most as many
-again as it has, measures again, and ends in the way it expects most of; its pilot's compute is paid from its budget.
+again as it has, measures again, and ends in the way it expects most of. It measures the teacher only where that is
+expected to gain more than it costs; what it costs is paid from its budget.
 The oracle is the best of eleven splits by test score. Budgets below the paper's teacher buy labels only.
 """
 
@@ -34,9 +35,13 @@ from curves import read
 from sections import commit, table, write_section
 
 from potstill.calibrate import one_hot, softmax
-from potstill.curves import Point, fit_curves
-from potstill.outlooks import Measured, Piloted
-from potstill.strategies import Costs, weigh
+from potstill.curves import Curves, Point, fit_curves
+from potstill.imitation import Imitated
+from potstill.outlooks import Piloted, Taught
+from potstill.procedures.allocate import WORTH_TRYING
+from potstill.procedures.harvest import Tried, chosen_of
+from potstill.procedures.pilot import DISTILLING, MOST_OF_THE_MONEY
+from potstill.strategies import Costs, Verdict, ahead, weigh, worth_a_look
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
 from potstill.students.regress import Effort, fit_regression
@@ -48,6 +53,7 @@ PRICED_AS = {"fever_doa": "FEVER", "multipit_id_doa": "MultiPIT_Id"}
 HERE_USD_A_TEXT = 0.10 / 3600 / 100  # an hour of this machine at $0.10, a hundred texts a second
 SHARES = tuple(np.linspace(0, 1, 11).tolist())
 PILOT_TEXTS = 1000
+WAYS = ("labels only", "distilled")
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Row:
     oracle_share: float
     labels: int
     way: str
+    looks_usd: float
 
 
 class World:
@@ -99,6 +106,29 @@ def _vectors(which: str, name: str, kept: Path | None) -> Vectors:
     return Vectors(which, kept / f"{name}-{which}.npz" if kept else None)
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """A student: whether it is right on each of the texts to check, and its accuracy on the test texts."""
+
+    right: NDArray[np.bool_]
+    test: float
+
+    @property
+    def score(self) -> float:
+        """Accuracy on the texts to check."""
+        return float(self.right.mean())
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the planner came to: test accuracy, labels in all, the way it ended, and what measuring teachers cost."""
+
+    score: float
+    labels: int
+    way: str
+    looks_usd: float
+
+
 Scores = Callable[[Sequence[str]], NDArray[np.floating[Any]]]
 
 
@@ -117,11 +147,11 @@ class Bench:
 
     def __init__(self, world: World, student: str) -> None:
         self.world, self.student = world, student
-        self._known: dict[tuple[int, int, int], tuple[float, float]] = {}
+        self._known: dict[tuple[int, int, int], Learnt] = {}
         self._soft: dict[int, NDArray[np.float32]] = {}
 
-    def scores(self, labels: int, texts: int, seed: int = -1) -> tuple[float, float]:
-        """(on the texts to check, on the test texts) after `labels`, and `texts` distilled from a teacher of those.
+    def tried(self, labels: int, texts: int, seed: int = -1) -> Learnt:
+        """The student after `labels`, and `texts` distilled from a teacher of those.
 
         A seed of the pilot draws which of the owned labels; -1 takes the first.
         """
@@ -142,10 +172,15 @@ class Bench:
                 targets = np.concatenate([targets, soft])
             predict = fitted(world, self.student, learnt, targets, weights)
             check = predict([world.texts[row] for row in world.check]).argmax(1) == world.gold[world.check]
-            self._known[key] = float(check.mean()), float((predict(world.asked).argmax(1) == world.right).mean())
+            self._known[key] = Learnt(check, float((predict(world.asked).argmax(1) == world.right).mean()))
         return self._known[key]
 
     pilot = OWNED
+
+    def teacher_right(self, labels: int) -> float:
+        """Accuracy of the large teacher on the texts to check."""
+        check = self.world.check
+        return float((self._taught(labels)[check].argmax(1) == self.world.gold[check]).mean())
 
     def _taught(self, labels: int) -> NDArray[np.float32]:
         if labels not in self._soft:
@@ -183,27 +218,31 @@ def at_split(bench: Bench, costs: Costs, budget: float, share: float) -> tuple[i
     return labels, texts if share < 1 and left > 0 else 0
 
 
-def planned(bench: Bench, costs: Costs, budget: float) -> tuple[float, int, str]:
-    """(test score, labels bought in all, the way it ended) of the planner."""
+def planned(bench: Bench, costs: Costs, budget: float) -> Spent:
+    """What the planner does with a budget: as `procedures/allocate.py`, on vectors that are there."""
     assert costs.label is not None
     assert costs.teacher is not None
-    labels, money, way = OWNED, budget, "annotate"
-    room = len(bench.world.rest)
+    labels, money, known, there, looks = OWNED, budget, Taught(), 0, 0.0
+    room, k = len(bench.world.rest), len(bench.world.labels)
     for _ in range(8):
         bench.pilot = labels
         sizes = [labels >> shift for shift in (3, 2, 1)]
-        points = [Point(n, tuple(bench.scores(n, 0, seed)[0] for seed in range(3))) for n in sizes]
-        points.append(Point(labels, (bench.scores(labels, 0)[0],)))
-        pilot_texts = min(PILOT_TEXTS, room - labels)
-        pilot_usd = float(np.median(costs.teacher(labels))) + pilot_texts * float(np.median(costs.distilled))
-        distilled: list[Measured] = []
-        if pilot_usd <= money / 5:  # a look that costs more than a fifth is none
-            money -= pilot_usd
-            for n in (pilot_texts // 4, pilot_texts):
-                distilled.append(Measured(labels, n, bench.scores(labels, n)[0]))
-        outlook = Piloted(fit_curves(points), distilled, doubt=0.025)
-        verdict = weigh(outlook, costs, money, owned=labels, pool=room - labels)
-        way = verdict.best.way
+        points = [Point(n, tuple(bench.tried(n, 0, seed).score for seed in range(3))) for n in sizes]
+        points.append(Point(labels, (bench.tried(labels, 0).score,)))
+        curve, doubt = fit_curves(points), float(np.sqrt(0.25 / CHECK) / 2)
+
+        def asked(usd: float, curve: Curves = curve, doubt: float = doubt, owned: int = labels) -> Verdict:
+            outlook = Piloted(curve, known, n_labels=k, doubt=doubt)  # noqa: B023 - asked at once
+            return weigh(outlook, costs, usd, owned=owned, pool=room - owned)
+
+        texts = min(PILOT_TEXTS, room - labels)
+        price = float(np.median(costs.teacher(labels))) + texts * float(np.median(costs.distilled))
+        if price <= MOST_OF_THE_MONEY * money and worth_a_look(asked, money, price, DISTILLING, doubt).pays:
+            money, looks, there = money - price, looks + price, labels
+            right = bench.teacher_right(labels)
+            students = tuple(Imitated(right, labels, n, bench.tried(labels, n).score) for n in (texts // 4, texts) if n)
+            known = Taught(right, labels, students)
+        verdict = asked(money)
         more = min(verdict.best.split.labels, room - 1) - labels
         if more < 1:
             break
@@ -211,11 +250,20 @@ def planned(bench: Bench, costs: Costs, budget: float) -> tuple[float, int, str]
         labels, money = labels + bought, money - bought * costs.label
         if more - bought < labels / 4:
             break
-    left = money - float(np.median(costs.teacher(labels)))
-    texts = int(np.clip(left / float(np.median(costs.distilled)), 0, room - labels)) if left > 0 else 0
-    if way == "annotate" or texts < 1:
-        texts, way = 0, "annotate"
-    return bench.scores(labels, texts)[1], labels, way
+    tried = [bench.tried(labels, 0)]
+    lead = ahead(verdict, DISTILLING)
+    if sum(each.best for each in verdict.ways if each.way in DISTILLING) >= WORTH_TRYING:
+        # A teacher of the same labels was taught for the pilot, and its texts are labelled.
+        left = money - (0.0 if there == labels else float(np.median(costs.teacher(labels))))
+        texts = (
+            (PILOT_TEXTS if there == labels else 0) + int(left / float(np.median(costs.distilled))) if left > 0 else 0
+        )
+        if texts >= 1:
+            tried.append(bench.tried(labels, min(texts, room - labels)))
+    taken = chosen_of(
+        [Tried(way, None, each.right) for way, each in zip(WAYS, tried, strict=False)], {"distilled": lead}
+    )
+    return Spent(tried[WAYS.index(taken.way)].test, labels, taken.way, looks)
 
 
 def main() -> None:
@@ -251,11 +299,11 @@ def main() -> None:
 
 def one(name: str, bench: Bench, compute: str, seed: int, costs: Costs, budget: float) -> Row:
     """All ways for one budget."""
-    tried = {share: bench.scores(*at_split(bench, costs, budget, share))[1] for share in SHARES}
+    tried = {share: bench.tried(*at_split(bench, costs, budget, share)).test for share in SHARES}
     best = max(tried, key=lambda share: tried[share])
-    score, labels, way = planned(bench, costs, budget)
-    percent = [100 * value for value in (tried[1.0], tried[0.0], score, max(tried[best], score))]
-    return Row(name, bench.student, compute, seed, budget, *percent, best, labels, way)
+    spent = planned(bench, costs, budget)
+    percent = [100 * value for value in (tried[1.0], tried[0.0], spent.score, max(tried[best], spent.score))]
+    return Row(name, bench.student, compute, seed, budget, *percent, best, spent.labels, spent.way, spent.looks_usd)
 
 
 def page(rows: Sequence[Row], seeds: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from potstill.asking import Had, bought_before
 from potstill.briefing import PgkdOptions, read_options
 from potstill.calibrate import one_hot
 from potstill.errors import PotstillError, UnknownPrice
+from potstill.examples import offered_examples
 from potstill.forecast import forecast
 from potstill.money import Usage, to_usd
 from potstill.order import Order
@@ -25,7 +25,6 @@ from potstill.students.base import Student
 from potstill.teachers.base import Teacher, can_write
 
 LARGE = "encoder:gte-small"
-WORKSPACE = Path("runs")  # where runs are begun, if nobody says otherwise
 PROBED, SAMPLE, MOST_ROWS = 32, 50, 3000
 
 
@@ -58,7 +57,7 @@ def price_ways(order: Order) -> Priced:
     student = _student_usd(order, gold, texts)
     own = Costs(label=label, student=lambda n: student * n)
     llm = _language_model(order, missing)
-    had = None if llm is None else bought_before(WORKSPACE, order.task, llm, texts)
+    had = None if llm is None else bought_before(order.task, llm, texts)
     written, writes = _written(order, llm, gold)
     own = replace(own, written=_plus(written, student), writes=writes)
     if not texts:
@@ -87,7 +86,8 @@ def _language_model(order: Order, missing: list[str]) -> Teacher | None:
     if named is None or named.kind in ("human", "trained"):
         return None
     try:
-        return open_teacher(order.spec, order.task, named, asks=False)
+        shown = offered_examples(order.pool.part("train"), order.spec, order.task)
+        return open_teacher(order.spec, order.task, named, shown, asks=False)
     except PotstillError as error:
         missing.append(f"the language model: {error.happened}")
         return None

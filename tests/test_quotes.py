@@ -1,0 +1,69 @@
+"""What writing takes by each option of pgkd; the replay teacher is a simulation whose prices are exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from potstill import api
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    rows = ["text,label"]
+    rows += [f"my card number {i} was declined again and again today,card" for i in range(10)]
+    rows += [f"the transfer {i} has not arrived on the other account,transfer" for i in range(10)]
+    rows += [f"please look at number {i} for me,{''}" for i in range(400)]
+    (tmp_path / "tickets.csv").write_text("\n".join(rows), encoding="utf-8")
+    known = [f"the words of card text number {i},card" for i in range(30)]
+    known += [f"the words of transfer text number {i},transfer" for i in range(30)]
+    (tmp_path / "known.csv").write_text("\n".join(["text,label", *known]), encoding="utf-8")
+    return tmp_path / "potstill.toml"
+
+
+def planned(spec: Path, **options: Any) -> Any:
+    lines = [f"{key} = {value!r}".replace("'", '"').replace("True", "true") for key, value in options.items()]
+    spec.write_text(
+        'budget = 5\nstudent = "linear"\n[data]\nfile = "tickets.csv"\n'
+        '[teacher]\nname = "replay"\nfile = "known.csv"\nheld_back = "known.csv"\nusd_per_million = 100.0\n'
+        '[procedure]\nname = "pgkd"\n' + "\n".join(lines),
+        encoding="utf-8",
+    )
+    return api.plan(spec).teacher
+
+
+def test_asking_about_what_was_written_is_in_the_price(spec: Path) -> None:
+    plain, agree, soft = planned(spec), planned(spec, agree="teacher"), planned(spec, soft=True)
+    assert plain.besides == ""
+    assert agree.high_usd > plain.high_usd
+    assert agree.low_usd > plain.low_usd
+    assert "160 to 320 texts besides (what it wrote)" in agree.besides
+    assert "in the price" in agree.to_text()
+    assert soft.high_usd == agree.high_usd
+    # Both ask the same question of the same texts: it is paid once.
+    assert planned(spec, agree="teacher", soft=True).high_usd == agree.high_usd
+
+
+def test_whom_the_student_asks_itself_costs_nothing_more(spec: Path) -> None:
+    assert planned(spec, agree="student").high_usd == planned(spec).high_usd
+
+
+def test_rounds_that_label_take_the_place_of_rounds_that_write(spec: Path) -> None:
+    turns = planned(spec, real="margin", mix="turns")
+    assert "asked about 160 texts besides (texts of the pool)" in turns.besides
+    gained = planned(spec, real="margin")
+    assert "96 to 224 texts" in gained.besides
+    assert gained.low_usd <= turns.low_usd <= turns.high_usd <= gained.high_usd
+
+
+def test_no_more_texts_are_labelled_than_there_are(spec: Path) -> None:
+    told = planned(spec, real="margin", mix="turns", texts=200)
+    assert "asked about 400 texts" in told.besides
+
+
+def test_no_round_costs_nothing(spec: Path) -> None:
+    told = planned(spec, rounds=0)
+    assert told.high_usd == 0
+    assert told.n_texts == 0
