@@ -69,7 +69,10 @@ class Outlook(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """One way to spend: so many labels in all, so many texts for the teacher, and what each part costs."""
+    """One way to spend: so many labels in all, so many texts for the teacher, and what each part costs.
+
+    `free_usd` is what may go into compute; where the texts end before the money does, `compute_usd` is less.
+    """
 
     way: Way
     labels: int
@@ -77,6 +80,7 @@ class Split:
     labels_usd: float
     compute_usd: float
     llm_usd: float
+    free_usd: float = 0.0
 
     @property
     def usd(self) -> float:
@@ -132,7 +136,7 @@ def weigh(
     """
     found: list[Weighed] = []
     for way in ways or ("annotate", "distil", "mix", "llm", "pgkd"):
-        options = [_expected(outlook, costs, each) for each in _splits(way, costs, budget_usd, owned, pool)]
+        options = [_expected(outlook, costs, each, pool) for each in _splits(way, costs, budget_usd, owned, pool)]
         known = [(split, draws) for split, draws in options if draws is not None]
         if known:
             split, draws = max(known, key=lambda pair: float(np.median(pair[1])))
@@ -258,7 +262,11 @@ def _labelled(way: Way, costs: Costs, for_labels: float, budget: float, owned: i
     spent = (labels - owned) * (costs.label or 0.0)
     if way == "annotate":
         return Split(way, labels, 0, spent, costs.student(labels), 0.0)
-    return Split(way, labels, int(np.median(_texts(costs, labels, budget - spent, pool))), spent, budget - spent, 0.0)
+    free = budget - spent
+    texts = int(np.median(_texts(costs, labels, free, pool)))
+    assert costs.teacher is not None
+    teaching = float(np.median(costs.teacher(labels))) + costs.student(labels)
+    return Split(way, labels, texts, spent, min(free, teaching + texts * float(np.median(costs.distilled))), 0.0, free)
 
 
 def _texts(costs: Costs, labels: float, money: float, pool: float) -> Floats:
@@ -268,14 +276,14 @@ def _texts(costs: Costs, labels: float, money: float, pool: float) -> Floats:
     return np.broadcast_to(np.minimum(spare / np.maximum(costs.distilled, 1e-12), pool), (DRAWS,))
 
 
-def _expected(outlook: Outlook, costs: Costs, split: Split) -> tuple[Split, Floats | None]:
+def _expected(outlook: Outlook, costs: Costs, split: Split, pool: float) -> tuple[Split, Floats | None]:
     if split.way == "annotate":
         return split, outlook.annotate(split.labels)
     if split.way == "llm":
         return split, outlook.answers(split.texts)
     if split.way == "pgkd":
         return split, outlook.written(split.texts)
-    return split, outlook.distil(split.labels, _texts(costs, split.labels, split.compute_usd, np.inf))
+    return split, outlook.distil(split.labels, _texts(costs, split.labels, split.free_usd, pool))
 
 
 def _expect(draws: Floats) -> Expect:

@@ -72,7 +72,7 @@ class Row:
     oracle_share: float
     labels: int
     way: str
-    looks_usd: float
+    looks_usd: float = 0.0
 
 
 class World:
@@ -126,7 +126,7 @@ class Spent:
     score: float
     labels: int
     way: str
-    looks_usd: float
+    looks_usd: float = 0.0
 
 
 Scores = Callable[[Sequence[str]], NDArray[np.floating[Any]]]

@@ -67,9 +67,10 @@ def price_ways(order: Order) -> Priced:
     if llm is not None:
         answer = float(np.mean([to_usd(llm.price.cost_micros(llm.expect([text]).high)) for text in texts[:SAMPLE]]))
     teacher, distilled = None, 0.0
-    if len(gold) >= 2:
+    named = _large(order)
+    if len(gold) >= 2 and named is not None:
         try:
-            teacher_usd, distilled = _large_usd(order, gold, texts)
+            teacher_usd, distilled = _large_usd(order, named, gold, texts)
             teacher = lambda n: teacher_usd * n  # noqa: E731
         except PotstillError as error:
             missing.append(f"a large model: {error.happened}")
@@ -127,12 +128,18 @@ def _student_usd(order: Order, gold: Part, texts: Sequence[str]) -> float:
     return told.usd / len(targets)
 
 
-def _large_usd(order: Order, gold: Part, texts: Sequence[str]) -> tuple[float, float]:
+def _large(order: Order) -> Named | None:
+    """The large model that would teach; None where `allocate` is told to do without."""
+    if order.spec.procedure.kind != "allocate":
+        return Named(name=LARGE)
+    options = order.spec.procedure.options
+    name = options.get("large", LARGE)
+    return Named(name=name, **options.get("large_options", {})) if name else None
+
+
+def _large_usd(order: Order, named: Named, gold: Part, texts: Sequence[str]) -> tuple[float, float]:
     """(Of teaching the large model a label, of having it label a text)."""
-    options, rates = order.spec.procedure.options, order.spec.compute_rates
-    named = Named(name=LARGE)
-    if order.spec.procedure.kind == "allocate" and options.get("large"):
-        named = Named(name=options["large"], **options.get("large_options", {}))
+    rates = order.spec.compute_rates
     told = forecast(named, order.task, gold.texts, one_hot(gold.gold, order.task.n_labels), rates, seed=order.spec.seed)
     seconds = _seconds(told.student, texts[:PROBED])
     return told.usd / len(gold), to_usd(rates.cost_micros(Usage(seconds=1000 * seconds))) / 1000
