@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.neighbours import BLOCK, nearest, side_by_side, spread
+from potstill.neighbours import BLOCK, nearest, spread
 
 
 def unit(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -73,13 +73,6 @@ def test_what_is_known_is_told_onward_and_stays_as_it_is() -> None:
     assert told[1:10].argmax(axis=1).tolist() == [0] * 9
     assert told[11:20].argmax(axis=1).tolist() == [1] * 9
     assert told[1, 0] > told[5, 0] > told[9, 0]
-
-
-def test_spaces_side_by_side_are_near_where_both_are_near_in_the_mean() -> None:
-    one, two = unit(20, 5, 1), unit(20, 8, 2)
-    both = side_by_side([one, two])
-    np.testing.assert_allclose(both @ both.T, (one @ one.T + two @ two.T) / 2, atol=1e-6)
-    np.testing.assert_array_equal(side_by_side([one]), one)
 
 
 def test_who_listens_only_to_itself_keeps_its_belief() -> None:

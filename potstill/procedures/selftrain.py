@@ -2,15 +2,13 @@
 
 Costs no teacher: gold labels (or none at all), unlabelled texts and the machine. Pseudo-labels are soft (Scudder 1965;
 Xie et al. 2020), and before they are learnt each text listens to the texts nearest to it (label spreading, Zhou et al.
-2004), which is where the new knowledge comes from: a student that learns only what it said learns little. Near is what
-is near in the student's own space and, where it was fine-tuned, in the one it came from: the two err differently. Gold
-texts speak and do not listen. With no gold text at all the first student is the label-embedding head, told by label
-names alone.
+2004) in the student's own space, which is where the new knowledge comes from: a student that learns only what it said
+learns little. Gold texts speak and do not listen. With no gold text at all the first student is the label-embedding
+head, told by label names alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 
 from potstill.calibrate import one_hot, softmax
 from potstill.errors import BadData, BadSpec, did_you_mean
-from potstill.neighbours import nearest, side_by_side, spread
+from potstill.neighbours import nearest, spread
 from potstill.pool import Part
 from potstill.procedures.kd import gold_weight
 from potstill.run import Run
@@ -68,13 +66,12 @@ def selftrain(run: Run) -> Student:
     texts = [pool.texts[i] for i in sorted(order)]
     weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
     weights[: len(gold.texts)] = gold_weight(len(gold.texts), len(texts))
-    untuned = untuned_space(run, gold, targets, [*texts, *gold.texts])
     for number in range(1, options.rounds + 1):
         said = softmax(student.predict_logits(texts), options.temperature).astype(np.float32)
         heard = said
         if options.neighbours:
-            spaces = [student.embed([*texts, *gold.texts]), *untuned]
-            heard = listen(np.concatenate([said, targets]), spaces, len(texts), options.neighbours)
+            vectors = student.embed([*texts, *gold.texts])
+            heard = listen(np.concatenate([said, targets]), vectors, len(texts), options.neighbours)
         changed = float((said.argmax(axis=1) != heard.argmax(axis=1)).mean())
         run.note("pseudo-labels", round=number, texts=len(texts), changed_by_neighbours=changed)
         run.tell.say(f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels.")
@@ -101,15 +98,6 @@ def first_student(run: Run, gold: Part, targets: Floats) -> Student:
     return run.learn([], targets, student=named.model_copy(update={"head": "label"}))
 
 
-def untuned_space(run: Run, gold: Part, targets: Floats, texts: Sequence[str]) -> list[Floats]:
-    """(N, D) vectors of the texts before any fine-tuning, where the student is of a kind that fine-tunes."""
-    named = run.spec.student
-    if named.kind != "encoder" or named.options.get("mode") == "frozen" or not gold.texts:
-        return []
-    frozen = run.learn(gold.texts, targets, student=named.model_copy(update={"mode": "frozen"}))
-    return [frozen.embed(texts)]
-
-
 def reader_of_guesses(named: Named) -> Named:
     """The student as it is to learn its own guesses: an encoder as from few rows, however many there are."""
     if named.kind != "encoder" or "few" in named.options:
@@ -117,17 +105,17 @@ def reader_of_guesses(named: Named) -> Named:
     return named.model_copy(update={"few": True})
 
 
-def listen(beliefs: Floats, spaces: Sequence[Floats], n: int, neighbours: int) -> Floats:
+def listen(beliefs: Floats, vectors: Floats, n: int, neighbours: int) -> Floats:
     """(n, K) what is left of the first n rows' beliefs among their neighbours.
 
     Args:
         beliefs: (N, K) of n texts that are guessed, then of those that are known.
-        spaces: (N, D) vectors of length one of the N texts, in each of the spaces that say what is near.
+        vectors: (N, D) of length one.
         n: how many are guessed.
         neighbours: to how many texts each listens.
     """
     known = np.arange(len(beliefs)) >= n
-    return spread(beliefs, nearest(side_by_side(spaces), neighbours), known)[:n]
+    return spread(beliefs, nearest(vectors, neighbours), known)[:n]
 
 
 def read_options(given: dict[str, Any]) -> Options:
