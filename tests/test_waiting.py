@@ -184,7 +184,11 @@ def test_who_lets_others_first_goes_after_those_that_can_go_on():
     def other() -> None:
         order.append("other")
 
-    in_fibres(polite, other, other)
+    loop = Loop(threading.Event())
+    for each in (polite, other, other):
+        loop.call(lambda each=each: loop.begin(each))
+    loop.end()
+    loop.run()
     assert order == ["other", "other", "polite"]
     others_first()  # in a thread there is nobody to let first
 

@@ -13,6 +13,8 @@ from potstill.waiting import Loop, cut_short_by
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+NOTICE_S = 0.5
+
 
 class Call(Generic[Item, Result]):
     """One item, and what comes of it."""
@@ -32,10 +34,13 @@ class Call(Generic[Item, Result]):
 
     def result(self) -> Result:
         """What it returned, once it has; raises what it raised."""
-        with self.door:
-            if self.error is not None:
-                raise self.error
-            return self.value  # type: ignore[return-value]
+        # A Ctrl-C in the instant before a wait begins does not wake it, and is noticed when it ends.
+        while not self.door.acquire(timeout=NOTICE_S):
+            pass
+        self.door.release()
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
 
     def made_by(self, do: Callable[[Item], Result], stop: threading.Event) -> None:
         """Do it; an error also sets `stop`."""
@@ -101,7 +106,7 @@ class Threads(Generic[Item, Result]):
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            thread.join()
+            _joined(thread)
 
 
 class Fibres(Generic[Item, Result]):
@@ -145,4 +150,9 @@ class Fibres(Generic[Item, Result]):
         """See `Crew`."""
         self._over = True
         self._loop.end()
-        self._thread.join()
+        _joined(self._thread)
+
+
+def _joined(thread: threading.Thread) -> None:
+    while thread.is_alive():
+        thread.join(NOTICE_S)
