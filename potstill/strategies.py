@@ -37,6 +37,7 @@ class Costs:
         teacher: teaching the large model, as a function of the number of labels; None where there is none.
         distilled: a text labelled by that teacher and learnt by the student.
         answer: a language model's answer about a text, learnt by the student; None where there is none.
+        answered: answers of it that are there already.
         written: a text that a language model writes to a brief, learnt by the student; None likewise.
         writes: so many texts it is asked to write at most.
         student: teaching the student once, as a function of the number of labels.
@@ -46,6 +47,7 @@ class Costs:
     teacher: Callable[[float], float | Floats] | None = None
     distilled: float | Floats = 0.0
     answer: float | None = None
+    answered: int = 0
     written: float | None = None
     writes: float = np.inf
     student: Callable[[float], float] = field(default=lambda n: 0.0)
@@ -244,8 +246,8 @@ def _splits(way: Way, costs: Costs, budget: float, owned: int, pool: float) -> l
         return [_labelled("mix", costs, budget * share, budget, owned, pool) for share in SHARES]
     if way == "llm" and costs.answer:
         spare = max(0.0, budget - costs.student(owned))
-        n = min(pool, spare / costs.answer)
-        return [Split("llm", owned, int(n), 0.0, budget - spare, n * costs.answer)]
+        n = min(pool, costs.answered + spare / costs.answer)
+        return [Split("llm", owned, int(n), 0.0, budget - spare, max(n - costs.answered, 0.0) * costs.answer)]
     if way == "pgkd" and costs.written:
         spare = max(0.0, budget - costs.student(owned))
         n = min(costs.writes, spare / costs.written)

@@ -38,7 +38,7 @@ from potstill.calibrate import one_hot, softmax
 from potstill.curves import Curves, Point, fit_curves
 from potstill.imitation import Imitated
 from potstill.outlooks import Piloted, Taught
-from potstill.procedures.allocate import WORTH_TRYING
+from potstill.procedures.decision import WORTH_TRYING
 from potstill.procedures.harvest import Tried, chosen_of
 from potstill.procedures.pilot import DISTILLING, MOST_OF_THE_MONEY
 from potstill.strategies import Costs, Verdict, ahead, weigh, worth_a_look

@@ -14,33 +14,27 @@ began.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from potstill.cover import typical
 from potstill.errors import BadData
-from potstill.money import to_usd
 from potstill.pool import Part
+from potstill.procedures.decision import decide_next, may_distil
 from potstill.procedures.harvest import Harvest
-from potstill.procedures.market import AllocateOptions, Market, Owned, gold_of
-from potstill.procedures.pilot import DISTILLING, Known, Pilot, Survey, chosen, looks
+from potstill.procedures.market import AllocateOptions, Held, Market, Owned, gold_of
+from potstill.procedures.pilot import Known, Pilot, looks
 from potstill.procedures.written import Written
 from potstill.run import Run
-from potstill.strategies import Ahead, Verdict, Way, Weighed, ahead, weigh
+from potstill.strategies import Ahead
 from potstill.students.base import Student
 from potstill.task import content_key
 from potstill.teachers.options import read_options
 
 # Of all labels that the money could buy, this part is kept to measure on; at least and at most so many.
 CHECK_SHARE, FEWEST_TO_CHECK, MOST_TO_CHECK = 0.15, 30, 300
-FEWEST_BOUGHT = 10
-TAUGHT_BY: dict[str, tuple[Way, ...]] = {"distilled": DISTILLING, "answers": ("llm",)}
-WORTH_TRYING = 0.1  # share of the draws in which a way has to win to be tried at the end
 
 
 def allocate(run: Run) -> Student:
@@ -53,31 +47,33 @@ def allocate(run: Run) -> Student:
     options = read_options(AllocateOptions, "allocate", run.spec.procedure.options)
     market = Market(run, options)
     owned, check, left = _begin(run, market, options)
-    written, known, answers, step = Written(market, check), Known(), 0, 0
+    written, known, asked, step = Written(market, check), Known(), list[str](), 0
     while step < options.steps:
-        plan = partial(
-            _plan, Pilot(market, owned, check, left, written), known, Held(owned, left, answers, written.score), market
-        )
-        decided = run.decide("planned", plan, step, content_key(owned.texts), answers, written.left(owned))
+        held = Held(owned, left, asked, written.score)
+        plan = partial(decide_next, Pilot(market, check, held, written), known, held, market)
+        decided = run.decide("planned", plan, step, content_key(owned.texts), len(asked), written.left(owned))
         known = Known.from_json(decided["known"])
+        asked = asked or left[: decided["sampled"]]
         if decided["do"] == "write":
             written.take(owned)
             continue
         step += 1
         if decided["do"] == "annotate":
-            asked = [left[row] for row in decided["rows"]]
-            bought = market.label(asked)
-            gone = set(asked)
+            wanted = [left[row] for row in decided["rows"]]
+            bought = market.label(wanted)
+            gone = set(wanted)
             owned, left = owned.plus(bought.texts, bought.targets), [text for text in left if text not in gone]
             if not len(bought) or decided["last"]:
                 break
-        elif decided["do"] == "ask" and decided["texts"] > answers:
-            answers = decided["texts"]
+        elif decided["do"] == "ask":
+            there = set(asked)
+            asked = [*asked, *(text for text in left if text not in there)][: decided["texts"]]
+            market.answered(asked, owned)
         else:
             break
     written.close()
     expected = {way: Ahead(*figures) for way, figures in decided.get("ahead", {}).items()}
-    return Harvest(market, owned, check, left, written).best(answers, distil=_may_distil(decided), ahead=expected)
+    return Harvest(market, owned, check, left, written).best(asked, distil=may_distil(decided), ahead=expected)
 
 
 def _begin(run: Run, market: Market, options: AllocateOptions) -> tuple[Owned, Part, list[str]]:
@@ -122,114 +118,3 @@ def _worth_checking(run: Run, market: Market, left: Sequence[str]) -> int:
     price = market.annotator.price.cost_micros(market.annotator.bound(left[:1]))
     affordable = len(left) if not price else min(len(left), run.spec.limit_micros // price)
     return int(np.clip(affordable * CHECK_SHARE, FEWEST_TO_CHECK, MOST_TO_CHECK))
-
-
-def _may_distil(decided: Mapping[str, Any]) -> bool:
-    """Whether a large teacher won in enough of the draws of the last plan to be worth its price."""
-    wins = sum(each["best"] for each in decided.get("ways", ()) if each["way"] in DISTILLING)
-    return float(wins) >= WORTH_TRYING
-
-
-@dataclass(frozen=True)
-class Held:
-    """What there is.
-
-    Attributes:
-        owned: the labels. left: the unlabelled texts. answers: so many of those the language model was asked about.
-        score: of the student that learnt what was written, too; 0 if nothing was.
-    """
-
-    owned: Owned
-    left: Sequence[str]
-    answers: int
-    score: float
-
-
-def _plan(pilot: Pilot, known: Known, held: Held, market: Market) -> dict[str, Any]:
-    """Measure, weigh, and say what to buy next."""
-    run, options, owned, left = market.run, market.options, held.owned, held.left
-    found = pilot.survey(known)
-    money = to_usd(max(0, run.ledger.free - run.training_reserve))
-    verdict = weigh(found.outlook, found.costs, money, owned=len(owned), pool=len(left))
-    said = _told(verdict, found, money)
-    if not verdict.ways:
-        return {"do": "stop", "why": "nothing that has a price here can be bought", **said}
-    now = max(found.now, held.score, _median(found.outlook.answers(held.answers)))
-    best = next((each for each in verdict.ways if not _had(each, held)), verdict.best)
-    split = best.split
-    gain = (
-        0.0
-        if _had(best, held)
-        else _rate(best.score.value, split.labels_usd + split.llm_usd + split.compute_usd, found, now)
-    )
-    more = min(best.split.labels - len(owned), len(left))
-    n = min(more, max(len(owned), FEWEST_BOUGHT))  # no further than the curve can be trusted: as much again
-    if best.way == "annotate" and n >= 1 and found.costs.label:
-        gain = max(gain, _rate(_median(found.outlook.annotate(len(owned) + n)), n * found.costs.label, found, now))
-    round_gain = _round_gain(found, now)
-    if round_gain is not None:
-        said["round_gain"] = round_gain
-        if round_gain > max(gain, 0.0) and round_gain >= options.least_gain:
-            return {"do": "write", "why": f"{round_gain:.3f} points a dollar against {gain:.3f}", **said}
-    if gain < options.least_gain or _had(best, held):
-        return {"do": "stop", "why": f"{gain:.3f} points a dollar are expected, {options.least_gain} wanted", **said}
-    if best.way in ("annotate", "mix") and more >= 1:
-        rows = chosen(market, owned, left, n)
-        return {"do": "annotate", "rows": rows, "last": more - n < len(owned) / 4, **said}
-    if best.way == "llm":
-        return {"do": "ask", "texts": best.split.texts, **said}
-    return {"do": "stop", "why": "what there is can be taught", **said}
-
-
-def _had(each: Weighed, held: Held) -> bool:
-    """Whether this way is no longer to be bought as a whole: its answers are there, or it is bought round by round."""
-    return each.way == "pgkd" or (each.way == "llm" and each.split.texts <= held.answers)
-
-
-def _rate(score: float, usd: float, found: Survey, now: float) -> float:
-    """Points a dollar. Ways add up as shares of the errors: what one removes of a student's that learnt labels only, it
-    is expected to remove of the student's there is now."""
-    if usd <= 0:
-        return 0.0
-    return 100 * (score - found.now) / max(1 - found.now, 1e-9) * (1 - now) / usd
-
-
-def _median(draws: NDArray[np.float64] | None) -> float:
-    return 0.0 if draws is None else float(np.median(draws))
-
-
-def _round_gain(found: Survey, now: float) -> float | None:
-    """Points a dollar that the next round of writing is expected to gain; None where there is none to take."""
-    costs, texts = found.costs, found.texts_a_round
-    if costs.written is None or not texts:
-        return None
-    drawn = [found.outlook.written(n) for n in (0, texts)]
-    before, after = (1.0 if each is None else float(np.mean(each)) for each in drawn)
-    share = (after - before) / max(1 - before, 1e-9)
-    return 100 * share * (1 - now) / max(costs.written * texts, 1e-9)
-
-
-def _apart(verdict: Verdict, ways: Sequence[Way]) -> list[float]:
-    """Mean and deviation of a way's lead over labels only; empty where nothing is known."""
-    found = ahead(verdict, ways)
-    return [found.mean, found.spread] if np.isfinite(found.spread) else []
-
-
-def _told(verdict: Verdict, found: Survey, money: float) -> dict[str, Any]:
-    """The reasons, as plain facts."""
-    return {
-        "free_usd": money,
-        "score": found.now,
-        "sure": verdict.sure,
-        "curve": [asdict(point) for point in found.points],
-        "known": found.known.to_json(),
-        "sources": {
-            "distilling": found.outlook.distilling.source,
-            "asking": found.outlook.asking.source,
-            "writing": found.outlook.writing_source,
-        },
-        "ahead": {name: _apart(verdict, ways) for name, ways in TAUGHT_BY.items() if _apart(verdict, ways)},
-        "ways": [
-            {"way": each.way, "best": each.best, **asdict(each.score), **asdict(each.split)} for each in verdict.ways
-        ],
-    }

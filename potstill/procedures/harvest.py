@@ -52,11 +52,11 @@ class Harvest:
         self._both = owned.plus(written.kept.texts, written.kept.targets)
         self._tried: list[Tried] = []
 
-    def best(self, answers: int, *, distil: bool, ahead: Mapping[str, Ahead]) -> Student:
+    def best(self, asked: Sequence[str], *, distil: bool, ahead: Mapping[str, Ahead]) -> Student:
         """The student of the way that does best, by what was expected and what the validation texts say of it.
 
         Args:
-            answers: texts that the language model was asked about.
+            asked: texts that the language model was asked about.
             distil: whether the large student may win, so that teaching it is worth its price.
             ahead: way -> by how much it was expected to be ahead of labels only.
         """
@@ -64,11 +64,12 @@ class Harvest:
         try:
             if len(self._written.kept):
                 self._wrote()
-            if answers and self._market.llm is not None:
-                said, reading = self._market.answered(list(self._left[:answers]), self._owned)
-                self._learn("answers", said, reading)
-                self._run.taught_by(self._market.llm, reading, said)
-                self._tried[-1] = self._with_teacher(self._tried[-1])
+            if asked and self._market.llm is not None:
+                said, reading = self._market.answered(asked, self._owned)
+                if said.answered.any():
+                    self._learn("answers", said, reading)
+                    self._run.taught_by(self._market.llm, reading, said)
+                    self._tried[-1] = self._with_teacher(self._tried[-1])
             if distil and self._market.large is not None and self._left:
                 self._distilled()
         except OverBudget as error:
@@ -102,7 +103,8 @@ class Harvest:
         self._tried[-1] = self._with_teacher(self._tried[-1])
 
     def _learn(self, way: str, said: Answers, reading: Calibration) -> None:
-        there = np.flatnonzero(said.answered)
+        labelled = set(self._owned.texts)  # people's word on a text that both were asked about counts alone
+        there = np.flatnonzero(said.answered & np.array([text not in labelled for text in said.texts], dtype=bool))
         lesson = beside(self._both, [said.texts[row] for row in there], reading.probs(said.scores[there]))
         self._try(way, self._run.learn(lesson.texts, lesson.targets, weights=lesson.weights, doubtful=lesson.doubtful))
 

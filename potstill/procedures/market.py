@@ -100,6 +100,21 @@ class Owned:
         return Part(self.texts, self.gold, tuple(map(str, range(len(self)))), np.arange(len(self)))
 
 
+@dataclass(frozen=True)
+class Held:
+    """What there is.
+
+    Attributes:
+        owned: the labels. left: the unlabelled texts. asked: those of them that the language model was asked about.
+        score: of the student that learnt what was written, too; 0 if nothing was.
+    """
+
+    owned: Owned
+    left: Sequence[str]
+    asked: Sequence[str] = ()
+    score: float = 0.0
+
+
 class Market:
     """All that can be bought for this run.
 

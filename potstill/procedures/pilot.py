@@ -22,7 +22,7 @@ from potstill.imitation import Imitated
 from potstill.money import to_usd
 from potstill.outlooks import Piloted, Taught
 from potstill.pool import Part
-from potstill.procedures.market import Market, Owned, Teaching, beside
+from potstill.procedures.market import Held, Market, Owned, Teaching, beside
 from potstill.procedures.written import Written
 from potstill.strategies import Costs, Look, Verdict, Way, weigh, worth_a_look
 from potstill.students.base import Student
@@ -75,6 +75,7 @@ class Survey:
         points: the learning curve.
         known: what is known of the teachers.
         texts_a_round: texts that the next round of writing asks for; 0 if there is none.
+        sampled: unlabelled texts that the language model was asked about for this, the first of them.
     """
 
     outlook: Piloted
@@ -83,20 +84,21 @@ class Survey:
     points: tuple[Point, ...]
     known: Known
     texts_a_round: int = 0
+    sampled: int = 0
 
 
 class Pilot:
     """A pilot with the labels there are: a learning curve first; a teacher is measured where that is worth its price.
 
     Args:
-        owned: the labels there are.
         check: labelled texts to measure on, which nobody learns.
-        pool: unlabelled texts.
+        held: what there is.
         written: what the language model wrote so far, and what that brought.
     """
 
-    def __init__(self, market: Market, owned: Owned, check: Part, pool: Sequence[str], written: Written) -> None:
-        self._market, self._owned, self._check, self._pool, self._written = market, owned, check, pool, written
+    def __init__(self, market: Market, check: Part, held: Held, written: Written) -> None:
+        self._market, self._check, self._written, self._answers = market, check, written, held.asked
+        self._owned, self._pool = held.owned, held.left
         # The same texts for all: about half of what is missed is shared.
         self._doubt = float(np.sqrt(0.25 / max(len(check), 1)) / 2)
 
@@ -110,14 +112,23 @@ class Pilot:
         if market.large is not None and len(pool):
             known = self._look_at_large(known)
         texts = self._written.texts if self._written.left(self._owned) else 0
-        return Survey(self._outlook(known), self._costs(known), points[-1].mean, tuple(points), known, texts)
+        sampled = len(self._sample) if known.llm.accuracy is not None and before.llm.accuracy is None else 0
+        return Survey(self._outlook(known), self._costs(known), points[-1].mean, tuple(points), known, texts, sampled)
 
     def _look_at_llm(self, known: Known) -> Known:
-        n = min(len(self._pool), max(FEWEST_ANSWERS, len(self._owned))) + min(len(self._check), MOST_CHECKED)
-        price = n * (self._market.answer_usd(self._pool) or 0.0)
+        new = 0 if self._answers else len(self._sample)
+        price = (new + min(len(self._check), MOST_CHECKED)) * (self._market.answer_usd(self._pool) or 0.0)
         look = self._look(known, ("llm",), price)
-        known = _looked(known, "llm", look, price)
-        return replace(known, llm=self._answered()) if look.pays else known
+        if self._answers and price <= MOST_OF_THE_MONEY * self._money:
+            look = Look(look.gains, 0.0)  # what was bought is measured: the next slice rests on it
+        done = look.pays or bool(self._answers and not look.costs)
+        known = replace(known, looks={**known.looks, "llm": {**asdict(look), "usd": price, "done": done}})
+        return replace(known, llm=self._answered()) if done else known
+
+    @property
+    def _sample(self) -> list[str]:
+        """Texts whose answers tell what the language model is worth: those that were bought, or the first ones."""
+        return list(self._answers or self._pool[: max(FEWEST_ANSWERS, len(self._owned))])
 
     def _look_at_large(self, known: Known) -> Known:
         """Train the large student for the pilot only where that can turn the choice, by more than it costs."""
@@ -160,6 +171,7 @@ class Pilot:
 
     def _costs(self, known: Known) -> Costs:
         costs, left = self._market.costs(known.teaching, self._pool), self._written.left(self._owned)
+        costs = replace(costs, answered=len(self._answers))
         if not left:
             return costs
         return replace(costs, written=self._written.round_usd(self._owned) / self._written.texts, writes=left)
@@ -178,7 +190,7 @@ class Pilot:
         assert market.llm is not None
         some = check.texts[:MOST_CHECKED]
         on_check = market.run.ask(market.llm, some, purpose="plan", leave_micros=market.run.training_reserve)
-        said, reading = market.answered(list(self._pool[: max(FEWEST_ANSWERS, len(self._owned))]), self._owned)
+        said, reading = market.answered(self._sample, self._owned)
         there = on_check.answered
         if not there.any():
             return Taught()

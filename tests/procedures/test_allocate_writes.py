@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,9 +169,31 @@ def test_a_text_to_measure_on_is_not_learnt_though_the_teacher_writes_it(
     with opened() as run:
         pretend(run, monkeypatch, copies)
         allocate(run)
-        assert all(each["rejected"].get("copies validation") == 20 for each in notes(run, "round"))
+        told = notes(run, "round")
+        assert told[0]["rejected"]["copies validation"] == 20
+        assert all(each["accepted"] == 0 for each in told)
 
 
 def test_real_texts_are_labelled_by_a_way_of_its_own(opened: Opened) -> None:
     with opened(write={"real": "margin"}) as run, pytest.raises(BadSpec, match="way of its own"):
         allocate(run)
+
+
+def test_answers_are_bought_at_once_a_slice_at_a_time_and_then_measured(opened: Opened, tmp_path: Path) -> None:
+    there = [*table(25, 2, ""), *table(30, 5, "")]
+    (tmp_path / "there.jsonl").write_text("\n".join(map(json.dumps, there)), encoding="utf-8")
+    with opened(teacher={"prompt_tokens": 20, "file": str(tmp_path / "there.jsonl")}) as run:
+        allocate(run)
+        told = [each for each in notes(run, "planned") if each["do"] != "write"]
+        assert told[0]["do"] == "ask"
+        assert told[0]["texts"] <= 120
+        measured = told[-1]["known"]["llm"]["accuracy"]
+        assert 0.7 < measured <= 1
+        (end,) = notes(run, "allocated")
+        assert end["tried"]["answers"] > end["tried"]["labels only"]
+
+
+def test_every_decision_says_why(opened: Opened) -> None:
+    with opened() as run:
+        allocate(run)
+        assert all(len(each["why"]) > 20 for each in notes(run, "planned"))
