@@ -9,9 +9,11 @@ from __future__ import annotations
 import builtins
 import inspect
 import json
+import signal
 import sys
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from potstill import __version__
 from potstill.api import COMMANDS
 from potstill.errors import PotstillError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class Commands(click.Group):
@@ -129,8 +131,19 @@ for _function in COMMANDS:
     app.add_command(command(_function))
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM)."""
+
+
+def _stopped(*_: object) -> None:
+    raise Terminated
+
+
 def main() -> None:
     """Run the command line; the entry point of the `potstill` command."""
+    # Who stops a container or a service asks with this first: what is in flight ends and is booked, as with Ctrl-C.
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _stopped)
     try:
         app(standalone_mode=False)
     except PotstillError as error:
@@ -143,9 +156,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         click.echo("\nStopped. Nothing is lost: the same command goes on from here.", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(TERMINATED if isinstance(stop.__cause__ or stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

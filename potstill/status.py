@@ -18,7 +18,10 @@ COLUMNS = ("id", "began", "seconds", "category", "purpose", "state", "n", "held_
 
 @dataclass(frozen=True)
 class Status:
-    """A run as its store tells it: the task's name and labels, the money, the calls and the notes."""
+    """A run as its store tells it: the task's name and labels, the money, the calls and the notes.
+
+    `left_micros` is what a process that ended left held and the next start books as lost; None where there is no such.
+    """
 
     folder: Path
     task: str
@@ -27,6 +30,7 @@ class Status:
     calls: tuple[CallRow, ...]
     notes: tuple[Note, ...]
     finished: bool
+    left_micros: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Sums in USD, times as ISO 8601."""
@@ -55,6 +59,7 @@ class Status:
             f"{self.folder}: {self.task} ({len(self.labels)} labels), {state}.",
             f"${to_usd(totals.charged):.6f} of ${to_usd(totals.limit):.2f} charged in {totals.calls} calls, "
             f"${to_usd(totals.held):.6f} held, ${to_usd(totals.lost):.6f} lost to crashes.",
+            *_left(self.left_micros),
             "",
         ]
         lines += [f"{_clock(note.time)}  {note.what:<10} {_facts(note.facts)}" for note in self.notes]
@@ -74,6 +79,7 @@ def look(folder: Path) -> Status:
             calls=tuple(store.calls()),
             notes=tuple(store.notes()),
             finished=store.get_meta("finished") is not None,
+            left_micros=store.left_behind(),
         )
     finally:
         store.close()
@@ -81,13 +87,14 @@ def look(folder: Path) -> Status:
 
 @dataclass(frozen=True)
 class Account:
-    """A run's money. `shown` says whether the reader asked for every call, `as_csv` for CSV."""
+    """A run's money. `shown` says whether the reader asked for every call, `as_csv` for CSV; `left_micros` as above."""
 
     folder: Path
     totals: Totals
     calls: tuple[CallRow, ...]
     shown: bool = False
     as_csv: bool = False
+    left_micros: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Sums and calls in USD with six decimals, which is exact: a micro-dollar is the smallest sum there is."""
@@ -121,6 +128,7 @@ class Account:
             ("paid now", totals.paid),
         ):
             yield f"  {name:<12} ${to_usd(micros):>14,.6f}"
+        yield from (f"  {line}" for line in _left(self.left_micros))
         yield ""
         yield f"  {'for':<44} {'calls':>7} {'texts':>9} {'charged':>14}"
         for (category, purpose, what), rows in sorted(self._kinds().items()):
@@ -162,9 +170,16 @@ def read_account(folder: Path, *, calls: bool = False, as_csv: bool = False) -> 
     """The account of the run in `folder`. Raises NotARun where there is none."""
     store = Store(folder, write=False)
     try:
-        return Account(folder, store.totals(store.get_meta("limit_micros") or 0), tuple(store.calls()), calls, as_csv)
+        totals = store.totals(store.get_meta("limit_micros") or 0)
+        return Account(folder, totals, tuple(store.calls()), calls, as_csv, store.left_behind())
     finally:
         store.close()
+
+
+def _left(micros: int | None) -> list[str]:
+    if micros is None:
+        return []
+    return [f"What is held was left by a process that ended: the same command books ${to_usd(micros):.6f} as lost."]
 
 
 def _clock(seconds: float) -> str:

@@ -322,14 +322,14 @@ class Stopped:
     again: Ended
 
 
-def interrupt(spec: Path, out: Path, url: str, after_s: float = 0.5) -> Stopped:
-    """Ctrl-C in the middle of asking."""
+def interrupt(spec: Path, out: Path, url: str, after_s: float = 0.5, by: signal.Signals = signal.SIGINT) -> Stopped:
+    """Ctrl-C in the middle of asking, or another signal that asks to end."""
     before = len(read_books(url))
     life = Life(spec, out)
     _until_held(out, life)
     life.ends_within(after_s)
     began = time.time()
-    life.send(signal.SIGINT)
+    life.send(by)
     code, said = life.end()
     seconds = time.time() - began
     return Stopped(code, said, seconds, look(out), distil(spec, out, url, lambda: NEVER_S, before=before))

@@ -6,6 +6,7 @@ Real processes, a real server, SIGKILL. What each sentence below means in figure
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,12 @@ def test_a_second_process_is_told_that_the_run_is_busy(ground: Ground) -> None:
     assert second.first_code == 0
 
 
-def test_ctrl_c_ends_with_the_calls_in_flight_and_loses_nothing(ground: Ground) -> None:
-    stopped = interrupt(ground.spec, ground.study.out("interrupted"), ground.url, after_s=0.0)
-    assert stopped.code == 130
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_is_asked_to_end_ends_with_the_calls_in_flight_and_loses_nothing(
+    ground: Ground, by: signal.Signals, code: int
+) -> None:
+    stopped = interrupt(ground.spec, ground.study.out(f"interrupted by {by.name}"), ground.url, after_s=0.0, by=by)
+    assert stopped.code == code
     assert "Nothing is lost" in stopped.said
     assert not stopped.found.held_calls
     assert len(stopped.found.answers) < len(ground.uncut.end.answers)

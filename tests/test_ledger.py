@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from potstill.errors import OverBudget, Overcharged
 from potstill.ledger import Ledger
 from potstill.money import Purchase, Rates, Usage
+from potstill.status import look, read_account
 from potstill.store import BEAT_SLACK_S, Store
 
 ASK = Purchase("llm", "teach", "one call")
@@ -186,8 +187,17 @@ def killed_while_holding(folder: Path, how: str) -> None:
     process.stdout.close()
 
 
+def left_behind(folder):
+    looking = Store(folder, write=False)
+    try:
+        return looking.left_behind()
+    finally:
+        looking.close()
+
+
 def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
     killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
+    assert left_behind(tmp_path) == 700_000
     store = Store(tmp_path, write=True)
     totals = Ledger(store, 1_000_000).totals()
     assert (totals.held, totals.charged, totals.lost) == (0, 700_000, 700_000)
@@ -196,8 +206,29 @@ def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
 
 def test_machine_time_found_after_a_crash_costs_the_time_it_ran_and_not_the_whole_hold(tmp_path):
     killed_while_holding(tmp_path, "ledger.machine_time(900_000, HOURLY, ASK)")
+    told = left_behind(tmp_path)
     store = Store(tmp_path, write=True)
     totals = Ledger(store, 1_000_000).totals()
     assert totals.held == 0
+    assert totals.lost == told
     assert BEAT_SLACK_S * 10_000 <= totals.lost < 900_000
+    store.close()
+
+
+def test_what_a_working_process_holds_is_not_left_behind(store, tmp_path):
+    ledger = Ledger(store, 1_000_000)
+    with ledger.hold(700_000, ASK) as hold:
+        assert left_behind(tmp_path) is None
+        hold.settle(1)
+    store.close()
+    assert left_behind(tmp_path) is None
+    assert "left by a process" not in look(tmp_path).to_text()
+
+
+def test_who_looks_at_a_killed_run_reads_what_is_lost_of_what_is_held(tmp_path):
+    killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
+    for told in (look(tmp_path).to_text(), read_account(tmp_path).to_text()):
+        assert "the same command books $0.700000 as lost" in told
+    Ledger(store := Store(tmp_path, write=True), 1_000_000)
+    assert "left by a process" not in look(tmp_path).to_text()
     store.close()

@@ -93,7 +93,8 @@ class Store(SqlFile):
 
     @staticmethod
     def _take_lock(path: Path) -> sqlite3.Connection:
-        lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        # Whoever only looks whether somebody works here holds the lock for an instant.
+        lock = sqlite3.connect(path, isolation_level=None, timeout=0.25, check_same_thread=False)
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:
@@ -212,15 +213,32 @@ class Store(SqlFile):
         """End a hold that bought nothing: booked as lost, at its full price or up to its last beat, else released."""
         with self._guard:
             with self._transaction():
-                held, rate, began, beat = self._db.execute(
-                    "SELECT held, micros_per_second, began, COALESCE(ended, began) FROM calls WHERE id = ?", (hold_id,)
-                ).fetchone()
-                charged = held if lost else 0
-                if rate is not None:
-                    charged = min(charged, math.ceil(rate * (beat - began + BEAT_SLACK_S)))
+                held, lost_then = self._price_of_losing(hold_id)
+                charged = lost_then if lost else 0
                 self._end(hold_id, "lost" if lost else "released", charged, charged, {})
             with self._counting:
                 self._committed += charged - held
+
+    def _price_of_losing(self, hold_id: int) -> tuple[int, int]:
+        """What is held, and what of it is lost if its call never comes back."""
+        held, rate, began, beat = self._db.execute(
+            "SELECT held, micros_per_second, began, COALESCE(ended, began) FROM calls WHERE id = ?", (hold_id,)
+        ).fetchone()
+        return held, held if rate is None else min(held, math.ceil(rate * (beat - began + BEAT_SLACK_S)))
+
+    def left_behind(self) -> int | None:
+        """What a process that ended left held and the next start books as lost, in micro-dollars; None while a process
+        works here, or where nothing was left."""
+        lock = sqlite3.connect(self.folder / LOCK, isolation_level=None, timeout=0)
+        try:
+            lock.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            return None
+        finally:
+            lock.close()
+        with self._guard:
+            left = self.abandoned_holds()
+            return sum(self._price_of_losing(hold_id)[1] for hold_id in left) if left else None
 
     def beat(self, hold_id: int) -> None:
         """Say that the time-priced call behind this hold is still running."""
