@@ -338,8 +338,7 @@ def interrupt(spec: Path, out: Path, url: str, after_s: float = 0.5, by: signal.
 
 def fill_disk(spec: Path, out: Path, url: str, most_bytes: int) -> Stopped:
     """No file of the process may grow beyond `most_bytes`; then it runs again without that limit."""
-    before = len(read_books(url))
-    life = Life(spec, out, most_bytes)
+    before, life = len(read_books(url)), Life(spec, out, most_bytes)
     code, said = life.end()
     seconds = time.time() - life.began
     return Stopped(code, said, seconds, look(out), distil(spec, out, url, lambda: NEVER_S, before=before))
@@ -371,8 +370,8 @@ def phase_of(out: Path, found: Look) -> str:
 
 def worth(ended: Ended) -> Any:
     """What the report says student and teacher are worth: figures that must not depend on kills."""
-    teacher = ended.report["teacher"]
-    return [ended.report["student"]["accuracy"], ended.report["student"]["macro_f1"], teacher["accuracy"]]
+    student, teacher = ended.report["student"], ended.report["teacher"]
+    return [student["accuracy"], student["macro_f1"], teacher["accuracy"]]
 
 
 def broken(ended: Ended, parallel: int, held_calls: int = 0) -> list[str]:
@@ -385,8 +384,7 @@ def broken(ended: Ended, parallel: int, held_calls: int = 0) -> list[str]:
         at = f"kill {number} ({kill.phase}, after {kill.after_s} s)"
         if kill.committed > kill.limit:
             wrong.append(f"{at}: {kill.committed} of {kill.limit} micro-dollars are held or charged")
-        # Held for are also the next few, whose requests leave when a slot is free, and those that are being booked.
-        if not 0 <= kill.lost <= kill.held_calls <= parallel + parallel // BOOKING:
+        if not 0 <= kill.lost <= kill.held_calls <= parallel + parallel // BOOKING:  # the next few, too
             wrong.append(f"{at}: {kill.lost} answers are lost and {kill.held_calls} calls were in flight")
         if kill.billed > kill.booked:
             wrong.append(f"{at}: {kill.billed} micro-dollars are billed and {kill.booked} booked")
