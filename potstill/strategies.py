@@ -118,6 +118,16 @@ class Verdict:
         """Whether the best way is the best in `SURE` of the draws, or the only one."""
         return bool(self.ways) and self.best.best >= SURE
 
+    def without_unproven(self, ways: Sequence[Way], measured: bool) -> tuple[Weighed, ...]:
+        """All ways less those of `ways`, if nobody measured them here and they are not sure to be better.
+
+        A prior is reason enough to measure a way, but not to spend the money on it.
+        """
+        if measured or sum(each.best for each in self.ways if each.way in ways) >= SURE:
+            return self.ways
+        others = tuple(each for each in self.ways if each.way not in ways)
+        return others or self.ways
+
     def of(self, way: Way) -> Weighed | None:
         """The figures of one way; None where it cannot be afforded or is not known."""
         return next((each for each in self.ways if each.way == way), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,3 +129,15 @@ def test_what_was_expected_and_what_was_seen_meet_in_between() -> None:
     assert lead.given(-0.05, 1e-6) == pytest.approx(-0.05, abs=1e-3)
     assert Ahead().given(0.03, 0.1) == 0.03
     assert ahead(coin(0, 1)(10), ("llm",)) == Ahead()
+
+
+def test_what_nobody_measured_is_bought_only_where_it_is_sure() -> None:
+    open_, sure = coin(0.02, 0.05)(10), coin(0.2, 0.05)(10)
+    assert open_.best.way == "distil"
+    open_ = replace(open_, ways=tuple(replace(w, best=0.6 if w.way == "distil" else 0.4) for w in open_.ways))
+    sure = replace(sure, ways=tuple(replace(w, best=1.0 if w.way == "distil" else 0.0) for w in sure.ways))
+    assert open_.without_unproven(("distil",), measured=False)[0].way == "annotate"
+    assert open_.without_unproven(("distil",), measured=True)[0].way == "distil"
+    assert sure.without_unproven(("distil",), measured=False)[0].way == "distil"
+    alone = replace(open_, ways=open_.ways[:1])
+    assert alone.without_unproven(("distil",), measured=False) == alone.ways

@@ -36,7 +36,8 @@ def decide_next(pilot: Pilot, known: Known, held: Held, market: Market) -> dict[
     if not verdict.ways:
         return {"do": "stop", "why": "nothing that has a price here can be bought", **said}
     now = max(found.now, held.score, _median(found.outlook.answers(len(held.asked))))
-    best = next((each for each in verdict.ways if not _had(each, held)), None)
+    proven = verdict.without_unproven(DISTILLING, found.known.large.accuracy is not None)
+    best = next((each for each in proven if not _had(each, held)), None)
     gain = 0.0 if best is None else _gain(best, found, now, held)
     writing = _round_gain(found, now, money)
     least = market.options.least_gain

@@ -27,7 +27,8 @@ from potstill.procedures.kd import gold_weight, read_scores
 from potstill.run import Run
 from potstill.spec import Named
 from potstill.strategies import Costs
-from potstill.students.base import Floats, Student
+from potstill.students import MENU as STUDENTS
+from potstill.students.base import Floats, Make, Student
 from potstill.teachers.base import Teacher
 from potstill.teachers.options import Options
 
@@ -119,7 +120,7 @@ class Market:
     """All that can be bought for this run.
 
     Raises:
-        BadSpec: the annotator's options cannot be.
+        BadSpec: options of the annotator, of the large student or of the rounds that write cannot be.
     """
 
     def __init__(self, run: Run, options: AllocateOptions) -> None:
@@ -141,6 +142,10 @@ class Market:
         if name.partition(":")[0] == "encoder":
             own = {**own, "mode": "frozen"}
         self.proxy = Named(name=name, **own)
+        for each in (self.large, self.proxy):  # a slip of the pen is told now, not when people have labelled
+            if each is not None:
+                task = run.task
+                STUDENTS.resolve(each.kind)(Make(task.labels, each.model, task.descriptions, each.options, task.kind))
 
     def _people(self) -> Teacher | None:
         hidden = self.run.pool.hidden

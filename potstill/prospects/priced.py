@@ -11,7 +11,7 @@ import numpy as np
 from potstill.asking import Had, bought_before
 from potstill.briefing import PgkdOptions, read_options
 from potstill.calibrate import one_hot
-from potstill.errors import PotstillError, UnknownPrice
+from potstill.errors import BadSpec, PotstillError, UnknownName, UnknownPrice
 from potstill.examples import offered_examples
 from potstill.forecast import forecast
 from potstill.money import Usage, to_usd
@@ -73,6 +73,8 @@ def price_ways(order: Order) -> Priced:
             teacher_usd, distilled = _large_usd(order, named, gold, texts)
             teacher = lambda n: teacher_usd * n  # noqa: E731
         except PotstillError as error:
+            if isinstance(error, BadSpec | UnknownName):
+                raise  # somebody wrote that name
             missing.append(f"a large model: {error.happened}")
     costs = replace(own, teacher=teacher, distilled=distilled + student, answer=_plus(answer, student))
     return Priced(costs, student, had, tuple(missing))

@@ -10,7 +10,7 @@ import pytest
 from procedures.test_kd import known as known
 from procedures.test_kd import world
 
-from potstill.errors import BadData, BadSpec, Waiting
+from potstill.errors import BadData, BadSpec, UnknownName, Waiting
 from potstill.outcome import finish
 from potstill.pool import Pool, PoolOptions, build_pool
 from potstill.priors import Teachers
@@ -188,3 +188,11 @@ def test_no_look_takes_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool
         allocate(run)
         looks = [each.facts["known"]["looks"].get("large", {}) for each in plans(run)]
         assert all(not look["done"] or look["usd"] <= 0.2 * 8 for look in looks if look)
+
+
+@pytest.mark.parametrize("slip", [{"large": "liner"}, {"large_options": {"foo": 1}}, {"write": {"round": 3}}])
+def test_a_slip_of_the_pen_is_told_before_anybody_labels(tmp_path: Path, rows: Pool, slip: dict[str, Any]) -> None:
+    with begin(tmp_path / "run", rows, **slip) as run:
+        with pytest.raises((BadSpec, UnknownName)):
+            allocate(run)
+        assert not run.store.calls()
