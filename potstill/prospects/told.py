@@ -150,6 +150,17 @@ class Prospects:
         return "\n".join(lines)
 
     @property
+    def steps(self) -> str:
+        """Which way is the best from which budget on, in words."""
+        said: list[str] = []
+        before = ""
+        for verdict in self.verdicts:
+            if verdict.ways and verdict.best.way != before:
+                before = verdict.best.way
+                said.append(f"{before} {'from' if said else 'with'} {_short(verdict.budget_usd)}")
+        return ", ".join(said)
+
+    @property
     def paid(self) -> tuple[str, ...]:
         """What is already paid for, what of a purchase can be used again, and how far the money reaches: sentences."""
         said = []
@@ -181,9 +192,14 @@ class Prospects:
             charts.Dot(float(x), v.best.score.value, v.best.score.low, v.best.score.high)
             for x, v in zip(places, there, strict=True)
         ]
-        axis = [charts.Tick(float(x), f"${v.budget_usd:,.2f} {v.best.way}") for x, v in zip(places, there, strict=True)]
+        axis = [charts.Tick(float(x), _short(v.budget_usd)) for x, v in zip(places, there, strict=True)]
         at = there.index(self.asked) if self.asked in there else 0
         return charts.curve(dots, key="prospects", title="The best way and its score", axis=axis, mark=dots[at])
+
+
+def _short(usd: float) -> str:
+    """A sum that six of fit side by side on a phone."""
+    return f"${usd:,.0f}" if usd >= 10 else f"${usd:.2g}"
 
 
 def _strip(verdicts: Sequence[Verdict]) -> list[str]:
