@@ -162,6 +162,9 @@ def _offers(folder: str, path: Path) -> bool:
             not name.startswith("_") and node.args.args and "Run" in ast.unparse(node.args.args[0].annotation or node)
             for name, node in functions.items()
         )
+    if folder == "engines":
+        classes = [node for node in top if isinstance(node, ast.ClassDef)]
+        return any(isinstance(m, ast.FunctionDef) and m.name == "map" for node in classes for m in node.body)
     return not path.stem.startswith("_")
 
 
