@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from allocate_page import BUDGETS, TEST, Row, page
 from distill_or_annotate import costs_of
 from frozen import Vectors
 from kang2023 import PARETO, USD_PER_LABEL
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from curves import read
-from sections import commit, table, write_section
+from sections import commit, write_section
 
 from potstill.calibrate import one_hot, softmax
 from potstill.curves import Curves, Point, fit_curves
@@ -47,32 +47,13 @@ from potstill.students.linear import Linear
 from potstill.students.regress import Effort, fit_regression
 
 RESULTS = Path(__file__).parent.parent / "results" / "allocate.json"
-BUDGETS, OWNED, CHECK, POOL, TEST = (25.0, 50.0, 100.0, 300.0), 100, 100, 6000, 1500
+OWNED, CHECK, POOL = 100, 100, 6000
 ASSUMED_LABEL = 0.15  # USD, for the sets that the paper does not price
 PRICED_AS = {"fever_doa": "FEVER", "multipit_id_doa": "MultiPIT_Id"}
 HERE_USD_A_TEXT = 0.10 / 3600 / 100  # an hour of this machine at $0.10, a hundred texts a second
 SHARES = tuple(np.linspace(0, 1, 11).tolist())
 PILOT_TEXTS = 1000
 WAYS = ("labels only", "distilled")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One budget of one world: scores in percent of each way, and what the planner did."""
-
-    data: str
-    student: str
-    compute: str
-    seed: int
-    budget_usd: float
-    annotate: float
-    distil: float
-    planner: float
-    oracle: float
-    oracle_share: float
-    labels: int
-    way: str
-    looks_usd: float = 0.0
 
 
 class World:
@@ -315,95 +296,6 @@ def one(name: str, bench: Bench, compute: str, seed: int, budget: float, before:
     spent = planned(bench, costs, budget)
     percent = [100 * value for value in (tried[1.0], tried[0.0], spent.score, max(tried[best], spent.score))]
     return Row(name, bench.student, compute, seed, budget, *percent, best, spent.labels, spent.way, spent.looks_usd)
-
-
-def page(rows: Sequence[Row], seeds: int) -> str:
-    """The section of RESULTS.md."""
-    partly = [name for name in dict.fromkeys(row.data for row in rows) if _seeds(rows, name) < seeds]
-    missing = f" Not finished and left out: {', '.join(partly)}." if partly else ""
-    rows = [row for row in rows if row.data not in partly]
-    lines = []
-    for name, student, compute in dict.fromkeys((row.data, row.student, row.compute) for row in rows):
-        for budget in BUDGETS:
-            some = [r for r in rows if (r.data, r.student, r.compute, r.budget_usd) == (name, student, compute, budget)]
-            if not some:
-                continue
-            mean = {
-                key: np.mean([getattr(r, key) for r in some]) for key in ("annotate", "distil", "planner", "oracle")
-            }
-            regret = [r.oracle - r.planner for r in some]
-            figures = [f"{mean[key]:.1f}" for key in mean]
-            lines.append([f"{name}, {student}, {compute}", f"${budget:.0f}", *figures, f"{np.mean(regret):.1f}"])
-    told = []
-    for compute in ("paper", "here"):
-        some = [row for row in rows if row.compute == compute]
-        ways = {"planner": 0.0, "annotate": 0.0, "distil": 0.0}
-        ways = {way: float(np.mean([max(r.oracle - getattr(r, way), 0) for r in some])) for way in ways}
-        said = f"planner {ways['planner']:.1f} points, always annotate {ways['annotate']:.1f}"
-        told.append(f'- compute priced as "{compute}": {said}, always distil {ways["distil"]:.1f}.')
-    head = ["data, student, price of compute", "budget", "annotate", "distil", "planner", "oracle", "regret"]
-    return f"""## Distill or annotate on real data, simulated people
-
-`python bench/papers/allocate.py`, commit {commit()}, {time.strftime("%Y-%m-%d")}, {seeds} seeds, mean accuracy on
-{TEST} test texts. **A simulation**: labels known all along are revealed at $ a label; "paper" prices compute as the
-paper's figure implies, "here" as this machine's time. The oracle is the best of eleven splits (or the planner) by test
-score.{missing}
-
-Mean regret, in which the oracle's luck on the test texts counts as well:
-
-{chr(10).join(told)}
-
-{table(head, lines)}
-
-Dollars to what labels alone reach with ${max(BUDGETS):.0f}, between the four budgets by a line in the logarithm
-(the paper has 12x for its pairs; its student is at chance where these are not). ${BUDGETS[0]:.0f} is the least that was
-tried:
-
-{reach(rows)}
-"""
-
-
-def _seeds(rows: Sequence[Row], name: str) -> int:
-    """How many seeds of a data set are whole."""
-    whole = max(sum(row.seed == seed for row in rows if row.data == name) for seed in {row.seed for row in rows})
-    return sum(
-        sum(row.seed == seed and row.data == name for row in rows) == whole == 4 * len(BUDGETS)
-        for seed in {row.seed for row in rows}
-    )
-
-
-def reach(rows: Sequence[Row]) -> str:
-    """Dollars to what labels alone reach with the most: the paper's "12 times cheaper", world by world."""
-    lines = []
-    for name, student, compute in dict.fromkeys((row.data, row.student, row.compute) for row in rows):
-        some = [row for row in rows if (row.data, row.student, row.compute) == (name, student, compute)]
-        goal = float(np.mean([row.annotate for row in some if row.budget_usd == max(BUDGETS)]))
-        figures = [
-            dollars_to(
-                goal, [float(np.mean([getattr(row, key) for row in some if row.budget_usd == b])) for b in BUDGETS]
-            )
-            for key in ("planner", "oracle")
-        ]
-        told = [f"${usd:.0f} ({max(BUDGETS) / usd:.1f}x)" if usd is not None else "not reached" for usd in figures]
-        lines.append([f"{name}, {student}, {compute}", f"{goal:.1f}", *told])
-    head = [
-        "data, student, price of compute",
-        f"labels alone, ${max(BUDGETS):.0f}",
-        "planner",
-        "best split in hindsight",
-    ]
-    return table(head, lines)
-
-
-def dollars_to(goal: float, means: Sequence[float]) -> float | None:
-    """The least money whose mean score is the goal, straight in the logarithm between budgets; None beyond the last."""
-    for i, mean in enumerate(means):
-        if mean >= goal - 0.05:
-            if i == 0:
-                return BUDGETS[0]
-            share = (goal - means[i - 1]) / max(mean - means[i - 1], 1e-9)
-            return float(np.exp(np.interp(share, [0, 1], np.log([BUDGETS[i - 1], BUDGETS[i]]))))
-    return None
 
 
 if __name__ == "__main__":
