@@ -34,6 +34,7 @@ from potstill.teachers.options import Options
 
 PEOPLE = ("human", "trained")  # teachers of the spec that are no language model
 PROBE = 64  # texts that the large student is timed on
+PROBE_S = 30.0  # seconds that timing a transformer takes, about
 
 
 class AllocateOptions(Options):
@@ -185,6 +186,12 @@ class Market:
         return self.run.open_teacher(
             named, student=large, key=self.run.key_of(large), price=self.run.spec.compute_rates
         )
+
+    @property
+    def probe_usd(self) -> float:
+        """What timing the large student costs, about: a transformer is loaded and taught a few rows."""
+        assert self.large is not None
+        return self._usd(PROBE_S if self.large.kind in ("encoder", "cloze") else 1.0)
 
     def teaching(self, owned: Owned, pool: Sequence[str], large: Student | None = None) -> Teaching:
         """What the large student costs: as it was measured, or by a short probe if it was not taught yet."""

@@ -135,8 +135,9 @@ class Pilot:
         if known.teaching is None:
             free = replace(known, teaching=Teaching(0.0, 0.0))
             for_nothing, best = self._look(free, DISTILLING, 0.0), self._asked(free)(self._money).ways[0].way
-            if for_nothing.gains < LEAST_GAIN and best not in DISTILLING:  # then it need not even be timed
-                return _looked(known, "large", replace(for_nothing, costs=LEAST_GAIN), 0.0)
+            dear = self._market.probe_usd > MOST_OF_THE_MONEY * self._money
+            if dear or (for_nothing.gains < LEAST_GAIN and best not in DISTILLING):  # then it need not even be timed
+                return _looked(known, "large", replace(for_nothing, costs=1.0 if dear else LEAST_GAIN), 0.0)
             known = replace(known, teaching=self._market.teaching(self._owned, self._pool))
         assert known.teaching is not None
         price = known.teaching.a_label * len(self._owned) + known.teaching.a_text * min(len(self._pool), PILOT_TEXTS)

@@ -196,3 +196,13 @@ def test_a_slip_of_the_pen_is_told_before_anybody_labels(tmp_path: Path, rows: P
         with pytest.raises((BadSpec, UnknownName)):
             allocate(run)
         assert not run.store.calls()
+
+
+def test_where_even_timing_the_large_model_is_dear_it_is_done_without(tmp_path: Path, rows: Pool) -> None:
+    prices = {"usd_per_label": 0.1, "usd_per_hour": 400}
+    with begin(tmp_path / "run", rows, budget=8, prices=prices, large="encoder:gte-small") as run:
+        allocate(run)
+        look = plans(run)[0].facts["known"]["looks"]["large"]
+        assert not look["done"]
+        assert look["costs"] == 1
+        assert not any("gte-small" in call.what for call in run.store.calls())
