@@ -230,7 +230,9 @@ def section(study: Study, findings: list[Finding]) -> Iterator[str]:
     yield "## Prompting, fine-tuning and distillation (Aina et al. 2022)\n"
     yield f"`{COMMAND}` on commit `{commit()}`, {len(study.seeds)} seeds, {study.machine}. FT is a head on"
     yield "frozen vectors of sentence encoders (static vectors fine-tuned), P is LoRA on SmolLM2-135M with a pattern;"
-    yield "the paper compares both on one masked language model. Verdicts are by 95 % intervals over texts and seeds.\n"
+    yield "the paper compares both on one masked language model. KD learns without gold, from so many unlabelled texts:"
+    yield ", ".join(f"{name} {facts.unlabelled:,}" for name, facts in study.data.items()) + "."
+    yield "Verdicts are by 95 % intervals over texts and seeds.\n"
     if study.stopped:
         left = sum(result.state != "done" for result in study.results.values())
         yield f"The run was stopped: {left} of {len(study.results)} cells are missing.\n"

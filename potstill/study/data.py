@@ -77,7 +77,7 @@ def read_world(name: str, asked: DataSpec, study: StudySpec, folder: Path, allow
         raise BadData(f"{name}: {error.happened}", error.mend) from None
     if built.pool.kind == "multi":
         raise BadData(f"{name}: a text may have several labels, and a comparison knows one.", "Take: potstill distill")
-    pool = _set_aside(name, built.pool, study)
+    pool = _set_aside(name, built.pool, study, study.unlabelled if asked.unlabelled is None else asked.unlabelled)
     task = Task(pool.labels, name=name, descriptions=asked.descriptions, instruction=asked.instruction, kind=pool.kind)
     _check_sizes(name, pool, study)
     left = built.report.cleaned.leaks_left
@@ -141,7 +141,7 @@ def _sources(asked: DataSpec, folder: Path) -> tuple[Any, str]:  # what to read,
     )
 
 
-def _set_aside(name: str, pool: Pool, study: StudySpec) -> Pool:
+def _set_aside(name: str, pool: Pool, study: StudySpec, unlabelled: int) -> Pool:
     split = pool.split.copy()
     split[split == "validation"] = "train"
     test = np.flatnonzero(split == "test")
@@ -153,11 +153,11 @@ def _set_aside(name: str, pool: Pool, study: StudySpec) -> Pool:
     needed = any("kd" in each for each in study.procedures)
     if len(loose):
         order = np.argsort(numbers_of([pool.texts[i] for i in loose], POOL_SALT), kind="stable")
-        split[loose[order[study.unlabelled :]]] = ""
+        split[loose[order[unlabelled:]]] = ""
     elif needed:
         train = np.flatnonzero(split == "train")
         order = np.argsort(numbers_of([pool.texts[i] for i in train], POOL_SALT), kind="stable")
-        split[train[order[: min(study.unlabelled, len(train) // 2)]]] = "pool"
+        split[train[order[: min(unlabelled, len(train) // 2)]]] = "pool"
     if needed and not (split == "pool").any():
         raise BadData(
             f"{name} has no unlabelled text, and distillation needs some.",

@@ -49,7 +49,7 @@ class KdSpec(Section):
 class DataSpec(Section):
     """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
 
-    `most` wins over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid over that of
+    `most` and `unlabelled` win over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid over that of
     the backbones, since every task has words of its own. Paths are relative to the study's file, or to the folder given
     beside it.
     """
@@ -75,6 +75,7 @@ class DataSpec(Section):
     metric: Metric | None = None
     prompt: dict[str, Any] = Field(default_factory=dict)
     most: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    unlabelled: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSpec:

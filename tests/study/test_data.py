@@ -55,6 +55,15 @@ def test_gold_test_and_unlabelled_texts_never_meet(folder: Path) -> None:
     assert (pool.part("pool").gold == -1).all()
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, 60), (25, 25)])
+def test_a_data_set_may_have_a_number_of_unlabelled_texts_of_its_own(
+    folder: Path, own: int | None, expected: int
+) -> None:
+    study = study_of(folder)
+    asked = study.data["topics"].model_copy(update={"unlabelled": own})
+    assert len(read_world("topics", asked, study, folder).pool.part("pool")) == expected
+
+
 def test_the_unlabelled_and_the_test_texts_are_the_same_for_every_size_and_seed(folder: Path) -> None:
     study, whole = study_of(folder), world(folder)
     seen = {
