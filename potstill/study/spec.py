@@ -49,9 +49,9 @@ class KdSpec(Section):
 class DataSpec(Section):
     """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
 
-    `most` and `unlabelled` win over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid over that of
-    the backbones, since every task has words of its own. Paths are relative to the study's file, or to the folder given
-    beside it.
+    `most` and `unlabelled` win over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid
+    over that of the backbones, since every task has words of its own. Paths are relative to the study's file, or to the
+    folder given beside it.
     """
 
     carrier: str | None = None
