@@ -19,6 +19,12 @@ from potstill.strategies import Verdict, Way, Weighed, ahead, weigh
 
 FEWEST_BOUGHT = 10
 WORTH_TRYING = 0.1  # share of the draws in which a way has to win to be tried at the end
+WORDS = {
+    "annotate": "Next, people label",
+    "ask": "Next, the language model is asked",
+    "write": "Next, the language model writes",
+    "stop": "Nothing more is bought",
+}
 TAUGHT_BY: Mapping[str, tuple[Way, ...]] = {"distilled": DISTILLING, "answers": ("llm",)}
 
 
@@ -28,6 +34,12 @@ def decide_next(pilot: Pilot, known: Known, held: Held, market: Market) -> dict[
     `do` is "annotate" (with `rows` of what is left, and whether it is the `last` time), "ask" (with `texts` in all),
     "write", or "stop"; `why` says it in words; `known` is what the pilot found out, for the next time.
     """
+    decided = _decide(pilot, known, held, market)
+    market.run.tell.say(f"{WORDS[decided['do']]}: {decided['why']}.")
+    return decided
+
+
+def _decide(pilot: Pilot, known: Known, held: Held, market: Market) -> dict[str, Any]:
     run, owned, left = market.run, held.owned, held.left
     found = pilot.survey(known)
     money = to_usd(max(0, run.ledger.free - run.training_reserve))
