@@ -19,6 +19,7 @@ from potstill.strategies import Verdict, Way, Weighed, ahead, weigh
 
 FEWEST_BOUGHT = 10
 WORTH_TRYING = 0.1  # share of the draws in which a way has to win to be tried at the end
+WORTH_ASKING = 0.125  # share of the answers there are, below which more of them change nothing
 WORDS = {
     "annotate": "Next, people label",
     "ask": "Next, the language model is asked",
@@ -65,7 +66,7 @@ def _decide(pilot: Pilot, known: Known, held: Held, market: Market) -> dict[str,
         n = _slice(more, len(owned))
         rows = chosen(market, owned, left, n)
         return {"do": "annotate", "why": why, "rows": rows, "last": more - n < len(owned) / 4, **said}
-    if best.way == "llm":
+    if best.way == "llm" and best.split.texts >= (1 + WORTH_ASKING) * len(held.asked):
         n = best.split.texts - len(held.asked)
         texts = len(held.asked) + min(n, max(FEWEST_ANSWERS, len(owned), len(held.asked)))
         return {"do": "ask", "why": why, "texts": texts, **said}
