@@ -271,7 +271,7 @@ class Cloze:
         if own.mode != "auto":
             mode = "frozen" if own.mode == "zero-shot" else own.mode
         n = len(network.blocks)
-        layers = own.layers or (max(1, n // 3) if network.causal else n)
+        layers = own.layers or (max(1, n // 2) if network.causal else n)
         return mode, min(layers, n), own.lr or {"lora": 5e-4, "full": 3e-5, "frozen": 1e-3}[mode]
 
 

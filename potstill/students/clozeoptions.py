@@ -33,7 +33,7 @@ class Options:
             is cheap, and else blends them.
         mode: "lora", "full" or "frozen" (only the label bias and the soft prompt); "auto": LoRA in a causal model, all
             weights in a masked one. "zero-shot" learns nothing and needs no row.
-        layers: how many of the top layers learn; None: a third of a causal model's, all of a masked one's.
+        layers: how many of the top layers learn; None: half of a causal model's, all of a masked one's.
         rank: of LoRA.
         soft: how many learnt vectors are put at the beginning of the row (a soft prompt); 0 for none.
         epochs, lr, batch: of learning; None derives epochs from the rows, lr from the mode.
