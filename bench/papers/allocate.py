@@ -38,9 +38,9 @@ from potstill.calibrate import one_hot, softmax
 from potstill.curves import Curves, Point, fit_curves
 from potstill.imitation import Imitated
 from potstill.outlooks import Piloted, Taught
-from potstill.procedures.decision import WORTH_TRYING
+from potstill.procedures.decision import SMALL_REST, WORTH_TRYING
 from potstill.procedures.harvest import Tried, chosen_of
-from potstill.procedures.pilot import DISTILLING, MOST_OF_THE_MONEY
+from potstill.procedures.pilot import ANEW, DISTILLING, MOST_OF_THE_MONEY
 from potstill.strategies import Costs, Verdict, ahead, weigh, worth_a_look
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
@@ -218,7 +218,8 @@ def planned(bench: Bench, costs: Costs, budget: float) -> Spent:
 
         texts = min(PILOT_TEXTS, room - labels)
         price = float(np.median(costs.teacher(labels))) + texts * float(np.median(costs.distilled))
-        if price <= MOST_OF_THE_MONEY * money and worth_a_look(asked, money, price, DISTILLING, doubt).pays:
+        anew = labels >= ANEW * known.labels
+        if anew and price <= MOST_OF_THE_MONEY * money and worth_a_look(asked, money, price, DISTILLING, doubt).pays:
             money, looks, there = money - price, looks + price, labels
             right = bench.teacher_right(labels)
             students = tuple(Imitated(right, labels, n, bench.tried(labels, n).score) for n in (texts // 4, texts) if n)
@@ -228,9 +229,9 @@ def planned(bench: Bench, costs: Costs, budget: float) -> Spent:
         more = min(best.split.labels, room - 1) - labels
         if more < 1:
             break
-        bought = min(more, labels)
+        bought = more if more - labels < SMALL_REST * labels else min(more, labels)
         labels, money = labels + bought, money - bought * costs.label
-        if more - bought < labels / 4:
+        if bought == more:
             break
     tried = [bench.tried(labels, 0)]
     lead = ahead(verdict, DISTILLING)
@@ -254,20 +255,25 @@ def main() -> None:
     asked.add_argument("--seeds", type=int, default=3)
     asked.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
     asked.add_argument("--sets", nargs="*", default=["fever_doa", "multipit_id_doa", "banking77", "ag_news"])
+    asked.add_argument("--compute", nargs="*", default=["paper", "here"], help="prices of compute to measure with")
     asked.add_argument("--table", action="store_true", help="measure nothing, write the section again")
     options = asked.parse_args()
     rows: list[Row] = []
     before: dict[tuple[str, str, str, int, float], Row] = {}
     if RESULTS.exists():  # sets that were measured before stay, unless they are measured again
         there = [Row(**row) for row in json.loads(RESULTS.read_text())["rows"]]
-        rows = [row for row in there if options.table or row.data not in options.sets]
+
+        def again(row: Row) -> bool:
+            return row.data in options.sets and row.compute in options.compute and row.seed < options.seeds
+
+        rows = [row for row in there if options.table or not again(row)]
         before = {_key(row): row for row in there}
     for name in options.sets if not options.table else ():
         for seed in range(options.seeds):
             world = World(name, options.data, options.vectors, seed)
             for student in ("linear", "frozen minilm"):
                 bench = Bench(world, student)
-                for compute in ("paper", "here"):
+                for compute in options.compute:
                     for budget in BUDGETS:
                         at = before.get((name, student, compute, seed, budget))
                         rows.append(one(name, bench, compute, seed, budget, at))

@@ -66,7 +66,8 @@ def page(rows: Sequence[Row], seeds: int) -> str:
 {TEST} test texts. **A simulation**: labels known all along are revealed at $ a label; "paper" prices compute as the
 paper's figure implies, "here" as this machine's time. The oracle is the best of eleven splits (or the planner) by test
 score; splits that an earlier run measured are kept, for the planner is not in them. That the planner does not buy what
-it could not measure, unless it is sure, was decided while looking at fever_doa and multipit_id_doa here.{missing}
+it could not measure, unless it is sure, and measures a teacher anew only at four times the labels, was decided while
+looking at fever_doa and multipit_id_doa here.{missing}
 
 Mean regret, in which the oracle's luck on the test texts counts as well:
 

@@ -19,6 +19,7 @@ from potstill.strategies import Verdict, Way, Weighed, ahead, weigh
 
 FEWEST_BOUGHT = 10
 WORTH_TRYING = 0.1  # share of the draws in which a way has to win to be tried at the end
+SMALL_REST = 0.25  # of the labels there are: too few to plan anew for
 WORTH_ASKING = 0.125  # share of the answers there are, below which more of them change nothing
 WORDS = {
     "annotate": "Next, people label",
@@ -64,8 +65,7 @@ def _decide(pilot: Pilot, known: Known, held: Held, market: Market) -> dict[str,
     more = min(best.split.labels - len(owned), len(left))
     if best.way in ("annotate", "mix") and more >= 1:
         n = _slice(more, len(owned))
-        rows = chosen(market, owned, left, n)
-        return {"do": "annotate", "why": why, "rows": rows, "last": more - n < len(owned) / 4, **said}
+        return {"do": "annotate", "why": why, "rows": chosen(market, owned, left, n), "last": n == more, **said}
     if best.way == "llm" and best.split.texts >= (1 + WORTH_ASKING) * len(held.asked):
         n = best.split.texts - len(held.asked)
         texts = len(held.asked) + min(n, max(FEWEST_ANSWERS, len(owned), len(held.asked)))
@@ -80,8 +80,9 @@ def may_distil(decided: Mapping[str, Any]) -> bool:
 
 
 def _slice(more: int, owned: int) -> int:
-    """As many labels again as there are: no further than the curve can be trusted."""
-    return min(more, max(owned, FEWEST_BOUGHT))
+    """As many labels again as there are, no further than the curve can be trusted; a small rest goes with them."""
+    n = min(more, max(owned, FEWEST_BOUGHT))
+    return more if more - n < owned * SMALL_REST else n
 
 
 def _had(each: Weighed, held: Held) -> bool:

@@ -30,6 +30,7 @@ from potstill.students.base import Student
 DISTILLING: tuple[Way, ...] = ("distil", "mix")
 FEWEST_ANSWERS, MOST_CHECKED = 100, 200  # answers of a language model that a pilot asks for; of texts to measure on
 MOST_OF_THE_MONEY = 0.2  # that measuring one teacher may cost, whatever it may gain
+ANEW = 4  # a large model is measured again when it has learnt so many times the labels
 LEAST_GAIN = 0.0005  # of score: less than that nobody would notice
 PILOT_TEXTS = 1000  # unlabelled texts that a pilot distils at most
 LOOKED_AT = 5000  # unlabelled texts that a choice is made from
@@ -109,7 +110,8 @@ class Pilot:
         self._fitted, known = fit_curves(points, seed=seed), before
         if market.llm is not None and len(pool) and known.llm.accuracy is None:
             known = self._look_at_llm(known)
-        if market.large is not None and len(pool):
+        # The texts to measure on are the same: only another teacher, of many more labels, tells anything new.
+        if market.large is not None and len(pool) and len(self._owned) >= ANEW * known.large.labels:
             known = self._look_at_large(known)
         texts = self._written.texts if self._written.left(self._owned) else 0
         sampled = len(self._sample) if known.llm.accuracy is not None and before.llm.accuracy is None else 0
