@@ -37,9 +37,10 @@ class Row:
 
 def page(rows: Sequence[Row], seeds: int) -> str:
     """The section of RESULTS.md."""
-    partly = [name for name in dict.fromkeys(row.data for row in rows) if _seeds(rows, name) < seeds]
-    missing = f" Not finished and left out: {', '.join(partly)}." if partly else ""
-    rows = [row for row in rows if row.data not in partly]
+    whole = {name: _seeds(rows, name) for name in dict.fromkeys(row.data for row in rows)}
+    partly = [f"{name} ({len(kept)} of {seeds})" for name, kept in whole.items() if len(kept) < seeds]
+    missing = f" Fewer seeds: {', '.join(partly)}." if partly else ""
+    rows = [row for row in rows if row.seed in whole[row.data]]
     lines = []
     for name, student, compute in dict.fromkeys((row.data, row.student, row.compute) for row in rows):
         for budget in BUDGETS:
@@ -83,13 +84,10 @@ tried:
 """
 
 
-def _seeds(rows: Sequence[Row], name: str) -> int:
-    """How many seeds of a data set are whole."""
-    whole = max(sum(row.seed == seed for row in rows if row.data == name) for seed in {row.seed for row in rows})
-    return sum(
-        sum(row.seed == seed and row.data == name for row in rows) == whole == 4 * len(BUDGETS)
-        for seed in {row.seed for row in rows}
-    )
+def _seeds(rows: Sequence[Row], name: str) -> set[int]:
+    """The seeds of a data set that are whole: two students, two prices of compute, all budgets."""
+    some = [row.seed for row in rows if row.data == name]
+    return {seed for seed in some if some.count(seed) == 4 * len(BUDGETS)}
 
 
 def reach(rows: Sequence[Row]) -> str:
