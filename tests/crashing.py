@@ -300,8 +300,9 @@ def open_twice(spec: Path, out: Path) -> Second:
     """A second process opens a run while the first works in it."""
     first = Life(spec, out)
     _until_asking(out, first)
-    second = Life(spec, out)
-    code, said = second.end()
+    first.send(signal.SIGSTOP)  # or it might have ended by then
+    code, said = Life(spec, out).end()
+    first.send(signal.SIGCONT)
     return Second(code, said, first.end()[0])
 
 
@@ -325,8 +326,7 @@ class Stopped:
 
 def interrupt(spec: Path, out: Path, url: str, after_s: float = 0.5, by: signal.Signals = signal.SIGINT) -> Stopped:
     """Ctrl-C in the middle of asking, or another signal that asks to end."""
-    before = len(read_books(url))
-    life = Life(spec, out)
+    before, life = len(read_books(url)), Life(spec, out)
     _until_held(out, life)
     life.ends_within(after_s)
     began = time.time()

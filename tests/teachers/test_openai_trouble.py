@@ -239,11 +239,11 @@ def test_prices_that_cannot_be_are_refused(prices: dict[str, Any]) -> None:
     assert caught.value.mend
 
 
-def test_a_model_must_be_named_and_the_task_be_of_one_label() -> None:
+def test_a_model_must_be_named_and_the_task_be_one_of_labels() -> None:
     with pytest.raises(BadSpec, match="model"):
         open_teacher(Setup(TASK, "", options={"base_url": "http://127.0.0.1:9/v1"}, prices=PRICES))
-    with pytest.raises(BadSpec, match="multi"):
-        teacher_at("http://127.0.0.1:9/v1", task=Task(TASK.labels, kind="multi"))
+    with pytest.raises(BadSpec, match="text2text"):
+        teacher_at("http://127.0.0.1:9/v1", task=Task(TASK.labels, kind="text2text"))
 
 
 def test_the_key_of_answers_changes_with_whatever_changes_them() -> None:
