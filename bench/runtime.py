@@ -34,7 +34,7 @@ from sections import RESULTS, commit, table, write_section
 
 from potstill.bundle import RECORD, load
 from potstill.export import FP32, INT8, _write_record, export
-from potstill.quantise import write_int8
+from potstill.export.quantise import write_int8
 from potstill.students.base import Lesson, Make
 from potstill.students.encoder import Encoder
 from potstill.students.static import Static

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from papers.frozen import use
 from sections import commit, table, write_section
 
-from potstill import agreement
+from potstill.annotation import agreement
 from potstill.annotation.crossing import held_out_probs
 from potstill.tables import read_table
 from potstill.task import Task

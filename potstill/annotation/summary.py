@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill import agreement
+from potstill.annotation import agreement
 from potstill.annotation.crossing import held_out_probs
 from potstill.store import Label, Labels
 from potstill.task import Task

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from potstill import agreement
+from potstill.annotation import agreement
 from potstill.annotation.crossing import FEWEST, FOLDS, held_out_probs
 from potstill.errors import BadData
 from potstill.pool import Part

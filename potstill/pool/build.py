@@ -17,7 +17,7 @@ from potstill.pool.gather import Sources, gather
 from potstill.pool.options import PoolOptions
 from potstill.pool.report import Built, PoolReport
 from potstill.pool.settle import marked, settle_labels, strata
-from potstill.splits import carve, first_of_each
+from potstill.pool.splits import carve, first_of_each
 
 # A test set beyond this adds no certainty worth the labels: +-1.4 points at 5,000 rows.
 _MOST_TEST, _MOST_VALIDATION, _MOST_A_LABEL = 5_000, 2_000, 20

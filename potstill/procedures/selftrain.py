@@ -16,9 +16,9 @@ import numpy as np
 
 from potstill.calibrate import one_hot, softmax
 from potstill.errors import BadData, BadSpec, did_you_mean
-from potstill.neighbours import nearest, spread
 from potstill.pool import Part
 from potstill.procedures.kd import gold_weight
+from potstill.procedures.neighbours import nearest, spread
 from potstill.run import Run
 from potstill.spec import Named
 from potstill.students.base import Floats, Student

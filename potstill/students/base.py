@@ -91,7 +91,7 @@ class Graph:
     """What `Student.export` wrote, and what the runtime needs to know to run it.
 
     Attributes:
-        kind: which reader of `bundle.py` prepares the texts: "encoder" (token ids and mask), "bag" (ids and values).
+        kind: which reader of `bundle` prepares the texts: "encoder" (token ids and mask), "bag" (ids and values).
         settings: what that reader needs (max_length, pad id, ...), JSON values only.
         quantisable: True if an int8 graph is worth trying.
     """
@@ -139,4 +139,4 @@ class Student(Protocol):
         """The student that `save` wrote, predicting exactly the same."""
 
     def export(self, folder: Path) -> Graph:
-        """Write `model.onnx` (and `tokenizer.json` where one is used) into the folder, for `bundle.py` to run."""
+        """Write `model.onnx` (and `tokenizer.json` where one is used) into the folder, for `bundle` to run."""

@@ -27,7 +27,7 @@ from potstill.pairs import is_pair, split_pair
 from potstill.students.backbone import Network, quiet
 
 # LOUD: how much louder the mean is than the residual. QUIET: how flat tanh is taken. Their errors, 1/LOUD and
-# QUIET^2 D / 3, stay below a thousandth of a logit; `export.py` measures that.
+# QUIET^2 D / 3, stay below a thousandth of a logit; `export` measures that.
 LOUD, QUIET = 1e6, 1e-3
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
 from potstill.features import NGrams, PairGrams
-from potstill.onnxfile import Node, Port, write_onnx
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.lesson import carve, check_lesson, probabilities, refuse_likeness
+from potstill.students.onnxfile import Node, Port, write_onnx
 from potstill.students.regress import Effort, Regression, fit_regression, sparse
 
 OPTIONS = {"c", "max_features", "min_df", "max_steps"}

@@ -1,6 +1,6 @@
 """A network -> one ONNX file with open batch and length. Knows torch's exporter and nothing else.
 
-Does not check that the graph computes the same: `export.py` does that for every kind of student.
+Does not check that the graph computes the same: `export` does that for every kind of student.
 """
 
 from __future__ import annotations

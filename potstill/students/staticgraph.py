@@ -1,6 +1,6 @@
 """A static student as an ONNX graph: gathered vectors, their mean, its length, the head. By hand, without torch.
 
-Does not check that the graph computes the same: `export.py` does that for every kind of student.
+Does not check that the graph computes the same: `export` does that for every kind of student.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.onnxfile import Node, Port, write_onnx
+from potstill.students.onnxfile import Node, Port, write_onnx
 from potstill.students.tuning import EPSILON, Head
 
 

@@ -19,7 +19,7 @@ from potstill.carriers import CARRIERS, cache_folder, fetched
 from potstill.errors import BadData, MissingWeights, unknown
 from potstill.leaks import normalise, numbers_of
 from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.splits import first_of_each
+from potstill.pool.splits import first_of_each
 from potstill.study.spec import DataSpec, Size, StudySpec
 from potstill.task import Task
 

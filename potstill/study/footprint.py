@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from potstill.bundle import Bundle, load
+from potstill.bundle.readers import READERS
 from potstill.energy import cpu_meter
 from potstill.errors import PotstillError
 from potstill.export import FP32, export
-from potstill.readers import READERS
 from potstill.speed import measure
 from potstill.students.base import Student
 from potstill.study.records import Footprint

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from potstill.errors import BadSpec
-from potstill.redact import Mode, redactor
 from potstill.task import Brief, Guess, Written
 from potstill.teachers.base import Setup
 from potstill.teachers.options import Options
 from potstill.teachers.prompts import EVERYTHING, Offer, Prompt
+from potstill.teachers.redact import Mode, redactor
 from potstill.teachers.shortlist import Near
 
 # How many labels a text is offered where not all are. With "none of these", and few enough to be read with care.

@@ -15,10 +15,10 @@ from pretend_gpu import Away, pretended_gpu
 from tinybert import write_tinybert
 from tinylm import LABELS, write_tinycausal, write_tinymlm
 
+from potstill.bundle.readers import READERS
+from potstill.bundle.sessions import open_graph
 from potstill.device import choose_device, device_of
 from potstill.errors import BadSpec
-from potstill.readers import READERS
-from potstill.sessions import open_graph
 from potstill.students import backbone
 from potstill.students.base import Lesson, Likeness, Make, Student
 from potstill.students.cloze import Cloze

@@ -1,6 +1,6 @@
 """Texts -> what a graph eats, in batches: one reader for each kind of graph a student exports.
 
-Needs numpy (and tokenizers, where the kind uses one). Does not run graphs; `bundle.py` does.
+Needs numpy (and tokenizers, where the kind uses one). Does not run graphs; `bundle` does.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from typing import Any
 from potstill.bundle import RECORD, Bundle, sha256
 from potstill.errors import BadData
 from potstill.guess import guess
-from potstill.journal import Journal, content_key
 from potstill.labelcells import written
+from potstill.labelling.journal import Journal, content_key
 from potstill.pairs import join_pair
 from potstill.tables import KINDS, Row, Table, stream_rows, write_table
 from potstill.whole import whole_file

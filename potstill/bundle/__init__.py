@@ -3,7 +3,7 @@
 A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a reader (`tokenizer.json`, or those of a bag), and
 `potstill.json`, which says all about them. Nothing in it is pickled. A bundle of a `pair` task takes pairs of texts
 wherever another takes texts, and one of a `multi` task gives a tuple of labels wherever another gives a label. Does not
-cover making one (`export.py`) or serving one over HTTP.
+cover making one (`export`) or serving one over HTTP.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.bundle.readers import READERS, Feeds
+from potstill.bundle.sessions import open_graph, processors
 from potstill.errors import BadData, BadInput, NotARun
 from potstill.pairs import is_pair, join_pair
-from potstill.readers import READERS, Feeds
-from potstill.sessions import open_graph, processors
 from potstill.tokens import check_texts, mean_of_rows
 from potstill.trust.reading import CONFIDENCE, PRECISION, UNUSUAL, Scaling, Trust
 from potstill.trust.several import Cut, LabelScaling, SeveralTrust

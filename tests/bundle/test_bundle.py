@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 from tinybert import write_tinybert
 
-from potstill import sessions
-from potstill.bundle import Bundle, load
+from potstill.bundle import Bundle, load, sessions
 from potstill.errors import BadData, BadInput, NotARun
 from potstill.export import export
 from potstill.students.base import Make, Student

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import MissingExtra, MissingWeights
-from potstill.redact import Redacted, redact, redactor
+from potstill.teachers.redact import Redacted, redact, redactor
 
 WORDS = st.sampled_from(["please", "write to", "my data:", "(", ")", "and", "–", "für", "是", ", ", ";", "\n", "'"])
 AROUND = st.lists(WORDS, max_size=4).map(" ".join)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.neighbours import BLOCK, nearest, spread
+from potstill.procedures.neighbours import BLOCK, nearest, spread
 
 
 def unit(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from tinybert import write_tinybert
 
-from potstill import quantise
 from potstill.bundle import load
 from potstill.errors import BadData, NotARun
-from potstill.export import FP32, HUB_FILES, INT8, _change_by_padding, export
+from potstill.export import FP32, HUB_FILES, INT8, _change_by_padding, export, quantise
 from potstill.students.base import Graph, Make
 from potstill.students.encoder import Encoder
 from potstill.students.linear import Linear

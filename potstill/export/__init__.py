@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from potstill import __version__
 from potstill.bundle import FORMAT, RECORD, Bundle, load, sha256
-from potstill.card import write_card
 from potstill.errors import BadData, NotARun
+from potstill.export.card import write_card
+from potstill.export.quantise import Verdict, judge_int8, write_int8
 from potstill.pairs import join_pair, split_pair
-from potstill.quantise import Verdict, judge_int8, write_int8
 from potstill.students.base import Graph, Student
 from potstill.task import Task
 from potstill.trust.measure import measure_trust
