@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from itertools import count
 
 import pytest
 
+from potstill.engines.crews import Garbage
 from potstill.engines.local import STOPPING, Local
 from potstill.waiting import hurried, rest
 
@@ -215,3 +217,27 @@ def test_without_the_library_light_calls_get_threads(monkeypatch):
 
     list(Local().map(call, range(40), 4, light=True))
     assert len(threads) == 4
+
+
+def test_garbage_is_looked_for_less_often_while_fibres_wait_and_as_before_when_all_have_left():
+    before, seen = gc.get_threshold(), []
+
+    def call(item: int) -> None:
+        seen.append(gc.get_threshold()[0])
+        if item == 0:  # a crew within a crew
+            list(Local().map(lambda _: rest(0), range(4), 2, light=True))
+            seen.append(gc.get_threshold()[0])
+
+    list(Local().map(call, range(4), 2, light=True))
+    assert set(seen) == {Garbage.YOUNG}
+    assert gc.get_threshold() == before
+
+
+def test_who_never_looks_for_garbage_does_not_begin_to():
+    before = gc.get_threshold()
+    gc.set_threshold(0, 5, 5)
+    try:
+        list(Local().map(lambda _: rest(0), range(4), 2, light=True))
+        assert gc.get_threshold() == (0, 5, 5)
+    finally:
+        gc.set_threshold(*before)
