@@ -70,19 +70,21 @@ class Crew(Protocol[Item, Result]):
         """Begin nothing more and wait for what is in flight."""
 
 
-class Threads(Generic[Item, Result]):
-    """A `Crew` of threads.
-
-    Args:
-        do: the function.
-        most: how many there are at most.
-    """
+class _Hands(Generic[Item, Result]):
+    """What both crews have: `do` is the function, `most` how many of them there are at most."""
 
     def __init__(self, do: Callable[[Item], Result], most: int) -> None:
         self.stop = threading.Event()
         self._do = do
         self._most = most
         self._over = False
+
+
+class Threads(_Hands[Item, Result]):
+    """A `Crew` of threads."""
+
+    def __init__(self, do: Callable[[Item], Result], most: int) -> None:
+        super().__init__(do, most)
         self._queue: SimpleQueue[Call[Item, Result] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -143,19 +145,11 @@ class Garbage:
 GARBAGE = Garbage()
 
 
-class Fibres(Generic[Item, Result]):
-    """A `Crew` of fibres in one thread, for calls that do little but wait, and wait by `potstill.waiting` alone.
-
-    Args:
-        do: the function.
-        most: how many there are at most.
-    """
+class Fibres(_Hands[Item, Result]):
+    """A `Crew` of fibres in one thread, for calls that do little but wait, and wait by `potstill.waiting` alone."""
 
     def __init__(self, do: Callable[[Item], Result], most: int) -> None:
-        self.stop = threading.Event()
-        self._do = do
-        self._most = most
-        self._over = False
+        super().__init__(do, most)
         self._queue: deque[Call[Item, Result]] = deque()
         self._busy = 0
         self._loop = Loop(self.stop)
@@ -172,7 +166,7 @@ class Fibres(Generic[Item, Result]):
         return call
 
     def _hire(self) -> None:
-        if self._queue and self._busy < self._most:
+        if self._queue and self._busy < self._most and not self._over and not self.stop.is_set():
             self._busy += 1
             self._loop.begin(self._work)
 
@@ -180,6 +174,8 @@ class Fibres(Generic[Item, Result]):
         while self._queue and not self._over and not self.stop.is_set():
             self._queue.popleft().made_by(self._do, self.stop)
         self._busy -= 1
+        # What came after the last look into the queue found everybody busy.
+        self._hire()
 
     def leave(self) -> None:
         """See `Crew`."""

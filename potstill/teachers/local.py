@@ -271,6 +271,9 @@ class LocalTeacher:
 
     def _bound_s(self, encoded: Sequence[Sequence[int]]) -> float:
         per_token = self._seconds_per_token
+        if self._seen["tokens"]:
+            # Other work may have disturbed the probe, and too much would be held for every call from then on.
+            per_token = min(per_token, self._busy_s / self._seen["tokens"])
         return self._unpaid_s + SLACK_S + SLACK * per_token * self._work(encoded)
 
     def _work(self, encoded: Sequence[Sequence[int]]) -> int:

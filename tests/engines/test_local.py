@@ -241,3 +241,12 @@ def test_who_never_looks_for_garbage_does_not_begin_to():
         assert gc.get_threshold() == (0, 5, 5)
     finally:
         gc.set_threshold(*before)
+
+
+def test_no_item_is_left_when_they_come_one_by_one():
+    def slowly():
+        for item in range(300):
+            time.sleep(0.0005 if item % 3 else 0)
+            yield item
+
+    assert list(Local().map(lambda item: item, slowly(), 2, light=True)) == list(range(300))

@@ -214,6 +214,16 @@ def test_a_prompt_longer_than_the_model_reads_is_refused(tiny_folder: Path) -> N
         opened(tiny_folder, max_text_tokens=9000).bound(TEXTS)
 
 
+def test_a_probe_that_other_work_disturbed_holds_too_much_only_until_something_was_answered(tiny_folder: Path) -> None:
+    teacher = opened(tiny_folder)
+    quiet = teacher.bound(TEXTS).seconds
+    teacher._seconds_per_token *= 1e6  # type: ignore[misc]
+    assert teacher.bound(TEXTS).seconds > 10 * quiet
+    teacher.answer(TEXTS)
+    teacher._busy_s = 0.001  # whatever this machine is doing now
+    assert teacher.bound(TEXTS).seconds <= quiet + 1
+
+
 def test_several_labels_a_text_are_refused(tiny_folder: Path) -> None:
     with pytest.raises(BadSpec, match="one label a text"):
         opened(tiny_folder, replace(TASK, kind="multi"))
