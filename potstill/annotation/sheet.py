@@ -37,7 +37,7 @@ def _rows(labels: Labels, annotator: str) -> Iterator[Mapping[str, object]]:
             row: dict[str, object] = {
                 "label": each.label or UNSURE,
                 "annotator": _safe(each.annotator),
-                "seconds": round(each.seconds, 1),
+                "seconds": round(each.seconds, 2),
             }
             said.setdefault(each.id, []).append(row)
     open_ids = {question.id for question in labels.waiting(annotator)}

@@ -150,7 +150,7 @@ const became = {
 
 async function choose(label) {
   if (busy || !now) return;
-  const took = Math.round(seconds() * 100) / 100;
+  const took = Math.max(Math.round(seconds() * 100), 1) / 100;  // 0 would say that nobody looked at a clock
   const name = label ? label.name : null;
   const found = await ask("label", { annotator: who, id: now.id, label: name, seconds: took });
   if (!found) return;

@@ -150,6 +150,19 @@ def test_two_tabs_of_one_person_lose_nothing_and_two_people_are_shown_different_
     labels.close()
 
 
+def test_a_label_given_in_the_instant_its_text_appears_has_still_taken_time(
+    tmp_path: Path, served: Callable[..., Any], browser: Page
+) -> None:
+    run = begin(tmp_path)
+    browser.open(served(run).url + "?annotator=ann")
+    shown(browser)
+    browser.value("restart(), choose(task.labels[0])")
+    done(browser, 1)
+    labels = labels_of(run)
+    assert [each.seconds > 0 for each in labels.said()] == [True]
+    labels.close()
+
+
 def test_no_text_and_no_label_is_ever_run(tmp_path: Path, served: Callable[..., Any], browser: Page) -> None:
     attack = "</script><script>window.stolen = 1</script><img src=x onerror='window.stolen = 1'>"
     with (tmp_path / "texts.csv").open("w", newline="", encoding="utf-8") as file:
