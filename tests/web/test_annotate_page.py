@@ -68,7 +68,7 @@ def test_twenty_texts_by_keyboard_through_a_killed_server_are_twenty_labels_in_t
     assert sum(call.charged for call in calls) == 2_000_000
     assert finished.report.student.judgement.accuracy.value == 1.0
     labels = labels_of(run)
-    assert all(0 < each.seconds < 60 for each in labels.said() if each.label == truth_of(labels, each.id))
+    assert all(each.seconds > 0 for each in labels.said() if each.label == truth_of(labels, each.id))
     labels.close()
 
 
