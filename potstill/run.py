@@ -31,6 +31,7 @@ from potstill.several import judge_student
 from potstill.spec import Named, Spec, check_kind, difference
 from potstill.store import FILE, AnswerCache, Store
 from potstill.students import MENU as STUDENTS
+from potstill.students import revision
 from potstill.students.base import CLASS_WEIGHTS, Floats, Lesson, Likeness, Make, Student
 from potstill.students.lesson import class_weighted
 from potstill.task import Brief, Task, Written, content_key
@@ -211,6 +212,7 @@ class Run:
         like, start = (start, None) if isinstance(start, Likeness) else (None, start)
         begun = [] if start is None else [self.key_of(start)]
         begun += [] if like is None else [f"{self.key_of(like.teacher)} {like.share}"]
+        begun += [f"revision {turn}"] if (turn := revision(named.kind)) > 1 else []
         key = content_key(
             "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful), *begun
         )

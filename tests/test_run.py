@@ -215,6 +215,15 @@ def test_a_student_is_trained_once_and_found_again_predicting_the_same(run: Run,
     assert run.key_of(other) != run.key_of(first)
 
 
+def test_a_kind_that_came_to_learn_otherwise_learns_anew(run: Run, pool: Pool, monkeypatch: pytest.MonkeyPatch):
+    gold = pool.part("train")
+    first = run.key_of(run.learn(gold.texts, one_hot(gold.gold, 2)))
+    monkeypatch.setattr("potstill.students.linear.Linear.revision", 2, raising=False)
+    calls = len(run.store.calls())
+    assert run.key_of(run.learn(gold.texts, one_hot(gold.gold, 2))) != first
+    assert len(run.store.calls()) == calls + 1
+
+
 def test_training_is_charged_as_compute_and_refused_without_money(run: Run, pool: Pool):
     gold = pool.part("train")
     run.learn(gold.texts, one_hot(gold.gold, 2))

@@ -19,6 +19,7 @@ from potstill.metrics import accuracy, macro_f1, mcc
 from potstill.money import Purpose, to_usd
 from potstill.run import Run
 from potstill.spec import Named
+from potstill.students import revision
 from potstill.students.base import Student
 from potstill.study.backbones import Backbone, Cast
 from potstill.study.data import World
@@ -73,16 +74,21 @@ class Bench:
 def key_of(cell: Cell, study: StudySpec, cast: Cast, pool: str) -> str:
     """What a cell's result is kept under: all that it depends on, and nothing else."""
     parts: list[Any] = ["cell", VERSION, pool, cell.procedure, cell.seed if cell.n else 0]
+    learners = ["linear"] if cell.procedure == "tf-idf" else []
     if cell.procedure == "zero-llm":
         parts += [study.teacher and study.teacher.model_dump()]
     elif cell.backbone:
         backbone = next(each for each in cast.backbones if each.name == cell.backbone)
         student = backbone.prompted if cell.procedure == "p" else backbone.tuned
         parts += [student and student.model_dump(), [dict(each) for each in backbone.alternatives]]
+        learners += [] if student is None else [student.kind]
         if cell.procedure.endswith("+kd"):
             teacher = cast.teacher(cell.procedure)  # type: ignore[arg-type]
             named = study.teacher if teacher is None else _trained(teacher, cell.procedure)
             parts += [named and named.model_dump(), study.kd.temperature, study.kd.gold]
+            learners += [] if named is None or teacher is None else [named.model.partition(":")[0]]
+    # A kind that has come to learn otherwise; the first way is not written, so that old results stay known.
+    parts += [f"{kind} revision {turn}" for kind in learners if (turn := revision(kind)) > 1]
     return content_key(*parts)
 
 

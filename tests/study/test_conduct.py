@@ -79,6 +79,14 @@ def test_what_was_run_is_not_run_again_and_a_new_seed_runs_alone(tmp_path: Path)
     assert {seed for _, _, seed in again.calls} == {2}
 
 
+def test_a_kind_that_came_to_learn_otherwise_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(study_of(tmp_path), tmp_path / "out")
+    monkeypatch.setattr("potstill.students.linear.Linear.revision", 2, raising=False)
+    again = Counting()
+    run(study_of(tmp_path), tmp_path / "out", recipes=again)
+    assert {name for name, _, _ in again.calls} == {"ft", "ft+kd"}
+
+
 def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
     class Impatient(Counting):
         def __getitem__(self, name: str):  # type: ignore[no-untyped-def]
