@@ -4,9 +4,9 @@
 
 Two sorts of teachers: `replay` ones of a stated accuracy (a simulation: known labels with believable errors), and
 regressions on frozen gte-small vectors that learnt few or many labels (real ones). The student is a regression on
-frozen MiniLM vectors and learns the teacher's probabilities of some texts, no gold. What `potstill.imitation` says of
-each (its own learning curve is known to it) stands beside what came true, beside the guess that a student is as good
-as its teacher, and beside the curve after one student was measured. Its two constants were chosen on the first two
+frozen MiniLM vectors and learns the teacher's probabilities of some texts, no gold. What `potstill.curves.imitation`
+says of each (its own learning curve is known to it) stands beside what came true, beside the guess that a student is as
+good as its teacher, and beside the curve after one student was measured. Its two constants were chosen on the first two
 sets; the others are the check.
 """
 
@@ -33,7 +33,7 @@ from sections import commit, table, write_section
 
 from potstill.calibrate import one_hot, softmax
 from potstill.curves import DRAWS, Curves, Point, fit_curves
-from potstill.imitation import Imitated, Imitation
+from potstill.curves.imitation import Imitated, Imitation
 from potstill.students.regress import Effort, fit_regression
 from potstill.task import Task
 from potstill.teachers.base import Setup

@@ -22,9 +22,10 @@ import numpy as np
 from sections import commit, table, write_section
 from tasks_data import LOAD, Data
 
-from potstill import labelsets, metrics
+from potstill import metrics
 from potstill.bundle import load
 from potstill.export import entrust, export
+from potstill.metrics import labelsets
 from potstill.students import MENU
 from potstill.students.base import Lesson, Make
 from potstill.students.cloze import Cloze

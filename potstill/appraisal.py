@@ -14,7 +14,6 @@ from decimal import Decimal
 from pathlib import Path
 from statistics import median, quantiles
 
-from potstill import energy
 from potstill.bundle import Bundle, load
 from potstill.errors import BadData, BadInput, NotARun, PotstillError
 from potstill.guess import guess
@@ -23,7 +22,7 @@ from potstill.pairs import join_pair
 from potstill.reports.serving import BreakEven, Served, Serving, break_even
 from potstill.run import open_teacher
 from potstill.spec import Spec
-from potstill.speed import BATCH, Predict, measure
+from potstill.speed import BATCH, Predict, energy, measure
 from potstill.store import FILE, CallRow, Store
 from potstill.tables import read_table
 from potstill.task import Task, Written

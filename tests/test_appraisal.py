@@ -19,7 +19,6 @@ from teachers.standin import Standin
 from potstill import cli
 from potstill.api import bench
 from potstill.appraisal import appraise, read_some
-from potstill.energy import Meter, cpu_meter, gpu_meter
 from potstill.errors import BadData, BadInput, NotARun
 from potstill.outcome import finish
 from potstill.pairs import join_pair
@@ -29,6 +28,7 @@ from potstill.reports.serving import Served, Serving, break_even
 from potstill.run import Run
 from potstill.spec import Spec
 from potstill.speed import measure
+from potstill.speed.energy import Meter, cpu_meter, gpu_meter
 from potstill.tables import Table
 from potstill.task import Task
 

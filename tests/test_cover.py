@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill import choose
-from potstill.cover import by_coverage, by_gradient, typical
+from potstill.choose.cover import by_coverage, by_gradient, typical
 
 
 def world(seed: int = 0, n: int = 120, k: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.gates import Gate, Sorted, agreeing
+from potstill.procedures.gates import Gate, Sorted, agreeing
 from potstill.task import Written
 
 GOLD = ["the match was won in the last minute", "shares fell after the bank spoke of its debts"]

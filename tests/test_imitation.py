@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.curves import DRAWS
-from potstill.imitation import Imitated, Imitation
+from potstill.curves.imitation import Imitated, Imitation
 
 
 def alone(n: float) -> np.ndarray:

@@ -36,12 +36,12 @@ from sections import commit, write_section
 
 from potstill.calibrate import one_hot, softmax
 from potstill.curves import Curves, Point, fit_curves
-from potstill.imitation import Imitated
+from potstill.curves.imitation import Imitated
 from potstill.outlooks import Piloted, Taught
+from potstill.outlooks.strategies import Costs, Verdict, ahead, weigh, worth_a_look
 from potstill.procedures.decision import SMALL_REST, WORTH_TRYING
 from potstill.procedures.harvest import Tried, chosen_of
 from potstill.procedures.pilot import ANEW, DISTILLING, MOST_OF_THE_MONEY
-from potstill.strategies import Costs, Verdict, ahead, weigh, worth_a_look
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
 from potstill.students.regress import Effort, fit_regression

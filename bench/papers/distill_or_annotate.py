@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from potstill.curves import DRAWS
 from potstill.outlooks import Measured, Surface
-from potstill.strategies import Costs, weigh
+from potstill.outlooks.strategies import Costs, weigh
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from sections import commit, table, write_section

@@ -19,8 +19,9 @@ from functools import partial
 
 import numpy as np
 
-from potstill.cover import typical
+from potstill.choose.cover import typical
 from potstill.errors import BadData
+from potstill.outlooks.strategies import Ahead
 from potstill.pool import Part
 from potstill.procedures.decision import decide_next, may_distil
 from potstill.procedures.harvest import Harvest
@@ -28,7 +29,6 @@ from potstill.procedures.market import AllocateOptions, Held, Market, Owned, gol
 from potstill.procedures.pilot import Known, Pilot, looks
 from potstill.procedures.written import Written
 from potstill.run import Run
-from potstill.strategies import Ahead
 from potstill.students.base import Student
 from potstill.task import content_key
 from potstill.teachers.options import read_options

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.money import to_usd
+from potstill.outlooks.strategies import Verdict, Way, Weighed, ahead, weigh
 from potstill.procedures.market import Held, Market
 from potstill.procedures.pilot import DISTILLING, FEWEST_ANSWERS, Known, Pilot, Survey, chosen
-from potstill.strategies import Verdict, Way, Weighed, ahead, weigh
 
 FEWEST_BOUGHT = 10
 WORTH_TRYING = 0.1  # share of the draws in which a way has to win to be tried at the end

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from potstill.asking import Answers
 from potstill.calibrate import Calibration
 from potstill.errors import OverBudget
+from potstill.outlooks.strategies import Ahead
 from potstill.pool import Part
 from potstill.procedures.kd import read_scores
 from potstill.procedures.market import Market, Owned, beside
 from potstill.procedures.written import Written
 from potstill.run import Taught
-from potstill.strategies import Ahead
 from potstill.students.base import Student
 
 

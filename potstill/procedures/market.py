@@ -22,11 +22,11 @@ from potstill.errors import BadSpec, UnknownPrice
 from potstill.examples import offered_examples
 from potstill.forecast import forecast
 from potstill.money import Purchase, Usage, to_usd
+from potstill.outlooks.strategies import Costs
 from potstill.pool import Part
 from potstill.procedures.kd import gold_weight, read_scores
 from potstill.run import Run
 from potstill.spec import Named
-from potstill.strategies import Costs
 from potstill.students import MENU as STUDENTS
 from potstill.students.base import Floats, Make, Student
 from potstill.teachers.base import Teacher

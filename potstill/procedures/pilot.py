@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill import choose, cover
+from potstill import choose
 from potstill.asking import Answers
 from potstill.calibrate import softmax
+from potstill.choose import cover
 from potstill.curves import FEWEST_SIZES, Point, fit_curves
-from potstill.imitation import Imitated
+from potstill.curves.imitation import Imitated
 from potstill.money import to_usd
 from potstill.outlooks import Piloted, Taught
+from potstill.outlooks.strategies import Costs, Look, Verdict, Way, weigh, worth_a_look
 from potstill.pool import Part
 from potstill.procedures.market import Held, Market, Owned, Teaching, beside
 from potstill.procedures.written import Written
-from potstill.strategies import Costs, Look, Verdict, Way, weigh, worth_a_look
 from potstill.students.base import Student
 
 DISTILLING: tuple[Way, ...] = ("distil", "mix")

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.briefing import Floats, PgkdOptions, Rows, make_brief
-from potstill.gates import Sorted
 from potstill.metrics import Judgement
 from potstill.money import Purpose, to_usd
 from potstill.pool import Part
+from potstill.procedures.gates import Sorted
 from potstill.run import Run
 from potstill.spec import Named
 from potstill.students.base import Student

@@ -18,9 +18,9 @@ from potstill.briefing import Floats, PgkdOptions, gold_of
 from potstill.calibrate import Calibration
 from potstill.errors import BadData, BadSpec, OverBudget
 from potstill.examples import offered_examples
-from potstill.gates import Gate, Sorted, agreeing, informative
 from potstill.money import to_usd
 from potstill.pool import Part
+from potstill.procedures.gates import Gate, Sorted, agreeing, informative
 from potstill.procedures.kd import read_scores
 from potstill.procedures.rounds import Bought, Round
 from potstill.quotes import ASKED_FOR_BIAS, OTHER_WAY

@@ -13,8 +13,8 @@ from potstill.briefing import Floats, Rows, gold_of
 from potstill.calibrate import Calibration, one_hot
 from potstill.errors import OverBudget
 from potstill.money import Usage, to_usd
+from potstill.outlooks.priors import Round, Writing
 from potstill.pool import Part
-from potstill.priors import Round, Writing
 from potstill.procedures import rounds as pgkd_rounds
 from potstill.procedures.kd import read_scores
 from potstill.procedures.market import Market, Owned

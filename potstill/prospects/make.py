@@ -9,11 +9,11 @@ import numpy as np
 from potstill.money import to_usd
 from potstill.order import Order
 from potstill.outlooks import Experience, Piloted
+from potstill.outlooks.strategies import Verdict, Way, flips, weigh
 from potstill.prospects.measured import measure_student
 from potstill.prospects.priced import Priced, price_ways
 from potstill.prospects.told import Copied, Prospects, Reach
 from potstill.run import training_reserve
-from potstill.strategies import Verdict, Way, flips, weigh
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # shares of the budget that the chart shows
 ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of teachers, for the curve that is shown

@@ -9,11 +9,11 @@ import numpy as np
 
 from potstill.calibrate import one_hot
 from potstill.curves import FEWEST_SIZES, Curves, Point, fit_curves
+from potstill.curves.imitation import Imitated
 from potstill.errors import BadData
-from potstill.imitation import Imitated
 from potstill.order import Order
 from potstill.outlooks import Piloted, Taught
-from potstill.priors import Writing
+from potstill.outlooks.priors import Writing
 from potstill.prospects.priced import LARGE
 from potstill.spec import Named
 from potstill.students import MENU as STUDENTS

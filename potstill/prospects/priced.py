@@ -16,11 +16,11 @@ from potstill.examples import offered_examples
 from potstill.forecast import forecast
 from potstill.money import Usage, to_usd
 from potstill.order import Order
+from potstill.outlooks.strategies import Costs
 from potstill.pool import Part
 from potstill.quotes import quote_writing
 from potstill.run import open_teacher
 from potstill.spec import Named
-from potstill.strategies import Costs
 from potstill.students.base import Student
 from potstill.teachers.base import Teacher, can_write
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from potstill import charts
 from potstill.asking import Had
-from potstill.paper import templates
-from potstill.strategies import Verdict, Way, Weighed
+from potstill.outlooks.strategies import Verdict, Way, Weighed
+from potstill.paper import charts, templates
 
 WORDS: dict[Way, str] = {
     "annotate": "labels by people only",

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from potstill import charts
 from potstill.metrics import ClassScore, Judgement, Score
-from potstill.paper import templates
+from potstill.paper import charts, templates
 from potstill.reports import words
 from potstill.reports.facts import Report
 from potstill.reports.rounds import draw_rounds

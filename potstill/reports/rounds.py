@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from potstill import charts
+from potstill.paper import charts
 from potstill.store import Note
 
 SAMPLES = 6  # accepted and rejected texts that are shown

@@ -17,10 +17,10 @@ import numpy as np
 
 from potstill.bundle import Bundle, load
 from potstill.bundle.readers import READERS
-from potstill.energy import cpu_meter
 from potstill.errors import PotstillError
 from potstill.export import FP32, export
 from potstill.speed import measure
+from potstill.speed.energy import cpu_meter
 from potstill.students.base import Student
 from potstill.study.records import Footprint
 from potstill.task import Task

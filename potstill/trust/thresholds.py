@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.calibrate import Array, sigmoid
-from potstill.labelsets import decision_ece, macro_f1, micro_f1
 from potstill.metrics import Score
+from potstill.metrics.labelsets import decision_ece, macro_f1, micro_f1
 from potstill.trust.several import Cut, LabelScaling, SeveralTrust
 
 FOLDS = 5

@@ -12,8 +12,8 @@ from procedures.test_kd import world
 
 from potstill.errors import BadData, BadSpec, UnknownName, Waiting
 from potstill.outcome import finish
+from potstill.outlooks.priors import Teachers
 from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.priors import Teachers
 from potstill.procedures.allocate import allocate
 from potstill.run import Run
 from potstill.spec import Spec

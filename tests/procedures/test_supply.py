@@ -10,9 +10,9 @@ import pytest
 from procedures.world import LABELS, OWN, Begin, briefs, notes, pretend, table
 
 from potstill.errors import BadData
-from potstill.gates import informative
 from potstill.order import overrides
 from potstill.pool import Pool, PoolOptions, build_pool
+from potstill.procedures.gates import informative
 from potstill.procedures.pgkd import pgkd
 from potstill.procedures.supply import Gained, better_way
 from potstill.spec import Spec, merge

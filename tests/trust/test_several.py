@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from potstill.calibrate import log_sigmoid, sigmoid
-from potstill.judging import judge_sets
-from potstill.labelsets import decision_ece, macro_f1, micro_f1, ranking_precision
 from potstill.metrics import Judgement
+from potstill.metrics.labelsets import decision_ece, macro_f1, micro_f1, ranking_precision
+from potstill.several.judging import judge_sets
 from potstill.trust.several import Cut, SeveralTrust
 from potstill.trust.thresholds import measure_several
 

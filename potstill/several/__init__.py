@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill import metrics
-from potstill.judging import judge_sets
 from potstill.metrics import Judgement, McNemar
 from potstill.pool import Part
+from potstill.several.judging import judge_sets
 from potstill.students.base import Student
 from potstill.task import Task
 from potstill.trust.several import Cut

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.curves import DRAWS, Curves
-from potstill.imitation import Imitated, Imitation
-from potstill.priors import Teachers, Writing
+from potstill.curves.imitation import Imitated, Imitation
+from potstill.outlooks.priors import Teachers, Writing
 
 Floats = NDArray[np.float64]
 MOST_TEXTS = 1e7  # more text than anybody distils

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from potstill.labelsets import Floats, Truths, decision_ece, macro_of, ranking_precision, share, truths
 from potstill.metrics import ClassScore, Judgement, Score
+from potstill.metrics.labelsets import Floats, Truths, decision_ece, macro_of, ranking_precision, share, truths
 
 
 def judge_sets(

@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from statistics import median, quantiles
 from typing import Any
 
-from potstill.energy import Meter
+from potstill.speed.energy import Meter
 
 Predict = Callable[[Sequence[str]], Any]
 BATCH = 64  # texts, as in the paper's table (Palo et al. 2024, table 5)

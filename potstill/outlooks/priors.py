@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.curves import DRAWS
-from potstill.imitation import MISFIT
+from potstill.curves.imitation import MISFIT
 
 Floats = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ Everywhere `gold` is (N,) integer columns in the task's label order, `probs` is 
 many rows are wanted at most, and what comes back is (M,) distinct row numbers, M <= n. Where `draw` is taken, the rows
 are drawn by it; elsewhere the best comes first, and ties fall to the lower row number.
 
-Not here: choosing by what texts look like (their embeddings), and when to stop.
+Not here: choosing by what texts look like (cover.py), and when to stop.
 """
 
 from __future__ import annotations
