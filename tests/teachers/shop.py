@@ -44,13 +44,14 @@ class Shop:
     queue: BatchQueue
     limit: int = LIMIT
     options: dict[str, Any] = field(default_factory=dict)
+    task: Task = TASK
 
     def teacher(self) -> BatchTeacher:
         """A new teacher, as a new process opens it."""
         kind = "anthropic" if self.queue.anthropic else "openai"
         options = {"base_url": self.server.url, "batch": True, **self.options}
         menu: Menu = MENU
-        opened: BatchTeacher = menu.resolve(kind)(Setup(TASK, "m", options=options, prices={"m": FIGURES}))
+        opened: BatchTeacher = menu.resolve(kind)(Setup(self.task, "m", options=options, prices={"m": FIGURES}))
         return opened
 
     def visit(self, asked: Sequence[str], teacher: BatchTeacher | None = None) -> list[Answer | None]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, right, texts, until_done, waits
 from teachers.standin import Fault
 
 from potstill.errors import Waiting
 from potstill.money import Usage
+from potstill.task import Task
 from potstill.teachers.base import Ticketed
 
 # --- the way of a batch -----------------------------------------------------------------------------------
@@ -57,6 +60,17 @@ def test_it_is_a_ticketed_teacher_that_still_answers_directly(shop: Shop) -> Non
 def test_answers_are_the_same_as_asked_directly(shop: Shop) -> None:
     asked = texts(6)
     assert until_done(shop, asked) == [answer for text in asked for answer in shop.teacher().answer([text]).answers]
+
+
+@BOTH
+def test_a_batch_of_sets_of_labels_says_what_was_said_directly(shop: Shop) -> None:
+    shop.task = Task(shop.task.labels, kind="multi")
+    asked = ["world and sports", "business", "neither of them", "sports and business"]
+    directly = [answer for text in asked for answer in shop.teacher().answer([text]).answers]
+    assert until_done(shop, asked) == directly
+    assert len(shop.queue.batches) == 1
+    likely = [{i for i, score in enumerate(answer.scores or ()) if score > math.log(0.5)} for answer in directly]
+    assert likely == [{0, 1}, {2}, set(), {1, 2}]
 
 
 @BOTH
