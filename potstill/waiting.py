@@ -196,7 +196,7 @@ class Loop:
         """Have `do` called in the loop's thread, soon; it must not wait."""
         self._outside.append(do)
         if self._asleep:
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # it is full, and the loop will look; or closed, as the loop has looked and ended
                 self._rope.send(b".")
 
     def end(self) -> None:

@@ -240,3 +240,21 @@ def test_a_loop_ends_when_its_last_fibre_has_ended():
     loop.end()
     loop.run()
     assert ended == [True]
+
+
+def test_a_loop_may_end_while_somebody_is_about_to_wake_it():
+    loop = Loop(threading.Event())
+
+    class Slow(list):  # type: ignore[type-arg]
+        """A queue whose owner is taken off the processor between leaving a word and ringing the bell."""
+
+        def append(self, do: Callable[[], None]) -> None:
+            do()
+            loop.run()
+            loop._asleep = True  # as it was seen
+
+        def popleft(self) -> Callable[[], None]:
+            raise AssertionError("nothing was left")
+
+    loop._outside = Slow()  # type: ignore[assignment]
+    loop.end()
