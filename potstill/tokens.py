@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from potstill.errors import BadData, MissingExtra, NotARun
 from potstill.pairs import split_pair
+from potstill.pieces import Pieces, remembered_words
 
 Ids = NDArray[np.int64]
 # What is read of a text that is too long: its head; its head and its tail (Sun et al. 2019); or all of it, in windows.
@@ -80,6 +81,7 @@ class TokenIds:
                 f"{file} is not a readable tokenizer.", "Copy or export the folder again; the file is damaged."
             ) from error
         tokenizer.no_padding()
+        self._words = None if pairs or long != "head" else remembered_words(tokenizer)
         if pairs or long == "head":
             tokenizer.enable_truncation(max_length)
         else:
@@ -109,18 +111,21 @@ class TokenIds:
             return self._encode_long(texts)
         limit = CHARACTERS_PER_TOKEN * self.max_length
         given: list[Any] = [split_pair(text) for text in texts] if self.pairs else list(texts)
-        longest = [max(map(len, each)) if self.pairs else len(each) for each in given]
+        longest = [max(map(len, each)) for each in given] if self.pairs else list(map(len, given))
         for row, size in enumerate(longest):
             if size > limit:
                 each = given[row]
                 given[row] = tuple(one[:limit] for one in each) if self.pairs else each[:limit]
-        encodings = self._encodings(given)
-        ids = [np.array(encoding.ids or [self.pad_id], dtype=np.int64) for encoding in encodings]
-        truncated = sum(
-            size > limit or bool(len(own) == self.max_length and encoding.overflowing)
-            for size, own, encoding in zip(longest, ids, encodings, strict=True)
-        )
-        return Encoded(ids, truncated, np.arange(len(ids)))
+        found: list[Pieces | None] = [None] * len(given)
+        if self._words is not None:
+            found = self._words.ids(given, self.max_length)
+        others = [row for row, own in enumerate(found) if own is None]
+        cut = [size > limit or (own is not None and own.cut) for size, own in zip(longest, found, strict=True)]
+        ids = [np.array(own.ids if own is not None else (), dtype=np.int64) for own in found]
+        for row, encoding in zip(others, self._encodings([given[row] for row in others]), strict=True):
+            ids[row] = np.array(encoding.ids or [self.pad_id], dtype=np.int64)
+            cut[row] |= bool(len(ids[row]) == self.max_length and encoding.overflowing)
+        return Encoded(ids, sum(cut), np.arange(len(ids)))
 
     def _encodings(self, texts: Sequence[Any]) -> list[Any]:
         try:
