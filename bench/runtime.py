@@ -176,7 +176,7 @@ def make(given: argparse.Namespace, place: Path) -> str:
     done = export(student, place / "bundle", task=task, texts=check, gold=gold)
     if not (place / "bundle" / INT8).exists():  # the gate left it out; how fast it is can be measured all the same
         shutil.copytree(place / "bundle", place / "int8")
-        write_int8(place / "int8" / FP32, place / "int8" / INT8)
+        write_int8(place / "int8", FP32, INT8, check)
         _write_record(place / "int8", json.loads((place / "int8" / RECORD).read_text(encoding="utf-8")))
     static = Static(Make(labels, weights=given.weights)).fit(lesson)
     export(static, place / "static", task=task, texts=check, gold=gold)

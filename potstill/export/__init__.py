@@ -255,7 +255,7 @@ def _try_int8(
     if not texts:
         record["notes"].append("There were no texts to judge int8 on: fp32 is served.")
         return None
-    write_int8(folder / FP32, folder / INT8)
+    write_int8(folder, FP32, INT8, texts)
     _write_record(folder, record)
     verdict = judge_int8(folder, FP32, INT8, texts, gold)
     record["int8"] = asdict(verdict)

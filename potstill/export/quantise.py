@@ -1,6 +1,7 @@
 """An int8 twin of a graph, and whether it deserves to be served: no worse on the check texts, and faster here.
 
-Dynamic quantisation, weights per channel. Does not cover static quantisation, other precisions, or other runtimes.
+Ranges are measured on a few of the check texts (`ranges`), then fixed; of a graph in which nothing is found that this
+works for, onnxruntime's dynamic quantisation is taken. Does not cover other precisions, or other runtimes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle import Bundle, load
+from potstill.bundle.sessions import open_graph
+from potstill.errors import NotARun
+from potstill.export.int8 import rewrite
+from potstill.export.ranges import measure_ranges
 
 # The most accuracy int8 may cost, as a share; and how much faster it must be for the trouble of a second graph.
 MOST_LOSS, LEAST_SPEEDUP = 0.005, 1.1
 TIMED_TEXTS, ROUNDS = 256, 3
+# Texts that ranges are measured on, and as many tokens at most.
+RANGE_TEXTS, RANGE_TOKENS = 64, 2048
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,45 @@ class Verdict:
     texts: int
 
 
-def write_int8(graph: Path, target: Path) -> None:
-    """Write the int8 twin of the fp32 graph."""
+def write_int8(folder: Path, fp32: str, int8: str, texts: Sequence[str]) -> None:
+    """Write the int8 twin of a bundle's fp32 graph; of the texts only what values they lead to is used, no labels.
+
+    Args:
+        folder: the bundle, the fp32 graph in it.
+        fp32, int8: their file names.
+        texts: N texts like those it will be used on.
+    """
+    exact = load(folder, graph=fp32)
+    some = _few(exact, texts)
+    if some:
+        ranges = measure_ranges(folder / fp32, lambda: (fed for _, fed in exact._reader.feeds(some)))
+        if rewrite(folder / fp32, folder / int8, ranges) and _opens(folder / int8):
+            return
+    _write_dynamic(folder / fp32, folder / int8)
+
+
+def _few(bundle: Bundle, texts: Sequence[str]) -> list[str]:
+    """Texts from all over the N, until they have enough tokens."""
+    found: list[str] = []
+    tokens = 0
+    for text in texts[:: max(1, len(texts) // RANGE_TEXTS)][:RANGE_TEXTS]:
+        tokens += sum(next(iter(inputs.values())).size for _, inputs in bundle._reader.feeds([text]))
+        if found and tokens > RANGE_TOKENS:
+            break
+        found.append(text)
+    return found
+
+
+def _opens(graph: Path) -> bool:
+    try:
+        open_graph(graph)
+    except NotARun:
+        return False
+    return True
+
+
+def _write_dynamic(graph: Path, target: Path) -> None:
+    """The int8 twin that finds the range of each product's input anew each time."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
