@@ -92,6 +92,19 @@ def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
 
+def confident_as(scores: NDArray[np.floating], accuracy: float) -> float:
+    """The temperature in [0.05, 20] at which (N, K) scores are as sure on average as they are right: `accuracy`.
+
+    For scores whose accuracy is known, and the texts they are right on are not.
+    """
+    low, high = 0.05, 20.0
+    for _ in range(40):
+        middle = float(np.sqrt(low * high))
+        sure = softmax(scores, middle).max(axis=1).mean() > accuracy
+        low, high = (middle, high) if sure else (low, middle)
+    return float(np.sqrt(low * high))
+
+
 @dataclass(frozen=True)
 class Calibration:
     """How a teacher's scores are read: add the (K,) `offsets`, divide by `temperature`, softmax."""

@@ -10,6 +10,7 @@ from scipy.special import log_softmax as scipy_log_softmax
 
 from potstill.calibrate import (
     Calibration,
+    confident_as,
     fit_temperature,
     log_softmax,
     match_prior,
@@ -72,3 +73,12 @@ def test_a_calibration_shifts_then_cools_then_normalises():
 def test_matching_rates_makes_them_the_mean_of_each_label_by_itself(values, seed):
     rates = np.random.default_rng(seed).uniform(0.02, 0.98, values.shape[1])
     np.testing.assert_allclose(sigmoid(values + match_rates(values, rates)).mean(axis=0), rates, atol=1e-6)
+
+
+@given(scores, st.floats(0.05, 0.95))
+def test_scores_are_made_as_sure_as_they_are_right_or_as_near_as_a_temperature_gets(values, share):
+    k = values.shape[1]
+    accuracy = 1 / k + share * (1 - 1 / k)
+    sure = softmax(values, confident_as(values, accuracy)).max(axis=1).mean()
+    nearest = [softmax(values, temperature).max(axis=1).mean() for temperature in (20.0, 0.05)]
+    assert abs(sure - np.clip(accuracy, *nearest)) < 1e-3

@@ -3,8 +3,10 @@
 The teacher is whatever the spec names: a language model, or `trained:BACKBONE`, a larger model that is first
 fine-tuned on the same gold labels (FT + KD in Aina et al. 2022; "Dist." in Kang et al. 2023).
 Loss: cross-entropy with the teacher's probabilities, which differs from their KL divergence by a constant
-(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show. What is
-written in papers, a given T, its T^2, a gold term, a match of hidden vectors, is there as options of `[procedure]`.
+(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show. And
+before an answer is learnt it listens to those about texts nearby (`voices.py`), so that a single mistake is outvoted.
+What is written in papers, a given T, its T^2, a gold term, a match of hidden vectors, is there as options of
+`[procedure]`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from potstill.calibrate import Calibration, SetCalibration, fit_temperature, mat
 from potstill.errors import BadData, BadSpec, Waiting, did_you_mean
 from potstill.examples import offered_examples, picks_examples
 from potstill.pool import Part
+from potstill.procedures.voices import OnGold, with_other_voices
 from potstill.run import Run
 from potstill.spec import Named, Section
 from potstill.students import MENU as STUDENTS
@@ -45,12 +48,16 @@ class KdOptions(Section):
         match: this share of the loss draws the student's vectors to the teacher's (Romero et al. 2015); only where the
             teacher is `trained` here, and the student an encoder or static.
         shots: gold examples of each class before a question to the teacher.
+        neighbours: to the answers about so many nearest texts each answer listens, and to what the gold alone tells the
+            student where that is shown to be more; 0 for neither. Not where a temperature is given, or a text has
+            several labels. See `voices.py`.
     """
 
     temperature: Literal["fitted"] | Annotated[float, Field(gt=0, lt=100)] = "fitted"
     gold: Literal["auto"] | Annotated[float, Field(ge=0, le=1000)] = "auto"
     match: float = Field(default=0.0, ge=0, lt=1)
     shots: int | None = Field(default=None, ge=0)
+    neighbours: int = Field(default=10, ge=0, le=1000)
 
 
 def kd(run: Run) -> Student:
@@ -96,6 +103,10 @@ def kd(run: Run) -> Student:
     run.taught_by(teacher, reading, on_pool)
     texts = [text for text, there in zip(on_pool.texts, on_pool.answered, strict=True) if there]
     soft = reading.probs(on_pool.scores[on_pool.answered]).astype(np.float32)
+    if options.temperature == "fitted":  # a given one asks for what the teacher says, as the papers do
+        answered = np.array(held_out, dtype=np.int64)[on_gold.answered]
+        said = reading.probs(on_gold.scores[on_gold.answered]).argmax(axis=1)
+        soft = with_other_voices(texts, soft, OnGold(answered, said), options.neighbours, run)
     each = _weight_of_gold(options, len(gold.texts), len(texts))
     learnt = range(len(gold.texts) if each else 0)
     weights = np.concatenate([np.full(len(learnt), each), np.ones(len(texts))])

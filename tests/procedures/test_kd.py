@@ -14,6 +14,7 @@ from potstill.outcome import finish
 from potstill.pool import Pool, PoolOptions, build_pool
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import gold_weight, kd
+from potstill.procedures.voices import OnGold, with_other_voices
 from potstill.run import Run
 from potstill.spec import Spec
 from potstill.tables import Table
@@ -69,6 +70,62 @@ def test_a_student_taught_by_a_mediocre_teacher_beats_the_gold_alone_and_its_tea
     assert alone.accuracy is not None
     assert student > alone.accuracy.value + 0.05
     assert student > report.teacher.judgement.accuracy.value + 0.02
+
+
+def answers(run: Run, wrong: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N,) labels of a teacher that errs on a share `wrong` of the texts, (N, K) its probabilities, (N,) the truth."""
+    truth = run.pool.hidden[run.pool.part("pool").rows]
+    rng = np.random.default_rng(3)
+    said = np.where(rng.random(len(truth)) < wrong, (truth + 1) % 3, truth)
+    soft = np.full((len(truth), 3), 0.15, dtype=np.float32)
+    soft[np.arange(len(truth)), said] = 0.7
+    return said, soft, truth
+
+
+NOBODY = OnGold(np.arange(0), np.arange(0))
+
+
+def test_neighbours_outvote_a_teachers_single_mistakes(tmp_path, pool, known, potion, monkeypatch):
+    with begin(tmp_path / "run", pool, known, student="static:potion-8m") as run:
+        said, soft, truth = answers(run, 0.3)
+        before, texts = soft.copy(), run.pool.part("pool").texts
+        heard = with_other_voices(texts, soft, NOBODY, 10, run)
+        assert (heard.argmax(axis=1) == truth).mean() > (said == truth).mean() + 0.05
+        np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
+        np.testing.assert_array_equal(soft, before)
+        calls = len(run.store.calls())
+        monkeypatch.setattr("potstill.procedures.voices.MOST_AT_ONCE", 100)  # in parts, as many texts would be
+        in_parts = with_other_voices(texts, soft, NOBODY, 10, run)
+        assert (in_parts.argmax(axis=1) == truth).mean() > (said == truth).mean()
+        assert len(run.store.calls()) == calls  # the student of the gold alone is trained once
+
+
+@pytest.fixture(scope="module")
+def more_gold() -> Pool:
+    return build_pool(Table.of(world(200)), options=PoolOptions(gold=60, validation_share=0)).pool
+
+
+def test_the_gold_counts_where_it_is_shown_to_know_more_than_the_teacher(tmp_path, more_gold, known, potion):
+    with begin(tmp_path / "run", more_gold, known, student="static:potion-8m") as run:
+        gold, texts = run.pool.part("train"), run.pool.part("pool").texts
+        said, soft, truth = answers(run, 0.45)
+        asked = np.arange(len(gold.texts))
+        good, bad = (OnGold(asked, (gold.gold + (asked % 5 < wrong)) % 3) for wrong in (0, 4))
+        trusted, outvoted = (with_other_voices(texts, soft, judged, 10, run).argmax(axis=1) for judged in (good, bad))
+        noted = [note.facts["gold_counts"] for note in run.store.notes() if note.what == "voices"]
+    assert noted == [False, True]
+    assert (outvoted == truth).mean() > (trusted == truth).mean() > (said == truth).mean()
+
+
+@pytest.mark.parametrize(
+    "over", [{"student": "linear"}, {"student": "static:potion-8m", "neighbours": 0}], ids=["no space", "not wanted"]
+)
+def test_answers_stay_as_they_came_where_nobody_else_is_heard(tmp_path, pool, known, potion, over):
+    neighbours = over.pop("neighbours", 10)
+    with begin(tmp_path / "run", pool, known, **over) as run:
+        soft = np.full((5, 3), 1 / 3, dtype=np.float32)
+        assert with_other_voices(run.pool.part("pool").texts[:5], soft, NOBODY, neighbours, run) is soft
+        assert not run.store.calls()
 
 
 def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, known):
