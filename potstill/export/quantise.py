@@ -26,7 +26,7 @@ from potstill.export.ranges import measure_ranges
 MOST_LOSS, LEAST_SPEEDUP = 0.005, 1.1
 TIMED_TEXTS, ROUNDS = 256, 3
 # Texts that ranges are measured on, and as many tokens at most.
-RANGE_TEXTS, RANGE_TOKENS = 64, 2048
+RANGE_TEXTS, RANGE_TOKENS = 64, 1024
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from potstill.export.products import constant, products
 
 Floats = NDArray[np.float64]
 # Candidate ends of a range, as shares of the largest value seen.
-SHARES = 0.8 ** np.arange(20)
+SHARES = 0.75 ** np.arange(14)
 # Inputs of more columns get copies, one in so many columns at most; and nothing is done unless the error falls by so
 # much. What a copied column may rise by above all that was seen.
 NARROW, COLUMNS_A_COPY, WORTH, ROOM = 1024, 384, 0.3, 1.1
