@@ -28,6 +28,10 @@ SHARES = 0.75 ** np.arange(14)
 NARROW, COLUMNS_A_COPY, WORTH, ROOM = 1024, 384, 0.3, 1.1
 
 
+# Weights of a product that is worth it for its size alone.
+LARGE = 1_000_000
+
+
 @dataclass(frozen=True)
 class Copy:
     """One copy of a column: of its values it keeps those in 255 steps from `start` on, and cuts the others.
@@ -94,7 +98,7 @@ class _Seen:
 
 
 def measure_ranges(file: Path, feeds: Callable[[], Iterable[Mapping[str, NDArray[Any]]]]) -> dict[str, Range]:
-    """The range of every product's input in the fp32 graph.
+    """The range of the input of every product in the fp32 graph, small ones on a few vectors a text left out.
 
     Args:
         file: the graph.
@@ -118,7 +122,12 @@ def measure_ranges(file: Path, feeds: Callable[[], Iterable[Mapping[str, NDArray
             for own, values in zip(seen.values(), session.run(list(seen), dict(inputs)), strict=True):
                 fits = kept is not None and values.shape[:-1] == kept.shape
                 step(own, values[kept] if fits else values.reshape(-1, values.shape[-1]))
-    return {name: _best(own) for name, own in seen.items()}
+    most = max(own.rows for own in seen.values())
+    return {
+        name: _best(own)
+        for name, own in seen.items()
+        if 2 * own.rows >= most or own.weights.size >= LARGE  # else it is a head, which would gain little and lose much
+    }
 
 
 def _session(model: Any) -> Any:

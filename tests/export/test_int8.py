@@ -91,6 +91,19 @@ def test_what_the_mask_hides_does_not_widen_a_range(tmp_path: Path) -> None:
     assert found.high < 2
 
 
+def test_a_product_on_one_vector_a_text_stays_exact(tmp_path: Path) -> None:
+    file, _, _ = write_product(tmp_path / "plain.onnx", 16)
+    model = onnx.load(file)
+    model.graph.node[1].output[0] = "hidden"
+    node, held = onnx.helper.make_node, onnx.numpy_helper.from_array
+    model.graph.initializer.extend([held(np.array([1]), "length"), held(np.ones((24, 3), dtype=np.float32), "head")])
+    pooled = node("ReduceMean", ["hidden", "length"], ["pooled"], keepdims=0)
+    model.graph.node.extend([pooled, node("MatMul", ["pooled", "head"], ["logits"])])
+    onnx.save(model, file)
+    values = np.random.default_rng(0).normal(size=(4, 8, 16)).astype(np.float32)
+    assert set(measure_ranges(file, lambda: [{"input": values}])) == {"input"}
+
+
 def test_an_input_that_is_always_zero_has_a_range(tmp_path: Path) -> None:
     file, _, bias = write_product(tmp_path / "plain.onnx", 16)
     values = np.zeros((1, 2, 16), dtype=np.float32)
