@@ -34,7 +34,7 @@ from sections import RESULTS, commit, table, write_section
 
 from potstill.bundle import RECORD, load
 from potstill.export import FP32, INT8, _write_record, export
-from potstill.export.quantise import write_int8
+from potstill.export.quantise import write_dynamic, write_int8
 from potstill.students.base import Lesson, Make
 from potstill.students.encoder import Encoder
 from potstill.students.static import Static
@@ -192,10 +192,13 @@ def runners_of(place: Path, threads: int, rivals: Rivals | None) -> dict[str, Ru
     student = Encoder.load(place / "encoder")
     tokens, labels = student._ready()[0], student.labels
     found: dict[str, Runner] = {}
+    dynamic = place / "dynamic.onnx"  # what onnxruntime's own tool makes of the graph
+    if not dynamic.exists():
+        write_dynamic(place / "bundle" / FP32, dynamic)
     for graph, name in ((INT8, "int8"), (FP32, "fp32")):
         folder = _int8_folder(place) if graph == INT8 else place / "bundle"
         found[f"potstill, {name}"] = here(load(folder, graph=graph, threads=threads).predict)
-        plain = plain_session(folder / graph, threads)
+        plain = plain_session(dynamic if graph == INT8 else folder / graph, threads)
         found[f"ONNX Runtime, {name}, by length"] = in_order(tokens, labels, plain, by_length=True)
         found[f"ONNX Runtime, {name}, as they come"] = in_order(tokens, labels, plain, by_length=False)
     found["PyTorch eager, fp32, by length"] = in_order(tokens, labels, eager(student), by_length=True)

@@ -64,7 +64,7 @@ def write_int8(folder: Path, fp32: str, int8: str, texts: Sequence[str]) -> None
         ranges = measure_ranges(folder / fp32, lambda: (fed for _, fed in exact._reader.feeds(some)))
         if rewrite(folder / fp32, folder / int8, ranges) and _opens(folder / int8):
             return
-    _write_dynamic(folder / fp32, folder / int8)
+    write_dynamic(folder / fp32, folder / int8)
 
 
 def _few(bundle: Bundle, texts: Sequence[str]) -> list[str]:
@@ -87,7 +87,7 @@ def _opens(graph: Path) -> bool:
     return True
 
 
-def _write_dynamic(graph: Path, target: Path) -> None:
+def write_dynamic(graph: Path, target: Path) -> None:
     """The int8 twin that finds the range of each product's input anew each time."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -15,7 +15,7 @@ from potstill.bundle.sessions import open_graph
 from potstill.export.int8 import rewrite
 from potstill.export.layout import turn
 from potstill.export.products import products
-from potstill.export.quantise import _write_dynamic
+from potstill.export.quantise import write_dynamic
 from potstill.export.ranges import NARROW, Range, measure_ranges
 
 onnx = pytest.importorskip("onnx")
@@ -56,7 +56,7 @@ def test_a_column_far_out_costs_the_others_nothing(tmp_path: Path, width: int, s
     exact = values @ weights + bias
     ranges = measure_ranges(file, lambda: [{"input": values}])
     assert rewrite(file, tmp_path / "int8.onnx", ranges)
-    _write_dynamic(file, tmp_path / "dynamic.onnx")
+    write_dynamic(file, tmp_path / "dynamic.onnx")
     ours = np.abs(run(tmp_path / "int8.onnx", input=values) - exact)
     others = np.abs(run(tmp_path / "dynamic.onnx", input=values) - exact)
     assert ours.mean() < others.mean() / 3
