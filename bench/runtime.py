@@ -241,8 +241,8 @@ def told(record: dict[str, Any], limits: Limits) -> str:
         "",
         f"- Limits here: {limits.int8_gops:,.0f} GOP/s int8 and {limits.fp32_gops:,.0f} GFLOP/s fp32 in ONNX Runtime; "
         f"{limits.tokens_per_text:.1f} tokens and {limits.gflop_per_text:.2f} GFLOP a text allow "
-        f"{limits.int8_texts_per_s:,.0f} texts/s int8, {limits.fp32_texts_per_s:,.0f} fp32; tokenizing alone, words seen before, does "
-        f"{limits.tokenizer_texts_per_s:,.0f}.",
+        f"{limits.int8_texts_per_s:,.0f} texts/s int8, {limits.fp32_texts_per_s:,.0f} fp32; tokenizing "
+        f"alone, of words seen before, does {limits.tokenizer_texts_per_s:,.0f}.",
     ]
     if ours is not None:
         share, best = (ours[key] / limits.int8_texts_per_s for key in ("texts_per_s", "best_texts_per_s"))
