@@ -46,14 +46,13 @@ TEACHERS = {"frozen": "MiniLM-L6, frozen", "encoder:minilm": "MiniLM-L6, fine-tu
 # Arm -> options of [procedure]; None is the student on the gold alone, without a teacher.
 ARMS: dict[str, dict[str, Any] | None] = {
     "gold alone, no teacher": None,
-    "fitted T, gold a fifth": {"neighbours": 0},
-    "fitted T, no gold": {"gold": 0.0, "neighbours": 0},
+    "fitted T, gold a fifth (default)": {},
+    "fitted T, no gold": {"gold": 0.0},
     "T = 1, no gold": {"temperature": 1.0, "gold": 0.0},
     "T = 2, no gold (as Kang et al.)": {"temperature": 2.0, "gold": 0.0},
     "T = 2, gold 1": {"temperature": 2.0, "gold": 1.0},
     "T = 4, no gold": {"temperature": 4.0, "gold": 0.0},
-    "fitted T, match 0.5": {"match": 0.5, "neighbours": 0},
-    "fitted T, gold a fifth, ten neighbours (default)": {},
+    "fitted T, match 0.5": {"match": 0.5},
 }
 
 

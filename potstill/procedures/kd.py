@@ -3,10 +3,9 @@
 The teacher is whatever the spec names: a language model, or `trained:BACKBONE`, a larger model that is first
 fine-tuned on the same gold labels (FT + KD in Aina et al. 2022; "Dist." in Kang et al. 2023).
 Loss: cross-entropy with the teacher's probabilities, which differs from their KL divergence by a constant
-(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show. And
-before an answer is learnt it listens to those about texts nearby (`voices.py`), so that a single mistake is outvoted.
-What is written in papers, a given T, its T^2, a gold term, a match of hidden vectors, is there as options of
-`[procedure]`.
+(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show. A
+teacher that knows less than the gold tells the student is not alone heard (`voices.py`). What is written in papers, a
+given T, its T^2, a gold term, a match of hidden vectors, is there as options of `[procedure]`.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ class KdOptions(Section):
         match: this share of the loss draws the student's vectors to the teacher's (Romero et al. 2015); only where the
             teacher is `trained` here, and the student an encoder or static.
         shots: gold examples of each class before a question to the teacher.
-        neighbours: to the answers about so many nearest texts each answer listens, and to what the gold alone tells the
-            student where that is shown to be more; 0 for neither. Not where a temperature is given, or a text has
-            several labels. See `voices.py`.
+        neighbours: where gold shows that it tells the student more than the teacher knows, the student of the gold is
+            heard too, and each text listens to so many nearest ones; 0: never. Not where a temperature is given, or a
+            text has several labels. See `voices.py`.
     """
 
     temperature: Literal["fitted"] | Annotated[float, Field(gt=0, lt=100)] = "fitted"

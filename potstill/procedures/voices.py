@@ -1,8 +1,9 @@
-"""Who else is heard before a teacher's answer is learnt: the answers about texts nearby, and the gold itself.
+"""Who else is heard before a teacher's answer is learnt, where the teacher knows less than the gold tells the student.
 
-A teacher's mistakes are partly single ones: among the answers about the texts nearest to a text they are outvoted
-(label spreading, Zhou et al. 2004). And a teacher may know less than the gold alone tells the student: where that is
-shown on gold neither had seen, both count, as two witnesses do. Does not ask a teacher and does not learn its answers.
+A language model can be a poor judge of texts that a few labels tell apart well. Where that is shown on gold neither had
+seen, the student of the gold alone counts as a second witness, and each text listens to those nearest to it (label
+spreading, Zhou et al. 2004). A teacher not shown to know less has the word alone: its mistakes are its own, and a
+student averages them out better than neighbours do (docs/log.md). Does not ask a teacher and does not learn.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ from potstill.students.base import Floats
 
 # The kinds whose vectors lie near where texts mean much the same, and what makes them learn nothing but a head.
 QUICK: dict[str, dict[str, Any]] = {"encoder": {"mode": "frozen"}, "static": {"epochs": 0}}
-# How much of its own word an answer keeps each time it listens. A teacher knows more than a student of few labels does:
-# at a tenth, which is right for a student's guesses, good teachers are talked out of what they know (docs/log.md).
-OWN_WORD = 0.3
+OWN_WORD = 0.3  # how much of what was first believed of a text it keeps each time it listens
 MOST_AT_ONCE = 20_000  # texts among which neighbours are looked for: exact search takes time in their square
 FOLDS, DOUBT = 4, 0.1  # the gold is told in so many folds; a two-sided p-value above this shows nothing
 FEWEST_WRONG = 5  # of the teacher's answers about gold: of fewer, not even all can show that the gold knows more
@@ -48,34 +47,33 @@ class OnGold:
 def with_other_voices(texts: Sequence[str], soft: Floats, judged: OnGold, neighbours: int, run: Run) -> Floats:
     """(N, K) a teacher's probabilities of N texts, after the others were heard; rows sum to one.
 
-    Near is what the student of the gold alone finds near: it is trained for the report in any case. The probabilities
-    stay as they came where there is no such student, no money for it, or a kind whose vectors are not a space of texts.
+    As they came where the teacher is not shown to know less, where there is no gold or no money for that, and for a
+    kind of student whose vectors are not a space of texts.
     """
     gold, k = run.pool.part("train"), run.task.n_labels
     if not neighbours or not gold.texts or run.task.kind == "multi" or run.spec.student.kind not in QUICK:
         return soft
     try:
         with run.leaving(run.ledger.free // 2):  # the rest is for learning what is heard
-            alone = run.learn(gold.texts, gold.targets(k))
             share = _share_if_the_gold_knows_more(run, judged)
+            if share is None:
+                return soft
+            alone = run.learn(gold.texts, gold.targets(k))  # the report has it trained in any case
     except OverBudget:
         return soft
-    spoken = soft
-    if share is not None:
-        own = alone.predict_logits(texts)
-        spoken = _both(soft, softmax(own, confident_as(own, share)))
-    heard, known = np.empty_like(soft), gold.targets(k).astype(np.float32)
-    order = np.random.default_rng(run.spec.seed).permutation(len(texts))
+    own = alone.predict_logits(texts)
+    spoken, known = _both(soft, softmax(own, confident_as(own, share))), gold.targets(k).astype(np.float32)
+    heard, order = np.empty_like(soft), np.random.default_rng(run.spec.seed).permutation(len(texts))
     for some in np.array_split(order, -(-len(texts) // MOST_AT_ONCE)):
         vectors = alone.embed([*(texts[i] for i in some), *gold.texts])
         beliefs, fixed = np.concatenate([spoken[some], known]), np.arange(len(vectors)) >= len(some)
         heard[some] = spread(beliefs, nearest(vectors, neighbours), fixed, own=OWN_WORD)[: len(some)]
     changed = float((soft.argmax(axis=1) != heard.argmax(axis=1)).mean())
-    who = "neighbours" + (
-        "" if share is None else ", and the gold, which tells the student more than the teacher knows,"
+    sentence = (
+        "The gold tells the student more than the teacher knows, so both were heard, and neighbours: they outvoted "
+        f"{changed:.1%} of the teacher's {len(texts):,} answers."
     )
-    sentence = f"Before they were learnt, {who} outvoted {changed:.1%} of the teacher's {len(texts):,} answers."
-    run.note("voices", sentence=sentence, texts=len(texts), changed=changed, gold_counts=share is not None)
+    run.note("voices", sentence=sentence, texts=len(texts), changed=changed, gold_alone=share)
     run.tell.say(sentence)
     return heard
 
