@@ -20,7 +20,7 @@ from potstill.tokens import LONG, Encoded, TokenIds, batches, check_texts, padde
 Feeds = dict[str, NDArray[Any]]
 # Tokens and texts a batch of a transformer: with more tokens the widest layer's values fall out of a core's cache, with
 # fewer each step is too small for what it costs to begin it (docs/log.md).
-TOKENS, ROWS = 256, 64
+TOKENS, ROWS = 480, 64
 
 
 class Reader(Protocol):
