@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from potstill.errors import BadData, MissingExtra, NotARun
 from potstill.pairs import split_pair
-from potstill.pieces import Pieces, remembered_words
+from potstill.tokens.pieces import Pieces, remembered_words
 
 Ids = NDArray[np.int64]
 # What is read of a text that is too long: its head; its head and its tail (Sun et al. 2019); or all of it, in windows.
