@@ -92,3 +92,17 @@ def spread(
         if known is not None:
             found[known] = beliefs[known]
     return np.asarray(found / found.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def listen(beliefs: Floats, vectors: Floats, n: int, neighbours: int, *, own: float = OWN) -> Floats:
+    """(n, K) what is left of the first n rows' beliefs among their neighbours; the other rows are known and stay.
+
+    Args:
+        beliefs: (N, K) of n texts that are guessed, then of those that are known.
+        vectors: (N, D) of length one.
+        n: how many are guessed.
+        neighbours: to how many texts each listens.
+        own: see `spread`.
+    """
+    known = np.arange(len(beliefs)) >= n
+    return spread(beliefs, nearest(vectors, neighbours), known, own=own)[:n]

@@ -18,7 +18,7 @@ from potstill.calibrate import one_hot, softmax
 from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.pool import Part
 from potstill.procedures.kd import gold_weight
-from potstill.procedures.neighbours import nearest, spread
+from potstill.procedures.neighbours import listen
 from potstill.run import Run
 from potstill.spec import Named
 from potstill.students.base import Floats, Student
@@ -103,19 +103,6 @@ def reader_of_guesses(named: Named) -> Named:
     if named.kind != "encoder" or "few" in named.options:
         return named
     return named.model_copy(update={"few": True})
-
-
-def listen(beliefs: Floats, vectors: Floats, n: int, neighbours: int) -> Floats:
-    """(n, K) what is left of the first n rows' beliefs among their neighbours.
-
-    Args:
-        beliefs: (N, K) of n texts that are guessed, then of those that are known.
-        vectors: (N, D) of length one.
-        n: how many are guessed.
-        neighbours: to how many texts each listens.
-    """
-    known = np.arange(len(beliefs)) >= n
-    return spread(beliefs, nearest(vectors, neighbours), known)[:n]
 
 
 def read_options(given: dict[str, Any]) -> Options:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from potstill.calibrate import confident_as, log_softmax, softmax
 from potstill.errors import OverBudget
 from potstill.metrics import mcnemar
-from potstill.procedures.neighbours import nearest, spread
+from potstill.procedures.neighbours import listen
 from potstill.run import Run
 from potstill.spec import Named
 from potstill.students.base import Floats
@@ -66,8 +66,8 @@ def with_other_voices(texts: Sequence[str], soft: Floats, judged: OnGold, neighb
     heard, order = np.empty_like(soft), np.random.default_rng(run.spec.seed).permutation(len(texts))
     for some in np.array_split(order, -(-len(texts) // MOST_AT_ONCE)):
         vectors = alone.embed([*(texts[i] for i in some), *gold.texts])
-        beliefs, fixed = np.concatenate([spoken[some], known]), np.arange(len(vectors)) >= len(some)
-        heard[some] = spread(beliefs, nearest(vectors, neighbours), fixed, own=OWN_WORD)[: len(some)]
+        beliefs = np.concatenate([spoken[some], known])
+        heard[some] = listen(beliefs, vectors, len(some), neighbours, own=OWN_WORD)
     changed = float((soft.argmax(axis=1) != heard.argmax(axis=1)).mean())
     sentence = (
         "The gold tells the student more than the teacher knows, so both were heard, and neighbours: they outvoted "

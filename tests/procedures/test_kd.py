@@ -119,6 +119,14 @@ def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, known
         assert not run.store.calls()
 
 
+def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, known, potion):
+    unlabelled = build_pool({"pool": Table.of({"text": world(40)["text"]})}, labels=tuple(WORDS)).pool
+    with begin(tmp_path / "run", unlabelled, known, student="static:potion-8m") as run:
+        student = kd(run)
+        assert not [note for note in run.store.notes() if note.what == "voices"]
+        assert student.predict_proba(["a goal of the team"]).argmax() == unlabelled.labels.index("sport")
+
+
 def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, more_gold, known, potion):
     teacher = {"name": "replay", "file": str(known), "accuracy": 0.4, "usd_per_million": 1.0}
     scores = []

@@ -11,7 +11,8 @@ from tinybert import write_tinybert
 
 from potstill.errors import BadData, BadSpec
 from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.procedures.selftrain import listen, read_options, reader_of_guesses, selftrain
+from potstill.procedures.neighbours import listen
+from potstill.procedures.selftrain import read_options, reader_of_guesses, selftrain
 from potstill.run import Run
 from potstill.spec import Named, Spec
 from potstill.tables import Table
