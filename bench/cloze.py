@@ -22,7 +22,7 @@ import numpy as np
 from folds import Fold, Setting, fold
 from sections import commit, table, write_section
 
-from potstill.metrics import accuracy
+from potstill.evaluation.metrics import accuracy
 from potstill.students.base import Lesson, Make, Student
 from potstill.students.cloze import Cloze
 from potstill.students.encoder import Encoder

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from papers.frozen import Vectors
 from sections import commit, table, write_section
 
-from potstill.calibrate import one_hot
-from potstill.curves import LEVEL, Point, fit_curves
+from potstill.evaluation.calibration import one_hot
+from potstill.procedures.allocate.learning_curves import LEVEL, Point, fit_curves
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
 from potstill.students.regress import Effort, fit_regression

@@ -110,7 +110,7 @@ def measure(system: str, given: Fold, python: str) -> dict[str, Any]:
 
 def run_setfit(given: Fold, python: str, iterations: int) -> Outcome:
     """SetFit in its own environment."""
-    from potstill.weights import find
+    from potstill.models.weights import find
 
     asked = {
         "weights": str(find(WEIGHTS, kind="encoder").folder),
@@ -142,10 +142,10 @@ def run_encoder(given: Fold, **options: Any) -> Outcome:
 
 def run_plain(given: Fold) -> Outcome:
     """What a training script does: a head of zeros on the encoder, all weights, the same number of steps as ours."""
+    from potstill.models.tokens.encoder import TokenIds
+    from potstill.models.weights import find
     from potstill.students.backbone import read_network, run_network
     from potstill.students.training import Material, Schedule, fine_tune
-    from potstill.tokens import TokenIds
-    from potstill.weights import find
 
     began, worked = time.perf_counter(), time.process_time()
     found = find(WEIGHTS, kind="encoder")
@@ -161,11 +161,11 @@ def run_plain(given: Fold) -> Outcome:
 
 def run_pool(given: Fold) -> Outcome:
     """The procedure `selftrain`: the rest of the train part is its pool, without labels."""
-    from potstill.pool import Pool
+    from potstill.data.pool import Pool
+    from potstill.data.task import Task
     from potstill.procedures.selftrain import selftrain
-    from potstill.run import Run
-    from potstill.spec import Spec
-    from potstill.task import Task
+    from potstill.run.run import Run
+    from potstill.run.spec import Spec
 
     n, m = len(given.texts), len(given.pool)
     pool = Pool(

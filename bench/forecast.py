@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sections import commit, table, write_section
 
-from potstill.forecast import forecast
-from potstill.money import Rates
-from potstill.spec import Named
+from potstill.data.tables import read_table
+from potstill.data.task import Task
+from potstill.ledger.prices import Rates
+from potstill.run.spec import Named
+from potstill.run.training_time import forecast
 from potstill.students import MENU
 from potstill.students.base import Lesson, Make
-from potstill.tables import read_table
-from potstill.task import Task
 
 CASES = ["encoder:minilm=200", "encoder:minilm=600", "static:potion-8m=2000", "linear=3000"]
 

@@ -4,7 +4,7 @@
 
 Two sorts of teachers: `replay` ones of a stated accuracy (a simulation: known labels with believable errors), and
 regressions on frozen gte-small vectors that learnt few or many labels (real ones). The student is a regression on
-frozen MiniLM vectors and learns the teacher's probabilities of some texts, no gold. What `potstill.curves.imitation`
+frozen MiniLM vectors and learns the teacher's probabilities of some texts, no gold. What `allocate.imitation`
 says of each (its own learning curve is known to it) stands beside what came true, beside the guess that a student is as
 good as its teacher, and beside the curve after one student was measured. Its two constants were chosen on the first two
 sets; the others are the check.
@@ -31,11 +31,11 @@ from curves import read
 from frozen import Vectors
 from sections import commit, table, write_section
 
-from potstill.calibrate import one_hot, softmax
-from potstill.curves import DRAWS, Curves, Point, fit_curves
-from potstill.curves.imitation import Imitated, Imitation
+from potstill.data.task import Task
+from potstill.evaluation.calibration import one_hot, softmax
+from potstill.procedures.allocate.imitation import Imitated, Imitation
+from potstill.procedures.allocate.learning_curves import DRAWS, Curves, Point, fit_curves
 from potstill.students.regress import Effort, fit_regression
-from potstill.task import Task
 from potstill.teachers.base import Setup
 from potstill.teachers.replay import Replay, ReplayOptions
 

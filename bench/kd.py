@@ -27,13 +27,13 @@ import frozen
 from folds import Fold, Setting, fold
 from sections import commit, write_section
 
-from potstill.pool import Pool, PoolOptions, build_pool
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import kd
-from potstill.run import Run
-from potstill.spec import Named, Spec
-from potstill.tables import Table
-from potstill.task import Task
+from potstill.run.run import Run
+from potstill.run.spec import Named, Spec
 
 RESULTS = Path(__file__).with_name("results") / "kd.json"
 SETTINGS = (

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from potstill import weights
-from potstill.calibrate import match_prior
-from potstill.causal import CausalModel, free_cores, load_causal, torch_threads
-from potstill.task import Task, Written
+from potstill.data.task import Task, Written
+from potstill.evaluation.calibration import match_prior
+from potstill.models import weights
+from potstill.models.causal_lm import CausalModel, free_cores, load_causal, torch_threads
 from potstill.teachers.base import Setup
 from potstill.teachers.local import LocalTeacher, open_teacher
 

@@ -102,8 +102,8 @@ def main() -> None:
 def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[str, Any]:
     """The report of one run of the command."""
     from potstill import distill as run
-    from potstill.console import Console
-    from potstill.spec import Spec
+    from potstill.reports.console import Console
+    from potstill.run.spec import Spec
 
     files = {
         key: str(data.absolute() / value) if isinstance(value, str) else value for key, value in study["data"].items()

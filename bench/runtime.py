@@ -32,15 +32,15 @@ from numpy.typing import NDArray
 from runners import Rivals, Runner, here
 from sections import RESULTS, commit, table, write_section
 
-from potstill.bundle import RECORD, load
-from potstill.export import FP32, INT8, _write_record, export
-from potstill.export.quantise import write_dynamic, write_int8
+from potstill.bundle.bundle import RECORD, load
+from potstill.bundle.export.export import FP32, INT8, _write_record, export
+from potstill.bundle.export.quantise import write_dynamic, write_int8
+from potstill.data.task import Task
+from potstill.models.tokens.encoder import TokenIds, padded
+from potstill.models.weights import find
 from potstill.students.base import Lesson, Make
 from potstill.students.encoder import Encoder
 from potstill.students.static import Static
-from potstill.task import Task
-from potstill.tokens import TokenIds, padded
-from potstill.weights import find
 
 SINGLES = 60
 PLAIN_BATCH = 32

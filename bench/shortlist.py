@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from potstill.task import Task, Written
+from potstill.data.task import Task, Written
 from potstill.teachers.shortlist import Near
 
 SETS = ("banking77", "hwu64", "dbpedia219")

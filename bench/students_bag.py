@@ -21,12 +21,12 @@ import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
 
-from potstill.features import load_reader
+from potstill.models.features import load_reader
+from potstill.models.weights import find
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
 from potstill.students.regress import Effort, fit_regression
 from potstill.students.static import Static
-from potstill.weights import find
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def teach(few: tuple[list[str], Any], pool: list[str], test: list[str]) -> tuple
     """The teacher's soft targets for the pool, and its scores on the test texts."""
     from tokenizers import Tokenizer
 
-    from potstill.calibrate import softmax
+    from potstill.evaluation.calibration import softmax
     from potstill.students.backbone import read_network, run_network
 
     folder = find("minilm").path

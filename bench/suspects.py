@@ -23,9 +23,9 @@ from papers.frozen import use
 from sections import commit, table, write_section
 
 from potstill.annotation import agreement
-from potstill.annotation.crossing import held_out_probs
-from potstill.tables import read_table
-from potstill.task import Task
+from potstill.annotation.cross_validation import held_out_probs
+from potstill.data.tables import read_table
+from potstill.data.task import Task
 
 
 def main() -> None:

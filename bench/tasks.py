@@ -22,16 +22,16 @@ import numpy as np
 from sections import commit, table, write_section
 from tasks_data import LOAD, Data
 
-from potstill import metrics
-from potstill.bundle import load
-from potstill.export import entrust, export
-from potstill.metrics import labelsets
+from potstill.bundle.bundle import load
+from potstill.bundle.export.export import entrust, export
+from potstill.data.task import Task
+from potstill.evaluation import metrics
+from potstill.evaluation import multilabel_metrics as labelsets
 from potstill.students import MENU
 from potstill.students.base import Lesson, Make
 from potstill.students.cloze import Cloze
 from potstill.students.lesson import class_weighted
 from potstill.students.regress import Effort, fit_regression
-from potstill.task import Task
 
 RESULTS = Path(__file__).with_name("results") / "tasks.json"
 TIMED = 200

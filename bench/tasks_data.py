@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from potstill.pairs import join_pair
-from potstill.task import TaskKind
+from potstill.data.pairs import join_pair
+from potstill.data.task import TaskKind
 
 
 @dataclass(frozen=True)

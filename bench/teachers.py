@@ -48,7 +48,7 @@ def text_of(number: int) -> str:
 
 def open_teacher(url: str, parallel: int) -> Any:
     """The teacher, and its task."""
-    from potstill.task import Task
+    from potstill.data.task import Task
     from potstill.teachers.base import Setup
     from potstill.teachers.openai import open_teacher as opened
 
@@ -175,10 +175,10 @@ def ask_of_pool(url: str, size: int, n: int, parallel: int) -> float:
     """The seconds `Run.ask` takes for `n` texts of a pool of `size`."""
     import numpy as np
 
-    from potstill.pool import Pool
-    from potstill.run import Run
-    from potstill.spec import Spec
-    from potstill.task import Task
+    from potstill.data.pool import Pool
+    from potstill.data.task import Task
+    from potstill.run.run import Run
+    from potstill.run.spec import Spec
 
     nobody = np.full(size, -1)
     ids = tuple(f"texts.csv:{number + 2}" for number in range(size))

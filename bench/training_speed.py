@@ -24,11 +24,11 @@ import torch
 from folds import SETTINGS, fold
 from sections import commit, table, write_section
 
+from potstill.models.tokens.encoder import TokenIds
+from potstill.models.weights import find
 from potstill.students import training
 from potstill.students.backbone import read_network
 from potstill.students.training import Material, Schedule, fine_tune
-from potstill.tokens import TokenIds
-from potstill.weights import find
 
 OUT = Path(__file__).parent / "results" / "training_speed.json"
 BATCH = 32

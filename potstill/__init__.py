@@ -13,12 +13,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "load": "potstill.bundle",
-    "Bundle": "potstill.bundle",
-    "Classifier": "potstill.classifier",
-    "Task": "potstill.task",
-    "Pool": "potstill.pool",
-    "Run": "potstill.run",
+    "load": "potstill.bundle.bundle",
+    "Bundle": "potstill.bundle.bundle",
+    "Classifier": "potstill.api.sklearn",
+    "Task": "potstill.data.task",
+    "Pool": "potstill.data.pool",
+    "Run": "potstill.run.run",
     "PotstillError": "potstill.errors",
     "bench": "potstill.api",
     "compare": "potstill.api",

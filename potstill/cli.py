@@ -116,7 +116,7 @@ def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
             positional.append(given.pop(parameter.name))
     if "tell" in inspect.signature(function).parameters:
-        from potstill.console import Console
+        from potstill.reports.console import Console
 
         given["tell"] = Console()
     result = function(*positional, **given)

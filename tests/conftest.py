@@ -75,7 +75,7 @@ def weights_of() -> Callable[[str], Path]:
     """Call it with a carrier's name for the folder (for a GGUF, the file) its weights are in."""
 
     def find(name: str) -> Path:
-        from potstill.carriers import fetched
+        from potstill.models.downloads.fetch import fetched
 
         path = fetched(name)
         if path is None:

@@ -25,10 +25,10 @@ from typing import Any
 
 from provider import Entry, read_books
 
-from potstill.asking.ask import BOOKING
 from potstill.errors import NotARun
-from potstill.money import Rates, Totals, Usage
-from potstill.store import CallRow, Store
+from potstill.ledger.prices import Rates, Totals, Usage
+from potstill.ledger.store import CallRow, Store
+from potstill.run.ask import BOOKING
 
 LABELS = {"rain": "rain wind storm", "goal": "match goal team", "bank": "money bank shares", "song": "music song band"}
 RATES = Rates("the study", Decimal("0.4"), Decimal("1.6"))

@@ -8,8 +8,10 @@ from functools import cache
 
 import numpy as np
 
-from potstill.calibrate import softmax
-from potstill.metrics import Judgement, McNemar, judge
+from potstill.evaluation.calibration import softmax
+from potstill.evaluation.fit_guarantees import measure_trust
+from potstill.evaluation.metrics import Judgement, McNemar, judge
+from potstill.evaluation.reliability import Exam, examine
 from potstill.reports import (
     AnswerFacts,
     Baseline,
@@ -22,8 +24,6 @@ from potstill.reports import (
     StudentFacts,
     TeacherFacts,
 )
-from potstill.trust.exam import Exam, examine
-from potstill.trust.measure import measure_trust
 
 LABELS = ("World", "Sports", "Business")
 HOSTILE = "<script>alert('x')</script> [bold]\x1b[31m\x00\u202e \ud800 {{ 7*7 }} \"'&"

@@ -21,12 +21,12 @@ def make(folder: Path) -> None:
     import numpy as np
     from tinybert import write_tinybert
 
-    from potstill.bundle import load
-    from potstill.export import export
+    from potstill.bundle.bundle import load
+    from potstill.bundle.export.export import export
+    from potstill.data.task import Task
     from potstill.students.base import Make
     from potstill.students.encoder import Encoder
     from potstill.students.linear import Linear
-    from potstill.task import Task
     from potstill.testing import StudentContract
 
     lesson, labels = StudentContract().lesson(), StudentContract.labels

@@ -18,19 +18,19 @@ from teachers.standin import Standin
 
 from potstill import cli
 from potstill.api import bench
-from potstill.appraisal import appraise, read_some
+from potstill.data.pairs import join_pair
+from potstill.data.pool import PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.errors import BadData, BadInput, NotARun
-from potstill.outcome import finish
-from potstill.pairs import join_pair
-from potstill.pool import PoolOptions, build_pool
+from potstill.evaluation.energy import Meter, cpu_meter, gpu_meter
+from potstill.evaluation.latency import measure
 from potstill.procedures.kd import kd
+from potstill.reports.build import finish
 from potstill.reports.serving import Served, Serving, break_even
-from potstill.run import Run
-from potstill.spec import Spec
-from potstill.speed import measure
-from potstill.speed.energy import Meter, cpu_meter, gpu_meter
-from potstill.tables import Table
-from potstill.task import Task
+from potstill.reports.serving_benchmark import appraise, read_some
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 
 
 def distilled(folder: Path, teacher: dict[str, Any], prices: dict[str, Any] | None = None) -> Path:
@@ -108,7 +108,7 @@ def test_a_teacher_on_this_machine_is_asked_again_and_timed_as_the_student_is(
             asked.append(len(texts))
             time.sleep(0.001)
 
-    monkeypatch.setattr("potstill.appraisal.open_teacher", lambda *a, **b: Here())
+    monkeypatch.setattr("potstill.reports.serving_benchmark.open_teacher", lambda *a, **b: Here())
     found = appraise(replayed, usd_per_hour=1.0)
     student, teacher = found.rows
     assert max(asked) == 16

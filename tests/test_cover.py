@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill import choose
-from potstill.choose.cover import by_coverage, by_gradient, typical
+from potstill.procedures import query_strategies as choose
+from potstill.procedures.coverage_sampling import by_coverage, by_gradient, typical
 
 
 def world(seed: int = 0, n: int = 120, k: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.curves import FAMILIES, Curves, Point, fit_curves
 from potstill.errors import BadData
+from potstill.procedures.allocate.learning_curves import FAMILIES, Curves, Point, fit_curves
 
 
 def pilot(truth: object, sizes: tuple[int, ...] = (32, 64, 128, 256, 512), noise: float = 0.005) -> list[Point]:

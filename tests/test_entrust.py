@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from potstill.bundle import Bundle, load
+from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.export.export import entrust, export
+from potstill.data.task import Task
 from potstill.errors import BadInput, NotARun
-from potstill.export import entrust, export
+from potstill.evaluation.guarantees import Trust
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
-from potstill.task import Task
-from potstill.trust.reading import Trust
 
 LABELS = ("food", "money", "sport")
 WORDS = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.features import MAX_CHARS, Bag, NGrams, Tokens, load_reader
+from potstill.models.features import MAX_CHARS, Bag, NGrams, Tokens, load_reader
 
 CORPUS = [
     "How do I reset my PIN?",

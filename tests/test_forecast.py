@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from tinybert import WORDS, write_tinybert
 
-from potstill import forecast
+from potstill.data.task import Task
 from potstill.errors import BadData
-from potstill.forecast import trained_as
-from potstill.money import Rates
-from potstill.order import overrides, take_order
-from potstill.planning import make_plan
+from potstill.ledger.prices import Rates
+from potstill.ledger.store import Store
+from potstill.planning.cost import make_plan
 from potstill.procedures.kd import call_teacher
-from potstill.run import Run
-from potstill.spec import Named, Spec
-from potstill.store import Store
-from potstill.task import Task
+from potstill.run import training_time as forecast
+from potstill.run.inputs import overrides, take_order
+from potstill.run.run import Run
+from potstill.run.spec import Named, Spec
+from potstill.run.training_time import trained_as
 
 TASK = Task(("a", "b"))
 RATES = Rates("a test", usd_per_hour=Decimal("3.6"))
@@ -89,8 +89,8 @@ def test_a_plan_tells_what_training_the_teacher_takes(texts: Path) -> None:
 def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp_path: Path) -> None:
     """A large model on little money: what it learnt till then is kept, and the budget is never passed."""
     weights = write_tinybert(tmp_path / "tiny", hidden=96, layers=4)
-    from potstill.pool import PoolOptions, build_pool
-    from potstill.tables import Table
+    from potstill.data.pool import PoolOptions, build_pool
+    from potstill.data.tables import Table
 
     words, targets = lesson(600)
     columns = {"text": words, "label": ["ab"[int(row.argmax())] for row in targets]}

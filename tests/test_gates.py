@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.procedures.gates import Gate, Sorted, agreeing
-from potstill.task import Written
+from potstill.data.task import Written
+from potstill.procedures.pgkd.filters import Gate, Sorted, agreeing
 
 GOLD = ["the match was won in the last minute", "shares fell after the bank spoke of its debts"]
 HIDDEN = "a storm took the roof of the old station and nobody was hurt in the night"

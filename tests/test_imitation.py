@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.curves import DRAWS
-from potstill.curves.imitation import Imitated, Imitation
+from potstill.procedures.allocate.imitation import Imitated, Imitation
+from potstill.procedures.allocate.learning_curves import DRAWS
 
 
 def alone(n: float) -> np.ndarray:

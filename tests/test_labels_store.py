@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from potstill.errors import NotARun
-from potstill.store import Label, Labels
+from potstill.ledger.store import Label, Labels
 
 
 def asked(folder: Path, n: int = 4, wanted: int = 1) -> Labels:

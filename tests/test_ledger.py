@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import OverBudget, Overcharged
-from potstill.ledger import Ledger
-from potstill.money import Purchase, Rates, Usage
-from potstill.status import look, read_account
-from potstill.store import BEAT_SLACK_S, Store
+from potstill.ledger.ledger import Ledger
+from potstill.ledger.prices import Purchase, Rates, Usage
+from potstill.ledger.store import BEAT_SLACK_S, Store
+from potstill.reports.status import look, read_account
 
 ASK = Purchase("llm", "teach", "one call")
 HOURLY = Rates("a test", usd_per_hour=Decimal(36))  # 10,000 micro-dollars a second
@@ -170,8 +170,8 @@ def killed_while_holding(folder: Path, how: str) -> None:
     program = f"""
         import sys, time
         from pathlib import Path
-        from potstill.ledger import Ledger
-        from potstill.store import Store
+        from potstill.ledger.ledger import Ledger
+        from potstill.ledger.store import Store
         from tests.test_ledger import ASK, HOURLY
         ledger = Ledger(Store(Path({str(folder)!r}), write=True), 1_000_000)
         with {how}:

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tinybert import WORDS, write_tinybert
 
-from potstill.bundle import load
+from potstill.bundle.bundle import load
+from potstill.bundle.export.export import export
+from potstill.bundle.label_file import label_file
+from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.export import export
-from potstill.labelling import label_file
+from potstill.models.tokens.encoder import LONG, OVERLAP, WINDOWS, Long, TokenIds, mean_of_rows
 from potstill.students.base import Lesson, Make
 from potstill.students.encoder import Encoder
 from potstill.students.linear import Linear
-from potstill.task import Task
 from potstill.testing import StudentContract
-from potstill.tokens import LONG, OVERLAP, WINDOWS, Long, TokenIds, mean_of_rows
 
 pytest.importorskip("torch")
 LENGTH = 12  # tokens read, ten of them the text's own

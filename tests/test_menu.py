@@ -6,9 +6,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from potstill import menu
+from potstill import registry as menu
 from potstill.errors import BadSpec, UnknownName
-from potstill.menu import Menu
+from potstill.registry import Menu
 
 
 def test_nothing_is_imported_before_somebody_orders():

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from potstill import metrics
-from potstill.metrics import Judgement, Score
+from potstill.evaluation import metrics
+from potstill.evaluation.metrics import Judgement, Score
 
 LABELS = ("a", "b", "c", "d", "e")
 K = len(LABELS)

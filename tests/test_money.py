@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import BadSpec, UnknownPrice
-from potstill.money import Rates, Usage, listed_price, to_micros, to_usd
+from potstill.ledger.prices import Rates, Usage, listed_price, to_micros, to_usd
 
 usages = st.builds(
     Usage,

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.api import distill, init, predict
-from potstill.bundle import Bundle, load
+from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.export.export import entrust, export
+from potstill.bundle.label_file import label_file
+from potstill.data.label_sets import SEPARATORS, canonical, guess_separator, parsed, read_labels, written
+from potstill.data.pool import PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.errors import BadData, BadInput, BadSpec
-from potstill.export import entrust, export
-from potstill.labelcells import SEPARATORS, canonical, guess_separator, parsed, read_labels, written
-from potstill.labelling import label_file
-from potstill.pool import PoolOptions, build_pool
 from potstill.reports import render_html, render_terminal
-from potstill.spec import Spec
+from potstill.run.spec import Spec
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
-from potstill.tables import Table
-from potstill.task import Task
 from potstill.testing import SeveralContract
 
 LESSON = SeveralContract().lesson()

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from potstill.evaluation.scaling import temperature_scaling
 from potstill.students.base import Lesson, Make
 from potstill.students.static import Static
-from potstill.trust.scaling import temperature_scaling
 
 from .trust.made_up import drawn
 

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from tinybert import write_tinybert
 
 from potstill.api import distill, init, predict
-from potstill.bundle import Bundle, load
+from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.export.export import export
+from potstill.bundle.label_file import label_file
+from potstill.data.pairs import MARK, is_pair, join_pair, split_pair
+from potstill.data.pool import PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task, Written
 from potstill.errors import BadData, BadInput, BadSpec
-from potstill.export import export
-from potstill.features import PairGrams
-from potstill.labelling import label_file
-from potstill.pairs import MARK, is_pair, join_pair, split_pair
-from potstill.pool import PoolOptions, build_pool
-from potstill.spec import Spec
+from potstill.models.features import PairGrams
+from potstill.models.tokens.encoder import TokenIds
+from potstill.run.spec import Spec
 from potstill.students import MENU
 from potstill.students.base import Make
-from potstill.tables import Table
-from potstill.task import Task, Written
 from potstill.teachers.prompts import Prompt
 from potstill.testing import PairContract
-from potstill.tokens import TokenIds
 
 LESSON = PairContract().lesson()
 TASK = Task(PairContract.labels, kind="pair")

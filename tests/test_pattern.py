@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinylm import write_tinymlm
 
+from potstill.data.pairs import join_pair
 from potstill.errors import NotARun
-from potstill.pairs import join_pair
-from potstill.pattern import PatternIds, Surroundings, read_tokenizer
+from potstill.models.cloze_pattern import PatternIds, Surroundings, read_tokenizer
 
 BEGIN, BETWEEN, END = (2, 7), (8, 4), (9, 4, 3)
 TEXT = st.text(st.characters(exclude_categories=()), max_size=200) | st.just("soup " * 500) | st.just("[MASK] [SEP]")

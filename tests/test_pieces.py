@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from potstill.tokens import pieces
-from potstill.tokens.pieces import remembered_words
+from potstill.models.tokens import pieces
+from potstill.models.tokens.pieces import remembered_words
 
 tokenizers = pytest.importorskip("tokenizers")
 # Pieces enough for most words, and a few that make some words a single token.

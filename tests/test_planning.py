@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from potstill import api, cli
-from potstill.console import Console
 from potstill.errors import BadSpec, Declined, UnknownPrice
-from potstill.money import to_micros
+from potstill.ledger.prices import to_micros
+from potstill.reports.console import Console
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from potstill.data.near_duplicates import normalise
+from potstill.data.pairs import PAIR_SEPARATOR
+from potstill.data.pool import SPLITS, Built, Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
 from potstill.errors import BadData, BadSpec
-from potstill.leaks import normalise
-from potstill.pairs import PAIR_SEPARATOR
-from potstill.pool import SPLITS, Built, Pool, PoolOptions, build_pool
-from potstill.tables import Table
 
 WORDS = [
     "river",

@@ -10,9 +10,9 @@ from procedures.test_kd import world
 
 from potstill.api import distill, plan
 from potstill.errors import BadData
-from potstill.order import take_order
-from potstill.planning import make_plan
-from potstill.prospects import make_prospects
+from potstill.planning import make_prospects
+from potstill.planning.cost import make_plan
+from potstill.run.inputs import take_order
 
 
 @pytest.fixture

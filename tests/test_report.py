@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from reports import HOSTILE, empty, full, judgement, partly
 
 from potstill.errors import NotARun
-from potstill.metrics import McNemar
-from potstill.money import Totals
+from potstill.evaluation.metrics import McNemar
+from potstill.ledger.prices import Totals
 from potstill.reports import Baseline, MoneyFacts, Report, read_report, render_terminal, words
 
 # --- the record --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reports import HOSTILE, empty, exam, full, judgement, partly
 
-from potstill.metrics import judge
+from potstill.evaluation.metrics import judge
 from potstill.reports import Baseline, Report, Sample, StudentFacts, render_html, render_terminal, words
 
 

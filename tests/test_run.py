@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from potstill.calibrate import one_hot
+from potstill.data.pool import Pool, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Answer, Brief, Task
 from potstill.errors import BadData, NotARun, OverBudget, Overcharged, RunBusy, SpecChanged, TeacherError
-from potstill.money import Usage
-from potstill.pool import Pool, build_pool
-from potstill.run import Run
-from potstill.spec import Named, Spec
-from potstill.tables import Table
-from potstill.task import Answer, Brief, Task
+from potstill.evaluation.calibration import one_hot
+from potstill.ledger.prices import Usage
+from potstill.run.run import Run
+from potstill.run.spec import Named, Spec
 from potstill.teachers.base import Reply
 from potstill.teachers.replay import Replay
 
@@ -43,7 +43,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    from potstill.pool import PoolOptions
+    from potstill.data.pool import PoolOptions
 
     return build_pool(Table.of(rows(60)), options=PoolOptions(gold=8)).pool
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from potstill.errors import BadSpec
-from potstill.order import overrides
-from potstill.spec import Spec, difference, merge
+from potstill.run.inputs import overrides
+from potstill.run.spec import Spec, difference, merge
 
 
 def refused(record: dict[str, object]) -> BadSpec:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import NotARun, PotstillError, RunBusy
-from potstill.money import Purchase
-from potstill.store import FILE, MIGRATIONS, Store
+from potstill.ledger.prices import Purchase
+from potstill.ledger.store import FILE, MIGRATIONS, Store
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.curves import DRAWS, Expect
-from potstill.outlooks import Measured, Surface
-from potstill.outlooks.strategies import Ahead, Costs, Split, Verdict, Weighed, ahead, flips, weigh, worth_a_look
+from potstill.procedures.allocate.expected_scores import Measured, Surface
+from potstill.procedures.allocate.learning_curves import DRAWS, Expect
+from potstill.procedures.allocate.strategies import (
+    Ahead,
+    Costs,
+    Split,
+    Verdict,
+    Weighed,
+    ahead,
+    flips,
+    weigh,
+    worth_a_look,
+)
 
 GRID = [
     *(Measured(n, 0, s) for n, s in ((100, 0.45), (1000, 0.50), (10_000, 0.80))),

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from potstill.data.tables import Row, Table, read_table, stream_rows, write_table
 from potstill.errors import BadData
-from potstill.tables import Row, Table, read_table, stream_rows, write_table
 
 # Any text a file can hold: no lone surrogates (no UTF-8), no NUL (refused).
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.data.task import Answer, Task, content_key
 from potstill.errors import BadSpec
-from potstill.task import Answer, Task, content_key
 
 
 @pytest.mark.parametrize("labels", [(), ("one",), ("a", "a"), ("a", " ")])

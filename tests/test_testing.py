@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
+from potstill.data.task import Answer, Brief, Task, Written, content_key
 from potstill.errors import BadData, TeacherError
-from potstill.money import Rates, Usage
+from potstill.ledger.prices import Rates, Usage
 from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.task import Answer, Brief, Task, Written, content_key
 from potstill.teachers.base import Draft, Reply
 from potstill.teachers.tariff import rates
 from potstill.testing import StudentContract, TeacherContract, broken_promises

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import PotstillError
-from potstill.ledger import Ledger
-from potstill.money import Purchase
-from potstill.store import Store
-from potstill.store.together import Step, Together
+from potstill.ledger.ledger import Ledger
+from potstill.ledger.prices import Purchase
+from potstill.ledger.store import Store
+from potstill.ledger.store.together import Step, Together
 
 ASK = Purchase("llm", "teach", "one call")
 

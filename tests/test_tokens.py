@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tinybert import write_tinybert
 
 from potstill.errors import BadData, NotARun
+from potstill.models.tokens.encoder import TokenIds, batches, padded
 from potstill.testing import ODD_TEXTS
-from potstill.tokens import TokenIds, batches, padded
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from potstill.engines.crews import Fibres
-from potstill.store.together import Together
-from potstill.waiting import Door, Loop, Turnstile, others_first, rest, until_ready
+from potstill.engines.greenlets import Door, Loop, Turnstile, others_first, rest, until_ready
+from potstill.engines.workers import Fibres
+from potstill.ledger.store.together import Together
 
 
 def in_threads(*calls: Callable[[], object]) -> list[object]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from potstill import weights
-from potstill.carriers import CARRIERS
 from potstill.errors import BadInput, MissingExtra, MissingWeights, UnknownName
-from potstill.weights import find
+from potstill.models import weights
+from potstill.models.downloads.fetch import CARRIERS
+from potstill.models.weights import find
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def make_gguf(path: Path) -> Path:
 
 def unpack_carrier(cache: Path, name: str) -> Path:
     """Leave what `potstill fetch` would, without the weights themselves."""
-    from potstill import carriers
+    from potstill.models.downloads import fetch as carriers
 
     row = CARRIERS[name]
     folder = cache / name
@@ -244,6 +244,6 @@ def test_importing_weights_loads_no_heavy_library() -> None:
     import subprocess
 
     heavy = ("torch", "transformers", "onnx", "numpy")
-    code = f"import sys, potstill.weights; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, potstill.models.weights; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

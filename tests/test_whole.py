@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from potstill.whole import whole_file, whole_folder
+from potstill.data.atomic import whole_file, whole_folder
 
 
 def test_a_folder_takes_the_old_ones_place_only_when_it_is_done(tmp_path):

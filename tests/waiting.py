@@ -10,7 +10,7 @@ import pytest
 
 from potstill.api import distill
 from potstill.errors import Waiting
-from potstill.store import CallRow, Labels, Store
+from potstill.ledger.store import CallRow, Labels, Store
 
 LABELS = ("sports", "weather", "money")
 

@@ -34,14 +34,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from curves import read
 from sections import commit, write_section
 
-from potstill.calibrate import one_hot, softmax
-from potstill.curves import Curves, Point, fit_curves
-from potstill.curves.imitation import Imitated
-from potstill.outlooks import Piloted, Taught
-from potstill.outlooks.strategies import Costs, Verdict, ahead, weigh, worth_a_look
-from potstill.procedures.decision import SMALL_REST, WORTH_TRYING
-from potstill.procedures.harvest import Tried, chosen_of
-from potstill.procedures.pilot import ANEW, DISTILLING, MOST_OF_THE_MONEY
+from potstill.evaluation.calibration import one_hot, softmax
+from potstill.procedures.allocate.expected_scores import Piloted, Taught
+from potstill.procedures.allocate.imitation import Imitated
+from potstill.procedures.allocate.learning_curves import Curves, Point, fit_curves
+from potstill.procedures.allocate.model_selection import Tried, chosen_of
+from potstill.procedures.allocate.next_purchase import SMALL_REST, WORTH_TRYING
+from potstill.procedures.allocate.pilot import ANEW, DISTILLING, MOST_OF_THE_MONEY
+from potstill.procedures.allocate.strategies import Costs, Verdict, ahead, weigh, worth_a_look
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
 from potstill.students.regress import Effort, fit_regression
@@ -200,7 +200,7 @@ def at_split(bench: Bench, costs: Costs, budget: float, share: float) -> tuple[i
 
 
 def planned(bench: Bench, costs: Costs, budget: float) -> Spent:
-    """What the planner does with a budget: as `procedures/allocate.py`, on vectors that are there."""
+    """What the planner does with a budget: as `procedures/allocate/`, on vectors that are there."""
     assert costs.label is not None
     assert costs.teacher is not None
     labels, money, known, there, looks = OWNED, budget, Taught(), 0, 0.0

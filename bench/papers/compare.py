@@ -27,7 +27,7 @@ from same_model import NAME, rows
 from sections import commit, write_section
 
 from potstill.api import compare
-from potstill.console import Console
+from potstill.reports.console import Console
 from potstill.study.readings import Mean, Point, crossovers, means_of
 from potstill.study.records import Study
 from potstill.study.spec import StudySpec

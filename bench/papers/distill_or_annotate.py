@@ -22,9 +22,9 @@ import numpy as np
 from kang2023 import CELLS, PARETO, USD_PER_LABEL, Cell, Seen
 from numpy.typing import NDArray
 
-from potstill.curves import DRAWS
-from potstill.outlooks import Measured, Surface
-from potstill.outlooks.strategies import Costs, weigh
+from potstill.procedures.allocate.expected_scores import Measured, Surface
+from potstill.procedures.allocate.learning_curves import DRAWS
+from potstill.procedures.allocate.strategies import Costs, weigh
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from sections import commit, table, write_section

@@ -15,13 +15,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import softmax
+from potstill.evaluation.calibration import softmax
+from potstill.models.tokens.encoder import TokenIds
+from potstill.models.weights import find
 from potstill.students import MENU
 from potstill.students.base import Graph, Lesson, Make
 from potstill.students.lesson import check_lesson
 from potstill.students.regress import Effort, fit_regression
-from potstill.tokens import TokenIds
-from potstill.weights import find
 
 Floats = NDArray[np.float32]
 LENGTH = 128

@@ -27,14 +27,14 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1]))
 from sections import commit
 
-from potstill.calibrate import one_hot, softmax
-from potstill.pool import Pool, PoolOptions, build_pool
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table, read_table
+from potstill.data.task import Task
+from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures import MENU
-from potstill.run import Run
-from potstill.spec import Spec
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 from potstill.students.base import Student
-from potstill.tables import Table, read_table
-from potstill.task import Task
 
 GOLD, VALIDATION = 1000, 200
 USD_PER_MILLION = 3.0  # what the paper's teacher cost to read; only the ratio of the arms matters here

@@ -20,13 +20,13 @@ import frozen
 import numpy as np
 from pgkd import Row, labelled, pool_of, table, write_part
 
-from potstill.calibrate import Calibration, match_prior
-from potstill.metrics import judge
-from potstill.pool import Pool
+from potstill.data.pool import Pool
+from potstill.data.task import Task
+from potstill.evaluation.calibration import Calibration, match_prior
+from potstill.evaluation.metrics import judge
 from potstill.procedures import MENU
-from potstill.run import Run
-from potstill.spec import Spec
-from potstill.task import Task
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 
 ARMS: dict[str, dict[str, Any]] = {
     "base": {"name": "finetune"},
@@ -127,7 +127,7 @@ def asked_itself(options: argparse.Namespace, pool: Pool, seed: int, folder: Pat
     spec = spec_of("base", seed, options)
     test, began = pool.part("test"), time.perf_counter()
     with Run.open(folder, spec, Task(pool.labels, name=NAME), pool) as run:
-        from potstill.examples import offered_examples
+        from potstill.run.few_shot import offered_examples
 
         teacher = run.teacher(offered_examples(pool.part("train"), spec, run.task))
         answers = run.ask(teacher, test.texts[: options.asked])

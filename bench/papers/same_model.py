@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from potstill.calibrate import one_hot
-from potstill.metrics import accuracy, macro_f1, mcc
+from potstill.evaluation.calibration import one_hot
+from potstill.evaluation.metrics import accuracy, macro_f1, mcc
 from potstill.students.base import Lesson, Make
 from potstill.students.cloze import Cloze
 from potstill.students.regress import Effort, fit_regression

@@ -1,11 +1,10 @@
-"""What people are asked and what they said: queues, label files in and out, and how far they agree.
+"""People as annotators: queues, label files in and out, agreement, and the annotation page.
 
-The labels themselves lie in the run's `labels.sqlite` (`store/labels.py`). Knows no money and no web page.
+The labels are kept in the run's `labels.sqlite` (`ledger/store/labels.py`).
 """
 
-from potstill.annotation.desk import Desk
-from potstill.annotation.options import AnnotateOptions, read_options
+from potstill.annotation.import_labels import Taken
+from potstill.annotation.session import Desk
 from potstill.annotation.summary import Disagreement, Person, Summary, summarise
-from potstill.annotation.taking import Taken
 
-__all__ = ["AnnotateOptions", "Desk", "Disagreement", "Person", "Summary", "Taken", "read_options", "summarise"]
+__all__ = ["Desk", "Disagreement", "Person", "Summary", "Taken", "summarise"]

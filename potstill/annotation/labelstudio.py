@@ -15,12 +15,12 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from potstill.annotation.taking import UNSURE, Entry
+from potstill.annotation.import_labels import UNSURE, Entry
+from potstill.data.atomic import whole_file
+from potstill.data.pairs import PAIR_SEPARATOR
+from potstill.data.task import Task
 from potstill.errors import BadData
-from potstill.pairs import PAIR_SEPARATOR
-from potstill.store import Label, Labels
-from potstill.task import Task
-from potstill.whole import whole_file
+from potstill.ledger.store import Label, Labels
 
 CONTROL = "label"  # the name of the Choices tag
 WHO = "annotator: "  # a person's name, in the `meta` of a result: their users have no names of ours

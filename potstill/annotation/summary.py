@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.annotation import agreement
-from potstill.annotation.crossing import held_out_probs
-from potstill.store import Label, Labels
-from potstill.task import Task
+from potstill.annotation.cross_validation import held_out_probs
+from potstill.data.task import Task
+from potstill.ledger.store import Label, Labels
 
 SHOWN_SPLITS = 10
 ALPHA_TO_RELY_ON = 0.667  # Krippendorff's own rule of thumb: below it, draw no conclusions

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from potstill.annotation import Desk, Summary, Taken
-    from potstill.annotation.suspects import Suspects
-    from potstill.asking import Teller
+    from potstill.annotation.label_errors import Suspects
+    from potstill.run import Teller
 
 JSON = ".json"  # Label Studio's; every other suffix is a table
 
@@ -86,10 +86,10 @@ def annotate(
 
 
 def _take(desk: Desk, path: Path, annotator: str) -> Taken:
-    from potstill.annotation.desk import name_of
+    from potstill.annotation.import_labels import take_in
     from potstill.annotation.labelstudio import read_tasks
-    from potstill.annotation.sheet import read_sheet
-    from potstill.annotation.taking import take_in
+    from potstill.annotation.session import name_of
+    from potstill.annotation.spreadsheet import read_sheet
 
     studio = path.suffix.lower() == JSON
     entries = read_tasks(path) if studio else read_sheet(path)
@@ -99,9 +99,9 @@ def _take(desk: Desk, path: Path, annotator: str) -> Taken:
 
 
 def _write(desk: Desk, path: Path, annotator: str) -> int:
-    from potstill.annotation.desk import name_of
     from potstill.annotation.labelstudio import write_tasks
-    from potstill.annotation.sheet import write_sheet
+    from potstill.annotation.session import name_of
+    from potstill.annotation.spreadsheet import write_sheet
 
     who = name_of(annotator) if annotator else ""
     if path.suffix.lower() == JSON:
@@ -110,8 +110,8 @@ def _write(desk: Desk, path: Path, annotator: str) -> int:
 
 
 def _serve(desk: Desk, port: int, tell: Teller | None) -> None:
-    from potstill.web.annotate import annotate_app
-    from potstill.web.serve import serve
+    from potstill.annotation.web.app import annotate_app
+    from potstill.annotation.web.server import serve
 
     def ready(url: str) -> None:
         if tell is not None:
@@ -139,8 +139,8 @@ def suspects(
         BadData: the file cannot be read, or has too few labels.
         MissingExtra: cleanlab is not installed.
     """
-    from potstill.annotation.suspects import find_suspects
-    from potstill.order import take_order
+    from potstill.annotation.label_errors import find_suspects
+    from potstill.run.inputs import take_order
 
     given: dict[str, Any] = {name: value for name, value in (("text", text), ("label", label)) if value}
     order = take_order(Path(data), None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})

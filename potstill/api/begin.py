@@ -34,7 +34,7 @@ def fetch(
         UnknownName: no such short name.
         BadInput: it cannot be downloaded, or is not what it should be.
     """
-    from potstill.carriers import CARRIERS, fetch, fetched
+    from potstill.models.downloads.fetch import CARRIERS, fetch, fetched
 
     if names:
         return Fetched({name: str(fetch(name, to=to, accept_licence=bool(accept_licence))) for name in names})
@@ -78,7 +78,7 @@ def init(
         BadData: the file cannot be read, or shows no text column.
         BadSpec: the TOML file is there already.
     """
-    from potstill.draft import begin
+    from potstill.api.init_template import begin
 
     file, sentences = begin(Path(data), out, budget, force=bool(force))
     return Begun(file, tuple(sentences))

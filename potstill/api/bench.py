@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 if TYPE_CHECKING:
-    from potstill.asking import Teller
     from potstill.reports.serving import Serving
+    from potstill.run import Teller
 
 
 def bench(
@@ -31,8 +31,8 @@ def bench(
         BadInput: there are no texts to time on.
         BadData: the file cannot be read, or has no such column.
     """
-    from potstill.appraisal import appraise, read_some
-    from potstill.bundle import load
+    from potstill.bundle.bundle import load
+    from potstill.reports.serving_benchmark import appraise, read_some
 
     some = () if texts is None else read_some(Path(texts), text, pairs=load(model).pairs)
     say = (lambda sentence: None) if tell is None else tell.say

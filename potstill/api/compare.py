@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from potstill.console import terminal
+from potstill.reports.console import terminal
 
 if TYPE_CHECKING:
-    from potstill.asking import Teller
+    from potstill.run import Teller
     from potstill.study.records import Study
 
 
@@ -53,13 +53,13 @@ def compare(
         BadInput: the study, its data or its backbones cannot be used; nothing was run.
         RunConflict: another process works in the folder.
     """
+    from potstill.data.atomic import whole_file
     from potstill.procedures import MENU
     from potstill.study.cell import RECIPE_NAMES
     from potstill.study.conduct import Bounds, conduct
     from potstill.study.page import render_page
     from potstill.study.spec import StudySpec
     from potstill.study.tables import write_tables
-    from potstill.whole import whole_file
 
     spec = StudySpec.read(Path(study), {} if budget is None else {"budget": budget})
     folder = out or Path("runs") / "-".join(spec.name.split())

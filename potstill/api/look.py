@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from potstill.console import terminal
+from potstill.reports.console import terminal
 
 if TYPE_CHECKING:
     from potstill.reports import Report
-    from potstill.status import Account, Status
+    from potstill.reports.status import Account, Status
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def report(run: Annotated[Path, "The folder of a finished run."]) -> Told:
     Raises:
         NotARun: the folder holds no finished run.
     """
+    from potstill.data.atomic import whole_file
     from potstill.reports import read_report, render_html
-    from potstill.whole import whole_file
 
     told = read_report(Path(run) / "report.json")
     page = Path(run) / "report.html"
@@ -55,7 +55,7 @@ def show(run: Annotated[Path, "A run's folder, finished or not."]) -> Status:
     Raises:
         NotARun: the folder holds no run.
     """
-    from potstill.status import look
+    from potstill.reports.status import look
 
     return look(Path(run))
 
@@ -71,6 +71,6 @@ def ledger(
     Raises:
         NotARun: the folder holds no run.
     """
-    from potstill.status import read_account
+    from potstill.reports.status import read_account
 
     return read_account(Path(run), calls=bool(calls), as_csv=bool(as_csv))

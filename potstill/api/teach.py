@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
-from potstill.console import terminal
+from potstill.reports.console import terminal
 
 if TYPE_CHECKING:
-    from potstill.asking import Teller
-    from potstill.planning import Plan
-    from potstill.pool import Pool
-    from potstill.prospects import Prospects
+    from potstill.data.pool import Pool
+    from potstill.data.task import Task
+    from potstill.planning import Prospects
+    from potstill.planning.cost import Plan
     from potstill.reports import Report
-    from potstill.task import Task
+    from potstill.run import Teller
 
 WITHOUT_TEACHER = ("finetune", "selftrain", "prompt")  # recipes that ask nobody
 ASKS_NOBODY = "This recipe asks no teacher: all it may spend is this machine's time."
@@ -65,7 +65,7 @@ class Distilled:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The student's label for each text."""
-        from potstill.bundle import load
+        from potstill.bundle.bundle import load
 
         return load(self.folder).predict(texts)
 
@@ -104,11 +104,11 @@ def distill(
         MoneyError: the money does not reach.
     """
     from potstill.errors import Declined
-    from potstill.order import overrides, take_order
-    from potstill.outcome import finish
-    from potstill.planning import make_plan
+    from potstill.planning.cost import make_plan
     from potstill.procedures import MENU
-    from potstill.run import Run
+    from potstill.reports.build import finish
+    from potstill.run.inputs import overrides, take_order
+    from potstill.run.run import Run
 
     agreed = options.pop("yes", False)
     order = take_order(data, pool, overrides(teacher, student, budget, options))
@@ -173,10 +173,10 @@ def plan(
         BadInput: something given cannot be used.
         UnknownPrice: nobody knows what this teacher costs.
     """
-    from potstill.order import overrides, take_order
-    from potstill.planning import make_plan
-    from potstill.prospects import make_prospects
-    from potstill.whole import whole_file
+    from potstill.data.atomic import whole_file
+    from potstill.planning import make_prospects
+    from potstill.planning.cost import make_plan
+    from potstill.run.inputs import overrides, take_order
 
     order = take_order(data, pool, overrides(teacher, student, budget, options))
     asked = (

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
-    from potstill.asking import Teller
-    from potstill.bundle import Prediction
+    from potstill.bundle.bundle import Prediction
+    from potstill.run import Teller
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def predict(
         BadData: the file cannot be read, or has no such column.
         BadInput: there is nothing to label, a text has none to be compared with, or no coverage can be promised.
     """
-    from potstill.bundle import load
+    from potstill.bundle.bundle import load
+    from potstill.bundle.label_file import is_file, label_file
+    from potstill.data.pairs import join_pair
     from potstill.errors import BadInput
-    from potstill.labelling import is_file, label_file
-    from potstill.pairs import join_pair
 
     if not texts:
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.features import load_reader
-from potstill.pattern import PatternIds, Surroundings
-from potstill.tokens import LONG, Encoded, TokenIds, batches, check_texts, padded
+from potstill.models.cloze_pattern import PatternIds, Surroundings
+from potstill.models.features import load_reader
+from potstill.models.tokens.encoder import LONG, Encoded, TokenIds, batches, check_texts, padded
 
 Feeds = dict[str, NDArray[Any]]
 # Tokens and texts a batch of a transformer: with more tokens the widest layer's values fall out of a core's cache, with

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from potstill.menu import Menu
+from potstill.registry import Menu
 
 MENU = Menu("engine", {"local": "potstill.engines.local:Local"})

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
-from potstill.engines.crews import Call, Crew, Fibres, Threads
-from potstill.waiting import has_fibres
+from potstill.engines.greenlets import has_fibres
+from potstill.engines.workers import Call, Crew, Fibres, Threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ class Local:
     ) -> Generator[Result]:
         """`do(item)` for each item, at most `parallel` at once, yielded in the order of the items.
 
-        `light` says that `do` does little but wait, and waits by `potstill.waiting` alone; then one thread is enough.
+        `light` says that `do` does little but wait, by `engines.greenlets` alone; then one thread is enough.
 
         Items are taken at most `AHEAD * parallel` ahead of what was yielded, so an endless iterable is fine. Leaving
         the loop early begins no more and lets what is in flight end. So does the first exception, which is raised

@@ -6,18 +6,18 @@ part of the pool: what is chosen with it can no longer be measured with it.
 
 from __future__ import annotations
 
-from potstill.menu import Menu
+from potstill.registry import Menu
 
 MENU = Menu(
     "procedure",
     {
-        "allocate": "potstill.procedures.allocate:allocate",
+        "allocate": "potstill.procedures.allocate.recipe:allocate",
         "annotate": "potstill.procedures.annotate:annotate",
         "finetune": "potstill.procedures.finetune:finetune",
         "ft-kd": "potstill.procedures.trained_kd:ft_kd",
         "kd": "potstill.procedures.kd:kd",
         "p-kd": "potstill.procedures.trained_kd:p_kd",
-        "pgkd": "potstill.procedures.pgkd:pgkd",
+        "pgkd": "potstill.procedures.pgkd.recipe:pgkd",
         "prompt": "potstill.procedures.prompt:prompt",
         "selftrain": "potstill.procedures.selftrain:selftrain",
     },

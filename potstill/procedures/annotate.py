@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill import choose
-from potstill.annotation import AnnotateOptions, read_options, summarise
-from potstill.asking import Answers
-from potstill.calibrate import Calibration, one_hot
+from potstill.annotation import summarise
+from potstill.data.pool import Part
 from potstill.errors import BadData, BadSpec
-from potstill.pool import Part
-from potstill.run import Run
-from potstill.spec import Named
-from potstill.store import Labels
+from potstill.evaluation.calibration import Calibration, one_hot
+from potstill.ledger.store import Labels
+from potstill.procedures import query_strategies as choose
+from potstill.procedures.annotate_options import AnnotateOptions, read_options
+from potstill.run import Answers
+from potstill.run.run import Run
+from potstill.run.spec import Named
 from potstill.students.base import Floats, Student
 from potstill.teachers.base import Teacher
 

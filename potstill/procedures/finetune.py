@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from potstill.errors import BadData
-from potstill.run import Run
+from potstill.run.run import Run
 from potstill.students.base import Student
 
 

@@ -15,17 +15,24 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 from pydantic import Field, ValidationError
 
-from potstill.asking import Answers
-from potstill.calibrate import Calibration, SetCalibration, fit_temperature, match_prior, smoothed_prior, softmax
+from potstill.data.pool import Part
+from potstill.data.task import Written
 from potstill.errors import BadData, BadSpec, Waiting, did_you_mean
-from potstill.examples import offered_examples, picks_examples
-from potstill.pool import Part
-from potstill.procedures.voices import OnGold, with_other_voices
-from potstill.run import Run
-from potstill.spec import Named, Section
+from potstill.evaluation.calibration import (
+    Calibration,
+    SetCalibration,
+    fit_temperature,
+    match_prior,
+    smoothed_prior,
+    softmax,
+)
+from potstill.procedures.label_correction import OnGold, with_other_voices
+from potstill.run import Answers
+from potstill.run.few_shot import offered_examples, picks_examples
+from potstill.run.run import Run
+from potstill.run.spec import Named, Section
 from potstill.students import MENU as STUDENTS
 from potstill.students.base import Floats, Likeness, Student
-from potstill.task import Written
 from potstill.teachers.base import Teacher
 from potstill.teachers.trained import Trained
 

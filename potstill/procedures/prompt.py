@@ -8,7 +8,7 @@ recipe is that of FT; what differs is who learns.
 from __future__ import annotations
 
 from potstill.errors import BadData, BadSpec
-from potstill.run import Run
+from potstill.run.run import Run
 from potstill.students.base import Student
 
 PROMPTED = ("cloze",)  # the students that are asked in words

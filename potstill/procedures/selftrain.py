@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from potstill.calibrate import one_hot, softmax
+from potstill.data.pool import Part
 from potstill.errors import BadData, BadSpec, did_you_mean
-from potstill.pool import Part
+from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.kd import gold_weight
-from potstill.procedures.neighbours import listen
-from potstill.run import Run
-from potstill.spec import Named
+from potstill.procedures.label_propagation import listen
+from potstill.run.run import Run
+from potstill.run.spec import Named
 from potstill.students.base import Floats, Student
 
 # A first student's scores are hesitant, since its head is well regularised: sharpened, they are worth learning.

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from potstill.calibrate import one_hot, softmax
 from potstill.errors import BadData, BadSpec, OverBudget
-from potstill.forecast import trained_as
+from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.kd import call_teacher
 from potstill.procedures.prompt import PROMPTED
-from potstill.run import Run
-from potstill.spec import Named
+from potstill.run.run import Run
+from potstill.run.spec import Named
+from potstill.run.training_time import trained_as
 from potstill.students.base import Student
 
 TEMPERATURE = 2.0

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import NotARun
-from potstill.metrics import Judgement, McNemar, Score
-from potstill.money import CATEGORIES, Totals, to_usd
+from potstill.evaluation.metrics import Judgement, McNemar, Score
+from potstill.evaluation.reliability import Exam
+from potstill.ledger.prices import CATEGORIES, Totals, to_usd
 from potstill.reports.rounds import Rounds
-from potstill.trust.exam import Exam
 
 FORMAT = 1
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from potstill.metrics import ClassScore, Judgement, Score
-from potstill.paper import charts, templates
-from potstill.reports import words
+from potstill.evaluation.metrics import ClassScore, Judgement, Score
+from potstill.reports import charts, words
 from potstill.reports.facts import Report
 from potstill.reports.rounds import draw_rounds
+from potstill.reports.templates import templates
 
 FIRST_CLASSES = 12
 FIRST_CONFUSIONS = 8

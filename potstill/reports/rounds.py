@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from potstill.paper import charts
-from potstill.store import Note
+from potstill.ledger.store import Note
+from potstill.reports import charts
 
 SAMPLES = 6  # accepted and rejected texts that are shown
 TICKS = 4

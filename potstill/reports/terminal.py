@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from potstill.metrics import Judgement, Score
-from potstill.paper import sheet
+from potstill.evaluation.metrics import Judgement, Score
 from potstill.reports import words
 from potstill.reports.facts import Report
+from potstill.reports.templates import sheet
 
 if TYPE_CHECKING:
     from rich.console import Console

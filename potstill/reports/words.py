@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from math import floor, log10
 
-from potstill.metrics import Score
+from potstill.evaluation.metrics import Score
+from potstill.evaluation.reliability import Exam
 from potstill.reports.facts import Report
-from potstill.trust.exam import Exam
 
 NOT_MEASURED = "not measured"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -5,7 +5,7 @@ A kind is one file and one line here.
 
 from __future__ import annotations
 
-from potstill.menu import Menu
+from potstill.registry import Menu
 
 MENU = Menu(
     "student",

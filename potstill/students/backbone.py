@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from potstill import device as devices
-from potstill.device import device_of
 from potstill.errors import MissingWeights
-from potstill.tokens import Ids, batches, padded
+from potstill.models import device as devices
+from potstill.models.device import device_of
+from potstill.models.tokens.encoder import Ids, batches, padded
 
 Pooling = Literal["mean", "cls"]
 Floats = NDArray[np.float32]

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.task import TaskKind
+from potstill.data.task import TaskKind
 
 Floats = NDArray[np.float32]
 CLASS_WEIGHTS = "class_weights"

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from potstill.causal import content_hash, require_torch
-from potstill.device import choose_device, here, on_cpu
 from potstill.errors import BadInput, BadSpec, NotARun, missing_extra
-from potstill.pattern import PatternIds, Surroundings
+from potstill.models.causal_lm import content_hash, require_torch
+from potstill.models.cloze_pattern import PatternIds, Surroundings
+from potstill.models.device import choose_device, here, on_cpu
+from potstill.models.tokens.encoder import check_texts
+from potstill.models.weights import Weights, find
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.clozeoptions import Options
 from potstill.students.lesson import check_lesson, in_content_order, probabilities, refuse_likeness
 from potstill.students.verbalizer import Reading, Words, name_words
-from potstill.tokens import check_texts
-from potstill.weights import Weights, find
 
 if TYPE_CHECKING:
     from potstill.students.clozenet import Base, ClozeNetwork, Mode

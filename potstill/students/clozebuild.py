@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from potstill.data.task import TaskKind
 from potstill.errors import BadSpec
-from potstill.pattern import PatternIds, Surroundings, read_tokenizer
+from potstill.models.cloze_pattern import PatternIds, Surroundings, read_tokenizer
 from potstill.students.backbone import run_network
 from potstill.students.base import Lesson
 from potstill.students.clozenet import Base, ClozeNetwork
@@ -31,7 +32,6 @@ from potstill.students.verbalizer import (
     read_tree,
     told_apart,
 )
-from potstill.task import TaskKind
 
 # A label tree of more tokens, or more masks, would cost more than the text: then a word is blended at the first place.
 MOST_NODES, MOST_MASKS = 16, 4

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from potstill.causal import load_causal
 from potstill.errors import BadInput, TeacherError
+from potstill.models.causal_lm import load_causal
+from potstill.models.weights import Weights
 from potstill.students.backbone import quiet
 from potstill.students.lora import add_lora, merge_lora
 from potstill.students.verbalizer import Reading
-from potstill.weights import Weights
 
 Mode = Literal["lora", "full", "frozen"]
 
@@ -60,7 +60,7 @@ def read_base(found: Weights) -> Base:
     from safetensors import SafetensorError
     from transformers import AutoModelForMaskedLM
 
-    from potstill.pattern import read_tokenizer
+    from potstill.models.cloze_pattern import read_tokenizer
 
     try:
         with quiet(), torch.random.fork_rng(devices=[]):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from potstill.device import Wish, check_wish
 from potstill.errors import BadSpec, did_you_mean
+from potstill.models.device import Wish, check_wish
 
 CHOICES = {
     "verbalizer": ("auto", "names", "descriptions", "data"),

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from potstill.calibrate import match_prior, match_rates
-from potstill.device import device_of, drawing
+from potstill.evaluation.calibration import match_prior, match_rates
+from potstill.models.device import device_of, drawing
+from potstill.models.tokens.encoder import Ids, padded
 from potstill.students.backbone import autocast, run_network
 from potstill.students.base import Floats
 from potstill.students.clozenet import ClozeNetwork, Mode
-from potstill.tokens import Ids, padded
 
 # About how many steps learning takes on few rows, and how many passes at least and at most.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 150, 3.0, 20.0

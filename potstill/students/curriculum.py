@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from potstill.device import device_of, drawing
+from potstill.models.device import device_of, drawing
 from potstill.students.backbone import Network, run_network
 from potstill.students.base import Floats
 from potstill.students.labelhead import UNTAUGHT_SCALE, label_weights

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from potstill.device import Wish, check_wish, choose_device, here, on_cpu
 from potstill.errors import BadSpec, did_you_mean, missing_extra
+from potstill.models.device import Wish, check_wish, choose_device, here, on_cpu
+from potstill.models.tokens.encoder import LONG, Long, TokenIds
+from potstill.models.weights import find
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.labelnames import label_texts
 from potstill.students.lesson import check_lesson, in_content_order, probabilities
-from potstill.tokens import LONG, Long, TokenIds
-from potstill.weights import find
 
 if TYPE_CHECKING:
     from potstill.students.backbone import Network

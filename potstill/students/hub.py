@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from potstill.pairs import is_pair, split_pair
+from potstill.data.pairs import is_pair, split_pair
 from potstill.students.backbone import Network, quiet
 
 # LOUD: how much louder the mean is than the residual. QUIET: how flat tanh is taken. Their errors, 1/LOUD and

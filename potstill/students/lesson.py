@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import sigmoid, softmax
+from potstill.data.task import TaskKind
 from potstill.errors import BadData, BadSpec, did_you_mean
+from potstill.evaluation.calibration import sigmoid, softmax
+from potstill.models.tokens.encoder import check_texts
 from potstill.students.base import Floats, Lesson
-from potstill.task import TaskKind
-from potstill.tokens import check_texts
 
 SUM_TOLERANCE = 1e-3  # what float16 storage and rounding to three places leave behind
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
-from potstill.features import NGrams, PairGrams
+from potstill.models.features import NGrams, PairGrams
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.lesson import carve, check_lesson, probabilities, refuse_likeness
 from potstill.students.onnxfile import Node, Port, write_onnx

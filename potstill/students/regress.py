@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.features import Ragged
+from potstill.models.features import Ragged
 
 Floats = NDArray[np.float32]
 HISTORY = 8

@@ -15,10 +15,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from potstill.carriers import fetched
-from potstill.device import check_wish, here
 from potstill.errors import BadSpec
-from potstill.features import PairTokens, Ragged, Tokens
+from potstill.models.device import check_wish, here
+from potstill.models.downloads.fetch import fetched
+from potstill.models.features import PairTokens, Ragged, Tokens
+from potstill.models.weights import find
 from potstill.students.base import Floats, Graph, Lesson, Make
 from potstill.students.lesson import carve, check_lesson, in_content_order, probabilities
 from potstill.students.linear import choose_c, refuse_options
@@ -26,7 +27,6 @@ from potstill.students.regress import Effort, fit_regression, sparse
 from potstill.students.staticgraph import write_graph
 from potstill.students.tuning import Head, Material, Recipe, tune
 from potstill.students.vectors import token_vectors
-from potstill.weights import find
 
 OF_TUNING = ("epochs", "lr", "hidden", "dropout", "device")
 OPTIONS = {"c", "max_length", "dims", *OF_TUNING}

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from potstill.device import device_of, drawing
+from potstill.models.device import device_of, drawing
+from potstill.models.tokens.encoder import Ids, padded
 from potstill.students.backbone import Network, autocast, run_network
-from potstill.tokens import Ids, padded
 
 Floats = NDArray[np.float32]
 Progress = Callable[[float, str], None]

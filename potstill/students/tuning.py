@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.device import Wish, choose_device, drawing
-from potstill.features import Ragged
+from potstill.models.device import Wish, choose_device, drawing
+from potstill.models.features import Ragged
 
 Floats = NDArray[np.float32]
 EPSILON = 1e-6  # of the norm; a text without known subwords stays at zero

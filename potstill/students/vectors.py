@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from potstill.carriers import cache_folder
+from potstill.data.task import content_key
 from potstill.errors import BadInput, missing_extra
-from potstill.task import content_key
-from potstill.vectors import Vectors, read_static
-from potstill.weights import Weights
+from potstill.models.downloads.fetch import cache_folder
+from potstill.models.static_vectors import Vectors, read_static
+from potstill.models.weights import Weights
 
 RECIPE = 1  # raised when distilling would give something else
 SIF = 3e-5  # a subword of probability p weighs SIF / (SIF + p), Arora et al. 2017; 1e-3 and 1e-4 did worse
@@ -54,7 +54,7 @@ def _distil(folder: Path, dims: int) -> Vectors:
         raise missing_extra("torch", "train", "Distilling an encoder into static vectors") from None
     from tokenizers import Tokenizer
 
-    from potstill.device import choose_device
+    from potstill.models.device import choose_device
     from potstill.students.backbone import autocast, read_network
 
     text = (folder / "tokenizer.json").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
-from potstill.labeltree import ends_needed, label_tree
+from potstill.models.label_trie import ends_needed, label_tree
 
 Several = Literal["sum", "mean", "blend"]
 Words = tuple[tuple[str, ...], ...]

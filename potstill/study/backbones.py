@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import BadSpec
-from potstill.spec import Named
+from potstill.models.weights import Weights, find
+from potstill.run.spec import Named
 from potstill.study.spec import BackboneSpec, Procedure, StudySpec
-from potstill.weights import Weights, find
 
 NAMES: Mapping[Procedure, str] = {"ft": "FT", "p": "P", "ft+kd": "FT+KD", "p+kd": "P+KD", "llm+kd": "LLM+KD"}
 BY_KIND = {"encoder": "encoder", "static": "static"}

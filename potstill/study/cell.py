@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.asking import Answers, Teller
-from potstill.calibrate import match_prior
+from potstill.data.task import content_key
 from potstill.errors import OverBudget
-from potstill.metrics import accuracy, macro_f1, mcc
-from potstill.money import Purpose, to_usd
-from potstill.run import Run
-from potstill.spec import Named
+from potstill.evaluation.calibration import match_prior
+from potstill.evaluation.metrics import accuracy, macro_f1, mcc
+from potstill.ledger.prices import Purpose, to_usd
+from potstill.run import Answers, Teller
+from potstill.run.run import Run
+from potstill.run.spec import Named
 from potstill.students import revision
 from potstill.students.base import Student
 from potstill.study.backbones import Backbone, Cast
@@ -26,7 +27,6 @@ from potstill.study.data import World
 from potstill.study.nearest import nearest_label
 from potstill.study.records import Cell, Result
 from potstill.study.spec import Procedure, StudySpec
-from potstill.task import content_key
 from potstill.teachers.base import Teacher
 
 VERSION = 1  # raised when a cell would come to something else

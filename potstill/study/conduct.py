@@ -20,14 +20,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from potstill.asking import Silent, Teller
+from potstill.data.pool import Pool
+from potstill.data.task import content_key
 from potstill.engines.local import Local
 from potstill.errors import OverBudget, PotstillError, RunConflict, Waiting
-from potstill.money import to_usd
-from potstill.pool import Pool
-from potstill.run import Run
-from potstill.spec import Spec
-from potstill.store import FILE, Store
+from potstill.ledger.prices import to_usd
+from potstill.ledger.store import FILE, Store
+from potstill.run import Silent, Teller
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 from potstill.students.base import Student
 from potstill.study import words
 from potstill.study.backbones import Cast, resolve
@@ -37,7 +38,6 @@ from potstill.study.footprint import weigh
 from potstill.study.grid import grid
 from potstill.study.records import Cell, DataFacts, Footprint, Result, Study, footprint_key
 from potstill.study.spec import StudySpec
-from potstill.task import content_key
 
 RUNS = "subsets"
 HEAVY = 100_000_000  # parameters from which on a student is exported and measured on one data set for all

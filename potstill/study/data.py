@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.carriers import CARRIERS, cache_folder, fetched
+from potstill.data.near_duplicates import normalise, numbers_of
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.pool.splits import first_of_each
+from potstill.data.task import Task
 from potstill.errors import BadData, MissingWeights, unknown
-from potstill.leaks import normalise, numbers_of
-from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.pool.splits import first_of_each
+from potstill.models.downloads.fetch import CARRIERS, cache_folder, fetched
 from potstill.study.spec import DataSpec, Size, StudySpec
-from potstill.task import Task
 
 KINDS = ("parquet", "csv", "jsonl", "tsv")
 TEST_SALT, POOL_SALT, SEED_SALT = 101, 202, 1000

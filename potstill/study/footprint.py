@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from potstill.bundle import Bundle, load
+from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.export.export import FP32, export
 from potstill.bundle.readers import READERS
+from potstill.data.task import Task
 from potstill.errors import PotstillError
-from potstill.export import FP32, export
-from potstill.speed import measure
-from potstill.speed.energy import cpu_meter
+from potstill.evaluation.energy import cpu_meter
+from potstill.evaluation.latency import measure
 from potstill.students.base import Student
 from potstill.study.records import Footprint
-from potstill.task import Task
 
 COUNTED_TEXTS = 16
 TIMED_TEXTS = 200

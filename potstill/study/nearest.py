@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.features import Tokens
-from potstill.spec import Named
+from potstill.models.features import Tokens
+from potstill.models.weights import find
+from potstill.run.spec import Named
 from potstill.students import MENU
 from potstill.students.base import Floats, Lesson, Make, Student
 from potstill.students.labelnames import label_texts
 from potstill.students.regress import sparse
 from potstill.students.vectors import token_vectors
-from potstill.task import Task
-from potstill.weights import find
 
 LONGEST = 256
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.paper import templates
+from potstill.reports.templates import templates
 from potstill.study import words
 from potstill.study.advice import by_size
 from potstill.study.readings import Mean, Point, means_of, metric_name

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.metrics import Score, accuracy, macro_f1, mcc
+from potstill.evaluation.metrics import Score, accuracy, macro_f1, mcc
 from potstill.study.records import Cell, DataFacts, Footprint, Study
 
 Floats = NDArray[np.float64]

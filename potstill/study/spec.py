@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.errors import BadSpec, did_you_mean
-from potstill.money import to_micros
-from potstill.spec import ASSUMED_USD_PER_HOUR, Named, Section
+from potstill.ledger.prices import to_micros
+from potstill.run.spec import ASSUMED_USD_PER_HOUR, Named, Section
 
 Procedure = Literal["ft", "p", "ft+kd", "p+kd", "llm+kd"]
 Metric = Literal["accuracy", "macro_f1", "mcc"]

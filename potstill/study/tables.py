@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from potstill.data.atomic import whole_file
 from potstill.study.advice import Advice, advise, by_size
 from potstill.study.readings import Crossover, Mean, crossovers, means_of, pareto, smallest_within
 from potstill.study.records import FORMAT, TITLES, Study
-from potstill.whole import whole_file
 
 COLUMNS = (
     "data", "procedure", "backbone", "labels", "seed", "state", "reason", "accuracy", "macro_f1", "mcc", "trained_on",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from potstill.paper import sheet
+from potstill.reports.templates import sheet
 from potstill.study import words
 from potstill.study.readings import Mean, Point, means_of, metric_name
 from potstill.study.records import Study

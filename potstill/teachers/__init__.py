@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from potstill.menu import Menu
+from potstill.registry import Menu
 
 MENU = Menu(
     "teacher",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from potstill.money import Category, ExactPrice, Price, Usage
-from potstill.task import Answer, Brief, Task, Written
+from potstill.data.task import Answer, Brief, Task, Written
+from potstill.ledger.prices import Category, ExactPrice, Price, Usage
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def takes_guides(teacher: Teacher) -> bool:
 
 
 def is_light(teacher: Teacher) -> bool:
-    """Whether `answer` does little but wait, and waits by `potstill.waiting` alone, so that many share a thread.
+    """Whether `answer` does little but wait, by `engines.greenlets` alone, so that many share a thread.
 
     A teacher says so with the attribute `light`.
     """

@@ -15,9 +15,9 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import Field
 
+from potstill.data.task import Answer
 from potstill.errors import TeacherError
-from potstill.money import ExactPrice, Price, Usage
-from potstill.task import Answer
+from potstill.ledger.prices import ExactPrice, Price, Usage
 from potstill.teachers.base import Collected, Pending, Rejected, Setup, Ticket
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.exchange import ChatOptions, Choice, Request, Said, Server, short, times, willing

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from potstill.data.task import Brief, Guess, Guide, Task, Written
 from potstill.errors import BadSpec, did_you_mean
-from potstill.metrics import ClassScore
-from potstill.task import Brief, Guess, Guide, Task, Written
+from potstill.evaluation.metrics import ClassScore
 from potstill.teachers.parse import read_texts
 from potstill.teachers.prompts import QUOTED_CHARACTERS, WRITE_SCHEMA, Message, shown, write_messages
 

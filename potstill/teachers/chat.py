@@ -13,9 +13,9 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
+from potstill.data.task import Answer, Brief, Task, Written, content_key
 from potstill.errors import BadSpec, TeacherError, did_you_mean
-from potstill.money import Category, Price, Rates, Usage
-from potstill.task import Answer, Brief, Task, Written, content_key
+from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.briefs import BRIEF_TOKENS, Wish, wish_of
 from potstill.teachers.exchange import (

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from potstill.causal import CausalModel, one_line
+from potstill.data.pairs import is_pair, split_pair
+from potstill.data.task import Task, Written
 from potstill.errors import BadSpec
-from potstill.labeltree import ends_needed
-from potstill.pairs import is_pair, split_pair
-from potstill.task import Task, Written
+from potstill.models.causal_lm import CausalModel, one_line
+from potstill.models.label_trie import ends_needed
 
 TEMPLATE = "Text: {text}\nLabel:"
 SECOND = "\nText 2: "  # before the second text of a pair; the first stands where a single one would

@@ -24,7 +24,7 @@ from urllib.request import getproxies
 
 import httpx2
 
-from potstill.waiting import until_ready
+from potstill.engines.greenlets import until_ready
 
 try:
     import httptools
@@ -67,7 +67,7 @@ class Punctual(httpx2.Client):
 
     @property
     def light(self) -> bool:
-        """Whether it waits by `potstill.waiting` alone."""
+        """Whether it waits by `potstill.engines.greenlets` alone."""
         return isinstance(self._transport, Direct)
 
     @contextmanager
@@ -123,7 +123,7 @@ def resembling(made: httpx2.Request, content: bytes) -> httpx2.Request:
 class Connection:
     """One open connection, asked for one thing after the other; `ends` is by `time.monotonic`.
 
-    Its socket never blocks: waiting is left to `potstill.waiting`, so that it serves threads and fibres alike.
+    Its socket never blocks: waiting is left to `engines.greenlets`, so that it serves threads and fibres alike.
     """
 
     def __init__(self, opened: socket.socket) -> None:

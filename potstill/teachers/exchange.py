@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from potstill.money import Usage
-from potstill.task import Task
+from potstill.data.task import Task
+from potstill.ledger.prices import Usage
 from potstill.teachers.briefs import BRIEF_TOKENS
 from potstill.teachers.pace import Refused
 from potstill.teachers.parse import Step
@@ -102,7 +102,7 @@ class Server(Protocol):
         takes_schema, gives_logprobs, takes_n: what it is still believed to do; it forgets what was refused.
         extra_tokens: prompt tokens it may add on its own, for an enforced schema.
         writes_cache: prompt tokens may be billed as writes to its cache.
-        light: sending waits by `potstill.waiting` alone.
+        light: sending waits by `potstill.engines.greenlets` alone.
     """
 
     takes_schema: bool

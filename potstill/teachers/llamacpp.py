@@ -16,12 +16,12 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-from potstill.causal import free_cores, one_line
+from potstill.data.task import Brief, Task, Written, content_key
 from potstill.errors import TeacherError, missing_extra
-from potstill.money import Usage
-from potstill.task import Brief, Task, Written, content_key
+from potstill.ledger.prices import Usage
+from potstill.models.causal_lm import free_cores, one_line
+from potstill.models.weights import Weights
 from potstill.teachers.base import Draft
-from potstill.weights import Weights
 
 LINES_A_CALL = 5  # small models repeat themselves in long lists
 EXAMPLES = 4

@@ -22,8 +22,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from potstill import weights
-from potstill.causal import (
+from potstill.data.task import Answer, Brief, content_key
+from potstill.errors import BadInput, BadSpec, TeacherError
+from potstill.ledger.prices import Category, Rates, Usage
+from potstill.models import weights
+from potstill.models.causal_lm import (
     CausalModel,
     best_dtype,
     content_hash,
@@ -32,10 +35,7 @@ from potstill.causal import (
     require_torch,
     torch_threads,
 )
-from potstill.device import Wish, choose_device
-from potstill.errors import BadInput, BadSpec, TeacherError
-from potstill.money import Category, Rates, Usage
-from potstill.task import Answer, Brief, content_key
+from potstill.models.device import Wish, choose_device
 from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.completion import TEMPLATE, PromptText, PromptTokens, pick_examples
 from potstill.teachers.llamacpp import Writer

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.task import Task
+from potstill.data.task import Task
 
 Floats = NDArray[np.float64]
 

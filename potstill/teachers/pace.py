@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from potstill.engines.greenlets import hurried, rest
 from potstill.errors import TeacherError
-from potstill.money import Usage
-from potstill.waiting import hurried, rest
+from potstill.ledger.prices import Usage
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import Field
 
+from potstill.data.task import Answer, Brief, Task, content_key
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
-from potstill.money import Category, Price, Rates, Usage
-from potstill.store import Label, Labels
-from potstill.task import Answer, Brief, Task, content_key
+from potstill.ledger.prices import Category, Price, Rates, Usage
+from potstill.ledger.store import Label, Labels
 from potstill.teachers.base import (
     Collected,
     Draft,

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from potstill.data.label_sets import parsed
+from potstill.data.pairs import is_pair, split_pair
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadSpec
-from potstill.labelcells import parsed
-from potstill.pairs import is_pair, split_pair
-from potstill.task import Brief, Task, Written
 from potstill.teachers.sets import nothing_for
 
 PROMPT_VERSION = "1"

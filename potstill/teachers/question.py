@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from potstill.data.task import Brief, Guess, Written
 from potstill.errors import BadSpec
-from potstill.task import Brief, Guess, Written
 from potstill.teachers.base import Setup
 from potstill.teachers.options import Options
 from potstill.teachers.prompts import EVERYTHING, Offer, Prompt

@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from potstill.data.column_guess import Columns, guess
+from potstill.data.label_sets import Separator, read_labels
+from potstill.data.pairs import join_pair
+from potstill.data.tables import Table, read_table
+from potstill.data.task import Answer, Brief, Guide, Task, Written, content_key
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
-from potstill.guess import Columns, guess
-from potstill.labelcells import Separator, read_labels
-from potstill.money import Category, Price, Usage
-from potstill.pairs import join_pair
-from potstill.tables import Table, read_table
-from potstill.task import Answer, Brief, Guide, Task, Written, content_key
+from potstill.ledger.prices import Category, Price, Usage
 from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.nearness import Nearness
 from potstill.teachers.options import Options, read_options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.task import Answer
+from potstill.data.task import Answer
 
 Truth = int | tuple[int, ...]  # the column of the right label, or the columns of the right labels
 LEAST = 1e-6

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from potstill.data.task import Answer, content_key
 from potstill.errors import BadSpec
-from potstill.money import Rates, Usage
-from potstill.task import Answer, content_key
+from potstill.ledger.prices import Rates, Usage
 from potstill.teachers.base import Reply, Setup
 from potstill.teachers.people import HumanOptions, People, answer_of
 from potstill.teachers.replay import ReplayOptions, collapsed, read_known

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
-from potstill.labeltree import label_tree
+from potstill.models.label_trie import label_tree
 
 ATTENTION = "potstill_shared_prompt"
 

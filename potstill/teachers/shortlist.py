@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.data.task import Task, Written, content_key
 from potstill.errors import BadSpec
-from potstill.features import NGrams, Ragged, Tokens
-from potstill.task import Task, Written, content_key
+from potstill.models.features import NGrams, Ragged, Tokens
+from potstill.models.static_vectors import read_static
+from potstill.models.weights import find
 from potstill.teachers.parse import LEAST
-from potstill.vectors import read_static
-from potstill.weights import find
 
 Floats = NDArray[np.float64]
 # Texts -> (N, D) rows of length one, sparse or dense.

@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from potstill.errors import BadSpec, UnknownPrice, did_you_mean
-from potstill.money import ListedPrice, Rates, listed_price
+from potstill.ledger.prices import ListedPrice, Rates, listed_price
 
 # Who documents half the price for a batch; elsewhere the user's own figures are taken as they are.
 HALF_BY_BATCH = ("openai", "anthropic")

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import log_sigmoid, log_softmax
+from potstill.data.task import Answer, Brief
 from potstill.errors import BadSpec, TeacherError
-from potstill.money import Category, Price, Rates, Usage
-from potstill.task import Answer, Brief
+from potstill.evaluation.calibration import log_sigmoid, log_softmax
+from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.teachers.base import Draft, Expected, Reply, Setup
 from potstill.teachers.tariff import rates
 

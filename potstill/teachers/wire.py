@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from potstill.money import Usage
+from potstill.ledger.prices import Usage
 from potstill.teachers.exchange import Choice, Said
 from potstill.teachers.parse import Step
 

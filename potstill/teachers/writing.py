@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from potstill.choose import by_need
-from potstill.task import Brief, Guide, Written
+from potstill.data.task import Brief, Guide, Written
 
 EVEN = 0.25  # of the errors that are shown, spread over all labels: what is not shown may be wrong as well
 EXAMPLES = 4  # of its own label that a one-label brief shows, and as many to avoid
@@ -33,6 +33,27 @@ def quotas(labels: Sequence[str], guide: Guide, n: int, draw: np.random.Generato
         weight += shown + EVEN * max(len(errors), 1) / len(labels)
     counts = by_need(f1, weight * about, n, draw)
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
+
+
+def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) -> NDArray[np.int64]:
+    """How many of `n` new texts each label gets: (K,) counts that sum to n, in proportion to (1 - F1) x prior.
+
+    Whole shares are given out first and what is left is drawn by the remainders (systematic sampling), so that a rare
+    label gets a text now and then rather than never. Where nothing is needed, the prior decides.
+
+    Args:
+        f1: (K,) in [0, 1].
+        prior: (K,) how often each label occurs, in any unit; not all zero.
+        n: texts to be shared out.
+        draw: draws the remainders.
+    """
+    prior_ = np.asarray(prior, dtype=np.float64)
+    need = (1 - np.asarray(f1, dtype=np.float64)) * prior_
+    need = need if need.sum() > 0 else prior_
+    # Ticks one apart, begun at random, along a line on which each label has its share: label k gets those within.
+    ends = np.cumsum(need / need.sum()) * n
+    ends[-1] = n
+    return np.diff(np.floor(ends + draw.random()), prepend=0.0).astype(np.int64)
 
 
 def one_label_each(

@@ -14,11 +14,11 @@ from unittest import SkipTest
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import sigmoid, softmax
+from potstill.data.pairs import join_pair, split_pair
+from potstill.data.task import TaskKind
 from potstill.errors import BadData, PotstillError
-from potstill.pairs import join_pair, split_pair
+from potstill.evaluation.calibration import sigmoid, softmax
 from potstill.students.base import Floats, Lesson, Make, Student
-from potstill.task import TaskKind
 from potstill.testing.promise import ODD_TEXTS, promise
 
 

@@ -10,9 +10,9 @@ from dataclasses import fields, replace
 from typing import ClassVar, get_args
 from unittest import SkipTest
 
+from potstill.data.task import Answer, Brief, Guess, Guide, How, State, Task, Written
 from potstill.errors import TeacherError, UnknownPrice
-from potstill.money import CATEGORIES, Usage
-from potstill.task import Answer, Brief, Guess, Guide, How, State, Task, Written
+from potstill.ledger.prices import CATEGORIES, Usage
 from potstill.teachers.base import Reply, Teacher, takes_guides
 from potstill.testing.promise import ODD_TEXTS, promise
 

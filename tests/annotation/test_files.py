@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from waiting import LABELS, begin, labels_of, truth
 
 from potstill.annotation.labelstudio import configuration, read_tasks
-from potstill.annotation.sheet import read_sheet, write_sheet
+from potstill.annotation.spreadsheet import read_sheet, write_sheet
 from potstill.api import annotate
+from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
-from potstill.store import Label, Labels
-from potstill.task import Task
+from potstill.ledger.store import Label, Labels
 
 Rows = list[dict[str, str]]
 

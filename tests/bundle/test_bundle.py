@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from tinybert import write_tinybert
 
-from potstill.bundle import Bundle, load, sessions
+from potstill.bundle.bundle import Bundle, load, sessions
+from potstill.bundle.export.export import export
+from potstill.data.task import Task
 from potstill.errors import BadData, BadInput, NotARun
-from potstill.export import export
 from potstill.students.base import Make, Student
 from potstill.students.encoder import Encoder
 from potstill.students.linear import Linear
-from potstill.task import Task
 from potstill.testing import ODD_TEXTS, StudentContract
 
 LESSON = StudentContract().lesson()
@@ -277,7 +277,7 @@ def test_more_texts_than_a_block_are_answered_alike_and_a_bad_one_is_named_by_it
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = bundle.predict_logits(LESSON.texts)
-    monkeypatch.setattr("potstill.bundle.BLOCK", 7)
+    monkeypatch.setattr("potstill.bundle.bundle.BLOCK", 7)
     np.testing.assert_allclose(bundle.predict_logits(LESSON.texts), wanted, atol=0.05)
     with pytest.raises(BadData, match="Text 12 is bytes"):
         bundle.predict([*LESSON.texts[:11], b"soup", *LESSON.texts])  # type: ignore[list-item]

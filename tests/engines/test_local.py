@@ -11,9 +11,9 @@ from itertools import count
 
 import pytest
 
-from potstill.engines.crews import Garbage
+from potstill.engines.greenlets import hurried, rest
 from potstill.engines.local import STOPPING, Local
-from potstill.waiting import hurried, rest
+from potstill.engines.workers import Garbage
 
 # Calls that only wait run as fibres in one thread where they may; whoever listens must not see the difference.
 LIGHT = pytest.mark.parametrize("light", [False, True], ids=["threads", "fibres"])

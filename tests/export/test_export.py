@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from tinybert import write_tinybert
 
-from potstill.bundle import load
+from potstill.bundle.bundle import load
+from potstill.bundle.bundle.export import quantise
+from potstill.bundle.export.export import FP32, HUB_FILES, INT8, _change_by_padding, export
+from potstill.data.task import Task
 from potstill.errors import BadData, NotARun
-from potstill.export import FP32, HUB_FILES, INT8, _change_by_padding, export, quantise
 from potstill.students.base import Graph, Make
 from potstill.students.encoder import Encoder
 from potstill.students.linear import Linear
-from potstill.task import Task
 from potstill.testing import ODD_TEXTS, StudentContract
 
 TASK = Task(StudentContract.labels, name="topics | of <texts>", descriptions={"food": "what one\neats"})

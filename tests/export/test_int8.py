@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinybert import WORDS, write_tinybert
 
+from potstill.bundle.export.int8 import rewrite
+from potstill.bundle.export.layout import turn
+from potstill.bundle.export.products import products
+from potstill.bundle.export.quantise import write_dynamic
+from potstill.bundle.export.ranges import NARROW, Range, measure_ranges
 from potstill.bundle.sessions import open_graph
-from potstill.export.int8 import rewrite
-from potstill.export.layout import turn
-from potstill.export.products import products
-from potstill.export.quantise import write_dynamic
-from potstill.export.ranges import NARROW, Range, measure_ranges
 
 onnx = pytest.importorskip("onnx")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.labelling.journal import Journal, content_key
+from potstill.bundle.journal import Journal, content_key
 
 JOB = {"bundle": "abc", "columns": ["a", "b"]}
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill import labelling
-from potstill.bundle import Bundle, load
+from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.bundle import label_file as labelling
+from potstill.bundle.export.export import entrust, export
+from potstill.bundle.label_file import label_file
+from potstill.data.task import Task
 from potstill.errors import BadData, BadInput
-from potstill.export import entrust, export
-from potstill.labelling import label_file
 from potstill.students.base import Lesson, Make
 from potstill.students.linear import Linear
-from potstill.task import Task
 from potstill.testing import StudentContract
 
 LESSON = StudentContract().lesson()

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from procedures.world import LABELS, Begin, table
 
-from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.run import Run
-from potstill.spec import Spec
-from potstill.tables import Table
-from potstill.task import Task
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 
 
 @pytest.fixture(scope="module")

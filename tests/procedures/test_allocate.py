@@ -10,16 +10,16 @@ import pytest
 from procedures.test_kd import known as known
 from procedures.test_kd import world
 
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, UnknownName, Waiting
-from potstill.outcome import finish
-from potstill.outlooks.priors import Teachers
-from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.procedures.allocate import allocate
-from potstill.run import Run
-from potstill.spec import Spec
-from potstill.store import Note
-from potstill.tables import Table
-from potstill.task import Task
+from potstill.ledger.store import Note
+from potstill.procedures.allocate.priors import Teachers
+from potstill.procedures.allocate.recipe import allocate
+from potstill.reports.build import finish
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 
 LARGE = {"large": "linear", "pilot": 40, "seeds": 1, "annotator": {"reveals": "pool"}}
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from procedures.world import LABELS, notes, pretend, table
 
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadSpec
-from potstill.outcome import finish
-from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.procedures.allocate import allocate
-from potstill.run import Run
-from potstill.spec import Spec
-from potstill.tables import Table
-from potstill.task import Brief, Task, Written
+from potstill.procedures.allocate.recipe import allocate
+from potstill.reports.build import finish
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 
 Opened = Callable[..., Run]
 CHEAP = {"usd_per_label": 0.001, "usd_per_hour": 0.1}

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.errors import BadData
-from potstill.examples import offered_examples
-from potstill.outcome import finish
-from potstill.pool import Pool, PoolOptions, build_pool
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import gold_weight, kd
-from potstill.procedures.voices import OnGold, with_other_voices
-from potstill.run import Run
-from potstill.spec import Spec
-from potstill.tables import Table
-from potstill.task import Task
+from potstill.procedures.label_correction import OnGold, with_other_voices
+from potstill.reports.build import finish
+from potstill.run.few_shot import offered_examples
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 
 WORDS = {
     "money": ["price", "bank", "loan", "coin", "fee", "market", "bond", "tax"],
@@ -100,7 +100,9 @@ def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(tmp_path, mo
         np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
         np.testing.assert_array_equal(soft, before)
         calls = len(run.store.calls())
-        monkeypatch.setattr("potstill.procedures.voices.MOST_AT_ONCE", 100)  # in parts, as many texts would be
+        monkeypatch.setattr(
+            "potstill.procedures.label_correction.MOST_AT_ONCE", 100
+        )  # in parts, as many texts would be
         in_parts = with_other_voices(texts, soft, bad, 10, run).argmax(axis=1)
         assert (in_parts == truth).mean() > (said == truth).mean() + 0.1
         assert len(run.store.calls()) == calls

@@ -10,17 +10,17 @@ import pytest
 from procedures.world import LABELS, table
 from tinybert import write_tinybert
 
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.pool import Pool, PoolOptions, build_pool
 from potstill.procedures.kd import kd, read_kd_options
-from potstill.run import Run
-from potstill.spec import Spec
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 from potstill.students.base import Lesson, Likeness, Make
 from potstill.students.encoder import Encoder
 from potstill.students.linear import Linear
 from potstill.students.static import Static
-from potstill.tables import Table
-from potstill.task import Task
 from potstill.testing import StudentContract
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.procedures.neighbours import BLOCK, nearest, spread
+from potstill.procedures.label_propagation import BLOCK, nearest, spread
 
 
 def unit(n: int, d: int, seed: int = 0) -> np.ndarray:

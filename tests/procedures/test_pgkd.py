@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from procedures.world import LABELS, Begin, briefs, notes, pretend
 
-from potstill.outcome import finish
-from potstill.pool import Pool
-from potstill.procedures.pgkd import pgkd
-from potstill.task import Brief, Written
+from potstill.data.pool import Pool
+from potstill.data.task import Brief, Written
+from potstill.procedures.pgkd.recipe import pgkd
+from potstill.reports.build import finish
 from potstill.teachers.base import Teacher
 
 # --- the loop ----------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import pytest
 from procedures.world import LABELS, Begin, notes, pretend, table
 from teachers.standin import Standin
 
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Brief, Written
 from potstill.errors import BadData, BadSpec, OverBudget, TeacherError
-from potstill.outcome import finish
-from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.procedures.pgkd import pgkd
-from potstill.tables import Table
-from potstill.task import Brief, Written
+from potstill.procedures.pgkd.recipe import pgkd
+from potstill.reports.build import finish
 from potstill.teachers.base import Teacher
 
 # --- what must not pass ------------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ import pytest
 from procedures.world import Begin, notes, pretend
 from reports import HOSTILE, full
 
-from potstill.outcome import finish
-from potstill.procedures.pgkd import pgkd
+from potstill.data.task import Written
+from potstill.ledger.store import Note
+from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports import Report, render_html
+from potstill.reports.build import finish
 from potstill.reports.rounds import RoundFacts, Rounds, draw_rounds, read_rounds
-from potstill.store import Note
-from potstill.task import Written
 
 
 def row(number: int, usd: float, **more: Any) -> RoundFacts:

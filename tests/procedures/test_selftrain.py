@@ -9,14 +9,14 @@ import pytest
 from procedures.test_kd import world
 from tinybert import write_tinybert
 
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
-from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.procedures.neighbours import listen
+from potstill.procedures.label_propagation import listen
 from potstill.procedures.selftrain import read_options, reader_of_guesses, selftrain
-from potstill.run import Run
-from potstill.spec import Named, Spec
-from potstill.tables import Table
-from potstill.task import Task
+from potstill.run.run import Run
+from potstill.run.spec import Named, Spec
 
 
 @pytest.fixture(scope="module")

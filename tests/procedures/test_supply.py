@@ -1,4 +1,4 @@
-"""procedures/supply.py and the options of pgkd beyond the paper; the teacher is the replay teacher, a simulation."""
+"""procedures/pgkd/generation.py and the options of pgkd beyond the paper; the teacher is the replay teacher, a simulation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from procedures.world import LABELS, OWN, Begin, briefs, notes, pretend, table
 
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Written
 from potstill.errors import BadData
-from potstill.order import overrides
-from potstill.pool import Pool, PoolOptions, build_pool
-from potstill.procedures.gates import informative
-from potstill.procedures.pgkd import pgkd
-from potstill.procedures.supply import Gained, better_way
-from potstill.spec import Spec, merge
-from potstill.tables import Table
-from potstill.task import Written
+from potstill.procedures.pgkd.filters import informative
+from potstill.procedures.pgkd.generation import Gained, better_way
+from potstill.procedures.pgkd.recipe import pgkd
+from potstill.run.inputs import overrides
+from potstill.run.spec import Spec, merge
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from potstill.data.pool import Pool
+from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
-from potstill.pool import Pool
 from potstill.procedures.prompt import prompt
 from potstill.procedures.trained_kd import ft_kd, p_kd
-from potstill.run import Run
-from potstill.spec import Spec
+from potstill.run.run import Run
+from potstill.run.spec import Spec
 from potstill.students.base import Student
-from potstill.task import Task
 
 TEXTS = tuple(f"{'good fine nice' if i % 2 else 'bad poor sad'} film {i}" for i in range(40))
 

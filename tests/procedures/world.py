@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.run import Run
-from potstill.task import Brief, Written
+from potstill.data.task import Brief, Written
+from potstill.run.run import Run
 from potstill.teachers.base import Draft, Teacher
 
 Begin = Callable[..., Run]

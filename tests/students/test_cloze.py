@@ -13,14 +13,14 @@ import torch
 from tinybert import write_tinybert
 from tinylm import LABELS, write_tinycausal, write_tinymlm
 
-from potstill.bundle import load
+from potstill.bundle.bundle import load
+from potstill.bundle.export.export import export
+from potstill.data.pairs import join_pair
+from potstill.data.task import Task
 from potstill.errors import BadInput, BadSpec, NotARun
-from potstill.export import export
-from potstill.pairs import join_pair
 from potstill.students import clozetune
 from potstill.students.base import Floats, Lesson, Make, Student
 from potstill.students.cloze import Cloze
-from potstill.task import Task
 from potstill.testing import SeveralContract, StudentContract
 
 TEXTS = ["the soup and the bread", "one match, please", "a loan or a bank and the market", ""]

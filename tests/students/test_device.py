@@ -17,14 +17,14 @@ from tinylm import LABELS, write_tinycausal, write_tinymlm
 
 from potstill.bundle.readers import READERS
 from potstill.bundle.sessions import open_graph
-from potstill.device import choose_device, device_of
+from potstill.data.task import Task
 from potstill.errors import BadSpec
+from potstill.models.device import choose_device, device_of
 from potstill.students import backbone
 from potstill.students.base import Lesson, Likeness, Make, Student
 from potstill.students.cloze import Cloze
 from potstill.students.encoder import Encoder
 from potstill.students.static import Static
-from potstill.task import Task
 from potstill.teachers.base import Setup
 from potstill.teachers.local import LocalTeacher, open_teacher
 

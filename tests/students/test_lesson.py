@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.api import distill
-from potstill.bundle import load
-from potstill.classifier import Classifier
+from potstill.api.sklearn import Classifier
+from potstill.bundle.bundle import load
+from potstill.bundle.export.export import export
+from potstill.data.pool import PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, PotstillError
-from potstill.export import export
-from potstill.pool import PoolOptions, build_pool
 from potstill.students import MENU
 from potstill.students.base import Lesson, Make, Student
 from potstill.students.lesson import check_lesson, class_weighted
-from potstill.tables import Table
-from potstill.task import Task
 
 WORDS = ("soup", "goal", "bank", "rain", "song")
 

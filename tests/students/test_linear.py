@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.calibrate import log_softmax
 from potstill.errors import BadData, BadSpec
-from potstill.features import load_reader
+from potstill.evaluation.calibration import log_softmax
+from potstill.models.features import load_reader
 from potstill.students.base import Lesson, Make
 from potstill.students.lesson import carve, check_lesson
 from potstill.students.linear import Linear

@@ -11,11 +11,11 @@ import pytest
 from test_linear import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
 from potstill.errors import BadInput, BadSpec
+from potstill.models.static_vectors import Vectors, read_safetensors
+from potstill.models.weights import find
 from potstill.students.base import Lesson, Make
 from potstill.students.static import Static
 from potstill.students.vectors import _keep, token_vectors
-from potstill.vectors import Vectors, read_safetensors
-from potstill.weights import find
 
 
 @pytest.fixture(scope="module")

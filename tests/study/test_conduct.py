@@ -9,7 +9,7 @@ import pytest
 from study.small import RECIPES, run, study_of, write_topics
 
 from potstill.errors import BadData, TeacherError
-from potstill.run import Run
+from potstill.run.run import Run
 from potstill.students.base import Student
 from potstill.study.conduct import Bounds
 from potstill.study.records import Cell, Footprint, Study
@@ -23,7 +23,7 @@ def topics(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    from potstill.speed import measure
+    from potstill.evaluation.latency import measure
 
     monkeypatch.setattr(
         "potstill.study.footprint.measure", lambda predict, texts, **_: measure(predict, texts, seconds=0.02)
@@ -119,7 +119,7 @@ def test_teacher_labels_are_bought_once_for_all_students(tmp_path: Path) -> None
                  for name, n in (("large", 500), ("a", 40), ("b", 30))]  # fmt: skip
     done = run(study_of(tmp_path, backbones=backbones, sizes=[8], seeds=1), tmp_path / "out")
     assert sum(cell.procedure == "ft+kd" for cell in done.results) == 2
-    from potstill.store import Store
+    from potstill.ledger.store import Store
 
     asked, trained = 0, 0
     for folder in (tmp_path / "out" / "subsets").glob("topics-24-*"):
@@ -218,8 +218,8 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
 
 
 def test_what_a_killed_session_held_does_not_end_the_study(tmp_path: Path) -> None:
-    from potstill.money import Purchase
-    from potstill.store import Store
+    from potstill.ledger.prices import Purchase
+    from potstill.ledger.store import Store
 
     run(study_of(tmp_path, seeds=1), tmp_path / "out")
     store = Store(next((tmp_path / "out" / "subsets").glob("topics-24-0-*")), write=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.metrics import mcc
+from potstill.evaluation.metrics import mcc
 from potstill.study.advice import advise, by_size
 from potstill.study.readings import Point, crossing, crossovers, means_of, pareto, smallest_within
 from potstill.study.records import Cell, DataFacts, Footprint, Result, Study, footprint_key

@@ -7,7 +7,7 @@ from typing import Any
 
 from teachers.standin import Standin
 
-from potstill.task import Answer, Task, Written
+from potstill.data.task import Answer, Task, Written
 from potstill.teachers.base import Setup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher

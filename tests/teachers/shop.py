@@ -11,13 +11,13 @@ import pytest
 from teachers.standin import Standin
 from teachers.standin_queue import BatchQueue
 
-from potstill.asking.tickets import Order, Tickets
+from potstill.data.task import Answer, Task, content_key
 from potstill.errors import Waiting
-from potstill.ledger import Ledger
-from potstill.menu import Menu
-from potstill.money import Rates, Totals, Usage
-from potstill.store import CallRow, Store
-from potstill.task import Answer, Task, content_key
+from potstill.ledger.ledger import Ledger
+from potstill.ledger.prices import Rates, Totals, Usage
+from potstill.ledger.store import CallRow, Store
+from potstill.registry import Menu
+from potstill.run.batch_jobs import Order, Tickets
 from potstill.teachers import MENU
 from potstill.teachers.base import Setup, Ticket
 from potstill.teachers.batches import BatchTeacher

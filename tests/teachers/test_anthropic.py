@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from teachers.asking import KEY, TASK, likeliest
 from teachers.standin import Fault, Standin
 
+from potstill.data.task import Answer, Brief, Task, Written
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
-from potstill.money import Rates, Usage, listed_price
-from potstill.task import Answer, Brief, Task, Written
+from potstill.ledger.prices import Rates, Usage, listed_price
 from potstill.teachers.anthropic import open_teacher
 from potstill.teachers.base import Setup, Teacher
 from potstill.teachers.tariff import batch_price_of, provider_of

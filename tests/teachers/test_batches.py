@@ -8,9 +8,9 @@ import pytest
 from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, right, texts, until_done, waits
 from teachers.standin import Fault
 
+from potstill.data.task import Task
 from potstill.errors import Waiting
-from potstill.money import Usage
-from potstill.task import Task
+from potstill.ledger.prices import Usage
 from potstill.teachers.base import Ticketed
 
 # --- the way of a batch -----------------------------------------------------------------------------------

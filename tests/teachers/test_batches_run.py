@@ -12,7 +12,7 @@ from teachers.shop import BOTH, Shop
 
 from potstill import cli
 from potstill.errors import Waiting
-from potstill.store import Store
+from potstill.ledger.store import Store
 
 LABELS = ("sports", "world")
 

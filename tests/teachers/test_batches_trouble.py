@@ -13,11 +13,11 @@ from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, killed, right, texts, u
 from teachers.standin import Fault, Standin
 from teachers.standin_queue import BatchQueue
 
-from potstill.asking import tickets
 from potstill.errors import Overcharged, TeacherError, Waiting
-from potstill.ledger import Ledger
-from potstill.money import Purchase
-from potstill.store import Store
+from potstill.ledger.ledger import Ledger
+from potstill.ledger.prices import Purchase
+from potstill.ledger.store import Store
+from potstill.run import batch_jobs as tickets
 from potstill.teachers.base import Ticket
 
 # --- what does not come back ------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from teachers.asking import teacher_at
 from teachers.standin import Fault, Standin
 
+from potstill.data.task import Brief, Guess, Guide, Task, Written
 from potstill.errors import BadSpec
-from potstill.metrics import ClassScore
-from potstill.task import Brief, Guess, Guide, Task, Written
+from potstill.evaluation.metrics import ClassScore
 from potstill.teachers.base import takes_guides
 from potstill.teachers.briefs import BRIEF_TOKENS, count_tokens, read_labelled, wish_of
 from potstill.teachers.writing import one_label_each, quotas, shown_texts

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from potstill.engines.crews import Fibres
+from potstill.engines.greenlets import rest
 from potstill.engines.local import Local
+from potstill.engines.workers import Fibres
 from potstill.teachers.direct import Direct, Incoming, client_for, direct
-from potstill.waiting import rest
 
 JSON = b'{"said": "yes"}'
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + JSON

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from waiting import begin, go_on, human_calls, label_all, labels_of, write_spec, write_texts
 
 from potstill.api import distill
-from potstill.calibrate import softmax
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, Waiting
-from potstill.money import Usage
-from potstill.order import take_order
-from potstill.planning import make_plan
-from potstill.store import Label
-from potstill.task import Brief, Task, Written
+from potstill.evaluation.calibration import softmax
+from potstill.ledger.prices import Usage
+from potstill.ledger.store import Label
+from potstill.planning.cost import make_plan
+from potstill.run.inputs import take_order
 from potstill.teachers.base import Setup, Teacher, Ticketed
 from potstill.teachers.human import open_teacher
 from potstill.teachers.people import answer_of, label_id
@@ -203,7 +203,7 @@ def test_a_plan_says_what_the_labels_cost(tmp_path: Path) -> None:
 def test_a_text_whose_money_was_held_and_that_never_arrived_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from potstill.asking import tickets
+    from potstill.run import batch_jobs as tickets
     from potstill.teachers.people import Human
 
     write_texts(tmp_path, n=3)

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from potstill import causal
-from potstill.calibrate import match_prior
-from potstill.causal import free_cores, one_line
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadInput, BadSpec, MissingExtra, MissingWeights, TeacherError
-from potstill.task import Brief, Task, Written
+from potstill.evaluation.calibration import match_prior
+from potstill.models import causal_lm as causal
+from potstill.models.causal_lm import free_cores, one_line
 from potstill.teachers import llamacpp, local
 from potstill.teachers.base import Setup, Teacher, write_key_of
 from potstill.teachers.completion import pick_examples

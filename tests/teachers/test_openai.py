@@ -10,9 +10,9 @@ import pytest
 from teachers.asking import KEY, TASK, ask, likeliest, teacher_at
 from teachers.standin import Fault, Standin, tokens_of
 
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadSpec, UnknownPrice
-from potstill.money import Usage
-from potstill.task import Brief, Task, Written
+from potstill.ledger.prices import Usage
 from potstill.teachers.base import Setup, Teacher
 from potstill.teachers.openai import open_teacher, provider_of
 from potstill.testing import TeacherContract

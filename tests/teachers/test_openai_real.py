@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from potstill.task import Brief, Task, Written
+from potstill.data.task import Brief, Task, Written
 from potstill.teachers.base import Setup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher

@@ -12,9 +12,9 @@ import pytest
 from teachers.asking import KEY, PRICES, TASK, ask, likeliest, teacher_at
 from teachers.standin import Fault, Standin
 
+from potstill.data.task import Task, Written
 from potstill.errors import BadSpec, PotstillError, TeacherError
-from potstill.money import Usage
-from potstill.task import Task, Written
+from potstill.ledger.prices import Usage
 from potstill.teachers import pace
 from potstill.teachers.base import Setup
 from potstill.teachers.openai import open_teacher

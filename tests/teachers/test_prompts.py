@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadSpec
-from potstill.task import Brief, Task, Written
 from potstill.teachers.prompts import Offer, Prompt, bound_tokens, codes_for, shown, write_messages
 
 TASK = Task(("World", "Sports"), descriptions={"World": "news of\nnations"}, instruction="Which desk?")

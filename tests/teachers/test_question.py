@@ -14,8 +14,8 @@ from teachers.shop import BOTH, OPENAI, Shop, right, texts, until_done
 from teachers.standin import Fault, Standin, last_text
 from teachers.test_openai import Served
 
+from potstill.data.task import Answer, Brief, Task, Written
 from potstill.errors import BadSpec, MissingExtra
-from potstill.task import Answer, Brief, Task, Written
 from potstill.teachers.base import Setup, Teacher
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice
-from potstill.task import Brief, Task, Written
 from potstill.teachers.base import Setup, Teacher
 from potstill.teachers.replay import Replay, open_teacher
 from potstill.testing import TeacherContract

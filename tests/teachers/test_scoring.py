@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import BadSpec
-from potstill.labeltree import ends_needed, label_tree
+from potstill.models.label_trie import ends_needed, label_tree
 from potstill.teachers.scoring import LabelScorer
 
 PROMPT = [1, 5, 9, 23, 40, 11, 7]

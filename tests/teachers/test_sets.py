@@ -15,9 +15,9 @@ from teachers.asking import PRICES, teacher_at
 from teachers.standin import Fault, Standin
 
 from potstill.api import distill
+from potstill.data.label_sets import canonical
+from potstill.data.task import Answer, Task, Written
 from potstill.errors import BadSpec
-from potstill.labelcells import canonical
-from potstill.task import Answer, Task, Written
 from potstill.teachers import anthropic
 from potstill.teachers.base import Setup
 from potstill.teachers.chat import ChatTeacher
@@ -214,7 +214,7 @@ def test_a_student_learns_sets_of_labels_from_a_chat_model(tmp_path: Path, monke
         outcome = distill(tmp_path / "spec.toml", out=tmp_path / "run")
     assert server.seen
     assert outcome is not None
-    from potstill.bundle import load
+    from potstill.bundle.bundle import load
 
     said = load(tmp_path / "run").predict(["the match and sports, the shares and business", "the embassy and world"])
     assert [set(names) for names in said] == [{"sports", "business"}, {"world"}]

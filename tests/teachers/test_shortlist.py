@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.data.task import Task, Written
 from potstill.errors import BadInput, UnknownName
-from potstill.task import Task, Written
 from potstill.teachers.parse import LEAST
 from potstill.teachers.shortlist import Heard, Near, is_none, joined, spoken
 

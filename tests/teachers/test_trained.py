@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadSpec, TeacherError
-from potstill.task import Brief, Task, Written
 from potstill.teachers.base import Setup, Teacher
 from potstill.teachers.trained import Trained, open_teacher
 from potstill.testing import TeacherContract

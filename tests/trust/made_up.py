@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.calibrate import softmax
+from potstill.evaluation.calibration import softmax
 
 
 @dataclass(frozen=True)

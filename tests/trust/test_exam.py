@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.metrics import accuracy
-from potstill.trust.exam import Exam, examine, risk_coverage, share
-from potstill.trust.measure import measure_trust
+from potstill.evaluation.fit_guarantees import measure_trust
+from potstill.evaluation.metrics import accuracy
+from potstill.evaluation.reliability import Exam, examine, risk_coverage, share
 
 from .made_up import drawn
 

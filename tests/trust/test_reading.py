@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from potstill.trust.measure import measure_trust
-from potstill.trust.reading import LEVELS, THRESHOLDS, Trust, binomial_tail, energy
+from potstill.evaluation.fit_guarantees import measure_trust
+from potstill.evaluation.guarantees import LEVELS, THRESHOLDS, Trust, binomial_tail, energy
 
 from .made_up import drawn
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from potstill import metrics
-from potstill.trust.reading import Scaling
-from potstill.trust.scaling import choose_scaling, no_scaling, temperature_scaling, vector_scaling
+from potstill.evaluation import metrics
+from potstill.evaluation.guarantees import Scaling
+from potstill.evaluation.scaling import choose_scaling, no_scaling, temperature_scaling, vector_scaling
 
 from .made_up import drawn
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from potstill.calibrate import log_sigmoid, sigmoid
-from potstill.metrics import Judgement
-from potstill.metrics.labelsets import decision_ece, macro_f1, micro_f1, ranking_precision
-from potstill.several.judging import judge_sets
-from potstill.trust.several import Cut, SeveralTrust
-from potstill.trust.thresholds import measure_several
+from potstill.evaluation.calibration import log_sigmoid, sigmoid
+from potstill.evaluation.fit_thresholds import measure_several
+from potstill.evaluation.metrics import Judgement
+from potstill.evaluation.multilabel_judge import judge_sets
+from potstill.evaluation.multilabel_metrics import decision_ece, macro_f1, micro_f1, ranking_precision
+from potstill.evaluation.multilabel_thresholds import Cut, SeveralTrust
 
 LABELS = ("a", "b", "c", "d")
 
@@ -81,7 +81,7 @@ def test_thresholds_of_their_own_win_where_labels_differ_and_not_elsewhere() -> 
     gold = draw.random((1200, 4)) < [0.5, 0.3, 0.05, 0.05]
     told = gold * 2.0 + draw.normal(0, 1, gold.shape)
     shifted = told + np.array([0, -4, 4, 0])  # probabilities as they come
-    from potstill.trust.thresholds import _choose_cut
+    from potstill.evaluation.fit_thresholds import _choose_cut
 
     fold = np.arange(1200) % 5
     cut, reached = _choose_cut(sigmoid(shifted), gold, fold, False)
@@ -98,7 +98,7 @@ def test_a_label_too_rare_takes_the_common_threshold() -> None:
     gold[:3, 3] = True
     trust = measure_several(logits, gold)
     if len(trust.cut.thresholds) == 4:
-        from potstill.trust.thresholds import global_cut
+        from potstill.evaluation.fit_thresholds import global_cut
 
         assert 0 < trust.cut.thresholds[3] < 1
         assert global_cut(sigmoid(logits), gold, False).thresholds[0] > 0

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from waiting import begin, labels_of
 
+from potstill.annotation.web.guard import MOST_BYTES
+from potstill.annotation.web.server import serve
 from potstill.errors import BadSpec
-from potstill.web.guard import MOST_BYTES
-from potstill.web.serve import serve
 
 
 def ask(

@@ -1,0 +1,80 @@
+"""A first potstill.toml for a data file: every guess written down, every other key there as a comment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from potstill.data.atomic import whole_file
+from potstill.data.task import Task
+from potstill.errors import BadSpec
+from potstill.ledger.prices import to_micros
+from potstill.run.inputs import take_order
+
+FILE = "potstill.toml"
+SHOWN_LABELS = 30
+KEYS = {"second text": "text_b"}  # a column as a report calls it -> its key under [data]
+
+
+def begin(data: Path, out: Path | None, budget: str | float | None, *, force: bool) -> tuple[Path, list[str]]:
+    """Write the TOML file for `data` and return its path and what was guessed, in sentences.
+
+    Raises:
+        BadData: the file cannot be read, or shows no text column.
+        BadSpec: the TOML file is there already.
+    """
+    out = out or data.with_name(FILE)
+    if out.exists() and not force:
+        raise BadSpec(f"{out} is there already.", "Give another name with -o, or --force.")
+    if budget is not None:
+        to_micros(budget)
+    order = take_order(data, None, {"budget": budget or 1})
+    file = data.name if data.absolute().parent == out.absolute().parent else str(data.absolute())
+    columns = order.columns
+    with whole_file(out) as path:
+        path.write_text(_toml(order.task, file, columns, budget), encoding="utf-8")
+    return out, [*order.sentences]
+
+
+def _toml(task: Task, file: str, columns: Mapping[str, str], budget: str | float | None) -> str:
+    text = json.dumps  # TOML's basic strings escape as JSON's do
+
+    def quoted(value: str) -> str:
+        return text(value, ensure_ascii=False)
+
+    labels = ",\n  ".join(quoted(label) for label in task.labels)
+    descriptions = "\n".join(f'# {quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
+    sum_usd = f"budget = {quoted(str(budget))}" if budget is not None else "budget = 1.00"
+    return f"""# What potstill shall do. Run it with: potstill distill {FILE}
+{sum_usd}  # US dollars for everything: model calls, labels, compute
+
+[task]
+name = {quoted(task.name)}
+kind = {quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi)
+labels = [
+  {labels},
+]
+# instruction = "Decide what the customer wants."
+
+[task.descriptions]  # one sentence a label helps every teacher
+{descriptions}
+
+[data]
+file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
+{chr(10).join(f"{KEYS.get(name, name)} = {quoted(column)}" for name, column in columns.items())}
+# on_conflict = "drop"  # one text with two labels: drop, first, error
+# on_leak = "drop"      # a training text that is also in test: drop, error, allow
+
+[teacher]
+name = {quoted("trained" if task.kind == "multi" else "local")}  # or "openai:MODEL", "trained:BACKBONE"
+
+[student]
+name = "encoder"  # or "static", "linear"
+
+[procedure]
+name = {quoted("finetune" if task.kind == "multi" else "kd")}  # or "finetune", "kd"
+
+[prices]
+# usd_per_hour = 0.10  # this machine
+"""

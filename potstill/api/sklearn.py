@@ -1,0 +1,193 @@
+"""A student as a scikit-learn classifier: `fit(texts, labels)`, and it works in pipelines, searches and joblib.
+
+The only file that imports scikit-learn on its way in; `potstill.Classifier` loads it when asked for. Does not cover
+teachers, budgets and soft labels (`potstill.distill` does), or texts with several labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from potstill.errors import BadData
+from potstill.students import MENU
+from potstill.students.base import CLASS_WEIGHTS, Lesson, Make, Student
+from potstill.students.lesson import class_weighted
+
+FILES = "student_files"
+ENOUGH = 50  # texts below which a calibration is noise
+
+
+class Unusable(BadData, ValueError):
+    """What scikit-learn expects as a ValueError: texts or labels that nothing can be learnt from."""
+
+
+class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A small text classifier that learns from labelled texts.
+
+    Args:
+        student: the kind and, after a colon, the weights it starts from: "linear", "static", "encoder:minilm".
+        options: that kind's own options (`{"c": 10.0}`, `{"epochs": 3}`), and for every kind `class_weights`
+            ("balanced", or label -> weight); None takes its defaults.
+        seed: draws everything that is drawn.
+
+    Attributes:
+        classes_: (K,) the labels, sorted; columns of `predict_proba` are in this order.
+        student_: the trained student.
+    """
+
+    def __init__(self, student: str = "linear", options: Mapping[str, Any] | None = None, seed: int = 0) -> None:
+        self.student = student
+        self.options = options
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn from scratch.
+
+        Args:
+            X: N texts: a list, an array, a column of a data frame; or one column of shape (N, 1).
+            y: N labels of any type that sorts.
+            sample_weight: (N,) how much each text counts; those of zero do not exist.
+
+        Raises:
+            Unusable: no texts, or not strings; lengths that differ; fewer than two classes; NaN or negative weights.
+            UnknownName, BadSpec, MissingWeights: no such student, option or weights.
+        """
+        texts = _texts(X)
+        if y is None:
+            raise Unusable("A classifier requires y to be passed, but the target y is None.", "Give a label a text.")
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.shape != (len(texts),):
+            raise Unusable(f"{len(texts)} texts and labels of shape {labels.shape}.", "Give one label a text.")
+        check_classification_targets(labels)
+        weights = _weights(sample_weight, len(texts))
+        if weights is not None and not weights.all():
+            kept = np.flatnonzero(weights)
+            texts, labels, weights = [texts[row] for row in kept], labels[kept], weights[kept]
+        self.classes_, columns = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise Unusable("All texts are of one class, and nothing can be learnt from one class.", "Add another.")
+        kind, _, model = self.student.partition(":")
+        options = dict(self.options or {})
+        wish = options.get(CLASS_WEIGHTS)
+        make = Make(tuple(map(str, self.classes_)), weights=model, options=options)
+        targets = np.eye(len(self.classes_), dtype=np.float32)[columns]
+        weights = class_weighted(targets, weights, wish, make.labels)
+        student: Student = MENU.resolve(kind)(make)
+        student.prepare()
+        self.student_ = student.fit(Lesson(texts, targets, weights=weights, seed=self.seed))
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(N,) the likeliest label of each text, of the type that `fit` was given."""
+        likeliest = self._learnt().predict_logits(_texts(X)).argmax(axis=1)
+        return np.asarray(self.classes_[likeliest])
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """(N, K) probabilities in the order of `classes_`; rows sum to one."""
+        return self._learnt().predict_proba(_texts(X))
+
+    def export(self, folder: str | Path, texts: Any, y: Any = None) -> Path:
+        """Write the student as a bundle, which predicts without scikit-learn and torch: `potstill.load(folder)`.
+
+        Args:
+            folder: where it goes; absent, empty, or a bundle.
+            texts: texts to check it on, best ones it did not learn from.
+            y: their labels: from 50 on its probabilities are calibrated with them, and thresholds and sets measured.
+
+        Raises:
+            Unusable: a label that is none of `classes_`.
+            BadData, NotARun: see `potstill.bundle.export.export.export`.
+        """
+        from potstill.bundle.export.export import entrust, export
+        from potstill.data.task import Task
+
+        held_out, gold = _texts(texts), None
+        student = self._learnt()
+        if y is not None:
+            labels = np.asarray(y)
+            if labels.shape != (len(held_out),) or not np.isin(labels, self.classes_).all():
+                raise Unusable("The labels to calibrate with are not one known class a text.", "Leave the others out.")
+            gold = np.searchsorted(self.classes_, labels)
+        export(student, Path(folder), task=Task(student.labels), texts=held_out, gold=gold)
+        if gold is not None and len(gold) >= ENOUGH:
+            entrust(Path(folder), held_out, gold)
+        return Path(folder)
+
+    def __sklearn_tags__(self) -> Any:
+        """Texts in, one dimension; no numbers, and so no check of numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For joblib and copies: the trained student as the bytes of the files it saves, never as an object."""
+        state = dict(super().__getstate__())
+        student = state.pop("student_", None)
+        state.pop("_folder", None)
+        if student is not None:
+            with TemporaryDirectory(prefix="potstill-") as folder:
+                student.save(Path(folder))
+                files = sorted(file for file in Path(folder).rglob("*") if file.is_file())
+                state[FILES] = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The student that was saved, predicting exactly the same."""
+        state = dict(state)
+        files = state.pop(FILES, None)
+        super().__setstate__(state)
+        if files is not None:
+            # Kept as long as the classifier: a student may read its tokenizer again when it is saved or exported.
+            self._folder = TemporaryDirectory(prefix="potstill-")
+            for name, data in files.items():
+                file = Path(self._folder.name) / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+            self.student_ = MENU.resolve(self.student.partition(":")[0]).load(Path(self._folder.name))
+
+    def _learnt(self) -> Student:
+        check_is_fitted(self, "student_")
+        student: Student = self.student_
+        return student
+
+
+def _texts(given: Any) -> list[str]:
+    """The texts as a list, whatever they came in."""
+    if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+        raise Unusable(f"One {type(given).__name__} is no list of texts.", "Give a list of strings.")
+    values = given.tolist() if hasattr(given, "tolist") else given
+    if hasattr(values, "to_numpy"):  # a data frame
+        values = values.to_numpy().tolist()
+    texts = [each[0] if isinstance(each, list | tuple) and len(each) == 1 else each for each in values]
+    if not texts:
+        raise Unusable("There are no texts: 0 sample(s) while a minimum of 1 is required.", "Give at least one text.")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise Unusable(f"Text {row} is of type {type(text).__name__}, not a string.", "Give a list of strings.")
+    return texts
+
+
+def _weights(given: ArrayLike | None, n: int) -> NDArray[np.float32] | None:
+    if given is None:
+        return None
+    weights = np.asarray(given, dtype=np.float32)
+    weights = np.full(n, weights, dtype=np.float32) if weights.ndim == 0 else weights
+    if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise Unusable(
+            f"sample_weight of shape {weights.shape} for {n} texts is not finite, or negative, or all zero.",
+            "Give one weight a text, none below zero and one above.",
+        )
+    return weights

@@ -1,0 +1,1 @@
+"""Export a trained student to a bundle and check it against the original."""

@@ -1,0 +1,1 @@
+"""Tasks, tables and pools: the texts, their labels and their splits."""

@@ -1,0 +1,121 @@
+"""The pool itself: the texts, their gold labels and their splits. Reads nothing, decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.data.task import TaskKind, content_key
+from potstill.evaluation.calibration import one_hot
+
+Split = Literal["train", "validation", "test", "pool"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a pool.
+
+    Attributes:
+        texts: n texts.
+        gold: (n,) label indices, -1 where nobody said; in a multi-label task (n, K) of 0 and 1, -1 where nobody said.
+        ids: n origins, "file:line".
+        rows: (n,) where they stand in the pool.
+    """
+
+    texts: tuple[str, ...]
+    gold: NDArray[np.int64]
+    ids: tuple[str, ...]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def targets(self, n_labels: int) -> NDArray[np.float32]:
+        """(n, K) what a student learns; every row must be labelled."""
+        if self.gold.ndim == 2:
+            return self.gold.astype(np.float32)
+        return one_hot(self.gold, n_labels)
+
+
+def known(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) where somebody said the label, or the labels."""
+    return np.asarray(gold >= 0) if gold.ndim == 1 else np.asarray((gold >= 0).all(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """N texts, and who said what of them.
+
+    Attributes:
+        labels: the K label names.
+        texts: N texts; the two of a pair as `pairs.join_pair` joins them.
+        gold: (N,) label indices, -1 where nobody said; in a multi-label task (N, K) of 0 and 1, -1 throughout a row
+            where nobody said. Rows of the split "pool" never have one.
+        split: (N,) of "train", "validation", "test" or "pool".
+        ids: N origins, "file:line".
+        hidden: like `gold`, the labels that the file had for rows of the split "pool", -1 elsewhere. Nothing learns
+            from them; a replaying teacher or a simulated annotator may sell them.
+        kind: what a row is: one text with one label (`single`), two texts (`pair`), one text with several (`multi`).
+    """
+
+    labels: tuple[str, ...]
+    texts: tuple[str, ...]
+    gold: NDArray[np.int64]
+    split: NDArray[np.str_]
+    ids: tuple[str, ...]
+    hidden: NDArray[np.int64]
+    kind: TaskKind = "single"
+
+    def __post_init__(self) -> None:
+        n = len(self.texts)
+        if not len(self.gold) == len(self.split) == len(self.ids) == len(self.hidden) == n:
+            raise ValueError("texts, gold, split, ids and hidden must be equally long")
+        for array in (self.gold, self.split, self.hidden):
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def n_labels(self) -> int:
+        """K, the number of labels."""
+        return len(self.labels)
+
+    @cached_property
+    def key(self) -> str:
+        """A content hash over labels, texts, gold and split, in order; equal files give equal keys."""
+        rows = (self.labels, self.texts, self.gold.tolist(), self.split.tolist(), self.hidden.tolist())
+        return content_key("pool", 1, *rows, *([] if self.kind == "single" else [self.kind]))
+
+    def part(self, split: Split) -> Part:
+        """All rows of a split, in the order of the files."""
+        return self.at(np.flatnonzero(self.split == split))
+
+    def labelled(self, split: Split = "train") -> Part:
+        """The rows of a split whose label is known."""
+        return self.at(np.flatnonzero((self.split == split) & known(self.gold)))
+
+    def guarded(self) -> dict[str, tuple[str, ...]]:
+        """The texts, without labels, that nothing may be taught: for comparing only (see gates.py)."""
+        return {"validation": self.part("validation").texts, "test": self.part("test").texts}
+
+    def at(self, rows: NDArray[np.integer[Any]]) -> Part:
+        """The rows at these places, in this order."""
+        places = rows.tolist()
+        return Part(
+            texts=tuple(self.texts[i] for i in places),
+            gold=self.gold[rows],
+            ids=tuple(self.ids[i] for i in places),
+            rows=rows.astype(np.int64),
+        )
+
+    def counts(self, split: Split) -> dict[str, int]:
+        """Label -> rows of a split that have it, in the order of the labels, zeros included."""
+        gold = self.gold[(self.split == split) & known(self.gold)]
+        numbers = (gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=self.n_labels)).tolist()
+        return dict(zip(self.labels, numbers, strict=True))

@@ -1,0 +1,12 @@
+"""Files <-> rows: CSV, TSV, JSON Lines, JSON, Parquet and plain text. Knows columns and cells, no labels and no splits.
+
+`read_table` reads a whole file, `stream_rows` walks through one of any size, `write_table` writes one atomically.
+One file a kind; `decode` turns bytes into lines. Does NOT cover: compressed files, spreadsheets,
+databases, remote files.
+"""
+
+from potstill.data.tables.base import Cell, OnBad, Row, Table
+from potstill.data.tables.read import KINDS, read_table, stream_rows
+from potstill.data.tables.write import write_table
+
+__all__ = ["KINDS", "Cell", "OnBad", "Row", "Table", "read_table", "stream_rows", "write_table"]

@@ -1,0 +1,104 @@
+"""JSON -> rows: one object a line (JSON Lines), or one array of objects. Numbers keep the digits they are written with.
+
+Does NOT cover: objects inside objects (a nested value becomes a cell of JSON text). An array is read as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from potstill.data.tables.base import Numbered, Plain, Row, as_text, oversized
+from potstill.data.tables.decode import TextFile
+from potstill.errors import BadData
+
+_DECODER = json.JSONDecoder(parse_int=Plain, parse_float=Plain)
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def read_json(file: TextFile) -> Iterator[Numbered]:
+    """The objects of a JSON Lines file or of a JSON array, whichever the first character says."""
+    if file.peek(4096).lstrip().startswith("["):
+        return _array(file)
+    return _lines(file)
+
+
+def _lines(file: TextFile) -> Iterator[Numbered]:
+    for n, line in enumerate(file.lines(), 1):
+        text = line.strip()
+        if not text:
+            continue
+        if "\0" in text:
+            yield n, "has a NUL byte"
+            continue
+        try:
+            value = _DECODER.decode(text)
+        except json.JSONDecodeError as error:
+            yield n, f"is not JSON ({error.msg.lower()} at character {error.pos + 1:,})"
+        except RecursionError:
+            yield n, "is nested too deeply"
+        else:
+            yield n, _row(value, file.max_cell, escaped="\\u" in text)
+
+
+def _array(file: TextFile) -> Iterator[Numbered]:
+    text = "".join(file.lines())
+    at = _after_blank(text, _after_blank(text, 0) + 1)
+    line = 1 + text.count("\n", 0, at)
+    while not text.startswith("]", at):
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+            after = _after_blank(text, end)
+            if not text.startswith((",", "]"), after):
+                raise json.JSONDecodeError("expecting ',' or ']'", text, after)
+        except json.JSONDecodeError as error:
+            what = f"{error.msg.lower()} at column {error.colno:,}"
+            raise BadData(
+                f"Line {error.lineno:,} of {file.path.name} is not JSON ({what}).",
+                "Mend it; an array of objects or one object a line is expected.",
+            ) from None
+        except RecursionError:
+            raise BadData(f"Line {line:,} of {file.path.name} is nested too deeply.", "Flatten it.") from None
+        yield line, _row(value, file.max_cell, escaped=True)
+        after = _after_blank(text, after + 1) if text[after] == "," else after
+        line += text.count("\n", at, after)
+        at = after
+
+
+def _after_blank(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return blank.end() if blank else at
+
+
+def _row(value: Any, max_cell: int, *, escaped: bool) -> Row | str:
+    if not isinstance(value, dict):
+        return 'is not an object like {"text": ..., "label": ...}'
+    try:
+        row = {key: as_text(_values(cell)) for key, cell in value.items()}
+    except RecursionError:
+        return "is nested too deeply"
+    if escaped:  # only an escape can bring half a character (a lone surrogate), which no tokenizer takes
+        for key, cell in row.items():
+            if cell is not None and not cell.isascii():
+                row[key] = type(cell)(cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return oversized(row, max_cell) or row
+
+
+def _values(cell: Any) -> Any:
+    """Numbers inside a list or an object as numbers again; a number alone keeps the digits it is written with."""
+    if isinstance(cell, list):
+        return [_number(each) for each in cell]
+    if isinstance(cell, dict):
+        return {key: _number(each) for key, each in cell.items()}
+    return cell
+
+
+def _number(cell: Any) -> Any:
+    if not isinstance(cell, Plain):
+        return _values(cell)
+    try:
+        return json.loads(cell)
+    except ValueError:  # more digits than Python takes
+        return str(cell)

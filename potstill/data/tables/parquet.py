@@ -1,0 +1,90 @@
+"""Parquet <-> rows, through pyarrow, a batch at a time. The only file that knows pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from potstill.data.tables.base import Cell, Numbered, Row, as_text, column_names, oversized
+from potstill.errors import BadData, missing_extra
+
+_BATCH = 4096
+
+
+def read_parquet(path: Path, max_cell: int) -> Iterator[Numbered]:
+    """The rows of a Parquet file, numbered from 1. Whole floats lose their ".0": they are integers beside gaps.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        BadData: the file is no Parquet file.
+    """
+    pa, parquet = _pyarrow(path)
+    n = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            columns = column_names(path, file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=_BATCH):
+                cells = [_texts(batch.column(i).to_pylist()) for i in range(batch.num_columns)]
+                for values in zip(*cells, strict=True):
+                    n += 1
+                    row: Row = dict(zip(columns, values, strict=True))
+                    yield n, oversized(row, max_cell) or row
+    except (pa.ArrowException, OSError) as error:
+        raise BadData(f"{path.name} cannot be read as Parquet: {error}", "Write the file again.") from None
+
+
+def _texts(values: list[Any]) -> list[Cell]:
+    whole = all(v is None or (isinstance(v, float) and (v != v or v.is_integer())) for v in values)
+    return [as_text(int(v) if whole and v is not None and v == v else v) for v in values]
+
+
+def write_parquet(
+    path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], like: Path | None = None
+) -> int:
+    """Write the rows and return how many.
+
+    A column takes the type of its first values, or in a file `like` another the type it has there, if that is one
+    whose text can be read back: a whole number, a float, a truth, a date or a time without zone.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    pa, parquet = _pyarrow(path)
+    known = {} if like is None else {f.name: f.type for f in parquet.read_schema(like) if _readable(pa, f.type)}
+    n = 0
+    writer: Any = None
+    schema: Any = None
+    try:
+        while (batch := [{c: row.get(c) for c in columns} for row in islice(rows, _BATCH)]) or writer is None:
+            if schema is None:
+                guessed = pa.Table.from_pylist(batch).schema if batch else pa.schema([])
+                types = {f.name: pa.string() if pa.types.is_null(f.type) else f.type for f in guessed}
+                asked = pa.schema([(c, types.get(c, pa.string())) for c in columns])
+                schema = pa.schema([(f.name, known.get(f.name, f.type)) for f in asked])
+                writer = parquet.ParquetWriter(path, schema, compression="zstd")
+            writer.write_table(pa.Table.from_pylist(batch, schema=asked).cast(schema))
+            n += len(batch)
+    finally:
+        if writer is not None:
+            writer.close()
+    return n
+
+
+def _readable(pa: Any, kind: Any) -> bool:
+    types = pa.types
+    if types.is_timestamp(kind):
+        return kind.tz is None and kind.unit in ("s", "us")
+    return any(
+        of(kind) for of in (types.is_integer, types.is_float32, types.is_float64, types.is_boolean, types.is_date32)
+    )
+
+
+def _pyarrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "parquet", f"{path.name} (Parquet)") from None
+    return pyarrow, pyarrow.parquet

@@ -1,0 +1,1 @@
+"""Metrics, calibration, reliability and speed; functions of arrays."""

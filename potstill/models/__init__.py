@@ -1,0 +1,1 @@
+"""Model weights by name, and texts as token ids, features and vectors."""

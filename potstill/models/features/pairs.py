@@ -1,0 +1,167 @@
+"""Two texts into one bag: what they share, what only one of them has, and how much they overlap.
+
+`PairGrams` is for a linear student, which cannot compare by itself, so the comparison is made of features; `PairTokens`
+keeps the two bags apart, for a student that compares their mean vectors. Does NOT cover crosses of a word of the one
+with a word of the other: too many for a few rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.data.pairs import split_pair
+from potstill.models.features.base import Bag, Ragged
+from potstill.models.features.ngrams import NGrams
+from potstill.models.features.tokens import Tokens
+
+Floats = NDArray[np.float32]
+# Where a share of overlap begins to count; a linear student sees a bend where the field sees a threshold.
+BENDS = (0.0, 0.25, 0.5, 0.75)
+MEASURES = 7
+SCALE = 0.5  # of the overlaps beside the n-grams, whose rows have length one
+
+
+class PairGrams:
+    """N-grams of two texts: shared by both, of the first alone, of the second alone; and measures of overlap.
+
+    Ids are those of the n-grams three times over, then the overlaps: cosine, and the share of each text that is in the
+    other, by words and by characters, and the ratio of the lengths, each from several `BENDS` on.
+
+    Args:
+        grams: the n-grams of single texts.
+    """
+
+    def __init__(self, grams: NGrams) -> None:
+        self.grams = grams
+        self.width = 3 * grams.width + MEASURES * len(BENDS)
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], max_features: int = 60_000, min_df: int | None = None) -> Self:
+        """Choose the n-grams of N pairs; `max_features` counts all three of each."""
+        both = [text for pair in map(split_pair, texts) for text in pair]
+        return cls(NGrams.fit(both, max_features=max(1, max_features // 3), min_df=min_df))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON values for `load`."""
+        return {"reader": "pair-ngrams"}
+
+    def ragged(self, texts: Sequence[str]) -> Ragged:
+        """N pairs -> their entries, ids ascending within a pair."""
+        pairs = [split_pair(text) for text in texts]
+        n, width = len(pairs), max(self.grams.width, 1)
+        first, second = (self.grams.ragged([pair[side] for pair in pairs]) for side in (0, 1))
+        one, two = (_cells(side, width) for side in (first, second))
+        _, in_one, in_two = np.intersect1d(one, two, assume_unique=True, return_indices=True)
+        shared = np.minimum(first.values[in_one], second.values[in_two])
+        alone_one, alone_two = (
+            np.setdiff1d(np.arange(len(cells)), there, assume_unique=True)
+            for cells, there in ((one, in_one), (two, in_two))
+        )
+        overlaps = np.concatenate([self._overlaps(first, second, in_one, in_two, n), _ratio(pairs)], axis=1)
+        bent = np.maximum(overlaps[:, :, None] - np.array(BENDS), 0).reshape(n, -1) * SCALE
+        rows = np.concatenate([one[in_one] // width, one[alone_one] // width, two[alone_two] // width])
+        ids = np.concatenate([one[in_one] % width, one[alone_one] % width + width, two[alone_two] % width + 2 * width])
+        values = np.concatenate([shared, first.values[alone_one], second.values[alone_two]])
+        at_rows, at_columns = np.nonzero(bent)
+        rows = np.concatenate([rows, at_rows])
+        ids = np.concatenate([ids, at_columns + 3 * self.grams.width])
+        values = np.concatenate([values, bent[at_rows, at_columns]]).astype(np.float32)
+        order = np.lexsort((ids, rows))
+        starts = np.searchsorted(rows[order], np.arange(n + 1)).astype(np.int64)
+        return Ragged(starts, ids[order].astype(np.int64), values[order], truncated=first.truncated + second.truncated)
+
+    def _overlaps(
+        self, first: Ragged, second: Ragged, in_one: NDArray[np.intp], in_two: NDArray[np.intp], n: int
+    ) -> NDArray[np.float64]:
+        """(N, 6) cosine, share of the first in the second, share of the second in the first; by words, by characters"""
+        found = []
+        for view in (False, True):
+            u, v = (
+                np.where((side.ids >= len(self.grams.words)) == view, side.values.astype(np.float64), 0.0)
+                for side in (first, second)
+            )
+            rows_u, rows_v = (np.repeat(np.arange(n), np.diff(side.starts)) for side in (first, second))
+            whole_u, whole_v = np.bincount(rows_u, u**2, n), np.bincount(rows_v, v**2, n)
+            there = rows_u[in_one]
+            dot = np.bincount(there, u[in_one] * v[in_two], n)
+            found += [
+                dot / np.sqrt(np.maximum(whole_u * whole_v, 1e-12)),
+                np.bincount(there, u[in_one] ** 2, n) / np.maximum(whole_u, 1e-12),
+                np.bincount(there, v[in_two] ** 2, n) / np.maximum(whole_v, 1e-12),
+            ]
+        return np.stack(found, axis=1)
+
+    def __call__(self, texts: Sequence[str]) -> Bag:
+        """N pairs -> (N, T) bag."""
+        return self.ragged(texts).pad()
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` reads."""
+        self.grams.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """The reader that `save` wrote."""
+        return cls(NGrams.load(folder, settings))
+
+
+class PairTokens:
+    """Subwords of two texts: one list of entries, each with what it counts for the first and for the second text.
+
+    Args:
+        tokens: the reader of single texts.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self.tokens = tokens
+        self.width = tokens.width
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON values for `load`."""
+        return {**self.tokens.settings, "reader": "pair-tokens"}
+
+    def ragged(self, texts: Sequence[str]) -> Ragged:
+        """N pairs -> the entries of the first text, then those of the second."""
+        pairs = [split_pair(text) for text in texts]
+        first, second = (self.tokens.ragged([pair[side] for pair in pairs]) for side in (0, 1))
+        rows = np.concatenate([np.repeat(np.arange(len(pairs)), np.diff(side.starts)) for side in (first, second)])
+        order = np.argsort(rows, kind="stable")
+        none_one, none_two = np.zeros_like(first.values), np.zeros_like(second.values)
+        return Ragged(
+            first.starts + second.starts,
+            np.concatenate([first.ids, second.ids])[order],
+            np.concatenate([first.values, none_two])[order],
+            np.concatenate([none_one, second.values])[order],
+            first.truncated + second.truncated,
+        )
+
+    def __call__(self, texts: Sequence[str]) -> Bag:
+        """N pairs -> (N, T) bag."""
+        return self.ragged(texts).pad()
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` reads."""
+        self.tokens.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """The reader that `save` wrote."""
+        return cls(Tokens.load(folder, settings))
+
+
+def _cells(side: Ragged, width: int) -> NDArray[np.int64]:
+    """(E,) one number for each row and id, ascending."""
+    return np.asarray(np.repeat(np.arange(len(side.starts) - 1), np.diff(side.starts)) * width + side.ids)
+
+
+def _ratio(pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+    """(N, 1) the shorter length over the longer, in characters."""
+    sizes = np.array([[len(one), len(two)] for one, two in pairs], dtype=np.float64).reshape(-1, 2)
+    return np.asarray((sizes.min(axis=1) / np.maximum(sizes.max(axis=1), 1))[:, None])

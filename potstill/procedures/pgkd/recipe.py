@@ -1,0 +1,69 @@
+"""PGKD: the teacher writes what the student needs, guided by what the student gets wrong (Palo et al., EMNLP 2024).
+
+Each round the teacher is shown the student's validation report, and training texts it gets right, wrong, and surely
+wrong; it writes some labelled texts, and a student learns them with all before. The student with the lowest validation
+loss is returned. The paper does not say whether its student goes on or begins anew; by default this one begins anew.
+Validation texts are never shown, nor may the teacher write one: the loss on them decides when to stop.
+"""
+
+from __future__ import annotations
+
+from potstill.data.pool import Part
+from potstill.errors import BadData, BadSpec, OverBudget
+from potstill.procedures.pgkd.brief import Rows, read_options
+from potstill.procedures.pgkd.generation import Supply
+from potstill.procedures.pgkd.rounds import Diary, Pupil, take_round
+from potstill.run.run import Run
+from potstill.students.base import Student
+
+
+def pgkd(run: Run) -> Student:
+    """The best student of all rounds.
+
+    Raises:
+        BadData: no validation texts, or a label without gold.
+        BadSpec: an option nobody knows, or a teacher that cannot write.
+    """
+    options = read_options(run.spec.procedure.options)
+    gold = _checked(run)
+    supply, pupil = Supply(run, gold, options), Pupil(run, options, run.pool.part("validation"))
+    best = now = pupil.taught(Rows.of(gold), 0)
+    diary = Diary(run, supply.teacher, options.rounds, now)
+    waited = 0
+
+    for number in range(1, options.rounds + 1):
+        try:
+            taken = take_round(pupil, supply.buy, now, number, best)
+        except OverBudget:
+            diary.money_ended = True
+            break
+        after, bought = taken.after, taken.bought
+        better = after.loss < best.loss
+        supply.told(bought, now.loss - after.loss)
+        diary.add(after, taken.brief, bought, better)
+        best, waited = (after, 0) if better else (best, waited + 1)
+        now = best if options.roll_back else after
+        if bought.money_ended or waited >= options.patience:
+            break
+
+    diary.close(best)
+    return best.student
+
+
+def _checked(run: Run) -> Part:
+    if run.task.kind != "single":
+        raise BadSpec(
+            f"PGKD writes single texts with one label, and the task is of the kind {run.task.kind!r}.",
+            "Take --procedure kd or finetune.",
+        )
+    gold = run.pool.part("train")
+    if not len(run.pool.part("validation")):
+        raise BadData(
+            "PGKD stops by the loss on validation texts and there are none.",
+            "Give some with --validation FILE, or set validation_share under [data].",
+        )
+    empty = [label for label, n in run.pool.counts("train").items() if not n]
+    if empty:
+        named = ", ".join(map(repr, empty[:3])) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
+        raise BadData(f"PGKD needs a gold text of every label and has none of {named}.", "Label one or two of each.")
+    return gold

@@ -1,0 +1,202 @@
+"""What a run did and what it cost so far, read from its store; it may be still working in another window."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from potstill.ledger.prices import Totals, to_usd
+from potstill.ledger.store import CallRow, Note, Store
+
+COLUMNS = ("id", "began", "seconds", "category", "purpose", "state", "n", "held_usd", "charged_usd", "paid_usd", "what")
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run as its store tells it: the task's name and labels, the money, the calls and the notes.
+
+    `left_micros` is what a process that ended left held and the next start books as lost; None where there is no such.
+    """
+
+    folder: Path
+    task: str
+    labels: tuple[str, ...]
+    totals: Totals
+    calls: tuple[CallRow, ...]
+    notes: tuple[Note, ...]
+    finished: bool
+    left_micros: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Sums in USD, times as ISO 8601."""
+        return {
+            "run": str(self.folder),
+            "task": self.task,
+            "labels": list(self.labels),
+            "finished": self.finished,
+            "money": {
+                "limit_usd": to_usd(self.totals.limit),
+                "held_usd": to_usd(self.totals.held),
+                "charged_usd": to_usd(self.totals.charged),
+                "paid_usd": to_usd(self.totals.paid),
+                "lost_usd": to_usd(self.totals.lost),
+                "by": {name: to_usd(micros) for name, micros in self.totals.by.items()},
+            },
+            "calls": len(self.calls),
+            "steps": [{"time": _clock(note.time), "what": note.what, **note.facts} for note in self.notes],
+        }
+
+    def to_text(self) -> str:
+        """A page for a terminal."""
+        totals = self.totals
+        state = "finished" if self.finished else "not finished: the same command goes on from here"
+        lines = [
+            f"{self.folder}: {self.task} ({len(self.labels)} labels), {state}.",
+            f"${to_usd(totals.charged):.6f} of ${to_usd(totals.limit):.2f} charged in {totals.calls} calls, "
+            f"${to_usd(totals.held):.6f} held, ${to_usd(totals.lost):.6f} lost to crashes.",
+            *_left(self.left_micros),
+            "",
+        ]
+        lines += [f"{_clock(note.time)}  {note.what:<10} {_facts(note.facts)}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def look(folder: Path) -> Status:
+    """The status of the run in `folder`. Raises NotARun where there is none."""
+    store = Store(folder, write=False)
+    try:
+        task = store.get_meta("task") or {"name": "", "labels": []}
+        return Status(
+            folder=folder,
+            task=task["name"],
+            labels=tuple(task["labels"]),
+            totals=store.totals(store.get_meta("limit_micros") or 0),
+            calls=tuple(store.calls()),
+            notes=tuple(store.notes()),
+            finished=store.get_meta("finished") is not None,
+            left_micros=store.left_behind(),
+        )
+    finally:
+        store.close()
+
+
+@dataclass(frozen=True)
+class Account:
+    """A run's money. `shown` says whether the reader asked for every call, `as_csv` for CSV; `left_micros` as above."""
+
+    folder: Path
+    totals: Totals
+    calls: tuple[CallRow, ...]
+    shown: bool = False
+    as_csv: bool = False
+    left_micros: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Sums and calls in USD with six decimals, which is exact: a micro-dollar is the smallest sum there is."""
+        totals = self.totals
+        return {
+            "run": str(self.folder),
+            "limit_usd": to_usd(totals.limit),
+            "held_usd": to_usd(totals.held),
+            "charged_usd": to_usd(totals.charged),
+            "paid_usd": to_usd(totals.paid),
+            "lost_usd": to_usd(totals.lost),
+            "free_usd": to_usd(totals.free),
+            "by": {name: to_usd(micros) for name, micros in totals.by.items()},
+            "by_purpose": {name: to_usd(micros) for name, micros in totals.by_purpose.items()},
+            "calls": [dict(zip(COLUMNS, row, strict=True)) for row in self._rows()],
+        }
+
+    def to_text(self) -> str:
+        """A page for a terminal, or CSV."""
+        return self._csv() if self.as_csv else "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        totals = self.totals
+        yield f"{self.folder}"
+        for name, micros in (
+            ("budget", totals.limit),
+            ("charged", totals.charged),
+            ("  of it lost", totals.lost),
+            ("held", totals.held),
+            ("free", totals.free),
+            ("paid now", totals.paid),
+        ):
+            yield f"  {name:<12} ${to_usd(micros):>14,.6f}"
+        yield from (f"  {line}" for line in _left(self.left_micros))
+        yield ""
+        yield f"  {'for':<44} {'calls':>7} {'texts':>9} {'charged':>14}"
+        for (category, purpose, what), rows in sorted(self._kinds().items()):
+            charged = sum(row.charged for row in rows)
+            texts = sum(row.n for row in rows)
+            words = f"{category}, {purpose}: {what}"
+            yield f"  {words[:44]:<44} {len(rows):>7,} {texts:>9,} ${to_usd(charged):>13,.6f}"
+        if self.shown:
+            yield ""
+            yield f"  {'began':<19} {'state':<8} {'texts':>6} {'held':>12} {'charged':>12} {'paid':>12}  what"
+            for row in self.calls:
+                yield (
+                    f"  {_clock(row.began):<19} {row.state:<8} {row.n:>6,} {to_usd(row.held):>12,.6f}"
+                    f" {to_usd(row.charged):>12,.6f} {to_usd(row.paid):>12,.6f}  {row.what}"
+                )
+
+    def _kinds(self) -> dict[tuple[str, str, str], list[CallRow]]:
+        kinds: dict[tuple[str, str, str], list[CallRow]] = {}
+        for row in self.calls:
+            who = row.what.rpartition(":")[0] or row.what
+            kinds.setdefault((row.category, row.purpose, who), []).append(row)
+        return kinds
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        for row in self.calls:
+            seconds = None if row.ended is None else round(row.ended - row.began, 3)
+            money = (f"{to_usd(micros):.6f}" for micros in (row.held, row.charged, row.paid))
+            yield (row.id, _clock(row.began), seconds, row.category, row.purpose, row.state, row.n, *money, row.what)
+
+    def _csv(self) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(COLUMNS)
+        writer.writerows(self._rows())
+        return out.getvalue()
+
+
+def read_account(folder: Path, *, calls: bool = False, as_csv: bool = False) -> Account:
+    """The account of the run in `folder`. Raises NotARun where there is none."""
+    store = Store(folder, write=False)
+    try:
+        totals = store.totals(store.get_meta("limit_micros") or 0)
+        return Account(folder, totals, tuple(store.calls()), calls, as_csv, store.left_behind())
+    finally:
+        store.close()
+
+
+def _left(micros: int | None) -> list[str]:
+    if micros is None:
+        return []
+    return [f"What is held was left by a process that ended: the same command books ${to_usd(micros):.6f} as lost."]
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")[:19]
+
+
+def _facts(facts: Any) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in facts.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and len(value) > 4:
+        return f"[{len(value)} numbers]"
+    if isinstance(value, dict) and len(value) > 8:
+        return f"{{{len(value)} values}}"
+    if isinstance(value, dict):
+        return "{" + _facts(value) + "}"
+    return str([_short(each) for each in value]) if isinstance(value, list) else str(value)

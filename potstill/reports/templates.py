@@ -1,0 +1,39 @@
+"""What results are printed on: the templates of pages, and a sheet of a terminal's width. Knows nothing to print."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from rich.console import Console
+
+
+def templates() -> Environment:
+    """The pages in `templates/`: everything that is put into them is escaped, and a name nobody gave is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("potstill.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def sheet(out: StringIO, width: int, *, color: bool) -> Console:
+    """A terminal of `width` columns that writes into `out`, with ANSI colours or without."""
+    from rich.console import Console
+
+    return Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        color_system="256" if color else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )

@@ -1,0 +1,45 @@
+"""What other runs of a workspace bought of a teacher already: an answer is charged once more, and paid nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from potstill.data.task import Task, content_key
+from potstill.ledger.store import AnswerCache
+from potstill.ledger.store.answers import FILE
+from potstill.teachers.base import Teacher
+
+
+@dataclass(frozen=True)
+class Had:
+    """So many texts, of so many, whose answers are there, what they cost when they were bought, and where they are."""
+
+    texts: int
+    of: int
+    usd: float
+    where: str
+
+    def sentence(self) -> str:
+        """One for a plan."""
+        return (
+            f"{self.texts:,} of the {self.of:,} answers are in {self.where}: "
+            f"the budget is charged their ${self.usd:,.4f} again, and nothing is paid for them."
+        )
+
+
+WORKSPACE = Path("runs")  # where runs are begun, if nobody says otherwise
+
+
+def bought_before(task: Task, teacher: Teacher, texts: Sequence[str], workspace: Path = WORKSPACE) -> Had:
+    """Answers to these texts that lie in the workspace; one without a cache has none."""
+    file = workspace / FILE
+    if not file.is_file() or not texts:
+        return Had(0, len(texts), 0.0, str(file))
+    cache = AnswerCache(workspace)
+    try:
+        found = cache.get(content_key("answer", task.key, teacher.key, text) for text in dict.fromkeys(texts))
+    finally:
+        cache.close()
+    return Had(len(found), len(texts), sum(each.nanos for each in found.values()) / 1e9, str(file))

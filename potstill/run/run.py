@@ -1,0 +1,369 @@
+"""The neck: one attempt, one folder, five verbs - `ask`, `write`, `learn`, `judge`, `note`.
+
+Every verb looks in the store first, so running the same recipe again takes up where it was cut: recipes hold no
+resume code. Everything that costs goes through the ledger here. A run decides nothing: what is asked, learnt and
+when to stop is the recipe's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from weakref import ref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.data.atomic import whole_folder
+from potstill.data.pool import Part, Pool
+from potstill.data.task import Brief, Task, Written, content_key
+from potstill.errors import NotARun, PotstillError, SpecChanged
+from potstill.evaluation.calibration import Calibration
+from potstill.evaluation.metrics import Judgement
+from potstill.ledger.ledger import Ledger
+from potstill.ledger.prices import Purchase, Purpose, Usage, to_usd
+from potstill.ledger.store import FILE, AnswerCache, Store
+from potstill.run import Answers, Asking, Silent, Teller
+from potstill.run.judge import judge_student
+from potstill.run.spec import Named, Spec, check_kind, difference
+from potstill.students import MENU as STUDENTS
+from potstill.students import revision
+from potstill.students.base import CLASS_WEIGHTS, Floats, Lesson, Likeness, Make, Student
+from potstill.students.lesson import class_weighted
+from potstill.teachers import MENU as TEACHERS
+from potstill.teachers.base import Setup, Teacher
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Who taught the student: the teacher, how its scores are read, and what it said of the pool."""
+
+    teacher: Teacher
+    reading: Calibration
+    answers: Answers
+
+
+class Run:
+    """One attempt. Make it with `Run.open`, and use it in a `with` block."""
+
+    def __init__(self, folder: Path, spec: Spec, task: Task, pool: Pool, tell: Teller) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.task = task
+        self.pool = pool
+        self.tell = tell
+        self._fresh = not (folder / FILE).exists()
+        self.store = Store(folder, write=True)
+        try:
+            self._check_same()
+            self.ledger = Ledger(self.store, spec.limit_micros, tell.say)
+            self._cache = AnswerCache(folder.absolute().parent) if spec.cache else None
+            self.asking = Asking(task, self.store, self.ledger, self._cache, tell)
+            self.note("opened", budget_usd=to_usd(spec.limit_micros))
+        except BaseException:
+            self.store.close()
+            raise
+        self.taught: Taught | None = None
+        self.simulators: set[str] = set()  # names of the teachers asked here that only replay what was known
+        self._left = 0
+        # Held weakly: a loop learns dozens of students and returns one.
+        self._learnt: dict[int, tuple[ref[Student], str]] = {}
+        self._order: dict[str, None] = {}
+
+    @classmethod
+    def open(cls, folder: Path, spec: Spec, task: Task, pool: Pool, tell: Teller | None = None) -> Self:
+        """The run in `folder`, begun now or taken up again.
+
+        Args:
+            folder: made if it does not exist.
+            spec: all that was asked.
+            task: what to decide.
+            pool: the texts.
+            tell: hears what happens.
+
+        Raises:
+            NotARun: the folder holds something else.
+            RunBusy: another process works in it.
+            SpecChanged: it was begun with other options or data; the message names them.
+            BadSpec: the procedure or the teacher cannot do a task of this kind.
+        """
+        check_kind(spec, task.kind)
+        if folder.exists() and not folder.is_dir():
+            raise NotARun(f"{folder} is a file.", "Give a new folder with -o.")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).exists():
+            raise NotARun(f"{folder} is not a run and is not empty.", "Give a new folder with -o.")
+        return cls(folder, spec, task, pool, tell or Silent())
+
+    def _check_same(self) -> None:
+        asked = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
+        begun = self.store.get_meta("identity")
+        if begun is None:
+            self.store.set_meta("identity", asked)
+            self.store.set_meta("task", self.task.to_json())
+        elif begun != asked:
+            changes = difference(begun, asked)
+            raise SpecChanged(
+                f"{self.folder} was begun with other options: {'; '.join(changes[:3])}.",
+                "Give a new folder with -o, or the old options.",
+            )
+        self.store.set_meta("limit_micros", self.spec.limit_micros)
+
+    def variant(self, **over: Any) -> Self:
+        """This attempt with other fields of its spec (student, teacher, procedure, seed), on the same pool and ledger.
+
+        What one variant bought or learnt is in the store for the next: for studies that compare recipes on one pool.
+        """
+        other = copy(self)
+        other.spec = self.spec.model_copy(update=over)
+        other.taught = None
+        other._learnt, other._order = {}, {}
+        return other
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        refused = kind is not None and issubclass(kind, PotstillError)
+        in_vain = refused and self._fresh and not self.store.calls()
+        if self._cache is not None:
+            self._cache.close()
+        self.store.close()
+        if in_vain:
+            shutil.rmtree(self.folder)  # begun a moment ago, with options that cannot be: as if it never was
+
+    # --- whom to ask, whom to teach ----------------------------------------------------------------------
+
+    def teacher(self, examples: Sequence[Written] = (), **options: Any) -> Teacher:
+        """The spec's teacher, showing `examples` in its prompt; `options` are laid over the spec's own."""
+        named = self.spec.teacher or Named(name="local")
+        self.store.set_meta("examples", [[each.text, each.label] for each in examples])  # `bench` opens it like this
+        return self.open_teacher(named, examples, **options)
+
+    def open_teacher(self, named: Named, examples: Sequence[Written] = (), **options: Any) -> Teacher:
+        """Any teacher on the menu."""
+        return open_teacher(self.spec, self.task, named, examples, folder=self.folder, **options)
+
+    @property
+    def training_reserve(self) -> int:
+        """Micro-dollars that asking leaves for training."""
+        return training_reserve(self.spec)
+
+    # --- the five verbs ----------------------------------------------------------------------------------
+
+    def ask(
+        self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach", leave_micros: int = 0
+    ) -> Answers:
+        """What `teacher` says of each text; asked once, then remembered.
+
+        Asking stops quietly when the next call does not fit into the budget less `leave_micros`: the rest
+        is "unasked". Raises Waiting where the answers have to be fetched later.
+        """
+        if teacher.simulated:
+            self.simulators.add(teacher.name)
+        asked = self.asking.ask(teacher, texts, purpose=purpose, leave_micros=leave_micros)
+        if asked.new:
+            facts = {"teacher": teacher.name, "asked": asked.new, "by_state": asked.answers.by_state}
+            self.note("asked", purpose=purpose, **facts, seconds=asked.seconds)
+        return asked.answers
+
+    def hand_over(self, teacher: Teacher, texts: Sequence[str], other: Run) -> None:
+        """Let another run of the same task have what `teacher` said here of these texts, without paying again."""
+        self.asking.copy(teacher, texts, other.store)
+
+    def write(self, teacher: Teacher, brief: Brief, *, leave_micros: int = 0) -> tuple[Written, ...]:
+        """Texts that `teacher` writes to the brief; asked once, then remembered.
+
+        Raises:
+            OverBudget: its bound does not fit into the budget less `leave_micros`.
+        """
+        if teacher.simulated:
+            self.simulators.add(teacher.name)
+        return self.asking.write(teacher, brief, leave_micros)
+
+    def learn(
+        self,
+        texts: Sequence[str],
+        targets: Floats,
+        *,
+        weights: Floats | None = None,
+        doubtful: NDArray[np.bool_] | None = None,
+        student: Named | None = None,
+        purpose: Purpose = "train",
+        start: Student | Likeness | None = None,
+    ) -> Student:
+        """A student taught from `texts` and `targets` (N, K); trained once, then remembered.
+
+        `weights` (N,) says how much a row counts, `doubtful` (N,) whether its target may be wrong, `start` a student of
+        this run whose weights it goes on from, or a likeness to one's vectors; see `Lesson`.
+
+        Training may use all the money that is free, stops cleanly when that is used up, and is charged the
+        time it took.
+
+        Raises:
+            OverBudget: there is not a micro-dollar left to train with.
+        """
+        named = student or self.spec.student
+        like, start = (start, None) if isinstance(start, Likeness) else (None, start)
+        begun = [] if start is None else [self.key_of(start)]
+        begun += [] if like is None else [f"{self.key_of(like.teacher)} {like.share}"]
+        begun += [f"revision {turn}"] if (turn := revision(named.kind)) > 1 else []
+        key = content_key(
+            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful), *begun
+        )
+        kind = STUDENTS.resolve(named.kind)
+        folder = self.folder / "students" / key
+        if key in self.store.kept([key]) and folder.is_dir():
+            return self._remember(kind.load(folder), key)
+        wish = named.options.get(CLASS_WEIGHTS)
+        weights = class_weighted(targets, weights, wish, self.task.labels, multi=self.task.kind == "multi")
+        made = kind(
+            Make(
+                labels=self.task.labels,
+                weights=named.model,
+                descriptions=self.task.descriptions,
+                options=named.options,
+                kind=self.task.kind,
+            )
+        )
+        made.prepare()
+        rates = self.spec.compute_rates
+        purchase = Purchase("compute", purpose, f"train {named.name} on {len(texts)} texts", len(texts))
+        with self.ledger.machine_time(max(self.ledger.free - self._left, 1), rates, purchase) as hold:
+            made.fit(
+                Lesson(
+                    texts=texts,
+                    targets=np.asarray(targets, dtype=np.float32),
+                    weights=weights,
+                    doubtful=doubtful,
+                    start=start,
+                    like=like,
+                    seed=self.spec.seed,
+                    deadline_s=hold.deadline_s,
+                    progress=lambda share, words: self.tell.progress(f"training {named.name}", share, 1.0, words),
+                )
+            )
+            with whole_folder(folder) as unfinished:
+                made.save(unfinished)
+            hold.settle({key: {"student": named.name, "n": len(texts), "seconds": hold.seconds}})
+        return self._remember(made, key)
+
+    @contextmanager
+    def leaving(self, micros: int) -> Iterator[None]:
+        """What is learnt in this block leaves so many micro-dollars for what comes after it."""
+        before, self._left = self._left, micros
+        try:
+            yield
+        finally:
+            self._left = before
+
+    def judge(self, student: Student, part: Part, name: str = "") -> Judgement:
+        """How good `student` is on a labelled part; computed once, then remembered. Measuring here costs nothing."""
+        learnt = self.key_of(student)
+        key = content_key("judge", learnt, _digest(part.texts, part.gold))
+        known = self.store.kept([key])
+        if key not in known:
+            held_out = self.pool.part("validation")
+            known = {key: judge_student(self.task, student, part, held_out).to_json()}
+            self.store.keep(known)
+            self.note("judged", student=name, n=len(part.texts), accuracy=known[key]["accuracy"]["value"])
+        return Judgement.from_json(known[key])
+
+    def note(self, what: str, **facts: Any) -> None:
+        """Remember something for the report."""
+        self.store.note(what, facts)
+
+    def taught_by(self, teacher: Teacher, reading: Calibration, answers: Answers) -> None:
+        """Say who taught, and how its scores were read, so that the teacher can be measured the same way."""
+        self.taught = Taught(teacher, reading, answers)
+        self.note("taught", teacher=teacher.name, offsets=reading.offsets, temperature=reading.temperature)
+
+    def _remember(self, student: Student, key: str) -> Student:
+        self._learnt[id(student)] = (ref(student), key)
+        self._order[key] = None
+        return student
+
+    def key_of(self, student: Student) -> str:
+        """The content key under which `learn` remembers this student."""
+        alive, key = self._learnt[id(student)]
+        if alive() is not student:
+            raise KeyError("this student was not learnt here")
+        return key
+
+    def seconds_of(self, student: Student) -> float:
+        """How long `learn` took for this student, whenever that was."""
+        key = self.key_of(student)
+        return float(self.store.kept([key])[key]["seconds"])
+
+    def decide(self, what: str, make: Callable[[], dict[str, Any]], *known: Any) -> dict[str, Any]:
+        """A decision that rests on more than content (money left, time taken): made once, then remembered.
+
+        Args:
+            what: a name for it.
+            make: decides, in JSON values.
+            known: content that tells this decision from others of its name.
+        """
+        key = content_key("decide", what, *known)
+        found = self.store.kept([key])
+        if key not in found:
+            found = {key: make()}
+            self.store.keep(found)
+            self.note(what, **found[key])
+        decided: dict[str, Any] = found[key]
+        return decided
+
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """The content keys of all that was learnt through this object, in order."""
+        return tuple(self._order)
+
+
+def open_teacher(
+    spec: Spec,
+    task: Task,
+    named: Named,
+    examples: Sequence[Written] = (),
+    *,
+    asks: bool = True,
+    folder: Path | None = None,
+    **options: Any,
+) -> Teacher:
+    """A teacher of the menu, opened for a task; `options` are laid over its own. Without `asks` only to plan.
+
+    `folder` is the run's, for a teacher that leaves something in it.
+    """
+    setup = Setup(
+        task=task,
+        model=named.model,
+        examples=tuple(examples),
+        options={**named.options, **options},
+        prices=spec.prices,
+        workspace=spec.folder,
+        seed=spec.seed,
+        asks=asks,
+        folder=folder,
+    )
+    teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
+    return teacher
+
+
+def training_reserve(spec: Spec) -> int:
+    """Micro-dollars that asking leaves for training: half an hour of this machine, at most two fifths of the budget."""
+    half_hour = spec.compute_rates.cost_micros(Usage(seconds=1800))
+    return min(half_hour, spec.limit_micros * 2 // 5)
+
+
+def _digest(texts: Sequence[str], *arrays: NDArray[Any] | None) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    for array in arrays:
+        if array is not None:
+            digest.update(str((array.dtype, array.shape)).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]

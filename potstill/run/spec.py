@@ -1,0 +1,273 @@
+"""All that was asked of a run, checked: what `potstill.toml` may say, and what the flags become.
+
+One dial is the `budget`; everything else has a default. Knows what may be asked, not how it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from potstill.data.label_sets import Separator
+from potstill.data.task import TaskKind
+from potstill.errors import BadSpec, did_you_mean
+from potstill.ledger.prices import Rates, to_micros
+
+ASSUMED_USD_PER_HOUR = Decimal("0.10")
+# What can do a task with several labels a text.
+SEVERAL_PROCEDURES, SEVERAL_TEACHERS = ("finetune", "prompt", "kd"), ("trained", "replay", "openai", "anthropic")
+
+
+class Section(BaseModel):
+    """A table of the TOML file that admits only its own keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSpec(Section):
+    """`[task]`: what to decide. Without `labels` they are those found in the data, and so is the `kind` without one."""
+
+    name: str = ""
+    labels: tuple[str, ...] = ()
+    descriptions: dict[str, str] = Field(default_factory=dict)
+    instruction: str = ""
+    kind: TaskKind | None = None
+
+
+class DataSpec(Section):
+    """`[data]`: the files, relative to the TOML file, and how to read them.
+
+    `file` is one table with everything; or `train` (with labels), `pool` (without), `validation` and `test`.
+    """
+
+    file: Path | None = None
+    train: Path | None = None
+    pool: Path | None = None
+    validation: Path | None = None
+    test: Path | None = None
+    text: str | None = None
+    text_b: str | None = None
+    label: str | None = None
+    label_separator: Separator | None = None
+    split: str | None = None
+    encoding: str | None = None
+    on_duplicate: Literal["first", "keep"] | None = None
+    on_conflict: Literal["drop", "first", "error"] | None = None
+    on_leak: Literal["drop", "error", "allow"] | None = None
+    on_bad_row: Literal["error", "skip"] | None = None
+    test_share: float | None = Field(default=None, ge=0, lt=1)
+    validation_share: float | None = Field(default=None, ge=0, lt=1)
+    gold: int | None = Field(default=None, gt=0)
+    limit: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_or_many(self) -> DataSpec:
+        if self.file is not None and self.train is not None:
+            raise ValueError("give either `file` (one table with everything) or `train`, not both")
+        return self
+
+
+class Named(BaseModel):
+    """`[teacher]`, `[student]`, `[procedure]`: a name from the menu; the other keys are that kind's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every key but the name."""
+        return dict(self.model_extra or {})
+
+    @property
+    def kind(self) -> str:
+        """What stands before the colon of the name."""
+        return self.name.partition(":")[0]
+
+    @property
+    def model(self) -> str:
+        """What stands after the colon of the name; may be empty."""
+        return self.name.partition(":")[2]
+
+
+class Spec(Section):
+    """A run as it was asked for.
+
+    `budget` is in USD and covers everything: model calls, labels, compute. With `cache` the run shares its answers with
+    the other runs in the same folder.
+    """
+
+    budget: Decimal
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    task: TaskSpec = TaskSpec()
+    data: DataSpec = DataSpec()
+    teacher: Named | None = None
+    student: Named = Named(name="encoder")
+    procedure: Named = Named(name="kd")
+    prices: dict[str, Any] = Field(default_factory=dict)
+    cache: bool = True
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Where the spec's relative file names are looked up from: the TOML file's folder, or the working one."""
+        return self._folder
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _sum(cls, value: Any) -> Decimal:
+        return Decimal(to_micros(value)) / 1_000_000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _people_label(cls, given: Any) -> Any:
+        """With people as the teacher the recipe is `annotate`, unless another is named."""
+        if isinstance(given, dict) and "procedure" not in given:
+            teacher = given.get("teacher")
+            name = teacher.get("name") if isinstance(teacher, Mapping) else teacher
+            if name == "human":
+                return {**given, "procedure": "annotate"}
+        return given
+
+    @field_validator("teacher", "student", "procedure", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def limit_micros(self) -> int:
+        """The budget in micro-dollars."""
+        return to_micros(self.budget)
+
+    @property
+    def compute_rates(self) -> Rates:
+        """The price of this machine's time.
+
+        Raises:
+            BadSpec: `usd_per_hour` is no sum.
+        """
+        given = self.prices.get("usd_per_hour")
+        if given is None:
+            return Rates("assumed: a small 2-core cloud machine", usd_per_hour=ASSUMED_USD_PER_HOUR)
+        return Rates("[prices] usd_per_hour", usd_per_hour=Decimal(to_micros(given)) / 1_000_000)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a run this run: all but the budget, which may be raised later, and the data, known by content."""
+        left_out = {"budget", "data", "task", "cache"}
+        record: dict[str, Any] = json.loads(self.model_dump_json(exclude=left_out, exclude_none=True))
+        return record
+
+    @classmethod
+    def make(cls, record: Mapping[str, Any]) -> Spec:
+        """The spec in a mapping shaped like the TOML file.
+
+        Raises:
+            BadSpec: a key that does not exist (with the nearest that does), a value that cannot be.
+        """
+        try:
+            return cls.model_validate(dict(record))
+        except ValidationError as error:
+            raise _as_bad_spec(error) from None
+
+    @classmethod
+    def read(cls, path: Path, over: Mapping[str, Any] | None = None) -> Spec:
+        """The spec in a TOML file; its data paths are taken from the folder it lies in.
+
+        Args:
+            path: the file.
+            over: values that win over the file's, shaped alike.
+
+        Raises:
+            BadSpec: no such file, not TOML, or not a spec.
+        """
+        try:
+            record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            raise BadSpec(f"There is no file {path}.", "Write one with: potstill init DATA") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadSpec(f"{path} is not a TOML file: {error}.", "Correct that line.") from None
+        data = record.get("data")
+        if isinstance(data, dict):
+            for name in ("file", "train", "pool", "validation", "test"):
+                if isinstance(data.get(name), str):
+                    data[name] = str(path.parent / Path(data[name]).expanduser())
+        spec = cls.make(merge(record, over or {}))
+        spec._folder = path.parent
+        return spec
+
+
+def check_kind(spec: Spec, kind: TaskKind) -> None:
+    """Several labels a text: what cannot do that says so before anything is spent.
+
+    Raises:
+        BadSpec: the procedure or the teacher knows one label a text.
+    """
+    if kind != "multi":
+        return
+    several = "A text may have several labels here, and"
+    if spec.procedure.kind not in SEVERAL_PROCEDURES:
+        raise BadSpec(
+            f"{several} the procedure {spec.procedure.name!r} knows one.", "Take --procedure finetune, or kd."
+        )
+    teacher = spec.teacher.kind if spec.teacher is not None else "local"
+    if spec.procedure.kind == "kd" and teacher not in SEVERAL_TEACHERS:
+        raise BadSpec(
+            f"{several} the teacher {teacher!r} says one.",
+            "Take --teacher trained:BACKBONE, which learns your labels first, or --procedure finetune.",
+        )
+
+
+def merge(record: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`record` with the values of `over` laid on top, table by table; a new `name` in a table drops its old options."""
+    merged = dict(record)
+    for name, value in over.items():
+        old = merged.get(name)
+        if isinstance(old, str) and name in ("teacher", "student", "procedure"):
+            old = {"name": old}
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            renamed = "name" in value and name != "task" and value["name"] != old.get("name")
+            merged[name] = dict(value) if renamed else merge(old, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Where two identities differ, a phrase each: 'student.name was "linear" and is "static"'."""
+    flat_old, flat_new = _flat(old), _flat(new)
+    return [
+        f"{name} was {json.dumps(flat_old.get(name))} and is {json.dumps(flat_new.get(name))}"
+        for name in sorted(flat_old.keys() | flat_new.keys())
+        if flat_old.get(name) != flat_new.get(name)
+    ]
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _as_bad_spec(error: ValidationError) -> BadSpec:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        table: Any = Spec
+        for part in first["loc"][:-1]:
+            table = {"task": TaskSpec, "data": DataSpec}.get(str(part), table)
+        return BadSpec(f"The spec has no key {where!r}.", did_you_mean(str(first["loc"][-1]), table.model_fields))
+    if first["type"] == "missing":
+        if where == "budget":
+            return BadSpec("No budget is given.", "Say how many US dollars may be spent, with --budget or `budget =`.")
+        return BadSpec(f"The spec lacks {where!r}.", "Add it.")
+    given = json.dumps(first.get("input"), default=str)[:80]
+    return BadSpec(f"{where} = {given} cannot be: {first['msg'][:1].lower()}{first['msg'][1:]}.", "Correct that value.")

@@ -1,0 +1,188 @@
+"""How long teaching a student will take here, and what that costs: a short timed probe, scaled by what has to be done.
+
+The work is counted as passes over the rows (their number follows the student's own rule) and, for transformers, as
+floating-point operations: 2 a parameter and token forwards, 6 in training (Kaplan et al. 2020, without attention's
+quadratic part). Not a bound: what training may take at most is what is held for it, and there it stops.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potstill.data.task import Task
+from potstill.errors import PotstillError
+from potstill.ledger.prices import Rates, Usage, to_usd
+from potstill.models.weights import find
+from potstill.run.spec import Named
+from potstill.students import MENU
+from potstill.students.base import Floats, Lesson, Make, Student
+
+PROBED = 16  # rows that a transformer is probed with
+PROBED_READING = 48  # rows that a frozen transformer is probed with
+PROBED_QUICK = 200  # rows that any other student is probed with
+READS, TRAINS = 2, 6  # operations a parameter and token
+# Training may end early, and a machine is not always as busy as while it was probed.
+LOW, HIGH = 0.5, 1.6
+TOKENS_A_WORD = 1.4
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What teaching a student will take.
+
+    Attributes:
+        low_s, high_s: seconds, probably at least and at most.
+        usd: what the middle of them costs.
+        flops: operations in all; None where they cannot be counted.
+        flops_per_s: those the probe reached here; None likewise.
+        probed_s: how long the probe took.
+        student: the student of the probe, which has learnt next to nothing.
+    """
+
+    low_s: float
+    high_s: float
+    usd: float
+    flops: float | None
+    flops_per_s: float | None
+    probed_s: float
+    student: Student
+
+    def sentence(self) -> str:
+        """One for a plan."""
+        middle = (self.low_s + self.high_s) / 2
+        took = f"{middle:.0f} seconds" if middle < 120 else f"{middle / 60:.0f} minutes"
+        span = f"{self.low_s:.0f} to {self.high_s:.0f} s"
+        told = f"training it takes about {took} ({span}), ${self.usd:.4f}"
+        if self.flops is not None and self.flops_per_s is not None:
+            told += f"; {self.flops:.1e} FLOPs at {self.flops_per_s / 1e9:.0f} GFLOP/s, timed here"
+        return told
+
+
+def forecast(
+    named: Named, task: Task, texts: Sequence[str], targets: Floats, rates: Rates, *, seed: int = 0
+) -> Forecast:
+    """What teaching `named` N texts will take; spends the time of the probe.
+
+    Args:
+        named: a student of the menu, with its options.
+        task: with K labels.
+        texts, targets: all that it will learn, (N, K).
+        rates: the price of this machine's time.
+        seed: draws the rows of the probe.
+
+    Raises:
+        PotstillError: the student cannot be made, or learns nothing from so few rows.
+    """
+    began = time.perf_counter()
+    n = len(texts)
+    passes = _passes(named, n)
+    order = np.random.default_rng(seed).permutation(n)
+    _Probe.of(named, task, texts, targets, _varied(order, targets, 8), epochs=1.0 if passes else None)  # warms up
+    some = _varied(order, targets, PROBED_QUICK if passes is None else PROBED if passes else PROBED_READING)
+    if not passes:
+        half = _Probe.of(named, task, texts, targets, some[: len(some) // 2])
+        whole = _Probe.of(named, task, texts, targets, some)
+        each = max(whole.seconds - half.seconds, 1e-9) / max(len(some) - len(some) // 2, 1)
+        seconds = whole.seconds + each * (n - len(some))
+    else:
+        half = _Probe.of(named, task, texts, targets, some, epochs=1.0)
+        whole = _Probe.of(named, task, texts, targets, some, epochs=3.0)
+        each = max(whole.seconds - half.seconds, 1e-6) / (2 * len(some))
+        # What is neither training nor reading: loading, the head.
+        rest = max(half.seconds - len(some) * each * (1 + READS / TRAINS), 0.0)
+        seconds = rest + n * each * (passes + READS / TRAINS)
+    flops, speed = None, None
+    parameters = None if passes is None else _parameters(named)
+    if parameters and passes is not None:
+        tokens = TOKENS_A_WORD * float(np.mean([len(text.split()) for text in texts]))
+        flops = parameters * tokens * n * (TRAINS * passes + READS)
+        speed = (TRAINS if passes else READS) * parameters * tokens / each
+    usd = to_usd(rates.cost_micros(Usage(seconds=seconds * (LOW + HIGH) / 2)))
+    took = time.perf_counter() - began
+    return Forecast(LOW * seconds, HIGH * seconds, usd, flops, speed, took, whole.student)
+
+
+def trained_as(named: Named) -> Named:
+    """The student that a trained teacher is: `trained:gte-small` is an encoder, `trained:cloze:smollm2` says its kind.
+
+    The kind alone will do too: `trained:linear`.
+    """
+    kind = named.model.partition(":")[0]
+    name = named.model if kind in MENU else f"encoder:{named.model}".rstrip(":")
+    return Named(name=name, **named.options)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A student that learnt a few rows, and how long that took."""
+
+    student: Student
+    seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        named: Named,
+        task: Task,
+        texts: Sequence[str],
+        targets: Floats,
+        rows: Sequence[int],
+        epochs: float | None = None,
+    ) -> _Probe:
+        options: dict[str, Any] = dict(named.options)
+        if epochs is not None:
+            options |= {"epochs": epochs} | ({"runs": 1} if "runs" in options else {})
+        made = MENU.resolve(named.kind)(Make(task.labels, named.model, task.descriptions, options, task.kind))
+        made.prepare()
+        began = time.perf_counter()
+        made.fit(Lesson([texts[i] for i in rows], np.asarray(targets, dtype=np.float32)[list(rows)]))
+        return cls(made, time.perf_counter() - began)
+
+
+def _varied(order: Any, targets: Floats, n: int) -> list[int]:
+    """At most n rows, two labels among them if there are two: nothing can be learnt from one."""
+    rows = [int(i) for i in order[:n]]
+    likeliest = np.asarray(targets).argmax(axis=1)
+    others = [int(i) for i in order if likeliest[i] != likeliest[rows[0]]]
+    if others and all(likeliest[i] == likeliest[rows[0]] for i in rows):
+        rows[-1] = others[0]
+    return rows
+
+
+def _passes(named: Named, n: int) -> float | None:
+    """How often a transformer goes over n rows while it is fine-tuned; None for the other students."""
+    options = named.options
+    batch = float(options.get("batch", 32))
+    if named.kind == "encoder":
+        from potstill.students import curriculum as rule
+    elif named.kind == "cloze":
+        from potstill.students import clozetune as rule  # type: ignore[no-redef]
+    else:
+        return None
+    if options.get("mode") == "frozen":
+        return 0.0
+    given = options.get("epochs")
+    once = float(given) if given else min(rule.MOST_EPOCHS, max(rule.FEWEST_EPOCHS, rule.STEPS * batch / n))
+    return once * (int(options.get("runs", 1)) if n < getattr(rule, "SPARE_ROWS", 0) else 1)
+
+
+def _parameters(named: Named) -> int | None:
+    """Parameters that every token meets: all but the embeddings, read from the header of the weights."""
+    try:
+        folder = find(named.model or "minilm", kind="encoder").folder
+    except PotstillError:
+        return None
+    total = 0
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with file.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        shapes = [each["shape"] for name, each in header.items() if name != "__metadata__" and "embed" not in name]
+        total += sum(int(np.prod(shape)) for shape in shapes)
+    return total or None
