@@ -1,4 +1,4 @@
-"""Money: its units, what a unit of work costs, and the records a ledger is made of. The door itself is `ledger/ledger.py`.
+"""Money: its units, what a unit of work costs, and the records a ledger is made of. The door itself is `ledger.py`.
 
 Sums are integer micro-dollars (`_micros`; one dollar is 1,000,000). A price is rounded up, so that many small
 calls never cost more than was counted. Knows neither who spends nor what is bought.

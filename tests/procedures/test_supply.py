@@ -1,4 +1,4 @@
-"""procedures/pgkd/generation.py and the options of pgkd beyond the paper; the teacher is the replay teacher, a simulation."""
+"""PGKD generation and the options of pgkd beyond the paper; the teacher is the replay teacher, a simulation."""
 
 from __future__ import annotations
 
