@@ -2,7 +2,7 @@
 
     python bench/crash.py [--kills 200] [--texts 600] [--parallel 32] [--out bench/results/crash.json]
 
-A provider in another process (tests/provider.py) answers over loopback, with faults: 429 with and without Retry-After,
+A provider in another process (tests/support) answers over loopback, with faults: 429 with and without Retry-After,
 500, hang, cut connection, malformed JSON, unknown label; it keeps its own books. Runs are taken in turn, two with ample
 money and one with little, each killed and begun again until it is done, until the kills are used up. Also: two
 processes at one run, Ctrl-C, a disk that is full. Takes some minutes; prints a table, writes JSON with the commit, and
@@ -29,8 +29,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from crashing import NEVER_S, Ended, Stopped, Study, broken, distil, fill_disk, interrupt, open_twice, worth
-from provider import provider
+from support.crash_study import NEVER_S, Ended, Stopped, Study, broken, distil, fill_disk, interrupt, open_twice, worth
+from support.provider import provider
 
 AMPLE_USD, LITTLE_USD = 20.0, 0.4
 LATENCY_S, FAULTS = 0.15, 0.25

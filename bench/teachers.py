@@ -2,7 +2,7 @@
 
     python bench/teachers.py [-n 20000] [--in-flight 256] [--latency-s 0.1] [--out bench/results/teachers.json]
 
-A provider in another process (tests/provider.py) answers every request after the same time, always the same, so that
+A provider in another process (tests/support) answers every request after the same time, always the same, so that
 the clients are what is measured. Each client has a process of its own; they take turns, so that a busy moment hits all
 of them. `sockets` sends ready bytes and reads none of the answer's meaning: it shows what provider and machine can do.
 `asyncio` and `threads` are bare loops over the SDK. `potstill` is `Run.ask`: prompt, bound, hold, request, strict
@@ -31,7 +31,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from provider import provider
+from support.provider import provider
 
 LABELS = ("billing", "delivery")
 PRICES = {"m": {"usd_per_million_input": 0.4, "usd_per_million_output": 1.6}}

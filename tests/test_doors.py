@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from house import MODULES, ROOT, imports, relative, tree
+from support.house import MODULES, ROOT, imports, relative, tree
 
 # The inside of the encoder and of the cloze: torch through and through, imported only by one another or in functions.
 TORCH_ROOMS = {f"students/{name}.py" for name in ("backbone", "curriculum", "hub", "onnxgraph", "training")}

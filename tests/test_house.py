@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import MODULES, PACKAGE, ROOT, inner_edges, plan, relative, room_of, tree
+from support.house import MODULES, PACKAGE, ROOT, inner_edges, plan, relative, room_of, tree
 
 MAX_LINES = 400
 MAX_PARAMETERS = 7

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinybert import write_tinybert
+from support.tinybert import write_tinybert
 
-from potstill.bundle.bundle import Bundle, load, sessions
+from potstill.bundle import sessions
+from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import export
 from potstill.data.task import Task
 from potstill.errors import BadData, BadInput, NotARun

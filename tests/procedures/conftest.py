@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from procedures.world import LABELS, Begin, table
+from support.keyword_task import world
+from support.toy_data import LABELS, Begin, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -44,3 +45,12 @@ def begin(tmp_path: Path, pool: Pool, known: Path) -> Begin:
         return Run.open(tmp_path / name, Spec.make(record), Task(given.labels, name="world"), given)
 
     return opened
+
+
+@pytest.fixture(scope="module")
+def keyword_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("known") / "known.jsonl"
+    table = world(200)
+    rows = zip(table["text"], table["label"], strict=True)
+    path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in rows), encoding="utf-8")
+    return path

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.keyword_task import WORDS, world
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -20,47 +21,20 @@ from potstill.run.few_shot import offered_examples
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
-WORDS = {
-    "money": ["price", "bank", "loan", "coin", "fee", "market", "bond", "tax"],
-    "sport": ["goal", "match", "team", "race", "coach", "score", "cup", "fans"],
-    "weather": ["rain", "storm", "sun", "wind", "snow", "cloud", "frost", "heat"],
-}
-
-ALL_WORDS = [word for words in WORDS.values() for word in words]
-
-
-def world(n: int) -> dict[str, list[str]]:
-    rng = np.random.default_rng(0)
-    rows = [
-        (" ".join([*rng.choice(words, 3), *rng.choice(ALL_WORDS, 2), str(i)]), label)
-        for i in range(n)
-        for label, words in WORDS.items()
-    ]
-    return {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("known") / "known.jsonl"
-    table = world(200)
-    rows = zip(table["text"], table["label"], strict=True)
-    path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in rows), encoding="utf-8")
-    return path
-
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
     return build_pool(Table.of(world(200)), options=PoolOptions(gold=9, validation_share=0)).pool
 
 
-def begin(folder: Path, pool: Pool, known: Path, **over: object) -> Run:
-    teacher = {"name": "replay", "file": str(known), "accuracy": 0.85, "usd_per_million": 1.0}
+def begin(folder: Path, pool: Pool, keyword_labels: Path, **over: object) -> Run:
+    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.85, "usd_per_million": 1.0}
     spec = Spec.make({"budget": 1, "teacher": teacher, "student": "linear", **over})
     return Run.open(folder, spec, Task(pool.labels, name="world"), pool)
 
 
-def test_a_student_taught_by_a_mediocre_teacher_beats_the_gold_alone_and_its_teacher(tmp_path, pool, known):
-    with begin(tmp_path / "run", pool, known) as run:
+def test_a_student_taught_by_a_mediocre_teacher_beats_the_gold_alone_and_its_teacher(tmp_path, pool, keyword_labels):
+    with begin(tmp_path / "run", pool, keyword_labels) as run:
         report = finish(run, kd(run))
     assert report.student.judgement is not None
     assert report.teacher is not None
@@ -87,8 +61,10 @@ def more_gold() -> Pool:
     return build_pool(Table.of(world(200)), options=PoolOptions(gold=60, validation_share=0)).pool
 
 
-def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(tmp_path, more_gold, known, potion, monkeypatch):
-    with begin(tmp_path / "run", more_gold, known, student="static:potion-8m") as run:
+def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
+    tmp_path, more_gold, keyword_labels, potion, monkeypatch
+):
+    with begin(tmp_path / "run", more_gold, keyword_labels, student="static:potion-8m") as run:
         gold, texts = run.pool.part("train"), run.pool.part("pool").texts
         said, soft, truth = answers(run, 0.45)
         before, asked = soft.copy(), np.arange(len(gold.texts))
@@ -112,44 +88,44 @@ def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(tmp_path, mo
 @pytest.mark.parametrize(
     "over", [{"student": "linear"}, {"student": "static:potion-8m", "neighbours": 0}], ids=["no space", "not wanted"]
 )
-def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, known, potion, over):
+def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, keyword_labels, potion, over):
     neighbours = over.pop("neighbours", 10)
-    with begin(tmp_path / "run", pool, known, **over) as run:
+    with begin(tmp_path / "run", pool, keyword_labels, **over) as run:
         gold, soft = run.pool.part("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
         wrong = OnGold(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
         assert with_other_voices(run.pool.part("pool").texts[:5], soft, wrong, neighbours, run) is soft
         assert not run.store.calls()
 
 
-def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, known, potion):
+def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, keyword_labels, potion):
     unlabelled = build_pool({"pool": Table.of({"text": world(40)["text"]})}, labels=tuple(WORDS)).pool
-    with begin(tmp_path / "run", unlabelled, known, student="static:potion-8m") as run:
+    with begin(tmp_path / "run", unlabelled, keyword_labels, student="static:potion-8m") as run:
         student = kd(run)
         assert not [note for note in run.store.notes() if note.what == "voices"]
         assert student.predict_proba(["a goal of the team"]).argmax() == unlabelled.labels.index("sport")
 
 
-def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, more_gold, known, potion):
-    teacher = {"name": "replay", "file": str(known), "accuracy": 0.4, "usd_per_million": 1.0}
+def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, more_gold, keyword_labels, potion):
+    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.4, "usd_per_million": 1.0}
     scores = []
     for neighbours in (0, 10):
         procedure = {"name": "kd", "neighbours": neighbours}
         over = {"student": "static:potion-8m", "teacher": teacher, "procedure": procedure}
-        with begin(tmp_path / str(neighbours), more_gold, known, **over) as run:
+        with begin(tmp_path / str(neighbours), more_gold, keyword_labels, **over) as run:
             scores.append(run.judge(kd(run), run.pool.part("test")).accuracy.value)
     assert scores[1] > scores[0] + 0.1
 
 
-def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, known):
-    with begin(tmp_path / "run", pool, known) as run:
+def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, keyword_labels):
+    with begin(tmp_path / "run", pool, keyword_labels) as run:
         report = finish(run, kd(run))
     assert "imulation" in report.simulation
     assert json.loads((tmp_path / "run" / "report.json").read_text())["simulated"] is True
     assert "imulat" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_the_report_adds_up(tmp_path, pool, known):
-    with begin(tmp_path / "run", pool, known) as run:
+def test_the_report_adds_up(tmp_path, pool, keyword_labels):
+    with begin(tmp_path / "run", pool, keyword_labels) as run:
         report = finish(run, kd(run))
         totals = run.ledger.totals()
     money = report.money
@@ -165,9 +141,9 @@ def test_the_report_adds_up(tmp_path, pool, known):
     assert report.seconds > 0
 
 
-def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, pool, known, monkeypatch):
+def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, pool, keyword_labels, monkeypatch):
     asked: list[str] = []
-    with begin(tmp_path / "run", pool, known) as run:
+    with begin(tmp_path / "run", pool, keyword_labels) as run:
         ask, learn = run.ask, run.learn
         monkeypatch.setattr(
             run, "ask", lambda teacher, texts, **more: (asked.extend(texts), ask(teacher, texts, **more))[1]
@@ -180,15 +156,15 @@ def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, p
     assert not set(asked) & set(pool.part("test").texts)
 
 
-def test_without_unlabelled_texts_there_is_nothing_to_distil(tmp_path, known):
+def test_without_unlabelled_texts_there_is_nothing_to_distil(tmp_path, keyword_labels):
     table = world(10)
     pool = build_pool(Table.of(table)).pool
-    with begin(tmp_path / "run", pool, known) as run, pytest.raises(BadData, match="unlabelled"):
+    with begin(tmp_path / "run", pool, keyword_labels) as run, pytest.raises(BadData, match="unlabelled"):
         kd(run)
 
 
-def test_a_budget_too_small_for_one_answer_says_so_and_trains_nothing(tmp_path, pool, known):
-    with begin(tmp_path / "run", pool, known, budget=0.0001) as run:
+def test_a_budget_too_small_for_one_answer_says_so_and_trains_nothing(tmp_path, pool, keyword_labels):
+    with begin(tmp_path / "run", pool, keyword_labels, budget=0.0001) as run:
         with pytest.raises(BadData, match="answered none"):
             kd(run)
         assert run.ledger.totals().charged <= 100
@@ -205,17 +181,17 @@ def test_a_larger_model_trained_on_the_gold_can_be_the_teacher(tmp_path, pool, m
     assert report.simulation == ""
 
 
-def test_fine_tuning_learns_the_gold_and_asks_nobody(tmp_path, pool, known):
-    with begin(tmp_path / "run", pool, known, teacher=None) as run:
+def test_fine_tuning_learns_the_gold_and_asks_nobody(tmp_path, pool, keyword_labels):
+    with begin(tmp_path / "run", pool, keyword_labels, teacher=None) as run:
         report = finish(run, finetune(run))
     assert report.teacher is None
     assert report.money.by["llm"] == 0
 
 
-def test_fine_tuning_without_gold_is_refused(tmp_path, known):
+def test_fine_tuning_without_gold_is_refused(tmp_path, keyword_labels):
     table = {"text": ["a", "b", "c"], "label": ["", "", ""]}
     pool = build_pool({"pool": Table.of(table)}, labels=["x", "y"]).pool
-    with begin(tmp_path / "run", pool, known) as run, pytest.raises(BadData, match="labelled"):
+    with begin(tmp_path / "run", pool, keyword_labels) as run, pytest.raises(BadData, match="labelled"):
         finetune(run)
 
 

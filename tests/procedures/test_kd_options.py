@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from procedures.world import LABELS, table
-from tinybert import write_tinybert
+from support.tinybert import write_tinybert
+from support.toy_data import LABELS, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table

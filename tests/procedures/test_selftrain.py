@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from procedures.test_kd import world
-from tinybert import write_tinybert
+from support.keyword_task import world
+from support.tinybert import write_tinybert
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table

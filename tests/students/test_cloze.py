@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from tinybert import write_tinybert
-from tinylm import LABELS, write_tinycausal, write_tinymlm
+from support.tinybert import write_tinybert
+from support.tinylm import LABELS, write_tinycausal, write_tinymlm
 
 from potstill.bundle.bundle import load
 from potstill.bundle.export.export import export

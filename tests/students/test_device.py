@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretend_gpu import Away, pretended_gpu
-from tinybert import write_tinybert
-from tinylm import LABELS, write_tinycausal, write_tinymlm
+from support.pretend_gpu import Away, pretended_gpu
+from support.tinybert import write_tinybert
+from support.tinylm import LABELS, write_tinycausal, write_tinymlm
 
 from potstill.bundle.readers import READERS
 from potstill.bundle.sessions import open_graph

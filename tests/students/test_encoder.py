@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinybert import write_tinybert
+from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec, MissingWeights, PotstillError
 from potstill.students.base import Lesson, Make, Student

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinybert import write_tinybert
+from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec
 from potstill.students.base import Lesson, Make, Student

@@ -7,24 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
 from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import log_softmax
-from potstill.models.features import load_reader
 from potstill.students.base import Lesson, Make
 from potstill.students.lesson import carve, check_lesson
 from potstill.students.linear import Linear
 from potstill.students.regress import Effort, fit_regression
 
-LABELS = ("fruit", "beast", "tool")
-WORDS = (
-    ["apple", "ripe banana", "sweet pear", "a juicy plum", "cherry pie", "green grapes"],
-    ["wild wolf", "brown bear", "a barking dog", "lion roars", "grey cat purrs", "running horse"],
-    ["steel hammer", "rusty saw", "a sharp chisel", "cordless drill", "long screwdriver", "pair of pliers"],
-)
-TEXTS = [f"{word} {end}" for words in WORDS for word in words for end in ("today", "here", "in the yard")]
-GOLD = np.repeat(np.arange(3), 18)
-ONE_HOT = np.eye(3, dtype=np.float32)[GOLD]
 LESSON = Lesson(TEXTS, ONE_HOT)
 
 
@@ -91,19 +82,6 @@ def test_what_was_saved_predicts_exactly_the_same(student: Linear, tmp_path: Pat
 
 def test_the_exported_graph_is_valid_and_agrees(student: Linear, tmp_path: Path) -> None:
     check_export(student, tmp_path, [*TEXTS, "", "unheard-of"])
-
-
-def check_export(student: Any, folder: Path, texts: list[str]) -> None:
-    onnx = pytest.importorskip("onnx")
-    import onnxruntime
-
-    graph = student.export(folder)
-    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    bag = load_reader(folder, graph.settings)(texts)
-    (logits,) = session.run(None, {"ids": bag.ids, "values": bag.values})
-    assert graph.kind == "bag"
-    assert np.abs(logits - student.predict_logits(texts)).max() < 1e-3
 
 
 def test_a_deadline_that_has_passed_leaves_a_student_that_predicts() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinybert import write_tinybert
+from support.tinybert import write_tinybert
 
 from potstill.students.base import Lesson, Make
 from potstill.students.encoder import Encoder

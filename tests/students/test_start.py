@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tinybert import WORDS, write_tinybert
+from support.tinybert import WORDS, write_tinybert
 
 from potstill.students.base import Lesson, Make
 from potstill.students.encoder import Encoder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_linear import GOLD, LABELS, ONE_HOT, TEXTS, check_export
+from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
 from potstill.errors import BadInput, BadSpec
 from potstill.models.static_vectors import Vectors, read_safetensors
@@ -141,7 +141,7 @@ def test_an_encoder_is_distilled_once_and_padding_of_its_tokenizer_does_not_leak
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch")
-    from tinybert import write_tinybert
+    from support.tinybert import write_tinybert
 
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
     first, second = tmp_path / "plain", tmp_path / "padded"

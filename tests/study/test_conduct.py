@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from study.small import RECIPES, run, study_of, write_topics
+from support.study import RECIPES, run, study_of, write_topics
 
 from potstill.errors import BadData, TeacherError
 from potstill.run.run import Run
@@ -196,7 +196,7 @@ def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path
 
 
 def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tinylm import write_tinymlm
+    from support.tinylm import write_tinymlm
 
     folder = write_tinymlm(tmp_path / "lm")
     backbones = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study.small import study_of, write_topics
+from support.study import study_of, write_topics
 
 from potstill.errors import BadData
 from potstill.study.data import World, gold_of, read_world, sizes_of

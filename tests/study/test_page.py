@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from study.test_readings import QUALITY, made
+from support.study_results import QUALITY, made
 
 from potstill.study.page import render_page
 from potstill.study.records import Cell, Result

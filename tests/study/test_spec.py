@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study.small import study_of
-from tinybert import write_tinybert
+from support.study import study_of
+from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec, PotstillError, UnknownName
 from potstill.study.backbones import resolve

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from teachers.shop import Shop
-from teachers.standin import Standin
-from teachers.standin_queue import BatchQueue
+from support.batch_queue_run import Shop
+from support.chat_server import Standin
+from support.chat_server_batches import BatchQueue
 
 from potstill.teachers import batches, pace
 

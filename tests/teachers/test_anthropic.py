@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teachers.asking import KEY, TASK, likeliest
-from teachers.standin import Fault, Standin
+from support.chat_server import Fault, Standin
+from support.chat_teacher import KEY, TASK, likeliest
 
 from potstill.data.task import Answer, Brief, Task, Written
 from potstill.errors import BadSpec, TeacherError, UnknownPrice

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, right, texts, until_done, waits
-from teachers.standin import Fault
+from support.batch_queue_run import ANTHROPIC, BOTH, OPENAI, Shop, right, texts, until_done, waits
+from support.chat_server import Fault
 
 from potstill.data.task import Task
 from potstill.errors import Waiting

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from teachers.shop import BOTH, Shop
+from support.batch_queue_run import BOTH, Shop
 
 from potstill import cli
 from potstill.errors import Waiting

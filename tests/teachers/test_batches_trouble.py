@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from teachers.shop import ANTHROPIC, BOTH, OPENAI, Shop, killed, right, texts, until_done, waits
-from teachers.standin import Fault, Standin
-from teachers.standin_queue import BatchQueue
+from support.batch_queue_run import ANTHROPIC, BOTH, OPENAI, Shop, killed, right, texts, until_done, waits
+from support.chat_server import Fault, Standin
+from support.chat_server_batches import BatchQueue
 
 from potstill.errors import Overcharged, TeacherError, Waiting
 from potstill.ledger.ledger import Ledger

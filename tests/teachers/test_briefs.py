@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teachers.asking import teacher_at
-from teachers.standin import Fault, Standin
+from support.chat_server import Fault, Standin
+from support.chat_teacher import teacher_at
 
 from potstill.data.task import Brief, Guess, Guide, Task, Written
 from potstill.errors import BadSpec

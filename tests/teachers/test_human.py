@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from waiting import begin, go_on, human_calls, label_all, labels_of, write_spec, write_texts
+from support.annotation_run import begin, go_on, human_calls, label_all, labels_of, write_spec, write_texts
 
 from potstill.api import distill
 from potstill.data.task import Brief, Task, Written

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
-from teachers.asking import KEY, TASK, ask, likeliest, teacher_at
-from teachers.standin import Fault, Standin, tokens_of
+from support.chat_server import Fault, Standin, tokens_of
+from support.chat_teacher import KEY, TASK, Served, ask, likeliest, teacher_at
 
 from potstill.data.task import Brief, Task, Written
 from potstill.errors import BadSpec, UnknownPrice
 from potstill.ledger.prices import Usage
 from potstill.teachers.base import Setup, Teacher
 from potstill.teachers.openai import open_teacher, provider_of
-from potstill.testing import TeacherContract
-
-
-class Served(TeacherContract):
-    """The contract on a stand-in that stays up for the class."""
-
-    server: ClassVar[Standin]
-    options: ClassVar[dict[str, Any]] = {}
-
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _serve(cls) -> Iterator[None]:
-        with Standin() as cls.server:
-            yield
-
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
-        return teacher_at(self.server, examples, task, **self.options)
 
 
 class TestContractWithLogprobs(Served):

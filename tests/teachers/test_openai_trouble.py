@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from teachers.asking import KEY, PRICES, TASK, ask, likeliest, teacher_at
-from teachers.standin import Fault, Standin
+from support.chat_server import Fault, Standin
+from support.chat_teacher import KEY, PRICES, TASK, ask, likeliest, teacher_at
 
 from potstill.data.task import Task, Written
 from potstill.errors import BadSpec, PotstillError, TeacherError

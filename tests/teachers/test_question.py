@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
-from teachers.asking import PRICES, TASK, likeliest
-from teachers.shop import BOTH, OPENAI, Shop, right, texts, until_done
-from teachers.standin import Fault, Standin, last_text
-from teachers.test_openai import Served
+from support.batch_queue_run import BOTH, OPENAI, Shop, right, texts, until_done
+from support.chat_server import Fault, Standin, last_text
+from support.chat_teacher import PRICES, TASK, Served, likeliest
 
 from potstill.data.task import Answer, Brief, Task, Written
 from potstill.errors import BadSpec, MissingExtra

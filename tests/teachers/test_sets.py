@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teachers.asking import PRICES, teacher_at
-from teachers.standin import Fault, Standin
+from support.chat_server import Fault, Standin
+from support.chat_teacher import PRICES, teacher_at
 
 from potstill.api import distill
 from potstill.data.label_sets import canonical

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from teachers.asking import KEY, TASK
-from teachers.standin import Fault, Standin
+from support.chat_server import Fault, Standin
+from support.chat_teacher import KEY, TASK
 
 from potstill.errors import TeacherError
 from potstill.teachers import MENU, pace

@@ -1,0 +1,209 @@
+"""Exporting: what is written predicts what the student predicts, or nothing is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from support.tinybert import write_tinybert
+
+from potstill.bundle.bundle import load
+from potstill.bundle.export import quantise
+from potstill.bundle.export.export import FP32, HUB_FILES, INT8, _change_by_padding, export
+from potstill.data.task import Task
+from potstill.errors import BadData, NotARun
+from potstill.students.base import Graph, Make
+from potstill.students.encoder import Encoder
+from potstill.students.linear import Linear
+from potstill.testing import ODD_TEXTS, StudentContract
+
+TASK = Task(StudentContract.labels, name="topics | of <texts>", descriptions={"food": "what one\neats"})
+LESSON = StudentContract().lesson()
+GOLD = LESSON.targets.argmax(axis=1)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    folder = write_tinybert(tmp_path_factory.mktemp("tinybert"))
+    return Encoder(Make(TASK.labels, weights=str(folder), options={"epochs": 4, "c": 100.0})).fit(LESSON)
+
+
+@pytest.fixture(scope="module")
+def bundle(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "bundle"
+    about = {"temperature": 2.0, "abstain_below": 0.5, "metrics": {"accuracy": {"value": 0.9, "low": 0.8, "high": 1}}}
+    export(encoder, folder, task=TASK, texts=LESSON.texts, gold=GOLD, lineage={"run": "r1"}, about=about)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def linear() -> Linear:
+    return Linear(Make(TASK.labels)).fit(LESSON)
+
+
+def test_an_encoders_bundle_predicts_what_the_encoder_predicts(encoder: Encoder, bundle: Path) -> None:
+    texts = [*LESSON.texts, *ODD_TEXTS]
+    np.testing.assert_allclose(load(bundle, graph=FP32).predict_logits(texts), encoder.predict_logits(texts), atol=1e-3)
+
+
+def test_a_linear_bundle_predicts_what_the_student_predicts(linear: Linear, tmp_path: Path) -> None:
+    done = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
+    texts = [*LESSON.texts, *ODD_TEXTS]
+    np.testing.assert_allclose(load(tmp_path / "b").predict_logits(texts), linear.predict_logits(texts), atol=1e-3)
+    assert (done.serve, done.int8, done.hub) == (FP32, None, False)
+
+
+def test_the_record_says_all_and_the_card_is_readable(bundle: Path) -> None:
+    record = json.loads((bundle / "potstill.json").read_text("utf-8"))
+    assert record["format"] == 1
+    assert record["labels"] == list(TASK.labels)
+    assert record["lineage"] == {"run": "r1"}
+    assert record["temperature"] == 2.0
+    assert set(record["files"]) == {file.name for file in bundle.iterdir()} - {"potstill.json"}
+    assert record["parity"]["largest_difference"] <= 1e-3
+    card = (bundle / "README.md").read_text("utf-8")
+    assert "- food: what one eats" in card
+    assert "# topics \\| of &lt;texts>" in card
+    assert "0.9" in card
+
+
+def test_the_folder_is_a_classifier_of_transformers_with_the_same_scores(encoder: Encoder, bundle: Path) -> None:
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(bundle), top_k=None)
+    for text, wanted in zip(LESSON.texts[:6], encoder.predict_proba(LESSON.texts[:6]), strict=True):
+        got = {each["label"]: each["score"] for each in classify([text])[0]}
+        np.testing.assert_allclose([got[label] for label in TASK.labels], wanted, atol=1e-4)
+
+
+def test_first_token_pooling_is_the_same_classifier_in_transformers(encoder: Encoder, tmp_path: Path) -> None:
+    from potstill.students.backbone import Network
+    from potstill.students.hub import hub_logits
+
+    network = encoder._network
+    assert network is not None
+    changed = Encoder(Make(TASK.labels, weights=encoder.weights))
+    changed._tokens, changed._network = encoder._tokens, Network(network.backbone, 3, "cls").eval()
+    changed._network.load_state_dict(network.state_dict())
+    changed.export(tmp_path)
+    texts = list(LESSON.texts[:8])
+    np.testing.assert_allclose(hub_logits(tmp_path, texts), changed.predict_logits(texts), atol=1e-3)
+    assert np.abs(changed.predict_logits(texts) - encoder.predict_logits(texts)).max() > 1e-2
+
+
+class Liar(Linear):
+    """Exports another student than it is."""
+
+    def export(self, folder: Path) -> Graph:
+        self._bias = self._bias + np.array([0, 0, 0.01], dtype=np.float32)
+        graph = super().export(folder)
+        self._bias = self._bias - np.array([0, 0, 0.01], dtype=np.float32)
+        return graph
+
+
+def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    liar = Liar(Make(TASK.labels)).fit(LESSON)
+    with pytest.raises(BadData, match="differs from the student"):
+        export(liar, tmp_path / "b", task=TASK, texts=LESSON.texts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lost_tails_are_told(tmp_path: Path, linear: Linear) -> None:
+    linear.about = {"truncated": 0.25}  # type: ignore[attr-defined]
+    export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
+    assert "25.0% of the texts it learnt from were too long and lost their tail." in load(tmp_path / "b").notes()
+    del linear.about  # type: ignore[attr-defined]
+
+
+def test_a_metric_that_is_not_a_number_becomes_null(linear: Linear, tmp_path: Path) -> None:
+    export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts, about={"metrics": {"f1": float("nan")}})
+    assert load(tmp_path / "b").about["metrics"] == {"f1": None}
+
+
+def test_a_failed_export_leaves_the_earlier_bundle(linear: Linear, tmp_path: Path) -> None:
+    export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
+    before = load(tmp_path / "b", verify=True).predict_proba(LESSON.texts)
+    with pytest.raises(BadData):
+        export(Liar(Make(TASK.labels)).fit(LESSON), tmp_path / "b", task=TASK, texts=LESSON.texts)
+    np.testing.assert_array_equal(load(tmp_path / "b", verify=True).predict_proba(LESSON.texts), before)
+
+
+def test_a_folder_of_somebody_elses_files_is_never_replaced(linear: Linear, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(NotARun, match="not a bundle"):
+        export(linear, tmp_path, task=TASK, texts=LESSON.texts)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def _speedup(value: float) -> Any:
+    return lambda *bundles_and_texts: value
+
+
+@pytest.mark.parametrize(("speedup", "kept"), [(3.0, True), (1.01, False)])
+def test_int8_is_served_only_when_it_is_faster_here(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speedup: float, kept: bool
+) -> None:
+    monkeypatch.setattr(quantise, "_speedup", _speedup(speedup))
+    done = export(encoder, tmp_path / "b", task=TASK, texts=LESSON.texts, gold=GOLD)
+    assert done.int8 is not None
+    assert done.int8.kept is kept
+    assert done.serve == (INT8 if kept else FP32)
+    assert (tmp_path / "b" / INT8).exists() is kept
+    assert done.int8.why in list(load(tmp_path / "b").notes())
+
+
+def test_int8_that_names_other_labels_is_dropped_and_the_reason_told(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantise, "_speedup", _speedup(3.0))
+    wrong = np.where(np.arange(len(GOLD)) % 6 == 0, (GOLD + 1) % 3, GOLD)
+    real = quantise.load
+
+    def load_a_bad_int8(folder: Path, graph: str) -> Any:
+        opened = real(folder, graph=graph)
+        if graph == INT8:
+            opened.predict_logits = lambda texts: np.eye(3, dtype=np.float32)[wrong]  # type: ignore[method-assign]
+        return opened
+
+    monkeypatch.setattr(quantise, "load", load_a_bad_int8)
+    done = export(encoder, tmp_path / "b", task=TASK, texts=LESSON.texts, gold=GOLD)
+    assert done.serve == FP32
+    assert not (tmp_path / "b" / INT8).exists()
+    assert any("loses 16.7 points in accuracy" in note for note in load(tmp_path / "b").notes())
+
+
+def test_without_texts_to_judge_it_on_int8_is_not_served(encoder: Encoder, tmp_path: Path) -> None:
+    done = export(encoder, tmp_path / "b", task=TASK, texts=[])
+    assert (done.serve, done.int8) == (FP32, None)
+
+
+def test_a_hub_folder_that_differs_is_left_out(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from potstill.students import hub
+
+    monkeypatch.setattr(hub, "LOUD", 1.0)
+    done = export(encoder, tmp_path / "b", task=replace(TASK, name="x"), texts=LESSON.texts, gold=GOLD)
+    assert not done.hub
+    assert not any((tmp_path / "b" / name).exists() for name in HUB_FILES)
+    load(tmp_path / "b", verify=True)
+
+
+def test_what_padding_changes_is_seen(bundle: Path) -> None:
+    opened = load(bundle, graph=FP32)
+    texts = [*LESSON.texts[:4], "soup", " and".join(LESSON.texts[:3])]
+    assert _change_by_padding(opened, texts) < 1e-4
+    real = opened._session
+
+    def forgets_the_mask(outputs: list[str], feeds: dict[str, Any]) -> Any:
+        return real.run(outputs, feeds | {"attention_mask": np.ones_like(feeds["attention_mask"])})
+
+    opened._session = SimpleNamespace(run=forgets_the_mask)
+    assert _change_by_padding(opened, texts) > 1e-2

@@ -1,0 +1,237 @@
+"""The one door for money: what is held, charged, lost, and that it never passes the limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from potstill.errors import OverBudget, Overcharged
+from potstill.ledger.ledger import Ledger
+from potstill.ledger.prices import Purchase, Rates, Usage
+from potstill.ledger.store import BEAT_SLACK_S, Store
+from potstill.reports.status import look, read_account
+
+ASK = Purchase("llm", "teach", "one call")
+HOURLY = Rates("a test", usd_per_hour=Decimal(36))  # 10,000 micro-dollars a second
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path, write=True)
+    yield opened
+    opened.close()
+
+
+def test_a_call_is_held_before_it_is_made_and_charged_its_true_price_after(store):
+    ledger = Ledger(store, 1000)
+    with ledger.hold(600, ASK) as hold:
+        assert (ledger.totals().held, ledger.totals().charged, ledger.free) == (600, 0, 400)
+        hold.settle(250, Usage(input_tokens=7), bought={"answer": "yes"})
+    totals = ledger.totals()
+    assert (totals.held, totals.charged, totals.paid, totals.free, totals.calls) == (0, 250, 250, 750, 1)
+    assert store.kept(["answer"]) == {"answer": "yes"}
+    assert store.calls()[0].usage == {"input_tokens": 7}
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_written(store):
+    ledger = Ledger(store, 1000)
+    with pytest.raises(OverBudget, match=r"budget is free"), ledger.hold(1001, ASK):
+        pytest.fail("the call was made")
+    assert store.calls() == []
+
+
+def test_a_cached_answer_is_charged_and_not_paid(store):
+    ledger = Ledger(store, 1000)
+    with ledger.hold(100, ASK) as hold:
+        hold.settle(80, paid=0)
+    assert (ledger.totals().charged, ledger.totals().paid) == (80, 0)
+
+
+def test_a_call_that_ends_in_an_exception_is_lost_at_its_full_price(store):
+    ledger = Ledger(store, 1000)
+    with pytest.raises(RuntimeError), ledger.hold(300, ASK):
+        raise RuntimeError("the connection was cut")
+    totals = ledger.totals()
+    assert (totals.held, totals.charged, totals.lost) == (0, 300, 300)
+
+
+def test_a_request_that_never_left_costs_nothing(store):
+    ledger = Ledger(store, 1000)
+    with ledger.hold(300, ASK) as hold:
+        hold.release()
+    assert (ledger.totals().charged, ledger.free) == (0, 1000)
+
+
+def test_a_provider_that_charges_above_its_bound_is_recorded_and_stops_the_run(store):
+    ledger = Ledger(store, 1000)
+    with pytest.raises(Overcharged, match="above the"), ledger.hold(100, ASK) as hold:
+        hold.settle(400, bought={"answer": "dear"})
+    assert ledger.totals().charged == 400
+    assert store.kept(["answer"]) == {"answer": "dear"}
+
+
+def test_a_warning_comes_at_half_and_at_four_fifths_once_each(store):
+    heard: list[str] = []
+    ledger = Ledger(store, 1000, heard.append)
+    for _ in range(10):
+        with ledger.hold(100, ASK) as hold:
+            hold.settle(100)
+    assert [sentence.split("%")[0] for sentence in heard] == ["50", "80"]
+
+
+def test_hundreds_of_calls_in_flight_never_pass_the_limit(store):
+    ledger = Ledger(store, 10_000)
+
+    def call(number: int) -> bool:
+        try:
+            with ledger.hold(97, ASK) as hold:
+                assert ledger.book.committed() <= 10_000
+                time.sleep(0.001)
+                hold.settle(number % 98)
+        except OverBudget:
+            return False
+        return True
+
+    with ThreadPoolExecutor(64) as pool:
+        made = sum(pool.map(call, range(400)))
+    totals = ledger.totals()
+    assert totals.calls == made
+    assert totals.held == 0
+    assert totals.charged == store.committed() <= 10_000
+    assert totals.charged == sum(row.charged for row in store.calls())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    limit=st.integers(1, 2000),
+    steps=st.lists(
+        st.tuples(st.integers(0, 500), st.integers(0, 500), st.sampled_from(["settle", "release", "raise"]))
+    ),
+)
+def test_whatever_happens_the_rows_add_up_and_stay_under_the_limit(limit, steps, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("ledger"), write=True)
+    ledger = Ledger(store, limit)
+    expected = 0
+    for held, charged, ending in steps:
+        try:
+            with ledger.hold(held, ASK) as hold:
+                if ending == "settle":
+                    charged = min(charged, held)
+                    hold.settle(charged)
+                    expected += charged
+                elif ending == "release":
+                    hold.release()
+                else:
+                    expected += held
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            pass
+        except OverBudget:
+            assert expected + held > limit
+        totals = ledger.totals()
+        assert totals.held + totals.charged == ledger.book.committed() == expected <= limit
+    store.close()
+
+
+def test_machine_time_is_charged_as_measured_and_at_most_what_was_held(store):
+    ledger = Ledger(store, 1_000_000)
+    with ledger.machine_time(500_000, HOURLY, ASK) as hold:
+        assert hold.deadline_s == pytest.approx(50)
+        time.sleep(0.05)
+        hold.settle({"weights": 1})
+    charged = ledger.totals().charged
+    assert 500 <= charged <= 500_000
+    with ledger.machine_time(10, HOURLY, ASK) as hold:
+        time.sleep(0.05)
+    assert ledger.totals().charged == charged + 10
+
+
+def test_machine_time_cut_by_an_exception_costs_the_time_it_took(store):
+    ledger = Ledger(store, 1_000_000)
+    with pytest.raises(KeyboardInterrupt), ledger.machine_time(900_000, HOURLY, ASK):
+        raise KeyboardInterrupt
+    assert ledger.totals().charged < 900_000
+    assert ledger.totals().held == 0
+
+
+def killed_while_holding(folder: Path, how: str) -> None:
+    """Start a process that holds money in `folder`, and kill it as a power cut would."""
+    program = f"""
+        import sys, time
+        from pathlib import Path
+        from potstill.ledger.ledger import Ledger
+        from potstill.ledger.store import Store
+        from decimal import Decimal
+        from potstill.ledger.prices import Purchase, Rates
+        ASK = Purchase("llm", "teach", "one call")
+        HOURLY = Rates("a test", usd_per_hour=Decimal(36))
+        ledger = Ledger(Store(Path({str(folder)!r}), write=True), 1_000_000)
+        with {how}:
+            print("holding", flush=True)
+            time.sleep(60)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holding\n"
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def left_behind(folder):
+    looking = Store(folder, write=False)
+    try:
+        return looking.left_behind()
+    finally:
+        looking.close()
+
+
+def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
+    killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
+    assert left_behind(tmp_path) == 700_000
+    store = Store(tmp_path, write=True)
+    totals = Ledger(store, 1_000_000).totals()
+    assert (totals.held, totals.charged, totals.lost) == (0, 700_000, 700_000)
+    store.close()
+
+
+def test_machine_time_found_after_a_crash_costs_the_time_it_ran_and_not_the_whole_hold(tmp_path):
+    killed_while_holding(tmp_path, "ledger.machine_time(900_000, HOURLY, ASK)")
+    told = left_behind(tmp_path)
+    store = Store(tmp_path, write=True)
+    totals = Ledger(store, 1_000_000).totals()
+    assert totals.held == 0
+    assert totals.lost == told
+    assert BEAT_SLACK_S * 10_000 <= totals.lost < 900_000
+    store.close()
+
+
+def test_what_a_working_process_holds_is_not_left_behind(store, tmp_path):
+    ledger = Ledger(store, 1_000_000)
+    with ledger.hold(700_000, ASK) as hold:
+        assert left_behind(tmp_path) is None
+        hold.settle(1)
+    store.close()
+    assert left_behind(tmp_path) is None
+    assert "left by a process" not in look(tmp_path).to_text()
+
+
+def test_who_looks_at_a_killed_run_reads_what_is_lost_of_what_is_held(tmp_path):
+    killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
+    for told in (look(tmp_path).to_text(), read_account(tmp_path).to_text()):
+        assert "the same command books $0.700000 as lost" in told
+    Ledger(store := Store(tmp_path, write=True), 1_000_000)
+    assert "left by a process" not in look(tmp_path).to_text()
+    store.close()

@@ -1,0 +1,207 @@
+"""allocate on a small world where words tell the labels apart; people and language model are simulations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.keyword_task import world
+
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Task
+from potstill.errors import BadData, BadSpec, UnknownName, Waiting
+from potstill.ledger.store import Note
+from potstill.procedures.allocate.priors import Teachers
+from potstill.procedures.allocate.recipe import allocate
+from potstill.reports.build import finish
+from potstill.run.run import Run
+from potstill.run.spec import Spec
+
+LARGE = {"large": "linear", "pilot": 40, "seeds": 1, "annotator": {"reveals": "pool"}}
+
+
+@pytest.fixture(scope="module")
+def rows() -> Pool:
+    return build_pool(Table.of(world(200)), options=PoolOptions(gold=45)).pool
+
+
+def begin(folder: Path, pool: Pool, budget: float = 20, prices: Any = None, **over: Any) -> Run:
+    own = {key: over.pop(key) for key in list(over) if key not in ("teacher", "student")}
+    record = {
+        "budget": budget,
+        "student": "linear",
+        "procedure": {"name": "allocate", **LARGE, **own},
+        "prices": {"usd_per_label": 0.1, "usd_per_hour": 0.1} if prices is None else prices,
+        **over,
+    }
+    return Run.open(folder, Spec.make(record), Task(pool.labels, name="world"), pool)
+
+
+def plans(run: Run) -> list[Note]:
+    return [note for note in run.store.notes() if note.what == "planned"]
+
+
+def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_budget(
+    tmp_path: Path, rows: Pool
+) -> None:
+    with begin(tmp_path / "run", rows, budget=8) as run:
+        allocate(run)
+        assert run.ledger.free >= 0
+        assert plans(run)[0].facts["do"] == "annotate"
+        labelled = [call for call in run.store.calls() if call.category == "human"]
+        assert 0 < sum(call.n for call in labelled) <= 80
+        done = [note for note in run.store.notes() if note.what == "allocated"][-1]
+        assert done.facts["labels"] > 36
+        assert done.facts["way"] in done.facts["sentence"]
+
+
+def test_simulated_people_make_the_whole_report_a_simulation_whoever_taught_last(tmp_path: Path, rows: Pool) -> None:
+    for _ in range(2):  # also when it is taken up again
+        with begin(tmp_path / "run", rows, budget=8) as run:
+            allocate(run)
+            assert run.simulators == {"human"}
+    with begin(tmp_path / "run", rows, budget=8) as run:
+        report = finish(run, allocate(run))
+    assert report.simulation.startswith("Simulation: human replays")
+
+
+def test_the_same_command_again_decides_and_buys_nothing_anew(tmp_path: Path, rows: Pool) -> None:
+    with begin(tmp_path / "run", rows) as run:
+        first = allocate(run).predict_logits(["bank loan", "storm wind"])
+        before = len(run.store.calls())
+    with begin(tmp_path / "run", rows) as run:
+        again = allocate(run).predict_logits(["bank loan", "storm wind"])
+        assert len(run.store.calls()) == before
+    assert (first == again).all()
+
+
+def test_a_gain_that_is_too_small_for_its_price_ends_the_buying(tmp_path: Path, rows: Pool) -> None:
+    with begin(tmp_path / "run", rows, least_gain=1000.0) as run:
+        allocate(run)
+        told = plans(run)
+        assert [note.facts["do"] for note in told] == ["stop"]
+        assert "1000.0 wanted" in told[0].facts["why"]
+
+
+def test_without_a_price_for_labels_a_language_model_may_be_asked(
+    tmp_path: Path,
+    keyword_labels: Path,
+) -> None:
+    rows = build_pool(Table.of(world(200)), options=PoolOptions(gold=60)).pool
+    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.9, "usd_per_million": 1.0}
+    with begin(tmp_path / "run", rows, prices={}, teacher=teacher, large="") as run:
+        allocate(run)
+        ways = plans(run)[0].facts["ways"]
+        assert [each["way"] for each in ways] == ["llm"]
+        assert not any(call.category == "human" for call in run.store.calls())
+
+
+def test_nothing_labelled_and_nobody_to_ask_is_one_sentence(tmp_path: Path) -> None:
+    texts = world(50)["text"]
+    bare = build_pool(Table.of({"text": texts}), labels=("money", "sport", "weather"), options=PoolOptions()).pool
+    with (
+        begin(tmp_path / "run", bare, prices={}) as run,
+        pytest.raises(BadData, match="nobody said what a label costs"),
+    ):
+        allocate(run)
+
+
+def test_where_nothing_can_be_bought_the_labels_there_are_are_learnt(tmp_path: Path) -> None:
+    all_known = build_pool(Table.of(world(60)), options=PoolOptions()).pool
+    assert not len(all_known.part("pool"))
+    with begin(tmp_path / "run", all_known, prices={}) as run:
+        allocate(run)
+        assert [note.facts["do"] for note in plans(run)] == ["stop"]
+        assert "can be bought" in plans(run)[0].facts["why"]
+
+
+def test_it_begins_without_any_label(tmp_path: Path) -> None:
+    rows = build_pool(Table.of(world(120)), options=PoolOptions(gold=3, validation_share=0)).pool
+    with begin(tmp_path / "run", rows, budget=10) as run:
+        student = allocate(run)
+        test = rows.part("test")
+        assert (student.predict_proba(test.texts).argmax(axis=1) == test.gold).mean() > 0.6
+        first = next(call for call in run.store.calls() if call.category == "human")
+        assert first.n > 0
+
+
+def test_people_are_waited_for(tmp_path: Path, rows: Pool) -> None:
+    with begin(tmp_path / "run", rows, annotator={}) as run, pytest.raises(Waiting):
+        allocate(run)
+
+
+@pytest.mark.parametrize("how", ["random", "margin", "entropy", "diverse", "badge"])
+def test_each_way_to_choose_buys_distinct_texts(tmp_path: Path, rows: Pool, how: str) -> None:
+    with begin(tmp_path / "run", rows, budget=8, choose=how) as run:
+        allocate(run)
+        chosen = [note.facts["rows"] for note in plans(run) if note.facts["do"] == "annotate"]
+        assert chosen
+        assert all(len(set(each)) == len(each) for each in chosen)
+
+
+def test_an_option_that_does_not_exist_names_the_nearest(tmp_path: Path, rows: Pool) -> None:
+    with begin(tmp_path / "run", rows, least_gian=1) as run, pytest.raises(BadSpec) as caught:
+        allocate(run)
+    assert "least_gain" in caught.value.mend
+
+
+def test_what_was_weighed_is_noted_with_its_reasons(tmp_path: Path, rows: Pool) -> None:
+    with begin(tmp_path / "run", rows, budget=8) as run:
+        allocate(run)
+        facts = plans(run)[0].facts
+        assert "annotate" in {each["way"] for each in facts["ways"]}
+        assert len(facts["curve"]) == 4
+        assert all(0 <= each["low"] <= each["value"] <= each["high"] <= 1 for each in facts["ways"])
+        assert np.isclose(sum(each["best"] for each in facts["ways"]), 1)
+
+
+def test_a_large_model_that_cannot_turn_the_choice_is_neither_timed_nor_taught(tmp_path: Path, rows: Pool) -> None:
+    with begin(tmp_path / "run", rows, budget=8) as run:
+        allocate(run)
+        look = plans(run)[0].facts["known"]["looks"]["large"]
+        assert not look["done"]
+        assert look["gains"] < look["costs"]
+        assert not any("probe" in call.what for call in run.store.calls())
+
+
+def test_one_that_may_win_is_timed_measured_and_weighed_and_the_probe_is_paid(
+    tmp_path: Path, rows: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Teachers, "WANTS", 10)  # a prior by which a large model is worth something at once
+    monkeypatch.setattr(Teachers, "LARGE", 0.5)
+    with begin(tmp_path / "run", rows, budget=8) as run:
+        allocate(run)
+        facts = plans(run)[0].facts
+        assert {each["way"] for each in facts["ways"]} == {"annotate", "distil", "mix"}
+        assert facts["known"]["teaching"]["a_label"] > 0
+        assert "measured" in facts["sources"]["distilling"] or not facts["known"]["looks"]["large"]["done"]
+        assert any("probe" in call.what for call in run.store.calls())
+
+
+def test_no_look_takes_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool) -> None:
+    prices = {"usd_per_label": 0.1, "usd_per_hour": 20_000}
+    with begin(tmp_path / "run", rows, budget=8, prices=prices) as run:
+        allocate(run)
+        looks = [each.facts["known"]["looks"].get("large", {}) for each in plans(run)]
+        assert all(not look["done"] or look["usd"] <= 0.2 * 8 for look in looks if look)
+
+
+@pytest.mark.parametrize("slip", [{"large": "liner"}, {"large_options": {"foo": 1}}, {"write": {"round": 3}}])
+def test_a_slip_of_the_pen_is_told_before_anybody_labels(tmp_path: Path, rows: Pool, slip: dict[str, Any]) -> None:
+    with begin(tmp_path / "run", rows, **slip) as run:
+        with pytest.raises((BadSpec, UnknownName)):
+            allocate(run)
+        assert not run.store.calls()
+
+
+def test_where_even_timing_the_large_model_is_dear_it_is_done_without(tmp_path: Path, rows: Pool) -> None:
+    prices = {"usd_per_label": 0.1, "usd_per_hour": 400}
+    with begin(tmp_path / "run", rows, budget=8, prices=prices, large="encoder:gte-small") as run:
+        allocate(run)
+        look = plans(run)[0].facts["known"]["looks"]["large"]
+        assert not look["done"]
+        assert look["costs"] == 1
+        assert not any("gte-small" in call.what for call in run.store.calls())

@@ -1,0 +1,199 @@
+"""A round of PGKD as one of the things that `allocate` can buy; the teacher is the replay teacher, a simulation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.toy_data import LABELS, notes, pretend, table
+
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Brief, Task, Written
+from potstill.errors import BadSpec
+from potstill.procedures.allocate.recipe import allocate
+from potstill.reports.build import finish
+from potstill.run.run import Run
+from potstill.run.spec import Spec
+
+Opened = Callable[..., Run]
+CHEAP = {"usd_per_label": 0.001, "usd_per_hour": 0.1}
+DEAR = {"usd_per_label": 5.0, "usd_per_hour": 0.1}
+
+
+@pytest.fixture(scope="module")
+def rows() -> Pool:
+    """Twelve gold texts a label, a hundred to measure on, and unlabelled ones whose labels people could say."""
+    there = [*table(12, 1, "train"), *table(25, 2, "validation"), *table(10, 3, "test"), *table(30, 5, "pool")]
+    columns = {name: [row[name] for row in there] for name in ("text", "label", "split")}
+    return build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split")).pool
+
+
+@pytest.fixture
+def opened(tmp_path: Path, rows: Pool, known: Path) -> Opened:
+    def open_run(name: str = "run", prices: Any = None, **over: Any) -> Run:
+        replay = {
+            "name": "replay",
+            "file": str(known),
+            "held_back": str(known),
+            "accuracy": 0.95,
+            "prompt_tokens": 2000,
+        }
+        own = {"name": "allocate", "large": "", "pilot": 40, "seeds": 1, "annotator": {"reveals": "pool"}}
+        record = {
+            "budget": over.pop("budget", 1),
+            "teacher": {**replay, "usd_per_million": 5.0, **over.pop("teacher", {})},
+            "student": {"name": "linear", "c": 3.0},
+            "prices": prices or DEAR,
+            "procedure": {**own, **over},
+        }
+        return Run.open(tmp_path / name, Spec.make(record), Task(rows.labels, name="world"), rows)
+
+    return open_run
+
+
+def decisions(run: Run) -> list[str]:
+    return [each["do"] for each in notes(run, "planned")]
+
+
+def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_student(opened: Opened) -> None:
+    with opened() as run:
+        report = finish(run, allocate(run))
+        assert decisions(run)[:2] == ["write", "write"]
+        (end,) = notes(run, "allocated")
+        assert end["written"] > 0
+        assert end["tried"]["written"] > end["tried"]["labels only"]
+        assert notes(run, "planned")[0]["round_gain"] > 0
+        assert any(call.category == "llm" for call in run.store.calls())
+        assert run.ledger.free >= 0
+    assert report.rounds is not None
+    assert "imulation" in report.simulation
+
+
+def test_people_are_paid_first_where_their_labels_gain_more_a_dollar(opened: Opened) -> None:
+    with opened(prices=CHEAP, teacher={"usd_per_million": 5000.0}) as run:
+        allocate(run)
+        assert decisions(run)[0] == "annotate"
+        assert "write" not in decisions(run)[:1]
+
+
+def test_what_a_round_gained_corrects_what_the_next_is_expected_to(opened: Opened) -> None:
+    with opened() as run:
+        allocate(run)
+        told = notes(run, "planned")
+    assert "prior" in told[0]["sources"]["writing"]
+    assert "prior and 1 measured" in told[1]["sources"]["writing"]
+    assert told[0]["sources"]["writing"].split(",")[0] != told[1]["sources"]["writing"].split(",")[0]
+
+
+def test_a_teacher_that_cannot_write_is_not_asked_to(opened: Opened) -> None:
+    with opened(teacher={"held_back": ""}) as run:
+        allocate(run)
+        assert "write" not in decisions(run)
+        assert all(each["sources"]["writing"] == "" for each in notes(run, "planned"))
+
+
+def test_rounds_can_be_done_without(opened: Opened) -> None:
+    with opened(write={"rounds": 0}) as run:
+        allocate(run)
+        assert "write" not in decisions(run)
+
+
+@pytest.mark.parametrize("budget", [0.005, 0.02, 0.05])
+def test_it_ends_within_any_budget(opened: Opened, budget: float) -> None:
+    with opened(budget=budget, teacher={"usd_per_million": 10.0}) as run:
+        allocate(run)
+        assert run.ledger.totals().charged <= run.ledger.limit
+        assert run.ledger.free >= 0
+
+
+def test_a_least_gain_ends_the_writing_as_it_ends_all_else(opened: Opened) -> None:
+    with opened(least_gain=1e6) as run:
+        allocate(run)
+        assert decisions(run) == ["stop"]
+
+
+def test_killed_in_a_round_and_taken_up_again_it_ends_as_if_never_cut(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["bank loan", *(row["text"] for row in table(5, 9, ""))]
+    with opened("uncut/run") as run:
+        whole, way = allocate(run).predict_logits(asked), decisions(run)
+    with opened("cut/run") as run:
+        write, calls = run.write, []
+
+        def cut(*args: Any, **more: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return write(*args, **more)
+
+        monkeypatch.setattr(run, "write", cut)
+        with pytest.raises(KeyboardInterrupt):
+            allocate(run)
+    with opened("cut/run") as run:
+        again = allocate(run).predict_logits(asked)
+        assert decisions(run) == way
+    assert np.array_equal(whole, again)
+
+
+def test_a_round_that_does_not_lower_the_loss_is_undone_and_patience_ends_it(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(real: Any, brief: Brief) -> list[Written]:
+        return [
+            Written(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)]) for each in real.write(brief).texts
+        ]
+
+    with opened(write={"patience": 2}) as run:
+        pretend(run, monkeypatch, wrong)
+        allocate(run)
+        rounds, (end,) = notes(run, "round"), notes(run, "allocated")
+    assert 1 <= len(rounds) <= 2
+    assert end["written"] == 0
+    assert "written" not in end["tried"]
+
+
+def test_a_text_to_measure_on_is_not_learnt_though_the_teacher_writes_it(
+    opened: Opened, rows: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = rows.part("validation")
+
+    def copies(real: Any, brief: Brief) -> list[Written]:
+        return [Written(text, LABELS[k]) for text, k in zip(held.texts[:20], held.gold[:20], strict=True)]
+
+    with opened() as run:
+        pretend(run, monkeypatch, copies)
+        allocate(run)
+        told = notes(run, "round")
+        assert told[0]["rejected"]["copies validation"] == 20
+        assert all(each["accepted"] == 0 for each in told)
+
+
+def test_real_texts_are_labelled_by_a_way_of_its_own(opened: Opened) -> None:
+    with opened(write={"real": "margin"}) as run, pytest.raises(BadSpec, match="way of its own"):
+        allocate(run)
+
+
+def test_answers_are_bought_at_once_a_slice_at_a_time_and_then_measured(opened: Opened, tmp_path: Path) -> None:
+    there = [*table(25, 2, ""), *table(30, 5, "")]
+    (tmp_path / "there.jsonl").write_text("\n".join(map(json.dumps, there)), encoding="utf-8")
+    with opened(teacher={"prompt_tokens": 20, "file": str(tmp_path / "there.jsonl")}) as run:
+        allocate(run)
+        told = [each for each in notes(run, "planned") if each["do"] != "write"]
+        assert told[0]["do"] == "ask"
+        assert told[0]["texts"] <= 120
+        measured = told[-1]["known"]["llm"]["accuracy"]
+        assert 0.7 < measured <= 1
+        (end,) = notes(run, "allocated")
+        assert end["tried"]["answers"] > end["tried"]["labels only"]
+
+
+def test_every_decision_says_why(opened: Opened) -> None:
+    with opened() as run:
+        allocate(run)
+        assert all(len(each["why"]) > 20 for each in notes(run, "planned"))

@@ -1,0 +1,214 @@
+"""PGKD generation and the options of pgkd beyond the paper; the teacher is the replay teacher, a simulation."""
+
+from __future__ import annotations
+
+import gc
+from weakref import ref
+
+import numpy as np
+import pytest
+from support.toy_data import LABELS, OWN, Begin, briefs, notes, pretend, table
+
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Written
+from potstill.errors import BadData
+from potstill.procedures.pgkd.filters import informative
+from potstill.procedures.pgkd.generation import Gained, better_way
+from potstill.procedures.pgkd.recipe import pgkd
+from potstill.run.inputs import overrides
+from potstill.run.spec import Spec, merge
+
+
+@pytest.fixture(scope="module")
+def unlabelled() -> Pool:
+    """The world with sixty texts of the replay teacher's file as its pool."""
+    rows = [*table(12, 1, "train"), *table(25, 2, "validation"), *table(15, 4, "pool")]
+    columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
+    return build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
+
+
+# --- real texts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("real", ["margin", "near", "random"])
+def test_in_turns_the_teacher_writes_and_labels_texts_of_the_pool(begin: Begin, unlabelled: Pool, real: str) -> None:
+    with begin(f"{real}/run", unlabelled, rounds=4, texts=20, real=real, mix="turns") as run:
+        pgkd(run)
+        told, (end,) = notes(run, "round"), notes(run, "pgkd")
+    assert [each["way"] for each in told] == ["write", "label", "write", "label"]
+    assert end["labelled"] == 40
+    assert "labelled 40 texts of the pool" in end["sentence"]
+    assert all(each["usd"] > 0 for each in told)
+
+
+def test_when_the_pool_is_used_up_the_teacher_writes(begin: Begin, unlabelled: Pool) -> None:
+    with begin("run", unlabelled, rounds=6, texts=40, real="random", mix="turns") as run:
+        pgkd(run)
+        told = notes(run, "round")
+    assert sum(each["written"] for each in told if each["way"] == "label") == 60
+    assert told[5]["way"] == "write"
+
+
+def test_a_second_run_takes_the_same_ways_though_nothing_is_paid(begin: Begin, unlabelled: Pool) -> None:
+    with begin("run", unlabelled, rounds=4, texts=10, real="margin") as run:
+        first = run.key_of(pgkd(run))
+        ways = [each["way"] for each in notes(run, "round")]
+        assert run.key_of(pgkd(run)) == first
+        assert [each["way"] for each in notes(run, "round")] == ways * 2
+    assert ways[:2] == ["write", "label"]
+
+
+def test_without_unlabelled_texts_it_says_what_to_do(begin: Begin) -> None:
+    with begin(real="margin") as run, pytest.raises(BadData, match="--pool"):
+        pgkd(run)
+
+
+def test_each_way_is_tried_then_the_one_that_gains_more_a_dollar_and_sometimes_the_other() -> None:
+    write, label = Gained("write", 0.2, 0.01), Gained("label", 0.1, 0.001)
+    assert better_way([]) == "write"
+    assert better_way([write]) == "label"
+    assert better_way([write, label]) == "label"
+    assert better_way([write, label, label]) == "write"
+    assert better_way([Gained("write", 0.2, 0.0001), label]) == "write"
+
+
+# --- what is learnt -----------------------------------------------------------------------------------------
+
+
+def test_soft_targets_are_half_the_label_and_half_what_the_teacher_says(
+    begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with begin(rounds=1, soft=True) as run:
+        seen = []
+        learn = run.learn
+        monkeypatch.setattr(run, "learn", lambda *a, **b: (seen.append(a[1]), learn(*a, **b))[1])
+        pgkd(run)
+    gold, written = seen[1][: len(pool.part("train"))], seen[1][len(pool.part("train")) :]
+    assert set(np.unique(gold)) == {0.0, 1.0}
+    np.testing.assert_allclose(written.sum(axis=1), 1, atol=1e-5)
+    assert ((written.max(axis=1) > 0.5 - 1e-6) & (written.max(axis=1) < 1)).all()
+
+
+def test_a_text_passes_pvi_if_the_student_is_as_sure_as_of_held_out_texts() -> None:
+    held, gold = [[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]], [0, 0, 1]
+    assert informative([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.4, 0.6]], [0, 0, 1, 1], held, gold) == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_with_pvi_wrong_labels_are_refused_more_than_right_ones(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_wrong(real, brief):  # type: ignore[no-untyped-def]
+        texts = real.write(brief).texts
+        return [
+            Written(each.text, LABELS[(LABELS.index(each.label) + i % 2) % len(LABELS)]) for i, each in enumerate(texts)
+        ]
+
+    learnt: list[tuple[str, str]] = []
+    with begin(rounds=2, agree="pvi") as run:
+        pretend(run, monkeypatch, half_wrong)
+        learn = run.learn
+        monkeypatch.setattr(
+            run,
+            "learn",
+            lambda texts, targets, **more: (
+                learnt.extend(zip(texts, (LABELS[k] for k in targets.argmax(1)), strict=True)),
+                learn(texts, targets, **more),
+            )[1],
+        )
+        pgkd(run)
+        (end,) = notes(run, "pgkd")
+    truth = {row["text"]: row["label"] for row in table(150, 4, "")}
+    mine = {(text, label) for text, label in learnt if text in truth}
+    assert end["rejected"]["disagreed"] > 10
+    assert mine
+    assert np.mean([truth[text] != label for text, label in mine]) < 0.3
+
+
+# --- the brief ----------------------------------------------------------------------------------------------
+
+
+def test_a_brief_about_the_confused_labels_names_no_other(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begin(rounds=1, folds=3, groups=2) as run:
+        seen = briefs(run, monkeypatch)
+        pgkd(run)
+        (told,) = notes(run, "round")
+    guide = seen[0].guide
+    assert guide is not None
+    assert len(guide.labels) == 2
+    assert [each.label for each in guide.report] == list(guide.labels)
+    assert {each.label for each in (*seen[0].examples, *guide.correct, *guide.incorrect)} <= set(guide.labels)
+    assert told["written"] == 32
+
+
+def test_each_brief_asks_for_another_manner_if_wished(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begin(rounds=3, diverse=True) as run:
+        seen = briefs(run, monkeypatch)
+        pgkd(run)
+    manners = {brief.guide.manner for brief in seen if brief.guide}
+    assert len(manners) == 3
+    assert all(manners)
+
+
+@pytest.mark.parametrize("spend", ["need", "gain"])
+def test_what_is_spent_on_a_label_follows_its_errors(begin: Begin, monkeypatch: pytest.MonkeyPatch, spend: str) -> None:
+    rows = [row for row in table(12, 1, "train") if row["label"] != "food"]
+    strange = [{"text": f"{word} only", "label": "food", "split": "train"} for word in OWN["money"][:12]]
+    rows += [*strange, *table(25, 2, "validation")]
+    columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
+    pool = build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
+    with begin(f"{spend}/run", pool, rounds=1, spend=spend) as run:
+        seen = briefs(run, monkeypatch)
+        pgkd(run)
+    assert seen[0].guide is not None
+    wanted = seen[0].guide.wanted
+    assert sum(wanted.values()) == 32
+    assert wanted["food"] == max(wanted.values())
+
+
+# --- the student, and the command line -----------------------------------------------------------------------
+
+
+def test_a_student_goes_on_from_the_best_one_if_wished(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begin(rounds=2, start="best") as run:
+        starts = []
+        learn = run.learn
+        monkeypatch.setattr(run, "learn", lambda *a, **b: (starts.append(b["start"]), learn(*a, **b))[1])
+        pgkd(run)
+    assert starts[0] is None
+    assert all(each is not None for each in starts[1:])
+
+
+def test_of_all_the_students_of_a_loop_only_the_best_and_the_last_stay_in_memory(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with begin(rounds=4, folds=3) as run:
+        made = []
+        learn = run.learn
+
+        def learnt(*a, **b):  # type: ignore[no-untyped-def]
+            student = learn(*a, **b)
+            made.append(ref(student))
+            return student
+
+        monkeypatch.setattr(run, "learn", learnt)
+        best = pgkd(run)
+        gc.collect()
+        alive = [each() for each in made if each() is not None]
+        assert len(made) == 1 + 4 * 4
+        assert alive == [best]
+        assert run.key_of(best) in run.learnt
+        assert len(run.learnt) == len(made)
+
+
+def test_the_papers_ablations_are_flags_and_mean_pgkd() -> None:
+    over = overrides("replay", None, 1, {"no_report": True, "no_hard_negatives": True})
+    assert over["procedure"] == {"name": "pgkd", "report": False, "hard_negatives": False}
+    file = {"budget": 1, "procedure": {"name": "pgkd", "rounds": 3}}
+    assert Spec.make(merge(file, overrides(None, None, None, {"no_report": True}))).procedure.options == {
+        "rounds": 3,
+        "report": False,
+    }

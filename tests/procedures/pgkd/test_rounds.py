@@ -1,0 +1,89 @@
+"""reports/rounds.py: what a run noted of its rounds, read once, drawn over the money, shown on the page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.reports import HOSTILE, full
+from support.toy_data import Begin, notes, pretend
+
+from potstill.data.task import Written
+from potstill.ledger.store import Note
+from potstill.procedures.pgkd.recipe import pgkd
+from potstill.reports import Report, render_html
+from potstill.reports.build import finish
+from potstill.reports.rounds import RoundFacts, Rounds, draw_rounds, read_rounds
+
+
+def row(number: int, usd: float, **more: Any) -> RoundFacts:
+    share = 0.5 + number / 20
+    return RoundFacts(
+        number=number,
+        train=40 + 32 * number,
+        validation_loss=1 - number / 10,
+        accuracy=share,
+        low=share - 0.1,
+        high=share + 0.1,
+        macro_f1=share,
+        charged_usd=usd,
+        best=True,
+        **more,
+    )
+
+
+def rounds(say: str = "fine") -> Rounds:
+    return Rounds(
+        rounds=(row(0, 0.01), row(1, 0.02, way="write", written=32, accepted=30, rejected={say: 2})),
+        returned=1,
+        before={say: 0.4, "other": 0.8},
+        after={say: 0.7, "other": 0.75},
+        accepted=(f"{say}: a text",),
+        refused=(f"copies test: {say}",),
+    )
+
+
+def test_a_page_shows_curve_rounds_labels_and_texts_and_hostile_words_as_words() -> None:
+    page = render_html(replace(full(), rounds=rounds(HOSTILE)))
+    assert "<script" not in page
+    assert "Round by round" in page
+    assert "30 of 32" in page
+    assert "copies test" in page
+    assert "+30.0" in page
+    assert "$0.02" in page
+
+
+def test_a_report_with_rounds_survives_json() -> None:
+    report = replace(full(), rounds=rounds())
+    assert Report.from_json(json.loads(json.dumps(report.to_json()))).rounds == report.rounds
+
+
+def test_without_rounds_the_page_has_no_such_section() -> None:
+    assert "Round by round" not in render_html(full())
+    assert read_rounds([Note(0.0, "opened", {})]) is None
+
+
+def test_one_round_or_no_money_draws_no_curve() -> None:
+    assert draw_rounds(replace(rounds(), rounds=(row(0, 0.01),))) == ""
+    assert draw_rounds(replace(rounds(), rounds=(row(0, 0.0), row(1, 0.0)))) == ""
+
+
+def test_a_run_that_is_taken_up_again_keeps_the_money_of_the_first_time(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with begin(rounds=2) as run:
+        pretend(run, monkeypatch, lambda real, brief: [*real.write(brief).texts[1:], Written("x", "sport")])
+        first = pgkd(run)
+        told = notes(run, "round")
+        pgkd(run)
+        report = finish(run, first)
+    found = report.rounds
+    assert found is not None
+    assert [each.number for each in found.rounds] == [0, 1, 2]
+    assert [each.charged_usd for each in found.rounds[1:]] == [each["charged_usd"] for each in told]
+    assert found.rounds[0].charged_usd < found.rounds[1].charged_usd < found.rounds[2].charged_usd
+    assert found.rounds[1].rejected == {"too short": 1}
+    assert any("too short: x" in each for each in found.refused)
+    assert found.returned == min(found.rounds, key=lambda each: each.validation_loss).number

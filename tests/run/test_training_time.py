@@ -1,0 +1,128 @@
+"""What teaching a student will take: probed here, scaled by what has to be done, and never more than is held."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tinybert import WORDS, write_tinybert
+
+from potstill.data.task import Task
+from potstill.errors import BadData
+from potstill.ledger.prices import Rates
+from potstill.ledger.store import Store
+from potstill.planning.cost import make_plan
+from potstill.procedures.kd import call_teacher
+from potstill.run import training_time as forecast
+from potstill.run.inputs import overrides, take_order
+from potstill.run.run import Run
+from potstill.run.spec import Named, Spec
+from potstill.run.training_time import trained_as
+
+TASK = Task(("a", "b"))
+RATES = Rates("a test", usd_per_hour=Decimal("3.6"))
+
+
+def lesson(n: int) -> tuple[list[str], np.ndarray]:
+    draw = np.random.default_rng(n)
+    texts = [" ".join(draw.choice(WORDS, 8)) + f" n{i}" for i in range(n)]
+    return texts, np.eye(2, dtype=np.float32)[np.arange(n) % 2]
+
+
+def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer(tmp_path: Path) -> None:
+    weights = write_tinybert(tmp_path / "tiny")
+    texts, targets = lesson(400)
+    found = {
+        epochs: forecast.forecast(Named(name=f"encoder:{weights}", epochs=epochs), TASK, texts, targets, RATES)
+        for epochs in (2, 8)
+    }
+    one, four = found[2], found[8]
+    assert one.flops is not None
+    assert four.flops is not None
+    assert four.flops / one.flops == pytest.approx((6 * 8 + 2) / (6 * 2 + 2))
+    assert 0 < one.low_s < one.high_s
+    assert one.usd == pytest.approx((one.low_s + one.high_s) / 2 * 0.001, abs=2e-6)
+    assert "FLOPs" in one.sentence()
+
+
+def test_any_other_student_is_scaled_by_its_rows() -> None:
+    few, many = (forecast.forecast(Named(name="linear"), TASK, *lesson(n), RATES) for n in (300, 30_000))
+    assert few.flops is None
+    assert few.high_s < many.high_s
+    assert "FLOPs" not in few.sentence()
+
+
+def test_the_rule_of_an_encoder_is_its_own() -> None:
+    from potstill.students.curriculum import FEWEST_EPOCHS, MOST_EPOCHS
+
+    named = Named(name="encoder:minilm")
+    assert forecast._passes(named, 10) == MOST_EPOCHS
+    assert forecast._passes(named, 10**6) == FEWEST_EPOCHS
+    assert forecast._passes(Named(name="encoder", epochs=7), 10) == 7
+    assert forecast._passes(Named(name="encoder", mode="frozen"), 10) == 0
+    assert forecast._passes(Named(name="static"), 10) is None
+    assert trained_as(Named(name="trained:gte-small")).name == "encoder:gte-small"
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    rows = [f"{'rain and wind' if i % 2 else 'a goal in the match'} n{i},{i % 2}" for i in range(120)]
+    rows += [f"an open text n{i}," for i in range(50)]
+    path = tmp_path / "texts.csv"
+    path.write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_a_plan_tells_what_training_the_teacher_takes(texts: Path) -> None:
+    plan = make_plan(take_order(texts, None, overrides("trained:linear", None, 5, {})))
+    assert plan.taught_usd > 0
+    assert "training it takes about" in plan.to_text()
+    assert plan.n_texts == 50
+    assert plan.host == ""
+    texts.write_text("text,label\n" + "\n".join(f"text {i}," for i in range(50)), encoding="utf-8")
+    with pytest.raises(BadData, match="learns from labelled texts"):
+        make_plan(take_order(texts, None, overrides("trained:linear", None, 5, {"labels": "a,b"})))
+
+
+def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp_path: Path) -> None:
+    """A large model on little money: what it learnt till then is kept, and the budget is never passed."""
+    weights = write_tinybert(tmp_path / "tiny", hidden=96, layers=4)
+    from potstill.data.pool import PoolOptions, build_pool
+    from potstill.data.tables import Table
+
+    words, targets = lesson(600)
+    columns = {"text": words, "label": ["ab"[int(row.argmax())] for row in targets]}
+    pool = build_pool(Table.of(columns), options=PoolOptions()).pool
+    # Two seconds of this machine are all the money there is; thirty epochs would take far longer.
+    spec = Spec.make({"budget": 0.002, "prices": {"usd_per_hour": 3.6}, "teacher": f"trained:{weights}"})
+    with Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as run:
+        gold = run.pool.part("train")
+        student = Named(name=f"encoder:{weights}", epochs=300, mode="full")
+        large = run.learn(gold.texts, np.eye(2)[gold.gold], student=student, purpose="teach")
+        assert large.predict_proba(["a goal"]).shape == (1, 2)
+        assert getattr(large, "learnt")["stopped"] == "deadline"  # noqa: B009
+    store = Store(tmp_path / "run", write=False)
+    (call,) = store.calls()
+    store.close()
+    assert (call.category, call.state, call.purpose) == ("compute", "settled", "teach")
+    assert 0 < call.charged <= call.held == 2000
+
+
+def test_what_a_teacher_learns_with_is_held_apart_from_what_is_left_for_its_student(
+    tmp_path: Path, texts: Path
+) -> None:
+    order = take_order(texts, None, overrides("trained:linear", "linear", 1, {}))
+    with Run.open(tmp_path / "run", order.spec, order.task, order.pool) as run:
+        gold = run.pool.part("train")
+        call_teacher(run, gold, [])
+        (call,) = run.store.calls()
+        assert call.held == 500_000
+        assert call.charged < call.held
+        with run.leaving(900_000):
+            run.learn(gold.texts, np.eye(2)[gold.gold][::-1].copy())
+        run.learn(gold.texts[:40], np.eye(2)[gold.gold][:40])
+        held = [call.held for call in run.store.calls()]
+        assert held[1] == 100_000 - call.charged
+        assert held[2] > 900_000

@@ -1,0 +1,140 @@
+"""One run's dealings with a batch queue, a process at a time: what the tests of batches share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.chat_server import Standin
+from support.chat_server_batches import BatchQueue
+
+from potstill.data.task import Answer, Task, content_key
+from potstill.errors import Waiting
+from potstill.ledger.ledger import Ledger
+from potstill.ledger.prices import Rates, Totals, Usage
+from potstill.ledger.store import CallRow, Store
+from potstill.registry import Menu
+from potstill.run.batch_jobs import Order, Tickets
+from potstill.teachers import MENU
+from potstill.teachers.base import Setup, Ticket
+from potstill.teachers.batches import BatchTeacher
+
+BOTH = pytest.mark.parametrize("shop", ["openai", "anthropic"], indirect=True)
+OPENAI = pytest.mark.parametrize("shop", ["openai"], indirect=True)
+ANTHROPIC = pytest.mark.parametrize("shop", ["anthropic"], indirect=True)
+TASK = Task(("world", "sports", "business"))
+FIGURES = {"usd_per_million_input": 1, "usd_per_million_output": 2, "usd_per_million_cached": 0.5, "batch_share": 0.5}
+LIMIT = 10_000_000
+
+
+def texts(n: int) -> list[str]:
+    """n different texts; text i is about label i mod 3."""
+    return [f"{TASK.labels[i % 3]} number {i}" for i in range(n)]
+
+
+@dataclass
+class Shop:
+    """A folder, a server with a queue, and visits: each is a process of its own."""
+
+    folder: Path
+    server: Standin
+    queue: BatchQueue
+    limit: int = LIMIT
+    options: dict[str, Any] = field(default_factory=dict)
+    task: Task = TASK
+
+    def teacher(self) -> BatchTeacher:
+        """A new teacher, as a new process opens it."""
+        kind = "anthropic" if self.queue.anthropic else "openai"
+        options = {"base_url": self.server.url, "batch": True, **self.options}
+        menu: Menu = MENU
+        opened: BatchTeacher = menu.resolve(kind)(Setup(self.task, "m", options=options, prices={"m": FIGURES}))
+        return opened
+
+    def visit(self, asked: Sequence[str], teacher: BatchTeacher | None = None) -> list[Answer | None]:
+        """Ask once more, as the same command would. Raises Waiting."""
+        teacher = teacher or self.teacher()
+        keys = {text: content_key("answer", text) for text in asked}
+        store = Store(self.folder, write=True)
+        try:
+            ledger = Ledger(store, self.limit)
+            try:
+                Tickets(teacher, store, ledger).ask(Order(keys, "teach"))
+            finally:
+                totals = ledger.totals()
+                assert totals.held + totals.charged <= self.limit
+            kept = store.kept(keys.values())
+        finally:
+            store.close()
+        return [Answer.from_json(kept[key]) if key in kept else None for key in keys.values()]
+
+    def totals(self) -> Totals:
+        """The ledger as it stands between two visits."""
+        store = Store(self.folder, write=False)
+        try:
+            return store.totals(self.limit)
+        finally:
+            store.close()
+
+    def calls(self) -> list[CallRow]:
+        """The rows of the ledger."""
+        store = Store(self.folder, write=False)
+        try:
+            return store.calls()
+        finally:
+            store.close()
+
+    def bought(self) -> list[str]:
+        """The texts the provider answered for money, once for each time."""
+        asked = [
+            body for batch in self.queue.batches.values() for name in batch.results for body in [batch.requests[name]]
+        ]
+        return sorted(_text(body) for body in [*self.server.seen, *asked])
+
+    def price(self, usage: Usage, share: float = 1.0) -> int:
+        """What the provider's bill says of it."""
+        teacher = self.teacher()
+        price = teacher.price if share == 1 else teacher.ticket_price
+        assert isinstance(price, Rates)
+        return price.cost_micros(usage)
+
+
+def _text(body: dict[str, Any]) -> str:
+    content = body["messages"][-1]["content"]
+    shown = content if isinstance(content, str) else content[0]["text"]
+    return str(shown.split("<text>\n")[1].split("\n</text>")[0])
+
+
+def waits(shop: Shop, asked: list[str]) -> str:
+    """A visit that ends in Waiting, and what it says."""
+    with pytest.raises(Waiting) as caught:
+        shop.visit(asked)
+    assert caught.value.exit_code == 75
+    assert caught.value.mend
+    return caught.value.happened
+
+
+def until_done(shop: Shop, asked: list[str], most: int = 30) -> list[Answer | None]:
+    """Visit and work in turns until a visit does not wait."""
+    for _ in range(most):
+        try:
+            return shop.visit(asked)
+        except Waiting:
+            shop.queue.work(shop.server)
+    pytest.fail("it never ends")
+
+
+def right(answers: list[Answer | None]) -> bool:
+    """Whether every one of `texts(n)` got its label."""
+    likeliest = [a and a.scores and max(range(3), key=a.scores.__getitem__) for a in answers]
+    return likeliest == [i % 3 for i in range(len(answers))]
+
+
+def killed(leave: Callable[..., Any] | None, ticket: Ticket, chunk: list[str]) -> str:
+    """`teacher.leave` of a process that is killed in it, after the batch was left or before."""
+    if leave is not None:
+        leave(ticket, chunk)
+    raise KeyboardInterrupt

@@ -1,0 +1,34 @@
+"""A small labelled set for the students, and a check of an exported file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from potstill.models.features import load_reader
+
+LABELS = ("fruit", "beast", "tool")
+WORDS = (
+    ["apple", "ripe banana", "sweet pear", "a juicy plum", "cherry pie", "green grapes"],
+    ["wild wolf", "brown bear", "a barking dog", "lion roars", "grey cat purrs", "running horse"],
+    ["steel hammer", "rusty saw", "a sharp chisel", "cordless drill", "long screwdriver", "pair of pliers"],
+)
+TEXTS = [f"{word} {end}" for words in WORDS for word in words for end in ("today", "here", "in the yard")]
+GOLD = np.repeat(np.arange(3), 18)
+ONE_HOT = np.eye(3, dtype=np.float32)[GOLD]
+
+
+def check_export(student: Any, folder: Path, texts: list[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    import onnxruntime
+
+    graph = student.export(folder)
+    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    bag = load_reader(folder, graph.settings)(texts)
+    (logits,) = session.run(None, {"ids": bag.ids, "values": bag.values})
+    assert graph.kind == "bag"
+    assert np.abs(logits - student.predict_logits(texts)).max() < 1e-3

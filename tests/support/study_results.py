@@ -1,0 +1,40 @@
+"""Made-up results of a study, with curves that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from potstill.study.records import Cell, DataFacts, Footprint, Result, Study, footprint_key
+
+N = 400
+GOLD = np.random.default_rng(0).integers(0, 2, N)
+QUALITY = {
+    ("p", "lm"): {8: 0.80, 64: 0.84, 512: 0.86},
+    ("ft", "small"): {8: 0.60, 64: 0.82, 512: 0.90},
+    ("ft", "big"): {8: 0.62, 64: 0.85, 512: 0.905},
+    ("p+kd", "small"): {8: 0.79, 64: 0.83, 512: 0.85},
+}
+WEIGHTS = {"lm": Footprint(135_000_000, 2e10, 20, 50.0), "small": Footprint(8_000_000, 1e6, 20_000, 0.1),
+           "big": Footprint(33_000_000, 2e9, 150, 8.0)}  # fmt: skip
+
+
+def said(quality: float, seed: int, who: str) -> tuple[int, ...]:
+    right = np.zeros(N, dtype=bool)
+    right[np.random.default_rng([seed, len(who)]).permutation(N)[: round(quality * N)]] = True
+    return tuple(int(each) for each in np.where(right, GOLD, 1 - GOLD))
+
+
+def made(
+    quality: Mapping[tuple[str, str], Mapping[int, float]] = QUALITY, seeds: int = 3, usd_per_label: float = 0.1
+) -> Study:
+    results = {}
+    for (how, who), curve in quality.items():
+        for n, value in curve.items():
+            for seed in range(seeds):
+                predicted = said(value, seed, who + how)
+                results[Cell("d", n, seed, how, who)] = Result("done", {}, predicted=predicted, seconds=36.0)  # type: ignore[arg-type]
+    facts = DataFacts("d", ("no", "yes"), "accuracy", GOLD, (8, 64, 512), 100, 1000)
+    footprints = {footprint_key(cell): WEIGHTS[cell.backbone] for cell in results}
+    return Study("made up", {"d": facts}, results, footprints, usd_per_label, 0.1, tuple(range(seeds)), "total")
