@@ -23,10 +23,10 @@ from folds import Fold, Setting, fold
 from sections import commit, table, write_section
 
 from potstill.evaluation.metrics import accuracy
-from potstill.students.base import Lesson, Make, Student
-from potstill.students.cloze import Cloze
-from potstill.students.encoder import Encoder
-from potstill.students.regress import Effort, fit_regression
+from potstill.students.base import Student, StudentConfig, TrainingData
+from potstill.students.cloze import ClozeStudent
+from potstill.students.encoder import EncoderStudent
+from potstill.students.regress import SolverOptions, fit_regression
 
 RESULTS = Path(__file__).with_name("results") / "cloze.json"
 MODEL = "smollm2"
@@ -85,7 +85,9 @@ def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def prompted(given: Fold, own: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """P with these options."""
     named = PROMPTS[given.setting.data] if named is None else named
-    return _timed(given, Cloze(Make(given.labels, MODEL, options={"dtype": "bfloat16", **named, **own})))
+    return _timed(
+        given, ClozeStudent(StudentConfig(given.labels, MODEL, options={"dtype": "bfloat16", **named, **own}))
+    )
 
 
 def zero_shot(given: Fold) -> dict[str, Any]:
@@ -116,10 +118,14 @@ def soft(given: Fold) -> dict[str, Any]:
 def head(given: Fold) -> dict[str, Any]:
     """A regression on the states that P reads its words from, the model frozen and without any label in its pattern."""
     began = time.process_time()
-    model = Cloze(Make(given.labels, MODEL, options={"dtype": "bfloat16", **PROMPTS[given.setting.data]}))
+    model = ClozeStudent(
+        StudentConfig(given.labels, MODEL, options={"dtype": "bfloat16", **PROMPTS[given.setting.data]})
+    )
     states = model.embed(given.texts)
     middle, spread = states.mean(axis=0), (states.std(axis=0) + 1e-6) * states.shape[1] ** 0.5
-    found = fit_regression((states - middle) / spread, given.targets, np.ones(len(states), np.float32), Effort(c=10.0))
+    found = fit_regression(
+        (states - middle) / spread, given.targets, np.ones(len(states), np.float32), SolverOptions(c=10.0)
+    )
     fitted = time.process_time()
     logits = (model.embed(given.test_texts) - middle) / spread @ found.weights + found.bias
     return _facts(given, logits, fitted - began, time.process_time() - fitted)
@@ -127,12 +133,12 @@ def head(given: Fold) -> dict[str, Any]:
 
 def frozen(given: Fold) -> dict[str, Any]:
     """MiniLM's vectors and a regression."""
-    return _timed(given, Encoder(Make(given.labels, "minilm", options={"mode": "frozen"})))
+    return _timed(given, EncoderStudent(StudentConfig(given.labels, "minilm", options={"mode": "frozen"})))
 
 
 def tuned(given: Fold) -> dict[str, Any]:
     """MiniLM, all weights."""
-    return _timed(given, Encoder(Make(given.labels, "minilm", options={"mode": "full"})))
+    return _timed(given, EncoderStudent(StudentConfig(given.labels, "minilm", options={"mode": "full"})))
 
 
 ARMS: dict[str, Callable[[Fold], dict[str, Any]]] = {
@@ -160,7 +166,7 @@ def _variant(data: str, own: Mapping[str, Any]) -> Callable[[Fold], dict[str, An
 
 def _timed(given: Fold, student: Student) -> dict[str, Any]:
     began = time.process_time()
-    student.fit(Lesson(given.texts, given.targets, seed=given.seed))
+    student.fit(TrainingData(given.texts, given.targets, seed=given.seed))
     fitted = time.process_time()
     logits = student.predict_logits(given.test_texts)
     return _facts(given, logits, fitted - began, time.process_time() - fitted)

@@ -23,10 +23,10 @@ from papers.frozen import Vectors
 from sections import commit, table, write_section
 
 from potstill.evaluation.calibration import one_hot
-from potstill.procedures.allocate.learning_curves import LEVEL, Point, fit_curves
-from potstill.students.base import Lesson, Make
-from potstill.students.linear import Linear
-from potstill.students.regress import Effort, fit_regression
+from potstill.procedures.allocate.learning_curves import INTERVAL_LEVEL, CurvePoint, fit_learning_curve
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.linear import LinearStudent
+from potstill.students.regress import SolverOptions, fit_regression
 
 CHOSEN_ON, CHECKED_ON = ("banking77", "sst2"), ("trec6", "ag_news", "hwu64", "multipit_id_doa")
 MOST, TEST, PILOT = 8192, 1500, 6
@@ -73,7 +73,7 @@ def main() -> None:
     print(told)
 
 
-def measured(name: str, data: Path, seeds: int, kept: Path | None) -> Mapping[str, Sequence[Point]]:
+def measured(name: str, data: Path, seeds: int, kept: Path | None) -> Mapping[str, Sequence[CurvePoint]]:
     """Scores of both students at doubling sizes, the same test texts for all."""
     learn, test = (read(data / name / f"{split}.parquet") for split in ("train", "test"))
     draw = np.random.default_rng(5)
@@ -89,19 +89,23 @@ def measured(name: str, data: Path, seeds: int, kept: Path | None) -> Mapping[st
 
     def frozen(rows: np.ndarray) -> np.ndarray:
         targets = one_hot(gold[rows], len(labels))
-        found = fit_regression(seen[rows], targets, np.ones(len(rows), np.float32), Effort(c=10.0, tolerance=1e-5))
+        found = fit_regression(
+            seen[rows], targets, np.ones(len(rows), np.float32), SolverOptions(c=10.0, tolerance=1e-5)
+        )
         return np.asarray(shown @ found.weights + found.bias)
 
     def linear(rows: np.ndarray) -> np.ndarray:
-        lesson = Lesson([texts[row] for row in rows], one_hot(gold[rows], len(labels)))
-        return np.asarray(Linear(Make(tuple(labels), options={"c": 10.0})).fit(lesson).predict_logits(asked))
+        lesson = TrainingData([texts[row] for row in rows], one_hot(gold[rows], len(labels)))
+        return np.asarray(
+            LinearStudent(StudentConfig(tuple(labels), options={"c": 10.0})).fit(lesson).predict_logits(asked)
+        )
 
     students: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"frozen minilm": frozen, "linear": linear}
     sizes = [max(16, 2 * len(labels)) * 2**i for i in range(20)]
     orders = [np.random.default_rng(seed).permutation(len(texts)) for seed in range(seeds)]
     return {
         student: [
-            Point(n, tuple(float((scores(order[:n]).argmax(1) == right).mean()) for order in orders))
+            CurvePoint(n, tuple(float((scores(order[:n]).argmax(1) == right).mean()) for order in orders))
             for n in sizes
             if n <= (len(texts) if student != "linear" else 4096)
         ]
@@ -116,16 +120,16 @@ def read(file: Path) -> list[tuple[str, str]]:
     return list(zip(texts, rows["label"], strict=True))
 
 
-def forecasts(data: str, student: str, points: Sequence[Point]) -> list[Check]:
+def forecasts(data: str, student: str, points: Sequence[CurvePoint]) -> list[Check]:
     """Every pilot of this curve against every larger size."""
     found = []
     for end in range(4, len(points)):
         pilot = points[max(0, end - PILOT) : end]
-        ours, plain = fit_curves(pilot), fit_curves(pilot, families=("power",))
+        ours, plain = fit_learning_curve(pilot), fit_learning_curve(pilot, families=("power",))
         for later in points[end:]:
-            said, power = ours.at(later.n), plain.at(later.n)
+            said, power = ours.predict(later.n), plain.predict(later.n)
             figures = (later.mean, said.value, said.low, said.high, power.value)
-            needed = (ours.needed(later.mean).value, plain.needed(later.mean).value)
+            needed = (ours.labels_for(later.mean).value, plain.labels_for(later.mean).value)
             found.append(Check(data, student, pilot[-1].n, later.n, *figures, *needed))
     return found
 
@@ -145,7 +149,7 @@ def page(checks: Sequence[Check], seeds: int) -> str:
             figures = [f"{len(some)}", f"{held:.0%}", f"± {wide:.1f}", f"{100 * np.mean(off):.1f}"]
             figures += [f"{100 * np.mean(plain):.1f}", f"{np.median(ratio):.1f}x", f"{np.median(plain_ratio):.1f}x"]
             rows.append([f"{title} {len(names)} sets, {2**octaves}x", *figures])
-    head = ["how far beyond the pilot", "forecasts", f"in the {LEVEL:.0%} interval", "its width (points)"]
+    head = ["how far beyond the pilot", "forecasts", f"in the {INTERVAL_LEVEL:.0%} interval", "its width (points)"]
     head += ["off by (points)", "plain power law", "labels needed, off by", "plain power law"]
     names = f"chosen on {', '.join(CHOSEN_ON)}; checked on {', '.join(CHECKED_ON)}"
     return f"""## Learning curves: what a pilot says of sizes it did not see

@@ -110,10 +110,10 @@ def measure(system: str, given: Fold, python: str) -> dict[str, Any]:
 
 def run_setfit(given: Fold, python: str, iterations: int) -> Outcome:
     """SetFit in its own environment."""
-    from potstill.models.weights import find
+    from potstill.models.weights import find_weights
 
     asked = {
-        "weights": str(find(WEIGHTS, kind="encoder").folder),
+        "weights": str(find_weights(WEIGHTS, kind="encoder").folder),
         "texts": given.texts,
         "labels": given.gold.tolist(),
         "test": given.test_texts,
@@ -130,32 +130,34 @@ def run_setfit(given: Fold, python: str, iterations: int) -> Outcome:
 
 def run_encoder(given: Fold, **options: Any) -> Outcome:
     """An encoder student with these options."""
-    from potstill.students.base import Lesson, Make
-    from potstill.students.encoder import Encoder
+    from potstill.students.base import StudentConfig, TrainingData
+    from potstill.students.encoder import EncoderStudent
 
     began, worked = time.perf_counter(), time.process_time()
-    student = Encoder(Make(given.labels, WEIGHTS, options=options))
-    student.fit(Lesson(given.texts, given.targets, seed=given.seed))
+    student = EncoderStudent(StudentConfig(given.labels, WEIGHTS, options=options))
+    student.fit(TrainingData(given.texts, given.targets, seed=given.seed))
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
-    return Outcome(student.predict_logits(given.test_texts).argmax(1), seconds, cpu_seconds, {"learnt": student.learnt})
+    return Outcome(
+        student.predict_logits(given.test_texts).argmax(1), seconds, cpu_seconds, {"learnt": student.fit_info}
+    )
 
 
 def run_plain(given: Fold) -> Outcome:
     """What a training script does: a head of zeros on the encoder, all weights, the same number of steps as ours."""
-    from potstill.models.tokens.encoder import TokenIds
-    from potstill.models.weights import find
-    from potstill.students.backbone import read_network, run_network
-    from potstill.students.training import Material, Schedule, fine_tune
+    from potstill.models.tokens.encoder import TextTokenizer
+    from potstill.models.weights import find_weights
+    from potstill.students.backbone import init_network, predict_batches
+    from potstill.students.training import EncodedBatch, FineTuningConfig, fine_tune
 
     began, worked = time.perf_counter(), time.process_time()
-    found = find(WEIGHTS, kind="encoder")
-    network = read_network(found.folder, len(given.labels), found.pooling)
-    tokens = TokenIds(found.folder / "tokenizer.json", 256)
+    found = find_weights(WEIGHTS, kind="encoder")
+    network = init_network(found.folder, len(given.labels), found.pooling)
+    tokens = TextTokenizer(found.folder / "tokenizer.json", 256)
     n = len(given.texts)
-    rows = Material(tokens.encode(given.texts).ids, given.targets, np.ones(n, np.float32), np.zeros(n, np.bool_))
-    done = fine_tune(network, rows, Schedule(epochs=STEPS * 32 / n), pad_id=tokens.pad_id, seed=given.seed)
+    rows = EncodedBatch(tokens.encode(given.texts).ids, given.targets, np.ones(n, np.float32), np.zeros(n, np.bool_))
+    done = fine_tune(network, rows, FineTuningConfig(epochs=STEPS * 32 / n), pad_id=tokens.pad_id, seed=given.seed)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
-    logits = run_network(network, tokens.encode(given.test_texts).ids, tokens.pad_id)
+    logits = predict_batches(network, tokens.encode(given.test_texts).ids, tokens.pad_id)
     return Outcome(logits.argmax(1), seconds, cpu_seconds, {"steps": done.steps})
 
 
@@ -174,10 +176,10 @@ def run_pool(given: Fold) -> Outcome:
         gold=np.concatenate([given.gold, np.full(m, -1)]),
         split=np.array(["train"] * n + ["pool"] * m),
         ids=tuple(str(row) for row in range(n + m)),
-        hidden=np.full(n + m, -1),
+        hidden_labels=np.full(n + m, -1),
     )
     student = {"name": f"encoder:{WEIGHTS}"}
-    spec = Spec.make({"budget": 1, "seed": given.seed, "student": student, "procedure": {"name": "selftrain"}})
+    spec = Spec.from_dict({"budget": 1, "seed": given.seed, "student": student, "procedure": {"name": "selftrain"}})
     began, worked = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         with Run.open(Path(folder) / "run", spec, Task(given.labels, name="few-shot"), pool) as run:

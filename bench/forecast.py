@@ -24,10 +24,10 @@ from sections import commit, table, write_section
 from potstill.data.tables import read_table
 from potstill.data.task import Task
 from potstill.ledger.prices import Rates
-from potstill.run.spec import Named
-from potstill.run.training_time import forecast
-from potstill.students import MENU
-from potstill.students.base import Lesson, Make
+from potstill.run.spec import ComponentSpec
+from potstill.run.training_time import estimate_training_time
+from potstill.students import REGISTRY
+from potstill.students.base import StudentConfig, TrainingData
 
 CASES = ["encoder:minilm=200", "encoder:minilm=600", "static:potion-8m=2000", "linear=3000"]
 
@@ -47,13 +47,13 @@ def main() -> None:
         chosen = np.random.default_rng(0).permutation(len(read))[: int(n)]
         some = [texts[i] for i in chosen]
         targets = np.eye(len(labels), dtype=np.float32)[[labels.index(named[i]) for i in chosen]]
-        student = Named(name=name)
-        told = forecast(student, Task(labels), some, targets, Rates("bench", usd_per_hour=Decimal("0.1")))
-        made = MENU.resolve(student.kind)(Make(labels, student.model))
+        student = ComponentSpec(name=name)
+        told = estimate_training_time(student, Task(labels), some, targets, Rates("bench", usd_per_hour=Decimal("0.1")))
+        made = REGISTRY.resolve(student.kind)(StudentConfig(labels, student.model))
         began = time.perf_counter()
-        made.fit(Lesson(some, targets))
+        made.fit(TrainingData(some, targets))
         took = time.perf_counter() - began
-        rows.append([name, n, f"{told.low_s:.1f} to {told.high_s:.1f}", f"{took:.1f}", f"{told.probed_s:.1f}"])
+        rows.append([name, n, f"{told.low_s:.1f} to {told.high_s:.1f}", f"{took:.1f}", f"{told.probe_s:.1f}"])
         rows[-1].append("-" if told.flops is None else f"{told.flops:.1e}")
         print(*rows[-1], flush=True)
     text = (

@@ -33,11 +33,11 @@ from sections import commit, table, write_section
 
 from potstill.data.task import Task
 from potstill.evaluation.calibration import one_hot, softmax
-from potstill.procedures.allocate.imitation import Imitated, Imitation
-from potstill.procedures.allocate.learning_curves import DRAWS, Curves, Point, fit_curves
-from potstill.students.regress import Effort, fit_regression
-from potstill.teachers.base import Setup
-from potstill.teachers.replay import Replay, ReplayOptions
+from potstill.procedures.allocate.imitation import ImitationCurve, ImitationPoint
+from potstill.procedures.allocate.learning_curves import N_DRAWS, CurvePoint, LearningCurve, fit_learning_curve
+from potstill.students.regress import SolverOptions, fit_regression
+from potstill.teachers.base import TeacherSetup
+from potstill.teachers.replay import ReplayOptions, ReplayTeacher
 
 ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 TEXTS = (250, 1000, 4000)
@@ -90,7 +90,7 @@ class World:
     def student(self, rows: NDArray[np.int64], targets: Floats) -> float:
         """Test accuracy of the student after these rows."""
         found = fit_regression(
-            self.small[rows], targets, np.ones(len(rows), np.float32), Effort(c=10.0, tolerance=1e-4)
+            self.small[rows], targets, np.ones(len(rows), np.float32), SolverOptions(c=10.0, tolerance=1e-4)
         )
         return float(((self.shown @ found.weights + found.bias).argmax(1) == self.right).mean())
 
@@ -99,14 +99,16 @@ class World:
         task = Task(self.labels, name=self.name)
         known = {" ".join(text.split()): int(gold) for text, gold in zip(self.texts, self.gold, strict=True)}
         options = ReplayOptions(file="", accuracy=accuracy, usd_per_label=0.0)
-        answers = Replay(Setup(task=task, seed=seed), options, known).answer(self.texts).answers
+        answers = ReplayTeacher(TeacherSetup(task=task, seed=seed), options, known).answer(self.texts).answers
         return softmax(np.array([each.scores for each in answers])).astype(np.float32)
 
     def trained(self, labels: int, order: NDArray[np.int64]) -> Floats:
         """(N, K) probabilities of a regression on the larger vectors after the last `labels` rows of the order."""
         rows = order[-labels:]
         targets = one_hot(self.gold[rows], len(self.labels))
-        found = fit_regression(self.large[rows], targets, np.ones(labels, np.float32), Effort(c=10.0, tolerance=1e-4))
+        found = fit_regression(
+            self.large[rows], targets, np.ones(labels, np.float32), SolverOptions(c=10.0, tolerance=1e-4)
+        )
         return softmax(self.large @ found.weights + found.bias).astype(np.float32)
 
     def seen(self, seed: int) -> Iterator[Seen]:
@@ -148,22 +150,25 @@ def main() -> None:
     print(told)
 
 
-def curves_of(found: Sequence[Seen], name: str) -> Curves:
+def curves_of(found: Sequence[Seen], name: str) -> LearningCurve:
     """The student's own learning curve on a data set."""
     sizes = sorted({each.texts for each in found if each.data == name and each.teacher == "gold"})
     gold = [each for each in found if each.data == name and each.teacher == "gold"]
-    return fit_curves([Point(n, tuple(each.student for each in gold if each.texts == n)) for n in sizes])
+    return fit_learning_curve([CurvePoint(n, tuple(each.student for each in gold if each.texts == n)) for n in sizes])
 
 
 def said(found: Sequence[Seen], name: str, kind: str, classes: int) -> list[tuple[Seen, float, float]]:
     """(What was seen, what the prior curve says of it, what it says after one student was measured) of each student."""
     some = [each for each in found if each.data == name and each.teacher == kind]
-    habit = np.full(DRAWS, HABIT[kind])
-    curve = Imitation(curves_of(found, name).draws, 1 / classes, habit)
+    habit = np.full(N_DRAWS, HABIT[kind])
+    curve = ImitationCurve(curves_of(found, name).draws, 1 / classes, habit)
     middle = min((each for each in some if each.texts == MEASURED), key=lambda each: abs(each.taught - 0.75))
-    after = curve.measured([Imitated(middle.taught, 0, middle.texts, middle.student)], float(np.sqrt(0.25 / TEST)))
+    after = curve.fit([ImitationPoint(middle.taught, 0, middle.texts, middle.student)], float(np.sqrt(0.25 / TEST)))
     others = [each for each in some if each is not middle]
-    return [(each, *(float(np.median(c.student(each.taught, each.texts))) for c in (curve, after))) for each in others]
+    return [
+        (each, *(float(np.median(c.student_accuracy(each.taught, each.texts))) for c in (curve, after)))
+        for each in others
+    ]
 
 
 def page(found: Sequence[Seen], seeds: int) -> str:

@@ -33,7 +33,7 @@ from potstill.data.task import Task
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import kd
 from potstill.run.run import Run
-from potstill.run.spec import Named, Spec
+from potstill.run.spec import ComponentSpec, Spec
 
 RESULTS = Path(__file__).with_name("results") / "kd.json"
 SETTINGS = (
@@ -96,12 +96,12 @@ def measured(given: Fold, folder: Path, large: str, arms: dict[str, dict[str, An
     """One row a student, and the teacher's accuracy with each."""
     pool = pool_of(given)
     named = f"trained:{large}"
-    spec = Spec.make({"budget": 50, "seed": given.seed, "teacher": named, "student": STUDENT, "cache": False})
+    spec = Spec.from_dict({"budget": 50, "seed": given.seed, "teacher": named, "student": STUDENT, "cache": False})
     place = folder / f"{given.setting.data}-{given.setting.per_class}-{given.seed}-{large.partition(':')[0]}"
     with Run.open(place, spec, Task(pool.labels), pool) as run:
-        teacher = accuracy(finetune(run.variant(student=Named(name=large))), given)
+        teacher = accuracy(finetune(run.variant(student=ComponentSpec(name=large))), given)
         for arm, chosen in arms.items():
-            own = run.variant(procedure=Named(name="kd", **(chosen or {})))
+            own = run.variant(procedure=ComponentSpec(name="kd", **(chosen or {})))
             began = time.perf_counter()
             found = accuracy(kd(own) if chosen is not None else finetune(own), given)
             yield {
@@ -112,8 +112,8 @@ def measured(given: Fold, folder: Path, large: str, arms: dict[str, dict[str, An
                 "teacher": teacher,
                 "student": found,
                 "student_s": time.perf_counter() - began,
-                "texts": len(pool.part("pool").texts),
-                "temperature": own.taught.reading.temperature if own.taught else None,
+                "texts": len(pool.subset("pool").texts),
+                "temperature": own.teacher_record.calibration.temperature if own.teacher_record else None,
                 "commit": commit(),
             }
 
@@ -123,9 +123,9 @@ def pool_of(given: Fold) -> Pool:
     gold = [given.labels[column] for column in given.gold]
     tested = [given.labels[column] for column in given.test_gold]
     sources = {
-        "train": Table.of({"text": given.texts, "label": gold}),
-        "pool": Table.of({"text": given.pool}),
-        "test": Table.of({"text": given.test_texts, "label": tested}),
+        "train": Table.from_columns({"text": given.texts, "label": gold}),
+        "pool": Table.from_columns({"text": given.pool}),
+        "test": Table.from_columns({"text": given.test_texts, "label": tested}),
     }
     return build_pool(sources, labels=given.labels, options=PoolOptions(validation_share=0.0)).pool
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from potstill.bundle.sessions import open_graph
-from potstill.models.tokens.encoder import TokenIds
+from potstill.bundle.sessions import open_session
+from potstill.models.tokens.encoder import TextTokenizer
 
 ROWS, IN, OUT = 256, 384, 1536  # the widest product of a small encoder, on a batch of tokens
 SECONDS = 1.5
@@ -41,7 +41,7 @@ class Limits:
         return self.fp32_gops / self.gflop_per_text
 
 
-def measure_limits(tokens: TokenIds, texts: Sequence[str], linear: int, threads: int, scratch: Path) -> Limits:
+def measure_limits(tokens: TextTokenizer, texts: Sequence[str], linear: int, threads: int, scratch: Path) -> Limits:
     """Measure them; `linear` is how many weights of the encoder every token is multiplied with."""
     lengths = np.array([len(own) for own in tokens.encode(texts).ids])
     rates = []
@@ -80,7 +80,7 @@ def _products(scratch: Path, precision: str, threads: int) -> float:
     )
     file = scratch / f"{precision}.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), file)
-    session = open_graph(file)
+    session = open_session(file)
 
     def busy(until: float) -> int:
         binding = session.io_binding()

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from potstill.data.task import Task, Written
+from potstill.data.task import LabelledText, Task
 from potstill.evaluation.calibration import match_prior
 from potstill.models import weights
-from potstill.models.causal_lm import CausalModel, free_cores, load_causal, torch_threads
-from potstill.teachers.base import Setup
+from potstill.models.causal_lm import CausalLM, idle_cores, load_causal_lm, torch_threads
+from potstill.teachers.base import TeacherSetup
 from potstill.teachers.local import LocalTeacher, open_teacher
 
 WORDS = {"World": "World", "Sports": "Sports", "Business": "Business", "Sci/Tech": "Technology"}
@@ -56,12 +56,12 @@ def rows(data: Path, part: str, n: int, seed: int = 0) -> list[tuple[str, str]]:
 def opened(data: Path, shots: int, options: dict[str, Any], model: str) -> LocalTeacher:
     pairs = rows(data, "train", 400)
     labels = sorted({label for _, label in pairs})
-    shown = [Written(text, label) for want in labels for text, label in [p for p in pairs if p[1] == want][:shots]]
+    shown = [LabelledText(text, label) for want in labels for text, label in [p for p in pairs if p[1] == want][:shots]]
     words = {label: WORDS.get(label, label) for label in labels}
-    return open_teacher(Setup(Task(tuple(labels)), model, shown, {"label_words": words, **options}))
+    return open_teacher(TeacherSetup(Task(tuple(labels)), model, shown, {"label_words": words, **options}))
 
 
-def plain(model: CausalModel, case: Case, together: int) -> np.ndarray:
+def plain(model: CausalLM, case: Case, together: int) -> np.ndarray:
     """transformers as documented: padded batches of whole prompts, the logits of the last position."""
     import torch
 
@@ -167,21 +167,21 @@ def main() -> None:
     ask.add_argument("--accuracy", type=int, default=0, metavar="N", help="also score N test texts for accuracy")
     ask.add_argument("--out", type=Path)
     given = ask.parse_args()
-    threads = given.threads or free_cores()
+    threads = given.threads or idle_cores()
 
-    found = weights.find(given.model)
+    found = weights.find_weights(given.model)
     teacher = opened(given.data, 1, {"threads": threads}, given.model)
     texts = [text for text, _ in rows(given.data, "test", given.texts)]
     teacher.bound(texts[:1])
     scorer, tokens = teacher._scorers[0], teacher._tokens
     case = Case(list(scorer.prompt), tokens.texts(texts), [label[0] for label in scorer.labels])
     part = Case(case.prompt, case.texts[:32], case.firsts)
-    ordinary = load_causal(found, teacher.dtype)
-    exact = load_causal(found, "float32")
+    ordinary = load_causal_lm(found, teacher.dtype)
+    exact = load_causal_lm(found, "float32")
 
     def ours() -> None:
-        for start in range(0, len(texts), teacher.batch):
-            teacher.answer(texts[start : start + teacher.batch])
+        for start in range(0, len(texts), teacher.batch_size):
+            teacher.answer(texts[start : start + teacher.batch_size])
 
     ways: dict[str, tuple[Callable[[], Any], Case]] = {
         f"potstill ({teacher.dtype})": (ours, case),

@@ -102,7 +102,7 @@ def main() -> None:
 def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[str, Any]:
     """The report of one run of the command."""
     from potstill import distill as run
-    from potstill.reports.console import Console
+    from potstill.reports.console import ConsoleReporter
     from potstill.run.spec import Spec
 
     files = {
@@ -110,12 +110,12 @@ def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[
     }
     task = {"name": name}
     record = {**study, "data": {**files, "validation_share": 0}, "task": task, "budget": 0.05}
-    Spec.make(record)  # says what is wrong before anything runs
+    Spec.from_dict(record)  # says what is wrong before anything runs
     toml = folder / f"{name.replace(' ', '-').replace(',', '').replace('>', '').replace('?', '')}.toml"
     toml.parent.mkdir(parents=True, exist_ok=True)
     toml.write_text(as_toml(record), encoding="utf-8")
     print(f"\n== {name}", file=sys.stderr)
-    return run(toml, out=toml.with_suffix(""), tell=Console()).to_json()
+    return run(toml, out=toml.with_suffix(""), tell=ConsoleReporter()).to_json()
 
 
 def as_toml(record: dict[str, Any], table: str = "") -> str:

@@ -32,15 +32,15 @@ from numpy.typing import NDArray
 from runners import Rivals, Runner, here
 from sections import RESULTS, commit, table, write_section
 
-from potstill.bundle.bundle import RECORD, load
+from potstill.bundle.bundle import METADATA_FILE, load
 from potstill.bundle.export.export import FP32, INT8, _write_record, export
-from potstill.bundle.export.quantise import write_dynamic, write_int8
+from potstill.bundle.export.quantise import write_dynamic_int8, write_int8
 from potstill.data.task import Task
-from potstill.models.tokens.encoder import TokenIds, padded
-from potstill.models.weights import find
-from potstill.students.base import Lesson, Make
-from potstill.students.encoder import Encoder
-from potstill.students.static import Static
+from potstill.models.tokens.encoder import TextTokenizer, pad_batch
+from potstill.models.weights import find_weights
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.encoder import EncoderStudent
+from potstill.students.static import StaticStudent
 
 SINGLES = 60
 PLAIN_BATCH = 32
@@ -56,7 +56,9 @@ def read(file: Path) -> tuple[list[str], list[str]]:
     return rows["text"].to_pylist(), rows["label"].to_pylist()
 
 
-def in_order(tokens: TokenIds, labels: Sequence[str], run: Callable[[Any, Any], Any], *, by_length: bool) -> Runner:
+def in_order(
+    tokens: TextTokenizer, labels: Sequence[str], run: Callable[[Any, Any], Any], *, by_length: bool
+) -> Runner:
     """What one writes first: 32 texts a batch, padded; in the order they came, or sorted by length."""
 
     def predict(texts: Sequence[str]) -> list[str]:
@@ -65,7 +67,7 @@ def in_order(tokens: TokenIds, labels: Sequence[str], run: Callable[[Any, Any], 
         found = [""] * len(ids)
         for start in range(0, len(order), PLAIN_BATCH):
             rows = order[start : start + PLAIN_BATCH]
-            for row, column in zip(rows, run(*padded([ids[row] for row in rows], tokens.pad_id)), strict=True):
+            for row, column in zip(rows, run(*pad_batch([ids[row] for row in rows], tokens.pad_id)), strict=True):
                 found[row] = labels[column]
         return found
 
@@ -82,7 +84,7 @@ def plain_session(file: Path, threads: int) -> Callable[[Any, Any], Any]:
     return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0].argmax(axis=1)
 
 
-def eager(student: Encoder, *, low_precision: bool = False) -> Callable[[Any, Any], Any]:
+def eager(student: EncoderStudent, *, low_precision: bool = False) -> Callable[[Any, Any], Any]:
     """The student's own network in PyTorch."""
     import torch
 
@@ -168,8 +170,8 @@ def make(given: argparse.Namespace, place: Path) -> str:
     (learn, said), (check, check_said) = (read(folder / f"{part}.parquet") for part in ("few_shot_10", "validation"))
     labels = tuple(sorted(set(said)))
     column = {label: i for i, label in enumerate(labels)}
-    lesson = Lesson(learn, np.eye(len(labels), dtype=np.float32)[[column[label] for label in said]])
-    student = Encoder(Make(labels, weights=given.weights, options={"mode": "frozen"})).fit(lesson)
+    lesson = TrainingData(learn, np.eye(len(labels), dtype=np.float32)[[column[label] for label in said]])
+    student = EncoderStudent(StudentConfig(labels, weights=given.weights, options={"mode": "frozen"})).fit(lesson)
     (place / "encoder").mkdir(parents=True, exist_ok=True)
     student.save(place / "encoder")
     task, gold = Task(labels, name="banking77"), np.array([column[label] for label in check_said])
@@ -177,10 +179,10 @@ def make(given: argparse.Namespace, place: Path) -> str:
     if not (place / "bundle" / INT8).exists():  # the gate left it out; how fast it is can be measured all the same
         shutil.copytree(place / "bundle", place / "int8")
         write_int8(place / "int8", FP32, INT8, check)
-        _write_record(place / "int8", json.loads((place / "int8" / RECORD).read_text(encoding="utf-8")))
-    static = Static(Make(labels, weights=given.weights)).fit(lesson)
+        _write_record(place / "int8", json.loads((place / "int8" / METADATA_FILE).read_text(encoding="utf-8")))
+    static = StaticStudent(StudentConfig(labels, weights=given.weights)).fit(lesson)
     export(static, place / "static", task=task, texts=check, gold=gold)
-    return done.int8.why if done.int8 else "not tried"
+    return done.int8.reason if done.int8 else "not tried"
 
 
 def _int8_folder(place: Path) -> Path:
@@ -189,12 +191,12 @@ def _int8_folder(place: Path) -> Path:
 
 def runners_of(place: Path, threads: int, rivals: Rivals | None) -> dict[str, Runner]:
     """All who answer, by name."""
-    student = Encoder.load(place / "encoder")
+    student = EncoderStudent.load(place / "encoder")
     tokens, labels = student._ready()[0], student.labels
     found: dict[str, Runner] = {}
     dynamic = place / "dynamic.onnx"  # what onnxruntime's own tool makes of the graph
     if not dynamic.exists():
-        write_dynamic(place / "bundle" / FP32, dynamic)
+        write_dynamic_int8(place / "bundle" / FP32, dynamic)
     for graph, name in ((INT8, "int8"), (FP32, "fp32")):
         folder = _int8_folder(place) if graph == INT8 else place / "bundle"
         found[f"potstill, {name}"] = here(load(folder, graph=graph, threads=threads).predict)
@@ -300,13 +302,13 @@ def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
         "bundle": str(place / "bundle"),
         "labels": bundle.labels,
         "threads": given.threads,
-        "max_length": bundle.about["settings"]["max_length"],
-        "weights": str(find(given.weights, kind="encoder").folder),
+        "max_length": bundle.metadata["settings"]["max_length"],
+        "weights": str(find_weights(given.weights, kind="encoder").folder),
         "texts": learn,
         "gold": said,
     }
     rivals = Rivals(given.rivals, setup) if given.rivals else None
-    tokens, network = Encoder.load(place / "encoder")._ready()
+    tokens, network = EncoderStudent.load(place / "encoder")._ready()
     linear = sum(
         w.numel() for name, w in network.backbone.named_parameters() if w.ndim == 2 and "embedding" not in name
     )

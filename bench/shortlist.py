@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from potstill.data.task import Task, Written
-from potstill.teachers.shortlist import Near
+from potstill.data.task import LabelledText, Task
+from potstill.teachers.shortlist import ShortlistIndex
 
 SETS = ("banking77", "hwu64", "dbpedia219")
 SIZES = (20, 40, 60)
 
 
-def rows(file: Path, seed: int = 0) -> list[Written]:
+def rows(file: Path, seed: int = 0) -> list[LabelledText]:
     """All rows of a file, shuffled."""
     table = pq.read_table(file).to_pydict()
-    pairs = [Written(text, label) for text, label in zip(table["text"], table["label"], strict=True)]
+    pairs = [LabelledText(text, label) for text, label in zip(table["text"], table["label"], strict=True)]
     return [pairs[i] for i in np.random.default_rng(seed).permutation(len(pairs))]
 
 
@@ -50,9 +50,9 @@ def main() -> None:
         for shots in (0, 5):
             gold = [row for each in by_label.values() for row in each[:shots]]
             for embedding in ("tfidf", "potion-8m"):
-                near = Near(task, gold, embedding)
+                near = ShortlistIndex(task, gold, embedding)
                 began = time.perf_counter()
-                orders = [near.look(row.text).labels() for row in test[: options.texts]]
+                orders = [near.similarities(row.text).ranked_labels() for row in test[: options.texts]]
                 ms = 1e3 * (time.perf_counter() - began) / len(orders)
                 places = [order.index(task.index(row.label)) for order, row in zip(orders, test, strict=False)]
                 recall = {size: float(np.mean([place < size for place in places])) for size in SIZES}

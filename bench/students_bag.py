@@ -21,12 +21,12 @@ import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
 
-from potstill.models.features import load_reader
-from potstill.models.weights import find
-from potstill.students.base import Lesson, Make
-from potstill.students.linear import Linear
-from potstill.students.regress import Effort, fit_regression
-from potstill.students.static import Static
+from potstill.models.features import load_vectorizer
+from potstill.models.weights import find_weights
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.linear import LinearStudent
+from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.static import StaticStudent
 
 
 def main() -> None:
@@ -51,9 +51,9 @@ def main() -> None:
         soft, seen = teach(few, pool, texts)
         print(f"teacher (frozen minilm + regression, 10-shot): {100 * (seen.argmax(1) == right).mean():.1f}")
         lessons["kd"] = (few[0] + pool, np.concatenate([few[1], soft]))
-    makes: dict[str, Any] = {"linear": lambda: Linear(Make(labels))}
+    makes: dict[str, Any] = {"linear": lambda: LinearStudent(StudentConfig(labels))}
     for name in options.weights:
-        makes[f"static:{name}"] = lambda name=name: Static(Make(labels, name))
+        makes[f"static:{name}"] = lambda name=name: StaticStudent(StudentConfig(labels, name))
     rows = []
     print(f"{'student':20} {'lesson':8} {'accuracy':>8} {'fit s':>7} {'texts/s':>9} {'MB':>6}")
     for kind, make in makes.items():
@@ -61,7 +61,7 @@ def main() -> None:
             scores, seconds = [], []
             for seed in range(options.seeds if kind != "linear" else 1):
                 began = time.perf_counter()
-                student = make().fit(Lesson(learn, targets, seed=seed))
+                student = make().fit(TrainingData(learn, targets, seed=seed))
                 seconds.append(time.perf_counter() - began)
                 scores.append(float((student.predict_logits(texts).argmax(1) == right).mean()))
             rate, size_mb = serve(student, texts)
@@ -89,19 +89,19 @@ def teach(few: tuple[list[str], Any], pool: list[str], test: list[str]) -> tuple
     from tokenizers import Tokenizer
 
     from potstill.evaluation.calibration import softmax
-    from potstill.students.backbone import read_network, run_network
+    from potstill.students.backbone import init_network, predict_batches
 
-    folder = find("minilm").path
-    network, tokenizer = read_network(folder, 2, "mean"), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    folder = find_weights("minilm").path
+    network, tokenizer = init_network(folder, 2, "mean"), Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(128)
 
     def vectors(texts: list[str]) -> Any:
         ids = [np.array(encoded.ids) for encoded in tokenizer.encode_batch(texts)]
-        return run_network(network.embed, ids, 0, low_precision=True)
+        return predict_batches(network.embed, ids, 0, low_precision=True)
 
     # On vectors of length one a C of 30 is weak enough a penalty to separate ten texts a label.
-    head = fit_regression(vectors(few[0]), few[1], np.ones(len(few[0]), np.float32), Effort(c=30.0))
+    head = fit_regression(vectors(few[0]), few[1], np.ones(len(few[0]), np.float32), SolverOptions(c=30.0))
     # Ten shots leave the regression underconfident; a temperature of one half makes its answers worth learning.
     scores = [vectors(texts) @ head.weights + head.bias for texts in (pool, test)]
     return softmax(scores[0], 0.5).astype(np.float32), scores[1]
@@ -111,7 +111,7 @@ def serve(student: Any, texts: list[str]) -> tuple[float, float]:
     """Texts a second through the exported graph (best of five, batches of 256 by length), and its megabytes."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        reader = load_reader(folder, student.export(folder).settings)
+        reader = load_vectorizer(folder, student.export(folder).settings)
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         best = 0.0

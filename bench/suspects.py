@@ -23,7 +23,7 @@ from papers.frozen import use
 from sections import commit, table, write_section
 
 from potstill.annotation import agreement
-from potstill.annotation.cross_validation import held_out_probs
+from potstill.annotation.cross_validation import cross_val_probs
 from potstill.data.tables import read_table
 from potstill.data.task import Task
 
@@ -47,12 +47,12 @@ def main() -> None:
     vectors = use("minilm", given.vectors)
     for student in given.students:
         began = time.process_time()
-        probs = held_out_probs(texts, gold, Task(labels), student=student)
+        probs = cross_val_probs(texts, gold, Task(labels), student=student)
         assert probs is not None
         found = agreement.doubtful(gold, probs)
         hit = wrong[found.rows]
         figures = [hit.mean(), hit[: max(1, len(hit) // 10)].mean(), hit.sum() / wrong.sum()]
-        figures.append((found.likelier == true[found.rows]).mean())
+        figures.append((found.suggested_label == true[found.rows]).mean())
         rows.append([student, str(len(hit)), *(f"{figure:.1%}" for figure in figures)])
         rows[-1].append(f"{time.process_time() - began:.0f}")
         print(*rows[-1], flush=True)

@@ -23,15 +23,15 @@ from sections import commit, table, write_section
 from tasks_data import LOAD, Data
 
 from potstill.bundle.bundle import load
-from potstill.bundle.export.export import entrust, export
+from potstill.bundle.export.export import calibrate_bundle, export
 from potstill.data.task import Task
 from potstill.evaluation import metrics
 from potstill.evaluation import multilabel_metrics as labelsets
-from potstill.students import MENU
-from potstill.students.base import Lesson, Make
-from potstill.students.cloze import Cloze
-from potstill.students.lesson import class_weighted
-from potstill.students.regress import Effort, fit_regression
+from potstill.students import REGISTRY
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.cloze import ClozeStudent
+from potstill.students.lesson import apply_class_weights
+from potstill.students.regress import SolverOptions, fit_regression
 
 RESULTS = Path(__file__).with_name("results") / "tasks.json"
 TIMED = 200
@@ -104,24 +104,24 @@ def measured(data: Data, name: str) -> dict[str, Any]:
     if name == GEMMA:
         return facts | gemma(data)
     arm = ARMS[name]
-    make = Make(data.labels, arm.weights, options=arm.options, kind=data.kind)
+    make = StudentConfig(data.labels, arm.weights, options=arm.options, kind=data.kind)
     targets = data.train.targets(len(data.labels))
     multi = data.kind == "multi"
-    weights = class_weighted(targets, None, "balanced" if arm.balanced else None, data.labels, multi=multi)
+    weights = apply_class_weights(targets, None, "balanced" if arm.balanced else None, data.labels, multi=multi)
     began = time.process_time()
-    student = MENU.resolve(arm.kind)(make).fit(Lesson(data.train.texts, targets, weights))
+    student = REGISTRY.resolve(arm.kind)(make).fit(TrainingData(data.train.texts, targets, weights))
     facts["fit_cpu_s"] = time.process_time() - began
     facts["truncated"] = getattr(student, "truncated", 0.0)
-    facts["how"] = getattr(student, "learnt", {}).get("mode", "")
+    facts["how"] = getattr(student, "fit_info", {}).get("mode", "")
     with tempfile.TemporaryDirectory() as folder:
         place, task = Path(folder) / "bundle", Task(data.labels, kind=data.kind)
         began = time.process_time()
         done = export(student, place, task=task, texts=data.validation.texts, gold=data.validation.gold)
-        entrust(place, data.validation.texts, data.validation.gold)
+        calibrate_bundle(place, data.validation.texts, data.validation.gold)
         facts |= {"export_cpu_s": time.process_time() - began, "serve": done.serve}
-        facts["int8"] = done.int8.why if done.int8 else ""
+        facts["int8"] = done.int8.reason if done.int8 else ""
         bundle = load(place, threads=1)
-        said = bundle.chosen(bundle.predict_proba(data.test.texts))
+        said = bundle.label_indicator(bundle.predict_proba(data.test.texts))
         facts |= {"texts_per_cpu_s": speed(bundle.predict, data.test.texts[:TIMED]), "mb": bundle.size_mb}
     return facts | quality(data, said)
 
@@ -133,11 +133,11 @@ def gemma(data: Data) -> dict[str, Any]:
     """
     learnt, tested = data.train.few(600), data.test.few(300)
     began = time.process_time()
-    model = Cloze(Make(data.labels, "gemma-270m", options={"dtype": "bfloat16", "max_length": 160}))
+    model = ClozeStudent(StudentConfig(data.labels, "gemma-270m", options={"dtype": "bfloat16", "max_length": 160}))
     states = model.embed(learnt.texts)
     middle, spread = states.mean(axis=0), (states.std(axis=0) + 1e-6) * states.shape[1] ** 0.5
     rows = np.ones(len(states), dtype=np.float32)
-    found = fit_regression((states - middle) / spread, learnt.targets(len(data.labels)), rows, Effort(c=10.0))
+    found = fit_regression((states - middle) / spread, learnt.targets(len(data.labels)), rows, SolverOptions(c=10.0))
     facts = {"learnt": len(learnt.texts), "tested": len(tested.texts), "fit_cpu_s": time.process_time() - began}
     logits = (model.embed(tested.texts) - middle) / spread @ found.weights + found.bias
     said = logits.argmax(axis=1)[:, None] == np.arange(len(data.labels))
@@ -159,7 +159,7 @@ def quality(data: Data, said: Any) -> dict[str, Any]:
     gold = data.test.gold
     if data.kind == "multi":
         exact = float((said == (gold == 1)).all(axis=1).mean())
-        macro, micro = labelsets.macro_f1(gold, said), labelsets.micro_f1(gold, said)
+        macro, micro = labelsets.multilabel_macro_f1(gold, said), labelsets.multilabel_micro_f1(gold, said)
         return {"accuracy": exact, "macro_f1": macro, "micro_f1": micro}
     column = said.argmax(axis=1)
     found: dict[str, Any] = {"accuracy": metrics.accuracy(gold, column), "macro_f1": metrics.macro_f1(gold, column)}

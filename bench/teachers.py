@@ -49,17 +49,17 @@ def text_of(number: int) -> str:
 def open_teacher(url: str, parallel: int) -> Any:
     """The teacher, and its task."""
     from potstill.data.task import Task
-    from potstill.teachers.base import Setup
+    from potstill.teachers.base import TeacherSetup
     from potstill.teachers.openai import open_teacher as opened
 
     os.environ.setdefault("OPENAI_API_KEY", "none")
-    return opened(Setup(Task(LABELS), "m", (), {"base_url": url, "parallel": parallel}, PRICES))
+    return opened(TeacherSetup(Task(LABELS), "m", (), {"base_url": url, "parallel": parallel}, PRICES))
 
 
 def body_of(teacher: Any) -> Callable[[int], dict[str, Any]]:
     """What the teacher would send about text number i, as arguments of the SDK; only the text is made anew."""
     first = text_of(0)
-    body = dict(teacher._server.item_body(teacher._request(first)))
+    body = dict(teacher._server.request_body(teacher._request(first)))
     last = body["messages"][-1]
 
     def make(number: int) -> dict[str, Any]:
@@ -184,14 +184,14 @@ def ask_of_pool(url: str, size: int, n: int, parallel: int) -> float:
     ids = tuple(f"texts.csv:{number + 2}" for number in range(size))
     texts = tuple(text_of(number) for number in range(size))
     pool = Pool(LABELS, texts, nobody, np.full(size, "pool"), ids, nobody.copy())
-    spec = Spec.make({"budget": 1000, "teacher": "openai:m", "student": "linear", "prices": PRICES})
+    spec = Spec.from_dict({"budget": 1000, "teacher": "openai:m", "student": "linear", "prices": PRICES})
     teacher = open_teacher(url, parallel)
     with tempfile.TemporaryDirectory() as folder, Run.open(Path(folder) / "run", spec, Task(LABELS), pool) as run:
-        part = run.pool.part("pool")
+        part = run.pool.subset("pool")
         began = time.perf_counter()
         answers = run.ask(teacher, part.texts[:n])
         seconds = time.perf_counter() - began
-    assert answers.answered.all(), answers.by_state
+    assert answers.answered.all(), answers.state_counts
     return seconds
 
 

@@ -24,11 +24,11 @@ import torch
 from folds import SETTINGS, fold
 from sections import commit, table, write_section
 
-from potstill.models.tokens.encoder import TokenIds
-from potstill.models.weights import find
+from potstill.models.tokens.encoder import TextTokenizer
+from potstill.models.weights import find_weights
 from potstill.students import training
-from potstill.students.backbone import read_network
-from potstill.students.training import Material, Schedule, fine_tune
+from potstill.students.backbone import init_network
+from potstill.students.training import EncodedBatch, FineTuningConfig, fine_tune
 
 OUT = Path(__file__).parent / "results" / "training_speed.json"
 BATCH = 32
@@ -71,14 +71,16 @@ def product_rate(kind: torch.dtype) -> float:
 
 def speed(texts: list[str], targets: Any) -> dict[str, float]:
     """Steps of `fine_tune` over the texts once: seconds a step, texts a second, TFLOP/s of what had to be computed."""
-    found = find("minilm", kind="encoder")
-    network = read_network(found.folder, targets.shape[1], found.pooling)
-    ids = TokenIds(found.folder / "tokenizer.json", 256).encode(texts).ids
+    found = find_weights("minilm", kind="encoder")
+    network = init_network(found.folder, targets.shape[1], found.pooling)
+    ids = TextTokenizer(found.folder / "tokenizer.json", 256).encode(texts).ids
     n = len(ids)
-    rows = Material(ids, targets, np.ones(n, np.float32), np.zeros(n, np.bool_))
-    fine_tune(network, rows.take(np.arange(BATCH)), Schedule(epochs=1), pad_id=0)  # memory is reserved, threads are up
+    rows = EncodedBatch(ids, targets, np.ones(n, np.float32), np.zeros(n, np.bool_))
+    fine_tune(
+        network, rows.take(np.arange(BATCH)), FineTuningConfig(epochs=1), pad_id=0
+    )  # memory is reserved, threads are up
     began = time.process_time()
-    done = fine_tune(network, rows, Schedule(epochs=1, keep_words=True), pad_id=0)
+    done = fine_tune(network, rows, FineTuningConfig(epochs=1, freeze_embeddings=True), pad_id=0)
     seconds = time.process_time() - began
     weights = sum(part.numel() for name, part in network.backbone.named_parameters() if "encoder.layer" in name)
     work = 6 * weights * sum(len(own) for own in ids)

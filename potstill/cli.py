@@ -26,7 +26,7 @@ from potstill.errors import PotstillError
 INTERRUPTED, TERMINATED = 130, 143
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """The group of commands; lists them in the order a newcomer needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -34,7 +34,7 @@ class Commands(click.Group):
         return [command.__name__ for command in COMMANDS]
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="potstill")
 def app() -> None:
     """Turn a big model's knowledge, plus the labels and money you have, into a small text classifier.
@@ -46,7 +46,7 @@ def app() -> None:
     """
 
 
-def command(function: Callable[..., Any]) -> click.Command:
+def make_command(function: Callable[..., Any]) -> click.Command:
     """The click command of an api function."""
     parameters = [*_parameters(function)]
     parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON."))
@@ -116,9 +116,9 @@ def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
             positional.append(given.pop(parameter.name))
     if "tell" in inspect.signature(function).parameters:
-        from potstill.reports.console import Console
+        from potstill.reports.console import ConsoleReporter
 
-        given["tell"] = Console()
+        given["tell"] = ConsoleReporter()
     result = function(*positional, **given)
     if as_json:
         click.echo(json.dumps(result.to_json(), ensure_ascii=False, indent=2))
@@ -128,15 +128,15 @@ def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
 
 
 for _function in COMMANDS:
-    app.add_command(command(_function))
+    app.add_command(make_command(_function))
 
 
-class Terminated(KeyboardInterrupt):
+class TerminationSignal(KeyboardInterrupt):
     """The process was asked to end (SIGTERM)."""
 
 
 def _stopped(*_: object) -> None:
-    raise Terminated
+    raise TerminationSignal
 
 
 def main() -> None:
@@ -147,9 +147,9 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except PotstillError as error:
-        click.echo(f"potstill: {error.happened}", err=True)
-        if error.mend:
-            click.echo(f"  {error.mend}", err=True)
+        click.echo(f"potstill: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -158,7 +158,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo("\nStopped. Nothing is lost: the same command goes on from here.", err=True)
-        sys.exit(TERMINATED if isinstance(stop.__cause__ or stop, Terminated) else INTERRUPTED)
+        sys.exit(TERMINATED if isinstance(stop.__cause__ or stop, TerminationSignal) else INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

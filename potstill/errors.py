@@ -40,11 +40,11 @@ class PotstillError(Exception):
 
     def __init__(self, happened: str, mend: str = "") -> None:
         super().__init__(happened, mend)
-        self.happened = happened
-        self.mend = mend
+        self.message = happened
+        self.hint = mend
 
     def __str__(self) -> str:
-        return f"{self.happened} {self.mend}".strip()
+        return f"{self.message} {self.hint}".strip()
 
 
 class BadInput(PotstillError):
@@ -71,11 +71,11 @@ class MissingWeights(BadInput):
     """A model's weights are not on this machine."""
 
 
-class NotARun(BadInput):
+class RunNotFound(BadInput):
     """A folder that is not a run, or not a bundle."""
 
 
-class Declined(BadInput):
+class SpendingDeclined(BadInput):
     """The user was asked before money was spent, and said no."""
 
 
@@ -87,7 +87,7 @@ class RunBusy(RunConflict):
     """Another process is working in this run."""
 
 
-class SpecChanged(RunConflict):
+class SpecMismatch(RunConflict):
     """The run was started with other options."""
 
 
@@ -95,7 +95,7 @@ class MoneyError(PotstillError):
     """Something about money forbids going on."""
 
 
-class OverBudget(MoneyError):
+class BudgetExceeded(MoneyError):
     """The next hold does not fit under the limit."""
 
 
@@ -103,7 +103,7 @@ class UnknownPrice(MoneyError):
     """No price is known; unknown is refused, never taken as zero."""
 
 
-class Overcharged(MoneyError):
+class BoundExceeded(MoneyError):
     """A provider reported more usage than the bound it was held to."""
 
 
@@ -128,7 +128,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"There are: {', '.join(names)}." if names else ""
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> UnknownName:
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:
     """An `UnknownName` for `name`, with the nearest of the `known` names as its mend."""
     return UnknownName(f"There is no {what} called {name!r}.", did_you_mean(name, known))
 

@@ -8,10 +8,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from potstill.errors import BadSpec, unknown
+from potstill.errors import BadSpec, unknown_name
 
 
-class Menu(Mapping[str, str]):
+class Registry(Mapping[str, str]):
     """The kinds of one sort, by name.
 
     Args:
@@ -23,12 +23,12 @@ class Menu(Mapping[str, str]):
     """
 
     def __init__(self, what: str, kinds: Mapping[str, str]) -> None:
-        self.what = what
+        self.kind = what
         self._shipped = dict(kinds)
 
     @cached_property
     def _all(self) -> dict[str, str]:
-        joined = {point.name: point.value for point in entry_points(group=f"potstill.{self.what}s")}
+        joined = {point.name: point.value for point in entry_points(group=f"potstill.{self.kind}s")}
         return joined | self._shipped
 
     def resolve(self, name: str) -> Any:
@@ -39,7 +39,7 @@ class Menu(Mapping[str, str]):
             BadSpec: the entry does not lead to anything.
         """
         if name not in self._all:
-            raise unknown(self.what, name, self._all)
+            raise unknown_name(self.kind, name, self._all)
         module, _, attribute = self._all[name].partition(":")
         try:
             return getattr(import_module(module), attribute)
@@ -47,7 +47,7 @@ class Menu(Mapping[str, str]):
             if isinstance(error, ModuleNotFoundError) and not module.startswith(error.name or "\0"):
                 raise
             raise BadSpec(
-                f"The {self.what} {name!r} leads to {self._all[name]!r}, which is not there.",
+                f"The {self.kind} {name!r} leads to {self._all[name]!r}, which is not there.",
                 "Reinstall or remove the package that offers it.",
             ) from error
 

@@ -75,9 +75,9 @@ def weights_of() -> Callable[[str], Path]:
     """Call it with a carrier's name for the folder (for a GGUF, the file) its weights are in."""
 
     def find(name: str) -> Path:
-        from potstill.models.downloads.fetch import fetched
+        from potstill.models.downloads.fetch import cached_path
 
-        path = fetched(name)
+        path = cached_path(name)
         if path is None:
             say = f"the weights {name!r} are not here; run: potstill fetch {name}"
             if os.environ.get("POTSTILL_REQUIRE_WEIGHTS"):

@@ -42,8 +42,8 @@ def refusal(*arguments: object) -> PotstillError:
     """The refusal a command ends with; anything else fails the test."""
     result = call(*arguments)
     assert isinstance(result.exception, PotstillError), (result.output, result.exception)
-    assert result.exception.happened
-    assert result.exception.mend, "a refusal says how to mend it"
+    assert result.exception.message
+    assert result.exception.hint, "a refusal says how to mend it"
     assert result.exception.exit_code == 2
     return result.exception
 
@@ -87,7 +87,7 @@ def test_a_budget_may_be_raised_later_but_other_options_need_another_folder(revi
     assert call("distill", reviews, *LINEAR, "-b", 1, "-o", tmp_path / "run").exit_code == 0
     assert call("distill", reviews, *LINEAR, "-b", 2, "-o", tmp_path / "run").exit_code == 0
     refused = refusal("distill", reviews, *LINEAR, "-b", 1, "--seed", 5, "-o", tmp_path / "run")
-    assert "seed was 0 and is 5" in refused.happened
+    assert "seed was 0 and is 5" in refused.message
 
 
 def test_init_writes_a_toml_that_distill_takes(reviews, tmp_path):
@@ -96,7 +96,7 @@ def test_init_writes_a_toml_that_distill_takes(reviews, tmp_path):
     assert "'sentiment'" in result.stdout
     toml = reviews.with_name("potstill.toml")
     assert call("distill", toml, *LINEAR, "-o", tmp_path / "run").exit_code == 0
-    assert "--force" in refusal("init", reviews).mend
+    assert "--force" in refusal("init", reviews).hint
     assert call("init", reviews, "--force").exit_code == 0
 
 
@@ -210,7 +210,7 @@ def test_a_budget_that_is_no_sum_is_refused(budget, reviews, tmp_path):
 
 
 def test_without_a_budget_nothing_begins(reviews, tmp_path):
-    assert "--budget" in refusal("distill", reviews, "-o", tmp_path / "run").mend
+    assert "--budget" in refusal("distill", reviews, "-o", tmp_path / "run").hint
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_an_unknown_name_gets_the_nearest_one(option, name, meant, reviews, tmp_
         "-o",
         tmp_path / "run",
     )
-    assert repr(meant) in refused.mend
+    assert repr(meant) in refused.hint
     assert not (tmp_path / "run").exists()
 
 
@@ -252,7 +252,7 @@ def test_weights_that_are_not_here_come_with_their_install_line(reviews, tmp_pat
     refused = refusal(
         "distill", reviews, "--procedure", "finetune", "-s", "encoder:bge-small", "-b", 1, "-o", tmp_path / "run"
     )
-    assert "potstill fetch bge-small" in refused.mend
+    assert "potstill fetch bge-small" in refused.hint
     assert not (tmp_path / "run").exists()
 
 
@@ -264,7 +264,7 @@ def test_a_missing_key_is_said_before_anything_is_written(reviews, tmp_path):
 
 def test_a_distillation_without_unlabelled_texts_says_what_to_give(reviews, tmp_path):
     only_gold = spoilt(tmp_path / "gold.csv", CSV)
-    assert "--pool" in refusal("distill", only_gold, "-t", "replay", "-b", 1, "-o", tmp_path / "run").mend
+    assert "--pool" in refusal("distill", only_gold, "-t", "replay", "-b", 1, "-o", tmp_path / "run").hint
 
 
 def test_an_error_is_two_lines_and_exit_code_2_in_a_real_shell(tmp_path):

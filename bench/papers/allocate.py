@@ -35,16 +35,22 @@ from curves import read
 from sections import commit, write_section
 
 from potstill.evaluation.calibration import one_hot, softmax
-from potstill.procedures.allocate.expected_scores import Piloted, Taught
-from potstill.procedures.allocate.imitation import Imitated
-from potstill.procedures.allocate.learning_curves import Curves, Point, fit_curves
-from potstill.procedures.allocate.model_selection import Tried, chosen_of
-from potstill.procedures.allocate.next_purchase import SMALL_REST, WORTH_TRYING
-from potstill.procedures.allocate.pilot import ANEW, DISTILLING, MOST_OF_THE_MONEY
-from potstill.procedures.allocate.strategies import Costs, Verdict, ahead, weigh, worth_a_look
-from potstill.students.base import Lesson, Make
-from potstill.students.linear import Linear
-from potstill.students.regress import Effort, fit_regression
+from potstill.procedures.allocate.expected_scores import PilotScores, TeacherMeasurement
+from potstill.procedures.allocate.imitation import ImitationPoint
+from potstill.procedures.allocate.learning_curves import CurvePoint, LearningCurve, fit_learning_curve
+from potstill.procedures.allocate.model_selection import Candidate, select_candidate
+from potstill.procedures.allocate.next_purchase import MIN_WIN_PROBABILITY, SMALL_REMAINDER
+from potstill.procedures.allocate.pilot import DISTILLATION_STRATEGIES, MAX_MEASURING_SHARE, REMEASURE_FACTOR
+from potstill.procedures.allocate.strategies import (
+    BudgetComparison,
+    UnitCosts,
+    compare_strategies,
+    expected_lead,
+    value_of_information,
+)
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.linear import LinearStudent
+from potstill.students.regress import SolverOptions, fit_regression
 
 RESULTS = Path(__file__).parent.parent / "results" / "allocate.json"
 OWNED, CHECK, POOL = 100, 100, 6000
@@ -116,10 +122,12 @@ Scores = Callable[[Sequence[str]], NDArray[np.floating[Any]]]
 def fitted(world: World, student: str, texts: Sequence[str], targets: Any, weights: Any) -> Scores:
     """A student that learnt, as a function texts -> (N, K) scores."""
     if student == "linear":
-        made = Linear(Make(tuple(world.labels), options={"c": 10.0})).fit(Lesson(texts, targets, weights))
+        made = LinearStudent(StudentConfig(tuple(world.labels), options={"c": 10.0})).fit(
+            TrainingData(texts, targets, weights)
+        )
         return made.predict_logits
     vectors = world.large if student == "large" else world.small
-    found = fit_regression(vectors.of(texts), targets, weights, Effort(c=10.0, tolerance=1e-4))
+    found = fit_regression(vectors.of(texts), targets, weights, SolverOptions(c=10.0, tolerance=1e-4))
     return lambda asked: vectors.of(asked) @ found.weights + found.bias
 
 
@@ -173,80 +181,97 @@ class Bench:
         return self._soft[labels]
 
 
-def prices(name: str, compute: str) -> Costs:
+def prices(name: str, compute: str) -> UnitCosts:
     """What things cost in this world."""
     label = USD_PER_LABEL.get(PRICED_AS.get(name, ""), ASSUMED_LABEL)
     if compute == "here":
-        return Costs(label=label, teacher=lambda n: n * HERE_USD_A_TEXT, distilled=HERE_USD_A_TEXT)
+        return UnitCosts(
+            usd_per_label=label, teacher_training=lambda n: n * HERE_USD_A_TEXT, usd_per_distilled=HERE_USD_A_TEXT
+        )
     task = PRICED_AS.get(name, "FEVER")
     found = costs_of(task, [seen for seen in PARETO if seen.task == task and seen.texts])
-    assert found.teacher is not None
-    fixed, at_one = float(np.median(found.teacher(0))), float(np.median(found.teacher(1)))
-    a_text = float(np.median(found.distilled))
+    assert found.teacher_training is not None
+    fixed, at_one = float(np.median(found.teacher_training(0))), float(np.median(found.teacher_training(1)))
+    a_text = float(np.median(found.usd_per_distilled))
     # Its 100,000 texts are our pool: the paper's student needs many times the texts, so a text costs that much more.
     scale = 100_000 / POOL
-    return Costs(label=label, teacher=lambda n: fixed + (at_one - fixed) * n, distilled=a_text * scale)
+    return UnitCosts(
+        usd_per_label=label, teacher_training=lambda n: fixed + (at_one - fixed) * n, usd_per_distilled=a_text * scale
+    )
 
 
-def at_split(bench: Bench, costs: Costs, budget: float, share: float) -> tuple[int, int]:
+def at_split(bench: Bench, costs: UnitCosts, budget: float, share: float) -> tuple[int, int]:
     """Labels in all and texts distilled, if this share of the budget goes to labels and the rest to compute."""
-    assert costs.label is not None
-    assert costs.teacher is not None
+    assert costs.usd_per_label is not None
+    assert costs.teacher_training is not None
     room = len(bench.world.rest)
-    labels = min(OWNED + int(budget * share / costs.label), room - 1)
-    left = budget - (labels - OWNED) * costs.label - float(np.median(costs.teacher(labels)))
-    texts = int(np.clip(left / float(np.median(costs.distilled)), 0, room - labels))
+    labels = min(OWNED + int(budget * share / costs.usd_per_label), room - 1)
+    left = budget - (labels - OWNED) * costs.usd_per_label - float(np.median(costs.teacher_training(labels)))
+    texts = int(np.clip(left / float(np.median(costs.usd_per_distilled)), 0, room - labels))
     return labels, texts if share < 1 and left > 0 else 0
 
 
-def planned(bench: Bench, costs: Costs, budget: float) -> Spent:
+def planned(bench: Bench, costs: UnitCosts, budget: float) -> Spent:
     """What the planner does with a budget: as `procedures/allocate/`, on vectors that are there."""
-    assert costs.label is not None
-    assert costs.teacher is not None
-    labels, money, known, there, looks = OWNED, budget, Taught(), 0, 0.0
+    assert costs.usd_per_label is not None
+    assert costs.teacher_training is not None
+    labels, money, known, there, looks = OWNED, budget, TeacherMeasurement(), 0, 0.0
     room, k = len(bench.world.rest), len(bench.world.labels)
     for _ in range(8):
         bench.pilot = labels
         sizes = [labels >> shift for shift in (3, 2, 1)]
-        points = [Point(n, tuple(bench.tried(n, 0, seed).score for seed in range(3))) for n in sizes]
-        points.append(Point(labels, (bench.tried(labels, 0).score,)))
-        curve, doubt = fit_curves(points), float(np.sqrt(0.25 / CHECK) / 2)
+        points = [CurvePoint(n, tuple(bench.tried(n, 0, seed).score for seed in range(3))) for n in sizes]
+        points.append(CurvePoint(labels, (bench.tried(labels, 0).score,)))
+        curve, doubt = fit_learning_curve(points), float(np.sqrt(0.25 / CHECK) / 2)
 
-        def asked(usd: float, curve: Curves = curve, doubt: float = doubt, owned: int = labels) -> Verdict:
-            outlook = Piloted(curve, known, n_labels=k, doubt=doubt)  # noqa: B023 - asked at once
-            return weigh(outlook, costs, usd, owned=owned, pool=room - owned)
+        def asked(
+            usd: float, curve: LearningCurve = curve, doubt: float = doubt, owned: int = labels
+        ) -> BudgetComparison:
+            outlook = PilotScores(curve, known, n_labels=k, doubt=doubt)  # noqa: B023 - asked at once
+            return compare_strategies(outlook, costs, usd, n_labels_owned=owned, n_unlabelled=room - owned)
 
         texts = min(PILOT_TEXTS, room - labels)
-        price = float(np.median(costs.teacher(labels))) + texts * float(np.median(costs.distilled))
-        anew = labels >= ANEW * known.labels
-        if anew and price <= MOST_OF_THE_MONEY * money and worth_a_look(asked, money, price, DISTILLING, doubt).pays:
+        price = float(np.median(costs.teacher_training(labels))) + texts * float(np.median(costs.usd_per_distilled))
+        anew = labels >= REMEASURE_FACTOR * known.labels
+        if (
+            anew
+            and price <= MAX_MEASURING_SHARE * money
+            and value_of_information(asked, money, price, DISTILLATION_STRATEGIES, doubt).is_worth_it
+        ):
             money, looks, there = money - price, looks + price, labels
             right = bench.teacher_right(labels)
-            students = tuple(Imitated(right, labels, n, bench.tried(labels, n).score) for n in (texts // 4, texts) if n)
-            known = Taught(right, labels, students)
+            students = tuple(
+                ImitationPoint(right, labels, n, bench.tried(labels, n).score) for n in (texts // 4, texts) if n
+            )
+            known = TeacherMeasurement(right, labels, students)
         verdict = asked(money)
-        best = verdict.without_unproven(DISTILLING, known.accuracy is not None)[0]
-        more = min(best.split.labels, room - 1) - labels
+        best = verdict.exclude_unmeasured(DISTILLATION_STRATEGIES, known.accuracy is not None)[0]
+        more = min(best.allocation.labels, room - 1) - labels
         if more < 1:
             break
-        bought = more if more - labels < SMALL_REST * labels else min(more, labels)
-        labels, money = labels + bought, money - bought * costs.label
+        bought = more if more - labels < SMALL_REMAINDER * labels else min(more, labels)
+        labels, money = labels + bought, money - bought * costs.usd_per_label
         if bought == more:
             break
     tried = [bench.tried(labels, 0)]
-    lead = ahead(verdict, DISTILLING)
-    if sum(each.best for each in verdict.ways if each.way in DISTILLING) >= WORTH_TRYING:
+    lead = expected_lead(verdict, DISTILLATION_STRATEGIES)
+    if (
+        sum(each.win_probability for each in verdict.strategies if each.strategy in DISTILLATION_STRATEGIES)
+        >= MIN_WIN_PROBABILITY
+    ):
         # A teacher of the same labels was taught for the pilot, and its texts are labelled.
-        left = money - (0.0 if there == labels else float(np.median(costs.teacher(labels))))
+        left = money - (0.0 if there == labels else float(np.median(costs.teacher_training(labels))))
         texts = (
-            (PILOT_TEXTS if there == labels else 0) + int(left / float(np.median(costs.distilled))) if left > 0 else 0
+            (PILOT_TEXTS if there == labels else 0) + int(left / float(np.median(costs.usd_per_distilled)))
+            if left > 0
+            else 0
         )
         if texts >= 1:
             tried.append(bench.tried(labels, min(texts, room - labels)))
-    taken = chosen_of(
-        [Tried(way, None, each.right) for way, each in zip(WAYS, tried, strict=False)], {"distilled": lead}
+    taken = select_candidate(
+        [Candidate(way, None, each.right) for way, each in zip(WAYS, tried, strict=False)], {"distilled": lead}
     )
-    return Spent(tried[WAYS.index(taken.way)].test, labels, taken.way, looks)
+    return Spent(tried[WAYS.index(taken.strategy)].test, labels, taken.strategy, looks)
 
 
 def main() -> None:

@@ -27,12 +27,12 @@ from same_model import NAME, rows
 from sections import commit, write_section
 
 from potstill.api import compare
-from potstill.reports.console import Console
-from potstill.study.readings import Mean, Point, crossovers, means_of
-from potstill.study.records import Study
+from potstill.reports.console import ConsoleReporter
+from potstill.study.readings import GridPoint, PointScore, crossovers, point_scores
+from potstill.study.records import StudyResult
 from potstill.study.spec import StudySpec
-from potstill.study.tables import to_json
-from potstill.study.words import crossover, percent, title
+from potstill.study.tables import study_record
+from potstill.study.words import crossover_sentence, format_percent, point_title
 
 RESULTS = Path(__file__).parents[1] / "results" / "compare.json"
 NEAR = 0.02  # "within 1-2 points"
@@ -71,8 +71,10 @@ def main() -> None:
     asked.add_argument("--no-same", action="store_true", help="without FT of the language model itself")
     asked.add_argument("--no-write", action="store_true", help="print only")
     options = asked.parse_args()
-    done = compare(options.study, out=options.out, data=options.data, max_hours=options.max_hours, tell=Console())
-    spec = StudySpec.read(options.study)
+    done = compare(
+        options.study, out=options.out, data=options.data, max_hours=options.max_hours, tell=ConsoleReporter()
+    )
+    spec = StudySpec.from_toml(options.study)
     asked_in_words = {
         cell.data for cell, at in done.study.results.items() if cell.procedure == "p" and at.state == "done"
     }
@@ -84,16 +86,16 @@ def main() -> None:
     print("\n".join(told(findings)))
     if options.no_write:
         return
-    record = to_json(study)
+    record = study_record(study)
     record.pop("cells")  # a line a seed: what is kept are the means, the footprints and the findings
     record |= {"commit": commit(), "command": COMMAND, "findings": [asdict(each) for each in findings]}
     RESULTS.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     write_section("compare", "\n".join(section(study, findings)))
 
 
-def judge(study: Study, data: str) -> Iterator[Finding]:
+def judge(study: StudyResult, data: str) -> Iterator[Finding]:
     """The four claims on one data set."""
-    means = means_of(study, data)
+    means = point_scores(study, data)
     seeds = min((mean.seeds for point, mean in means.items() if point.procedure == "p"), default=0)
     for found in (
         prompting_wins(means, data, "a"),
@@ -107,12 +109,12 @@ def judge(study: Study, data: str) -> Iterator[Finding]:
         yield replace(found, verdict=f"undecided ({seeds} seed, else {found.verdict})") if few else found
 
 
-def _best(means: Mapping[Point, Mean], procedure: str, n: int) -> Mean | None:
+def _best(means: Mapping[GridPoint, PointScore], procedure: str, n: int) -> PointScore | None:
     there = [mean for point, mean in means.items() if (point.procedure, point.n) == (procedure, n)]
     return max(there, key=lambda mean: mean.score.value) if there else None
 
 
-def _gap(a: Mean, b: Mean) -> tuple[float, float, float]:  # value, low, high; unpacked at once
+def _gap(a: PointScore, b: PointScore) -> tuple[float, float, float]:  # value, low, high; unpacked at once
     low, high = np.percentile(a.draws - b.draws, [2.5, 97.5])
     return a.score.value - b.score.value, float(low), float(high)
 
@@ -125,7 +127,7 @@ def _verdict(low: float, high: float) -> str:
     return "held" if low > 0 else "did not hold" if high < 0 else "undecided"
 
 
-def prompting_wins(means: Mapping[Point, Mean], data: str, claim: str) -> Finding:
+def prompting_wins(means: Mapping[GridPoint, PointScore], data: str, claim: str) -> Finding:
     """(a), (a'): at the smallest size, and where the curves cross. FT that reads label names is not in the paper."""
     mine = {
         point: mean
@@ -137,12 +139,14 @@ def prompting_wins(means: Mapping[Point, Mean], data: str, claim: str) -> Findin
     if p is None or ft is None:
         return Finding(claim, data, "P or FT was not run", "not measured")
     gap = _gap(p, ft)
-    told = f"at {sizes[0]} labels {title(p.point)} {percent(p.score.value)}, {title(ft.point)} "
-    told += f"{percent(ft.score.value)}: {_said(gap)}. " + " ".join(crossover(each) for each in crossovers(mine))
+    told = f"at {sizes[0]} labels {point_title(p.point)} {format_percent(p.score.value)}, {point_title(ft.point)} "
+    told += f"{format_percent(ft.score.value)}: {_said(gap)}. " + " ".join(
+        crossover_sentence(each) for each in crossovers(mine)
+    )
     return Finding(claim, data, told.strip(), _verdict(gap[1], gap[2]))
 
 
-def both_fine(means: Mapping[Point, Mean], data: str) -> Finding:
+def both_fine(means: Mapping[GridPoint, PointScore], data: str) -> Finding:
     """(b): at the largest size that both have, is the better of the two less than 2 points ahead?"""
     sizes = sorted({a.n for a in means if a.procedure == "p"} & {b.n for b in means if b.procedure == "ft"})
     if not sizes or sizes[-1] < LARGE:
@@ -153,8 +157,8 @@ def both_fine(means: Mapping[Point, Mean], data: str) -> Finding:
     assert p is not None
     assert ft is not None
     gap = _gap(p, ft)
-    told = f"at {sizes[-1]} labels {title(p.point)} {percent(p.score.value)}, "
-    told += f"{title(ft.point)} {percent(ft.score.value)}: "
+    told = f"at {sizes[-1]} labels {point_title(p.point)} {format_percent(p.score.value)}, "
+    told += f"{point_title(ft.point)} {format_percent(ft.score.value)}: "
     if gap[1] >= -NEAR and gap[2] <= NEAR:
         verdict = "held"
     else:
@@ -162,7 +166,7 @@ def both_fine(means: Mapping[Point, Mean], data: str) -> Finding:
     return Finding("b", data, told + _said(gap), verdict)
 
 
-def small_is_near(means: Mapping[Point, Mean], data: str, rank: int) -> Finding:
+def small_is_near(means: Mapping[GridPoint, PointScore], data: str, rank: int) -> Finding:
     """(c), (c'): the smallest P+KD student, or the next, beside its teacher; judged where the teacher is best."""
     claim = ("c", "c'")[rank]
     pairs = []
@@ -176,8 +180,8 @@ def small_is_near(means: Mapping[Point, Mean], data: str, rank: int) -> Finding:
     rows = sorted(((m, t) for size, m, t in pairs if size == students[rank]), key=lambda row: row[0].point.n)
     gaps = [_gap(mean, teacher) for mean, teacher in rows]
     told = "; ".join(
-        f"{mean.point.n} labels: {title(mean.point)} {percent(mean.score.value)}, {title(teacher.point)} "
-        f"{percent(teacher.score.value)}, {_said(gap)}"
+        f"{mean.point.n} labels: {point_title(mean.point)} {format_percent(mean.score.value)}, {point_title(teacher.point)} "
+        f"{format_percent(teacher.score.value)}, {_said(gap)}"
         for (mean, teacher), gap in zip(rows, gaps, strict=True)
     )
     near = [_verdict(low + NEAR, high + NEAR) for _, low, high in gaps]
@@ -187,7 +191,7 @@ def small_is_near(means: Mapping[Point, Mean], data: str, rank: int) -> Finding:
     )
 
 
-def on_the_front(means: Mapping[Point, Mean], data: str) -> Finding:
+def on_the_front(means: Mapping[GridPoint, PointScore], data: str) -> Finding:
     """(d): is a P+KD point beaten by nothing in FLOPs a text, labels and quality at once? In how many of the draws?"""
     rows = [mean for point, mean in means.items() if point.n and mean.footprint.flops is not None]
     mine = [i for i, mean in enumerate(rows) if mean.point.procedure == "p+kd"]
@@ -200,7 +204,7 @@ def on_the_front(means: Mapping[Point, Mean], data: str) -> Finding:
     share = float(np.mean([bool(set(unbeaten(row, cost)) & set(mine)) for row in draws]))
     there = [rows[i].point for i in mine if i in front]
     told = f"{len(there)} of {len(mine)} P+KD points are on it" + (": " if there else "")
-    told += ", ".join(f"{title(point)} at {point.n}" for point in there)
+    told += ", ".join(f"{point_title(point)} at {point.n}" for point in there)
     told += f"; one is in {share:.0%} of the draws"
     return Finding("d", data, told, "held" if share > 0.975 else "did not hold" if share < 0.025 else "undecided")
 
@@ -225,7 +229,7 @@ def told(findings: list[Finding]) -> Iterator[str]:
                 yield f"  {each.data}: {each.verdict.upper()}. {each.evidence}"
 
 
-def section(study: Study, findings: list[Finding]) -> Iterator[str]:
+def section(study: StudyResult, findings: list[Finding]) -> Iterator[str]:
     """The section of RESULTS.md: verdicts, then evidence, then the means."""
     yield "## Prompting, fine-tuning and distillation (Aina et al. 2022)\n"
     yield f"`{COMMAND}` on commit `{commit()}`, {len(study.seeds)} seeds, {study.machine}. FT is a head on"
@@ -233,7 +237,7 @@ def section(study: Study, findings: list[Finding]) -> Iterator[str]:
     yield "the paper compares both on one masked language model. KD learns without gold, from so many unlabelled texts:"
     yield ", ".join(f"{name} {facts.unlabelled:,}" for name, facts in study.data.items()) + "."
     yield "Verdicts are by 95 % intervals over texts and seeds.\n"
-    if study.stopped:
+    if study.stop_reason:
         left = sum(result.state != "done" for result in study.results.values())
         yield f"The run was stopped: {left} of {len(study.results)} cells are missing.\n"
     yield "| claim | " + " | ".join(study.data) + " |"
@@ -248,8 +252,8 @@ def section(study: Study, findings: list[Finding]) -> Iterator[str]:
         yield from _means(study, name)
 
 
-def _means(study: Study, name: str) -> Iterator[str]:
-    means = means_of(study, name)
+def _means(study: StudyResult, name: str) -> Iterator[str]:
+    means = point_scores(study, name)
     sizes = sorted({point.n for point in means if point.n})
     if not sizes:
         return
@@ -257,13 +261,13 @@ def _means(study: Study, name: str) -> Iterator[str]:
     yield "| | " + " | ".join(map(str, sizes)) + " |"
     yield "|---" * (len(sizes) + 1) + "|"
     for who in dict.fromkeys((point.procedure, point.backbone) for point in means):
-        alone = means.get(Point(*who, 0))
-        row = [means.get(Point(*who, n)) for n in sizes] if alone is None else [alone]
+        alone = means.get(GridPoint(*who, 0))
+        row = [means.get(GridPoint(*who, n)) for n in sizes] if alone is None else [alone]
         cells = ["" if each is None else f"{100 * each.score.value:.1f} ± {_sd(each)}" for each in row]
-        yield f"| {title(Point(*who, 0))} | " + " | ".join([*cells, *[""] * (len(sizes) - len(cells))]) + " |"
+        yield f"| {point_title(GridPoint(*who, 0))} | " + " | ".join([*cells, *[""] * (len(sizes) - len(cells))]) + " |"
 
 
-def _sd(mean: Mean) -> str:
+def _sd(mean: PointScore) -> str:
     return "–" if np.isnan(mean.sd) else f"{100 * mean.sd:.1f}"
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from kang2023 import CELLS, PARETO, USD_PER_LABEL, Cell, Seen
 from numpy.typing import NDArray
 
-from potstill.procedures.allocate.expected_scores import Measured, Surface
-from potstill.procedures.allocate.learning_curves import DRAWS
-from potstill.procedures.allocate.strategies import Costs, weigh
+from potstill.procedures.allocate.expected_scores import InterpolatedScores, Measurement
+from potstill.procedures.allocate.learning_curves import N_DRAWS
+from potstill.procedures.allocate.strategies import UnitCosts, compare_strategies
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from sections import commit, table, write_section
@@ -74,17 +74,21 @@ def main() -> None:
 def judged(cell: Cell) -> Said:
     """What the planner says of one cell, knowing the figure's points up to its starting labels."""
     known = [seen for seen in PARETO if seen.task == cell.task and seen.labels <= cell.start]
-    outlook = Surface([Measured(each.labels, each.texts, each.score / 100) for each in known], doubt=READING_SCORE)
+    outlook = InterpolatedScores(
+        [Measurement(each.labels, each.texts, each.score / 100) for each in known], doubt=READING_SCORE
+    )
     costs = costs_of(cell.task, [each for each in known if each.texts])
     ways = ("annotate", "distil")
-    verdict = weigh(outlook, costs, cell.extra_usd, owned=cell.start, pool=NO_LIMIT, ways=ways)
-    annotate, distil = verdict.of("annotate"), verdict.of("distil")
+    verdict = compare_strategies(
+        outlook, costs, cell.extra_usd, n_labels_owned=cell.start, n_unlabelled=NO_LIMIT, strategies=ways
+    )
+    annotate, distil = verdict.get("annotate"), verdict.get("distil")
     assert annotate is not None
     assert distil is not None
-    return Said(cell, distil.best, 100 * annotate.score.value, 100 * distil.score.value)
+    return Said(cell, distil.win_probability, 100 * annotate.score.value, 100 * distil.score.value)
 
 
-def costs_of(task: str, known: Sequence[Seen]) -> Costs:
+def costs_of(task: str, known: Sequence[Seen]) -> UnitCosts:
     """Non-negative least squares through total less labels, once for each draw of the reading error."""
     from scipy.optimize import nnls
 
@@ -93,8 +97,8 @@ def costs_of(task: str, known: Sequence[Seen]) -> Costs:
     design = np.stack([np.ones_like(labels), labels, np.array([each.texts for each in known])], axis=1)
     scale = design.max(axis=0)
     draw = np.random.default_rng(0)
-    fitted = np.empty((DRAWS, 3))
-    for row in range(DRAWS):
+    fitted = np.empty((N_DRAWS, 3))
+    for row in range(N_DRAWS):
         read = usd * (1 + READING_COST * draw.standard_normal(len(usd)))
         # A figure's error grows with the figure, so each point counts by its inverse.
         fitted[row] = nnls(design / scale / usd[:, None], (read - labels * USD_PER_LABEL[task]) / usd)[0] / scale
@@ -103,7 +107,9 @@ def costs_of(task: str, known: Sequence[Seen]) -> Costs:
     def teacher(n: float) -> NDArray[np.float64]:
         return np.asarray(fixed + a_label * n)
 
-    return Costs(label=USD_PER_LABEL[task], teacher=teacher, distilled=np.maximum(a_text, 1e-6))
+    return UnitCosts(
+        usd_per_label=USD_PER_LABEL[task], teacher_training=teacher, usd_per_distilled=np.maximum(a_text, 1e-6)
+    )
 
 
 def page(said: Sequence[Said]) -> str:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.calibration import softmax
-from potstill.models.tokens.encoder import TokenIds
-from potstill.models.weights import find
-from potstill.students import MENU
-from potstill.students.base import Graph, Lesson, Make
-from potstill.students.lesson import check_lesson
-from potstill.students.regress import Effort, fit_regression
+from potstill.models.tokens.encoder import TextTokenizer
+from potstill.models.weights import find_weights
+from potstill.students import REGISTRY
+from potstill.students.base import ExportedGraph, StudentConfig, TrainingData
+from potstill.students.lesson import check_training_data
+from potstill.students.regress import SolverOptions, fit_regression
 
 Floats = NDArray[np.float32]
 LENGTH = 128
@@ -52,15 +52,15 @@ class Vectors:
             np.savez(self.file, keys=list(self._known), rows=np.stack(list(self._known.values())).astype(np.float16))
 
     def _embed(self, texts: list[str]) -> Floats:
-        from potstill.students.backbone import read_network, run_network
+        from potstill.students.backbone import init_network, predict_batches
 
         if self._network is None:
-            found = find(self.weights, kind="encoder")
-            self._network = read_network(found.folder, 2, found.pooling)
-            self._tokens = TokenIds(found.folder / "tokenizer.json", LENGTH)
+            found = find_weights(self.weights, kind="encoder")
+            self._network = init_network(found.folder, 2, found.pooling)
+            self._tokens = TextTokenizer(found.folder / "tokenizer.json", LENGTH)
         ids = self._tokens.encode(texts).ids
         # Rounded as they are kept, so that the first time and the next time give the same student.
-        rows = run_network(self._network.embed, ids, self._tokens.pad_id, low_precision=True)
+        rows = predict_batches(self._network.embed, ids, self._tokens.pad_id, low_precision=True)
         return rows.astype(np.float16).astype(np.float32)
 
 
@@ -71,15 +71,15 @@ def use(weights: str, file: Path | None) -> Vectors:
     """Put `frozen` on the menu of students, with the vectors of these weights, kept in `file`."""
     global VECTORS
     VECTORS = Vectors(weights, file)
-    MENU._shipped["frozen"] = f"{__name__}:Frozen"
-    MENU.__dict__.pop("_all", None)
+    REGISTRY._shipped["frozen"] = f"{__name__}:Frozen"
+    REGISTRY.__dict__.pop("_all", None)
     return VECTORS
 
 
 class Frozen:
     """Regression on frozen vectors. Option `c`: inverse penalty (10)."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: StudentConfig) -> None:
         self.labels = tuple(make.labels)
         self.options = dict(make.options)
         self._w: Floats = np.zeros((0, len(self.labels)), dtype=np.float32)
@@ -88,12 +88,12 @@ class Frozen:
     def prepare(self) -> None:
         """Nothing to see to."""
 
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, lesson: TrainingData) -> Self:
         """Learn from scratch."""
-        lesson = check_lesson(lesson, len(self.labels))
-        assert lesson.weights is not None
-        effort = Effort(c=float(self.options.get("c", 10.0)), tolerance=1e-5)
-        found = fit_regression(VECTORS.of(lesson.texts), lesson.targets, lesson.weights, effort)
+        lesson = check_training_data(lesson, len(self.labels))
+        assert lesson.sample_weight is not None
+        effort = SolverOptions(c=float(self.options.get("c", 10.0)), tolerance=1e-5)
+        found = fit_regression(VECTORS.of(lesson.texts), lesson.targets, lesson.sample_weight, effort)
         self._w, self._b = found.weights, found.bias
         return self
 
@@ -118,11 +118,11 @@ class Frozen:
     def load(cls, folder: Path) -> Self:
         """The student that `save` wrote."""
         record = json.loads((folder / "student.json").read_text())
-        student = cls(Make(tuple(record["labels"]), options=record["options"]))
+        student = cls(StudentConfig(tuple(record["labels"]), options=record["options"]))
         kept = np.load(folder / "head.npz")
         student._w, student._b = kept["w"], kept["b"]
         return student
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         """It stays here."""
         raise NotImplementedError

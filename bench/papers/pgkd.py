@@ -206,7 +206,7 @@ def labelled(path: Path) -> list[tuple[str, str]]:
 def pool_of(rows: Sequence[tuple[str, str, str]]) -> Pool:
     columns = dict(zip(("text", "label", "split"), (list(column) for column in zip(*rows, strict=True)), strict=True))
     # The test set may hold copies of training texts in the source itself: they are dropped from training.
-    return build_pool(Table.of(columns), options=PoolOptions(text="text", label="label", split="split")).pool
+    return build_pool(Table.from_columns(columns), options=PoolOptions(text="text", label="label", split="split")).pool
 
 
 def affordable(world: World, usd: float) -> int:
@@ -219,18 +219,18 @@ def with_pool(world: World, n: int, split: str = "pool") -> World:
     """The same world with n more texts, unlabelled if they go into the pool; the world itself if none."""
     if not n:
         return world
-    parts = [(name, world.pool.part(name)) for name in ("train", "validation", "test")]  # type: ignore[arg-type]
+    parts = [(name, world.pool.subset(name)) for name in ("train", "validation", "test")]  # type: ignore[arg-type]
     rows = [(t, world.pool.labels[k], s) for s, part in parts for t, k in zip(part.texts, part.gold, strict=True)]
     return replace(world, pool=pool_of([*rows, *((text, label, split) for text, label in world.rest[:n])]))
 
 
 def labelling(run: Run) -> Student:
     """The student after the gold and what the teacher says of the pool, and nothing else that costs."""
-    gold = run.pool.part("train")
-    answers = run.ask(run.teacher(), run.pool.part("pool").texts)
+    gold = run.pool.subset("train")
+    answers = run.ask(run.teacher(), run.pool.subset("pool").texts)
     texts = [text for text, there in zip(answers.texts, answers.answered, strict=True) if there]
     targets = np.concatenate([one_hot(gold.gold, run.task.n_labels), softmax(answers.scores[answers.answered])])
-    return run.learn([*gold.texts, *texts], targets, doubtful=np.arange(len(targets)) >= len(gold))
+    return run.learn([*gold.texts, *texts], targets, noisy=np.arange(len(targets)) >= len(gold))
 
 
 def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, world: World, folder: Path) -> Row:
@@ -248,13 +248,13 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
         procedure = {"rounds": options.rounds, "texts": options.texts, "folds": options.folds, **procedure}
     student = {"name": options.student, **{name: float(x) for name, x in (each.split("=") for each in options.option)}}
     record = {"budget": 1000, "seed": seed, "teacher": teacher, "student": student, "procedure": procedure}
-    spec = Spec.make({**record, "cache": False})
+    spec = Spec.from_dict({**record, "cache": False})
     began = time.perf_counter()
     with Run.open(folder, spec, Task(world.pool.labels, name=study.name), world.pool) as run:
         student = (labelling if arm == "labelling" else MENU.resolve(spec.procedure.kind))(run)
-        judged = run.judge(student, world.pool.part("test"), "test")
-        llm_usd = run.ledger.totals().by["llm"] / 1e6
-        end = next((note.facts for note in run.store.notes() if note.what == "pgkd"), {})
+        judged = run.judge(student, world.pool.subset("test"), "test")
+        llm_usd = run.ledger.totals().by_category["llm"] / 1e6
+        end = next((note.facts for note in run.store.notes() if note.description == "pgkd"), {})
     return Row(
         data=study.name,
         arm=arm,

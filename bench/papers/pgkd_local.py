@@ -23,7 +23,7 @@ from pgkd import Row, labelled, pool_of, table, write_part
 from potstill.data.pool import Pool
 from potstill.data.task import Task
 from potstill.evaluation.calibration import Calibration, match_prior
-from potstill.evaluation.metrics import judge
+from potstill.evaluation.metrics import compute_metrics
 from potstill.procedures import MENU
 from potstill.run.run import Run
 from potstill.run.spec import Spec
@@ -91,7 +91,7 @@ def spec_of(arm: str, seed: int, options: argparse.Namespace) -> Spec:
     if procedure["name"] == "pgkd":
         procedure |= {"rounds": options.rounds, "texts": options.texts}
     record = {"budget": 5, "seed": seed, "student": "frozen", "teacher": options.teacher, "procedure": procedure}
-    return Spec.make({**record, "cache": False})
+    return Spec.from_dict({**record, "cache": False})
 
 
 def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder: Path, samples: dict[str, Any]) -> Row:
@@ -99,12 +99,12 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder
     began = time.perf_counter()
     with Run.open(folder, spec, Task(pool.labels, name=NAME), pool) as run:
         student = MENU.resolve(spec.procedure.kind)(run)
-        judged = run.judge(student, pool.part("test"), "test")
+        judged = run.judge(student, pool.subset("test"), "test")
         notes = list(run.store.notes())
         usd = run.ledger.totals().by_purpose.get("teach", 0) / 1e6
-    end = next((note.facts for note in notes if note.what == "pgkd"), {})
+    end = next((note.facts for note in notes if note.description == "pgkd"), {})
     if seed == 0 and end:
-        told = [note.facts for note in notes if note.what == "samples"]
+        told = [note.facts for note in notes if note.description == "samples"]
         samples[arm] = {name: [text for each in told for text in each[name][:2]] for name in ("accepted", "rejected")}
     return Row(
         data=NAME,
@@ -125,15 +125,15 @@ def asked_itself(options: argparse.Namespace, pool: Pool, seed: int, folder: Pat
     if not options.asked:
         return
     spec = spec_of("base", seed, options)
-    test, began = pool.part("test"), time.perf_counter()
+    test, began = pool.subset("test"), time.perf_counter()
     with Run.open(folder, spec, Task(pool.labels, name=NAME), pool) as run:
-        from potstill.run.few_shot import offered_examples
+        from potstill.run.few_shot import select_examples
 
-        teacher = run.teacher(offered_examples(pool.part("train"), spec, run.task))
+        teacher = run.teacher(select_examples(pool.subset("train"), spec, run.task))
         answers = run.ask(teacher, test.texts[: options.asked])
         k = len(pool.labels)
         reading = Calibration(tuple(match_prior(answers.scores, np.full(k, 1 / k)).tolist()), 1.0)
-        judged = judge(test.gold[: options.asked], reading.probs(answers.scores), pool.labels)
+        judged = compute_metrics(test.gold[: options.asked], reading.apply(answers.scores), pool.labels)
         usd = run.ledger.totals().by_purpose.get("teach", 0) / 1e6
     yield Row(
         NAME, "teacher itself", seed, judged.accuracy.value, judged.macro_f1.value, usd, time.perf_counter() - began

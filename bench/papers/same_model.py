@@ -15,17 +15,17 @@ import numpy as np
 
 from potstill.evaluation.calibration import one_hot
 from potstill.evaluation.metrics import accuracy, macro_f1, mcc
-from potstill.students.base import Lesson, Make
-from potstill.students.cloze import Cloze
-from potstill.students.regress import Effort, fit_regression
-from potstill.study.data import World, gold_of, read_world, sizes_of
-from potstill.study.records import Cell, Result
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.cloze import ClozeStudent
+from potstill.students.regress import SolverOptions, fit_regression
+from potstill.study.data import StudyDataset, gold_subset, read_dataset, subset_sizes
+from potstill.study.records import Cell, CellResult
 from potstill.study.spec import StudySpec
 
 NAME = "smollm2, head on frozen states"
 
 
-def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Cell, Result]:
+def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Cell, CellResult]:
     """The cells of every size that P was run at; read from the file `kept`, or made and written there.
 
     Args:
@@ -37,10 +37,10 @@ def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Ce
     known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     for name, asked in study.data.items():
         if name in names and name not in known:
-            world = read_world(name, asked, study, folder)
+            world = read_dataset(name, asked, study, folder)
             most = {**study.most, **asked.most}.get("p")
             limit = np.inf if most is None else most * (world.task.n_labels if study.per == "class" else 1)
-            sizes = [n for n in sizes_of(world, study) if n <= limit]
+            sizes = [n for n in subset_sizes(world, study) if n <= limit]
             prompt = {**next(each.prompt for each in study.backbones if each.name == "smollm2"), **asked.prompt}
             known[name] = _measure(world, study, sizes, prompt)
             kept.write_text(json.dumps(known), encoding="utf-8")
@@ -49,16 +49,18 @@ def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Ce
         if name not in names:
             continue
         for n, seed, record in cells:
-            found[Cell(name, n, seed, "ft", NAME)] = Result.from_json(record)
+            found[Cell(name, n, seed, "ft", NAME)] = CellResult.from_json(record)
     return found
 
 
-def _measure(world: World, study: StudySpec, sizes: list[int], prompt: Mapping[str, Any]) -> list[list[Any]]:
-    model = Cloze(Make(world.task.labels, "smollm2", world.task.descriptions, {**prompt, "mode": "zero-shot"}))
-    model.fit(Lesson((), np.zeros((0, world.task.n_labels), dtype=np.float32)))
-    pools = {(n, seed): gold_of(world, n, seed, study) for n in sizes for seed in study.seeds}
-    test = world.pool.part("test")
-    train = sorted({text for pool in pools.values() for text in pool.part("train").texts})
+def _measure(world: StudyDataset, study: StudySpec, sizes: list[int], prompt: Mapping[str, Any]) -> list[list[Any]]:
+    model = ClozeStudent(
+        StudentConfig(world.task.labels, "smollm2", world.task.descriptions, {**prompt, "mode": "zero-shot"})
+    )
+    model.fit(TrainingData((), np.zeros((0, world.task.n_labels), dtype=np.float32)))
+    pools = {(n, seed): gold_subset(world, n, seed, study) for n in sizes for seed in study.seeds}
+    test = world.pool.subset("test")
+    train = sorted({text for pool in pools.values() for text in pool.subset("train").texts})
     texts = [*train, *test.texts]
     states = model.embed(texts)
     seen = states[: len(train)]  # scaled by training texts alone
@@ -66,12 +68,12 @@ def _measure(world: World, study: StudySpec, sizes: list[int], prompt: Mapping[s
     place = {text: i for i, text in enumerate(texts)}
     cells: list[list[Any]] = []
     for (n, seed), pool in pools.items():
-        gold = pool.part("train")
+        gold = pool.subset("train")
         learnt = states[[place[text] for text in gold.texts]]
         targets = one_hot(gold.gold, world.task.n_labels)
-        found = fit_regression(learnt, targets, np.ones(len(gold), dtype=np.float32), Effort(c=10.0))
+        found = fit_regression(learnt, targets, np.ones(len(gold), dtype=np.float32), SolverOptions(c=10.0))
         predicted = (states[[place[text] for text in test.texts]] @ found.weights + found.bias).argmax(axis=1)
         scores = {f.__name__: f(test.gold, predicted) for f in (accuracy, macro_f1, mcc)}
-        result = Result("done", scores=scores, predicted=tuple(map(int, predicted)), trained_on=len(gold))
+        result = CellResult("done", scores=scores, predictions=tuple(map(int, predicted)), n_train=len(gold))
         cells.append([n, seed, result.to_json()])
     return cells

@@ -3,8 +3,8 @@
 The labels are kept in the run's `labels.sqlite` (`ledger/store/labels.py`).
 """
 
-from potstill.annotation.import_labels import Taken
-from potstill.annotation.session import Desk
-from potstill.annotation.summary import Disagreement, Person, Summary, summarise
+from potstill.annotation.import_labels import ImportResult
+from potstill.annotation.session import AnnotationSession
+from potstill.annotation.summary import AnnotationSummary, AnnotatorStats, Disagreement, summarise
 
-__all__ = ["Desk", "Disagreement", "Person", "Summary", "Taken", "summarise"]
+__all__ = ["AnnotationSession", "AnnotationSummary", "AnnotatorStats", "Disagreement", "ImportResult", "summarise"]

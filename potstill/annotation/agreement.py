@@ -32,16 +32,16 @@ class Consensus:
 
     label: Ints
     quality: Floats
-    annotators: Floats
+    annotator_quality: Floats
 
 
 @dataclass(frozen=True)
-class Doubtful:
+class LabelIssueRows:
     """Rows whose label is probably wrong, worst first: (M,) rows, the label a model finds likelier, and (M,) in [0, 1]
     how likely the given label is right."""
 
     rows: Ints
-    likelier: Ints
+    suggested_label: Ints
     quality: Floats
 
 
@@ -118,7 +118,7 @@ def consensus(labels: ArrayLike, probs: ArrayLike) -> Consensus:
     )
 
 
-def doubtful(gold: ArrayLike, probs: ArrayLike) -> Doubtful:
+def doubtful(gold: ArrayLike, probs: ArrayLike) -> LabelIssueRows:
     """The rows whose label is probably wrong (confident learning: Northcutt et al. 2021; through cleanlab).
 
     Args:
@@ -135,14 +135,14 @@ def doubtful(gold: ArrayLike, probs: ArrayLike) -> Doubtful:
     rows = find_label_issues(gold_, probs_, return_indices_ranked_by="self_confidence", n_jobs=1)
     rows = np.asarray(rows, dtype=np.int64)
     quality = np.asarray(get_label_quality_scores(gold_, probs_), dtype=np.float64)
-    return Doubtful(rows, probs_[rows].argmax(axis=1).astype(np.int64), quality[rows])
+    return LabelIssueRows(rows, probs_[rows].argmax(axis=1).astype(np.int64), quality[rows])
 
 
-def can_judge() -> bool:
+def cleanlab_available() -> bool:
     """Whether cleanlab is here."""
     return find_spec("cleanlab") is not None
 
 
 def _need(why: str) -> None:
-    if not can_judge():
+    if not cleanlab_available():
         raise missing_extra("cleanlab", "quality", why)

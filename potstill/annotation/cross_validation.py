@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from potstill.data.task import Task, content_key
 from potstill.errors import BadData
-from potstill.students import MENU
-from potstill.students.base import Lesson, Make
+from potstill.students import REGISTRY
+from potstill.students.base import StudentConfig, TrainingData
 
 FOLDS = 5
-FEWEST = 20
+MIN_TEXTS = 20
 
 
-def held_out_probs(
+def cross_val_probs(
     texts: Sequence[str], gold: NDArray[np.int64], task: Task, *, student: str = "linear", seed: int = 0
 ) -> NDArray[np.float64] | None:
     """(N, K) probabilities of each text by a student that learnt four fifths of the others; None if there are too few.
@@ -29,7 +29,7 @@ def held_out_probs(
         student: a name of the menu; "linear" is TF-IDF and logistic regression.
         seed: draws the folds.
     """
-    if len(texts) < FEWEST or len(np.unique(gold)) < 2:
+    if len(texts) < MIN_TEXTS or len(np.unique(gold)) < 2:
         return None
     kind, _, weights = student.partition(":")
     fold = _folds(texts, gold, seed)
@@ -38,12 +38,12 @@ def held_out_probs(
         learn, asked = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         if not len(asked):
             continue
-        made = MENU.resolve(kind)(Make(task.labels, weights, task.descriptions, kind=task.kind))
+        made = REGISTRY.resolve(kind)(StudentConfig(task.labels, weights, task.descriptions, kind=task.kind))
         targets = np.eye(task.n_labels, dtype=np.float32)[gold[learn]]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made.fit(Lesson([texts[i] for i in learn.tolist()], targets, seed=seed))
+                made.fit(TrainingData([texts[i] for i in learn.tolist()], targets, seed=seed))
         except BadData:
             return None
         probs[asked] = made.predict_proba([texts[i] for i in asked.tolist()])

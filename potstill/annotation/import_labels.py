@@ -12,14 +12,14 @@ from typing import Any
 
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, did_you_mean
-from potstill.ledger.store import Label, Labels, Question
+from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest
 
 UNSURE = "?"
-NOBODY = "anonymous"
+ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True)
-class Entry:
+class LabelEntry:
     """A label as a file has it.
 
     Attributes:
@@ -31,7 +31,7 @@ class Entry:
         seconds: how long it took; 0 where the file does not say.
     """
 
-    where: str
+    location: str
     id: str
     text: str | None
     label: str
@@ -40,7 +40,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Taken:
+class ImportResult:
     """What became of a label file.
 
     Attributes:
@@ -53,12 +53,12 @@ class Taken:
 
     file: str
     new: int
-    same: int
+    unchanged: int
     changed: int
-    open: int
+    unlabelled: int
     surplus: int
-    disagree: int
-    late: int
+    n_disagreeing: int
+    too_late: int
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -66,20 +66,24 @@ class Taken:
 
     def to_text(self) -> str:
         """A line or two."""
-        lines = [f"{self.new} new labels from {self.file}; {self.same} were there already, {self.open} are still open."]
+        lines = [
+            f"{self.new} new labels from {self.file}; {self.unchanged} were there already, {self.unlabelled} are still open."
+        ]
         if self.changed:
             lines.append(f"{self.changed} labels replaced others of the same person.")
         if self.surplus:
             lines.append(
-                f"{self.surplus} were left out: their texts have as many labels as were ordered, and {self.disagree} "
+                f"{self.surplus} were left out: their texts have as many labels as were ordered, and {self.n_disagreeing} "
                 "of them disagree. More labels a text: annotators = 2 under [teacher]."
             )
-        if self.late:
-            lines.append(f"{self.late} came too late: the run has taken those texts' labels.")
+        if self.too_late:
+            lines.append(f"{self.too_late} came too late: the run has taken those texts' labels.")
         return "\n".join(lines)
 
 
-def take_in(entries: Sequence[Entry], labels: Labels, task: Task, *, file: str, way: str, annotator: str = "") -> Taken:
+def import_labels(
+    entries: Sequence[LabelEntry], labels: AnnotationStore, task: Task, *, file: str, way: str, annotator: str = ""
+) -> ImportResult:
     """Check every entry, then write all labels down in one step.
 
     Args:
@@ -95,8 +99,8 @@ def take_in(entries: Sequence[Entry], labels: Labels, task: Task, *, file: str, 
             text twice by the same person. Nothing is taken in.
         BadSpec: several people label each text, and nobody's name is on a label.
     """
-    asked = {question.id: question for question in labels.questions()}
-    given: list[Label] = []
+    asked = {question.id: question for question in labels.requests()}
+    given: list[Annotation] = []
     lines: dict[tuple[str, str], str] = {}
     for entry in entries:
         question = _question(entry, asked, task, file)
@@ -104,40 +108,40 @@ def take_in(entries: Sequence[Entry], labels: Labels, task: Task, *, file: str, 
         if label is None:
             continue
         who = entry.annotator or annotator
-        if not who and question.wanted > 1:
+        if not who and question.n_annotators > 1:
             raise BadSpec(
-                f"{file}, {entry.where}: nobody's name is on the label, and {question.wanted} people label each text.",
+                f"{file}, {entry.location}: nobody's name is on the label, and {question.n_annotators} people label each text.",
                 "Fill the column annotator, or give --annotator NAME.",
             )
-        made = Label(question.id, who or NOBODY, label, max(0.0, entry.seconds), way=way)
+        made = Annotation(question.id, who or ANONYMOUS, label, max(0.0, entry.seconds), source=way)
         if (made.id, made.annotator) in lines:
             before = lines[made.id, made.annotator]
             raise BadData(
-                f"{file}: {before} and {entry.where} have the same id and the same annotator.",
+                f"{file}: {before} and {entry.location} have the same id and the same annotator.",
                 "Keep one of them, or name who said what in the column annotator.",
             )
-        lines[made.id, made.annotator] = entry.where
+        lines[made.id, made.annotator] = entry.location
         given.append(made)
     known: dict[str, set[str]] = {}
-    for each in labels.said():
+    for each in labels.annotations():
         known.setdefault(each.id, set()).add(each.label)
-    said = labels.say_all(given)
+    said = labels.add_all(given)
     found = Counter(said)
     disagree = sum(s == "surplus" and g.label not in known.get(g.id, ()) for s, g in zip(said, given, strict=True))
-    return Taken(
+    return ImportResult(
         file=file,
         new=found["new"],
-        same=found["same"],
+        unchanged=found["same"],
         changed=found["changed"],
-        open=len(entries) - len(given),
+        unlabelled=len(entries) - len(given),
         surplus=found["surplus"],
-        disagree=disagree,
-        late=found["taken"],
+        n_disagreeing=disagree,
+        too_late=found["taken"],
     )
 
 
-def _question(entry: Entry, asked: Mapping[str, Question], task: Task, file: str) -> Question:
-    at = f"{file}, {entry.where}"
+def _question(entry: LabelEntry, asked: Mapping[str, LabelRequest], task: Task, file: str) -> LabelRequest:
+    at = f"{file}, {entry.location}"
     if not entry.id:
         found = [each for each in asked.values() if entry.text is not None and _plain(each.text) == _plain(entry.text)]
         if not found:
@@ -161,7 +165,7 @@ def _question(entry: Entry, asked: Mapping[str, Question], task: Task, file: str
     return question
 
 
-def _label(entry: Entry, task: Task, file: str) -> str | None:
+def _label(entry: LabelEntry, task: Task, file: str) -> str | None:
     """The label; "" for unsure, None for a row that is still open."""
     label = entry.label.strip()
     if not label:
@@ -170,7 +174,7 @@ def _label(entry: Entry, task: Task, file: str) -> str | None:
         return label
     if label == UNSURE:
         return ""
-    raise BadData(f"{file}, {entry.where}: {label!r} is not a label of the task.", did_you_mean(label, task.labels))
+    raise BadData(f"{file}, {entry.location}: {label!r} is not a label of the task.", did_you_mean(label, task.labels))
 
 
 def _plain(text: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from potstill.annotation import agreement
-from potstill.annotation.cross_validation import FEWEST, FOLDS, held_out_probs
-from potstill.data.pool import Part
+from potstill.annotation.cross_validation import FOLDS, MIN_TEXTS, cross_val_probs
+from potstill.data.pool import Subset
 from potstill.data.tables import write_table
 from potstill.data.task import Task
 from potstill.errors import BadData
@@ -20,23 +20,23 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelIssue:
     """A row whose label is probably wrong, what a model finds likelier, and the chance that the label is right."""
 
-    where: str
+    location: str
     text: str
     label: str
-    likelier: str
-    chance_right: float
+    suggested_label: str
+    label_quality: float
 
 
 @dataclass(frozen=True)
-class Suspects:
+class LabelIssueReport:
     """The doubtful rows among `n` labelled ones, worst first, and the file they were written to."""
 
-    n: int
-    rows: tuple[Suspect, ...]
-    by: str
+    n_checked: int
+    rows: tuple[LabelIssue, ...]
+    student: str
     file: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -45,26 +45,26 @@ class Suspects:
 
     def to_text(self) -> str:
         """A page for a terminal."""
-        share = len(self.rows) / self.n
+        share = len(self.rows) / self.n_checked
         lines = [
-            f"{len(self.rows)} of {self.n} labels ({share:.1%}) are probably wrong: {FOLDS} students of the kind "
-            f"{self.by} that did not learn a row contradict it (confident learning). Look before you change one."
+            f"{len(self.rows)} of {self.n_checked} labels ({share:.1%}) are probably wrong: {FOLDS} students of the kind "
+            f"{self.student} that did not learn a row contradict it (confident learning). Look before you change one."
         ]
         lines += [
-            f"  {row.where}: {row.label!r}, likelier {row.likelier!r}: {' '.join(row.text.split())[:70]}"
+            f"  {row.location}: {row.label!r}, likelier {row.suggested_label!r}: {' '.join(row.text.split())[:70]}"
             for row in self.rows[:SHOWN]
         ]
         if len(self.rows) > SHOWN:
             lines.append(f"  and {len(self.rows) - SHOWN} more" + (f" in {self.file}" if self.file else ""))
         return "\n".join(lines)
 
-    def write(self, path: Path) -> Suspects:
+    def write(self, path: Path) -> LabelIssueReport:
         """The same, and all of it in a table."""
         write_table(path, COLUMNS, [asdict(row) for row in self.rows])
-        return Suspects(self.n, self.rows, self.by, path)
+        return LabelIssueReport(self.n_checked, self.rows, self.student, path)
 
 
-def find_suspects(part: Part, task: Task, *, student: str = "linear", seed: int = 0) -> Suspects:
+def find_label_errors(part: Subset, task: Task, *, student: str = "linear", seed: int = 0) -> LabelIssueReport:
     """The rows of a labelled part whose label five students contradict that learnt the others.
 
     Raises:
@@ -77,20 +77,20 @@ def find_suspects(part: Part, task: Task, *, student: str = "linear", seed: int 
             'Name one label a row, or look at the labels one by one: kind = "single" under [task].',
         )
     gold = np.asarray(part.gold, dtype=np.int64)
-    probs = held_out_probs(part.texts, gold, task, student=student, seed=seed)
+    probs = cross_val_probs(part.texts, gold, task, student=student, seed=seed)
     if probs is None:
         raise BadData(
             f"{len(part.texts)} labelled texts are too few to doubt one of them.",
-            f"Give at least {FEWEST}, of two labels or more.",
+            f"Give at least {MIN_TEXTS}, of two labels or more.",
         )
     # A label nobody has cannot be compared with anything.
     there = np.unique(gold)
     squeezed = np.searchsorted(there, gold)
     kept = probs[:, there] / probs[:, there].sum(axis=1, keepdims=True)
     found = agreement.doubtful(squeezed, kept)
-    found_rows = zip(found.rows.tolist(), there[found.likelier].tolist(), found.quality.tolist(), strict=True)
+    found_rows = zip(found.rows.tolist(), there[found.suggested_label].tolist(), found.quality.tolist(), strict=True)
     rows = tuple(
-        Suspect(part.ids[row], part.texts[row], task.labels[int(gold[row])], task.labels[likelier], round(chance, 4))
+        LabelIssue(part.ids[row], part.texts[row], task.labels[int(gold[row])], task.labels[likelier], round(chance, 4))
         for row, likelier, chance in found_rows
     )
-    return Suspects(len(part.texts), rows, student)
+    return LabelIssueReport(len(part.texts), rows, student)

@@ -15,49 +15,49 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from potstill.annotation.import_labels import UNSURE, Entry
-from potstill.data.atomic import whole_file
+from potstill.annotation.import_labels import UNSURE, LabelEntry
+from potstill.data.atomic import atomic_file
 from potstill.data.pairs import PAIR_SEPARATOR
 from potstill.data.task import Task
 from potstill.errors import BadData
-from potstill.ledger.store import Label, Labels
+from potstill.ledger.store import Annotation, AnnotationStore
 
 CONTROL = "label"  # the name of the Choices tag
-WHO = "annotator: "  # a person's name, in the `meta` of a result: their users have no names of ours
-LONG_LIST = 12
+ANNOTATOR_PREFIX = "annotator: "  # a person's name, in the `meta` of a result: their users have no names of ours
+SELECT_FROM_N_LABELS = 12
 BOM = b"\xef\xbb\xbf"
 
 
-def write_tasks(path: Path, labels: Labels, task: Task, annotator: str = "") -> int:
+def write_tasks(path: Path, labels: AnnotationStore, task: Task, annotator: str = "") -> int:
     """Write PATH, tasks to be imported, and beside it NAME.xml, the labelling configuration; returns how many are open.
 
     Labels that were given go along as annotations. `annotator` leaves only the texts open to this person.
     """
-    said: dict[str, list[Label]] = {}
-    for each in labels.said():
+    said: dict[str, list[Annotation]] = {}
+    for each in labels.annotations():
         said.setdefault(each.id, []).append(each)
-    open_ids = {question.id for question in labels.waiting(annotator)}
+    open_ids = {question.id for question in labels.open_requests(annotator)}
     tasks = [
         {
             "id": number,
             "data": {**_texts(question.text), "potstill_id": question.id},
             "annotations": [_annotation(each, question.text) for each in said.get(question.id, [])],
         }
-        for number, question in enumerate(labels.questions(), 1)
+        for number, question in enumerate(labels.requests(), 1)
         if not annotator or question.id in open_ids
     ]
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
-    with whole_file(path.with_suffix(".xml")) as file:
-        pair = any(PAIR_SEPARATOR in question.text for question in labels.questions())
-        file.write_text(configuration(task, pair=pair), encoding="utf-8")
+    with atomic_file(path.with_suffix(".xml")) as file:
+        pair = any(PAIR_SEPARATOR in question.text for question in labels.requests())
+        file.write_text(labelling_config(task, pair=pair), encoding="utf-8")
     return len(open_ids)
 
 
-def configuration(task: Task, *, pair: bool = False) -> str:
+def labelling_config(task: Task, *, pair: bool = False) -> str:
     """The labelling configuration of a project for this task."""
     texts = ("text_a", "text_b") if pair else ("text",)
-    layout = ' layout="select"' if task.n_labels > LONG_LIST else ' showInLine="true"'
+    layout = ' layout="select"' if task.n_labels > SELECT_FROM_N_LABELS else ' showInLine="true"'
     lines = ["<View>"]
     if task.instruction:
         lines.append(f"  <Header value={quoteattr(task.instruction)}/>")
@@ -77,14 +77,14 @@ def _texts(text: str) -> dict[str, str]:
     return {"text_a": one, "text_b": other}
 
 
-def _annotation(label: Label, text: str) -> dict[str, Any]:
+def _annotation(label: Annotation, text: str) -> dict[str, Any]:
     # Without `completed_by`: they refuse a file that names people who are no users of theirs.
     result = {
         "from_name": CONTROL,
         "to_name": next(iter(_texts(text))),
         "type": "choices",
         "value": {"choices": [label.label or UNSURE]},
-        "meta": {"text": [WHO + label.annotator]},
+        "meta": {"text": [ANNOTATOR_PREFIX + label.annotator]},
     }
     return {"result": [result], "lead_time": label.seconds, "was_cancelled": False}
 
@@ -133,7 +133,7 @@ class _Task(BaseModel):
 _TASKS = TypeAdapter(list[_Task])
 
 
-def read_tasks(path: Path) -> list[Entry]:
+def read_tasks(path: Path) -> list[LabelEntry]:
     """The labels of an export; a task without annotations is an entry that is still open.
 
     Raises BadData: not JSON, not an export, several choices where one is wanted.
@@ -154,7 +154,7 @@ def read_tasks(path: Path) -> list[Entry]:
     return [entry for number, each in enumerate(tasks, 1) for entry in _entries(path.name, number, each)]
 
 
-def _entries(file: str, number: int, task: _Task) -> Iterator[Entry]:
+def _entries(file: str, number: int, task: _Task) -> Iterator[LabelEntry]:
     where, data = f"task {task.id or number}", task.data
     text = data.text
     if data.text_a is not None and data.text_b is not None:
@@ -168,16 +168,16 @@ def _entries(file: str, number: int, task: _Task) -> Iterator[Entry]:
                 'Set choice="single" in the configuration.',
             )
         label = chosen[0] if chosen else ""
-        yield Entry(where, data.potstill_id, text, label, _who(annotation), annotation.lead_time or 0.0)
+        yield LabelEntry(where, data.potstill_id, text, label, _who(annotation), annotation.lead_time or 0.0)
     if not given:
-        yield Entry(where, data.potstill_id, text, "")
+        yield LabelEntry(where, data.potstill_id, text, "")
 
 
 def _who(annotation: _Annotation) -> str:
     notes = [line for result in annotation.result if result.meta is not None for line in result.meta.text]
     for line in notes:
-        if line.startswith(WHO):
-            return line.removeprefix(WHO)
+        if line.startswith(ANNOTATOR_PREFIX):
+            return line.removeprefix(ANNOTATOR_PREFIX)
     by = annotation.completed_by
     if isinstance(by, _User):
         return by.email or f"{by.first_name} {by.last_name}".strip() or (f"user {by.id}" if by.id is not None else "")

@@ -16,15 +16,15 @@ from typing import Any
 
 from potstill.data.pairs import PAIR_SEPARATOR
 from potstill.data.task import Task
-from potstill.errors import BadData, BadSpec, NotARun
-from potstill.ledger.store import Label, Labels, Store
+from potstill.errors import BadData, BadSpec, RunNotFound
+from potstill.ledger.store import Annotation, AnnotationStore, RunStore
 
-SHOWN_FOR_S = 180.0  # so long a text that is shown to somebody is shown to nobody else
-LONGEST_NAME = 60
-AHEAD = 50  # texts looked through for one that nobody else is shown
+LEASE_S = 180.0  # so long a text that is shown to somebody is shown to nobody else
+MAX_NAME_LENGTH = 60
+LOOKAHEAD = 50  # texts looked through for one that nobody else is shown
 
 
-class Desk:
+class AnnotationSession:
     """The labels of one run, and who is being shown what.
 
     Args:
@@ -37,52 +37,52 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        store = Store(folder, write=False)
+        store = RunStore(folder, write=False)
         try:
             record = store.get_meta("task")
         finally:
             store.close()
         if record is None:
-            raise NotARun(f"{folder} has no task yet.", "Begin it with: potstill distill DATA --teacher human")
+            raise RunNotFound(f"{folder} has no task yet.", "Begin it with: potstill distill DATA --teacher human")
         self.task = Task.from_json(record)
         if not (folder / "labels.sqlite").exists():
             raise BadData(f"{folder} waits for no labels.", "Begin a run that asks people: --teacher human")
-        self.labels = Labels(folder)
+        self.store = AnnotationStore(folder)
         self._shown: dict[str, tuple[str, float]] = {}
         self._guard = Lock()
 
     def close(self) -> None:
         """Let go of the file."""
-        self.labels.close()
+        self.store.close()
 
     def state(self, annotator: str) -> dict[str, Any]:
         """What this person sees: the next text (None at the end), how far it is, and how quick they are."""
-        who = name_of(annotator)
+        who = clean_annotator_name(annotator)
         with self._guard:
             question = self._next(who)
-        progress = self.labels.progress(who)
-        own = [each for each in self.labels.said() if each.annotator == who]
+        progress = self.store.progress(who)
+        own = [each for each in self.store.annotations() if each.annotator == who]
         timed = [each.seconds for each in own if each.seconds > 0]
         return {
             "annotator": who,
             "text": question,
             "texts": progress.texts,
-            "full": progress.full,
-            "mine": progress.mine,
-            "open": progress.open,
+            "full": progress.complete,
+            "mine": progress.own,
+            "open": progress.remaining,
             "seconds": round(median(timed), 1) if timed else None,
             "last": {"id": own[-1].id, "label": own[-1].label} if own else None,
         }
 
     def _next(self, who: str) -> dict[str, Any] | None:
-        start = zlib.crc32(who.encode()) % max(self.labels.progress().texts, 1)
+        start = zlib.crc32(who.encode()) % max(self.store.progress().texts, 1)
         now = time.monotonic()
-        waiting = self.labels.waiting(who, AHEAD, start)
+        waiting = self.store.open_requests(who, LOOKAHEAD, start)
         held = {id for id, (by, until) in self._shown.items() if by != who and until > now}
         found = next((each for each in waiting if each.id not in held), waiting[0] if waiting else None)
         if found is None:
             return None
-        self._shown[found.id] = (who, now + SHOWN_FOR_S)
+        self._shown[found.id] = (who, now + LEASE_S)
         parts = found.text.split(PAIR_SEPARATOR) if self.task.kind == "pair" else [found.text]
         return {"id": found.id, "parts": parts}
 
@@ -92,36 +92,36 @@ class Desk:
         Raises:
             BadData: not a label of the task.
         """
-        who = name_of(annotator)
+        who = clean_annotator_name(annotator)
         if label and label not in self.task.labels:
             raise BadData(f"{label!r} is not a label of the task.", "Choose one of the list.")
         self._shown.pop(id, None)
-        return self.labels.say(Label(id, who, label, min(max(seconds, 0.0), 86_400.0)))
+        return self.store.add(Annotation(id, who, label, min(max(seconds, 0.0), 86_400.0)))
 
     def skip(self, annotator: str, id: str) -> None:
         """Show the text to this person after all others."""
         self._shown.pop(id, None)
-        self.labels.skip(id, name_of(annotator))
+        self.store.skip(id, clean_annotator_name(annotator))
 
     def undo(self, annotator: str) -> dict[str, Any] | None:
         """Take back what this person said last; returns its text and label, None where there is none."""
-        who = name_of(annotator)
-        taken_back = self.labels.undo(who)
-        question = self.labels.question(taken_back.id) if taken_back else None
+        who = clean_annotator_name(annotator)
+        taken_back = self.store.undo(who)
+        question = self.store.question(taken_back.id) if taken_back else None
         if taken_back is None or question is None:
             return None
-        self._shown[question.id] = (who, time.monotonic() + SHOWN_FOR_S)
+        self._shown[question.id] = (who, time.monotonic() + LEASE_S)
         parts = question.text.split(PAIR_SEPARATOR) if self.task.kind == "pair" else [question.text]
         return {"id": question.id, "parts": parts, "label": taken_back.label}
 
 
-def name_of(annotator: str) -> str:
+def clean_annotator_name(annotator: str) -> str:
     """An annotator's name as it is kept.
 
     Raises:
         BadSpec: none, too long, or with characters that do not show.
     """
     name = " ".join(annotator.split())
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise BadSpec(f"{annotator!r} is no name to label under.", f"Give one of 1 to {LONGEST_NAME} characters.")
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise BadSpec(f"{annotator!r} is no name to label under.", f"Give one of 1 to {MAX_NAME_LENGTH} characters.")
     return name

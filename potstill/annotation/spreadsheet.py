@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from potstill.annotation.import_labels import UNSURE, Entry
+from potstill.annotation.import_labels import UNSURE, LabelEntry
 from potstill.data.tables import read_table, write_table
 from potstill.errors import BadData
-from potstill.ledger.store import Labels
+from potstill.ledger.store import AnnotationStore
 
 COLUMNS = ("id", "text", "label", "annotator", "seconds")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_sheet(path: Path, labels: Labels, annotator: str = "") -> int:
+def write_spreadsheet(path: Path, labels: AnnotationStore, annotator: str = "") -> int:
     """Write a row for each label that was given and one for each text that is still open; returns how many are open.
 
     Args:
@@ -30,9 +30,9 @@ def write_sheet(path: Path, labels: Labels, annotator: str = "") -> int:
     return sum(not row["label"] for row in rows)
 
 
-def _rows(labels: Labels, annotator: str) -> Iterator[Mapping[str, object]]:
+def _rows(labels: AnnotationStore, annotator: str) -> Iterator[Mapping[str, object]]:
     said: dict[str, list[dict[str, object]]] = {}
-    for each in labels.said():
+    for each in labels.annotations():
         if annotator in ("", each.annotator):
             row: dict[str, object] = {
                 "label": each.label or UNSURE,
@@ -40,15 +40,15 @@ def _rows(labels: Labels, annotator: str) -> Iterator[Mapping[str, object]]:
                 "seconds": round(each.seconds, 2),
             }
             said.setdefault(each.id, []).append(row)
-    open_ids = {question.id for question in labels.waiting(annotator)}
-    for question in labels.questions():
+    open_ids = {question.id for question in labels.open_requests(annotator)}
+    for question in labels.requests():
         own: dict[str, object] = {"id": question.id, "text": _safe(question.text)}
         yield from (own | row for row in said.get(question.id, []))
         if question.id in open_ids:
             yield own | {"label": "", "annotator": _safe(annotator), "seconds": ""}
 
 
-def read_sheet(path: Path) -> list[Entry]:
+def read_spreadsheet(path: Path) -> list[LabelEntry]:
     """The rows of a table with the columns `id` (or Label Studio's `potstill_id`) and `label`; the others may lack.
 
     Raises BadData: not such a table.
@@ -67,7 +67,7 @@ def read_sheet(path: Path) -> list[Entry]:
         return [None] * len(table) if name is None else list(table.column(name))
 
     rows = zip(
-        table.lines,
+        table.line_numbers,
         cells(id_column.strip().lower()),
         cells("text"),
         cells("label"),
@@ -76,8 +76,8 @@ def read_sheet(path: Path) -> list[Entry]:
         strict=True,
     )
     return [
-        Entry(
-            where=f"line {line}",
+        LabelEntry(
+            location=f"line {line}",
             id=(id or "").strip(),
             text=text or None,
             label=label or "",
@@ -99,4 +99,4 @@ def _seconds(path: Path, line: int, cell: str | None) -> float:
 
 
 def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell

@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.annotation import agreement
-from potstill.annotation.cross_validation import held_out_probs
+from potstill.annotation.cross_validation import cross_val_probs
 from potstill.data.task import Task
-from potstill.ledger.store import Label, Labels
+from potstill.ledger.store import Annotation, AnnotationStore
 
-SHOWN_SPLITS = 10
-ALPHA_TO_RELY_ON = 0.667  # Krippendorff's own rule of thumb: below it, draw no conclusions
+MAX_SHOWN = 10
+MIN_RELIABLE_ALPHA = 0.667  # Krippendorff's own rule of thumb: below it, draw no conclusions
 
 
 @dataclass(frozen=True)
-class Person:
+class AnnotatorStats:
     """One annotator: labels given, how many of them unsure, the median seconds of those measured, and quality.
 
     `quality` is in [0, 1], None where nobody else labelled the same texts or cleanlab is not here.
@@ -40,12 +40,12 @@ class Disagreement:
     """A text that people labelled differently, and the label that counts for most."""
 
     text: str
-    said: dict[str, str]
+    labels: dict[str, str]
     consensus: str
 
 
 @dataclass(frozen=True)
-class Summary:
+class AnnotationSummary:
     """What people said so far.
 
     Attributes:
@@ -58,14 +58,14 @@ class Summary:
     """
 
     texts: int
-    full: int
+    complete: int
     labels: int
-    people: tuple[Person, ...]
+    annotators: tuple[AnnotatorStats, ...]
     alpha: float | None
-    both: int
+    n_overlapping: int
     kappa: dict[str, float]
-    splits: tuple[Disagreement, ...]
-    by: str
+    disagreements: tuple[Disagreement, ...]
+    consensus_method: str
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -77,40 +77,42 @@ class Summary:
 
     def sentence(self) -> str:
         """One for a report."""
-        people = f"{len(self.people)} people" if len(self.people) != 1 else "one person"
-        timed = [person.seconds for person in self.people if person.seconds]
+        people = f"{len(self.annotators)} people" if len(self.annotators) != 1 else "one person"
+        timed = [person.seconds for person in self.annotators if person.seconds]
         pace = f", {median(timed):.1f} s each" if timed else ""
-        told = f"{people.capitalize()} gave {self.labels} labels to {self.full} texts{pace}."
+        told = f"{people.capitalize()} gave {self.labels} labels to {self.complete} texts{pace}."
         if self.alpha is not None:
-            told += f" Krippendorff's alpha is {self.alpha:.2f} on the {self.both} texts with more than one label."
+            told += (
+                f" Krippendorff's alpha is {self.alpha:.2f} on the {self.n_overlapping} texts with more than one label."
+            )
         return told
 
     def _lines(self) -> Iterator[str]:
-        yield f"{self.full} of {self.texts} texts have every label that was ordered; {self.labels} labels in all."
-        if self.people:
+        yield f"{self.complete} of {self.texts} texts have every label that was ordered; {self.labels} labels in all."
+        if self.annotators:
             yield ""
             yield f"  {'annotator':<24} {'labels':>7} {'unsure':>7} {'s/label':>8} {'quality':>8}"
-        for person in self.people:
+        for person in self.annotators:
             pace = "-" if person.seconds is None else f"{person.seconds:.1f}"
             quality = "-" if person.quality is None else f"{person.quality:.0%}"
             yield f"  {person.name[:24]:<24} {person.labels:>7} {person.unsure:>7} {pace:>8} {quality:>8}"
         if self.alpha is None:
             return
         yield ""
-        low = "" if self.alpha >= ALPHA_TO_RELY_ON else "  (below 0.67: the labels or the guideline need work)"
-        yield f"Krippendorff's alpha {self.alpha:.3f} on {self.both} texts with more than one label{low}."
+        low = "" if self.alpha >= MIN_RELIABLE_ALPHA else "  (below 0.67: the labels or the guideline need work)"
+        yield f"Krippendorff's alpha {self.alpha:.3f} on {self.n_overlapping} texts with more than one label{low}."
         for pair, kappa in self.kappa.items():
             yield f"Cohen's kappa of {pair}: {kappa:.3f}."
-        yield f"{len(self.splits)} texts were labelled differently; consensus by {self.by}:"
-        for split in self.splits[:SHOWN_SPLITS]:
-            said = ", ".join(f"{who}: {label}" for who, label in split.said.items())
+        yield f"{len(self.disagreements)} texts were labelled differently; consensus by {self.consensus_method}:"
+        for split in self.disagreements[:MAX_SHOWN]:
+            said = ", ".join(f"{who}: {label}" for who, label in split.labels.items())
             yield f"  {split.consensus}  ({said})  {' '.join(split.text.split())[:60]}"
 
 
-def summarise(labels: Labels, task: Task) -> Summary:
+def summarise(labels: AnnotationStore, task: Task) -> AnnotationSummary:
     """What people said so far. Several on one text are weighed by cleanlab where it is installed."""
-    said = labels.said()
-    questions = {each.id: each.text for each in labels.questions()}
+    said = labels.annotations()
+    questions = {each.id: each.text for each in labels.requests()}
     names = sorted({each.annotator for each in said})
     ids = [id for id in questions if id in {each.id for each in said if each.label}]
     given = _matrix(said, ids, names, task)
@@ -118,20 +120,20 @@ def summarise(labels: Labels, task: Task) -> Summary:
     consensus, quality, by = _consensus(given, [questions[id] for id in ids], task)
     alpha = agreement.krippendorff_alpha(given) if several.any() else float("nan")
     progress = labels.progress()
-    return Summary(
+    return AnnotationSummary(
         texts=progress.texts,
-        full=progress.full,
+        complete=progress.complete,
         labels=len(said),
-        people=tuple(sorted(_people(said, names, quality), key=lambda person: -person.labels)),
+        annotators=tuple(sorted(_people(said, names, quality), key=lambda person: -person.labels)),
         alpha=None if isnan(alpha) else alpha,
-        both=int(several.sum()),
+        n_overlapping=int(several.sum()),
         kappa=dict(_kappas(given, names)),
-        splits=tuple(_splits(given, consensus, [questions[id] for id in ids], names, task)),
-        by=by,
+        disagreements=tuple(_splits(given, consensus, [questions[id] for id in ids], names, task)),
+        consensus_method=by,
     )
 
 
-def _matrix(said: Sequence[Label], ids: Sequence[str], names: Sequence[str], task: Task) -> NDArray[np.int64]:
+def _matrix(said: Sequence[Annotation], ids: Sequence[str], names: Sequence[str], task: Task) -> NDArray[np.int64]:
     rows, columns = {id: i for i, id in enumerate(ids)}, {name: a for a, name in enumerate(names)}
     given = np.full((len(ids), len(names)), -1, dtype=np.int64)
     for each in said:
@@ -146,21 +148,25 @@ def _consensus(
     """(N,) consensus columns, (A,) quality of the people (NaN where unknown), and how both were found."""
     simple = agreement.majority(given, task.n_labels)
     unknown = np.full(given.shape[1], np.nan)
-    if not agreement.can_judge() or not ((given >= 0).sum(axis=1) > 1).any():
+    if not agreement.cleanlab_available() or not ((given >= 0).sum(axis=1) > 1).any():
         return simple, unknown, "majority"
-    probs = held_out_probs(texts, simple, task)
+    probs = cross_val_probs(texts, simple, task)
     commonest = np.bincount(simple, minlength=task.n_labels).max() / max(len(simple), 1)
     if probs is None or (probs.argmax(axis=1) == simple).mean() <= commonest:
         return simple, unknown, "majority"  # a model that knows nothing would outvote people who do
     found = agreement.consensus(given, probs)
-    return found.label, found.annotators, "CROWDLAB (people weighed by how well they do, and a model beside them)"
+    return (
+        found.label,
+        found.annotator_quality,
+        "CROWDLAB (people weighed by how well they do, and a model beside them)",
+    )
 
 
-def _people(said: Sequence[Label], names: Sequence[str], quality: NDArray[np.float64]) -> Iterator[Person]:
+def _people(said: Sequence[Annotation], names: Sequence[str], quality: NDArray[np.float64]) -> Iterator[AnnotatorStats]:
     for column, name in enumerate(names):
         own = [each for each in said if each.annotator == name]
         timed = [each.seconds for each in own if each.seconds > 0]
-        yield Person(
+        yield AnnotatorStats(
             name=name,
             labels=len(own),
             unsure=sum(not each.label for each in own),

@@ -7,46 +7,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
-    from potstill.annotation import Desk, Summary, Taken
-    from potstill.annotation.label_errors import Suspects
-    from potstill.run import Teller
+    from potstill.annotation import AnnotationSession, AnnotationSummary, ImportResult
+    from potstill.annotation.label_errors import LabelIssueReport
+    from potstill.run import ProgressReporter
 
 JSON = ".json"  # Label Studio's; every other suffix is a table
 
 
 @dataclass(frozen=True)
-class Labelled:
+class AnnotateResult:
     """What `annotate` did: the state of the labels, what came in from a file, what went out to one."""
 
     folder: Path
-    summary: Summary
-    taken: Taken | None = None
-    written: Path | None = None
-    open: int = 0
-    closed: int | None = None
+    summary: AnnotationSummary
+    imported: ImportResult | None = None
+    exported_to: Path | None = None
+    unlabelled: int = 0
+    n_closed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         return {
             "run": str(self.folder),
             "summary": self.summary.to_json(),
-            "taken": None if self.taken is None else self.taken.to_json(),
-            "written": None if self.written is None else str(self.written),
-            "open": self.open,
-            "closed": self.closed,
+            "taken": None if self.imported is None else self.imported.to_json(),
+            "written": None if self.exported_to is None else str(self.exported_to),
+            "open": self.unlabelled,
+            "closed": self.n_closed,
         }
 
     def to_text(self) -> str:
         """What was done, then how the labels stand and what comes next."""
         lines = []
-        if self.taken is not None:
-            lines += [self.taken.to_text(), ""]
-        if self.written is not None:
-            lines += [f"{self.open} texts without a label are in {self.written}.", ""]
-        if self.closed is not None:
-            lines += [f"{self.closed} texts are asked about no more.", ""]
+        if self.imported is not None:
+            lines += [self.imported.to_text(), ""]
+        if self.exported_to is not None:
+            lines += [f"{self.unlabelled} texts without a label are in {self.exported_to}.", ""]
+        if self.n_closed is not None:
+            lines += [f"{self.n_closed} texts are asked about no more.", ""]
         lines.append(self.summary.to_text())
-        if self.summary.full == self.summary.texts or self.closed is not None:
+        if self.summary.complete == self.summary.texts or self.n_closed is not None:
             lines += ["", "Now run the same distill command again: it takes the labels up."]
         return "\n".join(lines)
 
@@ -55,12 +55,12 @@ def annotate(
     run: Annotated[Path, "The folder of a run that waits for people (begun with --teacher human)."],
     *,
     export: Annotated[Path | None, "Write the texts to a table, or to FILE.json for Label Studio."] = None,
-    take: Annotated[Path | None, "Read labels from such a file.", "--import"] = None,
+    import_from: Annotated[Path | None, "Read labels from such a file.", "--import"] = None,
     annotator: Annotated[str | None, "Whose labels they are; with --export, whose turn it is.", "-a"] = None,
     port: Annotated[int | None, "Where the page is; else any free port."] = None,
-    enough: Annotated[bool | None, "Ask no more: the run goes on with the labels there are."] = None,
-    tell: Teller | None = None,
-) -> Labelled:
+    close: Annotated[bool | None, "Ask no more: the run goes on with the labels there are."] = None,
+    tell: ProgressReporter | None = None,
+) -> AnnotateResult:
     """Label the texts a run asks people about: on a page in the browser, or in a file.
 
     Without --export, --import or --enough a page is served on this machine until Ctrl-C. Each label is on the disk
@@ -71,53 +71,53 @@ def annotate(
         BadData: the run asks no people, or a file's labels cannot be taken in; then none is.
         MissingExtra: the page's libraries are not installed.
     """
-    from potstill.annotation import Desk, summarise
+    from potstill.annotation import AnnotationSession, summarise
 
-    desk = Desk(Path(run))
+    desk = AnnotationSession(Path(run))
     try:
-        taken = None if take is None else _take(desk, Path(take), annotator or "")
+        taken = None if import_from is None else _take(desk, Path(import_from), annotator or "")
         n_open = 0 if export is None else _write(desk, Path(export), annotator or "")
-        closed = desk.labels.close_rest() if enough else None
-        if take is None and export is None and not enough:
+        closed = desk.store.close_unfinished() if close else None
+        if import_from is None and export is None and not close:
             _serve(desk, port or 0, tell)
-        return Labelled(Path(run), summarise(desk.labels, desk.task), taken, export, n_open, closed)
+        return AnnotateResult(Path(run), summarise(desk.store, desk.task), taken, export, n_open, closed)
     finally:
         desk.close()
 
 
-def _take(desk: Desk, path: Path, annotator: str) -> Taken:
-    from potstill.annotation.import_labels import take_in
+def _take(desk: AnnotationSession, path: Path, annotator: str) -> ImportResult:
+    from potstill.annotation.import_labels import import_labels
     from potstill.annotation.labelstudio import read_tasks
-    from potstill.annotation.session import name_of
-    from potstill.annotation.spreadsheet import read_sheet
+    from potstill.annotation.session import clean_annotator_name
+    from potstill.annotation.spreadsheet import read_spreadsheet
 
     studio = path.suffix.lower() == JSON
-    entries = read_tasks(path) if studio else read_sheet(path)
-    who = name_of(annotator) if annotator else ""
+    entries = read_tasks(path) if studio else read_spreadsheet(path)
+    who = clean_annotator_name(annotator) if annotator else ""
     way = "label-studio" if studio else "csv"
-    return take_in(entries, desk.labels, desk.task, file=path.name, way=way, annotator=who)
+    return import_labels(entries, desk.store, desk.task, file=path.name, way=way, annotator=who)
 
 
-def _write(desk: Desk, path: Path, annotator: str) -> int:
+def _write(desk: AnnotationSession, path: Path, annotator: str) -> int:
     from potstill.annotation.labelstudio import write_tasks
-    from potstill.annotation.session import name_of
-    from potstill.annotation.spreadsheet import write_sheet
+    from potstill.annotation.session import clean_annotator_name
+    from potstill.annotation.spreadsheet import write_spreadsheet
 
-    who = name_of(annotator) if annotator else ""
+    who = clean_annotator_name(annotator) if annotator else ""
     if path.suffix.lower() == JSON:
-        return write_tasks(path, desk.labels, desk.task, who)
-    return write_sheet(path, desk.labels, who)
+        return write_tasks(path, desk.store, desk.task, who)
+    return write_spreadsheet(path, desk.store, who)
 
 
-def _serve(desk: Desk, port: int, tell: Teller | None) -> None:
-    from potstill.annotation.web.app import annotate_app
+def _serve(desk: AnnotationSession, port: int, tell: ProgressReporter | None) -> None:
+    from potstill.annotation.web.app import create_app
     from potstill.annotation.web.server import serve
 
     def ready(url: str) -> None:
         if tell is not None:
-            tell.say(f"Label at {url}   (Ctrl-C ends it; every label is kept)")
+            tell.info(f"Label at {url}   (Ctrl-C ends it; every label is kept)")
 
-    serve(annotate_app(desk), port, ready)
+    serve(create_app(desk), port, ready)
 
 
 def suspects(
@@ -128,7 +128,7 @@ def suspects(
     text: Annotated[str | None, "The column with the text; else guessed."] = None,
     label: Annotated[str | None, "The column with the label; else guessed."] = None,
     seed: Annotated[int, "Draws the folds."] = 0,
-) -> Suspects:
+) -> LabelIssueReport:
     """List the labels of a data file that are probably wrong, before anything is taught them.
 
     Five students each learn four fifths of the labelled texts and judge the rest; confident learning (cleanlab) says
@@ -139,10 +139,10 @@ def suspects(
         BadData: the file cannot be read, or has too few labels.
         MissingExtra: cleanlab is not installed.
     """
-    from potstill.annotation.label_errors import find_suspects
-    from potstill.run.inputs import take_order
+    from potstill.annotation.label_errors import find_label_errors
+    from potstill.run.inputs import read_inputs
 
     given: dict[str, Any] = {name: value for name, value in (("text", text), ("label", label)) if value}
-    order = take_order(Path(data), None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})
-    found = find_suspects(order.pool.labelled("train"), order.task, student=student, seed=seed)
+    order = read_inputs(Path(data), None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})
+    found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)
     return found if out is None else found.write(Path(out))

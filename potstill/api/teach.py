@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
-from potstill.reports.console import terminal
+from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
     from potstill.data.pool import Pool
     from potstill.data.task import Task
-    from potstill.planning import Prospects
-    from potstill.planning.cost import Plan
+    from potstill.planning import OptionComparison
+    from potstill.planning.cost import CostPlan
     from potstill.reports import Report
-    from potstill.run import Teller
+    from potstill.run import ProgressReporter
 
-WITHOUT_TEACHER = ("finetune", "selftrain", "prompt")  # recipes that ask nobody
+RECIPES_WITHOUT_TEACHER = ("finetune", "selftrain", "prompt")  # recipes that ask nobody
 ASKS_NOBODY = "This recipe asks no teacher: all it may spend is this machine's time."
-REMOTE = ("openai", "anthropic")  # teachers that send texts away and a bill back
+REMOTE_TEACHERS = ("openai", "anthropic")  # teachers that send texts away and a bill back
 
 
-class Options(TypedDict, total=False):
+class DistillOptions(TypedDict, total=False):
     """What `distill` may be told besides its main parameters."""
 
     procedure: Annotated[
@@ -57,7 +57,7 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Distilled:
+class DistillResult:
     """What `distill` made: the run's folder, and the report that lies in it."""
 
     folder: Path
@@ -77,7 +77,7 @@ class Distilled:
         """The report for a terminal."""
         from potstill.reports import render_terminal
 
-        return render_terminal(self.report, page=str(self.folder / "report.html"), **terminal())
+        return render_terminal(self.report, page=str(self.folder / "report.html"), **terminal_options())
 
 
 def distill(
@@ -88,9 +88,9 @@ def distill(
     student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
-    tell: Teller | None = None,
-    **options: Unpack[Options],
-) -> Distilled:
+    tell: ProgressReporter | None = None,
+    **options: Unpack[DistillOptions],
+) -> DistillResult:
     """Teach a small student what a big teacher knows, within a budget.
 
     DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet) with a text column and, in some rows at least, a label; rows
@@ -103,49 +103,51 @@ def distill(
         RunConflict: the folder holds another run.
         MoneyError: the money does not reach.
     """
-    from potstill.errors import Declined
-    from potstill.planning.cost import make_plan
+    from potstill.errors import SpendingDeclined
+    from potstill.planning.cost import estimate_cost
     from potstill.procedures import MENU
-    from potstill.reports.build import finish
-    from potstill.run.inputs import overrides, take_order
+    from potstill.reports.build import build_report
+    from potstill.run.inputs import read_inputs, spec_overrides
     from potstill.run.run import Run
 
     agreed = options.pop("yes", False)
-    order = take_order(data, pool, overrides(teacher, student, budget, options))
+    order = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
     recipe = MENU.resolve(order.spec.procedure.name)
     folder = out or Path("runs") / "-".join(order.name.split())
-    if order.spec.teacher is not None and order.spec.teacher.kind in REMOTE and recipe.__name__ != "finetune":
-        expected = make_plan(order)
+    if order.spec.teacher is not None and order.spec.teacher.kind in REMOTE_TEACHERS and recipe.__name__ != "finetune":
+        expected = estimate_cost(order)
         if tell is not None:
-            tell.say(expected.line())
+            tell.info(expected.summary())
             begun = folder.exists()
             if expected.costs_money and not agreed and not begun and not tell.confirm("Spend it?"):
-                raise Declined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
+                raise SpendingDeclined(
+                    "Nothing was asked and nothing was spent.", "Add --yes to go on without a question."
+                )
     with Run.open(folder, order.spec, order.task, order.pool, tell) as run:
-        for sentence in order.sentences:
-            run.tell.say(sentence)
+        for sentence in order.messages:
+            run.reporter.info(sentence)
         learnt = recipe(run)
-        return Distilled(folder, finish(run, learnt, cleaning=order.sentences, source=order.source))
+        return DistillResult(folder, build_report(run, learnt, cleaning=order.messages, source=order.source))
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlanResult:
     """What `plan` found: what the teacher costs, and what each way to spend the budget is expected to bring."""
 
-    teacher: Plan | None
-    ways: Prospects | None = None
+    teacher: CostPlan | None
+    options: OptionComparison | None = None
     page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The teacher's figures, and the ways beside them."""
         teacher = {} if self.teacher is None else self.teacher.to_json()
-        return {**teacher, "ways": None if self.ways is None else self.ways.to_json()}
+        return {**teacher, "ways": None if self.options is None else self.options.to_json()}
 
     def to_text(self) -> str:
         """Both, for a terminal."""
         parts = [ASKS_NOBODY if self.teacher is None else self.teacher.to_text()]
-        if self.ways is not None:
-            parts.append(self.ways.to_text())
+        if self.options is not None:
+            parts.append(self.options.to_text())
         if self.page is not None:
             parts.append(f"Page: {self.page}")
         return "\n\n".join(parts)
@@ -160,8 +162,8 @@ def plan(
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     measure: Annotated[bool | None, "Teach the student the labels there are, at a few sizes, to foretell more."] = None,
     page: Annotated[Path | None, "Also write the ways to spend the budget, with a chart, into this HTML file."] = None,
-    **options: Unpack[Options],
-) -> Planned:
+    **options: Unpack[DistillOptions],
+) -> PlanResult:
     """Say what a teacher will cost and which way to spend the budget promises most, before any money moves.
 
     Builds the real prompts for a sample of the texts; asks nobody. The cost is given from at least to at most, with
@@ -173,18 +175,18 @@ def plan(
         BadInput: something given cannot be used.
         UnknownPrice: nobody knows what this teacher costs.
     """
-    from potstill.data.atomic import whole_file
-    from potstill.planning import make_prospects
-    from potstill.planning.cost import make_plan
-    from potstill.run.inputs import overrides, take_order
+    from potstill.data.atomic import atomic_file
+    from potstill.planning import compare_options
+    from potstill.planning.cost import estimate_cost
+    from potstill.run.inputs import read_inputs, spec_overrides
 
-    order = take_order(data, pool, overrides(teacher, student, budget, options))
+    order = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
     asked = (
         measure or page is not None or order.spec.procedure.kind == "allocate" or "usd_per_label" in order.spec.prices
     )
-    ways = make_prospects(order, measure=bool(measure)) if asked and order.task.kind != "multi" else None
+    ways = compare_options(order, measure=bool(measure)) if asked and order.task.kind != "multi" else None
     if page is not None and ways is not None:
-        with whole_file(Path(page)) as path:
+        with atomic_file(Path(page)) as path:
             path.write_text(ways.page(), encoding="utf-8")
-    teaches = order.spec.procedure.kind not in WITHOUT_TEACHER
-    return Planned(make_plan(order) if teaches else None, ways, None if page is None else Path(page))
+    teaches = order.spec.procedure.kind not in RECIPES_WITHOUT_TEACHER
+    return PlanResult(estimate_cost(order) if teaches else None, ways, None if page is None else Path(page))

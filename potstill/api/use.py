@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from potstill.bundle.bundle import Prediction
-    from potstill.run import Teller
+    from potstill.run import ProgressReporter
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictResult:
     """What `predict` made: what the student says of each text (or pair), or the file it was written to."""
 
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
-    sets: tuple[tuple[str, ...], ...] = ()
+    label_sets: tuple[tuple[str, ...], ...] = ()
     file: Path | None = None
     n: int = 0
     notes: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Predicted:
                 "text": text,
                 "label": one.label,
                 "confidence": one.probability,
-                "sure": one.sure,
+                "sure": one.confident,
                 "in_scope": one.in_scope,
             }
             for text, one in zip(self.texts, self.predictions, strict=True)
@@ -46,7 +46,7 @@ class Predicted:
         for own, one in zip(said, self.predictions, strict=True):
             if self.multi:
                 own["labels"] = list(one.labels)
-        for own, labels in zip(said, self.sets, strict=False):
+        for own, labels in zip(said, self.label_sets, strict=False):
             own["label_set"] = list(labels)
         return {"predictions": said}
 
@@ -58,11 +58,11 @@ class Predicted:
         width = max(map(len, labels), default=0)
         lines = []
         for nth, (text, one) in enumerate(zip(self.texts, self.predictions, strict=True)):
-            doubt = "?" if one.sure is False or not one.in_scope else " "
+            doubt = "?" if one.confident is False or not one.in_scope else " "
             lines.append(f"{labels[nth]:<{width}}  {one.probability:6.1%} {doubt} {' '.join(text.split())[:80]}")
-            if self.sets:
-                lines.append(f"{'':<{width}}   among {', '.join(self.sets[nth])}")
-        if any(one.sure is False or not one.in_scope for one in self.predictions):
+            if self.label_sets:
+                lines.append(f"{'':<{width}}   among {', '.join(self.label_sets[nth])}")
+        if any(one.confident is False or not one.in_scope for one in self.predictions):
             lines.append("? = the student is not sure, or the text is unlike those it was checked on.")
         return "\n".join(lines)
 
@@ -74,8 +74,8 @@ def predict(
     text: Annotated[str | None, "The column with the text, or of pairs both: first,second; else guessed."] = None,
     encoding: Annotated[str | None, "The file's encoding, when it is not UTF-8."] = None,
     coverage: Annotated[float | None, "Also give the labels among which the right one is this often (0.9)."] = None,
-    tell: Teller | None = None,
-) -> Predicted:
+    tell: ProgressReporter | None = None,
+) -> PredictResult:
     """Label texts, or a file of any size, with a trained student.
 
     A file (CSV, TSV, JSON Lines, Parquet) keeps its columns and gets `predicted` and `confidence`, and where the
@@ -90,19 +90,19 @@ def predict(
         BadInput: there is nothing to label, a text has none to be compared with, or no coverage can be promised.
     """
     from potstill.bundle.bundle import load
-    from potstill.bundle.label_file import is_file, label_file
+    from potstill.bundle.label_file import label_file, names_a_table
     from potstill.data.pairs import join_pair
     from potstill.errors import BadInput
 
     if not texts:
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
     bundle = load(model)
-    if len(texts) == 1 and is_file(texts[0]):
+    if len(texts) == 1 and names_a_table(texts[0]):
         progress = None if tell is None else partial(tell.progress, "Labelling")
         file = Path(texts[0])
         done = label_file(bundle, file, out=out, column=text, encoding=encoding, coverage=coverage, progress=progress)
-        return Predicted(file=done.file, n=done.n, notes=done.notes)
-    if bundle.pairs:
+        return PredictResult(file=done.file, n=done.n, notes=done.notes)
+    if bundle.takes_pairs:
         if len(texts) % 2:
             raise BadInput(
                 f"This student compares two texts, and {len(texts)} cannot be taken two by two.",
@@ -110,5 +110,5 @@ def predict(
             )
         texts = tuple(join_pair(one, other) for one, other in zip(texts[::2], texts[1::2], strict=True))
     logits = bundle.predict_logits(texts)
-    sets = () if coverage is None else tuple(bundle.sets(logits, coverage))
-    return Predicted(texts, tuple(bundle.read(logits)), sets, multi=bundle.multi)
+    sets = () if coverage is None else tuple(bundle.prediction_sets(logits, coverage))
+    return PredictResult(texts, tuple(bundle.predictions_from_logits(logits)), sets, multi=bundle.multilabel)

@@ -20,26 +20,26 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.bundle.readers import READERS, Feeds
-from potstill.bundle.sessions import open_graph, processors
+from potstill.bundle.readers import PREPROCESSORS, Feeds
+from potstill.bundle.sessions import available_cpus, open_session
 from potstill.data.pairs import is_pair, join_pair
-from potstill.errors import BadData, BadInput, NotARun
-from potstill.evaluation.guarantees import CONFIDENCE, PRECISION, UNUSUAL, Scaling, Trust
-from potstill.evaluation.multilabel_thresholds import Cut, LabelScaling, SeveralTrust
-from potstill.models.tokens.encoder import check_texts, mean_of_rows
+from potstill.errors import BadData, BadInput, RunNotFound
+from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees, Scaling
+from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresholds, MultilabelGuarantees
+from potstill.models.tokens.encoder import check_texts, mean_by_row
 
 Floats = NDArray[np.float32]
 Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, where two texts are compared
 
 FORMAT = 1
-RECORD = "potstill.json"
-AGAIN = "Copy or export the bundle again."
-BLOCK = 8192  # texts whose token ids are in memory at once
-SEVERAL = (
+METADATA_FILE = "potstill.json"
+EXPORT_AGAIN = "Copy or export the bundle again."
+MAX_BLOCK_TEXTS = 8192  # texts whose token ids are in memory at once
+NO_MULTILABEL_SETS = (
     "This student gives several labels, and nothing is promised of a set of them.",
     "Leave abstain and coverage out, and look at the probabilities.",
 )
-HOLD_OUT = "Distill again with at least 50 validation texts (--validation FILE)."
+HOLD_OUT_MEND = "Distill again with at least 50 validation texts (--validation FILE)."
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Prediction:
 
     label: str
     probability: float
-    sure: bool | None
-    usual: float | None = None
+    confident: bool | None
+    typicality: float | None = None
     labels: tuple[str, ...] = ()
 
     @property
     def in_scope(self) -> bool:
         """False for a text unlike those the student was checked on; one in twenty of its own kind is, too."""
-        return self.usual is None or self.usual > UNUSUAL
+        return self.typicality is None or self.typicality > MIN_TYPICALITY
 
 
 class Bundle:
@@ -85,29 +85,29 @@ class Bundle:
 
     def __init__(self, folder: Path, about: Mapping[str, Any], threads: int, graph: str) -> None:
         self.folder = folder
-        self.about = about
+        self.metadata = about
         self.labels = tuple(str(label) for label in about["labels"])
         self.graph = graph
-        self.pairs = about.get("task", {}).get("kind") == "pair"
-        self.multi = about.get("task", {}).get("kind") == "multi"
+        self.takes_pairs = about.get("task", {}).get("kind") == "pair"
+        self.multilabel = about.get("task", {}).get("kind") == "multi"
         measured = _measured(about, graph)
-        self.several = SeveralTrust.from_json(measured) if measured and self.multi else None
-        self.trust = Trust.from_json(measured) if measured and not self.multi else None
-        self._scaling: Scaling | LabelScaling = LabelScaling() if self.multi else Scaling()
-        self._threshold, self._cut = None, Cut()
-        if self.several is not None:
-            self._scaling, self._cut = self.several.scaling, self.several.cut
-        elif self.multi:
+        self.multilabel_guarantees = MultilabelGuarantees.from_json(measured) if measured and self.multilabel else None
+        self.guarantees = Guarantees.from_json(measured) if measured and not self.multilabel else None
+        self._scaling: Scaling | LabelScaling = LabelScaling() if self.multilabel else Scaling()
+        self._threshold, self._cut = None, LabelThresholds()
+        if self.multilabel_guarantees is not None:
+            self._scaling, self._cut = self.multilabel_guarantees.scaling, self.multilabel_guarantees.label_thresholds
+        elif self.multilabel:
             pass
-        elif self.trust is not None:
-            self._scaling, self._threshold = self.trust.scaling, self.trust.threshold()
+        elif self.guarantees is not None:
+            self._scaling, self._threshold = self.guarantees.scaling, self.guarantees.threshold()
         elif not about.get("trust"):  # what was measured of another graph does not count
             self._scaling = Scaling("temperature", scale=(1 / float(about["temperature"]),))
             self._threshold = about.get("abstain_below")
-        self._reader = READERS[about["kind"]](folder, about["settings"])
-        self._session = open_graph(folder / graph)
+        self._reader = PREPROCESSORS[about["kind"]](folder, about["settings"])
+        self._session = open_session(folder / graph)
         self.threads = threads
-        needed = [RECORD, graph, *about["reader_files"]]
+        needed = [METADATA_FILE, graph, *about["reader_files"]]
         self.size_mb = sum((folder / name).stat().st_size for name in needed) / 1e6
 
     @property
@@ -138,15 +138,15 @@ class Bundle:
         logits = self.predict_logits(texts)
         if isinstance(self._scaling, LabelScaling):
             if abstain is not False:
-                raise BadInput(*SEVERAL)
-            return self.label_tuples(self.probs(logits))  # type: ignore[return-value]
-        said = [self.labels[column] for column in self._scaling.likeliest(logits)]
+                raise BadInput(*NO_MULTILABEL_SETS)
+            return self.label_tuples(self.calibrated_probs(logits))  # type: ignore[return-value]
+        said = [self.labels[column] for column in self._scaling.argmax(logits)]
         if abstain is False:
             return said
         threshold = self._threshold if abstain is True else self.threshold_for(abstain)
         if threshold is None:
-            raise BadInput(*self._no_threshold(PRECISION if abstain is True else abstain))
-        sure = self.probs(logits).max(axis=1) >= threshold
+            raise BadInput(*self._no_threshold(TARGET_PRECISION if abstain is True else abstain))
+        sure = self.calibrated_probs(logits).max(axis=1) >= threshold
         return [label if keep else None for label, keep in zip(said, sure, strict=True)]
 
     def predict_proba(self, texts: Sequence[Text]) -> Floats:
@@ -155,11 +155,11 @@ class Bundle:
         Raises:
             BadData: a text is not a string.
         """
-        return self.probs(self.predict_logits(texts))
+        return self.calibrated_probs(self.predict_logits(texts))
 
-    def probs(self, logits: Floats) -> Floats:
+    def calibrated_probs(self, logits: Floats) -> Floats:
         """(N, K) logits of this graph -> (N, K) calibrated probabilities."""
-        return np.asarray(self._scaling.probs(logits), dtype=np.float32)
+        return np.asarray(self._scaling.apply(logits), dtype=np.float32)
 
     def predict_sets(self, texts: Sequence[Text], coverage: float = 0.9) -> list[tuple[str, ...]]:
         """For each of N texts the labels among which the right one is with probability `coverage`, likeliest first.
@@ -171,30 +171,30 @@ class Bundle:
             BadData: a text is not a string.
             BadInput: coverage is not between 0 and 1, or nothing was held out to measure it on.
         """
-        return self.sets(self.predict_logits(texts), coverage)
+        return self.prediction_sets(self.predict_logits(texts), coverage)
 
-    def sets(self, logits: Floats, coverage: float = 0.9) -> list[tuple[str, ...]]:
+    def prediction_sets(self, logits: Floats, coverage: float = 0.9) -> list[tuple[str, ...]]:
         """`predict_sets` for texts whose (N, K) logits are known already."""
-        if self.multi:
-            raise BadInput(*SEVERAL)
-        if self.trust is None:
-            raise BadInput("This bundle has no held-out texts to say how wide a label set must be.", HOLD_OUT)
+        if self.multilabel:
+            raise BadInput(*NO_MULTILABEL_SETS)
+        if self.guarantees is None:
+            raise BadInput("This bundle has no held-out texts to say how wide a label set must be.", HOLD_OUT_MEND)
         if not 0 < coverage < 1:
             raise BadInput(f"A coverage of {coverage} is not between 0 and 1.", "Ask for 0.9, for instance.")
-        inside = self.trust.sets(logits, coverage)
-        order = np.argsort(-self.probs(logits), axis=1, kind="stable")
+        inside = self.guarantees.prediction_sets(logits, coverage)
+        order = np.argsort(-self.calibrated_probs(logits), axis=1, kind="stable")
         return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, inside, strict=True)]
 
-    def chosen(self, probs: Floats) -> NDArray[np.bool_]:
+    def label_indicator(self, probs: Floats) -> NDArray[np.bool_]:
         """(N, K) probabilities -> (N, K) which labels are given: those above their thresholds, or the likeliest one."""
-        if self.multi:
-            return self._cut.chosen(probs)
+        if self.multilabel:
+            return self._cut.apply(probs)
         return np.asarray(np.arange(len(self.labels)) == probs.argmax(axis=1)[:, None])
 
     def label_tuples(self, probs: Floats) -> list[tuple[str, ...]]:
         """(N, K) probabilities -> the labels given to each of N texts, likeliest first."""
         order = np.argsort(-probs, axis=1, kind="stable")
-        given = self.chosen(probs)
+        given = self.label_indicator(probs)
         return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, given, strict=True)]
 
     def threshold_for(self, precision: float) -> float | None:
@@ -205,14 +205,14 @@ class Bundle:
         """
         if not 0 < precision < 1:
             raise BadInput(f"A precision of {precision} is not between 0 and 1.", "Ask for 0.95, for instance.")
-        return None if self.trust is None else self.trust.threshold(precision)
+        return None if self.guarantees is None else self.guarantees.threshold(precision)
 
     def _no_threshold(self, precision: float) -> tuple[str, str]:
-        if self.trust is None:
-            return "This bundle has no abstain threshold.", HOLD_OUT
+        if self.guarantees is None:
+            return "This bundle has no abstain threshold.", HOLD_OUT_MEND
         return (
-            f"On {self.trust.n} held-out texts no threshold could be shown to make {precision:.0%} of the labels right "
-            f"(with {CONFIDENCE:.0%} confidence).",
+            f"On {self.guarantees.n} held-out texts no threshold could be shown to make {precision:.0%} of the labels right "
+            f"(with {GUARANTEE_CONFIDENCE:.0%} confidence).",
             "Ask for less, or hold out more labelled texts.",
         )
 
@@ -224,12 +224,14 @@ class Bundle:
         """
         texts = texts if isinstance(texts, str | list | tuple) else list(texts)
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
-        strings = _pairs(texts) if self.pairs else texts
-        if len(texts) > BLOCK and not self.pairs:
+        strings = _pairs(texts) if self.takes_pairs else texts
+        if len(texts) > MAX_BLOCK_TEXTS and not self.takes_pairs:
             check_texts(strings)  # type: ignore[arg-type]
         # In blocks: the token ids of all texts at once would need many times the memory of the texts.
-        for start in range(0, max(len(texts), 1), BLOCK):
-            self._run(strings if len(texts) <= BLOCK else strings[start : start + BLOCK], logits[start:])
+        for start in range(0, max(len(texts), 1), MAX_BLOCK_TEXTS):
+            self._run(
+                strings if len(texts) <= MAX_BLOCK_TEXTS else strings[start : start + MAX_BLOCK_TEXTS], logits[start:]
+            )
         return logits
 
     def _run(self, texts: Sequence[Any], logits: Floats) -> None:
@@ -238,7 +240,7 @@ class Bundle:
         def run(batch: tuple[NDArray[np.intp], Feeds]) -> None:
             rows, feeds = batch
             first = np.append(True, rows[1:] != rows[:-1])
-            logits[rows[first]] = mean_of_rows(rows, self._session.run(["logits"], feeds)[0])
+            logits[rows[first]] = mean_by_row(rows, self._session.run(["logits"], feeds)[0])
 
         # Each batch on one thread, and several batches at once: more texts a second than several threads a batch,
         # and a busy neighbour slows one batch down instead of all. Later batches are filled while the first ones run.
@@ -252,16 +254,16 @@ class Bundle:
             for batch in chain(head, feeds):
                 run(batch)
 
-    def stream(self, texts: Iterable[Text], rows: int = 2048) -> Iterator[Prediction]:
+    def iter_predictions(self, texts: Iterable[Text], rows: int = 2048) -> Iterator[Prediction]:
         """A prediction for each text, in order, holding at most `rows` texts at a time."""
         source = iter(texts)
         while block := list(islice(source, rows)):
-            yield from self.read(self.predict_logits(block))
+            yield from self.predictions_from_logits(self.predict_logits(block))
 
-    def read(self, logits: Floats) -> Iterator[Prediction]:
+    def predictions_from_logits(self, logits: Floats) -> Iterator[Prediction]:
         """(N, K) logits of this graph -> N predictions."""
-        probabilities = self.probs(logits)
-        usual = [None] * len(logits) if self.trust is None else self.trust.usualness(logits).tolist()
+        probabilities = self.calibrated_probs(logits)
+        usual = [None] * len(logits) if self.guarantees is None else self.guarantees.typicality(logits).tolist()
         given = self.label_tuples(probabilities)
         best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), usual, given, strict=True)
         for column, probability, share, labels in best:
@@ -273,28 +275,28 @@ class Bundle:
         """How many of all the texts it was given so far were too long to be read as a whole."""
         return self._reader.truncated
 
-    def facts(self) -> dict[str, str | int | float | bool]:
+    def summary(self) -> dict[str, str | int | float | bool]:
         """What a report says of the bundle, flat."""
         flat: dict[str, str | int | float | bool] = {
-            "kind": self.about["kind"],
+            "kind": self.metadata["kind"],
             "graph": self.graph,
             "precision": "int8" if "int8" in self.graph else "fp32",
             "size_mb": round(self.size_mb, 2),
             "calibration": self._scaling.method,
         }
-        if self.several is not None:
+        if self.multilabel_guarantees is not None:
             flat["thresholds"] = "one for all" if len(self._cut.thresholds) == 1 else "one a label"
         if len(self._scaling.scale) == 1:
             flat["temperature"] = round(1 / self._scaling.scale[0], 4)
         for part in ("settings", "student"):
-            for name, value in self.about.get(part, {}).items():
+            for name, value in self.metadata.get(part, {}).items():
                 if isinstance(value, str | int | float | bool) and name not in flat:
                     flat[name] = value
         return flat
 
     def notes(self) -> Iterator[str]:
         """Sentences a user of the bundle should have read."""
-        yield from self.about.get("notes", ())
+        yield from self.metadata.get("notes", ())
 
 
 def load(path: str | Path, *, verify: bool = False, threads: int | None = None, graph: str | None = None) -> Bundle:
@@ -315,18 +317,18 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     if threads is not None and threads < 1:
         raise BadInput(f"{threads} threads cannot compute anything.", "Give one or more, or leave it open.")
     folder = Path(path)
-    if not (folder / RECORD).is_file() and (folder / "bundle" / RECORD).is_file():
+    if not (folder / METADATA_FILE).is_file() and (folder / "bundle" / METADATA_FILE).is_file():
         folder = folder / "bundle"
     about = _read_record(folder)
     for name, file in about["files"].items():
         _check_file(folder, name, file, verify)
     chosen = graph or str(about["serve"])
     if chosen not in about["files"]:
-        raise NotARun(f"{folder} holds no {chosen}.", "Leave the graph open, or export the bundle again.")
+        raise RunNotFound(f"{folder} holds no {chosen}.", "Leave the graph open, or export the bundle again.")
     try:
-        return Bundle(folder, about, threads or processors(), chosen)
+        return Bundle(folder, about, threads or available_cpus(), chosen)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise NotARun(f"{folder} is damaged: {type(error).__name__}: {error}.", AGAIN) from error
+        raise RunNotFound(f"{folder} is damaged: {type(error).__name__}: {error}.", EXPORT_AGAIN) from error
 
 
 def _pairs(texts: Sequence[Text]) -> list[str]:
@@ -346,25 +348,25 @@ def _measured(about: Mapping[str, Any], graph: str) -> Mapping[str, Any] | None:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    file = folder / RECORD
+    file = folder / METADATA_FILE
     try:
         about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         what = "holds no bundle" if folder.is_dir() else "does not exist or is no folder"
-        raise NotARun(f"{folder} {what}.", "Give the folder of a finished run, or of a bundle.") from error
+        raise RunNotFound(f"{folder} {what}.", "Give the folder of a finished run, or of a bundle.") from error
     except (OSError, ValueError) as error:
-        raise NotARun(f"{file} cannot be read: {error}.", AGAIN) from error
+        raise RunNotFound(f"{file} cannot be read: {error}.", EXPORT_AGAIN) from error
     version = about.get("format") if isinstance(about, dict) else None
     if not isinstance(version, int):
-        raise NotARun(f"{file} is not the record of a bundle.", AGAIN)
+        raise RunNotFound(f"{file} is not the record of a bundle.", EXPORT_AGAIN)
     missing = [name for name in _MUST if name not in about]
-    if version > FORMAT or (not missing and about["kind"] not in READERS):
-        raise NotARun(
+    if version > FORMAT or (not missing and about["kind"] not in PREPROCESSORS):
+        raise RunNotFound(
             f"{folder} was made by a newer potstill ({about.get('made_by', 'unknown')}, format {version}).",
             "Upgrade with: pip install --upgrade potstill",
         )
     if missing:
-        raise NotARun(f"{file} lacks {missing[0]!r}.", AGAIN)
+        raise RunNotFound(f"{file} lacks {missing[0]!r}.", EXPORT_AGAIN)
     return about
 
 
@@ -373,14 +375,14 @@ _MUST = ("labels", "kind", "settings", "serve", "files", "reader_files", "temper
 
 def _check_file(folder: Path, name: str, file: Mapping[str, Any], verify: bool) -> None:
     if Path(name).name != name:
-        raise NotARun(f"{folder / RECORD} names the file {name!r}, which would lie elsewhere.", AGAIN)
+        raise RunNotFound(f"{folder / METADATA_FILE} names the file {name!r}, which would lie elsewhere.", EXPORT_AGAIN)
     path = folder / name
     if not path.is_file():
-        raise NotARun(f"{path} is missing.", AGAIN)
+        raise RunNotFound(f"{path} is missing.", EXPORT_AGAIN)
     if path.stat().st_size != file["bytes"]:
-        raise NotARun(f"{path} has {path.stat().st_size} bytes, and {file['bytes']} were written.", AGAIN)
+        raise RunNotFound(f"{path} has {path.stat().st_size} bytes, and {file['bytes']} were written.", EXPORT_AGAIN)
     if verify and sha256(path) != file["sha256"]:
-        raise NotARun(f"{path} was changed: its SHA-256 differs from the record's.", AGAIN)
+        raise RunNotFound(f"{path} was changed: its SHA-256 differs from the record's.", EXPORT_AGAIN)
 
 
 def sha256(path: Path) -> str:

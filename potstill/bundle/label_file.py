@@ -16,25 +16,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from potstill.bundle.bundle import RECORD, Bundle, sha256
+from potstill.bundle.bundle import METADATA_FILE, Bundle, sha256
 from potstill.bundle.journal import Journal, content_key
-from potstill.data.atomic import whole_file
-from potstill.data.column_guess import guess
-from potstill.data.label_sets import written
+from potstill.data.atomic import atomic_file
+from potstill.data.column_guess import guess_columns
+from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
-from potstill.data.tables import KINDS, Row, Table, stream_rows, write_table
+from potstill.data.tables import FILE_FORMATS, Row, Table, stream_rows, write_table
 from potstill.errors import BadData
 
 BLOCK = 4096  # rows in memory at once
-SHOWN = 5  # bad rows named in the notes
-HEAD = 200  # rows to guess the text column from
-TYPED = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
-WRITTEN_AS = {".txt": ".csv", ".json": ".jsonl"}  # kinds that are read and not written
-Progress = Callable[[float, float], None]
+MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
+GUESS_ROWS = 200  # rows to guess the text column from
+TYPED_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
+OUTPUT_SUFFIXES = {".txt": ".csv", ".json": ".jsonl"}  # kinds that are read and not written
+RowProgress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelFileResult:
     """The file written, how many rows it has, and what a reader must know."""
 
     file: Path
@@ -42,12 +42,12 @@ class Labelled:
     notes: tuple[str, ...]
 
 
-def is_file(argument: str) -> bool:
+def names_a_table(argument: str) -> bool:
     """True if the argument names a table rather than being a text: it exists, or it looks like nothing else."""
     path = Path(argument) if len(argument) < 1024 and "\n" not in argument else None
     if path is None:
         return False
-    return path.suffix.lower() in KINDS and (path.is_file() or " " not in argument)
+    return path.suffix.lower() in FILE_FORMATS and (path.is_file() or " " not in argument)
 
 
 def label_file(
@@ -58,8 +58,8 @@ def label_file(
     column: str | None = None,
     encoding: str | None = None,
     coverage: float | None = None,
-    progress: Progress | None = None,
-) -> Labelled:
+    progress: RowProgress | None = None,
+) -> LabelFileResult:
     """Read `path`, add what the student says of each row, write it; continue where an earlier attempt was stopped.
 
     The new columns are `predicted` and `confidence`; `sure` where the bundle has an abstain threshold, `in_scope` where
@@ -79,24 +79,24 @@ def label_file(
         BadData: the file cannot be read or has no such column; nothing was written.
         BadInput: a coverage that the bundle cannot promise.
     """
-    out = out or path.with_suffix(f".labelled{WRITTEN_AS.get(path.suffix.lower(), path.suffix)}")
+    out = out or path.with_suffix(f".labelled{OUTPUT_SUFFIXES.get(path.suffix.lower(), path.suffix)}")
     if out.resolve() == path.resolve():
         raise BadData(f"{out} is the file that is read.", "Give another one with -o.")
     if coverage is not None:
         bundle.predict_sets([], coverage)  # refuses before anything is read
     seen = _survey(path, out, encoding)
-    columns = seen.text_columns(path.name, column, bundle.pairs)
-    said = _Said(bundle, coverage, typed=out.suffix.lower() in TYPED)
+    columns = seen.text_columns(path.name, column, bundle.takes_pairs)
+    said = _Said(bundle, coverage, typed=out.suffix.lower() in TYPED_SUFFIXES)
     notes = list(_notes(seen, said, out))
     rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
-    record = {"record": sha256(bundle.folder / RECORD), "graph": bundle.graph, "columns": said.columns}
-    counts, too_long = _Counts(), bundle.truncated
+    record = {"record": sha256(bundle.folder / METADATA_FILE), "graph": bundle.graph, "columns": said.columns}
+    counts, too_long = _RowCounts(), bundle.truncated
     with Journal(out.with_name(f"{out.name}.part"), record | {"coverage": coverage}) as journal:
         labelled = _labelled(rows, columns, said, journal, counts)
         told = _with_progress(labelled, seen.n, progress)
         kept = [name for name in seen.columns if name not in said.columns]
         like = path if len(kept) == len(seen.columns) else None  # a column written over has a type of its own
-        n = write_table(out, [*kept, *said.columns], told, like=like)
+        n = write_table(out, [*kept, *said.columns], told, schema_from=like)
         journal.finish()
     if bundle.truncated > too_long:
         more = bundle.truncated - too_long
@@ -105,11 +105,11 @@ def label_file(
         notes.append(f"{counts.empty} of the texts were empty.")
     if counts.found:
         notes.append(f"{counts.found:,} rows had been labelled before the last attempt was stopped.")
-    return Labelled(out, n, tuple(notes))
+    return LabelFileResult(out, n, tuple(notes))
 
 
 @dataclass
-class _Seen:
+class _FileScan:
     """What the first reading saw: the columns in order of appearance, rows, bad rows, the first rows."""
 
     columns: dict[str, None] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class _Seen:
         there = ", ".join(self.columns)
         if named is None:
             cells = {column: [row.get(column) for row in self.head] for column in self.columns}
-            found = guess(Table.of(cells, name), pairs=pairs)
+            found = guess_columns(Table.from_columns(cells, name), pairs=pairs)
             if pairs and not found.text_b:
                 raise BadData(
                     f"The student compares two texts, and {name} shows one column of them; there are {there}.",
@@ -140,7 +140,7 @@ class _Seen:
 
 
 @dataclass
-class _Counts:
+class _RowCounts:
     empty: int = 0
     found: int = 0
 
@@ -152,19 +152,19 @@ class _Said:
         self._bundle, self._coverage, self._typed = bundle, coverage, typed
         self.columns = ["predicted", "confidence"]
         self.columns += ["sure"] if bundle.threshold is not None else []
-        self.columns += ["in_scope"] if bundle.trust is not None else []
+        self.columns += ["in_scope"] if bundle.guarantees is not None else []
         self.columns += ["label_set"] if coverage is not None else []
 
     def of(self, texts: Sequence[str]) -> list[list[Any]]:
         """A list of cells for each text."""
         logits = self._bundle.predict_logits(texts)
-        sets = [()] * len(texts) if self._coverage is None else self._bundle.sets(logits, self._coverage)
+        sets = [()] * len(texts) if self._coverage is None else self._bundle.prediction_sets(logits, self._coverage)
         cells = []
-        for one, labels in zip(self._bundle.read(logits), sets, strict=True):
+        for one, labels in zip(self._bundle.predictions_from_logits(logits), sets, strict=True):
             every = {
-                "predicted": self._several(one.labels) if self._bundle.multi else one.label,
+                "predicted": self._several(one.labels) if self._bundle.multilabel else one.label,
                 "confidence": round(one.probability, 4),
-                "sure": one.sure,
+                "sure": one.confident,
                 "in_scope": one.in_scope,
                 "label_set": list(labels),
             }
@@ -172,31 +172,31 @@ class _Said:
         return cells
 
     def _several(self, labels: tuple[str, ...]) -> Any:
-        return list(labels) if self._typed else written(labels)
+        return list(labels) if self._typed else format_labels(labels)
 
     def _cell(self, value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list) and not self._typed else value
 
 
-def _survey(path: Path, out: Path, encoding: str | None) -> _Seen:
+def _survey(path: Path, out: Path, encoding: str | None) -> _FileScan:
     """Read the file once; bad rows are written beside the output, since there may be many."""
-    seen = _Seen()
+    seen = _FileScan()
     beside = out.with_name(f"{out.name}.bad.txt")
     if not out.parent.is_dir():
         raise BadData(f"There is no folder {out.parent} to write {out.name} into.", "Make the folder first.")
-    with whole_file(beside) as unfinished, unfinished.open("w", encoding="utf-8", errors="replace") as handle:
+    with atomic_file(beside) as unfinished, unfinished.open("w", encoding="utf-8", errors="replace") as handle:
 
         def on_bad(bad: str) -> None:
             seen.n_bad += 1
             handle.write(f"{bad}\n")
-            if len(seen.bad) < SHOWN:
+            if len(seen.bad) < MAX_BAD_ROWS_SHOWN:
                 seen.bad.append(bad)
 
         for _, row in stream_rows(path, encoding=encoding, on_bad=on_bad):
             seen.n += 1
             if row.keys() != seen.columns.keys():
                 seen.columns.update(dict.fromkeys(row))
-            if len(seen.head) < HEAD:
+            if len(seen.head) < GUESS_ROWS:
                 seen.head.append(row)
     if not seen.n_bad:
         beside.unlink()
@@ -208,7 +208,7 @@ def _survey(path: Path, out: Path, encoding: str | None) -> _Seen:
     return seen
 
 
-def _notes(seen: _Seen, said: _Said, out: Path) -> Iterator[str]:
+def _notes(seen: _FileScan, said: _Said, out: Path) -> Iterator[str]:
     if seen.n_bad:
         more = f" and {seen.n_bad - len(seen.bad):,} more" if seen.n_bad > len(seen.bad) else ""
         rows = f"{seen.n_bad:,} bad row{'s' * (seen.n_bad != 1)}"
@@ -219,7 +219,7 @@ def _notes(seen: _Seen, said: _Said, out: Path) -> Iterator[str]:
 
 
 def _labelled(
-    rows: Iterator[Row], columns: Sequence[str], said: _Said, journal: Journal, counts: _Counts
+    rows: Iterator[Row], columns: Sequence[str], said: _Said, journal: Journal, counts: _RowCounts
 ) -> Iterator[Mapping[str, Any]]:
     while block := list(islice(rows, BLOCK)):
         parts = [[row.get(column) or "" for column in columns] for row in block]
@@ -236,7 +236,9 @@ def _labelled(
             yield {**row, **dict(zip(said.columns, own, strict=True))}
 
 
-def _with_progress(rows: Iterator[Mapping[str, Any]], n: int, progress: Progress | None) -> Iterator[Mapping[str, Any]]:
+def _with_progress(
+    rows: Iterator[Mapping[str, Any]], n: int, progress: RowProgress | None
+) -> Iterator[Mapping[str, Any]]:
     for done, row in enumerate(rows, 1):
         yield row
         if progress is not None and (done % BLOCK == 0 or done == n):

@@ -9,15 +9,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import BadInput, MissingExtra, NotARun
+from potstill.errors import BadInput, MissingExtra, RunNotFound
 
-VARIABLE = "POTSTILL_THREADS"
+THREADS_VARIABLE = "POTSTILL_THREADS"
 # onnxruntime would fuse a layer norm with the addition before it, and its fused kernel for processors takes six times
 # as long as the two steps one after the other: a sixth of all the time of a small encoder (docs/log.md).
-SLOWER_FUSED = ["SkipLayerNormFusion"]
+DISABLED_FUSIONS = ["SkipLayerNormFusion"]
 
 
-def open_graph(file: Path) -> Any:
+def open_session(file: Path) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU, one thread a call; any number of threads may call it at once.
 
     Raises:
@@ -37,25 +37,27 @@ def open_graph(file: Path) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSED
+            str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED_FUSIONS
         )
     except Exception as error:  # onnxruntime raises its own classes, straight from Exception
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NotARun(
+        raise RunNotFound(
             f"{file} is not a graph that onnxruntime can run: {first}.", "Copy or export the bundle again."
         ) from error
 
 
-def processors() -> int:
+def available_cpus() -> int:
     """How many processors to use: `POTSTILL_THREADS` if it is set, else what affinity and a container's quota allow.
 
     Raises:
         BadInput: the variable is not a whole number above zero.
     """
-    wanted = os.environ.get(VARIABLE, "")
+    wanted = os.environ.get(THREADS_VARIABLE, "")
     if wanted:
         if not wanted.isdecimal() or int(wanted) < 1:
-            raise BadInput(f"{VARIABLE} is {wanted!r}.", f"Set it to a number of threads, such as {VARIABLE}=2.")
+            raise BadInput(
+                f"{THREADS_VARIABLE} is {wanted!r}.", f"Set it to a number of threads, such as {THREADS_VARIABLE}=2."
+            )
         return int(wanted)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, _quota()))

@@ -15,9 +15,9 @@ from typing import Literal
 from potstill.data.tables import Table
 from potstill.errors import BadData
 
-Part = Literal["train", "validation", "test", "pool"]
+Split = Literal["train", "validation", "test", "pool"]
 
-SPLIT_NAMES: Mapping[str, Part] = {
+SPLIT_ALIASES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "heldout", "held-out"), "test"),
@@ -37,7 +37,7 @@ _SEEN = 2000  # filled cells looked at
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnNames:
     """The columns that the user named; empty ones are guessed."""
 
     text: str = ""
@@ -47,7 +47,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Guess:
+class ColumnGuess:
     """What the columns are taken for.
 
     Attributes:
@@ -81,7 +81,9 @@ class _Look:
         return 1 - self.distinct / self.filled if self.filled else 0.0
 
 
-def guess(table: Table, named: Columns = Columns(), *, unlabelled: bool = False, pairs: bool = True) -> Guess:
+def guess_columns(
+    table: Table, named: ColumnNames = ColumnNames(), *, unlabelled: bool = False, pairs: bool = True
+) -> ColumnGuess:
     """What each column of `table` is.
 
     Args:
@@ -110,7 +112,7 @@ def guess(table: Table, named: Columns = Columns(), *, unlabelled: bool = False,
     label = named.label or None
     if not label and not unlabelled:
         label = _label(looks, [c for c in free if c not in (text, text_b, split)], reasons)
-    return Guess(text, text_b, label, split or None, tuple(reasons))
+    return ColumnGuess(text, text_b, label, split or None, tuple(reasons))
 
 
 def _look(table: Table, name: str) -> _Look:
@@ -159,7 +161,7 @@ def _pair(looks: Mapping[str, _Look]) -> tuple[str, str] | None:
 def _split(looks: Mapping[str, _Look], free: Sequence[str], reasons: list[str]) -> str:
     for name in sorted(free, key=lambda c: -_hint(c, _SPLIT)):
         look = looks[name]
-        if look.filled and look.values <= SPLIT_NAMES.keys() and (look.distinct > 1 or _hint(name, _SPLIT)):
+        if look.filled and look.values <= SPLIT_ALIASES.keys() and (look.distinct > 1 or _hint(name, _SPLIT)):
             reasons.append(f"split: {name!r}, it says {', '.join(sorted(look.values))}")
             return name
     return ""
@@ -200,7 +202,7 @@ def _label(looks: Mapping[str, _Look], free: Sequence[str], reasons: list[str]) 
     return best
 
 
-def shown_values(cells: Sequence[str | None], most: int = 8) -> str:
+def format_values(cells: Sequence[str | None], most: int = 8) -> str:
     """The commonest values with their counts, for messages."""
     counts = Counter((c or "").strip() for c in cells if (c or "").strip()).most_common(most + 1)
     return ", ".join(f"{v!r} ({n:,})" for v, n in counts[:most]) + (", ..." if len(counts) > most else "")

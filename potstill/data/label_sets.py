@@ -15,11 +15,11 @@ from potstill.errors import BadData
 Separator = Literal["|", ";", ",", "json"]
 SEPARATORS: tuple[Separator, ...] = get_args(Separator)
 # Guessed without being told that there are several: a comma is part of many a name ("Mortgage, home loan").
-UNASKED: tuple[Separator, ...] = ("json", "|", ";")
-LEAST_SHARE = 0.02  # of the filled cells that hold more than one label, for a separator to be one
+GUESSED_SEPARATORS: tuple[Separator, ...] = ("json", "|", ";")
+MIN_SHARE = 0.02  # of the filled cells that hold more than one label, for a separator to be one
 
 
-def read_labels(cell: str | None, separator: Separator) -> tuple[str, ...] | None:
+def parse_labels(cell: str | None, separator: Separator) -> tuple[str, ...] | None:
     """The labels of a cell, in order and once each; None where the cell says nothing.
 
     Raises:
@@ -39,37 +39,39 @@ def read_labels(cell: str | None, separator: Separator) -> tuple[str, ...] | Non
     return _once(map(str, found))
 
 
-def canonical(labels: Iterable[str]) -> str:
+def encode_label_set(labels: Iterable[str]) -> str:
     """One string for a set of labels, the same whatever their order."""
     return json.dumps(sorted(set(labels)), ensure_ascii=False)
 
 
-def parsed(canonical_labels: str) -> tuple[str, ...]:
+def decode_label_set(canonical_labels: str) -> tuple[str, ...]:
     """The labels of what `canonical` wrote."""
     return tuple(json.loads(canonical_labels))
 
 
-def written(labels: Sequence[str]) -> str:
+def format_labels(labels: Sequence[str]) -> str:
     """A cell for a set of labels, for `read_labels` with the separator "|", or with "json" where a name holds one."""
     if any("|" in label for label in labels):
         return json.dumps(list(labels), ensure_ascii=False)
     return "|".join(labels) or "|"
 
 
-def guess_separator(cells: Sequence[str | None], among: Sequence[Separator] = UNASKED) -> Separator | None:
+def guess_separator(
+    cells: Sequence[str | None], candidates: Sequence[Separator] = GUESSED_SEPARATORS
+) -> Separator | None:
     """What stands between the labels of these cells; None if each seems to hold one.
 
     A separator is one if some cells hold it, and its labels come back in other cells: fewer names than combinations.
     """
     filled = [cell.strip() for cell in cells if cell and cell.strip()]
-    for separator in among:
+    for separator in candidates:
         if separator == "json":
             if filled and all(_is_list(cell) for cell in filled):
                 return separator
             continue
         several = [cell for cell in filled if separator in cell]
         names = {name for cell in filled for name in _once(cell.split(separator))}
-        if len(several) >= max(1, LEAST_SHARE * len(filled)) and len(names) < len(set(filled)):
+        if len(several) >= max(1, MIN_SHARE * len(filled)) and len(names) < len(set(filled)):
             return separator
     return None
 

@@ -27,7 +27,7 @@ Hashes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class NearTwins:
+class NearDuplicates:
     """What `near_twins` found.
 
     Attributes:
@@ -36,7 +36,7 @@ class NearTwins:
     """
 
     pairs: tuple[tuple[int, int], ...]
-    checked: int
+    n_checked: int
 
 
 @cache
@@ -59,7 +59,7 @@ def normalise(text: str) -> str:
     return plain or " ".join(text.casefold().split())
 
 
-def numbers_of(texts: Sequence[str], seed: int = 0) -> Hashes:
+def hash_texts(texts: Sequence[str], seed: int = 0) -> Hashes:
     """(N,) 64-bit hashes of the texts, the same on every machine; another seed gives another order."""
     salt = seed.to_bytes(8, "little", signed=True)
     digest = hashlib.blake2b
@@ -67,9 +67,9 @@ def numbers_of(texts: Sequence[str], seed: int = 0) -> Hashes:
     return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
 
 
-def near_twins(
-    texts: Sequence[str], others: Sequence[str], *, similarity: float = 0.8, most: int = 50_000
-) -> NearTwins:
+def find_near_duplicates(
+    texts: Sequence[str], others: Sequence[str], *, similarity: float = 0.8, max_texts: int = 50_000
+) -> NearDuplicates:
     """The texts that have a near twin among `others`: Jaccard similarity of their 5-character shingles.
 
     MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, ch. 3) proposes, the shingles themselves decide.
@@ -81,11 +81,11 @@ def near_twins(
         similarity: from which on two texts are near twins, in (0, 1].
         most: how many texts are hashed at all.
     """
-    texts = texts[: most // 2]
-    step = max(1, -(-len(others) // max(1, most - len(texts))))
+    texts = texts[: max_texts // 2]
+    step = max(1, -(-len(others) // max(1, max_texts - len(texts))))
     kept = range(0, len(others), step)
     if not texts or not others:
-        return NearTwins((), len(kept))
+        return NearDuplicates((), len(kept))
     mine = _bands(texts)
     theirs = _bands([others[j] for j in kept])
     candidates: dict[int, list[int]] = {}
@@ -105,7 +105,7 @@ def near_twins(
             if len(own & theirs_j) >= similarity * len(own | theirs_j):
                 pairs.append((i, kept[j]))
                 break
-    return NearTwins(tuple(pairs), len(kept))
+    return NearDuplicates(tuple(pairs), len(kept))
 
 
 def _shingles(text: str) -> set[str]:

@@ -6,21 +6,21 @@ pairs: in a task that is not, the mark is a character like any other.
 
 from __future__ import annotations
 
-MARK = "\u241e"  # SYMBOL FOR RECORD SEPARATOR: a visible sign that no keyboard has
-PAIR_SEPARATOR = f" {MARK} "
+PAIR_MARK = "\u241e"  # SYMBOL FOR RECORD SEPARATOR: a visible sign that no keyboard has
+PAIR_SEPARATOR = f" {PAIR_MARK} "
 
 
 def join_pair(first: str, second: str) -> str:
     """Two texts as one string; the mark itself, should a text hold it, becomes a blank."""
-    return f"{first.replace(MARK, ' ').strip()}{PAIR_SEPARATOR}{second.replace(MARK, ' ').strip()}"
+    return f"{first.replace(PAIR_MARK, ' ').strip()}{PAIR_SEPARATOR}{second.replace(PAIR_MARK, ' ').strip()}"
 
 
 def split_pair(text: str) -> tuple[str, str]:
     """The two texts that `join_pair` joined; of a string that is no pair the second one is empty."""
-    first, _, second = text.partition(MARK)
-    return first.strip(), second.replace(MARK, " ").strip()
+    first, _, second = text.partition(PAIR_MARK)
+    return first.strip(), second.replace(PAIR_MARK, " ").strip()
 
 
 def is_pair(text: str) -> bool:
     """Whether the string holds two texts."""
-    return MARK in text
+    return PAIR_MARK in text

@@ -12,8 +12,8 @@ from potstill.errors import BadSpec
 from potstill.evaluation.metrics import ClassScore
 
 TaskKind = Literal["single", "multi", "pair", "text2text"]
-State = Literal["ok", "unparsable", "refused", "failed"]
-How = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"]
+AnswerState = Literal["ok", "unparsable", "refused", "failed"]
+ScoreMethod = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"]
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class Answer:
         raw: what was literally returned, shortened; for reading, never parsed again.
     """
 
-    state: State
+    state: AnswerState
     scores: tuple[float, ...] | None = None
-    how: How = "one-hot"
+    how: ScoreMethod = "one-hot"
     raw: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Written:
+class LabelledText:
     """A text that a teacher wrote for a label."""
 
     text: str
@@ -120,17 +120,17 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Guess:
+class StudentPrediction:
     """A labelled text and what a student takes it for, with its probability in [0, 1]."""
 
     text: str
     label: str
-    guess: str
+    predicted: str
     confidence: float
 
 
 @dataclass(frozen=True)
-class Guide:
+class Feedback:
     """How a student does, for a teacher that writes what it needs (PGKD: Palo et al. 2024).
 
     Attributes:
@@ -145,16 +145,16 @@ class Guide:
 
     accuracy: float | None = None
     report: Sequence[ClassScore] = ()
-    correct: Sequence[Guess] = ()
-    incorrect: Sequence[Guess] = ()
-    hard_negatives: Sequence[Guess] = ()
-    wanted: Mapping[str, int] = field(default_factory=dict)
+    correct: Sequence[StudentPrediction] = ()
+    incorrect: Sequence[StudentPrediction] = ()
+    hard_negatives: Sequence[StudentPrediction] = ()
+    label_counts: Mapping[str, int] = field(default_factory=dict)
     labels: Sequence[str] = ()
-    manner: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True)
-class Brief:
+class GenerationRequest:
     """What a teacher is asked to write.
 
     Attributes:
@@ -169,10 +169,10 @@ class Brief:
 
     label: str
     n: int
-    examples: Sequence[Written] = ()
-    avoid: Sequence[Written] = ()
+    examples: Sequence[LabelledText] = ()
+    counterexamples: Sequence[LabelledText] = ()
     seed: int = 0
-    guide: Guide | None = None
+    feedback: Feedback | None = None
 
 
 def content_key(*parts: Any) -> str:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from potstill.registry import Menu
+from potstill.registry import Registry
 
-MENU = Menu("engine", {"local": "potstill.engines.local:Local"})
+MENU = Registry("engine", {"local": "potstill.engines.local:LocalEngine"})

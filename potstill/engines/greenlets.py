@@ -21,15 +21,15 @@ from itertools import count
 from typing import Any
 
 # Deadlines of sockets are looked at so often: a reply that does not come is noticed by then.
-LOOK_S = 0.25
+POLL_S = 0.25
 # Whoever lets others go first lets so many, or as many as come in a moment.
-LET_FIRST, LINGER_S = 32, 0.002
+YIELD_AFTER, YIELD_WAIT_S = 32, 0.002
 
 _here = threading.local()
 
 
 @contextmanager
-def cut_short_by(stop: threading.Event) -> Iterator[None]:
+def cancel_on(stop: threading.Event) -> Iterator[None]:
     """Calls made in this thread inside the block are to hurry once `stop` is set."""
     _here.stop = stop
     try:
@@ -38,15 +38,15 @@ def cut_short_by(stop: threading.Event) -> Iterator[None]:
         del _here.stop
 
 
-def hurried() -> bool:
+def is_cancelled() -> bool:
     """Whether nobody waits for this call's result any more: begin nothing new."""
     stop: threading.Event | None = getattr(_here, "stop", None)
     return stop is not None and stop.is_set()
 
 
-def rest(seconds: float) -> bool:
+def sleep(seconds: float) -> bool:
     """Wait; False, and at once, if the call is to be cut short."""
-    loop: Loop | None = getattr(_here, "loop", None)
+    loop: GreenletLoop | None = getattr(_here, "loop", None)
     if loop is not None:
         return loop.rest(seconds)
     stop: threading.Event | None = getattr(_here, "stop", None)
@@ -56,7 +56,7 @@ def rest(seconds: float) -> bool:
     return not stop.wait(seconds)
 
 
-def until_ready(sock: socket.socket, *, to_write: bool = False, ends: float) -> None:
+def wait_ready(sock: socket.socket, *, for_writing: bool = False, deadline: float) -> None:
     """Wait until there is something to read on a non-blocking socket, or room to write.
 
     Args:
@@ -67,32 +67,32 @@ def until_ready(sock: socket.socket, *, to_write: bool = False, ends: float) -> 
     Raises:
         TimeoutError: `ends` is over.
     """
-    events = selectors.EVENT_WRITE if to_write else selectors.EVENT_READ
-    loop: Loop | None = getattr(_here, "loop", None)
+    events = selectors.EVENT_WRITE if for_writing else selectors.EVENT_READ
+    loop: GreenletLoop | None = getattr(_here, "loop", None)
     if loop is not None:
-        loop.until_ready(sock, events, ends)
+        loop.until_ready(sock, events, deadline)
         return
     with selectors.DefaultSelector() as selector:
         selector.register(sock, events)
-        if not selector.select(max(0.0, ends - time.monotonic())):
+        if not selector.select(max(0.0, deadline - time.monotonic())):
             raise TimeoutError
 
 
-def others_first() -> None:
+def yield_to_others() -> None:
     """In a fibre: let others that can go on do so. Whoever does one thing for many has more to do then."""
-    loop: Loop | None = getattr(_here, "loop", None)
+    loop: GreenletLoop | None = getattr(_here, "loop", None)
     if loop is not None:
         loop.others_first()
 
 
-class Door:
+class Event:
     """Shut until somebody opens it, from whatever thread. Whoever made it, and nobody else, may wait behind it.
 
     It shuts again behind who went through.
     """
 
     def __init__(self) -> None:
-        self._loop: Loop | None = getattr(_here, "loop", None)
+        self._loop: GreenletLoop | None = getattr(_here, "loop", None)
         self._open = False
         self._behind: Any = None
         if self._loop is None:
@@ -106,40 +106,40 @@ class Door:
             self._lock.acquire()
             return
         if not self._open:
-            self._behind = self._loop.running
-            self._loop.hand_over()
+            self._behind = self._loop.current
+            self._loop.switch_out()
         self._open = False
 
-    def open(self) -> None:
+    def set(self) -> None:
         """Let who is behind it go on."""
         if self._loop is None:
             self._lock.release()
         elif self._loop is getattr(_here, "loop", None):
             self._let_in()
         else:
-            self._loop.call(self._let_in)
+            self._loop.call_soon(self._let_in)
 
     def _let_in(self) -> None:
         self._open = True
         if self._behind is not None and self._loop is not None:
-            self._loop.wake(self._behind)
+            self._loop.resume(self._behind)
             self._behind = None
 
 
-class Turnstile:
+class Semaphore:
     """Lets so many calls through at once; the next goes in when one comes out, first come, first served."""
 
-    def __init__(self, most: int) -> None:
-        self._free = most
+    def __init__(self, limit: int) -> None:
+        self._free = limit
         self._guard = threading.Lock()
-        self._before: deque[Door] = deque()
+        self._before: deque[Event] = deque()
 
     def __enter__(self) -> None:
         with self._guard:
             if self._free:
                 self._free -= 1
                 return
-            door = Door()
+            door = Event()
             self._before.append(door)
         door.wait()
 
@@ -149,15 +149,15 @@ class Turnstile:
                 self._free += 1
                 return
             door = self._before.popleft()
-        door.open()
+        door.set()
 
 
-def has_fibres() -> bool:
+def has_greenlets() -> bool:
     """Whether calls can run as fibres here: the library is installed."""
     return find_spec("greenlet") is not None
 
 
-class Loop:
+class GreenletLoop:
     """Runs fibres in one thread: `run` is called in it, `call` and `end` from anywhere, all else by the fibres.
 
     Args:
@@ -192,20 +192,20 @@ class Loop:
 
     # --- from anywhere --------------------------------------------------------------------------------------
 
-    def call(self, do: Callable[[], None]) -> None:
+    def call_soon(self, function: Callable[[], None]) -> None:
         """Have `do` called in the loop's thread, soon; it must not wait."""
-        self._outside.append(do)
+        self._outside.append(function)
         if self._asleep:
             with suppress(OSError):  # it is full, and the loop will look; or closed, as the loop has looked and ended
                 self._rope.send(b".")
 
-    def end(self) -> None:
+    def stop_when_idle(self) -> None:
         """Have `run` return when no fibre is left."""
 
         def last() -> None:
             self._ending = True
 
-        self.call(last)
+        self.call_soon(last)
 
     # --- in the loop's thread -------------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class Loop:
         self._home = self._current()
         _here.loop = self
         try:
-            with cut_short_by(self._stop):
+            with cancel_on(self._stop):
                 while not self._ending or self._alive:
                     self._turn()
         finally:
@@ -227,7 +227,7 @@ class Loop:
         while self._outside:
             self._outside.popleft()()
         while self._next or self._ready:
-            if self._let_first >= LET_FIRST:
+            if self._let_first >= YIELD_AFTER:
                 self._let_last()
             fibre, error = (self._next.popleft(), None) if self._next else self._ready.popleft()
             self._let_first += 1
@@ -253,7 +253,7 @@ class Loop:
         """Wait until something happens; every socket on which it did, or that waited in vain, is ready then."""
         self._asleep = True
         busy = self._ready or self._outside or (self._resting and self._stop.is_set())
-        events = self._selector.select(0 if busy else LINGER_S if self._last else self._patience_s())
+        events = self._selector.select(0 if busy else YIELD_WAIT_S if self._last else self._patience_s())
         self._asleep = False
         for key, _ in events:
             if key.data is None:
@@ -263,42 +263,42 @@ class Loop:
                 self._ready.append((key.data, None))
         now = time.monotonic()
         if now >= self._look_at:
-            self._look_at = now + LOOK_S
+            self._look_at = now + POLL_S
             heard = {id(key.data) for key, _ in events}
             for fibre, ends in self._waiting.values():
                 if ends < now and id(fibre) not in heard:
                     self._ready.append((fibre, TimeoutError()))
 
     def _patience_s(self) -> float | None:
-        waits = [LOOK_S] if self._waiting else []
+        waits = [POLL_S] if self._waiting else []
         if self._resting:
             waits.append(max(0.0, self._resting[0][0] - time.monotonic()))
         return min(waits, default=None)
 
-    def begin(self, do: Callable[[], None]) -> None:
+    def spawn(self, function: Callable[[], None]) -> None:
         """Begin a fibre. `do` must not raise."""
 
         def whole() -> None:
             try:
-                do()
+                function()
             finally:
                 self._alive -= 1
 
         self._alive += 1
         self._ready.append((self._fibre(whole, self._home), None))
 
-    def wake(self, fibre: Any) -> None:
+    def resume(self, fibre: Any) -> None:
         """Have a fibre that handed over go on."""
         self._next.append(fibre)
 
     # --- by the fibres --------------------------------------------------------------------------------------
 
     @property
-    def running(self) -> Any:
+    def current(self) -> Any:
         """The fibre that asks."""
         return self._current()
 
-    def hand_over(self) -> None:
+    def switch_out(self) -> None:
         """Let others go on until somebody wakes this one."""
         self._home.switch()
 
@@ -318,11 +318,11 @@ class Loop:
         self._home.switch()
         return time.monotonic() >= ends or not self._stop.is_set()
 
-    def until_ready(self, sock: socket.socket, events: int, ends: float) -> None:
+    def until_ready(self, sock: socket.socket, events: int, deadline: float) -> None:
         """See the function of that name."""
         fibre, name = self._current(), sock.fileno()
         self._selector.register(name, events, fibre)
-        self._waiting[name] = (fibre, ends)
+        self._waiting[name] = (fibre, deadline)
         try:
             self._home.switch()
         finally:

@@ -6,31 +6,38 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
-from potstill.engines.greenlets import has_fibres
-from potstill.engines.workers import Call, Crew, Fibres, Threads
+from potstill.engines.greenlets import has_greenlets
+from potstill.engines.workers import Future, GreenletPool, ThreadPool, WorkerPool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # So many items for each call in flight are taken ahead: one slow call must not leave the others without work.
-AHEAD = 64
+LOOKAHEAD = 64
 
 
-STOPPING = "Stopping: what is in flight ends and is booked. Ctrl-C once more leaves at once and books it as lost."
+STOPPING_MESSAGE = (
+    "Stopping: what is in flight ends and is booked. Ctrl-C once more leaves at once and books it as lost."
+)
 
 
-class Local:
+class LocalEngine:
     """Runs a function over items in threads.
 
     Args:
         tell: hears a sentence when Ctrl-C comes and calls are in flight.
     """
 
-    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        self._tell = tell
+    def __init__(self, reporter: Callable[[str], None] | None = None) -> None:
+        self._tell = reporter
 
     def map(
-        self, do: Callable[[Item], Result], items: Iterable[Item], parallel: int = 1, *, light: bool = False
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        parallel: int = 1,
+        *,
+        greenlet_safe: bool = False,
     ) -> Generator[Result]:
         """`do(item)` for each item, at most `parallel` at once, yielded in the order of the items.
 
@@ -42,25 +49,27 @@ class Local:
         finishes the request it waits for and begins no other (`waiting.rest`). A second Ctrl-C does not wait for it.
         """
         if parallel <= 1:
-            yield from map(do, items)
+            yield from map(function, items)
             return
-        crew: Crew[Item, Result] = (Fibres if light and has_fibres() else Threads)(do, parallel)
-        waiting: deque[Call[Item, Result]] = deque()
+        crew: WorkerPool[Item, Result] = (GreenletPool if greenlet_safe and has_greenlets() else ThreadPool)(
+            function, parallel
+        )
+        waiting: deque[Future[Item, Result]] = deque()
         try:
             for item in items:
-                waiting.append(crew.take(item))
-                while waiting and (waiting[0].over or len(waiting) >= AHEAD * parallel):
+                waiting.append(crew.submit(item))
+                while waiting and (waiting[0].done or len(waiting) >= LOOKAHEAD * parallel):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         except GeneratorExit:
-            crew.leave()
+            crew.shutdown()
             raise
         except BaseException as error:
             # No `finally`: a second Ctrl-C anywhere in here leaves at once, also before the waiting has begun.
             crew.stop.set()
             if isinstance(error, KeyboardInterrupt) and self._tell is not None:
-                self._tell(STOPPING)
-            crew.leave()
+                self._tell(STOPPING_MESSAGE)
+            crew.shutdown()
             raise
-        crew.leave()
+        crew.shutdown()

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from potstill.engines.greenlets import Loop, cut_short_by
+from potstill.engines.greenlets import GreenletLoop, cancel_on
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-NOTICE_S = 0.5
+JOIN_POLL_S = 0.5
 
 
-class Call(Generic[Item, Result]):
+class Future(Generic[Item, Result]):
     """One item, and what comes of it."""
 
     def __init__(self, item: Item) -> None:
@@ -25,36 +25,36 @@ class Call(Generic[Item, Result]):
         self.value: Result | None = None
         self.error: BaseException | None = None
         # A bare lock, held until it is over: the cheapest thing to wait on.
-        self.door = threading.Lock()
-        self.door.acquire()
+        self.lock = threading.Lock()
+        self.lock.acquire()
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
         """Whether it has ended."""
-        return not self.door.locked()
+        return not self.lock.locked()
 
     def result(self) -> Result:
         """What it returned, once it has; raises what it raised."""
         # A Ctrl-C in the instant before a wait begins does not wake it, and is noticed when it ends.
-        while not self.door.acquire(timeout=NOTICE_S):
+        while not self.lock.acquire(timeout=JOIN_POLL_S):
             pass
-        self.door.release()
+        self.lock.release()
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
 
-    def made_by(self, do: Callable[[Item], Result], stop: threading.Event) -> None:
+    def run(self, function: Callable[[Item], Result], stop: threading.Event) -> None:
         """Do it; an error also sets `stop`."""
         try:
-            self.value = do(self.item)
+            self.value = function(self.item)
         except BaseException as error:
             stop.set()
             self.error = error
         finally:
-            self.door.release()
+            self.lock.release()
 
 
-class Crew(Protocol[Item, Result]):
+class WorkerPool(Protocol[Item, Result]):
     """Does items with one function, a bounded number at once, in the order they are taken.
 
     What was begun is always done, also when another fails meanwhile: somebody waits for it. After `stop` was set
@@ -63,34 +63,34 @@ class Crew(Protocol[Item, Result]):
 
     stop: threading.Event
 
-    def take(self, item: Item) -> Call[Item, Result]:
+    def submit(self, item: Item) -> Future[Item, Result]:
         """Have the item done by whoever is free next."""
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """Begin nothing more and wait for what is in flight."""
 
 
 class _Hands(Generic[Item, Result]):
     """What both crews have: `do` is the function, `most` how many of them there are at most."""
 
-    def __init__(self, do: Callable[[Item], Result], most: int) -> None:
+    def __init__(self, function: Callable[[Item], Result], limit: int) -> None:
         self.stop = threading.Event()
-        self._do = do
-        self._most = most
+        self._do = function
+        self._most = limit
         self._over = False
 
 
-class Threads(_Hands[Item, Result]):
+class ThreadPool(_Hands[Item, Result]):
     """A `Crew` of threads."""
 
-    def __init__(self, do: Callable[[Item], Result], most: int) -> None:
-        super().__init__(do, most)
-        self._queue: SimpleQueue[Call[Item, Result] | None] = SimpleQueue()
+    def __init__(self, function: Callable[[Item], Result], limit: int) -> None:
+        super().__init__(function, limit)
+        self._queue: SimpleQueue[Future[Item, Result] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def take(self, item: Item) -> Call[Item, Result]:
+    def submit(self, item: Item) -> Future[Item, Result]:
         """See `Crew`."""
-        call: Call[Item, Result] = Call(item)
+        call: Future[Item, Result] = Future(item)
         self._queue.put(call)
         if len(self._threads) < self._most:
             thread = threading.Thread(target=self._work, daemon=True, name=f"potstill_{len(self._threads)}")
@@ -99,11 +99,11 @@ class Threads(_Hands[Item, Result]):
         return call
 
     def _work(self) -> None:
-        with cut_short_by(self.stop):
+        with cancel_on(self.stop):
             while not self.stop.is_set() and (call := self._queue.get()) is not None and not self._over:
-                call.made_by(self._do, self.stop)
+                call.run(self._do, self.stop)
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """See `Crew`."""
         self._over = True
         for _ in self._threads:
@@ -112,29 +112,29 @@ class Threads(_Hands[Item, Result]):
             _joined(thread)
 
 
-class Garbage:
+class GcThrottle:
     """How often the interpreter looks for garbage while calls are in flight; shared by all that ask for less often.
 
     What belongs to a call lives as long as its request: by the usual measure it counts as old by then, and everything
     there is, all imported libraries included, is looked through again and again, for 0.08 s each time.
     """
 
-    YOUNG = 20_000
+    GEN0_THRESHOLD = 20_000
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._asked = 0
         self._usual = 0
 
-    def less_often(self) -> None:
+    def acquire(self) -> None:
         """Look less often until `as_usual` was called as many times; nothing changes where nobody looks at all."""
         with self._guard:
             self._asked += 1
             self._usual, *older = gc.get_threshold() if self._asked == 1 else (self._usual, *gc.get_threshold()[1:])
             if self._usual:
-                gc.set_threshold(max(self._usual, self.YOUNG), *older)
+                gc.set_threshold(max(self._usual, self.GEN0_THRESHOLD), *older)
 
-    def as_usual(self) -> None:
+    def release(self) -> None:
         """Look as often as before."""
         with self._guard:
             self._asked -= 1
@@ -142,49 +142,49 @@ class Garbage:
                 gc.set_threshold(self._usual, *gc.get_threshold()[1:])
 
 
-GARBAGE = Garbage()
+GC_THROTTLE = GcThrottle()
 
 
-class Fibres(_Hands[Item, Result]):
+class GreenletPool(_Hands[Item, Result]):
     """A `Crew` of fibres in one thread, for calls that do little but wait, by `engines.greenlets` alone."""
 
-    def __init__(self, do: Callable[[Item], Result], most: int) -> None:
-        super().__init__(do, most)
-        self._queue: deque[Call[Item, Result]] = deque()
+    def __init__(self, function: Callable[[Item], Result], limit: int) -> None:
+        super().__init__(function, limit)
+        self._queue: deque[Future[Item, Result]] = deque()
         self._busy = 0
-        self._loop = Loop(self.stop)
-        GARBAGE.less_often()
+        self._loop = GreenletLoop(self.stop)
+        GC_THROTTLE.acquire()
         self._thread = threading.Thread(target=self._loop.run, daemon=True, name="potstill_fibres")
         self._thread.start()
 
-    def take(self, item: Item) -> Call[Item, Result]:
+    def submit(self, item: Item) -> Future[Item, Result]:
         """See `Crew`."""
-        call: Call[Item, Result] = Call(item)
+        call: Future[Item, Result] = Future(item)
         self._queue.append(call)
         if self._busy < self._most:
-            self._loop.call(self._hire)
+            self._loop.call_soon(self._hire)
         return call
 
     def _hire(self) -> None:
         if self._queue and self._busy < self._most and not self._over and not self.stop.is_set():
             self._busy += 1
-            self._loop.begin(self._work)
+            self._loop.spawn(self._work)
 
     def _work(self) -> None:
         while self._queue and not self._over and not self.stop.is_set():
-            self._queue.popleft().made_by(self._do, self.stop)
+            self._queue.popleft().run(self._do, self.stop)
         self._busy -= 1
         # What came after the last look into the queue found everybody busy.
         self._hire()
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """See `Crew`."""
         self._over = True
-        self._loop.end()
+        self._loop.stop_when_idle()
         _joined(self._thread)
-        GARBAGE.as_usual()
+        GC_THROTTLE.release()
 
 
 def _joined(thread: threading.Thread) -> None:
     while thread.is_alive():
-        thread.join(NOTICE_S)
+        thread.join(JOIN_POLL_S)

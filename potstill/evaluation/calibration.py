@@ -92,7 +92,7 @@ def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
 
-def confident_as(scores: NDArray[np.floating], accuracy: float) -> float:
+def temperature_for_accuracy(scores: NDArray[np.floating], accuracy: float) -> float:
     """The temperature in [0.05, 20] at which (N, K) scores are as sure on average as they are right: `accuracy`.
 
     For scores whose accuracy is known, and the texts they are right on are not.
@@ -112,16 +112,16 @@ class Calibration:
     offsets: tuple[float, ...]
     temperature: float = 1.0
 
-    def probs(self, scores: NDArray[np.floating]) -> Array:
+    def apply(self, scores: NDArray[np.floating]) -> Array:
         """(N, K) scores -> (N, K) probabilities."""
         return softmax(np.asarray(scores, dtype=np.float64) + np.asarray(self.offsets), self.temperature)
 
 
 @dataclass(frozen=True)
-class SetCalibration(Calibration):
+class MultilabelCalibration(Calibration):
     """How the scores of a teacher that says several labels are read: as the log-probability of each label by itself."""
 
-    def probs(self, scores: NDArray[np.floating]) -> Array:
+    def apply(self, scores: NDArray[np.floating]) -> Array:
         """(N, K) scores -> (N, K) probabilities."""
         return np.exp(np.minimum(np.asarray(scores, dtype=np.float64), 0.0))
 

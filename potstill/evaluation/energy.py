@@ -16,14 +16,14 @@ NVML = "libnvidia-ml.so.1"
 
 
 @dataclass(frozen=True)
-class Meter:
+class EnergyMeter:
     """A counter of joules: `source` says which, and the difference between two readings is what was used between."""
 
     source: str
     read: Callable[[], float]
 
 
-def cpu_meter(folder: Path = POWERCAP) -> Meter | None:
+def cpu_meter(folder: Path = POWERCAP) -> EnergyMeter | None:
     """The processor's packages together; None where they cannot be read."""
     packages = [path for path in sorted(folder.glob("intel-rapl:*")) if path.name.count(":") == 1]
     counters: list[_Package] = []
@@ -34,7 +34,7 @@ def cpu_meter(folder: Path = POWERCAP) -> Meter | None:
             return None
     if not counters:
         return None
-    return Meter(f"RAPL, {len(counters)} package(s)", lambda: sum(each.joules() for each in counters))
+    return EnergyMeter(f"RAPL, {len(counters)} package(s)", lambda: sum(each.joules() for each in counters))
 
 
 class _Package:
@@ -53,7 +53,7 @@ class _Package:
         return (now + self._turns * self._range) / 1e6
 
 
-def gpu_meter(library: str = NVML) -> Meter | None:
+def gpu_meter(library: str = NVML) -> EnergyMeter | None:
     """All NVIDIA GPUs together; None where there is none, or one that does not count."""
     try:
         nvml = ctypes.CDLL(library)
@@ -75,4 +75,6 @@ def gpu_meter(library: str = NVML) -> Meter | None:
 
     if any(millijoules(handle) is None for handle in handles):
         return None
-    return Meter(f"NVML, {len(handles)} GPU(s)", lambda: sum(millijoules(handle) or 0 for handle in handles) / 1e3)
+    return EnergyMeter(
+        f"NVML, {len(handles)} GPU(s)", lambda: sum(millijoules(handle) or 0 for handle in handles) / 1e3
+    )

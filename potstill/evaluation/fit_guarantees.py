@@ -7,13 +7,23 @@ from numpy.typing import NDArray
 
 from potstill.evaluation import metrics
 from potstill.evaluation.calibration import Array, log_softmax
-from potstill.evaluation.guarantees import LEVELS, SHARES, THRESHOLDS, Quality, Trust, energy, rank_of
-from potstill.evaluation.scaling import choose_scaling
+from potstill.evaluation.guarantees import (
+    COVERAGE_LEVELS,
+    SCOPE_QUANTILES,
+    THRESHOLDS,
+    CalibrationQuality,
+    Guarantees,
+    conformal_rank,
+    energy_score,
+)
+from potstill.evaluation.scaling import select_scaling
 
-DRAWS = 200  # resamples of an interval; their ends need no more than two digits
+N_RESAMPLES = 200  # resamples of an interval; their ends need no more than two digits
 
 
-def measure_trust(logits: NDArray[np.floating], gold: NDArray[np.integer], graph: str = "", seed: int = 0) -> Trust:
+def fit_guarantees(
+    logits: NDArray[np.floating], gold: NDArray[np.integer], graph: str = "", seed: int = 0
+) -> Guarantees:
     """Everything that N labelled texts say about a graph's scores.
 
     The thresholds are counted on probabilities from a scaling that had not seen the text, the sets on unscaled
@@ -26,34 +36,37 @@ def measure_trust(logits: NDArray[np.floating], gold: NDArray[np.integer], graph
         seed: draws folds and resamples.
     """
     right = np.asarray(gold, dtype=np.int64)
-    chosen = choose_scaling(logits, right, seed)
+    chosen = select_scaling(logits, right, seed)
     raw = log_softmax(logits)
     wrong = chosen.probs.argmax(axis=1) != right
     reached = [chosen.probs.max(axis=1) >= threshold for threshold in THRESHOLDS]
     scores = np.sort(-raw[np.arange(len(right)), right])
-    energies = np.sort(energy(logits))
+    energies = np.sort(energy_score(logits))
     n = len(right)
-    return Trust(
+    return Guarantees(
         graph=graph,
         n=n,
         scaling=chosen.scaling,
         log_loss=chosen.log_loss,
-        quality=_quality(right, np.exp(raw), chosen.probs, seed),
-        accepted=tuple(int(row.sum()) for row in reached),
-        wrong=tuple(int((row & wrong).sum()) for row in reached),
+        calibration_quality=_quality(right, np.exp(raw), chosen.probs, seed),
+        n_above=tuple(int(row.sum()) for row in reached),
+        n_wrong_above=tuple(int((row & wrong).sum()) for row in reached),
         # Rounded up a little: a batch of another shape moves a logit in its seventh digit.
-        set_scores=tuple(
-            float(scores[rank - 1]) + 1e-5 if (rank := rank_of(level, n)) <= n else None for level in LEVELS
+        conformal_scores=tuple(
+            float(scores[rank - 1]) + 1e-5 if (rank := conformal_rank(level, n)) <= n else None
+            for level in COVERAGE_LEVELS
         ),
-        scope_scores=tuple(float(energies[min(rank_of(share, n), n) - 1]) for share in SHARES),
+        energy_quantiles=tuple(float(energies[min(conformal_rank(share, n), n) - 1]) for share in SCOPE_QUANTILES),
     )
 
 
-def _quality(gold: NDArray[np.int64], before: Array, after: Array, seed: int) -> Quality:
+def _quality(gold: NDArray[np.int64], before: Array, after: Array, seed: int) -> CalibrationQuality:
     def score(metric: metrics.Metric, probs: Array) -> metrics.Score:
-        return metrics.with_interval(metric, gold, probs, seed=seed, draws=DRAWS, centred=metric is metrics.ece)
+        return metrics.bootstrap_interval(
+            metric, gold, probs, seed=seed, draws=N_RESAMPLES, centred=metric is metrics.ece
+        )
 
-    return Quality(
+    return CalibrationQuality(
         ece_before=score(metrics.ece, before),
         ece_after=score(metrics.ece, after),
         brier_before=score(metrics.brier, before),

@@ -21,12 +21,12 @@ from potstill.evaluation.metrics import Score
 
 # Thresholds fixed before any text is seen: 0.00, 0.01, ..., 0.99.
 THRESHOLDS = tuple(step / 100 for step in range(100))
-CONFIDENCE = 0.9  # how often, over draws of held-out texts, a threshold keeps its promise
-PRECISION = 0.95  # the promise that `Prediction.sure` makes
+GUARANTEE_CONFIDENCE = 0.9  # how often, over draws of held-out texts, a threshold keeps its promise
+TARGET_PRECISION = 0.95  # the promise that `Prediction.sure` makes
 # Coverages a label set can be asked for: 0.50, 0.51, ..., 0.99.
-LEVELS = tuple(step / 100 for step in range(50, 100))
-SHARES = tuple(step / 100 for step in range(1, 100))  # of the held-out texts, least usual first
-UNUSUAL = 0.05  # usualness from which on a text is called out of scope
+COVERAGE_LEVELS = tuple(step / 100 for step in range(50, 100))
+SCOPE_QUANTILES = tuple(step / 100 for step in range(1, 100))  # of the held-out texts, least usual first
+MIN_TYPICALITY = 0.05  # usualness from which on a text is called out of scope
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Scaling:
     scale: tuple[float, ...] = (1.0,)
     shift: tuple[float, ...] = (0.0,)
 
-    def probs(self, logits: NDArray[np.floating]) -> Array:
+    def apply(self, logits: NDArray[np.floating]) -> Array:
         """(N, K) logits -> (N, K) probabilities, rows sum to one."""
         return np.exp(log_softmax(np.asarray(logits, dtype=np.float64) * self.scale + np.asarray(self.shift)))
 
-    def likeliest(self, logits: NDArray[np.floating]) -> NDArray[np.intp]:
+    def argmax(self, logits: NDArray[np.floating]) -> NDArray[np.intp]:
         """(N, K) logits -> (N,) columns of the likeliest label; one scale for all labels changes none of them."""
         if len(self.scale) == 1:
             return np.asarray(logits.argmax(axis=1))
@@ -52,7 +52,7 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Quality:
+class CalibrationQuality:
     """Calibration error (15 bins) and Brier score with 95 % intervals, before and after scaling, on texts whose own
     scaling had not seen them (cross-validated)."""
 
@@ -63,7 +63,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Guarantees:
     """What `measure` found of one graph on n held-out texts.
 
     Attributes:
@@ -82,13 +82,13 @@ class Trust:
     n: int
     scaling: Scaling
     log_loss: Mapping[str, float]
-    quality: Quality
-    accepted: tuple[int, ...]
-    wrong: tuple[int, ...]
-    set_scores: tuple[float | None, ...]
-    scope_scores: tuple[float, ...]
+    calibration_quality: CalibrationQuality
+    n_above: tuple[int, ...]
+    n_wrong_above: tuple[int, ...]
+    conformal_scores: tuple[float | None, ...]
+    energy_quantiles: tuple[float, ...]
 
-    def threshold(self, precision: float = PRECISION, confidence: float = CONFIDENCE) -> float | None:
+    def threshold(self, precision: float = TARGET_PRECISION, confidence: float = GUARANTEE_CONFIDENCE) -> float | None:
         """The lowest probability from which on at least `precision` of the labels are right; None if none can be shown.
 
         Learn-then-Test (Angelopoulos et al. 2021): "too many are wrong" is tested with the exact binomial tail (the
@@ -103,16 +103,16 @@ class Trust:
             raise ValueError(f"precision {precision} and confidence {confidence} must lie between 0 and 1")
         lowest: float | None = None
         for step in range(min(round(100 * precision), len(THRESHOLDS) - 1), -1, -1):
-            if binomial_tail(self.wrong[step], self.accepted[step], 1 - precision) > 1 - confidence:
+            if binomial_tail(self.n_wrong_above[step], self.n_above[step], 1 - precision) > 1 - confidence:
                 break
             lowest = THRESHOLDS[step]
         return lowest
 
-    def share_above(self, threshold: float) -> float:
+    def coverage_above(self, threshold: float) -> float:
         """The share of the held-out texts whose confidence reaches one of `THRESHOLDS`."""
-        return self.accepted[min(round(100 * threshold), 99)] / self.n
+        return self.n_above[min(round(100 * threshold), 99)] / self.n
 
-    def sets(self, logits: NDArray[np.floating], coverage: float) -> NDArray[np.bool_]:
+    def prediction_sets(self, logits: NDArray[np.floating], coverage: float) -> NDArray[np.bool_]:
         """(N, K) logits -> (N, K) which labels are in each text's set: the right one is, with probability `coverage`.
 
         Split conformal prediction with the score -log p of the label ("LAC", Sadinle et al. 2019: the smallest sets
@@ -125,21 +125,21 @@ class Trust:
         if not 0 < coverage < 1:
             raise ValueError(f"coverage {coverage} must lie between 0 and 1")
         step = max(0, ceil(round(100 * coverage, 6)) - 50)
-        bound = self.set_scores[step] if step < len(LEVELS) else None
+        bound = self.conformal_scores[step] if step < len(COVERAGE_LEVELS) else None
         if bound is None:  # too few texts were held out for so much coverage
             return np.ones(np.shape(logits), dtype=np.bool_)
         inside = -log_softmax(logits) <= bound
-        inside[np.arange(len(inside)), self.scaling.likeliest(logits)] = True
+        inside[np.arange(len(inside)), self.scaling.argmax(logits)] = True
         return np.asarray(inside)
 
-    def usualness(self, logits: NDArray[np.floating]) -> Array:
+    def typicality(self, logits: NDArray[np.floating]) -> Array:
         """(N, K) logits -> (N,) in (0, 1]: about the share of held-out texts that are at least as strange.
 
         A conformal p-value of the energy score (Liu et al. 2020): of texts like the held-out ones at most a share a
         comes out at a or below, for every a; what is foreign to the student mostly comes out near 0.01.
         """
-        below = np.searchsorted(np.asarray(self.scope_scores), energy(logits), side="right")
-        ranks = np.array([*(rank_of(share, self.n) for share in SHARES), self.n + 1])
+        below = np.searchsorted(np.asarray(self.energy_quantiles), energy_score(logits), side="right")
+        ranks = np.array([*(conformal_rank(share, self.n) for share in SCOPE_QUANTILES), self.n + 1])
         return np.asarray(ranks[below] / (self.n + 1))
 
     def to_json(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Trust:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Trust:
+    def from_json(cls, record: Mapping[str, Any]) -> Guarantees:
         """What `to_json` wrote.
 
         Raises:
@@ -159,19 +159,19 @@ class Trust:
             n=int(record["n"]),
             scaling=Scaling(scaling["method"], _floats(scaling["scale"]), _floats(scaling["shift"])),
             log_loss={str(name): float(loss) for name, loss in record["log_loss"].items()},
-            quality=Quality(**{name: Score.from_json(score) for name, score in quality.items()}),
-            accepted=tuple(int(n) for n in record["accepted"]),
-            wrong=tuple(int(n) for n in record["wrong"]),
-            set_scores=tuple(None if score is None else float(score) for score in record["set_scores"]),
-            scope_scores=_floats(record["scope_scores"]),
+            calibration_quality=CalibrationQuality(**{name: Score.from_json(score) for name, score in quality.items()}),
+            n_above=tuple(int(n) for n in record["accepted"]),
+            n_wrong_above=tuple(int(n) for n in record["wrong"]),
+            conformal_scores=tuple(None if score is None else float(score) for score in record["set_scores"]),
+            energy_quantiles=_floats(record["scope_scores"]),
         )
-        shapes = (len(read.accepted), len(read.wrong), len(read.set_scores), len(read.scope_scores))
-        if shapes != (len(THRESHOLDS), len(THRESHOLDS), len(LEVELS), len(SHARES)):
+        shapes = (len(read.n_above), len(read.n_wrong_above), len(read.conformal_scores), len(read.energy_quantiles))
+        if shapes != (len(THRESHOLDS), len(THRESHOLDS), len(COVERAGE_LEVELS), len(SCOPE_QUANTILES)):
             raise ValueError(f"the calibration's lists have the lengths {shapes}")
         return read
 
 
-def energy(logits: NDArray[np.floating]) -> Array:
+def energy_score(logits: NDArray[np.floating]) -> Array:
     """(N, K) logits -> (N,) log of the sum of their exponentials, around their mean; low for what is unfamiliar."""
     logits = np.asarray(logits, dtype=np.float64)
     top = logits.max(axis=1)
@@ -189,7 +189,7 @@ def binomial_tail(k: int, n: int, p: float) -> float:
     return min(1.0, exp(top) * sum(exp(term - top) for term in terms))
 
 
-def rank_of(share: float, n: int) -> int:
+def conformal_rank(share: float, n: int) -> int:
     """Which of n sorted values stands at a share, counted from 1, so that n + 1 exchangeable ones keep the promise."""
     return max(1, ceil(round(share * (n + 1), 6)))
 

@@ -9,16 +9,16 @@ from itertools import cycle, islice
 from statistics import median, quantiles
 from typing import Any
 
-from potstill.evaluation.energy import Meter
+from potstill.evaluation.energy import EnergyMeter
 
-Predict = Callable[[Sequence[str]], Any]
+PredictFunction = Callable[[Sequence[str]], Any]
 BATCH = 64  # texts, as in the paper's table (Palo et al. 2024, table 5)
-FEWEST_ALONE, MOST_ALONE = 5, 2000
-MOST_ROUNDS = 50
+MIN_SINGLE_CALLS, MAX_SINGLE_CALLS = 5, 2000
+MAX_ROUNDS = 50
 
 
 @dataclass(frozen=True)
-class Speed:
+class Latency:
     """What `measure` saw.
 
     Attributes:
@@ -33,13 +33,18 @@ class Speed:
     p50_ms: float
     p99_ms: float
     batch_s: float | None = None
-    alone: int = 0
+    n_single: int = 0
     joules_per_text: float | None = None
 
 
-def measure(
-    predict: Predict, texts: Sequence[str], *, seconds: float = 1.5, batch: bool = False, meter: Meter | None = None
-) -> Speed:
+def measure_latency(
+    predict: PredictFunction,
+    texts: Sequence[str],
+    *,
+    seconds: float = 1.5,
+    batch: bool = False,
+    meter: EnergyMeter | None = None,
+) -> Latency:
     """Time `predict` on all texts at once and on one at a time, about `seconds` each after a warm-up.
 
     Args:
@@ -56,22 +61,24 @@ def measure(
         raise ValueError("speed is measured on at least one text")
     predict(texts[:32])
     before = meter.read() if meter is not None else 0.0
-    took = _timed(predict, [texts], seconds, fewest=1, most=MOST_ROUNDS)
+    took = _timed(predict, [texts], seconds, fewest=1, most=MAX_ROUNDS)
     used = meter.read() - before if meter is not None else 0.0
     whole = [list(islice(cycle(texts), at, at + BATCH)) for at in range(0, max(len(texts), BATCH), BATCH)]
-    batches = _timed(predict, whole, seconds, fewest=1, most=MOST_ROUNDS) if batch else []
-    alone = _timed(predict, [[text] for text in texts], seconds, fewest=FEWEST_ALONE, most=MOST_ALONE)
-    return Speed(
+    batches = _timed(predict, whole, seconds, fewest=1, most=MAX_ROUNDS) if batch else []
+    alone = _timed(predict, [[text] for text in texts], seconds, fewest=MIN_SINGLE_CALLS, most=MAX_SINGLE_CALLS)
+    return Latency(
         texts_per_s=len(texts) / median(took),
         p50_ms=median(alone) * 1000,
         p99_ms=quantiles(alone, n=100)[98] * 1000,
         batch_s=median(batches) if batches else None,
-        alone=len(alone),
+        n_single=len(alone),
         joules_per_text=used / (len(texts) * len(took)) if used > 0 else None,
     )
 
 
-def _timed(predict: Predict, calls: Sequence[Sequence[str]], seconds: float, *, fewest: int, most: int) -> list[float]:
+def _timed(
+    predict: PredictFunction, calls: Sequence[Sequence[str]], seconds: float, *, fewest: int, most: int
+) -> list[float]:
     """Seconds of each call, in turn, until the time is up."""
     took: list[float] = []
     until = time.perf_counter() + seconds

@@ -76,7 +76,7 @@ class McNemar:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResult:
     """All that is said of one model on one set of texts.
 
     Attributes:
@@ -100,14 +100,14 @@ class Judgement:
     per_class: tuple[ClassScore, ...]
     confusions: tuple[Confusion, ...]
     unanswered: int = 0
-    draws: int = 1000
+    n_resamples: int = 1000
     kind: str = "single"
     micro_f1: Score | None = None
     lrap: Score | None = None
     format: int = FORMAT
 
     @property
-    def main(self) -> Score:
+    def main_score(self) -> Score:
         """The one figure to compare by: accuracy, or micro F1 where a text may have several labels."""
         return self.accuracy if self.micro_f1 is None else self.micro_f1
 
@@ -117,7 +117,7 @@ class Judgement:
         return {**record, "per_class": list(record["per_class"]), "confusions": list(record["confusions"])}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Judgement:
+    def from_json(cls, record: Mapping[str, Any]) -> EvaluationResult:
         """The judgement that `to_json` wrote.
 
         Raises:
@@ -226,10 +226,10 @@ def log_loss(gold: ArrayLike, probs: ArrayLike, weights: Floats | None = None) -
     return float(np.average(-np.log(np.maximum(at_gold, 1e-15)), weights=weights))
 
 
-def with_interval(
+def bootstrap_interval(
     metric: Metric,
     gold: ArrayLike,
-    outcome: ArrayLike,
+    predictions: ArrayLike,
     *,
     seed: int = 0,
     draws: int = 1000,
@@ -245,7 +245,7 @@ def with_interval(
         centred: shift the interval by what resampling adds to the metric on average, no further down than zero. For
             ECE, which the noise of each resample raises so much that the value itself can lie below its resamples.
     """
-    gold_, outcome_ = _columns(gold), np.asarray(outcome)
+    gold_, outcome_ = _columns(gold), np.asarray(predictions)
     n = len(gold_)
     if n == 0 or len(outcome_) != n:
         raise ValueError(f"{n} gold labels and {len(outcome_)} outcomes; both must be the same number above zero")
@@ -277,7 +277,7 @@ def mcnemar(gold: ArrayLike, a: ArrayLike, b: ArrayLike) -> McNemar:
     return McNemar(only_a, only_b, min(1.0, 2 * tail), min(1.0, 2 * tail - chance(fewer)))
 
 
-def judge(
+def compute_metrics(
     gold: ArrayLike,
     probs: ArrayLike,
     labels: Sequence[str],
@@ -285,7 +285,7 @@ def judge(
     seed: int = 0,
     draws: int = 1000,
     confusions: int = 20,
-) -> Judgement:
+) -> EvaluationResult:
     """Everything about (N, K) probabilities against (N,) gold columns. A row of NaN is a text without an answer.
 
     Raises:
@@ -303,10 +303,10 @@ def judge(
     worst = [int(cell) for cell in np.argsort(-matrix, axis=None, kind="stable")[:confusions] if matrix.flat[cell]]
     pairs = [divmod(cell, len(labels)) for cell in worst]
     some = bool(answered.any())
-    return Judgement(
+    return EvaluationResult(
         n=len(gold_),
-        accuracy=with_interval(accuracy, gold_, predicted, seed=seed, draws=draws),
-        macro_f1=with_interval(macro_f1, gold_, predicted, seed=seed, draws=draws),
+        accuracy=bootstrap_interval(accuracy, gold_, predicted, seed=seed, draws=draws),
+        macro_f1=bootstrap_interval(macro_f1, gold_, predicted, seed=seed, draws=draws),
         weighted_f1=weighted_f1(gold_, predicted),
         ece=ece(gold_[answered], probs_[answered]) if some else None,
         brier=brier(gold_[answered], probs_[answered]) if some else None,
@@ -314,12 +314,12 @@ def judge(
         per_class=per_class(gold_, predicted, labels),
         confusions=tuple(Confusion(labels[g], labels[p], int(matrix[g, p])) for g, p in pairs),
         unanswered=int((~answered).sum()),
-        draws=draws,
+        n_resamples=draws,
     )
 
 
 @dataclass(frozen=True)
-class _Counts:
+class _LabelCounts:
     """(K,) each: right answers, texts of the label, texts given the label."""
 
     right: Floats
@@ -331,11 +331,11 @@ def _columns(of: ArrayLike) -> Ints:
     return np.asarray(of).astype(np.int64, copy=False)
 
 
-def _counts(gold: ArrayLike, predicted: ArrayLike, weights: Floats | None, n_labels: int = 0) -> _Counts:
+def _counts(gold: ArrayLike, predicted: ArrayLike, weights: Floats | None, n_labels: int = 0) -> _LabelCounts:
     gold_, predicted_ = _columns(gold), _columns(predicted)
     weights_: Floats = np.ones(len(gold_)) if weights is None else weights
     n_labels = max(n_labels, int(gold_.max()) + 1, int(predicted_.max()) + 1)
-    return _Counts(
+    return _LabelCounts(
         _sums(gold_, weights_ * (gold_ == predicted_), n_labels),
         _sums(gold_, weights_, n_labels),
         # One column stands before the labels for "no answer", and is dropped again.
@@ -351,5 +351,5 @@ def _share(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _f1(counts: _Counts) -> Floats:
+def _f1(counts: _LabelCounts) -> Floats:
     return _share(2 * counts.right, counts.support + counts.predicted)

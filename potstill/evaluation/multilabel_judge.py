@@ -10,21 +10,21 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from potstill.evaluation.metrics import ClassScore, Judgement, Score
+from potstill.evaluation.metrics import ClassScore, EvaluationResult, Score
 from potstill.evaluation.multilabel_metrics import (
+    BoolArray,
     Floats,
-    Truths,
-    decision_ece,
-    macro_of,
-    ranking_precision,
-    share,
-    truths,
+    as_bool,
+    label_ranking_precision,
+    macro_f1_from_counts,
+    multilabel_ece,
+    safe_ratio,
 )
 
 
-def judge_sets(
+def compute_multilabel_metrics(
     gold: ArrayLike, probs: ArrayLike, chosen: ArrayLike, labels: Sequence[str], *, seed: int = 0, draws: int = 1000
-) -> Judgement:
+) -> EvaluationResult:
     """Everything about N sets of labels. A row of NaN in `probs` is a text without an answer: the empty set.
 
     `accuracy` of the result is the share of texts whose whole set is right. Intervals are 95 % percentile bootstrap
@@ -33,13 +33,13 @@ def judge_sets(
     Raises:
         ValueError: no texts, or shapes that do not fit.
     """
-    g, p = truths(gold), np.asarray(probs, dtype=np.float64)
+    g, p = as_bool(gold), np.asarray(probs, dtype=np.float64)
     if not len(g) or not g.shape == p.shape == np.shape(chosen) == (len(g), len(labels)):
         raise ValueError(f"gold {g.shape}, probabilities {p.shape}, chosen {np.shape(chosen)}, {len(labels)} labels")
-    answered: Truths = np.asarray(np.isfinite(p).all(axis=1))
-    c = truths(chosen) & answered[:, None]
+    answered: BoolArray = np.asarray(np.isfinite(p).all(axis=1))
+    c = as_bool(chosen) & answered[:, None]
     p = np.where(answered[:, None], p, 0.0)
-    exact, ranked = (g == c).all(axis=1).astype(np.float64), ranking_precision(g, p)
+    exact, ranked = (g == c).all(axis=1).astype(np.float64), label_ranking_precision(g, p)
     drawn = _drawn(g, c, np.stack([exact, ranked], axis=1), seed, draws)
     whole = _drawn(g, c, np.stack([exact, ranked], axis=1), seed, 0)
 
@@ -49,31 +49,31 @@ def judge_sets(
 
     sure = p[answered]
     hits, support, given = (g & c).sum(0), g.sum(0), c.sum(0)
-    f1s = [share(2.0 * hit, float(has + got)) for hit, has, got in zip(hits, support, given, strict=True)]
+    f1s = [safe_ratio(2.0 * hit, float(has + got)) for hit, has, got in zip(hits, support, given, strict=True)]
     rows = zip(labels, hits, given, support, f1s, strict=True)
     log = -np.log(np.clip(np.where(g[answered], sure, 1 - sure), 1e-15, None))
-    return Judgement(
+    return EvaluationResult(
         n=len(g),
         accuracy=score(2),
         macro_f1=score(1),
         weighted_f1=float(np.average(f1s, weights=support)) if support.any() else 0.0,
-        ece=decision_ece(g[answered], sure) if answered.any() else None,
+        ece=multilabel_ece(g[answered], sure) if answered.any() else None,
         brier=float(((sure - g[answered]) ** 2).sum(1).mean()) if answered.any() else None,
         log_loss=float(log.sum(1).mean()) if answered.any() else None,
         per_class=tuple(
-            ClassScore(label, share(hit, got), share(hit, has), f1, int(has), int(got))
+            ClassScore(label, safe_ratio(hit, got), safe_ratio(hit, has), f1, int(has), int(got))
             for label, hit, got, has, f1 in rows
         ),
         confusions=(),
         unanswered=int((~answered).sum()),
-        draws=draws,
+        n_resamples=draws,
         kind="multi",
         micro_f1=score(0),
         lrap=score(3),
     )
 
 
-def _drawn(g: Truths, c: Truths, rows: Floats, seed: int, draws: int) -> Floats:
+def _drawn(g: BoolArray, c: BoolArray, rows: Floats, seed: int, draws: int) -> Floats:
     """(draws, 4) micro F1, macro F1, then the means of the two `rows`; of the texts as they are with 0 draws."""
     n = len(g)
     hits, has, got = ((array).astype(np.float64) for array in (g & c, g, c))
@@ -92,4 +92,4 @@ def _figures(weights: Floats, hits: Floats, has: Floats, got: Floats, rows: Floa
     hit, have, give = weights @ hits, weights @ has, weights @ got
     micro = 2 * hit.sum(1) / np.maximum((have + give).sum(1), 1e-12)
     means = weights @ rows / weights.sum(1, keepdims=True)
-    return np.concatenate([micro[:, None], macro_of(hit, have, give)[:, None], means], axis=1)
+    return np.concatenate([micro[:, None], macro_f1_from_counts(hit, have, give)[:, None], means], axis=1)

@@ -28,13 +28,13 @@ class LabelScaling:
     scale: tuple[float, ...] = (1.0,)
     shift: tuple[float, ...] = (0.0,)
 
-    def probs(self, logits: NDArray[np.floating]) -> Array:
+    def apply(self, logits: NDArray[np.floating]) -> Array:
         """(N, K) logits -> (N, K) probabilities."""
         return sigmoid(np.asarray(logits, dtype=np.float64) * self.scale + np.asarray(self.shift))
 
 
 @dataclass(frozen=True)
-class Cut:
+class LabelThresholds:
     """From which probability on a label is given.
 
     Attributes:
@@ -45,7 +45,7 @@ class Cut:
     thresholds: tuple[float, ...] = (0.5,)
     never_empty: bool = False
 
-    def chosen(self, probs: NDArray[np.floating]) -> NDArray[np.bool_]:
+    def apply(self, probs: NDArray[np.floating]) -> NDArray[np.bool_]:
         """(N, K) probabilities -> (N, K) the labels given."""
         probs = np.asarray(probs)
         given = probs >= np.asarray(self.thresholds, dtype=probs.dtype)
@@ -56,7 +56,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class SeveralTrust:
+class MultilabelGuarantees:
     """What `thresholds.measure_several` found of one graph on n held-out texts.
 
     Attributes:
@@ -72,7 +72,7 @@ class SeveralTrust:
     graph: str
     n: int
     scaling: LabelScaling
-    cut: Cut
+    label_thresholds: LabelThresholds
     log_loss: Mapping[str, float]
     f1: Mapping[str, float]
     ece_before: Score
@@ -83,7 +83,7 @@ class SeveralTrust:
         return {**asdict(self), "kind": "multi"}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> SeveralTrust:
+    def from_json(cls, record: Mapping[str, Any]) -> MultilabelGuarantees:
         """What `to_json` wrote.
 
         Raises:
@@ -96,7 +96,7 @@ class SeveralTrust:
             scaling=LabelScaling(
                 str(scaling["method"]), tuple(map(float, scaling["scale"])), tuple(map(float, scaling["shift"]))
             ),
-            cut=Cut(tuple(map(float, cut["thresholds"])), bool(cut["never_empty"])),
+            label_thresholds=LabelThresholds(tuple(map(float, cut["thresholds"])), bool(cut["never_empty"])),
             log_loss={str(name): float(loss) for name, loss in record["log_loss"].items()},
             f1={str(name): float(value) for name, value in record["f1"].items()},
             ece_before=Score.from_json(record["ece_before"]),

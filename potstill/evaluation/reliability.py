@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from potstill.evaluation import metrics
-from potstill.evaluation.guarantees import CONFIDENCE, PRECISION, UNUSUAL, Trust
+from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees
 from potstill.evaluation.metrics import Score
 
 POINTS = 50  # of a curve that is drawn
 COVERAGE = 0.9  # of the label sets that a report looks at
-DRAWS = 200
+N_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
-class Point:
+class RiskCoveragePoint:
     """Of the `coverage` most confident share of the texts, `accuracy` got their right label; 95 % interval."""
 
-    coverage: float
+    target_coverage: float
     accuracy: float
     low: float
     high: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exam:
+class Reliability:
     """What n test texts say of the student's confidence.
 
     Attributes:
@@ -53,34 +53,36 @@ class Exam:
     n: int
     ece: Score
     brier: Score
-    curve: tuple[Point, ...]
-    held_out: int = 0
+    curve: tuple[RiskCoveragePoint, ...]
+    n_held_out: int = 0
     method: str = "none"
-    precision: float = PRECISION
-    confidence: float = CONFIDENCE
+    target_precision: float = TARGET_PRECISION
+    confidence: float = GUARANTEE_CONFIDENCE
     threshold: float | None = None
-    sure: float | None = None
-    sure_accuracy: Score | None = None
-    coverage: float = COVERAGE
-    covered: Score | None = None
-    set_size: float | None = None
-    unusual: float | None = None
+    confident_share: float | None = None
+    confident_accuracy: Score | None = None
+    target_coverage: float = COVERAGE
+    set_coverage: Score | None = None
+    mean_set_size: float | None = None
+    out_of_scope: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary that `Exam.from_json` reads back."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Exam:
+    def from_json(cls, record: Mapping[str, Any]) -> Reliability:
         """The exam that `to_json` wrote."""
         scores = {name: record[name] and Score.from_json(record[name]) for name in _SCORES}
-        return cls(**{**record, **scores, "curve": tuple(Point(**point) for point in record["curve"])})
+        return cls(**{**record, **scores, "curve": tuple(RiskCoveragePoint(**point) for point in record["curve"])})
 
 
 _SCORES = ("ece", "brier", "sure_accuracy", "covered")
 
 
-def examine(gold: ArrayLike, logits: NDArray[np.floating], probs: NDArray[np.floating], trust: Trust | None) -> Exam:
+def measure_reliability(
+    gold: ArrayLike, logits: NDArray[np.floating], probs: NDArray[np.floating], guarantees: Guarantees | None
+) -> Reliability:
     """Compare what a bundle promises with what happened on N test texts.
 
     Args:
@@ -91,32 +93,34 @@ def examine(gold: ArrayLike, logits: NDArray[np.floating], probs: NDArray[np.flo
     """
     right_columns, shipped = np.asarray(gold, dtype=np.int64), np.asarray(probs, dtype=np.float64)
     promised: dict[str, Any] = {}
-    if trust is not None:
-        inside = trust.sets(logits, COVERAGE)
+    if guarantees is not None:
+        inside = guarantees.prediction_sets(logits, COVERAGE)
         promised = {
-            "held_out": trust.n,
-            "method": trust.scaling.method,
-            "threshold": trust.threshold(),
-            "covered": share(int(inside[np.arange(len(right_columns)), right_columns].sum()), len(right_columns)),
+            "held_out": guarantees.n,
+            "method": guarantees.scaling.method,
+            "threshold": guarantees.threshold(),
+            "covered": wilson_score(
+                int(inside[np.arange(len(right_columns)), right_columns].sum()), len(right_columns)
+            ),
             "set_size": float(inside.sum(axis=1).mean()),
-            "unusual": float((trust.usualness(logits) <= UNUSUAL).mean()),
+            "unusual": float((guarantees.typicality(logits) <= MIN_TYPICALITY).mean()),
         }
         if promised["threshold"] is not None:
             # As the bundle compares: the float32 probability it hands out.
             sure = probs.max(axis=1) >= promised["threshold"]
             right = int((sure & (shipped.argmax(axis=1) == right_columns)).sum())
             promised["sure"] = float(sure.mean())
-            promised["sure_accuracy"] = share(right, int(sure.sum())) if sure.any() else None
-    return Exam(
+            promised["sure_accuracy"] = wilson_score(right, int(sure.sum())) if sure.any() else None
+    return Reliability(
         n=len(right_columns),
-        ece=metrics.with_interval(metrics.ece, right_columns, shipped, draws=DRAWS, centred=True),
-        brier=metrics.with_interval(metrics.brier, right_columns, shipped, draws=DRAWS),
+        ece=metrics.bootstrap_interval(metrics.ece, right_columns, shipped, draws=N_RESAMPLES, centred=True),
+        brier=metrics.bootstrap_interval(metrics.brier, right_columns, shipped, draws=N_RESAMPLES),
         curve=risk_coverage(right_columns, shipped),
         **promised,
     )
 
 
-def risk_coverage(gold: ArrayLike, probs: ArrayLike, points: int = POINTS) -> tuple[Point, ...]:
+def risk_coverage(gold: ArrayLike, probs: ArrayLike, points: int = POINTS) -> tuple[RiskCoveragePoint, ...]:
     """Accuracy on the most confident texts, for at most `points` shares of them (El-Yaniv and Wiener 2010).
 
     Equally confident texts come in together. Its mean shortfall from one is the area under the risk-coverage curve.
@@ -129,11 +133,11 @@ def risk_coverage(gold: ArrayLike, probs: ArrayLike, points: int = POINTS) -> tu
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     wanted = np.ceil(np.linspace(1 / points, 1, points) * len(columns)) - 1
     shown = np.unique(ends[np.searchsorted(ends, wanted)])
-    made = ((int(end) + 1, share(int(right[end]), int(end) + 1)) for end in shown)
-    return tuple(Point(n / len(columns), score.value, score.low, score.high) for n, score in made)
+    made = ((int(end) + 1, wilson_score(int(right[end]), int(end) + 1)) for end in shown)
+    return tuple(RiskCoveragePoint(n / len(columns), score.value, score.low, score.high) for n, score in made)
 
 
-def share(k: int, n: int) -> Score:
+def wilson_score(k: int, n: int) -> Score:
     """k of n with the 95 % interval of Wilson (1927), which does not vanish where all or none are."""
     z2 = 1.959964**2
     middle, half = (k + z2 / 2) / (n + z2), sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)

@@ -17,12 +17,12 @@ from potstill.evaluation.guarantees import Scaling
 
 FOLDS = 5
 # Of a label's scale (as a logarithm) and shift to the one temperature: as if drawn around it with a deviation of 0.3.
-PULL = 10.0
-MOST_ROWS = 5000  # more texts do not change 2 K numbers
+L2_STRENGTH = 10.0
+MAX_ROWS = 5000  # more texts do not change 2 K numbers
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ScalingChoice:
     """A scaling and how it was chosen.
 
     Attributes:
@@ -54,8 +54,8 @@ def vector_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> S
     from scipy.optimize import minimize
 
     middle = 1 / fit_temperature(logits, gold)
-    if len(gold) > MOST_ROWS:
-        some = np.random.default_rng(0).permutation(len(gold))[:MOST_ROWS]
+    if len(gold) > MAX_ROWS:
+        some = np.random.default_rng(0).permutation(len(gold))[:MAX_ROWS]
         logits, gold = logits[some], gold[some]
     values = np.asarray(logits, dtype=np.float64)
     values = values - values.mean(axis=1, keepdims=True)
@@ -67,19 +67,19 @@ def vector_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> S
         scaled = values * (middle * np.exp(spread))
         logs = log_softmax(scaled + shift)
         off = np.exp(logs) - target
-        slope = np.concatenate([(off * scaled).sum(axis=0), off.sum(axis=0)]) + PULL * free
-        return float(-(logs * target).sum() + PULL / 2 * (free @ free)), slope
+        slope = np.concatenate([(off * scaled).sum(axis=0), off.sum(axis=0)]) + L2_STRENGTH * free
+        return float(-(logs * target).sum() + L2_STRENGTH / 2 * (free @ free)), slope
 
     found = minimize(loss, np.zeros(2 * n_labels), jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
     scale, shift = middle * np.exp(found[:n_labels]), found[n_labels:]
     return Scaling("vector", tuple(scale.tolist()), tuple((shift - shift.mean()).tolist()))
 
 
-Fit = Callable[[NDArray[np.floating], NDArray[np.integer]], Scaling]
-METHODS: tuple[Fit, ...] = (no_scaling, temperature_scaling, vector_scaling)  # the simplest first
+ScalingMethod = Callable[[NDArray[np.floating], NDArray[np.integer]], Scaling]
+SCALING_METHODS: tuple[ScalingMethod, ...] = (no_scaling, temperature_scaling, vector_scaling)  # the simplest first
 
 
-def choose_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed: int = 0) -> Chosen:
+def select_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed: int = 0) -> ScalingChoice:
     """The simplest of `METHODS` that no richer one beats by more than a standard error, in cross-validated log-loss.
 
     Args:
@@ -93,18 +93,18 @@ def choose_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed
     rows = np.arange(len(gold))
     losses: dict[str, Array] = {}
     probs: dict[str, Array] = {}
-    for fit in METHODS:
+    for fit in SCALING_METHODS:
         out, name = np.empty_like(values), ""
         for held in range(min(FOLDS, len(gold))):
             scaling = fit(values[fold != held], gold[fold != held])
-            out[fold == held], name = scaling.probs(values[fold == held]), scaling.method
+            out[fold == held], name = scaling.apply(values[fold == held]), scaling.method
         probs[name] = out
         losses[name] = -np.log(np.maximum(out[rows, gold], 1e-15))
     best = "none"
-    chosen: Fit = no_scaling
-    for fit, name in zip(METHODS[1:], list(losses)[1:], strict=True):
+    chosen: ScalingMethod = no_scaling
+    for fit, name in zip(SCALING_METHODS[1:], list(losses)[1:], strict=True):
         gain = losses[best] - losses[name]
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
             best, chosen = name, fit
     means = {name: float(loss.mean()) for name, loss in losses.items()}
-    return Chosen(chosen(values, gold), means, probs[best])
+    return ScalingChoice(chosen(values, gold), means, probs[best])

@@ -14,13 +14,13 @@ from dataclasses import replace
 from threading import Event, Thread
 from typing import Any, Protocol
 
-from potstill.errors import OverBudget, Overcharged, TeacherError
-from potstill.ledger.prices import Purchase, Rates, Totals, Usage, to_usd
+from potstill.errors import BoundExceeded, BudgetExceeded, TeacherError
+from potstill.ledger.prices import LedgerTotals, Purchase, Rates, Usage, micros_to_usd
 
-BEAT_S = 1.0
+HEARTBEAT_S = 1.0
 
 
-class Book(Protocol):
+class LedgerStorage(Protocol):
     """Keeps a ledger's rows durably. Each method is one atomic step."""
 
     def hold(self, purchase: Purchase, micros: int, limit: int, ticket: Mapping[str, Any] | None = None) -> int | None:
@@ -30,14 +30,14 @@ class Book(Protocol):
         """
 
     def settle(
-        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]
+        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], results: Mapping[str, Any]
     ) -> None:
         """Turn a hold into a charge and keep what was bought, in one transaction."""
 
     def drop_hold(self, hold_id: int, *, lost: bool) -> None:
         """End a hold that bought nothing: booked as lost, at its full price or up to its last beat, else released."""
 
-    def beat(self, hold_id: int) -> None:
+    def heartbeat(self, hold_id: int) -> None:
         """Say that the time-priced call behind this hold is still running."""
 
     def abandoned_holds(self) -> Sequence[int]:
@@ -46,7 +46,7 @@ class Book(Protocol):
     def committed(self) -> int:
         """Held plus charged, in micro-dollars; cheap enough to ask after every call."""
 
-    def totals(self, limit: int) -> Totals:
+    def totals(self, limit: int) -> LedgerTotals:
         """The sums as they stand."""
 
 
@@ -66,7 +66,7 @@ class Hold:
         usage: Usage | None = None,
         *,
         paid: int | None = None,
-        bought: Mapping[str, Any] | None = None,
+        results: Mapping[str, Any] | None = None,
     ) -> None:
         """The call came back: charge it, and keep what it bought in the same step.
 
@@ -80,26 +80,26 @@ class Hold:
             Overcharged: the price passed the hold. It is recorded first, and nothing is lost.
         """
         self.open = False
-        self._ledger.book.settle(
+        self._ledger.storage.settle(
             self.id,
             charged=charged,
             paid=charged if paid is None else paid,
             usage=usage.to_json() if usage else {},
-            bought=bought or {},
+            results=results or {},
         )
         if charged > self.micros:
-            raise Overcharged(
-                f"{self.purchase.what} cost ${to_usd(charged):.6f}, above the ${to_usd(self.micros):.6f} held for it.",
+            raise BoundExceeded(
+                f"{self.purchase.description} cost ${micros_to_usd(charged):.6f}, above the ${micros_to_usd(self.micros):.6f} held for it.",
                 "Its answers are kept; check the price and the provider before running again.",
             )
 
     def release(self) -> None:
         """The request never left: the money is free again."""
         self.open = False
-        self._ledger.book.drop_hold(self.id, lost=False)
+        self._ledger.storage.drop_hold(self.id, lost=False)
 
 
-class MachineHold:
+class ComputeHold:
     """A hold on this machine's time, as handed out by `Ledger.machine_time`: its clock is running."""
 
     def __init__(self, hold: Hold, rates: Rates) -> None:
@@ -114,10 +114,10 @@ class MachineHold:
         """Time used so far."""
         return time.perf_counter() - self._began
 
-    def settle(self, bought: Mapping[str, Any]) -> None:
+    def settle(self, results: Mapping[str, Any]) -> None:
         """Charge the time used, at most what was held, and keep what it bought in the same step."""
         usage = Usage(seconds=self.seconds)
-        self._hold.settle(min(self._rates.cost_micros(usage), self._hold.micros), usage, bought=bought)
+        self._hold.settle(min(self._rates.cost_micros(usage), self._hold.micros), usage, results=results)
 
 
 class Ledger:
@@ -129,8 +129,8 @@ class Ledger:
         tell: called with a sentence when half and four fifths of the limit are gone.
     """
 
-    def __init__(self, book: Book, limit: int, tell: Callable[[str], None] | None = None) -> None:
-        self.book = book
+    def __init__(self, book: LedgerStorage, limit: int, tell: Callable[[str], None] | None = None) -> None:
+        self.storage = book
         self.limit = limit
         self._tell = tell
         for hold_id in book.abandoned_holds():
@@ -138,7 +138,7 @@ class Ledger:
         self._told = self._share()
 
     @contextmanager
-    def hold(self, micros: int, purchase: Purchase, *, leave: int = 0) -> Iterator[Hold]:
+    def hold(self, micros: int, purchase: Purchase, *, reserve: int = 0) -> Iterator[Hold]:
         """Set `micros` aside for the call made inside the `with` block, and have `leave` more free beside it.
 
         Left without `settle` or `release` the hold is booked as lost at its full price: nobody can
@@ -148,7 +148,7 @@ class Ledger:
         Raises:
             OverBudget: it does not fit under the limit; nothing was held.
         """
-        hold = self._set_aside(micros, purchase, leave)
+        hold = self._set_aside(micros, purchase, reserve)
         sure = False
         try:
             yield hold
@@ -157,36 +157,38 @@ class Ledger:
             raise
         finally:
             if hold.open:
-                self.book.drop_hold(hold.id, lost=not sure)
+                self.storage.drop_hold(hold.id, lost=not sure)
             self._warn()
 
-    def _set_aside(self, micros: int, purchase: Purchase, leave: int, ticket: Mapping[str, Any] | None = None) -> Hold:
-        hold_id = self.book.hold(purchase, micros, self.limit - leave, ticket)
+    def _set_aside(
+        self, micros: int, purchase: Purchase, reserve: int, ticket: Mapping[str, Any] | None = None
+    ) -> Hold:
+        hold_id = self.storage.hold(purchase, micros, self.limit - reserve, ticket)
         if hold_id is None:
             totals = self.totals()
-            raise OverBudget(
-                f"{purchase.what} can cost ${to_usd(micros):.6f} and ${to_usd(totals.free):.6f} "
-                f"of the ${to_usd(self.limit):.2f} budget is free.",
+            raise BudgetExceeded(
+                f"{purchase.description} can cost ${micros_to_usd(micros):.6f} and ${micros_to_usd(totals.free):.6f} "
+                f"of the ${micros_to_usd(self.limit):.2f} budget is free.",
                 "Raise the budget, or take a cheaper teacher or fewer texts.",
             )
         return Hold(self, hold_id, micros, purchase)
 
-    def hold_for(self, ticket: Mapping[str, Any], micros: int, purchase: Purchase, *, leave: int = 0) -> Hold:
+    def hold_ticket(self, ticket: Mapping[str, Any], micros: int, purchase: Purchase, *, reserve: int = 0) -> Hold:
         """Set `micros` aside for something that is left elsewhere and fetched later, by whatever process.
 
         The hold stays until somebody settles or releases it; `ticket` (teacher, mark, keys, facts) is written with
         it, before anything leaves, so that what was left can be found again. Raises OverBudget as `hold` does.
         """
-        hold = self._set_aside(micros, purchase, leave, ticket)
+        hold = self._set_aside(micros, purchase, reserve, ticket)
         self._warn()
         return hold
 
-    def taken_up(self, call: int, micros: int, purchase: Purchase) -> Hold:
+    def resume_hold(self, call: int, micros: int, purchase: Purchase) -> Hold:
         """The hold of a ticket, made earlier by `hold_for`."""
         return Hold(self, call, micros, purchase)
 
     @contextmanager
-    def machine_time(self, micros: int, rates: Rates, purchase: Purchase) -> Iterator[MachineHold]:
+    def hold_compute(self, micros: int, rates: Rates, purchase: Purchase) -> Iterator[ComputeHold]:
         """`hold` for work on this machine: it beats every second and is charged the time it really took.
 
         The block must keep within `micros` by itself (a student stops at its deadline). It may settle the
@@ -195,11 +197,11 @@ class Ledger:
         per_second = rates.cost_micros(Usage(seconds=3600)) / 3600
         over = Event()
         with self.hold(micros, replace(purchase, micros_per_second=per_second)) as held:
-            hold = MachineHold(held, rates)
+            hold = ComputeHold(held, rates)
 
             def beat() -> None:
-                while not over.wait(BEAT_S):
-                    self.book.beat(held.id)
+                while not over.wait(HEARTBEAT_S):
+                    self.storage.heartbeat(held.id)
 
             beating = Thread(target=beat, daemon=True, name="potstill-beat")
             beating.start()
@@ -211,17 +213,17 @@ class Ledger:
                 if held.open:
                     hold.settle({})
 
-    def totals(self) -> Totals:
+    def totals(self) -> LedgerTotals:
         """The sums as they stand."""
-        return self.book.totals(self.limit)
+        return self.storage.totals(self.limit)
 
     def _share(self) -> float:
-        return self.book.committed() / self.limit
+        return self.storage.committed() / self.limit
 
     @property
     def free(self) -> int:
         """What can still be held, in micro-dollars."""
-        return self.limit - self.book.committed()
+        return self.limit - self.storage.committed()
 
     def _warn(self) -> None:
         if self._tell is None:
@@ -229,5 +231,5 @@ class Ledger:
         share = self._share()
         for mark in (0.5, 0.8):
             if self._told < mark <= share:
-                self._tell(f"{mark:.0%} of the ${to_usd(self.limit):.2f} budget is spent.")
+                self._tell(f"{mark:.0%} of the ${micros_to_usd(self.limit):.2f} budget is spent.")
         self._told = max(self._told, share)

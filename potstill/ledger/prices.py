@@ -16,7 +16,7 @@ from potstill.errors import BadSpec, UnknownPrice
 Category = Literal["llm", "human", "compute"]
 Purpose = Literal["teach", "train", "measure", "plan"]
 CATEGORIES: tuple[Category, ...] = ("llm", "human", "compute")
-MICROS = 1_000_000
+MICROS_PER_USD = 1_000_000
 # What Anthropic documents for a cache of five minutes; others write for the price of input or less.
 CACHE_WRITE_SHARE = Decimal("1.25")
 
@@ -66,7 +66,7 @@ class ExactPrice(Price, Protocol):
         """The price of `usage` in micro-dollars, not rounded. Raises UnknownPrice as `cost_micros` does."""
 
 
-def whole_micros(exact: Decimal) -> int:
+def round_up_micros(exact: Decimal) -> int:
     """An exact sum as integer micro-dollars, rounded up."""
     return int(exact.to_integral_value(ROUND_CEILING))
 
@@ -95,7 +95,7 @@ class Rates:
 
     def cost_micros(self, usage: Usage) -> int:
         """The price of `usage` in micro-dollars, rounded up. Raises UnknownPrice for a unit that has no rate."""
-        return whole_micros(self.exact_micros(usage))
+        return round_up_micros(self.exact_micros(usage))
 
     def exact_micros(self, usage: Usage) -> Decimal:
         """The price of `usage` in micro-dollars, not rounded."""
@@ -112,8 +112,8 @@ class Rates:
             ("cached tokens", Decimal(usage.cached_tokens), cached_rate),
             ("cache writes", Decimal(usage.cache_write_tokens), written_rate),
             ("output tokens", Decimal(usage.output_tokens), self.usd_per_million_output),
-            ("compute time", Decimal(repr(usage.seconds)) * MICROS / 3600, self.usd_per_hour),
-            ("human labels", Decimal(usage.labels) * MICROS, self.usd_per_label),
+            ("compute time", Decimal(repr(usage.seconds)) * MICROS_PER_USD / 3600, self.usd_per_hour),
+            ("human labels", Decimal(usage.labels) * MICROS_PER_USD, self.usd_per_label),
         ]
         total = Decimal(0)
         for unit, amount, rate in parts:
@@ -144,7 +144,7 @@ class ListedPrice:
 
     def cost_micros(self, usage: Usage) -> int:
         """The list price of `usage` in micro-dollars, rounded up; cached tokens and price tiers included."""
-        return whole_micros(self.exact_micros(usage))
+        return round_up_micros(self.exact_micros(usage))
 
     def exact_micros(self, usage: Usage) -> Decimal:
         """The list price of `usage` in micro-dollars, not rounded. Tiers are those of one request."""
@@ -166,7 +166,7 @@ class ListedPrice:
             provider_id=self.provider,
             price_context={"processing": "batch"} if self.batch else None,
         )
-        return Decimal(listed.total_price * MICROS)
+        return Decimal(listed.total_price * MICROS_PER_USD)
 
 
 def listed_price(provider: str, model: str) -> ListedPrice:
@@ -188,7 +188,7 @@ def listed_price(provider: str, model: str) -> ListedPrice:
     return price
 
 
-def to_micros(usd: object) -> int:
+def parse_usd(usd: object) -> int:
     """A budget in USD (a number, or a text such as "20", "20 USD", "$0.05") as micro-dollars.
 
     Raises:
@@ -201,19 +201,19 @@ def to_micros(usd: object) -> int:
         sum_usd = Decimal("NaN")
     if not sum_usd.is_finite() or sum_usd <= 0:
         raise BadSpec(f"{usd!r} is not a budget.", "Give a sum in US dollars above zero, such as 20 or 0.05.")
-    micros = int(sum_usd * MICROS)
+    micros = int(sum_usd * MICROS_PER_USD)
     if not 1 <= micros < 2**53:
         raise BadSpec(f"A budget of {usd} USD is out of range.", "Give between 0.000001 and a billion dollars.")
     return micros
 
 
-def to_usd(micros: int) -> float:
+def micros_to_usd(micros: int) -> float:
     """Micro-dollars as dollars, for people and JSON; never for sums."""
-    return micros / MICROS
+    return micros / MICROS_PER_USD
 
 
 @dataclass(frozen=True)
-class Totals:
+class LedgerTotals:
     """The state of a ledger, in micro-dollars.
 
     Attributes:
@@ -228,7 +228,7 @@ class Totals:
     held: int
     charged: int
     paid: int
-    by: Mapping[str, int]
+    by_category: Mapping[str, int]
     by_purpose: Mapping[str, int]
     lost: int
     calls: int
@@ -253,6 +253,6 @@ class Purchase:
 
     category: Category
     purpose: Purpose
-    what: str
-    n: int = 1
+    description: str
+    n_texts: int = 1
     micros_per_second: float | None = None

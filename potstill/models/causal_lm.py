@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from potstill.errors import BadInput, TeacherError, missing_extra
-from potstill.models.device import has_bfloat16
+from potstill.models.device import cuda_has_bfloat16
 from potstill.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
-SAMPLE_S = 0.06
+CPU_SAMPLE_S = 0.06
 
 
 def content_hash(path: Path) -> str:
@@ -58,12 +58,12 @@ def best_dtype(device: torch.device) -> str:
     import torch
 
     if device.type != "cpu":
-        return "bfloat16" if has_bfloat16(device) else "float32"
+        return "bfloat16" if cuda_has_bfloat16(device) else "float32"
     native = any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in ("avx512_bf16", "amx_tile"))
     return "bfloat16" if native else "float32"
 
 
-def free_cores() -> int:
+def idle_cores() -> int:
     """How many cores this process may use without fighting others for them; at least one.
 
     Two threads beside one busy process can be fifty times slower than one, because each waits for the other at
@@ -76,8 +76,8 @@ def free_cores() -> int:
         return 1
     try:
         before = _idle_seconds()
-        time.sleep(SAMPLE_S)
-        idle = (_idle_seconds() - before) / SAMPLE_S
+        time.sleep(CPU_SAMPLE_S)
+        idle = (_idle_seconds() - before) / CPU_SAMPLE_S
     except (OSError, ValueError, IndexError):  # not Linux
         return allowed
     return max(1, min(allowed, round(idle)))
@@ -102,7 +102,7 @@ def torch_threads(n: int) -> Iterator[None]:
 
 
 @dataclass
-class CausalModel:
+class CausalLM:
     """A causal model in PyTorch and its tokenizer.
 
     Attributes:
@@ -115,19 +115,19 @@ class CausalModel:
 
     model: Any
     tokenizer: Any
-    begin: list[int]
-    context: int
+    prefix_ids: list[int]
+    context_length: int
     n_params: int
 
-    def encode(self, texts: Sequence[str], after: str = "") -> list[list[int]]:
+    def encode(self, texts: Sequence[str], prefix: str = "") -> list[list[int]]:
         """Token ids of each text as it stands behind `after`, which itself is left out.
 
         Tokenizers glue a space to the next word and some put one before everything; encoding in context avoids both.
         """
         if not texts:
             return []
-        head = self._ids([after])[0] if after else []
-        found = self._ids([after + text for text in texts])
+        head = self._ids([prefix])[0] if prefix else []
+        found = self._ids([prefix + text for text in texts])
         if all(ids[: len(head)] == head for ids in found):
             return [ids[len(head) :] for ids in found]
         alone = self._ids(texts)
@@ -145,7 +145,7 @@ def one_line(text: str, max_tokens: int) -> str:
     return " ".join(clean.split())[: max_tokens * CHARACTERS_PER_TOKEN]
 
 
-def load_causal(weights: Weights, dtype: str) -> CausalModel:
+def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
     """The model in `weights`, in PyTorch, on the CPU.
 
     Args:
@@ -184,7 +184,7 @@ def load_causal(weights: Weights, dtype: str) -> CausalModel:
     model.requires_grad_(False)
     context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
     n_params = sum(each.numel() for each in model.parameters())
-    return CausalModel(model, tokenizer, _begin(tokenizer), context, n_params)
+    return CausalLM(model, tokenizer, _begin(tokenizer), context, n_params)
 
 
 def require_torch(weights: Weights) -> None:

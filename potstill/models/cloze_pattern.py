@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.pairs import split_pair
-from potstill.errors import MissingExtra, NotARun
+from potstill.errors import MissingExtra, RunNotFound
 
 # A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PatternLayout:
     """What stands around each text.
 
     Attributes:
@@ -32,24 +32,24 @@ class Surroundings:
         between: token ids between the two texts of a pair; None where a row is one text.
     """
 
-    begin: tuple[int, ...]
-    end: tuple[int, ...]
-    glue: str
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    text_prefix: str
     max_length: int
     pad_id: int = 0
-    between: tuple[int, ...] | None = None
+    separator_ids: tuple[int, ...] | None = None
 
     @property
-    def room(self) -> int:
+    def max_text_tokens(self) -> int:
         """How many tokens of a text are read."""
-        return max(1, self.max_length - len(self.begin) - len(self.between or ()) - len(self.end))
+        return max(1, self.max_length - len(self.prefix_ids) - len(self.separator_ids or ()) - len(self.suffix_ids))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `of_json` reads them."""
         return asdict(self)
 
     @classmethod
-    def of_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
         """What `to_json` wrote."""
         begin, end, between = (_ids(record.get(name)) for name in ("begin", "end", "between"))
         max_length, pad_id = int(record["max_length"]), int(record["pad_id"])
@@ -57,14 +57,14 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Wrapped:
+class EncodedPatterns:
     """N texts in the pattern: N arrays of (T_i,) int64, and how many texts lost their tail."""
 
     ids: list[NDArray[np.int64]]
     truncated: int
 
 
-class PatternIds:
+class PatternTokenizer:
     """A tokenizer and what stands around each text.
 
     Args:
@@ -76,41 +76,49 @@ class PatternIds:
         MissingExtra: the tokenizers library is not installed.
     """
 
-    def __init__(self, tokenizer: str, around: Surroundings) -> None:
+    def __init__(self, tokenizer: str, around: PatternLayout) -> None:
         self.tokenizer = tokenizer
-        self.around = around
-        own: Any = read_tokenizer(tokenizer)
-        own.enable_truncation(around.room)
+        self.layout = around
+        own: Any = tokenizer_from_json(tokenizer)
+        own.enable_truncation(around.max_text_tokens)
         self._own = own
 
-    def encode(self, texts: Sequence[str]) -> Wrapped:
+    def encode(self, texts: Sequence[str]) -> EncodedPatterns:
         """N strings -> token ids of each, on one line, with its surroundings; a long text keeps its head."""
-        around = self.around
-        if around.between is None:
+        around = self.layout
+        if around.separator_ids is None:
             own, cut = self._own_ids(texts)
-            rows = [[*around.begin, *ids, *around.end] for ids in own]
-            return Wrapped([np.array(row, dtype=np.int64) for row in rows], sum(cut))
+            rows = [[*around.prefix_ids, *ids, *around.suffix_ids] for ids in own]
+            return EncodedPatterns([np.array(row, dtype=np.int64) for row in rows], sum(cut))
         pairs = [split_pair(text) for text in texts]
         firsts, cut = self._own_ids([first for first, _ in pairs])
         seconds, cut_too = self._own_ids([second for _, second in pairs])
         rows, lost = [], 0
         for first, second, *cuts in zip(firsts, seconds, cut, cut_too, strict=True):
-            kept = min(len(first), max(around.room // 2, around.room - len(second)))
-            rows.append([*around.begin, *first[:kept], *around.between, *second[: around.room - kept], *around.end])
-            lost += any(cuts) or len(first) + len(second) > around.room
-        return Wrapped([np.array(row, dtype=np.int64) for row in rows], lost)
+            kept = min(len(first), max(around.max_text_tokens // 2, around.max_text_tokens - len(second)))
+            rows.append(
+                [
+                    *around.prefix_ids,
+                    *first[:kept],
+                    *around.separator_ids,
+                    *second[: around.max_text_tokens - kept],
+                    *around.suffix_ids,
+                ]
+            )
+            lost += any(cuts) or len(first) + len(second) > around.max_text_tokens
+        return EncodedPatterns([np.array(row, dtype=np.int64) for row in rows], lost)
 
     def _own_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """Each text's own token ids, and whether it was cut."""
-        limit = CHARACTERS_PER_TOKEN * self.around.room
+        limit = CHARACTERS_PER_TOKEN * self.layout.max_text_tokens
         cut = [_one_line(text[: 8 * limit]) for text in texts]
-        glued = [self.around.glue + text[:limit] if text else "" for text in cut]
+        glued = [self.layout.text_prefix + text[:limit] if text else "" for text in cut]
         encodings = self._own.encode_batch_fast(glued, add_special_tokens=False)
         lost = [bool(found.overflowing) or len(text) > limit for text, found in zip(cut, encodings, strict=True)]
         return [found.ids for found in encodings], lost
 
 
-def read_tokenizer(text: str) -> Any:
+def tokenizer_from_json(text: str) -> Any:
     """The tokenizer in the text of a `tokenizer.json`, which takes all text for text and never pads."""
     try:
         from tokenizers import Tokenizer
@@ -122,7 +130,7 @@ def read_tokenizer(text: str) -> Any:
     try:
         tokenizer: Any = Tokenizer.from_str(text)
     except Exception as error:  # the library raises a bare Exception for everything
-        raise NotARun("The tokenizer.json is not readable.", "Copy or export the folder again.") from error
+        raise RunNotFound("The tokenizer.json is not readable.", "Copy or export the folder again.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     # A "[MASK]" that somebody typed is six characters, not a second place to answer at.

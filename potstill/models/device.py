@@ -18,24 +18,24 @@ from potstill.errors import BadSpec
 if TYPE_CHECKING:
     import torch
 
-Wish = Literal["auto", "cpu", "cuda"]
-WISHES: tuple[Wish, ...] = ("auto", "cpu", "cuda")
+DeviceName = Literal["auto", "cpu", "cuda"]
+DEVICE_NAMES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 Module = TypeVar("Module", bound="torch.nn.Module")
 
 
-def check_wish(wish: object) -> None:
+def check_device(device: object) -> None:
     """See that a wish can be granted here. PyTorch is imported only where a GPU is insisted on.
 
     Raises:
         BadSpec: it is no wish, or there is no such device.
     """
-    if wish not in WISHES:
-        raise BadSpec(f"device = {wish!r} cannot be.", f"Choose {', '.join(WISHES)}.")
-    if wish == "cuda" and find_spec("torch") is not None:  # without PyTorch others say so
-        choose_device("cuda")
+    if device not in DEVICE_NAMES:
+        raise BadSpec(f"device = {device!r} cannot be.", f"Choose {', '.join(DEVICE_NAMES)}.")
+    if device == "cuda" and find_spec("torch") is not None:  # without PyTorch others say so
+        resolve_device("cuda")
 
 
-def choose_device(wish: Wish = "auto") -> torch.device:
+def resolve_device(device: DeviceName = "auto") -> torch.device:
     """The device for a wish; "auto" takes CUDA where PyTorch has it.
 
     Raises:
@@ -43,9 +43,9 @@ def choose_device(wish: Wish = "auto") -> torch.device:
     """
     import torch
 
-    if wish != "cpu" and torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
-    if wish == "cuda":
+    if device == "cuda":
         raise BadSpec(
             'device = "cuda", and PyTorch sees no CUDA device here.',
             'Write device = "auto", or install PyTorch with CUDA on a machine that has a GPU.',
@@ -59,18 +59,18 @@ def device_of(network: Any) -> torch.device:
     return found
 
 
-def here(options: Mapping[str, Any]) -> dict[str, Any]:
+def portable_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a student that was saved, perhaps elsewhere: where there was a GPU there need not be one here."""
     return {**options, "device": "cpu" if options.get("device") == "cpu" else "auto"}
 
 
-def on_cpu(network: Module) -> Module:
+def to_cpu(network: Module) -> Module:
     """The network itself if it is on the CPU, else a copy that is: graphs are exported from there."""
     return network if device_of(network).type == "cpu" else copy.deepcopy(network).cpu()
 
 
 @contextmanager
-def drawing(device: torch.device, seed: int) -> Iterator[None]:
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
     """Inside the block PyTorch draws from `seed`, on CPU and device; afterwards its random state is as before."""
     import torch
 
@@ -79,7 +79,7 @@ def drawing(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def has_bfloat16(device: torch.device) -> bool:
+def cuda_has_bfloat16(device: torch.device) -> bool:
     """Whether a GPU multiplies bfloat16 natively. Of a CPU others know more: `backbone`, `causal`."""
     import torch
 

@@ -12,7 +12,7 @@ from potstill.errors import BadSpec
 
 
 @dataclass(frozen=True)
-class LabelTree:
+class LabelTrie:
     """The labels' tokens as a tree; the root is the last token of the text.
 
     Attributes:
@@ -36,7 +36,7 @@ class LabelTree:
         return depths
 
     @property
-    def ancestry(self) -> NDArray[np.bool_]:
+    def ancestor_mask(self) -> NDArray[np.bool_]:
         """(M, M), True where the column is the row's node itself or before it."""
         sees = np.eye(len(self.tokens), dtype=bool)
         for node, parent in enumerate(self.parents):
@@ -45,13 +45,13 @@ class LabelTree:
         return sees
 
 
-def ends_needed(labels: Sequence[Sequence[int]]) -> bool:
+def needs_end_token(labels: Sequence[Sequence[int]]) -> bool:
     """True if one label's tokens begin another's: then only what follows a label tells the two apart."""
     known = {tuple(label) for label in labels}
     return any(tuple(label[:n]) in known for label in labels for n in range(1, len(label)))
 
 
-def label_tree(labels: Sequence[Sequence[int]]) -> LabelTree:
+def build_label_trie(labels: Sequence[Sequence[int]]) -> LabelTrie:
     """The tree over K labels of token ids, each at least one token long.
 
     Raises:
@@ -72,4 +72,4 @@ def label_tree(labels: Sequence[Sequence[int]]) -> LabelTree:
                 parents.append(nodes[before[:-1]])
             path.append(edges.setdefault((nodes[before], token), len(edges)))
         paths.append(tuple(path))
-    return LabelTree(tuple(key[-1] for key in nodes if key), tuple(parents), tuple(edges), tuple(paths))
+    return LabelTrie(tuple(key[-1] for key in nodes if key), tuple(parents), tuple(edges), tuple(paths))

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from potstill.errors import BadInput
 
 Floats = NDArray[np.float32]
-TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4"}
+SAFETENSORS_DTYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4"}
 
 
 @dataclass(frozen=True)
-class Vectors:
+class StaticEmbeddings:
     """A vocabulary and its vectors.
 
     Attributes:
@@ -29,7 +29,7 @@ class Vectors:
     """
 
     tokenizer: str
-    table: Floats
+    embeddings: Floats
 
 
 def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -51,13 +51,13 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
                 wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
                 tensors[name] = wide.view(np.float32).reshape(entry["shape"])
             else:
-                tensors[name] = np.frombuffer(data, TYPES[entry["dtype"]]).reshape(entry["shape"])
+                tensors[name] = np.frombuffer(data, SAFETENSORS_DTYPES[entry["dtype"]]).reshape(entry["shape"])
     except (ValueError, KeyError, TypeError) as broken:
         raise BadInput(f"{path} is not a safetensors file that can be read: {broken}.", "Fetch it again.") from None
     return tensors
 
 
-def read_static(folder: Path) -> Vectors:
+def read_model2vec(folder: Path) -> StaticEmbeddings:
     """A model2vec folder: `embeddings`, and where it was quantised, `mapping` and `weights` too.
 
     Raises:
@@ -73,4 +73,4 @@ def read_static(folder: Path) -> Vectors:
         table = table[tensors["mapping"]]
     if "weights" in tensors:
         table = table * tensors["weights"].astype(np.float32)[:, None]
-    return Vectors((folder / "tokenizer.json").read_text(encoding="utf-8"), np.ascontiguousarray(table))
+    return StaticEmbeddings((folder / "tokenizer.json").read_text(encoding="utf-8"), np.ascontiguousarray(table))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from potstill.errors import BadInput, MissingWeights, PotstillError, missing_extra, unknown
-from potstill.models.downloads.fetch import CARRIERS, cache_folder, fetch, fetched
+from potstill.errors import BadInput, MissingWeights, PotstillError, missing_extra, unknown_name
+from potstill.models.downloads.fetch import DOWNLOADS, cache_folder, cached_path, fetch
 
 WeightsKind = Literal["gguf", "encoder", "static", "causal", "seq2seq"]
 Pooling = Literal["mean", "cls"]
@@ -48,7 +48,7 @@ class Weights:
         return self.path.parent if self.kind == "gguf" else self.path
 
 
-def find(name: str | Path, *, kind: WeightsKind | None = None, fetch_missing: bool = False) -> Weights:
+def find_weights(name: str | Path, *, kind: WeightsKind | None = None, download: bool = False) -> Weights:
     """The weights a user named.
 
     Args:
@@ -67,31 +67,31 @@ def find(name: str | Path, *, kind: WeightsKind | None = None, fetch_missing: bo
     path = Path(name).expanduser()
     if isinstance(name, str) and name.startswith("hub:"):
         found = _on_hub(name, name.removeprefix("hub:"))
-    elif isinstance(name, str) and name in CARRIERS and CARRIERS[name].kind != "data":
-        found = _carried(name, fetch_missing)
+    elif isinstance(name, str) and name in DOWNLOADS and DOWNLOADS[name].kind != "data":
+        found = _carried(name, download)
     elif path.exists():
         found = _described(text, path, "path")
-    elif isinstance(name, str) and name in CARRIERS:
+    elif isinstance(name, str) and name in DOWNLOADS:
         raise BadInput(f"{name!r} is a data set, not weights.", f"Its files are where `potstill fetch {name}` says.")
     elif isinstance(name, Path) or text.startswith((".", "/", "~")) or text.endswith(".gguf") or "\\" in text:
         raise MissingWeights(f"There is nothing at {text}.", "Name a folder with config.json, or a .gguf file.")
     elif _REPOSITORY.fullmatch(text):
         found = _on_hub(text, text)
     else:
-        raise unknown("weights", text, [row.name for row in CARRIERS.values() if row.kind != "data"])
+        raise unknown_name("weights", text, [row.name for row in DOWNLOADS.values() if row.kind != "data"])
     if kind is not None and found.kind != kind:
         raise BadInput(f"{text!r} is of the kind {found.kind!r}, and {kind!r} is needed here.", _suggest(kind))
     return found
 
 
 def _suggest(kind: WeightsKind) -> str:
-    names = [row.name for row in CARRIERS.values() if row.kind == kind and not row.opt_in]
+    names = [row.name for row in DOWNLOADS.values() if row.kind == kind and not row.opt_in]
     return f"Try {' or '.join(names)}." if names else f"Name a folder that holds weights of the kind {kind!r}."
 
 
-def _carried(name: str, fetch_missing: bool) -> Weights:
-    row = CARRIERS[name]
-    path = fetch(name) if fetch_missing else fetched(name)
+def _carried(name: str, download: bool) -> Weights:
+    row = DOWNLOADS[name]
+    path = fetch(name) if download else cached_path(name)
     if path is None:
         raise MissingWeights(
             f"The weights {name!r} ({row.size_mb} MB, {row.licence}) are not in {cache_folder()}.",
@@ -125,7 +125,7 @@ def _on_hub(name: str, repository: str) -> Weights:
     try:
         return _described(name, path, "hub")
     except PotstillError as bad:
-        raise BadInput(f"{repository} on the hub cannot be used: {bad.happened}", bad.mend) from None
+        raise BadInput(f"{repository} on the hub cannot be used: {bad.message}", bad.hint) from None
 
 
 def _described(name: str, path: Path, source: Literal["path", "carrier", "hub"]) -> Weights:

@@ -5,7 +5,7 @@ learning curve is drawn on; without, the outlook is experience with other data s
 and spends nothing; measuring takes this machine's time. How a run then spends is `procedures/allocate/`.
 """
 
-from potstill.planning.compare_options import make_prospects
-from potstill.planning.records import Prospects
+from potstill.planning.compare_options import compare_options
+from potstill.planning.records import OptionComparison
 
-__all__ = ["Prospects", "make_prospects"]
+__all__ = ["OptionComparison", "compare_options"]

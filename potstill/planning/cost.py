@@ -13,28 +13,28 @@ import numpy as np
 
 from potstill.errors import BadData
 from potstill.evaluation.calibration import one_hot
-from potstill.ledger.prices import Usage, to_micros, to_usd
-from potstill.procedures.annotate_options import read_options as read_annotate
-from potstill.procedures.pgkd.brief import read_options
-from potstill.procedures.pgkd.cost import Calls, quote_writing
-from potstill.run import bought_before
-from potstill.run.few_shot import offered_examples
-from potstill.run.inputs import Order
+from potstill.ledger.prices import Usage, micros_to_usd, parse_usd
+from potstill.procedures.annotate_options import read_annotate_options as read_annotate
+from potstill.procedures.pgkd.brief import read_pgkd_options
+from potstill.procedures.pgkd.cost import CallCounts, estimate_generation_cost
+from potstill.run import find_cached_answers
+from potstill.run.few_shot import select_examples
+from potstill.run.inputs import RunInputs
 from potstill.run.run import open_teacher, training_reserve
-from potstill.run.spec import Named, check_kind
-from potstill.run.training_time import Forecast, forecast, trained_as
-from potstill.teachers.base import Expected, Teacher
+from potstill.run.spec import ComponentSpec, check_task_kind
+from potstill.run.training_time import TrainingTime, estimate_training_time, trained_as
+from potstill.teachers.base import Teacher, UsageEstimate
 
 FORMAT = 1
-TIMED = 32  # texts that a trained teacher is timed on
-SAMPLE = 200  # texts that prompts are built for
+TIMED_TEXTS = 32  # texts that a trained teacher is timed on
+SAMPLE_TEXTS = 200  # texts that prompts are built for
 DRAWS = 500
-ASSUMED_S = 1.5  # a request's way there and back, where nothing was measured
-ROUND_S = (5.0, 60.0)  # a request that writes many texts
+ASSUMED_LATENCY_S = 1.5  # a request's way there and back, where nothing was measured
+GENERATION_LATENCY_S = (5.0, 60.0)  # a request that writes many texts
 
 
 @dataclass(frozen=True)
-class Plan:
+class CostPlan:
     """What asking the teacher about all unlabelled texts takes. Pairs are at least / at most.
 
     Attributes:
@@ -58,28 +58,28 @@ class Plan:
     """
 
     teacher: str
-    price: str
+    price_source: str
     n_texts: int
-    sampled: int
+    n_sampled: int
     low_usd: float
     high_usd: float
-    hold_usd: float
+    max_call_usd: float
     limit_usd: float
     reserve_usd: float
     low_texts: int
     high_texts: int
     low_s: float
     high_s: float
-    pace: str
+    time_basis: str
     host: str = ""
-    examples: int = 0
+    n_examples: int = 0
     redacted: bool = False
     simulated: bool = False
-    writes: bool = False
-    besides: str = ""
-    had: str = ""
-    taught: str = ""
-    taught_usd: float = 0.0
+    generates: bool = False
+    extra_calls: str = ""
+    cached: str = ""
+    teacher_training: str = ""
+    teacher_training_usd: float = 0.0
     format: int = FORMAT
 
     @property
@@ -93,13 +93,13 @@ class Plan:
 
     @property
     def _basis(self) -> str:
-        return "a brief of its size" if self.writes else f"the prompts of {self.sampled:,} texts"
+        return "a brief of its size" if self.generates else f"the prompts of {self.n_sampled:,} texts"
 
-    def line(self) -> str:
+    def summary(self) -> str:
         """All that matters, in one line."""
         reach = "all" if self.low_texts == self.n_texts else f"{self.low_texts:,} to {self.high_texts:,}"
         what = f"Asking {self.teacher} about {self.n_texts:,} texts costs"
-        if self.writes:
+        if self.generates:
             what = f"Letting {self.teacher} write up to {self.n_texts:,} texts costs"
         return (
             f"{what} ${self.low_usd:.4f} to ${self.high_usd:.4f}; "
@@ -111,103 +111,106 @@ class Plan:
         where = "No text leaves this machine."
         if self.host:
             redacted = "addresses and numbers taken out" if self.redacted else "as they are (redact = true mends it)"
-            where = f"{self.high_texts:,} texts and {self.examples} gold examples go to {self.host}, {redacted}."
-            if self.writes:
+            where = f"{self.high_texts:,} texts and {self.n_examples} gold examples go to {self.host}, {redacted}."
+            if self.generates:
                 where = f"Training texts with their labels go to {self.host}, {redacted}."
         lines = [
-            self.line(),
+            self.summary(),
             "",
-            f"  price      {self.price}",
-            f"  estimate   from {self._basis}; one call holds ${self.hold_usd:.6f} at most",
+            f"  price      {self.price_source}",
+            f"  estimate   from {self._basis}; one call holds ${self.max_call_usd:.6f} at most",
             f"  training   ${self.reserve_usd:.4f} of the budget is left for it",
-            f"  time       {_span(self.low_s, self.high_s)}, {self.pace}",
+            f"  time       {_span(self.low_s, self.high_s)}, {self.time_basis}",
             f"  egress     {where}",
         ]
-        if self.had:
-            lines.insert(3, f"  bought     {self.had}")
-        if self.besides:
-            lines.insert(3, f"  besides    {self.besides}; that is in the price above")
-        if self.taught:
-            lines.insert(3, f"  teacher    {self.taught}")
+        if self.cached:
+            lines.insert(3, f"  bought     {self.cached}")
+        if self.extra_calls:
+            lines.insert(3, f"  besides    {self.extra_calls}; that is in the price above")
+        if self.teacher_training:
+            lines.insert(3, f"  teacher    {self.teacher_training}")
         if self.simulated:
             lines.append("  This is a simulation: the teacher replays labels that are already known.")
         return "\n".join(lines)
 
 
-def make_plan(order: Order) -> Plan:
+def estimate_cost(inputs: RunInputs) -> CostPlan:
     """The plan for an order.
 
     Raises:
         BadInput: the teacher cannot be opened as asked.
         UnknownPrice: nobody knows what it costs.
     """
-    spec, task, pool = order.spec, order.task, order.pool
-    check_kind(spec, task.kind)
-    gold = pool.part("train")
-    shown = offered_examples(gold, spec, task)
-    taught = _taught(order)
+    spec, task, pool = inputs.spec, inputs.task, inputs.pool
+    check_task_kind(spec, task.kind)
+    gold = pool.subset("train")
+    shown = select_examples(gold, spec, task)
+    taught = _taught(inputs)
     if taught is None:
-        teacher = open_teacher(spec, task, spec.teacher or Named(name="local"), shown, asks=False)
+        teacher = open_teacher(spec, task, spec.teacher or ComponentSpec(name="local"), shown, asks=False)
     else:
-        teacher = _teacher_of(order, taught)
-    asked = _written(order, teacher) if spec.procedure.kind == "pgkd" else _asked(order, teacher)
+        teacher = _teacher_of(inputs, taught)
+    asked = _written(inputs, teacher) if spec.procedure.kind == "pgkd" else _asked(inputs, teacher)
     low = _mean_micros(teacher, [each.low for each in asked.expected], np.quantile, 0.025) * asked.per_text
     high = _mean_micros(teacher, [each.high for each in asked.expected], np.quantile, 0.975) * asked.per_text
     reserve = training_reserve(spec)
-    free = max(spec.limit_micros - reserve - (0 if taught is None else to_micros(max(taught.usd, 1e-6))), 0)
+    free = max(spec.limit_micros - reserve - (0 if taught is None else parse_usd(max(taught.usd, 1e-6))), 0)
     seconds = _seconds(teacher, spec.teacher.options if spec.teacher else {}, list(asked.expected))
     if asked.per_text < 1 and not asked.expected[0].high.seconds:
-        seconds = _Pace(*ROUND_S, f"{ROUND_S[0]:.0f} to {ROUND_S[1]:.0f} s assumed for what is written at once")
+        seconds = _Pace(
+            *GENERATION_LATENCY_S,
+            f"{GENERATION_LATENCY_S[0]:.0f} to {GENERATION_LATENCY_S[1]:.0f} s assumed for what is written at once",
+        )
     n = asked.n
-    had = bought_before(task, teacher, () if spec.procedure.kind == "pgkd" else pool.part("pool").texts)
+    had = find_cached_answers(task, teacher, () if spec.procedure.kind == "pgkd" else pool.subset("pool").texts)
     if asked.micros is not None and n:
         low, high = asked.micros[0] / n, asked.micros[1] / n
-    return Plan(
+    return CostPlan(
         teacher=teacher.name,
-        price=teacher.price.source,
+        price_source=teacher.price.source,
         n_texts=n,
-        sampled=len(asked.expected),
-        low_usd=to_usd(round(low * n)),
-        high_usd=to_usd(round(high * n)),
-        hold_usd=to_usd(teacher.price.cost_micros(asked.bound)),
-        limit_usd=to_usd(spec.limit_micros),
-        reserve_usd=to_usd(reserve),
+        n_sampled=len(asked.expected),
+        low_usd=micros_to_usd(round(low * n)),
+        high_usd=micros_to_usd(round(high * n)),
+        max_call_usd=micros_to_usd(teacher.price.cost_micros(asked.bound)),
+        limit_usd=micros_to_usd(spec.limit_micros),
+        reserve_usd=micros_to_usd(reserve),
         low_texts=min(n, int(free / high)) if high else n,
         high_texts=min(n, int(free / low)) if low else n,
         low_s=seconds.low * n * asked.per_text,
         high_s=seconds.high * n * asked.per_text,
-        pace=seconds.pace,
-        host=str(teacher.about.get("host") or ""),
-        examples=len(shown),
+        time_basis=seconds.time_basis,
+        host=str(teacher.metadata.get("host") or ""),
+        n_examples=len(shown),
         redacted=bool(spec.teacher and spec.teacher.options.get("redact")),
         simulated=teacher.simulated,
-        writes=spec.procedure.kind == "pgkd",
-        besides=asked.besides,
-        had=had.sentence() if had.texts else "",
-        taught="" if taught is None else taught.sentence(),
-        taught_usd=0.0 if taught is None else taught.usd,
+        generates=spec.procedure.kind == "pgkd",
+        extra_calls=asked.extra_calls,
+        cached=had.sentence() if had.n_cached else "",
+        teacher_training="" if taught is None else taught.sentence(),
+        teacher_training_usd=0.0 if taught is None else taught.usd,
     )
 
 
-def _taught(order: Order) -> Forecast | None:
+def _taught(inputs: RunInputs) -> TrainingTime | None:
     """What training the teacher takes; None for one that is not trained."""
-    named, gold = order.spec.teacher, order.pool.part("train")
+    named, gold = inputs.spec.teacher, inputs.pool.subset("train")
     if named is None or named.kind != "trained":
         return None
     if not gold.texts:
         raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
-    targets = one_hot(gold.gold, order.task.n_labels)
-    rates, seed = order.spec.compute_rates, order.spec.seed
-    return forecast(trained_as(named), order.task, gold.texts, targets, rates, seed=seed)
+    targets = one_hot(gold.gold, inputs.task.n_labels)
+    rates, seed = inputs.spec.compute_rates, inputs.spec.seed
+    return estimate_training_time(trained_as(named), inputs.task, gold.texts, targets, rates, seed=seed)
 
 
-def _teacher_of(order: Order, taught: Forecast) -> Teacher:
+def _teacher_of(inputs: RunInputs, taught: TrainingTime) -> Teacher:
     """The student of the probe as the teacher: it knows nothing yet, and answers as fast as it will."""
-    given: dict[str, Any] = {"student": taught.student, "key": "probe", "price": order.spec.compute_rates}
-    teacher = open_teacher(order.spec, order.task, order.spec.teacher or Named(name="trained"), **given)
-    texts = order.pool.part("pool").texts or order.pool.part("train").texts
+    given: dict[str, Any] = {"student": taught.student, "key": "probe", "price": inputs.spec.compute_rates}
+    teacher = open_teacher(inputs.spec, inputs.task, inputs.spec.teacher or ComponentSpec(name="trained"), **given)
+    texts = inputs.pool.subset("pool").texts or inputs.pool.subset("train").texts
     for _ in range(2):  # the first call warms up
-        teacher.answer(texts[:TIMED])
+        teacher.answer(texts[:TIMED_TEXTS])
     return teacher
 
 
@@ -220,45 +223,49 @@ class _Calls:
     """
 
     n: int
-    expected: tuple[Expected, ...]
+    expected: tuple[UsageEstimate, ...]
     bound: Usage
     per_text: float = 1.0
     micros: tuple[float, float] | None = None
-    besides: str = ""
+    extra_calls: str = ""
 
 
-def _asked(order: Order, teacher: Teacher) -> _Calls:
-    texts = order.pool.part("pool").texts or order.pool.part("train").texts
-    some = [texts[i] for i in np.random.default_rng(order.spec.seed).permutation(len(texts))[:SAMPLE]]
-    expected = tuple(teacher.expect([text]) for text in some)
+def _asked(inputs: RunInputs, teacher: Teacher) -> _Calls:
+    texts = inputs.pool.subset("pool").texts or inputs.pool.subset("train").texts
+    some = [texts[i] for i in np.random.default_rng(inputs.spec.seed).permutation(len(texts))[:SAMPLE_TEXTS]]
+    expected = tuple(teacher.estimate_usage([text]) for text in some)
     n = len(texts)
-    if order.spec.procedure.kind == "annotate":
-        n = min(read_annotate(order.spec.procedure.options).n or n, n)
-    return _Calls(n, expected, teacher.bound(some[: teacher.batch]))
+    if inputs.spec.procedure.kind == "annotate":
+        n = min(read_annotate(inputs.spec.procedure.options).n_texts or n, n)
+    return _Calls(n, expected, teacher.max_usage(some[: teacher.batch_size]))
 
 
-def _written(order: Order, teacher: Teacher) -> _Calls:
+def _written(inputs: RunInputs, teacher: Teacher) -> _Calls:
     """What writing takes: the dearer of its two ends at most, the cheaper at least."""
-    gold, pool = order.pool.part("train"), order.pool.part("pool").texts
+    gold, pool = inputs.pool.subset("train"), inputs.pool.subset("pool").texts
     if not gold.texts:
         raise BadData("PGKD needs labelled texts and there are none.", "Label some, or take --procedure kd.")
-    options = read_options(order.spec.procedure.options)
-    quote = quote_writing(order.task, gold, len(pool), teacher, options)
+    options = read_pgkd_options(inputs.spec.procedure.options)
+    quote = estimate_generation_cost(inputs.task, gold, len(pool), teacher, options)
     n = options.rounds * options.texts
-    some = (*pool, *gold.texts)[:SAMPLE]
-    answers = [teacher.expect([text]) for text in some] if max(quote.few.asked, quote.many.asked) else []
+    some = (*pool, *gold.texts)[:SAMPLE_TEXTS]
+    answers = (
+        [teacher.estimate_usage([text]) for text in some]
+        if max(quote.low_calls.n_asked, quote.high_calls.n_asked)
+        else []
+    )
 
-    def usd(calls: Calls, low: bool) -> float:
+    def usd(calls: CallCounts, low: bool) -> float:
         write = quote.expected.low if low else quote.expected.high
-        total = _mean_micros(teacher, [write], np.quantile, 0.5) * calls.written * quote.a_text
-        if calls.asked:
+        total = _mean_micros(teacher, [write], np.quantile, 0.5) * calls.n_generated * quote.calls_per_text
+        if calls.n_asked:
             each = [answer.low if low else answer.high for answer in answers]
-            total += _mean_micros(teacher, each, np.quantile, 0.025 if low else 0.975) * calls.asked
+            total += _mean_micros(teacher, each, np.quantile, 0.025 if low else 0.975) * calls.n_asked
         return total
 
-    ends = (quote.few, quote.many)
+    ends = (quote.low_calls, quote.high_calls)
     low, high = min(usd(each, True) for each in ends), max(usd(each, False) for each in ends)
-    return _Calls(n, (quote.expected,), quote.bound, quote.a_text, (low, high), quote.words)
+    return _Calls(n, (quote.expected,), quote.bound, quote.calls_per_text, (low, high), quote.description)
 
 
 def _mean_micros(teacher: Teacher, usages: list[Usage], quantile: Any, at: float) -> float:
@@ -279,19 +286,19 @@ class _Pace:
 
     low: float
     high: float
-    pace: str
+    time_basis: str
 
 
 def _seconds(teacher: Teacher, options: dict[str, Any], expected: list[Any]) -> _Pace:
-    looks_s = getattr(teacher, "looks_s", None)
+    looks_s = getattr(teacher, "seconds_per_text", None)
     if looks_s is not None:
         return _Pace(looks_s[0], looks_s[1], "people's own; nobody has measured them")
     timed_low = float(np.mean([each.low.seconds for each in expected]))
     timed_high = float(np.mean([each.high.seconds for each in expected]))
     if timed_high:
         return _Pace(timed_low, timed_high, "timed on this machine")
-    words = f"{teacher.parallel} calls in flight, {ASSUMED_S} s each assumed"
-    slowest = ASSUMED_S / teacher.parallel
+    words = f"{teacher.parallel} calls in flight, {ASSUMED_LATENCY_S} s each assumed"
+    slowest = ASSUMED_LATENCY_S / teacher.parallel
     if options.get("requests_per_minute"):
         slowest = max(slowest, 60 / options["requests_per_minute"])
         words = f"at {options['requests_per_minute']} requests a minute"

@@ -8,28 +8,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from potstill.data.pool import Part
+from potstill.data.pool import Subset
 from potstill.errors import BadSpec, PotstillError, UnknownName, UnknownPrice
 from potstill.evaluation.calibration import one_hot
-from potstill.ledger.prices import Usage, to_usd
-from potstill.procedures.allocate.strategies import Costs
-from potstill.procedures.pgkd.brief import PgkdOptions, read_options
-from potstill.procedures.pgkd.cost import quote_writing
-from potstill.run import Had, bought_before
-from potstill.run.few_shot import offered_examples
-from potstill.run.inputs import Order
+from potstill.ledger.prices import Usage, micros_to_usd
+from potstill.procedures.allocate.strategies import UnitCosts
+from potstill.procedures.pgkd.brief import PgkdOptions, read_pgkd_options
+from potstill.procedures.pgkd.cost import estimate_generation_cost
+from potstill.run import CachedAnswers, find_cached_answers
+from potstill.run.few_shot import select_examples
+from potstill.run.inputs import RunInputs
 from potstill.run.run import open_teacher
-from potstill.run.spec import Named
-from potstill.run.training_time import forecast
+from potstill.run.spec import ComponentSpec
+from potstill.run.training_time import estimate_training_time
 from potstill.students.base import Student
-from potstill.teachers.base import Teacher, can_write
+from potstill.teachers.base import Teacher, can_generate
 
-LARGE = "encoder:gte-small"
-PROBED, SAMPLE, MOST_ROWS = 32, 50, 3000
+DEFAULT_LARGE_MODEL = "encoder:gte-small"
+PROBE_TEXTS, SAMPLE_TEXTS, MAX_ROWS = 32, 50, 3000
 
 
 @dataclass(frozen=True)
-class Priced:
+class OptionPrices:
     """What things cost, what of it was bought before, and what has no price.
 
     Attributes:
@@ -38,34 +38,38 @@ class Priced:
         missing: ways that cannot be weighed, each with what is missing.
     """
 
-    costs: Costs
+    costs: UnitCosts
     student_usd: float
-    had: Had | None
+    had: CachedAnswers | None
     missing: tuple[str, ...]
 
 
-def price_ways(order: Order) -> Priced:
+def estimate_prices(order: RunInputs) -> OptionPrices:
     """The prices of an order. Takes the time of the probes; what cannot be priced is named and left out."""
     spec, missing = order.spec, list[str]()
-    gold, texts = order.pool.part("train"), order.pool.part("pool").texts
+    gold, texts = order.pool.subset("train"), order.pool.subset("pool").texts
     label = None
     try:
-        people = open_teacher(spec, order.task, Named(name="human"), asks=False)
-        label = to_usd(people.price.cost_micros(people.bound(texts[:1] or ("",))))
+        people = open_teacher(spec, order.task, ComponentSpec(name="human"), asks=False)
+        label = micros_to_usd(people.price.cost_micros(people.max_usage(texts[:1] or ("",))))
     except UnknownPrice:
         missing.append("people, whose label has no price: set [prices] usd_per_label.")
     student = _student_usd(order, gold, texts)
-    own = Costs(label=label, student=lambda n: student * n)
+    own = UnitCosts(usd_per_label=label, student_training=lambda n: student * n)
     llm = _language_model(order, missing)
-    had = None if llm is None else bought_before(order.task, llm, texts)
+    had = None if llm is None else find_cached_answers(order.task, llm, texts)
     written, writes = _written(order, llm, gold)
-    own = replace(own, written=_plus(written, student), writes=writes)
+    own = replace(own, usd_per_generated=_plus(written, student), max_generated=writes)
     if not texts:
         missing.append("teaching by a large model or a language model, which needs unlabelled texts.")
-        return Priced(own, student, had, tuple(missing))
+        return OptionPrices(own, student, had, tuple(missing))
     answer = None
     if llm is not None:
-        answer = float(np.mean([to_usd(llm.price.cost_micros(llm.expect([text]).high)) for text in texts[:SAMPLE]]))
+        answer = float(
+            np.mean(
+                [micros_to_usd(llm.price.cost_micros(llm.estimate_usage([text]).high)) for text in texts[:SAMPLE_TEXTS]]
+            )
+        )
     teacher, distilled = None, 0.0
     named = _large(order)
     if len(gold) >= 2 and named is not None:
@@ -75,76 +79,84 @@ def price_ways(order: Order) -> Priced:
         except PotstillError as error:
             if isinstance(error, BadSpec | UnknownName):
                 raise  # somebody wrote that name
-            missing.append(f"a large model: {error.happened}")
-    costs = replace(own, teacher=teacher, distilled=distilled + student, answer=_plus(answer, student))
-    return Priced(costs, student, had, tuple(missing))
+            missing.append(f"a large model: {error.message}")
+    costs = replace(
+        own, teacher_training=teacher, usd_per_distilled=distilled + student, usd_per_answer=_plus(answer, student)
+    )
+    return OptionPrices(costs, student, had, tuple(missing))
 
 
 def _plus(usd: float | None, more: float) -> float | None:
     return None if usd is None else usd + more
 
 
-def _language_model(order: Order, missing: list[str]) -> Teacher | None:
+def _language_model(order: RunInputs, missing: list[str]) -> Teacher | None:
     named = order.spec.teacher
     if named is None or named.kind in ("human", "trained"):
         return None
     try:
-        shown = offered_examples(order.pool.part("train"), order.spec, order.task)
+        shown = select_examples(order.pool.subset("train"), order.spec, order.task)
         return open_teacher(order.spec, order.task, named, shown, asks=False)
     except PotstillError as error:
-        missing.append(f"the language model: {error.happened}")
+        missing.append(f"the language model: {error.message}")
         return None
 
 
-def _written(order: Order, llm: Teacher | None, gold: Part) -> tuple[float | None, float]:
+def _written(order: RunInputs, llm: Teacher | None, gold: Subset) -> tuple[float | None, float]:
     """What a text that is written costs, and how many are written at most."""
-    if llm is None or not can_write(llm) or order.task.kind != "single" or not len(gold):
+    if llm is None or not can_generate(llm) or order.task.kind != "single" or not len(gold):
         return None, 0.0
     kind, given = order.spec.procedure.kind, order.spec.procedure.options
-    options = read_options(given if kind == "pgkd" else given.get("write", {}) if kind == "allocate" else {})
+    options = read_pgkd_options(given if kind == "pgkd" else given.get("write", {}) if kind == "allocate" else {})
     if not options.rounds:
         return None, 0.0
-    quote = quote_writing(order.task, gold, 0, llm, options.model_copy(update={"real": "none"}))
-    usd = to_usd(llm.price.cost_micros(quote.expected.high)) * quote.a_text
+    quote = estimate_generation_cost(order.task, gold, 0, llm, options.model_copy(update={"real": "none"}))
+    usd = micros_to_usd(llm.price.cost_micros(quote.expected.high)) * quote.calls_per_text
     return usd + _again_usd(options, llm, gold.texts), float(options.rounds * options.texts)
 
 
 def _again_usd(options: PgkdOptions, llm: Teacher, texts: Sequence[str]) -> float:
-    if not options.asks_again:
+    if not options.relabels:
         return 0.0
-    return float(np.mean([to_usd(llm.price.cost_micros(llm.expect([text]).high)) for text in texts[:SAMPLE]]))
+    return float(
+        np.mean(
+            [micros_to_usd(llm.price.cost_micros(llm.estimate_usage([text]).high)) for text in texts[:SAMPLE_TEXTS]]
+        )
+    )
 
 
-def _student_usd(order: Order, gold: Part, texts: Sequence[str]) -> float:
+def _student_usd(order: RunInputs, gold: Subset, texts: Sequence[str]) -> float:
     """Of teaching the student a row, where it learns the labels and what a teacher says of the pool; 0 if unknown."""
     if len(gold) < 2:
         return 0.0
-    some, k = texts[:MOST_ROWS], order.task.n_labels
+    some, k = texts[:MAX_ROWS], order.task.n_labels
     targets = np.concatenate([one_hot(gold.gold, k), np.full((len(some), k), 1 / k, np.float32)])
     try:
         rates, seed = order.spec.compute_rates, order.spec.seed
         # Beginning with the gold, so that the probe has labels to learn.
-        told = forecast(order.spec.student, order.task, (*gold.texts, *some), targets, rates, seed=seed)
+        told = estimate_training_time(order.spec.student, order.task, (*gold.texts, *some), targets, rates, seed=seed)
     except PotstillError:
         return 0.0
     return told.usd / len(targets)
 
 
-def _large(order: Order) -> Named | None:
+def _large(order: RunInputs) -> ComponentSpec | None:
     """The large model that would teach; None where `allocate` is told to do without."""
     if order.spec.procedure.kind != "allocate":
-        return Named(name=LARGE)
+        return ComponentSpec(name=DEFAULT_LARGE_MODEL)
     options = order.spec.procedure.options
-    name = options.get("large", LARGE)
-    return Named(name=name, **options.get("large_options", {})) if name else None
+    name = options.get("large", DEFAULT_LARGE_MODEL)
+    return ComponentSpec(name=name, **options.get("large_options", {})) if name else None
 
 
-def _large_usd(order: Order, named: Named, gold: Part, texts: Sequence[str]) -> tuple[float, float]:
+def _large_usd(order: RunInputs, named: ComponentSpec, gold: Subset, texts: Sequence[str]) -> tuple[float, float]:
     """(Of teaching the large model a label, of having it label a text)."""
     rates = order.spec.compute_rates
-    told = forecast(named, order.task, gold.texts, one_hot(gold.gold, order.task.n_labels), rates, seed=order.spec.seed)
-    seconds = _seconds(told.student, texts[:PROBED])
-    return told.usd / len(gold), to_usd(rates.cost_micros(Usage(seconds=1000 * seconds))) / 1000
+    told = estimate_training_time(
+        named, order.task, gold.texts, one_hot(gold.gold, order.task.n_labels), rates, seed=order.spec.seed
+    )
+    seconds = _seconds(told.student, texts[:PROBE_TEXTS])
+    return told.usd / len(gold), micros_to_usd(rates.cost_micros(Usage(seconds=1000 * seconds))) / 1000
 
 
 def _seconds(student: Student, texts: Sequence[str]) -> float:

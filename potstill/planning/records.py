@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from potstill.procedures.allocate.strategies import Verdict, Way, Weighed
+from potstill.procedures.allocate.strategies import BudgetComparison, Strategy, StrategyEstimate
 from potstill.reports import charts
-from potstill.reports.templates import templates
-from potstill.run import Had
+from potstill.reports.templates import jinja_environment
+from potstill.run import CachedAnswers
 
-WORDS: dict[Way, str] = {
+STRATEGY_TITLES: dict[Strategy, str] = {
     "annotate": "labels by people only",
     "distil": "the labels there are teach a large model, that teaches the student",
     "mix": "more labels, then the same through a large model",
@@ -23,7 +23,7 @@ WORDS: dict[Way, str] = {
 
 
 @dataclass(frozen=True)
-class Copied:
+class ImitationSummary:
     """What a student has of its teacher: its expected accuracy for each of the teacher's, and the teacher's expected.
 
     Attributes:
@@ -33,7 +33,7 @@ class Copied:
         source: "prior", or what it was measured on.
     """
 
-    way: Way
+    way: Strategy
     texts: int
     accuracy: float
     low: float
@@ -52,24 +52,24 @@ class Copied:
 
 
 @dataclass(frozen=True)
-class Reach:
+class CostToMatch:
     """The `score` that labels alone are expected to bring for `alone_usd`, and the least the best way needs for it."""
 
     score: float
-    alone_usd: float
+    labels_only_usd: float
     usd: float
-    way: Way
+    way: Strategy
 
     def sentence(self) -> str:
         """One for a plan."""
         return (
-            f"What labels alone are expected to reach with ${self.alone_usd:,.2f} ({100 * self.score:.1f} %), "
-            f"{self.way} reaches with ${self.usd:,.2f}: {self.alone_usd / max(self.usd, 1e-9):.1f} times less."
+            f"What labels alone are expected to reach with ${self.labels_only_usd:,.2f} ({100 * self.score:.1f} %), "
+            f"{self.way} reaches with ${self.usd:,.2f}: {self.labels_only_usd / max(self.usd, 1e-9):.1f} times less."
         )
 
 
 @dataclass(frozen=True)
-class Prospects:
+class OptionComparison:
     """What each way is expected to bring, for the budget and around it.
 
     Attributes:
@@ -86,115 +86,125 @@ class Prospects:
 
     basis: str
     budget_usd: float
-    owned: int
+    n_labels: int
     owned_usd: float | None
-    verdicts: tuple[Verdict, ...]
-    turns: tuple[float, ...]
-    missing: tuple[str, ...] = ()
-    copied: tuple[Copied, ...] = ()
-    had: Had | None = None
-    again_usd: float = 0.0
-    reach: Reach | None = None
+    comparisons: tuple[BudgetComparison, ...]
+    turning_points: tuple[float, ...]
+    unpriced: tuple[str, ...] = ()
+    imitation: tuple[ImitationSummary, ...] = ()
+    cached: CachedAnswers | None = None
+    next_student_usd: float = 0.0
+    cost_to_match: CostToMatch | None = None
 
     def page(self) -> str:
         """The chart and the table as one self-contained HTML file."""
-        return templates().get_template("prospects.html.j2").render(told=self, words=WORDS, chart=self.chart())
+        return (
+            jinja_environment()
+            .get_template("prospects.html.j2")
+            .render(told=self, words=STRATEGY_TITLES, chart=self.chart())
+        )
 
     @property
-    def asked(self) -> Verdict:
+    def at_budget(self) -> BudgetComparison:
         """The verdict for the budget that was asked for."""
-        return min(self.verdicts, key=lambda verdict: abs(verdict.budget_usd - self.budget_usd))
+        return min(self.comparisons, key=lambda verdict: abs(verdict.budget_usd - self.budget_usd))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return {
             "basis": self.basis,
-            "owned": self.owned,
+            "owned": self.n_labels,
             "owned_usd": self.owned_usd,
-            "turns": list(self.turns),
-            "missing": list(self.missing),
+            "turns": list(self.turning_points),
+            "missing": list(self.unpriced),
             "copied": [
-                {**asdict(each), "scores": {f"{at:g}": y for at, y in each.scores.items()}} for each in self.copied
+                {**asdict(each), "scores": {f"{at:g}": y for at, y in each.scores.items()}} for each in self.imitation
             ],
-            "had": None if self.had is None else asdict(self.had),
-            "again_usd": self.again_usd,
-            "reach": None if self.reach is None else asdict(self.reach),
+            "had": None if self.cached is None else asdict(self.cached),
+            "again_usd": self.next_student_usd,
+            "reach": None if self.cost_to_match is None else asdict(self.cost_to_match),
             "budgets": [
                 {
                     "budget_usd": verdict.budget_usd,
                     "sure": verdict.sure,
-                    "ways": [_plain(each, self.owned_usd or 0.0) for each in verdict.ways],
+                    "ways": [_plain(each, self.owned_usd or 0.0) for each in verdict.strategies],
                 }
-                for verdict in self.verdicts
+                for verdict in self.comparisons
             ],
         }
 
     def to_text(self) -> str:
         """A table for a terminal."""
         lines = [f"Distill or annotate? {self.basis}", ""]
-        verdict = self.asked
-        if verdict.ways:
+        verdict = self.at_budget
+        if verdict.strategies:
             head = f"  {f'with ${verdict.budget_usd:,.2f}':<13}"
             lines.append(f"{head}    accuracy  best in    labels    texts     spends     all in")
-        for each in verdict.ways:
+        for each in verdict.strategies:
             score = f"{100 * each.score.value:5.1f} ({100 * each.score.low:.0f}–{100 * each.score.high:.0f})"
-            usd, all_in = each.split.usd, each.split.usd + (self.owned_usd or 0.0)
-            counts = f"{each.split.labels:>8,} {each.split.texts:>8,} {f'${usd:,.2f}':>10} {f'${all_in:,.2f}':>10}"
-            lines.append(f"  {each.way:<10} {score:>15}  {each.best:>6.0%}  {counts}")
-        if verdict.ways and not verdict.sure:
+            usd, all_in = each.allocation.usd, each.allocation.usd + (self.owned_usd or 0.0)
+            counts = (
+                f"{each.allocation.labels:>8,} {each.allocation.texts:>8,} {f'${usd:,.2f}':>10} {f'${all_in:,.2f}':>10}"
+            )
+            lines.append(f"  {each.strategy:<10} {score:>15}  {each.win_probability:>6.0%}  {counts}")
+        if verdict.strategies and not verdict.sure:
             lines.append("  Too close to call: no way is the best in nine draws of ten.")
-        lines += ["", *_strip(self.verdicts), *self._turning()]
-        lines += [f"  {sentence}" for sentence in self.paid]
-        lines += ["", *(f"  {each.sentence()}" for each in self.copied)] if self.copied else []
-        lines += [f"  Not weighed: {sentence}" for sentence in self.missing]
+        lines += ["", *_strip(self.comparisons), *self._turning()]
+        lines += [f"  {sentence}" for sentence in self.paid_notes]
+        lines += ["", *(f"  {each.sentence()}" for each in self.imitation)] if self.imitation else []
+        lines += [f"  Not weighed: {sentence}" for sentence in self.unpriced]
         return "\n".join(lines)
 
     @property
-    def steps(self) -> str:
+    def best_by_budget(self) -> str:
         """Which way is the best from which budget on, in words."""
         said: list[str] = []
         before = ""
-        for verdict in self.verdicts:
-            if verdict.ways and verdict.best.way != before:
-                before = verdict.best.way
+        for verdict in self.comparisons:
+            if verdict.strategies and verdict.best.strategy != before:
+                before = verdict.best.strategy
                 said.append(f"{before} {'from' if said else 'with'} {_short(verdict.budget_usd)}")
         return ", ".join(said)
 
     @property
-    def paid(self) -> tuple[str, ...]:
+    def paid_notes(self) -> tuple[str, ...]:
         """What is already paid for, what of a purchase can be used again, and how far the money reaches: sentences."""
         said = []
         if self.owned_usd:
             worth = f"bought today they are ${self.owned_usd:,.2f} more (all in)."
-            said.append(f"The {self.owned:,} labels there are count as paid; {worth}")
-        if self.had is not None and self.had.texts:
-            said.append(self.had.sentence())
-        if self.verdicts and self.asked.ways:
+            said.append(f"The {self.n_labels:,} labels there are count as paid; {worth}")
+        if self.cached is not None and self.cached.n_cached:
+            said.append(self.cached.sentence())
+        if self.comparisons and self.at_budget.strategies:
             kept = "Labels, answers and a taught teacher are kept: another student of the same texts costs"
-            said.append(f"{kept} ${self.again_usd:,.4f} at most.")
-        if self.reach is not None:
-            said.append(self.reach.sentence())
+            said.append(f"{kept} ${self.next_student_usd:,.4f} at most.")
+        if self.cost_to_match is not None:
+            said.append(self.cost_to_match.sentence())
         return tuple(said)
 
     def _turning(self) -> list[str]:
-        if not self.turns:
+        if not self.turning_points:
             return []
-        said = ", ".join(f"${turn:,.2f}" for turn in self.turns)
+        said = ", ".join(f"${turn:,.2f}" for turn in self.turning_points)
         return [f"  The answer turns at about {said}."]
 
     def chart(self) -> str:
         """Budget on x (doubling), the best way and its expected score on y, as inline SVG."""
-        there = [verdict for verdict in self.verdicts if verdict.ways]
+        there = [verdict for verdict in self.comparisons if verdict.strategies]
         if len(there) < 2:
             return ""
         places = np.linspace(0, 1, len(there))
         dots = [
-            charts.Dot(float(x), v.best.score.value, v.best.score.low, v.best.score.high)
+            charts.Dot(
+                float(x), v.best.score.value, v.best.score.low, v.best.score.high
+            )
             for x, v in zip(places, there, strict=True)
         ]
         axis = [charts.Tick(float(x), _short(v.budget_usd)) for x, v in zip(places, there, strict=True)]
-        at = there.index(self.asked) if self.asked in there else 0
-        return charts.curve(dots, key="prospects", title="The best way and its score", axis=axis, mark=dots[at])
+        at = there.index(self.at_budget) if self.at_budget in there else 0
+        return charts.line_chart(
+            dots, key="prospects", title="The best way and its score", axis=axis, highlight=dots[at]
+        )
 
 
 def _short(usd: float) -> str:
@@ -202,27 +212,29 @@ def _short(usd: float) -> str:
     return f"${usd:,.0f}" if usd >= 10 else f"${usd:.2g}"
 
 
-def _strip(verdicts: Sequence[Verdict]) -> list[str]:
-    there = [verdict for verdict in verdicts if verdict.ways]
+def _strip(verdicts: Sequence[BudgetComparison]) -> list[str]:
+    there = [verdict for verdict in verdicts if verdict.strategies]
     if not there:
         return []
     width = max(11, *(len(f"${verdict.budget_usd:,.2f}") + 2 for verdict in there))
     return [
         "  budget     " + "".join(f"{f'${verdict.budget_usd:,.2f}':>{width}}" for verdict in there),
-        "  best       " + "".join(f"{verdict.best.way + ('' if verdict.sure else '?'):>{width}}" for verdict in there),
-        "  accuracy   " + "".join(f"{f'{100 * verdict.best.score.value:.1f} %':>{width}}" for verdict in there),
+        "  best       "
+        + "".join(f"{verdict.best.strategy + ('' if verdict.sure else '?'):>{width}}" for verdict in there),
+        "  accuracy   "
+        + "".join(f"{f'{100 * verdict.best.score.value:.1f} %':>{width}}" for verdict in there),
     ]
 
 
-def _plain(each: Weighed, owned_usd: float) -> dict[str, Any]:
-    split, score = each.split, each.score
+def _plain(each: StrategyEstimate, owned_usd: float) -> dict[str, Any]:
+    split, score = each.allocation, each.score
     return {
-        "way": each.way,
-        "is": WORDS[each.way],
+        "way": each.strategy,
+        "is": STRATEGY_TITLES[each.strategy],
         "score": score.value,
         "low": score.low,
         "high": score.high,
-        "best": each.best,
+        "best": each.win_probability,
         "labels": split.labels,
         "texts": split.texts,
         "labels_usd": split.labels_usd,

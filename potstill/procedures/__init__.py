@@ -6,9 +6,9 @@ part of the pool: what is chosen with it can no longer be measured with it.
 
 from __future__ import annotations
 
-from potstill.registry import Menu
+from potstill.registry import Registry
 
-MENU = Menu(
+MENU = Registry(
     "procedure",
     {
         "allocate": "potstill.procedures.allocate.recipe:allocate",

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.annotation import summarise
-from potstill.data.pool import Part
+from potstill.data.pool import Subset
 from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import Calibration, one_hot
-from potstill.ledger.store import Labels
+from potstill.ledger.store import AnnotationStore
 from potstill.procedures import query_strategies as choose
-from potstill.procedures.annotate_options import AnnotateOptions, read_options
+from potstill.procedures.annotate_options import AnnotateOptions, read_annotate_options
 from potstill.run import Answers
 from potstill.run.run import Run
-from potstill.run.spec import Named
+from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
 from potstill.teachers.base import Teacher
 
@@ -34,35 +34,35 @@ def annotate(run: Run) -> Student:
         BadSpec: an option nobody knows, or a teacher that is no person.
         Waiting: people have to label first.
     """
-    options = read_options(run.spec.procedure.options)
-    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    options = read_annotate_options(run.spec.procedure.options)
+    gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData("There are no unlabelled texts for people to label.", "Give some with --pool FILE.")
-    people = call_people(run)
+    people = open_annotator(run)
     labelled: list[Answers] = []
-    n = how_many(run, people, options, len(pool.texts))
+    n = affordable_labels(run, people, options, len(pool.texts))
     left = np.arange(len(pool.texts))
     for number in range(options.rounds):
         share = (n * (number + 1)) // options.rounds - (n * number) // options.rounds
         rows = left[_next(run, options, gold, labelled, [pool.texts[i] for i in left], share, number)]
         left = np.setdiff1d(left, rows)
-        labelled.append(run.ask(people, [pool.texts[i] for i in rows], leave_micros=run.training_reserve))
+        labelled.append(run.ask(people, [pool.texts[i] for i in rows], reserve_micros=run.training_reserve))
     _tell(run, people, labelled)
-    return learn_labels(run, gold, labelled)
+    return fit_answers(run, gold, labelled)
 
 
-def call_people(run: Run, named: Named | None = None) -> Teacher:
+def open_annotator(run: Run, named: ComponentSpec | None = None) -> Teacher:
     """Whoever labels, by the spec or as `named`; simulated ones with `reveals = "pool"` get the pool's hidden labels.
 
     Raises:
         BadSpec: a teacher that is paid as a machine.
         UnknownPrice: nobody said what a label costs.
     """
-    named = named or run.spec.teacher or Named(name="human")
+    named = named or run.spec.teacher or ComponentSpec(name="human")
     hidden: dict[str, Any] = {}
     if named.options.get("reveals") == "pool":
-        rows = np.flatnonzero(run.pool.hidden >= 0).tolist()
-        hidden["known"] = {run.pool.texts[i]: int(run.pool.hidden[i]) for i in rows}
+        rows = np.flatnonzero(run.pool.hidden_labels >= 0).tolist()
+        hidden["known"] = {run.pool.texts[i]: int(run.pool.hidden_labels[i]) for i in rows}
     people = run.open_teacher(named, **hidden)
     if people.category != "human":
         raise BadSpec(
@@ -72,20 +72,20 @@ def call_people(run: Run, named: Named | None = None) -> Teacher:
     return people
 
 
-def how_many(run: Run, people: Teacher, options: AnnotateOptions, there: int) -> int:
+def affordable_labels(run: Run, annotator: Teacher, options: AnnotateOptions, available: int) -> int:
     """How many texts are labelled: `n`, or as many as the money reaches beside training; at most all there are."""
-    each = people.price.cost_micros(people.bound(["x"]))
+    each = annotator.price.cost_micros(annotator.max_usage(["x"]))
     free = run.ledger.limit - run.training_reserve
-    most = there if not each else min(there, free // each)
+    most = available if not each else min(available, free // each)
     if most < 1:
         raise BadData(
             f"A label can cost ${each / 1e6:.4f} and ${max(free, 0) / 1e6:.4f} of the budget is for labels.",
             "Raise the budget.",
         )
-    return min(options.n or most, there)
+    return min(options.n_texts or most, available)
 
 
-def learn_labels(run: Run, gold: Part, labelled: Sequence[Answers]) -> Student:
+def fit_answers(run: Run, gold: Subset, labelled: Sequence[Answers]) -> Student:
     """A student of the gold and of what people said; several people's labels of a text count by their shares.
 
     Raises:
@@ -97,7 +97,7 @@ def learn_labels(run: Run, gold: Part, labelled: Sequence[Answers]) -> Student:
     return run.learn(texts, targets)
 
 
-def _rows(run: Run, gold: Part, labelled: Sequence[Answers]) -> tuple[list[str], Floats]:
+def _rows(run: Run, gold: Subset, labelled: Sequence[Answers]) -> tuple[list[str], Floats]:
     texts, targets = list(gold.texts), [one_hot(gold.gold, run.task.n_labels)]
     for answers in labelled:
         there = answers.answered
@@ -110,7 +110,7 @@ def _rows(run: Run, gold: Part, labelled: Sequence[Answers]) -> tuple[list[str],
 def _next(
     run: Run,
     options: AnnotateOptions,
-    gold: Part,
+    gold: Subset,
     labelled: Sequence[Answers],
     texts: Sequence[str],
     n: int,
@@ -120,25 +120,25 @@ def _next(
     draw = np.random.default_rng((run.spec.seed, number))
     known, targets = _rows(run, gold, labelled)
     seen = int((targets.sum(axis=0) > 0.5).sum())
-    if options.choose == "random" or seen < 2:
-        return choose.at_random(np.arange(len(texts)), n, draw)
+    if options.query_strategy == "random" or seen < 2:
+        return choose.random_sampling(np.arange(len(texts)), n, draw)
     probs = run.learn(known, targets).predict_proba(texts)
-    return choose.by_margin(probs, n) if options.choose == "margin" else choose.by_entropy(probs, n)
+    return choose.margin_sampling(probs, n) if options.query_strategy == "margin" else choose.entropy_sampling(probs, n)
 
 
-def _tell(run: Run, people: Teacher, labelled: Sequence[Answers]) -> None:
+def _tell(run: Run, annotator: Teacher, labelled: Sequence[Answers]) -> None:
     """Remember who taught, and how far people agreed."""
     texts = tuple(text for answers in labelled for text in answers.texts)
     together = Answers(
         texts,
         np.concatenate([answers.scores for answers in labelled]),
         tuple(state for answers in labelled for state in answers.states),
-        tuple(how for answers in labelled for how in answers.how),
+        tuple(how for answers in labelled for how in answers.score_source),
     )
-    run.taught_by(people, Calibration(tuple([0.0] * run.task.n_labels), 1.0), together)
-    if people.simulated or not (run.folder / "labels.sqlite").exists():
+    run.record_teacher(annotator, Calibration(tuple([0.0] * run.task.n_labels), 1.0), together)
+    if annotator.simulated or not (run.folder / "labels.sqlite").exists():
         return
-    labels = Labels(run.folder, write=False)
+    labels = AnnotationStore(run.folder, write=False)
     try:
         run.note("annotated", sentence=summarise(labels, run.task).sentence())
     finally:

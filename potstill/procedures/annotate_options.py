@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from potstill.errors import BadSpec, did_you_mean
-from potstill.run.spec import Section
+from potstill.run.spec import OptionTable
 
 
-class AnnotateOptions(Section):
+class AnnotateOptions(OptionTable):
     """`[procedure] name = "annotate"`.
 
     Attributes:
@@ -20,12 +20,12 @@ class AnnotateOptions(Section):
         choose: which texts come next: "random"; those the student doubts by "margin" or by "entropy".
     """
 
-    n: int | None = Field(default=None, gt=0)
+    n_texts: int | None = Field(default=None, gt=0)
     rounds: int = Field(default=1, ge=1, le=1000)
-    choose: Literal["random", "margin", "entropy"] = "random"
+    query_strategy: Literal["random", "margin", "entropy"] = "random"
 
 
-def read_options(given: Mapping[str, Any]) -> AnnotateOptions:
+def read_annotate_options(given: Mapping[str, Any]) -> AnnotateOptions:
     """The options under [procedure]. Raises BadSpec: one nobody knows, or a value that cannot be."""
     try:
         return AnnotateOptions.model_validate(dict(given))

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-SEEN_AT_ONCE = 4096  # rows whose distances to those taken are in memory at once
+BLOCK_ROWS = 4096  # rows whose distances to those taken are in memory at once
 
 
-def by_coverage(vectors: ArrayLike, n: int, taken: ArrayLike = ()) -> Ints:
+def coreset_sampling(vectors: ArrayLike, n: int, selected: ArrayLike = ()) -> Ints:
     """Each time the row farthest from all that are taken (k-center greedy; Sener and Savarese 2018, "coreset").
 
     Args:
@@ -22,13 +22,13 @@ def by_coverage(vectors: ArrayLike, n: int, taken: ArrayLike = ()) -> Ints:
             nearest to the mean.
     """
     rows = np.asarray(vectors, dtype=np.float64)
-    gone = np.asarray(taken, dtype=np.int64)
+    gone = np.asarray(selected, dtype=np.int64)
     squares = (rows * rows).sum(axis=1)
     picked: list[int] = []
     if len(gone):
         nearest = np.full(len(rows), np.inf)
-        for at in range(0, len(gone), SEEN_AT_ONCE):
-            some = gone[at : at + SEEN_AT_ONCE]
+        for at in range(0, len(gone), BLOCK_ROWS):
+            some = gone[at : at + BLOCK_ROWS]
             between = squares[:, None] + squares[some] - 2 * rows @ rows[some].T
             nearest = np.minimum(nearest, between.min(axis=1))
     else:
@@ -47,7 +47,7 @@ def by_coverage(vectors: ArrayLike, n: int, taken: ArrayLike = ()) -> Ints:
     return np.array(picked, dtype=np.int64)
 
 
-def by_gradient(probs: ArrayLike, vectors: ArrayLike, n: int, draw: np.random.Generator) -> Ints:
+def badge_sampling(probs: ArrayLike, vectors: ArrayLike, n: int, rng: np.random.Generator) -> Ints:
     """Rows whose gradient of the last layer is long and unlike the others' (BADGE: Ash et al. 2020).
 
     The gradient of row i for its likeliest label is (probs_i - one_hot_i) x vectors_i. Rows are drawn one by one with a
@@ -66,9 +66,9 @@ def by_gradient(probs: ArrayLike, vectors: ArrayLike, n: int, draw: np.random.Ge
     nearest = length.copy()  # the first is drawn by its own length: as if nought were taken
     while len(picked) < min(n, len(left)):
         if nearest.sum() > 0:
-            row = int(draw.choice(len(left), p=nearest / nearest.sum()))
+            row = int(rng.choice(len(left), p=nearest / nearest.sum()))
         else:  # those left equal those taken
-            row = int(draw.choice(np.setdiff1d(np.arange(len(left)), picked)))
+            row = int(rng.choice(np.setdiff1d(np.arange(len(left)), picked)))
         picked.append(row)
         apart = length + length[row] - 2 * (left @ left[row]) * (right @ right[row])
         nearest = np.minimum(nearest, np.maximum(apart, 0.0))
@@ -76,7 +76,7 @@ def by_gradient(probs: ArrayLike, vectors: ArrayLike, n: int, draw: np.random.Ge
     return np.array(picked, dtype=np.int64)
 
 
-def typical(vectors: ArrayLike, n: int, seed: int) -> Ints:
+def typiclust_sampling(vectors: ArrayLike, n: int, seed: int) -> Ints:
     """The rows nearest to the centres of n clusters, for a start without any label (TypiClust: Hacohen et al. 2022)."""
     from sklearn.cluster import MiniBatchKMeans
 

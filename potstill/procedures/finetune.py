@@ -13,7 +13,7 @@ def finetune(run: Run) -> Student:
     Raises:
         BadData: there are none.
     """
-    gold = run.pool.part("train")
+    gold = run.pool.subset("train")
     if not gold.texts:
         raise BadData("Fine-tuning needs labelled texts and there are none.", "Label some, or take --procedure kd.")
     return run.learn(gold.texts, gold.targets(run.task.n_labels))

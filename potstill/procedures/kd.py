@@ -15,33 +15,33 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 from pydantic import Field, ValidationError
 
-from potstill.data.pool import Part
-from potstill.data.task import Written
+from potstill.data.pool import Subset
+from potstill.data.task import LabelledText
 from potstill.errors import BadData, BadSpec, Waiting, did_you_mean
 from potstill.evaluation.calibration import (
     Calibration,
-    SetCalibration,
+    MultilabelCalibration,
     fit_temperature,
     match_prior,
     smoothed_prior,
     softmax,
 )
-from potstill.procedures.label_correction import OnGold, with_other_voices
+from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
 from potstill.run import Answers
-from potstill.run.few_shot import offered_examples, picks_examples
+from potstill.run.few_shot import select_examples, selects_examples_per_text
 from potstill.run.run import Run
-from potstill.run.spec import Named, Section
-from potstill.students import MENU as STUDENTS
-from potstill.students.base import Floats, Likeness, Student
+from potstill.run.spec import ComponentSpec, OptionTable
+from potstill.students import REGISTRY as STUDENTS
+from potstill.students.base import FeatureHint, Floats, Student
 from potstill.teachers.base import Teacher
-from potstill.teachers.trained import Trained
+from potstill.teachers.trained import StudentTeacher
 
-ENOUGH_TO_FIT = 20  # gold texts below which a temperature fitted on them is noise
-SURE = 0.99  # how sure a gold label is, where it has to be softened
+MIN_CALIBRATION_TEXTS = 20  # gold texts below which a temperature fitted on them is noise
+GOLD_CONFIDENCE = 0.99  # how sure a gold label is, where it has to be softened
 GOLD_SHARE = 0.2  # of the lesson's weight, if gold is too rare to have it by number
 
 
-class KdOptions(Section):
+class KdOptions(OptionTable):
     """`[procedure] name = "kd"`.
 
     Attributes:
@@ -60,10 +60,10 @@ class KdOptions(Section):
     """
 
     temperature: Literal["fitted"] | Annotated[float, Field(gt=0, lt=100)] = "fitted"
-    gold: Literal["auto"] | Annotated[float, Field(ge=0, le=1000)] = "auto"
-    match: float = Field(default=0.0, ge=0, lt=1)
+    gold_weight: Literal["auto"] | Annotated[float, Field(ge=0, le=1000)] = "auto"
+    hint_weight: float = Field(default=0.0, ge=0, lt=1)
     shots: int | None = Field(default=None, ge=0)
-    neighbours: int = Field(default=10, ge=0, le=1000)
+    n_neighbors: int = Field(default=10, ge=0, le=1000)
 
 
 def kd(run: Run) -> Student:
@@ -74,45 +74,45 @@ def kd(run: Run) -> Student:
         BadSpec: an option nobody knows, or vectors to match of a teacher that has none.
     """
     options = read_kd_options(run.spec.procedure.options)
-    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData(
             "Distilling needs unlabelled texts for the teacher and there are none.",
             "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
         )
-    shown = offered_examples(gold, run.spec, run.task)
-    teacher = call_teacher(run, gold, shown)
-    like = _likeness(teacher, options.match)
+    shown = select_examples(gold, run.spec, run.task)
+    teacher = open_kd_teacher(run, gold, shown)
+    like = _likeness(teacher, options.hint_weight)
 
     # A teacher that picks its examples never shows a text itself, so it can be asked about all of them.
-    fixed = set() if picks_examples(run.spec, run.task) else {each.text for each in shown}
+    fixed = set() if selects_examples_per_text(run.spec, run.task) else {each.text for each in shown}
     held_out = [i for i, text in enumerate(gold.texts) if text not in fixed]
     shuffled = [pool.texts[i] for i in np.random.default_rng(run.spec.seed).permutation(len(pool.texts))]
     try:
         on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
     except Waiting:
         # The pool's texts are left in the same visit, so that both are worked on at once.
-        run.ask(teacher, shuffled, leave_micros=run.training_reserve)
+        run.ask(teacher, shuffled, reserve_micros=run.training_reserve)
         raise
-    on_pool = run.ask(teacher, shuffled, leave_micros=run.training_reserve)
+    on_pool = run.ask(teacher, shuffled, reserve_micros=run.training_reserve)
     if not on_pool.answered.any():
         raise BadData(
-            f"{teacher.name} answered none of {len(pool.texts)} texts ({on_pool.by_state}).",
+            f"{teacher.name} answered none of {len(pool.texts)} texts ({on_pool.state_counts}).",
             "Raise the budget, or look at the answers with: potstill show RUN",
         )
 
-    reading = read_scores(teacher, on_pool, on_gold, gold.gold[held_out], run)
+    reading = calibrate_teacher(teacher, on_pool, on_gold, gold.gold[held_out], run)
     if options.temperature != "fitted":
         if run.task.kind == "multi":
             raise BadSpec("Where a text may have several labels no temperature is given.", "Leave temperature out.")
         reading = Calibration(reading.offsets, options.temperature)
-    run.taught_by(teacher, reading, on_pool)
+    run.record_teacher(teacher, reading, on_pool)
     texts = [text for text, there in zip(on_pool.texts, on_pool.answered, strict=True) if there]
-    soft = reading.probs(on_pool.scores[on_pool.answered]).astype(np.float32)
+    soft = reading.apply(on_pool.scores[on_pool.answered]).astype(np.float32)
     if options.temperature == "fitted":  # a given one asks for what the teacher says, as the papers do
         answered = np.array(held_out, dtype=np.int64)[on_gold.answered]
-        said = reading.probs(on_gold.scores[on_gold.answered]).argmax(axis=1)
-        soft = with_other_voices(texts, soft, OnGold(answered, said), options.neighbours, run)
+        said = reading.apply(on_gold.scores[on_gold.answered]).argmax(axis=1)
+        soft = correct_soft_labels(texts, soft, GoldAnswers(answered, said), options.n_neighbors, run)
     each = _weight_of_gold(options, len(gold.texts), len(texts))
     learnt = range(len(gold.texts) if each else 0)
     weights = np.concatenate([np.full(len(learnt), each), np.ones(len(texts))])
@@ -120,8 +120,8 @@ def kd(run: Run) -> Student:
         [*(gold.texts[i] for i in learnt), *texts],
         np.concatenate([_softened(gold.targets(run.task.n_labels)[: len(learnt)], options), soft]),
         weights=weights.astype(np.float32),
-        doubtful=np.arange(len(weights)) >= len(learnt),
-        start=like,
+        noisy=np.arange(len(weights)) >= len(learnt),
+        init_from=like,
     )
 
 
@@ -139,34 +139,34 @@ def read_kd_options(given: dict[str, Any]) -> KdOptions:
         raise BadSpec(f"The procedure's option {name} cannot be so: {said}.", "Correct that value.") from None
 
 
-def _likeness(teacher: Teacher, share: float) -> Likeness | None:
+def _likeness(teacher: Teacher, share: float) -> FeatureHint | None:
     if not share:
         return None
-    if not isinstance(teacher, Trained):
+    if not isinstance(teacher, StudentTeacher):
         raise BadSpec(
             f"match = {share:g} asks for the vectors of the teacher {teacher.name!r}, and it has none.",
             "Take a teacher that is trained here, such as trained:minilm, or match = 0.",
         )
-    return Likeness(cast(Student, teacher.student), share)  # it was learnt by this run, see `call_teacher`
+    return FeatureHint(cast(Student, teacher.student), share)  # it was learnt by this run, see `call_teacher`
 
 
 def _softened(hard: Floats, options: KdOptions) -> Floats:
     """(N, K) what is learnt of gold labels: themselves, or beside scores softened by T what `SURE` is at T."""
     if options.temperature == "fitted" or not len(hard):
         return hard
-    margin = np.log(SURE * (hard.shape[1] - 1) / (1 - SURE))
+    margin = np.log(GOLD_CONFIDENCE * (hard.shape[1] - 1) / (1 - GOLD_CONFIDENCE))
     return softmax(hard * margin, options.temperature).astype(np.float32)
 
 
 def _weight_of_gold(options: KdOptions, n_gold: int, n_soft: int) -> float:
     """What a gold row weighs beside a soft row of weight one."""
-    if options.gold == "auto":
+    if options.gold_weight == "auto":
         return gold_weight(n_gold, n_soft)
     scale = 1.0 if options.temperature == "fitted" else options.temperature**2
-    return options.gold * n_soft / (max(n_gold, 1) * scale)
+    return options.gold_weight * n_soft / (max(n_gold, 1) * scale)
 
 
-def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
+def open_kd_teacher(run: Run, gold: Subset, shown: list[LabelledText]) -> Teacher:
     """The spec's teacher, ready to answer; `trained:BACKBONE` or `trained:STUDENT:BACKBONE` learns the gold first."""
     named = run.spec.teacher
     if named is not None and named.kind == "human":
@@ -176,32 +176,32 @@ def call_teacher(run: Run, gold: Part, shown: list[Written]) -> Teacher:
     if not gold.texts:
         raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
     # What the teacher learns with is gone for asking it and for the student.
-    with run.leaving(run.ledger.free // 2):
-        large = run.learn(gold.texts, gold.targets(run.task.n_labels), student=trained_as(named), purpose="teach")
-    return run.teacher(student=large, key=run.key_of(large), price=run.spec.compute_rates)
+    with run.reserving(run.ledger.free // 2):
+        large = run.learn(gold.texts, gold.targets(run.task.n_labels), student=teacher_backbone(named), purpose="teach")
+    return run.teacher(student=large, key=run.student_key(large), price=run.spec.compute_rates)
 
 
-def trained_as(named: Named) -> Named:
+def teacher_backbone(named: ComponentSpec) -> ComponentSpec:
     """The student that a trained teacher is: `trained:gte-small` is an encoder, `trained:cloze:smollm2` says its kind.
 
     The kind alone will do too: `trained:linear`.
     """
     kind = named.model.partition(":")[0]
     name = named.model if kind in STUDENTS else f"encoder:{named.model}".rstrip(":")
-    return Named(name=name, **named.options)
+    return ComponentSpec(name=name, **named.options)
 
 
-def read_scores(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:
+def calibrate_teacher(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:
     """How this teacher's scores become probabilities: its label bias removed, its confidence fitted on gold."""
     offsets = np.zeros(run.task.n_labels)
     if run.task.kind == "multi":
-        return SetCalibration(tuple(offsets.tolist()))
-    if teacher.scores_need_prior:
-        prior = smoothed_prior(run.pool.part("train").gold, run.task.n_labels)
+        return MultilabelCalibration(tuple(offsets.tolist()))
+    if teacher.needs_prior_correction:
+        prior = smoothed_prior(run.pool.subset("train").gold, run.task.n_labels)
         offsets = match_prior(on_pool.scores[on_pool.answered], prior)
     there = on_gold.answered
     temperature = 1.0
-    if there.sum() >= ENOUGH_TO_FIT:
+    if there.sum() >= MIN_CALIBRATION_TEXTS:
         temperature = float(np.clip(fit_temperature(on_gold.scores[there] + offsets, gold[there]), 0.3, 5.0))
     return Calibration(tuple(offsets.tolist()), temperature)
 

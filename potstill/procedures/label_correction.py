@@ -15,24 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import OverBudget
-from potstill.evaluation.calibration import confident_as, log_softmax, softmax
+from potstill.errors import BudgetExceeded
+from potstill.evaluation.calibration import log_softmax, softmax, temperature_for_accuracy
 from potstill.evaluation.metrics import mcnemar
-from potstill.procedures.label_propagation import listen
+from potstill.procedures.label_propagation import propagate_labels
 from potstill.run.run import Run
-from potstill.run.spec import Named
+from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats
 
 # The kinds whose vectors lie near where texts mean much the same, and what makes them learn nothing but a head.
-QUICK: dict[str, dict[str, Any]] = {"encoder": {"mode": "frozen"}, "static": {"epochs": 0}}
-OWN_WORD = 0.3  # how much of what was first believed of a text it keeps each time it listens
-MOST_AT_ONCE = 20_000  # texts among which neighbours are looked for: exact search takes time in their square
-FOLDS, DOUBT = 4, 0.1  # the gold is told in so many folds; a two-sided p-value above this shows nothing
-FEWEST_WRONG = 5  # of the teacher's answers about gold: of fewer, not even all can show that the gold knows more
+FROZEN_OPTIONS: dict[str, dict[str, Any]] = {"encoder": {"mode": "frozen"}, "static": {"epochs": 0}}
+SELF_WEIGHT = 0.3  # how much of what was first believed of a text it keeps each time it listens
+MAX_GRAPH_TEXTS = 20_000  # texts among which neighbours are looked for: exact search takes time in their square
+FOLDS, MAX_P_VALUE = 4, 0.1  # the gold is told in so many folds; a two-sided p-value above this shows nothing
+MIN_TEACHER_ERRORS = 5  # of the teacher's answers about gold: of fewer, not even all can show that the gold knows more
 
 
 @dataclass(frozen=True)
-class OnGold:
+class GoldAnswers:
     """What a teacher says of gold it was not shown.
 
     Attributes:
@@ -41,40 +41,40 @@ class OnGold:
     """
 
     rows: NDArray[np.int64]
-    said: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
 
-def with_other_voices(texts: Sequence[str], soft: Floats, judged: OnGold, neighbours: int, run: Run) -> Floats:
+def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers, neighbours: int, run: Run) -> Floats:
     """(N, K) a teacher's probabilities of N texts, after the others were heard; rows sum to one.
 
     As they came where the teacher is not shown to know less, where there is no gold or no money for that, and for a
     kind of student whose vectors are not a space of texts.
     """
-    gold, k = run.pool.part("train"), run.task.n_labels
-    if not neighbours or not gold.texts or run.task.kind == "multi" or run.spec.student.kind not in QUICK:
+    gold, k = run.pool.subset("train"), run.task.n_labels
+    if not neighbours or not gold.texts or run.task.kind == "multi" or run.spec.student.kind not in FROZEN_OPTIONS:
         return soft
     try:
-        with run.leaving(run.ledger.free // 2):  # the rest is for learning what is heard
+        with run.reserving(run.ledger.free // 2):  # the rest is for learning what is heard
             share = _share_if_the_gold_knows_more(run, judged)
             if share is None:
                 return soft
             alone = run.learn(gold.texts, gold.targets(k))  # the report has it trained in any case
-    except OverBudget:
+    except BudgetExceeded:
         return soft
     own = alone.predict_logits(texts)
-    spoken, known = _both(soft, softmax(own, confident_as(own, share))), gold.targets(k).astype(np.float32)
+    spoken, known = _both(soft, softmax(own, temperature_for_accuracy(own, share))), gold.targets(k).astype(np.float32)
     heard, order = np.empty_like(soft), np.random.default_rng(run.spec.seed).permutation(len(texts))
-    for some in np.array_split(order, -(-len(texts) // MOST_AT_ONCE)):
+    for some in np.array_split(order, -(-len(texts) // MAX_GRAPH_TEXTS)):
         vectors = alone.embed([*(texts[i] for i in some), *gold.texts])
         beliefs = np.concatenate([spoken[some], known])
-        heard[some] = listen(beliefs, vectors, len(some), neighbours, own=OWN_WORD)
+        heard[some] = propagate_labels(beliefs, vectors, len(some), neighbours, self_weight=SELF_WEIGHT)
     changed = float((soft.argmax(axis=1) != heard.argmax(axis=1)).mean())
     sentence = (
         "The gold tells the student more than the teacher knows, so both were heard, and neighbours: they outvoted "
         f"{changed:.1%} of the teacher's {len(texts):,} answers."
     )
     run.note("voices", sentence=sentence, texts=len(texts), changed=changed, gold_alone=share)
-    run.tell.say(sentence)
+    run.reporter.info(sentence)
     return heard
 
 
@@ -84,16 +84,16 @@ def _both(one: Floats, other: NDArray[np.floating]) -> Floats:
     return np.exp(log_softmax(log)).astype(np.float32)
 
 
-def _share_if_the_gold_knows_more(run: Run, judged: OnGold) -> float | None:
+def _share_if_the_gold_knows_more(run: Run, judged: GoldAnswers) -> float | None:
     """Of how many gold texts the others tell a student the label, if that is clearly more than the teacher knows.
 
     The student learns a head alone, in folds: that takes moments, and errs on the teacher's side.
     """
-    gold, k = run.pool.part("train"), run.task.n_labels
-    if (judged.said != gold.gold[judged.rows]).sum() < FEWEST_WRONG:
+    gold, k = run.pool.subset("train"), run.task.n_labels
+    if (judged.labels != gold.gold[judged.rows]).sum() < MIN_TEACHER_ERRORS:
         return None
     named = run.spec.student
-    quick = Named(name=named.name, **{**named.options, **QUICK[named.kind]})
+    quick = ComponentSpec(name=named.name, **{**named.options, **FROZEN_OPTIONS[named.kind]})
     rank = np.empty(len(gold.gold), dtype=np.int64)  # of each text among those of its label, drawn
     for column in range(k):
         rows = np.flatnonzero(gold.gold == column)
@@ -104,6 +104,6 @@ def _share_if_the_gold_knows_more(run: Run, judged: OnGold) -> float | None:
         if len(asked) and len(shown):
             student = run.learn([gold.texts[i] for i in shown], gold.targets(k)[shown], student=quick)
             told[asked] = student.predict_logits([gold.texts[i] for i in asked]).argmax(axis=1)
-    differ = mcnemar(gold.gold[judged.rows], told[judged.rows], judged.said)
-    sure = differ.only_a > differ.only_b and differ.p_exact < DOUBT
+    differ = mcnemar(gold.gold[judged.rows], told[judged.rows], judged.labels)
+    sure = differ.only_a > differ.only_b and differ.p_exact < MAX_P_VALUE
     return float((told == gold.gold).mean()) if sure else None

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-BLOCK = 1024  # rows compared at once
+BLOCK_ROWS = 1024  # rows compared at once
 # How much of its first belief a text keeps each time it listens, and how often it does: chosen on train texts of
 # BANKING77, HWU64 and AG News that no fold had seen (docs/log.md).
-OWN, ROUNDS = 0.1, 10
-WIDTH = 0.1  # of the kernel: a neighbour whose cosine is this much lower counts 1/e
+SELF_WEIGHT, N_ITER = 0.1, 10
+KERNEL_WIDTH = 0.1  # of the kernel: a neighbour whose cosine is this much lower counts 1/e
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NeighborGraph:
     """Of each of N texts the k nearest others.
 
     Attributes:
@@ -31,24 +31,24 @@ class Neighbours:
         weights: (N, k) float32, how near each is, in (0, 1].
     """
 
-    rows: NDArray[np.int64]
+    indices: NDArray[np.int64]
     weights: Floats
 
-    def graph(self) -> Any:
+    def affinity_matrix(self) -> Any:
         """(N, N) CSR float32: who is near whom, both ways, over the root of both texts' sums.
 
         So a text that is near to very many does not talk to all of them as loudly as a near one does.
         """
         from scipy.sparse import csr_matrix, diags
 
-        n, k = self.rows.shape
-        one_way = csr_matrix((self.weights.ravel(), self.rows.ravel(), np.arange(n + 1) * k), shape=(n, n))
+        n, k = self.indices.shape
+        one_way = csr_matrix((self.weights.ravel(), self.indices.ravel(), np.arange(n + 1) * k), shape=(n, n))
         both = one_way + one_way.T
         scale = diags(1 / np.sqrt(np.maximum(np.asarray(both.sum(axis=1)).ravel(), 1e-30)))
         return (scale @ both @ scale).tocsr().astype(np.float32)
 
 
-def nearest(vectors: Floats, k: int) -> Neighbours:
+def nearest_neighbors(vectors: Floats, k: int) -> NeighborGraph:
     """The k nearest others of each of N texts, by the cosine.
 
     Args:
@@ -58,22 +58,25 @@ def nearest(vectors: Floats, k: int) -> Neighbours:
     n = len(vectors)
     k = min(k, n - 1)
     rows, near = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=np.float32)
-    for start in range(0, n if k else 0, BLOCK):
-        cosines = vectors[start : start + BLOCK] @ vectors.T
+    for start in range(0, n if k else 0, BLOCK_ROWS):
+        cosines = vectors[start : start + BLOCK_ROWS] @ vectors.T
         own = np.arange(len(cosines))
         cosines[own, start + own] = -np.inf
         found = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-        rows[start : start + BLOCK], near[start : start + BLOCK] = found, np.take_along_axis(cosines, found, axis=1)
-    return Neighbours(rows, np.exp((np.minimum(near, 1) - 1) / np.float32(WIDTH)).astype(np.float32))
+        rows[start : start + BLOCK_ROWS], near[start : start + BLOCK_ROWS] = (
+            found,
+            np.take_along_axis(cosines, found, axis=1),
+        )
+    return NeighborGraph(rows, np.exp((np.minimum(near, 1) - 1) / np.float32(KERNEL_WIDTH)).astype(np.float32))
 
 
-def spread(
-    beliefs: Floats,
-    neighbours: Neighbours,
-    known: NDArray[np.bool_] | None = None,
+def spread_labels(
+    probs: Floats,
+    neighbours: NeighborGraph,
+    fixed: NDArray[np.bool_] | None = None,
     *,
-    own: float = OWN,
-    rounds: int = ROUNDS,
+    self_weight: float = SELF_WEIGHT,
+    n_iter: int = N_ITER,
 ) -> Floats:
     """(N, K) probabilities after each text has listened to its neighbours; rows sum to one.
 
@@ -84,17 +87,19 @@ def spread(
         own: how much of a text's first belief it keeps in each round, in [0, 1].
         rounds: how far a belief travels.
     """
-    if not neighbours.rows.shape[1]:
-        return beliefs
-    graph, found = neighbours.graph(), beliefs
-    for _ in range(rounds):
-        found = (own * beliefs + (1 - own) * (graph @ found)).astype(np.float32)
-        if known is not None:
-            found[known] = beliefs[known]
+    if not neighbours.indices.shape[1]:
+        return probs
+    graph, found = neighbours.affinity_matrix(), probs
+    for _ in range(n_iter):
+        found = (self_weight * probs + (1 - self_weight) * (graph @ found)).astype(np.float32)
+        if fixed is not None:
+            found[fixed] = probs[fixed]
     return np.asarray(found / found.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def listen(beliefs: Floats, vectors: Floats, n: int, neighbours: int, *, own: float = OWN) -> Floats:
+def propagate_labels(
+    probs: Floats, vectors: Floats, n: int, n_neighbors: int, *, self_weight: float = SELF_WEIGHT
+) -> Floats:
     """(n, K) what is left of the first n rows' beliefs among their neighbours; the other rows are known and stay.
 
     Args:
@@ -104,5 +109,5 @@ def listen(beliefs: Floats, vectors: Floats, n: int, neighbours: int, *, own: fl
         neighbours: to how many texts each listens.
         own: see `spread`.
     """
-    known = np.arange(len(beliefs)) >= n
-    return spread(beliefs, nearest(vectors, neighbours), known, own=own)[:n]
+    known = np.arange(len(probs)) >= n
+    return spread_labels(probs, nearest_neighbors(vectors, n_neighbors), known, self_weight=self_weight)[:n]

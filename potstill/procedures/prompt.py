@@ -11,7 +11,7 @@ from potstill.errors import BadData, BadSpec
 from potstill.run.run import Run
 from potstill.students.base import Student
 
-PROMPTED = ("cloze",)  # the students that are asked in words
+LANGUAGE_HEAD_KINDS = ("cloze",)  # the students that are asked in words
 
 
 def prompt(run: Run) -> Student:
@@ -21,16 +21,16 @@ def prompt(run: Run) -> Student:
         BadSpec: the student has no language-model head.
         BadData: there is no gold.
     """
-    refuse_unprompted(run.spec.student.name)
-    gold = run.pool.part("train")
+    require_language_head(run.spec.student.name)
+    gold = run.pool.subset("train")
     if not gold.texts:
         raise BadData("Prompt-based training needs labelled texts and there are none.", "Label one of each class.")
     return run.learn(gold.texts, gold.targets(run.task.n_labels))
 
 
-def refuse_unprompted(name: str) -> None:
+def require_language_head(name: str) -> None:
     """Raise BadSpec for a student that cannot be asked in words."""
-    if name.partition(":")[0] not in PROMPTED:
+    if name.partition(":")[0] not in LANGUAGE_HEAD_KINDS:
         raise BadSpec(
             f"{name!r} has no language-model head, so it cannot be trained by prompts (P).",
             "Take --student cloze:smollm2, or --procedure finetune.",

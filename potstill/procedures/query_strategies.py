@@ -14,23 +14,23 @@ from numpy.typing import ArrayLike, NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Draw = np.random.Generator
+Rng = np.random.Generator
 
 
-def at_random(rows: ArrayLike, n: int, draw: Draw) -> Ints:
+def random_sampling(rows: ArrayLike, n: int, rng: Rng) -> Ints:
     """So many of the (M,) `rows`, each as likely as the others, without repetition: what every method has to beat."""
     rows_ = np.asarray(rows, dtype=np.int64)
-    return np.asarray(draw.permutation(rows_)[:n], dtype=np.int64)
+    return np.asarray(rng.permutation(rows_)[:n], dtype=np.int64)
 
 
-def correct(gold: ArrayLike, probs: ArrayLike, n: int, draw: Draw) -> Ints:
+def sample_correct(gold: ArrayLike, probs: ArrayLike, n: int, rng: Rng) -> Ints:
     """So many rows whose likeliest label is the gold one, at random (PGKD: Palo et al. 2024, Algorithm 1)."""
-    return at_random(np.flatnonzero(_right(gold, probs)), n, draw)
+    return random_sampling(np.flatnonzero(_right(gold, probs)), n, rng)
 
 
-def incorrect(gold: ArrayLike, probs: ArrayLike, n: int, draw: Draw) -> Ints:
+def sample_incorrect(gold: ArrayLike, probs: ArrayLike, n: int, rng: Rng) -> Ints:
     """So many rows whose likeliest label is not the gold one, at random (PGKD: Palo et al. 2024, Algorithm 1)."""
-    return at_random(np.flatnonzero(~_right(gold, probs)), n, draw)
+    return random_sampling(np.flatnonzero(~_right(gold, probs)), n, rng)
 
 
 def hard_negatives(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
@@ -43,7 +43,7 @@ def hard_negatives(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
     return _first(wrong, -sure, n)
 
 
-def confused(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
+def most_confused_labels(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
     """The n labels (M = n columns, ascending) that are taken for each other the most.
 
     Pairs of labels, by the probability that each one's rows give to the other on average, until n labels are named.
@@ -63,7 +63,7 @@ def confused(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
     return np.sort(np.array(list(named)[:n], dtype=np.int64))
 
 
-def nearest(vectors: ArrayLike, anchors: ArrayLike, n: int) -> Ints:
+def nearest_to_anchors(vectors: ArrayLike, anchors: ArrayLike, n: int) -> Ints:
     """The (N, D) rows most like any of the (A, D) anchors by cosine, nearest first; each anchor has its turn.
 
     In the first turn each anchor, in the order given, takes its nearest row, and so on until n rows are taken.
@@ -75,14 +75,14 @@ def nearest(vectors: ArrayLike, anchors: ArrayLike, n: int) -> Ints:
     return np.array(list(dict.fromkeys(ranked.T.ravel().tolist()))[:n], dtype=np.int64)
 
 
-def by_margin(probs: ArrayLike, n: int) -> Ints:
+def margin_sampling(probs: ArrayLike, n: int) -> Ints:
     """The rows whose two likeliest labels are closest, closest first (Scheffer et al. 2001; "smallest margin")."""
     probs_ = np.asarray(probs, dtype=np.float64)
     best = np.partition(probs_, -2, axis=1)
     return _first(np.arange(len(probs_)), best[:, -1] - best[:, -2], n)
 
 
-def by_entropy(probs: ArrayLike, n: int) -> Ints:
+def entropy_sampling(probs: ArrayLike, n: int) -> Ints:
     """The rows whose distribution has the highest entropy, highest first (Settles 2009, section 3.1)."""
     probs_ = np.asarray(probs, dtype=np.float64)
     logs = np.log(probs_, out=np.zeros_like(probs_), where=probs_ > 0)

@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from potstill.data.pool import Part
+from potstill.data.pool import Subset
 from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.kd import gold_weight
-from potstill.procedures.label_propagation import listen
+from potstill.procedures.label_propagation import propagate_labels
 from potstill.run.run import Run
-from potstill.run.spec import Named
+from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
 
 # A first student's scores are hesitant, since its head is well regularised: sharpened, they are worth learning.
-SHARPEN = 0.5
+SHARPEN_TEMPERATURE = 0.5
 
 
 @dataclass(frozen=True)
-class Options:
+class SelfTrainOptions:
     """The `[procedure]` table of selftrain.
 
     Attributes:
@@ -40,10 +40,10 @@ class Options:
     """
 
     rounds: int = 1
-    neighbours: int = 10
-    temperature: float = SHARPEN
-    most: int = 20_000
-    onward: bool = False
+    n_neighbors: int = 10
+    temperature: float = SHARPEN_TEMPERATURE
+    max_texts: int = 20_000
+    warm_start: bool = False
 
 
 def selftrain(run: Run) -> Student:
@@ -53,39 +53,41 @@ def selftrain(run: Run) -> Student:
         BadData: there are no unlabelled texts.
         BadSpec: an option nobody knows, or no gold and a student that cannot begin without.
     """
-    options = read_options(run.spec.procedure.options)
-    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    options = read_selftrain_options(run.spec.procedure.options)
+    gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData(
             "Self-training needs unlabelled texts and there are none.",
             "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
         )
     targets = one_hot(gold.gold, run.task.n_labels)
-    student = first_student(run, gold, targets)
-    order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))[: options.most]
+    student = initial_student(run, gold, targets)
+    order = np.random.default_rng(run.spec.seed).permutation(len(pool.texts))[: options.max_texts]
     texts = [pool.texts[i] for i in sorted(order)]
     weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
     weights[: len(gold.texts)] = gold_weight(len(gold.texts), len(texts))
     for number in range(1, options.rounds + 1):
         said = softmax(student.predict_logits(texts), options.temperature).astype(np.float32)
         heard = said
-        if options.neighbours:
+        if options.n_neighbors:
             vectors = student.embed([*texts, *gold.texts])
-            heard = listen(np.concatenate([said, targets]), vectors, len(texts), options.neighbours)
+            heard = propagate_labels(np.concatenate([said, targets]), vectors, len(texts), options.n_neighbors)
         changed = float((said.argmax(axis=1) != heard.argmax(axis=1)).mean())
         run.note("pseudo-labels", round=number, texts=len(texts), changed_by_neighbours=changed)
-        run.tell.say(f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels.")
+        run.reporter.info(
+            f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels."
+        )
         student = run.learn(
             [*gold.texts, *texts],
             np.concatenate([targets, heard]),
             weights=weights,
-            student=reader_of_guesses(run.spec.student),
-            start=student if options.onward else None,
+            student=pseudo_label_student(run.spec.student),
+            init_from=student if options.warm_start else None,
         )
     return student
 
 
-def first_student(run: Run, gold: Part, targets: Floats) -> Student:
+def initial_student(run: Run, gold: Subset, targets: Floats) -> Student:
     """The student of the gold alone; without any, the one that compares texts with the names of the labels."""
     if gold.texts:
         return run.learn(gold.texts, targets)
@@ -98,20 +100,20 @@ def first_student(run: Run, gold: Part, targets: Floats) -> Student:
     return run.learn([], targets, student=named.model_copy(update={"head": "label"}))
 
 
-def reader_of_guesses(named: Named) -> Named:
+def pseudo_label_student(named: ComponentSpec) -> ComponentSpec:
     """The student as it is to learn its own guesses: an encoder as from few rows, however many there are."""
     if named.kind != "encoder" or "few" in named.options:
         return named
     return named.model_copy(update={"few": True})
 
 
-def read_options(given: dict[str, Any]) -> Options:
+def read_selftrain_options(given: dict[str, Any]) -> SelfTrainOptions:
     """The options a user wrote.
 
     Raises:
         BadSpec: an unknown key, or a value out of range.
     """
-    known = {field.name: field for field in fields(Options)}
+    known = {field.name: field for field in fields(SelfTrainOptions)}
     for key, value in given.items():
         if key not in known:
             raise BadSpec(f"Self-training has no option {key!r}.", did_you_mean(key, known))
@@ -122,4 +124,4 @@ def read_options(given: dict[str, Any]) -> Options:
         number = isinstance(value, int | float if key == "temperature" else int) and not isinstance(value, bool)
         if not number or value < (0 if key == "neighbours" else 1 if key != "temperature" else 0.01):
             raise BadSpec(f"Self-training's {key} is {value!r}.", f"Give a number, such as {known[key].default}.")
-    return Options(**given)
+    return SelfTrainOptions(**given)

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from potstill.errors import BadData, BadSpec, OverBudget
+from potstill.errors import BadData, BadSpec, BudgetExceeded
 from potstill.evaluation.calibration import one_hot, softmax
-from potstill.procedures.kd import call_teacher
-from potstill.procedures.prompt import PROMPTED
+from potstill.procedures.kd import open_kd_teacher
+from potstill.procedures.prompt import LANGUAGE_HEAD_KINDS
 from potstill.run.run import Run
-from potstill.run.spec import Named
+from potstill.run.spec import ComponentSpec
 from potstill.run.training_time import trained_as
 from potstill.students.base import Student
 
@@ -29,7 +29,7 @@ OPTIONS = ("temperature", "gold")
 def ft_kd(run: Run) -> Student:
     """The student of a fine-tuned teacher, `trained:BACKBONE`; see `_student_of`."""
     teacher = _named(run, "trained:gte-small")
-    if trained_as(teacher).kind in PROMPTED:
+    if trained_as(teacher).kind in LANGUAGE_HEAD_KINDS:
         raise BadSpec(f"{teacher.name!r} is trained by prompts, not fine-tuned.", "Take --procedure p-kd.")
     return _student_of(run)
 
@@ -37,12 +37,12 @@ def ft_kd(run: Run) -> Student:
 def p_kd(run: Run) -> Student:
     """The student of a prompt-trained teacher, `trained:cloze:BACKBONE`; see `_student_of`."""
     teacher = _named(run, "trained:cloze:smollm2")
-    if trained_as(teacher).kind not in PROMPTED:
+    if trained_as(teacher).kind not in LANGUAGE_HEAD_KINDS:
         raise BadSpec(f"{teacher.name!r} is not trained by prompts.", "Take --teacher trained:cloze:smollm2.")
     return _student_of(run)
 
 
-def _named(run: Run, such_as: str) -> Named:
+def _named(run: Run, such_as: str) -> ComponentSpec:
     teacher = run.spec.teacher
     if teacher is None or teacher.kind != "trained":
         given = "none is named" if teacher is None else f"{teacher.name!r} is not"
@@ -62,23 +62,23 @@ def _student_of(run: Run) -> Student:
         BadSpec: an option nobody knows.
     """
     temperature, with_gold = _options(run)
-    gold, pool = run.pool.part("train"), run.pool.part("pool")
+    gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData(
             "Distilling needs unlabelled texts for the teacher and there are none.",
             "Give some with --pool FILE (or rows without a label), or take --procedure finetune or prompt.",
         )
-    teacher = call_teacher(run, gold, [])
-    said = run.ask(teacher, pool.texts, leave_micros=run.training_reserve)
+    teacher = open_kd_teacher(run, gold, [])
+    said = run.ask(teacher, pool.texts, reserve_micros=run.training_reserve)
     there = np.flatnonzero(said.answered)
     if "unasked" in said.states:
-        raise OverBudget(
+        raise BudgetExceeded(
             f"The money ends before {teacher.name} was asked about all of {len(pool.texts)} texts.",
             "Raise the budget, or give fewer unlabelled texts.",
         )
     if not len(there):
         raise BadData(
-            f"{teacher.name} answered none of {len(pool.texts)} texts ({said.by_state}).", "Look at its gold."
+            f"{teacher.name} answered none of {len(pool.texts)} texts ({said.state_counts}).", "Look at its gold."
         )
     texts = [said.texts[i] for i in there]
     soft = softmax(said.scores[there], temperature).astype(np.float32)

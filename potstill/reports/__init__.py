@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from potstill.reports.facts import (
-    AnswerFacts,
+    AnswerSummary,
     Baseline,
-    DataFacts,
-    MoneyFacts,
-    PriceFact,
+    CostSummary,
+    DataSummary,
+    PriceRecord,
     Report,
-    Sample,
-    Settings,
-    StudentFacts,
-    TeacherFacts,
+    RunSettings,
+    SamplePrediction,
+    StudentSummary,
+    TeacherSummary,
     read_report,
 )
 from potstill.reports.page import render_html
 from potstill.reports.terminal import render_terminal
 
 __all__ = [
-    "AnswerFacts",
+    "AnswerSummary",
     "Baseline",
-    "DataFacts",
-    "MoneyFacts",
-    "PriceFact",
+    "CostSummary",
+    "DataSummary",
+    "PriceRecord",
     "Report",
-    "Sample",
-    "Settings",
-    "StudentFacts",
-    "TeacherFacts",
+    "RunSettings",
+    "SamplePrediction",
+    "StudentSummary",
+    "TeacherSummary",
     "read_report",
     "render_html",
     "render_terminal",

@@ -52,7 +52,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """A segment of `stack`: its share of the whole in [0, 1].
 
     With a `start` in [0, 1] it is no segment but a strip laid over them there: a part of what is already shown.
@@ -79,7 +79,7 @@ def colour(role: Role) -> str:
     return "none" if role == "free" else f"var(--{role},{_COLOURS[role]})"
 
 
-def bars(rows: Sequence[Bar], *, key: str, title: str, top: float, ticks: Sequence[Tick] = ()) -> str:
+def bar_chart(rows: Sequence[Bar], *, key: str, title: str, top: float, ticks: Sequence[Tick] = ()) -> str:
     """Horizontal bars from zero to `top`, a row of name and figure above each, the interval as a whisker on it.
 
     Args:
@@ -104,7 +104,7 @@ def bars(rows: Sequence[Bar], *, key: str, title: str, top: float, ticks: Sequen
     return _svg(key, title, described, axis_y + 6 if ticks else row_px * len(rows), "".join(parts))
 
 
-def stack(segments: Sequence[Part], *, key: str, title: str) -> str:
+def stacked_bar(segments: Sequence[Segment], *, key: str, title: str) -> str:
     """One bar cut into parts of a whole; `held` and `lost` are hatched, `free` is an empty frame."""
     hatches = "".join(_hatch(f"{key}-{role}", role) for role in _HATCHED)
     drawn, left = [], 0.0
@@ -124,13 +124,13 @@ def stack(segments: Sequence[Part], *, key: str, title: str) -> str:
     return _svg(key, title, described, 26, f"<defs>{hatches}</defs>{''.join(drawn)}")
 
 
-def curve(
+def line_chart(
     dots: Sequence[Dot],
     *,
     key: str,
     title: str,
-    goal: float | None = None,
-    mark: Dot | None = None,
+    target: float | None = None,
+    highlight: Dot | None = None,
     axis: Sequence[Tick] = (),
 ) -> str:
     """A line over the share x in [0, 1] with its interval as a band; y from a round share below all up to one.
@@ -144,7 +144,7 @@ def curve(
         axis: what stands under the line, x in [0, 1]; else it is a share in percent. Then every dot is shown.
     """
     tall, lift = 190, 10  # pixels: of the plot, and of the room above it
-    lowest = min([*(dot.low for dot in dots), *([] if goal is None else [goal])])
+    lowest = min([*(dot.low for dot in dots), *([] if target is None else [target])])
     step = 0.1 if lowest < 0.7 else 0.05 if lowest < 0.9 else 0.02
     bottom = max(0.0, min(int(lowest / step) * step, 1 - 2 * step))
 
@@ -175,15 +175,15 @@ def curve(
     for dot in dots if axis else ():
         filled = f"fill:{colour('student')}"
         parts.append(f'<circle cx="{100 * dot.x:.2f}%" cy="{lift + down(dot.y)}" r="3" style="{filled}"/>')
-    if goal is not None:
-        y = lift + down(goal)
+    if target is not None:
+        y = lift + down(target)
         parts.append(_line(0, 100, y, y, f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"))
-    if mark is not None:
-        x, y = 100 * mark.x, lift + down(mark.y)
+    if highlight is not None:
+        x, y = 100 * highlight.x, lift + down(highlight.y)
         parts.append(_line(x, x, y, lift + tall, f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"))
         ring = f"fill:{_PAPER};stroke:{colour('student')};stroke-width:2.5"
         parts.append(f'<circle cx="{x:.2f}%" cy="{y}" r="5.5" style="{ring}"/>')
-    told = [*dots[:1], *([] if mark is None else [mark]), *dots[-1:]]
+    told = [*dots[:1], *([] if highlight is None else [highlight]), *dots[-1:]]
     described = "; ".join(f"{100 * dot.y:.1f} % on {100 * dot.x:.0f} %" for dot in told)
     frame = _svg(key, title, described, lift + tall + 26, "".join(parts))
     return frame.replace('class="chart"', 'class="chart plot"', 1)
@@ -202,7 +202,7 @@ def swatch(role: Role) -> str:
     return f'<svg class="swatch" width="12" height="12" aria-hidden="true">{defs}{box}</svg>'
 
 
-def dots(student: float, teacher: float | None = None, *, label: str) -> str:
+def dot_plot(student: float, teacher: float | None = None, *, label: str) -> str:
     """A track from 0 to 1 with a filled dot (student) and a hollow ring (teacher), for one row of a table."""
     said = f"{label}: student {student:.2f}" + ("" if teacher is None else f", teacher {teacher:.2f}")
     parts = [_line(0, 100, 9, 9, f"stroke:{_TRACK};stroke-width:4;stroke-linecap:round")]
@@ -216,7 +216,7 @@ def dots(student: float, teacher: float | None = None, *, label: str) -> str:
     return f'<svg class="dots" role="img" width="100%" height="18" style="overflow:visible">{body}</svg>'
 
 
-def meter(share: float, *, label: str) -> str:
+def share_bar(share: float, *, label: str) -> str:
     """A thin bar of `share` in [0, 1], for one row of a table."""
     drawn = _rect(0, 100 * min(max(share, 0.0), 1.0), 3, 6, f"fill:{colour('baseline')}")
     return f'<svg class="meter" role="img" width="100%" height="12"><title>{escape(label)}</title>{drawn}</svg>'
@@ -277,5 +277,5 @@ def _percent(value: float, top: float) -> float:
     return 100 * min(max(value / top, 0.0), 1.0) if top > 0 else 0.0
 
 
-def _said(part: Part) -> str:
+def _said(part: Segment) -> str:
     return f"{part.name}: {100 * part.share:.1f} %"

@@ -7,24 +7,24 @@ import sys
 import time
 from typing import TypedDict
 
-BAR = 24
-EVERY_S = 0.2
-EVERY_S_IN_A_LOG = 15.0
+BAR_WIDTH = 24
+REFRESH_S = 0.2
+LOG_REFRESH_S = 15.0
 
 
-class Terminal(TypedDict):
+class TerminalOptions(TypedDict):
     """How wide the terminal is, and whether it shows colours."""
 
     width: int
     color: bool
 
 
-def terminal() -> Terminal:
+def terminal_options() -> TerminalOptions:
     """The terminal that results are printed on."""
     return {"width": min(shutil.get_terminal_size((80, 24)).columns, 120), "color": sys.stdout.isatty()}
 
 
-class Console:
+class ConsoleReporter:
     """A teller that writes to standard error, so that results on standard output stay clean."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Console:
         self._shown = 0.0
         self._open = False
 
-    def say(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         """One sentence, on a line of its own."""
         self._close()
         print(sentence, file=sys.stderr, flush=True)
@@ -43,7 +43,7 @@ class Console:
         now = time.monotonic()
         began = self._began.setdefault(what, now)
         finished = done >= total
-        if not finished and now - self._shown < (EVERY_S if self._live else EVERY_S_IN_A_LOG):
+        if not finished and now - self._shown < (REFRESH_S if self._live else LOG_REFRESH_S):
             return
         self._shown = now
         share = min(done / total, 1.0) if total else 1.0
@@ -53,8 +53,8 @@ class Console:
         if not self._live:
             print(f"{what}: {share:.0%}{counted}, {timing}, {detail}".rstrip(", "), file=sys.stderr, flush=True)
         else:
-            filled = round(BAR * share)
-            line = f"{what} {'━' * filled}{'╌' * (BAR - filled)} {share:4.0%}{counted}  {timing}  {detail}"
+            filled = round(BAR_WIDTH * share)
+            line = f"{what} {'━' * filled}{'╌' * (BAR_WIDTH - filled)} {share:4.0%}{counted}  {timing}  {detail}"
             print(f"\r\x1b[2K{line[:118]}", end="", file=sys.stderr, flush=True)
             self._open = True
         if finished:

@@ -12,17 +12,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import NotARun
-from potstill.evaluation.metrics import Judgement, McNemar, Score
-from potstill.evaluation.reliability import Exam
-from potstill.ledger.prices import CATEGORIES, Totals, to_usd
-from potstill.reports.rounds import Rounds
+from potstill.errors import RunNotFound
+from potstill.evaluation.metrics import EvaluationResult, McNemar, Score
+from potstill.evaluation.reliability import Reliability
+from potstill.ledger.prices import CATEGORIES, LedgerTotals, micros_to_usd
+from potstill.reports.rounds import RoundHistory
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherFacts:
+class TeacherSummary:
     """The teacher, as far as it was measured.
 
     Attributes:
@@ -34,14 +34,14 @@ class TeacherFacts:
     """
 
     name: str
-    judgement: Judgement | None = None
+    evaluation: EvaluationResult | None = None
     texts_per_s: float | None = None
     p50_ms: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentFacts:
+class StudentSummary:
     """The student as it ships.
 
     Attributes:
@@ -55,7 +55,7 @@ class StudentFacts:
 
     name: str
     bundle: str = ""
-    judgement: Judgement | None = None
+    evaluation: EvaluationResult | None = None
     texts_per_s: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
@@ -70,7 +70,7 @@ class Baseline:
     name: str
     accuracy: Score | None = None
     macro_f1: Score | None = None
-    about: str = ""
+    metadata: str = ""
     micro_f1: Score | None = None
 
     @property
@@ -79,14 +79,14 @@ class Baseline:
         return self.accuracy if self.micro_f1 is None else self.micro_f1
 
     @classmethod
-    def of(cls, name: str, judgement: Judgement, about: str = "") -> Baseline:
+    def from_evaluation(cls, name: str, judgement: EvaluationResult, about: str = "") -> Baseline:
         """The baseline that was judged so."""
         scores = {"accuracy": judgement.accuracy, "macro_f1": judgement.macro_f1, "micro_f1": judgement.micro_f1}
-        return cls(name=name, about=about, **scores)
+        return cls(name=name, metadata=about, **scores)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoneyFacts:
+class CostSummary:
     """The ledger's sums in USD. `lost_usd` is part of `charged_usd`; `by` and `by_purpose` add up to it.
 
     The two prices are for answering a million texts: by asking the teacher, and by running the student.
@@ -97,32 +97,32 @@ class MoneyFacts:
     paid_usd: float = 0.0
     held_usd: float = 0.0
     lost_usd: float = 0.0
-    by: Mapping[str, float] = field(default_factory=dict)
+    by_category: Mapping[str, float] = field(default_factory=dict)
     by_purpose: Mapping[str, float] = field(default_factory=dict)
     calls: int = 0
     teacher_usd_per_million_texts: float | None = None
     student_usd_per_million_texts: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "by", {**dict.fromkeys(CATEGORIES, 0.0), **self.by})
+        object.__setattr__(self, "by", {**dict.fromkeys(CATEGORIES, 0.0), **self.by_category})
 
     @classmethod
-    def of(
+    def from_totals(
         cls,
-        totals: Totals,
+        totals: LedgerTotals,
         *,
         teacher_usd_per_million: float | None = None,
         student_usd_per_million: float | None = None,
-    ) -> MoneyFacts:
+    ) -> CostSummary:
         """The sums of a ledger, and the two prices per million texts in USD."""
         return cls(
-            limit_usd=to_usd(totals.limit),
-            charged_usd=to_usd(totals.charged),
-            paid_usd=to_usd(totals.paid),
-            held_usd=to_usd(totals.held),
-            lost_usd=to_usd(totals.lost),
-            by={name: to_usd(micros) for name, micros in totals.by.items()},
-            by_purpose={name: to_usd(micros) for name, micros in totals.by_purpose.items()},
+            limit_usd=micros_to_usd(totals.limit),
+            charged_usd=micros_to_usd(totals.charged),
+            paid_usd=micros_to_usd(totals.paid),
+            held_usd=micros_to_usd(totals.held),
+            lost_usd=micros_to_usd(totals.lost),
+            by_category={name: micros_to_usd(micros) for name, micros in totals.by_category.items()},
+            by_purpose={name: micros_to_usd(micros) for name, micros in totals.by_purpose.items()},
             calls=totals.calls,
             teacher_usd_per_million_texts=teacher_usd_per_million,
             student_usd_per_million_texts=student_usd_per_million,
@@ -130,7 +130,7 @@ class MoneyFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataFacts:
+class DataSummary:
     """How many texts of each kind there were, where they came from, and what cleaning did to them, in sentences."""
 
     gold: int = 0
@@ -142,7 +142,7 @@ class DataFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerFacts:
+class AnswerSummary:
     """What the teacher answered about the pool: how many were asked, how many ended in each state, how it was soft."""
 
     asked: int
@@ -151,7 +151,7 @@ class AnswerFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class SamplePrediction:
     """One test text as an example. `confidence` is the student's, in [0, 1]."""
 
     text: str
@@ -162,7 +162,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriceFact:
+class PriceRecord:
     """A price that was used: of what, as a reader would say it, and from which dated source."""
 
     what: str
@@ -171,7 +171,7 @@ class PriceFact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class RunSettings:
     """What it takes to do it again.
 
     Attributes:
@@ -186,7 +186,7 @@ class Settings:
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    prices: tuple[PriceFact, ...] = ()
+    prices: tuple[PriceRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,23 +207,23 @@ class Report:
     """
 
     task: str
-    student: StudentFacts
-    money: MoneyFacts
+    student: StudentSummary
+    money: CostSummary
     labels: tuple[str, ...] = ()
-    teacher: TeacherFacts | None = None
+    teacher: TeacherSummary | None = None
     baselines: tuple[Baseline, ...] = ()
-    seconds: float | None = None
-    data: DataFacts = field(default_factory=DataFacts)
-    answers: AnswerFacts | None = None
-    exam: Exam | None = None
-    rounds: Rounds | None = None
+    duration_s: float | None = None
+    data: DataSummary = field(default_factory=DataSummary)
+    answers: AnswerSummary | None = None
+    reliability: Reliability | None = None
+    rounds: RoundHistory | None = None
     mcnemar: McNemar | None = None
-    samples: tuple[Sample, ...] = ()
-    settings: Settings = field(default_factory=Settings)
+    samples: tuple[SamplePrediction, ...] = ()
+    settings: RunSettings = field(default_factory=RunSettings)
     simulation: str = ""
     egress: str = ""
     notes: tuple[str, ...] = ()
-    finished: str = ""
+    finished_at: str = ""
     next_command: str = ""
     format: int = FORMAT
 
@@ -239,13 +239,13 @@ class Report:
         if self.teacher is not None:
             record["teacher"] = {
                 "name": "",
-                **_quality(self.teacher.judgement, plain=True),
+                **_quality(self.teacher.evaluation, plain=True),
                 **record["teacher"],
             }
         record["student"] = {
             "name": "",
             "bundle": "",
-            **_quality(self.student.judgement),
+            **_quality(self.student.evaluation),
             **record["student"],
         }
         prices = {who: record["money"].pop(f"{who}_usd_per_million_texts") for who in ("teacher", "student")}
@@ -261,7 +261,7 @@ class Report:
             NotARun: another format version, or no report at all.
         """
         if record.get("format") != FORMAT:
-            raise NotARun(
+            raise RunNotFound(
                 f"This report has format {record.get('format')!r}; this version reads format {FORMAT}.",
                 "Make it again with: potstill report RUN",
             )
@@ -276,20 +276,22 @@ class Report:
             **{
                 **fields,
                 "labels": tuple(fields["labels"]),
-                "teacher": None if teacher is None else TeacherFacts(**_facts(teacher)),
-                "student": StudentFacts(**_facts(fields["student"])),
-                "money": MoneyFacts(**money),
+                "teacher": None if teacher is None else TeacherSummary(**_facts(teacher)),
+                "student": StudentSummary(**_facts(fields["student"])),
+                "money": CostSummary(**money),
                 "baselines": tuple(
                     Baseline(**{**b, **{name: _score(b.get(name)) for name in ("accuracy", "macro_f1", "micro_f1")}})
                     for b in fields["baselines"]
                 ),
-                "data": DataFacts(**{**fields["data"], "cleaning": tuple(fields["data"]["cleaning"])}),
-                "answers": None if answers is None else AnswerFacts(**answers),
-                "exam": None if exam is None else Exam.from_json(exam),
-                "rounds": None if rounds is None else Rounds.from_json(rounds),
+                "data": DataSummary(**{**fields["data"], "cleaning": tuple(fields["data"]["cleaning"])}),
+                "answers": None if answers is None else AnswerSummary(**answers),
+                "exam": None if exam is None else Reliability.from_json(exam),
+                "rounds": None if rounds is None else RoundHistory.from_json(rounds),
                 "mcnemar": None if mcnemar is None else McNemar(**mcnemar),
-                "samples": tuple(Sample(**each) for each in fields["samples"]),
-                "settings": Settings(**{**settings, "prices": tuple(PriceFact(**each) for each in settings["prices"])}),
+                "samples": tuple(SamplePrediction(**each) for each in fields["samples"]),
+                "settings": RunSettings(
+                    **{**settings, "prices": tuple(PriceRecord(**each) for each in settings["prices"])}
+                ),
                 "notes": tuple(fields["notes"]),
             }
         )
@@ -305,10 +307,12 @@ def read_report(path: Path) -> Report:
         record = json.loads(path.read_text(encoding="utf-8"))
         return Report.from_json(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotARun(f"There is no report to read in {path}: {error}", "Name the folder of a finished run.") from None
+        raise RunNotFound(
+            f"There is no report to read in {path}: {error}", "Name the folder of a finished run."
+        ) from None
 
 
-def _quality(judgement: Judgement | None, *, plain: bool = False) -> dict[str, Any]:
+def _quality(judgement: EvaluationResult | None, *, plain: bool = False) -> dict[str, Any]:
     if judgement is None:
         return {"accuracy": None, "macro_f1": None}
     accuracy = judgement.accuracy
@@ -321,7 +325,7 @@ def _quality(judgement: Judgement | None, *, plain: bool = False) -> dict[str, A
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     judgement = record["judgement"]
     fields = {name: value for name, value in record.items() if name not in ("accuracy", "macro_f1", "micro_f1")}
-    return {**fields, "judgement": None if judgement is None else Judgement.from_json(judgement)}
+    return {**fields, "judgement": None if judgement is None else EvaluationResult.from_json(judgement)}
 
 
 def _score(record: Mapping[str, Any] | None) -> Score | None:

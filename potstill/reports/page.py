@@ -9,19 +9,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from potstill.evaluation.metrics import ClassScore, Judgement, Score
+from potstill.evaluation.metrics import ClassScore, EvaluationResult, Score
 from potstill.reports import charts, words
 from potstill.reports.facts import Report
 from potstill.reports.rounds import draw_rounds
-from potstill.reports.templates import templates
+from potstill.reports.templates import jinja_environment
 
-FIRST_CLASSES = 12
-FIRST_CONFUSIONS = 8
+MAX_CLASSES = 12
+MAX_CONFUSIONS = 8
 SAMPLE_CHARACTERS = 240
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRow:
     """One row of the quality table."""
 
     role: charts.Role
@@ -33,7 +33,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Spent:
+class SpendingRow:
     """One row of the money legend."""
 
     name: str
@@ -51,17 +51,17 @@ class ClassRow:
 
 def render_html(report: Report) -> str:
     """The report as one self-contained HTML file: light and dark, phone to paper, everything in it escaped."""
-    pages = templates()
+    pages = jinja_environment()
     pages.filters.update(
         percent=words.percent,
         interval=words.interval,
         usd=words.usd,
         number=words.number,
         ms=words.milliseconds,
-        tight=words.tight,
+        tight=words.nonbreaking,
         line=lambda text: words.one_line(str(text), SAMPLE_CHARACTERS),
     )
-    return words.clean(pages.get_template("report.html.j2").render(_view(report)))
+    return words.strip_control_characters(pages.get_template("report.html.j2").render(_view(report)))
 
 
 def _view(report: Report) -> dict[str, Any]:
@@ -70,61 +70,61 @@ def _view(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "headline": words.headline(report),
-        "tested": words.tested(report),
+        "tested": words.test_set_sentence(report),
         "figure": _headed(report),
-        "simulated": words.simulated(report),
-        "verdicts": words.verdicts(report),
-        "trusted": words.trusted(report),
-        "method": words.method(report),
+        "simulated": words.simulation_sentence(report),
+        "verdicts": words.comparison_sentences(report),
+        "trusted": words.reliability_sentences(report),
+        "method": words.method_notes(report),
         "cards": _cards(report),
         "models": models,
         "spent": tuple(_spent(report)),
         "classes": rows,
-        "first_classes": FIRST_CLASSES,
-        "first_confusions": FIRST_CONFUSIONS,
+        "first_classes": MAX_CLASSES,
+        "first_confusions": MAX_CONFUSIONS,
         "has_teacher_samples": any(sample.teacher is not None for sample in report.samples),
         "has_gold_samples": any(sample.gold is not None for sample in report.samples),
         "facts": _facts(report),
         "chart": _charts(report, models),
         "swatch": charts.swatch,
-        "dots": charts.dots,
-        "meter": charts.meter,
+        "dots": charts.dot_plot,
+        "meter": charts.share_bar,
     }
 
 
 def _headed(report: Report) -> str:
-    name = words.figure(report)
+    name = words.main_metric_name(report)
     return name[0].upper() + name[1:]
 
 
-def _models(report: Report) -> Iterator[Model]:
+def _models(report: Report) -> Iterator[ModelRow]:
     student, teacher = report.student, report.teacher
-    yield _model("student", student.name, student.judgement, student.texts_per_s)
+    yield _model("student", student.name, student.evaluation, student.texts_per_s)
     if teacher is not None:
-        yield _model("teacher", teacher.name, teacher.judgement, teacher.texts_per_s)
+        yield _model("teacher", teacher.name, teacher.evaluation, teacher.texts_per_s)
     for baseline in report.baselines:
-        yield Model("baseline", baseline.name, baseline.about or "baseline", baseline.main, baseline.macro_f1)
+        yield ModelRow("baseline", baseline.name, baseline.metadata or "baseline", baseline.main, baseline.macro_f1)
 
 
-def _model(role: charts.Role, name: str, judged: Judgement | None, texts_per_s: float | None) -> Model:
+def _model(role: charts.Role, name: str, judged: EvaluationResult | None, texts_per_s: float | None) -> ModelRow:
     if judged is None:
-        return Model(role, name, role, None, None, texts_per_s)
-    return Model(role, name, role, judged.main, judged.macro_f1, texts_per_s)
+        return ModelRow(role, name, role, None, None, texts_per_s)
+    return ModelRow(role, name, role, judged.main_score, judged.macro_f1, texts_per_s)
 
 
 def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
     """(what, figure, in small print) for the four figures at the top."""
     student, teacher, money = report.student, report.teacher, report.money
-    judged = student.judgement
+    judged = student.evaluation
     speed = [f"one text {words.milliseconds(student.p50_ms)}"] if student.p50_ms is not None else []
     if teacher is not None and teacher.texts_per_s and student.texts_per_s:
-        speed.insert(0, f"{words.times(student.texts_per_s / teacher.texts_per_s)} its teacher")
+        speed.insert(0, f"{words.format_ratio(student.texts_per_s / teacher.texts_per_s)} its teacher")
     used = f"{words.percent(money.charged_usd / money.limit_usd)} of the budget" if money.limit_usd > 0 else ""
     return (
         (
             _headed(report),
-            words.percent(None if judged is None else judged.main.value),
-            "" if judged is None else f"95 % interval {words.interval(judged.main)}",
+            words.percent(None if judged is None else judged.main_score.value),
+            "" if judged is None else f"95 % interval {words.interval(judged.main_score)}",
         ),
         ("Speed", words.texts_per_s(student.texts_per_s), " · ".join(speed)),
         ("Size", words.megabytes(student.size_mb), student.name),
@@ -132,25 +132,25 @@ def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _spent(report: Report) -> Iterator[Spent]:
+def _spent(report: Report) -> Iterator[SpendingRow]:
     money = report.money
     names: dict[str, tuple[str, charts.Role]] = {
         "llm": ("LLM answers", "llm"),
         "human": ("Human labels", "human"),
         "compute": ("Compute", "compute"),
     }
-    for category, usd in money.by.items():
+    for category, usd in money.by_category.items():
         name, role = names.get(category, (category, "lost"))
         if usd:
-            yield Spent(name, usd, role)
+            yield SpendingRow(name, usd, role)
     if money.held_usd:
-        yield Spent("Held", money.held_usd, "held")
+        yield SpendingRow("Held", money.held_usd, "held")
     free = money.limit_usd - money.charged_usd - money.held_usd
     if free > 0:
-        yield Spent("Free", free, "free")
+        yield SpendingRow("Free", free, "free")
 
 
-def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
+def _charts(report: Report, models: tuple[ModelRow, ...]) -> dict[str, str]:
     drawn = {"money": "", "accuracy": "", "speed": "", "price": "", "curve": _curve(report)}
     drawn["rounds"] = "" if report.rounds is None else draw_rounds(report.rounds)
     scored = [
@@ -168,12 +168,12 @@ def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
     if scored:
         title = f"{_headed(report)} on the test set with 95 % intervals"
         ticks = [charts.Tick(share, f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)]
-        drawn["accuracy"] = charts.bars(scored, key="accuracy", title=title, top=1.0, ticks=ticks)
+        drawn["accuracy"] = charts.bar_chart(scored, key="accuracy", title=title, top=1.0, ticks=ticks)
     fast = [(m, m.texts_per_s) for m in models if m.texts_per_s]
     if fast:
         rows = [charts.Bar(m.about, rate, words.texts_per_s(rate), m.role) for m, rate in fast]
         top = max(rate for _, rate in fast)
-        drawn["speed"] = charts.bars(rows, key="speed", title="Texts a second", top=top)
+        drawn["speed"] = charts.bar_chart(rows, key="speed", title="Texts a second", top=top)
     money = report.money
     prices: list[tuple[charts.Role, float | None]] = [
         ("student", money.student_usd_per_million_texts),
@@ -183,35 +183,42 @@ def _charts(report: Report, models: tuple[Model, ...]) -> dict[str, str]:
     if priced:
         rows = [charts.Bar(role, price, words.usd(price), role) for role, price in priced]
         top = max(price for _, price in priced)
-        drawn["price"] = charts.bars(rows, key="price", title="US dollars for a million texts", top=top)
+        drawn["price"] = charts.bar_chart(rows, key="price", title="US dollars for a million texts", top=top)
     if money.limit_usd > 0:
         whole = max(money.limit_usd, money.charged_usd + money.held_usd)
-        parts = [charts.Part(spent.name, spent.usd / whole, spent.role) for spent in _spent(report)]
+        parts = [charts.Segment(spent.name, spent.usd / whole, spent.role) for spent in _spent(report)]
         if money.lost_usd:
             lost = money.lost_usd / whole
-            parts.append(charts.Part("of the charged sum lost", lost, "lost", money.charged_usd / whole - lost))
-        drawn["money"] = charts.stack(parts, key="money", title="Where the budget went")
+            parts.append(charts.Segment("of the charged sum lost", lost, "lost", money.charged_usd / whole - lost))
+        drawn["money"] = charts.stacked_bar(parts, key="money", title="Where the budget went")
     return drawn
 
 
 def _curve(report: Report) -> str:
-    exam = report.exam
+    exam = report.reliability
     if exam is None or len(exam.curve) < 2:
         return ""
-    dots = [charts.Dot(point.coverage, point.accuracy, point.low, point.high) for point in exam.curve]
+    dots = [charts.Dot(point.target_coverage, point.accuracy, point.low, point.high) for point in exam.curve]
     mark = None
-    if exam.sure and exam.sure_accuracy is not None:
-        mark = charts.Dot(exam.sure, exam.sure_accuracy.value, exam.sure_accuracy.low, exam.sure_accuracy.high)
+    if exam.confident_share and exam.confident_accuracy is not None:
+        mark = charts.Dot(
+            exam.confident_share,
+            exam.confident_accuracy.value,
+            exam.confident_accuracy.low,
+            exam.confident_accuracy.high,
+        )
     title = "Accuracy on the surest share of the test texts"
-    return charts.curve(dots, key="curve", title=title, goal=exam.precision if exam.held_out else None, mark=mark)
+    return charts.line_chart(
+        dots, key="curve", title=title, target=exam.target_precision if exam.n_held_out else None, highlight=mark
+    )
 
 
 def _classes(report: Report) -> tuple[ClassRow, ...]:
     """The labels, the student's worst first."""
-    student = report.student.judgement
+    student = report.student.evaluation
     if student is None:
         return ()
-    teacher = report.teacher.judgement if report.teacher is not None else None
+    teacher = report.teacher.evaluation if report.teacher is not None else None
     beside = {row.label: row for row in teacher.per_class} if teacher is not None else {}
     rows = sorted(student.per_class, key=lambda row: (row.f1, row.label))
     return tuple(ClassRow(row, beside.get(row.label)) for row in rows)
@@ -236,8 +243,8 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
     how = {
         "Procedure": settings.procedure,
         "Seed": "" if settings.seed is None else str(settings.seed),
-        "Took": words.duration(report.seconds),
-        "Finished": report.finished,
+        "Took": words.duration(report.duration_s),
+        "Finished": report.finished_at,
         "Machine": settings.machine,
         "potstill": settings.potstill,
     }

@@ -18,7 +18,7 @@ TICKS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundFacts:
+class RoundRecord:
     """One round; number 0 is the student before the first.
 
     Attributes:
@@ -37,19 +37,19 @@ class RoundFacts:
     macro_f1: float
     charged_usd: float
     best: bool
-    way: str = ""
+    action: str = ""
     written: int = 0
     accepted: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def why(self) -> str:
+    def rejected_reasons(self) -> str:
         """What was rejected, in words."""
         return ", ".join(f"{n} {reason}" for reason, n in sorted(self.rejected.items(), key=lambda each: -each[1]))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rounds:
+class RoundHistory:
     """All rounds, the first with number 0.
 
     Attributes:
@@ -58,12 +58,12 @@ class Rounds:
         accepted: "label: text" of some texts that were learnt. refused: "reason: text" of some that were not.
     """
 
-    rounds: tuple[RoundFacts, ...]
-    returned: int
+    rounds: tuple[RoundRecord, ...]
+    best_round: int
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
 
     @property
     def changes(self) -> tuple[tuple[str, float, float], ...]:
@@ -72,13 +72,13 @@ class Rounds:
         return tuple(sorted(rows, key=lambda row: (-abs(row[2] - row[1]), row[0])))
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Rounds:
+    def from_json(cls, record: Mapping[str, Any]) -> RoundHistory:
         """The rounds that `dataclasses.asdict` made plain."""
         lists = {name: tuple(record[name]) for name in ("accepted", "refused")}
-        return cls(**{**record, **lists, "rounds": tuple(RoundFacts(**each) for each in record["rounds"])})
+        return cls(**{**record, **lists, "rounds": tuple(RoundRecord(**each) for each in record["rounds"])})
 
 
-def read_rounds(notes: Iterable[Note]) -> Rounds | None:
+def read_rounds(notes: Iterable[Note]) -> RoundHistory | None:
     """The rounds that a run noted; None if there were none.
 
     A run that was taken up again notes its rounds again, with the money of that moment: the first note of each counts.
@@ -87,35 +87,35 @@ def read_rounds(notes: Iterable[Note]) -> Rounds | None:
     samples: dict[int, Mapping[str, Any]] = {}
     end: Mapping[str, Any] = {}
     for note in notes:
-        if note.what in ("base", "round"):
+        if note.description in ("base", "round"):
             rows.setdefault(note.facts["number"], note.facts)
-        elif note.what == "samples":
+        elif note.description == "samples":
             samples.setdefault(note.facts["number"], note.facts)
-        elif note.what == "pgkd":
+        elif note.description == "pgkd":
             end = note.facts
     if 0 not in rows or not end:
         return None
     rounds = tuple(_round(rows[number]) for number in sorted(rows))
     shown = {name: _spread([list(each[name]) for _, each in sorted(samples.items())]) for name in _SAMPLES}
     returned = int(end["best"])
-    return Rounds(
+    return RoundHistory(
         rounds=rounds,
-        returned=returned,
+        best_round=returned,
         before=rows[0]["f1"],
         after=rows.get(returned, rows[0])["f1"],
         accepted=shown["accepted"],
-        refused=shown["rejected"],
+        rejected=shown["rejected"],
     )
 
 
 _SAMPLES = ("accepted", "rejected")
 
 
-def _round(facts: Mapping[str, Any]) -> RoundFacts:
+def _round(facts: Mapping[str, Any]) -> RoundRecord:
     names = ("number", "train", "validation_loss", "accuracy", "macro_f1", "charged_usd", "best")
     also = {name: facts[name] for name in ("way", "written", "accepted", "rejected") if name in facts}
     low, high = facts["interval"]
-    return RoundFacts(**{name: facts[name] for name in names}, **also, low=low, high=high)
+    return RoundRecord(**{name: facts[name] for name in names}, **also, low=low, high=high)
 
 
 def _spread(lists: list[list[str]]) -> tuple[str, ...]:
@@ -125,19 +125,19 @@ def _spread(lists: list[list[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(turns))[:SAMPLES]
 
 
-def draw_rounds(found: Rounds) -> str:
+def draw_rounds(found: RoundHistory) -> str:
     """Validation accuracy over the money charged, with its interval; the round that was taken is a ring."""
     most = max(each.charged_usd for each in found.rounds)
     if len(found.rounds) < 2 or not most > 0:
         return ""
     dots = [_dot(each, most) for each in found.rounds]
-    taken = next((dot for dot, each in zip(dots, found.rounds, strict=True) if each.number == found.returned), None)
+    taken = next((dot for dot, each in zip(dots, found.rounds, strict=True) if each.number == found.best_round), None)
     axis = [charts.Tick(nth / TICKS, f"${_sum(most * nth / TICKS)}") for nth in range(TICKS + 1)]
     title = "Accuracy on the validation texts over the money charged, round by round"
-    return charts.curve(dots, key="rounds", title=title, mark=taken, axis=axis)
+    return charts.line_chart(dots, key="rounds", title=title, highlight=taken, axis=axis)
 
 
-def _dot(each: RoundFacts, most: float) -> charts.Dot:
+def _dot(each: RoundRecord, most: float) -> charts.Dot:
     return charts.Dot(each.charged_usd / most, each.accuracy, each.low, each.high)
 
 

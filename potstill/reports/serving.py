@@ -14,11 +14,11 @@ from typing import Any, Literal
 from potstill.reports import words
 
 FORMAT = 1
-How = Literal["measured here", "the run's calls", "price list", "simulated"]
+SpeedSource = Literal["measured here", "the run's calls", "price list", "simulated"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServingRow:
     """One model on one device. What was not measured is None.
 
     Attributes:
@@ -51,9 +51,9 @@ class Ratio:
 
     student: str
     teacher: str
-    what: Literal["time of 64 texts", "time of a text in bulk", "price of a text"]
+    quantity: Literal["time of 64 texts", "time of a text in bulk", "price of a text"]
     device: str
-    times: float
+    ratio: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,11 @@ class BreakEven:
 
     charged_usd: float
     predictions: int | None
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serving:
+class ServingTable:
     """The cost and latency table of a run or a bundle.
 
     Attributes:
@@ -82,7 +82,7 @@ class Serving:
     texts: int
     texts_from: str
     mean_characters: float
-    rows: tuple[Served, ...]
+    rows: tuple[ServingRow, ...]
     break_even: BreakEven | None = None
     simulation: str = ""
     format: int = FORMAT
@@ -101,7 +101,7 @@ class Serving:
         return "\n".join(_lines(self))
 
 
-def break_even(charged_usd: float, student: Served | None, teacher: Served | None) -> BreakEven | None:
+def break_even(charged_usd: float, student: ServingRow | None, teacher: ServingRow | None) -> BreakEven | None:
     """When what was charged has been saved; None if there is no teacher.
 
     Args:
@@ -111,31 +111,31 @@ def break_even(charged_usd: float, student: Served | None, teacher: Served | Non
     if teacher is None or student is None:
         return None
     if teacher.usd_per_million is None or student.usd_per_million is None:
-        return BreakEven(charged_usd=charged_usd, predictions=None, why="The price of one of both is not known.")
+        return BreakEven(charged_usd=charged_usd, predictions=None, reason="The price of one of both is not known.")
     saved = (teacher.usd_per_million - student.usd_per_million) / 1e6
     if saved <= 0:
-        return BreakEven(charged_usd=charged_usd, predictions=None, why="Never: the student is not cheaper.")
+        return BreakEven(charged_usd=charged_usd, predictions=None, reason="Never: the student is not cheaper.")
     return BreakEven(charged_usd=charged_usd, predictions=-int(-charged_usd // saved))
 
 
-def _ratios(rows: tuple[Served, ...]) -> Iterator[Ratio]:
+def _ratios(rows: tuple[ServingRow, ...]) -> Iterator[Ratio]:
     for teacher in (row for row in rows if row.role == "teacher"):
         for student in (row for row in rows if row.role == "student"):
             names = {"student": student.name, "teacher": teacher.name}
             if student.device == teacher.device:
                 if student.batch_s and teacher.batch_s:
                     times = teacher.batch_s / student.batch_s
-                    yield Ratio(**names, what="time of 64 texts", device=student.device, times=times)
+                    yield Ratio(**names, quantity="time of 64 texts", device=student.device, ratio=times)
                 if student.texts_per_s and teacher.texts_per_s:
                     times = student.texts_per_s / teacher.texts_per_s
-                    yield Ratio(**names, what="time of a text in bulk", device=student.device, times=times)
+                    yield Ratio(**names, quantity="time of a text in bulk", device=student.device, ratio=times)
             if student.usd_per_million and teacher.usd_per_million:
                 where = student.device if student.device == teacher.device else f"{teacher.device} / {student.device}"
                 times = teacher.usd_per_million / student.usd_per_million
-                yield Ratio(**names, what="price of a text", device=where, times=times)
+                yield Ratio(**names, quantity="price of a text", device=where, ratio=times)
 
 
-def _lines(serving: Serving) -> Iterator[str]:
+def _lines(serving: ServingTable) -> Iterator[str]:
     from rich.console import Console
     from rich.table import Table
 
@@ -165,13 +165,13 @@ def _lines(serving: Serving) -> Iterator[str]:
         told += [f"price: {row.price_from}" if row.price_from else "price not known", f"energy: {row.energy}"]
         yield f"{row.name}: {'; '.join(told)}.{' ' + row.note if row.note else ''}"
     for ratio in serving.ratios:
-        verb = "as expensive" if ratio.what == "price of a text" else "as slow"
-        yield f"{ratio.teacher} is {words.times(ratio.times)} {verb} as {ratio.student} ({ratio.what}; {ratio.device})."
+        verb = "as expensive" if ratio.quantity == "price of a text" else "as slow"
+        yield f"{ratio.teacher} is {words.format_ratio(ratio.ratio)} {verb} as {ratio.student} ({ratio.quantity}; {ratio.device})."
     if serving.break_even is not None:
         yield _paid(serving.break_even)
 
 
 def _paid(even: BreakEven) -> str:
     if even.predictions is None:
-        return f"Break-even: {even.why}"
+        return f"Break-even: {even.reason}"
     return f"Break-even: the {words.usd(even.charged_usd)} charged are saved after {even.predictions:,} predictions."

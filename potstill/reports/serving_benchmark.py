@@ -15,48 +15,48 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from potstill.bundle.bundle import Bundle, load
-from potstill.data.column_guess import guess
+from potstill.data.column_guess import guess_columns
 from potstill.data.pairs import join_pair
 from potstill.data.tables import read_table
-from potstill.data.task import Task, Written
-from potstill.errors import BadData, BadInput, NotARun, PotstillError
+from potstill.data.task import LabelledText, Task
+from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
 from potstill.evaluation import energy
-from potstill.evaluation.latency import BATCH, Predict, measure
-from potstill.ledger.prices import MICROS, Rates, Usage, to_usd
-from potstill.ledger.store import FILE, CallRow, Store
-from potstill.reports.serving import BreakEven, Served, Serving, break_even
+from potstill.evaluation.latency import BATCH, PredictFunction, measure_latency
+from potstill.ledger.prices import MICROS_PER_USD, Rates, Usage, micros_to_usd
+from potstill.ledger.store import RUN_FILE, CallRecord, RunStore
+from potstill.reports.serving import BreakEven, ServingRow, ServingTable, break_even
 from potstill.run.run import open_teacher
 from potstill.run.spec import Spec
 from potstill.teachers.base import Teacher
 
-Tell = Callable[[str], None]
-SECONDS = 3.0
-HERE = ("local", "trained")  # teachers that run on this machine
-FEWEST_TEXTS = 64
-SLOW_S = 60.0  # a teacher that would take longer for all texts is timed on fewer
+Reporter = Callable[[str], None]
+TIMING_SECONDS = 3.0
+LOCAL_KINDS = ("local", "trained")  # teachers that run on this machine
+MIN_TEXTS = 64
+MAX_TEACHER_SECONDS = 60.0  # a teacher that would take longer for all texts is timed on fewer
 
 
 @dataclass(frozen=True)
-class Past:
+class RunRecord:
     """What a run's store says: how it was begun, what it was timed on, its calls and its money."""
 
     folder: Path
     spec: Spec
     task: Task
     texts: tuple[str, ...]
-    examples: tuple[Written, ...]
-    calls: tuple[CallRow, ...]
+    examples: tuple[LabelledText, ...]
+    calls: tuple[CallRecord, ...]
     charged_usd: float
 
 
-def appraise(
+def benchmark_serving(
     folder: Path,
     texts: Sequence[str] = (),
     *,
     usd_per_hour: float | None = None,
     gpu_usd_per_hour: float | None = None,
-    tell: Tell = lambda sentence: None,
-) -> Serving:
+    reporter: Reporter = lambda sentence: None,
+) -> ServingTable:
     """Time and price the student of a run or bundle, and the teacher of a run, on the same texts.
 
     Args:
@@ -76,18 +76,18 @@ def appraise(
     if not chosen:
         raise BadInput(f"{folder} keeps no texts to time on.", "Give some with --texts FILE.")
     origin = "given" if texts else "of the run's test part"
-    while len(chosen) < FEWEST_TEXTS:
+    while len(chosen) < MIN_TEXTS:
         chosen += chosen
         origin += ", repeated"
     rates = _rates(usd_per_hour, past)
-    rows = list(_students(bundle, chosen, rates, gpu_usd_per_hour, tell))
-    teacher = None if past is None else _teacher(past, chosen, rates, tell)
+    rows = list(_students(bundle, chosen, rates, gpu_usd_per_hour, reporter))
+    teacher = None if past is None else _teacher(past, chosen, rates, reporter)
     even: BreakEven | None = None
     if past is not None and teacher is not None:
         rows.append(teacher)
         even = break_even(past.charged_usd, rows[0], teacher)
     simulated = teacher is not None and teacher.note.startswith("Simulation")
-    return Serving(
+    return ServingTable(
         source=str(folder),
         texts=len(chosen),
         texts_from=origin,
@@ -98,14 +98,16 @@ def appraise(
     )
 
 
-def read_some(file: Path, column: str | None = None, *, pairs: bool = False, most: int = 2000) -> tuple[str, ...]:
+def read_sample_texts(
+    file: Path, column: str | None = None, *, pairs: bool = False, max_texts: int = 2000
+) -> tuple[str, ...]:
     """The first texts of a table, or where texts are compared its first pairs (`column` is then "first,second").
 
     Raises:
         BadData: the file cannot be read, has no such column, or no text.
     """
     table = read_table(file)
-    found = guess(table, unlabelled=True, pairs=pairs) if column is None else None
+    found = guess_columns(table, unlabelled=True, pairs=pairs) if column is None else None
     names = [name.strip() for name in (column or "").split(",")]
     if found is not None:
         names = [name for name in (found.text, found.text_b if pairs else None) if name]
@@ -117,7 +119,7 @@ def read_some(file: Path, column: str | None = None, *, pairs: bool = False, mos
         raise BadData("The student compares two texts.", "Name both columns with --text first,second.")
     rows = list(zip(*(table.column(name) for name in names), strict=True))
     whole = [[text for text in row if text and text.strip()] for row in rows]
-    texts = tuple(join_pair(*row) if pairs else row[0] for row in whole if len(row) == len(names))[:most]
+    texts = tuple(join_pair(*row) if pairs else row[0] for row in whole if len(row) == len(names))[:max_texts]
     if not texts:
         raise BadData(f"{file.name} has no text in the column {names[0]!r}.", "Name another column with --text.")
     return texts
@@ -127,24 +129,26 @@ def read_some(file: Path, column: str | None = None, *, pairs: bool = False, mos
 
 
 def _students(
-    bundle: Bundle, texts: Sequence[str], rates: Rates, gpu_usd: float | None, tell: Tell
-) -> Iterator[Served]:
-    graphs = sorted((name for name in bundle.about["files"] if name.endswith(".onnx")), key=lambda g: g != bundle.graph)
+    bundle: Bundle, texts: Sequence[str], rates: Rates, gpu_usd: float | None, reporter: Reporter
+) -> Iterator[ServingRow]:
+    graphs = sorted(
+        (name for name in bundle.metadata["files"] if name.endswith(".onnx")), key=lambda g: g != bundle.graph
+    )
     for graph in graphs:
         name = f"student {'int8' if 'int8' in graph else 'fp32'}"
-        tell(f"Timing the {name} on the CPU.")
+        reporter(f"Timing the {name} on the CPU.")
         served = ", the graph that is served" if graph == bundle.graph and len(graphs) > 1 else ""
         row = _timed(load(bundle.folder, graph=graph).predict_logits, texts, rates, energy.cpu_meter())
-        yield replace(row, name=name, note=f"{bundle.about['kind']}{served}.")
+        yield replace(row, name=name, note=f"{bundle.metadata['kind']}{served}.")
     gpu = _on_gpu(bundle)
     if gpu is not None:
-        tell("Timing the student on the GPU.")
+        reporter("Timing the student on the GPU.")
         priced = Rates("--gpu-usd-per-hour", usd_per_hour=Decimal(str(gpu_usd))) if gpu_usd is not None else None
         row = _timed(gpu, texts, priced, energy.gpu_meter())
         yield replace(row, name="student fp32", device="gpu")
 
 
-def _on_gpu(bundle: Bundle) -> Predict | None:
+def _on_gpu(bundle: Bundle) -> PredictFunction | None:
     """The fp32 graph on a GPU, where onnxruntime has one; token ids are made on the CPU."""
     import onnxruntime
 
@@ -159,18 +163,20 @@ def _on_gpu(bundle: Bundle) -> Predict | None:
     return fp32.predict_logits
 
 
-def _timed(predict: Predict, texts: Sequence[str], rates: Rates | None, meter: energy.Meter | None) -> Served:
+def _timed(
+    predict: PredictFunction, texts: Sequence[str], rates: Rates | None, meter: energy.EnergyMeter | None
+) -> ServingRow:
     """A row for something that runs on this machine."""
-    speed = measure(predict, texts, seconds=SECONDS, batch=True, meter=meter)
+    speed = measure_latency(predict, texts, seconds=TIMING_SECONDS, batch=True, meter=meter)
     per_text = None
     if rates is not None:
-        per_text = float(rates.exact_micros(Usage(seconds=1.0 / speed.texts_per_s))) / MICROS
+        per_text = float(rates.exact_micros(Usage(seconds=1.0 / speed.texts_per_s))) / MICROS_PER_USD
     joules = None if speed.joules_per_text is None else 1000 * speed.joules_per_text
-    return Served(
+    return ServingRow(
         name="",
         role="student",
         device=_cpu(),
-        speed_from=f"measured here; {speed.alone} texts alone",
+        speed_from=f"measured here; {speed.n_single} texts alone",
         price_from="" if rates is None else f"${rates.usd_per_hour}/hour ({rates.source}) x time in bulk",
         batch_s=speed.batch_s,
         texts_per_s=speed.texts_per_s,
@@ -190,7 +196,7 @@ def _cpu() -> str:
 # --- the teacher -----------------------------------------------------------------------------------------------
 
 
-def _teacher(past: Past, texts: Sequence[str], rates: Rates, tell: Tell) -> Served | None:
+def _teacher(past: RunRecord, texts: Sequence[str], rates: Rates, reporter: Reporter) -> ServingRow | None:
     """The run's teacher: asked again if it is on this machine, else as the run's calls and the price list tell."""
     named = past.spec.teacher
     if named is None:
@@ -198,14 +204,14 @@ def _teacher(past: Past, texts: Sequence[str], rates: Rates, tell: Tell) -> Serv
     try:
         teacher = open_teacher(past.spec, past.task, named, past.examples, asks=False)
     except (PotstillError, TypeError) as error:  # TypeError: a teacher that is made of a student
-        why = error.happened if isinstance(error, PotstillError) else "it is made of a student of the run"
-        row = _of_calls(past, named.name, here=named.kind in HERE)
+        why = error.message if isinstance(error, PotstillError) else "it is made of a student of the run"
+        row = _of_calls(past, named.name, here=named.kind in LOCAL_KINDS)
         return replace(row, note=f"It was not asked again: {why}")
     if teacher.simulated:  # its pace is an assumption: there is nothing to time
-        row = Served(name=teacher.name, role="teacher", device="simulated", note="Simulation.")
+        row = ServingRow(name=teacher.name, role="teacher", device="simulated", note="Simulation.")
         return _priced(row, teacher, past, texts)
-    if teacher.category != "human" and not teacher.about.get("host"):
-        tell(f"Timing {teacher.name} on the CPU.")
+    if teacher.category != "human" and not teacher.metadata.get("host"):
+        reporter(f"Timing {teacher.name} on the CPU.")
         some = _fewer(teacher, texts)
         row = _timed(_asking(teacher), some, rates, energy.cpu_meter())
         fewer = f"Timed on {len(some)} of the texts." if len(some) < len(texts) else ""
@@ -213,10 +219,10 @@ def _teacher(past: Past, texts: Sequence[str], rates: Rates, tell: Tell) -> Serv
     return _priced(_of_calls(past, teacher.name, teacher.parallel), teacher, past, texts)
 
 
-def _asking(teacher: Teacher) -> Predict:
+def _asking(teacher: Teacher) -> PredictFunction:
     def ask(texts: Sequence[str]) -> None:
-        for at in range(0, len(texts), teacher.batch):
-            teacher.answer(texts[at : at + teacher.batch])
+        for at in range(0, len(texts), teacher.batch_size):
+            teacher.answer(texts[at : at + teacher.batch_size])
 
     return ask
 
@@ -229,22 +235,24 @@ def _fewer(teacher: Teacher, texts: Sequence[str]) -> Sequence[str]:
     began = time.perf_counter()
     _asking(teacher)(texts[:16])
     rate = 16 / max(time.perf_counter() - began, 1e-9)
-    return texts[: max(BATCH, int(rate * SLOW_S))]
+    return texts[: max(BATCH, int(rate * MAX_TEACHER_SECONDS))]
 
 
-def _of_calls(past: Past, name: str, parallel: int = 1, *, here: bool = False) -> Served:
+def _of_calls(past: RunRecord, name: str, parallel: int = 1, *, here: bool = False) -> ServingRow:
     """The times and the price of the run's questions; those bought earlier by another run took no time, but money."""
     settled = [row for row in past.calls if row.state == "settled" and row.what.startswith((f"{name}: ", f"{name}, "))]
-    calls = [row for row in settled if row.what.startswith(f"{name}: ") and row.ended]
-    row = Served(name=name, role="teacher", device="elsewhere")
+    calls = [row for row in settled if row.what.startswith(f"{name}: ") and row.ended_at]
+    row = ServingRow(name=name, role="teacher", device="elsewhere")
     if settled:
-        charged, n = sum(call.charged for call in settled), sum(call.n for call in settled)
-        row = replace(row, usd_per_million=to_usd(charged) / n * 1e6, price_from=f"the run's calls ({n:,} texts)")
+        charged, n = sum(call.charged for call in settled), sum(call.n_texts for call in settled)
+        row = replace(
+            row, usd_per_million=micros_to_usd(charged) / n * 1e6, price_from=f"the run's calls ({n:,} texts)"
+        )
     if not calls:
         return row
-    took = [(call.ended or call.began) - call.began for call in calls]
-    alone = [1000 * seconds for seconds, call in zip(took, calls, strict=True) if call.n == 1]
-    per_s = sum(call.n for call in calls) * parallel / sum(took) if sum(took) else None
+    took = [(call.ended_at or call.started_at) - call.started_at for call in calls]
+    alone = [1000 * seconds for seconds, call in zip(took, calls, strict=True) if call.n_texts == 1]
+    per_s = sum(call.n_texts for call in calls) * parallel / sum(took) if sum(took) else None
     return replace(
         row,
         device=_cpu() if here else "elsewhere",
@@ -256,12 +264,12 @@ def _of_calls(past: Past, name: str, parallel: int = 1, *, here: bool = False) -
     )
 
 
-def _priced(row: Served, teacher: Teacher, past: Past, texts: Sequence[str]) -> Served:
+def _priced(row: ServingRow, teacher: Teacher, past: RunRecord, texts: Sequence[str]) -> ServingRow:
     """The row with the price of the run's calls; where there were none, of the texts at the teacher's price list."""
     own = _of_calls(past, teacher.name, teacher.parallel)
     if own.usd_per_million is not None:
         return replace(row, usd_per_million=own.usd_per_million, price_from=own.price_from)
-    usages = [teacher.expect([text]).high for text in texts[:BATCH]]
+    usages = [teacher.estimate_usage([text]).high for text in texts[:BATCH]]
     micros = sum(float(teacher.price.cost_micros(_thousand(usage))) / 1000 for usage in usages) / len(usages)
     return replace(
         row, usd_per_million=micros, price_from=f"price list x expected tokens, at most: {teacher.price.source}"
@@ -276,34 +284,34 @@ def _thousand(usage: Usage) -> Usage:
 # --- the run ---------------------------------------------------------------------------------------------------
 
 
-def _past(folder: Path) -> Past | None:
+def _past(folder: Path) -> RunRecord | None:
     """What the run in `folder` was; None if it is a bundle's."""
-    if not (folder / FILE).exists():
+    if not (folder / RUN_FILE).exists():
         return None
-    store = Store(folder, write=False)
+    store = RunStore(folder, write=False)
     try:
         identity = store.get_meta("identity")
         if identity is None:
-            raise NotARun(f"{folder} was not begun by this version.", "Give the folder of a finished run.")
+            raise RunNotFound(f"{folder} was not begun by this version.", "Give the folder of a finished run.")
         limit = store.get_meta("limit_micros") or 1
         record = {name: value for name, value in identity.items() if name not in ("data", "task")}
         kept = store.get_meta("bench") or {}
-        spec = Spec.make({**record, "budget": to_usd(limit)})
+        spec = Spec.from_dict({**record, "budget": micros_to_usd(limit)})
         spec._folder = Path(kept.get("folder", "."))
-        return Past(
+        return RunRecord(
             folder=folder,
             spec=spec,
             task=Task.from_json(store.get_meta("task")),
             texts=tuple(kept.get("texts", ())),
-            examples=tuple(Written(*each) for each in store.get_meta("examples") or ()),
+            examples=tuple(LabelledText(*each) for each in store.get_meta("examples") or ()),
             calls=tuple(store.calls()),
-            charged_usd=to_usd(store.totals(limit).charged),
+            charged_usd=micros_to_usd(store.totals(limit).charged),
         )
     finally:
         store.close()
 
 
-def _rates(usd_per_hour: float | None, past: Past | None) -> Rates:
+def _rates(usd_per_hour: float | None, past: RunRecord | None) -> Rates:
     if usd_per_hour is not None:
         return Rates("--usd-per-hour", usd_per_hour=Decimal(str(usd_per_hour)))
     spec = past.spec if past is not None else Spec(budget=Decimal(1))

@@ -10,14 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from potstill.ledger.prices import Totals, to_usd
-from potstill.ledger.store import CallRow, Note, Store
+from potstill.ledger.prices import LedgerTotals, micros_to_usd
+from potstill.ledger.store import CallRecord, Note, RunStore
 
 COLUMNS = ("id", "began", "seconds", "category", "purpose", "state", "n", "held_usd", "charged_usd", "paid_usd", "what")
 
 
 @dataclass(frozen=True)
-class Status:
+class RunStatus:
     """A run as its store tells it: the task's name and labels, the money, the calls and the notes.
 
     `left_micros` is what a process that ended left held and the next start books as lost; None where there is no such.
@@ -26,11 +26,11 @@ class Status:
     folder: Path
     task: str
     labels: tuple[str, ...]
-    totals: Totals
-    calls: tuple[CallRow, ...]
+    totals: LedgerTotals
+    calls: tuple[CallRecord, ...]
     notes: tuple[Note, ...]
     finished: bool
-    left_micros: int | None = None
+    abandoned_micros: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Sums in USD, times as ISO 8601."""
@@ -40,15 +40,15 @@ class Status:
             "labels": list(self.labels),
             "finished": self.finished,
             "money": {
-                "limit_usd": to_usd(self.totals.limit),
-                "held_usd": to_usd(self.totals.held),
-                "charged_usd": to_usd(self.totals.charged),
-                "paid_usd": to_usd(self.totals.paid),
-                "lost_usd": to_usd(self.totals.lost),
-                "by": {name: to_usd(micros) for name, micros in self.totals.by.items()},
+                "limit_usd": micros_to_usd(self.totals.limit),
+                "held_usd": micros_to_usd(self.totals.held),
+                "charged_usd": micros_to_usd(self.totals.charged),
+                "paid_usd": micros_to_usd(self.totals.paid),
+                "lost_usd": micros_to_usd(self.totals.lost),
+                "by": {name: micros_to_usd(micros) for name, micros in self.totals.by_category.items()},
             },
             "calls": len(self.calls),
-            "steps": [{"time": _clock(note.time), "what": note.what, **note.facts} for note in self.notes],
+            "steps": [{"time": _clock(note.time), "what": note.description, **note.facts} for note in self.notes],
         }
 
     def to_text(self) -> str:
@@ -57,21 +57,21 @@ class Status:
         state = "finished" if self.finished else "not finished: the same command goes on from here"
         lines = [
             f"{self.folder}: {self.task} ({len(self.labels)} labels), {state}.",
-            f"${to_usd(totals.charged):.6f} of ${to_usd(totals.limit):.2f} charged in {totals.calls} calls, "
-            f"${to_usd(totals.held):.6f} held, ${to_usd(totals.lost):.6f} lost to crashes.",
-            *_left(self.left_micros),
+            f"${micros_to_usd(totals.charged):.6f} of ${micros_to_usd(totals.limit):.2f} charged in {totals.calls} calls, "
+            f"${micros_to_usd(totals.held):.6f} held, ${micros_to_usd(totals.lost):.6f} lost to crashes.",
+            *_left(self.abandoned_micros),
             "",
         ]
-        lines += [f"{_clock(note.time)}  {note.what:<10} {_facts(note.facts)}" for note in self.notes]
+        lines += [f"{_clock(note.time)}  {note.description:<10} {_facts(note.facts)}" for note in self.notes]
         return "\n".join(lines)
 
 
-def look(folder: Path) -> Status:
+def read_status(folder: Path) -> RunStatus:
     """The status of the run in `folder`. Raises NotARun where there is none."""
-    store = Store(folder, write=False)
+    store = RunStore(folder, write=False)
     try:
         task = store.get_meta("task") or {"name": "", "labels": []}
-        return Status(
+        return RunStatus(
             folder=folder,
             task=task["name"],
             labels=tuple(task["labels"]),
@@ -79,36 +79,36 @@ def look(folder: Path) -> Status:
             calls=tuple(store.calls()),
             notes=tuple(store.notes()),
             finished=store.get_meta("finished") is not None,
-            left_micros=store.left_behind(),
+            abandoned_micros=store.abandoned_micros(),
         )
     finally:
         store.close()
 
 
 @dataclass(frozen=True)
-class Account:
+class SpendingReport:
     """A run's money. `shown` says whether the reader asked for every call, `as_csv` for CSV; `left_micros` as above."""
 
     folder: Path
-    totals: Totals
-    calls: tuple[CallRow, ...]
-    shown: bool = False
+    totals: LedgerTotals
+    calls: tuple[CallRecord, ...]
+    list_calls: bool = False
     as_csv: bool = False
-    left_micros: int | None = None
+    abandoned_micros: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Sums and calls in USD with six decimals, which is exact: a micro-dollar is the smallest sum there is."""
         totals = self.totals
         return {
             "run": str(self.folder),
-            "limit_usd": to_usd(totals.limit),
-            "held_usd": to_usd(totals.held),
-            "charged_usd": to_usd(totals.charged),
-            "paid_usd": to_usd(totals.paid),
-            "lost_usd": to_usd(totals.lost),
-            "free_usd": to_usd(totals.free),
-            "by": {name: to_usd(micros) for name, micros in totals.by.items()},
-            "by_purpose": {name: to_usd(micros) for name, micros in totals.by_purpose.items()},
+            "limit_usd": micros_to_usd(totals.limit),
+            "held_usd": micros_to_usd(totals.held),
+            "charged_usd": micros_to_usd(totals.charged),
+            "paid_usd": micros_to_usd(totals.paid),
+            "lost_usd": micros_to_usd(totals.lost),
+            "free_usd": micros_to_usd(totals.free),
+            "by": {name: micros_to_usd(micros) for name, micros in totals.by_category.items()},
+            "by_purpose": {name: micros_to_usd(micros) for name, micros in totals.by_purpose.items()},
             "calls": [dict(zip(COLUMNS, row, strict=True)) for row in self._rows()],
         }
 
@@ -127,26 +127,26 @@ class Account:
             ("free", totals.free),
             ("paid now", totals.paid),
         ):
-            yield f"  {name:<12} ${to_usd(micros):>14,.6f}"
-        yield from (f"  {line}" for line in _left(self.left_micros))
+            yield f"  {name:<12} ${micros_to_usd(micros):>14,.6f}"
+        yield from (f"  {line}" for line in _left(self.abandoned_micros))
         yield ""
         yield f"  {'for':<44} {'calls':>7} {'texts':>9} {'charged':>14}"
         for (category, purpose, what), rows in sorted(self._kinds().items()):
             charged = sum(row.charged for row in rows)
-            texts = sum(row.n for row in rows)
+            texts = sum(row.n_texts for row in rows)
             words = f"{category}, {purpose}: {what}"
-            yield f"  {words[:44]:<44} {len(rows):>7,} {texts:>9,} ${to_usd(charged):>13,.6f}"
-        if self.shown:
+            yield f"  {words[:44]:<44} {len(rows):>7,} {texts:>9,} ${micros_to_usd(charged):>13,.6f}"
+        if self.list_calls:
             yield ""
             yield f"  {'began':<19} {'state':<8} {'texts':>6} {'held':>12} {'charged':>12} {'paid':>12}  what"
             for row in self.calls:
                 yield (
-                    f"  {_clock(row.began):<19} {row.state:<8} {row.n:>6,} {to_usd(row.held):>12,.6f}"
-                    f" {to_usd(row.charged):>12,.6f} {to_usd(row.paid):>12,.6f}  {row.what}"
+                    f"  {_clock(row.started_at):<19} {row.state:<8} {row.n_texts:>6,} {micros_to_usd(row.held):>12,.6f}"
+                    f" {micros_to_usd(row.charged):>12,.6f} {micros_to_usd(row.paid):>12,.6f}  {row.what}"
                 )
 
-    def _kinds(self) -> dict[tuple[str, str, str], list[CallRow]]:
-        kinds: dict[tuple[str, str, str], list[CallRow]] = {}
+    def _kinds(self) -> dict[tuple[str, str, str], list[CallRecord]]:
+        kinds: dict[tuple[str, str, str], list[CallRecord]] = {}
         for row in self.calls:
             who = row.what.rpartition(":")[0] or row.what
             kinds.setdefault((row.category, row.purpose, who), []).append(row)
@@ -154,9 +154,19 @@ class Account:
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         for row in self.calls:
-            seconds = None if row.ended is None else round(row.ended - row.began, 3)
-            money = (f"{to_usd(micros):.6f}" for micros in (row.held, row.charged, row.paid))
-            yield (row.id, _clock(row.began), seconds, row.category, row.purpose, row.state, row.n, *money, row.what)
+            seconds = None if row.ended_at is None else round(row.ended_at - row.started_at, 3)
+            money = (f"{micros_to_usd(micros):.6f}" for micros in (row.held, row.charged, row.paid))
+            yield (
+                row.id,
+                _clock(row.started_at),
+                seconds,
+                row.category,
+                row.purpose,
+                row.state,
+                row.n_texts,
+                *money,
+                row.what,
+            )
 
     def _csv(self) -> str:
         out = io.StringIO()
@@ -166,12 +176,12 @@ class Account:
         return out.getvalue()
 
 
-def read_account(folder: Path, *, calls: bool = False, as_csv: bool = False) -> Account:
+def read_spending(folder: Path, *, calls: bool = False, as_csv: bool = False) -> SpendingReport:
     """The account of the run in `folder`. Raises NotARun where there is none."""
-    store = Store(folder, write=False)
+    store = RunStore(folder, write=False)
     try:
         totals = store.totals(store.get_meta("limit_micros") or 0)
-        return Account(folder, totals, tuple(store.calls()), calls, as_csv, store.left_behind())
+        return SpendingReport(folder, totals, tuple(store.calls()), calls, as_csv, store.abandoned_micros())
     finally:
         store.close()
 
@@ -179,7 +189,9 @@ def read_account(folder: Path, *, calls: bool = False, as_csv: bool = False) -> 
 def _left(micros: int | None) -> list[str]:
     if micros is None:
         return []
-    return [f"What is held was left by a process that ended: the same command books ${to_usd(micros):.6f} as lost."]
+    return [
+        f"What is held was left by a process that ended: the same command books ${micros_to_usd(micros):.6f} as lost."
+    ]
 
 
 def _clock(seconds: float) -> str:

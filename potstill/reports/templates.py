@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def templates() -> Environment:
+def jinja_environment() -> Environment:
     """The pages in `templates/`: everything that is put into them is escaped, and a name nobody gave is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -23,7 +23,7 @@ def templates() -> Environment:
     )
 
 
-def sheet(out: StringIO, width: int, *, color: bool) -> Console:
+def string_console(out: StringIO, width: int, *, color: bool) -> Console:
     """A terminal of `width` columns that writes into `out`, with ANSI colours or without."""
     from rich.console import Console
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from potstill.evaluation.metrics import Judgement, Score
+from potstill.evaluation.metrics import EvaluationResult, Score
 from potstill.reports import words
 from potstill.reports.facts import Report
-from potstill.reports.templates import sheet
+from potstill.reports.templates import string_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,23 +32,23 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
     from rich.text import Text
 
     out = StringIO()
-    console = sheet(out, max(40, width), color=color)
+    console = string_console(out, max(40, width), color=color)
     title = Text("potstill", style="bold")
     title.append(f" · {words.one_line(report.task, 60)}", style="bold")
-    if report.seconds is not None:
-        title.append(f" · {words.duration(report.seconds)}", style="dim")
+    if report.duration_s is not None:
+        title.append(f" · {words.duration(report.duration_s)}", style="dim")
     console.print(title)
     if report.simulation:
-        console.print(Text(words.one_line(words.simulated(report), 400), style="bold red"))
-    console.print(Text(words.clean(words.headline(report))))
-    for verdict in words.verdicts(report):
-        console.print(Text(words.clean(verdict), style="dim"))
+        console.print(Text(words.one_line(words.simulation_sentence(report), 400), style="bold red"))
+    console.print(Text(words.strip_control_characters(words.headline(report))))
+    for verdict in words.comparison_sentences(report):
+        console.print(Text(words.strip_control_characters(verdict), style="dim"))
     console.print()
     console.print(_models(report, console.width))
-    if report.student.judgement is not None:
-        console.print(Text(words.tested(report), style="dim"))
-    for sentence in words.trusted(report)[:1]:
-        console.print(Text(words.clean(sentence), style="dim"))
+    if report.student.evaluation is not None:
+        console.print(Text(words.test_set_sentence(report), style="dim"))
+    for sentence in words.reliability_sentences(report)[:1]:
+        console.print(Text(words.strip_control_characters(sentence), style="dim"))
     _answers(console, report)
     console.print()
     _money(console, report)
@@ -88,7 +88,7 @@ def _models(report: Report, width: int) -> Table:
 
     wide = width >= 72
     rows = list(_rows(report))
-    figure = f"{words.figure(report)}, %"
+    figure = f"{words.main_metric_name(report)}, %"
     heads = [figure, "macro F1, %", "texts/s", "p50"] if wide else [figure, "macro F1, %"]
     shown = [row.cells if wide else [cell.partition(" (")[0] for cell in row.cells[:2]] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
@@ -125,19 +125,19 @@ class _Row:
 
 def _rows(report: Report) -> Iterator[_Row]:
     student, teacher = report.student, report.teacher
-    yield _judged("student", f"student {student.name}", student.judgement).speed(student.texts_per_s, student.p50_ms)
+    yield _judged("student", f"student {student.name}", student.evaluation).speed(student.texts_per_s, student.p50_ms)
     if teacher is not None:
-        yield _judged("teacher", f"teacher {teacher.name}", teacher.judgement).speed(
+        yield _judged("teacher", f"teacher {teacher.name}", teacher.evaluation).speed(
             teacher.texts_per_s, teacher.p50_ms
         )
     for baseline in report.baselines:
         yield _Row("", baseline.name, baseline.main, baseline.macro_f1)
 
 
-def _judged(role: str, name: str, judgement: Judgement | None) -> _Row:
+def _judged(role: str, name: str, judgement: EvaluationResult | None) -> _Row:
     if judgement is None:
         return _Row(role, name, None, None)
-    return _Row(role, name, judgement.main, judgement.macro_f1)
+    return _Row(role, name, judgement.main_score, judgement.macro_f1)
 
 
 def _money(console: Console, report: Report) -> None:
@@ -150,7 +150,7 @@ def _money(console: Console, report: Report) -> None:
     line.append(f" {words.usd(money.charged_usd)} of {words.usd(money.limit_usd)} charged")
     line.append(f" · paid {words.usd(money.paid_usd)}")
     console.print(line)
-    spent = [f"{name} {words.usd(usd)}" for name, usd in money.by.items() if usd]
+    spent = [f"{name} {words.usd(usd)}" for name, usd in money.by_category.items() if usd]
     spent += [f"held {words.usd(money.held_usd)}"] if money.held_usd else []
     spent += [f"lost {words.usd(money.lost_usd)}"] if money.lost_usd else []
     if spent:

@@ -6,25 +6,25 @@ import re
 from math import floor, log10
 
 from potstill.evaluation.metrics import Score
-from potstill.evaluation.reliability import Exam
+from potstill.evaluation.reliability import Reliability
 from potstill.reports.facts import Report
 
 NOT_MEASURED = "not measured"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def clean(text: str) -> str:
+def strip_control_characters(text: str) -> str:
     """The text without control characters, direction overrides and lone surrogates: safe to print and to encode."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def one_line(text: str, limit: int = 240) -> str:
     """The text on one clean line of at most `limit` characters."""
-    line = clean(" ".join(text.split()))
+    line = strip_control_characters(" ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def tight(text: str) -> str:
+def nonbreaking(text: str) -> str:
     """The text with its figures and units held together, so that a line does not break between them."""
     return re.sub(r"(?<=[\d<=]) (?=%|MB\b|kB\b|ms\b|texts/s|\d)| (?=–)|(?<=of) (?=\$)", "\u00a0", text)
 
@@ -92,14 +92,14 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def times(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     """40.2 -> "40×", 1.53 -> "1.5×"."""
     return f"{ratio:,.0f}×" if round(ratio, 1) >= 10 else f"{ratio:.1f}×"
 
 
-def figure(report: Report) -> str:
+def main_metric_name(report: Report) -> str:
     """What the first figure of each model is called: accuracy, or micro F1 where a text may have several labels."""
-    judged = report.student.judgement
+    judged = report.student.evaluation
     return "micro F1" if judged is not None and judged.micro_f1 is not None else "accuracy"
 
 
@@ -108,12 +108,12 @@ def headline(report: Report) -> str:
     student, teacher, money = report.student, report.teacher, report.money
     said = f"A {megabytes(student.size_mb)} student" if student.size_mb is not None else "A student"
     answers = [f"answers {texts_per_s(student.texts_per_s)}"] if student.texts_per_s is not None else []
-    if student.judgement is not None:
-        share = f"{percent(student.judgement.main.value)} {figure(report)}"
+    if student.evaluation is not None:
+        share = f"{percent(student.evaluation.main_score.value)} {main_metric_name(report)}"
         answers.append(f"at {share}" if answers else f"reached {share}")
     said = f"{said} {' '.join(answers) or 'was trained'}"
-    if teacher is not None and teacher.judgement is not None:
-        said += f" – its teacher reached {percent(teacher.judgement.main.value)}"
+    if teacher is not None and teacher.evaluation is not None:
+        said += f" – its teacher reached {percent(teacher.evaluation.main_score.value)}"
         if teacher.texts_per_s is not None:
             said += f" at {texts_per_s(teacher.texts_per_s)}"
     elif teacher is not None and teacher.texts_per_s is not None:
@@ -121,14 +121,14 @@ def headline(report: Report) -> str:
     return f"{said}; {usd(money.charged_usd)} of {usd(money.limit_usd)} spent."
 
 
-def tested(report: Report) -> str:
+def test_set_sentence(report: Report) -> str:
     """On how many texts student and teacher were judged; empty if the student was not."""
-    student = report.student.judgement
+    student = report.student.evaluation
     if student is None:
         return ""
-    name = figure(report)
+    name = main_metric_name(report)
     said = f"{name[0].upper()}{name[1:]} on {student.n:,} test texts that nothing was learnt from"
-    teacher = report.teacher.judgement if report.teacher is not None else None
+    teacher = report.teacher.evaluation if report.teacher is not None else None
     if teacher is not None and teacher.n != student.n:
         said += f"; the teacher was asked about {teacher.n:,} of them"
     if student.lrap is not None:
@@ -137,58 +137,60 @@ def tested(report: Report) -> str:
     return f"{said}."
 
 
-def simulated(report: Report) -> str:
+def simulation_sentence(report: Report) -> str:
     """The simulation sentence, sure to begin with the word; empty if nothing was simulated."""
     said = report.simulation.strip()
     return said if not said or said.lower().startswith("simulat") else f"Simulated: {said}"
 
 
-def verdicts(report: Report) -> tuple[str, ...]:
+def comparison_sentences(report: Report) -> tuple[str, ...]:
     """Sentences on whether the student beats its teacher and the baselines."""
     said = [sentence for sentence in (_against_teacher(report), _against_baselines(report)) if sentence]
     return tuple(said)
 
 
-def trusted(report: Report) -> tuple[str, ...]:
+def reliability_sentences(report: Report) -> tuple[str, ...]:
     """How far the student's confidence may be trusted: the threshold, the label sets, the calibration."""
-    exam = report.exam
+    exam = report.reliability
     if exam is None:
         return ()
     return tuple(said for said in (_threshold(exam), _sets(exam), _calibrated(exam)) if said)
 
 
-def _threshold(exam: Exam) -> str:
-    if not exam.held_out:
+def _threshold(exam: Reliability) -> str:
+    if not exam.n_held_out:
         return (
             "Too few labelled texts were held out to say from which probability on it may be trusted: its "
             "probabilities are its own."
         )
-    on = f"on {exam.held_out:,} held-out texts"
+    on = f"on {exam.n_held_out:,} held-out texts"
     if exam.threshold is None:
-        return f"No threshold could be shown to make {_whole(exam.precision)} of the labels right {on}."
-    promise = f"promised, {on} and with {_whole(exam.confidence)} confidence, were at least {_whole(exam.precision)}"
-    if exam.sure_accuracy is None or exam.sure is None:
+        return f"No threshold could be shown to make {_whole(exam.target_precision)} of the labels right {on}."
+    promise = (
+        f"promised, {on} and with {_whole(exam.confidence)} confidence, were at least {_whole(exam.target_precision)}"
+    )
+    if exam.confident_accuracy is None or exam.confident_share is None:
         return f"It is sure from a probability of {exam.threshold:.2f} on ({promise}), and was of no test text."
-    right = f"{percent(exam.sure_accuracy.value)} ({interval(exam.sure_accuracy)}) of"
-    if exam.sure == 1:
+    right = f"{percent(exam.confident_accuracy.value)} ({interval(exam.confident_accuracy)}) of"
+    if exam.confident_share == 1:
         return f"It need not abstain: {right} its labels are right; {promise}."
     return (
-        f"It is sure from a probability of {exam.threshold:.2f} on: that is {percent(exam.sure)} of the test texts, "
+        f"It is sure from a probability of {exam.threshold:.2f} on: that is {percent(exam.confident_share)} of the test texts, "
         f"and {right} those labels are right; {promise}."
     )
 
 
-def _sets(exam: Exam) -> str:
-    if exam.covered is None or exam.set_size is None:
+def _sets(exam: Reliability) -> str:
+    if exam.set_coverage is None or exam.mean_set_size is None:
         return ""
     return (
-        f"Asked for label sets that hold the right label in {_whole(exam.coverage)} of cases, it gives "
-        f"{exam.set_size:.2f} labels on average, and the right one is among them for {percent(exam.covered.value)} "
-        f"({interval(exam.covered)}) of the test texts."
+        f"Asked for label sets that hold the right label in {_whole(exam.target_coverage)} of cases, it gives "
+        f"{exam.mean_set_size:.2f} labels on average, and the right one is among them for {percent(exam.set_coverage.value)} "
+        f"({interval(exam.set_coverage)}) of the test texts."
     )
 
 
-def _calibrated(exam: Exam) -> str:
+def _calibrated(exam: Reliability) -> str:
     how = {"temperature": ", calibrated by one temperature,", "vector": ", calibrated label by label,"}
     return (
         f"Its probabilities{how.get(exam.method, '')} are off by {percent(exam.ece.value)} ({interval(exam.ece)}) on "
@@ -201,19 +203,19 @@ def _whole(share: float) -> str:
     return f"{100 * share:.6g} %"
 
 
-def method(report: Report) -> tuple[str, ...]:
+def method_notes(report: Report) -> tuple[str, ...]:
     """The footnotes: how each figure came to be."""
-    judged = report.student.judgement
+    judged = report.student.evaluation
     notes = []
     if judged is not None:
         notes.append(
             "Test texts neither trained nor tuned anything. Intervals are 95 % percentile bootstrap intervals over "
-            f"texts ({judged.draws:,} resamples): they speak of other texts drawn the same way, not of other seeds."
+            f"texts ({judged.n_resamples:,} resamples): they speak of other texts drawn the same way, not of other seeds."
         )
         notes.append(
             "Macro F1 is the plain mean of F1 over the labels that occur in the gold labels or in the predictions."
         )
-    if report.exam is not None and report.exam.held_out:
+    if report.reliability is not None and report.reliability.n_held_out:
         notes.append(
             "The threshold was found by fixed-sequence testing with exact binomial tails, the label sets are split "
             "conformal (LAC). Both promises are for texts that come as the held-out ones came."
@@ -256,11 +258,11 @@ def _against_teacher(report: Report) -> str:
 
 def _against_baselines(report: Report) -> str:
     scored = [(b.main.value, b.name) for b in report.baselines if b.main is not None]
-    student = report.student.judgement
+    student = report.student.evaluation
     if not scored or student is None:
         return ""
     value, name = max(scored)
-    if value >= student.main.value:
+    if value >= student.main_score.value:
         worth = ": here the teacher’s answers were not worth it" if report.teacher is not None else ""
         return f"The baseline “{name}” is at least as good, at {percent(value)}{worth}."
     return f"The best baseline, “{name}”, reaches {percent(value)}."

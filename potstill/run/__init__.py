@@ -1,6 +1,6 @@
 """Asking a teacher: each text bought once, directly or by a ticket that is fetched later, always through the ledger."""
 
-from potstill.run.answer_cache import Had, bought_before
-from potstill.run.ask import Answers, Asking, Silent, Teller
+from potstill.run.answer_cache import CachedAnswers, find_cached_answers
+from potstill.run.ask import Answers, ProgressReporter, SilentReporter, TeacherClient
 
-__all__ = ["Answers", "Asking", "Had", "Silent", "Teller", "bought_before"]
+__all__ = ["Answers", "CachedAnswers", "ProgressReporter", "SilentReporter", "TeacherClient", "find_cached_answers"]

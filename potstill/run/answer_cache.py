@@ -13,18 +13,18 @@ from potstill.teachers.base import Teacher
 
 
 @dataclass(frozen=True)
-class Had:
+class CachedAnswers:
     """So many texts, of so many, whose answers are there, what they cost when they were bought, and where they are."""
 
-    texts: int
-    of: int
+    n_cached: int
+    n_texts: int
     usd: float
-    where: str
+    cache_path: str
 
     def sentence(self) -> str:
         """One for a plan."""
         return (
-            f"{self.texts:,} of the {self.of:,} answers are in {self.where}: "
+            f"{self.n_cached:,} of the {self.n_texts:,} answers are in {self.cache_path}: "
             f"the budget is charged their ${self.usd:,.4f} again, and nothing is paid for them."
         )
 
@@ -32,14 +32,16 @@ class Had:
 WORKSPACE = Path("runs")  # where runs are begun, if nobody says otherwise
 
 
-def bought_before(task: Task, teacher: Teacher, texts: Sequence[str], workspace: Path = WORKSPACE) -> Had:
+def find_cached_answers(
+    task: Task, teacher: Teacher, texts: Sequence[str], workspace: Path = WORKSPACE
+) -> CachedAnswers:
     """Answers to these texts that lie in the workspace; one without a cache has none."""
     file = workspace / FILE
     if not file.is_file() or not texts:
-        return Had(0, len(texts), 0.0, str(file))
+        return CachedAnswers(0, len(texts), 0.0, str(file))
     cache = AnswerCache(workspace)
     try:
         found = cache.get(content_key("answer", task.key, teacher.key, text) for text in dict.fromkeys(texts))
     finally:
         cache.close()
-    return Had(len(found), len(texts), sum(each.nanos for each in found.values()) / 1e9, str(file))
+    return CachedAnswers(len(found), len(texts), sum(each.price_nanos for each in found.values()) / 1e9, str(file))

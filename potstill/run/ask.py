@@ -17,25 +17,28 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Answer, Brief, Task, Written, content_key
-from potstill.engines.greenlets import Turnstile
-from potstill.engines.local import Local
-from potstill.errors import OverBudget
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
+from potstill.engines.greenlets import Semaphore
+from potstill.engines.local import LocalEngine
+from potstill.errors import BudgetExceeded
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import Category, Purchase, Purpose, to_usd
-from potstill.ledger.store import AnswerCache, Store
-from potstill.run.batch_jobs import KEPT_STATES, Order, Tickets
-from potstill.teachers.base import Teacher, Ticketed, is_light, write_key_of
+from potstill.ledger.prices import Category, Purchase, Purpose, micros_to_usd
+from potstill.ledger.store import AnswerCache, RunStore
+from potstill.run.batch_jobs import KEPT_STATES, AnswerRequest, BatchJobs
+from potstill.teachers.base import DeferredTeacher, Teacher, generation_key_of, is_greenlet_safe
 
-SHARED: tuple[Category, ...] = ("llm", "human")  # what a trained model says is cheaper to compute than to keep
-BOOKING = 8  # of so many calls at a time one more may be held for, or booked
-FROM_CACHE = 1000  # answers taken from the workspace in one step
+CACHED_CATEGORIES: tuple[Category, ...] = (
+    "llm",
+    "human",
+)  # what a trained model says is cheaper to compute than to keep
+CALLS_PER_EXTRA_SLOT = 8  # of so many calls at a time one more may be held for, or booked
+CACHE_CHUNK = 1000  # answers taken from the workspace in one step
 
 
-class Teller(Protocol):
+class ProgressReporter(Protocol):
     """Hears what happens while it happens."""
 
-    def say(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         """One sentence worth reading now."""
 
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
@@ -45,10 +48,10 @@ class Teller(Protocol):
         """Whether to go on; True where nobody is there to ask."""
 
 
-class Silent:
+class SilentReporter:
     """A teller that tells nobody."""
 
-    def say(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         """Nothing."""
 
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
@@ -73,7 +76,7 @@ class Answers:
     texts: tuple[str, ...]
     scores: NDArray[np.float64]
     states: tuple[str, ...]
-    how: tuple[str, ...]
+    score_source: tuple[str, ...]
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -81,21 +84,21 @@ class Answers:
         return np.array([state == "ok" for state in self.states], dtype=bool)
 
     @property
-    def by_state(self) -> dict[str, int]:
+    def state_counts(self) -> dict[str, int]:
         """How many texts ended in each state."""
         return dict(Counter(self.states))
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskResult:
     """Answers, how many of their texts were not in the run's store before, and how long it took."""
 
     answers: Answers
-    new: int
+    n_new: int
     seconds: float
 
 
-class Asking:
+class TeacherClient:
     """Asks for one task, on one ledger.
 
     Args:
@@ -106,58 +109,60 @@ class Asking:
         tell: hears what happens.
     """
 
-    def __init__(self, task: Task, store: Store, ledger: Ledger, cache: AnswerCache | None, tell: Teller) -> None:
+    def __init__(
+        self, task: Task, store: RunStore, ledger: Ledger, cache: AnswerCache | None, reporter: ProgressReporter
+    ) -> None:
         self._task = task
         self._store = store
         self._ledger = ledger
         self._cache = cache
-        self._tell = tell
-        self._engine = Local(tell.say)
-        self.share()
+        self._tell = reporter
+        self._engine = LocalEngine(reporter.info)
+        self.publish_answers()
 
-    def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose, leave_micros: int) -> Asked:
+    def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose, reserve_micros: int) -> AskResult:
         """See `Run.ask`."""
         began = time.perf_counter()
         task, whom = self._task.key, teacher.key
         keys = {text: content_key("answer", task, whom, text) for text in dict.fromkeys(texts)}
-        known = self._store.kept(keys.values())
+        known = self._store.load(keys.values())
         new = sum(key not in known for key in keys.values())
         if new:
             wanted = [key for key in keys.values() if key not in known]
-            known |= self._recall(wanted, teacher, purpose, leave_micros)
+            known |= self._recall(wanted, teacher, purpose, reserve_micros)
             missing = [text for text, key in keys.items() if key not in known]
-            if isinstance(teacher, Ticketed):
+            if isinstance(teacher, DeferredTeacher):
                 # Also where nothing is missing any more: what was left before is fetched and booked.
-                Tickets(teacher, self._store, self._ledger).ask(
-                    Order({text: keys[text] for text in missing}, purpose, leave_micros)
+                BatchJobs(teacher, self._store, self._ledger).ask(
+                    AnswerRequest({text: keys[text] for text in missing}, purpose, reserve_micros)
                 )
-                known |= self._store.kept(keys[text] for text in missing)
+                known |= self._store.load(keys[text] for text in missing)
                 if unanswered := len(keys) - len(known):
-                    self._tell.say(
+                    self._tell.info(
                         f"{unanswered} texts stay unanswered: the budget ends here, or they failed each time."
                     )
             else:
                 # What a ticket did not bring is not asked directly: that would cost twice as much.
-                known |= self._call(teacher, missing, keys, purpose, leave_micros)
-            self.share()
+                known |= self._call(teacher, missing, keys, purpose, reserve_micros)
+            self.publish_answers()
         found = [Answer.from_json(known[keys[text]]) if keys[text] in known else None for text in texts]
-        return Asked(_as_answers(texts, found, self._task.n_labels), new, time.perf_counter() - began)
+        return AskResult(_as_answers(texts, found, self._task.n_labels), new, time.perf_counter() - began)
 
     def _call(
-        self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], purpose: Purpose, leave_micros: int
+        self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], purpose: Purpose, reserve_micros: int
     ) -> dict[str, Any]:
         """Ask the teacher itself, as many calls at once as it takes, until all is answered or the money ends."""
         began, before, total = time.perf_counter(), self._ledger.free, len(texts)
         known: dict[str, Any] = {}
-        light, parallel = is_light(teacher), teacher.parallel
+        light, parallel = is_greenlet_safe(teacher), teacher.parallel
         # While some are asked, the money for the next is held already, and the last are booked: no slot stays idle.
-        turnstile, calls_at_once = Turnstile(parallel), parallel + (parallel // BOOKING if light else 0)
+        turnstile, calls_at_once = Semaphore(parallel), parallel + (parallel // CALLS_PER_EXTRA_SLOT if light else 0)
 
         def call(chunk: Sequence[str]) -> dict[str, Any] | None:
-            bound = teacher.price.cost_micros(teacher.bound(chunk))
+            bound = teacher.price.cost_micros(teacher.max_usage(chunk))
             purchase = Purchase(teacher.category, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk))
             try:
-                with self._ledger.hold(bound, purchase, leave=leave_micros) as hold:
+                with self._ledger.hold(bound, purchase, reserve=reserve_micros) as hold:
                     with turnstile:
                         reply = teacher.answer(chunk)
                     bought = {
@@ -165,79 +170,79 @@ class Asking:
                         for text, answer in zip(chunk, reply.answers, strict=True)
                         if answer.state in KEPT_STATES
                     }
-                    hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, bought=bought)
-            except OverBudget:
+                    hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=bought)
+            except BudgetExceeded:
                 return None
             return bought
 
         # Closing lets what is in flight end and be booked before anything else happens, also on Ctrl-C.
-        chunks = _chunks(texts, teacher.batch)
-        with closing(self._engine.map(call, chunks, calls_at_once, light=light)) as calls:
+        chunks = _chunks(texts, teacher.batch_size)
+        with closing(self._engine.map(call, chunks, calls_at_once, greenlet_safe=light)) as calls:
             for bought in calls:
                 if bought is None:
-                    self._tell.say(f"The budget ends here: {len(known)} of {total} texts are answered.")
+                    self._tell.info(f"The budget ends here: {len(known)} of {total} texts are answered.")
                     break
                 known |= bought
                 if total > 1:
                     rate = len(known) / (time.perf_counter() - began)
-                    money = to_usd(before - self._ledger.free)
+                    money = micros_to_usd(before - self._ledger.free)
                     what = f"asking {teacher.name}"
                     self._tell.progress(what, len(known), total, f"{rate:.0f} texts/s, ${money:.4f}")
         if len(known) < total:
-            known |= self._store.kept(keys[text] for text in texts)  # what was in flight when the money ended
+            known |= self._store.load(keys[text] for text in texts)  # what was in flight when the money ended
         return known
 
-    def copy(self, teacher: Teacher, texts: Sequence[str], to: Store) -> None:
+    def copy(self, teacher: Teacher, texts: Sequence[str], to: RunStore) -> None:
         """Copy what is known of these texts into another run's store, at no price: whoever copies accounts for it."""
-        to.keep(self._store.kept(content_key("answer", self._task.key, teacher.key, text) for text in texts))
+        to.save(self._store.load(content_key("answer", self._task.key, teacher.key, text) for text in texts))
 
-    def write(self, teacher: Teacher, brief: Brief, leave_micros: int = 0) -> tuple[Written, ...]:
+    def generate(self, teacher: Teacher, brief: GenerationRequest, reserve_micros: int = 0) -> tuple[LabelledText, ...]:
         """See `Run.write`."""
-        examples = [[each.text, each.label] for each in (*brief.examples, *brief.avoid)]
-        guide = [asdict(brief.guide)] if brief.guide is not None else []
+        examples = [[each.text, each.label] for each in (*brief.examples, *brief.counterexamples)]
+        guide = [asdict(brief.feedback)] if brief.feedback is not None else []
         key = content_key(
-            "write", self._task.key, write_key_of(teacher), brief.label, brief.n, brief.seed, examples, *guide
+            "write", self._task.key, generation_key_of(teacher), brief.label, brief.n, brief.seed, examples, *guide
         )
-        known = self._store.kept([key]) or self._recall([key], teacher, "teach", leave_micros)
+        known = self._store.load([key]) or self._recall([key], teacher, "teach", reserve_micros)
         if key not in known:
-            bound = teacher.price.cost_micros(teacher.write_bound(brief))
+            bound = teacher.price.cost_micros(teacher.max_generation_usage(brief))
             purchase = Purchase(teacher.category, "teach", f"{teacher.name} writes {brief.n} texts", brief.n)
-            with self._ledger.hold(bound, purchase, leave=leave_micros) as hold:
-                draft = teacher.write(brief)
+            with self._ledger.hold(bound, purchase, reserve=reserve_micros) as hold:
+                draft = teacher.generate(brief)
                 known = {key: [[each.text, each.label] for each in draft.texts]}
-                hold.settle(teacher.price.cost_micros(draft.usage), draft.usage, bought=known)
-            self.share()
-        return tuple(Written(text, label) for text, label in known[key])
+                hold.settle(teacher.price.cost_micros(draft.usage), draft.usage, results=known)
+            self.publish_answers()
+        return tuple(LabelledText(text, label) for text, label in known[key])
 
     # --- the workspace ------------------------------------------------------------------------------------
 
-    def share(self) -> None:
+    def publish_answers(self) -> None:
         """Let other runs of the workspace have what this one bought; what a crash kept from it is shared now."""
         if self._cache is not None:
-            bought = self._store.bought(SHARED, known_to=self._cache.path)
+            bought = self._store.paid_answers(CACHED_CATEGORIES, known_to=self._cache.path)
             self._cache.put(bought)
-            self._store.given(bought, to=self._cache.path)
+            self._store.mark_shared(bought, to=self._cache.path)
 
-    def _recall(self, keys: Sequence[str], teacher: Teacher, purpose: Purpose, leave_micros: int) -> dict[str, Any]:
+    def _recall(self, keys: Sequence[str], teacher: Teacher, purpose: Purpose, reserve_micros: int) -> dict[str, Any]:
         """What another run bought: charged at the price it had then, paid at zero."""
         if self._cache is None:
             return {}
         found = self._cache.get(keys)
         known: dict[str, Any] = {}
-        for some in _chunks(list(found), FROM_CACHE):
-            price = -(-sum(found[key].nanos for key in some) // 1000)
+        for some in _chunks(list(found), CACHE_CHUNK):
+            price = -(-sum(found[key].price_nanos for key in some) // 1000)
             purchase = Purchase(
                 teacher.category, purpose, f"{teacher.name}, bought before: {len(some)} texts", len(some)
             )
             try:
-                with self._ledger.hold(price, purchase, leave=leave_micros) as hold:
+                with self._ledger.hold(price, purchase, reserve=reserve_micros) as hold:
                     bought = {key: found[key].value for key in some}
-                    hold.settle(price, paid=0, bought=bought)
-            except OverBudget:
+                    hold.settle(price, paid=0, results=bought)
+            except BudgetExceeded:
                 break
             known |= bought
         if known:
-            self._tell.say(f"{len(known)} answers of {teacher.name} were bought before: charged again, paid nothing.")
+            self._tell.info(f"{len(known)} answers of {teacher.name} were bought before: charged again, paid nothing.")
         return known
 
 

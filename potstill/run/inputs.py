@@ -10,11 +10,11 @@ from typing import Any, Literal
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.run.spec import Spec, merge
+from potstill.run.spec import Spec, merge_specs
 
 
 @dataclass(frozen=True)
-class Order:
+class RunInputs:
     """What was asked, read and checked."""
 
     spec: Spec
@@ -22,11 +22,11 @@ class Order:
     pool: Pool
     name: str
     source: str
-    sentences: tuple[str, ...]
+    messages: tuple[str, ...]
     columns: Mapping[str, str]
 
 
-def overrides(
+def spec_overrides(
     teacher: str | None, student: str | None, budget: str | float | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The parameters as a piece of a spec."""
@@ -59,7 +59,7 @@ def overrides(
     return over
 
 
-def take_order(data: Path | Task, pool: Path | Pool | None, over: dict[str, Any]) -> Order:
+def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: dict[str, Any]) -> RunInputs:
     """What `distill` is to do: the files read and checked, the spec complete.
 
     Args:
@@ -74,17 +74,17 @@ def take_order(data: Path | Task, pool: Path | Pool | None, over: dict[str, Any]
     if isinstance(data, Task):
         if not isinstance(pool, Pool):
             raise BadSpec("A Task was given without its texts.", "Give a Pool as the second argument.")
-        return Order(Spec.make(over), data, pool, data.name, "given in Python", (), {})
+        return RunInputs(Spec.from_dict(overrides), data, pool, data.name, "given in Python", (), {})
     path = Path(data)
     if pool is not None:
-        over = merge(over, {"data": {"pool": str(pool)}})
+        overrides = merge_specs(overrides, {"data": {"pool": str(pool)}})
     if path.suffix == ".toml":
-        spec = Spec.read(path, over)
+        spec = Spec.from_toml(path, overrides)
         name = spec.task.name or path.absolute().parent.name
     else:
         name = path.stem
-        source = {"train": str(path)} if "test" in over.get("data", {}) else {"file": str(path)}
-        spec = Spec.make(merge({"data": source, "task": {"name": name}}, over))
+        source = {"train": str(path)} if "test" in overrides.get("data", {}) else {"file": str(path)}
+        spec = Spec.from_dict(merge_specs({"data": source, "task": {"name": name}}, overrides))
     given = spec.data.model_dump(exclude_none=True)
     parts = {"data": "file", "train": "train", "pool": "pool", "validation": "validation", "test": "test"}
     sources = {part: given.pop(key) for part, key in parts.items() if key in given}
@@ -102,7 +102,7 @@ def take_order(data: Path | Task, pool: Path | Pool | None, over: dict[str, Any]
     columns = dict(built.report.sources[0].columns)
     if built.report.sources[0].separator:
         columns["label_separator"] = built.report.sources[0].separator
-    return Order(spec, task, built.pool, name, files, tuple(built.report.sentences()), columns)
+    return RunInputs(spec, task, built.pool, name, files, tuple(built.report.sentences()), columns)
 
 
 def _kind(spec: Spec) -> Literal["", "single", "pair", "multi"]:

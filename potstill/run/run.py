@@ -20,64 +20,64 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.atomic import whole_folder
-from potstill.data.pool import Part, Pool
-from potstill.data.task import Brief, Task, Written, content_key
-from potstill.errors import NotARun, PotstillError, SpecChanged
+from potstill.data.atomic import atomic_folder
+from potstill.data.pool import Pool, Subset
+from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
+from potstill.errors import PotstillError, RunNotFound, SpecMismatch
 from potstill.evaluation.calibration import Calibration
-from potstill.evaluation.metrics import Judgement
+from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import Purchase, Purpose, Usage, to_usd
-from potstill.ledger.store import FILE, AnswerCache, Store
-from potstill.run import Answers, Asking, Silent, Teller
-from potstill.run.judge import judge_student
-from potstill.run.spec import Named, Spec, check_kind, difference
-from potstill.students import MENU as STUDENTS
+from potstill.ledger.prices import Purchase, Purpose, Usage, micros_to_usd
+from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore
+from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient
+from potstill.run.judge import evaluate_student
+from potstill.run.spec import ComponentSpec, Spec, check_task_kind, diff_specs
+from potstill.students import REGISTRY as STUDENTS
 from potstill.students import revision
-from potstill.students.base import CLASS_WEIGHTS, Floats, Lesson, Likeness, Make, Student
-from potstill.students.lesson import class_weighted
+from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
+from potstill.students.lesson import apply_class_weights
 from potstill.teachers import MENU as TEACHERS
-from potstill.teachers.base import Setup, Teacher
+from potstill.teachers.base import Teacher, TeacherSetup
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherRecord:
     """Who taught the student: the teacher, how its scores are read, and what it said of the pool."""
 
     teacher: Teacher
-    reading: Calibration
+    calibration: Calibration
     answers: Answers
 
 
 class Run:
     """One attempt. Make it with `Run.open`, and use it in a `with` block."""
 
-    def __init__(self, folder: Path, spec: Spec, task: Task, pool: Pool, tell: Teller) -> None:
+    def __init__(self, folder: Path, spec: Spec, task: Task, pool: Pool, reporter: ProgressReporter) -> None:
         self.folder = folder
         self.spec = spec
         self.task = task
         self.pool = pool
-        self.tell = tell
-        self._fresh = not (folder / FILE).exists()
-        self.store = Store(folder, write=True)
+        self.reporter = reporter
+        self._fresh = not (folder / RUN_FILE).exists()
+        self.store = RunStore(folder, write=True)
         try:
             self._check_same()
-            self.ledger = Ledger(self.store, spec.limit_micros, tell.say)
+            self.ledger = Ledger(self.store, spec.limit_micros, reporter.info)
             self._cache = AnswerCache(folder.absolute().parent) if spec.cache else None
-            self.asking = Asking(task, self.store, self.ledger, self._cache, tell)
-            self.note("opened", budget_usd=to_usd(spec.limit_micros))
+            self.asker = TeacherClient(task, self.store, self.ledger, self._cache, reporter)
+            self.note("opened", budget_usd=micros_to_usd(spec.limit_micros))
         except BaseException:
             self.store.close()
             raise
-        self.taught: Taught | None = None
-        self.simulators: set[str] = set()  # names of the teachers asked here that only replay what was known
+        self.teacher_record: TeacherRecord | None = None
+        self.simulated_teachers: set[str] = set()  # names of the teachers asked here that only replay what was known
         self._left = 0
         # Held weakly: a loop learns dozens of students and returns one.
         self._learnt: dict[int, tuple[ref[Student], str]] = {}
         self._order: dict[str, None] = {}
 
     @classmethod
-    def open(cls, folder: Path, spec: Spec, task: Task, pool: Pool, tell: Teller | None = None) -> Self:
+    def open(cls, folder: Path, spec: Spec, task: Task, pool: Pool, reporter: ProgressReporter | None = None) -> Self:
         """The run in `folder`, begun now or taken up again.
 
         Args:
@@ -93,12 +93,12 @@ class Run:
             SpecChanged: it was begun with other options or data; the message names them.
             BadSpec: the procedure or the teacher cannot do a task of this kind.
         """
-        check_kind(spec, task.kind)
+        check_task_kind(spec, task.kind)
         if folder.exists() and not folder.is_dir():
-            raise NotARun(f"{folder} is a file.", "Give a new folder with -o.")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).exists():
-            raise NotARun(f"{folder} is not a run and is not empty.", "Give a new folder with -o.")
-        return cls(folder, spec, task, pool, tell or Silent())
+            raise RunNotFound(f"{folder} is a file.", "Give a new folder with -o.")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_FILE).exists():
+            raise RunNotFound(f"{folder} is not a run and is not empty.", "Give a new folder with -o.")
+        return cls(folder, spec, task, pool, reporter or SilentReporter())
 
     def _check_same(self) -> None:
         asked = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
@@ -107,8 +107,8 @@ class Run:
             self.store.set_meta("identity", asked)
             self.store.set_meta("task", self.task.to_json())
         elif begun != asked:
-            changes = difference(begun, asked)
-            raise SpecChanged(
+            changes = diff_specs(begun, asked)
+            raise SpecMismatch(
                 f"{self.folder} was begun with other options: {'; '.join(changes[:3])}.",
                 "Give a new folder with -o, or the old options.",
             )
@@ -121,7 +121,7 @@ class Run:
         """
         other = copy(self)
         other.spec = self.spec.model_copy(update=over)
-        other.taught = None
+        other.teacher_record = None
         other._learnt, other._order = {}, {}
         return other
 
@@ -139,13 +139,13 @@ class Run:
 
     # --- whom to ask, whom to teach ----------------------------------------------------------------------
 
-    def teacher(self, examples: Sequence[Written] = (), **options: Any) -> Teacher:
+    def teacher(self, examples: Sequence[LabelledText] = (), **options: Any) -> Teacher:
         """The spec's teacher, showing `examples` in its prompt; `options` are laid over the spec's own."""
-        named = self.spec.teacher or Named(name="local")
+        named = self.spec.teacher or ComponentSpec(name="local")
         self.store.set_meta("examples", [[each.text, each.label] for each in examples])  # `bench` opens it like this
         return self.open_teacher(named, examples, **options)
 
-    def open_teacher(self, named: Named, examples: Sequence[Written] = (), **options: Any) -> Teacher:
+    def open_teacher(self, named: ComponentSpec, examples: Sequence[LabelledText] = (), **options: Any) -> Teacher:
         """Any teacher on the menu."""
         return open_teacher(self.spec, self.task, named, examples, folder=self.folder, **options)
 
@@ -157,7 +157,7 @@ class Run:
     # --- the five verbs ----------------------------------------------------------------------------------
 
     def ask(
-        self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach", leave_micros: int = 0
+        self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach", reserve_micros: int = 0
     ) -> Answers:
         """What `teacher` says of each text; asked once, then remembered.
 
@@ -165,26 +165,26 @@ class Run:
         is "unasked". Raises Waiting where the answers have to be fetched later.
         """
         if teacher.simulated:
-            self.simulators.add(teacher.name)
-        asked = self.asking.ask(teacher, texts, purpose=purpose, leave_micros=leave_micros)
-        if asked.new:
-            facts = {"teacher": teacher.name, "asked": asked.new, "by_state": asked.answers.by_state}
+            self.simulated_teachers.add(teacher.name)
+        asked = self.asker.ask(teacher, texts, purpose=purpose, reserve_micros=reserve_micros)
+        if asked.n_new:
+            facts = {"teacher": teacher.name, "asked": asked.n_new, "by_state": asked.answers.state_counts}
             self.note("asked", purpose=purpose, **facts, seconds=asked.seconds)
         return asked.answers
 
-    def hand_over(self, teacher: Teacher, texts: Sequence[str], other: Run) -> None:
+    def copy_answers(self, teacher: Teacher, texts: Sequence[str], other: Run) -> None:
         """Let another run of the same task have what `teacher` said here of these texts, without paying again."""
-        self.asking.copy(teacher, texts, other.store)
+        self.asker.copy(teacher, texts, other.store)
 
-    def write(self, teacher: Teacher, brief: Brief, *, leave_micros: int = 0) -> tuple[Written, ...]:
+    def write(self, teacher: Teacher, brief: GenerationRequest, *, reserve_micros: int = 0) -> tuple[LabelledText, ...]:
         """Texts that `teacher` writes to the brief; asked once, then remembered.
 
         Raises:
             OverBudget: its bound does not fit into the budget less `leave_micros`.
         """
         if teacher.simulated:
-            self.simulators.add(teacher.name)
-        return self.asking.write(teacher, brief, leave_micros)
+            self.simulated_teachers.add(teacher.name)
+        return self.asker.generate(teacher, brief, reserve_micros)
 
     def learn(
         self,
@@ -192,10 +192,10 @@ class Run:
         targets: Floats,
         *,
         weights: Floats | None = None,
-        doubtful: NDArray[np.bool_] | None = None,
-        student: Named | None = None,
+        noisy: NDArray[np.bool_] | None = None,
+        student: ComponentSpec | None = None,
         purpose: Purpose = "train",
-        start: Student | Likeness | None = None,
+        init_from: Student | FeatureHint | None = None,
     ) -> Student:
         """A student taught from `texts` and `targets` (N, K); trained once, then remembered.
 
@@ -209,21 +209,21 @@ class Run:
             OverBudget: there is not a micro-dollar left to train with.
         """
         named = student or self.spec.student
-        like, start = (start, None) if isinstance(start, Likeness) else (None, start)
-        begun = [] if start is None else [self.key_of(start)]
-        begun += [] if like is None else [f"{self.key_of(like.teacher)} {like.share}"]
+        like, init_from = (init_from, None) if isinstance(init_from, FeatureHint) else (None, init_from)
+        begun = [] if init_from is None else [self.student_key(init_from)]
+        begun += [] if like is None else [f"{self.student_key(like.teacher)} {like.loss_weight}"]
         begun += [f"revision {turn}"] if (turn := revision(named.kind)) > 1 else []
         key = content_key(
-            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, doubtful), *begun
+            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, noisy), *begun
         )
         kind = STUDENTS.resolve(named.kind)
         folder = self.folder / "students" / key
-        if key in self.store.kept([key]) and folder.is_dir():
+        if key in self.store.load([key]) and folder.is_dir():
             return self._remember(kind.load(folder), key)
         wish = named.options.get(CLASS_WEIGHTS)
-        weights = class_weighted(targets, weights, wish, self.task.labels, multi=self.task.kind == "multi")
+        weights = apply_class_weights(targets, weights, wish, self.task.labels, multi=self.task.kind == "multi")
         made = kind(
-            Make(
+            StudentConfig(
                 labels=self.task.labels,
                 weights=named.model,
                 descriptions=self.task.descriptions,
@@ -234,27 +234,27 @@ class Run:
         made.prepare()
         rates = self.spec.compute_rates
         purchase = Purchase("compute", purpose, f"train {named.name} on {len(texts)} texts", len(texts))
-        with self.ledger.machine_time(max(self.ledger.free - self._left, 1), rates, purchase) as hold:
+        with self.ledger.hold_compute(max(self.ledger.free - self._left, 1), rates, purchase) as hold:
             made.fit(
-                Lesson(
+                TrainingData(
                     texts=texts,
                     targets=np.asarray(targets, dtype=np.float32),
-                    weights=weights,
-                    doubtful=doubtful,
-                    start=start,
-                    like=like,
+                    sample_weight=weights,
+                    noisy=noisy,
+                    init_from=init_from,
+                    hint=like,
                     seed=self.spec.seed,
-                    deadline_s=hold.deadline_s,
-                    progress=lambda share, words: self.tell.progress(f"training {named.name}", share, 1.0, words),
+                    time_limit_s=hold.deadline_s,
+                    progress=lambda share, words: self.reporter.progress(f"training {named.name}", share, 1.0, words),
                 )
             )
-            with whole_folder(folder) as unfinished:
+            with atomic_folder(folder) as unfinished:
                 made.save(unfinished)
             hold.settle({key: {"student": named.name, "n": len(texts), "seconds": hold.seconds}})
         return self._remember(made, key)
 
     @contextmanager
-    def leaving(self, micros: int) -> Iterator[None]:
+    def reserving(self, micros: int) -> Iterator[None]:
         """What is learnt in this block leaves so many micro-dollars for what comes after it."""
         before, self._left = self._left, micros
         try:
@@ -262,25 +262,25 @@ class Run:
         finally:
             self._left = before
 
-    def judge(self, student: Student, part: Part, name: str = "") -> Judgement:
+    def judge(self, student: Student, part: Subset, name: str = "") -> EvaluationResult:
         """How good `student` is on a labelled part; computed once, then remembered. Measuring here costs nothing."""
-        learnt = self.key_of(student)
+        learnt = self.student_key(student)
         key = content_key("judge", learnt, _digest(part.texts, part.gold))
-        known = self.store.kept([key])
+        known = self.store.load([key])
         if key not in known:
-            held_out = self.pool.part("validation")
-            known = {key: judge_student(self.task, student, part, held_out).to_json()}
-            self.store.keep(known)
+            held_out = self.pool.subset("validation")
+            known = {key: evaluate_student(self.task, student, part, held_out).to_json()}
+            self.store.save(known)
             self.note("judged", student=name, n=len(part.texts), accuracy=known[key]["accuracy"]["value"])
-        return Judgement.from_json(known[key])
+        return EvaluationResult.from_json(known[key])
 
     def note(self, what: str, **facts: Any) -> None:
         """Remember something for the report."""
         self.store.note(what, facts)
 
-    def taught_by(self, teacher: Teacher, reading: Calibration, answers: Answers) -> None:
+    def record_teacher(self, teacher: Teacher, reading: Calibration, answers: Answers) -> None:
         """Say who taught, and how its scores were read, so that the teacher can be measured the same way."""
-        self.taught = Taught(teacher, reading, answers)
+        self.teacher_record = TeacherRecord(teacher, reading, answers)
         self.note("taught", teacher=teacher.name, offsets=reading.offsets, temperature=reading.temperature)
 
     def _remember(self, student: Student, key: str) -> Student:
@@ -288,19 +288,19 @@ class Run:
         self._order[key] = None
         return student
 
-    def key_of(self, student: Student) -> str:
+    def student_key(self, student: Student) -> str:
         """The content key under which `learn` remembers this student."""
         alive, key = self._learnt[id(student)]
         if alive() is not student:
             raise KeyError("this student was not learnt here")
         return key
 
-    def seconds_of(self, student: Student) -> float:
+    def training_seconds(self, student: Student) -> float:
         """How long `learn` took for this student, whenever that was."""
-        key = self.key_of(student)
-        return float(self.store.kept([key])[key]["seconds"])
+        key = self.student_key(student)
+        return float(self.store.load([key])[key]["seconds"])
 
-    def decide(self, what: str, make: Callable[[], dict[str, Any]], *known: Any) -> dict[str, Any]:
+    def remember_decision(self, what: str, compute: Callable[[], dict[str, Any]], *known: Any) -> dict[str, Any]:
         """A decision that rests on more than content (money left, time taken): made once, then remembered.
 
         Args:
@@ -309,16 +309,16 @@ class Run:
             known: content that tells this decision from others of its name.
         """
         key = content_key("decide", what, *known)
-        found = self.store.kept([key])
+        found = self.store.load([key])
         if key not in found:
-            found = {key: make()}
-            self.store.keep(found)
+            found = {key: compute()}
+            self.store.save(found)
             self.note(what, **found[key])
         decided: dict[str, Any] = found[key]
         return decided
 
     @property
-    def learnt(self) -> tuple[str, ...]:
+    def student_keys(self) -> tuple[str, ...]:
         """The content keys of all that was learnt through this object, in order."""
         return tuple(self._order)
 
@@ -326,8 +326,8 @@ class Run:
 def open_teacher(
     spec: Spec,
     task: Task,
-    named: Named,
-    examples: Sequence[Written] = (),
+    named: ComponentSpec,
+    examples: Sequence[LabelledText] = (),
     *,
     asks: bool = True,
     folder: Path | None = None,
@@ -337,7 +337,7 @@ def open_teacher(
 
     `folder` is the run's, for a teacher that leaves something in it.
     """
-    setup = Setup(
+    setup = TeacherSetup(
         task=task,
         model=named.model,
         examples=tuple(examples),
@@ -345,8 +345,8 @@ def open_teacher(
         prices=spec.prices,
         workspace=spec.folder,
         seed=spec.seed,
-        asks=asks,
-        folder=folder,
+        will_call=asks,
+        run_folder=folder,
     )
     teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
     return teacher

@@ -17,20 +17,23 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from potstill.data.label_sets import Separator
 from potstill.data.task import TaskKind
 from potstill.errors import BadSpec, did_you_mean
-from potstill.ledger.prices import Rates, to_micros
+from potstill.ledger.prices import Rates, parse_usd
 
-ASSUMED_USD_PER_HOUR = Decimal("0.10")
+DEFAULT_USD_PER_HOUR = Decimal("0.10")
 # What can do a task with several labels a text.
-SEVERAL_PROCEDURES, SEVERAL_TEACHERS = ("finetune", "prompt", "kd"), ("trained", "replay", "openai", "anthropic")
+MULTI_LABEL_PROCEDURES, MULTI_LABEL_TEACHERS = (
+    ("finetune", "prompt", "kd"),
+    ("trained", "replay", "openai", "anthropic"),
+)
 
 
-class Section(BaseModel):
+class OptionTable(BaseModel):
     """A table of the TOML file that admits only its own keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TaskSpec(Section):
+class TaskSpec(OptionTable):
     """`[task]`: what to decide. Without `labels` they are those found in the data, and so is the `kind` without one."""
 
     name: str = ""
@@ -40,7 +43,7 @@ class TaskSpec(Section):
     kind: TaskKind | None = None
 
 
-class DataSpec(Section):
+class DataSpec(OptionTable):
     """`[data]`: the files, relative to the TOML file, and how to read them.
 
     `file` is one table with everything; or `train` (with labels), `pool` (without), `validation` and `test`.
@@ -73,7 +76,7 @@ class DataSpec(Section):
         return self
 
 
-class Named(BaseModel):
+class ComponentSpec(BaseModel):
     """`[teacher]`, `[student]`, `[procedure]`: a name from the menu; the other keys are that kind's own options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -95,7 +98,7 @@ class Named(BaseModel):
         return self.name.partition(":")[2]
 
 
-class Spec(Section):
+class Spec(OptionTable):
     """A run as it was asked for.
 
     `budget` is in USD and covers everything: model calls, labels, compute. With `cache` the run shares its answers with
@@ -106,9 +109,9 @@ class Spec(Section):
     seed: int = Field(default=0, ge=0, lt=2**31)
     task: TaskSpec = TaskSpec()
     data: DataSpec = DataSpec()
-    teacher: Named | None = None
-    student: Named = Named(name="encoder")
-    procedure: Named = Named(name="kd")
+    teacher: ComponentSpec | None = None
+    student: ComponentSpec = ComponentSpec(name="encoder")
+    procedure: ComponentSpec = ComponentSpec(name="kd")
     prices: dict[str, Any] = Field(default_factory=dict)
     cache: bool = True
     _folder: Path = PrivateAttr(default_factory=Path)
@@ -121,7 +124,7 @@ class Spec(Section):
     @field_validator("budget", mode="before")
     @classmethod
     def _sum(cls, value: Any) -> Decimal:
-        return Decimal(to_micros(value)) / 1_000_000
+        return Decimal(parse_usd(value)) / 1_000_000
 
     @model_validator(mode="before")
     @classmethod
@@ -142,7 +145,7 @@ class Spec(Section):
     @property
     def limit_micros(self) -> int:
         """The budget in micro-dollars."""
-        return to_micros(self.budget)
+        return parse_usd(self.budget)
 
     @property
     def compute_rates(self) -> Rates:
@@ -153,8 +156,8 @@ class Spec(Section):
         """
         given = self.prices.get("usd_per_hour")
         if given is None:
-            return Rates("assumed: a small 2-core cloud machine", usd_per_hour=ASSUMED_USD_PER_HOUR)
-        return Rates("[prices] usd_per_hour", usd_per_hour=Decimal(to_micros(given)) / 1_000_000)
+            return Rates("assumed: a small 2-core cloud machine", usd_per_hour=DEFAULT_USD_PER_HOUR)
+        return Rates("[prices] usd_per_hour", usd_per_hour=Decimal(parse_usd(given)) / 1_000_000)
 
     def identity(self) -> dict[str, Any]:
         """What makes a run this run: all but the budget, which may be raised later, and the data, known by content."""
@@ -163,7 +166,7 @@ class Spec(Section):
         return record
 
     @classmethod
-    def make(cls, record: Mapping[str, Any]) -> Spec:
+    def from_dict(cls, record: Mapping[str, Any]) -> Spec:
         """The spec in a mapping shaped like the TOML file.
 
         Raises:
@@ -175,7 +178,7 @@ class Spec(Section):
             raise _as_bad_spec(error) from None
 
     @classmethod
-    def read(cls, path: Path, over: Mapping[str, Any] | None = None) -> Spec:
+    def from_toml(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Spec:
         """The spec in a TOML file; its data paths are taken from the folder it lies in.
 
         Args:
@@ -196,12 +199,12 @@ class Spec(Section):
             for name in ("file", "train", "pool", "validation", "test"):
                 if isinstance(data.get(name), str):
                     data[name] = str(path.parent / Path(data[name]).expanduser())
-        spec = cls.make(merge(record, over or {}))
+        spec = cls.from_dict(merge_specs(record, overrides or {}))
         spec._folder = path.parent
         return spec
 
 
-def check_kind(spec: Spec, kind: TaskKind) -> None:
+def check_task_kind(spec: Spec, kind: TaskKind) -> None:
     """Several labels a text: what cannot do that says so before anything is spent.
 
     Raises:
@@ -210,34 +213,34 @@ def check_kind(spec: Spec, kind: TaskKind) -> None:
     if kind != "multi":
         return
     several = "A text may have several labels here, and"
-    if spec.procedure.kind not in SEVERAL_PROCEDURES:
+    if spec.procedure.kind not in MULTI_LABEL_PROCEDURES:
         raise BadSpec(
             f"{several} the procedure {spec.procedure.name!r} knows one.", "Take --procedure finetune, or kd."
         )
     teacher = spec.teacher.kind if spec.teacher is not None else "local"
-    if spec.procedure.kind == "kd" and teacher not in SEVERAL_TEACHERS:
+    if spec.procedure.kind == "kd" and teacher not in MULTI_LABEL_TEACHERS:
         raise BadSpec(
             f"{several} the teacher {teacher!r} says one.",
             "Take --teacher trained:BACKBONE, which learns your labels first, or --procedure finetune.",
         )
 
 
-def merge(record: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge_specs(record: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`record` with the values of `over` laid on top, table by table; a new `name` in a table drops its old options."""
     merged = dict(record)
-    for name, value in over.items():
+    for name, value in overrides.items():
         old = merged.get(name)
         if isinstance(old, str) and name in ("teacher", "student", "procedure"):
             old = {"name": old}
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             renamed = "name" in value and name != "task" and value["name"] != old.get("name")
-            merged[name] = dict(value) if renamed else merge(old, value)
+            merged[name] = dict(value) if renamed else merge_specs(old, value)
         else:
             merged[name] = value
     return merged
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def diff_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Where two identities differ, a phrase each: 'student.name was "linear" and is "static"'."""
     flat_old, flat_new = _flat(old), _flat(new)
     return [

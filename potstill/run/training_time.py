@@ -18,23 +18,23 @@ import numpy as np
 
 from potstill.data.task import Task
 from potstill.errors import PotstillError
-from potstill.ledger.prices import Rates, Usage, to_usd
-from potstill.models.weights import find
-from potstill.run.spec import Named
-from potstill.students import MENU
-from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.ledger.prices import Rates, Usage, micros_to_usd
+from potstill.models.weights import find_weights
+from potstill.run.spec import ComponentSpec
+from potstill.students import REGISTRY
+from potstill.students.base import Floats, Student, StudentConfig, TrainingData
 
-PROBED = 16  # rows that a transformer is probed with
-PROBED_READING = 48  # rows that a frozen transformer is probed with
-PROBED_QUICK = 200  # rows that any other student is probed with
-READS, TRAINS = 2, 6  # operations a parameter and token
+PROBE_ROWS = 16  # rows that a transformer is probed with
+PROBE_ROWS_FROZEN = 48  # rows that a frozen transformer is probed with
+PROBE_ROWS_OTHER = 200  # rows that any other student is probed with
+FORWARD_FLOPS, TRAINING_FLOPS = 2, 6  # operations a parameter and token
 # Training may end early, and a machine is not always as busy as while it was probed.
-LOW, HIGH = 0.5, 1.6
-TOKENS_A_WORD = 1.4
+LOW_FACTOR, HIGH_FACTOR = 0.5, 1.6
+TOKENS_PER_WORD = 1.4
 
 
 @dataclass(frozen=True)
-class Forecast:
+class TrainingTime:
     """What teaching a student will take.
 
     Attributes:
@@ -51,7 +51,7 @@ class Forecast:
     usd: float
     flops: float | None
     flops_per_s: float | None
-    probed_s: float
+    probe_s: float
     student: Student
 
     def sentence(self) -> str:
@@ -65,9 +65,9 @@ class Forecast:
         return told
 
 
-def forecast(
-    named: Named, task: Task, texts: Sequence[str], targets: Floats, rates: Rates, *, seed: int = 0
-) -> Forecast:
+def estimate_training_time(
+    named: ComponentSpec, task: Task, texts: Sequence[str], targets: Floats, rates: Rates, *, seed: int = 0
+) -> TrainingTime:
     """What teaching `named` N texts will take; spends the time of the probe.
 
     Args:
@@ -85,7 +85,7 @@ def forecast(
     passes = _passes(named, n)
     order = np.random.default_rng(seed).permutation(n)
     _Probe.of(named, task, texts, targets, _varied(order, targets, 8), epochs=1.0 if passes else None)  # warms up
-    some = _varied(order, targets, PROBED_QUICK if passes is None else PROBED if passes else PROBED_READING)
+    some = _varied(order, targets, PROBE_ROWS_OTHER if passes is None else PROBE_ROWS if passes else PROBE_ROWS_FROZEN)
     if not passes:
         half = _Probe.of(named, task, texts, targets, some[: len(some) // 2])
         whole = _Probe.of(named, task, texts, targets, some)
@@ -96,27 +96,27 @@ def forecast(
         whole = _Probe.of(named, task, texts, targets, some, epochs=3.0)
         each = max(whole.seconds - half.seconds, 1e-6) / (2 * len(some))
         # What is neither training nor reading: loading, the head.
-        rest = max(half.seconds - len(some) * each * (1 + READS / TRAINS), 0.0)
-        seconds = rest + n * each * (passes + READS / TRAINS)
+        rest = max(half.seconds - len(some) * each * (1 + FORWARD_FLOPS / TRAINING_FLOPS), 0.0)
+        seconds = rest + n * each * (passes + FORWARD_FLOPS / TRAINING_FLOPS)
     flops, speed = None, None
     parameters = None if passes is None else _parameters(named)
     if parameters and passes is not None:
-        tokens = TOKENS_A_WORD * float(np.mean([len(text.split()) for text in texts]))
-        flops = parameters * tokens * n * (TRAINS * passes + READS)
-        speed = (TRAINS if passes else READS) * parameters * tokens / each
-    usd = to_usd(rates.cost_micros(Usage(seconds=seconds * (LOW + HIGH) / 2)))
+        tokens = TOKENS_PER_WORD * float(np.mean([len(text.split()) for text in texts]))
+        flops = parameters * tokens * n * (TRAINING_FLOPS * passes + FORWARD_FLOPS)
+        speed = (TRAINING_FLOPS if passes else FORWARD_FLOPS) * parameters * tokens / each
+    usd = micros_to_usd(rates.cost_micros(Usage(seconds=seconds * (LOW_FACTOR + HIGH_FACTOR) / 2)))
     took = time.perf_counter() - began
-    return Forecast(LOW * seconds, HIGH * seconds, usd, flops, speed, took, whole.student)
+    return TrainingTime(LOW_FACTOR * seconds, HIGH_FACTOR * seconds, usd, flops, speed, took, whole.student)
 
 
-def trained_as(named: Named) -> Named:
+def trained_as(named: ComponentSpec) -> ComponentSpec:
     """The student that a trained teacher is: `trained:gte-small` is an encoder, `trained:cloze:smollm2` says its kind.
 
     The kind alone will do too: `trained:linear`.
     """
     kind = named.model.partition(":")[0]
-    name = named.model if kind in MENU else f"encoder:{named.model}".rstrip(":")
-    return Named(name=name, **named.options)
+    name = named.model if kind in REGISTRY else f"encoder:{named.model}".rstrip(":")
+    return ComponentSpec(name=name, **named.options)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Probe:
     @classmethod
     def of(
         cls,
-        named: Named,
+        named: ComponentSpec,
         task: Task,
         texts: Sequence[str],
         targets: Floats,
@@ -139,10 +139,12 @@ class _Probe:
         options: dict[str, Any] = dict(named.options)
         if epochs is not None:
             options |= {"epochs": epochs} | ({"runs": 1} if "runs" in options else {})
-        made = MENU.resolve(named.kind)(Make(task.labels, named.model, task.descriptions, options, task.kind))
+        made = REGISTRY.resolve(named.kind)(
+            StudentConfig(task.labels, named.model, task.descriptions, options, task.kind)
+        )
         made.prepare()
         began = time.perf_counter()
-        made.fit(Lesson([texts[i] for i in rows], np.asarray(targets, dtype=np.float32)[list(rows)]))
+        made.fit(TrainingData([texts[i] for i in rows], np.asarray(targets, dtype=np.float32)[list(rows)]))
         return cls(made, time.perf_counter() - began)
 
 
@@ -156,7 +158,7 @@ def _varied(order: Any, targets: Floats, n: int) -> list[int]:
     return rows
 
 
-def _passes(named: Named, n: int) -> float | None:
+def _passes(named: ComponentSpec, n: int) -> float | None:
     """How often a transformer goes over n rows while it is fine-tuned; None for the other students."""
     options = named.options
     batch = float(options.get("batch", 32))
@@ -169,14 +171,14 @@ def _passes(named: Named, n: int) -> float | None:
     if options.get("mode") == "frozen":
         return 0.0
     given = options.get("epochs")
-    once = float(given) if given else min(rule.MOST_EPOCHS, max(rule.FEWEST_EPOCHS, rule.STEPS * batch / n))
-    return once * (int(options.get("runs", 1)) if n < getattr(rule, "SPARE_ROWS", 0) else 1)
+    once = float(given) if given else min(rule.MAX_EPOCHS, max(rule.MIN_EPOCHS, rule.TARGET_STEPS * batch / n))
+    return once * (int(options.get("runs", 1)) if n < getattr(rule, "MIN_ROWS_TO_HOLD_OUT", 0) else 1)
 
 
-def _parameters(named: Named) -> int | None:
+def _parameters(named: ComponentSpec) -> int | None:
     """Parameters that every token meets: all but the embeddings, read from the header of the weights."""
     try:
-        folder = find(named.model or "minilm", kind="encoder").folder
+        folder = find_weights(named.model or "minilm", kind="encoder").folder
     except PotstillError:
         return None
     total = 0

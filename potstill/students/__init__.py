@@ -5,15 +5,15 @@ A kind is one file and one line here.
 
 from __future__ import annotations
 
-from potstill.registry import Menu
+from potstill.registry import Registry
 
-MENU = Menu(
+REGISTRY = Registry(
     "student",
     {
-        "linear": "potstill.students.linear:Linear",
-        "static": "potstill.students.static:Static",
-        "encoder": "potstill.students.encoder:Encoder",
-        "cloze": "potstill.students.cloze:Cloze",
+        "linear": "potstill.students.linear:LinearStudent",
+        "static": "potstill.students.static:StaticStudent",
+        "encoder": "potstill.students.encoder:EncoderStudent",
+        "cloze": "potstill.students.cloze:ClozeStudent",
     },
 )
 
@@ -24,4 +24,4 @@ def revision(kind: str) -> int:
     A class raises it when the same options and the same lesson come to other weights, as by another default. It is a
     part of the keys under which weights and results are kept, so that nothing learnt the old way passes for new.
     """
-    return int(getattr(MENU.resolve(kind), "revision", 1))
+    return int(getattr(REGISTRY.resolve(kind), "revision", 1))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from potstill.errors import MissingWeights
 from potstill.models import device as devices
 from potstill.models.device import device_of
-from potstill.models.tokens.encoder import Ids, batches, padded
+from potstill.models.tokens.encoder import Ids, length_batches, pad_batch
 
 Pooling = Literal["mean", "cls"]
 Floats = NDArray[np.float32]
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
 
 
-class Network(nn.Module):
+class EncoderNetwork(nn.Module):
     """Backbone, pooling and head: (B, T) ids and mask -> (B, K) natural-log scores.
 
     Args:
@@ -47,10 +47,10 @@ class Network(nn.Module):
         self.dim = int(backbone.config.hidden_size)
         self.head = nn.Linear(self.dim, n_labels)
         # Of pairs: the token after which the second text begins, for weights that tell the two apart.
-        self.second_after: int | None = None
+        self.segment_separator_id: int | None = None
 
     @property
-    def longest(self) -> int:
+    def max_positions(self) -> int:
         """The most tokens of a text that the positions of the backbone can number."""
         config = self.backbone.config
         rows = int(getattr(config, "max_position_embeddings", 512))
@@ -60,7 +60,11 @@ class Network(nn.Module):
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids and mask -> (B, D) vectors of length one."""
-        kinds = {} if self.second_after is None else {"token_type_ids": self._token_types(input_ids, attention_mask)}
+        kinds = (
+            {}
+            if self.segment_separator_id is None
+            else {"token_type_ids": self._token_types(input_ids, attention_mask)}
+        )
         states: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **kinds).last_hidden_state
         if self.pooling == "cls":
             pooled = states[:, 0].float()
@@ -73,8 +77,8 @@ class Network(nn.Module):
 
     def _token_types(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) 0 for the first text, 1 for the second. Part of the graph, so that nobody need hand them in."""
-        assert self.second_after is not None
-        ends = input_ids.eq(self.second_after).to(torch.int64)
+        assert self.segment_separator_id is not None
+        ends = input_ids.eq(self.segment_separator_id).to(torch.int64)
         after: Tensor = (ends.cumsum(1) - ends).gt(0).to(torch.int64)
         return after * attention_mask
 
@@ -84,7 +88,7 @@ class Network(nn.Module):
         return logits
 
 
-def read_network(folder: Path, n_labels: int, pooling: Pooling) -> Network:
+def init_network(folder: Path, n_labels: int, pooling: Pooling) -> EncoderNetwork:
     """The network on the weights of a transformers folder, its head at zero.
 
     Raises:
@@ -94,9 +98,12 @@ def read_network(folder: Path, n_labels: int, pooling: Pooling) -> Network:
     from transformers import AutoModel
 
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):  # making layers draws numbers, which are then overwritten
+        with (
+            silence_transformers(),
+            torch.random.fork_rng(devices=[]),
+        ):  # making layers draws numbers, which are then overwritten
             backbone = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-            network = Network(_bare(backbone), n_labels, pooling)
+            network = EncoderNetwork(_bare(backbone), n_labels, pooling)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise MissingWeights(
             f"{folder} does not hold an encoder that transformers can read.",
@@ -107,7 +114,7 @@ def read_network(folder: Path, n_labels: int, pooling: Pooling) -> Network:
     return network.eval()
 
 
-def write_network(network: Network, folder: Path) -> None:
+def save_network(network: EncoderNetwork, folder: Path) -> None:
     """Write what `reopen_network` reads: `config.json` and `network.safetensors`."""
     from safetensors.torch import save_file
 
@@ -117,20 +124,20 @@ def write_network(network: Network, folder: Path) -> None:
     save_file(state, folder / "network.safetensors")
 
 
-def reopen_network(folder: Path, n_labels: int, pooling: Pooling) -> Network:
+def load_network(folder: Path, n_labels: int, pooling: Pooling) -> EncoderNetwork:
     """The network that `write_network` wrote, bit for bit."""
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):
-        network = Network(_bare(AutoModel.from_config(config, dtype=torch.float32)), n_labels, pooling)
+        network = EncoderNetwork(_bare(AutoModel.from_config(config, dtype=torch.float32)), n_labels, pooling)
     network.load_state_dict(load_file(folder / "network.safetensors"))
     return network.eval()
 
 
-def run_network(
-    outputs: Callable[[Tensor, Tensor], Tensor], ids: Sequence[Ids], pad_id: int, *, low_precision: bool = False
+def predict_batches(
+    forward: Callable[[Tensor, Tensor], Tensor], ids: Sequence[Ids], pad_id: int, *, low_precision: bool = False
 ) -> Floats:
     """N arrays of token ids -> (N, ...) float32 `outputs(input_ids, attention_mask)`, in the order given.
 
@@ -140,11 +147,11 @@ def run_network(
     """
     kept: list[Tensor] = []
     order: list[NDArray[np.intp]] = []
-    device = device_of(getattr(outputs, "__self__", outputs))
+    device = device_of(getattr(forward, "__self__", forward))
     with torch.inference_mode(), autocast(low_precision, device):
-        for rows in batches([len(own) for own in ids]):
-            filled, mask = padded([ids[row] for row in rows], pad_id)
-            kept.append(outputs(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device)).float())
+        for rows in length_batches([len(own) for own in ids]):
+            filled, mask = pad_batch([ids[row] for row in rows], pad_id)
+            kept.append(forward(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device)).float())
             order.append(rows)
     if not kept:
         return np.zeros((0, 0), dtype=np.float32)
@@ -154,14 +161,14 @@ def run_network(
     return result
 
 
-def autocast(wanted: bool = True, device: torch.device = CPU) -> torch.autocast:
+def autocast(enabled: bool = True, device: torch.device = CPU) -> torch.autocast:
     """bfloat16 where `wanted` and the device multiplies it natively; otherwise plain float32."""
-    native = has_bfloat16() if device.type == "cpu" else devices.has_bfloat16(device)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and native)
+    native = cpu_has_bfloat16() if device.type == "cpu" else devices.cuda_has_bfloat16(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and native)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """transformers without its progress bars and warnings, as it was before afterwards."""
     from transformers.utils import logging
 
@@ -177,7 +184,7 @@ def quiet() -> Iterator[None]:
 
 
 @cache
-def has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """True if the processor multiplies bfloat16 natively; emulated, it would be slower than float32."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")

@@ -21,7 +21,7 @@ CLASS_WEIGHTS = "class_weights"
 
 
 @dataclass(frozen=True)
-class Make:
+class StudentConfig:
     """All a student is made from.
 
     Attributes:
@@ -45,7 +45,7 @@ class Make:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class FeatureHint:
     """A larger student whose vectors the learner's are to be like: the hint of a distillation (Romero et al. 2015).
 
     Attributes:
@@ -55,11 +55,11 @@ class Likeness:
     """
 
     teacher: Student
-    share: float
+    loss_weight: float
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingData:
     """What a student learns from.
 
     Attributes:
@@ -77,17 +77,17 @@ class Lesson:
 
     texts: Sequence[str]
     targets: Floats
-    weights: Floats | None = None
-    doubtful: NDArray[np.bool_] | None = None
-    start: Student | None = None
-    like: Likeness | None = None
+    sample_weight: Floats | None = None
+    noisy: NDArray[np.bool_] | None = None
+    init_from: Student | None = None
+    hint: FeatureHint | None = None
     seed: int = 0
-    deadline_s: float | None = None
+    time_limit_s: float | None = None
     progress: Callable[[float, str], None] | None = None
 
 
 @dataclass(frozen=True)
-class Graph:
+class ExportedGraph:
     """What `Student.export` wrote, and what the runtime needs to know to run it.
 
     Attributes:
@@ -96,9 +96,9 @@ class Graph:
         quantisable: True if an int8 graph is worth trying.
     """
 
-    kind: str
-    settings: Mapping[str, Any]
-    quantisable: bool
+    preprocessor: str
+    preprocessor_config: Mapping[str, Any]
+    quantizable: bool
 
 
 class Student(Protocol):
@@ -106,16 +106,16 @@ class Student(Protocol):
 
     labels: tuple[str, ...]
 
-    def __init__(self, make: Make) -> None: ...
+    def __init__(self, config: StudentConfig) -> None: ...
 
-    def prepare(self) -> None:
+    def check_requirements(self) -> None:
         """See that `fit` will find all it needs; learns nothing and costs nothing.
 
         Raises:
             MissingWeights, UnknownName, MissingExtra: it will not.
         """
 
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, data: TrainingData) -> Self:
         """Learn from scratch. Equal lessons give equal students on a CPU.
 
         Raises:
@@ -138,5 +138,5 @@ class Student(Protocol):
     def load(cls, folder: Path) -> Self:
         """The student that `save` wrote, predicting exactly the same."""
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         """Write `model.onnx` (and `tokenizer.json` where one is used) into the folder, for `bundle` to run."""

@@ -17,28 +17,28 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from potstill.errors import BadInput, BadSpec, NotARun, missing_extra
+from potstill.errors import BadInput, BadSpec, RunNotFound, missing_extra
 from potstill.models.causal_lm import content_hash, require_torch
-from potstill.models.cloze_pattern import PatternIds, Surroundings
-from potstill.models.device import choose_device, here, on_cpu
+from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
+from potstill.models.device import portable_options, resolve_device, to_cpu
 from potstill.models.tokens.encoder import check_texts
-from potstill.models.weights import Weights, find
-from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.clozeoptions import Options
-from potstill.students.lesson import check_lesson, in_content_order, probabilities, refuse_likeness
-from potstill.students.verbalizer import Reading, Words, name_words
+from potstill.models.weights import Weights, find_weights
+from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
+from potstill.students.clozeoptions import ClozeOptions
+from potstill.students.lesson import check_training_data, probabilities, reject_feature_hint, sort_by_content
+from potstill.students.verbalizer import LabelWords, VerbalizerSpec, default_label_words
 
 if TYPE_CHECKING:
-    from potstill.students.clozenet import Base, ClozeNetwork, Mode
+    from potstill.students.clozenet import ClozeNetwork, PretrainedLM, TuningMode
 
 DEFAULT_WEIGHTS = "smollm2"
 # Texts without content tell what a label's words are worth whatever the text says (Zhao et al. 2021).
-EMPTY_TEXTS = ("N/A", "", "text", "...")
+CONTENT_FREE_TEXTS = ("N/A", "", "text", "...")
 # What names of parts of a masked language model's head begin with.
-HEADS = ("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "head.dense.")
+LM_HEAD_PREFIXES = ("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "head.dense.")
 
 
-class Cloze:
+class ClozeStudent:
     """A student that says a label's word where a pattern asks for it. See `students.base.Student` for the contract.
 
     Attributes:
@@ -47,67 +47,67 @@ class Cloze:
         words: label by label, what is scored for it; empty before the model is read.
     """
 
-    def __init__(self, make: Make) -> None:
-        if make.kind not in ("single", "pair", "multi"):
-            raise BadSpec(f"The student 'cloze' cannot do a task of the kind {make.kind!r}.", "Take an encoder.")
-        self.kind = make.kind
-        self.labels = tuple(make.labels)
-        self.weights = make.weights or DEFAULT_WEIGHTS
-        self.options = Options.read(make.options)
-        self.descriptions = dict(make.descriptions)
-        self.words: Words = name_words(self.labels, self.options.words)
+    def __init__(self, config: StudentConfig) -> None:
+        if config.kind not in ("single", "pair", "multi"):
+            raise BadSpec(f"The student 'cloze' cannot do a task of the kind {config.kind!r}.", "Take an encoder.")
+        self.kind = config.kind
+        self.labels = tuple(config.labels)
+        self.weights = config.weights or DEFAULT_WEIGHTS
+        self.options = ClozeOptions.from_table(config.options)
+        self.descriptions = dict(config.descriptions)
+        self.label_words: LabelWords = default_label_words(self.labels, self.options.label_words)
         self.truncated = 0.0
-        self.learnt: dict[str, Any] = {}
+        self.fit_info: dict[str, Any] = {}
         self._found: Weights | None = None
         self._network: ClozeNetwork | None = None
-        self._ids: PatternIds | None = None
+        self._ids: PatternTokenizer | None = None
 
     @property
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Facts for a report and for the model card."""
-        facts = {"weights": self.weights, "truncated": self.truncated, "words": [list(own) for own in self.words]}
+        facts = {"weights": self.weights, "truncated": self.truncated, "words": [list(own) for own in self.label_words]}
         licence = self._found.licence if self._found else "unknown"
-        return {**facts, "licence": licence, **self.learnt}
+        return {**facts, "licence": licence, **self.fit_info}
 
-    def prepare(self) -> None:
+    def check_requirements(self) -> None:
         """See that torch and the weights are here, and that the weights can do P; see `Student.prepare`."""
         if find_spec("torch") is None or find_spec("transformers") is None:
             raise missing_extra("torch", "train", "A cloze student")
         find_language_model(self.weights)
 
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, data: TrainingData) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter. Mode "zero-shot" reads no row."""
         if self.options.mode == "zero-shot":
             self._begin()
             return self
-        check_texts(lesson.texts)
-        refuse_likeness(lesson, "cloze")
-        lesson = in_content_order(check_lesson(lesson, len(self.labels), self.kind))
-        deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
+        check_texts(data.texts)
+        reject_feature_hint(data, "cloze")
+        data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
+        deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
         base = self._open()
-        from potstill.students.clozebuild import Pattern, build, choose_words
-        from potstill.students.clozetune import Effort, Rows, learn
+        from potstill.students.clozebuild import Pattern, build_cloze_network, choose_label_words
+        from potstill.students.clozetune import ClozeBatch, ClozeTrainingConfig, train_cloze
 
         pattern = Pattern(base, self.options, self.kind)
-        self.words = choose_words(pattern, self.labels, self.descriptions, lesson)
-        network, ids = build(pattern, self.words)
-        wrapped = ids.encode(lesson.texts)
-        self.truncated = wrapped.truncated / len(lesson.texts)
-        assert lesson.weights is not None  # check_lesson saw to it
+        self.label_words = choose_label_words(pattern, self.labels, self.descriptions, data)
+        network, ids = build_cloze_network(pattern, self.label_words)
+        wrapped = ids.encode(data.texts)
+        self.truncated = wrapped.truncated / len(data.texts)
+        assert data.sample_weight is not None  # check_lesson saw to it
         mode, layers, lr = self._how(network)
-        effort = Effort(
+        effort = ClozeTrainingConfig(
             mode=mode,
-            layers=layers,
-            rank=self.options.rank,
+            trainable_layers=layers,
+            lora_rank=self.options.lora_rank,
             lr=lr,
             epochs=self.options.epochs,
-            batch=self.options.batch,
-            seed=lesson.seed,
+            batch_size=self.options.batch_size,
+            seed=data.seed,
             deadline=deadline,
-            progress=lesson.progress,
+            progress=data.progress,
         )
-        rows = Rows(wrapped.ids, lesson.targets, lesson.weights, multi=self.kind == "multi")
-        self.learnt = learn(network, rows, effort, ids.around.pad_id)
+        rows = ClozeBatch(wrapped.ids, data.targets, data.sample_weight, multi=self.kind == "multi")
+        self.fit_info = train_cloze(network, rows, effort, ids.layout.pad_id)
         self._network, self._ids = network, ids
         return self
 
@@ -133,7 +133,7 @@ class Cloze:
         network, ids = self._ready()
         assert self._found is not None
         (folder / "tokenizer.json").write_text(ids.tokenizer, encoding="utf-8")
-        learnt = {name: each.cpu().contiguous() for name, each in network.learnt.items()}
+        learnt = {name: each.cpu().contiguous() for name, each in network.trained_state.items()}
         save_file(learnt, folder / "learnt.safetensors")
         mode, layers, _ = self._how(network)
         record = {
@@ -143,15 +143,15 @@ class Cloze:
             "sha256": content_hash(self._found.path),
             "options": asdict(self.options),
             "descriptions": self.descriptions,
-            "words": self.words,
-            "around": ids.around.to_json(),
+            "words": self.label_words,
+            "around": ids.layout.to_json(),
             "reading": network.reading.to_json(),
             "kind": self.kind,
-            "soft_at": network.soft_at,
+            "soft_at": network.soft_prompt_at,
             "mode": mode,
             "layers": layers,
             "truncated": self.truncated,
-            "learnt": self.learnt,
+            "learnt": self.fit_info,
         }
         (folder / "cloze.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
@@ -166,34 +166,40 @@ class Cloze:
         from safetensors.torch import load_file
 
         record = json.loads((folder / "cloze.json").read_text(encoding="utf-8"))
-        labels, descriptions, options = tuple(record["labels"]), record["descriptions"], here(record["options"])
-        student = cls(Make(labels, record["weights"], descriptions, options, record.get("kind", "single")))
-        student.truncated, student.learnt = record["truncated"], record["learnt"]
-        student.words = tuple(tuple(own) for own in record["words"])
+        labels, descriptions, options = (
+            tuple(record["labels"]),
+            record["descriptions"],
+            portable_options(record["options"]),
+        )
+        student = cls(StudentConfig(labels, record["weights"], descriptions, options, record.get("kind", "single")))
+        student.truncated, student.fit_info = record["truncated"], record["learnt"]
+        student.label_words = tuple(tuple(own) for own in record["words"])
         base = student._open()
         assert student._found is not None
         if content_hash(student._found.path) != record["sha256"]:
-            raise NotARun(
+            raise RunNotFound(
                 f"{folder} learnt on other weights than those that are called {record['weights']!r} now.",
                 "Bring the old weights back, or learn again.",
             )
         from potstill.students.clozenet import ClozeNetwork
 
-        soft = (student.options.soft, record["soft_at"])
-        network = ClozeNetwork(base.model, Reading.of_json(record["reading"]), base.mask_id, soft)
-        network.recall(load_file(folder / "learnt.safetensors"), record["mode"], record["layers"], student.options.rank)
+        soft = (student.options.soft_prompt_tokens, record["soft_at"])
+        network = ClozeNetwork(base.model, VerbalizerSpec.from_json(record["reading"]), base.mask_id, soft)
+        network.load_trained_state(
+            load_file(folder / "learnt.safetensors"), record["mode"], record["layers"], student.options.lora_rank
+        )
         student._network = network
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        student._ids = PatternIds(text, Surroundings.of_json(record["around"]))
+        student._ids = PatternTokenizer(text, PatternLayout.from_json(record["around"]))
         return student
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         """Write `model.onnx` and `tokenizer.json`.
 
         Raises:
             BadSpec: it predicts in bfloat16, or is too large for one ONNX file.
         """
-        from potstill.students.onnxgraph import write_graph
+        from potstill.students.onnxgraph import write_torch_onnx
 
         network, ids = self._ready()
         if self.options.dtype != "float32":
@@ -204,24 +210,24 @@ class Cloze:
                 f"This cloze is {size / 1e9:.1f} GB, too large for one ONNX file.",
                 "Distil it into a smaller student: --teacher trained:cloze:... --student encoder.",
             )
-        write_graph(on_cpu(network), folder / "model.onnx")
+        write_torch_onnx(to_cpu(network), folder / "model.onnx")
         (folder / "tokenizer.json").write_text(ids.tokenizer, encoding="utf-8")
-        return Graph("cloze", ids.around.to_json(), quantisable=True)
+        return ExportedGraph("cloze", ids.layout.to_json(), quantizable=True)
 
     # --- inside ------------------------------------------------------------------------------------------------
 
-    def _open(self) -> Base:
+    def _open(self) -> PretrainedLM:
         try:
-            from potstill.students.clozenet import read_base
+            from potstill.students.clozenet import load_pretrained_lm
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "torch", "train", "A cloze student") from error
         self._found = find_language_model(self.weights)
-        self.learnt = {}
-        base = read_base(self._found)
-        base.model.to(choose_device(self.options.device))
+        self.fit_info = {}
+        base = load_pretrained_lm(self._found)
+        base.model.to(resolve_device(self.options.device))
         return base
 
-    def _ready(self) -> tuple[ClozeNetwork, PatternIds]:
+    def _ready(self) -> tuple[ClozeNetwork, PatternTokenizer]:
         """The network; where nothing was learnt, the model as it is with the label bias of empty texts removed."""
         if self._network is None or self._ids is None:
             self._begin()
@@ -231,15 +237,15 @@ class Cloze:
 
     def _begin(self) -> None:
         base = self._open()
-        from potstill.students.clozebuild import Pattern, build, choose_words
+        from potstill.students.clozebuild import Pattern, build_cloze_network, choose_label_words
 
         pattern = Pattern(base, self.options, self.kind)
-        self.words = choose_words(pattern, self.labels, self.descriptions, None)
-        self._network, self._ids = build(pattern, self.words)
-        self.learnt = {"mode": "zero-shot", "rows": 0}
-        self.unbias(EMPTY_TEXTS)
+        self.label_words = choose_label_words(pattern, self.labels, self.descriptions, None)
+        self._network, self._ids = build_cloze_network(pattern, self.label_words)
+        self.fit_info = {"mode": "zero-shot", "rows": 0}
+        self.calibrate_label_bias(CONTENT_FREE_TEXTS)
 
-    def unbias(self, texts: Sequence[str]) -> Self:
+    def calibrate_label_bias(self, texts: Sequence[str]) -> Self:
         """Make the labels equally likely on average over texts without labels: what a label's words are worth alone.
 
         Where a text may have several labels, one label a text is expected.
@@ -247,15 +253,15 @@ class Cloze:
         Fresh students do that on texts without content; the texts of the task themselves do it better, where there are
         some tens of them and the labels are about equally common (batch calibration, Zhou et al. 2024).
         """
-        from potstill.students.clozetune import set_bias
+        from potstill.students.clozetune import fit_label_bias
 
         network, ids = self._ready()
         uniform = np.full(len(self.labels), 1 / len(self.labels))
-        set_bias(network, ids.encode(texts).ids, uniform, ids.around.pad_id, multi=self.kind == "multi")
+        fit_label_bias(network, ids.encode(texts).ids, uniform, ids.layout.pad_id, multi=self.kind == "multi")
         return self
 
     def _run(self, texts: Sequence[str], what: str, width: int) -> Floats:
-        from potstill.students.backbone import run_network
+        from potstill.students.backbone import predict_batches
 
         check_texts(texts)
         network, ids = self._ready()
@@ -263,15 +269,15 @@ class Cloze:
         if not found:
             return np.zeros((0, width), dtype=np.float32)
         low = self.options.dtype == "bfloat16"
-        return run_network(getattr(network, what), found, ids.around.pad_id, low_precision=low)
+        return predict_batches(getattr(network, what), found, ids.layout.pad_id, low_precision=low)
 
-    def _how(self, network: ClozeNetwork) -> tuple[Mode, int, float]:
+    def _how(self, network: ClozeNetwork) -> tuple[TuningMode, int, float]:
         own = self.options
-        mode: Mode = "lora" if network.causal else "full"
+        mode: TuningMode = "lora" if network.causal else "full"
         if own.mode != "auto":
             mode = "frozen" if own.mode == "zero-shot" else own.mode
         n = len(network.blocks)
-        layers = own.layers or (max(1, n // 2) if network.causal else n)
+        layers = own.trainable_layers or (max(1, n // 2) if network.causal else n)
         return mode, min(layers, n), own.lr or {"lora": 5e-4, "full": 3e-5, "frozen": 1e-3}[mode]
 
 
@@ -282,11 +288,11 @@ def find_language_model(name: str) -> Weights:
         BadInput: they cannot; the message says which procedures they can do.
         UnknownName, MissingWeights, MissingExtra: see `weights.find`.
     """
-    found = find(name)
+    found = find_weights(name)
     if found.kind in ("gguf", "causal"):
         require_torch(found)
         return found
-    if found.kind == "encoder" and any(key.startswith(HEADS) for key in tensor_names(found.folder)):
+    if found.kind == "encoder" and any(key.startswith(LM_HEAD_PREFIXES) for key in tensor_names(found.folder)):
         return found
     kind = found.kind if found.kind in ("encoder", "static") else ""
     can = f"As a student it is {kind}:{name}, for finetune, kd and pgkd" if kind else "It is no student potstill has"

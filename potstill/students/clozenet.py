@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from potstill.errors import BadInput, TeacherError
-from potstill.models.causal_lm import load_causal
+from potstill.models.causal_lm import load_causal_lm
 from potstill.models.weights import Weights
-from potstill.students.backbone import quiet
+from potstill.students.backbone import silence_transformers
 from potstill.students.lora import add_lora, merge_lora
-from potstill.students.verbalizer import Reading
+from potstill.students.verbalizer import VerbalizerSpec
 
-Mode = Literal["lora", "full", "frozen"]
+TuningMode = Literal["lora", "full", "frozen"]
 
 
 @dataclass(frozen=True)
-class Base:
+class PretrainedLM:
     """A language model with its head, and what must be known of it to put a pattern before it.
 
     Attributes:
@@ -39,13 +39,13 @@ class Base:
 
     model: Any
     tokenizer: str
-    begin: tuple[int, ...]
-    close: tuple[int, ...]
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
     mask_id: int | None
-    context: int
+    context_length: int
 
 
-def read_base(found: Weights) -> Base:
+def load_pretrained_lm(found: Weights) -> PretrainedLM:
     """The language model in `found`.
 
     Raises:
@@ -53,17 +53,19 @@ def read_base(found: Weights) -> Base:
     """
     if found.kind in ("gguf", "causal"):
         try:
-            loaded = load_causal(found, "float32")
+            loaded = load_causal_lm(found, "float32")
         except TeacherError as error:
-            raise BadInput(error.happened, error.mend) from error
-        return Base(loaded.model, _as_json(loaded.tokenizer), tuple(loaded.begin), (), None, loaded.context)
+            raise BadInput(error.message, error.hint) from error
+        return PretrainedLM(
+            loaded.model, _as_json(loaded.tokenizer), tuple(loaded.prefix_ids), (), None, loaded.context_length
+        )
     from safetensors import SafetensorError
     from transformers import AutoModelForMaskedLM
 
-    from potstill.models.cloze_pattern import read_tokenizer
+    from potstill.models.cloze_pattern import tokenizer_from_json
 
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):
+        with silence_transformers(), torch.random.fork_rng(devices=[]):
             model, report = AutoModelForMaskedLM.from_pretrained(
                 found.folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
@@ -78,7 +80,7 @@ def read_base(found: Weights) -> Base:
             f"{found.name!r} lacks {sorted(report['missing_keys'])[0]}, a part of a masked language model.",
             "Take weights that were saved with their head.",
         )
-    own = read_tokenizer(text)
+    own = tokenizer_from_json(text)
     around = own.encode("").ids
     masks = [own.token_to_id(name) for name in ("[MASK]", "<mask>")]
     mask_id = next((each for each in masks if each is not None), None)
@@ -88,7 +90,7 @@ def read_base(found: Weights) -> Base:
     context = int(getattr(config, "max_position_embeddings", 512))
     context -= int(config.pad_token_id) + 1 if "roberta" in config.model_type else 0
     model.requires_grad_(False)
-    return Base(model.eval(), text, (around[0],), (around[1],), mask_id, context)
+    return PretrainedLM(model.eval(), text, (around[0],), (around[1],), mask_id, context)
 
 
 def _as_json(tokenizer: Any) -> str:
@@ -107,15 +109,17 @@ class ClozeNetwork(nn.Module):
     """
 
     bias: nn.Parameter
-    soft: nn.Parameter
-    places: Tensor
+    soft_prompt: nn.Parameter
+    positions: Tensor
     tokens: Tensor
-    shares: Tensor
+    edge_weights: Tensor
     nodes: Tensor
     depths: Tensor
     ancestry: Tensor
 
-    def __init__(self, model: Any, reading: Reading, mask_id: int | None, soft: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self, model: Any, reading: VerbalizerSpec, mask_id: int | None, soft: tuple[int, int] = (0, 0)
+    ) -> None:
         super().__init__()
         self.model: Any = model
         self.reading = reading
@@ -123,22 +127,22 @@ class ClozeNetwork(nn.Module):
         self.causal = mask_id is None
         self.blocks: nn.ModuleList = _blocks(model)
         width = model.get_input_embeddings().weight.shape[1]
-        self.bias = nn.Parameter(torch.zeros(reading.shares.shape[1]))
-        self.soft = nn.Parameter(torch.zeros(soft[0], width))
-        self.soft_at = soft[1]
+        self.bias = nn.Parameter(torch.zeros(reading.edge_weights.shape[1]))
+        self.soft_prompt = nn.Parameter(torch.zeros(soft[0], width))
+        self.soft_prompt_at = soft[1]
         places, tokens = zip(*reading.edges, strict=True)
         depths, ancestry = _tree(reading.parents)
         for name, value in (
             ("places", torch.tensor(places)),
             ("tokens", torch.tensor(tokens)),
-            ("shares", torch.from_numpy(reading.shares)),
+            ("shares", torch.from_numpy(reading.edge_weights)),
             ("nodes", torch.tensor(reading.tokens, dtype=torch.int64)),
             ("depths", depths),
             ("ancestry", ancestry),
         ):
             self.register_buffer(name, value, persistent=False)
         self.requires_grad_(False)
-        self.learnt: dict[str, Tensor] = {}
+        self.trained_state: dict[str, Tensor] = {}
         self.to(model.device)
 
     @property
@@ -153,13 +157,13 @@ class ClozeNetwork(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids and mask -> (B, K) natural-log scores."""
-        return self.score(self.look(input_ids, attention_mask))
+        return self.label_logits(self.hidden_states(input_ids, attention_mask))
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids and mask -> (B, D) states at the first place that is read."""
-        return self.look(input_ids, attention_mask)[:, 0]
+        return self.hidden_states(input_ids, attention_mask)[:, 0]
 
-    def look(self, input_ids: Tensor, attention_mask: Tensor, entry: Tensor | None = None) -> Tensor:
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, entry: Tensor | None = None) -> Tensor:
         """(B, T) ids and mask -> (B, P, D) last states at the P places.
 
         Args:
@@ -184,42 +188,42 @@ class ClozeNetwork(nn.Module):
             return torch.cat([root, states[:, attention_mask.shape[1] :]], 1)
         assert self.mask_id is not None
         masks = input_ids.eq(self.mask_id).to(torch.int64)
-        which = torch.arange(self.reading.places, device=input_ids.device) + 1
+        which = torch.arange(self.reading.n_positions, device=input_ids.device) + 1
         nth = masks.cumsum(1)[:, None, :].eq(which[None, :, None]) & masks[:, None, :].eq(1)  # (B, P, T)
         return _gather(states, nth.to(torch.float32).argmax(2))
 
-    def score(self, points: Tensor) -> Tensor:
+    def label_logits(self, points: Tensor) -> Tensor:
         """(B, P, D) states -> (B, K)."""
         if self.causal:
             head = self.model.get_output_embeddings()
             cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
-            own = (points[:, self.places] * head.weight[self.tokens]).sum(-1)
+            own = (points[:, self.positions] * head.weight[self.tokens]).sum(-1)
             own = own if head.bias is None else own + head.bias[self.tokens]
             own = _capped(own, cap)
             if self.reading.normalised:
-                own = own - _capped(head(points), cap).logsumexp(-1)[:, self.places]
+                own = own - _capped(head(points), cap).logsumexp(-1)[:, self.positions]
         else:
             words = _vocabulary(self.model, points)
-            own = words[:, self.places, self.tokens]
+            own = words[:, self.positions, self.tokens]
             if self.reading.normalised:
-                own = own - words.logsumexp(-1)[:, self.places]
-        return own @ self.shares + self.bias
+                own = own - words.logsumexp(-1)[:, self.positions]
+        return own @ self.edge_weights + self.bias
 
-    def words(self, points: Tensor) -> Tensor:
+    def token_log_probs(self, points: Tensor) -> Tensor:
         """(B, P, D) states -> (B, V) log-probabilities of every token at the first place."""
         first = points[:, :1]
         logits: Tensor = self.model.get_output_embeddings()(first) if self.causal else _vocabulary(self.model, first)
         return logits[:, 0].float().log_softmax(-1)
 
-    def first_words(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def first_token_log_probs(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids and mask -> (B, V) log-probabilities of every token at the first place."""
-        return self.words(self.look(input_ids, attention_mask))
+        return self.token_log_probs(self.hidden_states(input_ids, attention_mask))
 
     def _embedded(self, input_ids: Tensor) -> Tensor:
         embedded: Tensor = self.model.get_input_embeddings()(input_ids)
-        n, at = len(self.soft), self.soft_at
+        n, at = len(self.soft_prompt), self.soft_prompt_at
         if n:
-            soft = self.soft.expand(input_ids.shape[0], -1, -1)
+            soft = self.soft_prompt.expand(input_ids.shape[0], -1, -1)
             embedded = torch.cat([embedded[:, :at], soft, embedded[:, at + n :]], 1)
         return embedded
 
@@ -241,7 +245,7 @@ class ClozeNetwork(nn.Module):
 
     # --- the upper layers alone ------------------------------------------------------------------------------
 
-    def entries(self, input_ids: Tensor, attention_mask: Tensor, first: int) -> Tensor:
+    def layer_inputs(self, input_ids: Tensor, attention_mask: Tensor, first: int) -> Tensor:
         """(B, T + M, D) states that go into layer `first`; the layers from there on are not run."""
         kept: list[Tensor] = []
 
@@ -252,7 +256,7 @@ class ClozeNetwork(nn.Module):
         hook = self.blocks[first].register_forward_pre_hook(stop)
         try:
             with torch.no_grad():
-                self.look(input_ids, attention_mask)
+                self.hidden_states(input_ids, attention_mask)
         except _Enough:
             pass
         finally:
@@ -260,7 +264,7 @@ class ClozeNetwork(nn.Module):
         return kept[0]
 
     @contextmanager
-    def above(self, first: int) -> Iterator[None]:
+    def run_from_layer(self, first: int) -> Iterator[None]:
         """Inside the block layers below `first` hand on what they are given, and cost nothing."""
         usual = list(self.blocks[:first])
         for i, block in enumerate(usual):
@@ -273,7 +277,7 @@ class ClozeNetwork(nn.Module):
 
     # --- what learns -----------------------------------------------------------------------------------------
 
-    def loosen(self, mode: Mode, layers: int, rank: int) -> int:
+    def unfreeze(self, mode: TuningMode, layers: int, rank: int) -> int:
         """Let the bias, the soft prompt and, in the top `layers`, the weights or LoRA learn; the first layer that does.
 
         "full" on all layers of a masked model lets its embeddings and head learn, too.
@@ -292,25 +296,27 @@ class ClozeNetwork(nn.Module):
                 if id(each) not in lower and (everything or not (tied or "embed" in name)):
                     each.requires_grad_(True)
         self.bias.requires_grad_(True)
-        self.soft.requires_grad_(bool(len(self.soft)))
-        return 0 if len(self.soft) else min(first, len(self.blocks) - 1)
+        self.soft_prompt.requires_grad_(bool(len(self.soft_prompt)))
+        return 0 if len(self.soft_prompt) else min(first, len(self.blocks) - 1)
 
-    def settle(self) -> None:
+    def merge_and_freeze(self) -> None:
         """Nothing learns any more; what did is in `learnt` by name, and LoRA is part of the weights."""
-        self.learnt = {name: each.detach().clone() for name, each in self.named_parameters() if each.requires_grad}
+        self.trained_state = {
+            name: each.detach().clone() for name, each in self.named_parameters() if each.requires_grad
+        }
         merge_lora(self.model)
         self.requires_grad_(False)
         self.eval()
 
-    def recall(self, learnt: Mapping[str, Tensor], mode: Mode, layers: int, rank: int) -> None:
+    def load_trained_state(self, learnt: Mapping[str, Tensor], mode: TuningMode, layers: int, rank: int) -> None:
         """Become the network whose `learnt` this is."""
         with torch.random.fork_rng(devices=[]):  # drawn on the CPU, and overwritten
-            self.loosen(mode, layers, rank)
+            self.unfreeze(mode, layers, rank)
         known = dict(self.named_parameters())
         with torch.no_grad():
             for name, value in learnt.items():
                 known[name].copy_(value)
-        self.settle()
+        self.merge_and_freeze()
 
 
 class _Enough(Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from potstill.errors import BadSpec, did_you_mean
-from potstill.models.device import Wish, check_wish
+from potstill.models.device import DeviceName, check_device
 
 CHOICES = {
     "verbalizer": ("auto", "names", "descriptions", "data"),
@@ -15,11 +15,11 @@ CHOICES = {
     "mode": ("auto", "lora", "full", "frozen", "zero-shot"),
     "dtype": ("float32", "bfloat16"),
 }
-WHOLE, ANY = ("layers", "rank", "soft", "batch", "max_length"), ("epochs", "lr")
+INTEGER_OPTIONS, NUMBER_OPTIONS = ("layers", "rank", "soft", "batch", "max_length"), ("epochs", "lr")
 
 
 @dataclass(frozen=True)
-class Options:
+class ClozeOptions:
     """The `[student]` table of a cloze.
 
     Attributes:
@@ -43,22 +43,22 @@ class Options:
     """
 
     pattern: str = ""
-    words: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    label_words: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     verbalizer: Literal["auto", "names", "descriptions", "data"] = "auto"
-    several: Literal["auto", "sum", "mean", "blend"] = "auto"
+    token_aggregation: Literal["auto", "sum", "mean", "blend"] = "auto"
     mode: Literal["auto", "lora", "full", "frozen", "zero-shot"] = "auto"
-    layers: int | None = None
-    rank: int = 8
-    soft: int = 0
+    trainable_layers: int | None = None
+    lora_rank: int = 8
+    soft_prompt_tokens: int = 0
     epochs: float | None = None
     lr: float | None = None
-    batch: int = 16
+    batch_size: int = 16
     max_length: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Wish = "auto"
+    device: DeviceName = "auto"
 
     @classmethod
-    def read(cls, table: Mapping[str, Any]) -> Options:
+    def from_table(cls, table: Mapping[str, Any]) -> ClozeOptions:
         """The options a user wrote.
 
         Raises:
@@ -72,15 +72,15 @@ class Options:
         for key, allowed in CHOICES.items():
             if getattr(options, key) not in allowed:
                 raise BadSpec(f"The cloze's {key} is {getattr(options, key)!r}.", f"Choose {', '.join(allowed)}.")
-        for key in (*WHOLE, *ANY):
+        for key in (*INTEGER_OPTIONS, *NUMBER_OPTIONS):
             value = getattr(options, key)
-            right = isinstance(value, int if key in WHOLE else int | float) and not isinstance(value, bool)
+            right = isinstance(value, int if key in INTEGER_OPTIONS else int | float) and not isinstance(value, bool)
             if value is not None and not (right and (value > 0 or (key == "soft" and value == 0))):
                 raise BadSpec(f"The cloze's {key} is {value!r}.", "Give a number above zero.")
         for place in ("{text}", "{label}"):
             if options.pattern and str(options.pattern).count(place) != 1:
                 raise BadSpec(f"The cloze's pattern needs {place} in it, exactly once.", 'As "{text} Topic: {label}".')
-        if not isinstance(options.words, Mapping):
+        if not isinstance(options.label_words, Mapping):
             raise BadSpec("The cloze's words are no table.", 'Write words = { label = "word", ... }.')
-        check_wish(options.device)
+        check_device(options.device)
         return options

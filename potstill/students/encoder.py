@@ -21,22 +21,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from potstill.errors import BadSpec, did_you_mean, missing_extra
-from potstill.models.device import Wish, check_wish, choose_device, here, on_cpu
-from potstill.models.tokens.encoder import LONG, Long, TokenIds
-from potstill.models.weights import find
-from potstill.students.base import Floats, Graph, Lesson, Make
+from potstill.models.device import DeviceName, check_device, portable_options, resolve_device, to_cpu
+from potstill.models.tokens.encoder import LONG_TEXT_MODES, LongTextMode, TextTokenizer
+from potstill.models.weights import find_weights
+from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
 from potstill.students.labelnames import label_texts
-from potstill.students.lesson import check_lesson, in_content_order, probabilities
+from potstill.students.lesson import check_training_data, probabilities, sort_by_content
 
 if TYPE_CHECKING:
-    from potstill.students.backbone import Network
-    from potstill.students.training import Material
+    from potstill.students.backbone import EncoderNetwork
+    from potstill.students.training import EncodedBatch
 
 DEFAULT_WEIGHTS = "minilm"
 
 
 @dataclass(frozen=True)
-class Options:
+class EncoderOptions:
     """The `[student]` table of an encoder.
 
     Attributes:
@@ -62,19 +62,19 @@ class Options:
     mode: Literal["auto", "frozen", "full", "lora"] = "auto"
     epochs: float | None = None
     lr: float = 1e-4
-    batch: int = 32
+    batch_size: int = 32
     max_length: int | None = None
-    long: Long = "head+tail"
+    long: LongTextMode = "head+tail"
     c: float | None = None
     head: Literal["linear", "label"] = "linear"
-    names: bool = True
-    believe: bool = False
-    few: bool | None = None
-    runs: int = 1
-    device: Wish = "auto"
+    label_names: bool = True
+    trust_labels: bool = False
+    few_shot: bool | None = None
+    n_averaged: int = 1
+    device: DeviceName = "auto"
 
     @classmethod
-    def read(cls, table: Mapping[str, Any]) -> Options:
+    def from_table(cls, table: Mapping[str, Any]) -> EncoderOptions:
         """The options a user wrote.
 
         Raises:
@@ -89,24 +89,28 @@ class Options:
             raise BadSpec(f"The encoder has no mode {options.mode!r}.", "Choose auto, frozen, full or lora.")
         if options.head not in ("linear", "label"):
             raise BadSpec(f"The encoder has no head {options.head!r}.", "Choose linear or label.")
-        if options.long not in LONG:
-            raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG)}.")
-        if isinstance(options.runs, bool) or not isinstance(options.runs, int) or not 1 <= options.runs <= 20:
-            raise BadSpec(f"The encoder's runs is {options.runs!r}.", "Give a whole number from 1 to 20.")
+        if options.long not in LONG_TEXT_MODES:
+            raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG_TEXT_MODES)}.")
+        if (
+            isinstance(options.n_averaged, bool)
+            or not isinstance(options.n_averaged, int)
+            or not 1 <= options.n_averaged <= 20
+        ):
+            raise BadSpec(f"The encoder's runs is {options.n_averaged!r}.", "Give a whole number from 1 to 20.")
         for key in ("names", "believe"):
             if not isinstance(getattr(options, key), bool):
                 raise BadSpec(f"The encoder's {key} is {getattr(options, key)!r}.", f"Write {key} = true or false.")
-        if options.few is not None and not isinstance(options.few, bool):
-            raise BadSpec(f"The encoder's few is {options.few!r}.", "Write few = true or false, or leave it out.")
+        if options.few_shot is not None and not isinstance(options.few_shot, bool):
+            raise BadSpec(f"The encoder's few is {options.few_shot!r}.", "Write few = true or false, or leave it out.")
         for key in ("epochs", "lr", "batch", "max_length", "c"):
             value = getattr(options, key)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
                 raise BadSpec(f"The encoder's {key} is {value!r}.", "Give a number above zero.")
-        check_wish(options.device)
+        check_device(options.device)
         return options
 
 
-class Encoder:
+class EncoderStudent:
     """A student on a transformer encoder. See `students.base.Student` for the contract.
 
     Attributes:
@@ -114,98 +118,98 @@ class Encoder:
         learnt: facts of the last `fit`: mode, steps, losses, how it ended.
     """
 
-    def __init__(self, make: Make) -> None:
-        self.labels = tuple(make.labels)
-        self.weights = make.weights or DEFAULT_WEIGHTS
-        self.kind = make.kind
-        self.descriptions = dict(make.descriptions)
-        self.options = Options.read(make.options)
+    def __init__(self, config: StudentConfig) -> None:
+        self.labels = tuple(config.labels)
+        self.weights = config.weights or DEFAULT_WEIGHTS
+        self.kind = config.kind
+        self.descriptions = dict(config.descriptions)
+        self.options = EncoderOptions.from_table(config.options)
         self.truncated = 0.0
-        self.learnt: dict[str, Any] = {}
-        self._network: Network | None = None
-        self._tokens: TokenIds | None = None
+        self.fit_info: dict[str, Any] = {}
+        self._network: EncoderNetwork | None = None
+        self._tokens: TextTokenizer | None = None
         self._licence = "unknown"
 
     @property
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Facts for a report and for the model card."""
         facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated}
-        return facts | {"long": "head" if self.kind == "pair" else self.options.long} | self.learnt
+        return facts | {"long": "head" if self.kind == "pair" else self.options.long} | self.fit_info
 
-    def prepare(self) -> None:
+    def check_requirements(self) -> None:
         """See that torch and the weights are here; see `Student.prepare`."""
         if find_spec("torch") is None or find_spec("transformers") is None:
             raise missing_extra("torch", "train", "An encoder student")
-        find(self.weights, kind="encoder")
+        find_weights(self.weights, kind="encoder")
 
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, data: TrainingData) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter.
 
         With `head = "label"` a lesson may have no rows: the names of the labels are all it then knows.
         """
-        untaught = self.options.head == "label" and not len(lesson.texts)
+        untaught = self.options.head == "label" and not len(data.texts)
         if not untaught:
-            lesson = in_content_order(check_lesson(lesson, len(self.labels), self.kind))
-        deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
+            data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
+        deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
         self._open()
         tokens, network = self._ready()
-        if isinstance(lesson.start, Encoder) and lesson.start.weights == self.weights:
-            network.load_state_dict(lesson.start._ready()[1].state_dict())
-        from potstill.students.curriculum import Curriculum, begin_untaught, study
-        from potstill.students.training import Material
+        if isinstance(data.init_from, EncoderStudent) and data.init_from.weights == self.weights:
+            network.load_state_dict(data.init_from._ready()[1].state_dict())
+        from potstill.students.curriculum import TrainingStrategy, init_zero_shot, study
+        from potstill.students.training import EncodedBatch
 
         names = self._names(tokens)
         if untaught:
             assert names is not None  # a label head without readable names is refused
-            self.learnt = begin_untaught(network, names, tokens.pad_id)
+            self.fit_info = init_zero_shot(network, names, tokens.pad_id)
             return self
-        encoded = self._to_learn(tokens).encode(lesson.texts)
-        self.truncated = encoded.truncated / len(lesson.texts)
-        assert lesson.weights is not None  # check_lesson saw to it
-        doubtful = np.zeros(len(lesson.texts), dtype=np.bool_) if lesson.doubtful is None else lesson.doubtful
-        rows = Material(encoded.ids, lesson.targets, lesson.weights, doubtful, self.kind == "multi")
-        if lesson.like is not None:
-            rows = replace(rows, like=lesson.like.teacher.embed(lesson.texts), share=lesson.like.share)
+        encoded = self._to_learn(tokens).encode(data.texts)
+        self.truncated = encoded.truncated / len(data.texts)
+        assert data.sample_weight is not None  # check_lesson saw to it
+        doubtful = np.zeros(len(data.texts), dtype=np.bool_) if data.noisy is None else data.noisy
+        rows = EncodedBatch(encoded.ids, data.targets, data.sample_weight, doubtful, self.kind == "multi")
+        if data.hint is not None:
+            rows = replace(rows, hint_features=data.hint.teacher.embed(data.texts), hint_weight=data.hint.loss_weight)
         own = self.options
-        plan = Curriculum(
+        plan = TrainingStrategy(
             mode=own.mode,
             epochs=own.epochs,
             lr=own.lr,
-            batch=own.batch,
+            batch_size=own.batch_size,
             c=own.c,
             head=own.head,
-            believe=own.believe,
-            few=own.few,
-            runs=own.runs,
-            seed=lesson.seed,
+            trust_labels=own.trust_labels,
+            few_shot=own.few_shot,
+            n_averaged=own.n_averaged,
+            seed=data.seed,
             deadline=deadline,
-            progress=lesson.progress,
+            progress=data.progress,
         )
-        self.learnt = study(network, rows, tokens.pad_id, plan, names)
+        self.fit_info = study(network, rows, tokens.pad_id, plan, names)
         return self
 
-    def _names(self, tokens: TokenIds) -> Material | None:
+    def _names(self, tokens: TextTokenizer) -> EncodedBatch | None:
         """The labels' names as rows; None where they are not wanted or cannot be read.
 
         Raises:
             BadSpec: the label head is wanted, and a label has no name to begin from.
         """
-        from potstill.students.training import Material
+        from potstill.students.training import EncodedBatch
 
         said = label_texts(self.labels, self.descriptions)
         label_head = self.options.head == "label"
-        if label_head and (self.kind != "single" or not said.of_all(len(self.labels))):
+        if label_head and (self.kind != "single" or not said.covers_all(len(self.labels))):
             why = "not every label has one in words" if self.kind == "single" else f"this is a {self.kind} task"
             raise BadSpec(
                 f'head = "label" begins from the names of the labels, and {why}.',
                 'Describe the labels, or take head = "linear".',
             )
-        if self.kind != "single" or not said.texts or not (label_head or self.options.names):
+        if self.kind != "single" or not said.texts or not (label_head or self.options.label_names):
             return None
         columns = np.array(said.columns)
         targets = np.eye(len(self.labels), dtype=np.float32)[columns]
         certain = np.zeros(len(columns), dtype=np.bool_)
-        return Material(tokens.encode(said.texts).ids, targets, np.ones(len(columns), dtype=np.float32), certain)
+        return EncodedBatch(tokens.encode(said.texts).ids, targets, np.ones(len(columns), dtype=np.float32), certain)
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
         """(N, K) natural-log scores."""
@@ -221,21 +225,21 @@ class Encoder:
 
     def save(self, folder: Path) -> None:
         """Write `encoder.json`, `config.json`, `network.safetensors` and `tokenizer.json`."""
-        from potstill.students.backbone import write_network
+        from potstill.students.backbone import save_network
 
         tokens, network = self._ready()
-        write_network(network, folder)
+        save_network(network, folder)
         shutil.copyfile(tokens.file, folder / "tokenizer.json")
         record = {
             "format": 1,
             "labels": self.labels,
             "weights": self.weights,
-            "options": {field.name: getattr(self.options, field.name) for field in fields(Options)},
+            "options": {field.name: getattr(self.options, field.name) for field in fields(EncoderOptions)},
             "kind": self.kind,
             "pooling": network.pooling,
             "max_length": tokens.max_length,
             "truncated": self.truncated,
-            "learnt": self.learnt,
+            "learnt": self.fit_info,
             "licence": self._licence,
         }
         (folder / "encoder.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -243,46 +247,46 @@ class Encoder:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The student that `save` wrote, predicting exactly the same."""
-        from potstill.students.backbone import reopen_network
+        from potstill.students.backbone import load_network
 
         record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         kind = record.get("kind", "single")
-        options = here(record["options"])
-        student = cls(Make(tuple(record["labels"]), record["weights"], options=options, kind=kind))
-        student.truncated, student.learnt = record["truncated"], record["learnt"]
+        options = portable_options(record["options"])
+        student = cls(StudentConfig(tuple(record["labels"]), record["weights"], options=options, kind=kind))
+        student.truncated, student.fit_info = record["truncated"], record["learnt"]
         student._licence = record["licence"]
-        network = reopen_network(folder, len(student.labels), record["pooling"])
+        network = load_network(folder, len(student.labels), record["pooling"])
         student._ready_with(folder / "tokenizer.json", record["max_length"], network)
         return student
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         """Write `model.onnx`, `tokenizer.json` and, for BERT, what `transformers.pipeline` loads."""
-        from potstill.students.hub import write_hub_folder
-        from potstill.students.onnxgraph import write_graph
+        from potstill.students.hub import save_for_transformers
+        from potstill.students.onnxgraph import write_torch_onnx
 
         tokens, network = self._ready()
-        network = on_cpu(network)
-        write_graph(network, folder / "model.onnx")
+        network = to_cpu(network)
+        write_torch_onnx(network, folder / "model.onnx")
         shutil.copyfile(tokens.file, folder / "tokenizer.json")
-        write_hub_folder(network, self.labels, tokens.max_length, folder, multi=self.kind == "multi")
+        save_for_transformers(network, self.labels, tokens.max_length, folder, multi=self.kind == "multi")
         settings = {
             "max_length": tokens.max_length,
             "pad_id": tokens.pad_id,
             "long": tokens.long,
             "pairs": tokens.pairs,
         }
-        return Graph("encoder", settings, quantisable=True)
+        return ExportedGraph("encoder", settings, quantizable=True)
 
     def _open(self) -> None:
         """Fresh weights: learning never starts from what an earlier lesson left."""
         try:
-            from potstill.students.backbone import read_network
+            from potstill.students.backbone import init_network
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "torch", "train", "An encoder student") from error
-        found = find(self.weights, kind="encoder")
+        found = find_weights(self.weights, kind="encoder")
         self._licence = found.licence
-        network = read_network(found.folder, len(self.labels), found.pooling)
-        longest = network.longest
+        network = init_network(found.folder, len(self.labels), found.pooling)
+        longest = network.max_positions
         length = int(self.options.max_length or min(256, longest))
         if length > longest:
             raise BadSpec(
@@ -290,30 +294,30 @@ class Encoder:
                 f"Give max_length = {longest} or less.",
             )
         self._ready_with(found.folder / "tokenizer.json", length, network)
-        self.learnt = {}
+        self.fit_info = {}
 
-    def _ready_with(self, tokenizer: Path, length: int, network: Network) -> None:
-        self._tokens = TokenIds(tokenizer, length, pairs=self.kind == "pair", long=self.options.long)
-        self._network = network.to(choose_device(self.options.device))
+    def _ready_with(self, tokenizer: Path, length: int, network: EncoderNetwork) -> None:
+        self._tokens = TextTokenizer(tokenizer, length, pairs=self.kind == "pair", long=self.options.long)
+        self._network = network.to(resolve_device(self.options.device))
         if self.kind == "pair" and getattr(network.backbone.config, "type_vocab_size", 1) > 1:
-            network.second_after = self._tokens.second_after
+            network.segment_separator_id = self._tokens.segment_separator_id
 
-    def _to_learn(self, tokens: TokenIds) -> TokenIds:
+    def _to_learn(self, tokens: TextTokenizer) -> TextTokenizer:
         """Windows are for predicting; a text is learnt from as one row, its head and its tail."""
         if tokens.long != "windows":
             return tokens
-        return TokenIds(tokens.file, tokens.max_length, long="head+tail")
+        return TextTokenizer(tokens.file, tokens.max_length, long="head+tail")
 
-    def _ready(self) -> tuple[TokenIds, Network]:
+    def _ready(self) -> tuple[TextTokenizer, EncoderNetwork]:
         if self._tokens is None or self._network is None:
             raise RuntimeError("this encoder has learnt nothing yet: call fit or load first")
         return self._tokens, self._network
 
     def _run(self, texts: Sequence[str], what: str, width: int) -> Floats:
-        from potstill.students.backbone import run_network
+        from potstill.students.backbone import predict_batches
 
         tokens, network = self._ready()
         encoded = tokens.encode(texts)
         if not encoded.ids:
             return np.zeros((0, width), dtype=np.float32)
-        return encoded.per_text(run_network(getattr(network, what), encoded.ids, tokens.pad_id))
+        return encoded.mean_over_windows(predict_batches(getattr(network, what), encoded.ids, tokens.pad_id))

@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.data.pairs import is_pair, split_pair
-from potstill.students.backbone import Network, quiet
+from potstill.students.backbone import EncoderNetwork, silence_transformers
 
 # LOUD: how much louder the mean is than the residual. QUIET: how flat tanh is taken. Their errors, 1/LOUD and
 # QUIET^2 D / 3, stay below a thousandth of a logit; `export` measures that.
-LOUD, QUIET = 1e6, 1e-3
+MEAN_SCALE, TANH_SCALE = 1e6, 1e-3
 
 
-def write_hub_folder(
-    network: Network, labels: Sequence[str], max_length: int, folder: Path, *, multi: bool = False
+def save_for_transformers(
+    network: EncoderNetwork, labels: Sequence[str], max_length: int, folder: Path, *, multi: bool = False
 ) -> bool:
     """Write `config.json`, `model.safetensors` and `tokenizer_config.json`; False where it cannot be done.
 
@@ -65,24 +65,24 @@ def write_hub_folder(
         for name, value in _pooling_layer(network, config["intermediate_size"]).items()
     }
     # The network divides by sqrt(D) after its layer norm; here the pooler's scale and the classifier undo each other.
-    state["bert.pooler.dense.weight"] = QUIET * torch.eye(network.dim)
+    state["bert.pooler.dense.weight"] = TANH_SCALE * torch.eye(network.dim)
     state["bert.pooler.dense.bias"] = torch.zeros(network.dim)
-    state["classifier.weight"] = network.head.weight.detach() / (QUIET * network.dim**0.5)
+    state["classifier.weight"] = network.head.weight.detach() / (TANH_SCALE * network.dim**0.5)
     state["classifier.bias"] = network.head.bias.detach()
     state = {name: value.contiguous() for name, value in state.items()}
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     tokenizer: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length}
     tokenizer |= {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    types = ["token_type_ids"] if network.second_after is not None else []
+    types = ["token_type_ids"] if network.segment_separator_id is not None else []
     tokenizer["model_input_names"] = ["input_ids", *types, "attention_mask"]
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1), encoding="utf-8")
     return True
 
 
-def _pooling_layer(network: Network, wide: int) -> dict[str, Tensor]:
+def _pooling_layer(network: EncoderNetwork, wide: int) -> dict[str, Tensor]:
     """The weights of the added layer, by their names within a BERT layer."""
     dim = network.dim
-    loud = LOUD if network.pooling == "mean" else 0.0
+    loud = MEAN_SCALE if network.pooling == "mean" else 0.0
     zero, nothing, one = torch.zeros(dim, dim), torch.zeros(dim), torch.ones(dim)
     return {
         "attention.self.query.weight": zero,
@@ -104,11 +104,11 @@ def _pooling_layer(network: Network, wide: int) -> dict[str, Tensor]:
     }
 
 
-def hub_logits(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+def transformers_logits(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     """(N, K) scores of N texts as a stranger gets them: transformers' own classes, one text at a time."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    with quiet():
+    with silence_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
     found = []

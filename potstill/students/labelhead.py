@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 # examples a label 3, 5 and 8 were within half a point of each other.
 SCALE = 5.0
 # Where no row will ever correct it, its confidence should at least look like its accuracy.
-UNTAUGHT_SCALE = 20.0
+ZERO_SHOT_SCALE = 20.0
 
 
 def label_weights(vectors: Floats, targets: Floats, scale: float = SCALE) -> Floats:

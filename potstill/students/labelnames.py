@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-FEWEST_LETTERS = 2  # "A", "3" and "?" name nothing
+MIN_LETTERS = 2  # "A", "3" and "?" name nothing
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class LabelTexts:
     texts: tuple[str, ...]
     columns: tuple[int, ...]
 
-    def of_all(self, n_labels: int) -> bool:
+    def covers_all(self, n_labels: int) -> bool:
         """Whether every one of the K labels has a text."""
         return len(set(self.columns)) == n_labels
 
@@ -35,14 +35,14 @@ def label_texts(labels: Sequence[str], descriptions: Mapping[str, str] | None = 
     texts: list[str] = []
     columns: list[int] = []
     for column, label in enumerate(labels):
-        for text in (in_words(label), (descriptions or {}).get(label, "").strip()):
-            if sum(letter.isalpha() for letter in text) >= FEWEST_LETTERS:
+        for text in (label_to_words(label), (descriptions or {}).get(label, "").strip()):
+            if sum(letter.isalpha() for letter in text) >= MIN_LETTERS:
                 texts.append(text)
                 columns.append(column)
     return LabelTexts(tuple(texts), tuple(columns))
 
 
-def in_words(label: str) -> str:
+def label_to_words(label: str) -> str:
     """A label's name with its parts as words in small letters: `cardArrival` is "card arrival"."""
     parted = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", label)
     return re.sub(r"[\s_/\-]+", " ", parted).strip().lower()

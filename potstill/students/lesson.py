@@ -17,20 +17,20 @@ from potstill.data.task import TaskKind
 from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.evaluation.calibration import sigmoid, softmax
 from potstill.models.tokens.encoder import check_texts
-from potstill.students.base import Floats, Lesson
+from potstill.students.base import Floats, TrainingData
 
 SUM_TOLERANCE = 1e-3  # what float16 storage and rounding to three places leave behind
 
 
 @dataclass(frozen=True)
-class Carved:
+class TrainValidationSplit:
     """Rows to learn from and rows to judge by: two (N,) masks that cover every row once."""
 
-    learn: NDArray[np.bool_]
-    judge: NDArray[np.bool_]
+    train: NDArray[np.bool_]
+    validation: NDArray[np.bool_]
 
 
-def check_lesson(lesson: Lesson, n_labels: int, kind: TaskKind = "single") -> Lesson:
+def check_training_data(data: TrainingData, n_labels: int, kind: TaskKind = "single") -> TrainingData:
     """The same lesson with float32 targets whose rows sum to one and a weight for every row.
 
     Args:
@@ -43,11 +43,11 @@ def check_lesson(lesson: Lesson, n_labels: int, kind: TaskKind = "single") -> Le
             one (`multi`: above one); weights that are not (N,), not finite, negative or all zero; targets that all say
             the same.
     """
-    check_texts(lesson.texts)
-    n = len(lesson.texts)
+    check_texts(data.texts)
+    n = len(data.texts)
     if n == 0:
         raise BadData("There are no rows to learn from.", "Give the student at least one text a label.")
-    targets = np.asarray(lesson.targets)
+    targets = np.asarray(data.targets)
     if targets.shape != (n, n_labels):
         raise BadData(
             f"The targets have the shape {targets.shape}, and {n} texts of {n_labels} labels need {(n, n_labels)}.",
@@ -68,15 +68,13 @@ def check_lesson(lesson: Lesson, n_labels: int, kind: TaskKind = "single") -> Le
     if off.any():
         row = _first(off)
         raise BadData(f"The target of row {row} sums to {sums[row]:.4g}, not to 1.", "Divide each row by its sum.")
-    weights = _check_weights(lesson.weights, n)
-    if lesson.doubtful is not None and np.shape(lesson.doubtful) != (n,):
-        raise BadData(
-            f"doubtful has the shape {np.shape(lesson.doubtful)} for {n} texts.", "Give one truth value a text."
-        )
+    weights = _check_weights(data.sample_weight, n)
+    if data.noisy is not None and np.shape(data.noisy) != (n,):
+        raise BadData(f"doubtful has the shape {np.shape(data.noisy)} for {n} texts.", "Give one truth value a text.")
     if kind == "multi":
         if (np.abs(targets - targets[0]) < SUM_TOLERANCE).all():
             raise BadData("Every row has the same labels.", "Add rows of others: nothing can be learnt from one set.")
-        return replace(lesson, targets=np.minimum(targets, 1), weights=weights)
+        return replace(data, targets=np.minimum(targets, 1), sample_weight=weights)
     likeliest = targets.argmax(axis=1)
     if (likeliest == likeliest[0]).all():
         if (targets[:, likeliest[0]] > 1 - SUM_TOLERANCE).all():
@@ -88,14 +86,14 @@ def check_lesson(lesson: Lesson, n_labels: int, kind: TaskKind = "single") -> Le
             f"column {likeliest[0]} is the likeliest label of all {n} rows; the student may never say another",
             stacklevel=3,
         )
-    return replace(lesson, targets=(targets / sums[:, None]).astype(np.float32), weights=weights)
+    return replace(data, targets=(targets / sums[:, None]).astype(np.float32), sample_weight=weights)
 
 
-def carve(texts: Sequence[str], seed: int, share: float = 0.15) -> Carved:
+def hash_split(texts: Sequence[str], seed: int, share: float = 0.15) -> TrainValidationSplit:
     """Put about `share` of N texts aside by their content: neither their order nor a duplicate crosses the line."""
     cut = int(share * 0x1_0000)
     judge = np.array([zlib.crc32(f"{seed} {text}".encode("utf-8", "replace")) & 0xFFFF < cut for text in texts])
-    return Carved(~judge, judge)
+    return TrainValidationSplit(~judge, judge)
 
 
 def content_order(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -108,8 +106,8 @@ def probabilities(logits: Floats, kind: TaskKind) -> Floats:
     return (sigmoid(logits) if kind == "multi" else softmax(logits)).astype(np.float32)
 
 
-def class_weighted(
-    targets: Floats, weights: Floats | None, wish: object, labels: Sequence[str], *, multi: bool = False
+def apply_class_weights(
+    targets: Floats, weights: Floats | None, class_weights: object, labels: Sequence[str], *, multi: bool = False
 ) -> Floats | None:
     """The (N,) row weights with those of the labels in them: a row weighs what its labels weigh on average.
 
@@ -125,15 +123,15 @@ def class_weighted(
     Raises:
         BadSpec: the wish is none of these, names no label of the task, or has a weight that is not above zero.
     """
-    if wish is None:
+    if class_weights is None:
         return weights
     rows = np.ones(len(targets), dtype=np.float64) if weights is None else np.asarray(weights, dtype=np.float64)
-    if wish == "balanced":
+    if class_weights == "balanced":
         mass = rows @ targets
         there = mass > 0
         each = np.where(there, mass.sum() / (max(int(there.sum()), 1) * np.where(there, mass, 1.0)), 1.0)
     else:
-        each = _given_weights(wish, labels)
+        each = _given_weights(class_weights, labels)
     of_row = np.asarray(targets, dtype=np.float64) @ each
     if multi:
         said = np.asarray(targets).sum(axis=1)
@@ -154,21 +152,21 @@ def _given_weights(wish: object, labels: Sequence[str]) -> NDArray[np.float64]:
     return np.array([float(wish.get(label, 1.0)) for label in labels])
 
 
-def in_content_order(lesson: Lesson) -> Lesson:
+def sort_by_content(data: TrainingData) -> TrainingData:
     """The lesson with its rows in an order that does not depend on the one they came in."""
-    order = content_order(lesson.texts)
+    order = content_order(data.texts)
     return replace(
-        lesson,
-        texts=[lesson.texts[i] for i in order],
-        targets=lesson.targets[order],
-        weights=None if lesson.weights is None else lesson.weights[order],
-        doubtful=None if lesson.doubtful is None else lesson.doubtful[order],
+        data,
+        texts=[data.texts[i] for i in order],
+        targets=data.targets[order],
+        sample_weight=None if data.sample_weight is None else data.sample_weight[order],
+        noisy=None if data.noisy is None else data.noisy[order],
     )
 
 
-def refuse_likeness(lesson: Lesson, kind: str) -> None:
+def reject_feature_hint(data: TrainingData, kind: str) -> None:
     """Raise BadSpec where the lesson asks a kind to match vectors that learns none."""
-    if lesson.like is not None:
+    if data.hint is not None:
         raise BadSpec(f"The student {kind!r} has no vectors of its own to match.", "Take an encoder, or match = 0.")
 
 

@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
-from potstill.models.features import NGrams, PairGrams
-from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import carve, check_lesson, probabilities, refuse_likeness
-from potstill.students.onnxfile import Node, Port, write_onnx
-from potstill.students.regress import Effort, Regression, fit_regression, sparse
+from potstill.models.features import NGramVectorizer, PairNGramVectorizer
+from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
+from potstill.students.lesson import check_training_data, hash_split, probabilities, reject_feature_hint
+from potstill.students.onnxfile import OnnxNode, ValueInfo, write_onnx
+from potstill.students.regress import Regression, SolverOptions, fit_regression, to_csr
 
 OPTIONS = {"c", "max_features", "min_df", "max_steps"}
-GRID = (1.0, 3.0, 10.0, 30.0)
+C_GRID = (1.0, 3.0, 10.0, 30.0)
 MAX_CELLS = 12_000_000  # of the weight table: 48 MB, whatever the number of labels
 CHUNK = 2048
 
 
-class Linear:
+class LinearStudent:
     """TF-IDF n-grams + logistic regression on soft targets.
 
     Args:
@@ -39,39 +39,43 @@ class Linear:
         BadSpec: an unknown option, or weights, which this kind does not start from.
     """
 
-    def __init__(self, make: Make) -> None:
-        refuse_options("linear", make.options, OPTIONS)
-        if make.weights:
-            raise BadSpec(f"The student 'linear' starts from no weights, not {make.weights!r}.", "Write just 'linear'.")
-        self.labels = tuple(make.labels)
-        self.kind = make.kind
-        self.options = dict(make.options)
-        self._reader: NGrams | PairGrams | None = None
+    def __init__(self, config: StudentConfig) -> None:
+        check_options("linear", config.options, OPTIONS)
+        if config.weights:
+            raise BadSpec(
+                f"The student 'linear' starts from no weights, not {config.weights!r}.", "Write just 'linear'."
+            )
+        self.labels = tuple(config.labels)
+        self.kind = config.kind
+        self.options = dict(config.options)
+        self._reader: NGramVectorizer | PairNGramVectorizer | None = None
         self._weights: Floats = np.zeros((0, len(self.labels)), dtype=np.float32)
         self._bias: Floats = np.zeros(len(self.labels), dtype=np.float32)
-        self.c = float(make.options.get("c", 0.0))
+        self.c = float(config.options.get("c", 0.0))
 
-    def prepare(self) -> None:
+    def check_requirements(self) -> None:
         """It needs nothing but its texts."""
 
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, data: TrainingData) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter beyond rounding."""
-        lesson = check_lesson(lesson, len(self.labels), self.kind)
-        assert lesson.weights is not None
-        refuse_likeness(lesson, "linear")
-        deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
-        effort = Effort(max_steps=int(self.options.get("max_steps", 200)), deadline=deadline, progress=lesson.progress)
+        data = check_training_data(data, len(self.labels), self.kind)
+        assert data.sample_weight is not None
+        reject_feature_hint(data, "linear")
+        deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
+        effort = SolverOptions(
+            max_iter=int(self.options.get("max_steps", 200)), deadline=deadline, progress=data.progress
+        )
         effort = replace(effort, multi=self.kind == "multi")
         limit = min(int(self.options.get("max_features", 60_000)), MAX_CELLS // len(self.labels))
-        reads = PairGrams if self.kind == "pair" else NGrams
-        self._reader = reads.fit(lesson.texts, max_features=limit, min_df=self.options.get("min_df"))
-        features = sparse(self._reader.ragged(lesson.texts), self._reader.width)
+        reads = PairNGramVectorizer if self.kind == "pair" else NGramVectorizer
+        self._reader = reads.fit(data.texts, max_features=limit, min_df=self.options.get("min_df"))
+        features = to_csr(self._reader.transform(data.texts), self._reader.width)
         given = self.options.get("c")
-        self.c = choose_c(features, lesson, effort, GRID) if given is None else float(given)
-        fitted = fit_regression(features, lesson.targets, lesson.weights, replace(effort, c=self.c))
+        self.c = select_c(features, data, effort, C_GRID) if given is None else float(given)
+        fitted = fit_regression(features, data.targets, data.sample_weight, replace(effort, c=self.c))
         self._weights, self._bias = fitted.weights, fitted.bias
-        if lesson.progress is not None:
-            lesson.progress(1.0, f"{fitted.steps} steps at C={self.c:g}")
+        if data.progress is not None:
+            data.progress(1.0, f"{fitted.steps} steps at C={self.c:g}")
         return self
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
@@ -79,7 +83,7 @@ class Linear:
         reader = self._fitted()
         out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for at in range(0, len(texts), CHUNK):
-            features = sparse(reader.ragged(texts[at : at + CHUNK]), reader.width)
+            features = to_csr(reader.transform(texts[at : at + CHUNK]), reader.width)
             out[at : at + CHUNK] = features @ self._weights + self._bias
         return out
 
@@ -104,66 +108,66 @@ class Linear:
         """The student that `save` wrote."""
         record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
         kind = record.get("kind", "single")
-        student = cls(Make(labels=tuple(record["labels"]), options=record["options"], kind=kind))
+        student = cls(StudentConfig(labels=tuple(record["labels"]), options=record["options"], kind=kind))
         student.c = float(record["c"])
-        student._reader = (PairGrams if kind == "pair" else NGrams).load(folder, {})
+        student._reader = (PairNGramVectorizer if kind == "pair" else NGramVectorizer).load(folder, {})
         student._weights = np.load(folder / "weights.npy", allow_pickle=False)
         student._bias = np.load(folder / "bias.npy", allow_pickle=False)
         return student
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         """Write `model.onnx` and `ngrams.json`: gathered rows of W, weighted and summed, plus b."""
         reader = self._fitted()
         reader.save(folder)
         nodes = [
-            Node("Gather", ["W", "ids"], ["rows"]),
-            Node("Unsqueeze", ["values", "one"], ["row"]),
-            Node("MatMul", ["row", "rows"], ["sum"]),
-            Node("Squeeze", ["sum", "one"], ["flat"]),
-            Node("Add", ["flat", "b"], ["logits"]),
+            OnnxNode("Gather", ["W", "ids"], ["rows"]),
+            OnnxNode("Unsqueeze", ["values", "one"], ["row"]),
+            OnnxNode("MatMul", ["row", "rows"], ["sum"]),
+            OnnxNode("Squeeze", ["sum", "one"], ["flat"]),
+            OnnxNode("Add", ["flat", "b"], ["logits"]),
         ]
         # A vocabulary can be empty (texts of blanks only); a table cannot: padding reads its row 0.
         table = self._weights if len(self._weights) else np.zeros((1, len(self.labels)), dtype=np.float32)
         constants: dict[str, NDArray[Any]] = {"W": table, "b": self._bias, "one": np.array([1], dtype=np.int64)}
-        inputs = [Port("ids", "int64", ["n", "t"]), Port("values", "float32", ["n", "t"])]
-        logits = Port("logits", "float32", ["n", len(self.labels)])
+        inputs = [ValueInfo("ids", "int64", ["n", "t"]), ValueInfo("values", "float32", ["n", "t"])]
+        logits = ValueInfo("logits", "float32", ["n", len(self.labels)])
         write_onnx(folder / "model.onnx", nodes, constants, inputs, [logits])
-        return Graph(kind="bag", settings=reader.settings, quantisable=False)
+        return ExportedGraph(preprocessor="bag", preprocessor_config=reader.settings, quantizable=False)
 
-    def _fitted(self) -> NGrams | PairGrams:
+    def _fitted(self) -> NGramVectorizer | PairNGramVectorizer:
         if self._reader is None:
             raise BadSpec("The linear student has not learnt yet.", "Call fit first.")
         return self._reader
 
 
-def choose_c(features: Any, lesson: Lesson, effort: Effort, grid: Sequence[float]) -> float:
+def select_c(features: Any, data: TrainingData, effort: SolverOptions, grid: Sequence[float]) -> float:
     """The C of `grid` (ascending) that gives the likeliest label of the rows put aside the most target mass.
 
     Below 100 rows put aside, or where they cost too much time, the choice would be noise: then the second largest.
     """
-    assert lesson.weights is not None
+    assert data.sample_weight is not None
     default = grid[-2] if len(grid) > 1 else grid[0]
-    carved = carve(lesson.texts, seed=0)
-    if carved.judge.sum() < 100 or effort.deadline is not None:
+    carved = hash_split(data.texts, seed=0)
+    if carved.validation.sum() < 100 or effort.deadline is not None:
         return default
     # 20,000 rows tell the penalties apart as well as a million.
-    learn = np.flatnonzero(carved.learn)[:20_000]
-    judge = np.flatnonzero(carved.judge)[:5_000]
+    learn = np.flatnonzero(carved.train)[:20_000]
+    judge = np.flatnonzero(carved.validation)[:5_000]
     aside, seen = features[learn], features[judge]
     start: Regression | None = None
     best, best_score = default, -1.0
     for c in grid:
-        trial = replace(effort, c=c, max_steps=min(effort.max_steps, 60), progress=None)
-        start = fit_regression(aside, lesson.targets[learn], lesson.weights[learn], trial, start)
+        trial = replace(effort, c=c, max_iter=min(effort.max_iter, 60), progress=None)
+        start = fit_regression(aside, data.targets[learn], data.sample_weight[learn], trial, start)
         said = (seen @ start.weights + start.bias).argmax(axis=1)
-        score = float(lesson.targets[judge, said] @ lesson.weights[judge])
+        score = float(data.targets[judge, said] @ data.sample_weight[judge])
         if score > best_score * 1.002:  # a larger C has to earn it
             best, best_score = c, score
     return best
 
 
-def refuse_options(kind: str, options: Any, known: set[str]) -> None:
+def check_options(kind: str, options: Any, allowed: set[str]) -> None:
     """Raise `BadSpec` for an option that this kind does not have."""
-    strangers = sorted(set(options) - known)
+    strangers = sorted(set(options) - allowed)
     if strangers:
-        raise BadSpec(f"The student {kind!r} has no option {strangers[0]!r}.", f"It has: {', '.join(sorted(known))}.")
+        raise BadSpec(f"The student {kind!r} has no option {strangers[0]!r}.", f"It has: {', '.join(sorted(allowed))}.")

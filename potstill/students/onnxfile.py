@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 IR_VERSION, OPSET = 8, 17
-TYPES = {"float32": 1, "int64": 7, "float16": 10}
+ONNX_TYPES = {"float32": 1, "int64": 7, "float16": 10}
 
 
 @dataclass(frozen=True)
-class Node:
+class OnnxNode:
     """One operator: names in, names out, attributes of the kinds int, float and list of int."""
 
     op: str
@@ -28,7 +28,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Port:
+class ValueInfo:
     """An input or output: its name, numpy dtype name, and shape, a word being a size left open."""
 
     name: str
@@ -38,14 +38,14 @@ class Port:
 
 def write_onnx(
     path: Path,
-    nodes: Sequence[Node],
-    constants: Mapping[str, NDArray[np.generic]],
-    inputs: Sequence[Port],
-    outputs: Sequence[Port],
+    nodes: Sequence[OnnxNode],
+    initializers: Mapping[str, NDArray[np.generic]],
+    inputs: Sequence[ValueInfo],
+    outputs: Sequence[ValueInfo],
 ) -> None:
     """Write the graph as an ONNX model; nodes in the order they run, `constants` by the names the nodes use."""
     graph = b"".join(_message(1, _node(node)) for node in nodes) + _text(2, "potstill")
-    graph += b"".join(_message(5, _tensor(name, value)) for name, value in constants.items())
+    graph += b"".join(_message(5, _tensor(name, value)) for name, value in initializers.items())
     graph += b"".join(_message(11, _port(port)) for port in inputs)
     graph += b"".join(_message(12, _port(port)) for port in outputs)
     opset = _message(8, _text(1, "") + _number(2, OPSET))
@@ -83,7 +83,7 @@ def _attribute(name: str, value: int | float | Sequence[int]) -> bytes:
     return head + b"".join(_number(8, item) for item in value) + _number(20, 7)
 
 
-def _node(node: Node) -> bytes:
+def _node(node: OnnxNode) -> bytes:
     body = b"".join(_text(1, name) for name in node.inputs) + b"".join(_text(2, name) for name in node.outputs)
     body += _text(3, node.outputs[0]) + _text(4, node.op)
     return body + b"".join(_message(5, _attribute(name, value)) for name, value in node.attributes.items())
@@ -92,10 +92,10 @@ def _node(node: Node) -> bytes:
 def _tensor(name: str, value: NDArray[np.generic]) -> bytes:
     dims = b"".join(_number(1, size) for size in value.shape)
     little_endian = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).tobytes()
-    return dims + _number(2, TYPES[value.dtype.name]) + _text(8, name) + _message(9, little_endian)
+    return dims + _number(2, ONNX_TYPES[value.dtype.name]) + _text(8, name) + _message(9, little_endian)
 
 
-def _port(port: Port) -> bytes:
+def _port(port: ValueInfo) -> bytes:
     dims = b"".join(_message(1, _number(1, d) if isinstance(d, int) else _text(2, d)) for d in port.shape)
-    tensor = _number(1, TYPES[port.dtype]) + _message(2, dims)
+    tensor = _number(1, ONNX_TYPES[port.dtype]) + _message(2, dims)
     return _text(1, port.name) + _message(2, _message(1, tensor))

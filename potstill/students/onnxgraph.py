@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 
-def write_graph(network: nn.Module, file: Path) -> None:
+def write_torch_onnx(network: nn.Module, file: Path) -> None:
     """Write the graph `input_ids, attention_mask (B, T) int64 -> logits (B, K) float32`.
 
     The tracing exporter of torch is not used: with transformers' masks it silently fixes the shapes it saw.

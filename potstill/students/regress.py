@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.models.features import Ragged
+from potstill.models.features import SparseFeatures
 
 Floats = NDArray[np.float32]
-HISTORY = 8
+LBFGS_HISTORY = 8
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Regression:
 
 
 @dataclass(frozen=True)
-class Effort:
+class SolverOptions:
     """How hard to try.
 
     Attributes:
@@ -52,8 +52,8 @@ class Effort:
     """
 
     c: float = 10.0
-    around: Floats | None = None
-    max_steps: int = 200
+    anchor_weights: Floats | None = None
+    max_iter: int = 200
     tolerance: float = 2e-5
     deadline: float | None = None
     progress: Callable[[float, str], None] | None = None
@@ -61,7 +61,7 @@ class Effort:
 
 
 def fit_regression(
-    features: Any, targets: Floats, rows: Floats, effort: Effort, start: Regression | None = None
+    features: Any, targets: Floats, sample_weight: Floats, effort: SolverOptions, start: Regression | None = None
 ) -> Regression:
     """The W, b that minimise  sum_i rows_i * CE(softmax(x_i W + b), targets_i) + |W - around|^2 / (2 C).
 
@@ -76,8 +76,8 @@ def fit_regression(
     """
     d, k = features.shape[1], targets.shape[1]
     transposed = features.T.tocsr() if hasattr(features, "tocsr") else np.ascontiguousarray(features.T)
-    around = None if effort.around is None else effort.around.astype(np.float32).ravel()
-    targets, mass = np.asarray(targets, np.float32), float(rows.sum())
+    around = None if effort.anchor_weights is None else effort.anchor_weights.astype(np.float32).ravel()
+    targets, mass = np.asarray(targets, np.float32), float(sample_weight.sum())
 
     def loss_of(theta: Floats) -> tuple[float, Floats]:
         w = theta[: d * k].reshape(d, k)
@@ -93,14 +93,14 @@ def fit_regression(
             likely /= total
             cross = np.log(total[:, 0]) - np.einsum("nk,nk->n", targets, logits)
         likely -= targets
-        likely *= rows[:, None]
+        likely *= sample_weight[:, None]
         slope = np.empty_like(theta)
         slope[: d * k] = (transposed @ likely).ravel()
         far = theta[: d * k] if around is None else theta[: d * k] - around
         slope[: d * k] += far / effort.c
         slope[d * k :] = likely.sum(axis=0)
         penalty = float(far @ far) / (2 * effort.c)
-        return float(np.dot(cross.astype(np.float64), rows)) + penalty, slope
+        return float(np.dot(cross.astype(np.float64), sample_weight)) + penalty, slope
 
     theta = np.zeros(d * k + k, dtype=np.float32)
     if around is not None:
@@ -110,7 +110,7 @@ def fit_regression(
     loss, slope = loss_of(theta)
     moves: list[tuple[Floats, Floats, float]] = []
     step, converged, calm = 0, False, 0
-    while step < effort.max_steps and not converged:
+    while step < effort.max_iter and not converged:
         if effort.deadline is not None and time.monotonic() > effort.deadline:
             break
         toward = _two_loop(slope, moves)
@@ -132,14 +132,14 @@ def fit_regression(
         moved, turned = next_theta - theta, next_slope - slope
         curvature = float(moved @ turned)
         if curvature > 0:
-            moves = [*moves[-(HISTORY - 1) :], (moved, turned, curvature)]
+            moves = [*moves[-(LBFGS_HISTORY - 1) :], (moved, turned, curvature)]
         step += 1
         # Two calm steps in a row: a single short one is common after a change of curvature.
         calm = calm + 1 if (loss - next_loss) < effort.tolerance * mass else 0
         converged = calm >= 2
         theta, loss, slope = next_theta, next_loss, next_slope
         if effort.progress is not None:
-            effort.progress(step / effort.max_steps, f"regression step {step}, loss {loss / mass:.4f}")
+            effort.progress(step / effort.max_iter, f"regression step {step}, loss {loss / mass:.4f}")
     return Regression(theta[: d * k].reshape(d, k).copy(), theta[d * k :].copy(), step, converged)
 
 
@@ -159,7 +159,7 @@ def _two_loop(slope: Floats, moves: list[tuple[Floats, Floats, float]]) -> Float
     return q
 
 
-def sparse(entries: Ragged, width: int) -> Any:
+def to_csr(entries: SparseFeatures, width: int) -> Any:
     """The (N, V) float32 CSR matrix of a reader's entries."""
     from scipy.sparse import csr_matrix
 

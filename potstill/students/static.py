@@ -16,27 +16,27 @@ from typing import Any, Self
 import numpy as np
 
 from potstill.errors import BadSpec
-from potstill.models.device import check_wish, here
-from potstill.models.downloads.fetch import fetched
-from potstill.models.features import PairTokens, Ragged, Tokens
-from potstill.models.weights import find
-from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.students.lesson import carve, check_lesson, in_content_order, probabilities
-from potstill.students.linear import choose_c, refuse_options
-from potstill.students.regress import Effort, fit_regression, sparse
-from potstill.students.staticgraph import write_graph
-from potstill.students.tuning import Head, Material, Recipe, tune
-from potstill.students.vectors import token_vectors
+from potstill.models.device import check_device, portable_options
+from potstill.models.downloads.fetch import cached_path
+from potstill.models.features import PairSubwordVectorizer, SparseFeatures, SubwordVectorizer
+from potstill.models.weights import find_weights
+from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
+from potstill.students.lesson import check_training_data, hash_split, probabilities, sort_by_content
+from potstill.students.linear import check_options, select_c
+from potstill.students.regress import SolverOptions, fit_regression, to_csr
+from potstill.students.staticgraph import write_static_onnx
+from potstill.students.tuning import FeatureBatch, StaticClassifier, StaticTrainingConfig, fine_tune_static
+from potstill.students.vectors import load_token_embeddings
 
-OF_TUNING = ("epochs", "lr", "hidden", "dropout", "device")
-OPTIONS = {"c", "max_length", "dims", *OF_TUNING}
-GRID = (10.0, 30.0, 100.0, 300.0)
-CAN_SPARE = 2_000  # rows from which some are put aside to stop early by
+FINE_TUNING_OPTIONS = ("epochs", "lr", "hidden", "dropout", "device")
+OPTIONS = {"c", "max_length", "dims", *FINE_TUNING_OPTIONS}
+C_GRID = (10.0, 30.0, 100.0, 300.0)
+MIN_ROWS_FOR_VALIDATION = 2_000  # rows from which some are put aside to stop early by
 CHUNK = 4096
-PARTS = ("table", "w", "b", "u", "c", "v")
+HEAD_ARRAYS = ("table", "w", "b", "u", "c", "v")
 
 
-class Static:
+class StaticStudent:
     """Mean of subword vectors + head.
 
     Args:
@@ -49,60 +49,68 @@ class Static:
         BadSpec: an unknown option.
     """
 
-    def __init__(self, make: Make) -> None:
-        refuse_options("static", make.options, OPTIONS)
-        check_wish(make.options.get("device", "auto"))
-        self.labels = tuple(make.labels)
-        self.weights = make.weights or ("potion-8m" if fetched("potion-8m") is not None else "minilm")
-        self.kind = make.kind
-        self.options = dict(make.options)
-        self.c = float(make.options.get("c", 0.0))
-        self._reader: Tokens | PairTokens | None = None
-        self._head: Head | None = None
+    def __init__(self, config: StudentConfig) -> None:
+        check_options("static", config.options, OPTIONS)
+        check_device(config.options.get("device", "auto"))
+        self.labels = tuple(config.labels)
+        self.weights = config.weights or ("potion-8m" if cached_path("potion-8m") is not None else "minilm")
+        self.kind = config.kind
+        self.options = dict(config.options)
+        self.c = float(config.options.get("c", 0.0))
+        self._reader: SubwordVectorizer | PairSubwordVectorizer | None = None
+        self._head: StaticClassifier | None = None
 
-    def prepare(self) -> None:
+    def check_requirements(self) -> None:
         """See that the weights are here; see `Student.prepare`."""
-        find(self.weights)
+        find_weights(self.weights)
 
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, data: TrainingData) -> Self:
         """Learn from scratch; see `Student.fit`. The row order does not matter.
 
         Raises:
             MissingWeights: the weights it starts from are not here.
         """
-        lesson = in_content_order(check_lesson(lesson, len(self.labels), self.kind))
-        assert lesson.weights is not None
-        deadline = None if lesson.deadline_s is None else time.monotonic() + lesson.deadline_s
-        texts = lesson.texts
-        start = token_vectors(find(self.weights), int(self.options.get("dims", 256)))
-        if isinstance(lesson.start, Static) and lesson.start.weights == self.weights:
-            start = replace(start, table=lesson.start._fitted().table)
-        tokens = Tokens(start.tokenizer, int(self.options.get("max_length", 512)))
-        self._reader = PairTokens(tokens) if self.kind == "pair" else tokens
-        entries = self._reader.ragged(texts)
-        dims = start.table.shape[1] * (4 if self.kind == "pair" else 1)
+        data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
+        assert data.sample_weight is not None
+        deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
+        texts = data.texts
+        start = load_token_embeddings(find_weights(self.weights), int(self.options.get("dims", 256)))
+        if isinstance(data.init_from, StaticStudent) and data.init_from.weights == self.weights:
+            start = replace(start, embeddings=data.init_from._fitted().embeddings)
+        tokens = SubwordVectorizer(start.tokenizer, int(self.options.get("max_length", 512)))
+        self._reader = PairSubwordVectorizer(tokens) if self.kind == "pair" else tokens
+        entries = self._reader.transform(texts)
+        dims = start.embeddings.shape[1] * (4 if self.kind == "pair" else 1)
         none = np.zeros((dims, 0), dtype=np.float32)
-        head = Head(start.table, none, none[0], none, none[0], np.zeros((0, len(self.labels)), dtype=np.float32))
+        head = StaticClassifier(
+            start.embeddings, none, none[0], none, none[0], np.zeros((0, len(self.labels)), dtype=np.float32)
+        )
         units = _units(entries, head)
-        effort = Effort(deadline=deadline, multi=self.kind == "multi")
+        effort = SolverOptions(deadline=deadline, multi=self.kind == "multi")
         given = self.options.get("c")
-        self.c = choose_c(units, lesson, effort, GRID) if given is None else float(given)
-        judge = carve(texts, lesson.seed, 0.1).judge if len(texts) >= CAN_SPARE else np.zeros(len(texts), dtype=bool)
+        self.c = select_c(units, data, effort, C_GRID) if given is None else float(given)
+        judge = (
+            hash_split(texts, data.seed, 0.1).validation
+            if len(texts) >= MIN_ROWS_FOR_VALIDATION
+            else np.zeros(len(texts), dtype=bool)
+        )
         tuned = _has_torch() and int(self.options.get("epochs", 25)) > 0
         learn = ~judge if tuned else np.ones(len(texts), dtype=bool)
-        weights, effort = lesson.weights, replace(effort, c=self.c)
-        fitted = fit_regression(units[learn], lesson.targets[learn], weights[learn], effort)
+        weights, effort = data.sample_weight, replace(effort, c=self.c)
+        fitted = fit_regression(units[learn], data.targets[learn], weights[learn], effort)
         head = replace(head, w=fitted.weights, b=fitted.bias)
         if tuned:
             aside = judge if judge.any() else None
-            material = Material(entries, lesson.targets, weights, aside, multi=self.kind == "multi")
-            if lesson.like is not None:
-                material = replace(material, like=lesson.like.teacher.embed(texts), share=lesson.like.share)
-            head = tune(head, material, self._recipe(lesson, deadline))
+            material = FeatureBatch(entries, data.targets, weights, aside, multi=self.kind == "multi")
+            if data.hint is not None:
+                material = replace(
+                    material, hint_features=data.hint.teacher.embed(texts), hint_weight=data.hint.loss_weight
+                )
+            head = fine_tune_static(head, material, self._recipe(data, deadline))
         # Kept and exported in half precision: half the size, and the student predicts exactly as its bundle does.
-        self._head = replace(head, table=head.table.astype(np.float16).astype(np.float32))
-        if lesson.progress is not None:
-            lesson.progress(
+        self._head = replace(head, embeddings=head.embeddings.astype(np.float16).astype(np.float32))
+        if data.progress is not None:
+            data.progress(
                 1.0, "vectors and head fine-tuned" if tuned else f"regression on frozen vectors, C={self.c:g}"
             )
         return self
@@ -125,7 +133,7 @@ class Static:
         """
         head = self._fitted()
         assert self._reader is not None
-        return _units(self._reader.ragged(texts), head)
+        return _units(self._reader.transform(texts), head)
 
     def save(self, folder: Path) -> None:
         """Write `student.json`, `tokenizer.json` and the parts of the head as .npy."""
@@ -135,7 +143,7 @@ class Static:
         record = {"format": 1, "labels": self.labels, "weights": self.weights, "options": self.options}
         record |= {"c": self.c, "reader": self._reader.settings, "kind": self.kind}
         (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
-        for part in PARTS:
+        for part in HEAD_ARRAYS:
             value = getattr(head, part)
             np.save(folder / f"{part}.npy", value.astype(np.float16) if part == "table" else value, allow_pickle=False)
 
@@ -144,39 +152,49 @@ class Static:
         """The student that `save` wrote."""
         record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
         kind = record.get("kind", "single")
-        student = cls(Make(tuple(record["labels"]), record["weights"], options=here(record["options"]), kind=kind))
+        student = cls(
+            StudentConfig(
+                tuple(record["labels"]), record["weights"], options=portable_options(record["options"]), kind=kind
+            )
+        )
         student.c = float(record["c"])
-        student._reader = (PairTokens if kind == "pair" else Tokens).load(folder, record["reader"])
-        parts = {part: np.load(folder / f"{part}.npy", allow_pickle=False) for part in PARTS}
-        student._head = Head(**{part: value.astype(np.float32) for part, value in parts.items()})
+        student._reader = (PairSubwordVectorizer if kind == "pair" else SubwordVectorizer).load(
+            folder, record["reader"]
+        )
+        parts = {part: np.load(folder / f"{part}.npy", allow_pickle=False) for part in HEAD_ARRAYS}
+        student._head = StaticClassifier(**{part: value.astype(np.float32) for part, value in parts.items()})
         return student
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         """Write `model.onnx` and `tokenizer.json`."""
         head = self._fitted()
         assert self._reader is not None
         self._reader.save(folder)
-        write_graph(head, len(self.labels), folder / "model.onnx", pairs=self.kind == "pair")
-        return Graph(kind="bag", settings=self._reader.settings, quantisable=False)
+        write_static_onnx(head, len(self.labels), folder / "model.onnx", pairs=self.kind == "pair")
+        return ExportedGraph(preprocessor="bag", preprocessor_config=self._reader.settings, quantizable=False)
 
-    def _recipe(self, lesson: Lesson, deadline: float | None) -> Recipe:
+    def _recipe(self, data: TrainingData, deadline: float | None) -> StaticTrainingConfig:
         names: Mapping[str, str] = {"lr": "lr_vectors"}
-        asked: dict[str, Any] = {names.get(key, key): self.options[key] for key in OF_TUNING if key in self.options}
-        return Recipe(**asked, seed=lesson.seed, deadline=deadline, progress=lesson.progress)
+        asked: dict[str, Any] = {
+            names.get(key, key): self.options[key] for key in FINE_TUNING_OPTIONS if key in self.options
+        }
+        return StaticTrainingConfig(**asked, seed=data.seed, deadline=deadline, progress=data.progress)
 
-    def _fitted(self) -> Head:
+    def _fitted(self) -> StaticClassifier:
         if self._head is None:
             raise BadSpec("The static student has not learnt yet.", "Call fit first.")
         return self._head
 
 
-def _units(entries: Ragged, head: Head) -> Floats:
+def _units(entries: SparseFeatures, head: StaticClassifier) -> Floats:
     """(N, D) unit vectors of the texts, or (N, 4 D) of the pairs."""
-    first = np.asarray(sparse(entries, len(head.table)) @ head.table, dtype=np.float32)
+    first = np.asarray(to_csr(entries, len(head.embeddings)) @ head.embeddings, dtype=np.float32)
     if entries.second is None:
-        return head.unit(first)
+        return head.normalize(first)
     beside = replace(entries, values=entries.second)
-    return head.pair(first, np.asarray(sparse(beside, len(head.table)) @ head.table, dtype=np.float32))
+    return head.pair_features(
+        first, np.asarray(to_csr(beside, len(head.embeddings)) @ head.embeddings, dtype=np.float32)
+    )
 
 
 def _has_torch() -> bool:

@@ -18,22 +18,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from potstill.models.device import device_of, drawing
-from potstill.models.tokens.encoder import Ids, padded
-from potstill.students.backbone import Network, autocast, run_network
+from potstill.models.device import device_of, seeded
+from potstill.models.tokens.encoder import Ids, pad_batch
+from potstill.students.backbone import EncoderNetwork, autocast, predict_batches
 
 Floats = NDArray[np.float32]
-Progress = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 # Rows of a batch that are padded together, after sorting by length: three quarters of the time a step on short texts,
 # little more than half of it on news (bench/training_speed.py).
-BLOCK = 8
+PADDING_BLOCK = 8
 # Padded tokens whose activations are held at once: the weights are turned to bfloat16, and their gradients back, once
 # for all of them, which on short texts takes a tenth off a step.
-HELD = 2048
+MAX_ACTIVATION_TOKENS = 2048
 
 
 @dataclass(frozen=True)
-class Schedule:
+class FineTuningConfig:
     """How to fine-tune.
 
     Attributes:
@@ -54,19 +54,19 @@ class Schedule:
     epochs: float
     lr: float = 1e-4
     head_lr: float = 1e-2
-    batch: int = 32
+    batch_size: int = 32
     max_tokens: int = 8192
     warmup: float = 0.1
-    decay: float = 0.01
+    weight_decay: float = 0.01
     head_dropout: float = 0.0
-    word_dropout: float = 0.0
-    keep_words: bool = False
+    token_dropout: float = 0.0
+    freeze_embeddings: bool = False
     deadline: float | None = None
-    checks: int = 6
+    n_evaluations: int = 6
 
 
 @dataclass(frozen=True)
-class Material:
+class EncodedBatch:
     """N rows to learn from: token ids, (N, K) soft targets, (N,) weights, (N,) whether a teacher may have erred.
 
     `multi`: each label is decided by itself. `like`: (N, D') vectors that the rows' own, mapped linearly, are to point
@@ -76,72 +76,78 @@ class Material:
     ids: Sequence[Ids]
     targets: Floats
     weights: Floats
-    doubtful: NDArray[np.bool_]
+    noisy: NDArray[np.bool_]
     multi: bool = False
-    like: Floats | None = None
-    share: float = 0.0
+    hint_features: Floats | None = None
+    hint_weight: float = 0.0
 
-    def take(self, rows: NDArray[np.intp]) -> Material:
+    def take(self, rows: NDArray[np.intp]) -> EncodedBatch:
         """These rows only."""
         return replace(
             self,
             ids=[self.ids[row] for row in rows],
             targets=self.targets[rows],
             weights=self.weights[rows],
-            doubtful=self.doubtful[rows],
-            like=None if self.like is None else self.like[rows],
+            noisy=self.noisy[rows],
+            hint_features=None if self.hint_features is None else self.hint_features[rows],
         )
 
-    def join(self, other: Material) -> Material:
+    def concat(self, other: EncodedBatch) -> EncodedBatch:
         """These rows, then the other's, which are like nothing."""
-        blank = None if self.like is None else np.zeros((len(other.ids), self.like.shape[1]), dtype=np.float32)
+        blank = (
+            None
+            if self.hint_features is None
+            else np.zeros((len(other.ids), self.hint_features.shape[1]), dtype=np.float32)
+        )
         return replace(
             self,
             ids=[*self.ids, *other.ids],
             targets=np.concatenate([self.targets, other.targets]),
             weights=np.concatenate([self.weights, other.weights]),
-            doubtful=np.concatenate([self.doubtful, other.doubtful]),
-            like=None if self.like is None or blank is None else np.concatenate([self.like, blank]),
+            noisy=np.concatenate([self.noisy, other.noisy]),
+            hint_features=None
+            if self.hint_features is None or blank is None
+            else np.concatenate([self.hint_features, blank]),
         )
 
 
 @dataclass(frozen=True)
-class Learnt:
+class FineTuningResult:
     """What fine-tuning did: steps made, and the best (lowest) validation loss seen, nan without validation rows."""
 
     steps: int
     best_loss: float
-    stopped: str
+    stop_reason: str
 
 
 def fine_tune(
-    network: Network,
-    material: Material,
-    schedule: Schedule,
+    network: EncoderNetwork,
+    batch: EncodedBatch,
+    schedule: FineTuningConfig,
     *,
     pad_id: int,
-    validation: Material | None = None,
+    validation: EncodedBatch | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
-) -> Learnt:
+    progress: ProgressCallback | None = None,
+) -> FineTuningResult:
     """Train all weights in place; with validation rows, end on the weights that were best on them.
 
     Equal arguments give equal weights on a CPU, as long as no deadline cuts in.
     """
     generator = np.random.default_rng(seed)
-    plan = [rows for _ in range(_ceil(schedule.epochs)) for rows in _epoch(material, schedule, generator)]
+    plan = [rows for _ in range(_ceil(schedule.epochs)) for rows in _epoch(batch, schedule, generator)]
     plan = plan[: max(1, round(len(plan) * schedule.epochs / _ceil(schedule.epochs)))]
-    across = _across(network, material, seed)
-    words = list(network.backbone.get_input_embeddings().parameters()) if schedule.keep_words else []
+    across = _across(network, batch, seed)
+    words = list(network.backbone.get_input_embeddings().parameters()) if schedule.freeze_embeddings else []
     learning = [value for value in words if value.requires_grad]
     for value in learning:
         value.requires_grad_(False)
     optimiser = _optimiser(network, schedule, across)
     peaks = [group["lr"] for group in optimiser.param_groups]
-    checks = {round(len(plan) * (i + 1) / schedule.checks) for i in range(schedule.checks)}
+    checks = {round(len(plan) * (i + 1) / schedule.n_evaluations) for i in range(schedule.n_evaluations)}
     best_loss, best_state, worse, stopped, step = float("nan"), None, 0, "finished", 0
     started = time.monotonic()
-    with drawing(device_of(network), seed), _quick_attention(network):
+    with seeded(device_of(network), seed), _quick_attention(network):
         network.train()
         for step, rows in enumerate(plan):
             share = step / len(plan)
@@ -154,12 +160,14 @@ def fine_tune(
             factor = min(share / schedule.warmup, 1.0, (1 - share) / (1 - schedule.warmup))
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * max(factor, 1e-3)
-            some = _with_gaps(material.take(rows), schedule.word_dropout, generator)
+            some = _with_gaps(batch.take(rows), schedule.token_dropout, generator)
             _step(network, some, optimiser, pad_id, across, schedule.head_dropout)
             if progress and step % 10 == 0:
                 progress(share, f"fine-tuning, step {step + 1} of {len(plan)}")
             if validation is not None and step + 1 in checks:
-                loss = soft_loss(run_network(network.eval(), validation.ids, pad_id, low_precision=True), validation)
+                loss = soft_loss(
+                    predict_batches(network.eval(), validation.ids, pad_id, low_precision=True), validation
+                )
                 network.train()
                 if not loss >= best_loss:  # also true the first time, against nan
                     best_loss, worse = loss, 0
@@ -174,39 +182,39 @@ def fine_tune(
     for value in learning:
         value.requires_grad_(True)
     network.eval()
-    return Learnt(step + 1, best_loss, stopped)
+    return FineTuningResult(step + 1, best_loss, stopped)
 
 
-def soft_loss(logits: Floats, material: Material) -> float:
+def soft_loss(logits: Floats, batch: EncodedBatch) -> float:
     """Weighted cross-entropy of (N, K) logits at the best of a few temperatures: a badly scaled head is no bad one."""
     losses = []
     for temperature in np.geomspace(0.25, 4, 17):
         scaled = torch.from_numpy(logits / np.float32(temperature))
-        rows = row_losses(scaled, material) * torch.from_numpy(material.weights)
-        losses.append(float(rows.sum() / material.weights.sum()))
+        rows = row_losses(scaled, batch) * torch.from_numpy(batch.weights)
+        losses.append(float(rows.sum() / batch.weights.sum()))
     return min(losses)
 
 
-def row_losses(logits: Tensor, material: Material) -> Tensor:
+def row_losses(logits: Tensor, batch: EncodedBatch) -> Tensor:
     """(B,) cross-entropies of (B, K) logits: of one softmax, or of K sigmoids, summed."""
-    targets = torch.from_numpy(material.targets).to(logits.device)
-    if material.multi:
+    targets = torch.from_numpy(batch.targets).to(logits.device)
+    if batch.multi:
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
     return -(targets * torch.log_softmax(logits, 1)).sum(1)
 
 
-def _across(network: Network, material: Material, seed: int) -> nn.Linear | None:
+def _across(network: EncoderNetwork, material: EncodedBatch, seed: int) -> nn.Linear | None:
     """The map from the network's vectors to those it is to be like; None where it need not."""
-    if material.like is None:
+    if material.hint_features is None:
         return None
     device = device_of(network)
-    with drawing(device, seed):
-        return nn.Linear(network.dim, material.like.shape[1], bias=False).to(device)
+    with seeded(device, seed):
+        return nn.Linear(network.dim, material.hint_features.shape[1], bias=False).to(device)
 
 
 def _step(
-    network: Network,
-    some: Material,
+    network: EncoderNetwork,
+    some: EncodedBatch,
     optimiser: torch.optim.Optimizer,
     pad_id: int,
     across: nn.Linear | None,
@@ -223,17 +231,17 @@ def _step(
     optimiser.step()
 
 
-def _lost(network: Network, some: Material, pad_id: int, across: nn.Linear | None, drop: float) -> Tensor:
+def _lost(network: EncoderNetwork, some: EncodedBatch, pad_id: int, across: nn.Linear | None, drop: float) -> Tensor:
     """The weighted sum of the losses of rows that are padded together."""
     device = device_of(network)
-    filled, mask = padded(some.ids, pad_id)
+    filled, mask = pad_batch(some.ids, pad_id)
     vectors = network.embed(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device))
     logits = network.head(nn.functional.dropout(vectors, drop))
     crossed = row_losses(logits.float(), some)
-    if across is not None and some.like is not None:
+    if across is not None and some.hint_features is not None:
         mapped = across(vectors.float()).float()
-        far = 1 - nn.functional.cosine_similarity(mapped, torch.from_numpy(some.like).to(device))
-        crossed = (1 - some.share) * crossed + some.share * far
+        far = 1 - nn.functional.cosine_similarity(mapped, torch.from_numpy(some.hint_features).to(device))
+        crossed = (1 - some.hint_weight) * crossed + some.hint_weight * far
     return (crossed * torch.from_numpy(some.weights).to(device)).sum()
 
 
@@ -241,12 +249,12 @@ def _groups(lengths: Sequence[int], device: torch.device) -> list[list[NDArray[n
     """Rows in blocks that are padded together, blocks in groups whose activations are held together."""
     order = np.argsort(lengths, kind="stable")
     # A GPU would rather have one large block than little padding.
-    block = BLOCK if device.type == "cpu" else len(order)
+    block = PADDING_BLOCK if device.type == "cpu" else len(order)
     found: list[list[NDArray[np.intp]]] = []
-    held = HELD
+    held = MAX_ACTIVATION_TOKENS
     for rows in np.array_split(order, -(-len(order) // block)):
         cells = len(rows) * lengths[rows[-1]]
-        if held + cells > HELD:
+        if held + cells > MAX_ACTIVATION_TOKENS:
             found.append([])
             held = 0
         found[-1].append(rows)
@@ -254,7 +262,7 @@ def _groups(lengths: Sequence[int], device: torch.device) -> list[list[NDArray[n
     return found
 
 
-def _with_gaps(some: Material, share: float, generator: np.random.Generator) -> Material:
+def _with_gaps(some: EncodedBatch, share: float, generator: np.random.Generator) -> EncodedBatch:
     """The rows with about this share of their tokens left out: never the first, the last, or their like."""
     if not share:
         return some
@@ -267,7 +275,7 @@ def _with_gaps(some: Material, share: float, generator: np.random.Generator) -> 
 
 
 @contextmanager
-def _quick_attention(network: Network) -> Iterator[None]:
+def _quick_attention(network: EncoderNetwork) -> Iterator[None]:
     """While it learns: attention as plain matrix products, without dropout on its weights.
 
     On a CPU the fused kernel and the T x T numbers a head that its dropout draws cost a fifth of a step on news texts,
@@ -293,24 +301,26 @@ def _quick_attention(network: Network) -> Iterator[None]:
             part.p = share
 
 
-def _optimiser(network: Network, schedule: Schedule, across: nn.Linear | None) -> torch.optim.Optimizer:
+def _optimiser(network: EncoderNetwork, schedule: FineTuningConfig, across: nn.Linear | None) -> torch.optim.Optimizer:
     body = [value for value in network.backbone.parameters() if value.requires_grad]
     matrices = [value for value in body if value.ndim > 1]
     vectors = [value for value in body if value.ndim <= 1]
     head = [*network.head.parameters(), *(across.parameters() if across is not None else ())]
     groups = [
-        {"params": matrices, "lr": schedule.lr, "weight_decay": schedule.decay},
+        {"params": matrices, "lr": schedule.lr, "weight_decay": schedule.weight_decay},
         {"params": vectors, "lr": schedule.lr, "weight_decay": 0.0},
         {"params": head, "lr": schedule.head_lr, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _epoch(material: Material, schedule: Schedule, generator: np.random.Generator) -> list[NDArray[np.intp]]:
+def _epoch(
+    material: EncodedBatch, schedule: FineTuningConfig, generator: np.random.Generator
+) -> list[NDArray[np.intp]]:
     """One pass in random batches of equal size, parted where long texts fill them; `_step` saves them from padding."""
     lengths = np.array([len(own) for own in material.ids])
     found: list[NDArray[np.intp]] = []
-    for rows in np.array_split(generator.permutation(len(lengths)), -(-len(lengths) // schedule.batch)):
+    for rows in np.array_split(generator.permutation(len(lengths)), -(-len(lengths) // schedule.batch_size)):
         parts = min(len(rows), -(-int(lengths[rows].sum()) // schedule.max_tokens))
         found.extend(np.array_split(rows, max(1, parts)))
     return found

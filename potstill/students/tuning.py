@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.models.device import Wish, choose_device, drawing
-from potstill.models.features import Ragged
+from potstill.models.device import DeviceName, resolve_device, seeded
+from potstill.models.features import SparseFeatures
 
 Floats = NDArray[np.float32]
 EPSILON = 1e-6  # of the norm; a text without known subwords stays at zero
-SPREAD = 4.0  # brings a unit vector's coordinates to the scale a hidden layer is initialised for
+HIDDEN_INPUT_SCALE = 4.0  # brings a unit vector's coordinates to the scale a hidden layer is initialised for
 
 
 @dataclass(frozen=True)
-class Head:
+class StaticClassifier:
     """All a static student knows. A text's unit vector h gives logits h W + b + relu(h U + c) V.
 
     Of a pair h is both unit vectors, their distance and their product, axis by axis: 4 D numbers in place of D.
@@ -34,27 +34,27 @@ class Head:
         u, c, v: (D, H), (H,), (H, K) the hidden path; H is 0 where there is none.
     """
 
-    table: Floats
+    embeddings: Floats
     w: Floats
     b: Floats
     u: Floats
     c: Floats
     v: Floats
 
-    def unit(self, means: Floats) -> Floats:
+    def normalize(self, means: Floats) -> Floats:
         """(N, D) mean vectors -> length one, or zero."""
         norms = np.sqrt((means * means).sum(axis=1, keepdims=True))
         return np.asarray(means / np.maximum(norms, np.float32(EPSILON)))
 
     @property
-    def loud(self) -> float:
+    def product_scale(self) -> float:
         """What brings the product of two unit vectors to about length one."""
-        return float(np.sqrt(self.table.shape[1]))
+        return float(np.sqrt(self.embeddings.shape[1]))
 
-    def pair(self, first: Floats, second: Floats) -> Floats:
+    def pair_features(self, first: Floats, second: Floats) -> Floats:
         """(N, D) mean vectors of the two texts -> (N, 4 D)."""
-        one, two = self.unit(first), self.unit(second)
-        return np.concatenate([one, two, np.abs(one - two), one * two * np.float32(self.loud)], axis=1)
+        one, two = self.normalize(first), self.normalize(second)
+        return np.concatenate([one, two, np.abs(one - two), one * two * np.float32(self.product_scale)], axis=1)
 
     def logits(self, units: Floats) -> Floats:
         """(N, D) unit vectors -> (N, K) scores."""
@@ -63,7 +63,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StaticTrainingConfig:
     """How to fine-tune.
 
     Attributes:
@@ -84,58 +84,58 @@ class Recipe:
     lr_head: float = 3e-3
     hidden: int = 512
     dropout: float = 0.2
-    batch: int = 64
+    batch_size: int = 64
     patience: int = 5
     seed: int = 0
-    device: Wish = "auto"
+    device: DeviceName = "auto"
     deadline: float | None = None
     progress: Callable[[float, str], None] | None = None
 
 
 @dataclass(frozen=True)
-class Material:
+class FeatureBatch:
     """N rows of entries, (N, K) targets, (N,) weights, and which rows only judge (None: none do).
 
     `multi`: each label is decided by itself. `like`: (N, D') vectors that the rows' own, mapped linearly, are to point
     along; `share` is that part of the loss.
     """
 
-    entries: Ragged
+    features: SparseFeatures
     targets: Floats
     weights: Floats
-    judge: NDArray[np.bool_] | None
+    validation_mask: NDArray[np.bool_] | None
     multi: bool = False
-    like: Floats | None = None
-    share: float = 0.0
+    hint_features: Floats | None = None
+    hint_weight: float = 0.0
 
 
-def tune(start: Head, material: Material, recipe: Recipe) -> Head:
+def fine_tune_static(start: StaticClassifier, material: FeatureBatch, config: StaticTrainingConfig) -> StaticClassifier:
     """The fine-tuned head; with rows to judge by, the one of the pass (0, the start, included) they liked best."""
     import torch
     from torch.nn import functional
 
     # The caller's random state is none of our business; ours is the seed alone.
-    device = choose_device(recipe.device)
-    with drawing(device, recipe.seed):
-        used, ids = np.unique(material.entries.ids, return_inverse=True)
-        vectors = torch.tensor(start.table[used]).to(device).requires_grad_()
+    device = resolve_device(config.device)
+    with seeded(device, config.seed):
+        used, ids = np.unique(material.features.ids, return_inverse=True)
+        vectors = torch.tensor(start.embeddings[used]).to(device).requires_grad_()
         dims, k = start.w.shape
-        linear, up = torch.nn.Linear(dims, k), torch.nn.Linear(dims, recipe.hidden)
-        down = torch.nn.Linear(recipe.hidden, k, bias=False)
+        linear, up = torch.nn.Linear(dims, k), torch.nn.Linear(dims, config.hidden)
+        down = torch.nn.Linear(config.hidden, k, bias=False)
         with torch.no_grad():
             linear.weight.copy_(torch.tensor(start.w.T))
             linear.bias.copy_(torch.tensor(start.b))
             down.weight.zero_()
-        like = None if material.like is None else torch.tensor(material.like).to(device)
+        like = None if material.hint_features is None else torch.tensor(material.hint_features).to(device)
         across = torch.nn.Linear(dims, 1 if like is None else like.shape[1], bias=False)
         for part in (linear, up, down, across):  # drawn on the CPU, so that a seed gives the same start everywhere
             part.to(device)
         head = [*linear.parameters(), *up.parameters(), *down.parameters(), *across.parameters()]
-        groups = [{"params": [vectors], "lr": recipe.lr_vectors}, {"params": head, "lr": recipe.lr_head}]
+        groups = [{"params": [vectors], "lr": config.lr_vectors}, {"params": head, "lr": config.lr_head}]
         optimiser = torch.optim.Adam(groups, foreach=False)
-        order = np.random.default_rng(recipe.seed)
-        starts, targets = material.entries.starts, torch.tensor(material.targets).to(device)
-        both = (material.entries.values, material.entries.second)
+        order = np.random.default_rng(config.seed)
+        starts, targets = material.features.starts, torch.tensor(material.targets).to(device)
+        both = (material.features.values, material.features.second)
         sides = [torch.tensor(side).to(device) for side in both if side is not None]
         weights = torch.tensor(material.weights).to(device)
         rows_of = torch.tensor(ids).to(device)
@@ -152,11 +152,11 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
             parts = [functional.normalize(bag, dim=1, eps=EPSILON) for bag in bags]
             if len(parts) == 2:
                 one, two = parts
-                parts = [one, two, (one - two).abs(), one * two * start.loud]
+                parts = [one, two, (one - two).abs(), one * two * start.product_scale]
             return functional.dropout(torch.cat(parts, dim=1), drop, drop > 0)
 
         def scores(units: Any, drop: float) -> Any:
-            hidden = functional.dropout(torch.relu(up(units * SPREAD)), drop, drop > 0)
+            hidden = functional.dropout(torch.relu(up(units * HIDDEN_INPUT_SCALE)), drop, drop > 0)
             return linear(units) + down(hidden)
 
         def loss_of(rows: NDArray[np.int64], drop: float) -> Any:
@@ -168,17 +168,17 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
                 cross = -(targets[rows] * functional.log_softmax(found, dim=1)).sum(1)
             if like is not None:
                 far = 1 - functional.cosine_similarity(across(units), like[rows])
-                cross = (1 - material.share) * cross + material.share * far
+                cross = (1 - material.hint_weight) * cross + material.hint_weight * far
             return (cross * weights[rows]).sum() / weights[rows].sum().clamp_min(1e-12)
 
-        def current() -> Head:
-            table = start.table.copy()
+        def current() -> StaticClassifier:
+            table = start.embeddings.copy()
             table[used] = vectors.detach().cpu().numpy()
             w, b, u, c, v = (
                 part.detach().cpu().numpy().T.astype(np.float32, order="C", copy=True)
-                for part in (linear.weight, linear.bias, up.weight * SPREAD, up.bias, down.weight)
+                for part in (linear.weight, linear.bias, up.weight * HIDDEN_INPUT_SCALE, up.bias, down.weight)
             )
-            return Head(table, w, b, u, c, v)
+            return StaticClassifier(table, w, b, u, c, v)
 
         def judged() -> float:
             # Target mass missed by the likeliest label: a head grows overconfident, which a temperature mends later,
@@ -193,21 +193,21 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
                 return float(1 - hit + 1e-3 * loss_of(aside, 0.0))
 
         n = len(material.targets)
-        learn = np.arange(n) if material.judge is None else np.flatnonzero(~material.judge)
-        aside = np.arange(0) if material.judge is None else np.flatnonzero(material.judge)
-        steps, done = recipe.epochs * -(-len(learn) // recipe.batch), 0
+        learn = np.arange(n) if material.validation_mask is None else np.flatnonzero(~material.validation_mask)
+        aside = np.arange(0) if material.validation_mask is None else np.flatnonzero(material.validation_mask)
+        steps, done = config.epochs * -(-len(learn) // config.batch_size), 0
         best, best_loss, worse, late = current(), judged(), 0, False
-        for epoch in range(recipe.epochs):
+        for epoch in range(config.epochs):
             shuffled = order.permutation(learn)
-            for at in range(0, len(shuffled), recipe.batch):
-                for group, rate in zip(optimiser.param_groups, (recipe.lr_vectors, recipe.lr_head), strict=True):
+            for at in range(0, len(shuffled), config.batch_size):
+                for group, rate in zip(optimiser.param_groups, (config.lr_vectors, config.lr_head), strict=True):
                     group["lr"] = rate * (1 - done / steps)
                 optimiser.zero_grad()
-                loss = loss_of(shuffled[at : at + recipe.batch], recipe.dropout)
+                loss = loss_of(shuffled[at : at + config.batch_size], config.dropout)
                 loss.backward()
                 optimiser.step()
                 done += 1
-                late = recipe.deadline is not None and time.monotonic() > recipe.deadline
+                late = config.deadline is not None and time.monotonic() > config.deadline
                 if late:
                     break
             seen = judged()
@@ -215,9 +215,9 @@ def tune(start: Head, material: Material, recipe: Recipe) -> Head:
                 best, best_loss, worse = (current() if len(aside) or late else best), seen, 0
             else:
                 worse += 1
-            if recipe.progress is not None:
+            if config.progress is not None:
                 said = f", validation error {seen:.3f}" if len(aside) else ""
-                recipe.progress((epoch + 1) / recipe.epochs, f"pass {epoch + 1}{said}")
-            if late or worse >= recipe.patience:
+                config.progress((epoch + 1) / config.epochs, f"pass {epoch + 1}{said}")
+            if late or worse >= config.patience:
                 break
         return best if len(aside) else current()

@@ -16,14 +16,14 @@ import numpy as np
 from potstill.data.task import content_key
 from potstill.errors import BadInput, missing_extra
 from potstill.models.downloads.fetch import cache_folder
-from potstill.models.static_vectors import Vectors, read_static
+from potstill.models.static_vectors import StaticEmbeddings, read_model2vec
 from potstill.models.weights import Weights
 
-RECIPE = 1  # raised when distilling would give something else
+DISTILLATION_VERSION = 1  # raised when distilling would give something else
 SIF = 3e-5  # a subword of probability p weighs SIF / (SIF + p), Arora et al. 2017; 1e-3 and 1e-4 did worse
 
 
-def token_vectors(found: Weights, dims: int = 256) -> Vectors:
+def load_token_embeddings(found: Weights, dims: int = 256) -> StaticEmbeddings:
     """The vectors of static weights, or those distilled from an encoder (from the cache if it was done before).
 
     Args:
@@ -35,27 +35,27 @@ def token_vectors(found: Weights, dims: int = 256) -> Vectors:
         MissingExtra: distilling without torch.
     """
     if found.kind == "static":
-        return read_static(found.path)
+        return read_model2vec(found.path)
     if found.kind != "encoder":
         raise BadInput(
             f"A static student starts from static vectors or an encoder; {found.name!r} is of the kind {found.kind!r}.",
             "Try potion-8m or minilm.",
         )
-    kept = cache_folder() / "distilled" / content_key(RECIPE, dims, _digest(found.path))
+    kept = cache_folder() / "distilled" / content_key(DISTILLATION_VERSION, dims, _digest(found.path))
     if not (kept / "config.json").exists():
         _keep(_distil(found.path, dims), kept)
-    return read_static(kept)
+    return read_model2vec(kept)
 
 
-def _distil(folder: Path, dims: int) -> Vectors:
+def _distil(folder: Path, dims: int) -> StaticEmbeddings:
     try:
         import torch
     except ImportError:
         raise missing_extra("torch", "train", "Distilling an encoder into static vectors") from None
     from tokenizers import Tokenizer
 
-    from potstill.models.device import choose_device
-    from potstill.students.backbone import autocast, read_network
+    from potstill.models.device import resolve_device
+    from potstill.students.backbone import autocast, init_network
 
     text = (folder / "tokenizer.json").read_text(encoding="utf-8")
     tokenizer = Tokenizer.from_str(text)
@@ -67,8 +67,8 @@ def _distil(folder: Path, dims: int) -> Vectors:
     middle = (len(around) + 1) // 2
     framed = np.tile(np.array([*around[:middle], 0, *around[middle:]], dtype=np.int64), (size, 1))
     framed[:, middle] = np.arange(size)
-    device = choose_device()
-    backbone = read_network(folder, 2, "mean").backbone.to(device)
+    device = resolve_device()
+    backbone = init_network(folder, 2, "mean").backbone.to(device)
     states = []
     with torch.inference_mode(), autocast(device=device):
         for at in range(0, size, 512):
@@ -82,19 +82,19 @@ def _distil(folder: Path, dims: int) -> Vectors:
     # Vocabularies are sorted by frequency, so that the rank gives a subword's probability by Zipf's law.
     zipf = 1.0 / np.arange(2, size + 2)
     weights = SIF / (SIF + zipf / zipf.sum())
-    return Vectors(text, (reduced * weights[:, None]).astype(np.float32))
+    return StaticEmbeddings(text, (reduced * weights[:, None]).astype(np.float32))
 
 
-def _keep(vectors: Vectors, folder: Path) -> None:
+def _keep(vectors: StaticEmbeddings, folder: Path) -> None:
     """Write a model2vec folder in one step, so that nobody reads half of it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         staged = Path(temporary) / "made"
         staged.mkdir()
-        size = vectors.table.nbytes
-        entry = {"dtype": "F32", "shape": vectors.table.shape, "data_offsets": [0, size]}
+        size = vectors.embeddings.nbytes
+        entry = {"dtype": "F32", "shape": vectors.embeddings.shape, "data_offsets": [0, size]}
         header = json.dumps({"embeddings": entry}).encode()
-        body = len(header).to_bytes(8, "little") + header + vectors.table.astype("<f4").tobytes()
+        body = len(header).to_bytes(8, "little") + header + vectors.embeddings.astype("<f4").tobytes()
         (staged / "model.safetensors").write_bytes(body)
         (staged / "tokenizer.json").write_text(vectors.tokenizer, encoding="utf-8")
         (staged / "config.json").write_text(json.dumps({"model_type": "model2vec", "normalize": True}))

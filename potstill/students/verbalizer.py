@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
-from potstill.models.label_trie import ends_needed, label_tree
+from potstill.models.label_trie import build_label_trie, needs_end_token
 
-Several = Literal["sum", "mean", "blend"]
-Words = tuple[tuple[str, ...], ...]
+TokenAggregation = Literal["sum", "mean", "blend"]
+LabelWords = tuple[tuple[str, ...], ...]
 # Words that say nothing about a label, in descriptions.
 _EMPTY = frozenset(
     "a about also an and any are as at be by can do does for from has have how if in into is it its more no not of on "
@@ -29,7 +29,7 @@ _EMPTY = frozenset(
 
 
 @dataclass(frozen=True)
-class Reading:
+class VerbalizerSpec:
     """How K scores are read from a model's log-probabilities at P places.
 
     Attributes:
@@ -43,27 +43,29 @@ class Reading:
     tokens: tuple[int, ...]
     parents: tuple[int, ...]
     edges: tuple[tuple[int, int], ...]
-    shares: NDArray[np.float32]
+    edge_weights: NDArray[np.float32]
     normalised: bool
 
     @property
-    def places(self) -> int:
+    def n_positions(self) -> int:
         """P: how many places of the model's output are read."""
         return 1 + max(place for place, _ in self.edges)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `of_json` reads them."""
-        return {**asdict(self), "shares": self.shares.tolist()}
+        return {**asdict(self), "shares": self.edge_weights.tolist()}
 
     @classmethod
-    def of_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
         """What `to_json` wrote."""
         edges = tuple((int(place), int(token)) for place, token in record["edges"])
         shares = np.array(record["shares"], dtype=np.float32)
         return cls(tuple(record["tokens"]), tuple(record["parents"]), edges, shares, bool(record["normalised"]))
 
 
-def read_tree(words: Sequence[Sequence[Sequence[int]]], several: Several, end: int) -> Reading:
+def causal_verbalizer(
+    words: Sequence[Sequence[Sequence[int]]], token_aggregation: TokenAggregation, end: int
+) -> VerbalizerSpec:
     """A causal model's reading of K labels of one or more words of one or more tokens each.
 
     Args:
@@ -75,32 +77,32 @@ def read_tree(words: Sequence[Sequence[Sequence[int]]], several: Several, end: i
     Raises:
         BadSpec: two labels have the same tokens, or a label has none.
     """
-    if several == "blend":
+    if token_aggregation == "blend":
         return _side_by_side(words, "blend")
     flat = [list(word) for label in words for word in label]
-    if ends_needed(flat):
+    if needs_end_token(flat):
         flat = [[*word, end] for word in flat]
-    tree = label_tree(flat)
+    tree = build_label_trie(flat)
     shares = np.zeros((len(tree.edges), len(words)), dtype=np.float32)
     word = 0
     for label, own in enumerate(words):
         for _ in own:
             path = tree.paths[word]
-            shares[list(path), label] += 1 / len(own) / (len(path) if several == "mean" else 1)
+            shares[list(path), label] += 1 / len(own) / (len(path) if token_aggregation == "mean" else 1)
             word += 1
     edges = tuple((node + 1, token) for node, token in tree.edges)
-    return Reading(tree.tokens, tree.parents, edges, shares, normalised=bool(tree.tokens))
+    return VerbalizerSpec(tree.tokens, tree.parents, edges, shares, normalised=bool(tree.tokens))
 
 
-def read_masks(words: Sequence[Sequence[Sequence[int]]], several: Several) -> Reading:
+def masked_verbalizer(words: Sequence[Sequence[Sequence[int]]], token_aggregation: TokenAggregation) -> VerbalizerSpec:
     """A masked model's reading: a word's i-th token at the i-th mask, all masks at once.
 
     That is the parallel approximation of Schick and Schuetze (2021), with as many masks as the longest word has tokens.
     """
-    return _side_by_side(words, several)
+    return _side_by_side(words, token_aggregation)
 
 
-def _side_by_side(words: Sequence[Sequence[Sequence[int]]], several: Several) -> Reading:
+def _side_by_side(words: Sequence[Sequence[Sequence[int]]], token_aggregation: TokenAggregation) -> VerbalizerSpec:
     seen: dict[tuple[tuple[int, ...], ...], int] = {}
     for label, own in enumerate(words):
         if not own or any(not word for word in own):
@@ -112,22 +114,22 @@ def _side_by_side(words: Sequence[Sequence[Sequence[int]]], several: Several) ->
     for label, own in enumerate(words):
         for word in own:
             for i, token in enumerate(word):
-                edge = edges.setdefault((0 if several == "blend" else i, token), len(edges))
-                cells.append((edge, label, 1 / len(own) / (1 if several == "sum" else len(word))))
+                edge = edges.setdefault((0 if token_aggregation == "blend" else i, token), len(edges))
+                cells.append((edge, label, 1 / len(own) / (1 if token_aggregation == "sum" else len(word))))
     shares = np.zeros((len(edges), len(words)), dtype=np.float32)
     for edge, label, share in cells:
         shares[edge, label] += share
     longest = max(len(word) for own in words for word in own)
-    return Reading((), (), tuple(edges), shares, normalised=several != "blend" and longest > 1)
+    return VerbalizerSpec((), (), tuple(edges), shares, normalised=token_aggregation != "blend" and longest > 1)
 
 
-def plain(label: str) -> str:
+def label_phrase(label: str) -> str:
     """A label's name as words: "card_arrival" and "cardArrival" are "card arrival"."""
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label.replace("_", " ").replace("-", " "))
     return " ".join(parted.split()) or label
 
 
-def name_words(labels: Sequence[str], given: Mapping[str, str | Sequence[str]]) -> Words:
+def default_label_words(labels: Sequence[str], given: Mapping[str, str | Sequence[str]]) -> LabelWords:
     """The words the user gave, else each label's name.
 
     Raises:
@@ -138,7 +140,7 @@ def name_words(labels: Sequence[str], given: Mapping[str, str | Sequence[str]]) 
         raise BadSpec(f"`words` names {strangers[0]!r}, which is no label of the task.", "Name the task's labels.")
     found = []
     for label in labels:
-        own = given.get(label, plain(label))
+        own = given.get(label, label_phrase(label))
         several = (own,) if isinstance(own, str) else tuple(own)
         if not several or not all(isinstance(word, str) and word.strip() for word in several):
             raise BadSpec(f"`words` has no word for {label!r}.", "Give a word, or a list of words.")
@@ -146,9 +148,9 @@ def name_words(labels: Sequence[str], given: Mapping[str, str | Sequence[str]]) 
     return tuple(found)
 
 
-def salient(labels: Sequence[str], descriptions: Mapping[str, str]) -> list[list[str]]:
+def salient_words(labels: Sequence[str], descriptions: Mapping[str, str]) -> list[list[str]]:
     """For each of K labels the words of its description, those that the fewest other descriptions have first."""
-    texts = [f"{plain(label)} {descriptions.get(label, '')}" for label in labels]
+    texts = [f"{label_phrase(label)} {descriptions.get(label, '')}" for label in labels]
     words = [
         list(dict.fromkeys(word for word in re.findall(r"[^\W\d_]{3,}", text.lower()) if word not in _EMPTY))
         for text in texts
@@ -157,22 +159,22 @@ def salient(labels: Sequence[str], descriptions: Mapping[str, str]) -> list[list
     return [sorted(own, key=lambda word: spread[word]) for own in words]
 
 
-def collisions(words: Sequence[Sequence[Sequence[int]]]) -> list[int]:
+def first_token_collisions(words: Sequence[Sequence[Sequence[int]]]) -> list[int]:
     """The labels whose first word begins with the same token as another label's."""
     first = [own[0][0] if own and own[0] else -1 for own in words]
     often = Counter(first)
     return [label for label, token in enumerate(first) if often[token] > 1 or token < 0]
 
 
-def told_apart(
-    words: Words, labels: Sequence[str], descriptions: Mapping[str, str], encode: Callable[[str], Sequence[int]]
-) -> Words:
+def resolve_collisions(
+    words: LabelWords, labels: Sequence[str], descriptions: Mapping[str, str], encode: Callable[[str], Sequence[int]]
+) -> LabelWords:
     """`words`, with colliding labels named by a salient single-token word of their description, where there is one."""
     tokens = [[list(encode(word)) for word in own] for own in words]
-    bad = collisions(tokens)
+    bad = first_token_collisions(tokens)
     taken = {own[0][0] for label, own in enumerate(tokens) if label not in bad and own[0]}
     better = list(words)
-    for label, choices in enumerate(salient(labels, descriptions)):
+    for label, choices in enumerate(salient_words(labels, descriptions)):
         if label not in bad or labels[label] not in descriptions:
             continue
         for word in choices:
@@ -184,7 +186,7 @@ def told_apart(
     return tuple(better)
 
 
-def candidates(
+def find_label_tokens(
     scores: NDArray[np.floating], gold: NDArray[np.integer], n_labels: int, allowed: NDArray[np.bool_]
 ) -> list[list[int]]:
     """For each label the tokens that a model finds likelier on its texts than on the others, best first.

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from potstill.study.readings import ROUNDING, Mean, Point
+from potstill.study.readings import ROUNDING, GridPoint, PointScore
 
-WITHIN = 0.01  # of the best: "nearly"
-TOLERANCES = (0.005, 0.02)
-PRICES = (0.1, 10.0)
+NEAR_BEST = 0.01  # of the best: "nearly"
+OTHER_TOLERANCES = (0.005, 0.02)
+PRICE_FACTORS = (0.1, 10.0)
 
 
 @dataclass(frozen=True)
-class Other:
+class Alternative:
     """What would be taken if something were otherwise: `when` it is, and the point taken then."""
 
-    when: str
-    point: Point
+    condition: str
+    point: GridPoint
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """The recommendation for one data set.
 
     Attributes:
@@ -39,24 +39,24 @@ class Advice:
         otherwise: the assumptions under which another point is taken.
     """
 
-    take: Mean
-    best: Mean
+    choice: PointScore
+    best: PointScore
     held_out: float
-    sure: float
-    instead: Point | None
-    otherwise: tuple[Other, ...]
+    stability: float
+    runner_up: GridPoint | None
+    alternatives: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True)
-class AtSize:
+class SizeRecommendation:
     """With so many labels: the best point, and the cheapest to serve within a point of it."""
 
     n: int
-    best: Mean
-    take: Mean
+    best: PointScore
+    choice: PointScore
 
 
-def advise(means: Mapping[Point, Mean]) -> Advice | None:
+def recommend(means: Mapping[GridPoint, PointScore]) -> Recommendation | None:
     """The recommendation; None where nothing was done."""
     rows = list(means.values())
     if not rows:
@@ -66,55 +66,57 @@ def advise(means: Mapping[Point, Mean]) -> Advice | None:
     latency = np.array([row.footprint.p50_ms if row.footprint.p50_ms is not None else np.inf for row in rows])
     labels = np.array([row.labels_usd for row in rows])
 
-    def choose(quality: np.ndarray, within: float = WITHIN, price: float = 1.0) -> int:
+    def choose(quality: np.ndarray, within: float = NEAR_BEST, price: float = 1.0) -> int:
         total = costs + (price - 1) * labels
         near = np.flatnonzero(quality >= quality.max() - within - ROUNDING)
         return int(near[np.lexsort((latency[near], total[near]))[0]])
 
     taken = choose(values)
-    halves = np.array([row.halves for row in rows])
+    halves = np.array([row.half_scores for row in rows])
     held_out = float(np.mean([halves[choose(halves[:, h]), 1 - h] for h in (0, 1)]))
     draws = np.stack([row.draws for row in rows], axis=1)
     seen = Counter((rows[i].point.procedure, rows[i].point.backbone, rows[i].point.n) for i in map(choose, draws))
     mine = rows[taken].point
     same = sum(k for (how, who, _), k in seen.items() if (how, who) == (mine.procedure, mine.backbone))
     others = [(k, each) for each, k in seen.items() if each[:2] != (mine.procedure, mine.backbone)]
-    return Advice(
-        take=rows[taken],
+    return Recommendation(
+        choice=rows[taken],
         best=rows[int(values.argmax())],
         held_out=held_out,
-        sure=same / len(draws),
-        instead=Point(*max(others)[1]) if others else None,
-        otherwise=tuple(_otherwise(rows, taken, values, choose)),
+        stability=same / len(draws),
+        runner_up=GridPoint(*max(others)[1]) if others else None,
+        alternatives=tuple(_otherwise(rows, taken, values, choose)),
     )
 
 
-def _otherwise(rows: Sequence[Mean], taken: int, values: np.ndarray, choose: Callable[..., int]) -> list[Other]:
+def _otherwise(
+    rows: Sequence[PointScore], taken: int, values: np.ndarray, choose: Callable[..., int]
+) -> list[Alternative]:
     found = []
-    for within in TOLERANCES:
+    for within in OTHER_TOLERANCES:
         i = choose(values, within=within)
         if i != taken:
-            found.append(Other(f"{100 * within:g} points less than the best are accepted", rows[i].point))
+            found.append(Alternative(f"{100 * within:g} points less than the best are accepted", rows[i].point))
     if any(row.labels_usd for row in rows):
-        for price in PRICES:
+        for price in PRICE_FACTORS:
             i = choose(values, price=price)
             if i != taken:
                 how = "ten times as much" if price > 1 else "a tenth"
-                found.append(Other(f"a label costs {how}", rows[i].point))
+                found.append(Alternative(f"a label costs {how}", rows[i].point))
     return found
 
 
-def by_size(means: Mapping[Point, Mean]) -> list[AtSize]:
+def recommend_by_size(means: Mapping[GridPoint, PointScore]) -> list[SizeRecommendation]:
     """For each number of labels the best, and of those within a point of it the quickest to answer one text."""
     found = []
     for n in sorted({point.n for point in means if point.n}):
         there = [mean for point, mean in means.items() if point.n in (0, n)]
         best = max(there, key=lambda mean: mean.score.value)
-        near = [mean for mean in there if mean.score.value >= best.score.value - WITHIN - ROUNDING]
-        found.append(AtSize(n, best, min(near, key=_latency)))
+        near = [mean for mean in there if mean.score.value >= best.score.value - NEAR_BEST - ROUNDING]
+        found.append(SizeRecommendation(n, best, min(near, key=_latency)))
     return found
 
 
-def _latency(mean: Mean) -> tuple[float, float]:
+def _latency(mean: PointScore) -> tuple[float, float]:
     p50 = mean.footprint.p50_ms
     return (np.inf if p50 is None else p50, -mean.score.value)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import BadSpec
-from potstill.models.weights import Weights, find
-from potstill.run.spec import Named
+from potstill.models.weights import Weights, find_weights
+from potstill.run.spec import ComponentSpec
 from potstill.study.spec import BackboneSpec, Procedure, StudySpec
 
-NAMES: Mapping[Procedure, str] = {"ft": "FT", "p": "P", "ft+kd": "FT+KD", "p+kd": "P+KD", "llm+kd": "LLM+KD"}
+PROCEDURE_TITLES: Mapping[Procedure, str] = {"ft": "FT", "p": "P", "ft+kd": "FT+KD", "p+kd": "P+KD", "llm+kd": "LLM+KD"}
 BY_KIND = {"encoder": "encoder", "static": "static"}
 
 
@@ -34,26 +34,26 @@ class Backbone:
     """
 
     name: str
-    tuned: Named | None
-    prompted: Named | None
+    finetuned: ComponentSpec | None
+    prompted: ComponentSpec | None
     procedures: tuple[Procedure, ...]
     alternatives: tuple[Mapping[str, Any], ...] = ()
-    size: int = 0
+    n_bytes: int = 0
 
     @property
-    def can(self) -> tuple[Procedure, ...]:
+    def supported(self) -> tuple[Procedure, ...]:
         """The procedures it can run."""
-        return _can(self.tuned, self.prompted)
+        return _can(self.finetuned, self.prompted)
 
-    def student(self, procedure: Procedure) -> Named:
+    def student(self, procedure: Procedure) -> ComponentSpec:
         """Who learns in this procedure."""
-        found = self.prompted if procedure == "p" else self.tuned
+        found = self.prompted if procedure == "p" else self.finetuned
         assert found is not None  # `resolve` saw to it
         return found
 
 
 @dataclass(frozen=True)
-class Cast:
+class StudyBackbones:
     """Who takes part: the backbones, and those of them that teach in FT + KD and P + KD."""
 
     backbones: tuple[Backbone, ...]
@@ -65,7 +65,7 @@ class Cast:
         return {"ft+kd": self.ft_teacher, "p+kd": self.p_teacher}.get(procedure)
 
 
-def resolve(study: StudySpec, data: str) -> Cast:
+def resolve_backbones(study: StudySpec, data: str) -> StudyBackbones:
     """Every backbone of the study for one data set, looked up and checked against what it is asked to do.
 
     Raises:
@@ -75,7 +75,7 @@ def resolve(study: StudySpec, data: str) -> Cast:
     backbones = tuple(_resolve(each, study, data) for each in study.backbones)
     for asked in study.procedures:
         if not any(asked in each.procedures for each in backbones):
-            raise _cannot(backbones[0].name, asked, backbones[0].can)
+            raise _cannot(backbones[0].name, asked, backbones[0].supported)
     teachers: dict[str, Backbone | None] = {"ft+kd": None, "p+kd": None}
     wanted: tuple[tuple[Procedure, str | None, Procedure], ...] = (
         ("ft+kd", study.kd.ft_teacher, "ft"),
@@ -84,15 +84,15 @@ def resolve(study: StudySpec, data: str) -> Cast:
     for procedure, name, how in wanted:
         if not any(procedure in each.procedures for each in backbones):
             continue
-        able = [each for each in backbones if how in each.can and (name is None or each.name == name)]
+        able = [each for each in backbones if how in each.supported and (name is None or each.name == name)]
         if not able:
             who = f"{name!r}" if name else "no backbone of the study"
             raise BadSpec(
-                f"{NAMES[procedure]} needs a teacher trained by {NAMES[how]}, and {who} can do that.",
+                f"{PROCEDURE_TITLES[procedure]} needs a teacher trained by {PROCEDURE_TITLES[how]}, and {who} can do that.",
                 "Add one, such as smollm2." if how == "p" else "Add an encoder, such as gte-small.",
             )
-        teachers[procedure] = max(able, key=lambda each: each.size)
-    return Cast(backbones, teachers["ft+kd"], teachers["p+kd"])
+        teachers[procedure] = max(able, key=lambda each: each.n_bytes)
+    return StudyBackbones(backbones, teachers["ft+kd"], teachers["p+kd"])
 
 
 def _resolve(asked: BackboneSpec, study: StudySpec, data: str) -> Backbone:
@@ -109,9 +109,9 @@ def _resolve(asked: BackboneSpec, study: StudySpec, data: str) -> Backbone:
 
 def _cannot(name: str, procedure: Procedure, can: tuple[Procedure, ...]) -> BadSpec:
     lacks = "language-model head" if procedure == "p" else "classification head here"
-    able = " and ".join(NAMES[each] for each in can)
+    able = " and ".join(PROCEDURE_TITLES[each] for each in can)
     return BadSpec(
-        f"The backbone {name!r} has no {lacks}, so it cannot do {NAMES[procedure]}; it can do {able or 'nothing'}.",
+        f"The backbone {name!r} has no {lacks}, so it cannot do {PROCEDURE_TITLES[procedure]}; it can do {able or 'nothing'}.",
         "Name what it is to do with `procedures` under it, or add a backbone that can"
         + (", such as smollm2." if procedure == "p" else ", such as minilm."),
     )
@@ -119,15 +119,17 @@ def _cannot(name: str, procedure: Procedure, can: tuple[Procedure, ...]) -> BadS
 
 def _students(
     asked: BackboneSpec, prompt: Mapping[str, Any]
-) -> tuple[Named | None, Named | None, int]:  # unpacked at once, twice
+) -> tuple[ComponentSpec | None, ComponentSpec | None, int]:  # unpacked at once, twice
     """The student with a classification head, the one with a language-model head, and the bytes of the weights."""
     kind, _, weights = (asked.student or "").partition(":")
     if asked.name == "linear" or kind == "linear":
-        return Named(name="linear", **asked.options), None, 0
-    found = find(weights or asked.name)
+        return ComponentSpec(name="linear", **asked.options), None, 0
+    found = find_weights(weights or asked.name)
     tuned = kind or BY_KIND.get(found.kind, "")
-    named = Named(name=f"{tuned}:{weights or asked.name}", **asked.options) if tuned and tuned != "cloze" else None
-    prompted = Named(name=f"cloze:{weights or asked.name}", **prompt) if has_language_head(found) else None
+    named = (
+        ComponentSpec(name=f"{tuned}:{weights or asked.name}", **asked.options) if tuned and tuned != "cloze" else None
+    )
+    prompted = ComponentSpec(name=f"cloze:{weights or asked.name}", **prompt) if has_language_head(found) else None
     if kind == "cloze" and prompted is None:
         raise _cannot(asked.name, "p", _can(named, prompted))
     return named, prompted, _bytes(found)
@@ -143,9 +145,9 @@ def has_language_head(found: Weights) -> bool:
     return any("MaskedLM" in str(each) for each in config.get("architectures") or [])
 
 
-def _can(tuned: Named | None, prompted: Named | None) -> tuple[Procedure, ...]:
+def _can(tuned: ComponentSpec | None, prompted: ComponentSpec | None) -> tuple[Procedure, ...]:
     learns: tuple[Procedure, ...] = ("ft", "ft+kd", "p+kd", "llm+kd") if tuned is not None else ()
-    return tuple(each for each in NAMES if each in learns or (each == "p" and prompted is not None))
+    return tuple(each for each in PROCEDURE_TITLES if each in learns or (each == "p" and prompted is not None))
 
 
 def _bytes(found: Weights) -> int:

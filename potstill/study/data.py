@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.near_duplicates import normalise, numbers_of
+from potstill.data.near_duplicates import hash_texts, normalise
 from potstill.data.pool import Pool, PoolOptions, build_pool
-from potstill.data.pool.splits import first_of_each
+from potstill.data.pool.splits import balanced_sample
 from potstill.data.task import Task
-from potstill.errors import BadData, MissingWeights, unknown
-from potstill.models.downloads.fetch import CARRIERS, cache_folder, fetched
-from potstill.study.spec import DataSpec, Size, StudySpec
+from potstill.errors import BadData, MissingWeights, unknown_name
+from potstill.models.downloads.fetch import DOWNLOADS, cache_folder, cached_path
+from potstill.study.spec import StudyDataSpec, StudySpec, SubsetSize
 
-KINDS = ("parquet", "csv", "jsonl", "tsv")
+FILE_SUFFIXES = ("parquet", "csv", "jsonl", "tsv")
 TEST_SALT, POOL_SALT, SEED_SALT = 101, 202, 1000
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class StudyDataset:
     """One data set of a study.
 
     Attributes:
@@ -48,12 +48,14 @@ class World:
     source: str = ""
 
     @property
-    def base(self) -> Pool:
+    def without_gold(self) -> Pool:
         """The pool without gold: the test and the unlabelled texts."""
         return _rows(self.pool, np.flatnonzero(np.isin(self.pool.split, ("test", "pool"))))
 
 
-def read_world(name: str, asked: DataSpec, study: StudySpec, folder: Path, allow_leak: bool = False) -> World:
+def read_dataset(
+    name: str, asked: StudyDataSpec, study: StudySpec, folder: Path, allow_leak: bool = False
+) -> StudyDataset:
     """Read one data set and set its parts aside.
 
     Raises:
@@ -69,28 +71,28 @@ def read_world(name: str, asked: DataSpec, study: StudySpec, folder: Path, allow
     try:
         built = build_pool(sources, labels=asked.labels, options=options)
     except BadData as error:
-        if "in test or" in error.happened:
+        if "in test or" in error.message:
             raise BadData(
-                f"{name}: {error.happened}",
+                f"{name}: {error.message}",
                 'Take them out of one side, say on_leak = "drop" under that data set, or go on with --allow-leak.',
             ) from None
-        raise BadData(f"{name}: {error.happened}", error.mend) from None
+        raise BadData(f"{name}: {error.message}", error.hint) from None
     if built.pool.kind == "multi":
         raise BadData(f"{name}: a text may have several labels, and a comparison knows one.", "Take: potstill distill")
     pool = _set_aside(name, built.pool, study, study.unlabelled if asked.unlabelled is None else asked.unlabelled)
     task = Task(pool.labels, name=name, descriptions=asked.descriptions, instruction=asked.instruction, kind=pool.kind)
     _check_sizes(name, pool, study)
-    left = built.report.cleaned.leaks_left
-    return World(name, task, pool, tuple(built.report.sentences()), left, source)
+    left = built.report.cleaning.leaks_kept
+    return StudyDataset(name, task, pool, tuple(built.report.sentences()), left, source)
 
 
-def sizes_of(world: World, study: StudySpec) -> tuple[int, ...]:
+def subset_sizes(world: StudyDataset, study: StudySpec) -> tuple[int, ...]:
     """Gold labels in all, for each size of the study, ascending; a size beyond what there is becomes "all"."""
     counts = np.array(list(world.pool.counts("train").values()))
     return tuple(sorted({_total(size, counts, study) for size in study.sizes}))
 
 
-def gold_of(world: World, total: int, seed: int, study: StudySpec) -> Pool:
+def gold_subset(world: StudyDataset, total: int, seed: int, study: StudySpec) -> Pool:
     """The pool of one subset: `total` gold labels drawn by the seed, the unlabelled texts and the test.
 
     What is chosen for a smaller total is chosen for a larger one, for training as for validation.
@@ -98,26 +100,28 @@ def gold_of(world: World, total: int, seed: int, study: StudySpec) -> Pool:
     rows = np.flatnonzero(world.pool.split == "train")
     gold = world.pool.gold[rows]
     order = _drawn(world, seed)
-    chosen = first_of_each(gold, order, total)
+    chosen = balanced_sample(gold, order, total)
     split = world.pool.split.copy()
     split[rows[~chosen]] = ""
-    if study.chooses:
+    if study.needs_validation:
         split[_every_nth(rows[chosen], gold[chosen], order[chosen], study.validation)] = "validation"
     pool = _rows(world.pool, np.flatnonzero(split != ""))
-    return Pool(pool.labels, pool.texts, pool.gold, split[split != ""], pool.ids, pool.hidden, pool.kind)
+    return Pool(pool.labels, pool.texts, pool.gold, split[split != ""], pool.ids, pool.hidden_labels, pool.kind)
 
 
 @lru_cache(maxsize=16)
-def _drawn(world: World, seed: int) -> NDArray[np.uint64]:
+def _drawn(world: StudyDataset, seed: int) -> NDArray[np.uint64]:
     """(M,) a number for each text that gold may be drawn from; their order is the seed's."""
-    return numbers_of([normalise(text) for text in world.pool.part("train").texts], SEED_SALT + seed)
+    return hash_texts([normalise(text) for text in world.pool.subset("train").texts], SEED_SALT + seed)
 
 
-def _sources(asked: DataSpec, folder: Path) -> tuple[Any, str]:  # what to read, and its name for a reader
+def _sources(asked: StudyDataSpec, folder: Path) -> tuple[Any, str]:  # what to read, and its name for a reader
     if asked.carrier is not None:
-        if asked.carrier not in CARRIERS or CARRIERS[asked.carrier].kind != "data":
-            raise unknown("sample data", asked.carrier, [row.name for row in CARRIERS.values() if row.kind == "data"])
-        found = fetched(asked.carrier)
+        if asked.carrier not in DOWNLOADS or DOWNLOADS[asked.carrier].kind != "data":
+            raise unknown_name(
+                "sample data", asked.carrier, [row.name for row in DOWNLOADS.values() if row.kind == "data"]
+            )
+        found = cached_path(asked.carrier)
         if found is None:
             raise MissingWeights(
                 f"The sample data {asked.carrier!r} are not in {cache_folder()}.",
@@ -129,10 +133,16 @@ def _sources(asked: DataSpec, folder: Path) -> tuple[Any, str]:  # what to read,
         parts = {
             part: path
             for part in ("train", "validation", "pool", "test")
-            if (path := next((lies / f"{part}.{kind}" for kind in KINDS if (lies / f"{part}.{kind}").exists()), None))
+            if (
+                path := next(
+                    (lies / f"{part}.{kind}" for kind in FILE_SUFFIXES if (lies / f"{part}.{kind}").exists()), None
+                )
+            )
         }
         if "train" not in parts or "test" not in parts:
-            raise BadData(f"{lies} holds no train and test file ({', '.join(KINDS)}).", "Name the folder that does.")
+            raise BadData(
+                f"{lies} holds no train and test file ({', '.join(FILE_SUFFIXES)}).", "Name the folder that does."
+            )
         return parts, str(asked.folder)
     named = {"data": asked.file} if asked.file else {"train": asked.train}
     named |= {part: getattr(asked, part) for part in ("validation", "pool", "test")}
@@ -147,16 +157,16 @@ def _set_aside(name: str, pool: Pool, study: StudySpec, unlabelled: int) -> Pool
     test = np.flatnonzero(split == "test")
     if not len(test):
         raise BadData(f"{name} has no test texts.", "Give some: every cell is measured on the same ones.")
-    order = np.argsort(numbers_of([pool.texts[i] for i in test], TEST_SALT), kind="stable")
+    order = np.argsort(hash_texts([pool.texts[i] for i in test], TEST_SALT), kind="stable")
     split[test[order[study.test :]]] = ""
     loose = np.flatnonzero(split == "pool")
     needed = any("kd" in each for each in study.procedures)
     if len(loose):
-        order = np.argsort(numbers_of([pool.texts[i] for i in loose], POOL_SALT), kind="stable")
+        order = np.argsort(hash_texts([pool.texts[i] for i in loose], POOL_SALT), kind="stable")
         split[loose[order[unlabelled:]]] = ""
     elif needed:
         train = np.flatnonzero(split == "train")
-        order = np.argsort(numbers_of([pool.texts[i] for i in train], POOL_SALT), kind="stable")
+        order = np.argsort(hash_texts([pool.texts[i] for i in train], POOL_SALT), kind="stable")
         split[train[order[: min(unlabelled, len(train) // 2)]]] = "pool"
     if needed and not (split == "pool").any():
         raise BadData(
@@ -167,7 +177,7 @@ def _set_aside(name: str, pool: Pool, study: StudySpec, unlabelled: int) -> Pool
     part = _rows(pool, kept)
     loose_now = split[kept] == "pool"
     gold = np.where(loose_now, -1, part.gold)
-    hidden = np.where(loose_now, np.maximum(part.gold, part.hidden), -1)
+    hidden = np.where(loose_now, np.maximum(part.gold, part.hidden_labels), -1)
     return Pool(part.labels, part.texts, gold, split[kept], part.ids, hidden, pool.kind)
 
 
@@ -199,7 +209,7 @@ def _check_sizes(name: str, pool: Pool, study: StudySpec) -> None:
         )
 
 
-def _total(size: Size, counts: NDArray[np.int64], study: StudySpec) -> int:
+def _total(size: SubsetSize, counts: NDArray[np.int64], study: StudySpec) -> int:
     if size == "all":
         return int(counts.sum())
     if study.per == "total":
@@ -219,5 +229,7 @@ def _every_nth(
 
 
 def _rows(pool: Pool, rows: NDArray[np.int64]) -> Pool:
-    part = pool.at(rows)
-    return Pool(pool.labels, part.texts, part.gold.copy(), pool.split[rows], part.ids, pool.hidden[rows], pool.kind)
+    part = pool.take(rows)
+    return Pool(
+        pool.labels, part.texts, part.gold.copy(), pool.split[rows], part.ids, pool.hidden_labels[rows], pool.kind
+    )

@@ -17,20 +17,20 @@ import numpy as np
 
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import FP32, export
-from potstill.bundle.readers import READERS
+from potstill.bundle.readers import PREPROCESSORS
 from potstill.data.task import Task
 from potstill.errors import PotstillError
 from potstill.evaluation.energy import cpu_meter
-from potstill.evaluation.latency import measure
+from potstill.evaluation.latency import measure_latency
 from potstill.students.base import Student
 from potstill.study.records import Footprint
 
 COUNTED_TEXTS = 16
 TIMED_TEXTS = 200
-PRODUCTS = ("MatMul", "Gemm", "FusedMatMul")
+MATMUL_OPS = ("MatMul", "Gemm", "FusedMatMul")
 
 
-def weigh(student: Student, task: Task, texts: Sequence[str], note: str = "") -> Footprint:
+def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: str = "") -> Footprint:
     """Export the student and measure it on some texts; what cannot be measured stays None and the note says why."""
     with TemporaryDirectory(prefix="potstill-") as scratch:
         folder = Path(scratch) / "bundle"
@@ -40,8 +40,8 @@ def weigh(student: Student, task: Task, texts: Sequence[str], note: str = "") ->
         except (PotstillError, NotImplementedError, RuntimeError, OSError) as error:
             return Footprint(note=f"not exported: {str(error).splitlines()[0][:200]}")
         bundle = load(folder)
-        speed = measure(bundle.predict_proba, list(texts[:TIMED_TEXTS]), seconds=1.0, meter=cpu_meter())
-        counted = count(folder / FP32, bundle, texts[:COUNTED_TEXTS])
+        speed = measure_latency(bundle.predict_proba, list(texts[:TIMED_TEXTS]), seconds=1.0, meter=cpu_meter())
+        counted = count_graph(folder / FP32, bundle, texts[:COUNTED_TEXTS])
         return Footprint(
             parameters=counted.parameters,
             flops=counted.flops,
@@ -50,7 +50,7 @@ def weigh(student: Student, task: Task, texts: Sequence[str], note: str = "") ->
             p99_ms=speed.p99_ms,
             size_mb=bundle.size_mb,
             joules_per_1000=None if speed.joules_per_text is None else 1000 * speed.joules_per_text,
-            served="int8" if "int8" in bundle.graph else "fp32",
+            dtype="int8" if "int8" in bundle.graph else "fp32",
             note=", ".join(each for each in (note, counted.note, exact) if each),
         )
 
@@ -64,7 +64,7 @@ def _made_exact(student: Student) -> str:
     return "exported in float32, int8 not tried"
 
 
-def count(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
+def count_graph(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
     """Parameters and FLOPs a text of an exported graph; not counted where the library that reads graphs is missing."""
     try:
         import onnx
@@ -74,7 +74,7 @@ def count(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
 
     model = onnx.load(str(graph))
     parameters = sum(int(np.prod(each.dims)) for each in model.graph.initializer if len(each.dims) > 0)
-    products = [node for node in model.graph.node if node.op_type in PRODUCTS]
+    products = [node for node in model.graph.node if node.op_type in MATMUL_OPS]
     fixed = {each.name: tuple(each.dims) for each in model.graph.initializer}
     outputs = {each.name for each in model.graph.output}
     given = {each.name for each in model.graph.input}
@@ -87,7 +87,7 @@ def count(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
     quiet.log_severity_level = 3
     quiet.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
-    reader = READERS[bundle.about["kind"]](graph.parent, bundle.about["settings"])
+    reader = PREPROCESSORS[bundle.metadata["kind"]](graph.parent, bundle.metadata["settings"])
     totals = []
     for text in texts:
         _, feeds = next(iter(reader.feeds([text])))

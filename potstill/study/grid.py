@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from potstill.study.backbones import Cast
+from potstill.study.backbones import StudyBackbones
 from potstill.study.records import Cell
 from potstill.study.spec import PROCEDURES, Procedure, StudySpec
 
 
-def grid(
-    study: StudySpec, casts: Mapping[str, Cast], sizes: Mapping[str, Sequence[int]], classes: Mapping[str, int]
+def make_grid(
+    study: StudySpec,
+    casts: Mapping[str, StudyBackbones],
+    sizes: Mapping[str, Sequence[int]],
+    classes: Mapping[str, int],
 ) -> list[Cell]:
     """Every cell: what needs no gold first, then seed by seed and size by size, so that an interrupted study has whole
     columns.
@@ -24,10 +27,10 @@ def grid(
     return [cell for name in study.data for cell in _of(study, casts[name], name, sizes[name], classes[name])]
 
 
-def _of(study: StudySpec, cast: Cast, data: str, sizes: Sequence[int], classes: int) -> Iterator[Cell]:
+def _of(study: StudySpec, cast: StudyBackbones, data: str, sizes: Sequence[int], classes: int) -> Iterator[Cell]:
     seen = set()
     for backbone in cast.backbones:
-        named = backbone.tuned
+        named = backbone.finetuned
         if named is not None and named.kind in ("encoder", "static") and named.name not in seen:
             seen.add(named.name)  # before it learns anything its options make no difference
             yield Cell(data, 0, study.seeds[0], "zero-encoder", backbone.name)

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.models.features import Tokens
-from potstill.models.weights import find
-from potstill.run.spec import Named
-from potstill.students import MENU
-from potstill.students.base import Floats, Lesson, Make, Student
+from potstill.models.features import SubwordVectorizer
+from potstill.models.weights import find_weights
+from potstill.run.spec import ComponentSpec
+from potstill.students import REGISTRY
+from potstill.students.base import Floats, Student, StudentConfig, TrainingData
 from potstill.students.labelnames import label_texts
-from potstill.students.regress import sparse
-from potstill.students.vectors import token_vectors
+from potstill.students.regress import to_csr
+from potstill.students.vectors import load_token_embeddings
 
-LONGEST = 256
+MAX_TOKENS = 256
 
 
-def nearest_label(named: Named, task: Task, texts: Sequence[str]) -> NDArray[np.int64]:
+def zero_shot_labels(named: ComponentSpec, task: Task, texts: Sequence[str]) -> NDArray[np.int64]:
     """(N,) columns of the labels nearest to N texts, by an encoder or by static vectors as they come.
 
     Raises:
@@ -33,23 +33,23 @@ def nearest_label(named: Named, task: Task, texts: Sequence[str]) -> NDArray[np.
     """
     if named.kind == "static":
         return _static(named.model, task, texts)
-    make = Make(task.labels, named.model, task.descriptions, {"mode": "frozen", "head": "label"})
-    student: Student = MENU.resolve(named.kind)(make)
-    student.fit(Lesson((), np.zeros((0, task.n_labels), dtype=np.float32)))
+    make = StudentConfig(task.labels, named.model, task.descriptions, {"mode": "frozen", "head": "label"})
+    student: Student = REGISTRY.resolve(named.kind)(make)
+    student.fit(TrainingData((), np.zeros((0, task.n_labels), dtype=np.float32)))
     return np.asarray(student.predict_logits(texts).argmax(axis=1), dtype=np.int64)
 
 
 def _static(weights: str, task: Task, texts: Sequence[str]) -> NDArray[np.int64]:
     said = label_texts(task.labels, task.descriptions)
-    if not said.of_all(task.n_labels):
+    if not said.covers_all(task.n_labels):
         raise BadSpec("Not every label has a name in words.", "Describe the labels.")
-    start = token_vectors(find(weights or "potion-8m"))
-    reader = Tokens(start.tokenizer, LONGEST)
+    start = load_token_embeddings(find_weights(weights or "potion-8m"))
+    reader = SubwordVectorizer(start.tokenizer, MAX_TOKENS)
 
     def vectors(some: Sequence[str]) -> Floats:
-        means = np.asarray(sparse(reader.ragged(some), len(start.table)) @ start.table, dtype=np.float32)
+        means = np.asarray(to_csr(reader.transform(some), len(start.embeddings)) @ start.embeddings, dtype=np.float32)
         return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-6)))
 
-    names = np.zeros((task.n_labels, start.table.shape[1]), dtype=np.float32)
+    names = np.zeros((task.n_labels, start.embeddings.shape[1]), dtype=np.float32)
     np.add.at(names, list(said.columns), vectors(said.texts))
     return np.asarray((vectors(texts) @ names.T).argmax(axis=1), dtype=np.int64)

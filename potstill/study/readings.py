@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.metrics import Score, accuracy, macro_f1, mcc
-from potstill.study.records import Cell, DataFacts, Footprint, Study
+from potstill.study.records import Cell, DatasetSummary, Footprint, StudyResult
 
 Floats = NDArray[np.float64]
 DRAWS = 1000
@@ -25,7 +25,7 @@ METRICS = {"accuracy": accuracy, "macro_f1": macro_f1, "mcc": mcc}
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """Procedure and backbone at a number of gold labels."""
 
     procedure: str
@@ -34,7 +34,7 @@ class Point:
 
 
 @dataclass(frozen=True, eq=False)
-class Mean:
+class PointScore:
     """A point's quality over its seeds.
 
     Attributes:
@@ -47,12 +47,12 @@ class Mean:
         footprint: of its student.
     """
 
-    point: Point
+    point: GridPoint
     score: Score
     sd: float
     seeds: int
     draws: Floats = field(repr=False)
-    halves: tuple[float, float]
+    half_scores: tuple[float, float]
     labels_usd: float
     compute_usd: float
     llm_usd: float
@@ -65,7 +65,7 @@ class Mean:
         return self.labels_usd + self.compute_usd + self.llm_usd
 
 
-def means_of(study: Study, data: str, seed: int = 0) -> dict[Point, Mean]:
+def point_scores(study: StudyResult, data: str, seed: int = 0) -> dict[GridPoint, PointScore]:
     """Every point of one data set that has a cell done, in the order of the grid."""
     facts = study.data[data]
     cells = [cell for cell, result in study.results.items() if cell.data == data and result.state == "done"]
@@ -78,12 +78,12 @@ def means_of(study: Study, data: str, seed: int = 0) -> dict[Point, Mean]:
     order = {each: i for i, each in enumerate(study.seeds)}
     drawn = rng.integers(0, len(order), (draws, len(order)))
     half = np.random.default_rng(seed + 1).permutation(n) % 2
-    of: dict[Point, list[Cell]] = {}
+    of: dict[GridPoint, list[Cell]] = {}
     for cell in cells:
-        of.setdefault(Point(cell.procedure, cell.backbone, cell.n), []).append(cell)
+        of.setdefault(GridPoint(cell.procedure, cell.backbone, cell.n), []).append(cell)
     found = {}
     for point, mine in of.items():
-        predicted = [np.array(study.results[cell].predicted) for cell in mine]
+        predicted = [np.array(study.results[cell].predictions) for cell in mine]
         if facts.metric == "accuracy":
             right = np.stack([each == facts.gold for each in predicted]).astype(np.float64)
             values = texts @ right.T / n
@@ -98,13 +98,13 @@ def means_of(study: Study, data: str, seed: int = 0) -> dict[Point, Mean]:
                            for each in predicted]))
             for h in (0, 1)
         ]  # fmt: skip
-        found[point] = Mean(
+        found[point] = PointScore(
             point=point,
             score=Score(float(np.mean(scores)), float(low), float(high)),
             sd=float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
             seeds=len(mine),
             draws=means,
-            halves=(halves[0], halves[1]),
+            half_scores=(halves[0], halves[1]),
             labels_usd=float(np.mean([each.labels_usd for each in costs])),
             compute_usd=float(np.mean([each.compute_usd for each in costs])),
             llm_usd=float(np.mean([each.llm_usd for each in costs])),
@@ -153,33 +153,33 @@ class Crossover:
     p: str
     ft: str
     sizes: tuple[int, ...]
-    gaps: tuple[Score, ...]
+    differences: tuple[Score, ...]
     n: float
     low: float
     high: float
-    led: float
+    lead_share: float
 
 
-def crossovers(means: Mapping[Point, Mean]) -> list[Crossover]:
+def crossovers(means: Mapping[GridPoint, PointScore]) -> list[Crossover]:
     """One for each pair of a prompted and a fine-tuned backbone with two sizes or more in common."""
     return [found for p, ft in _pairs(means) if (found := _crossover(means, p, ft)) is not None]
 
 
-def _pairs(means: Mapping[Point, Mean]) -> list[tuple[str, str]]:
+def _pairs(means: Mapping[GridPoint, PointScore]) -> list[tuple[str, str]]:
     prompted = dict.fromkeys(point.backbone for point in means if point.procedure == "p")
     tuned = dict.fromkeys(point.backbone for point in means if point.procedure == "ft")
     return [(p, ft) for p in prompted for ft in tuned]
 
 
-def _crossover(means: Mapping[Point, Mean], p: str, ft: str) -> Crossover | None:
+def _crossover(means: Mapping[GridPoint, PointScore], p: str, ft: str) -> Crossover | None:
     sizes = sorted({a.n for a in means if a.procedure == "p" and a.backbone == p}
                    & {a.n for a in means if a.procedure == "ft" and a.backbone == ft})  # fmt: skip
     if len(sizes) < 2:
         return None
-    ours, theirs = ([means[Point(how, who, n)] for n in sizes] for how, who in (("p", p), ("ft", ft)))
+    ours, theirs = ([means[GridPoint(how, who, n)] for n in sizes] for how, who in (("p", p), ("ft", ft)))
     points = np.array([a.score.value - b.score.value for a, b in zip(ours, theirs, strict=True)])
     draws = np.stack([a.draws - b.draws for a, b in zip(ours, theirs, strict=True)], axis=1)
-    crossed = np.sort([crossing(sizes, row) for row in draws])
+    crossed = np.sort([crossing_size(sizes, row) for row in draws])
     # Places, not interpolated percentiles: between a number and infinity there is nothing.
     low, high = crossed[int(0.025 * len(crossed))], crossed[min(int(0.975 * len(crossed)), len(crossed) - 1)]
     gaps = tuple(
@@ -187,10 +187,10 @@ def _crossover(means: Mapping[Point, Mean], p: str, ft: str) -> Crossover | None
         for i, value in enumerate(points)
     )
     led = float((draws[:, 0] > 0).mean())
-    return Crossover(p, ft, tuple(sizes), gaps, crossing(sizes, points), float(low), float(high), led)
+    return Crossover(p, ft, tuple(sizes), gaps, crossing_size(sizes, points), float(low), float(high), led)
 
 
-def crossing(sizes: Sequence[int], gaps: Sequence[float] | Floats) -> float:
+def crossing_size(sizes: Sequence[int], gaps: Sequence[float] | Floats) -> float:
     """The size at which the gaps first fall to zero or below, log-linear between two sizes; 0 or inf outside them."""
     if gaps[0] <= 0:
         return 0.0
@@ -201,7 +201,9 @@ def crossing(sizes: Sequence[int], gaps: Sequence[float] | Floats) -> float:
     return math.inf
 
 
-def smallest_within(means: Mapping[Point, Mean], n: int, points: float = 0.01) -> tuple[Mean, Mean] | None:
+def smallest_near_best(
+    means: Mapping[GridPoint, PointScore], n: int, points: float = 0.01
+) -> tuple[PointScore, PointScore] | None:
     """At `n` labels the best of all, and of those within `points` of it the one with the fewest parameters."""
     there = [mean for point, mean in means.items() if point.n in (0, n) and mean.footprint.parameters]
     if not there:
@@ -211,6 +213,6 @@ def smallest_within(means: Mapping[Point, Mean], n: int, points: float = 0.01) -
     return best, min(near, key=lambda mean: (mean.footprint.parameters or 0, -mean.score.value))
 
 
-def metric_name(facts: DataFacts) -> str:
+def metric_name(facts: DatasetSummary) -> str:
     """The metric, as a reader would say it."""
     return {"accuracy": "accuracy", "macro_f1": "macro F1", "mcc": "Matthews correlation"}[facts.metric]

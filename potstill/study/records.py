@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 FORMAT = 1
 Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm"]
 BASELINES: tuple[Baseline, ...] = ("majority", "tf-idf", "zero-encoder", "zero-llm")
-TITLES: Mapping[str, str] = {
+PROCEDURE_TITLES: Mapping[str, str] = {
     "ft": "FT",
     "p": "P",
     "ft+kd": "FT+KD",
@@ -50,11 +50,11 @@ class Cell:
     @property
     def title(self) -> str:
         """Procedure and backbone, as a reader would say them."""
-        return f"{TITLES[self.procedure]} {self.backbone}".strip()
+        return f"{PROCEDURE_TITLES[self.procedure]} {self.backbone}".strip()
 
 
 @dataclass(frozen=True)
-class Result:
+class CellResult:
     """What a cell came to.
 
     Attributes:
@@ -71,20 +71,20 @@ class Result:
     state: Literal["done", "failed", "left"]
     reason: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
-    predicted: tuple[int, ...] = ()
-    trained_on: int = 0
-    chosen_on: int = 0
+    predictions: tuple[int, ...] = ()
+    n_train: int = 0
+    n_validation: int = 0
     seconds: float = 0.0
     teacher_seconds: float = 0.0
     llm_usd: float = 0.0
-    choice: Mapping[str, Any] = field(default_factory=dict)
+    chosen_options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary that `from_json` reads back."""
-        return {**asdict(self), "predicted": list(self.predicted)}
+        return {**asdict(self), "predicted": list(self.predictions)}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Result:
+    def from_json(cls, record: Mapping[str, Any]) -> CellResult:
         """The result that `to_json` wrote."""
         return cls(**{**record, "predicted": tuple(record["predicted"])})
 
@@ -109,7 +109,7 @@ class Footprint:
     p99_ms: float | None = None
     size_mb: float | None = None
     joules_per_1000: float | None = None
-    served: str = ""
+    dtype: str = ""
     note: str = ""
 
     @classmethod
@@ -120,7 +120,7 @@ class Footprint:
 
 
 @dataclass(frozen=True, eq=False)
-class DataFacts:
+class DatasetSummary:
     """One data set as the study used it; `gold` is (N,) the right columns of the test texts."""
 
     name: str
@@ -136,7 +136,7 @@ class DataFacts:
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class StudyResult:
     """A study as far as it got.
 
     Attributes:
@@ -147,27 +147,27 @@ class Study:
     """
 
     name: str
-    data: Mapping[str, DataFacts]
-    results: Mapping[Cell, Result]
+    data: Mapping[str, DatasetSummary]
+    results: Mapping[Cell, CellResult]
     footprints: Mapping[str, Footprint]
     usd_per_label: float
     usd_per_hour: float
     seeds: tuple[int, ...]
     per: str
     layout: str = ""
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
     charged_usd: float = 0.0
     seconds: float = 0.0
-    stopped: str = ""
+    stop_reason: str = ""
     simulation: str = ""
     machine: str = ""
     finished: str = ""
 
-    def cost(self, cell: Cell) -> Cost:
+    def cost(self, cell: Cell) -> CellCost:
         """What a cell would have cost by itself, in USD."""
         result = self.results[cell]
         labels = 0.0 if cell.procedure.startswith("zero") else cell.n * self.usd_per_label
-        return Cost(labels, result.seconds / 3600 * self.usd_per_hour, result.llm_usd)
+        return CellCost(labels, result.seconds / 3600 * self.usd_per_hour, result.llm_usd)
 
     def footprint(self, cell: Cell) -> Footprint:
         """What the cell's student weighs; an empty one where nothing was exported."""
@@ -175,7 +175,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CellCost:
     """What a cell costs, in USD."""
 
     labels_usd: float

@@ -12,17 +12,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.errors import BadSpec, did_you_mean
-from potstill.ledger.prices import to_micros
-from potstill.run.spec import ASSUMED_USD_PER_HOUR, Named, Section
+from potstill.ledger.prices import parse_usd
+from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec, OptionTable
 
 Procedure = Literal["ft", "p", "ft+kd", "p+kd", "llm+kd"]
 Metric = Literal["accuracy", "macro_f1", "mcc"]
-Size = Annotated[int, Field(gt=0)] | Literal["all"]
+SubsetSize = Annotated[int, Field(gt=0)] | Literal["all"]
 PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd", "llm+kd")
-TRAINED: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd")
+DEFAULT_PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd")
 
 
-class BackboneSpec(Section):
+class BackboneSpec(OptionTable):
     """`[[backbones]]`: weights by name or path, or "linear"; how they are fine-tuned (`options`) and prompted
     (`prompt`).
 
@@ -37,16 +37,16 @@ class BackboneSpec(Section):
     alternatives: tuple[dict[str, Any], ...] = ()
 
 
-class KdSpec(Section):
+class KdSpec(OptionTable):
     """`[kd]`: the temperature, whether gold is learnt beside the soft labels, and whose soft labels they are."""
 
     temperature: float = Field(default=2.0, gt=0, lt=100)
-    gold: bool = False
+    learn_gold: bool = False
     ft_teacher: str | None = None
     p_teacher: str | None = None
 
 
-class DataSpec(Section):
+class StudyDataSpec(OptionTable):
     """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
 
     `most` and `unlabelled` win over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid
@@ -78,14 +78,14 @@ class DataSpec(Section):
     unlabelled: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _one_source(self) -> DataSpec:
+    def _one_source(self) -> StudyDataSpec:
         given = [name for name in ("carrier", "folder", "file", "train") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError("give one of `carrier`, `folder`, `file` or `train`")
         return self
 
 
-class StudySpec(Section):
+class StudySpec(OptionTable):
     """A study as it was asked for.
 
     Attributes:
@@ -103,10 +103,10 @@ class StudySpec(Section):
 
     name: str = "study"
     budget: Decimal
-    procedures: tuple[Procedure, ...] = Field(default=TRAINED, min_length=1)
+    procedures: tuple[Procedure, ...] = Field(default=DEFAULT_PROCEDURES, min_length=1)
     backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
-    data: dict[str, DataSpec] = Field(min_length=1)
-    sizes: tuple[Size, ...] = Field(min_length=1)
+    data: dict[str, StudyDataSpec] = Field(min_length=1)
+    sizes: tuple[SubsetSize, ...] = Field(min_length=1)
     per: Literal["class", "total"] = "class"
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0, 1, 2), min_length=1)
     validation: float = Field(default=0.2, ge=0, lt=1)
@@ -114,10 +114,10 @@ class StudySpec(Section):
     test: int = Field(default=2000, gt=0)
     most: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     kd: KdSpec = KdSpec()
-    teacher: Named | None = None
+    teacher: ComponentSpec | None = None
     metric: Metric = "accuracy"
     usd_per_label: float = Field(default=0.0, ge=0)
-    usd_per_hour: float = Field(default=float(ASSUMED_USD_PER_HOUR), gt=0)
+    usd_per_hour: float = Field(default=float(DEFAULT_USD_PER_HOUR), gt=0)
     layout: Literal["", "setfit"] = ""
     prices: dict[str, Any] = Field(default_factory=dict)
     _folder: Path = PrivateAttr(default_factory=Path)
@@ -130,17 +130,17 @@ class StudySpec(Section):
     @property
     def limit_micros(self) -> int:
         """The budget in micro-dollars."""
-        return to_micros(self.budget)
+        return parse_usd(self.budget)
 
     @property
-    def chooses(self) -> bool:
+    def needs_validation(self) -> bool:
         """Whether anything is chosen, so that gold has to be set aside to choose by."""
         return self.validation > 0 and any(each.alternatives for each in self.backbones)
 
     @field_validator("budget", mode="before")
     @classmethod
     def _sum(cls, value: Any) -> Decimal:
-        return Decimal(to_micros(value)) / 1_000_000
+        return Decimal(parse_usd(value)) / 1_000_000
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -175,7 +175,7 @@ class StudySpec(Section):
         return self
 
     @classmethod
-    def make(cls, record: Mapping[str, Any], folder: Path = Path()) -> StudySpec:
+    def from_dict(cls, record: Mapping[str, Any], folder: Path = Path()) -> StudySpec:
         """The study in a mapping shaped like the TOML file.
 
         Raises:
@@ -189,7 +189,7 @@ class StudySpec(Section):
         return spec
 
     @classmethod
-    def read(cls, path: Path, over: Mapping[str, Any] | None = None) -> StudySpec:
+    def from_toml(cls, path: Path, over: Mapping[str, Any] | None = None) -> StudySpec:
         """The study in a TOML file; `over` wins over its top-level keys.
 
         Raises:
@@ -201,17 +201,17 @@ class StudySpec(Section):
             raise BadSpec(f"There is no file {path}.", "Begin with a copy of one in studies/.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadSpec(f"{path} is not a TOML file: {error}.", "Correct that line.") from None
-        return cls.make({"name": path.stem, **record, **(over or {})}, path.parent)
+        return cls.from_dict({"name": path.stem, **record, **(over or {})}, path.parent)
 
 
-TABLES: dict[str, type[BaseModel]] = {"backbones": BackboneSpec, "kd": KdSpec, "data": DataSpec}
+SECTIONS: dict[str, type[BaseModel]] = {"backbones": BackboneSpec, "kd": KdSpec, "data": StudyDataSpec}
 
 
 def _as_bad_spec(error: ValidationError) -> BadSpec:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the study"
     if first["type"] == "extra_forbidden":
-        table = TABLES.get(str(first["loc"][0]), StudySpec) if len(first["loc"]) > 1 else StudySpec
+        table = SECTIONS.get(str(first["loc"][0]), StudySpec) if len(first["loc"]) > 1 else StudySpec
         near = did_you_mean(str(first["loc"][-1]), table.model_fields)
         return BadSpec(f"A study has no key {where!r}.", near)
     if first["type"] == "missing":

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from potstill.reports.templates import sheet
+from potstill.reports.templates import string_console
 from potstill.study import words
-from potstill.study.readings import Mean, Point, means_of, metric_name
-from potstill.study.records import Study
+from potstill.study.readings import GridPoint, PointScore, metric_name, point_scores
+from potstill.study.records import StudyResult
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def render_study(study: Study, *, width: int = 80, color: bool = False, page: str = "") -> str:
+def render_study(study: StudyResult, *, width: int = 80, color: bool = False, page: str = "") -> str:
     """The study as lines of at most `width` columns (sixty at least).
 
     Args:
@@ -28,29 +28,31 @@ def render_study(study: Study, *, width: int = 80, color: bool = False, page: st
     from rich.text import Text
 
     out = StringIO()
-    console = sheet(out, max(60, width), color=color)
+    console = string_console(out, max(60, width), color=color)
     done = sum(result.state == "done" for result in study.results.values())
     console.print(Text(f"potstill · {study.name} · {done} of {len(study.results)} cells", style="bold"))
     if study.simulation:
         console.print(Text(study.simulation, style="bold red"))
-    if study.stopped:
-        console.print(Text(f"{study.stopped} The same command goes on.", style="bold"))
+    if study.stop_reason:
+        console.print(Text(f"{study.stop_reason} The same command goes on.", style="bold"))
     for name in study.data:
         _data(console, study, name)
     if study.layout == "setfit":
         console.print(Text(setfit_table(study)), soft_wrap=True)
-    for sentence in words.failures(study):
+    for sentence in words.failure_sentences(study):
         console.print(Text(sentence, style="bold red"))
-    console.print(Text(f"This study has used {words.usd(study.charged_usd)} of compute and model calls.", style="dim"))
+    console.print(
+        Text(f"This study has used {words.format_usd(study.charged_usd)} of compute and model calls.", style="dim")
+    )
     if page:
         console.print(Text(f"report   {page}"), soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _data(console: Console, study: Study, name: str) -> None:
+def _data(console: Console, study: StudyResult, name: str) -> None:
     from rich.text import Text
 
-    facts, means = study.data[name], means_of(study, name)
+    facts, means = study.data[name], point_scores(study, name)
     console.print()
     about = f"{len(facts.labels)} classes, {len(facts.gold):,} test texts, {facts.unlabelled:,} unlabelled"
     console.print(Text(f"{name}: {metric_name(facts)} in %, mean and 95 % interval ({about})", style="bold"))
@@ -61,13 +63,13 @@ def _data(console: Console, study: Study, name: str) -> None:
         return
     _quality(console, means)
     _weights(console, means)
-    for sentence in words.readings(study, name):
+    for sentence in words.analysis_sentences(study, name):
         console.print(Text(f"• {sentence}"))
-    for sentence in words.advised(study, name):
+    for sentence in words.advice_sentences(study, name):
         console.print(Text(f"→ {sentence}", style="bold" if sentence.startswith("Take") else ""))
 
 
-def _quality(console: Console, means: Mapping[Point, Mean]) -> None:
+def _quality(console: Console, means: Mapping[GridPoint, PointScore]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -78,22 +80,22 @@ def _quality(console: Console, means: Mapping[Point, Mean]) -> None:
     for n in shown:
         table.add_column(f"{n:,} labels", justify="right", no_wrap=True)
     for who in dict.fromkeys((point.procedure, point.backbone) for point in means):
-        alone = means.get(Point(*who, 0))
-        cells = [_cell(means.get(Point(*who, n))) for n in shown]
+        alone = means.get(GridPoint(*who, 0))
+        cells = [_cell(means.get(GridPoint(*who, n))) for n in shown]
         if alone is not None:
             cells = [_cell(alone), *("" for _ in shown[1:])]
-        table.add_row(words.title(Point(*who, 0)), *cells)
+        table.add_row(words.point_title(GridPoint(*who, 0)), *cells)
     console.print(table)
 
 
-def _cell(mean: Mean | None) -> str:
+def _cell(mean: PointScore | None) -> str:
     if mean is None:
         return "–"
     score = mean.score
     return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
 
 
-def _weights(console: Console, means: Mapping[Point, Mean]) -> None:
+def _weights(console: Console, means: Mapping[GridPoint, PointScore]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -110,33 +112,33 @@ def _weights(console: Console, means: Mapping[Point, Mean]) -> None:
         speed = "–" if weight.texts_per_s is None else f"{weight.texts_per_s:,.0f}"
         size = "–" if weight.size_mb is None else f"{weight.size_mb:.1f}"
         energy = "–" if weight.joules_per_1000 is None else f"{weight.joules_per_1000:.1f}"
-        name = f"{point.backbone or words.title(point)}{', prompted' * (point.procedure == 'p')} {weight.served}"
-        table.add_row(name, words.count(weight.parameters), words.count(weight.flops), speed,
-                      words.milliseconds(weight.p50_ms), words.milliseconds(weight.p99_ms), size, energy)  # fmt: skip
+        name = f"{point.backbone or words.point_title(point)}{', prompted' * (point.procedure == 'p')} {weight.dtype}"
+        table.add_row(name, words.format_count(weight.parameters), words.format_count(weight.flops), speed,
+                      words.format_ms(weight.p50_ms), words.format_ms(weight.p99_ms), size, energy)  # fmt: skip
     if table.row_count:
         console.print(table)
 
 
-def setfit_table(study: Study) -> str:
+def setfit_table(study: StudyResult) -> str:
     """The table layout of SetFit's paper: a block a number of shots, a row a method, a column a data set, the average.
 
     Mean over the seeds, their standard deviation below it, in the metric of each data set.
     """
     names = list(study.data)
-    means = {name: means_of(study, name) for name in names}
+    means = {name: point_scores(study, name) for name in names}
     shots: dict[str, list[tuple[str, int]]] = {}
     for name in names:
         classes = len(study.data[name].labels)
         for n in study.data[name].sizes:
             each = n // classes if study.per == "class" else n
-            full = study.asked.get("sizes", [])[-1:] == ["all"] and n == study.data[name].sizes[-1]
+            full = study.spec.get("sizes", [])[-1:] == ["all"] and n == study.data[name].sizes[-1]
             shots.setdefault("full" if full else str(each), []).append((name, n))
     rows = [f"{'method':<32}" + "".join(f"{name[:14]:>15}" for name in names) + f"{'average':>15}"]
     for shot, columns in shots.items():
         rows.append(f"|N| = {shot}" + ("" if shot == "full" else f" per {study.per}"))
         sizes = dict(columns)
         for who in dict.fromkeys((p.procedure, p.backbone) for name in names for p in means[name] if p.n):
-            found = [means[name].get(Point(*who, sizes[name])) if name in sizes else None for name in names]
+            found = [means[name].get(GridPoint(*who, sizes[name])) if name in sizes else None for name in names]
             if not any(found):
                 continue
             cells = ["–" if mean is None else _spread(mean.score.value, mean.sd) for mean in found]
@@ -144,7 +146,7 @@ def setfit_table(study: Study) -> str:
             average = sum(mean.score.value for mean in there) / len(there)
             spread = sum(mean.sd for mean in there) / len(there)
             cells.append(_spread(average, spread) if len(there) == len(names) else "–")
-            rows.append(f"{words.title(Point(*who, 0)):<32}" + "".join(f"{cell:>15}" for cell in cells))
+            rows.append(f"{words.point_title(GridPoint(*who, 0)):<32}" + "".join(f"{cell:>15}" for cell in cells))
     metrics = ", ".join(f"{name}: {metric_name(study.data[name])}" for name in names)
     return "\n".join([*rows, f"Mean (standard deviation) over {len(study.seeds)} splits, x 100; {metrics}."])
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from potstill.registry import Menu
+from potstill.registry import Registry
 
-MENU = Menu(
+MENU = Registry(
     "teacher",
     {
         "anthropic": "potstill.teachers.anthropic:open_teacher",

@@ -7,7 +7,7 @@ import os
 from urllib.parse import urlsplit
 
 from potstill.errors import BadSpec
-from potstill.teachers.pace import out_of_order
+from potstill.teachers.pace import unbilled_error
 
 
 def host_of(url: str) -> str:
@@ -31,7 +31,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def key_for(url: str, variable: str, *, asks: bool = True) -> str:
+def api_key_for(url: str, variable: str, *, asks: bool = True) -> str:
     """The key in the environment variable; a server on this machine, and one that is not asked, needs none.
 
     Raises:
@@ -42,7 +42,7 @@ def key_for(url: str, variable: str, *, asks: bool = True) -> str:
         return key
     if is_loopback(url) or not asks:
         return "none"
-    raise out_of_order(
+    raise unbilled_error(
         f"The server at {host_of(url)} needs a key and {variable} is not set.",
         f"Set {variable} in the environment, or name another variable with key_env.",
     )

@@ -14,16 +14,23 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.address import host_of, is_loopback, key_for
-from potstill.teachers.base import Pending, Setup
-from potstill.teachers.batches import BatchOptions, BatchTeacher, Item, Progress, Result
+from potstill.teachers.address import api_key_for, host_of, is_loopback
+from potstill.teachers.base import JobPending, TeacherSetup
+from potstill.teachers.batches import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
-from potstill.teachers.exchange import ChatOptions, Request, Said, reply_tokens
-from potstill.teachers.options import read_options
-from potstill.teachers.pace import Failed, Limited, Refused, Trouble, Vanished, Without
-from potstill.teachers.stainless import Line, busy, unanswered
-from potstill.teachers.tariff import batch_price_of, price_of, provider_of
-from potstill.teachers.wire import read_message
+from potstill.teachers.exchange import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
+from potstill.teachers.options import read_teacher_options
+from potstill.teachers.pace import (
+    ContentRefused,
+    FeatureUnsupported,
+    RateLimited,
+    RequestError,
+    RequestFailed,
+    ResponseLost,
+)
+from potstill.teachers.stainless import SdkClient, failed_request, rate_limit_error
+from potstill.teachers.tariff import batch_queue_price, model_price, provider_for_url
+from potstill.teachers.wire import parse_message
 
 DEFAULT_URL = "https://api.anthropic.com"
 # A schema of more values than this is not asked for; what the API takes is not documented.
@@ -32,7 +39,7 @@ REPLY_TOKENS = 32
 # An enforced format adds a prompt of its own; its size is not documented, tools are documented to add up to 530 tokens.
 EXTRA_TOKENS = 600
 # Of the 256 MB and 100,000 requests that one batch takes: it is sent in one piece, from memory.
-MOST_REQUESTS, MOST_BYTES = 100_000, 100_000_000
+MAX_REQUESTS, MAX_BYTES = 100_000, 100_000_000
 _MESSAGES = "/v1/messages"
 _NOT_DONE = ("expired", "canceled")
 _TOO_LONG = re.compile(r"too long|too large|context.?(length|window|limit)|maximum.{0,20}tokens", re.I)
@@ -54,7 +61,7 @@ class AnthropicOptions(ChatOptions, BatchOptions):
     effort: str = ""
 
 
-def open_teacher(setup: Setup) -> ChatTeacher:
+def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     """`anthropic:MODEL`.
 
     Raises:
@@ -63,23 +70,23 @@ def open_teacher(setup: Setup) -> ChatTeacher:
         TeacherError: no key.
         UnknownPrice: nobody said what the model costs.
     """
-    options = read_options(AnthropicOptions, "anthropic", setup.options)
+    options = read_teacher_options(AnthropicOptions, "anthropic", setup.options)
     model = setup.model.strip()
     if not model:
         raise BadSpec("The teacher 'anthropic' needs a model.", "Name it after a colon: anthropic:claude-haiku-4-5.")
     url = (options.base_url or os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_URL).rstrip("/").removesuffix("/v1")
     host = host_of(url)
-    provider = provider_of(url)
-    price = price_of(model, provider, setup.prices, is_loopback(url))
+    provider = provider_for_url(url)
+    price = model_price(model, provider, setup.prices, is_loopback(url))
     limit = ENUM_LIMIT if options.enum_limit is None else options.enum_limit
-    max_tokens = reply_tokens(options, REPLY_TOKENS, setup.task)
+    max_tokens = max_reply_tokens(options, REPLY_TOKENS, setup.task)
     options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
-    server = AnthropicServer(url, model, key_for(url, options.key_env, asks=setup.asks), options)
+    server = AnthropicServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
     name = f"anthropic:{model}"
     identity = {"model": model, "server": host, "effort": options.effort}
     if options.batch:
-        queued = batch_price_of(model, provider, setup.prices)
-        return BatchTeacher(name, setup, options, server, price, queued, identity)
+        queued = batch_queue_price(model, provider, setup.prices)
+        return BatchChatTeacher(name, setup, options, server, price, queued, identity)
     return ChatTeacher(name, setup, options, server, price, identity)
 
 
@@ -91,24 +98,24 @@ class AnthropicServer:
             import anthropic
         except ModuleNotFoundError:
             raise missing_extra("anthropic", "anthropic", "The teacher 'anthropic'") from None
-        self.takes_schema = True
-        self.gives_logprobs = False
-        self.takes_n = False
+        self.supports_schema = True
+        self.supports_logprobs = False
+        self.supports_n = False
         self.extra_tokens = EXTRA_TOKENS
-        self.writes_cache = True
-        self.most_requests = options.batch_requests or MOST_REQUESTS
-        self.most_bytes = MOST_BYTES
+        self.bills_cache_writes = True
+        self.max_requests = options.max_batch_requests or MAX_REQUESTS
+        self.max_bytes = MAX_BYTES
         self._takes_temperature = True
         self._takes_effort = True
         self._works = False
         self._model = model
         self._effort = options.effort
         self._long_s = options.batch_timeout_s
-        self._line = Line(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
-        self.light = self._line.light
+        self._line = SdkClient(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
+        self.greenlet_safe = self._line.greenlet_safe
         self._client = self._line.client
 
-    def item_body(self, request: Request) -> Mapping[str, Any]:
+    def request_body(self, request: ChatRequest) -> Mapping[str, Any]:
         """What is sent for one request, directly or in a batch."""
         system, *turns = _marked(request)
         body: dict[str, Any] = {
@@ -118,7 +125,7 @@ class AnthropicServer:
             "messages": turns,
         }
         config: dict[str, Any] = {}
-        if request.schema is not None and self.takes_schema:
+        if request.schema is not None and self.supports_schema:
             config["format"] = {"type": "json_schema", "schema": dict(request.schema)}
         if self._effort and self._takes_effort:
             config["effort"] = self._effort
@@ -128,25 +135,25 @@ class AnthropicServer:
             body["temperature"] = min(request.temperature, 1.0)
         return body
 
-    def send(self, request: Request) -> Said:
+    def send(self, request: ChatRequest) -> ChatResponse:
         """The reply to one request, sent once; `n` is not known here.
 
         Raises:
             Trouble: sorted by what it means; `Without` after a refused feature was dropped.
             TeacherError: wrong key, no such model, no credit.
         """
-        sent = self.item_body(request)
-        said = self._line.ask(_MESSAGES, sent, read_message, lambda error: self._sorted(error, sent))
+        sent = self.request_body(request)
+        said = self._line.post(_MESSAGES, sent, parse_message, lambda error: self._sorted(error, sent))
         self._works = True
         return said
 
     # --- the batch queue ----------------------------------------------------------------------------------
 
-    def upload(self, items: Iterable[Item], mark: str) -> Any:
+    def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
         """The requests as they are: they are sent with the batch itself."""
         return [{"custom_id": item.name, "params": item.body} for item in items]
 
-    def enqueue(self, uploaded: Any, mark: str) -> str:
+    def create_batch(self, uploaded: Any, client_id: str) -> str:
         """Begin the batch; the mark goes along in the names of its requests."""
 
         def call() -> str:
@@ -154,51 +161,53 @@ class AnthropicServer:
 
         return self._line.call(call, self._sorted_batch)
 
-    def find(self, mark: str, requests: int, began: float, taken: Collection[str]) -> str | Pending | None:
+    def find_job(
+        self, client_id: str, requests: int, began: float, exclude: Collection[str]
+    ) -> str | JobPending | None:
         """The batch whose requests carry the mark. Those show only when it is over: until then, one of the right size
         and time may be it."""
 
-        def call() -> str | Pending | None:
+        def call() -> str | JobPending | None:
             maybe = None
             for batch in self._client.messages.batches.list(limit=100):
                 # Newest first; an hour for clocks that differ.
                 if batch.created_at.timestamp() < began - 3600:
                     break
                 counts = batch.request_counts
-                if batch.id in taken or sum(counts.to_dict().values()) != requests:  # type: ignore[arg-type]
+                if batch.id in exclude or sum(counts.to_dict().values()) != requests:  # type: ignore[arg-type]
                     continue
                 if batch.processing_status != "ended":
-                    maybe = Pending("being looked for", 0, requests)
-                elif batch.results_url and self._first_name(batch.id).startswith(f"{mark}-"):
+                    maybe = JobPending("being looked for", 0, requests)
+                elif batch.results_url and self._first_name(batch.id).startswith(f"{client_id}-"):
                     return str(batch.id)
             return maybe
 
         return self._line.call(call, self._sorted_batch)
 
-    def look(self, place: str) -> Progress:
+    def get_progress(self, place: str) -> BatchProgress:
         """How the batch stands."""
 
-        def call() -> Progress:
+        def call() -> BatchProgress:
             batch = self._client.messages.batches.retrieve(place)
             counts = batch.request_counts
             not_done = counts.processing + counts.expired + counts.canceled
             total = not_done + counts.succeeded + counts.errored
             over = batch.processing_status == "ended"
-            return Progress(batch.processing_status, total - not_done, total, over)
+            return BatchProgress(batch.processing_status, total - not_done, total, over)
 
         return self._line.call(call, self._sorted_batch)
 
-    def results(self, place: str) -> Iterator[Result]:
+    def results(self, place: str) -> Iterator[BatchItemResult]:
         """The lines of the results; none where they are no longer kept."""
 
-        def call() -> list[Result]:
+        def call() -> list[BatchItemResult]:
             if not self._client.messages.batches.retrieve(place).results_url:
                 return []
             return [self._result(line) for line in self._lines(place)]
 
         return iter(self._line.call(call, self._sorted_batch))
 
-    def tidy(self, place: str) -> None:
+    def clean_up(self, place: str) -> None:
         """Nothing lies beside the batch itself, which Anthropic forgets after 29 days."""
 
     def _first_name(self, place: str) -> str:
@@ -209,44 +218,44 @@ class AnthropicServer:
         with stream as response:
             yield from (line for line in response.iter_lines() if line.strip())
 
-    def _result(self, line: str) -> Result:
+    def _result(self, line: str) -> BatchItemResult:
         try:
             record = json.loads(line)
             name, result = str(record["custom_id"]), record["result"]
         except (ValueError, TypeError, KeyError):
-            return Result("", Vanished("a line of the batch's results cannot be read"))
+            return BatchItemResult("", ResponseLost("a line of the batch's results cannot be read"))
         try:
             if result["type"] == "succeeded":
-                return Result(name, read_message(result["message"]))
+                return BatchItemResult(name, parse_message(result["message"]))
             if result["type"] in _NOT_DONE:
-                return Result(name, Limited(result["type"]))
+                return BatchItemResult(name, RateLimited(result["type"]))
             error = result["error"]["error"]
             said = " ".join(str(error.get("message") or "").split())[:200]
             kind = str(error["type"])
         except (TypeError, KeyError, AttributeError):
-            return Result(name, Vanished("a reply of the batch cannot be read"))
+            return BatchItemResult(name, ResponseLost("a reply of the batch cannot be read"))
         if kind != "invalid_request_error":
-            return Result(name, Limited(f"{kind}: {said}"))
-        return Result(name, _about_text(400, said) or Failed(f"the server answered {kind}: {said}"))
+            return BatchItemResult(name, RateLimited(f"{kind}: {said}"))
+        return BatchItemResult(name, _about_text(400, said) or RequestFailed(f"the server answered {kind}: {said}"))
 
     def _sorted_batch(self, error: Any) -> Exception:
-        none = self._line.no_batches(error, "no message batches, or not this one", "workspace")
+        none = self._line.batch_not_found(error, "no message batches, or not this one", "workspace")
         return none or self._sorted(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
-    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
+    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> RequestError | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
         status, said = error.status_code, self._line.said_by(error)
-        meaning: Trouble | TeacherError | None
-        meaning = self._line.out_of_order(error, self._model, broke="credit balance" in said)
+        meaning: RequestError | TeacherError | None
+        meaning = self._line.permanent_error(error, self._model, no_credit="credit balance" in said)
         # 529 is "overloaded": everybody has to wait, as for a rate limit.
-        meaning = meaning or busy(error, said, (429, 529)) or _about_text(status, said)
+        meaning = meaning or rate_limit_error(error, said, (429, 529)) or _about_text(status, said)
         if meaning is None and sent is not None:
             meaning = self._drop(said, sent)
-        return meaning or unanswered(status, said)
+        return meaning or failed_request(status, said)
 
-    def _drop(self, said: str, sent: Mapping[str, Any]) -> Without | None:
+    def _drop(self, said: str, sent: Mapping[str, Any]) -> FeatureUnsupported | None:
         """Forget the feature a 400 is about, if it was sent."""
         config = sent.get("output_config", {})
         if "temperature" in sent and "temperature" in said:
@@ -254,25 +263,25 @@ class AnthropicServer:
         elif "effort" in config and "effort" in said:
             self._takes_effort = False
         elif "format" in config and (_SCHEMA.search(said) or not self._works):
-            self.takes_schema = False
+            self.supports_schema = False
         else:
             return None
-        return Without(said)
+        return FeatureUnsupported(said)
 
 
-def _marked(request: Request) -> list[dict[str, Any]]:
+def _marked(request: ChatRequest) -> list[dict[str, Any]]:
     """The messages in Anthropic's form, with the end of their constant part marked for the cache."""
     marked: list[dict[str, Any]] = []
     for number, message in enumerate(request.messages, 1):
         block: dict[str, Any] = {"type": "text", "text": message["content"]}
-        if number == request.constant:
+        if number == request.n_constant:
             block["cache_control"] = {"type": "ephemeral"}
         marked.append({"role": message["role"], "content": [block]})
     return marked
 
 
-def _about_text(status: int, said: str) -> Refused | None:
+def _about_text(status: int, said: str) -> ContentRefused | None:
     """Why a text is not answered; None if it may be about a feature."""
     if status == 413 or _TOO_LONG.search(said):
-        return Refused(f"too long: {said}")
-    return Refused(f"filtered: {said}") if _FILTERED.search(said) else None
+        return ContentRefused(f"too long: {said}")
+    return ContentRefused(f"filtered: {said}") if _FILTERED.search(said) else None

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from potstill.data.task import Answer, Brief, Task, Written
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task
 from potstill.ledger.prices import Category, ExactPrice, Price, Usage
 
 
 @dataclass(frozen=True)
-class Setup:
+class TeacherSetup:
     """All a teacher is given when it is opened.
 
     Attributes:
@@ -33,13 +33,13 @@ class Setup:
 
     task: Task
     model: str = ""
-    examples: Sequence[Written] = ()
+    examples: Sequence[LabelledText] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     prices: Mapping[str, Any] = field(default_factory=dict)
     workspace: Path = Path()
     seed: int = 0
-    asks: bool = True
-    folder: Path | None = None
+    will_call: bool = True
+    run_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Draft:
+class GeneratedTexts:
     """What one call of `write` brought: texts with the label they were written for, and what it consumed."""
 
-    texts: tuple[Written, ...]
+    texts: tuple[LabelledText, ...]
     usage: Usage
 
 
 @dataclass(frozen=True)
-class Expected:
+class UsageEstimate:
     """What `answer` will consume, at least and at most, when nothing goes wrong. A guess; `bound` is a promise."""
 
     low: Usage
@@ -78,7 +78,7 @@ class Teacher(Protocol):
         batch: how many texts one call takes at most.
         parallel: how many calls may be in flight.
         simulated: True if it only replays labels; every figure made with it is called a simulation.
-        scores_need_prior: True if its scores carry a label bias that `calibrate.match_prior` should remove.
+        needs_prior_correction: True if its scores carry a label bias that `calibrate.match_prior` should remove.
         about: facts for the report (model, licence, size, runtime).
     """
 
@@ -86,16 +86,16 @@ class Teacher(Protocol):
     key: str
     category: Category
     price: Price
-    batch: int
+    batch_size: int
     parallel: int
     simulated: bool
-    scores_need_prior: bool
-    about: Mapping[str, Any]
+    needs_prior_correction: bool
+    metadata: Mapping[str, Any]
 
-    def bound(self, texts: Sequence[str]) -> Usage:
+    def max_usage(self, texts: Sequence[str]) -> Usage:
         """An upper bound of what `answer(texts)` can consume; computed without asking anybody."""
 
-    def expect(self, texts: Sequence[str]) -> Expected:
+    def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """What `answer(texts)` will probably consume; computed without asking anybody."""
 
     def answer(self, texts: Sequence[str]) -> Reply:
@@ -105,37 +105,37 @@ class Teacher(Protocol):
             TeacherError: the teacher as a whole is out of order (wrong key, unreachable, out of memory).
         """
 
-    def write_bound(self, brief: Brief) -> Usage:
+    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
         """An upper bound of what `write(brief)` can consume."""
 
-    def write(self, brief: Brief) -> Draft:
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         """One call that writes up to `brief.n` texts. Raises TeacherError if this teacher cannot write."""
 
 
-def can_write(teacher: Teacher) -> bool:
+def can_generate(teacher: Teacher) -> bool:
     """Whether `write` can succeed at all; a teacher that says nothing of it (no attribute `writes`) is believed to."""
-    return bool(getattr(teacher, "writes", True))
+    return bool(getattr(teacher, "generates", True))
 
 
-def takes_guides(teacher: Teacher) -> bool:
+def reads_feedback(teacher: Teacher) -> bool:
     """Whether `write` reads a brief's guide and returns texts of several labels at once.
 
-    A teacher says so with the attribute `takes_guides`; without it, it is asked for one label at a time. What it wrote
+    A teacher says so with the attribute `reads_feedback`; without it, it is asked for one label at a time. What it wrote
     that cannot be read comes back as a text with the label "".
     """
-    return bool(getattr(teacher, "takes_guides", False))
+    return bool(getattr(teacher, "reads_feedback", False))
 
 
-def is_light(teacher: Teacher) -> bool:
+def is_greenlet_safe(teacher: Teacher) -> bool:
     """Whether `answer` does little but wait, by `engines.greenlets` alone, so that many share a thread.
 
     A teacher says so with the attribute `light`.
     """
-    return bool(getattr(teacher, "light", False))
+    return bool(getattr(teacher, "greenlet_safe", False))
 
 
 @dataclass(frozen=True)
-class Ticket:
+class BatchJob:
     """Texts to be left with somebody who answers them later.
 
     Attributes:
@@ -146,15 +146,15 @@ class Ticket:
         place: the other side's name for it; empty while nobody knows whether it arrived.
     """
 
-    mark: str
-    n: int
-    began: float
+    client_id: str
+    n_texts: int
+    started_at: float
     samples: int = 1
-    place: str = ""
+    job_id: str = ""
 
 
 @dataclass(frozen=True)
-class Manner:
+class JobWording:
     """How a teacher's tickets are treated and spoken of; a teacher has its own in the attribute `manner`.
 
     Attributes:
@@ -165,27 +165,27 @@ class Manner:
         mend: what to do in the meantime.
     """
 
-    what: str = "by batch"
-    tries_first: bool = True
-    waiting: str = ""
-    mend: str = "Run the same command again later; what came back is kept, and nothing is bought twice."
+    noun: str = "by batch"
+    probe_first: bool = True
+    waiting_message: str = ""
+    hint: str = "Run the same command again later; what came back is kept, and nothing is bought twice."
 
 
-def manner_of(teacher: Teacher) -> Manner:
+def job_wording_of(teacher: Teacher) -> JobWording:
     """The manner of a teacher's tickets; a provider's batches where it does not say."""
-    manner: Manner = getattr(teacher, "manner", Manner())
+    manner: JobWording = getattr(teacher, "job_wording", JobWording())
     return manner
 
 
-def write_key_of(teacher: Teacher) -> str:
+def generation_key_of(teacher: Teacher) -> str:
     """What a teacher's drafts are kept under: its attribute `write_key` where writing heeds more than answering does,
     else its key."""
-    key: str = getattr(teacher, "write_key", teacher.key)
+    key: str = getattr(teacher, "generation_key", teacher.key)
     return key
 
 
 @dataclass(frozen=True)
-class Pending:
+class JobPending:
     """It is being worked on: `done` of `total` requests have ended. `state` is the other side's word for it."""
 
     state: str
@@ -194,15 +194,15 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class JobRejected:
     """It was not taken and nothing was billed. `full`: too much is waiting there already, so less may be taken."""
 
     reason: str
-    full: bool = False
+    queue_full: bool = False
 
 
 @dataclass(frozen=True)
-class Collected:
+class JobResults:
     """It is over, wholly or in part.
 
     Attributes:
@@ -213,11 +213,11 @@ class Collected:
 
     answers: tuple[Answer | None, ...]
     usages: tuple[Usage, ...]
-    unsaid: int = 0
+    n_unreported: int = 0
 
 
 @runtime_checkable
-class Ticketed(Teacher, Protocol):
+class DeferredTeacher(Teacher, Protocol):
     """A teacher whose answers are fetched later: a provider's batch queue, or people.
 
     `answer` and `write` still ask directly, at `price`; what is left on a ticket costs `ticket_price`.
@@ -227,30 +227,30 @@ class Ticketed(Teacher, Protocol):
         samples: replies a new ticket asks for each text.
     """
 
-    ticket_price: ExactPrice
+    job_price: ExactPrice
 
     @property
     def samples(self) -> int:
         """Replies a new ticket asks for each text."""
 
-    def ticket_bound(self, text: str) -> Usage:
+    def max_job_usage(self, text: str) -> Usage:
         """An upper bound of what one text on a ticket can consume."""
 
-    def fits(self, texts: Iterable[str]) -> int:
+    def job_capacity(self, texts: Iterable[str]) -> int:
         """How many of the first of `texts` one ticket takes."""
 
-    def leave(self, ticket: Ticket, texts: Sequence[str]) -> str | Rejected:
+    def submit_job(self, ticket: BatchJob, texts: Sequence[str]) -> str | JobRejected:
         """Leave the texts; returns the other side's name for them.
 
         Raises:
             TeacherError: with `billed` False it surely was not left; otherwise nobody knows, and `find` will tell.
         """
 
-    def find(self, ticket: Ticket, taken: Collection[str]) -> str | Pending | None:
+    def find_job(self, ticket: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
         """The place of a ticket that may have been left, never one of `taken`; None if it surely was not; Pending
         while nobody can tell."""
 
-    def collect(self, ticket: Ticket) -> Pending | Rejected | Collected:
+    def fetch_job(self, ticket: BatchJob) -> JobPending | JobRejected | JobResults:
         """How it stands, and once it is over what it brought. May be called again: nothing is forgotten.
 
         Raises:
@@ -259,8 +259,8 @@ class Ticketed(Teacher, Protocol):
 
 
 @runtime_checkable
-class Tidy(Protocol):
+class CleansUp(Protocol):
     """A teacher that can take away what its tickets leave behind on the other side."""
 
-    def tidy(self, ticket: Ticket) -> None:
+    def clean_up(self, ticket: BatchJob) -> None:
         """What the ticket brought is safe here, or it never began: take away there what nobody needs. Never raises."""

@@ -18,20 +18,38 @@ from pydantic import Field
 from potstill.data.task import Answer
 from potstill.errors import TeacherError
 from potstill.ledger.prices import ExactPrice, Price, Usage
-from potstill.teachers.base import Collected, Pending, Rejected, Setup, Ticket
+from potstill.teachers.base import BatchJob, JobPending, JobRejected, JobResults, TeacherSetup
 from potstill.teachers.chat import ChatTeacher
-from potstill.teachers.exchange import ChatOptions, Choice, Request, Said, Server, short, times, willing
-from potstill.teachers.options import Options
-from potstill.teachers.pace import Down, Limited, Refused, Tab, Trouble, Vanished, Without, out_of_order
+from potstill.teachers.exchange import (
+    ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    ChatServer,
+    Choice,
+    drop_refusals,
+    multiply_usage,
+    shorten,
+)
+from potstill.teachers.options import TeacherOptions
+from potstill.teachers.pace import (
+    CallUsage,
+    ContentRefused,
+    FeatureUnsupported,
+    RateLimited,
+    RequestError,
+    ResponseLost,
+    ServerUnavailable,
+    unbilled_error,
+)
 
 T = TypeVar("T")
 
 # How long one step (an upload, a question after a batch) may be tried again.
-PATIENCE_S = 60.0
-LATER = "Run the same command again later; the batches that were left are kept."
+STEP_TIMEOUT_S = 60.0
+RETRY_LATER = "Run the same command again later; the batches that were left are kept."
 
 
-class BatchOptions(Options):
+class BatchOptions(TeacherOptions):
     """The options of a teacher that can be asked by batch.
 
     Attributes:
@@ -41,12 +59,12 @@ class BatchOptions(Options):
     """
 
     batch: bool = False
-    batch_requests: int | None = Field(default=None, ge=1)
+    max_batch_requests: int | None = Field(default=None, ge=1)
     batch_timeout_s: float = Field(default=600.0, gt=0)
 
 
 @dataclass(frozen=True)
-class Item:
+class BatchItem:
     """One request of a batch: its name, and what is sent."""
 
     name: str
@@ -54,57 +72,59 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Result:
+class BatchItemResult:
     """What became of one request: what was said, or a Trouble; `Limited` and `Without` may be left again."""
 
     name: str
-    outcome: Said | Trouble
+    outcome: ChatResponse | RequestError
 
 
 @dataclass(frozen=True)
-class Progress:
+class BatchProgress:
     """How a batch stands. `over`: its results can be read; `rejected` is set where it never began."""
 
     state: str
     done: int
     total: int
-    over: bool = False
-    rejected: Rejected | None = None
+    finished: bool = False
+    rejected: JobRejected | None = None
 
 
-class BatchServer(Server, Protocol):
+class BatchServer(ChatServer, Protocol):
     """A server with a batch queue. Its methods send once; they raise a Trouble or a TeacherError.
 
     Attributes:
         most_requests, most_bytes: what one batch takes.
     """
 
-    most_requests: int
-    most_bytes: int
+    max_requests: int
+    max_bytes: int
 
-    def item_body(self, request: Request) -> Mapping[str, Any]:
+    def request_body(self, request: ChatRequest) -> Mapping[str, Any]:
         """What is sent for one request of a batch."""
 
-    def upload(self, items: Iterable[Item], mark: str) -> Any:
+    def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
         """Get ready what the batch is made of, which costs nothing yet; returns what `enqueue` needs."""
 
-    def enqueue(self, uploaded: Any, mark: str) -> str:
+    def create_batch(self, uploaded: Any, client_id: str) -> str:
         """Begin the batch; returns its id. A Vanished may have begun it."""
 
-    def find(self, mark: str, requests: int, began: float, taken: Collection[str]) -> str | Pending | None:
+    def find_job(
+        self, client_id: str, requests: int, began: float, exclude: Collection[str]
+    ) -> str | JobPending | None:
         """The id of the batch with this mark; Pending while it cannot be told which it is."""
 
-    def look(self, place: str) -> Progress:
+    def get_progress(self, place: str) -> BatchProgress:
         """How the batch stands."""
 
-    def results(self, place: str) -> Iterator[Result]:
+    def results(self, place: str) -> Iterator[BatchItemResult]:
         """What became of its requests, in any order; those not worked on may be left out."""
 
-    def tidy(self, place: str) -> None:
+    def clean_up(self, place: str) -> None:
         """Take away what lies beside a batch that is over, such as its files."""
 
 
-class BatchTeacher(ChatTeacher):
+class BatchChatTeacher(ChatTeacher):
     """A ChatTeacher that can also be asked by batch; see `base.Ticketed`.
 
     Args:
@@ -116,7 +136,7 @@ class BatchTeacher(ChatTeacher):
     def __init__(
         self,
         name: str,
-        setup: Setup,
+        setup: TeacherSetup,
         options: ChatOptions,
         server: BatchServer,
         price: Price,
@@ -125,8 +145,8 @@ class BatchTeacher(ChatTeacher):
     ) -> None:
         super().__init__(name, setup, options, server, price, identity)
         self._queue = server
-        self.ticket_price = ticket_price
-        self.about = {**self.about, "batch": True, "batch_price": ticket_price.source}
+        self.job_price = ticket_price
+        self.metadata = {**self.metadata, "batch": True, "batch_price": ticket_price.source}
 
     @property
     def samples(self) -> int:
@@ -135,18 +155,18 @@ class BatchTeacher(ChatTeacher):
 
     # --- leaving ------------------------------------------------------------------------------------------
 
-    def ticket_bound(self, text: str) -> Usage:
+    def max_job_usage(self, text: str) -> Usage:
         """An upper bound of one text in a batch: every sample with all of its prompt and of `max_tokens`."""
-        return times(self._request_bound(text), self.samples)
+        return multiply_usage(self._request_bound(text), self.samples)
 
-    def _items(self, text: str, number: int, mark: str) -> list[Item]:
+    def _items(self, text: str, number: int, mark: str) -> list[BatchItem]:
         samples = self.samples
-        together = samples if self._server.takes_n else 1
+        together = samples if self._server.supports_n else 1
         request = self._request(text, votes=together if samples > 1 else 0)
-        body = self._queue.item_body(request)
-        return [Item(f"{mark}-{number}-{sample}", body) for sample in range(samples // together)]
+        body = self._queue.request_body(request)
+        return [BatchItem(f"{mark}-{number}-{sample}", body) for sample in range(samples // together)]
 
-    def fits(self, texts: Iterable[str]) -> int:
+    def job_capacity(self, texts: Iterable[str]) -> int:
         """How many of the first of `texts` one batch takes: at least one, as the queue is to judge that."""
         requests = size = n = 0
         for text in texts:
@@ -154,113 +174,115 @@ class BatchTeacher(ChatTeacher):
             requests += len(items)
             # Names and the frame of a line on top of the body.
             size += sum(len(json.dumps(item.body)) + 256 for item in items)
-            if n and (requests > self._queue.most_requests or size > self._queue.most_bytes):
+            if n and (requests > self._queue.max_requests or size > self._queue.max_bytes):
                 break
             n += 1
         return n
 
-    def leave(self, ticket: Ticket, texts: Sequence[str]) -> str | Rejected:
+    def submit_job(self, ticket: BatchJob, texts: Sequence[str]) -> str | JobRejected:
         """Upload the texts and begin the batch. See `base.Ticketed`."""
-        items = [item for number, text in enumerate(texts) for item in self._items(text, number, ticket.mark)]
+        items = [item for number, text in enumerate(texts) for item in self._items(text, number, ticket.client_id)]
         try:
-            uploaded = self._patiently(lambda: self._queue.upload(items, ticket.mark))
+            uploaded = self._patiently(lambda: self._queue.upload(items, ticket.client_id))
         except TeacherError as error:
             error.billed = False
             raise
-        self._asking.left(texts)
+        self._asking.count_redactions(texts)
         try:
-            return self._queue.enqueue(uploaded, ticket.mark)
-        except (Vanished, Down) as trouble:
+            return self._queue.create_batch(uploaded, ticket.client_id)
+        except (ResponseLost, ServerUnavailable) as trouble:
             # It may have begun: the ticket stays, and `find` will tell.
-            raise TeacherError(f"A batch was sent to {self.name}, and {trouble.reason}.", LATER) from None
-        except Limited as trouble:
-            return Rejected(trouble.reason, full=True)
-        except Trouble as trouble:
-            raise out_of_order(
+            raise TeacherError(f"A batch was sent to {self.name}, and {trouble.reason}.", RETRY_LATER) from None
+        except RateLimited as trouble:
+            return JobRejected(trouble.reason, queue_full=True)
+        except RequestError as trouble:
+            raise unbilled_error(
                 f"{self.name} takes no batch: {trouble.reason}.", "Ask directly, without batch."
             ) from None
 
-    def find(self, ticket: Ticket, taken: Collection[str]) -> str | Pending | None:
+    def find_job(self, ticket: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
         """Where a ticket is that may have been left. See `base.Ticketed`."""
-        each = 1 if self._server.takes_n else ticket.samples
-        return self._patiently(lambda: self._queue.find(ticket.mark, ticket.n * each, ticket.began, taken))
+        each = 1 if self._server.supports_n else ticket.samples
+        return self._patiently(
+            lambda: self._queue.find_job(ticket.client_id, ticket.n_texts * each, ticket.started_at, exclude)
+        )
 
     # --- fetching -----------------------------------------------------------------------------------------
 
-    def collect(self, ticket: Ticket) -> Pending | Rejected | Collected:
+    def fetch_job(self, ticket: BatchJob) -> JobPending | JobRejected | JobResults:
         """How a batch stands, and what it brought. See `base.Ticketed`."""
-        progress = self._patiently(lambda: self._queue.look(ticket.place))
+        progress = self._patiently(lambda: self._queue.get_progress(ticket.job_id))
         if progress.rejected is not None:
             return progress.rejected
-        if not progress.over:
-            return Pending(progress.state, progress.done, progress.total)
-        results = self._patiently(lambda: list(self._queue.results(ticket.place)))
+        if not progress.finished:
+            return JobPending(progress.state, progress.done, progress.total)
+        results = self._patiently(lambda: list(self._queue.results(ticket.job_id)))
         # What is said to be done and does not come back is paid for, and may be left again.
         return self._sorted_out(ticket, results, max(0, progress.done - len(results)))
 
-    def tidy(self, ticket: Ticket) -> None:
+    def clean_up(self, ticket: BatchJob) -> None:
         """Take away the batch's files; they are the provider's to forget if that fails."""
-        with suppress(Trouble, TeacherError):
-            self._queue.tidy(ticket.place)
+        with suppress(RequestError, TeacherError):
+            self._queue.clean_up(ticket.job_id)
 
-    def _sorted_out(self, ticket: Ticket, results: Sequence[Result], unsaid: int) -> Collected:
-        by_text: dict[int, dict[str, Said | Trouble]] = {}
+    def _sorted_out(self, ticket: BatchJob, results: Sequence[BatchItemResult], unsaid: int) -> JobResults:
+        by_text: dict[int, dict[str, ChatResponse | RequestError]] = {}
         for result in results:
             number = _number_of(result.name, ticket)
             if number is None:
                 # A reply to nobody: it may be billed, so it is paid for.
-                unsaid += isinstance(result.outcome, Said | Vanished)
+                unsaid += isinstance(result.outcome, ChatResponse | ResponseLost)
             else:
                 by_text.setdefault(number, {}).setdefault(result.name, result.outcome)
         usages: list[Usage] = []
         for outcomes in by_text.values():
             for outcome in outcomes.values():
-                if isinstance(outcome, Vanished) or (isinstance(outcome, Said) and outcome.usage is None):
+                if isinstance(outcome, ResponseLost) or (isinstance(outcome, ChatResponse) and outcome.usage is None):
                     unsaid += 1
-                elif isinstance(outcome, Said) and outcome.usage is not None:
+                elif isinstance(outcome, ChatResponse) and outcome.usage is not None:
                     usages.append(outcome.usage)
-        answers = [self._answer_of(list(by_text.get(i, {}).values()), ticket.samples) for i in range(ticket.n)]
-        return Collected(tuple(answers), tuple(usages), unsaid)
+        answers = [self._answer_of(list(by_text.get(i, {}).values()), ticket.samples) for i in range(ticket.n_texts)]
+        return JobResults(tuple(answers), tuple(usages), unsaid)
 
-    def _answer_of(self, outcomes: Sequence[Said | Trouble], samples: int) -> Answer | None:
+    def _answer_of(self, outcomes: Sequence[ChatResponse | RequestError], samples: int) -> Answer | None:
         """The answer made of what was said of one text; None where it may be left again."""
-        choices = [choice for outcome in outcomes if isinstance(outcome, Said) for choice in outcome.choices]
+        choices = [choice for outcome in outcomes if isinstance(outcome, ChatResponse) for choice in outcome.choices]
         try:
             if choices:
-                return self._read(willing(choices), samples)
-        except Refused as trouble:
-            return Answer("refused", raw=short(trouble.reason))
+                return self._read(drop_refusals(choices), samples)
+        except ContentRefused as trouble:
+            return Answer("refused", raw=shorten(trouble.reason))
         for outcome in outcomes:
-            if isinstance(outcome, Refused):
-                return Answer("refused", raw=short(outcome.reason))
-            if isinstance(outcome, Trouble) and not isinstance(outcome, Limited | Without):
-                return Answer("failed", raw=short(outcome.reason))
+            if isinstance(outcome, ContentRefused):
+                return Answer("refused", raw=shorten(outcome.reason))
+            if isinstance(outcome, RequestError) and not isinstance(outcome, RateLimited | FeatureUnsupported):
+                return Answer("failed", raw=shorten(outcome.reason))
         return None
 
     def _read(self, choices: Sequence[Choice], samples: int) -> Answer:
         if samples > 1:
             return self._voted(choices, self._all_found(choices))
-        found = self._reading.read(choices[0].text)
+        found = self._reading.parse(choices[0].text)
         if found is not None:
             return self._found(choices[0], found)
-        if choices[0].cut and not choices[0].text.strip():
+        if choices[0].truncated and not choices[0].text.strip():
             return Answer("failed", raw=f"max_tokens = {self._max_tokens} were used up before an answer began")
-        return Answer("unparsable", raw=short(choices[0].text))
+        return Answer("unparsable", raw=shorten(choices[0].text))
 
     # --- one step, tried again ----------------------------------------------------------------------------
 
     def _patiently(self, step: Callable[[], T]) -> T:
         """What `step` returns. It costs nothing, so it is tried again where that may help; else a TeacherError."""
         try:
-            return self._pace.send(step, Tab(0, PATIENCE_S), Usage(), 0)
-        except Trouble as trouble:
-            raise TeacherError(f"{self.name} cannot be asked for its batches: {trouble.reason}.", LATER) from None
+            return self._pace.send(step, CallUsage(0, STEP_TIMEOUT_S), Usage(), 0)
+        except RequestError as trouble:
+            raise TeacherError(f"{self.name} cannot be asked for its batches: {trouble.reason}.", RETRY_LATER) from None
 
 
-def _number_of(name: str, ticket: Ticket) -> int | None:
+def _number_of(name: str, ticket: BatchJob) -> int | None:
     """The number of the text that a request of this ticket was about."""
     mark, _, rest = name.partition("-")
     number = rest.partition("-")[0]
-    if mark != ticket.mark or not (number.isascii() and number.isdigit()):
+    if mark != ticket.client_id or not (number.isascii() and number.isdigit()):
         return None
-    return int(number) if int(number) < ticket.n else None
+    return int(number) if int(number) < ticket.n_texts else None

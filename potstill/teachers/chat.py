@@ -13,40 +13,40 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
-from potstill.data.task import Answer, Brief, Task, Written, content_key
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadSpec, TeacherError, did_you_mean
 from potstill.ledger.prices import Category, Price, Rates, Usage
-from potstill.teachers.base import Draft, Expected, Reply, Setup
-from potstill.teachers.briefs import BRIEF_TOKENS, Wish, wish_of
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
+from potstill.teachers.briefs import GENERATION_PROMPT_TOKENS, GenerationPrompt, fit_generation_prompt
 from potstill.teachers.exchange import (
-    KEPT_CHARACTERS,
+    RAW_REPLY_CHARACTERS,
     ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    ChatServer,
     Choice,
-    Request,
-    Said,
-    Server,
-    short,
-    times,
-    willing,
+    drop_refusals,
+    multiply_usage,
+    shorten,
 )
-from potstill.teachers.pace import Clock, Failed, Pace, Refused, Tab
+from potstill.teachers.pace import CallUsage, ContentRefused, RateLimiter, RequestFailed, SharedTimer
 from potstill.teachers.parse import (
-    Found,
-    Reading,
-    scores_of_one,
-    scores_of_tokens,
-    scores_of_votes,
-    scores_of_weights,
+    LabelParser,
+    ParsedLabel,
+    scores_from_label,
+    scores_from_logprobs,
+    scores_from_votes,
+    scores_from_weights,
 )
-from potstill.teachers.prompts import PROMPT_VERSION, Offer, bound_tokens
-from potstill.teachers.question import Asking
-from potstill.teachers.sets import SetReading, scores_of_set, scores_of_sets
-from potstill.teachers.shortlist import Heard, is_none, joined
+from potstill.teachers.prompts import PROMPT_VERSION, PromptContext, max_tokens_of
+from potstill.teachers.question import PromptBuilder
+from potstill.teachers.sets import LabelSetParser, scores_from_label_set, scores_from_label_set_votes
+from potstill.teachers.shortlist import ShortlistScores, combine_shortlists, predicts_none
 
 # What a request may cost beyond the first: asking once more after an unreadable reply, and one that vanished.
 SPARE_REQUESTS = 2
 # Bytes of a prompt in a token: plain English at most, other languages and short words at least.
-BYTES_A_TOKEN = (5.5, 2.5)
+PROMPT_BYTES_PER_TOKEN = (5.5, 2.5)
 
 
 class ChatTeacher:
@@ -62,12 +62,18 @@ class ChatTeacher:
     """
 
     simulated = False
-    scores_need_prior = False
-    takes_guides = True
-    batch = 1
+    needs_prior_correction = False
+    reads_feedback = True
+    batch_size = 1
 
     def __init__(
-        self, name: str, setup: Setup, options: ChatOptions, server: Server, price: Price, identity: Mapping[str, Any]
+        self,
+        name: str,
+        setup: TeacherSetup,
+        options: ChatOptions,
+        server: ChatServer,
+        price: Price,
+        identity: Mapping[str, Any],
     ) -> None:
         if setup.task.kind not in ("single", "pair", "multi"):
             raise BadSpec(
@@ -83,30 +89,30 @@ class ChatTeacher:
         if options.candidates and options.samples > 1:
             raise BadSpec("candidates and samples are two ways to the same end.", "Take one of them.")
         limit = options.enum_limit or 0
-        self._asking = Asking(setup, options, limit)
+        self._asking = PromptBuilder(setup, options, limit)
         self._prompt = self._asking.prompt
         # Asked for the hold, and again for each request.
         self._prompt_bound = lru_cache(2048)(self._longest_prompt)
         several = setup.task.kind == "multi"
-        reading = SetReading if several else Reading
+        reading = LabelSetParser if several else LabelParser
         self._reading = reading(self._prompt.names, self._prompt.codes, options.aliases, options.candidates)
         self._options = options
         self._server = server
-        self.light = server.light
+        self.greenlet_safe = server.greenlet_safe
         self._max_tokens = options.max_tokens or 32
         self._listable = listable = len(self._prompt.codes) <= limit
         self._schema = self._prompt.schema(listable) if listable or (limit and self._prompt.shortlisted) else None
         self._wants_logprobs = options.logprobs == "auto" and not options.candidates and not several
         probe = 1 if options.samples > 1 and self._wants_logprobs else 0
-        self._most = self._asking.rounds * (options.samples + probe + SPARE_REQUESTS - 1) + 1
-        self._patience_s = options.patience_s or options.timeout_s * (2 if self._by_time else 10)
-        self._clock = Clock()
-        self._pace = Pace(options.requests_per_minute, options.tokens_per_minute, max(8, options.parallel))
+        self._most = self._asking.shortlist_rounds * (options.samples + probe + SPARE_REQUESTS - 1) + 1
+        self._patience_s = options.text_timeout_s or options.timeout_s * (2 if self._by_time else 10)
+        self._clock = SharedTimer()
+        self._pace = RateLimiter(options.requests_per_minute, options.tokens_per_minute, max(8, options.parallel))
         asked = options.model_dump(
             include={"temperature", "samples", "logprobs", "confidence", "aliases"} | {"write_max_tokens"}
         )
-        if options.brief_tokens != BRIEF_TOKENS:
-            asked["brief_tokens"] = options.brief_tokens
+        if options.generation_prompt_tokens != GENERATION_PROMPT_TOKENS:
+            asked["brief_tokens"] = options.generation_prompt_tokens
         self.key = content_key(
             PROMPT_VERSION,
             setup.task.key,
@@ -114,14 +120,14 @@ class ChatTeacher:
             asked | {"max_tokens": self._max_tokens, "schema": self._schema is not None, **self._asking.identity},
             identity,
         )
-        self.about: Mapping[str, Any] = {
+        self.metadata: Mapping[str, Any] = {
             **identity,
-            **self._asking.about,
+            **self._asking.metadata,
             "host": identity.get("server", ""),
             "prompt_version": PROMPT_VERSION,
             "examples": len(setup.examples),
             "samples": options.samples,
-            "one_hot_confidence": options.confidence,
+            "one_hot_confidence": options.one_hot_confidence,
             "price": price.source,
         }
 
@@ -132,51 +138,51 @@ class ChatTeacher:
 
     def _longest_prompt(self, text: str) -> int:
         asked = self._asking(text)
-        return max(self._prompt.bound(asked.text, offer) for offer in asked.offers)
+        return max(self._prompt.max_prompt_tokens(asked.text, offer) for offer in asked.contexts)
 
     def _bound_of(self, prompt: int, output: int) -> Usage:
         prompt += self._server.extra_tokens
-        return Usage(prompt, 0, output, cache_write_tokens=prompt if self._server.writes_cache else 0)
+        return Usage(prompt, 0, output, cache_write_tokens=prompt if self._server.bills_cache_writes else 0)
 
     def _call_bound(self, request: Usage, most: int) -> Usage:
         # Time in flight: no request starts after the patience, and the last one ends by its timeout.
         seconds = self._patience_s + self._options.timeout_s + 5 if self._by_time else 0.0
-        return replace(times(request, most), seconds=seconds)
+        return replace(multiply_usage(request, most), seconds=seconds)
 
-    def bound(self, texts: Sequence[str]) -> Usage:
+    def max_usage(self, texts: Sequence[str]) -> Usage:
         """An upper bound of `answer(texts)`: the bytes of the prompt (see `prompts.bound_tokens`) and all of
         `max_tokens`, for every request that may be billed: the samples and one more after an unreadable reply, for
         each shortlist; one after a connection that broke."""
         bounds = (self._call_bound(self._request_bound(text), self._most) for text in texts)
         return sum(bounds, Usage())
 
-    def expect(self, texts: Sequence[str]) -> Expected:
+    def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """One request a text (and sample), its prompt counted as `BYTES_A_TOKEN` at most and at least."""
         low, high = Usage(), Usage()
         for text in texts:
             bound, samples = self._request_bound(text), self._options.samples
-            most, least = BYTES_A_TOKEN
+            most, least = PROMPT_BYTES_PER_TOKEN
             low += Usage(math.ceil(bound.input_tokens / most), 0, samples, seconds=0.1 if self._by_time else 0.0)
             high += Usage(
-                input_tokens=math.ceil(bound.input_tokens / least) * (1 if self._server.takes_n else samples),
+                input_tokens=math.ceil(bound.input_tokens / least) * (1 if self._server.supports_n else samples),
                 output_tokens=bound.output_tokens * samples,
                 seconds=self._options.timeout_s / 4 if self._by_time else 0.0,
                 cache_write_tokens=math.ceil(bound.cache_write_tokens / least),
             )
-        return Expected(low, high)
+        return UsageEstimate(low, high)
 
-    def _send(self, build: Callable[[], Request], tab: Tab, bound: Usage) -> Said:
+    def _send(self, build: Callable[[], ChatRequest], tab: CallUsage, bound: Usage) -> ChatResponse:
         """The replies to the request that `build` makes anew for each try, charged to the tab."""
         n = build().n
-        book = tab.ran if self._by_time else _not_booked
+        book = tab.add_seconds if self._by_time else _not_booked
 
-        def once() -> Said:
-            with self._clock.lap(book):
+        def once() -> ChatResponse:
+            with self._clock.measure(book):
                 return self._server.send(build())
 
-        whole = times(bound, n)
+        whole = multiply_usage(bound, n)
         said = self._pace.send(once, tab, whole, n)
-        tab.charge(whole if said.usage is None else said.usage, max(1, min(n, len(said.choices))))
+        tab.add_usage(whole if said.usage is None else said.usage, max(1, min(n, len(said.choices))))
         return said
 
     # --- answering ---------------------------------------------------------------------------------------------
@@ -190,95 +196,97 @@ class ChatTeacher:
         replies = [self._answer_one(text) for text in texts]
         return Reply(tuple(answer for answer, _ in replies), sum((tab.usage for _, tab in replies), Usage()))
 
-    def _answer_one(self, text: str) -> tuple[Answer, Tab]:
-        tab = Tab(self._most, self._patience_s)
-        self._asking.left([text])
+    def _answer_one(self, text: str) -> tuple[Answer, CallUsage]:
+        tab = CallUsage(self._most, self._patience_s)
+        self._asking.count_redactions([text])
         try:
             answer = self._ask(text, tab)
-        except Refused as trouble:
-            answer = Answer("refused", raw=short(trouble.reason))
-        except Failed as trouble:
-            self._pace.failed(trouble.reason)
-            return Answer("failed", raw=short(trouble.reason)), tab
+        except ContentRefused as trouble:
+            answer = Answer("refused", raw=shorten(trouble.reason))
+        except RequestFailed as trouble:
+            self._pace.record_failure(trouble.reason)
+            return Answer("failed", raw=shorten(trouble.reason)), tab
         except TeacherError as error:
             error.billed = error.billed or tab.usage != Usage()
             raise
-        self._pace.answered()
+        self._pace.record_success()
         return answer, tab
 
-    def _request(self, text: str, wrong: str | None = None, votes: int = 0, turn: int = 0) -> Request:
+    def _request(self, text: str, wrong: str | None = None, votes: int = 0, turn: int = 0) -> ChatRequest:
         """What is sent about the text: its shortlist number `turn`, where labels are shortlisted."""
         asked = self._asking(text)
-        schema = self._schema if self._server.takes_schema else None
+        schema = self._schema if self._server.supports_schema else None
         as_json = schema is not None
         if wrong is None:
-            messages = self._prompt.messages(asked.text, as_json, asked.offers[turn])
+            messages = self._prompt.messages(asked.text, as_json, asked.contexts[turn])
         else:
-            messages = self._prompt.again(asked.text, as_json, wrong, asked.offers[turn])
+            messages = self._prompt.retry_messages(asked.text, as_json, wrong, asked.contexts[turn])
         temperature = self._options.temperature
         if temperature is None:
             temperature = 1.0 if votes else 0.0
-        logprobs = self._wants_logprobs and self._server.gives_logprobs
+        logprobs = self._wants_logprobs and self._server.supports_logprobs
         constant = 1 + 2 * len(self._prompt.examples)
-        return Request(messages, self._max_tokens, temperature, max(1, votes), schema, logprobs, constant)
+        return ChatRequest(messages, self._max_tokens, temperature, max(1, votes), schema, logprobs, constant)
 
     @property
     def _votes(self) -> bool:
-        return self._options.samples > 1 and not (self._wants_logprobs and self._server.gives_logprobs)
+        return self._options.samples > 1 and not (self._wants_logprobs and self._server.supports_logprobs)
 
-    def _ask(self, text: str, tab: Tab) -> Answer:
+    def _ask(self, text: str, tab: CallUsage) -> Answer:
         """The answer; where labels are shortlisted, one shortlist after the other while none of its labels fits."""
-        rounds: list[Heard] = []
-        for turn, offer in enumerate(self._asking(text).offers):
+        rounds: list[ShortlistScores] = []
+        for turn, offer in enumerate(self._asking(text).contexts):
             answer = self._ask_once(text, tab, turn, offer)
             if answer.scores is None or not self._prompt.shortlisted:
                 return answer
-            rounds.append(Heard(offer.columns, answer.scores))
-            if not is_none(answer.scores):
-                return replace(answer, scores=joined(rounds))
+            rounds.append(ShortlistScores(offer.columns, answer.scores))
+            if not predicts_none(answer.scores):
+                return replace(answer, scores=combine_shortlists(rounds))
         return Answer("unparsable", raw=f"none of the {sum(len(each.columns) for each in rounds)} labels offered")
 
-    def _ask_once(self, text: str, tab: Tab, turn: int, offer: Offer) -> Answer:
+    def _ask_once(self, text: str, tab: CallUsage, turn: int, offer: PromptContext) -> Answer:
         """The answer with a score for every code, "none of these" included."""
         if self._votes:
             return self._vote(text, tab, turn, offer)
         choice = self._one(text, tab, turn)
         found = self._understood(choice, offer)
         if found is None:
-            if choice.cut and not choice.text.strip():
-                raise Failed(f"max_tokens = {self._max_tokens} were used up before an answer began; raise max_tokens")
+            if choice.truncated and not choice.text.strip():
+                raise RequestFailed(
+                    f"max_tokens = {self._max_tokens} were used up before an answer began; raise max_tokens"
+                )
             choice = self._one(text, tab, turn, wrong=choice.text)
             found = self._understood(choice, offer)
         if found is None:
-            return Answer("unparsable", raw=short(choice.text))
+            return Answer("unparsable", raw=shorten(choice.text))
         answer = self._heard(choice, found)
         if answer.how == "one-hot" and self._options.samples > 1:
             return self._vote(text, tab, turn, offer)
         return answer
 
-    def _understood(self, choice: Choice, offer: Offer | None = None) -> Found | None:
+    def _understood(self, choice: Choice, offer: PromptContext | None = None) -> ParsedLabel | None:
         """What a reply says; None if it cannot be read, or names a label that was not offered."""
-        found = self._reading.read(choice.text)
+        found = self._reading.parse(choice.text)
         if found is None or offer is None or not self._prompt.shortlisted:
             return found
         named = {found.column, *found.weights}
-        return found if named <= {*offer.columns, *([self._task.n_labels] if offer.none else [])} else None
+        return found if named <= {*offer.columns, *([self._task.n_labels] if offer.offers_none else [])} else None
 
-    def _heard(self, choice: Choice, found: Found) -> Answer:
+    def _heard(self, choice: Choice, found: ParsedLabel) -> Answer:
         """The answer of one reply that was read, with a score for every code."""
-        raw = short(choice.text)
-        n, confidence = len(self._reading.codes), self._options.confidence
+        raw = shorten(choice.text)
+        n, confidence = len(self._reading.codes), self._options.one_hot_confidence
         if found.columns is not None:
-            return Answer("ok", scores_of_set(found.columns, n, confidence), "one-hot", raw)
-        if choice.steps and found.code_at is not None:
-            scores = scores_of_tokens(choice.steps, found.code_at, self._reading.codes)
+            return Answer("ok", scores_from_label_set(found.columns, n, confidence), "one-hot", raw)
+        if choice.token_logprobs and found.code_offset is not None:
+            scores = scores_from_logprobs(choice.token_logprobs, found.code_offset, self._reading.codes)
             if scores is not None:
                 return Answer("ok", scores, "logprobs", raw)
         if found.weights:
-            return Answer("ok", scores_of_weights(found.weights, n, confidence), "stated", raw)
-        return Answer("ok", scores_of_one(found.column, n, confidence), "one-hot", raw)
+            return Answer("ok", scores_from_weights(found.weights, n, confidence), "stated", raw)
+        return Answer("ok", scores_from_label(found.column, n, confidence), "one-hot", raw)
 
-    def _found(self, choice: Choice, found: Found) -> Answer:
+    def _found(self, choice: Choice, found: ParsedLabel) -> Answer:
         """The answer of one reply that was read, where no other is to come."""
         return self._closed(self._heard(choice, found))
 
@@ -286,67 +294,71 @@ class ChatTeacher:
         """The answer without "none of these"; unparsable if that is what it says."""
         if answer.scores is None or not self._prompt.shortlisted:
             return answer
-        if is_none(answer.scores):
+        if predicts_none(answer.scores):
             return Answer("unparsable", raw="none of the labels offered")
-        return replace(answer, scores=joined([Heard(range(self._task.n_labels), answer.scores)]))
+        return replace(answer, scores=combine_shortlists([ShortlistScores(range(self._task.n_labels), answer.scores)]))
 
-    def _one(self, text: str, tab: Tab, turn: int, wrong: str | None = None) -> Choice:
+    def _one(self, text: str, tab: CallUsage, turn: int, wrong: str | None = None) -> Choice:
         said = self._send(lambda: self._request(text, wrong, turn=turn), tab, self._request_bound(text))
-        return willing(said.choices)[0]
+        return drop_refusals(said.choices)[0]
 
-    def _vote(self, text: str, tab: Tab, turn: int, offer: Offer) -> Answer:
+    def _vote(self, text: str, tab: CallUsage, turn: int, offer: PromptContext) -> Answer:
         """Several samples at once where the server takes `n`, else one after the other."""
         choices: list[Choice] = []
         samples = self._options.samples
-        while len(choices) < samples and tab.left:
-            n = min(samples - len(choices), tab.left) if self._server.takes_n else 1
+        while len(choices) < samples and tab.requests_left:
+            n = min(samples - len(choices), tab.requests_left) if self._server.supports_n else 1
             build = partial(self._request, text, votes=n, turn=turn)
-            choices += willing(self._send(build, tab, self._request_bound(text)).choices)
+            choices += drop_refusals(self._send(build, tab, self._request_bound(text)).choices)
         every = self._all_found(choices, offer)
-        if not every and tab.left:
+        if not every and tab.requests_left:
             found = self._understood(self._one(text, tab, turn, wrong=choices[0].text), offer)
             every = [found] if found else []
         return self._counted(choices, every)
 
-    def _all_found(self, choices: Sequence[Choice], offer: Offer | None = None) -> list[Found]:
+    def _all_found(self, choices: Sequence[Choice], offer: PromptContext | None = None) -> list[ParsedLabel]:
         return [found for choice in choices if (found := self._understood(choice, offer))]
 
-    def _counted(self, choices: Sequence[Choice], every: Sequence[Found]) -> Answer:
+    def _counted(self, choices: Sequence[Choice], every: Sequence[ParsedLabel]) -> Answer:
         """The answer of several replies, with a score for every code."""
-        raw = short(" | ".join(choice.text for choice in choices))
+        raw = shorten(" | ".join(choice.text for choice in choices))
         if not every:
             return Answer("unparsable", raw=raw)
         n, sets = len(self._reading.codes), [found.columns for found in every if found.columns is not None]
-        scores = scores_of_sets(sets, n) if sets else scores_of_votes([found.column for found in every], n)
+        scores = (
+            scores_from_label_set_votes(sets, n) if sets else scores_from_votes([found.column for found in every], n)
+        )
         return Answer("ok", scores, "votes", raw)
 
-    def _voted(self, choices: Sequence[Choice], every: Sequence[Found]) -> Answer:
+    def _voted(self, choices: Sequence[Choice], every: Sequence[ParsedLabel]) -> Answer:
         """The answer of several replies, where no other is to come."""
         return self._closed(self._counted(choices, every))
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def write_bound(self, brief: Brief) -> Usage:
+    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
         """An upper bound of `write(brief)`: as for `answer`, with `write_max_tokens`."""
         return self._call_bound(self._write_request_bound(self._wish(brief)), 1 + SPARE_REQUESTS)
 
-    def _wish(self, brief: Brief) -> Wish:
-        return wish_of(self._task, self._asking.brief(brief), self._options.brief_tokens, self._listable)
+    def _wish(self, brief: GenerationRequest) -> GenerationPrompt:
+        return fit_generation_prompt(
+            self._task, self._asking.redact_request(brief), self._options.generation_prompt_tokens, self._listable
+        )
 
-    def _write_request_bound(self, wish: Wish) -> Usage:
-        prompt = bound_tokens(wish.messages("x")) + 4 * KEPT_CHARACTERS + len(str(wish.schema).encode())
-        return self._bound_of(prompt, self._options.write_max_tokens)
+    def _write_request_bound(self, wish: GenerationPrompt) -> Usage:
+        prompt = max_tokens_of(wish.messages("x")) + 4 * RAW_REPLY_CHARACTERS + len(str(wish.schema).encode())
+        return self._bound_of(prompt, self._options.generation_max_tokens)
 
-    def expect_writing(self, brief: Brief) -> Expected:
+    def estimate_generation_usage(self, brief: GenerationRequest) -> UsageEstimate:
         """What `write` will probably consume: one request, its prompt counted as for `expect`, short texts or long."""
         bound = self._write_request_bound(self._wish(brief))
-        most, least = BYTES_A_TOKEN
+        most, least = PROMPT_BYTES_PER_TOKEN
         seconds = self._options.timeout_s / 4 if self._by_time else 0.0
         low = Usage(math.ceil(bound.input_tokens / most), 0, min(15 * brief.n, bound.output_tokens), seconds / 10)
         prompt, cached = (math.ceil(n / least) for n in (bound.input_tokens, bound.cache_write_tokens))
-        return Expected(low, Usage(prompt, 0, bound.output_tokens, seconds, cache_write_tokens=cached))
+        return UsageEstimate(low, Usage(prompt, 0, bound.output_tokens, seconds, cache_write_tokens=cached))
 
-    def write(self, brief: Brief) -> Draft:
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         """Up to `brief.n` texts for `brief.label`, or for what the guide shows; none where the model refuses.
 
         What it wrote to a guide and cannot be read comes back with the label ""; without a guide there is nothing then.
@@ -356,35 +368,35 @@ class ChatTeacher:
             TeacherError: as for `answer`.
         """
         wish = self._wish(brief)
-        tab = Tab(1 + SPARE_REQUESTS, self._patience_s)
-        texts: tuple[Written, ...] | None = None
+        tab = CallUsage(1 + SPARE_REQUESTS, self._patience_s)
+        texts: tuple[LabelledText, ...] | None = None
         wrong: str | None = None
         try:
             for _ in range(2):
                 choice = self._write_once(wish, tab, wrong)
-                texts = wish.read(choice.text)
+                texts = wish.parse(choice.text)
                 if texts is not None:
                     break
                 wrong = choice.text
-        except Refused:
+        except ContentRefused:
             pass
-        except Failed as trouble:
-            self._pace.failed(trouble.reason)
+        except RequestFailed as trouble:
+            self._pace.record_failure(trouble.reason)
         except TeacherError as error:
             error.billed = error.billed or tab.usage != Usage()
             raise
         if texts is None:
-            texts = () if wrong is None else wish.unread(wrong)
-        return Draft(texts, tab.usage)
+            texts = () if wrong is None else wish.unparsed(wrong)
+        return GeneratedTexts(texts, tab.usage)
 
-    def _write_once(self, wish: Wish, tab: Tab, wrong: str | None) -> Choice:
+    def _write_once(self, wish: GenerationPrompt, tab: CallUsage, wrong: str | None) -> Choice:
         temperature = self._options.temperature if self._options.temperature is not None else 1.0
 
-        def build() -> Request:
-            schema = wish.schema if self._server.takes_schema else None
-            return Request(wish.messages(wrong), self._options.write_max_tokens, temperature, schema=schema)
+        def build() -> ChatRequest:
+            schema = wish.schema if self._server.supports_schema else None
+            return ChatRequest(wish.messages(wrong), self._options.generation_max_tokens, temperature, schema=schema)
 
-        return willing(self._send(build, tab, self._write_request_bound(wish)).choices)[0]
+        return drop_refusals(self._send(build, tab, self._write_request_bound(wish)).choices)[0]
 
 
 def _not_booked(seconds: float) -> None:

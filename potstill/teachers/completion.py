@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from potstill.data.pairs import is_pair, split_pair
-from potstill.data.task import Task, Written
+from potstill.data.task import LabelledText, Task
 from potstill.errors import BadSpec
-from potstill.models.causal_lm import CausalModel, one_line
-from potstill.models.label_trie import ends_needed
+from potstill.models.causal_lm import CausalLM, one_line
+from potstill.models.label_trie import needs_end_token
 
 TEMPLATE = "Text: {text}\nLabel:"
-SECOND = "\nText 2: "  # before the second text of a pair; the first stands where a single one would
-BETWEEN = "\n\n"  # stands between examples, so it also is what follows a label
+SECOND_TEXT = "\nText 2: "  # before the second text of a pair; the first stands where a single one would
+EXAMPLE_SEPARATOR = "\n\n"  # stands between examples, so it also is what follows a label
 CONTEXT_CHARACTERS = 12  # of what stands before a label: enough for any tokenizer to settle
 
 
 @dataclass(frozen=True)
-class PromptText:
+class PromptTemplate:
     """The words around a text.
 
     Attributes:
@@ -35,10 +35,12 @@ class PromptText:
     opening: str
     head: str
     tail: str
-    words: tuple[str, ...]
+    label_words: tuple[str, ...]
 
     @classmethod
-    def of(cls, task: Task, template: str, label_words: Mapping[str, str], examples: Sequence[Written]) -> PromptText:
+    def from_examples(
+        cls, task: Task, template: str, label_words: Mapping[str, str], examples: Sequence[LabelledText]
+    ) -> PromptTemplate:
         """The prompt for a task. Labels are listed only if the examples do not show them all.
 
         Args:
@@ -73,8 +75,8 @@ class PromptText:
 
 
 def pick_examples(
-    examples: Sequence[Written], labels: Sequence[str], shots: int | None, prompts: int
-) -> list[list[Written]]:
+    examples: Sequence[LabelledText], labels: Sequence[str], shots: int | None, prompts: int
+) -> list[list[LabelledText]]:
     """The examples of each of `prompts` prompts, in the order they were offered.
 
     Each prompt shows `shots` of each label, other ones than the prompt before while there are any. None deals all
@@ -93,7 +95,7 @@ def pick_examples(
 
 
 @dataclass
-class PromptTokens:
+class TokenizedPrompt:
     """The prompt in one model's token ids.
 
     Attributes:
@@ -103,15 +105,15 @@ class PromptTokens:
         max_text_tokens: a longer text loses its end.
     """
 
-    model: CausalModel
-    text: PromptText
+    model: CausalLM
+    text: PromptTemplate
     labels: Sequence[str]
     max_text_tokens: int
 
     @cached_property
     def between(self) -> list[int]:
         """What stands between a label and the next text. Encoded as one: "\\n\\n" alone can be another token."""
-        return self.model.encode([BETWEEN + self.text.head], "x")[0]
+        return self.model.encode([EXAMPLE_SEPARATOR + self.text.head], "x")[0]
 
     @cached_property
     def tail(self) -> list[int]:
@@ -119,16 +121,16 @@ class PromptTokens:
         return self.model.encode([self.text.tail], "x")[0]
 
     @cached_property
-    def words(self) -> list[list[int]]:
+    def label_words(self) -> list[list[int]]:
         """K label token sequences, as they stand behind `tail`."""
-        return self.model.encode(self.text.words, self.text.tail.strip()[-CONTEXT_CHARACTERS:] or "x")
+        return self.model.encode(self.text.label_words, self.text.tail.strip()[-CONTEXT_CHARACTERS:] or "x")
 
     @cached_property
     def scored(self) -> list[list[int]]:
         """K token sequences whose log-probabilities are a label's score; with an end where one label begins another."""
-        if not ends_needed(self.words):
-            return self.words
-        return [[*word, self.between[0]] for word in self.words]
+        if not needs_end_token(self.label_words):
+            return self.label_words
+        return [[*word, self.between[0]] for word in self.label_words]
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Each text's own tokens and the tail; longer texts are cut, see `is_cut`."""
@@ -141,11 +143,11 @@ class PromptTokens:
         """True if a row of `texts` is as long as can be: at least its last token may be missing."""
         return len(ids) - len(self.tail) >= self.max_text_tokens
 
-    def prompt(self, examples: Sequence[Written]) -> list[int]:
+    def prompt(self, examples: Sequence[LabelledText]) -> list[int]:
         """The constant part: everything up to where a text begins."""
-        start = self.text.opening + BETWEEN + self.text.head if self.text.opening else self.text.head
-        prompt = [*self.model.begin, *(self.model.encode([start])[0] if start else [])]
-        words = dict(zip(self.labels, self.words, strict=True))
+        start = self.text.opening + EXAMPLE_SEPARATOR + self.text.head if self.text.opening else self.text.head
+        prompt = [*self.model.prefix_ids, *(self.model.encode([start])[0] if start else [])]
+        words = dict(zip(self.labels, self.label_words, strict=True))
         for example, ids in zip(examples, self.texts([each.text for each in examples]), strict=True):
             prompt += [*ids, *words[example.label], *self.between]
         return prompt
@@ -156,4 +158,4 @@ def _own_lines(text: str, max_tokens: int) -> str:
     if not is_pair(text):
         return one_line(text, max_tokens)
     first, second = (one_line(one, max(max_tokens // 2, 1)) for one in split_pair(text))
-    return f"{first}{SECOND}{second}"
+    return f"{first}{SECOND_TEXT}{second}"

@@ -24,7 +24,7 @@ from urllib.request import getproxies
 
 import httpx2
 
-from potstill.engines.greenlets import until_ready
+from potstill.engines.greenlets import wait_ready
 
 try:
     import httptools
@@ -34,31 +34,31 @@ except ModuleNotFoundError:
 T = TypeVar("T")
 
 # A connection that was quiet for longer is not used again: whatever lies between may have forgotten it.
-QUIET_S = 5.0
-PIECE = 65_536
-NO_HURRY_S = 86_400.0
-ADDRESS_S = 30.0
+MAX_IDLE_S = 5.0
+RECV_BYTES = 65_536
+NO_TIMEOUT_S = 86_400.0
+DNS_CACHE_S = 30.0
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
-def client_for(url: str, *, trust_env: bool) -> Punctual:
+def make_client(url: str, *, trust_env: bool) -> DeadlineClient:
     """A client for requests to `url`, quick where it may be; `trust_env` lets the environment name proxies."""
     limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=1024)
     proxied = trust_env and bool({"http", "https", "all"} & set(getproxies()))
-    quick = None if proxied else direct(url, trust_env)
-    return Punctual(transport=quick, trust_env=trust_env, follow_redirects=True, limits=limits)
+    quick = None if proxied else make_transport(url, trust_env)
+    return DeadlineClient(transport=quick, trust_env=trust_env, follow_redirects=True, limits=limits)
 
 
-def direct(url: str, trust_env: bool) -> httpx2.BaseTransport | None:
+def make_transport(url: str, trust_env: bool) -> httpx2.BaseTransport | None:
     """A `Direct` for `url`; None where its parser or `poll` is missing."""
     if httptools is None or not hasattr(select, "poll"):
         return None
     # The authorities an environment names (SSL_CERT_FILE) count as they do for the SDK's usual client.
     trust = httpx2.create_ssl_context(trust_env=trust_env) if url.startswith("https:") else None
-    return Direct(trust)
+    return PollTransport(trust)
 
 
-class Punctual(httpx2.Client):
+class DeadlineClient(httpx2.Client):
     """A client whose `read` timeout is for the whole body, also where that comes byte by byte."""
 
     def __init__(self, **how: Any) -> None:
@@ -66,12 +66,12 @@ class Punctual(httpx2.Client):
         self._had = threading.local()
 
     @property
-    def light(self) -> bool:
+    def greenlet_safe(self) -> bool:
         """Whether it waits by `potstill.engines.greenlets` alone."""
-        return isinstance(self._transport, Direct)
+        return isinstance(self._transport, PollTransport)
 
     @contextmanager
-    def answering(self, reply: httpx2.Response) -> Iterator[None]:
+    def replaying(self, reply: httpx2.Response) -> Iterator[None]:
         """Whatever this thread sends inside the block is not sent; this is the reply to it."""
         self._had.reply = reply
         try:
@@ -90,7 +90,7 @@ class Punctual(httpx2.Client):
         response = super().send(request, stream=True, **how)
         if stream or response.is_closed:
             return response
-        if self.light:  # it came whole, and in time
+        if self.greenlet_safe:  # it came whole, and in time
             response.read()
             return response
         limit = request.extensions["timeout"]["read"]
@@ -108,7 +108,7 @@ class Punctual(httpx2.Client):
         return httpx2.Response(response.status_code, headers=headers, content=bytes(body), request=request)
 
 
-def resembling(made: httpx2.Request, content: bytes) -> httpx2.Request:
+def copy_request(made: httpx2.Request, content: bytes) -> httpx2.Request:
     """A request like one that was made before, with another body."""
     headers = [header for header in made.headers.raw if header[0].lower() != b"content-length"]
     headers.append((b"Content-Length", str(len(content)).encode()))
@@ -132,39 +132,39 @@ class Connection:
         self._poll = select.poll()
         self._poll.register(opened, select.POLLIN)
 
-    def fresh(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether it may be used again: an idle connection on which there is something to read was closed."""
-        return time.monotonic() - self.quiet_since < QUIET_S and not self._poll.poll(0)
+        return time.monotonic() - self.quiet_since < MAX_IDLE_S and not self._poll.poll(0)
 
-    def send(self, content: bytes, ends: float) -> None:
+    def send(self, content: bytes, deadline: float) -> None:
         """Send all of it. Raises TimeoutError where that takes too long."""
         left = memoryview(content)
         while left:
-            left = left[_when_ready(self.socket, partial(self.socket.send, left), ends, to_write=True) :]
+            left = left[_when_ready(self.socket, partial(self.socket.send, left), deadline, for_writing=True) :]
 
-    def receive(self, ends: float) -> bytes:
+    def receive(self, deadline: float) -> bytes:
         """What comes next; nothing where the other side closed. Raises TimeoutError where nothing comes in time."""
-        return _when_ready(self.socket, partial(self.socket.recv, PIECE), ends)
+        return _when_ready(self.socket, partial(self.socket.recv, RECV_BYTES), deadline)
 
     def close(self) -> None:
         """Hang up."""
         self.socket.close()
 
 
-def _when_ready(opened: socket.socket, step: Callable[[], T], ends: float, *, to_write: bool = False) -> T:
+def _when_ready(opened: socket.socket, step: Callable[[], T], deadline: float, *, for_writing: bool = False) -> T:
     """What a step on a socket that does not block returns, once it can be done."""
     while True:
         try:
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 raise TimeoutError
             return step()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             # TLS may have to read before it can write, and the other way round.
-            writes = isinstance(error, ssl.SSLWantWriteError) or (to_write and isinstance(error, BlockingIOError))
-            until_ready(opened, to_write=writes, ends=ends)
+            writes = isinstance(error, ssl.SSLWantWriteError) or (for_writing and isinstance(error, BlockingIOError))
+            wait_ready(opened, for_writing=writes, deadline=deadline)
 
 
-class Incoming:
+class ResponseParser:
     """A reply while it comes in, filled by the parser."""
 
     def __init__(self) -> None:
@@ -213,12 +213,12 @@ class Incoming:
         elif not self.over:
             self.over, self.reusable = True, self._parser.should_keep_alive()
 
-    def closed(self) -> bool:
+    def feed_eof(self) -> bool:
         """Nothing more comes: whether that is how this reply ends."""
         return self.status >= 200 and self._until_closed
 
 
-class Direct(httpx2.BaseTransport):
+class PollTransport(httpx2.BaseTransport):
     """Requests and whole replies over connections that are kept; safe to call from many threads.
 
     The `connect` timeout of a request is for connecting (each address of the host), `read` for all of the rest. What is
@@ -243,7 +243,7 @@ class Direct(httpx2.BaseTransport):
         idle = self._idle.setdefault((url.scheme, url.host, url.port), [])
         connection = _fresh(idle) or self._connect(request, timeout["connect"])
         try:
-            ends = time.monotonic() + (NO_HURRY_S if timeout["read"] is None else timeout["read"])
+            ends = time.monotonic() + (NO_TIMEOUT_S if timeout["read"] is None else timeout["read"])
             came = self._exchange(connection, request, ends)
         except TimeoutError as error:
             connection.close()
@@ -266,7 +266,7 @@ class Direct(httpx2.BaseTransport):
         secure = url.scheme == "https"
         # A redirect may lead from http to https.
         trust = (self._trust or httpx2.create_ssl_context()) if secure else None
-        within_s = NO_HURRY_S if within_s is None else within_s
+        within_s = NO_TIMEOUT_S if within_s is None else within_s
         try:
             addresses = self._looked_up(url.host, url.port or (443 if secure else 80))
             return Connection(_opened(url.host, addresses, trust, within_s))
@@ -278,19 +278,19 @@ class Direct(httpx2.BaseTransport):
     def _looked_up(self, host: str, port: int) -> list[Any]:
         """The addresses of a host. Looking them up blocks, so some hundred connections at once do it once."""
         known = self._addresses.get((host, port))
-        if known is None or time.monotonic() - known[0] > ADDRESS_S:
+        if known is None or time.monotonic() - known[0] > DNS_CACHE_S:
             known = (time.monotonic(), socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
             self._addresses[host, port] = known
         return known[1]
 
-    def _exchange(self, connection: Connection, request: httpx2.Request, ends: float) -> Incoming:
-        connection.send(_as_bytes(request), ends)
-        came = Incoming()
+    def _exchange(self, connection: Connection, request: httpx2.Request, deadline: float) -> ResponseParser:
+        connection.send(_as_bytes(request), deadline)
+        came = ResponseParser()
         while not came.over:
-            piece = connection.receive(ends)
+            piece = connection.receive(deadline)
             if piece:
                 came.feed(piece)
-            elif came.closed():
+            elif came.feed_eof():
                 break
             else:
                 raise ConnectionResetError("the connection was cut")
@@ -313,7 +313,7 @@ def _opened(host: str, addresses: list[Any], trust: ssl.SSLContext | None, withi
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             failed = opened.connect_ex(address)
             if failed in (errno.EINPROGRESS, errno.EWOULDBLOCK):
-                until_ready(opened, to_write=True, ends=ends)
+                wait_ready(opened, for_writing=True, deadline=ends)
                 failed = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if failed:
                 raise OSError(failed, os.strerror(failed))
@@ -339,7 +339,7 @@ def _fresh(idle: list[Connection]) -> Connection | None:
             connection = idle.pop()
         except IndexError:  # another thread was quicker
             return None
-        if connection.fresh():
+        if connection.is_reusable():
             return connection
         connection.close()
     return None

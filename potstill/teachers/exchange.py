@@ -13,20 +13,20 @@ from pydantic import Field
 
 from potstill.data.task import Task
 from potstill.ledger.prices import Usage
-from potstill.teachers.briefs import BRIEF_TOKENS
-from potstill.teachers.pace import Refused
-from potstill.teachers.parse import Step
+from potstill.teachers.briefs import GENERATION_PROMPT_TOKENS
+from potstill.teachers.pace import ContentRefused
+from potstill.teachers.parse import TokenLogprobs
 from potstill.teachers.prompts import Message
-from potstill.teachers.question import QuestionOptions
+from potstill.teachers.question import PromptOptions
 
-KEPT_CHARACTERS = 200
+RAW_REPLY_CHARACTERS = 200
 # What a reply that names several labels with weights may take on top.
 CANDIDATE_TOKENS = 160
 # Of a set: what a code takes in JSON, and for how many labels there is room. A longer set cannot be read.
-TOKENS_A_CODE, ROOM_FOR_LABELS = 6, 40
+TOKENS_PER_CODE, MAX_SET_LABELS = 6, 40
 
 
-class ChatOptions(QuestionOptions):
+class ChatOptions(PromptOptions):
     """The options every chat teacher has, on top of those of the question.
 
     Attributes:
@@ -49,20 +49,20 @@ class ChatOptions(QuestionOptions):
     temperature: float | None = Field(default=None, ge=0, le=2)
     samples: int = Field(default=1, ge=1, le=100)
     logprobs: Literal["auto", False] = "auto"
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    one_hot_confidence: float = Field(default=0.95, gt=0.5, lt=1)
     aliases: dict[str, str] = Field(default_factory=dict)
     enum_limit: int | None = Field(default=None, ge=0)
     parallel: int = Field(default=16, ge=1, le=1024)
     timeout_s: float = Field(default=60.0, gt=0)
-    patience_s: float | None = Field(default=None, gt=0)
+    text_timeout_s: float | None = Field(default=None, gt=0)
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
-    write_max_tokens: int = Field(default=4096, ge=1, le=100_000)
-    brief_tokens: int = Field(default=BRIEF_TOKENS, ge=100, le=2_000_000)
+    generation_max_tokens: int = Field(default=4096, ge=1, le=100_000)
+    generation_prompt_tokens: int = Field(default=GENERATION_PROMPT_TOKENS, ge=100, le=2_000_000)
 
 
 @dataclass(frozen=True)
-class Request:
+class ChatRequest:
     """One request: `n` replies to `messages`. `schema` and `logprobs` are wishes a server may not grant.
 
     The first `constant` messages are the same for every text: a provider's prompt cache may keep them.
@@ -74,7 +74,7 @@ class Request:
     n: int = 1
     schema: Mapping[str, Any] | None = None
     logprobs: bool = False
-    constant: int = 0
+    n_constant: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,20 @@ class Choice:
     """One reply: its text, why it was refused (or ""), whether it was cut at `max_tokens`, its tokens if known."""
 
     text: str
-    refused: str = ""
-    cut: bool = False
-    steps: tuple[Step, ...] = ()
+    refusal: str = ""
+    truncated: bool = False
+    token_logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True)
-class Said:
+class ChatResponse:
     """What a request brought; `usage` is None where the server did not say, and the bound is charged instead."""
 
     choices: tuple[Choice, ...]
     usage: Usage | None
 
 
-class Server(Protocol):
+class ChatServer(Protocol):
     """Sends one request; raises a `pace.Trouble`, or TeacherError where no request can succeed.
 
     Attributes:
@@ -105,36 +105,36 @@ class Server(Protocol):
         light: sending waits by `potstill.engines.greenlets` alone.
     """
 
-    takes_schema: bool
-    gives_logprobs: bool
-    takes_n: bool
+    supports_schema: bool
+    supports_logprobs: bool
+    supports_n: bool
     extra_tokens: int
-    writes_cache: bool
-    light: bool
+    bills_cache_writes: bool
+    greenlet_safe: bool
 
-    def send(self, request: Request) -> Said:
+    def send(self, request: ChatRequest) -> ChatResponse:
         """The replies to one request, sent once."""
 
 
-def times(usage: Usage, n: int) -> Usage:
+def multiply_usage(usage: Usage, n: int) -> Usage:
     """The tokens of `usage`, n times."""
     return Usage(usage.input_tokens * n, 0, usage.output_tokens * n, cache_write_tokens=usage.cache_write_tokens * n)
 
 
-def willing(choices: Sequence[Choice]) -> list[Choice]:
+def drop_refusals(choices: Sequence[Choice]) -> list[Choice]:
     """The choices that were not refused. Raises Refused if none was left."""
-    kept = [choice for choice in choices if not choice.refused]
+    kept = [choice for choice in choices if not choice.refusal]
     if not kept:
-        raise Refused(choices[0].refused if choices else "no reply")
+        raise ContentRefused(choices[0].refusal if choices else "no reply")
     return kept
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """The beginning of a reply in one line, for reading."""
-    return " ".join(text.split())[:KEPT_CHARACTERS]
+    return " ".join(text.split())[:RAW_REPLY_CHARACTERS]
 
 
-def reply_tokens(options: ChatOptions, usual: int, task: Task) -> int:
+def max_reply_tokens(options: ChatOptions, usual: int, task: Task) -> int:
     """What one reply may generate: `max_tokens`, or what is usual for the model's kind and what sets of labels take."""
-    several = TOKENS_A_CODE * min(task.n_labels, ROOM_FOR_LABELS) if task.kind == "multi" else 0
+    several = TOKENS_PER_CODE * min(task.n_labels, MAX_SET_LABELS) if task.kind == "multi" else 0
     return options.max_tokens or usual + several + (CANDIDATE_TOKENS if options.candidates else 0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from potstill.teachers.base import Setup, Teacher
-from potstill.teachers.options import read_options
-from potstill.teachers.people import Human, HumanOptions, price_of_people
-from potstill.teachers.revealing import open_revealing
+from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.options import read_teacher_options
+from potstill.teachers.people import HumanOptions, HumanTeacher, human_price
+from potstill.teachers.revealing import open_simulated_human
 
 
-def open_teacher(setup: Setup) -> Teacher:
+def open_teacher(setup: TeacherSetup) -> Teacher:
     """`human`, priced under `[prices]` by `usd_per_label` or by `usd_per_labelling_hour`.
 
     With `reveals` it is a simulation that answers at once. A procedure may hand over `known`: text -> column.
@@ -19,8 +19,8 @@ def open_teacher(setup: Setup) -> Teacher:
     """
     given = dict(setup.options)
     known = given.pop("known", None)
-    options = read_options(HumanOptions, "human", given)
-    price = price_of_people(setup.prices)
-    if options.reveals:
-        return open_revealing(setup, options, price, known)
-    return Human(setup, options, price)
+    options = read_teacher_options(HumanOptions, "human", given)
+    price = human_price(setup.prices)
+    if options.simulate_from:
+        return open_simulated_human(setup, options, price, known)
+    return HumanTeacher(setup, options, price)

@@ -16,37 +16,37 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-from potstill.data.task import Brief, Task, Written, content_key
+from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import TeacherError, missing_extra
 from potstill.ledger.prices import Usage
-from potstill.models.causal_lm import free_cores, one_line
+from potstill.models.causal_lm import idle_cores, one_line
 from potstill.models.weights import Weights
-from potstill.teachers.base import Draft
+from potstill.teachers.base import GeneratedTexts
 
-LINES_A_CALL = 5  # small models repeat themselves in long lists
+LINES_PER_CALL = 5  # small models repeat themselves in long lists
 EXAMPLES = 4
 EXAMPLE_TOKENS = 64
 # A call is bound to every line at its longest, this many times as slow as was measured, and so many seconds.
-SLACK, SLACK_S = 5.0, 5.0
+TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
 CHARACTERS_PER_TOKEN = 2  # of a prompt; fewer only in scripts that the vocabulary does not know
 # At least a few words; no markup; the grammar of llama.cpp counts characters, the token limit ends the rest.
 GRAMMAR = 'root ::= ({lines})\nline ::= "- " [^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{most}}} "\\n"'
 _LINE = re.compile(r"^- (\S.*\S)\s*$")
 
 
-def grammar(n: int, max_tokens: int) -> str:
+def lines_grammar(n: int, max_tokens: int) -> str:
     """A GBNF grammar for exactly `n` lines that begin with "- "."""
     return GRAMMAR.format(lines=" ".join(["line"] * n), most=max(8, 4 * max_tokens))
 
 
-def read_lines(reply: str, n: int) -> list[str]:
+def parse_lines(reply: str, n: int) -> list[str]:
     """At most `n` texts of a reply, in order: whole lines only, without repetitions."""
     whole = reply.split("\n")[:-1]  # what follows the last line break was cut off
     found = [match[1] for line in whole if (match := _LINE.match(line))]
     return list(dict.fromkeys(found))[:n]
 
 
-def messages(task: Task, brief: Brief, n: int) -> list[dict[str, str]]:
+def single_label_messages(task: Task, brief: GenerationRequest, n: int) -> list[dict[str, str]]:
     """What the model is told: one class, what it means, a few texts to write in the manner of."""
     meaning = task.descriptions.get(brief.label, "").strip()
     wish = [f'Write {n} different new texts of the kind "{brief.label.replace("_", " ")}".']
@@ -54,14 +54,14 @@ def messages(task: Task, brief: Brief, n: int) -> list[dict[str, str]]:
         wish.append(f"It means: {meaning}")
     own = [each for each in brief.examples if each.label == brief.label] or list(brief.examples)
     wish += _shown("Write in the manner of these:", own, False)
-    wish += _shown("They must differ from these, which are of another kind:", brief.avoid, True)
-    if brief.guide and brief.guide.manner:
-        wish.append(f"This time: {brief.guide.manner}.")
+    wish += _shown("They must differ from these, which are of another kind:", brief.counterexamples, True)
+    if brief.feedback and brief.feedback.style:
+        wish.append(f"This time: {brief.feedback.style}.")
     wish.append('Answer with the texts alone, one a line, each after "- ".')
     return [{"role": "user", "content": "\n".join(wish)}]
 
 
-def _shown(title: str, texts: Sequence[Written], with_label: bool) -> list[str]:
+def _shown(title: str, texts: Sequence[LabelledText], with_label: bool) -> list[str]:
     lines = [
         f"- {one_line(each.text, EXAMPLE_TOKENS)}" + (f" ({each.label.replace('_', ' ')})" if with_label else "")
         for each in texts[:EXAMPLES]
@@ -69,7 +69,7 @@ def _shown(title: str, texts: Sequence[Written], with_label: bool) -> list[str]:
     return [title, *lines] if lines else []
 
 
-class Writer:
+class LlamaCppGenerator:
     """Writes texts with the model of a GGUF file. Loads it when first used.
 
     Args:
@@ -87,7 +87,7 @@ class Writer:
         self._lock = threading.Lock()
         self._unpaid_s = 0.0
 
-    def bound(self, brief: Brief) -> Usage:
+    def bound(self, brief: GenerationRequest) -> Usage:
         """Seconds `write(brief)` can take: every line as long as allowed, every call made twice, and slack.
 
         Nothing where `write` will refuse because the weights are not in a GGUF file.
@@ -100,12 +100,12 @@ class Writer:
             return Usage()
         with self._lock:
             per_token = self._seconds_per_token
-            calls = 2 * -(-brief.n // LINES_A_CALL)
-            shown = len(messages(self.task, brief, LINES_A_CALL)[0]["content"])
-            tokens = calls * (LINES_A_CALL * self.max_tokens + shown // CHARACTERS_PER_TOKEN + 64)
-            return Usage(seconds=self._unpaid_s + SLACK_S + SLACK * per_token * tokens)
+            calls = 2 * -(-brief.n // LINES_PER_CALL)
+            shown = len(single_label_messages(self.task, brief, LINES_PER_CALL)[0]["content"])
+            tokens = calls * (LINES_PER_CALL * self.max_tokens + shown // CHARACTERS_PER_TOKEN + 64)
+            return Usage(seconds=self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * tokens)
 
-    def write(self, brief: Brief) -> Draft:
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         """Up to `brief.n` different texts; repetitions and copies of the brief's own texts are left out,
         and as many calls again are made for those that are missing then.
 
@@ -116,19 +116,19 @@ class Writer:
         with self._lock:
             began = time.perf_counter()
             found: dict[str, None] = {}
-            known = {" ".join(each.text.split()) for each in (*brief.examples, *brief.avoid)}
-            for turn in range(2 * -(-brief.n // LINES_A_CALL)):
+            known = {" ".join(each.text.split()) for each in (*brief.examples, *brief.counterexamples)}
+            for turn in range(2 * -(-brief.n // LINES_PER_CALL)):
                 missing = brief.n - len(found)
                 if missing <= 0:
                     break
-                n = min(LINES_A_CALL, missing)
+                n = min(LINES_PER_CALL, missing)
                 seed = int(content_key(brief.seed, brief.label, turn)[:7], 16)
-                reply = self._generate(messages(self.task, brief, n), n, seed)
-                found |= dict.fromkeys(text for text in read_lines(reply, n) if text not in known)
+                reply = self._generate(single_label_messages(self.task, brief, n), n, seed)
+                found |= dict.fromkeys(text for text in parse_lines(reply, n) if text not in known)
             seconds = time.perf_counter() - began + self._unpaid_s
             self._unpaid_s = 0.0
-        texts = tuple(Written(text, brief.label) for text in list(found)[: brief.n])
-        return Draft(texts, Usage(seconds=seconds))
+        texts = tuple(LabelledText(text, brief.label) for text in list(found)[: brief.n])
+        return GeneratedTexts(texts, Usage(seconds=seconds))
 
     def _generate(self, chat: list[dict[str, str]], n: int, seed: int) -> str:
         asked = {
@@ -136,7 +136,7 @@ class Writer:
             "max_tokens": n * self.max_tokens,
             "temperature": self.temperature,
             "seed": seed,
-            "grammar": grammar(n, self.max_tokens),
+            "grammar": lines_grammar(n, self.max_tokens),
             "cache_prompt": False,  # the same brief must give the same texts, whatever was asked before
         }
         reply: dict[str, Any] = self._server.handle_chat_completions(asked)
@@ -158,12 +158,12 @@ class Writer:
         began = time.perf_counter()
         params = xllamacpp.CommonParams()
         params.model.path = str(self.weights.path)
-        params.n_ctx = 2048 + LINES_A_CALL * self.max_tokens
+        params.n_ctx = 2048 + LINES_PER_CALL * self.max_tokens
         params.n_parallel = 1
         params.n_gpu_layers = 0
         params.warmup = False
         params.verbosity = -1
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = free_cores()
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = idle_cores()
         # The library listens on loopback whether wanted or not: nobody else knows this key.
         params.api_keys = [secrets.token_hex(16)]
         params.ui = False

@@ -1,6 +1,6 @@
 """A language model on this machine as a teacher: it scores every label after every text, and is paid by the hour.
 
-`local` is `local:smollm2`; `local:NAME` takes any name, .gguf file or transformers folder that `weights.find` knows.
+`local` is `local:smollm2`; `local:NAME` takes any name, .gguf file or transformers folder that `weights.find_weights` knows.
 A text's score for a label is the sum of the log-probabilities of the label's tokens, that is log p(label | prompt,
 text), without dividing by length: a long label is as likely as its tokens together are. What a label's length and
 sound are worth is the same for all texts, so `calibrate.match_prior` removes it (the caller does that). If one label
@@ -22,24 +22,24 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from potstill.data.task import Answer, Brief, content_key
+from potstill.data.task import Answer, GenerationRequest, content_key
 from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.ledger.prices import Category, Rates, Usage
 from potstill.models import weights
 from potstill.models.causal_lm import (
-    CausalModel,
+    CausalLM,
     best_dtype,
     content_hash,
-    free_cores,
-    load_causal,
+    idle_cores,
+    load_causal_lm,
     require_torch,
     torch_threads,
 )
-from potstill.models.device import Wish, choose_device
-from potstill.teachers.base import Draft, Expected, Reply, Setup
-from potstill.teachers.completion import TEMPLATE, PromptText, PromptTokens, pick_examples
-from potstill.teachers.llamacpp import Writer
-from potstill.teachers.options import Options, read_options
+from potstill.models.device import DeviceName, resolve_device
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
+from potstill.teachers.completion import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
+from potstill.teachers.llamacpp import LlamaCppGenerator
+from potstill.teachers.options import TeacherOptions, read_teacher_options
 from potstill.teachers.scoring import LabelScorer
 
 PROMPT_VERSION = "1"
@@ -47,11 +47,11 @@ DEFAULT_MODEL = "smollm2"
 # Assumed, not looked up: about what clouds ask for two virtual processors, and for a machine with a GPU.
 USD_PER_HOUR, GPU_USD_PER_HOUR = "0.10", "2.00"
 # A call is bound to this many times what was measured, and so many seconds: another process may take the machine.
-SLACK, SLACK_S = 20.0, 5.0
-LOOK_AGAIN_S = 10.0
+TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 20.0, 5.0
+CORE_COUNT_REFRESH_S = 10.0
 
 
-class LocalOptions(Options):
+class LocalOptions(TeacherOptions):
     """Options of `local:MODEL`.
 
     Attributes:
@@ -74,16 +74,16 @@ class LocalOptions(Options):
     shots: int | None = Field(default=None, ge=0)
     prompts: int = Field(default=1, ge=1, le=16)
     max_text_tokens: int = Field(default=256, ge=8)
-    batch: int = Field(default=64, ge=1, le=4096)
+    batch_size: int = Field(default=64, ge=1, le=4096)
     runtime: Literal["torch"] = "torch"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    device: Wish = "auto"
+    device: DeviceName = "auto"
     threads: int = Field(default=0, ge=0)
-    write_tokens: int = Field(default=96, ge=8, le=2048)
+    generation_max_tokens: int = Field(default=96, ge=8, le=2048)
     temperature: float = Field(default=0.9, ge=0, le=2)
 
 
-def open_teacher(setup: Setup) -> LocalTeacher:
+def open_teacher(setup: TeacherSetup) -> LocalTeacher:
     """`local:MODEL`. Reads no weights yet, except to hash them.
 
     Raises:
@@ -91,13 +91,13 @@ def open_teacher(setup: Setup) -> LocalTeacher:
         MissingExtra: torch, transformers or gguf is not installed.
         BadSpec: an option that cannot be, or a task this teacher cannot do.
     """
-    options = read_options(LocalOptions, "local", setup.options)
+    options = read_teacher_options(LocalOptions, "local", setup.options)
     if setup.task.kind in ("multi", "text2text"):
         raise BadSpec(
             f"The teacher 'local' gives one label a text, and the task is of the kind {setup.task.kind!r}.",
             "Choose another teacher.",
         )
-    found = weights.find(setup.model or DEFAULT_MODEL)
+    found = weights.find_weights(setup.model or DEFAULT_MODEL)
     require_torch(found)
     return LocalTeacher(setup, options, found)
 
@@ -108,27 +108,34 @@ class LocalTeacher:
     category: Category = "llm"
     parallel = 1
     simulated = False
-    scores_need_prior = True
+    needs_prior_correction = True
 
-    def __init__(self, setup: Setup, options: LocalOptions, found: weights.Weights) -> None:
+    def __init__(self, setup: TeacherSetup, options: LocalOptions, found: weights.Weights) -> None:
         self.options = options
         self.weights = found
         self.task = setup.task
         self.name = f"local:{setup.model or DEFAULT_MODEL}"
-        self.batch = options.batch
-        self.device = choose_device(options.device)
+        self.batch_size = options.batch_size
+        self.device = resolve_device(options.device)
         self.dtype = best_dtype(self.device) if options.dtype == "auto" else options.dtype
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.prompts)
-        self.text = PromptText.of(setup.task, options.template, options.label_words, self.examples[0])
+        self.text = PromptTemplate.from_examples(setup.task, options.template, options.label_words, self.examples[0])
         self.price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         shown = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
-        asked = (self.text.opening, self.text.head, self.text.tail, self.text.words, shown, options.max_text_tokens)
+        asked = (
+            self.text.opening,
+            self.text.head,
+            self.text.tail,
+            self.text.label_words,
+            shown,
+            options.max_text_tokens,
+        )
         hashed = content_hash(found.path)
         self.key = content_key("local", PROMPT_VERSION, hashed, self.task.key, asked, self.dtype)
         # What only `write` heeds; with the defaults, what was written before is found again.
         writes = options.model_dump(include={"write_tokens", "temperature"}, exclude_defaults=True)
-        self.write_key = content_key(self.key, writes) if writes else self.key
-        self._writer = Writer(found, self.task, options.write_tokens, options.temperature)
+        self.generation_key = content_key(self.key, writes) if writes else self.key
+        self._writer = LlamaCppGenerator(found, self.task, options.generation_max_tokens, options.temperature)
         self._lock = threading.Lock()
         self._unpaid_s = 0.0
         self._threads = options.threads
@@ -164,17 +171,17 @@ class LocalTeacher:
 
     # --- answering ---------------------------------------------------------------------------------------
 
-    def bound(self, texts: Sequence[str]) -> Usage:
+    def max_usage(self, texts: Sequence[str]) -> Usage:
         """Seconds `answer(texts)` can take; the first call loads the model and times it on the prompt."""
         with self._lock:
             return Usage(seconds=self._bound_s(self._tokens.texts(texts)))
 
-    def expect(self, texts: Sequence[str]) -> Expected:
+    def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """Seconds from the speed measured on the prompt: full batches are faster, a busy machine is slower."""
         with self._lock:
             encoded = self._tokens.texts(texts)
             seconds = self._seconds_per_token * self._work(encoded) * len(self._scorers)
-        return Expected(Usage(seconds=seconds / 3), Usage(seconds=seconds * 2))
+        return UsageEstimate(Usage(seconds=seconds / 3), Usage(seconds=seconds * 2))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """K log-probabilities a text, and the seconds that took.
@@ -215,41 +222,41 @@ class LocalTeacher:
         """Whether it can: llama.cpp reads GGUF files alone."""
         return self.weights.kind == "gguf"
 
-    def write_bound(self, brief: Brief) -> Usage:
+    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
         """Seconds `write(brief)` can take, from its longest possible output and a timed first word."""
         return self._writer.bound(brief)
 
-    def write(self, brief: Brief) -> Draft:
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         """Texts written through llama.cpp, which generates quicker than PyTorch. Needs a GGUF file.
 
         Raises:
             MissingExtra: xllamacpp is not installed.
             TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
         """
-        return self._writer.write(brief)
+        return self._writer.generate(brief)
 
     # --- inside ------------------------------------------------------------------------------------------
 
     @cached_property
-    def _model(self) -> CausalModel:
+    def _model(self) -> CausalLM:
         began = time.perf_counter()
-        model = load_causal(self.weights, self.dtype)
+        model = load_causal_lm(self.weights, self.dtype)
         model.model.to(self.device)
         self._unpaid_s += time.perf_counter() - began
         return model
 
     @cached_property
-    def _tokens(self) -> PromptTokens:
-        return PromptTokens(self._model, self.text, self.task.labels, self.options.max_text_tokens)
+    def _tokens(self) -> TokenizedPrompt:
+        return TokenizedPrompt(self._model, self.text, self.task.labels, self.options.max_text_tokens)
 
     @cached_property
     def _scorers(self) -> list[LabelScorer]:
         tokens = self._tokens
         scorers = [LabelScorer(self._model.model, tokens.prompt(each), tokens.scored) for each in self.examples]
         longest = len(scorers[0].prompt) + self.options.max_text_tokens + scorers[0].tokens_per_text
-        if longest > self._model.context:
+        if longest > self._model.context_length:
             raise BadInput(
-                f"Prompt, text and labels can be {longest} tokens, and {self.name} reads {self._model.context}.",
+                f"Prompt, text and labels can be {longest} tokens, and {self.name} reads {self._model.context_length}.",
                 "Show fewer examples (`shots`), or cut texts shorter (`max_text_tokens`).",
             )
         return scorers
@@ -261,7 +268,7 @@ class LocalTeacher:
         scorers = self._scorers
         with torch_threads(self._thread_count()):
             for scorer in scorers:
-                scorer.read_prompt()
+                scorer.encode_prompt()
             sample = [(list(scorers[0].prompt) * 16)[:16]] * 6
             start = time.perf_counter()
             scorers[0].score(sample)
@@ -274,15 +281,15 @@ class LocalTeacher:
         if self._seen["tokens"]:
             # Other work may have disturbed the probe, and too much would be held for every call from then on.
             per_token = min(per_token, self._busy_s / self._seen["tokens"])
-        return self._unpaid_s + SLACK_S + SLACK * per_token * self._work(encoded)
+        return self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * self._work(encoded)
 
     def _work(self, encoded: Sequence[Sequence[int]]) -> int:
         """Tokens one prompt's scoring computes."""
         return sum(map(len, encoded)) + len(encoded) * self._scorers[0].tokens_per_text
 
     def _thread_count(self) -> int:
-        if not self.options.threads and time.monotonic() - self._looked > LOOK_AGAIN_S:
-            self._threads = free_cores()
+        if not self.options.threads and time.monotonic() - self._looked > CORE_COUNT_REFRESH_S:
+            self._threads = idle_cores()
             self._looked = time.monotonic()
         return self._threads
 

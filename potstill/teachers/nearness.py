@@ -14,10 +14,10 @@ Floats = NDArray[np.float64]
 
 TEXTS_PER_LABEL = 200
 # How strongly a nearer label is preferred: at a difference in cosine of 0.05 by a factor of e.
-SHARPNESS = 20.0
+INVERSE_TEMPERATURE = 20.0
 
 
-class Nearness:
+class LabelCentroids:
     """Label centroids in a TF-IDF space.
 
     Args:
@@ -30,7 +30,7 @@ class Nearness:
         self._centroids = centroids
 
     @classmethod
-    def fit(cls, known: Mapping[str, int], task: Task) -> Self:
+    def fit(cls, gold_columns: Mapping[str, int], task: Task) -> Self:
         """The space of at most `TEXTS_PER_LABEL` texts per label and the names and descriptions of the labels.
 
         Args:
@@ -43,7 +43,7 @@ class Nearness:
         texts: list[list[str]] = [
             [f"{label.replace('_', ' ')} {task.descriptions.get(label, '')}"] for label in task.labels
         ]
-        for text, column in known.items():
+        for text, column in gold_columns.items():
             if len(texts[column]) <= TEXTS_PER_LABEL:
                 texts[column].append(text)
         space = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_features=50_000)
@@ -51,13 +51,13 @@ class Nearness:
         rows = np.vstack([np.asarray(space.transform(each).mean(axis=0)) for each in texts])
         return cls(space, normalize(rows))
 
-    def shares(self, texts: Sequence[str]) -> Floats:
+    def label_probabilities(self, texts: Sequence[str]) -> Floats:
         """(N, K) rows that sum to one: how likely each label is taken for the text's."""
         cosine = np.asarray(self._space.transform(list(texts)) @ self._centroids.T)
-        weights = np.exp(SHARPNESS * (cosine - cosine.max(axis=1, keepdims=True)))
+        weights = np.exp(INVERSE_TEMPERATURE * (cosine - cosine.max(axis=1, keepdims=True)))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
-    def to_any(self, texts: Sequence[str], others: Sequence[str]) -> Floats:
+    def max_similarity(self, texts: Sequence[str], others: Sequence[str]) -> Floats:
         """(N,) the cosine of each text to the nearest of `others`."""
         cosine = self._space.transform(list(texts)) @ self._space.transform(list(others)).T
         return np.asarray(cosine.max(axis=1).todense(), dtype=np.float64).ravel()

@@ -19,16 +19,23 @@ from typing import Any
 from pydantic import Field
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.address import host_of, is_loopback, key_for
-from potstill.teachers.base import Pending, Rejected, Setup
-from potstill.teachers.batches import BatchOptions, BatchTeacher, Item, Progress, Result
+from potstill.teachers.address import api_key_for, host_of, is_loopback
+from potstill.teachers.base import JobPending, JobRejected, TeacherSetup
+from potstill.teachers.batches import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
-from potstill.teachers.exchange import ChatOptions, Request, Said, reply_tokens
-from potstill.teachers.options import read_options
-from potstill.teachers.pace import Failed, Limited, Refused, Trouble, Vanished, Without
-from potstill.teachers.stainless import Line, busy, busy_status, unanswered
-from potstill.teachers.tariff import batch_price_of, price_of, provider_of
-from potstill.teachers.wire import read_completion
+from potstill.teachers.exchange import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
+from potstill.teachers.options import read_teacher_options
+from potstill.teachers.pace import (
+    ContentRefused,
+    FeatureUnsupported,
+    RateLimited,
+    RequestError,
+    RequestFailed,
+    ResponseLost,
+)
+from potstill.teachers.stainless import SdkClient, failed_request, rate_limit_error, rate_limit_error_from_status
+from potstill.teachers.tariff import batch_queue_price, model_price, provider_for_url
+from potstill.teachers.wire import parse_chat_completion
 
 DEFAULT_URL = "https://api.openai.com/v1"
 # How many labels a JSON schema may list: OpenAI documents 500 values, others refuse from about 100 on.
@@ -41,7 +48,7 @@ _REASONS = re.compile(r"(^|/)(o\d|gpt-5(?!.*chat))")
 _TOO_LONG = re.compile(r"context.?(length|size|window)|maximum context|too long|too many tokens|prompt is too", re.I)
 _FILTERED = re.compile(r"content.?(filter|policy|management)|safety system|flagged", re.I)
 # What one batch takes, and which refusals of a batch mean that too much is waiting already.
-MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
+MAX_REQUESTS, MAX_BYTES = 50_000, 190_000_000
 _FULL = re.compile(r"enqueued|token_limit|limit reached|too many batches", re.I)
 _NOT_DONE = ("batch_expired", "batch_cancelled")
 _CHAT, _ENDPOINT, _MARK = "/chat/completions", "/v1/chat/completions", "potstill"
@@ -65,7 +72,7 @@ class OpenAIOptions(ChatOptions, BatchOptions):
     top_logprobs: int = Field(default=20, ge=1, le=100)
 
 
-def open_teacher(setup: Setup) -> ChatTeacher:
+def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     """`openai:MODEL` on any OpenAI-compatible server.
 
     Raises:
@@ -74,25 +81,25 @@ def open_teacher(setup: Setup) -> ChatTeacher:
         TeacherError: no key where the server needs one.
         UnknownPrice: nobody said what the model costs.
     """
-    options = read_options(OpenAIOptions, "openai", setup.options)
+    options = read_teacher_options(OpenAIOptions, "openai", setup.options)
     model = setup.model.strip()
     if not model:
         raise BadSpec("The teacher 'openai' needs a model.", "Name it after a colon, such as openai:gpt-4.1-mini.")
     url = (options.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
     host = host_of(url)
-    provider = provider_of(url)
-    price = price_of(model, provider, setup.prices, is_loopback(url))
+    provider = provider_for_url(url)
+    price = model_price(model, provider, setup.prices, is_loopback(url))
     reasons = provider == "openai" and bool(_REASONS.search(model))
     limit = options.enum_limit
     if limit is None:
         limit = ENUM_LIMIT if provider == "openai" else ENUM_LIMIT_ELSEWHERE
-    max_tokens = reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS, setup.task)
+    max_tokens = max_reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS, setup.task)
     options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
-    server = OpenAIServer(url, model, key_for(url, options.key_env, asks=setup.asks), options)
+    server = OpenAIServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
     identity = {"model": model, "server": host, "effort": options.effort}
     if options.batch:
-        queued = batch_price_of(model, provider, setup.prices)
-        return BatchTeacher(f"openai:{model}", setup, options, server, price, queued, identity)
+        queued = batch_queue_price(model, provider, setup.prices)
+        return BatchChatTeacher(f"openai:{model}", setup, options, server, price, queued, identity)
     return ChatTeacher(f"openai:{model}", setup, options, server, price, identity)
 
 
@@ -104,18 +111,18 @@ class OpenAIServer:
             import openai
         except ModuleNotFoundError:
             raise missing_extra("openai", "openai", "The teacher 'openai'") from None
-        self.takes_schema = True
-        self.gives_logprobs = True
-        self.takes_n = True
+        self.supports_schema = True
+        self.supports_logprobs = True
+        self.supports_n = True
         self.extra_tokens = 0
-        self.writes_cache = False
-        self.most_requests = options.batch_requests or MOST_REQUESTS
-        self.most_bytes = MOST_BYTES
+        self.bills_cache_writes = False
+        self.max_requests = options.max_batch_requests or MAX_REQUESTS
+        self.max_bytes = MAX_BYTES
         self._takes_temperature = True
         self._takes_effort = True
         self._top = options.top_logprobs
         # OpenAI knows both names and prefers the new one; other servers may ignore it and generate without end.
-        self._limit_name = "max_completion_tokens" if provider_of(url) == "openai" else "max_tokens"
+        self._limit_name = "max_completion_tokens" if provider_for_url(url) == "openai" else "max_tokens"
         self._limit_swapped = False
         self._works = False
         self._stripped = False
@@ -123,11 +130,11 @@ class OpenAIServer:
         self._effort = options.effort
         self._long_s = options.batch_timeout_s
         self._missing = openai.NotFoundError
-        self._line = Line(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
-        self.light = self._line.light
+        self._line = SdkClient(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
+        self.greenlet_safe = self._line.greenlet_safe
         self._client = self._line.client
 
-    def send(self, request: Request) -> Said:
+    def send(self, request: ChatRequest) -> ChatResponse:
         """The replies to one request, sent once.
 
         Raises:
@@ -137,39 +144,39 @@ class OpenAIServer:
         wishes = self._wishes(request)
         said = self._create(request, wishes)
         self._works = True
-        replied = [choice for choice in said.choices if choice.text and not choice.refused]
-        if "logprobs" in wishes and replied and not any(choice.steps for choice in replied):
-            self.gives_logprobs = False
+        replied = [choice for choice in said.choices if choice.text and not choice.refusal]
+        if "logprobs" in wishes and replied and not any(choice.token_logprobs for choice in replied):
+            self.supports_logprobs = False
         return said
 
-    def _wishes(self, request: Request) -> dict[str, Any]:
+    def _wishes(self, request: ChatRequest) -> dict[str, Any]:
         wishes: dict[str, Any] = {}
         if self._takes_temperature:
             wishes["temperature"] = request.temperature
-        if request.schema is not None and self.takes_schema:
+        if request.schema is not None and self.supports_schema:
             form = {"name": "answer", "strict": True, "schema": dict(request.schema)}
             wishes["response_format"] = {"type": "json_schema", "json_schema": form}
-        if request.logprobs and self.gives_logprobs:
+        if request.logprobs and self.supports_logprobs:
             wishes |= {"logprobs": True, "top_logprobs": self._top}
         if self._effort and self._takes_effort:
             wishes["reasoning_effort"] = self._effort
         return wishes
 
-    def _needs(self, request: Request) -> dict[str, Any]:
+    def _needs(self, request: ChatRequest) -> dict[str, Any]:
         needs = {"model": self._model, "messages": list(request.messages), self._limit_name: request.max_tokens}
-        return needs | ({"n": request.n} if request.n > 1 and self.takes_n else {})
+        return needs | ({"n": request.n} if request.n > 1 and self.supports_n else {})
 
-    def _create(self, request: Request, wishes: Mapping[str, Any]) -> Said:
+    def _create(self, request: ChatRequest, wishes: Mapping[str, Any]) -> ChatResponse:
         sent = {**self._needs(request), **wishes}
-        return self._line.ask(_CHAT, sent, read_completion, lambda error: self._sorted(error, sent))
+        return self._line.post(_CHAT, sent, parse_chat_completion, lambda error: self._sorted(error, sent))
 
     # --- the batch queue ----------------------------------------------------------------------------------
 
-    def item_body(self, request: Request) -> Mapping[str, Any]:
+    def request_body(self, request: ChatRequest) -> Mapping[str, Any]:
         """The body of one request."""
         return {**self._needs(request), **self._wishes(request)}
 
-    def upload(self, items: Iterable[Item], mark: str) -> Any:
+    def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
         """A file of requests, one a line; returns the file's id."""
 
         def call() -> str:
@@ -178,28 +185,30 @@ class OpenAIServer:
                     line = {"custom_id": item.name, "method": "POST", "url": _ENDPOINT, "body": item.body}
                     lines.write(json.dumps(line).encode() + b"\n")
                 lines.seek(0)
-                named = (f"potstill-{mark}.jsonl", lines)
+                named = (f"potstill-{client_id}.jsonl", lines)
                 return str(self._client.files.create(file=named, purpose="batch", timeout=self._long_s).id)
 
         return self._line.call(call, self._sorted_batch)
 
-    def enqueue(self, uploaded: Any, mark: str) -> str:
+    def create_batch(self, uploaded: Any, client_id: str) -> str:
         """Begin the batch of an uploaded file; the mark goes along as metadata."""
 
         def call() -> str:
             batch = self._client.batches.create(
-                input_file_id=uploaded, endpoint=_ENDPOINT, completion_window="24h", metadata={_MARK: mark}
+                input_file_id=uploaded, endpoint=_ENDPOINT, completion_window="24h", metadata={_MARK: client_id}
             )
             return str(batch.id)
 
         return self._line.call(call, self._sorted_batch)
 
-    def find(self, mark: str, requests: int, began: float, taken: Collection[str]) -> str | Pending | None:
+    def find_job(
+        self, client_id: str, requests: int, began: float, exclude: Collection[str]
+    ) -> str | JobPending | None:
         """The batch that carries the mark."""
 
         def call() -> str | None:
             for batch in self._client.batches.list(limit=100):
-                if (batch.metadata or {}).get(_MARK) == mark:
+                if (batch.metadata or {}).get(_MARK) == client_id:
                     return str(batch.id)
                 # Newest first; an hour for clocks that differ.
                 if batch.created_at < began - 3600:
@@ -208,10 +217,10 @@ class OpenAIServer:
 
         return self._line.call(call, self._sorted_batch)
 
-    def look(self, place: str) -> Progress:
+    def get_progress(self, place: str) -> BatchProgress:
         """How the batch stands."""
 
-        def call() -> Progress:
+        def call() -> BatchProgress:
             batch = self._client.batches.retrieve(place)
             counts = batch.request_counts
             done, total = (counts.completed + counts.failed, counts.total) if counts else (0, 0)
@@ -219,22 +228,22 @@ class OpenAIServer:
             if batch.status == "failed":
                 errors = list((batch.errors and batch.errors.data) or ())
                 said = " ".join(f"{error.code}: {error.message}" for error in errors[:1]) or "no reason given"
-                rejected = Rejected(" ".join(said.split())[:200], full=bool(_FULL.search(said)))
-            return Progress(batch.status, done, total, batch.status in _OVER, rejected)
+                rejected = JobRejected(" ".join(said.split())[:200], queue_full=bool(_FULL.search(said)))
+            return BatchProgress(batch.status, done, total, batch.status in _OVER, rejected)
 
         return self._line.call(call, self._sorted_batch)
 
-    def results(self, place: str) -> Iterator[Result]:
+    def results(self, place: str) -> Iterator[BatchItemResult]:
         """The lines of the output file and of the error file."""
 
-        def call() -> list[Result]:
+        def call() -> list[BatchItemResult]:
             batch = self._client.batches.retrieve(place)
             files = [name for name in (batch.output_file_id, batch.error_file_id) if name]
             return [result for name in files for result in self._lines(name)]
 
         return iter(self._line.call(call, self._sorted_batch))
 
-    def tidy(self, place: str) -> None:
+    def clean_up(self, place: str) -> None:
         """Delete the batch's files: they hold the texts and what was said of them."""
 
         def call() -> None:
@@ -247,53 +256,57 @@ class OpenAIServer:
 
         self._line.call(call, self._sorted_batch)
 
-    def _lines(self, name: str) -> Iterator[Result]:
+    def _lines(self, name: str) -> Iterator[BatchItemResult]:
         with self._client.files.with_streaming_response.content(name, timeout=self._long_s) as response:
             for line in response.iter_lines():
                 if line.strip():
                     yield self._result(line)
 
-    def _result(self, line: str) -> Result:
+    def _result(self, line: str) -> BatchItemResult:
         try:
             record = json.loads(line)
             name, response, error = str(record["custom_id"]), record.get("response"), record.get("error")
         except (ValueError, TypeError, KeyError, AttributeError):
-            return Result("", Vanished("a line of the batch's results cannot be read"))
+            return BatchItemResult("", ResponseLost("a line of the batch's results cannot be read"))
         try:
             if not response:
                 code = str((error or {}).get("code") or "")
-                return Result(name, Limited(code) if code in _NOT_DONE else Failed(f"the batch says: {code}"))
+                return BatchItemResult(
+                    name, RateLimited(code) if code in _NOT_DONE else RequestFailed(f"the batch says: {code}")
+                )
             if response["status_code"] == 200:
-                return Result(name, read_completion(response["body"]))
+                return BatchItemResult(name, parse_chat_completion(response["body"]))
             error = response["body"]["error"]
             said = " ".join(str(error.get("message") or "").split())[:200]
             status, code = response["status_code"], str(error.get("code") or "")
-            meaning = busy_status(status, said, None) or _about_text(status, code, said)
-            return Result(name, meaning or unanswered(status, said))
+            meaning = rate_limit_error_from_status(status, said, None) or _about_text(status, code, said)
+            return BatchItemResult(name, meaning or failed_request(status, said))
         except (TypeError, KeyError, AttributeError):
-            return Result(name, Vanished("a reply of the batch cannot be read"))
+            return BatchItemResult(name, ResponseLost("a reply of the batch cannot be read"))
 
     def _sorted_batch(self, error: Any) -> Exception:
         said = self._line.said_by(error)
         if error.status_code in (400, 429) and _FULL.search(f"{error.code} {said}"):
-            return Limited(said)
-        none = self._line.no_batches(error, "no batch API, or not this batch", "account")
+            return RateLimited(said)
+        none = self._line.batch_not_found(error, "no batch API, or not this batch", "account")
         return none or self._sorted(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
-    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> Trouble | TeacherError:
+    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> RequestError | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
         status, code, said = error.status_code, str(error.code or ""), self._line.said_by(error)
         broke = code in ("insufficient_quota", "billing_hard_limit_reached")
         hint = "; a base_url usually ends in /v1"
-        meaning: Trouble | TeacherError | None = self._line.out_of_order(error, self._model, broke=broke, hint=hint)
-        meaning = meaning or busy(error, said) or _about_text(status, code, said)
+        meaning: RequestError | TeacherError | None = self._line.permanent_error(
+            error, self._model, no_credit=broke, hint=hint
+        )
+        meaning = meaning or rate_limit_error(error, said) or _about_text(status, code, said)
         if meaning is None and sent is not None:
             meaning = self._drop(str(error.param or ""), said, sent)
-        return meaning or unanswered(status, said)
+        return meaning or failed_request(status, said)
 
-    def _drop(self, blamed: str, said: str, sent: Mapping[str, Any]) -> Without | None:
+    def _drop(self, blamed: str, said: str, sent: Mapping[str, Any]) -> FeatureUnsupported | None:
         """Forget the feature a 400 is about, if it was sent."""
         about = f"{blamed} {said}"
         limit = next(name for name in _LIMIT_NAMES if name in sent)
@@ -302,9 +315,9 @@ class OpenAIServer:
             if "top_logprobs" in about and sent["top_logprobs"] > FEW_LOGPROBS:
                 self._top = min(self._top, FEW_LOGPROBS)
             else:
-                self.gives_logprobs = False
+                self.supports_logprobs = False
         elif "response_format" in sent and _SCHEMA.search(about):
-            self.takes_schema = False
+            self.supports_schema = False
         elif "temperature" in sent and "temperature" in about:
             self._takes_temperature = False
         elif "reasoning_effort" in sent and "reasoning" in about:
@@ -315,24 +328,24 @@ class OpenAIServer:
                 self._limit_name = next(name for name in _LIMIT_NAMES if name != limit)
             self._limit_swapped = True
         elif "n" in sent and (blamed == "n" or re.search(r"\bn\b", said)):
-            self.takes_n = False
+            self.supports_n = False
         elif not self._works and ("logprobs" in sent or "response_format" in sent):
             # A bare 400 from a server that never answered yet: try without the extras before blaming the text.
-            self.gives_logprobs = self.takes_schema = False
+            self.supports_logprobs = self.supports_schema = False
             self._stripped = True
         else:
             if self._stripped and not self._works:
                 # It was the text after all.
-                self.gives_logprobs = self.takes_schema = True
+                self.supports_logprobs = self.supports_schema = True
                 self._stripped = False
             return None
-        return Without(said)
+        return FeatureUnsupported(said)
 
 
-def _about_text(status: int, code: str, said: str) -> Refused | None:
+def _about_text(status: int, code: str, said: str) -> ContentRefused | None:
     """Why a text is not answered; None if it may be about a feature."""
     if status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(said):
-        return Refused(f"too long: {said}")
+        return ContentRefused(f"too long: {said}")
     if code in ("content_filter", "content_policy_violation") or _FILTERED.search(said):
-        return Refused(f"filtered: {said}")
+        return ContentRefused(f"filtered: {said}")
     return None

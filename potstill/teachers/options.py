@@ -11,23 +11,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from potstill.errors import BadSpec, did_you_mean
 
 
-class Options(BaseModel):
+class TeacherOptions(BaseModel):
     """The base of a kind's options: only its own keys, and none of them changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-Kind = TypeVar("Kind", bound=Options)
+OptionsT = TypeVar("OptionsT", bound=TeacherOptions)
 
 
-def read_options(kind: type[Kind], teacher: str, given: Mapping[str, Any]) -> Kind:
+def read_teacher_options(kind: type[OptionsT], teacher: str, raw_options: Mapping[str, Any]) -> OptionsT:
     """The options of a teacher as its own record.
 
     Raises:
         BadSpec: an option nobody knows (with the nearest that exists), one that is missing, or a value that cannot be.
     """
     try:
-        return kind.model_validate(dict(given))
+        return kind.model_validate(dict(raw_options))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from potstill.engines.greenlets import hurried, rest
+from potstill.engines.greenlets import is_cancelled, sleep
 from potstill.errors import TeacherError
 from potstill.ledger.prices import Usage
 
 T = TypeVar("T")
 
-FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 30.0
-MOST_REFUSED = 6
-MOST_UNREACHED = 3
-STOPPED = "the run was stopped"
+INITIAL_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+MAX_UNAVAILABLE_RETRIES = 6
+MAX_CONNECT_RETRIES = 3
+RUN_STOPPED = "the run was stopped"
 
 
-class Trouble(Exception):
+class RequestError(Exception):
     """One request brought no answer; `reason` is for the reader of the row."""
 
     def __init__(self, reason: str) -> None:
@@ -35,15 +35,15 @@ class Trouble(Exception):
         self.reason = reason
 
 
-class Refused(Trouble):
+class ContentRefused(RequestError):
     """The provider does not answer this text: filtered, or too long."""
 
 
-class Failed(Trouble):
+class RequestFailed(RequestError):
     """This text got no answer, and no more tries are left."""
 
 
-class Limited(Trouble):
+class RateLimited(RequestError):
     """Too many requests; not billed and not a failed try. `wait_s` is what the provider asked for, if it did."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
@@ -51,30 +51,30 @@ class Limited(Trouble):
         self.wait_s = wait_s
 
 
-class Down(Limited):
+class ServerUnavailable(RateLimited):
     """The provider answered that it is out of order; not billed."""
 
 
-class Unreached(Trouble):
+class ConnectFailed(RequestError):
     """The request never left: no connection."""
 
 
-class Vanished(Trouble):
+class ResponseLost(RequestError):
     """The request left and nothing readable came back: it may be billed, so it is charged at its bound."""
 
 
-class Without(Trouble):
+class FeatureUnsupported(RequestError):
     """The server does not know a feature; it was dropped and the same request can be sent at once."""
 
 
-def out_of_order(happened: str, mend: str) -> TeacherError:
+def unbilled_error(happened: str, mend: str) -> TeacherError:
     """A TeacherError for a request that was surely not billed: its hold may be released."""
     error = TeacherError(happened, mend)
     error.billed = False
     return error
 
 
-class Tab:
+class CallUsage:
     """What one call has consumed, and how many more requests it may pay for.
 
     Args:
@@ -82,22 +82,22 @@ class Tab:
         patience_s: how long the call may go on starting requests, in all.
     """
 
-    def __init__(self, most: int, patience_s: float) -> None:
-        self.left = most
+    def __init__(self, limit: int, patience_s: float) -> None:
+        self.requests_left = limit
         self.usage = Usage()
-        self.ends = time.monotonic() + patience_s
+        self.deadline = time.monotonic() + patience_s
 
-    def ran(self, seconds: float) -> None:
+    def add_seconds(self, seconds: float) -> None:
         """Book machine time."""
         self.usage = self.usage + Usage(seconds=seconds)
 
-    def charge(self, usage: Usage, requests: int = 1) -> None:
+    def add_usage(self, usage: Usage, requests: int = 1) -> None:
         """Book what one request consumed."""
-        self.left -= requests
+        self.requests_left -= requests
         self.usage = self.usage + usage
 
 
-class Clock:
+class SharedTimer:
     """Machine time shared fairly: n calls in flight for a second cost each 1/n of it, so the sum is the busy time."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Clock:
             return self._share
 
     @contextmanager
-    def lap(self, book: Callable[[float], None]) -> Iterator[None]:
+    def measure(self, book: Callable[[float], None]) -> Iterator[None]:
         """Run the clock for one call; its seconds are booked when it is over, however it ends."""
         began = self._advance(1)
         try:
@@ -125,7 +125,7 @@ class Clock:
             book(self._advance(-1) - began)
 
 
-class Pace:
+class RateLimiter:
     """When the next request may leave, for all threads of one teacher together.
 
     Args:
@@ -138,18 +138,18 @@ class Pace:
         self,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
-        gives_up_after: int = 32,
+        max_consecutive_failures: int = 32,
     ) -> None:
         self._request_s = 60 / requests_per_minute if requests_per_minute else 0.0
         self._token_s = 60 / tokens_per_minute if tokens_per_minute else 0.0
-        self._gives_up_after = gives_up_after
+        self._gives_up_after = max_consecutive_failures
         self._lock = threading.Lock()
         self._free_at = 0.0
         self._closed_until = 0.0
         self._failed_in_a_row = 0
         self._jitter = random.Random()
 
-    def send(self, request: Callable[[], T], tab: Tab, bound: Usage, requests: int = 1) -> T:
+    def send(self, request: Callable[[], T], tab: CallUsage, bound: Usage, requests: int = 1) -> T:
         """The answer of `request`, tried again where that makes sense.
 
         Args:
@@ -163,42 +163,42 @@ class Pace:
             Failed: the tries, the patience or the tab are used up.
             TeacherError: nobody is there.
         """
-        tab.ends += self._take_slot(bound.input_tokens + bound.output_tokens)
+        tab.deadline += self._take_slot(bound.input_tokens + bound.output_tokens)
         refused = limited = unreached = 0
         while True:
-            if tab.left < requests:
-                raise Failed("it may have been billed for as many requests as one text is allowed")
-            self._wait_until_open(tab.ends)
+            if tab.requests_left < requests:
+                raise RequestFailed("it may have been billed for as many requests as one text is allowed")
+            self._wait_until_open(tab.deadline)
             try:
                 return request()
-            except Without:
+            except FeatureUnsupported:
                 continue
-            except Down as trouble:
+            except ServerUnavailable as trouble:
                 refused += 1
-                if refused >= MOST_REFUSED:
-                    raise Failed(trouble.reason) from None
-                self._wait(trouble.wait_s, refused, tab.ends, trouble.reason)
-            except Limited as trouble:
+                if refused >= MAX_UNAVAILABLE_RETRIES:
+                    raise RequestFailed(trouble.reason) from None
+                self._wait(trouble.wait_s, refused, tab.deadline, trouble.reason)
+            except RateLimited as trouble:
                 limited += 1
-                self._close_for(trouble.wait_s or self._backoff_s(limited), tab.ends, trouble.reason)
-            except Unreached as trouble:
+                self._close_for(trouble.wait_s or self._backoff_s(limited), tab.deadline, trouble.reason)
+            except ConnectFailed as trouble:
                 unreached += 1
-                if unreached >= MOST_UNREACHED:
-                    raise out_of_order(trouble.reason, "Check the address and the network, then run again.") from None
-                self._wait(None, unreached, tab.ends, trouble.reason)
-            except Vanished as trouble:
-                tab.charge(bound, requests)
-                if tab.left < requests:
-                    raise Failed(trouble.reason) from None
-                self._wait(None, 1, tab.ends, trouble.reason)
+                if unreached >= MAX_CONNECT_RETRIES:
+                    raise unbilled_error(trouble.reason, "Check the address and the network, then run again.") from None
+                self._wait(None, unreached, tab.deadline, trouble.reason)
+            except ResponseLost as trouble:
+                tab.add_usage(bound, requests)
+                if tab.requests_left < requests:
+                    raise RequestFailed(trouble.reason) from None
+                self._wait(None, 1, tab.deadline, trouble.reason)
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         """A text was answered or refused: the teacher works."""
         self._failed_in_a_row = 0
 
-    def failed(self, reason: str) -> None:
+    def record_failure(self, reason: str) -> None:
         """A text got no answer. Raises TeacherError when too many in a row did, for a reason of the teacher's."""
-        if hurried():
+        if is_cancelled():
             return
         with self._lock:
             self._failed_in_a_row += 1
@@ -221,35 +221,35 @@ class Pace:
         return start - now
 
     def _backoff_s(self, tries: int) -> float:
-        longest: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
+        longest: float = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * 2 ** (tries - 1))
         return longest * self._jitter.uniform(0.5, 1.0)
 
-    def _wait(self, asked_s: float | None, tries: int, ends: float, reason: str) -> None:
+    def _wait(self, asked_s: float | None, tries: int, deadline: float, reason: str) -> None:
         seconds = asked_s if asked_s is not None else self._backoff_s(tries)
-        if time.monotonic() + seconds > ends:
-            raise Failed(reason)
+        if time.monotonic() + seconds > deadline:
+            raise RequestFailed(reason)
         _rest(seconds)
 
-    def _close_for(self, seconds: float, ends: float, reason: str) -> None:
+    def _close_for(self, seconds: float, deadline: float, reason: str) -> None:
         """Nobody sends for so long; who cannot wait for it gives up."""
         until = time.monotonic() + seconds
-        if until > ends:
-            raise Failed(f"{reason}; it asks to wait {seconds:.0f} s")
+        if until > deadline:
+            raise RequestFailed(f"{reason}; it asks to wait {seconds:.0f} s")
         with self._lock:
             self._closed_until = max(self._closed_until, until)
 
-    def _wait_until_open(self, ends: float) -> None:
-        if hurried():
-            raise Failed(STOPPED)
-        if time.monotonic() > ends:
-            raise Failed("its time is up")
+    def _wait_until_open(self, deadline: float) -> None:
+        if is_cancelled():
+            raise RequestFailed(RUN_STOPPED)
+        if time.monotonic() > deadline:
+            raise RequestFailed("its time is up")
         while (wait := self._closed_until - time.monotonic()) > 0:
-            if time.monotonic() + wait > ends:
-                raise Failed("the provider's rate limit did not lift in time")
+            if time.monotonic() + wait > deadline:
+                raise RequestFailed("the provider's rate limit did not lift in time")
             # A little jitter, so that all threads do not knock at the same instant.
             _rest(wait + self._jitter.uniform(0, min(0.1 * wait, 1.0)))
 
 
 def _rest(seconds: float) -> None:
-    if not rest(seconds):
-        raise Failed(STOPPED)
+    if not sleep(seconds):
+        raise RequestFailed(RUN_STOPPED)

@@ -15,19 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # A code that the server did not list gets at least this probability.
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6
 # No name of a label with its weight is longer.
-MOST_NAME = 500
+MAX_NAME_LENGTH = 500
 
-FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
+CODE_FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
 _PAIR = re.compile(r"^(\w+)\s*[:.)\-]\s*(.+)$", re.DOTALL)
-TRIM = " \t\r\n\"'`*"
+STRIP_CHARACTERS = " \t\r\n\"'`*"
 _WEIGHED = re.compile(r"(.+?)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%?", re.DOTALL)
 _GAPS = re.compile(r"[\s_\-]+")
 
 
 @dataclass(frozen=True)
-class Found:
+class ParsedLabel:
     """A label that was read.
 
     Attributes:
@@ -38,13 +38,13 @@ class Found:
     """
 
     column: int
-    code_at: int | None
+    code_offset: int | None
     weights: Mapping[int, float] = field(default_factory=dict)
     columns: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
-class Step:
+class TokenLogprobs:
     """One generated token and its likeliest alternatives.
 
     Attributes:
@@ -53,14 +53,14 @@ class Step:
     """
 
     token: str
-    top: Mapping[str, float]
+    top_logprobs: Mapping[str, float]
 
 
 def _loose(name: str) -> str:
     return _GAPS.sub(" ", name).strip().casefold()
 
 
-class Reading:
+class LabelParser:
     """Reads replies to one question.
 
     Args:
@@ -92,10 +92,10 @@ class Reading:
             loose.setdefault(_loose(code), column)
         self._loose = loose
 
-    def read(self, reply: str) -> Found | None:
+    def parse(self, reply: str) -> ParsedLabel | None:
         """The label of a reply: bare, in quotes, in a code fence, as `{"label": ...}` or as "CODE: label"."""
         bare = reply.strip()
-        fenced = FENCE.match(bare)
+        fenced = CODE_FENCE.match(bare)
         if fenced:
             bare = fenced[1].strip()
         if self._candidates:
@@ -105,10 +105,10 @@ class Reading:
         if bare.startswith("{"):
             named = _label_field(bare)
             return None if named is None else self._named(named, reply)
-        name = bare.strip(TRIM).removesuffix(".").strip(TRIM)
+        name = bare.strip(STRIP_CHARACTERS).removesuffix(".").strip(STRIP_CHARACTERS)
         return self._named(name, reply) or self._pair(name, reply)
 
-    def _set(self, several: Sequence[tuple[str, float]], reply: str) -> Found | None:
+    def _set(self, several: Sequence[tuple[str, float]], reply: str) -> ParsedLabel | None:
         """The labels of a set: all known, none twice, and weights that have a sum."""
         found = [self._named(name, reply) for name, _ in several]
         total = sum(weight for _, weight in several)
@@ -117,25 +117,25 @@ class Reading:
             return None
         weights = {column: weight / total for column, (_, weight) in zip(columns, several, strict=True) if weight > 0}
         top = max(weights, key=weights.__getitem__)
-        return Found(top, None, weights if len(weights) > 1 else {})
+        return ParsedLabel(top, None, weights if len(weights) > 1 else {})
 
-    def _named(self, name: str, reply: str) -> Found | None:
+    def _named(self, name: str, reply: str) -> ParsedLabel | None:
         if name in self._by_code:
-            return Found(self._by_code[name], reply.rindex(name))
+            return ParsedLabel(self._by_code[name], reply.rindex(name))
         column = self._by_label.get(name)
         if column is None:
             column = self._loose.get(_loose(name))
-        return None if column is None else Found(column, None)
+        return None if column is None else ParsedLabel(column, None)
 
-    def _pair(self, name: str, reply: str) -> Found | None:
+    def _pair(self, name: str, reply: str) -> ParsedLabel | None:
         pair = _PAIR.match(name)
         if pair is None or pair[1] not in self._by_code:
             return None
         column = self._by_code[pair[1]]
         # The two must agree: "B: Sports" where B is another label is no answer.
-        label = pair[2].strip(TRIM)
+        label = pair[2].strip(STRIP_CHARACTERS)
         agrees = self._by_label.get(label, self._loose.get(_loose(label))) == column
-        return Found(column, reply.index(pair[1])) if agrees else None
+        return ParsedLabel(column, reply.index(pair[1])) if agrees else None
 
 
 def _label_field(reply: str) -> str | None:
@@ -169,15 +169,17 @@ def _weighed(bare: str) -> list[tuple[str, float]] | None:
             and 0 <= weight <= 1e6
         ]
         return sound if len(sound) == len(rows) else None
-    parts = [part.strip(TRIM) for part in bare.strip(TRIM).removesuffix(".").split(",")]
-    if max(map(len, parts)) > MOST_NAME:
+    parts = [part.strip(STRIP_CHARACTERS) for part in bare.strip(STRIP_CHARACTERS).removesuffix(".").split(",")]
+    if max(map(len, parts)) > MAX_NAME_LENGTH:
         return None
     matches = [_WEIGHED.fullmatch(part) for part in parts]
-    found = [(match[1].strip(TRIM), float(match[2])) for match in matches if match]
+    found = [(match[1].strip(STRIP_CHARACTERS), float(match[2])) for match in matches if match]
     return found if len(found) == len(matches) else None
 
 
-def scores_of_tokens(steps: Sequence[Step], code_at: int, codes: Sequence[str]) -> tuple[float, ...] | None:
+def scores_from_logprobs(
+    steps: Sequence[TokenLogprobs], code_at: int, codes: Sequence[str]
+) -> tuple[float, ...] | None:
     """(K,) log-probabilities of the codes, from the tokens the reply was made of.
 
     Read at the token where the code begins. Tokens that are no code are left out and the rest is scaled to one. Where
@@ -195,26 +197,26 @@ def scores_of_tokens(steps: Sequence[Step], code_at: int, codes: Sequence[str]) 
     mass = dict.fromkeys(codes, 0.0)
     prefix, path = "", 1.0
     for step in steps[first:]:
-        for token, log_probability in step.top.items():
-            piece = prefix + (token.lstrip(TRIM + "{:") if not prefix else token)
+        for token, log_probability in step.top_logprobs.items():
+            piece = prefix + (token.lstrip(STRIP_CHARACTERS + "{:") if not prefix else token)
             _share(mass, piece, path * math.exp(min(log_probability, 0.0)), whole_only=token == step.token)
         chosen = prefix + (step.token[lead:] if not prefix else step.token)
         if not any(code.startswith(chosen) and code != chosen for code in codes):
             break
-        path *= math.exp(min(step.top.get(step.token, 0.0), 0.0))
+        path *= math.exp(min(step.top_logprobs.get(step.token, 0.0), 0.0))
         prefix, lead = chosen, 0
-    listed = [math.exp(min(value, 0.0)) for value in steps[first].top.values()]
+    listed = [math.exp(min(value, 0.0)) for value in steps[first].top_logprobs.values()]
     if not listed or not sum(mass.values()):
         return None
     unseen = [code for code, probability in mass.items() if probability <= 0]
     if unseen:
         share = max(0.0, 1 - sum(listed)) / len(unseen)
-        mass |= dict.fromkeys(unseen, max(LEAST, min(share, min(listed))))
+        mass |= dict.fromkeys(unseen, max(MIN_PROBABILITY, min(share, min(listed))))
     total = sum(mass.values())
-    return tuple(math.log(max(mass[code], LEAST * 1e-3) / total) for code in codes)
+    return tuple(math.log(max(mass[code], MIN_PROBABILITY * 1e-3) / total) for code in codes)
 
 
-def _step_at(steps: Sequence[Step], at: int) -> tuple[int, int] | None:
+def _step_at(steps: Sequence[TokenLogprobs], at: int) -> tuple[int, int] | None:
     """The step whose token covers the character `at` of the reply, and how far into the token that is."""
     begin = 0
     for number, step in enumerate(steps):
@@ -225,7 +227,7 @@ def _step_at(steps: Sequence[Step], at: int) -> tuple[int, int] | None:
 
 
 def _share(mass: dict[str, float], piece: str, probability: float, whole_only: bool) -> None:
-    whole = piece.rstrip(TRIM + "}.,:")
+    whole = piece.rstrip(STRIP_CHARACTERS + "}.,:")
     if whole in mass:
         mass[whole] += probability
     elif whole and whole == piece and not whole_only:
@@ -234,7 +236,7 @@ def _share(mass: dict[str, float], piece: str, probability: float, whole_only: b
             mass[code] += probability / len(begun)
 
 
-def scores_of_votes(columns: Sequence[int], n_labels: int) -> tuple[float, ...]:
+def scores_from_votes(columns: Sequence[int], n_labels: int) -> tuple[float, ...]:
     """(K,) log-probabilities from the labels of several samples, with one pseudo-vote spread over all K labels."""
     counts = [1 / n_labels] * n_labels
     for column in columns:
@@ -242,13 +244,13 @@ def scores_of_votes(columns: Sequence[int], n_labels: int) -> tuple[float, ...]:
     return tuple(math.log(count / (len(columns) + 1)) for count in counts)
 
 
-def scores_of_one(column: int, n_labels: int, confidence: float) -> tuple[float, ...]:
+def scores_from_label(column: int, n_labels: int, confidence: float) -> tuple[float, ...]:
     """(K,) log-probabilities of one label at a stated confidence below 1; the rest is shared equally."""
     rest = math.log((1 - confidence) / (n_labels - 1))
     return tuple(math.log(confidence) if i == column else rest for i in range(n_labels))
 
 
-def scores_of_weights(weights: Mapping[int, float], n_labels: int, confidence: float) -> tuple[float, ...]:
+def scores_from_weights(weights: Mapping[int, float], n_labels: int, confidence: float) -> tuple[float, ...]:
     """(K,) log-probabilities of a set of labels: together they have `confidence`, the others share the rest equally.
 
     Args:
@@ -258,18 +260,18 @@ def scores_of_weights(weights: Mapping[int, float], n_labels: int, confidence: f
     """
     others = n_labels - len(weights)
     within = confidence if others else 1.0
-    rest = max((1 - within) / others if others else 0.0, LEAST)
-    shares = [max(within * weights[i], LEAST) if i in weights else rest for i in range(n_labels)]
+    rest = max((1 - within) / others if others else 0.0, MIN_PROBABILITY)
+    shares = [max(within * weights[i], MIN_PROBABILITY) if i in weights else rest for i in range(n_labels)]
     return tuple(math.log(share / sum(shares)) for share in shares)
 
 
-def read_texts(reply: str, most: int) -> tuple[str, ...] | None:
+def parse_texts(reply: str, limit: int) -> tuple[str, ...] | None:
     """The texts of `{"texts": [...]}` or of a bare JSON list: stripped, no empty or repeated ones, at most `most`.
 
     None if the reply is not such JSON.
     """
     bare = reply.strip()
-    fenced = FENCE.match(bare)
+    fenced = CODE_FENCE.match(bare)
     try:
         record: Any = json.loads(fenced[1] if fenced else bare)
     except (ValueError, RecursionError):
@@ -278,4 +280,4 @@ def read_texts(reply: str, most: int) -> tuple[str, ...] | None:
         record = record.get("texts")
     if not isinstance(record, list) or not all(isinstance(item, str) for item in record):
         return None
-    return tuple(dict.fromkeys(text.strip() for text in record if text.strip()))[:most]
+    return tuple(dict.fromkeys(text.strip() for text in record if text.strip()))[:limit]

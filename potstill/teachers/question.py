@@ -13,26 +13,26 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from potstill.data.task import Brief, Guess, Written
+from potstill.data.task import GenerationRequest, LabelledText, StudentPrediction
 from potstill.errors import BadSpec
-from potstill.teachers.base import Setup
-from potstill.teachers.options import Options
-from potstill.teachers.prompts import EVERYTHING, Offer, Prompt
-from potstill.teachers.redact import Mode, redactor
-from potstill.teachers.shortlist import Near
+from potstill.teachers.base import TeacherSetup
+from potstill.teachers.options import TeacherOptions
+from potstill.teachers.prompts import FULL_CONTEXT, Prompt, PromptContext
+from potstill.teachers.redact import RedactionMode, redactor
+from potstill.teachers.shortlist import ShortlistIndex
 
 # How many labels a text is offered where not all are. With "none of these", and few enough to be read with care.
-SHORTLIST = 20
+SHORTLIST_SIZE = 20
 # A list of labels longer than this is not shown to every text: some 4,000 tokens each time.
-LIST_BYTES = 16_000
+MAX_LABEL_LIST_BYTES = 16_000
 # With more labels than this, one example of each is too much to show to every text.
-MANY_LABELS = 20
+MAX_FIXED_EXAMPLE_LABELS = 20
 # Questions kept between the bound and the answer of a text.
-KEPT = 1024
-Labelled = TypeVar("Labelled", Written, Guess)
+PROMPT_CACHE_SIZE = 1024
+Labelled = TypeVar("Labelled", LabelledText, StudentPrediction)
 
 
-class QuestionOptions(Options):
+class PromptOptions(TeacherOptions):
     """What decides what a chat teacher is shown.
 
     Attributes:
@@ -49,16 +49,16 @@ class QuestionOptions(Options):
     """
 
     examples: Literal["auto", "fixed", "nearest"] = "auto"
-    k: int = Field(default=8, ge=0, le=200)
+    n_nearest: int = Field(default=8, ge=0, le=200)
     shortlist: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    rounds: int = Field(default=3, ge=1, le=20)
+    shortlist_rounds: int = Field(default=3, ge=1, le=20)
     embedding: str = Field(default="tfidf", min_length=1)
     candidates: bool = False
     redact: bool | Literal["presidio"] = False
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptInputs:
     """All that may be asked about one text.
 
     Attributes:
@@ -68,11 +68,11 @@ class Asked:
     """
 
     text: str
-    offers: tuple[Offer, ...] = (EVERYTHING,)
-    taken_out: Mapping[str, int] = field(default_factory=dict)
+    contexts: tuple[PromptContext, ...] = (FULL_CONTEXT,)
+    redaction_counts: Mapping[str, int] = field(default_factory=dict)
 
 
-class Asking:
+class PromptBuilder:
     """Texts -> what is asked about them. Safe to use from many threads.
 
     Args:
@@ -84,46 +84,56 @@ class Asking:
         BadSpec, MissingWeights, MissingExtra: an option asks for what is not there.
     """
 
-    def __init__(self, setup: Setup, options: QuestionOptions, enum_limit: int) -> None:
-        mode: Mode | None = None
+    def __init__(self, setup: TeacherSetup, options: PromptOptions, enum_limit: int) -> None:
+        mode: RedactionMode | None = None
         if options.redact:
             mode = "presidio" if options.redact == "presidio" else "own"
         self._redact = redactor(mode) if mode else None
         self._lock = threading.Lock()
-        self.taken_out: dict[str, int] = {}
+        self.redaction_counts: dict[str, int] = {}
         examples = tuple(self._clean(example, count=True) for example in setup.examples)
         task = setup.task
         if task.kind == "multi":
             _refuse_for_several(options)
             options = options.model_copy(update={"shortlist": 0, "examples": "fixed"})
         size = _shortlist_size(setup, options, enum_limit)
-        self.size = size if size < task.n_labels else 0
-        many = options.examples == "auto" and task.n_labels > MANY_LABELS
-        nearest = many or options.examples == "nearest" or options.shortlist not in ("auto", 0) or bool(self.size)
-        self.prompt = Prompt(task, () if nearest else examples, bool(self.size), options.candidates)
-        self._near = Near(task, examples, options.embedding) if self.size or (nearest and examples) else None
-        self._k = options.k
+        self.shortlist_size = size if size < task.n_labels else 0
+        many = options.examples == "auto" and task.n_labels > MAX_FIXED_EXAMPLE_LABELS
+        nearest = (
+            many or options.examples == "nearest" or options.shortlist not in ("auto", 0) or bool(self.shortlist_size)
+        )
+        self.prompt = Prompt(task, () if nearest else examples, bool(self.shortlist_size), options.candidates)
+        self._near = (
+            ShortlistIndex(task, examples, options.embedding) if self.shortlist_size or (nearest and examples) else None
+        )
+        self._k = options.n_nearest
         # Rounds beyond the last label would offer nothing.
-        self.rounds = min(options.rounds, -(-task.n_labels // self.size)) if self.size else 1
-        self._ask = lru_cache(KEPT)(self._work_out)
-        chosen = {"examples": "nearest", "k": options.k} if nearest else {}
-        listed = {"shortlist": self.size, "rounds": self.rounds} if self.size else {}
+        self.shortlist_rounds = (
+            min(options.shortlist_rounds, -(-task.n_labels // self.shortlist_size)) if self.shortlist_size else 1
+        )
+        self._ask = lru_cache(PROMPT_CACHE_SIZE)(self._work_out)
+        chosen = {"examples": "nearest", "k": options.n_nearest} if nearest else {}
+        listed = {"shortlist": self.shortlist_size, "rounds": self.shortlist_rounds} if self.shortlist_size else {}
         embedded = {"embedding": [options.embedding, self._near.identity]} if self._near else {}
         asked_for = {"candidates": True} if options.candidates else {}
         guarded = {"redact": mode} if mode else {}
         self.identity: Mapping[str, Any] = chosen | listed | embedded | asked_for | guarded
-        self.about: Mapping[str, Any] = self._facts(options, mode)
+        self.metadata: Mapping[str, Any] = self._facts(options, mode)
 
-    def _facts(self, options: QuestionOptions, mode: Mode | None) -> dict[str, Any]:
+    def _facts(self, options: PromptOptions, mode: RedactionMode | None) -> dict[str, Any]:
         facts: dict[str, Any] = {}
         if self._near is not None:
             facts |= {"nearest_examples": self._k, "embedding": options.embedding}
-        if self.size and self._near is not None:
-            recall = self._near.recall(self.size)
-            all_rounds = self._near.recall(self.size * self.rounds) if recall and self.rounds > 1 else None
+        if self.shortlist_size and self._near is not None:
+            recall = self._near.recall(self.shortlist_size)
+            all_rounds = (
+                self._near.recall(self.shortlist_size * self.shortlist_rounds)
+                if recall and self.shortlist_rounds > 1
+                else None
+            )
             facts |= {
-                "labels_offered": self.size,
-                "rounds": self.rounds,
+                "labels_offered": self.shortlist_size,
+                "rounds": self.shortlist_rounds,
                 "shortlist_recall": str(recall or "not measured: no gold examples were given"),
             }
             if all_rounds is not None:
@@ -131,34 +141,34 @@ class Asking:
         if options.candidates:
             facts["candidates"] = True
         if mode:
-            facts |= {"redact": mode, "redacted": self.taken_out}
+            facts |= {"redact": mode, "redacted": self.redaction_counts}
         return facts
 
-    def __call__(self, text: str) -> Asked:
+    def __call__(self, text: str) -> PromptInputs:
         """What is asked about the text; the same each time."""
         if self._near is None and self._redact is None:
-            return Asked(text)
+            return PromptInputs(text)
         return self._ask(text)
 
-    def _work_out(self, text: str) -> Asked:
+    def _work_out(self, text: str) -> PromptInputs:
         taken_out: Mapping[str, int] = {}
         if self._redact is not None:
             redacted = self._redact(text)
             text, taken_out = redacted.text, redacted.counts
         if self._near is None:
-            return Asked(text, taken_out=taken_out)
-        look = self._near.look(text)
-        if not self.size:
-            return Asked(text, (Offer(examples=look.examples(self._k)),), taken_out)
-        order = look.labels()
+            return PromptInputs(text, redaction_counts=taken_out)
+        look = self._near.similarities(text)
+        if not self.shortlist_size:
+            return PromptInputs(text, (PromptContext(examples=look.nearest_examples(self._k)),), taken_out)
+        order = look.ranked_labels()
         offers = []
-        for start in range(0, self.rounds * self.size, self.size):
-            columns = order[start : start + self.size]
+        for start in range(0, self.shortlist_rounds * self.shortlist_size, self.shortlist_size):
+            columns = order[start : start + self.shortlist_size]
             # By their place in the task: the order must not tell which is thought likely.
             columns = tuple(sorted(columns))
-            examples = look.examples(self._k, columns)
-            offers.append(Offer(columns, start + self.size < len(order), examples))
-        return Asked(text, tuple(offers), taken_out)
+            examples = look.nearest_examples(self._k, columns)
+            offers.append(PromptContext(columns, start + self.shortlist_size < len(order), examples))
+        return PromptInputs(text, tuple(offers), taken_out)
 
     def _clean(self, written: Labelled, count: bool = False) -> Labelled:
         if self._redact is None:
@@ -168,36 +178,36 @@ class Asking:
             self._count(redacted.counts)
         return replace(written, text=redacted.text)
 
-    def brief(self, brief: Brief) -> Brief:
+    def redact_request(self, brief: GenerationRequest) -> GenerationRequest:
         """The brief as it leaves."""
         if self._redact is None:
             return brief
-        guide = brief.guide and replace(
-            brief.guide,
-            correct=[self._clean(each) for each in brief.guide.correct],
-            incorrect=[self._clean(each) for each in brief.guide.incorrect],
-            hard_negatives=[self._clean(each) for each in brief.guide.hard_negatives],
+        guide = brief.feedback and replace(
+            brief.feedback,
+            correct=[self._clean(each) for each in brief.feedback.correct],
+            incorrect=[self._clean(each) for each in brief.feedback.incorrect],
+            hard_negatives=[self._clean(each) for each in brief.feedback.hard_negatives],
         )
         return replace(
             brief,
             examples=[self._clean(each) for each in brief.examples],
-            avoid=[self._clean(each) for each in brief.avoid],
-            guide=guide,
+            counterexamples=[self._clean(each) for each in brief.counterexamples],
+            feedback=guide,
         )
 
-    def left(self, texts: Iterable[str]) -> None:
+    def count_redactions(self, texts: Iterable[str]) -> None:
         """Count what was taken out of texts that leave."""
         if self._redact is not None:
             for text in texts:
-                self._count(self(text).taken_out)
+                self._count(self(text).redaction_counts)
 
     def _count(self, taken_out: Mapping[str, int]) -> None:
         with self._lock:
             for kind, n in taken_out.items():
-                self.taken_out[kind] = self.taken_out.get(kind, 0) + n
+                self.redaction_counts[kind] = self.redaction_counts.get(kind, 0) + n
 
 
-def _refuse_for_several(options: QuestionOptions) -> None:
+def _refuse_for_several(options: PromptOptions) -> None:
     """What chooses by the one label of each example cannot choose where a text has several."""
     if options.shortlist not in ("auto", 0):
         raise BadSpec("A shortlist of labels is for tasks of one label a text.", "Leave shortlist out.")
@@ -207,14 +217,14 @@ def _refuse_for_several(options: QuestionOptions) -> None:
         raise BadSpec("Candidates are labels of which one is right, and here several may be.", "Leave candidates out.")
 
 
-def _shortlist_size(setup: Setup, options: QuestionOptions, enum_limit: int) -> int:
+def _shortlist_size(setup: TeacherSetup, options: PromptOptions, enum_limit: int) -> int:
     """How many labels a text is offered; 0 for all of them."""
     if options.shortlist != "auto":
         if options.shortlist == 1:
             raise BadSpec("shortlist = 1 leaves nothing to decide.", "Offer at least two labels, or 0 for all of them.")
         return options.shortlist
     task = setup.task
-    if task.n_labels <= 2 * SHORTLIST:
+    if task.n_labels <= 2 * SHORTLIST_SIZE:
         return 0
     listed = sum(len(f"{label}{task.descriptions.get(label, '')}".encode()) + 8 for label in task.labels)
-    return SHORTLIST if (enum_limit and task.n_labels > enum_limit) or listed > LIST_BYTES else 0
+    return SHORTLIST_SIZE if (enum_limit and task.n_labels > enum_limit) or listed > MAX_LABEL_LIST_BYTES else 0

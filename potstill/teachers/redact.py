@@ -21,7 +21,7 @@ from typing import Literal
 
 from potstill.errors import MissingWeights, missing_extra
 
-Mode = Literal["own", "presidio"]
+RedactionMode = Literal["own", "presidio"]
 
 # Letters of a country code -> the length of its IBANs (the SWIFT registry).
 _IBAN_LENGTHS = {
@@ -77,7 +77,7 @@ _REFERENCE = re.compile(
 
 
 @dataclass(frozen=True)
-class Redacted:
+class RedactedText:
     """A text without what was found in it.
 
     Attributes:
@@ -89,12 +89,12 @@ class Redacted:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-Redactor = Callable[[str], Redacted]
+Redactor = Callable[[str], RedactedText]
 # Where what begins at a match ends; 0 if it is not what it looked like.
 Measure = Callable[[str, re.Match[str]], int]
 
 
-def redact(text: str) -> Redacted:
+def redact(text: str) -> RedactedText:
     """The text with every e-mail address, IBAN, card, IP address and phone number as a placeholder."""
     counts: Counter[str] = Counter()
     if "@" in text:
@@ -107,10 +107,10 @@ def redact(text: str) -> Redacted:
         text = _taken_out(text, "ipv4", _IPV4, _ipv4_end, counts)
         for pattern, measure in _PHONES:
             text = _taken_out(text, "phone", pattern, measure, counts)
-    return Redacted(text, dict(counts))
+    return RedactedText(text, dict(counts))
 
 
-def redactor(mode: Mode) -> Redactor:
+def redactor(mode: RedactionMode) -> Redactor:
     """`redact`, or `redact` followed by Microsoft Presidio, which also knows names and places (English).
 
     Raises:
@@ -137,7 +137,7 @@ def redactor(mode: Mode) -> Redactor:
 
     lock = threading.Lock()
 
-    def both(text: str) -> Redacted:
+    def both(text: str) -> RedactedText:
         own = redact(text)
         with lock:  # nobody promises that it may be used by many threads
             found = engine.analyze(text=own.text, language="en")
@@ -146,7 +146,7 @@ def redactor(mode: Mode) -> Redactor:
     return both
 
 
-def _without_spans(own: Redacted, spans: list[tuple[int, int, str]]) -> Redacted:
+def _without_spans(own: RedactedText, spans: list[tuple[int, int, str]]) -> RedactedText:
     """Spans replaced from the left, the longest first; what overlaps one already taken, or a placeholder, is left."""
     counts, kept, pieces, at = Counter(own.counts), own.text, [], 0
     placeholders = [match.span() for match in re.finditer(r"\[[A-Z0-9]+\]", kept)]
@@ -156,7 +156,7 @@ def _without_spans(own: Redacted, spans: list[tuple[int, int, str]]) -> Redacted
         pieces += [kept[at:start], f"[{kind}]"]
         counts[kind.lower()] += 1
         at = end
-    return Redacted("".join([*pieces, kept[at:]]), dict(counts))
+    return RedactedText("".join([*pieces, kept[at:]]), dict(counts))
 
 
 def _taken_out(text: str, kind: str, pattern: re.Pattern[str], measure: Measure, counts: Counter[str]) -> str:

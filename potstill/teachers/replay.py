@@ -21,27 +21,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from potstill.data.column_guess import Columns, guess
-from potstill.data.label_sets import Separator, read_labels
+from potstill.data.column_guess import ColumnNames, guess_columns
+from potstill.data.label_sets import Separator, parse_labels
 from potstill.data.pairs import join_pair
 from potstill.data.tables import Table, read_table
-from potstill.data.task import Answer, Brief, Guide, Task, Written, content_key
+from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.ledger.prices import Category, Price, Usage
-from potstill.teachers.base import Draft, Expected, Reply, Setup
-from potstill.teachers.nearness import Nearness
-from potstill.teachers.options import Options, read_options
-from potstill.teachers.replaysets import Truth, replay_set
-from potstill.teachers.tariff import rates
-from potstill.teachers.writing import errors_of, quotas, shown_texts
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
+from potstill.teachers.nearness import LabelCentroids
+from potstill.teachers.options import TeacherOptions, read_teacher_options
+from potstill.teachers.replaysets import Truth, replay_label_set
+from potstill.teachers.tariff import parse_rates
+from potstill.teachers.writing import error_texts, label_quotas, prompt_texts
 
 Floats = NDArray[np.float64]
 BYTES_PER_TOKEN = 4
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6
 LABEL_TOKENS, REPORT_LINE_TOKENS = 6, 20
 
 
-class ReplayOptions(Options):
+class ReplayOptions(TeacherOptions):
     """Options of `replay`.
 
     Attributes:
@@ -70,18 +70,18 @@ class ReplayOptions(Options):
     accuracy: float = Field(default=0.9, gt=0, le=1)
     confusion: Literal["near", "uniform"] = "near"
     softness: float = Field(default=0.5, ge=0, le=1)
-    failure: float = Field(default=0.0, ge=0, le=1)
+    failure_rate: float = Field(default=0.0, ge=0, le=1)
     latency_ms: float = Field(default=0.0, ge=0)
     usd_per_label: float | None = Field(default=None, ge=0)
-    usd_per_million: float | None = Field(default=None, ge=0)
+    usd_per_million_tokens: float | None = Field(default=None, ge=0)
     prompt_tokens: int = Field(default=200, ge=0)
-    held_back: str = ""
-    write_accuracy: float | None = Field(default=None, gt=0, le=1)
-    batch: int = Field(default=32, ge=1)
+    generate_from: str = ""
+    generation_accuracy: float | None = Field(default=None, gt=0, le=1)
+    batch_size: int = Field(default=32, ge=1)
     parallel: int = Field(default=8, ge=1)
 
 
-def open_teacher(setup: Setup) -> Replay:
+def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
     """`replay` with `file = "..."`.
 
     Raises:
@@ -89,7 +89,7 @@ def open_teacher(setup: Setup) -> Replay:
         BadData: the file cannot be used, or has a label the task does not.
         UnknownPrice: neither `usd_per_label` nor `usd_per_million`.
     """
-    options = read_options(ReplayOptions, "replay", setup.options)
+    options = read_teacher_options(ReplayOptions, "replay", setup.options)
     if options.accuracy < 1 / setup.task.n_labels:
         raise BadSpec(
             f"An accuracy of {options.accuracy} is below chance for {setup.task.n_labels} labels.", "Give a higher one."
@@ -97,10 +97,10 @@ def open_teacher(setup: Setup) -> Replay:
     known: dict[str, Truth] = {}
     for file in _names(options.file):
         known = _known_of(setup.workspace / file, options, setup.task) | known
-    return Replay(setup, options, known)
+    return ReplayTeacher(setup, options, known)
 
 
-class Replay:
+class ReplayTeacher:
     """Replays labels; see `ReplayOptions`. Equal texts get equal answers: every draw comes from the text and the seed.
 
     Args:
@@ -110,13 +110,13 @@ class Replay:
     """
 
     simulated = True
-    scores_need_prior = False
-    takes_guides = True
+    needs_prior_correction = False
+    reads_feedback = True
 
-    def __init__(self, setup: Setup, options: ReplayOptions, known: Mapping[str, Truth]) -> None:
+    def __init__(self, setup: TeacherSetup, options: ReplayOptions, gold_columns: Mapping[str, Truth]) -> None:
         self.name = "replay" + (f":{setup.model}" if setup.model else "")
-        self.batch, self.parallel = options.batch, options.parallel
-        self._task, self._options, self._known, self._seed = setup.task, options, known, setup.seed
+        self.batch_size, self.parallel = options.batch_size, options.parallel
+        self._task, self._options, self._known, self._seed = setup.task, options, gold_columns, setup.seed
         self._workspace = setup.workspace
         self.price: Price = _price(options)
         self._human = options.usd_per_label is not None
@@ -126,8 +126,8 @@ class Replay:
             exclude={"file", "latency_ms", "batch", "parallel", "text_b", "label_separator", *unsaid}
         )
         examples = [(example.text, example.label) for example in setup.examples]
-        self.key = content_key("replay", setup.task.key, _digest(known), asked, examples, setup.seed)
-        self.about: Mapping[str, Any] = {
+        self.key = content_key("replay", setup.task.key, _digest(gold_columns), asked, examples, setup.seed)
+        self.metadata: Mapping[str, Any] = {
             "simulation": "replays known labels; accuracy, price and pace are assumptions",
             "file": ", ".join(Path(file).name for file in _names(options.file)),
             "accuracy": options.accuracy,
@@ -137,47 +137,47 @@ class Replay:
         }
 
     @cached_property
-    def _near(self) -> Nearness:
+    def _near(self) -> LabelCentroids:
         first = {
             text: truth if isinstance(truth, int) else truth[0] for text, truth in self._known.items() if truth != ()
         }
-        return Nearness.fit(first, self._task)
+        return LabelCentroids.fit(first, self._task)
 
     # --- answering ---------------------------------------------------------------------------------------------
 
-    def bound(self, texts: Sequence[str]) -> Usage:
+    def max_usage(self, texts: Sequence[str]) -> Usage:
         """Exactly what `answer(texts)` will consume."""
         if self._human:
             return Usage(labels=len(texts))
         read = sum(self._options.prompt_tokens + _tokens(text) for text in texts)
         return Usage(input_tokens=read, output_tokens=len(texts))
 
-    def expect(self, texts: Sequence[str]) -> Expected:
+    def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """Exactly what `answer(texts)` will consume."""
-        return Expected(self.bound(texts), self.bound(texts))
+        return UsageEstimate(self.max_usage(texts), self.max_usage(texts))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text; a text that is not in the file is unparsable. Failures are charged, too."""
         time.sleep(self._options.latency_ms / 1000)
         near = self._shares(texts)
         answers = tuple(self._answer_one(text, shares) for text, shares in zip(texts, near, strict=True))
-        return Reply(answers, self.bound(texts))
+        return Reply(answers, self.max_usage(texts))
 
     def _shares(self, texts: Sequence[str]) -> Floats:
         """(N, K) how wrong answers are spread."""
         if self._options.confusion == "uniform" or not len(texts):
             return np.full((len(texts), self._task.n_labels), 1 / self._task.n_labels)
-        return self._near.shares(texts)
+        return self._near.label_probabilities(texts)
 
     def _answer_one(self, text: str, shares: Floats) -> Answer:
-        truth = self._known.get(collapsed(text))
+        truth = self._known.get(normalize_whitespace(text))
         if truth is None:
             return Answer("unparsable", raw="not in the replayed file")
         draw = np.random.default_rng(_number(self._seed, text))
-        failed = draw.random() < self._options.failure
+        failed = draw.random() < self._options.failure_rate
         confidence = self._confidence(draw)
         if not isinstance(truth, int):
-            said = replay_set(truth, confidence, shares, draw)
+            said = replay_label_set(truth, confidence, shares, draw)
             return Answer("failed", raw="simulated failure") if failed else said
         column = truth
         if draw.random() >= confidence:
@@ -206,14 +206,14 @@ class Replay:
 
     @cached_property
     def _held_back(self) -> dict[str, Truth]:
-        if not self._options.held_back:
+        if not self._options.generate_from:
             raise TeacherError("This replay teacher has nothing to write from.", "Set held_back to a labelled file.")
-        return _known_of(self._workspace / self._options.held_back, self._options, self._task)
+        return _known_of(self._workspace / self._options.generate_from, self._options, self._task)
 
     @property
     def writes(self) -> bool:
         """Whether it has texts to write from."""
-        return bool(self._options.held_back)
+        return bool(self._options.generate_from)
 
     def _texts_of(self, label: str) -> list[str]:
         if label not in self._task.labels:
@@ -221,52 +221,54 @@ class Replay:
         column = self._task.index(label)
         return [text for text, truth in self._held_back.items() if truth == column]
 
-    def write_bound(self, brief: Brief) -> Usage:
+    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
         """An upper bound of `write(brief)`: as many of the longest text there is."""
-        labels = [brief.label] if brief.guide is None else self._task.labels
+        labels = [brief.label] if brief.feedback is None else self._task.labels
         longest = max((_tokens(text) for label in labels for text in self._texts_of(label)), default=0)
         return self._written(brief, [longest + LABEL_TOKENS] * brief.n)
 
-    def _written(self, brief: Brief, sizes: Sequence[int]) -> Usage:
+    def _written(self, brief: GenerationRequest, sizes: Sequence[int]) -> Usage:
         if self._human:
             return Usage(labels=len(sizes))
-        lines = 0 if brief.guide is None else len(brief.guide.report)
-        read = sum(map(_tokens, shown_texts(brief))) + REPORT_LINE_TOKENS * lines
+        lines = 0 if brief.feedback is None else len(brief.feedback.report)
+        read = sum(map(_tokens, prompt_texts(brief))) + REPORT_LINE_TOKENS * lines
         return Usage(input_tokens=self._options.prompt_tokens + read, output_tokens=sum(sizes))
 
-    def write(self, brief: Brief) -> Draft:
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         """Real texts, held back until now: those nearest to the brief's texts, drawn by its seed.
 
         To a guide it writes `writing.quotas` of each label, each label right with `write_accuracy`.
         """
-        if brief.guide is not None and not brief.label:
-            texts = list(self._guided(brief, brief.guide))
-            return Draft(tuple(texts), self._written(brief, [_tokens(each.text) + LABEL_TOKENS for each in texts]))
-        shown = [item.text for item in (*brief.examples, *brief.avoid)]
+        if brief.feedback is not None and not brief.label:
+            texts = list(self._guided(brief, brief.feedback))
+            return GeneratedTexts(
+                tuple(texts), self._written(brief, [_tokens(each.text) + LABEL_TOKENS for each in texts])
+            )
+        shown = [item.text for item in (*brief.examples, *brief.counterexamples)]
         draw = np.random.default_rng(_number(self._seed, f"{brief.label}\n{brief.seed}"))
         chosen = self._served(brief.label, brief.n, shown, set(shown), draw)
         usage = self._written(brief, [_tokens(text) for text in chosen])
-        return Draft(tuple(Written(text, brief.label) for text in chosen), usage)
+        return GeneratedTexts(tuple(LabelledText(text, brief.label) for text in chosen), usage)
 
     def _served(
         self, label: str, n: int, near: Sequence[str], shown: Collection[str], draw: np.random.Generator
     ) -> list[str]:
         """At most n held-back texts of the label, drawn from the 4n nearest to any of `near`, none of them `shown`."""
-        seen = {collapsed(text) for text in shown}
+        seen = {normalize_whitespace(text) for text in shown}
         fresh = [text for text in self._texts_of(label) if text not in seen]
         if near and fresh:
-            nearness = self._near.to_any(fresh, near)
+            nearness = self._near.max_similarity(fresh, near)
             fresh = [fresh[i] for i in np.argsort(-nearness, kind="stable")[: 4 * n]]
         return [fresh[i] for i in draw.permutation(len(fresh))[:n]]
 
-    def _guided(self, brief: Brief, guide: Guide) -> Iterator[Written]:
+    def _guided(self, brief: GenerationRequest, guide: Feedback) -> Iterator[LabelledText]:
         draw = np.random.default_rng(_number(self._seed, f"guided\n{brief.seed}"))
-        shown = shown_texts(brief)
-        share = self._options.write_accuracy or self._options.accuracy
-        for label, n in quotas(self._task.labels, guide, brief.n, draw).items():
-            texts = self._served(label, n, errors_of(guide, label), shown, draw)
+        shown = prompt_texts(brief)
+        share = self._options.generation_accuracy or self._options.accuracy
+        for label, n in label_quotas(self._task.labels, guide, brief.n, draw).items():
+            texts = self._served(label, n, error_texts(guide, label), shown, draw)
             for text, shares in zip(texts, self._shares(texts), strict=True):
-                yield Written(text, label if draw.random() < share else self._other(label, shares, draw))
+                yield LabelledText(text, label if draw.random() < share else self._other(label, shares, draw))
 
     def _other(self, label: str, shares: Floats, draw: np.random.Generator) -> str:
         """A wrong label for a text of this one."""
@@ -286,7 +288,7 @@ def _scores(column: int, confidence: float, shares: Floats) -> tuple[float, ...]
         others /= others.sum()
     probabilities = rest * others
     probabilities[column] = confidence
-    probabilities = np.maximum(probabilities, LEAST)
+    probabilities = np.maximum(probabilities, MIN_PROBABILITY)
     return tuple(float(value) for value in np.log(probabilities / probabilities.sum()))
 
 
@@ -294,20 +296,20 @@ def _names(file: str | tuple[str, ...]) -> tuple[str, ...]:
     return (file,) if isinstance(file, str) else file
 
 
-def read_known(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
+def read_gold_labels(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
     """Text (white space collapsed) -> true column, of a labelled file. Raises BadData for a label the task has not."""
     table = read_table(path)
     columns = {label: column for column, label in enumerate(task.labels)}
     known: dict[str, int] = {}
     texts = _texts(table, options, task)
-    for line, text, label in zip(table.lines, texts, table.column(options.label), strict=True):
+    for line, text, label in zip(table.line_numbers, texts, table.column(options.label), strict=True):
         if text is None or label is None or not label.strip():
             continue
         if label not in columns:
             raise BadData(
                 f"{path.name}, line {line}: {label!r} is not a label of the task.", did_you_mean(label, columns)
             )
-        known.setdefault(collapsed(text), columns[label])
+        known.setdefault(normalize_whitespace(text), columns[label])
     if not known:
         raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
     return known
@@ -316,12 +318,12 @@ def read_known(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]
 def _known_of(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth]:
     """As `read_known`, with the columns of each set of labels where a text may have several."""
     if task.kind != "multi":
-        return dict(read_known(path, options, task))
+        return dict(read_gold_labels(path, options, task))
     table = read_table(path)
-    named = zip(table.lines, table.column(options.text), table.column(options.label), strict=True)
+    named = zip(table.line_numbers, table.column(options.text), table.column(options.label), strict=True)
     known: dict[str, Truth] = {}
     for line, text, cell in named:
-        names = read_labels(cell, options.label_separator)
+        names = parse_labels(cell, options.label_separator)
         strangers = [name for name in names or () if name not in task.labels]
         if strangers:
             raise BadData(
@@ -329,7 +331,7 @@ def _known_of(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth
                 did_you_mean(strangers[0], task.labels),
             )
         if text is not None and names is not None:
-            known.setdefault(collapsed(text), tuple(task.index(name) for name in names))
+            known.setdefault(normalize_whitespace(text), tuple(task.index(name) for name in names))
     if not known:
         raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
     return known
@@ -338,8 +340,8 @@ def _known_of(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth
 def _texts(table: Table, options: ReplayOptions, task: Task) -> Sequence[str | None]:
     if task.kind != "pair":
         return table.column(options.text)
-    named = Columns(options.text if options.text_b else "", options.text_b, options.label)
-    found = guess(table, named)
+    named = ColumnNames(options.text if options.text_b else "", options.text_b, options.label)
+    found = guess_columns(table, named)
     if not found.text_b:
         raise BadData(f"{table.name} shows one column of texts, and pairs are asked about.", "Set text and text_b.")
     both = zip(table.column(found.text), table.column(found.text_b), strict=True)
@@ -349,16 +351,16 @@ def _texts(table: Table, options: ReplayOptions, task: Task) -> Sequence[str | N
 def _price(options: ReplayOptions) -> Price:
     source = "assumed for the simulation"
     if options.usd_per_label is not None:
-        return rates({"usd_per_label": options.usd_per_label}, source)
-    if options.usd_per_million is not None:
-        each = options.usd_per_million
-        return rates({"usd_per_million_input": each, "usd_per_million_output": each}, source)
+        return parse_rates({"usd_per_label": options.usd_per_label}, source)
+    if options.usd_per_million_tokens is not None:
+        each = options.usd_per_million_tokens
+        return parse_rates({"usd_per_million_input": each, "usd_per_million_output": each}, source)
     raise UnknownPrice(
         "The replay teacher has no price.", "Set usd_per_label or usd_per_million under [teacher]; 0 is a price."
     )
 
 
-def collapsed(text: str) -> str:
+def normalize_whitespace(text: str) -> str:
     """The text with each run of white space as one blank: what equal texts are equal by."""
     return " ".join(text.split())
 
@@ -368,9 +370,9 @@ def _tokens(text: str) -> int:
 
 
 def _number(seed: int, text: str) -> int:
-    encoded = f"{seed}\n{collapsed(text)}".encode("utf-8", "surrogatepass")
+    encoded = f"{seed}\n{normalize_whitespace(text)}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")
 
 
-def _digest(known: Mapping[str, Truth]) -> str:
-    return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()
+def _digest(gold_columns: Mapping[str, Truth]) -> str:
+    return hashlib.sha256(json.dumps(sorted(gold_columns.items())).encode()).hexdigest()

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from potstill.data.task import Answer
 
 Truth = int | tuple[int, ...]  # the column of the right label, or the columns of the right labels
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6
 
 
-def replay_set(
+def replay_label_set(
     truth: tuple[int, ...], confidence: float, shares: NDArray[np.float64], draw: np.random.Generator
 ) -> Answer:
     """The right set with probability `confidence`, else one with one label lost, added or exchanged.
@@ -34,5 +34,5 @@ def replay_set(
     left = (1 - confidence) / max(len(shares) - len(said), 1)
     probs = np.full(len(shares), min(left, 0.49))
     probs[list(said)] = max(confidence, 0.51)
-    scores = np.log(np.clip(probs, LEAST, 1 - LEAST))
+    scores = np.log(np.clip(probs, MIN_PROBABILITY, 1 - MIN_PROBABILITY))
     return Answer("ok", tuple(float(score) for score in scores), "stated", ", ".join(map(str, sorted(said))))

@@ -14,16 +14,16 @@ import numpy as np
 from potstill.data.task import Answer, content_key
 from potstill.errors import BadSpec
 from potstill.ledger.prices import Rates, Usage
-from potstill.teachers.base import Reply, Setup
-from potstill.teachers.people import HumanOptions, People, answer_of
-from potstill.teachers.replay import ReplayOptions, collapsed, read_known
+from potstill.teachers.base import Reply, TeacherSetup
+from potstill.teachers.people import HumanOptions, HumanTeacherBase, aggregate_labels
+from potstill.teachers.replay import ReplayOptions, normalize_whitespace, read_gold_labels
 
 FROM_POOL = "pool"
 
 
-def open_revealing(
-    setup: Setup, options: HumanOptions, price: Rates, known: Mapping[str, int] | None = None
-) -> Revealing:
+def open_simulated_human(
+    setup: TeacherSetup, options: HumanOptions, price: Rates, gold_columns: Mapping[str, int] | None = None
+) -> SimulatedHumanTeacher:
     """Simulated people.
 
     Args:
@@ -37,19 +37,19 @@ def open_revealing(
         BadData: a file that cannot be used.
     """
     columns: dict[str, int] = {}
-    if options.reveals == FROM_POOL:
-        if known is None and setup.asks:
+    if options.simulate_from == FROM_POOL:
+        if gold_columns is None and setup.will_call:
             raise BadSpec("This procedure holds no labels back to reveal.", "Name a labelled file: reveals = FILE.")
-        columns = {collapsed(text): column for text, column in (known or {}).items()}
+        columns = {normalize_whitespace(text): column for text, column in (gold_columns or {}).items()}
     else:
-        files = (options.reveals,) if isinstance(options.reveals, str) else options.reveals
+        files = (options.simulate_from,) if isinstance(options.simulate_from, str) else options.simulate_from
         reading = ReplayOptions(file=files, text=options.text, text_b=options.text_b, label=options.label)
         for file in files:
-            columns = read_known(setup.workspace / file, reading, setup.task) | columns
-    return Revealing(setup, options, price, columns)
+            columns = read_gold_labels(setup.workspace / file, reading, setup.task) | columns
+    return SimulatedHumanTeacher(setup, options, price, columns)
 
 
-class Revealing(People):
+class SimulatedHumanTeacher(HumanTeacherBase):
     """Simulated people; equal texts get equal answers. See `HumanOptions`.
 
     Args:
@@ -58,31 +58,35 @@ class Revealing(People):
     """
 
     simulated = True
-    batch = 64
+    batch_size = 64
 
-    def __init__(self, setup: Setup, options: HumanOptions, price: Rates, known: Mapping[str, int]) -> None:
+    def __init__(
+        self, setup: TeacherSetup, options: HumanOptions, price: Rates, gold_columns: Mapping[str, int]
+    ) -> None:
         super().__init__(setup, options, price)
-        self._known, self._seed = known, setup.seed
-        digest = hashlib.sha256(repr(sorted(known.items())).encode("utf-8", "surrogatepass")).hexdigest()
+        self._known, self._seed = gold_columns, setup.seed
+        digest = hashlib.sha256(repr(sorted(gold_columns.items())).encode("utf-8", "surrogatepass")).hexdigest()
         self.key = content_key("revealing", 1, self.key, digest, options.error_rate, setup.seed)
-        self.about = {**self.about, "simulation": "labels known all along are revealed at a person's price"}
+        self.metadata = {**self.metadata, "simulation": "labels known all along are revealed at a person's price"}
         if options.error_rate:
-            self.about = {**self.about, "error rate, simulated": options.error_rate}
+            self.metadata = {**self.metadata, "error rate, simulated": options.error_rate}
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text; a text nobody knows is unsure, and paid for like the others."""
         return Reply(tuple(self._one(text) for text in texts), self._spent(len(texts)))
 
     def _spent(self, n: int) -> Usage:
-        return self._usage([self._options.seconds_at_most] * (n * self._options.annotators))
+        return self._usage([self._options.max_seconds] * (n * self._options.annotators))
 
     def _one(self, text: str) -> Answer:
-        truth = self._known.get(collapsed(text))
+        truth = self._known.get(normalize_whitespace(text))
         if truth is None:
-            return answer_of(self._task, [""])
-        number = hashlib.sha256(f"{self._seed}\n{collapsed(text)}".encode("utf-8", "surrogatepass")).digest()[:8]
+            return aggregate_labels(self._task, [""])
+        number = hashlib.sha256(
+            f"{self._seed}\n{normalize_whitespace(text)}".encode("utf-8", "surrogatepass")
+        ).digest()[:8]
         draw = np.random.default_rng(int.from_bytes(number, "big"))
         others = [column for column in range(self._task.n_labels) if column != truth]
         wrong = draw.random(self._options.annotators) < self._options.error_rate
         columns = [int(draw.choice(others)) if each else truth for each in wrong]
-        return answer_of(self._task, [self._task.labels[column] for column in columns])
+        return aggregate_labels(self._task, [self._task.labels[column] for column in columns])

@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
-from potstill.models.label_trie import label_tree
+from potstill.models.label_trie import build_label_trie
 
 ATTENTION = "potstill_shared_prompt"
 
 
 @dataclass
-class Packed:
+class PackedBatch:
     """What the attention of one pass needs to know. T tokens in all, B rows of at most L tokens.
 
     Attributes:
@@ -43,10 +43,10 @@ class Packed:
     """
 
     rows: Any
-    back: Any
+    unpack_index: Any
     mask: Any = None
     prompt: Sequence[tuple[Any, Any]] = ()
-    keep: dict[int, tuple[Any, Any]] | None = None
+    prompt_states: dict[int, tuple[Any, Any]] | None = None
 
 
 def _partial(query: Any, key: Any, value: Any, scale: float, mask: Any, causal: bool) -> tuple[Any, Any]:
@@ -79,7 +79,7 @@ def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: A
 
     query (1, H, T, D), key and value (1, H_kv, T, D) -> (1, T, H, D). Expects `packed` among the keyword arguments.
     """
-    packed: Packed = given["packed"]
+    packed: PackedBatch = given["packed"]
     if given.get("softcap") or given.get("s_aux") is not None:
         raise BadSpec("This model's attention is of a kind the label scoring does not know.", "Choose another model.")
     heads, tokens, width = query.shape[1:]
@@ -99,12 +99,12 @@ def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: A
         packed.mask,
         packed.mask is None,
     )
-    own = own.transpose(1, 2).reshape(count * length, heads, width)[packed.back]  # (T, H, D)
-    if packed.keep is not None:
-        packed.keep[module.layer_idx] = (key, value)
+    own = own.transpose(1, 2).reshape(count * length, heads, width)[packed.unpack_index]  # (T, H, D)
+    if packed.prompt_states is not None:
+        packed.prompt_states[module.layer_idx] = (key, value)
     if not packed.prompt:
         return own.unsqueeze(0), None
-    own_lse = own_lse.transpose(1, 2).reshape(count * length, heads, 1)[packed.back]
+    own_lse = own_lse.transpose(1, 2).reshape(count * length, heads, 1)[packed.unpack_index]
     prompt_key, prompt_value = packed.prompt[module.layer_idx]
     seen = prompt_key.shape[2] + length
     if (given.get("sliding_window") or seen) < seen:
@@ -134,7 +134,7 @@ class LabelScorer:
     model: Any
     prompt: Sequence[int]
     labels: Sequence[Sequence[int]]
-    pass_tokens: int = 768
+    tokens_per_pass: int = 768
     _prompt_states: list[tuple[Any, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -142,14 +142,14 @@ class LabelScorer:
 
         AttentionInterface.register(ATTENTION, shared_prompt_attention)
         self.model.set_attn_implementation(ATTENTION)
-        self.tree = label_tree(self.labels)
+        self.tree = build_label_trie(self.labels)
 
     @property
     def tokens_per_text(self) -> int:
         """How many tokens the labels add to every text."""
         return len(self.tree.tokens)
 
-    def read_prompt(self) -> None:
+    def encode_prompt(self) -> None:
         """Compute the prompt's keys and values, once; `score` calls it when nobody did."""
         import torch
 
@@ -159,7 +159,7 @@ class LabelScorer:
         index = torch.arange(len(self.prompt), device=self.model.device)
         with torch.inference_mode():
             ids = torch.tensor(self.prompt).to(self.model.device)
-            self._run(ids, index, Packed(index.unsqueeze(0), index, keep=keep))
+            self._run(ids, index, PackedBatch(index.unsqueeze(0), index, prompt_states=keep))
         self._prompt_states = [(key.contiguous(), value.contiguous()) for _, (key, value) in sorted(keep.items())]
 
     def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
@@ -170,7 +170,7 @@ class LabelScorer:
         """
         import torch
 
-        self.read_prompt()
+        self.encode_prompt()
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         scores = np.zeros((len(texts), len(self.labels)))
         with torch.inference_mode():
@@ -182,7 +182,7 @@ class LabelScorer:
     def _passes(self, lengths: Sequence[int]) -> list[range]:
         """Consecutive runs of the sorted texts, of about `pass_tokens` tokens each and as even as can be."""
         sizes = np.asarray(lengths) + self.tokens_per_text
-        n_passes = max(1, round(float(sizes.sum()) / self.pass_tokens))
+        n_passes = max(1, round(float(sizes.sum()) / self.tokens_per_pass))
         which = np.minimum((np.cumsum(sizes) - sizes / 2) / max(float(sizes.sum()), 1.0) * n_passes, n_passes - 1)
         starts = [0, *(np.flatnonzero(np.diff(which.astype(int))) + 1).tolist(), len(lengths)]
         return [range(a, b) for a, b in pairwise(starts) if b > a]
@@ -200,7 +200,7 @@ class LabelScorer:
         ids = torch.tensor([token for text in texts for token in (*text, *self.tree.tokens)])
         places = torch.cat([torch.cat([torch.arange(len(text)), len(text) + depths]) for text in texts])
         back = inside.flatten().nonzero().squeeze(1)
-        packed = Packed(rows.to(device), back.to(device), self._tree_mask(sizes), self._prompt_states)
+        packed = PackedBatch(rows.to(device), back.to(device), self._tree_mask(sizes), self._prompt_states)
         states = self._run(ids.to(device), (places + len(self.prompt)).to(device), packed)  # (T, width)
         wanted = (starts + sizes - extra - 1).unsqueeze(1) + torch.arange(extra + 1)  # root and inner nodes, (B, 1+M)
         return self._label_scores(states[wanted.to(device)])
@@ -214,13 +214,13 @@ class LabelScorer:
             return None
         longest = int(sizes.max())
         sees = torch.ones(longest, longest, dtype=torch.bool).tril().repeat(len(sizes), 1, 1)
-        ancestry = torch.from_numpy(self.tree.ancestry)
+        ancestry = torch.from_numpy(self.tree.ancestor_mask)
         for row, size in enumerate(sizes.tolist()):
             sees[row, size - extra : size, size - extra : size] = ancestry
         mask = torch.zeros(sees.shape, dtype=self.model.dtype)
         return mask.masked_fill_(~sees, float("-inf")).unsqueeze(1).to(self.model.device)
 
-    def _run(self, ids: Any, places: Any, packed: Packed) -> Any:
+    def _run(self, ids: Any, places: Any, packed: PackedBatch) -> Any:
         """(T,) token ids and positions -> (T, width) last hidden states."""
         body = self.model.base_model
         return body(

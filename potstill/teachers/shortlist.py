@@ -16,27 +16,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Task, Written, content_key
+from potstill.data.task import LabelledText, Task, content_key
 from potstill.errors import BadSpec
-from potstill.models.features import NGrams, Ragged, Tokens
-from potstill.models.static_vectors import read_static
-from potstill.models.weights import find
-from potstill.teachers.parse import LEAST
+from potstill.models.features import NGramVectorizer, SparseFeatures, SubwordVectorizer
+from potstill.models.static_vectors import read_model2vec
+from potstill.models.weights import find_weights
+from potstill.teachers.parse import MIN_PROBABILITY
 
 Floats = NDArray[np.float64]
 # Texts -> (N, D) rows of length one, sparse or dense.
 Space = Callable[[Sequence[str]], Any]
 
 # On how many gold texts recall is measured, evenly spread over those given.
-MEASURED = 300
+RECALL_SAMPLE = 300
 # In place of the cosine of a text to itself, which would give its label away.
-ITSELF = -2.0
+SELF_SIMILARITY = -2.0
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _GLUE = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
-class Recall:
+class ShortlistRecall:
     """How often the right label is among the first `size` of the ranking: a share, on `n` gold texts."""
 
     size: int
@@ -48,7 +48,7 @@ class Recall:
 
 
 @dataclass(frozen=True)
-class Look:
+class Similarities:
     """How like one text the labels and the examples are.
 
     Attributes:
@@ -58,27 +58,27 @@ class Look:
         written: the M examples.
     """
 
-    to_names: Floats
-    to_gold: Floats
+    label_similarities: Floats
+    example_similarities: Floats
     columns: NDArray[np.intp]
-    written: tuple[Written, ...]
+    examples_pool: tuple[LabelledText, ...]
 
-    def labels(self) -> tuple[int, ...]:
+    def ranked_labels(self) -> tuple[int, ...]:
         """All K columns, the likeliest label first."""
-        best = np.zeros(len(self.to_names))
-        np.maximum.at(best, self.columns, self.to_gold)
-        return tuple(int(column) for column in np.argsort(-(self.to_names + best), kind="stable"))
+        best = np.zeros(len(self.label_similarities))
+        np.maximum.at(best, self.columns, self.example_similarities)
+        return tuple(int(column) for column in np.argsort(-(self.label_similarities + best), kind="stable"))
 
-    def examples(self, k: int, among: Sequence[int] | None = None) -> tuple[Written, ...]:
+    def nearest_examples(self, k: int, among: Sequence[int] | None = None) -> tuple[LabelledText, ...]:
         """The k examples most like the text, the most like it last; only of the labels `among`, if given."""
-        others = self.to_gold > ITSELF
+        others = self.example_similarities > SELF_SIMILARITY
         if among is not None:
             others &= np.isin(self.columns, among)
-        order = np.argsort(-self.to_gold, kind="stable")
-        return tuple(self.written[i] for i in order[others[order]][:k][::-1])
+        order = np.argsort(-self.example_similarities, kind="stable")
+        return tuple(self.examples_pool[i] for i in order[others[order]][:k][::-1])
 
 
-class Near:
+class ShortlistIndex:
     """The labels of a task and its gold examples in one space. Safe to use from many threads.
 
     Args:
@@ -91,9 +91,9 @@ class Near:
         MissingWeights: they are not on this machine.
     """
 
-    def __init__(self, task: Task, examples: Sequence[Written], embedding: str = "tfidf") -> None:
+    def __init__(self, task: Task, examples: Sequence[LabelledText], embedding: str = "tfidf") -> None:
         self._examples = tuple(examples)
-        names = [f"{spoken(label)} {task.descriptions.get(label, '')}".strip() for label in task.labels]
+        names = [f"{split_label_name(label)} {task.descriptions.get(label, '')}".strip() for label in task.labels]
         texts = [example.text for example in self._examples]
         self._columns = np.array([task.index(example.label) for example in self._examples], dtype=np.intp)
         self._places: dict[str, list[int]] = {}
@@ -103,25 +103,27 @@ class Near:
         self._names = _turned(self._space(names))
         self._gold = _turned(self._space(texts)) if texts else None
 
-    def look(self, text: str) -> Look:
+    def similarities(self, text: str) -> Similarities:
         """How like the text all labels and examples are."""
         row = self._space([text])
         to_names = _row(row, self._names)
         to_gold = np.zeros(0) if self._gold is None else _row(row, self._gold)
-        to_gold[self._places.get(text, [])] = ITSELF
-        return Look(to_names, to_gold, self._columns, self._examples)
+        to_gold[self._places.get(text, [])] = SELF_SIMILARITY
+        return Similarities(to_names, to_gold, self._columns, self._examples)
 
-    def recall(self, size: int) -> Recall | None:
+    def recall(self, size: int) -> ShortlistRecall | None:
         """How often the right label is among the first `size`, with each text left out; None without examples."""
         if not self._examples:
             return None
-        count = min(MEASURED, len(self._examples))
+        count = min(RECALL_SAMPLE, len(self._examples))
         chosen = np.linspace(0, len(self._examples) - 1, count).astype(int)
-        hits = [int(self._columns[i]) in self.look(self._examples[i].text).labels()[:size] for i in chosen]
-        return Recall(size, sum(hits) / count, count)
+        hits = [
+            int(self._columns[i]) in self.similarities(self._examples[i].text).ranked_labels()[:size] for i in chosen
+        ]
+        return ShortlistRecall(size, sum(hits) / count, count)
 
 
-def spoken(label: str) -> str:
+def split_label_name(label: str) -> str:
     """A label's name as words: `card_arrival` and `CardArrival` are "card arrival"."""
     return _GLUE.sub(" ", _CAMEL.sub(" ", label)).strip() or label
 
@@ -140,33 +142,35 @@ def _row(row: Any, turned: Any) -> Floats:
 def _space(embedding: str, texts: Sequence[str]) -> tuple[Space, str]:
     """The space, and a hash of what else than the texts it depends on."""
     if embedding == "tfidf":
-        grams = NGrams.fit(texts)
-        return lambda given: _sparse(grams.ragged(given), grams.width), "tfidf"
-    found = find(embedding.removeprefix("static:"))
+        grams = NGramVectorizer.fit(texts)
+        return lambda given: _sparse(grams.transform(given), grams.width), "tfidf"
+    found = find_weights(embedding.removeprefix("static:"))
     if found.kind != "static":
         raise BadSpec(
             f"embedding = {embedding!r} is of the kind {found.kind!r}, and static vectors are needed.",
             'Take "tfidf", or "potion-8m" after: potstill fetch potion-8m',
         )
-    vectors = read_static(found.path)
-    tokens = Tokens(vectors.tokenizer)
+    vectors = read_model2vec(found.path)
+    tokens = SubwordVectorizer(vectors.tokenizer)
 
     def embed(given: Sequence[str]) -> Any:
-        means = _sparse(tokens.ragged(given), tokens.width) @ vectors.table
+        means = _sparse(tokens.transform(given), tokens.width) @ vectors.embeddings
         return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
 
     # A few rows tell two tables apart.
-    return embed, content_key(vectors.table.shape, vectors.table[:: max(1, len(vectors.table) // 16)].tolist())
+    return embed, content_key(
+        vectors.embeddings.shape, vectors.embeddings[:: max(1, len(vectors.embeddings) // 16)].tolist()
+    )
 
 
-def _sparse(entries: Ragged, width: int) -> Any:
+def _sparse(entries: SparseFeatures, width: int) -> Any:
     from scipy.sparse import csr_matrix
 
     return csr_matrix((entries.values, entries.ids, entries.starts), shape=(len(entries.starts) - 1, max(width, 1)))
 
 
 @dataclass(frozen=True)
-class Heard:
+class ShortlistScores:
     """What one shortlist brought.
 
     Attributes:
@@ -178,19 +182,19 @@ class Heard:
     scores: Sequence[float]
 
 
-def is_none(scores: Sequence[float]) -> bool:
+def predicts_none(scores: Sequence[float]) -> bool:
     """Whether (K + 1,) scores say "none of these", which is last."""
     return max(range(len(scores)), key=scores.__getitem__) == len(scores) - 1
 
 
-def joined(rounds: Sequence[Heard]) -> tuple[float, ...]:
+def combine_shortlists(rounds: Sequence[ShortlistScores]) -> tuple[float, ...]:
     """(K,) log-probabilities from one shortlist after the other, by the chain rule.
 
     Each shortlist shares what the ones before it left to "none of these" and to labels they did not offer. What the
     last one left is the floor: the labels nobody was offered share it equally, and each label gets at least `LEAST`.
     """
     n_labels = len(rounds[0].scores) - 1
-    probabilities = np.full(n_labels, LEAST)
+    probabilities = np.full(n_labels, MIN_PROBABILITY)
     offered = np.zeros(n_labels, dtype=bool)
     left = 1.0
     for heard in rounds:
@@ -203,5 +207,5 @@ def joined(rounds: Sequence[Heard]) -> tuple[float, ...]:
         left *= outside / (inside + outside)
     if not offered.all():
         probabilities[~offered] = left / (~offered).sum()
-    probabilities = np.maximum(probabilities, LEAST)
+    probabilities = np.maximum(probabilities, MIN_PROBABILITY)
     return tuple(math.log(p) for p in probabilities / probabilities.sum())

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 
 from potstill.errors import TeacherError
 from potstill.teachers.address import host_of, is_loopback
-from potstill.teachers.pace import Down, Failed, Limited, Trouble, Unreached, Vanished, out_of_order
+from potstill.teachers.pace import (
+    ConnectFailed,
+    RateLimited,
+    RequestError,
+    RequestFailed,
+    ResponseLost,
+    ServerUnavailable,
+    unbilled_error,
+)
 from potstill.teachers.wire import retry_after_s
 
 T = TypeVar("T")
@@ -22,7 +30,7 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "U
 CONNECT_S = 10.0
 
 
-class Line:
+class SdkClient:
     """An official SDK's client, set up for one server: no tries of its own, one deadline for a reply.
 
     Args:
@@ -35,7 +43,7 @@ class Line:
     """
 
     def __init__(self, sdk: Any, kind: str, url: str, key: str, timeout_s: float, variable: str) -> None:
-        from potstill.teachers.direct import client_for
+        from potstill.teachers.direct import make_client
 
         self._sdk = sdk
         self.host = host_of(url)
@@ -51,12 +59,14 @@ class Line:
             timeout=sdk.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
             http_client=sdk.DefaultHttpxClient(trust_env=False) if local else None,
         )
-        self._http = client_for(url, trust_env=not local)
-        self.light = self._http.light
+        self._http = make_client(url, trust_env=not local)
+        self.greenlet_safe = self._http.greenlet_safe
         self._quick = self.client.with_options(http_client=self._http)
         self._made: dict[str, Any] = {}
 
-    def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T], sort: Callable[[Any], Exception]) -> T:
+    def post(
+        self, path: str, body: Mapping[str, Any], read: Callable[[Any], T], classify_error: Callable[[Any], Exception]
+    ) -> T:
         """What `read` makes of the JSON reply to `body`, sent once.
 
         Raises:
@@ -67,7 +77,7 @@ class Line:
         def call() -> T:
             return read(json.loads(self._reply(path, content).content))
 
-        return self.call(call, sort)
+        return self.call(call, classify_error)
 
     def _reply(self, path: str, content: bytes) -> Any:
         """The reply to ready bytes: arguments the SDK would walk through, for a third of what a request costs.
@@ -82,11 +92,11 @@ class Line:
             if not any(b"idempotency" in name.lower() for name, _ in reply.request.headers.raw):
                 self._made[path] = reply.request
             return reply
-        from potstill.teachers.direct import resembling
+        from potstill.teachers.direct import copy_request
 
-        reply = self._http.send(resembling(made, content))
+        reply = self._http.send(copy_request(made, content))
         if not reply.is_success:
-            with self._http.answering(reply):
+            with self._http.replaying(reply):
                 self._through_sdk(path, content)
         return reply
 
@@ -96,60 +106,62 @@ class Line:
         kind = {"headers": {"Content-Type": "application/json"}}
         return self._quick.post(path, cast_to=httpx2.Response, content=content, options=kind)
 
-    def call(self, call: Callable[[], T], sort: Callable[[Any], Exception]) -> T:
+    def call(self, call: Callable[[], T], classify_error: Callable[[Any], Exception]) -> T:
         """What `call`, which uses `client`, returns; what goes wrong is sorted as in `called`."""
-        return called(self._sdk, self.host, call, sort)
+        return call_sdk(self._sdk, self.host, call, classify_error)
 
     def said_by(self, error: Any) -> str:
         """What the provider's error says, in one short line that does not hold the key."""
-        return said_by(error, self._key)
+        return error_message(error, self._key)
 
-    def out_of_order(self, error: Any, model: str, *, broke: bool, hint: str = "") -> TeacherError | None:
+    def permanent_error(self, error: Any, model: str, *, no_credit: bool, hint: str = "") -> TeacherError | None:
         """Why no request of this run can succeed: the key, the credit (`broke`), the model; None for other statuses."""
         status = error.status_code
         if status in (401, 403):
-            return out_of_order(
+            return unbilled_error(
                 f"The server at {self.host} refuses the key ({status}).",
                 f"Check {self._variable} in the environment and what the key may use.",
             )
-        if status == 402 or broke:
-            return out_of_order(f"The account at {self.host} has no credit left.", "Top it up, then run again.")
+        if status == 402 or no_credit:
+            return unbilled_error(f"The account at {self.host} has no credit left.", "Top it up, then run again.")
         if status in (404, 405):
-            return out_of_order(
+            return unbilled_error(
                 f"The server at {self.host} has no model {model!r} ({status}).", f"Check the model's name{hint}."
             )
         return None
 
-    def no_batches(self, error: Any, what: str, whose: str) -> TeacherError | None:
+    def batch_not_found(self, error: Any, what: str, whose: str) -> TeacherError | None:
         """That there is no such batch; None for other statuses."""
         if error.status_code not in (404, 405):
             return None
-        return out_of_order(
+        return unbilled_error(
             f"The server at {self.host} has {what} ({error.status_code}).",
             f"Ask directly, without batch; or use a key of the {whose} the batch was left with.",
         )
 
 
-def busy(error: Any, said: str, limits: tuple[int, ...] = (429,)) -> Limited | None:
+def rate_limit_error(error: Any, said: str, limits: tuple[int, ...] = (429,)) -> RateLimited | None:
     """Too much at once, or the provider out of order; None for other statuses."""
-    return busy_status(error.status_code, said, retry_after_s(error.response.headers), limits)
+    return rate_limit_error_from_status(error.status_code, said, retry_after_s(error.response.headers), limits)
 
 
-def busy_status(status: int, said: str, wait_s: float | None, limits: tuple[int, ...] = (429,)) -> Limited | None:
+def rate_limit_error_from_status(
+    status: int, said: str, wait_s: float | None, limits: tuple[int, ...] = (429,)
+) -> RateLimited | None:
     """`busy` of a status that is known without its response."""
     if status in limits:
-        return Limited(f"rate limit: {said}", wait_s)
+        return RateLimited(f"rate limit: {said}", wait_s)
     if status in (408, 409, 425) or status >= 500:
-        return Down(f"the server answered {status}: {said}", wait_s)
+        return ServerUnavailable(f"the server answered {status}: {said}", wait_s)
     return None
 
 
-def unanswered(status: int, said: str) -> Failed:
+def failed_request(status: int, said: str) -> RequestFailed:
     """The trouble of a status that means nothing else."""
-    return Failed(f"the server answered {status}: {said}")
+    return RequestFailed(f"the server answered {status}: {said}")
 
 
-def called(sdk: Any, host: str, call: Callable[[], T], sort: Callable[[Any], Exception]) -> T:
+def call_sdk(sdk: Any, host: str, call: Callable[[], T], classify_error: Callable[[Any], Exception]) -> T:
     """What `call` returns.
 
     Args:
@@ -164,14 +176,14 @@ def called(sdk: Any, host: str, call: Callable[[], T], sort: Callable[[Any], Exc
     trouble: Exception
     try:
         return call()
-    except Trouble:
+    except RequestError:
         raise
     except sdk.APIStatusError as error:
-        trouble = sort(error)
+        trouble = classify_error(error)
     except sdk.APIConnectionError as error:
         trouble = _broken(host, type(error.__cause__).__name__)
     except (sdk.APIError.__base__, ValueError, TypeError, KeyError, AttributeError) as error:
-        trouble = Vanished(f"the server sent nothing that can be read ({type(error).__name__})")
+        trouble = ResponseLost(f"the server sent nothing that can be read ({type(error).__name__})")
     except Exception as error:
         # Where the SDK is not asked, and while it reads the body, the HTTP library's own errors come as they are.
         if not isinstance(error, OSError) and not type(error).__module__.startswith(("httpx", "httpcore")):
@@ -180,13 +192,13 @@ def called(sdk: Any, host: str, call: Callable[[], T], sort: Callable[[Any], Exc
     raise trouble
 
 
-def _broken(host: str, cause: str) -> Trouble:
+def _broken(host: str, cause: str) -> RequestError:
     if cause in _NEVER_SENT:
-        return Unreached(f"The server at {host} cannot be reached.")
-    return Vanished(f"the connection broke or timed out ({cause})")
+        return ConnectFailed(f"The server at {host} cannot be reached.")
+    return ResponseLost(f"the connection broke or timed out ({cause})")
 
 
-def said_by(error: Any, key: str) -> str:
+def error_message(error: Any, key: str) -> str:
     """What the provider's error says, in one short line that does not hold the key."""
     body = error.body if isinstance(error.body, Mapping) else {}
     inner = body.get("error")

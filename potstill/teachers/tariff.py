@@ -16,11 +16,11 @@ from potstill.ledger.prices import ListedPrice, Rates, listed_price
 
 # Who documents half the price for a batch; elsewhere the user's own figures are taken as they are.
 HALF_BY_BATCH = ("openai", "anthropic")
-BATCH_SHARE = "batch_share"
+BATCH_PRICE_FACTOR = "batch_share"
 _FIGURES = tuple(field.name for field in fields(Rates) if field.name != "source")
 
 
-def price_of(
+def model_price(
     model: str, provider: str | None, prices: Mapping[str, Any], on_this_machine: bool = False
 ) -> Rates | ListedPrice:
     """The price of `model`.
@@ -40,12 +40,12 @@ def price_of(
     if own is not None:
         if not isinstance(own, Mapping):
             raise BadSpec(f"[prices.{model!r}] is not a table.", "Give it usd_per_million_input and _output.")
-        figures = {name: value for name, value in own.items() if name != BATCH_SHARE}
-        return _tokens_free(rates(figures, f"[prices.{model!r}] of the spec"))
+        figures = {name: value for name, value in own.items() if name != BATCH_PRICE_FACTOR}
+        return _tokens_free(parse_rates(figures, f"[prices.{model!r}] of the spec"))
     if provider is not None:
         return listed_price(provider, model)
     if on_this_machine and "usd_per_hour" in prices:
-        return _tokens_free(rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour of the spec"))
+        return _tokens_free(parse_rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour of the spec"))
     raise UnknownPrice(
         f"No price is known for the model {model!r} at this server.",
         f"Set [prices.{model!r}] usd_per_million_input and usd_per_million_output in the spec"
@@ -53,7 +53,7 @@ def price_of(
     )
 
 
-def provider_of(url: str) -> str | None:
+def provider_for_url(url: str) -> str | None:
     """Whose public price list applies to a server, by its address; None if nobody's."""
     from genai_prices.data import providers
 
@@ -63,7 +63,7 @@ def provider_of(url: str) -> str | None:
     return None
 
 
-def batch_price_of(model: str, provider: str | None, prices: Mapping[str, Any]) -> Rates | ListedPrice:
+def batch_queue_price(model: str, provider: str | None, prices: Mapping[str, Any]) -> Rates | ListedPrice:
     """The price of `model` in its provider's batch queue; parameters as for `price_of`.
 
     The user's own figures count at `[prices."MODEL"] batch_share`: a half where the provider documents that, else all.
@@ -72,21 +72,25 @@ def batch_price_of(model: str, provider: str | None, prices: Mapping[str, Any]) 
         UnknownPrice: nobody said what it costs.
         BadSpec: a share that is none, or a model that is priced by the hour.
     """
-    price = price_of(model, provider, prices)
+    price = model_price(model, provider, prices)
     if isinstance(price, ListedPrice):
         return replace(price, source=f"{price.source}, batch", batch=True)
     if price.usd_per_hour is not None:
         raise BadSpec(
             f"The model {model!r} is priced by the hour; a batch has no time.", "Ask directly, without batch."
         )
-    share = _figure(BATCH_SHARE, prices[model].get(BATCH_SHARE, 0.5 if provider in HALF_BY_BATCH else 1), price.source)
+    share = _figure(
+        BATCH_PRICE_FACTOR, prices[model].get(BATCH_PRICE_FACTOR, 0.5 if provider in HALF_BY_BATCH else 1), price.source
+    )
     if share > 1:
-        raise BadSpec(f"{BATCH_SHARE} = {share} in {price.source} is more than all.", "Give a share from 0 to 1.")
+        raise BadSpec(
+            f"{BATCH_PRICE_FACTOR} = {share} in {price.source} is more than all.", "Give a share from 0 to 1."
+        )
     figures = {name: rate * share for name in _FIGURES if (rate := getattr(price, name)) is not None}
     return replace(price, source=f"{price.source}, {share} of it for a batch", **figures)
 
 
-def rates(table: Mapping[str, Any], source: str) -> Rates:
+def parse_rates(table: Mapping[str, Any], source: str) -> Rates:
     """The rates of one table of the spec.
 
     Raises:

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Answer, Brief
+from potstill.data.task import Answer, GenerationRequest
 from potstill.errors import BadSpec, TeacherError
 from potstill.evaluation.calibration import log_sigmoid, log_softmax
 from potstill.ledger.prices import Category, Price, Rates, Usage
-from potstill.teachers.base import Draft, Expected, Reply, Setup
-from potstill.teachers.tariff import rates
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
+from potstill.teachers.tariff import parse_rates
 
-BATCH = 256
+BATCH_SIZE = 256
 # A bound before anything was measured: a large encoder on a slow core. Afterwards: a multiple of the slowest seen.
 FIRST_BOUND_S_PER_TEXT, START_S, TIMES_SLOWEST = 2.0, 10.0, 8.0
 ASSUMED_USD_PER_HOUR = Decimal("0.10")
@@ -33,7 +33,7 @@ class Predictor(Protocol):
         """(N, K) natural-log scores."""
 
 
-def open_teacher(setup: Setup) -> Trained:
+def open_teacher(setup: TeacherSetup) -> StudentTeacher:
     """`trained:BACKBONE`, for a procedure that has trained it.
 
     Options: `student` (the fitted student) and `key` (the content of its training), given by the procedure; `price`
@@ -52,16 +52,16 @@ def open_teacher(setup: Setup) -> Trained:
     if price is None:
         price = _price(setup.prices)
     name = "trained" + (f":{setup.model}" if setup.model else "")
-    return Trained(student, name, str(key), price, several=setup.task.kind == "multi")
+    return StudentTeacher(student, name, str(key), price, multi_label=setup.task.kind == "multi")
 
 
 def _price(prices: Mapping[str, Any]) -> Rates:
     if "usd_per_hour" in prices:
-        return rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour")
+        return parse_rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour")
     return Rates("assumed: a small 2-core cloud machine", usd_per_hour=ASSUMED_USD_PER_HOUR)
 
 
-class Trained:
+class StudentTeacher:
     """A fitted student that answers with log-probabilities.
 
     Args:
@@ -73,32 +73,32 @@ class Trained:
     """
 
     category: Category = "compute"
-    batch = BATCH
+    batch_size = BATCH_SIZE
     parallel = 1
     writes = False
     simulated = False
-    scores_need_prior = False
+    needs_prior_correction = False
 
-    def __init__(self, student: Predictor, name: str, key: str, price: Price, *, several: bool = False) -> None:
+    def __init__(self, student: Predictor, name: str, key: str, price: Price, *, multi_label: bool = False) -> None:
         self.student = student
-        self._several = several
+        self._several = multi_label
         self._slowest_s_per_text: float | None = None
         self.name = name
         self.key = key
         self.price = price
-        self.about: Mapping[str, Any] = {"trained": name, "price": price.source}
+        self.metadata: Mapping[str, Any] = {"trained": name, "price": price.source}
 
-    def bound(self, texts: Sequence[str]) -> Usage:
+    def max_usage(self, texts: Sequence[str]) -> Usage:
         """Time for `texts`: two seconds each before anything was measured, then eight times the slowest seen."""
         each = self._slowest_s_per_text
         per_text = FIRST_BOUND_S_PER_TEXT if each is None else TIMES_SLOWEST * each
         return Usage(seconds=START_S + per_text * len(texts))
 
-    def expect(self, texts: Sequence[str]) -> Expected:
+    def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """Time for `texts`: from what was measured, or from what small and large encoders take."""
         each = self._slowest_s_per_text
         low, high = (0.0005, 0.1) if each is None else (each / 4, each)
-        return Expected(Usage(seconds=low * len(texts)), Usage(seconds=high * len(texts)))
+        return UsageEstimate(Usage(seconds=low * len(texts)), Usage(seconds=high * len(texts)))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text, with all K log-probabilities; charged by the clock. Scores that are no numbers: failed."""
@@ -110,19 +110,19 @@ class Trained:
             self._slowest_s_per_text = max(self._slowest_s_per_text or 0.0, seconds / len(texts))
         return Reply(answers, Usage(seconds=seconds))
 
-    def write_bound(self, brief: Brief) -> Usage:
+    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
         """Nothing: it cannot write."""
         return Usage()
 
-    def write(self, brief: Brief) -> Draft:
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         """Raises TeacherError: a classifier cannot write."""
         raise _cannot_write(self.name)
 
 
-def _answer(logits: NDArray[np.float64], several: bool) -> Answer:
+def _answer(logits: NDArray[np.float64], multi_label: bool) -> Answer:
     if not np.isfinite(logits).all():
         return Answer("failed", raw="the model's scores are not finite")
-    scores = tuple(float(score) for score in (log_sigmoid(logits) if several else log_softmax(logits[None])[0]))
+    scores = tuple(float(score) for score in (log_sigmoid(logits) if multi_label else log_softmax(logits[None])[0]))
     return Answer("ok", scores, "scored")
 
 

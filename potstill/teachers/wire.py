@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from potstill.ledger.prices import Usage
-from potstill.teachers.exchange import Choice, Said
-from potstill.teachers.parse import Step
+from potstill.teachers.exchange import ChatResponse, Choice
+from potstill.teachers.parse import TokenLogprobs
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -29,12 +29,12 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def read_completion(done: Any) -> Said:
+def parse_chat_completion(done: Any) -> ChatResponse:
     """A chat completion as our record. Raises KeyError or TypeError where a server sent something else."""
     choices = tuple(_choice(choice) for choice in done["choices"])
     if not choices:
         raise TypeError("no choices")
-    return Said(choices, _usage(done.get("usage")))
+    return ChatResponse(choices, _usage(done.get("usage")))
 
 
 def _choice(choice: Mapping[str, Any]) -> Choice:
@@ -50,9 +50,9 @@ def _choice(choice: Mapping[str, Any]) -> Choice:
     )
 
 
-def _step(token: Mapping[str, Any]) -> Step:
+def _step(token: Mapping[str, Any]) -> TokenLogprobs:
     top = {each["token"]: float(each["logprob"]) for each in token.get("top_logprobs") or ()}
-    return Step(token["token"], top | {token["token"]: float(token["logprob"])})
+    return TokenLogprobs(token["token"], top | {token["token"]: float(token["logprob"])})
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -69,14 +69,14 @@ def _usage(usage: Any) -> Usage | None:
     return Usage(prompt, min(cached, prompt) if isinstance(cached, int) and cached > 0 else 0, output)
 
 
-def read_message(done: Any) -> Said:
+def parse_message(done: Any) -> ChatResponse:
     """A reply of Anthropic's Messages API. Raises KeyError or TypeError where a server sent something else."""
     if not isinstance(done["content"], list):
         raise TypeError("no content")
     text = "".join(block["text"] for block in done["content"] if block["type"] == "text")
     stop = done.get("stop_reason")
     refused = "refused by the model" if stop == "refusal" else ""
-    return Said((Choice(text, refused, stop == "max_tokens"),), _message_usage(done.get("usage")))
+    return ChatResponse((Choice(text, refused, stop == "max_tokens"),), _message_usage(done.get("usage")))
 
 
 def _message_usage(usage: Any) -> Usage | None:

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from potstill.data.task import Brief, Guide, Written
+from potstill.data.task import Feedback, GenerationRequest, LabelledText
 
-EVEN = 0.25  # of the errors that are shown, spread over all labels: what is not shown may be wrong as well
+UNIFORM_SHARE = 0.25  # of the errors that are shown, spread over all labels: what is not shown may be wrong as well
 EXAMPLES = 4  # of its own label that a one-label brief shows, and as many to avoid
 
 
-def quotas(labels: Sequence[str], guide: Guide, n: int, draw: np.random.Generator) -> dict[str, int]:
+def label_quotas(labels: Sequence[str], guide: Feedback, n: int, draw: np.random.Generator) -> dict[str, int]:
     """Label -> how many of n texts: as wanted; else by need after the report; else by the errors shown; else evenly."""
-    if guide.wanted:
-        return {label: count for label, count in guide.wanted.items() if count}
+    if guide.label_counts:
+        return {label: count for label, count in guide.label_counts.items() if count}
     column = {label: k for k, label in enumerate(labels)}
     about = np.array([not guide.labels or label in guide.labels for label in labels])
     f1, weight = np.zeros(len(labels)), np.zeros(len(labels))
@@ -30,7 +30,7 @@ def quotas(labels: Sequence[str], guide: Guide, n: int, draw: np.random.Generato
     if not guide.report:
         errors = [column[each.label] for each in (*guide.incorrect, *guide.hard_negatives)]
         shown = np.bincount(np.array(errors, dtype=np.int64), minlength=len(labels))
-        weight += shown + EVEN * max(len(errors), 1) / len(labels)
+        weight += shown + UNIFORM_SHARE * max(len(errors), 1) / len(labels)
     counts = by_need(f1, weight * about, n, draw)
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
 
@@ -56,9 +56,9 @@ def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) 
     return np.diff(np.floor(ends + draw.random()), prepend=0.0).astype(np.int64)
 
 
-def one_label_each(
-    brief: Brief, labels: Sequence[str], gold: Sequence[Written], draw: np.random.Generator
-) -> list[Brief]:
+def split_by_label(
+    brief: GenerationRequest, labels: Sequence[str], gold: Sequence[LabelledText], draw: np.random.Generator
+) -> list[GenerationRequest]:
     """A brief for each label that `quotas` gives a text, for writers that take one at a time; their n add up to its n.
 
     Each shows gold texts of the label and what the student missed of it, and those of others it took for the label.
@@ -69,28 +69,28 @@ def one_label_each(
         gold: labelled texts to draw examples from.
         draw: draws them.
     """
-    guide = brief.guide or Guide()
+    guide = brief.feedback or Feedback()
     errors = tuple({each.text: each for each in (*guide.hard_negatives, *guide.incorrect)}.values())
     briefs = []
-    for label, n in quotas(labels, guide, brief.n, draw).items():
-        missed = [Written(each.text, label) for each in errors if each.label == label][: EXAMPLES // 2]
+    for label, n in label_quotas(labels, guide, brief.n, draw).items():
+        missed = [LabelledText(each.text, label) for each in errors if each.label == label][: EXAMPLES // 2]
         known = {each.text for each in missed}
         own = [each for each in gold if each.label == label and each.text not in known]
         drawn = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
-        taken = [Written(each.text, each.label) for each in errors if each.guess == label][:EXAMPLES]
-        manner = Guide(manner=guide.manner) if guide.manner else None
-        briefs.append(Brief(label, n, (*missed, *drawn)[:EXAMPLES], taken, brief.seed, manner))
+        taken = [LabelledText(each.text, each.label) for each in errors if each.predicted == label][:EXAMPLES]
+        manner = Feedback(style=guide.style) if guide.style else None
+        briefs.append(GenerationRequest(label, n, (*missed, *drawn)[:EXAMPLES], taken, brief.seed, manner))
     return briefs
 
 
-def errors_of(guide: Guide, label: str) -> list[str]:
+def error_texts(guide: Feedback, label: str) -> list[str]:
     """The texts that a new one of this label should be near: the student's errors about it, the surest first."""
     errors = (*guide.hard_negatives, *guide.incorrect)
-    return list(dict.fromkeys(each.text for each in errors if label in (each.label, each.guess)))
+    return list(dict.fromkeys(each.text for each in errors if label in (each.label, each.predicted)))
 
 
-def shown_texts(brief: Brief) -> list[str]:
+def prompt_texts(brief: GenerationRequest) -> list[str]:
     """All texts a brief shows."""
-    guide = brief.guide or Guide()
-    parts = (brief.examples, brief.avoid, guide.correct, guide.incorrect, guide.hard_negatives)
+    guide = brief.feedback or Feedback()
+    parts = (brief.examples, brief.counterexamples, guide.correct, guide.incorrect, guide.hard_negatives)
     return [each.text for part in parts for each in part]

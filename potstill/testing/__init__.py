@@ -10,8 +10,15 @@ wrong; it does not say how good a teacher or a student is.
 
 from __future__ import annotations
 
-from potstill.testing.promise import ODD_TEXTS, broken_promises
-from potstill.testing.student import PairContract, SeveralContract, StudentContract
+from potstill.testing.promise import ODD_TEXTS, run_contract
+from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
 
-__all__ = ["ODD_TEXTS", "PairContract", "SeveralContract", "StudentContract", "TeacherContract", "broken_promises"]
+__all__ = [
+    "ODD_TEXTS",
+    "MultiLabelStudentContract",
+    "PairStudentContract",
+    "StudentContract",
+    "TeacherContract",
+    "run_contract",
+]

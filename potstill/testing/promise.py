@@ -18,7 +18,7 @@ ODD_TEXTS = (
 )
 
 
-def broken_promises(contract: object) -> dict[str, str]:
+def run_contract(contract: object) -> dict[str, str]:
     """Run every `test_*` of a contract without pytest: name -> what was wrong, for those that failed.
 
     Skipped tests are left out.
@@ -35,7 +35,7 @@ def broken_promises(contract: object) -> dict[str, str]:
     return broken
 
 
-def promise(kept: Any, otherwise: str) -> None:
+def check(condition: Any, message: str) -> None:
     """An assertion that also holds under `python -O`."""
-    if not kept:
-        raise AssertionError(otherwise)
+    if not condition:
+        raise AssertionError(message)

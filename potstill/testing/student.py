@@ -18,8 +18,8 @@ from potstill.data.pairs import join_pair, split_pair
 from potstill.data.task import TaskKind
 from potstill.errors import BadData, PotstillError
 from potstill.evaluation.calibration import sigmoid, softmax
-from potstill.students.base import Floats, Lesson, Make, Student
-from potstill.testing.promise import ODD_TEXTS, promise
+from potstill.students.base import Floats, Student, StudentConfig, TrainingData
+from potstill.testing.promise import ODD_TEXTS, check
 
 
 class StudentContract:
@@ -32,9 +32,9 @@ class StudentContract:
         needs_rows: whether a lesson without rows is refused; some begin from the names of the labels.
     """
 
-    needs_rows: ClassVar[bool] = True
-    learns: ClassVar[float] = 0.9
-    close: ClassVar[float] = 1e-4
+    rejects_empty: ClassVar[bool] = True
+    min_accuracy: ClassVar[float] = 0.9
+    tolerance: ClassVar[float] = 1e-4
     task_kind: ClassVar[TaskKind] = "single"
     labels: ClassVar[tuple[str, ...]] = ("food", "sport", "money")
     words: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -44,58 +44,58 @@ class StudentContract:
     )
     _fitted: Student | None = None
 
-    def make_student(self, make: Make) -> Student:
+    def make_student(self, make: StudentConfig) -> Student:
         """A new, untrained student of this kind."""
         raise NotImplementedError
 
     # --- what it learns here -----------------------------------------------------------------------------------
 
-    def lesson(self) -> Lesson:
+    def training_data(self) -> TrainingData:
         """36 short texts of three labels, one-hot."""
         texts, rows = [], []
         for column, words in enumerate(self.words):
             for i, word in enumerate(words):
                 texts += [f"the {word} and the {words[i - 1]}", f"one {word}, please, or a {words[i - 2]}"]
                 rows += [column, column]
-        return Lesson(texts, np.eye(len(self.labels), dtype=np.float32)[rows], seed=1)
+        return TrainingData(texts, np.eye(len(self.labels), dtype=np.float32)[rows], seed=1)
 
-    def _fit(self, lesson: Lesson) -> Student:
-        return self.make_student(Make(self.labels, kind=self.task_kind)).fit(lesson)
+    def _fit(self, lesson: TrainingData) -> Student:
+        return self.make_student(StudentConfig(self.labels, kind=self.task_kind)).fit(lesson)
 
     def _taught(self) -> Student:
         """One student for all tests that only look at it."""
         # Looked up in the class itself: a subclass of a suite teaches a student of its own.
         fitted: Student | None = vars(type(self)).get("_fitted")
         if fitted is None:
-            fitted = type(self)._fitted = self._fit(self.lesson())
+            fitted = type(self)._fitted = self._fit(self.training_data())
         return fitted
 
     def _near(self, one: NDArray[Any], other: NDArray[Any], what: str, within: float | None = None) -> None:
         gap = float(np.abs(one - other).max(initial=0.0)) if one.shape == other.shape else math.inf
-        promise(gap <= (self.close if within is None else within), f"{what}: they differ by {gap:.2g}")
+        check(gap <= (self.tolerance if within is None else within), f"{what}: they differ by {gap:.2g}")
 
     def test_it_learns_what_a_child_could(self) -> None:
         """Texts of three plain topics are told apart."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         right = (self._taught().predict_proba(lesson.texts).argmax(1) == lesson.targets.argmax(1)).mean()
-        promise(right >= self.learns, f"it gets {right:.2f} of its own lesson right")
+        check(right >= self.min_accuracy, f"it gets {right:.2f} of its own lesson right")
 
     def test_predictions_are_rows_of_probabilities(self) -> None:
         """(N, K) float32, finite, rows sum to one, and the softmax of the logits."""
-        student, texts = self._taught(), self.lesson().texts
+        student, texts = self._taught(), self.training_data().texts
         logits, probs = student.predict_logits(texts), student.predict_proba(texts)
         shape = (len(texts), len(self.labels))
-        promise(tuple(student.labels) == self.labels, f"its labels are {student.labels}")
+        check(tuple(student.labels) == self.labels, f"its labels are {student.labels}")
         for name, array in (("logits", logits), ("probabilities", probs)):
-            promise(array.shape == shape, f"{name} of shape {array.shape}, not {shape}")
-            promise(array.dtype == np.float32, f"{name} of {array.dtype}")
-            promise(np.isfinite(array).all(), f"{name} are not finite")
+            check(array.shape == shape, f"{name} of shape {array.shape}, not {shape}")
+            check(array.dtype == np.float32, f"{name} of {array.dtype}")
+            check(np.isfinite(array).all(), f"{name} are not finite")
         self._near(probs.sum(1), np.ones(len(texts)), "rows that do not sum to one", 1e-5)
         self._near(probs, softmax(logits), "probabilities and the softmax of the logits", 1e-5)
 
     def test_a_text_gets_the_same_whatever_stands_beside_it(self) -> None:
         """Order and batch do not matter."""
-        student, texts = self._taught(), list(self.lesson().texts)
+        student, texts = self._taught(), list(self.training_data().texts)
         probs = student.predict_proba(texts)
         self._near(student.predict_proba(texts[::-1])[::-1], probs, "in another order")
         self._near(np.concatenate([student.predict_proba([text]) for text in texts[:6]]), probs[:6], "one by one")
@@ -106,49 +106,49 @@ class StudentContract:
         """Odd texts, and none at all."""
         student = self._taught()
         probs = student.predict_proba(list(ODD_TEXTS))
-        promise(np.isfinite(probs).all(), "an odd text has no probabilities")
-        promise(student.predict_proba([]).shape == (0, len(self.labels)), "no texts are not (0, K)")
+        check(np.isfinite(probs).all(), "an odd text has no probabilities")
+        check(student.predict_proba([]).shape == (0, len(self.labels)), "no texts are not (0, K)")
 
     def test_representations_are_one_row_a_text(self) -> None:
         """(N, D) float32, finite."""
-        found = self._taught().embed(list(self.lesson().texts[:5]))
-        promise(found.ndim == 2 and len(found) == 5 and found.shape[1] > 0, f"shape {found.shape}")
-        promise(found.dtype == np.float32 and np.isfinite(found).all(), f"{found.dtype}, or not finite")
+        found = self._taught().embed(list(self.training_data().texts[:5]))
+        check(found.ndim == 2 and len(found) == 5 and found.shape[1] > 0, f"shape {found.shape}")
+        check(found.dtype == np.float32 and np.isfinite(found).all(), f"{found.dtype}, or not finite")
 
     def test_equal_lessons_give_equal_students(self) -> None:
         """On a CPU; and weights of one are no weights."""
-        lesson = self.lesson()
-        again = self._fit(replace(lesson, weights=np.ones(len(lesson.texts), dtype=np.float32)))
+        lesson = self.training_data()
+        again = self._fit(replace(lesson, sample_weight=np.ones(len(lesson.texts), dtype=np.float32)))
         self._near(
             again.predict_proba(lesson.texts), self._taught().predict_proba(lesson.texts), "two equal lessons", 1e-5
         )
 
     def test_the_order_of_the_rows_does_not_matter(self) -> None:
         """Not beyond rounding: what is learnt depends on what is in the lesson."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         order = np.random.default_rng(5).permutation(len(lesson.texts))
         again = self._fit(replace(lesson, texts=[lesson.texts[i] for i in order], targets=lesson.targets[order]))
         probs = self._taught().predict_proba(lesson.texts)
-        self._near(again.predict_proba(lesson.texts), probs, "a lesson in another order", max(self.close, 1e-3))
+        self._near(again.predict_proba(lesson.texts), probs, "a lesson in another order", max(self.tolerance, 1e-3))
 
     def test_hard_labels_are_targets_of_one(self) -> None:
         """One-hot targets teach the same as whole numbers, and as soft answers that happen to be sure."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         again = self._fit(replace(lesson, targets=lesson.targets.astype(np.int64)))  # type: ignore[arg-type]
         probs = self._taught().predict_proba(lesson.texts)
         self._near(again.predict_proba(lesson.texts), probs, "targets of whole numbers", 1e-5)
 
     def test_soft_targets_teach_doubt(self) -> None:
         """A student that was shown 60:20:20, or 70:30, is less sure than one that was shown labels."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         soft = (0.4 * lesson.targets + 0.6 / len(self.labels)).astype(np.float32)
         unsure = self._fit(replace(lesson, targets=soft)).predict_proba(lesson.texts).max(1).mean()
         sure = self._taught().predict_proba(lesson.texts).max(1).mean()
-        promise(unsure < sure - 0.05, f"its confidence is {unsure:.2f}, and {sure:.2f} after hard labels")
+        check(unsure < sure - 0.05, f"its confidence is {unsure:.2f}, and {sure:.2f} after hard labels")
 
     def test_bad_targets_are_refused(self) -> None:
         """No rows, a wrong shape, NaN, negative, not summing to one: BadData each."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         wrong: dict[str, Callable[[Floats], Floats]] = {
             "too few rows": lambda rows: rows[:-1],
             "too few columns": lambda rows: rows[:, :-1],
@@ -158,10 +158,10 @@ class StudentContract:
         }
         for what, change in wrong.items():
             self._refuses(replace(lesson, targets=change(lesson.targets).astype(np.float32)), what)
-        if self.needs_rows:
+        if self.rejects_empty:
             self._refuses(replace(lesson, texts=[], targets=lesson.targets[:0]), "no rows")
 
-    def _refuses(self, lesson: Lesson, what: str) -> None:
+    def _refuses(self, lesson: TrainingData, what: str) -> None:
         try:
             self._fit(lesson)
         except BadData:
@@ -172,20 +172,20 @@ class StudentContract:
 
     def test_a_deadline_ends_learning_cleanly(self) -> None:
         """With next to no time it stops and can predict."""
-        lesson = self.lesson()
-        probs = self._fit(replace(lesson, deadline_s=0.001)).predict_proba(lesson.texts)
-        promise(np.isfinite(probs).all(), "no probabilities after a deadline")
+        lesson = self.training_data()
+        probs = self._fit(replace(lesson, time_limit_s=0.001)).predict_proba(lesson.texts)
+        check(np.isfinite(probs).all(), "no probabilities after a deadline")
 
     def test_what_is_saved_is_loaded(self) -> None:
         """The same predictions to the last bit, from files that are not pickled."""
-        student, texts = self._taught(), self.lesson().texts
+        student, texts = self._taught(), self.training_data().texts
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             student.save(folder)
             pickled = [path.name for path in folder.rglob("*") if path.is_file() and _is_pickle(path)]
-            promise(not pickled, f"pickled: {pickled}")
+            check(not pickled, f"pickled: {pickled}")
             loaded = type(student).load(folder)
-            promise(tuple(loaded.labels) == self.labels, f"its labels are {loaded.labels}")
+            check(tuple(loaded.labels) == self.labels, f"its labels are {loaded.labels}")
             self._near(loaded.predict_logits(texts), student.predict_logits(texts), "after loading", 0.0)
 
     def test_the_exported_graph_runs(self) -> None:
@@ -200,7 +200,7 @@ class StudentContract:
                 graph = self._taught().export(folder)
             except PotstillError as error:
                 raise SkipTest(str(error)) from None
-            json.dumps(dict(graph.settings))
+            json.dumps(dict(graph.preprocessor_config))
             session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
             for n, t in ((1, 3), (4, 7)):
                 fed = {
@@ -208,16 +208,16 @@ class StudentContract:
                     for port in session.get_inputs()
                 }
                 got = session.run(None, fed)[0]
-                promise(got.shape == (n, len(self.labels)), f"a batch of {n} gives {got.shape}")
+                check(got.shape == (n, len(self.labels)), f"a batch of {n} gives {got.shape}")
 
 
-class PairContract(StudentContract):
+class PairStudentContract(StudentContract):
     """The same promises of a student that compares two texts: do they speak of the same topic?"""
 
     task_kind: ClassVar[TaskKind] = "pair"
     labels: ClassVar[tuple[str, ...]] = ("same", "other")
 
-    def lesson(self) -> Lesson:
+    def training_data(self) -> TrainingData:
         """72 short pairs of two labels, one-hot. Those of the same topic share a word."""
         texts: list[str] = []
         rows: list[int] = []
@@ -228,23 +228,23 @@ class PairContract(StudentContract):
                     end = f"and the {words[i - 1]}" if len(texts) % 2 else "please"
                     texts.append(join_pair(f"the {word} {end}", f"one {other}, or a {other}"))
                     rows.append(label)
-        return Lesson(texts, np.eye(2, dtype=np.float32)[rows], seed=1)
+        return TrainingData(texts, np.eye(2, dtype=np.float32)[rows], seed=1)
 
     def test_it_reads_both_texts(self) -> None:
         """Another second text gets another answer."""
-        texts = list(self.lesson().texts[:8])
+        texts = list(self.training_data().texts[:8])
         swapped = [join_pair(split_pair(text)[0], "the referee and the loan") for text in texts]
         student = self._taught()
         gap = float(np.abs(student.predict_proba(texts) - student.predict_proba(swapped)).max())
-        promise(gap > 1e-3, f"with another second text the probabilities move by {gap:.2g}")
+        check(gap > 1e-3, f"with another second text the probabilities move by {gap:.2g}")
 
 
-class SeveralContract(StudentContract):
+class MultiLabelStudentContract(StudentContract):
     """The same promises of a student that gives a text several labels, or none."""
 
     task_kind: ClassVar[TaskKind] = "multi"
 
-    def lesson(self) -> Lesson:
+    def training_data(self) -> TrainingData:
         """60 short texts of no, one or two of three labels."""
         texts: list[str] = []
         rows: list[list[int]] = []
@@ -258,37 +258,37 @@ class SeveralContract(StudentContract):
             rows += [[int(k == i) for k in range(3)]] * len(words)
         texts += [f"{word} or a much longer text" for word in ("one", "the", "please", "and", "a", "or")]
         rows += [[0, 0, 0]] * 6
-        return Lesson(texts, np.array(rows, dtype=np.float32), seed=1)
+        return TrainingData(texts, np.array(rows, dtype=np.float32), seed=1)
 
     def test_it_learns_what_a_child_could(self) -> None:
         """Of each text every label is decided rightly."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         right = ((self._taught().predict_proba(lesson.texts) > 0.5) == (lesson.targets > 0.5)).mean()
-        promise(right >= self.learns, f"it gets {right:.2f} of its own lesson's decisions right")
+        check(right >= self.min_accuracy, f"it gets {right:.2f} of its own lesson's decisions right")
 
     def test_predictions_are_rows_of_probabilities(self) -> None:
         """(N, K) float32, finite, in [0, 1], and the sigmoid of the logits."""
-        student, texts = self._taught(), self.lesson().texts
+        student, texts = self._taught(), self.training_data().texts
         logits, probs = student.predict_logits(texts), student.predict_proba(texts)
         for name, array in (("logits", logits), ("probabilities", probs)):
-            promise(array.shape == (len(texts), len(self.labels)), f"{name} of shape {array.shape}")
-            promise(array.dtype == np.float32 and np.isfinite(array).all(), f"{name} of {array.dtype}, or not finite")
-        promise((probs >= 0).all() and (probs <= 1).all(), "probabilities outside [0, 1]")
+            check(array.shape == (len(texts), len(self.labels)), f"{name} of shape {array.shape}")
+            check(array.dtype == np.float32 and np.isfinite(array).all(), f"{name} of {array.dtype}, or not finite")
+        check((probs >= 0).all() and (probs <= 1).all(), "probabilities outside [0, 1]")
         self._near(probs, sigmoid(logits), "probabilities and the sigmoid of the logits", 1e-5)
 
     def test_soft_targets_teach_doubt(self) -> None:
         """A student that was shown 80:20 is less sure than one that was shown labels."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         soft = (0.6 * lesson.targets + 0.2).astype(np.float32)
         unsure, sure = (
             np.abs(student.predict_proba(lesson.texts) - 0.5).mean()
             for student in (self._fit(replace(lesson, targets=soft)), self._taught())
         )
-        promise(unsure < sure - 0.03, f"it is {unsure:.2f} off even, and {sure:.2f} after hard labels")
+        check(unsure < sure - 0.03, f"it is {unsure:.2f} off even, and {sure:.2f} after hard labels")
 
     def test_bad_targets_are_refused(self) -> None:
         """No rows, a wrong shape, NaN, negative, above one, one set for all: BadData each."""
-        lesson = self.lesson()
+        lesson = self.training_data()
         wrong: dict[str, Floats] = {
             "too few rows": lesson.targets[:-1],
             "too few columns": lesson.targets[:, :-1],

@@ -10,11 +10,20 @@ from dataclasses import fields, replace
 from typing import ClassVar, get_args
 from unittest import SkipTest
 
-from potstill.data.task import Answer, Brief, Guess, Guide, How, State, Task, Written
+from potstill.data.task import (
+    Answer,
+    AnswerState,
+    Feedback,
+    GenerationRequest,
+    LabelledText,
+    ScoreMethod,
+    StudentPrediction,
+    Task,
+)
 from potstill.errors import TeacherError, UnknownPrice
 from potstill.ledger.prices import CATEGORIES, Usage
-from potstill.teachers.base import Reply, Teacher, takes_guides
-from potstill.testing.promise import ODD_TEXTS, promise
+from potstill.teachers.base import Reply, Teacher, reads_feedback
+from potstill.testing.promise import ODD_TEXTS, check
 
 
 class TeacherContract:
@@ -35,16 +44,16 @@ class TeacherContract:
 
     task: ClassVar[Task] = Task(("world", "sports", "business"))
     texts: ClassVar[tuple[str, ...]] = ("news of the world", "sports and more sports", "business as usual")
-    example: ClassVar[Written] = Written("a sports day", "sports")
-    repeats: ClassVar[bool] = True
+    example: ClassVar[LabelledText] = LabelledText("a sports day", "sports")
+    deterministic: ClassVar[bool] = True
     reads_examples: ClassVar[bool] = True
-    simulates: ClassVar[bool] = False
-    writes: ClassVar[bool] = True
+    simulated: ClassVar[bool] = False
+    generates: ClassVar[bool] = True
     free_units: ClassVar[tuple[str, ...]] = ()
     odd_texts: ClassVar[tuple[str, ...]] = ODD_TEXTS
-    close: ClassVar[float] = 1e-3
+    tolerance: ClassVar[float] = 1e-3
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         """A new teacher of this kind."""
         raise NotImplementedError
 
@@ -53,66 +62,66 @@ class TeacherContract:
 
     def _call(self, teacher: Teacher, texts: Sequence[str]) -> Reply:
         """One call, with all that must hold of any call."""
-        bound = teacher.bound(texts)
+        bound = teacher.max_usage(texts)
         reply = teacher.answer(texts)
-        promise(len(reply.answers) == len(texts), f"{len(reply.answers)} answers to {len(texts)} texts")
+        check(len(reply.answers) == len(texts), f"{len(reply.answers)} answers to {len(texts)} texts")
         for answer in reply.answers:
             self._check(answer)
         self._check_usage(teacher, reply.usage, bound)
         return reply
 
     def _check(self, answer: Answer) -> None:
-        promise(answer.state in get_args(State), f"no such state: {answer.state}")
-        promise(answer.how in get_args(How), f"no such how: {answer.how}")
-        promise((answer.scores is not None) == (answer.state == "ok"), f"scores in state {answer.state!r}")
+        check(answer.state in get_args(AnswerState), f"no such state: {answer.state}")
+        check(answer.how in get_args(ScoreMethod), f"no such how: {answer.how}")
+        check((answer.scores is not None) == (answer.state == "ok"), f"scores in state {answer.state!r}")
         if answer.scores is not None:
             k = self.task.n_labels
-            promise(len(answer.scores) == k, f"{len(answer.scores)} scores for {k} labels")
-            promise(all(math.isfinite(score) for score in answer.scores), f"not finite: {answer.scores}")
-        promise(Answer.from_json(json.loads(json.dumps(answer.to_json()))) == answer, "an answer that JSON changes")
+            check(len(answer.scores) == k, f"{len(answer.scores)} scores for {k} labels")
+            check(all(math.isfinite(score) for score in answer.scores), f"not finite: {answer.scores}")
+        check(Answer.from_json(json.loads(json.dumps(answer.to_json()))) == answer, "an answer that JSON changes")
 
     def _check_usage(self, teacher: Teacher, usage: Usage, bound: Usage) -> None:
         for unit in (field.name for field in fields(Usage)):
             used, most = getattr(usage, unit), getattr(bound, unit)
-            promise(used >= 0, f"{unit} = {used}")
+            check(used >= 0, f"{unit} = {used}")
             if unit != "cached_tokens":  # they are part of the input tokens
-                promise(used <= most, f"{unit} = {used}, bound {most}")
+                check(used <= most, f"{unit} = {used}, bound {most}")
         paid, held = teacher.price.cost_micros(usage), teacher.price.cost_micros(bound)
-        promise(paid <= held, f"it cost {paid} micro-dollars and {held} were held")
+        check(paid <= held, f"it cost {paid} micro-dollars and {held} were held")
 
     def test_it_says_what_it_is(self) -> None:
         """Name, key, category, batch and facts are there and plain."""
         teacher = self._opened()
-        promise(teacher.name and isinstance(teacher.name, str), "no name")
-        promise(len(teacher.key) >= 16, f"the key {teacher.key!r} is no content hash")
-        promise(teacher.category in CATEGORIES, f"no such category: {teacher.category}")
-        promise(teacher.batch >= 1 and teacher.parallel >= 1, "batch and parallel start at one")
-        promise(isinstance(teacher.scores_need_prior, bool), "scores_need_prior is yes or no")
-        promise(teacher.price.source, "a price without a source")
-        json.dumps(dict(teacher.about))
+        check(teacher.name and isinstance(teacher.name, str), "no name")
+        check(len(teacher.key) >= 16, f"the key {teacher.key!r} is no content hash")
+        check(teacher.category in CATEGORIES, f"no such category: {teacher.category}")
+        check(teacher.batch_size >= 1 and teacher.parallel >= 1, "batch and parallel start at one")
+        check(isinstance(teacher.needs_prior_correction, bool), "needs_prior_correction is yes or no")
+        check(teacher.price.source, "a price without a source")
+        json.dumps(dict(teacher.metadata))
 
     def test_it_is_honest_about_simulating(self) -> None:
         """`simulated` is as declared, and a simulation says so in its facts."""
         teacher = self._opened()
-        promise(teacher.simulated is self.simulates, f"simulated is {teacher.simulated}")
-        if self.simulates:
-            promise("simul" in json.dumps(dict(teacher.about)).lower(), "its facts do not say that it simulates")
+        check(teacher.simulated is self.simulated, f"simulated is {teacher.simulated}")
+        if self.simulated:
+            check("simul" in json.dumps(dict(teacher.metadata)).lower(), "its facts do not say that it simulates")
 
     def test_it_answers_what_it_can(self) -> None:
         """The texts it was given for this suite get scores, and the call is charged."""
         teacher = self._opened()
         for text in self.texts:
             reply = self._call(teacher, [text])
-            promise(reply.answers[0].state == "ok", f"{text!r} ended {reply.answers[0]}")
-            promise(reply.usage != Usage(), "a call that consumed nothing")
+            check(reply.answers[0].state == "ok", f"{text!r} ended {reply.answers[0]}")
+            check(reply.usage != Usage(), "a call that consumed nothing")
 
     def test_answers_are_in_the_order_of_the_texts(self) -> None:
         """One by one, batched or in threads, a text gets the same answer."""
         teacher = self._opened()
-        if not self.repeats:
+        if not self.deterministic:
             raise SkipTest("its answers vary")
         alone = {text: self._call(teacher, [text]).answers[0] for text in self.texts}
-        size = min(teacher.batch, len(self.texts))
+        size = min(teacher.batch_size, len(self.texts))
         for batch in (self.texts[:size], self.texts[:size][::-1]):
             for text, answer in zip(batch, self._call(teacher, batch).answers, strict=True):
                 self._same(alone[text], answer, text)
@@ -122,9 +131,9 @@ class TeacherContract:
             self._same(alone[text], reply.answers[0], text)
 
     def _same(self, one: Answer, other: Answer, text: str) -> None:
-        promise(one.state == other.state, f"{text!r} ended {one.state} and then {other.state}")
+        check(one.state == other.state, f"{text!r} ended {one.state} and then {other.state}")
         gaps = [abs(a - b) for a, b in zip(one.scores or (), other.scores or (), strict=True)]
-        promise(max(gaps, default=0.0) <= self.close, f"{text!r} got {one.scores} and then {other.scores}")
+        check(max(gaps, default=0.0) <= self.tolerance, f"{text!r} got {one.scores} and then {other.scores}")
 
     def test_no_text_kills_a_call(self) -> None:
         """Whatever the text, the call comes back with a state for it, within its bound."""
@@ -135,17 +144,17 @@ class TeacherContract:
     def test_a_longer_text_is_never_bound_to_less(self) -> None:
         """The bound grows with the texts, or stays."""
         teacher = self._opened()
-        short, long = (teacher.price.cost_micros(teacher.bound([text])) for text in ("word", "word " * 1000))
-        promise(short <= long, f"one word is bound to {short}, a thousand to {long}")
+        short, long = (teacher.price.cost_micros(teacher.max_usage([text])) for text in ("word", "word " * 1000))
+        check(short <= long, f"one word is bound to {short}, a thousand to {long}")
 
     def test_the_key_is_the_content(self) -> None:
         """Opened twice it is the same; another task, or other examples, make another."""
         key = self._opened().key
-        promise(key == self._opened().key, "the same teacher has two keys")
+        check(key == self._opened().key, "the same teacher has two keys")
         if self.reads_examples:
-            promise(key != self.open_teacher(self.task, [self.example]).key, "examples do not change the key")
+            check(key != self.open_teacher(self.task, [self.example]).key, "examples do not change the key")
             other = replace(self.task, instruction="Decide something else.")
-            promise(key != self.open_teacher(other).key, "another instruction does not change the key")
+            check(key != self.open_teacher(other).key, "another instruction does not change the key")
 
     def test_no_unit_is_free_by_accident(self) -> None:
         """A unit without a rate is refused; it never costs nothing."""
@@ -157,32 +166,32 @@ class TeacherContract:
                 cost = teacher.price.cost_micros(Usage(**{unit: 10_000_000}))
             except UnknownPrice:
                 continue
-            promise(cost > 0, f"ten million {unit} cost nothing")
+            check(cost > 0, f"ten million {unit} cost nothing")
 
     def test_it_writes_to_the_brief_or_refuses(self) -> None:
         """At most n texts, for the label asked, within the bound; or one TeacherError."""
         teacher = self._opened()
-        brief = Brief(self.example.label, 2, examples=(self.example,))
-        bound = teacher.write_bound(brief)
+        brief = GenerationRequest(self.example.label, 2, examples=(self.example,))
+        bound = teacher.max_generation_usage(brief)
         try:
-            draft = teacher.write(brief)
+            draft = teacher.generate(brief)
         except TeacherError:
-            promise(not self.writes, "it was said to write")
+            check(not self.generates, "it was said to write")
             return
-        promise(self.writes, "it was said not to write")
-        promise(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
-        promise(all(item.label == brief.label and item.text.strip() for item in draft.texts), f"{draft.texts}")
+        check(self.generates, "it was said not to write")
+        check(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
+        check(all(item.label == brief.label and item.text.strip() for item in draft.texts), f"{draft.texts}")
         self._check_usage(teacher, draft.usage, bound)
 
     def test_it_writes_to_a_guide_if_it_says_so(self) -> None:
         """At most n texts of the task's labels (or of none, if unreadable), within the bound."""
         teacher = self._opened()
-        if not (self.writes and takes_guides(teacher)):
+        if not (self.generates and reads_feedback(teacher)):
             raise SkipTest("it takes one label at a time")
-        error = Guess(self.example.text, self.example.label, self.task.labels[0], 0.9)
-        brief = Brief("", 2, examples=(self.example,), guide=Guide(hard_negatives=(error,)))
-        bound = teacher.write_bound(brief)
-        draft = teacher.write(brief)
-        promise(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
-        promise(all(item.label in ("", *self.task.labels) for item in draft.texts), f"{draft.texts}")
+        error = StudentPrediction(self.example.text, self.example.label, self.task.labels[0], 0.9)
+        brief = GenerationRequest("", 2, examples=(self.example,), feedback=Feedback(hard_negatives=(error,)))
+        bound = teacher.max_generation_usage(brief)
+        draft = teacher.generate(brief)
+        check(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
+        check(all(item.label in ("", *self.task.labels) for item in draft.texts), f"{draft.texts}")
         self._check_usage(teacher, draft.usage, bound)

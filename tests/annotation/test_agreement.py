@@ -77,8 +77,8 @@ def test_who_guesses_is_told_from_who_knows_and_outvoted() -> None:
     good = np.where(draw.random(400) < 0.95, truth, draw.integers(0, 3, 400))
     labels = np.stack([good, draw.integers(0, 3, 400), draw.integers(0, 3, 400), np.full(400, -1)], axis=1)
     found = agreement.consensus(labels, probs)
-    assert found.annotators[0] > max(found.annotators[1:3]) + 0.1
-    assert isnan(found.annotators[3])
+    assert found.annotator_quality[0] > max(found.annotator_quality[1:3]) + 0.1
+    assert isnan(found.annotator_quality[3])
     right = (found.label == truth).mean()
     assert right > (agreement.majority(labels, 3) == truth).mean()
     assert found.quality[found.label == truth].mean() > found.quality[found.label != truth].mean()
@@ -93,5 +93,5 @@ def test_labels_that_were_swapped_are_doubted_first() -> None:
     caught = len(set(found.rows.tolist()) & set(wrong.tolist()))
     assert caught >= 30
     assert caught >= 0.9 * len(found.rows)
-    assert (found.likelier == truth[found.rows]).mean() > 0.9
+    assert (found.suggested_label == truth[found.rows]).mean() > 0.9
     assert (np.diff(found.quality) >= 0).all()

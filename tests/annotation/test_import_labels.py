@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.annotation_run import LABELS, begin, labels_of, truth
 
-from potstill.annotation.labelstudio import configuration, read_tasks
-from potstill.annotation.spreadsheet import read_sheet, write_sheet
+from potstill.annotation.labelstudio import labelling_config, read_tasks
+from potstill.annotation.spreadsheet import read_spreadsheet, write_spreadsheet
 from potstill.api import annotate
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
-from potstill.ledger.store import Label, Labels
+from potstill.ledger.store import Annotation, AnnotationStore
 
 Rows = list[dict[str, str]]
 
@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def rows(run: Path, tmp_path: Path) -> Rows:
     """The exported sheet, with every label filled in rightly."""
-    assert annotate(run, export=tmp_path / "out.csv").open == 20
+    assert annotate(run, export=tmp_path / "out.csv").unlabelled == 20
     found = read(tmp_path / "out.csv")
     for row in found:
         row["label"] = truth(row["text"])
@@ -55,29 +55,29 @@ def rows(run: Path, tmp_path: Path) -> Rows:
 
 def test_a_sheet_goes_out_and_comes_back_and_the_second_time_changes_nothing(run: Path, rows: Rows) -> None:
     sheet = write(run.parent / "in.csv", rows)
-    taken = annotate(run, take=sheet, annotator="ann").taken
+    taken = annotate(run, import_from=sheet, annotator="ann").imported
     assert taken is not None
-    assert (taken.new, taken.open) == (20, 0)
-    again = annotate(run, take=sheet, annotator="ann").taken
+    assert (taken.new, taken.unlabelled) == (20, 0)
+    again = annotate(run, import_from=sheet, annotator="ann").imported
     assert again is not None
-    assert (again.new, again.same) == (0, 20)
-    assert annotate(run, export=run.parent / "out.csv").open == 0
+    assert (again.new, again.unchanged) == (0, 20)
+    assert annotate(run, export=run.parent / "out.csv").unlabelled == 0
     assert {row["annotator"] for row in read(run.parent / "out.csv")} == {"ann"}
 
 
 def test_half_a_sheet_leaves_the_rest_open(run: Path, rows: Rows) -> None:
     for row in rows[7:]:
         row["label"] = ""
-    found = annotate(run, take=write(run.parent / "in.csv", rows))
-    assert found.taken is not None
-    assert (found.taken.new, found.taken.open, found.summary.full) == (7, 13, 7)
+    found = annotate(run, import_from=write(run.parent / "in.csv", rows))
+    assert found.imported is not None
+    assert (found.imported.new, found.imported.unlabelled, found.summary.complete) == (7, 13, 7)
 
 
 def test_unsure_is_a_label_that_counts_for_none(run: Path, rows: Rows) -> None:
     rows[0]["label"] = "?"
-    annotate(run, take=write(run.parent / "in.csv", rows), annotator="ann")
+    annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="ann")
     labels = labels_of(run)
-    assert [label.label for label in labels.said([rows[0]["id"]])] == [""]
+    assert [label.label for label in labels.annotations([rows[0]["id"]])] == [""]
     labels.close()
 
 
@@ -103,10 +103,10 @@ def test_a_sheet_that_cannot_be_right_is_refused_whole(run: Path, rows: Rows, wh
     spoil, said = REFUSED[what]
     spoil(rows)
     with pytest.raises(BadData, match=said) as refused:
-        annotate(run, take=write(run.parent / "in.csv", rows), annotator="ann")
-    assert refused.value.mend
+        annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="ann")
+    assert refused.value.hint
     labels = labels_of(run)
-    assert not labels.said()
+    assert not labels.annotations()
     labels.close()
 
 
@@ -118,26 +118,28 @@ def test_two_people_on_one_text_are_kept_apart_and_compared(tmp_path: Path) -> N
         assert {row["annotator"] for row in own} == {who}
         for n, row in enumerate(own):
             row["label"] = LABELS[0] if who == "bob" and n < 4 else truth(row["text"])
-        annotate(run, take=write(tmp_path / f"{who}.csv", own))
+        annotate(run, import_from=write(tmp_path / f"{who}.csv", own))
     found = annotate(run, export=tmp_path / "all.csv")
     assert len(read(tmp_path / "all.csv")) == 40
     assert found.summary.alpha is not None
     assert 0.5 < found.summary.alpha < 1
-    assert len(found.summary.splits) == sum(truth(row["text"]) != LABELS[0] for row in read(tmp_path / "bob.csv")[:4])
+    assert len(found.summary.disagreements) == sum(
+        truth(row["text"]) != LABELS[0] for row in read(tmp_path / "bob.csv")[:4]
+    )
     assert "Cohen's kappa of ann, bob" in found.to_text()
     nameless = read(tmp_path / "ann.csv")
     for row in nameless:
         row["annotator"] = ""
     with pytest.raises(BadSpec, match="nobody's name"):
-        annotate(run, take=write(tmp_path / "ann.csv", nameless))
+        annotate(run, import_from=write(tmp_path / "ann.csv", nameless))
 
 
 def test_a_label_too_many_is_told_and_not_taken_in(run: Path, rows: Rows) -> None:
-    annotate(run, take=write(run.parent / "in.csv", rows), annotator="ann")
+    annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="ann")
     rows[0]["label"] = next(label for label in LABELS if label != rows[0]["label"])
-    found = annotate(run, take=write(run.parent / "in.csv", rows), annotator="bob").taken
+    found = annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="bob").imported
     assert found is not None
-    assert (found.new, found.surplus, found.disagree) == (0, 20, 1)
+    assert (found.new, found.surplus, found.n_disagreeing) == (0, 20, 1)
     assert "annotators = 2" in found.to_text()
 
 
@@ -146,14 +148,14 @@ def test_a_label_too_many_is_told_and_not_taken_in(run: Path, rows: Rows) -> Non
 def test_any_text_survives_a_sheet(tmp_path_factory: pytest.TempPathFactory, text: str, label: str) -> None:
     folder = tmp_path_factory.mktemp("labels")
     text = text.encode("utf-8", "replace").decode("utf-8")
-    labels = Labels(folder)
-    labels.ask("abcdef-0", text, 1, "mark")
-    labels.say(Label("abcdef-0", "=ann", label, 1.5))
-    write_sheet(folder / "out.csv", labels)
+    labels = AnnotationStore(folder)
+    labels.add_request("abcdef-0", text, 1, "mark")
+    labels.add(Annotation("abcdef-0", "=ann", label, 1.5))
+    write_spreadsheet(folder / "out.csv", labels)
     labels.close()
     cell = (folder / "out.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[1]
     assert not cell.lstrip('"').startswith(("=", "+", "-", "@"))
-    (entry,) = read_sheet(folder / "out.csv")
+    (entry,) = read_spreadsheet(folder / "out.csv")
     assert (entry.id, entry.label, entry.annotator, entry.seconds) == ("abcdef-0", label, "=ann", 1.5)
 
 
@@ -189,40 +191,40 @@ def exported(tasks: list[dict[str, Any]], who: Any = 7) -> list[dict[str, Any]]:
 
 
 def test_tasks_go_to_label_studio_and_its_export_comes_back(run: Path, tmp_path: Path) -> None:
-    assert annotate(run, export=tmp_path / "tasks.json").open == 20
+    assert annotate(run, export=tmp_path / "tasks.json").unlabelled == 20
     tasks = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
     assert tasks[0]["data"].keys() == {"text", "potstill_id"}
     made = exported(tasks, {"id": 7, "email": "ann@example.com", "first_name": "Ann", "last_name": "B"})
     made[0]["annotations"][0] |= {"was_cancelled": True, "result": []}
     made[1]["annotations"] = []
     (tmp_path / "export.json").write_text(json.dumps(made), encoding="utf-8")
-    found = annotate(run, take=tmp_path / "export.json")
-    assert found.taken is not None
-    assert (found.taken.new, found.taken.open) == (18, 2)
+    found = annotate(run, import_from=tmp_path / "export.json")
+    assert found.imported is not None
+    assert (found.imported.new, found.imported.unlabelled) == (18, 2)
     labels = labels_of(run)
-    assert {(each.annotator, each.seconds, each.way) for each in labels.said()} == {
+    assert {(each.annotator, each.seconds, each.source) for each in labels.annotations()} == {
         ("ann@example.com", 4.288, "label-studio")
     }
     labels.close()
 
 
 def test_our_own_file_is_a_round_trip_with_the_names_of_people(run: Path, rows: Rows, tmp_path: Path) -> None:
-    annotate(run, take=write(tmp_path / "in.csv", rows), annotator="ann")
+    annotate(run, import_from=write(tmp_path / "in.csv", rows), annotator="ann")
     annotate(run, export=tmp_path / "tasks.json")
-    found = annotate(run, take=tmp_path / "tasks.json").taken
+    found = annotate(run, import_from=tmp_path / "tasks.json").imported
     assert found is not None
-    assert (found.same, found.new, found.changed) == (20, 0, 0)
+    assert (found.unchanged, found.new, found.changed) == (20, 0, 0)
     assert {entry.annotator for entry in read_tasks(tmp_path / "tasks.json")} == {"ann"}
 
 
 def test_the_configuration_offers_every_label_and_cannot_tell() -> None:
     task = Task(('a "b" <c>', "d & e"), instruction="Choose <one>.", descriptions={"d & e": 'More "than" one'})
-    view = ElementTree.fromstring(configuration(task))
+    view = ElementTree.fromstring(labelling_config(task))
     choices = view.find("Choices")
     assert choices is not None
     assert choices.get("choice") == "single"
     assert [choice.get("value") for choice in choices] == ['a "b" <c>', "d & e", "?"]
-    assert [text.get("value") for text in ElementTree.fromstring(configuration(task, pair=True)).iter("Text")] == [
+    assert [text.get("value") for text in ElementTree.fromstring(labelling_config(task, pair=True)).iter("Text")] == [
         "$text_a",
         "$text_b",
     ]
@@ -247,9 +249,9 @@ def test_an_export_that_cannot_be_right_is_refused_whole(
     spoil(tasks)
     (tmp_path / "export.json").write_text(json.dumps(tasks), encoding="utf-8")
     with pytest.raises(BadData, match=said):
-        annotate(run, take=tmp_path / "export.json")
+        annotate(run, import_from=tmp_path / "export.json")
     labels = labels_of(run)
-    assert not labels.said()
+    assert not labels.annotations()
     labels.close()
 
 

@@ -32,11 +32,11 @@ def table(path: Path, n: int, wrong: int) -> set[str]:
 def test_swapped_labels_are_listed_with_their_line_and_what_is_likelier(tmp_path: Path) -> None:
     swapped = table(tmp_path / "texts.csv", 300, 12)
     found = suspects(tmp_path / "texts.csv", out=tmp_path / "out.csv")
-    assert found.n == 300
+    assert found.n_checked == 300
     caught = {row.text for row in found.rows} & swapped
     assert len(caught) >= 10
     assert len(caught) >= 0.8 * len(found.rows)
-    assert all(row.likelier != row.label and row.where.startswith("texts.csv:") for row in found.rows)
+    assert all(row.suggested_label != row.label and row.location.startswith("texts.csv:") for row in found.rows)
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(found.rows)
     assert "probably wrong" in found.to_text()

@@ -25,7 +25,7 @@ import potstill
 from potstill.errors import BadData, BadSpec, UnknownName
 from potstill.testing import StudentContract
 
-LESSON = StudentContract().lesson()
+LESSON = StudentContract().training_data()
 TEXTS = np.array(LESSON.texts, dtype=object)
 Y = np.array(StudentContract.labels)[LESSON.targets.argmax(axis=1)]
 

@@ -22,13 +22,13 @@ from potstill.bundle import sessions
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import export
 from potstill.data.task import Task
-from potstill.errors import BadData, BadInput, NotARun
-from potstill.students.base import Make, Student
-from potstill.students.encoder import Encoder
-from potstill.students.linear import Linear
+from potstill.errors import BadData, BadInput, RunNotFound
+from potstill.students.base import Student, StudentConfig
+from potstill.students.encoder import EncoderStudent
+from potstill.students.linear import LinearStudent
 from potstill.testing import ODD_TEXTS, StudentContract
 
-LESSON = StudentContract().lesson()
+LESSON = StudentContract().training_data()
 TASK = Task(StudentContract.labels)
 GOLD = LESSON.targets.argmax(axis=1)
 
@@ -39,9 +39,9 @@ def _made(kind: str, folder: Path) -> Path:
         pytest.importorskip("torch")
         pytest.importorskip("onnx")
         weights = str(write_tinybert(folder / "weights"))
-        student = Encoder(Make(TASK.labels, weights=weights, options={"mode": "frozen", "c": 100.0}))
+        student = EncoderStudent(StudentConfig(TASK.labels, weights=weights, options={"mode": "frozen", "c": 100.0}))
     else:
-        student = Linear(Make(TASK.labels))
+        student = LinearStudent(StudentConfig(TASK.labels))
     about = {"temperature": 2.0, "abstain_below": 0.6}
     export(student.fit(LESSON), folder / "bundle", task=TASK, texts=LESSON.texts, gold=GOLD, about=about)
     return folder / "bundle"
@@ -110,7 +110,7 @@ def test_a_stream_is_answered_in_order_and_never_read_far_ahead(bundle: Bundle) 
             taken += 1
             yield LESSON.texts[i % len(LESSON.texts)]
 
-    answers = bundle.stream(source(), rows=50)
+    answers = bundle.iter_predictions(source(), rows=50)
     first = [next(answers) for _ in range(60)]
     assert taken <= 100
     wanted = bundle.predict(LESSON.texts)
@@ -119,15 +119,15 @@ def test_a_stream_is_answered_in_order_and_never_read_far_ahead(bundle: Bundle) 
 
 
 def test_a_doubtful_text_is_marked_as_not_sure(bundle: Bundle) -> None:
-    answers = list(bundle.stream([*LESSON.texts, "zzz qqq"]))
-    assert {answer.sure for answer in answers} == {True, False}
-    assert all(answer.sure == (answer.probability >= 0.6) for answer in answers)
+    answers = list(bundle.iter_predictions([*LESSON.texts, "zzz qqq"]))
+    assert {answer.confident for answer in answers} == {True, False}
+    assert all(answer.confident == (answer.probability >= 0.6) for answer in answers)
 
 
 def test_an_unsure_text_gets_none_where_that_is_asked_for(bundle: Bundle) -> None:
     texts = [*LESSON.texts, "zzz qqq"]
     said = bundle.predict(texts, abstain=True)
-    sure = [answer.sure for answer in bundle.stream(texts)]
+    sure = [answer.confident for answer in bundle.iter_predictions(texts)]
     assert [label is not None for label in said] == sure
     assert [label for label in said if label] == [
         label for label, keep in zip(bundle.predict(texts), sure, strict=True) if keep
@@ -135,17 +135,17 @@ def test_an_unsure_text_gets_none_where_that_is_asked_for(bundle: Bundle) -> Non
 
 
 def test_what_was_never_measured_is_not_promised(bundle: Bundle) -> None:
-    assert bundle.trust is None
+    assert bundle.guarantees is None
     for ask in (lambda: bundle.predict_sets(["a"]), lambda: bundle.predict(["a"], abstain=0.9)):
         with pytest.raises(BadInput, match="This bundle has no") as raised:
             ask()
-        assert "--validation" in raised.value.mend
-    assert [answer.usual for answer in bundle.stream(["a"])] == [None]
+        assert "--validation" in raised.value.hint
+    assert [answer.typicality for answer in bundle.iter_predictions(["a"])] == [None]
 
 
 def test_without_a_threshold_there_is_no_telling_whether_it_is_sure(broken: Path) -> None:
     _edit(broken, abstain_below=None)
-    assert [answer.sure for answer in load(broken).stream(["a"])] == [None]
+    assert [answer.confident for answer in load(broken).iter_predictions(["a"])] == [None]
 
 
 def test_many_threads_get_the_answers_of_one(bundle: Bundle) -> None:
@@ -168,7 +168,7 @@ def test_the_size_is_that_of_what_predicting_reads(folder: Path, bundle: Bundle)
 
 
 def test_facts_are_flat(bundle: Bundle) -> None:
-    facts = bundle.facts()
+    facts = bundle.summary()
     assert facts["temperature"] == 2.0
     assert all(isinstance(value, str | int | float | bool) for value in facts.values())
 
@@ -206,16 +206,16 @@ def _edit(folder: Path, **changes: Any) -> None:
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotARun, match="holds no bundle"):
+    with pytest.raises(RunNotFound, match="holds no bundle"):
         load(tmp_path)
-    with pytest.raises(NotARun, match="does not exist"):
+    with pytest.raises(RunNotFound, match="does not exist"):
         load(tmp_path / "nowhere")
 
 
 def test_a_truncated_graph_is_found_by_its_size(broken: Path) -> None:
     graph = broken / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-100])
-    with pytest.raises(NotARun, match=r"model\.onnx has \d+ bytes"):
+    with pytest.raises(RunNotFound, match=r"model\.onnx has \d+ bytes"):
         load(broken)
 
 
@@ -223,35 +223,35 @@ def test_a_changed_byte_is_found_by_its_hash(broken: Path) -> None:
     file = broken / "ngrams.json"
     file.write_text(file.read_text("utf-8").replace("soup", "soap"), "utf-8")
     load(broken)
-    with pytest.raises(NotARun, match="SHA-256"):
+    with pytest.raises(RunNotFound, match="SHA-256"):
         load(broken, verify=True)
 
 
 def test_a_graph_of_noise_is_one_sentence(broken: Path) -> None:
     graph = broken / "model.onnx"
     graph.write_bytes(b"\0" * graph.stat().st_size)
-    with pytest.raises(NotARun, match="not a graph that onnxruntime can run"):
+    with pytest.raises(RunNotFound, match="not a graph that onnxruntime can run"):
         load(broken)
 
 
 def test_a_missing_file_is_named(broken: Path) -> None:
     (broken / "ngrams.json").unlink()
-    with pytest.raises(NotARun, match=r"ngrams\.json is missing"):
+    with pytest.raises(RunNotFound, match=r"ngrams\.json is missing"):
         load(broken)
 
 
 @pytest.mark.parametrize("changes", [{"format": 2}, {"kind": "telepathy"}])
 def test_a_bundle_of_a_newer_potstill_says_upgrade(broken: Path, changes: dict[str, Any]) -> None:
     _edit(broken, **changes)
-    with pytest.raises(NotARun, match="newer potstill") as raised:
+    with pytest.raises(RunNotFound, match="newer potstill") as raised:
         load(broken)
-    assert "pip install --upgrade" in raised.value.mend
+    assert "pip install --upgrade" in raised.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "one"}', '{"format": 1}'])
 def test_a_damaged_record_is_one_sentence(broken: Path, text: str) -> None:
     (broken / "potstill.json").write_text(text, "utf-8")
-    with pytest.raises(NotARun):
+    with pytest.raises(RunNotFound):
         load(broken)
 
 
@@ -261,7 +261,7 @@ def test_a_damaged_record_is_one_sentence(broken: Path, text: str) -> None:
 )
 def test_a_record_of_nonsense_is_one_sentence(broken: Path, changes: dict[str, Any]) -> None:
     _edit(broken, **changes)
-    with pytest.raises(NotARun):
+    with pytest.raises(RunNotFound):
         load(broken)
 
 
@@ -278,7 +278,7 @@ def test_more_texts_than_a_block_are_answered_alike_and_a_bad_one_is_named_by_it
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = bundle.predict_logits(LESSON.texts)
-    monkeypatch.setattr("potstill.bundle.bundle.BLOCK", 7)
+    monkeypatch.setattr("potstill.bundle.bundle.MAX_BLOCK_TEXTS", 7)
     np.testing.assert_allclose(bundle.predict_logits(LESSON.texts), wanted, atol=0.05)
     with pytest.raises(BadData, match="Text 12 is bytes"):
         bundle.predict([*LESSON.texts[:11], b"soup", *LESSON.texts])  # type: ignore[list-item]
@@ -288,7 +288,7 @@ def test_ten_times_the_texts_stream_in_the_same_memory(bundle: Bundle) -> None:
     def peak(n: int) -> int:
         source = (f"{LESSON.texts[i % len(LESSON.texts)]} {i % 50}" for i in range(n))
         tracemalloc.start()
-        assert sum(1 for _ in bundle.stream(source, rows=100)) == n
+        assert sum(1 for _ in bundle.iter_predictions(source, rows=100)) == n
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -330,7 +330,7 @@ def test_a_container_with_two_processors_of_many_starts_two_threads(monkeypatch:
     monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     for quota, wanted in (("200000 100000", 2), ("150000 100000", 2), ("max 100000", 64), ("nonsense", 64)):
         monkeypatch.setattr(Path, "read_text", lambda self, quota=quota, **how: quota)
-        assert sessions.processors() == wanted
+        assert sessions.available_cpus() == wanted
 
 
 def test_the_environment_may_say_how_many_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,15 @@ import pytest
 
 from potstill.bundle import label_file as labelling
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.export import entrust, export
+from potstill.bundle.export.export import calibrate_bundle, export
 from potstill.bundle.label_file import label_file
 from potstill.data.task import Task
 from potstill.errors import BadData, BadInput
-from potstill.students.base import Lesson, Make
-from potstill.students.linear import Linear
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.linear import LinearStudent
 from potstill.testing import StudentContract
 
-LESSON = StudentContract().lesson()
+LESSON = StudentContract().training_data()
 LABELS = StudentContract.labels
 TEXTS = list(LESSON.texts)
 
@@ -29,9 +29,9 @@ TEXTS = list(LESSON.texts)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("labelling") / "bundle"
-    student = Linear(Make(LABELS)).fit(Lesson(TEXTS, LESSON.targets))
+    student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(TEXTS, LESSON.targets))
     export(student, folder, task=Task(LABELS), texts=TEXTS)
-    entrust(folder, TEXTS * 4, np.tile(LESSON.targets.argmax(axis=1), 4))
+    calibrate_bundle(folder, TEXTS * 4, np.tile(LESSON.targets.argmax(axis=1), 4))
     return folder
 
 
@@ -99,11 +99,11 @@ def test_every_kind_keeps_its_columns_and_gets_the_new_ones(
     assert list(rows[0]) == ["id", "text", "who", "predicted", "confidence", "sure", "in_scope", "label_set"]
     assert [row["who"] for row in rows] == [f"é, {i}" for i in range(95)]
     assert [row["predicted"] for row in rows] == bundle.predict([row["text"] for row in rows])
-    first = next(bundle.stream([rows[0]["text"]]))
+    first = next(bundle.iter_predictions([rows[0]["text"]]))
     sure, labels = rows[0]["sure"], rows[0]["label_set"]
     if target == ".csv":
         sure, labels = json.loads(sure), json.loads(labels)
-    assert (sure, float(rows[0]["confidence"])) == (first.sure, round(first.probability, 4))
+    assert (sure, float(rows[0]["confidence"])) == (first.confident, round(first.probability, 4))
     assert tuple(labels) == bundle.predict_sets([rows[0]["text"]])[0]
     assert not [file for file in tmp_path.iterdir() if file not in (path, done.file)]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from potstill.data.atomic import whole_file, whole_folder
+from potstill.data.atomic import atomic_file, atomic_folder
 
 
 def test_a_folder_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
     target = tmp_path / "bundle"
     for content in ("old", "new"):
-        with whole_folder(target) as fresh:
+        with atomic_folder(target) as fresh:
             (fresh / "model").write_text(content)
             assert not target.exists() or (target / "model").read_text() == "old"
     assert (target / "model").read_text() == "new"
-    with pytest.raises(KeyboardInterrupt), whole_folder(target) as fresh:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(target) as fresh:
         (fresh / "model").write_text("half")
         raise KeyboardInterrupt
     assert (target / "model").read_text() == "new"
@@ -23,9 +23,9 @@ def test_a_folder_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
 
 def test_a_file_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
     target = tmp_path / "report.json"
-    with whole_file(target) as path:
+    with atomic_file(target) as path:
         path.write_text("old")
-    with pytest.raises(OSError), whole_file(target) as path:
+    with pytest.raises(OSError), atomic_file(target) as path:
         path.write_text("half")
         raise OSError("the disk is full")
     assert target.read_text() == "old"

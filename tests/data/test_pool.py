@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from potstill.data.near_duplicates import normalise
 from potstill.data.pairs import PAIR_SEPARATOR
-from potstill.data.pool import SPLITS, Built, Pool, PoolOptions, build_pool
+from potstill.data.pool import SPLITS, Pool, PoolBuild, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.errors import BadData, BadSpec
 
@@ -38,7 +38,7 @@ WORDS = [
 
 
 def table(rows: Sequence[tuple[str, str]], name: str = "data") -> Table:
-    return Table.of({"text": [t for t, _ in rows], "label": [y for _, y in rows]}, name)
+    return Table.from_columns({"text": [t for t, _ in rows], "label": [y for _, y in rows]}, name)
 
 
 def corpus(n: int, labels: str = "abc", seed: int = 0) -> list[tuple[str, str]]:
@@ -51,17 +51,17 @@ def membership(pool: Pool) -> dict[str, str]:
 
 
 def sides(pool: Pool) -> dict[str, set[str]]:
-    return {s: {normalise(t) for t in pool.part(s).texts} for s in SPLITS}
+    return {s: {normalise(t) for t in pool.subset(s).texts} for s in SPLITS}
 
 
 def refused(sources: object, labels: Sequence[str] = (), **options: object) -> BadData:
     with pytest.raises(BadData) as caught:
         build_pool(sources, labels=labels, options=PoolOptions(**options))  # type: ignore[arg-type]
-    assert caught.value.mend
+    assert caught.value.hint
     return caught.value
 
 
-def said(built: Built) -> str:
+def said(built: PoolBuild) -> str:
     return " ".join(built.report.sentences())
 
 
@@ -71,11 +71,11 @@ def said(built: Built) -> str:
 def test_one_file_is_split_into_disjoint_stratified_parts() -> None:
     built = build_pool(table(corpus(300, "aaabbc") + [(f"nobody said {i}", "") for i in range(40)]))
     pool = built.pool
-    assert [len(pool.part(s)) for s in ("test", "pool")] == [60, 40]
-    assert built.report.carved == ("test", "validation")
+    assert [len(pool.subset(s)) for s in ("test", "pool")] == [60, 40]
+    assert built.report.created_splits == ("test", "validation")
     assert pool.counts("test") == {"a": 30, "b": 20, "c": 10}
-    assert (pool.part("pool").gold == -1).all()
-    assert len(pool) == 340 == sum(len(pool.part(s)) for s in SPLITS)
+    assert (pool.subset("pool").gold == -1).all()
+    assert len(pool) == 340 == sum(len(pool.subset(s)) for s in SPLITS)
 
 
 @settings(deadline=None)
@@ -116,8 +116,8 @@ def test_no_leak_survives_whatever_the_files(rows: list[tuple[str, str, str]]) -
     assert not learnt & found["test"]
     assert not learnt & found["validation"]
     assert not found["validation"] & found["test"]
-    c = report.cleaned
-    gone = c.empty + c.duplicates + c.conflicts + c.leaks_exact + c.leaks_normalised + report.unlabelled_dropped
+    c = report.cleaning
+    gone = c.empty + c.duplicates + c.conflicting_rows + c.leaks_exact + c.leaks_normalised + report.unlabelled_dropped
     assert len(pool) + gone == len(rows), "every row is in the pool or counted"
 
 
@@ -134,27 +134,27 @@ def test_labels_with_few_rows_keep_one_to_learn_from_and_are_reported() -> None:
 def test_a_given_test_set_is_left_whole_and_only_validation_is_set_aside() -> None:
     test = corpus(50, seed=1)
     built = build_pool({"train": table(corpus(100)), "test": table([*test, test[0]])})
-    assert built.report.carved == ("validation",)
-    assert len(built.pool.part("test")) == 51
-    assert built.report.cleaned.left_in_test == 1
+    assert built.report.created_splits == ("validation",)
+    assert len(built.pool.subset("test")) == 51
+    assert built.report.cleaning.test_duplicates == 1
 
 
 def test_a_split_column_is_honoured() -> None:
     names = ["train"] * 20 + ["dev"] * 6 + ["test"] * 6 + ["unlabelled"] * 6
     rows = corpus(38, "ab")
-    source = Table.of({"text": [t for t, _ in rows], "label": [y for _, y in rows], "split": names})
+    source = Table.from_columns({"text": [t for t, _ in rows], "label": [y for _, y in rows], "split": names})
     built = build_pool(source)
     assert Counter(built.pool.split.tolist()) == {"train": 20, "validation": 6, "test": 6, "pool": 6}
     assert built.report.hidden == 6
-    odd = Table.of({"text": ["a", "b"], "label": ["x", "y"], "split": ["train", "tset"]})
-    assert "'tset' (1); first on line 2" in refused(odd, split="split").happened
+    odd = Table.from_columns({"text": ["a", "b"], "label": ["x", "y"], "split": ["train", "tset"]})
+    assert "'tset' (1); first on line 2" in refused(odd, split="split").message
 
 
 def test_labels_of_pool_rows_are_hidden_from_learning() -> None:
     built = build_pool({"train": table(corpus(60)), "pool": table(corpus(30, seed=2))})
-    part = built.pool.part("pool")
+    part = built.pool.subset("pool")
     assert (part.gold == -1).all()
-    assert (built.pool.hidden[part.rows] >= 0).all()
+    assert (built.pool.hidden_labels[part.rows] >= 0).all()
     assert "nothing learns from it" in said(built)
 
 
@@ -163,7 +163,7 @@ def test_a_limit_is_drawn_by_content() -> None:
     one = build_pool(table(rows), options=PoolOptions(limit=50))
     other = build_pool(table(rows[::-1]), options=PoolOptions(limit=50))
     assert len(one.pool) == 50
-    assert one.report.limited == 150
+    assert one.report.over_limit == 150
     assert membership(one.pool) == membership(other.pool)
 
 
@@ -173,7 +173,7 @@ def test_a_limit_is_drawn_by_content() -> None:
 def test_empty_and_duplicate_texts_are_left_out_and_counted() -> None:
     rows = corpus(40)
     built = build_pool(table([*rows, rows[0], (rows[1][0], ""), ("  ", "a"), ("", "")]))
-    assert (built.report.cleaned.duplicates, built.report.cleaned.empty) == (2, 2)
+    assert (built.report.cleaning.duplicates, built.report.cleaning.empty) == (2, 2)
     assert len(built.pool) == 40
     kept = build_pool(table([*rows, rows[0]]), options=PoolOptions(on_duplicate="keep"))
     assert len(kept.pool) == 41
@@ -184,13 +184,13 @@ def test_a_text_with_two_labels_is_left_out_or_the_first_taken(choice: str, left
     rows = [*corpus(40), ("hard to say", "b"), ("hard to say", "c")]
     built = build_pool(table(rows), options=PoolOptions(on_conflict=choice))  # type: ignore[arg-type]
     assert built.pool.texts.count("hard to say") == left
-    assert built.report.cleaned.conflict_texts == 1
-    assert built.report.cleaned.conflicts == 2 - left
+    assert built.report.cleaning.conflicting_texts == 1
+    assert built.report.cleaning.conflicting_rows == 2 - left
 
 
 def test_a_text_with_two_labels_can_be_an_error_with_its_lines() -> None:
     rows = [*corpus(10), ("hard to say", "b"), ("hard to say", "c")]
-    assert "data:11, data:12" in refused(table(rows), on_conflict="error").happened
+    assert "data:11, data:12" in refused(table(rows), on_conflict="error").message
 
 
 def test_test_texts_are_taken_out_of_train_and_pool_and_counted() -> None:
@@ -198,19 +198,19 @@ def test_test_texts_are_taken_out_of_train_and_pool_and_counted() -> None:
     train = [*corpus(60), test[0], (test[1][0].upper().replace(" ", ",  ") + "!", "a")]
     sources = {"train": table(train), "pool": table([test[2], ("new", "")]), "test": table(test)}
     built = build_pool(sources)
-    assert (built.report.cleaned.leaks_exact, built.report.cleaned.leaks_normalised) == (2, 1)
+    assert (built.report.cleaning.leaks_exact, built.report.cleaning.leaks_normalised) == (2, 1)
     assert "in test or validation as well" in said(built)
-    assert "3 rows" in refused(sources, on_leak="error").happened
+    assert "3 rows" in refused(sources, on_leak="error").message
     allowed = build_pool(sources, options=PoolOptions(on_leak="allow"))
-    assert allowed.report.cleaned.leaks_left == 3
-    assert test[0][0] in allowed.pool.part("train").texts + allowed.pool.part("validation").texts
+    assert allowed.report.cleaning.leaks_kept == 3
+    assert test[0][0] in allowed.pool.subset("train").texts + allowed.pool.subset("validation").texts
 
 
 def test_near_twins_are_a_warning_and_stay() -> None:
     test = [(f"{' '.join(random.Random(i).choices(WORDS, k=30))}", "ab"[i % 2]) for i in range(10)]
     train = [*corpus(50, "ab"), (test[3][0] + " indeed", "a")]
     built = build_pool({"train": table(train, "train"), "test": table(test, "test")})
-    assert built.report.cleaned.near_twins == 1
+    assert built.report.cleaning.near_duplicates == 1
     assert "test:4 like train:51" in said(built)
     assert test[3][0] + " indeed" in built.pool.texts
 
@@ -245,30 +245,30 @@ def test_labels_are_those_found_sorted_or_those_named_in_order() -> None:
 def test_labels_of_test_that_are_not_in_the_task_are_refused_with_counts(labels: tuple[str, ...]) -> None:
     test = table([*corpus(20, seed=1), ("odd one", "cc"), ("odd two", "cc")])
     error = refused({"train": table(corpus(60)), "test": test}, labels)
-    assert "Test has a label that is not in the task" in error.happened
-    assert "'cc' (2 rows)" in error.happened
+    assert "Test has a label that is not in the task" in error.message
+    assert "'cc' (2 rows)" in error.message
 
 
 def test_one_class_and_no_class_are_refused() -> None:
-    assert "the same one, 'a'" in refused(table(corpus(20, "a"))).happened
-    assert "No row has a label" in refused(table([("a", ""), ("b", "")])).happened
+    assert "the same one, 'a'" in refused(table(corpus(20, "a"))).message
+    assert "No row has a label" in refused(table([("a", ""), ("b", "")])).message
 
 
 def test_a_pool_without_any_gold_is_fine_when_the_labels_are_named() -> None:
-    built = build_pool(Table.of({"text": ["one thing", "another"]}), labels=["x", "y"])
-    assert len(built.pool.part("pool")) == 2
+    built = build_pool(Table.from_columns({"text": ["one thing", "another"]}), labels=["x", "y"])
+    assert len(built.pool.subset("pool")) == 2
     assert "no test set" in said(built)
 
 
 def test_train_that_is_the_test_set_is_refused() -> None:
     rows = table(corpus(30))
-    assert "Nothing is left" in refused({"train": rows, "test": rows}).happened
+    assert "Nothing is left" in refused({"train": rows, "test": rows}).message
 
 
 def test_a_missing_column_lists_those_there() -> None:
     error = refused(table(corpus(10)), text="txt")
-    assert "it has 'text', 'label'" in error.happened
-    assert "'text'" in error.mend
+    assert "it has 'text', 'label'" in error.message
+    assert "'text'" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_columns_are_guessed_with_reasons(columns: Mapping[str, str], text: str,
         "few": ["good", "bad", "so-so"] * 20,
         "short": [f"name {i}" for i in range(60)],
     }
-    source = Table.of({name: made[kind] for name, kind in columns.items()})
+    source = Table.from_columns({name: made[kind] for name, kind in columns.items()})
     built = build_pool(source, labels=() if label else ["x", "y"])
     read = built.report.sources[0]
     assert read.columns["text"] == text
@@ -299,14 +299,16 @@ def test_columns_are_guessed_with_reasons(columns: Mapping[str, str], text: str,
 
 def test_sparse_labels_in_a_rhythm_are_found() -> None:
     rows = [(f"text number {i}", "ab"[i // 200 % 2] if i % 100 == 1 else "") for i in range(10_000)]
-    assert len(build_pool(table(rows)).pool.part("pool")) == 9_900
+    assert len(build_pool(table(rows)).pool.subset("pool")) == 9_900
 
 
 def test_the_two_texts_of_a_pair_become_one() -> None:
-    source = Table.of({"premise": ["a man", "", "a cat"], "hypothesis": ["sleeps", "x", "runs"], "label": list("xyy")})
+    source = Table.from_columns(
+        {"premise": ["a man", "", "a cat"], "hypothesis": ["sleeps", "x", "runs"], "label": list("xyy")}
+    )
     built = build_pool(source, options=PoolOptions(test_share=0, validation_share=0))
     assert built.pool.texts == (f"a man{PAIR_SEPARATOR}sleeps", f"a cat{PAIR_SEPARATOR}runs")
-    assert built.report.cleaned.empty == 1
+    assert built.report.cleaning.empty == 1
 
 
 # ---- options and the report
@@ -326,7 +328,7 @@ def test_an_unknown_part_offers_the_nearest() -> None:
 def test_files_are_read_with_bad_rows_counted_and_origins_kept(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text("text,label\n" + "".join(f"{t},{y}\n" for t, y in corpus(30)) + "lonely\n")
-    assert "line 32" in refused(path).happened
+    assert "line 32" in refused(path).message
     built = build_pool(path, options=PoolOptions(on_bad_row="skip"))
     assert built.report.sources[0].skipped == 1
     assert "line 32" in said(built)

@@ -14,7 +14,7 @@ from potstill.errors import BadSpec
 def test_a_task_needs_two_labels_with_different_names(labels):
     with pytest.raises(BadSpec) as refused:
         Task(labels)
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 def test_only_labels_can_be_described():

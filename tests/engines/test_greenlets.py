@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from potstill.engines.greenlets import Door, Loop, Turnstile, others_first, rest, until_ready
-from potstill.engines.workers import Fibres
-from potstill.ledger.store.together import Together
+from potstill.engines.greenlets import Event, GreenletLoop, Semaphore, sleep, wait_ready, yield_to_others
+from potstill.engines.workers import GreenletPool
+from potstill.ledger.store.together import GroupCommit
 
 
 def in_threads(*calls: Callable[[], object]) -> list[object]:
@@ -22,10 +22,10 @@ def in_threads(*calls: Callable[[], object]) -> list[object]:
 
 
 def in_fibres(*calls: Callable[[], object]) -> list[object]:
-    crew: Fibres[Callable[[], object], object] = Fibres(lambda call: call(), len(calls))
-    taken = [crew.take(call) for call in calls]
+    crew: GreenletPool[Callable[[], object], object] = GreenletPool(lambda call: call(), len(calls))
+    taken = [crew.submit(call) for call in calls]
     results = [each.result() for each in taken]
-    crew.leave()
+    crew.shutdown()
     return results
 
 
@@ -47,11 +47,11 @@ def test_who_waits_for_bytes_goes_on_when_they_come(run):
     with connected() as (here, there):
 
         def listen() -> bytes:
-            until_ready(here, ends=time.monotonic() + 20)
+            wait_ready(here, deadline=time.monotonic() + 20)
             return here.recv(10)
 
         def speak() -> None:
-            rest(0.02)
+            sleep(0.02)
             there.send(b"hello")
 
         assert run(listen, speak) == [b"hello", None]
@@ -63,17 +63,17 @@ def test_who_waits_in_vain_is_told_and_the_others_are_not(run):
 
         def in_vain() -> str:
             try:
-                until_ready(here, ends=time.monotonic() + 0.05)
+                wait_ready(here, deadline=time.monotonic() + 0.05)
             except TimeoutError:
                 return "too late"
             return "heard"
 
         def patient() -> str:
-            until_ready(other, ends=time.monotonic() + 20)
+            wait_ready(other, deadline=time.monotonic() + 20)
             return "heard"
 
         def speak() -> None:
-            rest(0.6)
+            sleep(0.6)
             its_end.send(b".")
 
         assert run(in_vain, patient, speak) == ["too late", "heard", None]
@@ -90,13 +90,13 @@ def test_who_waits_for_room_goes_on_when_the_other_side_reads(run):
                 try:
                     left = left[here.send(left) :]
                 except BlockingIOError:
-                    until_ready(here, to_write=True, ends=time.monotonic() + 20)
+                    wait_ready(here, for_writing=True, deadline=time.monotonic() + 20)
             return len(left)
 
         def listen() -> int:
             came = 0
             while came < len(whole):
-                until_ready(there, ends=time.monotonic() + 20)
+                wait_ready(there, deadline=time.monotonic() + 20)
                 came += len(there.recv(100_000))
             return came
 
@@ -105,34 +105,34 @@ def test_who_waits_for_room_goes_on_when_the_other_side_reads(run):
 
 @BOTH
 def test_a_door_lets_through_once_whether_it_is_opened_before_or_after_somebody_waits(run):
-    doors: list[Door] = []
+    doors: list[Event] = []
     heard: list[str] = []
 
     def wait() -> None:
-        doors.append(Door())
+        doors.append(Event())
         doors[0].wait()
         heard.append("first")
-        rest(0.05)  # opened meanwhile
+        sleep(0.05)  # opened meanwhile
         doors[0].wait()
         heard.append("second")
 
     def open_twice() -> None:
         while not doors:
-            rest(0.001)
-        doors[0].open()
+            sleep(0.001)
+        doors[0].set()
         while not heard:
-            rest(0.001)
-        doors[0].open()
+            sleep(0.001)
+        doors[0].set()
 
     run(wait, open_twice)
     assert heard == ["first", "second"]
 
 
 def test_a_door_of_a_fibre_can_be_opened_by_a_thread():
-    doors: list[Door] = []
+    doors: list[Event] = []
 
     def wait() -> str:
-        doors.append(Door())
+        doors.append(Event())
         doors[0].wait()
         return "through"
 
@@ -140,7 +140,7 @@ def test_a_door_of_a_fibre_can_be_opened_by_a_thread():
         while not doors:
             time.sleep(0.001)
         time.sleep(0.02)  # the loop sleeps by now
-        doors[0].open()
+        doors[0].set()
 
     thread = threading.Thread(target=open_it)
     thread.start()
@@ -150,15 +150,15 @@ def test_a_door_of_a_fibre_can_be_opened_by_a_thread():
 
 @BOTH
 def test_a_turnstile_lets_in_so_many_and_in_the_order_they_came(run):
-    turnstile, inside, most, order = Turnstile(3), set(), [], []
+    turnstile, inside, most, order = Semaphore(3), set(), [], []
 
     def pass_through(number: int) -> None:
-        rest(0.02 * number)
+        sleep(0.02 * number)
         with turnstile:
             inside.add(number)
             order.append(number)
             most.append(len(inside))
-            rest(0.1)
+            sleep(0.1)
             inside.discard(number)
 
     run(*[lambda number=number: pass_through(number) for number in range(9)])
@@ -167,7 +167,7 @@ def test_a_turnstile_lets_in_so_many_and_in_the_order_they_came(run):
 
 
 def test_a_turnstile_opens_for_the_next_when_somebody_falls():
-    turnstile = Turnstile(1)
+    turnstile = Semaphore(1)
     with pytest.raises(ValueError, match="fell"), turnstile:
         raise ValueError("fell")
     with turnstile:
@@ -178,32 +178,32 @@ def test_who_lets_others_first_goes_after_those_that_can_go_on():
     order: list[str] = []
 
     def polite() -> None:
-        others_first()
+        yield_to_others()
         order.append("polite")
 
     def other() -> None:
         order.append("other")
 
-    loop = Loop(threading.Event())
+    loop = GreenletLoop(threading.Event())
     for each in (polite, other, other):
-        loop.call(lambda each=each: loop.begin(each))
-    loop.end()
+        loop.call_soon(lambda each=each: loop.spawn(each))
+    loop.stop_when_idle()
     loop.run()
     assert order == ["other", "other", "polite"]
-    others_first()  # in a thread there is nobody to let first
+    yield_to_others()  # in a thread there is nobody to let first
 
 
 def test_who_lets_others_first_gets_its_turn_though_there_are_always_others():
     turns = {"polite": 0, "busy": 0}
 
     def polite() -> None:
-        others_first()
+        yield_to_others()
         turns["polite"] = turns["busy"]
 
     def busy() -> None:
         while not turns["polite"] and turns["busy"] < 10_000:
             turns["busy"] += 1
-            rest(0)
+            sleep(0)
 
     in_fibres(polite, busy, busy)
     assert 0 < turns["polite"] < 10_000
@@ -217,7 +217,7 @@ def test_steps_of_fibres_share_transactions_with_those_of_a_thread():
         for step in batch:
             step.result = step.do()
 
-    together = Together(write)
+    together = GroupCommit(write)
     seen: list[int] = []
     thread = threading.Thread(target=lambda: seen.extend(together.do(lambda n=n: n) for n in range(200)))
     thread.start()
@@ -230,20 +230,20 @@ def test_steps_of_fibres_share_transactions_with_those_of_a_thread():
 
 
 def test_a_loop_ends_when_its_last_fibre_has_ended():
-    loop, ended = Loop(threading.Event()), []
+    loop, ended = GreenletLoop(threading.Event()), []
 
     def fibre() -> None:
-        rest(0.05)
+        sleep(0.05)
         ended.append(True)
 
-    loop.call(lambda: loop.begin(fibre))
-    loop.end()
+    loop.call_soon(lambda: loop.spawn(fibre))
+    loop.stop_when_idle()
     loop.run()
     assert ended == [True]
 
 
 def test_a_loop_may_end_while_somebody_is_about_to_wake_it():
-    loop = Loop(threading.Event())
+    loop = GreenletLoop(threading.Event())
 
     class Slow(list):  # type: ignore[type-arg]
         """A queue whose owner is taken off the processor between leaving a word and ringing the bell."""
@@ -257,4 +257,4 @@ def test_a_loop_may_end_while_somebody_is_about_to_wake_it():
             raise AssertionError("nothing was left")
 
     loop._outside = Slow()  # type: ignore[assignment]
-    loop.end()
+    loop.stop_when_idle()

@@ -11,9 +11,9 @@ from itertools import count
 
 import pytest
 
-from potstill.engines.greenlets import hurried, rest
-from potstill.engines.local import STOPPING, Local
-from potstill.engines.workers import Garbage
+from potstill.engines.greenlets import is_cancelled, sleep
+from potstill.engines.local import STOPPING_MESSAGE, LocalEngine
+from potstill.engines.workers import GcThrottle
 
 # Calls that only wait run as fibres in one thread where they may; whoever listens must not see the difference.
 LIGHT = pytest.mark.parametrize("light", [False, True], ids=["threads", "fibres"])
@@ -23,10 +23,10 @@ LIGHT = pytest.mark.parametrize("light", [False, True], ids=["threads", "fibres"
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_results_come_in_the_order_of_the_items(parallel, light):
     def slow_first(item: int) -> int:
-        rest(0.02 if item % 4 == 0 else 0)
+        sleep(0.02 if item % 4 == 0 else 0)
         return item * item
 
-    assert list(Local().map(slow_first, range(20), parallel, light=light)) == [i * i for i in range(20)]
+    assert list(LocalEngine().map(slow_first, range(20), parallel, greenlet_safe=light)) == [i * i for i in range(20)]
 
 
 @LIGHT
@@ -38,18 +38,18 @@ def test_no_more_calls_are_in_flight_than_allowed(light):
         with guard:
             flying += 1
             most = max(most, flying)
-        rest(0.005)
+        sleep(0.005)
         with guard:
             flying -= 1
 
-    list(Local().map(call, range(40), 5, light=light))
+    list(LocalEngine().map(call, range(40), 5, greenlet_safe=light))
     assert 1 < most <= 5
 
 
 @LIGHT
 def test_an_endless_supply_is_fine_when_somebody_stops_listening(light):
     taken = []
-    for result in Local().map(lambda item: item, count(), 4, light=light):
+    for result in LocalEngine().map(lambda item: item, count(), 4, greenlet_safe=light):
         taken.append(result)
         if result == 10:
             break
@@ -67,7 +67,7 @@ def test_the_first_exception_stops_the_taking(light):
         return item
 
     with pytest.raises(ValueError, match="three"):
-        list(Local().map(call, range(1000), 4, light=light))
+        list(LocalEngine().map(call, range(1000), 4, greenlet_safe=light))
     assert len(begun) < 20
 
 
@@ -82,7 +82,7 @@ def test_one_slow_call_does_not_leave_the_others_without_work():
             slow.set()
         return item
 
-    assert list(Local().map(call, range(60), 4)) == list(range(60))
+    assert list(LocalEngine().map(call, range(60), 4)) == list(range(60))
     assert done.index(0) >= 50
 
 
@@ -93,10 +93,10 @@ def test_calls_that_rest_are_cut_short_when_one_of_them_fails(light):
     def call(item: int) -> None:
         if item == 3:
             raise ValueError("three")
-        woken.append(rest(60))
+        woken.append(sleep(60))
 
     with pytest.raises(ValueError, match="three"):
-        list(Local().map(call, range(1000), 4, light=light))
+        list(LocalEngine().map(call, range(1000), 4, greenlet_safe=light))
     assert woken
     assert not any(woken)
 
@@ -107,18 +107,18 @@ def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more(light):
 
     def call(item: int) -> int:
         begun.append(item)
-        ended.append(rest(0.01) and item)
+        ended.append(sleep(0.01) and item)
         return item
 
-    for result in Local().map(call, count(), 4, light=light):
+    for result in LocalEngine().map(call, count(), 4, greenlet_safe=light):
         if result == 5:
             break
     assert sorted(begun) == sorted(ended)
 
 
 def test_without_an_engine_a_rest_is_a_sleep():
-    assert rest(0.001)
-    assert not hurried()
+    assert sleep(0.001)
+    assert not is_cancelled()
 
 
 def test_a_second_ctrl_c_that_comes_while_the_first_is_told_leaves_at_once():
@@ -139,7 +139,7 @@ def test_a_second_ctrl_c_that_comes_while_the_first_is_told_leaves_at_once():
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(Local(tell).map(call, items(), 4))
+            list(LocalEngine(tell).map(call, items(), 4))
         assert ended == []
     finally:
         hanging.set()
@@ -166,8 +166,8 @@ def test_the_first_ctrl_c_waits_for_what_is_in_flight_and_the_second_does_not():
     impatient.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(Local(said.append).map(call, count(), 4))
-        assert said == [STOPPING]
+            list(LocalEngine(said.append).map(call, count(), 4))
+        assert said == [STOPPING_MESSAGE]
         assert ended == []
     finally:
         hanging.set()
@@ -181,7 +181,7 @@ def test_ctrl_c_cuts_short_the_calls_that_rest(light):
 
     def call(item: int) -> None:
         begun.set()
-        woken.append(rest(60))
+        woken.append(sleep(60))
 
     def items():
         yield from range(4)
@@ -189,7 +189,7 @@ def test_ctrl_c_cuts_short_the_calls_that_rest(light):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(Local().map(call, items(), 4, light=light))
+        list(LocalEngine().map(call, items(), 4, greenlet_safe=light))
     assert woken
     assert not any(woken)
 
@@ -199,10 +199,10 @@ def test_light_calls_share_a_thread_and_wait_side_by_side():
 
     def call(item: int) -> None:
         threads.add(threading.get_ident())
-        rest(0.2)
+        sleep(0.2)
 
     began = time.monotonic()
-    list(Local().map(call, range(200), 200, light=True))
+    list(LocalEngine().map(call, range(200), 200, greenlet_safe=True))
     assert len(threads) == 1
     assert time.monotonic() - began < 20  # one after the other they would take 40
 
@@ -213,9 +213,9 @@ def test_without_the_library_light_calls_get_threads(monkeypatch):
 
     def call(item: int) -> None:
         threads.add(threading.get_ident())
-        rest(0.01)
+        sleep(0.01)
 
-    list(Local().map(call, range(40), 4, light=True))
+    list(LocalEngine().map(call, range(40), 4, greenlet_safe=True))
     assert len(threads) == 4
 
 
@@ -225,11 +225,11 @@ def test_garbage_is_looked_for_less_often_while_fibres_wait_and_as_before_when_a
     def call(item: int) -> None:
         seen.append(gc.get_threshold()[0])
         if item == 0:  # a crew within a crew
-            list(Local().map(lambda _: rest(0), range(4), 2, light=True))
+            list(LocalEngine().map(lambda _: sleep(0), range(4), 2, greenlet_safe=True))
             seen.append(gc.get_threshold()[0])
 
-    list(Local().map(call, range(4), 2, light=True))
-    assert set(seen) == {Garbage.YOUNG}
+    list(LocalEngine().map(call, range(4), 2, greenlet_safe=True))
+    assert set(seen) == {GcThrottle.GEN0_THRESHOLD}
     assert gc.get_threshold() == before
 
 
@@ -237,7 +237,7 @@ def test_who_never_looks_for_garbage_does_not_begin_to():
     before = gc.get_threshold()
     gc.set_threshold(0, 5, 5)
     try:
-        list(Local().map(lambda _: rest(0), range(4), 2, light=True))
+        list(LocalEngine().map(lambda _: sleep(0), range(4), 2, greenlet_safe=True))
         assert gc.get_threshold() == (0, 5, 5)
     finally:
         gc.set_threshold(*before)
@@ -249,4 +249,4 @@ def test_no_item_is_left_when_they_come_one_by_one():
             time.sleep(0.0005 if item % 3 else 0)
             yield item
 
-    assert list(Local().map(lambda item: item, slowly(), 2, light=True)) == list(range(300))
+    assert list(LocalEngine().map(lambda item: item, slowly(), 2, greenlet_safe=True)) == list(range(300))

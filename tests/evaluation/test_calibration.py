@@ -10,7 +10,6 @@ from scipy.special import log_softmax as scipy_log_softmax
 
 from potstill.evaluation.calibration import (
     Calibration,
-    confident_as,
     fit_temperature,
     log_softmax,
     match_prior,
@@ -19,6 +18,7 @@ from potstill.evaluation.calibration import (
     sigmoid,
     smoothed_prior,
     softmax,
+    temperature_for_accuracy,
 )
 
 scores = arrays(np.float64, st.tuples(st.integers(5, 40), st.integers(2, 6)), elements=st.floats(-20, 20))
@@ -66,7 +66,7 @@ def test_a_smoothed_prior_never_forbids_a_label():
 def test_a_calibration_shifts_then_cools_then_normalises():
     values = np.array([[0.0, 1.0]])
     expected = softmax(np.array([[2.0, 1.0]]) / 0.5)
-    np.testing.assert_allclose(Calibration((2.0, 0.0), 0.5).probs(values), expected)
+    np.testing.assert_allclose(Calibration((2.0, 0.0), 0.5).apply(values), expected)
 
 
 @given(scores, st.integers(0, 1000))
@@ -79,6 +79,6 @@ def test_matching_rates_makes_them_the_mean_of_each_label_by_itself(values, seed
 def test_scores_are_made_as_sure_as_they_are_right_or_as_near_as_a_temperature_gets(values, share):
     k = values.shape[1]
     accuracy = 1 / k + share * (1 - 1 / k)
-    sure = softmax(values, confident_as(values, accuracy)).max(axis=1).mean()
+    sure = softmax(values, temperature_for_accuracy(values, accuracy)).max(axis=1).mean()
     nearest = [softmax(values, temperature).max(axis=1).mean() for temperature in (20.0, 0.05)]
     assert abs(sure - np.clip(accuracy, *nearest)) < 1e-3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from potstill.evaluation import metrics
-from potstill.evaluation.metrics import Judgement, Score
+from potstill.evaluation.metrics import EvaluationResult, Score
 
 LABELS = ("a", "b", "c", "d", "e")
 K = len(LABELS)
@@ -144,7 +144,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         gold = rng.integers(0, 3, n)
         predicted = np.where(rng.random(n) < truth, gold, (gold + rng.integers(1, 3, n)) % 3)
         for metric in covered:
-            score = metrics.with_interval(metric, gold, predicted, seed=repeat, draws=200)
+            score = metrics.bootstrap_interval(metric, gold, predicted, seed=repeat, draws=200)
             # Errors are symmetric over balanced classes, so the true macro F1 is the true accuracy.
             covered[metric] += score.low <= truth <= score.high
     for metric, times in covered.items():
@@ -157,7 +157,7 @@ def test_an_interval_narrows_with_the_root_of_the_texts() -> None:
     for n in (200, 3200):
         gold = rng.integers(0, 2, n)
         predicted = np.where(rng.random(n) < 0.8, gold, 1 - gold)
-        score = metrics.with_interval(metrics.accuracy, gold, predicted)
+        score = metrics.bootstrap_interval(metrics.accuracy, gold, predicted)
         widths.append(score.high - score.low)
     assert 3 < widths[0] / widths[1] < 5.5
 
@@ -166,7 +166,7 @@ def test_the_bootstrap_agrees_with_the_normal_approximation_for_every_mean_of_ro
     rng = np.random.default_rng(5)
     probs = rng.dirichlet(np.ones(K), 2000)
     gold = rng.integers(0, K, 2000)
-    score = metrics.with_interval(metrics.log_loss, gold, probs, draws=2000)
+    score = metrics.bootstrap_interval(metrics.log_loss, gold, probs, draws=2000)
     rows = -np.log(probs[np.arange(2000), gold])
     half = 1.96 * rows.std() / np.sqrt(2000)
     assert score.value == pytest.approx(rows.mean())
@@ -176,16 +176,16 @@ def test_the_bootstrap_agrees_with_the_normal_approximation_for_every_mean_of_ro
 def test_equal_seeds_give_equal_intervals_and_other_seeds_others() -> None:
     gold = np.arange(50) % 3
     predicted = np.where(np.arange(50) % 7 == 0, 0, gold)
-    one = metrics.with_interval(metrics.accuracy, gold, predicted, seed=1)
-    assert one == metrics.with_interval(metrics.accuracy, gold, predicted, seed=1)
-    assert any(one != metrics.with_interval(metrics.accuracy, gold, predicted, seed=seed) for seed in range(2, 6))
+    one = metrics.bootstrap_interval(metrics.accuracy, gold, predicted, seed=1)
+    assert one == metrics.bootstrap_interval(metrics.accuracy, gold, predicted, seed=1)
+    assert any(one != metrics.bootstrap_interval(metrics.accuracy, gold, predicted, seed=seed) for seed in range(2, 6))
     assert one.low <= one.value <= one.high
 
 
 @pytest.mark.parametrize(("gold", "predicted"), [([], []), ([0, 1], [0])])
 def test_an_interval_of_nothing_or_of_uneven_arrays_is_refused(gold: list[int], predicted: list[int]) -> None:
     with pytest.raises(ValueError, match="both must be the same number"):
-        metrics.with_interval(metrics.accuracy, gold, predicted)
+        metrics.bootstrap_interval(metrics.accuracy, gold, predicted)
 
 
 # --- edges -------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_macro_f1_leaves_out_a_class_that_nobody_mentions_and_counts_an_unpredic
 
 def test_a_text_without_an_answer_is_wrong_but_spoils_no_other_label() -> None:
     probs = np.array([[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan]])
-    judgement = metrics.judge([0, 1, 1], probs, ("a", "b"))
+    judgement = metrics.compute_metrics([0, 1, 1], probs, ("a", "b"))
     assert judgement.unanswered == 1
     assert judgement.accuracy.value == pytest.approx(2 / 3)
     first, second = judgement.per_class
@@ -210,7 +210,7 @@ def test_a_text_without_an_answer_is_wrong_but_spoils_no_other_label() -> None:
 
 
 def test_a_teacher_that_answered_nothing_is_judged_at_zero() -> None:
-    judgement = metrics.judge([0, 1], np.full((2, 2), np.nan), ("a", "b"))
+    judgement = metrics.compute_metrics([0, 1], np.full((2, 2), np.nan), ("a", "b"))
     assert judgement.accuracy == Score(0.0, 0.0, 0.0)
     assert judgement.macro_f1.value == 0.0
     assert judgement.ece is judgement.log_loss is judgement.brier is None
@@ -219,7 +219,7 @@ def test_a_teacher_that_answered_nothing_is_judged_at_zero() -> None:
 def test_confusions_come_most_frequent_first_and_leave_out_what_is_right() -> None:
     gold = [0, 0, 0, 1, 1, 2]
     predicted = np.array([1, 1, 0, 2, 1, 2])
-    judgement = metrics.judge(gold, np.eye(3)[predicted], ("a", "b", "c"))
+    judgement = metrics.compute_metrics(gold, np.eye(3)[predicted], ("a", "b", "c"))
     assert [(c.gold, c.predicted, c.n) for c in judgement.confusions] == [("a", "b", 2), ("b", "c", 1)]
 
 
@@ -228,21 +228,21 @@ def test_confusions_come_most_frequent_first_and_leave_out_what_is_right() -> No
 )
 def test_judge_refuses_what_does_not_fit(gold: list[int], probs: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="gold"):
-        metrics.judge(gold, probs, ("a", "b"))
+        metrics.compute_metrics(gold, probs, ("a", "b"))
 
 
 @settings(max_examples=30, deadline=None)
 @given(with_probs())
 def test_a_judgement_survives_json(case: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
     gold, probs = case
-    judgement = metrics.judge(gold, probs, LABELS, draws=20)
-    assert Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement
+    judgement = metrics.compute_metrics(gold, probs, LABELS, draws=20)
+    assert EvaluationResult.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement
 
 
 def test_a_judgement_of_another_format_is_refused() -> None:
-    record = metrics.judge([0, 1], np.eye(2), ("a", "b")).to_json()
+    record = metrics.compute_metrics([0, 1], np.eye(2), ("a", "b")).to_json()
     with pytest.raises(ValueError, match="format 2"):
-        Judgement.from_json({**record, "format": 2})
+        EvaluationResult.from_json({**record, "format": 2})
 
 
 def test_a_centred_interval_of_the_calibration_error_holds_the_value() -> None:
@@ -251,7 +251,7 @@ def test_a_centred_interval_of_the_calibration_error_holds_the_value() -> None:
     probs = rng.dirichlet(np.ones(3), 400)
     gold = (probs.cumsum(axis=1) > rng.random((400, 1))).argmax(axis=1)
     plain, centred = (
-        metrics.with_interval(metrics.ece, gold, probs, draws=200, centred=choice) for choice in (False, True)
+        metrics.bootstrap_interval(metrics.ece, gold, probs, draws=200, centred=choice) for choice in (False, True)
     )
     assert plain.value == centred.value
     assert centred.low <= centred.value <= centred.high

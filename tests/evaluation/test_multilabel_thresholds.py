@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from potstill.evaluation.calibration import log_sigmoid, sigmoid
-from potstill.evaluation.fit_thresholds import measure_several
-from potstill.evaluation.metrics import Judgement
-from potstill.evaluation.multilabel_judge import judge_sets
-from potstill.evaluation.multilabel_metrics import decision_ece, macro_f1, micro_f1, ranking_precision
-from potstill.evaluation.multilabel_thresholds import Cut, SeveralTrust
+from potstill.evaluation.fit_thresholds import fit_multilabel_guarantees
+from potstill.evaluation.metrics import EvaluationResult
+from potstill.evaluation.multilabel_judge import compute_multilabel_metrics
+from potstill.evaluation.multilabel_metrics import (
+    label_ranking_precision,
+    multilabel_ece,
+    multilabel_macro_f1,
+    multilabel_micro_f1,
+)
+from potstill.evaluation.multilabel_thresholds import LabelThresholds, MultilabelGuarantees
 
 LABELS = ("a", "b", "c", "d")
 
@@ -35,23 +40,23 @@ def test_the_figures_are_those_of_scikit_learn(seed: int, n: int) -> None:
     draw = np.random.default_rng(seed)
     gold, chosen = draw.random((n, 4)) < 0.4, draw.random((n, 4)) < 0.4
     scores = draw.integers(0, 5, (n, 4)) / 4  # with ties
-    assert micro_f1(gold, chosen) == pytest.approx(f1_score(gold, chosen, average="micro", zero_division=0))
+    assert multilabel_micro_f1(gold, chosen) == pytest.approx(f1_score(gold, chosen, average="micro", zero_division=0))
     seen = np.flatnonzero((gold | chosen).any(axis=0))
     each = f1_score(gold, chosen, average=None, zero_division=0)
-    assert macro_f1(gold, chosen) == pytest.approx(each[seen].mean() if len(seen) else 0.0)
-    ours = ranking_precision(gold, scores).mean()
+    assert multilabel_macro_f1(gold, chosen) == pytest.approx(each[seen].mean() if len(seen) else 0.0)
+    ours = label_ranking_precision(gold, scores).mean()
     assert ours == pytest.approx(label_ranking_average_precision_score(gold, scores))
-    judged = judge_sets(gold, scores, chosen, LABELS, draws=20)
+    judged = compute_multilabel_metrics(gold, scores, chosen, LABELS, draws=20)
     assert judged.accuracy.value == pytest.approx((gold == chosen).all(axis=1).mean())
     assert judged.micro_f1 is not None
-    assert judged.main == judged.micro_f1
+    assert judged.main_score == judged.micro_f1
     assert [row.f1 for row in judged.per_class] == pytest.approx(each.tolist())
 
 
 def test_a_judgement_of_sets_is_read_as_it_was_written() -> None:
     logits, gold = made_up(60)
-    judged = judge_sets(gold, sigmoid(logits), logits > 0, LABELS, draws=50)
-    assert Judgement.from_json(json.loads(json.dumps(judged.to_json()))) == judged
+    judged = compute_multilabel_metrics(gold, sigmoid(logits), logits > 0, LABELS, draws=50)
+    assert EvaluationResult.from_json(json.loads(json.dumps(judged.to_json()))) == judged
     assert judged.micro_f1 is not None
     assert judged.micro_f1.low <= judged.micro_f1.value <= judged.micro_f1.high
 
@@ -59,21 +64,23 @@ def test_a_judgement_of_sets_is_read_as_it_was_written() -> None:
 def test_a_text_without_an_answer_has_the_empty_set() -> None:
     gold = np.array([[1, 0], [0, 1]], dtype=bool)
     probs = np.array([[0.9, 0.1], [np.nan, np.nan]])
-    judged = judge_sets(gold, probs, np.ones((2, 2), dtype=bool), ("a", "b"), draws=5)
+    judged = compute_multilabel_metrics(gold, probs, np.ones((2, 2), dtype=bool), ("a", "b"), draws=5)
     assert judged.unanswered == 1
     assert judged.per_class[1].predicted == 1
 
 
 def test_too_sure_scores_are_calibrated_and_their_thresholds_chosen() -> None:
     logits, gold = made_up(1500)
-    trust = measure_several(logits, gold)
+    trust = fit_multilabel_guarantees(logits, gold)
     assert trust.scaling.method != "none"
     assert trust.ece_after.value < trust.ece_before.value / 2
     fresh, truth = made_up(3000, seed=1)
-    probs = trust.scaling.probs(fresh)
-    assert decision_ece(truth, probs) < 0.03
-    tuned, half = trust.cut.chosen(probs), sigmoid(fresh) >= 0.5
-    assert micro_f1(truth, tuned) + macro_f1(truth, tuned) > micro_f1(truth, half) + macro_f1(truth, half)
+    probs = trust.scaling.apply(fresh)
+    assert multilabel_ece(truth, probs) < 0.03
+    tuned, half = trust.label_thresholds.apply(probs), sigmoid(fresh) >= 0.5
+    assert multilabel_micro_f1(truth, tuned) + multilabel_macro_f1(truth, tuned) > multilabel_micro_f1(
+        truth, half
+    ) + multilabel_macro_f1(truth, half)
 
 
 def test_thresholds_of_their_own_win_where_labels_differ_and_not_elsewhere() -> None:
@@ -96,28 +103,32 @@ def test_a_label_too_rare_takes_the_common_threshold() -> None:
     logits, gold = made_up(200)
     gold[:, 3] = False
     gold[:3, 3] = True
-    trust = measure_several(logits, gold)
-    if len(trust.cut.thresholds) == 4:
-        from potstill.evaluation.fit_thresholds import global_cut
+    trust = fit_multilabel_guarantees(logits, gold)
+    if len(trust.label_thresholds.thresholds) == 4:
+        from potstill.evaluation.fit_thresholds import fit_global_threshold
 
-        assert 0 < trust.cut.thresholds[3] < 1
-        assert global_cut(sigmoid(logits), gold, False).thresholds[0] > 0
-    assert np.isfinite(trust.scaling.probs(logits)).all()
+        assert 0 < trust.label_thresholds.thresholds[3] < 1
+        assert fit_global_threshold(sigmoid(logits), gold, False).thresholds[0] > 0
+    assert np.isfinite(trust.scaling.apply(logits)).all()
 
 
 def test_no_text_is_left_without_label_where_none_was() -> None:
     probs = np.array([[0.1, 0.3], [0.9, 0.2], [0.8, 0.9]])
-    assert Cut((0.5,), never_empty=True).chosen(probs).tolist() == [[False, True], [True, False], [True, True]]
-    assert not Cut((0.5,)).chosen(probs)[0].any()
-    assert Cut((0.5,), never_empty=True).chosen(np.zeros((0, 2))).shape == (0, 2)
+    assert LabelThresholds((0.5,), never_empty=True).apply(probs).tolist() == [
+        [False, True],
+        [True, False],
+        [True, True],
+    ]
+    assert not LabelThresholds((0.5,)).apply(probs)[0].any()
+    assert LabelThresholds((0.5,), never_empty=True).apply(np.zeros((0, 2))).shape == (0, 2)
 
 
 def test_what_was_measured_is_read_as_it_was_written() -> None:
-    trust = measure_several(*made_up(100), graph="abc")
-    again = SeveralTrust.from_json(json.loads(json.dumps(trust.to_json())))
+    trust = fit_multilabel_guarantees(*made_up(100), graph="abc")
+    again = MultilabelGuarantees.from_json(json.loads(json.dumps(trust.to_json())))
     assert again == trust
     with pytest.raises((KeyError, TypeError, ValueError)):
-        SeveralTrust.from_json({"graph": "abc", "n": 3})
+        MultilabelGuarantees.from_json({"graph": "abc", "n": 3})
 
 
 def test_the_sigmoid_does_not_overflow() -> None:

@@ -13,8 +13,8 @@ import pytest
 from support.scores import drawn
 
 from potstill.evaluation.scaling import temperature_scaling
-from potstill.students.base import Lesson, Make
-from potstill.students.static import Static
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.static import StaticStudent
 
 WORDS = ["the", "soup", "is", "hot", "match", "was", "lost", "a", "café", "!"]
 TEXTS = ["the soup is hot", "the match was lost!", "soup", "a hot soup, a lost match", "CAFÉ", "nothing known", ""]
@@ -29,7 +29,7 @@ def test_the_temperature_is_scikit_learns(temperature: float) -> None:
     theirs = calibration._TemperatureScaling().fit(scores.logits, scores.gold)
     ours = temperature_scaling(scores.logits, scores.gold)
     assert ours.scale[0] == pytest.approx(theirs.beta_, rel=1e-3)
-    np.testing.assert_allclose(ours.probs(new.logits), theirs.predict(new.logits), atol=1e-3)
+    np.testing.assert_allclose(ours.apply(new.logits), theirs.predict(new.logits), atol=1e-3)
 
 
 def test_a_static_students_vectors_are_model2vecs(tmp_path: Path) -> None:
@@ -42,6 +42,6 @@ def test_a_static_students_vectors_are_model2vecs(tmp_path: Path) -> None:
     table = np.random.default_rng(0).normal(size=(len(WORDS) + 2, 16)).astype(np.float16).astype(np.float32)
     theirs = model2vec.StaticModel(table, tokenizer, config={"model_type": "model2vec"}, normalize=True)
     theirs.save_pretrained(tmp_path)
-    make = Make(("food", "sport"), weights=str(tmp_path), options={"epochs": 0, "c": 1.0})
-    ours = Static(make).fit(Lesson(TEXTS[:2], np.eye(2, dtype=np.float32)))
+    make = StudentConfig(("food", "sport"), weights=str(tmp_path), options={"epochs": 0, "c": 1.0})
+    ours = StaticStudent(make).fit(TrainingData(TEXTS[:2], np.eye(2, dtype=np.float32)))
     np.testing.assert_allclose(ours.embed(TEXTS), theirs.encode(TEXTS), atol=1e-5)

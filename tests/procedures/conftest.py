@@ -21,7 +21,7 @@ from potstill.run.spec import Spec
 def pool() -> Pool:
     rows = [*table(12, 1, "train"), *table(25, 2, "validation"), *table(100, 3, "test")]
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
-    return build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split")).pool
+    return build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split")).pool
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def begin(tmp_path: Path, pool: Pool, known: Path) -> Begin:
             "prices": {"m": {"usd_per_million_input": 1, "usd_per_million_output": 2}},
             "procedure": {"name": "pgkd", "rounds": 3, **options},
         }
-        return Run.open(tmp_path / name, Spec.make(record), Task(given.labels, name="world"), given)
+        return Run.open(tmp_path / name, Spec.from_dict(record), Task(given.labels, name="world"), given)
 
     return opened
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.procedures import query_strategies as choose
-from potstill.procedures.coverage_sampling import by_coverage, by_gradient, typical
+from potstill.procedures.coverage_sampling import badge_sampling, coreset_sampling, typiclust_sampling
 
 
 def world(seed: int = 0, n: int = 120, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -19,21 +19,21 @@ def world(seed: int = 0, n: int = 120, k: int = 5) -> tuple[np.ndarray, np.ndarr
 def test_coverage_takes_one_of_each_clump_first() -> None:
     clumps = np.repeat(np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]), 25, axis=0)
     vectors = clumps + 0.01 * np.random.default_rng(0).standard_normal(clumps.shape)
-    assert {row // 25 for row in by_coverage(vectors, 4).tolist()} == {0, 1, 2, 3}
-    assert {row // 25 for row in by_coverage(vectors, 3, taken=[0]).tolist()} == {1, 2, 3}
+    assert {row // 25 for row in coreset_sampling(vectors, 4).tolist()} == {0, 1, 2, 3}
+    assert {row // 25 for row in coreset_sampling(vectors, 3, selected=[0]).tolist()} == {1, 2, 3}
 
 
 def test_typical_rows_are_one_of_each_clump() -> None:
     clumps = np.repeat(np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]), 25, axis=0)
     vectors = clumps + 0.01 * np.random.default_rng(0).standard_normal(clumps.shape)
-    assert {row // 25 for row in typical(vectors, 4, seed=0).tolist()} == {0, 1, 2, 3}
+    assert {row // 25 for row in typiclust_sampling(vectors, 4, seed=0).tolist()} == {0, 1, 2, 3}
 
 
 def test_gradients_prefer_what_the_student_is_unsure_of() -> None:
     probs = np.full((100, 2), [0.999, 0.001])
     probs[:10] = [0.55, 0.45]
     vectors = np.random.default_rng(0).standard_normal((100, 4))
-    picked = by_gradient(probs, vectors, 5, np.random.default_rng(0))
+    picked = badge_sampling(probs, vectors, 5, np.random.default_rng(0))
     assert (picked < 10).all()
 
 
@@ -48,7 +48,7 @@ def test_gradient_distances_are_those_of_the_gradients() -> None:
     nearest = np.minimum(length, ((gradients - gradients[first]) ** 2).sum(axis=1))
     nearest[first] = 0
     second = int(draw.choice(30, p=nearest / nearest.sum()))
-    assert by_gradient(probs, vectors, 2, np.random.default_rng(7)).tolist() == [first, second]
+    assert badge_sampling(probs, vectors, 2, np.random.default_rng(7)).tolist() == [first, second]
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 5))
@@ -56,9 +56,9 @@ def test_rows_are_distinct_and_as_many_as_can_be(n: int, wanted: int, seed: int)
     draw = np.random.default_rng(seed)
     probs, vectors = draw.dirichlet(np.ones(3), n), np.round(draw.standard_normal((n, 2)))
     for picked in (
-        by_coverage(vectors, wanted),
-        by_gradient(probs, vectors, wanted, draw) if n else np.zeros(0, dtype=int),
-        typical(vectors, wanted, seed),
+        coreset_sampling(vectors, wanted),
+        badge_sampling(probs, vectors, wanted, draw) if n else np.zeros(0, dtype=int),
+        typiclust_sampling(vectors, wanted, seed),
     ):
         assert len(set(picked.tolist())) == len(picked) == min(n, wanted)
 
@@ -74,7 +74,7 @@ class Proba:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"), [("BreakingTies", choose.by_margin), ("PredictionEntropy", choose.by_entropy)]
+    ("theirs", "ours"), [("BreakingTies", choose.margin_sampling), ("PredictionEntropy", choose.entropy_sampling)]
 )
 def test_uncertain_rows_are_those_of_small_text(theirs: str, ours: object) -> None:
     strategies = pytest.importorskip("small_text.query_strategies")
@@ -90,4 +90,4 @@ def test_coverage_is_that_of_small_text() -> None:
     # Theirs counts what it picked among the unlabelled rows and looks it up among all: the same where those come first.
     left, taken = np.arange(115), np.arange(115, 120)
     picked = coresets.greedy_coreset(vectors, left, taken, 10, distance_metric="euclidean")
-    assert picked.tolist() == by_coverage(vectors, 10, taken=taken).tolist()
+    assert picked.tolist() == coreset_sampling(vectors, 10, selected=taken).tolist()

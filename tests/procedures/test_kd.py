@@ -15,40 +15,40 @@ from potstill.data.task import Task
 from potstill.errors import BadData
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import gold_weight, kd
-from potstill.procedures.label_correction import OnGold, with_other_voices
-from potstill.reports.build import finish
-from potstill.run.few_shot import offered_examples
+from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
+from potstill.reports.build import build_report
+from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    return build_pool(Table.of(world(200)), options=PoolOptions(gold=9, validation_share=0)).pool
+    return build_pool(Table.from_columns(world(200)), options=PoolOptions(gold=9, validation_share=0)).pool
 
 
 def begin(folder: Path, pool: Pool, keyword_labels: Path, **over: object) -> Run:
     teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.85, "usd_per_million": 1.0}
-    spec = Spec.make({"budget": 1, "teacher": teacher, "student": "linear", **over})
+    spec = Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear", **over})
     return Run.open(folder, spec, Task(pool.labels, name="world"), pool)
 
 
 def test_a_student_taught_by_a_mediocre_teacher_beats_the_gold_alone_and_its_teacher(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
-        report = finish(run, kd(run))
-    assert report.student.judgement is not None
+        report = build_report(run, kd(run))
+    assert report.student.evaluation is not None
     assert report.teacher is not None
-    assert report.teacher.judgement is not None
+    assert report.teacher.evaluation is not None
     alone = next(each for each in report.baselines if each.name.startswith("linear"))
-    student = report.student.judgement.accuracy.value
+    student = report.student.evaluation.accuracy.value
     assert alone.accuracy is not None
     assert student > alone.accuracy.value + 0.05
-    assert student > report.teacher.judgement.accuracy.value + 0.02
+    assert student > report.teacher.evaluation.accuracy.value + 0.02
 
 
 def answers(run: Run, wrong: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N,) labels of a teacher that errs on a share `wrong` of the texts, (N, K) its probabilities, (N,) the truth."""
-    truth = run.pool.hidden[run.pool.part("pool").rows]
+    truth = run.pool.hidden_labels[run.pool.subset("pool").rows]
     rng = np.random.default_rng(3)
     said = np.where(rng.random(len(truth)) < wrong, (truth + 1) % 3, truth)
     soft = np.full((len(truth), 3), 0.15, dtype=np.float32)
@@ -58,31 +58,31 @@ def answers(run: Run, wrong: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.fixture(scope="module")
 def more_gold() -> Pool:
-    return build_pool(Table.of(world(200)), options=PoolOptions(gold=60, validation_share=0)).pool
+    return build_pool(Table.from_columns(world(200)), options=PoolOptions(gold=60, validation_share=0)).pool
 
 
 def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
     tmp_path, more_gold, keyword_labels, potion, monkeypatch
 ):
     with begin(tmp_path / "run", more_gold, keyword_labels, student="static:potion-8m") as run:
-        gold, texts = run.pool.part("train"), run.pool.part("pool").texts
+        gold, texts = run.pool.subset("train"), run.pool.subset("pool").texts
         said, soft, truth = answers(run, 0.45)
         before, asked = soft.copy(), np.arange(len(gold.texts))
-        good, bad = (OnGold(asked, (gold.gold + (asked % 5 < wrong)) % 3) for wrong in (0, 4))
-        assert with_other_voices(texts, soft, good, 10, run) is soft
+        good, bad = (GoldAnswers(asked, (gold.gold + (asked % 5 < wrong)) % 3) for wrong in (0, 4))
+        assert correct_soft_labels(texts, soft, good, 10, run) is soft
         assert not run.store.calls()  # nothing needs to be learnt to know that
-        heard = with_other_voices(texts, soft, bad, 10, run)
+        heard = correct_soft_labels(texts, soft, bad, 10, run)
         assert (heard.argmax(axis=1) == truth).mean() > (said == truth).mean() + 0.1
         np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
         np.testing.assert_array_equal(soft, before)
         calls = len(run.store.calls())
         monkeypatch.setattr(
-            "potstill.procedures.label_correction.MOST_AT_ONCE", 100
+            "potstill.procedures.label_correction.MAX_GRAPH_TEXTS", 100
         )  # in parts, as many texts would be
-        in_parts = with_other_voices(texts, soft, bad, 10, run).argmax(axis=1)
+        in_parts = correct_soft_labels(texts, soft, bad, 10, run).argmax(axis=1)
         assert (in_parts == truth).mean() > (said == truth).mean() + 0.1
         assert len(run.store.calls()) == calls
-        assert [note.what for note in run.store.notes()].count("voices") == 2
+        assert [note.description for note in run.store.notes()].count("voices") == 2
 
 
 @pytest.mark.parametrize(
@@ -91,17 +91,17 @@ def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
 def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, keyword_labels, potion, over):
     neighbours = over.pop("neighbours", 10)
     with begin(tmp_path / "run", pool, keyword_labels, **over) as run:
-        gold, soft = run.pool.part("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
-        wrong = OnGold(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
-        assert with_other_voices(run.pool.part("pool").texts[:5], soft, wrong, neighbours, run) is soft
+        gold, soft = run.pool.subset("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
+        wrong = GoldAnswers(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
+        assert correct_soft_labels(run.pool.subset("pool").texts[:5], soft, wrong, neighbours, run) is soft
         assert not run.store.calls()
 
 
 def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, keyword_labels, potion):
-    unlabelled = build_pool({"pool": Table.of({"text": world(40)["text"]})}, labels=tuple(WORDS)).pool
+    unlabelled = build_pool({"pool": Table.from_columns({"text": world(40)["text"]})}, labels=tuple(WORDS)).pool
     with begin(tmp_path / "run", unlabelled, keyword_labels, student="static:potion-8m") as run:
         student = kd(run)
-        assert not [note for note in run.store.notes() if note.what == "voices"]
+        assert not [note for note in run.store.notes() if note.description == "voices"]
         assert student.predict_proba(["a goal of the team"]).argmax() == unlabelled.labels.index("sport")
 
 
@@ -112,13 +112,13 @@ def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, 
         procedure = {"name": "kd", "neighbours": neighbours}
         over = {"student": "static:potion-8m", "teacher": teacher, "procedure": procedure}
         with begin(tmp_path / str(neighbours), more_gold, keyword_labels, **over) as run:
-            scores.append(run.judge(kd(run), run.pool.part("test")).accuracy.value)
+            scores.append(run.judge(kd(run), run.pool.subset("test")).accuracy.value)
     assert scores[1] > scores[0] + 0.1
 
 
 def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
-        report = finish(run, kd(run))
+        report = build_report(run, kd(run))
     assert "imulation" in report.simulation
     assert json.loads((tmp_path / "run" / "report.json").read_text())["simulated"] is True
     assert "imulat" in (tmp_path / "run" / "report.html").read_text()
@@ -126,19 +126,19 @@ def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, keyword_la
 
 def test_the_report_adds_up(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
-        report = finish(run, kd(run))
+        report = build_report(run, kd(run))
         totals = run.ledger.totals()
     money = report.money
     assert round(money.charged_usd * 1e6) == totals.charged
-    assert sum(round(usd * 1e6) for usd in money.by.values()) == totals.charged
+    assert sum(round(usd * 1e6) for usd in money.by_category.values()) == totals.charged
     assert (report.data.gold, report.data.pool, report.data.test) == tuple(
         len(pool.part(split)) for split in ("train", "pool", "test")
     )
     assert report.answers is not None
     assert report.answers.asked == report.data.pool
     assert report.egress == "No text left this machine."
-    assert report.seconds is not None
-    assert report.seconds > 0
+    assert report.duration_s is not None
+    assert report.duration_s > 0
 
 
 def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, pool, keyword_labels, monkeypatch):
@@ -158,7 +158,7 @@ def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, p
 
 def test_without_unlabelled_texts_there_is_nothing_to_distil(tmp_path, keyword_labels):
     table = world(10)
-    pool = build_pool(Table.of(table)).pool
+    pool = build_pool(Table.from_columns(table)).pool
     with begin(tmp_path / "run", pool, keyword_labels) as run, pytest.raises(BadData, match="unlabelled"):
         kd(run)
 
@@ -171,33 +171,33 @@ def test_a_budget_too_small_for_one_answer_says_so_and_trains_nothing(tmp_path, 
 
 
 def test_a_larger_model_trained_on_the_gold_can_be_the_teacher(tmp_path, pool, minilm):
-    spec = Spec.make({"budget": 1, "teacher": "trained:minilm", "student": "linear"})
+    spec = Spec.from_dict({"budget": 1, "teacher": "trained:minilm", "student": "linear"})
     with Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as run:
-        report = finish(run, kd(run))
+        report = build_report(run, kd(run))
     assert report.teacher is not None
     assert report.teacher.name == "trained:minilm"
-    assert report.money.by["llm"] == 0
-    assert report.money.by["compute"] > 0
+    assert report.money.by_category["llm"] == 0
+    assert report.money.by_category["compute"] > 0
     assert report.simulation == ""
 
 
 def test_fine_tuning_learns_the_gold_and_asks_nobody(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels, teacher=None) as run:
-        report = finish(run, finetune(run))
+        report = build_report(run, finetune(run))
     assert report.teacher is None
-    assert report.money.by["llm"] == 0
+    assert report.money.by_category["llm"] == 0
 
 
 def test_fine_tuning_without_gold_is_refused(tmp_path, keyword_labels):
     table = {"text": ["a", "b", "c"], "label": ["", "", ""]}
-    pool = build_pool({"pool": Table.of(table)}, labels=["x", "y"]).pool
+    pool = build_pool({"pool": Table.from_columns(table)}, labels=["x", "y"]).pool
     with begin(tmp_path / "run", pool, keyword_labels) as run, pytest.raises(BadData, match="labelled"):
         finetune(run)
 
 
 def test_the_prompt_shows_as_many_examples_of_each_label_as_asked(pool):
-    spec = Spec.make({"budget": 1, "procedure": {"name": "kd", "shots": 2}})
-    shown = offered_examples(pool.part("train"), spec, Task(pool.labels))
+    spec = Spec.from_dict({"budget": 1, "procedure": {"name": "kd", "shots": 2}})
+    shown = select_examples(pool.part("train"), spec, Task(pool.labels))
     labels = [each.label for each in shown]
     assert sorted(labels) == sorted([*pool.labels] * 2)
     assert {each.text for each in shown} <= set(pool.part("train").texts)
@@ -207,8 +207,8 @@ def test_a_teacher_that_picks_its_examples_is_offered_all_gold(pool):
     gold, many = pool.part("train"), Task((*pool.labels, *(f"label {i}" for i in range(40))))
 
     def offered(task: Task, teacher: dict[str, object], **procedure: object) -> int:
-        spec = Spec.make({"budget": 1, "teacher": teacher, "procedure": {"name": "kd", **procedure}})
-        return len(offered_examples(gold, spec, task))
+        spec = Spec.from_dict({"budget": 1, "teacher": teacher, "procedure": {"name": "kd", **procedure}})
+        return len(select_examples(gold, spec, task))
 
     everything = len(gold.texts)
     assert offered(Task(pool.labels), {"name": "openai:m", "examples": "nearest"}) == everything

@@ -17,10 +17,10 @@ from potstill.errors import BadSpec
 from potstill.procedures.kd import kd, read_kd_options
 from potstill.run.run import Run
 from potstill.run.spec import Spec
-from potstill.students.base import Lesson, Likeness, Make
-from potstill.students.encoder import Encoder
-from potstill.students.linear import Linear
-from potstill.students.static import Static
+from potstill.students.base import FeatureHint, StudentConfig, TrainingData
+from potstill.students.encoder import EncoderStudent
+from potstill.students.linear import LinearStudent
+from potstill.students.static import StaticStudent
 from potstill.testing import StudentContract
 
 
@@ -29,16 +29,16 @@ def pool() -> Pool:
     """12 gold texts a label, 30 unlabelled, 20 of the test."""
     gold, test = table(12, 1, ""), table(20, 3, "")
     sources = {
-        "train": Table.of({key: [row[key] for row in gold] for key in ("text", "label")}),
-        "pool": Table.of({"text": [row["text"] for row in table(30, 2, "")]}),
-        "test": Table.of({key: [row[key] for row in test] for key in ("text", "label")}),
+        "train": Table.from_columns({key: [row[key] for row in gold] for key in ("text", "label")}),
+        "pool": Table.from_columns({"text": [row["text"] for row in table(30, 2, "")]}),
+        "test": Table.from_columns({key: [row[key] for row in test] for key in ("text", "label")}),
     }
     return build_pool(sources, labels=LABELS, options=PoolOptions(validation_share=0.0)).pool
 
 
 def taught(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **procedure: Any) -> dict[str, Any]:
     """What the student of one distillation was given to learn, and the teacher's raw scores of it."""
-    spec = Spec.make(
+    spec = Spec.from_dict(
         {
             "budget": 1,
             "teacher": {"name": "trained:linear", "c": 3.0},
@@ -57,8 +57,11 @@ def taught(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **procedur
 
         monkeypatch.setattr(run, "learn", listen)
         kd(run)
-        assert run.taught is not None
-        given |= {"scores": run.taught.answers.scores, "temperature": run.taught.reading.temperature}
+        assert run.teacher_record is not None
+        given |= {
+            "scores": run.teacher_record.answers.scores,
+            "temperature": run.teacher_record.calibration.temperature,
+        }
     return given
 
 
@@ -76,7 +79,7 @@ def test_without_a_gold_term_no_gold_text_is_learnt(
     tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = taught(tmp_path / "run", pool, monkeypatch, gold=0)
-    assert not set(given["texts"]) & set(pool.part("train").texts)
+    assert not set(given["texts"]) & set(pool.subset("train").texts)
     assert given["doubtful"].all()
 
 
@@ -87,7 +90,7 @@ def test_the_gold_term_weighs_as_asked_beside_t_squared(
     given = taught(tmp_path / "run", pool, monkeypatch, temperature=temperature, gold=3)
     gold = ~given["doubtful"]
     assert given["weights"][gold].sum() / given["weights"][~gold].sum() == pytest.approx(share, rel=1e-5)
-    assert set(np.array(given["texts"])[gold]) == set(pool.part("train").texts)
+    assert set(np.array(given["texts"])[gold]) == set(pool.subset("train").texts)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_an_option_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
 def test_vectors_of_a_teacher_without_any_cannot_be_matched(tmp_path: Path, pool: Pool) -> None:
     known = tmp_path / "known.csv"
     known.write_text("text,label\n" + "\n".join(f"{row['text']},{row['label']}" for row in table(30, 2, "")))
-    spec = Spec.make(
+    spec = Spec.from_dict(
         {
             "budget": 1,
             "teacher": {"name": "replay", "file": str(known), "usd_per_million": 1},
@@ -138,24 +141,32 @@ def apart(vectors: np.ndarray, group: np.ndarray) -> float:
 @pytest.mark.parametrize("kind", ["encoder", "static"])
 def test_a_students_vectors_move_to_the_teachers(kind: str, tmp_path: Path) -> None:
     folder = write_tinybert(tmp_path / "tinybert")
-    rows = StudentContract().lesson()
+    rows = StudentContract().training_data()
     teacher: Any = Twins(rows.texts)
     group = np.array([teacher.group[text] for text in rows.texts])
 
     def vectors(share: float) -> np.ndarray:
-        like = Likeness(teacher, share) if share else None
-        lesson = Lesson(rows.texts, rows.targets, like=like, seed=1)
+        like = FeatureHint(teacher, share) if share else None
+        lesson = TrainingData(rows.texts, rows.targets, hint=like, seed=1)
         if kind == "encoder":
             options = {"mode": "full", "epochs": 25, "lr": 3e-3, "batch": 8, "c": 1.0}
-            return Encoder(Make(StudentContract.labels, str(folder), options=options)).fit(lesson).embed(rows.texts)
+            return (
+                EncoderStudent(StudentConfig(StudentContract.labels, str(folder), options=options))
+                .fit(lesson)
+                .embed(rows.texts)
+            )
         options = {"epochs": 25, "c": 1.0, "dims": 16}
-        return Static(Make(StudentContract.labels, str(folder), options=options)).fit(lesson).embed(rows.texts)
+        return (
+            StaticStudent(StudentConfig(StudentContract.labels, str(folder), options=options))
+            .fit(lesson)
+            .embed(rows.texts)
+        )
 
     assert apart(vectors(0.9), group) > 1.3 * apart(vectors(0.0), group)
 
 
 def test_a_student_without_vectors_refuses_to_match() -> None:
-    rows = StudentContract().lesson()
-    like = Likeness(Twins(rows.texts), 0.5)  # type: ignore[arg-type]
+    rows = StudentContract().training_data()
+    like = FeatureHint(Twins(rows.texts), 0.5)  # type: ignore[arg-type]
     with pytest.raises(BadSpec, match="no vectors of its own"):
-        Linear(Make(StudentContract.labels)).fit(Lesson(rows.texts, rows.targets, like=like))
+        LinearStudent(StudentConfig(StudentContract.labels)).fit(TrainingData(rows.texts, rows.targets, hint=like))

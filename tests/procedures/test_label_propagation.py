@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.procedures.label_propagation import BLOCK, nearest, spread
+from potstill.procedures.label_propagation import BLOCK_ROWS, nearest_neighbors, spread_labels
 
 
 def unit(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -15,30 +15,30 @@ def unit(n: int, d: int, seed: int = 0) -> np.ndarray:
 
 
 def test_the_nearest_are_those_of_brute_force_across_blocks() -> None:
-    vectors = unit(BLOCK + 50, 8)
+    vectors = unit(BLOCK_ROWS + 50, 8)
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -np.inf)
-    found = nearest(vectors, 4)
-    for row in (0, 17, BLOCK - 1, BLOCK, BLOCK + 49):
-        assert set(found.rows[row]) == set(np.argsort(-cosines[row])[:4])
-        assert row not in found.rows[row]
+    found = nearest_neighbors(vectors, 4)
+    for row in (0, 17, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 49):
+        assert set(found.indices[row]) == set(np.argsort(-cosines[row])[:4])
+        assert row not in found.indices[row]
     assert (found.weights > 0).all()
     assert (found.weights <= 1).all()
 
 
 def test_a_nearer_text_counts_more() -> None:
     vectors = np.array([[1, 0], [0.99, 0.14], [0.8, 0.6], [-1, 0]], dtype=np.float32)
-    found = nearest(vectors, 2)
-    by_row = dict(zip(found.rows[0], found.weights[0], strict=True))
+    found = nearest_neighbors(vectors, 2)
+    by_row = dict(zip(found.indices[0], found.weights[0], strict=True))
     assert set(by_row) == {1, 2}
     assert by_row[1] > by_row[2]
 
 
 def test_the_graph_goes_both_ways_and_tames_who_is_near_to_everybody() -> None:
     hub = np.concatenate([np.eye(8, dtype=np.float32), np.full((1, 8), 8**-0.5, dtype=np.float32)])
-    found = nearest(hub, 1)
-    assert set(found.rows[:8, 0]) == {8}
-    graph = found.graph().toarray()
+    found = nearest_neighbors(hub, 1)
+    assert set(found.indices[:8, 0]) == {8}
+    graph = found.affinity_matrix().toarray()
     np.testing.assert_allclose(graph, graph.T, rtol=1e-6)
     np.testing.assert_allclose(np.linalg.eigvalsh(graph)[-1], 1, rtol=1e-5)
     assert graph[1, 8] < 0.5 < graph[8].sum()
@@ -49,7 +49,7 @@ def test_one_wrong_belief_among_many_is_outvoted() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     beliefs = np.eye(2, dtype=np.float32)[[0] * 10 + [1] * 10]
     beliefs[3] = [0.1, 0.9]
-    told = spread(beliefs, nearest(vectors.astype(np.float32), 5))
+    told = spread_labels(beliefs, nearest_neighbors(vectors.astype(np.float32), 5))
     assert told.argmax(axis=1).tolist() == [0] * 10 + [1] * 10
 
 
@@ -57,7 +57,7 @@ def test_one_wrong_belief_among_many_is_outvoted() -> None:
 @given(n=st.integers(1, 30), k=st.integers(1, 12), seed=st.integers(0, 9), own=st.floats(0, 1))
 def test_beliefs_stay_probabilities(n: int, k: int, seed: int, own: float) -> None:
     beliefs = np.random.default_rng(seed).dirichlet(np.ones(3), n).astype(np.float32)
-    told = spread(beliefs, nearest(unit(n, 4, seed), k), own=own)
+    told = spread_labels(beliefs, nearest_neighbors(unit(n, 4, seed), k), self_weight=own)
     assert told.shape == beliefs.shape
     assert (told >= 0).all()
     np.testing.assert_allclose(told.sum(axis=1), 1, atol=1e-5)
@@ -68,7 +68,7 @@ def test_what_is_known_is_told_onward_and_stays_as_it_is() -> None:
     beliefs = np.full((21, 2), 0.5, dtype=np.float32)
     beliefs[0], beliefs[20] = [1, 0], [0, 1]
     known = np.arange(21) % 20 == 0
-    told = spread(beliefs, nearest(line, 2), known, own=0.05, rounds=40)
+    told = spread_labels(beliefs, nearest_neighbors(line, 2), known, self_weight=0.05, n_iter=40)
     np.testing.assert_array_equal(told[known], beliefs[known])
     assert told[1:10].argmax(axis=1).tolist() == [0] * 9
     assert told[11:20].argmax(axis=1).tolist() == [1] * 9
@@ -77,4 +77,6 @@ def test_what_is_known_is_told_onward_and_stays_as_it_is() -> None:
 
 def test_who_listens_only_to_itself_keeps_its_belief() -> None:
     beliefs = np.random.default_rng(0).dirichlet(np.ones(4), 12).astype(np.float32)
-    np.testing.assert_allclose(spread(beliefs, nearest(unit(12, 5), 3), own=1.0), beliefs, atol=1e-6)
+    np.testing.assert_allclose(
+        spread_labels(beliefs, nearest_neighbors(unit(12, 5), 3), self_weight=1.0), beliefs, atol=1e-6
+    )

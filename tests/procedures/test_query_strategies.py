@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.procedures import query_strategies as choose
-from potstill.procedures.query_strategies import at_random, by_entropy, by_margin, correct, hard_negatives, incorrect
+from potstill.procedures.query_strategies import (
+    entropy_sampling,
+    hard_negatives,
+    margin_sampling,
+    random_sampling,
+    sample_correct,
+    sample_incorrect,
+)
 from potstill.teachers.writing import by_need
 
 GOLD = np.array([0, 0, 1, 1, 2, 2])
@@ -35,24 +42,24 @@ def test_hard_negatives_are_the_wrong_ones_the_surest_first() -> None:
 
 
 def test_correct_and_incorrect_share_the_rows_between_them() -> None:
-    assert sorted(correct(GOLD, PROBS, 99, draw())) == [0, 3]
-    assert sorted(incorrect(GOLD, PROBS, 99, draw())) == [1, 2, 4, 5]
-    assert len(incorrect(GOLD, PROBS, 2, draw())) == 2
+    assert sorted(sample_correct(GOLD, PROBS, 99, draw())) == [0, 3]
+    assert sorted(sample_incorrect(GOLD, PROBS, 99, draw())) == [1, 2, 4, 5]
+    assert len(sample_incorrect(GOLD, PROBS, 2, draw())) == 2
 
 
 def test_the_least_certain_come_first() -> None:
-    assert by_margin(PROBS, 2).tolist() == [5, 2]
-    assert by_entropy(PROBS, 2).tolist() == [5, 2]
-    assert by_entropy(np.array([[1.0, 0.0], [0.5, 0.5]]), 1).tolist() == [1]
+    assert margin_sampling(PROBS, 2).tolist() == [5, 2]
+    assert entropy_sampling(PROBS, 2).tolist() == [5, 2]
+    assert entropy_sampling(np.array([[1.0, 0.0], [0.5, 0.5]]), 1).tolist() == [1]
 
 
 def test_a_draw_repeats_with_its_seed_and_takes_no_row_twice() -> None:
     rows = np.arange(100)
-    first = at_random(rows, 30, draw())
-    assert first.tolist() == at_random(rows, 30, draw()).tolist()
-    assert first.tolist() != at_random(rows, 30, np.random.default_rng(1)).tolist()
+    first = random_sampling(rows, 30, draw())
+    assert first.tolist() == random_sampling(rows, 30, draw()).tolist()
+    assert first.tolist() != random_sampling(rows, 30, np.random.default_rng(1)).tolist()
     assert len(set(first.tolist())) == 30
-    assert at_random([], 3, draw()).tolist() == []
+    assert random_sampling([], 3, draw()).tolist() == []
 
 
 @given(
@@ -86,20 +93,20 @@ def test_what_is_missing_and_common_gets_most() -> None:
 def test_an_empty_world_chooses_nothing() -> None:
     nothing = np.empty((0, 3))
     assert hard_negatives([], nothing, 4).tolist() == []
-    assert by_margin(nothing, 4).tolist() == []
+    assert margin_sampling(nothing, 4).tolist() == []
     with pytest.raises(ValueError):
-        by_margin(np.ones((3, 1)), 1)
+        margin_sampling(np.ones((3, 1)), 1)
 
 
 def test_the_labels_that_are_taken_for_each_other_the_most_are_named_in_pairs() -> None:
     probs = [[0.9, 0.1, 0.0, 0.0], [0.4, 0.6, 0.0, 0.0], [0.0, 0.0, 0.8, 0.2], [0.0, 0.0, 0.1, 0.9]]
-    assert choose.confused([0, 1, 2, 3], probs, 2).tolist() == [0, 1]
-    assert choose.confused([0, 1, 2, 3], probs, 4).tolist() == [0, 1, 2, 3]
-    assert choose.confused([0, 1, 2, 3], probs, 9).tolist() == [0, 1, 2, 3]
+    assert choose.most_confused_labels([0, 1, 2, 3], probs, 2).tolist() == [0, 1]
+    assert choose.most_confused_labels([0, 1, 2, 3], probs, 4).tolist() == [0, 1, 2, 3]
+    assert choose.most_confused_labels([0, 1, 2, 3], probs, 9).tolist() == [0, 1, 2, 3]
 
 
 def test_each_anchor_has_its_turn_with_its_nearest_row() -> None:
     rows = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [-1.0, -1.0]]
-    assert choose.nearest(rows, [[2.0, 0.0], [0.0, 5.0]], 3).tolist() == [0, 2, 1]
-    assert choose.nearest(rows, np.zeros((0, 2)), 3).tolist() == []
-    assert len(choose.nearest(rows, [[1.0, 1.0]], 9)) == 5
+    assert choose.nearest_to_anchors(rows, [[2.0, 0.0], [0.0, 5.0]], 3).tolist() == [0, 2, 1]
+    assert choose.nearest_to_anchors(rows, np.zeros((0, 2)), 3).tolist() == []
+    assert len(choose.nearest_to_anchors(rows, [[1.0, 1.0]], 9)) == 5

@@ -13,19 +13,19 @@ from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
-from potstill.procedures.label_propagation import listen
-from potstill.procedures.selftrain import read_options, reader_of_guesses, selftrain
+from potstill.procedures.label_propagation import propagate_labels
+from potstill.procedures.selftrain import pseudo_label_student, read_selftrain_options, selftrain
 from potstill.run.run import Run
-from potstill.run.spec import Named, Spec
+from potstill.run.spec import ComponentSpec, Spec
 
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    return build_pool(Table.of(world(120)), options=PoolOptions(gold=9, validation_share=0)).pool
+    return build_pool(Table.from_columns(world(120)), options=PoolOptions(gold=9, validation_share=0)).pool
 
 
 def begin(folder: Path, pool: Pool, student: object = "static", **options: object) -> Run:
-    spec = Spec.make({"budget": 1, "student": student, "procedure": {"name": "selftrain", **options}})
+    spec = Spec.from_dict({"budget": 1, "student": student, "procedure": {"name": "selftrain", **options}})
     return Run.open(folder, spec, Task(pool.labels, name="world"), pool)
 
 
@@ -38,23 +38,23 @@ def test_the_pool_is_learnt_and_no_teacher_is_paid(tmp_path: Path, pool: Pool) -
     student = {"name": "linear", "c": 3.0}
     with begin(tmp_path / "run", pool, student, rounds=2) as run:
         taught = selftrain(run)
-        test = run.pool.part("test")
-        alone = run.learn(run.pool.part("train").texts, np.eye(3, dtype=np.float32)[run.pool.part("train").gold])
+        test = run.pool.subset("test")
+        alone = run.learn(run.pool.subset("train").texts, np.eye(3, dtype=np.float32)[run.pool.subset("train").gold])
         better = run.judge(taught, test).accuracy.value
         assert better > run.judge(alone, test).accuracy.value
         rounds = [facts for what, facts in notes(run) if what == "pseudo-labels"]
         assert [facts["round"] for facts in rounds] == [1, 2]
-        bought = run.ledger.totals().by
+        bought = run.ledger.totals().by_category
         assert bought["llm"] == bought["human"] == 0
         assert bought["compute"] > 0
 
 
 def notes(run: Run) -> list[tuple[str, dict[str, object]]]:
-    return [(each.what, each.facts) for each in run.store.notes()]
+    return [(each.description, each.facts) for each in run.store.notes()]
 
 
 def test_the_same_run_again_learns_nothing_new(tmp_path: Path, pool: Pool) -> None:
-    texts = list(pool.part("test").texts)
+    texts = list(pool.subset("test").texts)
     with begin(tmp_path / "run", pool, {"name": "linear"}) as run:
         first, spent = selftrain(run).predict_proba(texts), run.ledger.totals().charged
     with begin(tmp_path / "run", pool, {"name": "linear"}) as run:
@@ -64,17 +64,17 @@ def test_the_same_run_again_learns_nothing_new(tmp_path: Path, pool: Pool) -> No
 
 def test_without_gold_an_encoder_begins_from_the_names(tmp_path: Path, tiny: dict[str, object]) -> None:
     columns = {"text": world(30)["text"]}
-    bare = build_pool(Table.of(columns), labels=("soup", "tennis", "loan")).pool
+    bare = build_pool(Table.from_columns(columns), labels=("soup", "tennis", "loan")).pool
     with begin(tmp_path / "run", bare, tiny) as run:
         student = selftrain(run)
         assert student.predict_proba(["a loan"]).shape == (1, 3)
-        assert len(run.learnt) == 2
+        assert len(run.student_keys) == 2
     with begin(tmp_path / "other", bare, "linear") as run, pytest.raises(BadSpec, match="only an encoder can begin"):
         selftrain(run)
 
 
 def test_no_pool_is_told_with_a_mend(tmp_path: Path) -> None:
-    gold_only = build_pool(Table.of(world(20)), options=PoolOptions(validation_share=0)).pool
+    gold_only = build_pool(Table.from_columns(world(20)), options=PoolOptions(validation_share=0)).pool
     with begin(tmp_path / "run", gold_only, "linear") as run, pytest.raises(BadData, match="--procedure finetune"):
         selftrain(run)
 
@@ -84,7 +84,7 @@ def test_guesses_become_surer_among_texts_that_are_known() -> None:
     vectors = towards + np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32) * 0.02
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     beliefs = np.array([[0.6, 0.4], [0.4, 0.6], [0.5, 0.5], [0.3, 0.7], [1, 0], [0, 1]], dtype=np.float32)
-    heard = listen(beliefs, vectors, 4, neighbours=2)
+    heard = propagate_labels(beliefs, vectors, 4, n_neighbors=2)
     np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
     assert heard.argmax(axis=1).tolist() == [0, 0, 1, 1]
     assert heard.max(axis=1).min() > 0.7
@@ -96,10 +96,10 @@ def test_an_encoder_learns_its_guesses_as_it_learns_few_rows(
     with begin(tmp_path / "run", pool, {**tiny, "mode": "full", "epochs": 1}) as run:
         taught = selftrain(run)
         assert taught.learnt["validation_rows"] == 0
-    frozen = Named.model_validate({"name": "encoder:minilm", "few": False})
-    assert reader_of_guesses(frozen) is frozen
-    linear = Named.model_validate({"name": "linear"})
-    assert reader_of_guesses(linear) is linear
+    frozen = ComponentSpec.model_validate({"name": "encoder:minilm", "few": False})
+    assert pseudo_label_student(frozen) is frozen
+    linear = ComponentSpec.model_validate({"name": "linear"})
+    assert pseudo_label_student(linear) is linear
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_an_encoder_learns_its_guesses_as_it_learns_few_rows(
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(BadSpec, match=says):
-        read_options(options)
+        read_selftrain_options(options)

@@ -38,7 +38,7 @@ class Noting(Run):
 
 
 def run_of(folder: Path, pool: Pool, **over: Any) -> Noting:
-    spec = Spec.make({"budget": 1, "student": "linear", "teacher": "trained:linear", "procedure": "ft-kd", **over})
+    spec = Spec.from_dict({"budget": 1, "student": "linear", "teacher": "trained:linear", "procedure": "ft-kd", **over})
     run = Noting.open(folder / "run", spec, Task(pool.labels), pool)
     run.lessons = []
     return run
@@ -49,8 +49,8 @@ def test_the_student_learns_the_softened_distribution_and_nothing_else(tmp_path:
     with run_of(tmp_path, pool, procedure={"name": "ft-kd", "temperature": 2.0}) as run:
         ft_kd(run)
         (gold, _, _), (texts, soft, weights) = run.lessons
-    assert gold == list(pool.part("train").texts)
-    assert texts == list(pool.part("pool").texts)
+    assert gold == list(pool.subset("train").texts)
+    assert texts == list(pool.subset("pool").texts)
     assert weights is None
     with run_of(tmp_path / "sharp", pool, procedure={"name": "ft-kd", "temperature": 1.0}) as run:
         ft_kd(run)
@@ -84,7 +84,7 @@ def test_with_gold_the_gold_weighs_as_much_as_the_soft_labels_over_t_squared(tmp
 def test_what_cannot_be_is_refused_with_a_mend(tmp_path: Path, recipe: Any, over: dict[str, Any], said: str) -> None:
     with run_of(tmp_path, pool_of(), **over) as run, pytest.raises(BadSpec, match=said) as refused:
         recipe(run)
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 def test_distilling_without_unlabelled_texts_says_so(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_variants_of_a_run_share_what_was_learnt_but_not_their_spec(tmp_path: Pa
         charged = run.ledger.totals().calls
         ft_kd(second)
         assert run.ledger.totals().calls == charged
-        assert first.learnt == second.learnt
-        assert run.learnt == ()
+        assert first.student_keys == second.student_keys
+        assert run.student_keys == ()

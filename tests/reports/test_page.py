@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.reports import HOSTILE, empty, exam, full, judgement, partly
 
-from potstill.evaluation.metrics import judge
-from potstill.reports import Baseline, Report, Sample, StudentFacts, render_html, render_terminal, words
+from potstill.evaluation.metrics import compute_metrics
+from potstill.reports import Baseline, Report, SamplePrediction, StudentSummary, render_html, render_terminal, words
 
 
 class Page(HTMLParser):
@@ -101,8 +101,8 @@ def test_many_labels_show_the_weakest_first_and_keep_the_others() -> None:
     labels = tuple(f"label-{nth:02d}" for nth in range(77))
     gold = np.arange(77 * 4) % 77
     predicted = np.where(gold == 5, 6, gold)
-    judged = judge(gold, np.eye(77)[predicted], labels, draws=20)
-    html = render_html(replace(empty(), labels=labels, student=StudentFacts(name="linear", judgement=judged)))
+    judged = compute_metrics(gold, np.eye(77)[predicted], labels, draws=20)
+    html = render_html(replace(empty(), labels=labels, student=StudentSummary(name="linear", evaluation=judged)))
     text = Page(html).text[Page(html).text.index("weakest first") :]
     assert text.index("label-05") < text.index("label-06") < text.index("label-00")
     assert "The other 65 labels" in text
@@ -110,14 +110,16 @@ def test_many_labels_show_the_weakest_first_and_keep_the_others() -> None:
 
 
 def test_a_baseline_that_is_as_good_stands_on_the_page() -> None:
-    ahead = replace(full(), baselines=(Baseline.of("frozen + LR", judgement(90, 100)),))
+    ahead = replace(full(), baselines=(Baseline.from_evaluation("frozen + LR", judgement(90, 100)),))
     assert "“frozen + LR” is at least as good, at 90.0 %" in Page(render_html(ahead)).text.replace("\u00a0", " ")
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(max_size=40))
 def test_any_words_can_be_reported(say: str) -> None:
-    report = replace(empty(), task=say, notes=(say,), samples=(Sample(text=say, student=say),), next_command=say)
+    report = replace(
+        empty(), task=say, notes=(say,), samples=(SamplePrediction(text=say, student=say),), next_command=say
+    )
     page = Page(render_html(report))
     assert page.tags.count("h1") == 1
     render_terminal(report).encode("utf-8")
@@ -137,4 +139,4 @@ def test_a_report_without_an_exam_is_still_read() -> None:
     record = full().to_json()
     assert Report.from_json(record) == full()
     del record["exam"]
-    assert Report.from_json(record).exam is None
+    assert Report.from_json(record).reliability is None

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.reports import HOSTILE, empty, full, judgement, partly
 
-from potstill.errors import NotARun
+from potstill.errors import RunNotFound
 from potstill.evaluation.metrics import McNemar
-from potstill.ledger.prices import Totals
-from potstill.reports import Baseline, MoneyFacts, Report, read_report, render_terminal, words
+from potstill.ledger.prices import LedgerTotals
+from potstill.reports import Baseline, CostSummary, Report, read_report, render_terminal, words
 
 # --- the record --------------------------------------------------------------------------------------------
 
@@ -58,19 +58,19 @@ def test_what_was_not_measured_is_null_in_the_document() -> None:
 
 
 def test_the_ledgers_micro_dollars_become_dollars() -> None:
-    totals = Totals(
+    totals = LedgerTotals(
         limit=20_000,
         held=5,
         charged=6_100,
         paid=5_800,
-        by={"compute": 6_100},
+        by_category={"compute": 6_100},
         by_purpose={"teach": 6_100},
         lost=7,
         calls=3,
     )
-    money = MoneyFacts.of(totals, student_usd_per_million=0.5)
+    money = CostSummary.from_totals(totals, student_usd_per_million=0.5)
     assert (money.limit_usd, money.held_usd, money.charged_usd, money.paid_usd) == (0.02, 5e-6, 0.0061, 0.0058)
-    assert money.by == {"llm": 0.0, "human": 0.0, "compute": 0.0061}
+    assert money.by_category == {"llm": 0.0, "human": 0.0, "compute": 0.0061}
     assert (money.lost_usd, money.calls, money.student_usd_per_million_texts) == (7e-6, 3, 0.5)
 
 
@@ -85,9 +85,9 @@ def test_what_is_no_report_is_refused_in_one_sentence(tmp_path: Path, content: s
     path = tmp_path / "report.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    with pytest.raises(NotARun) as refused:
+    with pytest.raises(RunNotFound) as refused:
         read_report(path)
-    assert refused.value.mend
+    assert refused.value.hint
     assert "\n" not in str(refused.value)
 
 
@@ -125,7 +125,7 @@ def test_every_number_of_the_headline_comes_from_the_record(
         whole,
         student=replace(whole.student, judgement=judgement(student_right, 100), texts_per_s=rate, size_mb=size_mb),
         teacher=replace(whole.teacher, judgement=judgement(teacher_right, 100), texts_per_s=rate / 7),
-        money=MoneyFacts(limit_usd=2 * charged, charged_usd=charged),
+        money=CostSummary(limit_usd=2 * charged, charged_usd=charged),
     )
     said = [float(figure.replace(",", "")) for figure in re.findall(r"\d[\d,]*\.?\d*", words.headline(report))]
     size = 1000 * size_mb if size_mb < 0.1 else size_mb
@@ -171,7 +171,7 @@ def test_dollars_are_written_for_people(sum_usd: float | None, text: str) -> Non
         (words.duration(7500), "2 h 5 min"),
         (words.p_value(0.0004), "p < 0.001"),
         (words.p_value(0.034), "p = 0.034"),
-        (words.times(40.2), "40×"),
+        (words.format_ratio(40.2), "40×"),
     ],
 )
 def test_figures_are_written_for_people(said: str, text: str) -> None:
@@ -187,27 +187,27 @@ def test_figures_are_written_for_people(said: str, text: str) -> None:
     ],
 )
 def test_the_verdict_follows_the_test(test: McNemar, begins: str) -> None:
-    assert words.verdicts(replace(full(), mcnemar=test))[0].startswith(begins)
+    assert words.comparison_sentences(replace(full(), mcnemar=test))[0].startswith(begins)
 
 
 def test_it_is_said_when_the_teacher_was_asked_about_fewer_texts() -> None:
     whole = full()
     assert whole.teacher is not None
-    assert words.tested(whole) == "Accuracy on 100 test texts that nothing was learnt from."
+    assert words.test_set_sentence(whole) == "Accuracy on 100 test texts that nothing was learnt from."
     fewer = replace(whole, teacher=replace(whole.teacher, judgement=judgement(40, 50)))
-    assert "the teacher was asked about 50 of them" in words.tested(fewer)
+    assert "the teacher was asked about 50 of them" in words.test_set_sentence(fewer)
     assert "the teacher was asked about 50" in " ".join(render_terminal(fewer).split())
 
 
 @pytest.mark.parametrize("said", ["", "Simulation: labels were replayed.", "Labels were replayed."])
 def test_a_simulation_is_called_one_once(said: str) -> None:
-    spoken = words.simulated(replace(full(), simulation=said))
+    spoken = words.simulation_sentence(replace(full(), simulation=said))
     assert spoken.lower().count("simulat") == bool(said)
 
 
 def test_a_baseline_that_is_as_good_is_not_hidden() -> None:
-    ahead = replace(full(), baselines=(Baseline.of("frozen + LR", judgement(90, 100)),))
-    assert "“frozen + LR” is at least as good, at 90.0 %" in words.verdicts(ahead)[-1]
+    ahead = replace(full(), baselines=(Baseline.from_evaluation("frozen + LR", judgement(90, 100)),))
+    assert "“frozen + LR” is at least as good, at 90.0 %" in words.comparison_sentences(ahead)[-1]
 
 
 # --- the terminal ------------------------------------------------------------------------------------------

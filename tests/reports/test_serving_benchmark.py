@@ -22,13 +22,13 @@ from potstill.data.pairs import join_pair
 from potstill.data.pool import PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
-from potstill.errors import BadData, BadInput, NotARun
-from potstill.evaluation.energy import Meter, cpu_meter, gpu_meter
-from potstill.evaluation.latency import measure
+from potstill.errors import BadData, BadInput, RunNotFound
+from potstill.evaluation.energy import EnergyMeter, cpu_meter, gpu_meter
+from potstill.evaluation.latency import measure_latency
 from potstill.procedures.kd import kd
-from potstill.reports.build import finish
-from potstill.reports.serving import Served, Serving, break_even
-from potstill.reports.serving_benchmark import appraise, read_some
+from potstill.reports.build import build_report
+from potstill.reports.serving import ServingRow, ServingTable, break_even
+from potstill.reports.serving_benchmark import benchmark_serving, read_sample_texts
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -36,10 +36,10 @@ from potstill.run.spec import Spec
 def distilled(folder: Path, teacher: dict[str, Any], prices: dict[str, Any] | None = None) -> Path:
     rows = [*table(10, 1, "train"), *table(5, 2, "pool"), *table(10, 3, "test")]
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
-    pool = build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split")).pool
-    spec = Spec.make({"budget": 1, "teacher": teacher, "student": "linear", "prices": prices or {}})
+    pool = build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split")).pool
+    spec = Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear", "prices": prices or {}})
     with Run.open(folder, spec, Task(LABELS, name="world"), pool) as run:
-        finish(run, kd(run))
+        build_report(run, kd(run))
     return folder
 
 
@@ -56,7 +56,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_is_timed_and_priced_beside_its_teacher(replayed: Path) -> None:
-    found = appraise(replayed)
+    found = benchmark_serving(replayed)
     student, teacher = found.rows
     assert (student.name, teacher.role) == ("student fp32", "teacher")
     assert student.texts_per_s
@@ -73,11 +73,11 @@ def test_a_run_is_timed_and_priced_beside_its_teacher(replayed: Path) -> None:
 
 
 def test_a_simulated_teacher_is_not_timed_and_said_to_be_one(replayed: Path) -> None:
-    found = appraise(replayed)
+    found = benchmark_serving(replayed)
     assert found.rows[1].texts_per_s is None
     assert "imulation" in found.simulation
     assert "imulation" in found.to_text()
-    assert {each.what for each in found.ratios} == {"price of a text"}
+    assert {each.quantity for each in found.ratios} == {"price of a text"}
 
 
 def test_a_teacher_behind_an_api_is_told_from_the_runs_real_calls_and_not_asked_again(tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ def test_a_teacher_behind_an_api_is_told_from_the_runs_real_calls_and_not_asked_
         prices = {"m": {"usd_per_million_input": 10, "usd_per_million_output": 10}}
         folder = distilled(tmp_path / "run", {"name": "openai:m", "base_url": server.url}, prices)
         asked = len(server.seen)
-        found = appraise(folder)
+        found = benchmark_serving(folder)
         assert len(server.seen) == asked
     teacher = found.rows[-1]
     assert teacher.device == "elsewhere"
     assert "the run's calls" in teacher.speed_from
     assert "the run's calls" in teacher.price_from
     assert teacher.texts_per_s
-    assert {each.what for each in found.ratios} == {"price of a text"}
+    assert {each.quantity for each in found.ratios} == {"price of a text"}
 
 
 def test_a_teacher_on_this_machine_is_asked_again_and_timed_as_the_student_is(
@@ -109,12 +109,12 @@ def test_a_teacher_on_this_machine_is_asked_again_and_timed_as_the_student_is(
             time.sleep(0.001)
 
     monkeypatch.setattr("potstill.reports.serving_benchmark.open_teacher", lambda *a, **b: Here())
-    found = appraise(replayed, usd_per_hour=1.0)
+    found = benchmark_serving(replayed, usd_per_hour=1.0)
     student, teacher = found.rows
     assert max(asked) == 16
     assert teacher.device == student.device
     assert "measured here" in teacher.speed_from
-    assert {each.what for each in found.ratios} == {"time of 64 texts", "time of a text in bulk", "price of a text"}
+    assert {each.quantity for each in found.ratios} == {"time of 64 texts", "time of a text in bulk", "price of a text"}
     assert teacher.usd_per_million == pytest.approx(1e6 / 3600 / (teacher.texts_per_s or 1), rel=1e-3)
 
 
@@ -126,7 +126,7 @@ def test_where_nothing_was_asked_the_price_list_speaks(tmp_path: Path) -> None:
 
     with sqlite3.connect(folder / "run.sqlite") as db:
         db.execute("UPDATE calls SET what = 'openai:m writes 3 texts' WHERE what LIKE 'openai:m: %'")
-    teacher = appraise(folder).rows[-1]
+    teacher = benchmark_serving(folder).rows[-1]
     assert "price list" in teacher.price_from
     assert teacher.usd_per_million
     assert teacher.texts_per_s is None
@@ -134,7 +134,7 @@ def test_where_nothing_was_asked_the_price_list_speaks(tmp_path: Path) -> None:
 
 def test_a_bundle_alone_needs_texts_and_has_no_break_even(replayed: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--texts"):
-        appraise(replayed / "bundle")
+        benchmark_serving(replayed / "bundle")
     given_ = tmp_path / "texts.csv"
     given_.write_text("text\n" + "\n".join(f"some words {i}" for i in range(70)), encoding="utf-8")
     found = bench(replayed / "bundle", texts=given_, usd_per_hour=2.0)
@@ -144,23 +144,23 @@ def test_a_bundle_alone_needs_texts_and_has_no_break_even(replayed: Path, tmp_pa
 
 
 def test_no_run_no_bundle_no_column_is_one_sentence(tmp_path: Path, replayed: Path) -> None:
-    with pytest.raises(NotARun):
-        appraise(tmp_path)
+    with pytest.raises(RunNotFound):
+        benchmark_serving(tmp_path)
     file = tmp_path / "texts.csv"
     file.write_text("text\na\n", encoding="utf-8")
     with pytest.raises(BadData, match="no column 'txt'"):
-        read_some(file, "txt")
+        read_sample_texts(file, "txt")
     with pytest.raises(BadData, match="compares two"):
-        read_some(file, "text", pairs=True)
+        read_sample_texts(file, "text", pairs=True)
     with pytest.raises(BadData, match="no text in"):
         file.write_text("text,more\n,\n ,b\n", encoding="utf-8")
-        read_some(file, "text")
+        read_sample_texts(file, "text")
 
 
 def test_pairs_are_read_from_two_columns(tmp_path: Path) -> None:
     file = tmp_path / "pairs.csv"
     file.write_text("one,two\na b,c d\ne,\n", encoding="utf-8")
-    assert read_some(file, "one,two", pairs=True) == (join_pair("a b", "c d"),)
+    assert read_sample_texts(file, "one,two", pairs=True) == (join_pair("a b", "c d"),)
 
 
 def test_the_command_prints_a_table_or_json(replayed: Path) -> None:
@@ -175,23 +175,23 @@ def test_the_command_prints_a_table_or_json(replayed: Path) -> None:
 
 # --- the records --------------------------------------------------------------------------------------------
 
-STUDENT = Served(name="s", role="student", device="cpu", batch_s=0.1, texts_per_s=640.0, usd_per_million=0.5)
+STUDENT = ServingRow(name="s", role="student", device="cpu", batch_s=0.1, texts_per_s=640.0, usd_per_million=0.5)
 TEACHER = replace(STUDENT, name="t", role="teacher", batch_s=10.0, texts_per_s=6.4, usd_per_million=100.5)
 
 
-def serving(*rows: Served) -> Serving:
-    return Serving(source="run", texts=64, texts_from="given", mean_characters=50.0, rows=rows)
+def serving(*rows: ServingRow) -> ServingTable:
+    return ServingTable(source="run", texts=64, texts_from="given", mean_characters=50.0, rows=rows)
 
 
 def test_times_of_two_devices_are_never_divided() -> None:
     same = serving(STUDENT, TEACHER).ratios
-    assert {each.what: round(each.times) for each in same} == {
+    assert {each.quantity: round(each.ratio) for each in same} == {
         "time of 64 texts": 100,
         "time of a text in bulk": 100,
         "price of a text": 201,
     }
     other = serving(STUDENT, replace(TEACHER, device="gpu")).ratios
-    assert [each.what for each in other] == ["price of a text"]
+    assert [each.quantity for each in other] == ["price of a text"]
     assert other[0].device == "gpu / cpu"
 
 
@@ -217,10 +217,10 @@ def test_a_dearer_student_never_pays_and_without_a_teacher_there_is_nothing_to_p
     dear = break_even(1.0, replace(STUDENT, usd_per_million=200.0), TEACHER)
     assert dear is not None
     assert dear.predictions is None
-    assert "not cheaper" in dear.why
+    assert "not cheaper" in dear.reason
     unknown = break_even(1.0, STUDENT, replace(TEACHER, usd_per_million=None))
     assert unknown is not None
-    assert "not known" in unknown.why
+    assert "not known" in unknown.reason
     assert break_even(1.0, STUDENT, None) is None
 
 
@@ -234,10 +234,12 @@ def test_batches_have_sixty_four_texts_and_joules_are_those_of_all_texts() -> No
     def predict(texts: Sequence[str]) -> None:
         sizes.append(len(texts))
 
-    found = measure(predict, ["a"] * 10, seconds=0.0, batch=True, meter=Meter("a counter", lambda: next(read)))
+    found = measure_latency(
+        predict, ["a"] * 10, seconds=0.0, batch=True, meter=EnergyMeter("a counter", lambda: next(read))
+    )
     assert sizes[:3] == [10, 10, 64]
     assert set(sizes[3:]) == {1}
-    assert found.alone == len(sizes) - 3
+    assert found.n_single == len(sizes) - 3
     assert found.joules_per_text == pytest.approx(5.0)
 
 

@@ -13,21 +13,28 @@ from hypothesis import strategies as st
 
 from potstill.api import distill, init, predict
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.export import entrust, export
+from potstill.bundle.export.export import calibrate_bundle, export
 from potstill.bundle.label_file import label_file
-from potstill.data.label_sets import SEPARATORS, canonical, guess_separator, parsed, read_labels, written
+from potstill.data.label_sets import (
+    SEPARATORS,
+    decode_label_set,
+    encode_label_set,
+    format_labels,
+    guess_separator,
+    parse_labels,
+)
 from potstill.data.pool import PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadInput, BadSpec
 from potstill.reports import render_html, render_terminal
 from potstill.run.spec import Spec
-from potstill.students.base import Lesson, Make
-from potstill.students.linear import Linear
-from potstill.testing import SeveralContract
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.linear import LinearStudent
+from potstill.testing import MultiLabelStudentContract
 
-LESSON = SeveralContract().lesson()
-LABELS = SeveralContract.labels
+LESSON = MultiLabelStudentContract().training_data()
+LABELS = MultiLabelStudentContract.labels
 TASK = Task(LABELS, kind="multi")
 GOLD = LESSON.targets.astype(np.int64)
 
@@ -36,10 +43,10 @@ names = st.lists(st.text(st.characters(exclude_characters="|"), min_size=1).map(
 
 @given(names)
 def test_a_set_of_labels_is_read_as_it_was_written(labels: list[str]) -> None:
-    assert parsed(canonical(labels)) == tuple(sorted(labels))
-    assert canonical(labels) == canonical(labels[::-1])
-    assert read_labels(written(labels), "|") == tuple(labels)
-    assert read_labels(json.dumps(labels), "json") == tuple(labels)
+    assert decode_label_set(encode_label_set(labels)) == tuple(sorted(labels))
+    assert encode_label_set(labels) == encode_label_set(labels[::-1])
+    assert parse_labels(format_labels(labels), "|") == tuple(labels)
+    assert parse_labels(json.dumps(labels), "json") == tuple(labels)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +63,13 @@ def test_a_set_of_labels_is_read_as_it_was_written(labels: list[str]) -> None:
     ],
 )
 def test_cells_of_every_form_are_read(cell: str | None, separator: str, found: tuple[str, ...] | None) -> None:
-    assert read_labels(cell, separator) == found  # type: ignore[arg-type]
+    assert parse_labels(cell, separator) == found  # type: ignore[arg-type]
 
 
 def test_a_cell_that_is_no_list_is_refused_with_its_line() -> None:
     table = {"text": ["one", "two", "three"], "label": ['["a"]', '["b"]', "a"]}
     with pytest.raises(BadData, match=r"line 3: 'a' is no JSON list"):
-        build_pool(Table.of(table), options=PoolOptions(label_separator="json"))
+        build_pool(Table.from_columns(table), options=PoolOptions(label_separator="json"))
 
 
 def test_a_separator_is_guessed_from_what_comes_back() -> None:
@@ -80,7 +87,7 @@ def test_a_separator_is_guessed_from_what_comes_back() -> None:
 
 
 def cells(n: int = 72) -> dict[str, list[str]]:
-    sets = [written([LABELS[k] for k in np.flatnonzero(row)]) for row in GOLD]
+    sets = [format_labels([LABELS[k] for k in np.flatnonzero(row)]) for row in GOLD]
     texts = [f"{LESSON.texts[i % len(sets)]} {i}" for i in range(n)]
     return {"text": texts, "tags": [sets[i % len(sets)] for i in range(n)]}
 
@@ -96,12 +103,12 @@ def write(path: Path, table: dict[str, list[str]]) -> Path:
 def test_sets_become_rows_of_truths_and_an_empty_cell_nothing() -> None:
     table = cells()
     table["tags"][0], table["tags"][1] = "", "|"
-    built = build_pool(Table.of(table), options=PoolOptions(test_share=0, validation_share=0))
+    built = build_pool(Table.from_columns(table), options=PoolOptions(test_share=0, validation_share=0))
     pool = built.pool
     assert pool.kind == "multi"
     assert pool.labels == tuple(sorted(LABELS))
-    assert len(pool.part("pool")) == 1
-    train = pool.part("train")
+    assert len(pool.subset("pool")) == 1
+    train = pool.subset("train")
     assert train.gold.shape == (71, 3)
     assert train.gold[0].tolist() == [0, 0, 0]  # "|" says that none fits
     assert train.targets(3).dtype == np.float32
@@ -113,44 +120,46 @@ def test_every_part_gets_its_share_of_the_rarest_label() -> None:
     table = cells(400)
     for i in range(0, 400, 40):
         table["tags"][i] += "|rare"
-    pool = build_pool(Table.of(table)).pool
+    pool = build_pool(Table.from_columns(table)).pool
     assert all(pool.counts(split)["rare"] >= 1 for split in ("train", "validation", "test"))  # type: ignore[arg-type]
 
 
 def test_one_text_with_two_sets_is_a_conflict_and_with_one_in_two_orders_is_not() -> None:
     table = {"text": ["one", "one", "two", "two", "three"], "label": ["a|b", "b|a", "a", "a|b", "b|c"]}
-    cleaned = build_pool(Table.of(table), options=PoolOptions(test_share=0, validation_share=0)).report.cleaned
-    assert (cleaned.duplicates, cleaned.conflict_texts) == (1, 1)
+    cleaned = build_pool(
+        Table.from_columns(table), options=PoolOptions(test_share=0, validation_share=0)
+    ).report.cleaning
+    assert (cleaned.duplicates, cleaned.conflicting_texts) == (1, 1)
 
 
 def test_a_task_said_to_be_single_does_not_split_its_labels() -> None:
-    pool = build_pool(Table.of(cells()), options=PoolOptions(kind="single")).pool
+    pool = build_pool(Table.from_columns(cells()), options=PoolOptions(kind="single")).pool
     assert pool.kind == "single"
     assert any("|" in label for label in pool.labels)
     with pytest.raises(BadSpec, match="a text has one in this task"):
-        build_pool(Table.of(cells()), options=PoolOptions(kind="single", label_separator="|"))
+        build_pool(Table.from_columns(cells()), options=PoolOptions(kind="single", label_separator="|"))
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("multi") / "bundle"
-    student = Linear(Make(LABELS, kind="multi")).fit(Lesson(LESSON.texts, LESSON.targets))
+    student = LinearStudent(StudentConfig(LABELS, kind="multi")).fit(TrainingData(LESSON.texts, LESSON.targets))
     export(student, folder, task=TASK, texts=LESSON.texts, gold=GOLD)
-    entrust(folder, list(LESSON.texts) * 4, np.tile(GOLD, (4, 1)))
+    calibrate_bundle(folder, list(LESSON.texts) * 4, np.tile(GOLD, (4, 1)))
     return load(folder)
 
 
 def test_a_bundle_gives_a_tuple_of_labels_a_text(bundle: Bundle) -> None:
     texts = list(LESSON.texts)
-    assert bundle.multi
-    assert bundle.several is not None
+    assert bundle.multilabel
+    assert bundle.multilabel_guarantees is not None
     probs = bundle.predict_proba(texts)
     said = bundle.predict(texts)
     right = [{LABELS[k] for k in np.flatnonzero(row)} for row in GOLD]
     assert np.mean([set(labels) == true for labels, true in zip(said, right, strict=True)]) > 0.9
     first = next(i for i, labels in enumerate(said) if len(labels) > 1)
     assert probs[first, LABELS.index(said[first][0])] == probs[first].max()
-    assert [one.labels for one in bundle.stream(texts)] == said
+    assert [one.labels for one in bundle.iter_predictions(texts)] == said
     assert bundle.predict([]) == []
     for refused in (lambda: bundle.predict(texts, abstain=True), lambda: bundle.predict_sets(texts)):
         with pytest.raises(BadInput, match="several labels"):
@@ -165,7 +174,7 @@ def test_what_was_measured_of_another_graph_does_not_count(bundle: Bundle, tmp_p
     record = json.loads((folder / "potstill.json").read_text(encoding="utf-8"))
     record["trust"]["graph"] = "another"
     (folder / "potstill.json").write_text(json.dumps(record), encoding="utf-8")
-    assert load(folder).several is None
+    assert load(folder).multilabel_guarantees is None
     assert all(isinstance(labels, tuple) for labels in load(folder).predict(["the soup"]))
 
 
@@ -175,7 +184,7 @@ def test_a_file_gets_lists_or_cells_that_can_be_read_back(bundle: Bundle, tmp_pa
     as_json = label_file(bundle, source, out=tmp_path / "out.jsonl")
     rows = list(csv.DictReader(done.file.open(encoding="utf-8")))
     lines = [json.loads(line) for line in as_json.file.read_text(encoding="utf-8").splitlines()]
-    assert [list(read_labels(row["predicted"], "|") or ()) for row in rows] == [line["predicted"] for line in lines]
+    assert [list(parse_labels(row["predicted"], "|") or ()) for row in rows] == [line["predicted"] for line in lines]
     assert "sure" not in rows[0]
     with pytest.raises(BadInput, match="several labels"):
         label_file(bundle, source, coverage=0.9)
@@ -193,7 +202,7 @@ def test_the_command_shows_all_labels(bundle: Bundle) -> None:
 def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teacher: str, tmp_path: Path) -> None:
     data = write(tmp_path / "tags.csv", cells(600))
     spec = init(data, budget=1).file
-    read = Spec.read(spec)
+    read = Spec.from_toml(spec)
     assert (read.task.kind, read.data.label_separator) == ("multi", "|")
     text = spec.read_text(encoding="utf-8")
     text = text[: text.index("[teacher]")] + f'[student]\nname = "linear"\n[procedure]\nname = "{procedure}"\n'
@@ -204,18 +213,18 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
     spec.write_text(text, encoding="utf-8")
     done = distill(spec, out=tmp_path / "run", **({"gold": 200} if teacher else {}))
     report = done.report
-    judged = report.student.judgement
+    judged = report.student.evaluation
     assert judged is not None
     assert judged.micro_f1 is not None
     assert judged.micro_f1.value > 0.8
     if teacher:
         assert report.teacher is not None
-        assert report.teacher.judgement is not None
-        assert report.teacher.judgement.main.value > 0.7
+        assert report.teacher.evaluation is not None
+        assert report.teacher.evaluation.main_score.value > 0.7
         assert report.mcnemar is not None
     assert report.baselines[0].name == "majority"
     assert report.baselines[0].main is not None
-    assert report.baselines[0].main.value < judged.main.value
+    assert report.baselines[0].main.value < judged.main_score.value
     assert type(report).from_json(report.to_json()) == report
     told, page = render_terminal(report), render_html(report)
     assert "micro F1, %" in told

@@ -14,14 +14,14 @@ import pytest
 
 from potstill.data.pool import Pool, build_pool
 from potstill.data.tables import Table
-from potstill.data.task import Answer, Brief, Task
-from potstill.errors import BadData, NotARun, OverBudget, Overcharged, RunBusy, SpecChanged, TeacherError
+from potstill.data.task import Answer, GenerationRequest, Task
+from potstill.errors import BadData, BoundExceeded, BudgetExceeded, RunBusy, RunNotFound, SpecMismatch, TeacherError
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage
 from potstill.run.run import Run
-from potstill.run.spec import Named, Spec
+from potstill.run.spec import ComponentSpec, Spec
 from potstill.teachers.base import Reply
-from potstill.teachers.replay import Replay
+from potstill.teachers.replay import ReplayTeacher
 
 WORDS = {"good": ["fine", "lovely", "superb", "warm"], "bad": ["dull", "poor", "cold", "weak"]}
 
@@ -45,13 +45,13 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pool() -> Pool:
     from potstill.data.pool import PoolOptions
 
-    return build_pool(Table.of(rows(60)), options=PoolOptions(gold=8)).pool
+    return build_pool(Table.from_columns(rows(60)), options=PoolOptions(gold=8)).pool
 
 
 @pytest.fixture
 def spec(known: Path) -> Spec:
     teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million": 1.0, "batch": 4}
-    return Spec.make({"budget": 1, "teacher": teacher, "student": "linear"})
+    return Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear"})
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def run(tmp_path: Path, spec: Spec, pool: Pool) -> Iterator[Run]:
 class Watched:
     """A teacher that counts what it is asked, and may be told to misbehave."""
 
-    def __init__(self, teacher: Replay) -> None:
+    def __init__(self, teacher: ReplayTeacher) -> None:
         self._teacher = teacher
         self.asked: list[str] = []
         self.dearer = 1
@@ -88,7 +88,7 @@ def watched(run: Run) -> Watched:
 
 
 def test_a_text_is_bought_once_however_often_it_is_asked(run: Run, pool: Pool):
-    teacher, texts = watched(run), pool.part("pool").texts
+    teacher, texts = watched(run), pool.subset("pool").texts
     first = run.ask(teacher, [*texts, *texts])
     spent = run.ledger.totals().charged
     again = run.ask(teacher, texts)
@@ -99,7 +99,7 @@ def test_a_text_is_bought_once_however_often_it_is_asked(run: Run, pool: Pool):
 
 
 def test_answers_come_in_the_order_of_the_texts_with_many_calls_in_flight(run: Run, pool: Pool):
-    texts = pool.part("pool").texts
+    texts = pool.subset("pool").texts
     answers = run.ask(run.teacher(latency_ms=2, parallel=16, batch=1), texts)
     for text, scores in zip(texts, answers.scores, strict=True):
         np.testing.assert_array_equal(
@@ -109,25 +109,25 @@ def test_answers_come_in_the_order_of_the_texts_with_many_calls_in_flight(run: R
 
 def test_asking_stops_quietly_where_the_money_ends_and_never_passes_it(run: Run, pool: Pool):
     run.ledger.limit = 3000
-    answers = run.ask(watched(run), pool.part("pool").texts)
+    answers = run.ask(watched(run), pool.subset("pool").texts)
     totals = run.ledger.totals()
     assert 0 < answers.answered.sum() < len(answers.texts)
-    assert answers.by_state["unasked"] == len(answers.texts) - answers.answered.sum()
+    assert answers.state_counts["unasked"] == len(answers.texts) - answers.answered.sum()
     assert np.isnan(answers.scores[~answers.answered]).all()
     assert totals.held == 0
     assert totals.charged <= 3000
 
 
 def test_asking_leaves_the_money_it_is_told_to_leave(run: Run, pool: Pool):
-    run.ask(watched(run), pool.part("pool").texts, leave_micros=999_000)
+    run.ask(watched(run), pool.subset("pool").texts, reserve_micros=999_000)
     assert 0 < run.ledger.totals().charged <= 1000
 
 
 def test_a_failed_answer_is_asked_again_another_day_and_a_refused_one_is_not(run: Run, pool: Pool):
-    teacher, texts = watched(run), pool.part("pool").texts[:8]
+    teacher, texts = watched(run), pool.subset("pool").texts[:8]
     for state, asked_again in [("failed", 8), ("refused", 0)]:
         teacher.state = state
-        assert run.ask(teacher, texts).by_state in ({state: 8}, {"unasked": 8})
+        assert run.ask(teacher, texts).state_counts in ({state: 8}, {"unasked": 8})
         teacher.asked.clear()
         run.ask(teacher, texts)
         assert len(teacher.asked) == asked_again
@@ -136,10 +136,10 @@ def test_a_failed_answer_is_asked_again_another_day_and_a_refused_one_is_not(run
 def test_a_teacher_that_charges_above_its_bound_stops_the_run_and_its_answers_are_kept(run: Run, pool: Pool):
     teacher = watched(run)
     teacher.dearer = 50
-    with pytest.raises(Overcharged):
-        run.ask(teacher, pool.part("pool").texts[:4])
+    with pytest.raises(BoundExceeded):
+        run.ask(teacher, pool.subset("pool").texts[:4])
     teacher.asked.clear()
-    assert run.ask(teacher, pool.part("pool").texts[:4]).answered.all()
+    assert run.ask(teacher, pool.subset("pool").texts[:4]).answered.all()
     assert teacher.asked == []
 
 
@@ -148,16 +148,16 @@ def test_an_error_that_may_have_been_billed_is_lost_and_one_that_surely_was_not_
     teacher.error = TeacherError("The host is unreachable.", "Look at the network.")
     teacher.error.billed = False
     with pytest.raises(TeacherError):
-        run.ask(teacher, pool.part("pool").texts[:4])
+        run.ask(teacher, pool.subset("pool").texts[:4])
     assert run.ledger.totals().charged == 0
     teacher.error = ConnectionError("cut in the middle")
     with pytest.raises(ConnectionError):
-        run.ask(teacher, pool.part("pool").texts[:4])
+        run.ask(teacher, pool.subset("pool").texts[:4])
     assert run.ledger.totals().lost > 0
 
 
 def test_another_run_of_the_workspace_is_charged_what_it_cost_before_and_pays_nothing(run: Run, spec: Spec, pool: Pool):
-    texts = pool.part("pool").texts
+    texts = pool.subset("pool").texts
     first = run.ask(run.teacher(), texts)
     before = run.ledger.totals()
     with Run.open(run.folder.parent / "second", spec, run.task, pool) as second:
@@ -174,28 +174,28 @@ def test_another_run_of_the_workspace_is_charged_what_it_cost_before_and_pays_no
 
 
 def test_answers_from_the_workspace_stay_within_the_budget_too(run: Run, spec: Spec, pool: Pool):
-    run.ask(run.teacher(), pool.part("pool").texts)
+    run.ask(run.teacher(), pool.subset("pool").texts)
     with Run.open(run.folder.parent / "poor", spec, run.task, pool) as poor:
         poor.ledger.limit = 100
-        answers = poor.ask(poor.teacher(), pool.part("pool").texts)
+        answers = poor.ask(poor.teacher(), pool.subset("pool").texts)
         assert poor.ledger.totals().charged <= 100
     assert not answers.answered.any()
 
 
 def test_what_a_crash_kept_from_the_workspace_is_shared_when_the_run_is_opened_again(run: Run, spec: Spec, pool: Pool):
-    run.asking._cache = None  # as if the process had died before it could share
-    run.ask(run.teacher(), pool.part("pool").texts)
+    run.asker._cache = None  # as if the process had died before it could share
+    run.ask(run.teacher(), pool.subset("pool").texts)
     run.store.close()
     with Run.open(run.folder, spec, run.task, pool):
         pass
     with Run.open(run.folder.parent / "second", spec, run.task, pool) as second:
-        second.ask(second.teacher(), pool.part("pool").texts)
+        second.ask(second.teacher(), pool.subset("pool").texts)
         assert second.ledger.totals().paid == 0
 
 
 def test_what_was_written_is_written_once(run: Run, known: Path):
     teacher = run.teacher(held_back=str(known))
-    brief = Brief("good", 3)
+    brief = GenerationRequest("good", 3)
     first = run.write(teacher, brief)
     calls = len(run.store.calls())
     assert run.write(teacher, brief) == first
@@ -204,7 +204,7 @@ def test_what_was_written_is_written_once(run: Run, known: Path):
 
 
 def test_a_student_is_trained_once_and_found_again_predicting_the_same(run: Run, pool: Pool):
-    gold, texts = pool.part("train"), pool.part("pool").texts
+    gold, texts = pool.subset("train"), pool.subset("pool").texts
     first = run.learn(gold.texts, one_hot(gold.gold, 2))
     calls = len(run.store.calls())
     again = run.learn(gold.texts, one_hot(gold.gold, 2))
@@ -212,42 +212,42 @@ def test_a_student_is_trained_once_and_found_again_predicting_the_same(run: Run,
     np.testing.assert_array_equal(first.predict_proba(texts), again.predict_proba(texts))
     other = run.learn(gold.texts, one_hot(gold.gold, 2), weights=np.linspace(1, 2, len(gold.texts)).astype(np.float32))
     assert len(run.store.calls()) == calls + 1
-    assert run.key_of(other) != run.key_of(first)
+    assert run.student_key(other) != run.student_key(first)
 
 
 def test_a_kind_that_came_to_learn_otherwise_learns_anew(run: Run, pool: Pool, monkeypatch: pytest.MonkeyPatch):
-    gold = pool.part("train")
-    first = run.key_of(run.learn(gold.texts, one_hot(gold.gold, 2)))
-    monkeypatch.setattr("potstill.students.linear.Linear.revision", 2, raising=False)
+    gold = pool.subset("train")
+    first = run.student_key(run.learn(gold.texts, one_hot(gold.gold, 2)))
+    monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 2, raising=False)
     calls = len(run.store.calls())
-    assert run.key_of(run.learn(gold.texts, one_hot(gold.gold, 2))) != first
+    assert run.student_key(run.learn(gold.texts, one_hot(gold.gold, 2))) != first
     assert len(run.store.calls()) == calls + 1
 
 
 def test_training_is_charged_as_compute_and_refused_without_money(run: Run, pool: Pool):
-    gold = pool.part("train")
+    gold = pool.subset("train")
     run.learn(gold.texts, one_hot(gold.gold, 2))
-    assert run.ledger.totals().by["compute"] > 0
+    assert run.ledger.totals().by_category["compute"] > 0
     run.ledger.limit = run.ledger.totals().charged
-    with pytest.raises(OverBudget):
-        run.learn(gold.texts, one_hot(gold.gold, 2), student=Named(name="linear", c=3.0))
+    with pytest.raises(BudgetExceeded):
+        run.learn(gold.texts, one_hot(gold.gold, 2), student=ComponentSpec(name="linear", c=3.0))
 
 
 def test_a_judgement_is_made_once(run: Run, pool: Pool):
-    gold, test = pool.part("train"), pool.part("test")
+    gold, test = pool.subset("train"), pool.subset("test")
     student = run.learn(gold.texts, one_hot(gold.gold, 2))
     first = run.judge(student, test)
     assert first == run.judge(student, test)
-    assert [note.what for note in run.store.notes()].count("judged") == 1
+    assert [note.description for note in run.store.notes()].count("judged") == 1
 
 
 def test_a_run_cannot_be_opened_twice_nor_with_another_question(run: Run, spec: Spec, pool: Pool):
     with pytest.raises(RunBusy):
         Run.open(run.folder, spec, run.task, pool)
     run.store.close()
-    with pytest.raises(SpecChanged, match="seed was 0 and is 7"):
+    with pytest.raises(SpecMismatch, match="seed was 0 and is 7"):
         Run.open(run.folder, spec.model_copy(update={"seed": 7}), run.task, pool)
-    with pytest.raises(SpecChanged, match="task was"):
+    with pytest.raises(SpecMismatch, match="task was"):
         Run.open(run.folder, spec, Task(pool.labels, instruction="Something else."), pool)
     with Run.open(run.folder, spec, run.task, pool):
         pass
@@ -255,9 +255,9 @@ def test_a_run_cannot_be_opened_twice_nor_with_another_question(run: Run, spec: 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path, spec: Spec, pool: Pool):
     (tmp_path / "letter.txt").write_text("Dear Sir")
-    with pytest.raises(NotARun):
+    with pytest.raises(RunNotFound):
         Run.open(tmp_path, spec, Task(pool.labels), pool)
-    with pytest.raises(NotARun):
+    with pytest.raises(RunNotFound):
         Run.open(tmp_path / "letter.txt", spec, Task(pool.labels), pool)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 

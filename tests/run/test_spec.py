@@ -5,26 +5,26 @@ from __future__ import annotations
 import pytest
 
 from potstill.errors import BadSpec
-from potstill.run.inputs import overrides
-from potstill.run.spec import Spec, difference, merge
+from potstill.run.inputs import spec_overrides
+from potstill.run.spec import Spec, diff_specs, merge_specs
 
 
 def refused(record: dict[str, object]) -> BadSpec:
     with pytest.raises(BadSpec) as caught:
-        Spec.make(record)
-    assert caught.value.mend
+        Spec.from_dict(record)
+    assert caught.value.hint
     return caught.value
 
 
 def test_a_name_alone_is_a_table_with_a_name():
     assert (
-        Spec.make({"budget": 1, "teacher": "local:smollm2"}).teacher
-        == Spec.make({"budget": 1, "teacher": {"name": "local:smollm2"}}).teacher
+        Spec.from_dict({"budget": 1, "teacher": "local:smollm2"}).teacher
+        == Spec.from_dict({"budget": 1, "teacher": {"name": "local:smollm2"}}).teacher
     )
 
 
 def test_a_kinds_own_options_are_kept_for_it():
-    student = Spec.make({"budget": 1, "student": {"name": "encoder:minilm", "epochs": 3}}).student
+    student = Spec.from_dict({"budget": 1, "student": {"name": "encoder:minilm", "epochs": 3}}).student
     assert (student.kind, student.model, student.options) == ("encoder", "minilm", {"epochs": 3})
 
 
@@ -38,8 +38,8 @@ def test_a_kinds_own_options_are_kept_for_it():
 )
 def test_an_unknown_key_gets_the_nearest_one(record, where, nearest):
     error = refused(record)
-    assert where in error.happened
-    assert nearest in error.mend
+    assert where in error.message
+    assert nearest in error.hint
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_cannot_be_is_one_sentence_with_a_mend(record):
 def test_a_toml_file_finds_its_data_beside_itself(tmp_path):
     file = tmp_path / "potstill.toml"
     file.write_text('budget = 2\n[data]\nfile = "texts.csv"\n', encoding="utf-8")
-    spec = Spec.read(file, {"seed": 4})
+    spec = Spec.from_toml(file, {"seed": 4})
     assert spec.data.file == tmp_path / "texts.csv"
     assert (spec.seed, spec.folder) == (4, tmp_path)
 
@@ -70,38 +70,40 @@ def test_a_file_that_is_no_toml_names_the_line(tmp_path):
     file = tmp_path / "potstill.toml"
     file.write_text("budget = 2\nwhat is this\n", encoding="utf-8")
     with pytest.raises(BadSpec, match="line 2"):
-        Spec.read(file)
+        Spec.from_toml(file)
     with pytest.raises(BadSpec, match="no file"):
-        Spec.read(tmp_path / "none.toml")
+        Spec.from_toml(tmp_path / "none.toml")
 
 
 def test_another_name_drops_the_old_kinds_options_and_the_same_name_keeps_them():
     record = {"student": {"name": "encoder", "epochs": 3}, "data": {"text": "review"}}
-    assert merge(record, {"student": {"name": "linear"}})["student"] == {"name": "linear"}
-    assert merge(record, {"student": {"name": "encoder"}})["student"] == {"name": "encoder", "epochs": 3}
-    assert merge(record, {"data": {"label": "stars"}})["data"] == {"text": "review", "label": "stars"}
+    assert merge_specs(record, {"student": {"name": "linear"}})["student"] == {"name": "linear"}
+    assert merge_specs(record, {"student": {"name": "encoder"}})["student"] == {"name": "encoder", "epochs": 3}
+    assert merge_specs(record, {"data": {"label": "stars"}})["data"] == {"text": "review", "label": "stars"}
 
 
 def test_the_budget_and_the_paths_are_no_part_of_what_a_run_is():
-    one = Spec.make({"budget": 1, "data": {"file": "a.csv"}})
-    other = Spec.make({"budget": 2, "data": {"file": "b.csv"}})
+    one = Spec.from_dict({"budget": 1, "data": {"file": "a.csv"}})
+    other = Spec.from_dict({"budget": 2, "data": {"file": "b.csv"}})
     assert one.identity() == other.identity()
 
 
 def test_a_difference_is_told_key_by_key():
     old, new = {"seed": 0, "student": {"name": "linear"}}, {"seed": 1, "student": {"name": "static"}}
-    assert difference(old, new) == ["seed was 0 and is 1", 'student.name was "linear" and is "static"']
+    assert diff_specs(old, new) == ["seed was 0 and is 1", 'student.name was "linear" and is "static"']
 
 
 def test_an_hour_of_this_machine_has_an_assumed_price_that_says_so():
-    assert "assumed" in Spec.make({"budget": 1}).compute_rates.source
-    assert Spec.make({"budget": 1, "prices": {"usd_per_hour": "1.875"}}).compute_rates.usd_per_hour == 1.875
+    assert "assumed" in Spec.from_dict({"budget": 1}).compute_rates.source
+    assert Spec.from_dict({"budget": 1, "prices": {"usd_per_hour": "1.875"}}).compute_rates.usd_per_hour == 1.875
 
 
 def test_flags_for_the_teacher_lie_on_top_of_the_files_teacher():
     record = {"budget": 1, "teacher": {"name": "openai:gpt-4.1-mini", "parallel": 4}}
-    teacher = Spec.make(merge(record, overrides(None, None, None, {"batch": True, "redact": True}))).teacher
+    teacher = Spec.from_dict(
+        merge_specs(record, spec_overrides(None, None, None, {"batch": True, "redact": True}))
+    ).teacher
     assert teacher is not None
     assert teacher.options == {"parallel": 4, "batch": True, "redact": True}
-    over = overrides("openai:other", None, None, {"base_url": "http://127.0.0.1:1/v1"})
-    assert Spec.make(merge(record, over)).teacher.options == {"base_url": "http://127.0.0.1:1/v1"}
+    over = spec_overrides("openai:other", None, None, {"base_url": "http://127.0.0.1:1/v1"})
+    assert Spec.from_dict(merge_specs(record, over)).teacher.options == {"base_url": "http://127.0.0.1:1/v1"}

@@ -12,13 +12,13 @@ from support.tinybert import WORDS, write_tinybert
 from potstill.data.task import Task
 from potstill.errors import BadData
 from potstill.ledger.prices import Rates
-from potstill.ledger.store import Store
-from potstill.planning.cost import make_plan
-from potstill.procedures.kd import call_teacher
+from potstill.ledger.store import RunStore
+from potstill.planning.cost import estimate_cost
+from potstill.procedures.kd import open_kd_teacher
 from potstill.run import training_time as forecast
-from potstill.run.inputs import overrides, take_order
+from potstill.run.inputs import read_inputs, spec_overrides
 from potstill.run.run import Run
-from potstill.run.spec import Named, Spec
+from potstill.run.spec import ComponentSpec, Spec
 from potstill.run.training_time import trained_as
 
 TASK = Task(("a", "b"))
@@ -35,7 +35,9 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
     weights = write_tinybert(tmp_path / "tiny")
     texts, targets = lesson(400)
     found = {
-        epochs: forecast.forecast(Named(name=f"encoder:{weights}", epochs=epochs), TASK, texts, targets, RATES)
+        epochs: forecast.estimate_training_time(
+            ComponentSpec(name=f"encoder:{weights}", epochs=epochs), TASK, texts, targets, RATES
+        )
         for epochs in (2, 8)
     }
     one, four = found[2], found[8]
@@ -48,22 +50,24 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
 
 
 def test_any_other_student_is_scaled_by_its_rows() -> None:
-    few, many = (forecast.forecast(Named(name="linear"), TASK, *lesson(n), RATES) for n in (300, 30_000))
+    few, many = (
+        forecast.estimate_training_time(ComponentSpec(name="linear"), TASK, *lesson(n), RATES) for n in (300, 30_000)
+    )
     assert few.flops is None
     assert few.high_s < many.high_s
     assert "FLOPs" not in few.sentence()
 
 
 def test_the_rule_of_an_encoder_is_its_own() -> None:
-    from potstill.students.curriculum import FEWEST_EPOCHS, MOST_EPOCHS
+    from potstill.students.curriculum import MAX_EPOCHS, MIN_EPOCHS
 
-    named = Named(name="encoder:minilm")
-    assert forecast._passes(named, 10) == MOST_EPOCHS
-    assert forecast._passes(named, 10**6) == FEWEST_EPOCHS
-    assert forecast._passes(Named(name="encoder", epochs=7), 10) == 7
-    assert forecast._passes(Named(name="encoder", mode="frozen"), 10) == 0
-    assert forecast._passes(Named(name="static"), 10) is None
-    assert trained_as(Named(name="trained:gte-small")).name == "encoder:gte-small"
+    named = ComponentSpec(name="encoder:minilm")
+    assert forecast._passes(named, 10) == MAX_EPOCHS
+    assert forecast._passes(named, 10**6) == MIN_EPOCHS
+    assert forecast._passes(ComponentSpec(name="encoder", epochs=7), 10) == 7
+    assert forecast._passes(ComponentSpec(name="encoder", mode="frozen"), 10) == 0
+    assert forecast._passes(ComponentSpec(name="static"), 10) is None
+    assert trained_as(ComponentSpec(name="trained:gte-small")).name == "encoder:gte-small"
 
 
 @pytest.fixture
@@ -76,14 +80,14 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_a_plan_tells_what_training_the_teacher_takes(texts: Path) -> None:
-    plan = make_plan(take_order(texts, None, overrides("trained:linear", None, 5, {})))
-    assert plan.taught_usd > 0
+    plan = estimate_cost(read_inputs(texts, None, spec_overrides("trained:linear", None, 5, {})))
+    assert plan.teacher_training_usd > 0
     assert "training it takes about" in plan.to_text()
     assert plan.n_texts == 50
     assert plan.host == ""
     texts.write_text("text,label\n" + "\n".join(f"text {i}," for i in range(50)), encoding="utf-8")
     with pytest.raises(BadData, match="learns from labelled texts"):
-        make_plan(take_order(texts, None, overrides("trained:linear", None, 5, {"labels": "a,b"})))
+        estimate_cost(read_inputs(texts, None, spec_overrides("trained:linear", None, 5, {"labels": "a,b"})))
 
 
 def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp_path: Path) -> None:
@@ -94,16 +98,16 @@ def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp
 
     words, targets = lesson(600)
     columns = {"text": words, "label": ["ab"[int(row.argmax())] for row in targets]}
-    pool = build_pool(Table.of(columns), options=PoolOptions()).pool
+    pool = build_pool(Table.from_columns(columns), options=PoolOptions()).pool
     # Two seconds of this machine are all the money there is; thirty epochs would take far longer.
-    spec = Spec.make({"budget": 0.002, "prices": {"usd_per_hour": 3.6}, "teacher": f"trained:{weights}"})
+    spec = Spec.from_dict({"budget": 0.002, "prices": {"usd_per_hour": 3.6}, "teacher": f"trained:{weights}"})
     with Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as run:
-        gold = run.pool.part("train")
-        student = Named(name=f"encoder:{weights}", epochs=300, mode="full")
+        gold = run.pool.subset("train")
+        student = ComponentSpec(name=f"encoder:{weights}", epochs=300, mode="full")
         large = run.learn(gold.texts, np.eye(2)[gold.gold], student=student, purpose="teach")
         assert large.predict_proba(["a goal"]).shape == (1, 2)
         assert getattr(large, "learnt")["stopped"] == "deadline"  # noqa: B009
-    store = Store(tmp_path / "run", write=False)
+    store = RunStore(tmp_path / "run", write=False)
     (call,) = store.calls()
     store.close()
     assert (call.category, call.state, call.purpose) == ("compute", "settled", "teach")
@@ -113,14 +117,14 @@ def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp
 def test_what_a_teacher_learns_with_is_held_apart_from_what_is_left_for_its_student(
     tmp_path: Path, texts: Path
 ) -> None:
-    order = take_order(texts, None, overrides("trained:linear", "linear", 1, {}))
+    order = read_inputs(texts, None, spec_overrides("trained:linear", "linear", 1, {}))
     with Run.open(tmp_path / "run", order.spec, order.task, order.pool) as run:
-        gold = run.pool.part("train")
-        call_teacher(run, gold, [])
+        gold = run.pool.subset("train")
+        open_kd_teacher(run, gold, [])
         (call,) = run.store.calls()
         assert call.held == 500_000
         assert call.charged < call.held
-        with run.leaving(900_000):
+        with run.reserving(900_000):
             run.learn(gold.texts, np.eye(2)[gold.gold][::-1].copy())
         run.learn(gold.texts[:40], np.eye(2)[gold.gold][:40])
         held = [call.held for call in run.store.calls()]

@@ -17,11 +17,11 @@ from potstill.bundle.bundle import load
 from potstill.bundle.export.export import export
 from potstill.data.pairs import join_pair
 from potstill.data.task import Task
-from potstill.errors import BadInput, BadSpec, NotARun
+from potstill.errors import BadInput, BadSpec, RunNotFound
 from potstill.students import clozetune
-from potstill.students.base import Floats, Lesson, Make, Student
-from potstill.students.cloze import Cloze
-from potstill.testing import SeveralContract, StudentContract
+from potstill.students.base import Floats, Student, StudentConfig, TrainingData
+from potstill.students.cloze import ClozeStudent
+from potstill.testing import MultiLabelStudentContract, StudentContract
 
 TEXTS = ["the soup and the bread", "one match, please", "a loan or a bank and the market", ""]
 TREE = {"food": "food order", "sport": ["sport", "sport wager"], "money": "money"}
@@ -38,8 +38,8 @@ class OnTiny(StudentContract):
         name = type(self).write.__name__
         self.folder = type(self).write(tmp_path_factory.getbasetemp() / name)
 
-    def make_student(self, make: Make) -> Student:
-        return Cloze(replace(make, weights=str(self.folder), options=self.options))
+    def make_student(self, make: StudentConfig) -> Student:
+        return ClozeStudent(replace(make, weights=str(self.folder), options=self.options))
 
 
 class TestMasked(OnTiny):
@@ -63,7 +63,7 @@ class TestCausalWithTree(OnTiny):
     test_the_exported_graph_runs = None  # below, as a bundle
 
 
-class SeveralOnTiny(SeveralContract):
+class SeveralOnTiny(MultiLabelStudentContract):
     """The contract of several labels a text on a language model that `write` makes."""
 
     write: ClassVar[Callable[..., Path]]
@@ -73,8 +73,8 @@ class SeveralOnTiny(SeveralContract):
     def _weights(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         self.folder = type(self).write(tmp_path_factory.getbasetemp() / type(self).write.__name__)
 
-    def make_student(self, make: Make) -> Student:
-        return Cloze(replace(make, weights=str(self.folder), options=self.options))
+    def make_student(self, make: StudentConfig) -> Student:
+        return ClozeStudent(replace(make, weights=str(self.folder), options=self.options))
 
 
 class TestMaskedWithSeveralLabels(SeveralOnTiny):
@@ -98,12 +98,12 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tinycausal(tmp_path_factory.mktemp("causal"))
 
 
-def cloze(folder: Path, **options: Any) -> Cloze:
-    return Cloze(Make(LABELS, str(folder), options=options))
+def cloze(folder: Path, **options: Any) -> ClozeStudent:
+    return ClozeStudent(StudentConfig(LABELS, str(folder), options=options))
 
 
-def lesson(seed: int = 1) -> Lesson:
-    return replace(StudentContract().lesson(), seed=seed)
+def lesson(seed: int = 1) -> TrainingData:
+    return replace(StudentContract().training_data(), seed=seed)
 
 
 # --- what is scored ------------------------------------------------------------------------------------------------
@@ -164,17 +164,17 @@ def test_without_a_row_it_scores_with_the_bias_of_empty_texts_removed(causal: Pa
     student = cloze(causal)
     probs = student.predict_proba(["N/A", "", "text", "..."])
     np.testing.assert_allclose(probs.mean(0), 1 / 3, atol=0.02)
-    assert student.about["mode"] == "zero-shot"
+    assert student.metadata["mode"] == "zero-shot"
 
 
 def test_zero_shot_needs_no_row_and_can_be_kept(causal: Path, tmp_path: Path) -> None:
-    none = Lesson([], np.zeros((0, 3), dtype=np.float32))
+    none = TrainingData([], np.zeros((0, 3), dtype=np.float32))
     student = cloze(causal, mode="zero-shot").fit(none)
     assert np.array_equal(student.predict_logits(TEXTS), cloze(causal).predict_logits(TEXTS))
     texts = list(lesson().texts)
-    np.testing.assert_allclose(student.unbias(texts).predict_proba(texts).mean(0), 1 / 3, atol=0.02)
+    np.testing.assert_allclose(student.calibrate_label_bias(texts).predict_proba(texts).mean(0), 1 / 3, atol=0.02)
     student.save(tmp_path)
-    assert np.array_equal(Cloze.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
+    assert np.array_equal(ClozeStudent.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
 
 
 def test_a_mask_in_a_text_is_only_text(masked: Path) -> None:
@@ -194,12 +194,12 @@ def test_a_masked_models_label_may_stand_anywhere(masked: Path, pattern: str) ->
 
 
 def test_words_are_found_in_the_rows_where_names_say_nothing(causal: Path) -> None:
-    student = Cloze(Make(("A1", "B2", "C3"), str(causal), options={"mode": "frozen"})).fit(lesson())
-    found = [word for own in student.words for word in own]
+    student = ClozeStudent(StudentConfig(("A1", "B2", "C3"), str(causal), options={"mode": "frozen"})).fit(lesson())
+    found = [word for own in student.label_words for word in own]
     assert len(set(found)) == 3
     assert not {"A1", "B2", "C3"} & set(found)
     with pytest.raises(BadSpec, match="words"):
-        Cloze(Make(("A1", "B2", "C3"), str(causal))).predict_logits(TEXTS)
+        ClozeStudent(StudentConfig(("A1", "B2", "C3"), str(causal))).predict_logits(TEXTS)
 
 
 # --- learning ------------------------------------------------------------------------------------------------------
@@ -211,17 +211,17 @@ def test_kept_states_teach_what_running_every_layer_teaches(
 ) -> None:
     options = {"layers": 1, "epochs": 2, "words": words}
     kept = cloze(causal, **options).fit(lesson())
-    monkeypatch.setattr(clozetune, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(clozetune, "MAX_CACHED_BYTES", 0)
     run = cloze(causal, **options).fit(lesson())
-    assert kept.learnt["kept_states"]
-    assert not run.learnt["kept_states"]
+    assert kept.fit_info["kept_states"]
+    assert not run.fit_info["kept_states"]
     np.testing.assert_allclose(kept.predict_logits(TEXTS), run.predict_logits(TEXTS), atol=0.02)
 
 
 @pytest.mark.parametrize("mode", ["lora", "full", "frozen"])
 def test_only_what_the_mode_names_is_learnt_and_saved(causal: Path, mode: str) -> None:
     student = cloze(causal, mode=mode, layers=1, epochs=1, soft=2).fit(lesson())
-    names = set(student._ready()[0].learnt)
+    names = set(student._ready()[0].trained_state)
     assert {"bias", "soft"} <= names
     inner = {name for name in names if "layers." in name}
     assert bool(inner) == (mode != "frozen")
@@ -234,19 +234,21 @@ def test_both_texts_of_a_pair_are_read_and_the_student_can_be_kept(
     model: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     words = {"same": "and", "other": "or"}
-    make = Make(tuple(words), str(request.getfixturevalue(model)), options={"words": words, "epochs": 2}, kind="pair")
+    make = StudentConfig(
+        tuple(words), str(request.getfixturevalue(model)), options={"words": words, "epochs": 2}, kind="pair"
+    )
     texts = [join_pair("the soup", "the bread"), join_pair("the soup", "a loan"), join_pair("a loan", "the soup")]
-    student = Cloze(make).fit(Lesson(texts, np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)))
+    student = ClozeStudent(make).fit(TrainingData(texts, np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)))
     logits = student.predict_logits(texts)
     assert np.abs(logits[0] - logits[1]).max() > 1e-6
     assert np.abs(logits[1] - logits[2]).max() > 1e-6
     student.save(tmp_path)
-    assert np.array_equal(Cloze.load(tmp_path).predict_logits(texts), logits)
+    assert np.array_equal(ClozeStudent.load(tmp_path).predict_logits(texts), logits)
 
 
 def test_a_pair_that_is_too_long_loses_of_its_longer_text(masked: Path) -> None:
-    student = Cloze(
-        Make(("same", "other"), str(masked), kind="pair", options={"words": {"same": "and", "other": "or"}})
+    student = ClozeStudent(
+        StudentConfig(("same", "other"), str(masked), kind="pair", options={"words": {"same": "and", "other": "or"}})
     )
     _, ids = student._ready()
     row = ids.encode([join_pair("soup " * 400, "bread cheese")]).ids[0]
@@ -259,10 +261,10 @@ def test_a_soft_prompt_learns_from_the_labels_own_tokens_on(masked: Path) -> Non
     student = cloze(masked, soft=4, mode="frozen", lr=0.1, epochs=5).fit(lesson())
     network = student._ready()[0]
     start = network.model.get_input_embeddings().weight[[int(network.tokens[i % 3]) for i in range(4)]]
-    assert float((network.soft - start).abs().max()) > 0.1
+    assert float((network.soft_prompt - start).abs().max()) > 0.1
     before = student.predict_logits(TEXTS)
     with torch.no_grad():
-        network.soft.copy_(start)
+        network.soft_prompt.copy_(start)
     assert np.abs(student.predict_logits(TEXTS) - before).max() > 1e-4
 
 
@@ -272,8 +274,8 @@ def test_a_student_whose_language_model_changed_is_refused(masked: Path, tmp_pat
     folder.mkdir()
     cloze(weights, epochs=1).fit(lesson()).save(folder)
     write_tinymlm(weights, layers=1)
-    with pytest.raises(NotARun, match="other weights"):
-        Cloze.load(folder)
+    with pytest.raises(RunNotFound, match="other weights"):
+        ClozeStudent.load(folder)
 
 
 # --- leaving the house ---------------------------------------------------------------------------------------------
@@ -298,9 +300,9 @@ def test_one_that_predicts_in_bfloat16_is_not_exported(masked: Path, tmp_path: P
 def test_weights_without_a_language_model_head_say_what_they_can_do(tmp_path: Path) -> None:
     folder = write_tinybert(tmp_path / "bert")
     with pytest.raises(BadInput, match="no language-model head") as caught:
-        cloze(folder).prepare()
-    assert "encoder" in caught.value.mend
-    assert "finetune, kd" in caught.value.mend
+        cloze(folder).check_requirements()
+    assert "encoder" in caught.value.hint
+    assert "finetune, kd" in caught.value.hint
 
 
 @pytest.mark.parametrize(

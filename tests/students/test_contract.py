@@ -9,24 +9,24 @@ from typing import ClassVar
 
 import pytest
 
-from potstill.students import MENU
-from potstill.students.base import Make, Student
-from potstill.testing import PairContract, SeveralContract, StudentContract
+from potstill.students import REGISTRY
+from potstill.students.base import Student, StudentConfig
+from potstill.testing import MultiLabelStudentContract, PairStudentContract, StudentContract
 
 
 class TestLinear(StudentContract):
     """TF-IDF and a regression; needs no weights."""
 
-    def make_student(self, make: Make) -> Student:
-        kind: Callable[[Make], Student] = MENU.resolve("linear")
+    def make_student(self, make: StudentConfig) -> Student:
+        kind: Callable[[StudentConfig], Student] = REGISTRY.resolve("linear")
         return kind(make)
 
 
-class TestLinearOfPairs(PairContract, TestLinear):
+class TestLinearOfPairs(PairStudentContract, TestLinear):
     """It compares by the n-grams that both texts have."""
 
 
-class TestLinearOfSeveral(SeveralContract, TestLinear):
+class TestLinearOfSeveral(MultiLabelStudentContract, TestLinear):
     """A regression a label."""
 
 
@@ -41,8 +41,8 @@ class OnWeights(StudentContract):
     def _weights(self, weights_of: Callable[[str], Path]) -> None:
         self.folder = weights_of(self.carrier)
 
-    def make_student(self, make: Make) -> Student:
-        kind: Callable[[Make], Student] = MENU.resolve(self.kind)
+    def make_student(self, make: StudentConfig) -> Student:
+        kind: Callable[[StudentConfig], Student] = REGISTRY.resolve(self.kind)
         return kind(replace(make, weights=str(self.folder), options=self.options))
 
 
@@ -53,11 +53,11 @@ class TestStatic(OnWeights):
     carrier = "potion-8m"
 
 
-class TestStaticOfPairs(PairContract, TestStatic):
+class TestStaticOfPairs(PairStudentContract, TestStatic):
     """It compares the two vectors."""
 
 
-class TestStaticOfSeveral(SeveralContract, TestStatic):
+class TestStaticOfSeveral(MultiLabelStudentContract, TestStatic):
     """One vector, K decisions."""
 
 
@@ -71,4 +71,4 @@ class TestEncoder(OnWeights):
 
 def test_every_student_on_the_menu_is_here() -> None:
     on_tiny_weights = {"cloze"}  # in test_cloze.py
-    assert {"linear", TestStatic.kind, TestEncoder.kind} | on_tiny_weights == set(MENU)
+    assert {"linear", TestStatic.kind, TestEncoder.kind} | on_tiny_weights == set(REGISTRY)

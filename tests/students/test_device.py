@@ -15,17 +15,17 @@ from support.pretend_gpu import Away, pretended_gpu
 from support.tinybert import write_tinybert
 from support.tinylm import LABELS, write_tinycausal, write_tinymlm
 
-from potstill.bundle.readers import READERS
-from potstill.bundle.sessions import open_graph
+from potstill.bundle.readers import PREPROCESSORS
+from potstill.bundle.sessions import open_session
 from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.models.device import choose_device, device_of
+from potstill.models.device import device_of, resolve_device
 from potstill.students import backbone
-from potstill.students.base import Lesson, Likeness, Make, Student
-from potstill.students.cloze import Cloze
-from potstill.students.encoder import Encoder
-from potstill.students.static import Static
-from potstill.teachers.base import Setup
+from potstill.students.base import FeatureHint, Student, StudentConfig, TrainingData
+from potstill.students.cloze import ClozeStudent
+from potstill.students.encoder import EncoderStudent
+from potstill.students.static import StaticStudent
+from potstill.teachers.base import TeacherSetup
 from potstill.teachers.local import LocalTeacher, open_teacher
 
 TEXTS = ["the soup and the bread", "a match", "a loan or bank", "goal, referee", "market profit"] * 3
@@ -34,7 +34,7 @@ TARGETS = np.eye(len(LABELS), dtype=np.float32)[[0, 1, 2, 1, 2] * 3]
 
 @pytest.fixture(autouse=True)
 def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "has_bfloat16", lambda: False)  # both devices are to count alike
+    monkeypatch.setattr(backbone, "cpu_has_bfloat16", lambda: False)  # both devices are to count alike
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +45,23 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def taught(kind: Any, weights: str, options: dict[str, Any], device: str, **how: Any) -> Student:
-    make = Make(LABELS, weights, options={**options, "device": device}, kind=how.pop("task", "single"))
-    student: Student = kind(make).fit(Lesson(TEXTS, TARGETS, seed=3, **how))
+    make = StudentConfig(LABELS, weights, options={**options, "device": device}, kind=how.pop("task", "single"))
+    student: Student = kind(make).fit(TrainingData(TEXTS, TARGETS, seed=3, **how))
     return student
 
 
 CASES: list[tuple[str, Any, str, dict[str, Any], dict[str, Any]]] = [
-    ("all weights", Encoder, "encoder", {"epochs": 2}, {}),
-    ("LoRA", Encoder, "encoder", {"mode": "lora", "epochs": 2}, {}),
-    ("mean of two, several labels", Encoder, "encoder", {"runs": 2, "epochs": 2}, {"task": "multi"}),
-    ("label head", Encoder, "encoder", {"head": "label", "mode": "frozen"}, {}),
-    ("masked, all weights", Cloze, "masked", {"epochs": 2}, {}),
-    ("masked, soft prompt", Cloze, "masked", {"soft": 2, "epochs": 2}, {}),
-    ("causal, LoRA on kept states", Cloze, "causal", {"epochs": 2, "layers": 1}, {}),
-    ("causal, soft prompt", Cloze, "causal", {"soft": 2, "epochs": 2}, {}),
-    ("causal, words from rows", Cloze, "causal", {"verbalizer": "data", "epochs": 2}, {}),
-    ("causal, label tree", Cloze, "causal", {"words": {LABELS[0]: "food order"}, "epochs": 2}, {}),
-    ("causal, zero-shot", Cloze, "causal", {"mode": "zero-shot"}, {}),
+    ("all weights", EncoderStudent, "encoder", {"epochs": 2}, {}),
+    ("LoRA", EncoderStudent, "encoder", {"mode": "lora", "epochs": 2}, {}),
+    ("mean of two, several labels", EncoderStudent, "encoder", {"runs": 2, "epochs": 2}, {"task": "multi"}),
+    ("label head", EncoderStudent, "encoder", {"head": "label", "mode": "frozen"}, {}),
+    ("masked, all weights", ClozeStudent, "masked", {"epochs": 2}, {}),
+    ("masked, soft prompt", ClozeStudent, "masked", {"soft": 2, "epochs": 2}, {}),
+    ("causal, LoRA on kept states", ClozeStudent, "causal", {"epochs": 2, "layers": 1}, {}),
+    ("causal, soft prompt", ClozeStudent, "causal", {"soft": 2, "epochs": 2}, {}),
+    ("causal, words from rows", ClozeStudent, "causal", {"verbalizer": "data", "epochs": 2}, {}),
+    ("causal, label tree", ClozeStudent, "causal", {"words": {LABELS[0]: "food order"}, "epochs": 2}, {}),
+    ("causal, zero-shot", ClozeStudent, "causal", {"mode": "zero-shot"}, {}),
 ]
 
 
@@ -77,14 +77,14 @@ def test_a_student_learns_on_a_gpu_what_it_learns_on_a_cpu(
         assert all(isinstance(each, Away) for each in student._network.parameters())
         there = student.predict_logits(TEXTS)
     # Encoders take a batch in blocks on a CPU, whose dropout is drawn block by block.
-    np.testing.assert_allclose(there, here, atol=0.05 if kind is Encoder else 1e-4)
+    np.testing.assert_allclose(there, here, atol=0.05 if kind is EncoderStudent else 1e-4)
     assert np.ptp(here) > 0.2
 
 
 def test_a_student_learns_another_ones_vectors_on_a_gpu(weights: dict[str, str]) -> None:
-    like = Likeness(taught(Encoder, weights["encoder"], {"mode": "frozen"}, "cpu"), 0.5)
+    like = FeatureHint(taught(EncoderStudent, weights["encoder"], {"mode": "frozen"}, "cpu"), 0.5)
     with pretended_gpu():
-        student = taught(Encoder, weights["encoder"], {"mode": "full", "epochs": 2}, "cuda", like=like)
+        student = taught(EncoderStudent, weights["encoder"], {"mode": "full", "epochs": 2}, "cuda", like=like)
         assert np.isfinite(student.predict_logits(TEXTS)).all()
 
 
@@ -92,7 +92,7 @@ def test_a_static_student_learns_on_a_gpu_what_it_learns_on_a_cpu(
     weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
-    here = taught(Static, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cpu").predict_logits(TEXTS)
+    here = taught(StaticStudent, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cpu").predict_logits(TEXTS)
     moved: list[bool] = []
     usual = torch.optim.Adam.step
 
@@ -102,7 +102,7 @@ def test_a_static_student_learns_on_a_gpu_what_it_learns_on_a_cpu(
 
     with pretended_gpu():
         monkeypatch.setattr(torch.optim.Adam, "step", step)
-        there = taught(Static, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cuda").predict_logits(TEXTS)
+        there = taught(StaticStudent, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cuda").predict_logits(TEXTS)
     assert moved
     assert all(moved)
     np.testing.assert_allclose(there, here, atol=1e-4)
@@ -113,7 +113,7 @@ def test_a_local_teacher_scores_on_a_gpu_as_on_a_cpu(weights: dict[str, str], wo
     def asked(device: str) -> LocalTeacher:
         options = {"dtype": "float32", "threads": 1, "max_text_tokens": 20, "template": "{text} is", "device": device}
         task = Task(LABELS, instruction="Say.")
-        return open_teacher(Setup(task=task, model=weights["causal"], options={**options, "label_words": words}))
+        return open_teacher(TeacherSetup(task=task, model=weights["causal"], options={**options, "label_words": words}))
 
     def scores(teacher: LocalTeacher) -> Any:
         return np.array([answer.scores for answer in teacher.answer(TEXTS).answers])
@@ -129,7 +129,7 @@ def test_a_local_teacher_scores_on_a_gpu_as_on_a_cpu(weights: dict[str, str], wo
     assert "GPU" in there.price.source
 
 
-@pytest.mark.parametrize(("kind", "of"), [(Encoder, "encoder"), (Cloze, "causal")])
+@pytest.mark.parametrize(("kind", "of"), [(EncoderStudent, "encoder"), (ClozeStudent, "causal")])
 def test_what_learnt_on_a_gpu_is_saved_and_exported_for_any_machine(
     weights: dict[str, str], kind: Any, of: str, tmp_path: Path
 ) -> None:
@@ -140,28 +140,28 @@ def test_what_learnt_on_a_gpu_is_saved_and_exported_for_any_machine(
     again = kind.load(tmp_path)  # there is no GPU any more
     assert device_of(again._network).type == "cpu"
     np.testing.assert_allclose(again.predict_logits(TEXTS), expected, atol=1e-4)
-    if kind is Cloze:
+    if kind is ClozeStudent:
         return  # the exporter is slow, and takes both from the same place
     graph = student.export(tmp_path)
     assert device_of(student._network).type == "cuda"
-    feeds = next(iter(READERS[graph.kind](tmp_path, graph.settings).feeds(TEXTS)))
-    logits = open_graph(tmp_path / "model.onnx").run(["logits"], feeds[1])[0]
+    feeds = next(iter(PREPROCESSORS[graph.kind](tmp_path, graph.settings).feeds(TEXTS)))
+    logits = open_session(tmp_path / "model.onnx").run(["logits"], feeds[1])[0]
     np.testing.assert_allclose(logits, expected[feeds[0]], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Encoder, Cloze, Static])
+@pytest.mark.parametrize("kind", [EncoderStudent, ClozeStudent, StaticStudent])
 def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(kind: Any) -> None:
     with pytest.raises(BadSpec, match="sees no CUDA device here"):
-        kind(Make(LABELS, options={"device": "cuda"}))
+        kind(StudentConfig(LABELS, options={"device": "cuda"}))
     with pytest.raises(BadSpec, match="cannot be"):
-        kind(Make(LABELS, options={"device": "tpu"}))
+        kind(StudentConfig(LABELS, options={"device": "tpu"}))
 
 
 def test_the_device_is_a_gpu_only_where_there_is_one() -> None:
-    assert choose_device("auto").type == "cpu"
+    assert resolve_device("auto").type == "cpu"
     with pretended_gpu():
-        assert choose_device("auto").type == "cuda"
-        assert choose_device("cpu").type == "cpu"
+        assert resolve_device("auto").type == "cuda"
+        assert resolve_device("cpu").type == "cpu"
 
 
 def test_the_stand_in_refuses_what_a_gpu_refuses() -> None:

@@ -12,9 +12,9 @@ import pytest
 from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec, MissingWeights, PotstillError
-from potstill.students.base import Lesson, Make, Student
-from potstill.students.encoder import Encoder
-from potstill.testing import PairContract, SeveralContract, StudentContract
+from potstill.students.base import Student, StudentConfig, TrainingData
+from potstill.students.encoder import EncoderStudent
+from potstill.testing import MultiLabelStudentContract, PairStudentContract, StudentContract
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -30,27 +30,31 @@ class TestEncoder(StudentContract):
     def _weights(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
         cls.folder = write_tinybert(tmp_path_factory.mktemp("tinybert"))
 
-    def make_student(self, make: Make) -> Student:
-        return Encoder(replace(make, weights=str(self.folder), options={"c": 100.0, "epochs": 4, **make.options}))
+    def make_student(self, make: StudentConfig) -> Student:
+        return EncoderStudent(
+            replace(make, weights=str(self.folder), options={"c": 100.0, "epochs": 4, **make.options})
+        )
 
 
-class TestEncoderOfPairs(PairContract, TestEncoder):
+class TestEncoderOfPairs(PairStudentContract, TestEncoder):
     """Two texts, joined as the tokenizer joins them."""
 
     learns = 0.8
 
-    def make_student(self, make: Make) -> Student:
-        return Encoder(replace(make, weights=str(self.folder), options={"epochs": 12, "lr": 2e-3, **make.options}))
+    def make_student(self, make: StudentConfig) -> Student:
+        return EncoderStudent(
+            replace(make, weights=str(self.folder), options={"epochs": 12, "lr": 2e-3, **make.options})
+        )
 
 
-class TestEncoderOfSeveral(SeveralContract, TestEncoder):
+class TestEncoderOfSeveral(MultiLabelStudentContract, TestEncoder):
     """K sigmoids on one vector."""
 
     test_the_exported_graph_runs = None  # the graph is that of single labels
 
-    def make_student(self, make: Make) -> Student:
+    def make_student(self, make: StudentConfig) -> Student:
         options = {"c": 100.0, "epochs": 12, "lr": 2e-3, **make.options}
-        return Encoder(replace(make, weights=str(self.folder), options=options))
+        return EncoderStudent(replace(make, weights=str(self.folder), options=options))
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +62,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tinybert(tmp_path_factory.mktemp("tinybert"))
 
 
-def lesson(times: int = 1) -> Lesson:
-    own = StudentContract().lesson()
-    return Lesson(list(own.texts) * times, np.tile(own.targets, (times, 1)), seed=1)
+def lesson(times: int = 1) -> TrainingData:
+    own = StudentContract().training_data()
+    return TrainingData(list(own.texts) * times, np.tile(own.targets, (times, 1)), seed=1)
 
 
-def encoder(tiny: Path, **options: object) -> Encoder:
-    return Encoder(Make(StudentContract.labels, weights=str(tiny), options=options))
+def encoder(tiny: Path, **options: object) -> EncoderStudent:
+    return EncoderStudent(StudentConfig(StudentContract.labels, weights=str(tiny), options=options))
 
 
 def test_frozen_leaves_the_backbone_as_it_was(tiny: Path) -> None:
     frozen = encoder(tiny, mode="frozen").fit(lesson())
     tuned = encoder(tiny, mode="full", epochs=2).fit(lesson())
-    assert frozen.learnt["mode"] == "frozen"
-    assert "steps" not in frozen.learnt
+    assert frozen.fit_info["mode"] == "frozen"
+    assert "steps" not in frozen.fit_info
     texts = lesson().texts[:4]
     again = encoder(tiny, mode="frozen", c=0.1).fit(lesson())
     np.testing.assert_array_equal(frozen.embed(texts), again.embed(texts))
@@ -85,7 +89,7 @@ def test_vectors_have_length_one(tiny: Path) -> None:
 
 def test_enough_rows_spare_some_for_validation_and_the_better_of_both_is_kept(tiny: Path) -> None:
     student = encoder(tiny, epochs=1).fit(lesson(times=20))
-    facts = student.learnt
+    facts = student.fit_info
     assert facts["validation_rows"] == 72
     better = facts["tuned_loss"] < facts["frozen_loss"]
     assert facts["mode"] == ("full" if better else "frozen")
@@ -94,23 +98,23 @@ def test_enough_rows_spare_some_for_validation_and_the_better_of_both_is_kept(ti
 def test_many_rows_can_be_learnt_as_few_are_with_none_spared(tiny: Path) -> None:
     many = lesson(times=20)
     student = encoder(tiny, epochs=1, few=True).fit(many)
-    assert student.learnt["validation_rows"] == 0
-    assert student.learnt["mode"] == "full"
-    assert encoder(tiny, epochs=1).fit(many).learnt["validation_rows"] > 0
+    assert student.fit_info["validation_rows"] == 0
+    assert student.fit_info["mode"] == "full"
+    assert encoder(tiny, epochs=1).fit(many).fit_info["validation_rows"] > 0
 
 
 def test_fine_tuning_that_does_harm_is_taken_back(tiny: Path) -> None:
     harmed = encoder(tiny, epochs=1, lr=10.0).fit(lesson(times=20))
     frozen = encoder(tiny, mode="frozen").fit(lesson(times=20))
     texts = lesson().texts
-    assert harmed.learnt["mode"] == "frozen"
+    assert harmed.fit_info["mode"] == "frozen"
     np.testing.assert_allclose(harmed.embed(texts), frozen.embed(texts), atol=1e-6)
 
 
 def test_a_row_of_no_weight_teaches_nothing(tiny: Path) -> None:
     good = lesson()
     lie = np.roll(good.targets, 1, axis=1)
-    both = Lesson(
+    both = TrainingData(
         [*good.texts, *good.texts],
         np.concatenate([good.targets, lie]),
         np.repeat(np.array([1, 0], dtype=np.float32), len(good.texts)),
@@ -125,7 +129,7 @@ def test_texts_that_lose_their_tail_are_counted(tiny: Path) -> None:
     texts = [*own.texts[:-9], *["soup bread " * 50] * 9]
     student = encoder(tiny, mode="frozen").fit(replace(own, texts=texts))
     assert student.truncated == pytest.approx(9 / 36)
-    assert student.about["truncated"] == pytest.approx(9 / 36)
+    assert student.metadata["truncated"] == pytest.approx(9 / 36)
 
 
 def test_a_tail_beyond_the_limit_changes_nothing_where_heads_are_read(tiny: Path) -> None:
@@ -141,7 +145,7 @@ def test_the_mean_of_several_fine_tunings_is_one_network_that_differs_from_each(
     for runs in (1, 3, 3):
         student = encoder(tiny, epochs=3, runs=runs).fit(own)
         said.append(student.predict_logits(own.texts))
-    assert student.learnt["averaged"] == 3
+    assert student.fit_info["averaged"] == 3
     assert not np.allclose(said[0], said[1])
     assert (said[1] == said[2]).all()
     assert (said[1].argmax(axis=1) == own.targets.argmax(axis=1)).mean() > 0.8
@@ -158,14 +162,14 @@ def test_a_deadline_in_the_midst_of_fine_tuning_keeps_what_is_learnt(tiny: Path)
     began = time.monotonic()
     student = encoder(tiny, mode="full", epochs=100_000, c=10.0).fit(replace(lesson(), deadline_s=1.5))
     assert time.monotonic() - began < 60  # a hundred thousand epochs take hours
-    assert student.learnt["stopped"] == "deadline"
+    assert student.fit_info["stopped"] == "deadline"
     assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
 
 
 def test_a_deadline_that_has_passed_still_leaves_a_head_on_what_was_read(tiny: Path) -> None:
     student = encoder(tiny, c=100.0).fit(replace(lesson(times=30), deadline_s=1e-6))
-    assert student.learnt["mode"] == "frozen"
-    assert student.learnt["stopped"] == "deadline, after 256 rows"
+    assert student.fit_info["mode"] == "frozen"
+    assert student.fit_info["stopped"] == "deadline, after 256 rows"
     assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
 
 
@@ -192,7 +196,7 @@ def test_a_second_lesson_starts_from_scratch(tiny: Path) -> None:
 )
 def test_a_bad_option_is_refused_before_anything_is_read(options: dict[str, object]) -> None:
     with pytest.raises(BadSpec):
-        Encoder(Make(("a", "b"), weights="no such weights", options=options))
+        EncoderStudent(StudentConfig(("a", "b"), weights="no such weights", options=options))
 
 
 def test_a_max_length_beyond_the_weights_is_refused(tiny: Path) -> None:
@@ -212,6 +216,6 @@ def test_a_damaged_folder_of_weights_is_one_sentence(tiny: Path, tmp_path: Path)
 
 
 def test_minilm_tells_topics_apart_by_words_it_never_learnt_from(minilm: Path) -> None:
-    student = Encoder(Make(StudentContract.labels, weights=str(minilm))).fit(lesson())
+    student = EncoderStudent(StudentConfig(StudentContract.labels, weights=str(minilm))).fit(lesson())
     said = student.predict_proba(["pasta with tomatoes", "the striker scored twice", "interest rates rose"])
     assert said.argmax(axis=1).tolist() == [0, 1, 2]

@@ -10,11 +10,11 @@ import pytest
 from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec
-from potstill.students.base import Lesson, Make, Student
-from potstill.students.encoder import Encoder
+from potstill.students.base import Student, StudentConfig, TrainingData
+from potstill.students.encoder import EncoderStudent
 from potstill.students.labelhead import label_weights
-from potstill.students.labelnames import in_words, label_texts
-from potstill.students.regress import Effort, fit_regression
+from potstill.students.labelnames import label_texts, label_to_words
+from potstill.students.regress import SolverOptions, fit_regression
 from potstill.testing import StudentContract
 
 NAMED = ("soup kitchen", "tennis_match", "BankLoan")
@@ -32,15 +32,15 @@ NAMED = ("soup kitchen", "tennis_match", "BankLoan")
     ],
 )
 def test_a_name_is_read_as_words(label: str, words: str) -> None:
-    assert in_words(label) == words
+    assert label_to_words(label) == words
 
 
 def test_labels_without_letters_say_nothing_unless_they_are_described() -> None:
     said = label_texts(["1", "B", "card_lost", "0"], {"0": "Money that never came.", "card_lost": " "})
     assert said.texts == ("card lost", "Money that never came.")
     assert said.columns == (2, 3)
-    assert not said.of_all(4)
-    assert label_texts(["no", "yes"]).of_all(2)
+    assert not said.covers_all(4)
+    assert label_texts(["no", "yes"]).covers_all(2)
 
 
 def test_a_label_head_scores_by_the_cosine() -> None:
@@ -55,9 +55,11 @@ def test_the_penalty_is_on_the_distance_to_where_it_starts() -> None:
     x, around = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
     targets = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 30)]
     ones = np.ones(30, dtype=np.float32)
-    tight = fit_regression(x, targets, ones, Effort(c=1e-4, around=around))
+    tight = fit_regression(x, targets, ones, SolverOptions(c=1e-4, anchor_weights=around))
     np.testing.assert_allclose(tight.weights, around, atol=0.01)
-    loose, plain = (fit_regression(x, targets, ones, Effort(c=1e4, around=way)) for way in (around, None))
+    loose, plain = (
+        fit_regression(x, targets, ones, SolverOptions(c=1e4, anchor_weights=way)) for way in (around, None)
+    )
     np.testing.assert_allclose((x @ loose.weights).argmax(1), (x @ plain.weights).argmax(1))
 
 
@@ -66,34 +68,36 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tinybert(tmp_path_factory.mktemp("tinybert"))
 
 
-def encoder(tiny: Path, labels: tuple[str, ...] = NAMED, **options: object) -> Encoder:
-    return Encoder(Make(labels, weights=str(tiny), options=options))
+def encoder(tiny: Path, labels: tuple[str, ...] = NAMED, **options: object) -> EncoderStudent:
+    return EncoderStudent(StudentConfig(labels, weights=str(tiny), options=options))
 
 
 def test_without_a_row_it_knows_the_names(tiny: Path, tmp_path: Path) -> None:
-    student = encoder(tiny, head="label").fit(Lesson([], np.zeros((0, 3), dtype=np.float32)))
+    student = encoder(tiny, head="label").fit(TrainingData([], np.zeros((0, 3), dtype=np.float32)))
     texts = ["the soup and the kitchen", "one tennis match", "a bank or a loan"]
     assert student.predict_logits(texts).argmax(1).tolist() == [0, 1, 2]
-    assert student.about["mode"] == "untaught"
+    assert student.metadata["mode"] == "untaught"
     student.save(tmp_path)
-    np.testing.assert_array_equal(Encoder.load(tmp_path).predict_proba(texts), student.predict_proba(texts))
+    np.testing.assert_array_equal(EncoderStudent.load(tmp_path).predict_proba(texts), student.predict_proba(texts))
 
 
 def test_a_description_is_read_where_the_name_says_nothing(tiny: Path) -> None:
-    make = Make(("0", "1"), str(tiny), {"0": "soup and bread", "1": "tennis, goal"}, {"head": "label"})
-    student = Encoder(make).fit(Lesson([], np.zeros((0, 2), dtype=np.float32)))
+    make = StudentConfig(("0", "1"), str(tiny), {"0": "soup and bread", "1": "tennis, goal"}, {"head": "label"})
+    student = EncoderStudent(make).fit(TrainingData([], np.zeros((0, 2), dtype=np.float32)))
     assert student.predict_logits(["the bread", "the goal"]).argmax(1).tolist() == [0, 1]
 
 
 def test_a_label_head_without_names_is_refused(tiny: Path) -> None:
     with pytest.raises(BadSpec, match="not every label has one in words"):
-        encoder(tiny, ("1", "2", "3"), head="label").fit(StudentContract().lesson())
+        encoder(tiny, ("1", "2", "3"), head="label").fit(StudentContract().training_data())
     with pytest.raises(BadSpec, match="no head"):
         encoder(tiny, head="cosine")
 
 
 def test_names_teach_a_label_that_has_no_row(tiny: Path) -> None:
-    lesson = Lesson(["the soup", "one kitchen", "the tennis", "a match"], np.eye(3, dtype=np.float32)[[0, 0, 1, 1]])
+    lesson = TrainingData(
+        ["the soup", "one kitchen", "the tennis", "a match"], np.eye(3, dtype=np.float32)[[0, 0, 1, 1]]
+    )
     said = [
         encoder(tiny, mode="frozen", names=names).fit(lesson).predict_proba(["the bank and the loan"])[0, 2]
         for names in (True, False)
@@ -102,9 +106,9 @@ def test_names_teach_a_label_that_has_no_row(tiny: Path) -> None:
 
 
 def test_pairs_have_no_names(tiny: Path) -> None:
-    student = Encoder(Make(("same", "other"), str(tiny), options={"head": "label"}, kind="pair"))
+    student = EncoderStudent(StudentConfig(("same", "other"), str(tiny), options={"head": "label"}, kind="pair"))
     with pytest.raises(BadSpec, match="pair task"):
-        student.fit(Lesson(["a\u241eb", "c\u241ed"], np.eye(2, dtype=np.float32)))
+        student.fit(TrainingData(["a\u241eb", "c\u241ed"], np.eye(2, dtype=np.float32)))
 
 
 class TestLabelHead(StudentContract):
@@ -117,6 +121,6 @@ class TestLabelHead(StudentContract):
     def _weights(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
         cls.folder = write_tinybert(tmp_path_factory.mktemp("tinybert"))
 
-    def make_student(self, make: Make) -> Student:
+    def make_student(self, make: StudentConfig) -> Student:
         options = {"c": 100.0, "epochs": 2, "head": "label", **make.options}
-        return Encoder(replace(make, weights=str(self.folder), options=options))
+        return EncoderStudent(replace(make, weights=str(self.folder), options=options))

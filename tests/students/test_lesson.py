@@ -18,18 +18,18 @@ from potstill.data.pool import PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, PotstillError
-from potstill.students import MENU
-from potstill.students.base import Lesson, Make, Student
-from potstill.students.lesson import check_lesson, class_weighted
+from potstill.students import REGISTRY
+from potstill.students.base import Student, StudentConfig, TrainingData
+from potstill.students.lesson import apply_class_weights, check_training_data
 
 WORDS = ("soup", "goal", "bank", "rain", "song")
 
 
-def unbalanced(n: int = 200, k: int = 3) -> Lesson:
+def unbalanced(n: int = 200, k: int = 3) -> TrainingData:
     """Label 0 nearly everywhere, the others a few times; every word is of one label, but one word is of all."""
     rows = [0] * (n - 3 * (k - 1)) + [label for label in range(1, k) for _ in range(3)]
     texts = [f"{WORDS[row]} {i % 7} anyhow" for i, row in enumerate(rows)]
-    return Lesson(texts, np.eye(k, dtype=np.float32)[rows])
+    return TrainingData(texts, np.eye(k, dtype=np.float32)[rows])
 
 
 @settings(max_examples=50, deadline=None)
@@ -37,7 +37,7 @@ def unbalanced(n: int = 200, k: int = 3) -> Lesson:
 def test_balanced_labels_weigh_the_same_and_all_rows_as_much_as_before(rows: list[int], seed: int) -> None:
     targets = np.eye(4, dtype=np.float32)[rows]
     weights = np.random.default_rng(seed).uniform(0.5, 2, len(rows)).astype(np.float32)
-    balanced = class_weighted(targets, weights, "balanced", "abcd")
+    balanced = apply_class_weights(targets, weights, "balanced", "abcd")
     assert balanced is not None
     mass = balanced @ targets
     assert mass[mass > 0] == pytest.approx(weights.sum() / (mass > 0).sum(), rel=1e-4)
@@ -48,22 +48,22 @@ def test_label_weights_are_those_of_scikit_learn() -> None:
     from sklearn.utils.class_weight import compute_sample_weight
 
     rows = np.array([0, 0, 0, 1, 2, 2])
-    ours = class_weighted(np.eye(3, dtype=np.float32)[rows], None, "balanced", "abc")
+    ours = apply_class_weights(np.eye(3, dtype=np.float32)[rows], None, "balanced", "abc")
     assert ours == pytest.approx(compute_sample_weight("balanced", rows))
 
 
 def test_a_table_of_weights_counts_soft_targets_and_sets_by_their_share() -> None:
     soft = np.array([[0.5, 0.5], [1, 0]], dtype=np.float32)
-    assert class_weighted(soft, None, {"b": 3}, "ab") == pytest.approx([2, 1])
+    assert apply_class_weights(soft, None, {"b": 3}, "ab") == pytest.approx([2, 1])
     sets = np.array([[1, 1], [0, 0], [0, 1]], dtype=np.float32)
-    assert class_weighted(sets, None, {"b": 3}, "ab", multi=True) == pytest.approx([2, 1, 3])
-    assert class_weighted(soft, None, None, "ab") is None
+    assert apply_class_weights(sets, None, {"b": 3}, "ab", multi=True) == pytest.approx([2, 1, 3])
+    assert apply_class_weights(soft, None, None, "ab") is None
 
 
 @pytest.mark.parametrize("wish", ["even", 2, {"c": 1}, {"a": 0}, {"a": -1}, {"a": float("nan")}, {"a": True}])
 def test_weights_that_cannot_be_are_refused(wish: object) -> None:
     with pytest.raises(BadSpec, match="class_weights"):
-        class_weighted(np.eye(2, dtype=np.float32), None, wish, "ab")
+        apply_class_weights(np.eye(2, dtype=np.float32), None, wish, "ab")
 
 
 @pytest.mark.parametrize("kind", ["linear", "static"])
@@ -108,21 +108,21 @@ def test_a_run_takes_label_weights_from_its_student_table(tmp_path: Path) -> Non
 
 
 def linear(k: int, **options: object) -> Student:
-    student: Student = MENU.resolve("linear")(Make(tuple(f"l{i}" for i in range(k)), options=options))
+    student: Student = REGISTRY.resolve("linear")(StudentConfig(tuple(f"l{i}" for i in range(k)), options=options))
     return student
 
 
 @pytest.mark.parametrize("k", [2, 52, 335])
 def test_any_number_of_labels_is_learnt_and_shipped(k: int, tmp_path: Path) -> None:
     texts = [f"word{i % k} and {'ab'[i // k]}" for i in range(2 * k)]
-    student = linear(k, c=100.0).fit(Lesson(texts, np.eye(k, dtype=np.float32)[[i % k for i in range(2 * k)]]))
+    student = linear(k, c=100.0).fit(TrainingData(texts, np.eye(k, dtype=np.float32)[[i % k for i in range(2 * k)]]))
     done = export(student, tmp_path / "bundle", task=Task(student.labels), texts=texts[:50])
     said = load(done.folder).predict(texts)
     assert np.mean([label == f"l{i % k}" for i, label in enumerate(said)]) > 0.95
 
 
 def test_fewer_rows_than_labels_and_a_label_without_example_are_learnt() -> None:
-    student = linear(5).fit(Lesson(["soup", "goal"], np.eye(5, dtype=np.float32)[[0, 3]]))
+    student = linear(5).fit(TrainingData(["soup", "goal"], np.eye(5, dtype=np.float32)[[0, 3]]))
     probs = student.predict_proba(["soup"])
     assert probs.argmax() == 0
     assert (probs > 0).all()
@@ -130,25 +130,25 @@ def test_fewer_rows_than_labels_and_a_label_without_example_are_learnt() -> None
 
 def test_a_label_that_the_task_names_and_no_row_has_is_told_and_kept() -> None:
     table = {"text": [f"text {i}" for i in range(40)], "label": ["a", "b"] * 20}
-    built = build_pool(Table.of(table), labels=["a", "b", "c"])
+    built = build_pool(Table.from_columns(table), labels=["a", "b", "c"])
     assert built.pool.labels == ("a", "b", "c")
     assert any("No row of train has the label 'c'" in warning for warning in built.report.warnings)
 
 
 def test_one_label_alone_is_refused_in_files_and_in_lessons() -> None:
     with pytest.raises(BadData, match="two labels are the least"):
-        build_pool(Table.of({"text": ["a", "b"], "label": ["x", "x"]}))
+        build_pool(Table.from_columns({"text": ["a", "b"], "label": ["x", "x"]}))
     with pytest.raises(BadData, match="Every row has the same label"):
-        linear(2).fit(Lesson(["a", "b"], np.eye(2, dtype=np.float32)[[0, 0]]))
+        linear(2).fit(TrainingData(["a", "b"], np.eye(2, dtype=np.float32)[[0, 0]]))
 
 
 def test_extreme_imbalance_keeps_the_rarest_label_where_it_is_learnt() -> None:
     table = {"text": [f"text number {i}" for i in range(3000)], "label": ["common"] * 2997 + ["rare"] + ["scarce"] * 2}
-    pool = build_pool(Table.of(table)).pool
+    pool = build_pool(Table.from_columns(table)).pool
     assert pool.counts("train")["rare"] == 1
     assert pool.counts("train")["scarce"] >= 1
     assert pool.counts("test")["common"] > 100
-    warned = build_pool(Table.of(table)).report.warnings
+    warned = build_pool(Table.from_columns(table)).report.warnings
     assert any("Only one row of train has the label 'rare'" in each for each in warned)
 
 
@@ -165,21 +165,21 @@ def test_other_scripts_and_emoji_are_read_and_told_apart() -> None:
         "tor geschossen",
         "هدف",
     ]
-    student = linear(2, c=100.0).fit(Lesson(texts, np.eye(2, dtype=np.float32)[[0] * 5 + [1] * 5]))
+    student = linear(2, c=100.0).fit(TrainingData(texts, np.eye(2, dtype=np.float32)[[0] * 5 + [1] * 5]))
     assert (student.predict_proba(texts).argmax(1) == [0] * 5 + [1] * 5).all()
 
 
 def test_rows_that_are_empty_after_cleaning_are_left_out_and_counted() -> None:
     table = {"text": ["soup", " \t ", "\u3000", "goal", None, "bank"], "label": list("ababab")}
-    built = build_pool(Table.of(table), options=PoolOptions(test_share=0, validation_share=0))
-    assert built.report.cleaned.empty == 3
+    built = build_pool(Table.from_columns(table), options=PoolOptions(test_share=0, validation_share=0))
+    assert built.report.cleaning.empty == 3
     assert len(built.pool) == 3
 
 
 @pytest.mark.parametrize("text", [None, b"soup", 3, ["soup"], float("nan")])
 def test_a_text_that_is_no_string_is_named_by_its_row(text: object) -> None:
     with pytest.raises(BadData, match=r"Text 2 is .*, not a string"):
-        linear(2).fit(Lesson(["a", text], np.eye(2, dtype=np.float32)))  # type: ignore[list-item]
+        linear(2).fit(TrainingData(["a", text], np.eye(2, dtype=np.float32)))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
@@ -189,15 +189,15 @@ def test_a_text_that_is_no_string_is_named_by_its_row(text: object) -> None:
 def test_targets_that_are_no_probabilities_are_named_by_their_row(row: list[float], reason: str) -> None:
     targets = np.array([[1, 0], [0, 1], row], dtype=np.float32)
     with pytest.raises(BadData, match=reason) as caught:
-        check_lesson(Lesson(["a", "b", "c"], targets), 2)
+        check_training_data(TrainingData(["a", "b", "c"], targets), 2)
     assert "row 2" in str(caught.value)
     assert isinstance(caught.value, PotstillError)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_targets_rounded_to_half_precision_are_taken() -> None:
     soft = np.random.default_rng(0).dirichlet(np.ones(77), 50).astype(np.float16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        checked = check_lesson(Lesson([str(i) for i in range(50)], soft.astype(np.float32)), 77)
+        checked = check_training_data(TrainingData([str(i) for i in range(50)], soft.astype(np.float32)), 77)
     assert checked.targets.sum(axis=1) == pytest.approx(1, abs=1e-6)

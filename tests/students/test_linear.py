@@ -11,37 +11,37 @@ from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
 from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import log_softmax
-from potstill.students.base import Lesson, Make
-from potstill.students.lesson import carve, check_lesson
-from potstill.students.linear import Linear
-from potstill.students.regress import Effort, fit_regression
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.lesson import check_training_data, hash_split
+from potstill.students.linear import LinearStudent
+from potstill.students.regress import SolverOptions, fit_regression
 
-LESSON = Lesson(TEXTS, ONE_HOT)
+LESSON = TrainingData(TEXTS, ONE_HOT)
 
 
 @pytest.fixture(scope="module")
-def student() -> Linear:
-    return Linear(Make(LABELS)).fit(LESSON)
+def student() -> LinearStudent:
+    return LinearStudent(StudentConfig(LABELS)).fit(LESSON)
 
 
-def test_it_learns_to_tell_the_labels_apart(student: Linear) -> None:
+def test_it_learns_to_tell_the_labels_apart(student: LinearStudent) -> None:
     assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).all()
     assert student.predict_proba(["two dogs and a cat"]).argmax() == 1
 
 
-def test_a_text_of_unknown_words_or_none_still_gets_probabilities(student: Linear) -> None:
+def test_a_text_of_unknown_words_or_none_still_gets_probabilities(student: LinearStudent) -> None:
     probabilities = student.predict_proba(["", "  ", "\x00", "漢字", "🙂" * 50])
     assert np.isfinite(probabilities).all()
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_order_of_the_rows_does_not_matter(student: Linear) -> None:
+def test_the_order_of_the_rows_does_not_matter(student: LinearStudent) -> None:
     order = np.random.default_rng(0).permutation(len(TEXTS))
-    other = Linear(Make(LABELS)).fit(Lesson([TEXTS[i] for i in order], ONE_HOT[order]))
+    other = LinearStudent(StudentConfig(LABELS)).fit(TrainingData([TEXTS[i] for i in order], ONE_HOT[order]))
     assert np.abs(other.predict_proba(TEXTS) - student.predict_proba(TEXTS)).max() < 1e-3
 
 
-def test_a_text_is_answered_alone_as_among_others(student: Linear) -> None:
+def test_a_text_is_answered_alone_as_among_others(student: LinearStudent) -> None:
     alone = np.concatenate([student.predict_logits([text]) for text in TEXTS])
     assert np.array_equal(alone, student.predict_logits(TEXTS))
 
@@ -51,9 +51,12 @@ def test_a_weight_of_two_is_the_row_twice() -> None:
     weights[:5] = 2
     x = np.random.default_rng(0).normal(size=(len(TEXTS), 4)).astype(np.float32)
     twice = fit_regression(
-        np.concatenate([x, x[:5]]), np.concatenate([ONE_HOT, ONE_HOT[:5]]), np.ones(59, np.float32), Effort(tolerance=0)
+        np.concatenate([x, x[:5]]),
+        np.concatenate([ONE_HOT, ONE_HOT[:5]]),
+        np.ones(59, np.float32),
+        SolverOptions(tolerance=0),
     )
-    weighted = fit_regression(x, ONE_HOT, weights, Effort(tolerance=0))
+    weighted = fit_regression(x, ONE_HOT, weights, SolverOptions(tolerance=0))
     assert np.allclose(twice.weights, weighted.weights, atol=1e-3)
 
 
@@ -61,7 +64,7 @@ def test_the_regression_is_scikit_learns() -> None:
     from sklearn.linear_model import LogisticRegression
 
     x = np.random.default_rng(0).normal(size=(len(TEXTS), 4)).astype(np.float32)
-    ours = fit_regression(x, ONE_HOT, np.ones(len(x), np.float32), Effort(c=3.0, tolerance=0))
+    ours = fit_regression(x, ONE_HOT, np.ones(len(x), np.float32), SolverOptions(c=3.0, tolerance=0))
     theirs = LogisticRegression(C=3.0, tol=1e-8, max_iter=1000).fit(x, GOLD)
     mine = log_softmax(x @ ours.weights + ours.bias)
     assert np.abs(mine - theirs.predict_log_proba(x)).max() < 2e-3
@@ -70,30 +73,30 @@ def test_the_regression_is_scikit_learns() -> None:
 def test_soft_targets_are_matched_in_expectation() -> None:
     texts = ["same words"] * 40 + ["other thing"] * 40
     targets = np.repeat(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32), 40, axis=0)
-    student = Linear(Make(LABELS, options={"c": 1000.0})).fit(Lesson(texts, targets))
+    student = LinearStudent(StudentConfig(LABELS, options={"c": 1000.0})).fit(TrainingData(texts, targets))
     assert np.abs(student.predict_proba([texts[0], texts[-1]]) - targets[[0, -1]]).max() < 0.01
 
 
-def test_what_was_saved_predicts_exactly_the_same(student: Linear, tmp_path: Path) -> None:
+def test_what_was_saved_predicts_exactly_the_same(student: LinearStudent, tmp_path: Path) -> None:
     student.save(tmp_path)
-    assert np.array_equal(Linear.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
+    assert np.array_equal(LinearStudent.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
     assert not [path for path in tmp_path.iterdir() if path.suffix not in {".json", ".npy"}]
 
 
-def test_the_exported_graph_is_valid_and_agrees(student: Linear, tmp_path: Path) -> None:
+def test_the_exported_graph_is_valid_and_agrees(student: LinearStudent, tmp_path: Path) -> None:
     check_export(student, tmp_path, [*TEXTS, "", "unheard-of"])
 
 
 def test_a_deadline_that_has_passed_leaves_a_student_that_predicts() -> None:
-    student = Linear(Make(LABELS)).fit(Lesson(TEXTS, ONE_HOT, deadline_s=0.0))
+    student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(TEXTS, ONE_HOT, time_limit_s=0.0))
     assert np.allclose(student.predict_proba(TEXTS).sum(axis=1), 1, atol=1e-5)
 
 
 def test_unknown_options_and_weights_are_refused() -> None:
     with pytest.raises(BadSpec, match="has no option 'epoch'"):
-        Linear(Make(LABELS, options={"epoch": 3}))
+        LinearStudent(StudentConfig(LABELS, options={"epoch": 3}))
     with pytest.raises(BadSpec, match="starts from no weights"):
-        Linear(Make(LABELS, weights="minilm"))
+        LinearStudent(StudentConfig(LABELS, weights="minilm"))
 
 
 @pytest.mark.parametrize(
@@ -112,25 +115,25 @@ def test_unknown_options_and_weights_are_refused() -> None:
 def test_targets_that_cannot_be_learnt_from_are_refused(targets: Any, says: str) -> None:
     texts = ["one", "two"][: len(targets)]
     with pytest.raises(BadData, match=says) as caught:
-        check_lesson(Lesson(texts, targets.astype(np.float32)), 3)
-    assert caught.value.mend
+        check_training_data(TrainingData(texts, targets.astype(np.float32)), 3)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, float("nan")], [0.0, 0.0]])
 def test_weights_that_mean_nothing_are_refused(weights: list[float]) -> None:
     with pytest.raises(BadData, match=r"[Ww]eigh"):
-        check_lesson(Lesson(["one", "two"], ONE_HOT[[0, 20]], np.array(weights, np.float32)), 3)
+        check_training_data(TrainingData(["one", "two"], ONE_HOT[[0, 20]], np.array(weights, np.float32)), 3)
 
 
 def test_soft_targets_that_all_lean_to_one_label_are_learnt_with_a_warning() -> None:
     targets = np.array([[0.9, 0.1, 0.0], [0.6, 0.2, 0.2]], np.float32)
     with pytest.warns(UserWarning, match="column 0 is the likeliest label of all 2 rows"):
-        check_lesson(Lesson(["one", "two"], targets), 3)
+        check_training_data(TrainingData(["one", "two"], targets), 3)
 
 
 def test_rows_are_put_aside_by_their_content() -> None:
     texts = [f"text {i}" for i in range(1000)]
-    aside = {text for text, judge in zip(texts, carve(texts, 0, 0.2).judge, strict=True) if judge}
-    other = {text for text, judge in zip(texts[::-1], carve(texts[::-1], 0, 0.2).judge, strict=True) if judge}
+    aside = {text for text, judge in zip(texts, hash_split(texts, 0, 0.2).validation, strict=True) if judge}
+    other = {text for text, judge in zip(texts[::-1], hash_split(texts[::-1], 0, 0.2).validation, strict=True) if judge}
     assert aside == other
     assert 120 < len(aside) < 280

@@ -16,10 +16,17 @@ from potstill.bundle.export.export import export
 from potstill.bundle.label_file import label_file
 from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.models.tokens.encoder import LONG, OVERLAP, WINDOWS, Long, TokenIds, mean_of_rows
-from potstill.students.base import Lesson, Make
-from potstill.students.encoder import Encoder
-from potstill.students.linear import Linear
+from potstill.models.tokens.encoder import (
+    LONG_TEXT_MODES,
+    MAX_WINDOWS,
+    WINDOW_OVERLAP,
+    LongTextMode,
+    TextTokenizer,
+    mean_by_row,
+)
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.encoder import EncoderStudent
+from potstill.students.linear import LinearStudent
 from potstill.testing import StudentContract
 
 pytest.importorskip("torch")
@@ -41,18 +48,18 @@ def own(ids: np.ndarray) -> list[int]:
     return [int(i) for i in ids[1:-1]]
 
 
-@pytest.mark.parametrize("long", LONG)
-def test_a_text_that_fits_is_read_alike_by_all(folder: Path, long: Long) -> None:
+@pytest.mark.parametrize("long", LONG_TEXT_MODES)
+def test_a_text_that_fits_is_read_alike_by_all(folder: Path, long: LongTextMode) -> None:
     texts = ["", "soup", words(ROOM)]
-    head, other = (TokenIds(folder / "tokenizer.json", LENGTH, long=how).encode(texts) for how in ("head", long))
+    head, other = (TextTokenizer(folder / "tokenizer.json", LENGTH, long=how).encode(texts) for how in ("head", long))
     assert [ids.tolist() for ids in head.ids] == [ids.tolist() for ids in other.ids]
     assert other.truncated == 0
-    assert other.rows.tolist() == [0, 1, 2]
+    assert other.text_index.tolist() == [0, 1, 2]
 
 
 def test_head_and_tail_are_kept_and_the_middle_is_lost(folder: Path) -> None:
-    tokens = TokenIds(folder / "tokenizer.json", LENGTH, long="head+tail")
-    whole = TokenIds(folder / "tokenizer.json", 60).encode([words(40)]).ids[0]
+    tokens = TextTokenizer(folder / "tokenizer.json", LENGTH, long="head+tail")
+    whole = TextTokenizer(folder / "tokenizer.json", 60).encode([words(40)]).ids[0]
     cut = tokens.encode([words(40)])
     assert own(cut.ids[0]) == own(whole)[:5] + own(whole)[-5:]
     assert cut.ids[0][0] == whole[0]
@@ -65,10 +72,10 @@ def test_windows_cover_every_token_and_overlap(tmp_path_factory: pytest.TempPath
     file = tmp_path_factory.getbasetemp() / "tiny-for-windows"
     if not file.exists():
         write_tinybert(file)
-    whole = own(TokenIds(file / "tokenizer.json", 60).encode([words(n)]).ids[0])
-    read = TokenIds(file / "tokenizer.json", LENGTH, long="windows").encode(["soup", words(n)])
+    whole = own(TextTokenizer(file / "tokenizer.json", 60).encode([words(n)]).ids[0])
+    read = TextTokenizer(file / "tokenizer.json", LENGTH, long="windows").encode(["soup", words(n)])
     windows = [own(ids) for ids in read.ids[1:]]
-    assert read.rows.tolist() == [0] + [1] * len(windows)
+    assert read.text_index.tolist() == [0] + [1] * len(windows)
     assert windows[0] == whole[:ROOM]
     assert windows[-1] == whole[-ROOM:]
     assert set().union(*windows) == set(whole)
@@ -77,32 +84,36 @@ def test_windows_cover_every_token_and_overlap(tmp_path_factory: pytest.TempPath
 
 
 def test_more_text_than_windows_is_read_with_gaps_and_counted(folder: Path) -> None:
-    read = TokenIds(folder / "tokenizer.json", LENGTH, long="windows").encode([words(5000), "soup " * 100_000])
-    most = int(WINDOWS * ROOM * (1 - OVERLAP))
-    assert np.bincount(read.rows).tolist() == [WINDOWS, WINDOWS]
+    read = TextTokenizer(folder / "tokenizer.json", LENGTH, long="windows").encode([words(5000), "soup " * 100_000])
+    most = int(MAX_WINDOWS * ROOM * (1 - WINDOW_OVERLAP))
+    assert np.bincount(read.text_index).tolist() == [MAX_WINDOWS, MAX_WINDOWS]
     assert read.truncated == 2
-    assert TokenIds(folder / "tokenizer.json", LENGTH, long="windows").encode([words(most - ROOM)]).truncated == 0
+    assert TextTokenizer(folder / "tokenizer.json", LENGTH, long="windows").encode([words(most - ROOM)]).truncated == 0
 
 
 def test_the_mean_is_over_the_windows_of_a_text() -> None:
     outputs = np.array([[1, 0], [3, 4], [5, 5]], dtype=np.float32)
-    assert mean_of_rows(np.array([4, 4, 2]), outputs).tolist() == [[2, 2], [5, 5]]
-    assert mean_of_rows(np.array([4, 1, 2]), outputs) is outputs
+    assert mean_by_row(np.array([4, 4, 2]), outputs).tolist() == [[2, 2], [5, 5]]
+    assert mean_by_row(np.array([4, 1, 2]), outputs) is outputs
 
 
 @pytest.mark.parametrize("long", ["head+tail", "windows"])
-def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path: Path, long: Long) -> None:
-    lesson = StudentContract().lesson()
+def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path: Path, long: LongTextMode) -> None:
+    lesson = StudentContract().training_data()
     # The word that decides comes last, where a head alone does not reach.
     texts = [f"{'the ' * 20}{text}" for text in lesson.texts]
     options = {"mode": "frozen", "max_length": LENGTH, "long": long, "c": 100.0}
-    student = Encoder(Make(LABELS, str(folder), options=options)).fit(Lesson(texts, lesson.targets))
+    student = EncoderStudent(StudentConfig(LABELS, str(folder), options=options)).fit(
+        TrainingData(texts, lesson.targets)
+    )
     assert student.truncated == 1.0
-    blind = Encoder(Make(LABELS, str(folder), options={**options, "long": "head"})).fit(Lesson(texts, lesson.targets))
+    blind = EncoderStudent(StudentConfig(LABELS, str(folder), options={**options, "long": "head"})).fit(
+        TrainingData(texts, lesson.targets)
+    )
     right = (student.predict_proba(texts).argmax(1) == lesson.targets.argmax(1)).mean()
     assert right > (blind.predict_proba(texts).argmax(1) == lesson.targets.argmax(1)).mean() + 0.2
     student.save(tmp_path)
-    again = Encoder.load(tmp_path)
+    again = EncoderStudent.load(tmp_path)
     np.testing.assert_array_equal(again.predict_logits(texts), student.predict_logits(texts))
     done = export(student, tmp_path / "bundle", task=Task(LABELS), texts=texts)
     bundle = load(done.folder, graph="model.onnx")
@@ -119,12 +130,14 @@ def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path:
 
 def test_no_other_way_to_read_is_taken(folder: Path) -> None:
     with pytest.raises(BadSpec, match="Choose head"):
-        Encoder(Make(LABELS, str(folder), options={"long": "middle"}))
+        EncoderStudent(StudentConfig(LABELS, str(folder), options={"long": "middle"}))
 
 
 def test_texts_too_long_for_a_student_without_tokens_are_told_too(tmp_path: Path) -> None:
-    lesson = StudentContract().lesson()
-    done = export(Linear(Make(LABELS)).fit(lesson), tmp_path / "bundle", task=Task(LABELS), texts=lesson.texts)
+    lesson = StudentContract().training_data()
+    done = export(
+        LinearStudent(StudentConfig(LABELS)).fit(lesson), tmp_path / "bundle", task=Task(LABELS), texts=lesson.texts
+    )
     bundle = load(done.folder)
     file = tmp_path / "texts.jsonl"
     lines = [json.dumps({"text": text}) for text in ("soup", "soup " * 5_000, "goal")]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support.tinybert import write_tinybert
 
-from potstill.students.base import Lesson, Make
-from potstill.students.encoder import Encoder
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.encoder import EncoderStudent
 from potstill.testing import StudentContract
 
 torch = pytest.importorskip("torch")
@@ -51,12 +51,12 @@ def test_merged_it_is_the_same_function_without_a_trace() -> None:
 
 
 def test_an_encoder_learns_by_lora_and_is_an_encoder_like_any_other(tiny: Path) -> None:
-    rows = StudentContract().lesson()
-    lesson = Lesson(list(rows.texts) * 2, np.tile(rows.targets, (2, 1)), seed=1)
+    rows = StudentContract().training_data()
+    lesson = TrainingData(list(rows.texts) * 2, np.tile(rows.targets, (2, 1)), seed=1)
 
-    def taught(mode: str) -> Encoder:
+    def taught(mode: str) -> EncoderStudent:
         options = {"mode": mode, "c": 1.0, "epochs": 6, "lr": 1e-3}
-        return Encoder(Make(StudentContract.labels, str(tiny), options=options)).fit(lesson)
+        return EncoderStudent(StudentConfig(StudentContract.labels, str(tiny), options=options)).fit(lesson)
 
     lora, full, frozen = (taught(mode)._ready()[1].state_dict() for mode in ("lora", "full", "frozen"))
     assert list(lora) == list(full)
@@ -66,9 +66,11 @@ def test_an_encoder_learns_by_lora_and_is_an_encoder_like_any_other(tiny: Path) 
 
 
 def test_it_keeps_what_the_student_said_through_save_and_load(tiny: Path, tmp_path: Path) -> None:
-    rows = StudentContract().lesson()
-    student = Encoder(Make(StudentContract.labels, str(tiny), options={"mode": "lora", "epochs": 2})).fit(rows)
-    assert student.learnt["mode"] == "lora"
+    rows = StudentContract().training_data()
+    student = EncoderStudent(
+        StudentConfig(StudentContract.labels, str(tiny), options={"mode": "lora", "epochs": 2})
+    ).fit(rows)
+    assert student.fit_info["mode"] == "lora"
     student.save(tmp_path)
-    again = Encoder.load(tmp_path)
+    again = EncoderStudent.load(tmp_path)
     assert np.array_equal(again.predict_logits(rows.texts), student.predict_logits(rows.texts))

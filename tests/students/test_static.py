@@ -11,11 +11,11 @@ import pytest
 from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
 from potstill.errors import BadInput, BadSpec
-from potstill.models.static_vectors import Vectors, read_safetensors
-from potstill.models.weights import find
-from potstill.students.base import Lesson, Make
-from potstill.students.static import Static
-from potstill.students.vectors import _keep, token_vectors
+from potstill.models.static_vectors import StaticEmbeddings, read_safetensors
+from potstill.models.weights import find_weights
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.static import StaticStudent
+from potstill.students.vectors import _keep, load_token_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +28,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     table = np.random.default_rng(0).normal(size=(len(words) + 1, 16)).astype(np.float32)
     made = tmp_path_factory.mktemp("vectors") / "static"
-    _keep(Vectors(tokenizer.to_str(), table), made)
+    _keep(StaticEmbeddings(tokenizer.to_str(), table), made)
     return made
 
 
 @pytest.fixture(scope="module")
-def student(folder: Path) -> Static:
+def student(folder: Path) -> StaticStudent:
     pytest.importorskip("torch")
-    return make(folder).fit(Lesson(TEXTS, ONE_HOT))
+    return make(folder).fit(TrainingData(TEXTS, ONE_HOT))
 
 
-def make(folder: Path, **options: float) -> Static:
-    return Static(Make(LABELS, str(folder), options={"hidden": 8, **options}))
+def make(folder: Path, **options: float) -> StaticStudent:
+    return StaticStudent(StudentConfig(LABELS, str(folder), options={"hidden": 8, **options}))
 
 
-def test_it_learns_to_tell_the_labels_apart(student: Static) -> None:
+def test_it_learns_to_tell_the_labels_apart(student: StaticStudent) -> None:
     assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).all()
 
 
-def test_equal_lessons_give_equal_students_whatever_the_order(student: Static, folder: Path) -> None:
+def test_equal_lessons_give_equal_students_whatever_the_order(student: StaticStudent, folder: Path) -> None:
     order = np.random.default_rng(0).permutation(len(TEXTS))
-    other = make(folder).fit(Lesson([TEXTS[i] for i in order], ONE_HOT[order]))
+    other = make(folder).fit(TrainingData([TEXTS[i] for i in order], ONE_HOT[order]))
     assert np.abs(other.predict_logits(TEXTS) - student.predict_logits(TEXTS)).max() < 1e-4
 
 
@@ -57,21 +57,21 @@ def test_training_leaves_the_callers_random_state_alone(folder: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    make(folder, epochs=1).fit(Lesson(TEXTS, ONE_HOT))
+    make(folder, epochs=1).fit(TrainingData(TEXTS, ONE_HOT))
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_text_is_answered_alone_as_among_others(student: Static) -> None:
+def test_a_text_is_answered_alone_as_among_others(student: StaticStudent) -> None:
     alone = np.concatenate([student.predict_logits([text]) for text in TEXTS])
     assert np.abs(alone - student.predict_logits(TEXTS)).max() < 1e-4
 
 
-def test_what_was_saved_predicts_exactly_the_same(student: Static, tmp_path: Path) -> None:
+def test_what_was_saved_predicts_exactly_the_same(student: StaticStudent, tmp_path: Path) -> None:
     student.save(tmp_path)
-    assert np.array_equal(Static.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
+    assert np.array_equal(StaticStudent.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
 
 
-def test_the_exported_graph_is_valid_and_agrees(student: Static, tmp_path: Path) -> None:
+def test_the_exported_graph_is_valid_and_agrees(student: StaticStudent, tmp_path: Path) -> None:
     check_export(student, tmp_path, [*TEXTS, "", "unheard-of"])
 
 
@@ -79,16 +79,16 @@ def test_without_torch_the_vectors_stay_and_the_rest_works(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    student = make(folder).fit(Lesson(TEXTS, ONE_HOT))
-    table = token_vectors(find(folder)).table
+    student = make(folder).fit(TrainingData(TEXTS, ONE_HOT))
+    table = load_token_embeddings(find_weights(folder)).embeddings
     assert student._head is not None
-    assert np.allclose(student._head.table, table, atol=2e-3)
+    assert np.allclose(student._head.embeddings, table, atol=2e-3)
     assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).mean() > 0.9
     check_export(student, tmp_path, [*TEXTS, ""])
 
 
 def test_a_deadline_that_has_passed_leaves_a_student_that_predicts(folder: Path) -> None:
-    student = make(folder).fit(Lesson(TEXTS, ONE_HOT, deadline_s=0.0))
+    student = make(folder).fit(TrainingData(TEXTS, ONE_HOT, time_limit_s=0.0))
     assert np.allclose(student.predict_proba(TEXTS).sum(axis=1), 1, atol=1e-5)
 
 
@@ -96,14 +96,14 @@ def test_rows_put_aside_choose_the_pass(folder: Path) -> None:
     pytest.importorskip("torch")
     texts = [f"{text} {i}" for i in range(40) for text in TEXTS]
     said: list[str] = []
-    lesson = Lesson(texts, np.tile(ONE_HOT, (40, 1)), progress=lambda _, words: said.append(words))
+    lesson = TrainingData(texts, np.tile(ONE_HOT, (40, 1)), progress=lambda _, words: said.append(words))
     make(folder, epochs=2).fit(lesson)
     assert any("validation error" in words for words in said)
 
 
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(BadSpec, match="has no option 'layers'"):
-        Static(Make(LABELS, options={"layers": 3}))
+        StaticStudent(StudentConfig(LABELS, options={"layers": 3}))
 
 
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
@@ -125,11 +125,11 @@ def test_quantised_model2vec_files_are_read(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + body)
     for name in ("tokenizer.json", "config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    assert token_vectors(find(tmp_path)).table.tolist() == [[3, 4], [2, 4], [9, 12]]
+    assert load_token_embeddings(find_weights(tmp_path)).embeddings.tolist() == [[3, 4], [2, 4], [9, 12]]
 
 
 def test_real_vectors_generalise_beyond_the_words_seen(potion: Path) -> None:
-    student = Static(Make(LABELS, str(potion), options={"epochs": 5})).fit(Lesson(TEXTS, ONE_HOT))
+    student = StaticStudent(StudentConfig(LABELS, str(potion), options={"epochs": 5})).fit(TrainingData(TEXTS, ONE_HOT))
     assert student.predict_proba(["oranges and lemons", "an old elephant", "a wrench"]).argmax(axis=1).tolist() == [
         0,
         1,
@@ -152,10 +152,10 @@ def test_an_encoder_is_distilled_once_and_padding_of_its_tokenizer_does_not_leak
     record["padding"] = {"strategy": {"Fixed": 32}, "direction": "Right", "pad_to_multiple_of": None}
     record["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
     (second / "tokenizer.json").write_text(json.dumps(record))
-    plain, padded = (token_vectors(find(folder), dims=8).table for folder in (first, second))
+    plain, padded = (load_token_embeddings(find_weights(folder), dims=8).embeddings for folder in (first, second))
     assert plain.shape[1] == 8
     assert np.allclose(plain, padded, atol=1e-6)
     kept = [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
-    assert np.array_equal(token_vectors(find(first), dims=8).table, plain)
+    assert np.array_equal(load_token_embeddings(find_weights(first), dims=8).embeddings, plain)
     assert kept == [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
     assert len(kept) == 2

@@ -14,8 +14,8 @@ pytest.importorskip("transformers")
 import torch
 
 from potstill.students import training
-from potstill.students.backbone import Network, read_network
-from potstill.students.training import Material, Schedule, fine_tune
+from potstill.students.backbone import EncoderNetwork, init_network
+from potstill.students.training import EncodedBatch, FineTuningConfig, fine_tune
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +23,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tinybert(tmp_path_factory.mktemp("tinybert"))
 
 
-def network_on(tiny: Path) -> Network:
-    return read_network(tiny, 3, "mean")
+def network_on(tiny: Path) -> EncoderNetwork:
+    return init_network(tiny, 3, "mean")
 
 
-def rows(n: int = 30) -> Material:
+def rows(n: int = 30) -> EncodedBatch:
     draw = np.random.default_rng(0)
     ids = [np.concatenate([[2], draw.integers(5, 30, size), [3]]) for size in draw.integers(1, 12, n)]
     targets = np.eye(3, dtype=np.float32)[draw.integers(0, 3, n)]
-    return Material(ids, targets, np.ones(n, dtype=np.float32), np.zeros(n, dtype=np.bool_))
+    return EncodedBatch(ids, targets, np.ones(n, dtype=np.float32), np.zeros(n, dtype=np.bool_))
 
 
-def weights_after(tiny: Path, schedule: Schedule, material: Material | None = None) -> dict[str, torch.Tensor]:
+def weights_after(
+    tiny: Path, schedule: FineTuningConfig, material: EncodedBatch | None = None
+) -> dict[str, torch.Tensor]:
     network = network_on(tiny)
     for part in network.modules():
         if isinstance(part, torch.nn.Dropout):
@@ -45,12 +47,12 @@ def weights_after(tiny: Path, schedule: Schedule, material: Material | None = No
 
 def test_blocks_of_a_batch_teach_what_the_batch_teaches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "autocast", lambda **_: torch.autocast("cpu", enabled=False))
-    schedule = Schedule(epochs=4, batch=16)
+    schedule = FineTuningConfig(epochs=4, batch_size=16)
     in_blocks = weights_after(tiny, schedule)
-    monkeypatch.setattr(training, "BLOCK", 100)
+    monkeypatch.setattr(training, "PADDING_BLOCK", 100)
     whole = weights_after(tiny, schedule)
-    monkeypatch.setattr(training, "BLOCK", 4)
-    monkeypatch.setattr(training, "HELD", 40)
+    monkeypatch.setattr(training, "PADDING_BLOCK", 4)
+    monkeypatch.setattr(training, "MAX_ACTIVATION_TOKENS", 40)
     in_groups = weights_after(tiny, schedule)
     for name, value in whole.items():
         np.testing.assert_allclose(in_blocks[name], value, atol=2e-3, err_msg=name)
@@ -63,25 +65,27 @@ def test_every_row_is_in_one_block_and_no_group_holds_more_than_it_may(lengths: 
     assert sorted(np.concatenate([rows for group in groups for rows in group])) == list(range(len(lengths)))
     for group in groups:
         cells = [len(rows) * max(lengths[row] for row in rows) for rows in group]
-        assert len(cells) == 1 or sum(cells) <= training.HELD
+        assert len(cells) == 1 or sum(cells) <= training.MAX_ACTIVATION_TOKENS
     assert len(training._groups([3] * 40, torch.device("cpu"))) == 1
 
 
 def test_a_batch_of_long_texts_is_parted(tiny: Path) -> None:
     lengths = sum(len(own) for own in rows().ids)
-    done = fine_tune(network_on(tiny), rows(), Schedule(epochs=1, batch=32, max_tokens=-(-lengths // 4)), pad_id=0)
+    done = fine_tune(
+        network_on(tiny), rows(), FineTuningConfig(epochs=1, batch_size=32, max_tokens=-(-lengths // 4)), pad_id=0
+    )
     assert done.steps == 4
-    assert fine_tune(network_on(tiny), rows(), Schedule(epochs=1, batch=32), pad_id=0).steps == 1
+    assert fine_tune(network_on(tiny), rows(), FineTuningConfig(epochs=1, batch_size=32), pad_id=0).steps == 1
 
 
 def test_the_words_can_be_kept_and_learn_again_afterwards(tiny: Path) -> None:
     name = "backbone.embeddings.word_embeddings.weight"
     before = network_on(tiny).state_dict()[name]
     kept = network_on(tiny)
-    fine_tune(kept, rows(), Schedule(epochs=4, keep_words=True), pad_id=0)
+    fine_tune(kept, rows(), FineTuningConfig(epochs=4, freeze_embeddings=True), pad_id=0)
     np.testing.assert_array_equal(kept.state_dict()[name], before)
     assert all(value.requires_grad for value in kept.parameters())
-    assert not torch.equal(weights_after(tiny, Schedule(epochs=4))[name], before)
+    assert not torch.equal(weights_after(tiny, FineTuningConfig(epochs=4))[name], before)
 
 
 def test_learning_leaves_attention_and_dropout_as_they_were(tiny: Path) -> None:
@@ -89,15 +93,15 @@ def test_learning_leaves_attention_and_dropout_as_they_were(tiny: Path) -> None:
     kind = network.backbone.config._attn_implementation
     shares = [part.p for part in network.modules() if isinstance(part, torch.nn.Dropout)]
     assert max(shares) > 0
-    fine_tune(network, rows(), Schedule(epochs=1), pad_id=0)
+    fine_tune(network, rows(), FineTuningConfig(epochs=1), pad_id=0)
     assert network.backbone.config._attn_implementation == kind
     assert [part.p for part in network.modules() if isinstance(part, torch.nn.Dropout)] == shares
     assert not network.training
 
 
 def test_gaps_leave_the_marks_and_some_word() -> None:
-    long = Material([np.array([2, *range(10, 210), 3, *range(10, 20), 3])], rows(1).targets, *[np.ones(1)] * 2)
-    short = Material([np.array([2, 7, 3])] * 50, rows(50).targets, *[np.ones(50)] * 2)
+    long = EncodedBatch([np.array([2, *range(10, 210), 3, *range(10, 20), 3])], rows(1).targets, *[np.ones(1)] * 2)
+    short = EncodedBatch([np.array([2, 7, 3])] * 50, rows(50).targets, *[np.ones(50)] * 2)
     draw = np.random.default_rng(0)
     with_gaps = training._with_gaps(long, 0.3, draw).ids[0]
     assert with_gaps[0] == 2

@@ -11,9 +11,9 @@ from support.study import RECIPES, run, study_of, write_topics
 from potstill.errors import BadData, TeacherError
 from potstill.run.run import Run
 from potstill.students.base import Student
-from potstill.study.conduct import Bounds
-from potstill.study.records import Cell, Footprint, Study
-from potstill.study.tables import rows_of, to_json, write_tables
+from potstill.study.conduct import StudyLimits
+from potstill.study.records import Cell, Footprint, StudyResult
+from potstill.study.tables import cell_rows, study_record, write_tables
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +23,10 @@ def topics(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    from potstill.evaluation.latency import measure
+    from potstill.evaluation.latency import measure_latency
 
     monkeypatch.setattr(
-        "potstill.study.footprint.measure", lambda predict, texts, **_: measure(predict, texts, seconds=0.02)
+        "potstill.study.footprint.measure", lambda predict, texts, **_: measure_latency(predict, texts, seconds=0.02)
     )
 
 
@@ -47,8 +47,8 @@ class Counting:
         return recipe
 
 
-def quality(study: Study) -> dict[Cell, tuple[int, ...]]:
-    return {cell: result.predicted for cell, result in study.results.items()}
+def quality(study: StudyResult) -> dict[Cell, tuple[int, ...]]:
+    return {cell: result.predictions for cell, result in study.results.items()}
 
 
 def test_a_study_runs_every_cell_and_its_baselines(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_was_run_is_not_run_again_and_a_new_seed_runs_alone(tmp_path: Path)
 
 def test_a_kind_that_came_to_learn_otherwise_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(study_of(tmp_path), tmp_path / "out")
-    monkeypatch.setattr("potstill.students.linear.Linear.revision", 2, raising=False)
+    monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 2, raising=False)
     again = Counting()
     run(study_of(tmp_path), tmp_path / "out", recipes=again)
     assert {name for name, _, _ in again.calls} == {"ft", "ft+kd"}
@@ -119,12 +119,12 @@ def test_teacher_labels_are_bought_once_for_all_students(tmp_path: Path) -> None
                  for name, n in (("large", 500), ("a", 40), ("b", 30))]  # fmt: skip
     done = run(study_of(tmp_path, backbones=backbones, sizes=[8], seeds=1), tmp_path / "out")
     assert sum(cell.procedure == "ft+kd" for cell in done.results) == 2
-    from potstill.ledger.store import Store
+    from potstill.ledger.store import RunStore
 
     asked, trained = 0, 0
     for folder in (tmp_path / "out" / "subsets").glob("topics-24-*"):
-        store = Store(folder, write=False)
-        asked += sum(row.n for row in store.calls() if row.what.startswith("trained"))
+        store = RunStore(folder, write=False)
+        asked += sum(row.n_texts for row in store.calls() if row.what.startswith("trained"))
         trained += sum(row.what.startswith("train ") for row in store.calls())
         store.close()
     assert asked == 60
@@ -134,11 +134,11 @@ def test_teacher_labels_are_bought_once_for_all_students(tmp_path: Path) -> None
 
 
 def test_the_time_and_the_money_stop_a_study_cleanly(tmp_path: Path) -> None:
-    late = run(study_of(tmp_path), tmp_path / "late", Bounds(max_hours=0.0))
-    assert "time" in late.stopped
+    late = run(study_of(tmp_path), tmp_path / "late", StudyLimits(max_hours=0.0))
+    assert "time" in late.stop_reason
     assert {result.state for result in late.results.values()} == {"left"}
     poor = run(study_of(tmp_path, budget="0.000002"), tmp_path / "poor")
-    assert "budget" in poor.stopped
+    assert "budget" in poor.stop_reason
     assert any(result.state == "left" for result in poor.results.values())
     assert poor.charged_usd <= 0.000002
     rich = run(study_of(tmp_path), tmp_path / "poor")
@@ -149,9 +149,9 @@ def test_alternatives_are_chosen_by_gold_set_aside_for_it(tmp_path: Path) -> Non
     backbones = [{"name": "large", "student": "linear", "alternatives": [{"c": 0.0001}, {"c": 10.0}]}]
     spec = study_of(tmp_path, backbones=backbones, procedures=["ft"], kd={}, sizes=[10], seeds=1)
     found = run(spec, tmp_path / "out").results[Cell("topics", 30, 0, "ft", "large")]
-    assert found.trained_on + found.chosen_on == 30
-    assert found.chosen_on == 6
-    assert found.choice in ({"c": 0.0001}, {"c": 10.0})
+    assert found.n_train + found.n_validation == 30
+    assert found.n_validation == 6
+    assert found.chosen_options in ({"c": 0.0001}, {"c": 10.0})
 
 
 def test_leaks_are_counted_and_refused_unless_allowed(tmp_path: Path, topics: Path) -> None:
@@ -160,9 +160,9 @@ def test_leaks_are_counted_and_refused_unless_allowed(tmp_path: Path, topics: Pa
         file.write("\n".join(rows[1:4]) + "\n")
     with pytest.raises(BadData, match="3 rows") as refused:
         run(study_of(tmp_path), tmp_path / "out")
-    assert "--allow-leak" in refused.value.mend
+    assert "--allow-leak" in refused.value.hint
     assert not (tmp_path / "out").exists()
-    done = run(study_of(tmp_path, sizes=[2], seeds=1), tmp_path / "out", Bounds(allow_leak=True))
+    done = run(study_of(tmp_path, sizes=[2], seeds=1), tmp_path / "out", StudyLimits(allow_leak=True))
     assert done.data["topics"].leaks == 3
 
 
@@ -170,11 +170,11 @@ def test_the_tables_hold_every_cell(tmp_path: Path) -> None:
     done = run(study_of(tmp_path), tmp_path / "out")
     write_tables(done, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert record == json.loads(json.dumps(to_json(done)))
+    assert record == json.loads(json.dumps(study_record(done)))
     assert (
         len(record["cells"]) == len(done.results) == len((tmp_path / "out" / "cells.csv").read_text().splitlines()) - 1
     )
-    row = next(row for row in rows_of(done) if row["procedure"] == "FT+KD" and row["labels"] == 24)
+    row = next(row for row in cell_rows(done) if row["procedure"] == "FT+KD" and row["labels"] == 24)
     assert row["labels_usd"] == pytest.approx(2.4)
     assert row["total_usd"] == pytest.approx(row["labels_usd"] + row["compute_usd"])
 
@@ -219,10 +219,10 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
 
 def test_what_a_killed_session_held_does_not_end_the_study(tmp_path: Path) -> None:
     from potstill.ledger.prices import Purchase
-    from potstill.ledger.store import Store
+    from potstill.ledger.store import RunStore
 
     run(study_of(tmp_path, seeds=1), tmp_path / "out")
-    store = Store(next((tmp_path / "out" / "subsets").glob("topics-24-0-*")), write=True)
+    store = RunStore(next((tmp_path / "out" / "subsets").glob("topics-24-0-*")), write=True)
     assert store.hold(Purchase("compute", "train", "train large", micros_per_second=28.0), 900_000, 1_000_000)
     store.close()
     done = run(study_of(tmp_path, seeds=2), tmp_path / "out")

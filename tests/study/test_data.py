@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.study import study_of, write_topics
 
 from potstill.errors import BadData
-from potstill.study.data import World, gold_of, read_world, sizes_of
+from potstill.study.data import StudyDataset, gold_subset, read_dataset, subset_sizes
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def world(folder: Path, **over: object) -> World:
+def world(folder: Path, **over: object) -> StudyDataset:
     study = study_of(folder, **over)
-    return read_world("topics", study.data["topics"], study, folder)
+    return read_dataset("topics", study.data["topics"], study, folder)
 
 
 @settings(max_examples=15, deadline=None)
@@ -32,7 +32,7 @@ def world(folder: Path, **over: object) -> World:
 def test_a_smaller_subset_lies_in_the_larger_one(folder: Path, sizes: list[int], seed: int) -> None:
     study = study_of(folder, per="total", sizes=sizes)
     whole = world(folder, per="total", sizes=sizes)
-    drawn = [set(gold_of(whole, n, seed, study).part("train").texts) for n in sorted(sizes)]
+    drawn = [set(gold_subset(whole, n, seed, study).subset("train").texts) for n in sorted(sizes)]
     for smaller, larger in pairwise(drawn):
         assert smaller < larger
     for n, texts in zip(sorted(sizes), drawn, strict=True):
@@ -41,18 +41,18 @@ def test_a_smaller_subset_lies_in_the_larger_one(folder: Path, sizes: list[int],
 
 def test_every_class_gives_as_many_and_another_seed_gives_others(folder: Path) -> None:
     study, whole = study_of(folder), world(folder)
-    one, two = (gold_of(whole, 24, seed, study) for seed in (0, 1))
+    one, two = (gold_subset(whole, 24, seed, study) for seed in (0, 1))
     assert set(one.counts("train").values()) == {8}
-    assert set(one.part("train").texts) != set(two.part("train").texts)
+    assert set(one.subset("train").texts) != set(two.subset("train").texts)
 
 
 def test_gold_test_and_unlabelled_texts_never_meet(folder: Path) -> None:
     whole = world(folder)
-    pool = gold_of(whole, sizes_of(whole, study_of(folder, sizes=["all"]))[0], 0, study_of(folder))
-    parts = [set(pool.part(split).texts) for split in ("train", "pool", "test")]  # type: ignore[arg-type]
+    pool = gold_subset(whole, subset_sizes(whole, study_of(folder, sizes=["all"]))[0], 0, study_of(folder))
+    parts = [set(pool.subset(split).texts) for split in ("train", "pool", "test")]  # type: ignore[arg-type]
     assert [len(part) for part in parts] == [120, 60, 90]
     assert len(set.union(*parts)) == sum(map(len, parts))
-    assert (pool.part("pool").gold == -1).all()
+    assert (pool.subset("pool").gold == -1).all()
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, 60), (25, 25)])
@@ -61,13 +61,16 @@ def test_a_data_set_may_have_a_number_of_unlabelled_texts_of_its_own(
 ) -> None:
     study = study_of(folder)
     asked = study.data["topics"].model_copy(update={"unlabelled": own})
-    assert len(read_world("topics", asked, study, folder).pool.part("pool")) == expected
+    assert len(read_dataset("topics", asked, study, folder).pool.subset("pool")) == expected
 
 
 def test_the_unlabelled_and_the_test_texts_are_the_same_for_every_size_and_seed(folder: Path) -> None:
     study, whole = study_of(folder), world(folder)
     seen = {
-        (gold_of(whole, n, seed, study).part("pool").texts, gold_of(whole, n, seed, study).part("test").texts)
+        (
+            gold_subset(whole, n, seed, study).subset("pool").texts,
+            gold_subset(whole, n, seed, study).subset("test").texts,
+        )
         for n in (6, 24)
         for seed in (0, 1)
     }
@@ -77,13 +80,13 @@ def test_the_unlabelled_and_the_test_texts_are_the_same_for_every_size_and_seed(
 def test_what_is_set_aside_for_choosing_is_taken_from_the_gold(folder: Path) -> None:
     backbones = [{"name": "large", "student": "linear", "alternatives": [{"c": 1.0}, {"c": 3.0}]}]
     study = study_of(folder, backbones=backbones, procedures=["ft"], kd={}, validation=0.2)
-    small, large = (gold_of(world(folder), n, 0, study) for n in (30, 60))
-    assert (len(small.part("train")), len(small.part("validation"))) == (24, 6)
-    assert set(small.part("validation").texts) < set(large.part("validation").texts)
+    small, large = (gold_subset(world(folder), n, 0, study) for n in (30, 60))
+    assert (len(small.subset("train")), len(small.subset("validation"))) == (24, 6)
+    assert set(small.subset("validation").texts) < set(large.subset("validation").texts)
 
 
 def test_all_takes_what_there_is(folder: Path) -> None:
-    assert sizes_of(world(folder), study_of(folder, sizes=[2, "all"])) == (6, 120)
+    assert subset_sizes(world(folder), study_of(folder, sizes=[2, "all"])) == (6, 120)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_all_takes_what_there_is(folder: Path) -> None:
 def test_what_cannot_be_drawn_is_said_with_a_mend(folder: Path, over: dict[str, object], said: str) -> None:
     with pytest.raises(BadData, match=said) as refused:
         world(folder, **over)
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 def test_a_class_without_a_labelled_text_is_named(folder: Path) -> None:
@@ -117,6 +120,6 @@ def test_the_draw_does_not_depend_on_the_order_of_the_rows(folder: Path, tmp_pat
     (tmp_path / "topics").mkdir()
     (tmp_path / "topics" / "train.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]))
     (tmp_path / "topics" / "test.csv").write_text((folder / "topics" / "test.csv").read_text())
-    one, two = (gold_of(world(place), 24, 0, study_of(place)) for place in (folder, tmp_path))
-    assert set(one.part("train").texts) == set(two.part("train").texts)
+    one, two = (gold_subset(world(place), 24, 0, study_of(place)) for place in (folder, tmp_path))
+    assert set(one.subset("train").texts) == set(two.subset("train").texts)
     assert np.array_equal(np.sort(one.gold), np.sort(two.gold))

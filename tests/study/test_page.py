@@ -10,7 +10,7 @@ import pytest
 from support.study_results import QUALITY, made
 
 from potstill.study.page import render_page
-from potstill.study.records import Cell, Result
+from potstill.study.records import Cell, CellResult
 from potstill.study.terminal import render_study, setfit_table
 
 
@@ -37,7 +37,7 @@ def test_every_mean_stands_in_a_table_of_the_page_and_of_the_terminal() -> None:
 def test_names_and_reasons_cannot_become_markup() -> None:
     nasty = "<script>alert(1)</script>"
     study = made()
-    study.results[Cell("d", 8, 0, "p", "lm")] = Result("failed", reason=nasty)  # type: ignore[index]
+    study.results[Cell("d", 8, 0, "p", "lm")] = CellResult("failed", reason=nasty)  # type: ignore[index]
     study.results[Cell("d", 8, 9, "ft", nasty)] = study.results[Cell("d", 8, 0, "ft", "big")]  # type: ignore[index]
     page = render_page(study)
     assert nasty not in page

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from support.study_results import QUALITY, made, said
 
 from potstill.evaluation.metrics import mcc
-from potstill.study.advice import advise, by_size
-from potstill.study.readings import Point, crossing, crossovers, means_of, pareto, smallest_within
-from potstill.study.records import Cell, Result
-from potstill.study.words import advised, crossover, readings
+from potstill.study.advice import recommend, recommend_by_size
+from potstill.study.readings import GridPoint, crossing_size, crossovers, pareto, point_scores, smallest_near_best
+from potstill.study.records import Cell, CellResult
+from potstill.study.words import advice_sentences, analysis_sentences, crossover_sentence
 
 
 def test_a_mean_lies_in_its_interval_and_costs_what_its_cells_cost() -> None:
-    mean = means_of(made(), "d")[Point("ft", "big", 64)]
+    mean = point_scores(made(), "d")[GridPoint("ft", "big", 64)]
     assert mean.score.value == pytest.approx(0.85)
     assert mean.score.low < 0.85 < mean.score.high
     assert mean.total_usd == pytest.approx(6.4 + 0.001)
@@ -27,22 +27,22 @@ def test_a_mean_lies_in_its_interval_and_costs_what_its_cells_cost() -> None:
 
 
 def test_intervals_know_of_seeds_as_well_as_of_texts() -> None:
-    steady = means_of(made({("ft", "big"): {64: 0.8}}), "d")[Point("ft", "big", 64)]
+    steady = point_scores(made({("ft", "big"): {64: 0.8}}), "d")[GridPoint("ft", "big", 64)]
     study = made({("ft", "big"): {64: 0.8}})
     for seed, value in enumerate((0.6, 0.8, 1.0)):
         cell = Cell("d", 64, seed, "ft", "big")
-        study.results[cell] = Result("done", predicted=said(value, seed, "x"))  # type: ignore[index]
-    shaken = means_of(study, "d")[Point("ft", "big", 64)]
+        study.results[cell] = CellResult("done", predictions=said(value, seed, "x"))  # type: ignore[index]
+    shaken = point_scores(study, "d")[GridPoint("ft", "big", 64)]
     assert shaken.score.high - shaken.score.low > 3 * (steady.score.high - steady.score.low)
 
 
 def test_p_stops_beating_ft_between_the_sizes_where_the_lead_changes() -> None:
-    found = {each.ft: each for each in crossovers(means_of(made(), "d"))}
+    found = {each.ft: each for each in crossovers(point_scores(made(), "d"))}
     assert 8 < found["big"].n < 64
     assert 64 < found["small"].n < 512
     assert found["big"].low <= found["big"].n <= found["big"].high
-    assert found["big"].led > 0.99
-    assert "below about" in crossover(found["big"])
+    assert found["big"].lead_share > 0.99
+    assert "below about" in crossover_sentence(found["big"])
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,15 @@ def test_p_stops_beating_ft_between_the_sizes_where_the_lead_changes() -> None:
     [([1, 0.5, 0.1], math.inf), ([-1, 2, 3], 0.0), ([1, -1, 5], 8.0), ([2, 1, -1], 32.0), ([0, 1, 1], 0.0)],
 )
 def test_a_crossing_is_the_first_and_log_linear(gaps: list[float], n: float) -> None:
-    assert crossing([4, 16, 64], gaps) == pytest.approx(n)
+    assert crossing_size([4, 16, 64], gaps) == pytest.approx(n)
 
 
 def test_a_lead_that_never_ends_or_never_begins_is_said_in_words() -> None:
     never = made({("p", "lm"): {8: 0.5, 64: 0.5}, ("ft", "big"): {8: 0.8, 64: 0.9}})
-    assert "does not beat" in readings(never, "d")[0]
+    assert "does not beat" in analysis_sentences(never, "d")[0]
     always = made({("p", "lm"): {8: 0.9, 64: 0.95}, ("ft", "big"): {8: 0.6, 64: 0.7}})
-    assert "at every size up to 64" in readings(always, "d")[0]
-    assert "interval: beyond 64." in readings(always, "d")[0]
+    assert "at every size up to 64" in analysis_sentences(always, "d")[0]
+    assert "interval: beyond 64." in analysis_sentences(always, "d")[0]
 
 
 @settings(deadline=None)
@@ -78,7 +78,7 @@ def test_nothing_beats_a_point_of_the_front_and_something_beats_every_other(rows
 
 
 def test_the_smallest_within_a_point_is_smaller_than_the_best() -> None:
-    found = smallest_within(means_of(made(), "d"), 512)
+    found = smallest_near_best(point_scores(made(), "d"), 512)
     assert found is not None
     best, small = found
     assert (best.point.backbone, small.point.backbone) == ("big", "small")
@@ -86,33 +86,33 @@ def test_the_smallest_within_a_point_is_smaller_than_the_best() -> None:
 
 def test_the_advice_takes_the_cheapest_that_is_nearly_the_best_and_says_what_it_hangs_on() -> None:
     quality = {**QUALITY, ("p+kd", "small"): {8: 0.90, 64: 0.90, 512: 0.90}}
-    found = advise(means_of(made(quality), "d"))
+    found = recommend(point_scores(made(quality), "d"))
     assert found is not None
-    assert found.take.point == Point("p+kd", "small", 8)
-    assert found.best.point == Point("ft", "big", 512)
-    assert 0 < found.sure <= 1
+    assert found.choice.point == GridPoint("p+kd", "small", 8)
+    assert found.best.point == GridPoint("ft", "big", 512)
+    assert 0 < found.stability <= 1
     assert found.held_out == pytest.approx(0.9, abs=0.03)
-    assert "Take P+KD small on 8 labels" in advised(made(quality), "d")[0]
+    assert "Take P+KD small on 8 labels" in advice_sentences(made(quality), "d")[0]
 
 
 def test_advice_changes_with_what_may_be_lost() -> None:
     quality = {("ft", "big"): {512: 0.90}, ("ft", "small"): {8: 0.885}}
-    found = advise(means_of(made(quality), "d"))
+    found = recommend(point_scores(made(quality), "d"))
     assert found is not None
-    assert found.take.point.n == 512
-    assert [other.point.n for other in found.otherwise] == [8]
-    assert "2 points" in found.otherwise[0].when
+    assert found.choice.point.n == 512
+    assert [other.point.n for other in found.alternatives] == [8]
+    assert "2 points" in found.alternatives[0].condition
 
 
 def test_for_each_number_of_labels_the_quickest_within_a_point_is_named() -> None:
-    rows = {row.n: row for row in by_size(means_of(made(), "d"))}
+    rows = {row.n: row for row in recommend_by_size(point_scores(made(), "d"))}
     assert rows[8].best.point.procedure == "p"
-    assert rows[8].take.point == Point("p+kd", "small", 8)
+    assert rows[8].choice.point == GridPoint("p+kd", "small", 8)
 
 
 def test_an_empty_study_has_no_advice() -> None:
-    assert advise({}) is None
-    assert readings(made({}), "d") == []
+    assert recommend({}) is None
+    assert analysis_sentences(made({}), "d") == []
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ from support.study import study_of
 from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec, PotstillError, UnknownName
-from potstill.study.backbones import resolve
+from potstill.study.backbones import resolve_backbones
 from potstill.study.spec import StudySpec
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -19,7 +19,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.name)
 def test_the_shipped_studies_can_be_read(path: Path) -> None:
-    spec = StudySpec.read(path)
+    spec = StudySpec.from_toml(path)
     assert len(spec.seeds) >= 3
     assert len(spec.backbones) >= 3
 
@@ -46,29 +46,29 @@ def test_the_shipped_studies_can_be_read(path: Path) -> None:
 def test_a_mistake_in_a_study_is_one_sentence_with_a_mend(tmp_path: Path, over: dict[str, Any], said: str) -> None:
     with pytest.raises(BadSpec, match=said) as refused:
         study_of(tmp_path, **over)
-    assert refused.value.mend
-    assert "\n" not in refused.value.happened
+    assert refused.value.hint
+    assert "\n" not in refused.value.message
 
 
 def test_a_file_that_is_not_there_or_not_toml_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="There is no file"):
-        StudySpec.read(tmp_path / "none.toml")
+        StudySpec.from_toml(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("sizes = [")
     with pytest.raises(BadSpec, match="not a TOML file"):
-        StudySpec.read(tmp_path / "bad.toml")
+        StudySpec.from_toml(tmp_path / "bad.toml")
     (tmp_path / "bare.toml").write_text("")
     with pytest.raises(BadSpec, match="lacks"):
-        StudySpec.read(tmp_path / "bare.toml")
+        StudySpec.from_toml(tmp_path / "bare.toml")
 
 
 def test_a_backbone_without_a_language_model_head_says_what_it_can_do(tmp_path: Path) -> None:
     write_tinybert(tmp_path / "bert")
     asked = [{"name": "bert", "student": f"encoder:{tmp_path / 'bert'}", "procedures": ["ft", "p"]}]
     with pytest.raises(BadSpec, match="cannot do P; it can do FT and FT\\+KD and P\\+KD and LLM\\+KD") as refused:
-        resolve(study_of(tmp_path, backbones=asked, procedures=["ft", "p"], kd={}), "topics")
-    assert refused.value.mend
+        resolve_backbones(study_of(tmp_path, backbones=asked, procedures=["ft", "p"], kd={}), "topics")
+    assert refused.value.hint
     with pytest.raises(BadSpec, match="cannot do P"):
-        resolve(study_of(tmp_path, backbones=["linear"], procedures=["p"], kd={}), "topics")
+        resolve_backbones(study_of(tmp_path, backbones=["linear"], procedures=["p"], kd={}), "topics")
 
 
 def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
@@ -77,9 +77,11 @@ def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
     four = ["ft", "p", "ft+kd", "p+kd"]
     data = {"topics": {"folder": "topics", "prompt": {"pattern": "{text} {label}"}}}
-    cast = resolve(study_of(tmp_path, backbones=[str(folder), "linear"], procedures=four, kd={}, data=data), "topics")
+    cast = resolve_backbones(
+        study_of(tmp_path, backbones=[str(folder), "linear"], procedures=four, kd={}, data=data), "topics"
+    )
     bert = cast.backbones[0]
-    assert bert.can == ("ft", "p", "ft+kd", "p+kd", "llm+kd")
+    assert bert.supported == ("ft", "p", "ft+kd", "p+kd", "llm+kd")
     assert bert.student("p").kind == "cloze"
     assert bert.student("p").options == {"pattern": "{text} {label}"}
     assert bert.student("ft").kind == "encoder"
@@ -89,12 +91,12 @@ def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
 
 def test_distillation_without_anyone_to_teach_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="P\\+KD needs a teacher trained by P"):
-        resolve(study_of(tmp_path, backbones=["linear"], procedures=["ft", "p+kd"], kd={}), "topics")
+        resolve_backbones(study_of(tmp_path, backbones=["linear"], procedures=["ft", "p+kd"], kd={}), "topics")
 
 
 def test_an_unknown_backbone_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="minilmm"):
-        resolve(study_of(tmp_path, backbones=["minilmm"], kd={}), "topics")
+        resolve_backbones(study_of(tmp_path, backbones=["minilmm"], kd={}), "topics")
 
 
 def test_a_sentence_about_the_study_is_all_a_user_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from potstill.api import distill
 from potstill.errors import Waiting
-from potstill.ledger.store import CallRow, Labels, Store
+from potstill.ledger.store import AnnotationStore, CallRecord, RunStore
 
 LABELS = ("sports", "weather", "money")
 
@@ -66,9 +66,9 @@ def truth(text: str) -> str:
 
 def label_all(run: Path, annotator: str = "ann", n: int = 1000, seconds: float = 2.0) -> int:
     """One person labels n texts rightly; returns how many there were."""
-    from potstill.annotation import Desk
+    from potstill.annotation import AnnotationSession
 
-    desk = Desk(run)
+    desk = AnnotationSession(run)
     done = 0
     while done < n and (text := desk.state(annotator)["text"]):
         assert desk.label(annotator, text["id"], truth(text["parts"][0]), seconds) == "new"
@@ -77,14 +77,14 @@ def label_all(run: Path, annotator: str = "ann", n: int = 1000, seconds: float =
     return done
 
 
-def human_calls(run: Path) -> list[CallRow]:
+def human_calls(run: Path) -> list[CallRecord]:
     """The rows of the ledger that people are paid by."""
-    store = Store(run, write=False)
+    store = RunStore(run, write=False)
     calls = [call for call in store.calls() if call.category == "human"]
     store.close()
     return calls
 
 
-def labels_of(run: Path) -> Labels:
+def labels_of(run: Path) -> AnnotationStore:
     """The run's labels."""
-    return Labels(run)
+    return AnnotationStore(run)

@@ -14,13 +14,13 @@ from support.chat_server_batches import BatchQueue
 from potstill.data.task import Answer, Task, content_key
 from potstill.errors import Waiting
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import Rates, Totals, Usage
-from potstill.ledger.store import CallRow, Store
-from potstill.registry import Menu
-from potstill.run.batch_jobs import Order, Tickets
+from potstill.ledger.prices import LedgerTotals, Rates, Usage
+from potstill.ledger.store import CallRecord, RunStore
+from potstill.registry import Registry
+from potstill.run.batch_jobs import AnswerRequest, BatchJobs
 from potstill.teachers import MENU
-from potstill.teachers.base import Setup, Ticket
-from potstill.teachers.batches import BatchTeacher
+from potstill.teachers.base import BatchJob, TeacherSetup
+from potstill.teachers.batches import BatchChatTeacher
 
 BOTH = pytest.mark.parametrize("shop", ["openai", "anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("shop", ["openai"], indirect=True)
@@ -46,42 +46,44 @@ class Shop:
     options: dict[str, Any] = field(default_factory=dict)
     task: Task = TASK
 
-    def teacher(self) -> BatchTeacher:
+    def teacher(self) -> BatchChatTeacher:
         """A new teacher, as a new process opens it."""
         kind = "anthropic" if self.queue.anthropic else "openai"
         options = {"base_url": self.server.url, "batch": True, **self.options}
-        menu: Menu = MENU
-        opened: BatchTeacher = menu.resolve(kind)(Setup(self.task, "m", options=options, prices={"m": FIGURES}))
+        menu: Registry = MENU
+        opened: BatchChatTeacher = menu.resolve(kind)(
+            TeacherSetup(self.task, "m", options=options, prices={"m": FIGURES})
+        )
         return opened
 
-    def visit(self, asked: Sequence[str], teacher: BatchTeacher | None = None) -> list[Answer | None]:
+    def visit(self, asked: Sequence[str], teacher: BatchChatTeacher | None = None) -> list[Answer | None]:
         """Ask once more, as the same command would. Raises Waiting."""
         teacher = teacher or self.teacher()
         keys = {text: content_key("answer", text) for text in asked}
-        store = Store(self.folder, write=True)
+        store = RunStore(self.folder, write=True)
         try:
             ledger = Ledger(store, self.limit)
             try:
-                Tickets(teacher, store, ledger).ask(Order(keys, "teach"))
+                BatchJobs(teacher, store, ledger).ask(AnswerRequest(keys, "teach"))
             finally:
                 totals = ledger.totals()
                 assert totals.held + totals.charged <= self.limit
-            kept = store.kept(keys.values())
+            kept = store.load(keys.values())
         finally:
             store.close()
         return [Answer.from_json(kept[key]) if key in kept else None for key in keys.values()]
 
-    def totals(self) -> Totals:
+    def totals(self) -> LedgerTotals:
         """The ledger as it stands between two visits."""
-        store = Store(self.folder, write=False)
+        store = RunStore(self.folder, write=False)
         try:
             return store.totals(self.limit)
         finally:
             store.close()
 
-    def calls(self) -> list[CallRow]:
+    def calls(self) -> list[CallRecord]:
         """The rows of the ledger."""
-        store = Store(self.folder, write=False)
+        store = RunStore(self.folder, write=False)
         try:
             return store.calls()
         finally:
@@ -97,7 +99,7 @@ class Shop:
     def price(self, usage: Usage, share: float = 1.0) -> int:
         """What the provider's bill says of it."""
         teacher = self.teacher()
-        price = teacher.price if share == 1 else teacher.ticket_price
+        price = teacher.price if share == 1 else teacher.job_price
         assert isinstance(price, Rates)
         return price.cost_micros(usage)
 
@@ -113,8 +115,8 @@ def waits(shop: Shop, asked: list[str]) -> str:
     with pytest.raises(Waiting) as caught:
         shop.visit(asked)
     assert caught.value.exit_code == 75
-    assert caught.value.mend
-    return caught.value.happened
+    assert caught.value.hint
+    return caught.value.message
 
 
 def until_done(shop: Shop, asked: list[str], most: int = 30) -> list[Answer | None]:
@@ -133,7 +135,7 @@ def right(answers: list[Answer | None]) -> bool:
     return likeliest == [i % 3 for i in range(len(answers))]
 
 
-def killed(leave: Callable[..., Any] | None, ticket: Ticket, chunk: list[str]) -> str:
+def killed(leave: Callable[..., Any] | None, ticket: BatchJob, chunk: list[str]) -> str:
     """`teacher.leave` of a process that is killed in it, after the batch was left or before."""
     if leave is not None:
         leave(ticket, chunk)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 from support.chat_server import Standin
 
-from potstill.data.task import Answer, Task, Written
-from potstill.teachers.base import Setup, Teacher
+from potstill.data.task import Answer, LabelledText, Task
+from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher
 from potstill.testing import TeacherContract
@@ -20,10 +20,10 @@ KEY = "sk-planted-0123456789"
 
 
 def teacher_at(
-    server: Standin | str, examples: Sequence[Written] = (), task: Task = TASK, **options: Any
+    server: Standin | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any
 ) -> ChatTeacher:
     url = server if isinstance(server, str) else server.url
-    return open_teacher(Setup(task, "m", examples, {"base_url": url, **options}, PRICES))
+    return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PRICES))
 
 
 def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
@@ -54,5 +54,5 @@ class Served(TeacherContract):
         with Standin() as cls.server:
             yield
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return teacher_at(self.server, examples, task, **self.options)

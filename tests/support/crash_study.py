@@ -25,10 +25,10 @@ from typing import Any
 
 from support.provider import Entry, read_books
 
-from potstill.errors import NotARun
-from potstill.ledger.prices import Rates, Totals, Usage
-from potstill.ledger.store import CallRow, Store
-from potstill.run.ask import BOOKING
+from potstill.errors import RunNotFound
+from potstill.ledger.prices import LedgerTotals, Rates, Usage
+from potstill.ledger.store import CallRecord, RunStore
+from potstill.run.ask import CALLS_PER_EXTRA_SLOT
 
 LABELS = {"rain": "rain wind storm", "goal": "match goal team", "bank": "money bank shares", "song": "music song band"}
 RATES = Rates("the study", Decimal("0.4"), Decimal("1.6"))
@@ -118,8 +118,8 @@ class Life:
 class Look:
     """A run's store as a reader finds it. Micro-dollars; `answers` is key -> value of what a teacher said."""
 
-    totals: Totals
-    calls: tuple[CallRow, ...]
+    totals: LedgerTotals
+    calls: tuple[CallRecord, ...]
     answers: Mapping[str, Any]
 
     @property
@@ -140,16 +140,16 @@ class Look:
         lost = sum(call.charged for call in self.calls if call.state == "lost")
         totals = self.totals
         return (held, charged, paid, lost) == (totals.held, totals.charged, totals.paid, totals.lost) and (
-            sum(totals.by.values()) == sum(totals.by_purpose.values()) == charged
+            sum(totals.by_category.values()) == sum(totals.by_purpose.values()) == charged
         )
 
 
 def look(out: Path) -> Look:
     """What the run's store says; nothing where there is none yet."""
     try:
-        store = Store(out, write=False)
-    except NotARun:
-        return Look(Totals(0, 0, 0, 0, {}, {}, 0, 0), (), {})
+        store = RunStore(out, write=False)
+    except RunNotFound:
+        return Look(LedgerTotals(0, 0, 0, 0, {}, {}, 0, 0), (), {})
     try:
         limit = store.get_meta("limit_micros") or 0
         totals, calls = store.totals(limit), tuple(store.calls())
@@ -352,7 +352,7 @@ def _until_asking(out: Path, life: Life) -> None:
 
 def _until_held(out: Path, life: Life) -> None:
     """Until this life holds money for a call of its own, or is over."""
-    while not any(call.state == "held" and call.began >= life.began for call in look(out).calls):
+    while not any(call.state == "held" and call.started_at >= life.began for call in look(out).calls):
         if life.ends_within(0.01):
             return
 
@@ -384,7 +384,7 @@ def broken(ended: Ended, parallel: int, held_calls: int = 0) -> list[str]:
         at = f"kill {number} ({kill.phase}, after {kill.after_s} s)"
         if kill.committed > kill.limit:
             wrong.append(f"{at}: {kill.committed} of {kill.limit} micro-dollars are held or charged")
-        if not 0 <= kill.lost <= kill.held_calls <= parallel + parallel // BOOKING:  # the next few, too
+        if not 0 <= kill.lost <= kill.held_calls <= parallel + parallel // CALLS_PER_EXTRA_SLOT:  # the next few, too
             wrong.append(f"{at}: {kill.lost} answers are lost and {kill.held_calls} calls were in flight")
         if kill.billed > kill.booked:
             wrong.append(f"{at}: {kill.billed} micro-dollars are billed and {kill.booked} booked")

@@ -9,42 +9,42 @@ from functools import cache
 import numpy as np
 
 from potstill.evaluation.calibration import softmax
-from potstill.evaluation.fit_guarantees import measure_trust
-from potstill.evaluation.metrics import Judgement, McNemar, judge
-from potstill.evaluation.reliability import Exam, examine
+from potstill.evaluation.fit_guarantees import fit_guarantees
+from potstill.evaluation.metrics import EvaluationResult, McNemar, compute_metrics
+from potstill.evaluation.reliability import Reliability, measure_reliability
 from potstill.reports import (
-    AnswerFacts,
+    AnswerSummary,
     Baseline,
-    DataFacts,
-    MoneyFacts,
-    PriceFact,
+    CostSummary,
+    DataSummary,
+    PriceRecord,
     Report,
-    Sample,
-    Settings,
-    StudentFacts,
-    TeacherFacts,
+    RunSettings,
+    SamplePrediction,
+    StudentSummary,
+    TeacherSummary,
 )
 
 LABELS = ("World", "Sports", "Business")
 HOSTILE = "<script>alert('x')</script> [bold]\x1b[31m\x00\u202e \ud800 {{ 7*7 }} \"'&"
 
 
-def judgement(right: int, n: int, labels: tuple[str, ...] = LABELS) -> Judgement:
+def judgement(right: int, n: int, labels: tuple[str, ...] = LABELS) -> EvaluationResult:
     """`right` of `n` texts are right; the others are taken for the next label."""
     gold = np.arange(n) % len(labels)
     predicted = np.where(np.arange(n) < right, gold, (gold + 1) % len(labels))
-    return judge(gold, np.eye(len(labels))[predicted] * 0.9 + 0.1 / len(labels), labels, draws=50)
+    return compute_metrics(gold, np.eye(len(labels))[predicted] * 0.9 + 0.1 / len(labels), labels, draws=50)
 
 
 @cache
-def exam(held_out: int = 600, n: int = 400) -> Exam:
+def exam(held_out: int = 600, n: int = 400) -> Reliability:
     """A student whose scores mean what they say, measured on some texts and examined on others."""
     rng = np.random.default_rng(0)
     logits = rng.normal(scale=4.0, size=(held_out + n, 3))
     gold = (softmax(logits).cumsum(axis=1) > rng.random((len(logits), 1))).argmax(axis=1)
-    trust = measure_trust(logits[:held_out], gold[:held_out]) if held_out else None
+    trust = fit_guarantees(logits[:held_out], gold[:held_out]) if held_out else None
     probs = softmax(logits[held_out:])
-    return examine(gold[held_out:], logits[held_out:], probs, trust)
+    return measure_reliability(gold[held_out:], logits[held_out:], probs, trust)
 
 
 def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
@@ -52,60 +52,60 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
     return Report(
         task=say,
         labels=labels,
-        teacher=TeacherFacts(
+        teacher=TeacherSummary(
             name=f"local:{say}",
-            judgement=judgement(79, 100, labels),
+            evaluation=judgement(79, 100, labels),
             texts_per_s=46.3,
             p50_ms=31.2,
             about={"model": say},
         ),
-        student=StudentFacts(
+        student=StudentSummary(
             name=f"encoder:{say}",
             bundle=f"runs/{say}",
-            judgement=judgement(84, 100, labels),
+            evaluation=judgement(84, 100, labels),
             texts_per_s=1850.2,
             p50_ms=1.72,
             p99_ms=3.9,
             size_mb=22.9,
             about={say: say},
         ),
-        money=MoneyFacts(
+        money=CostSummary(
             limit_usd=0.02,
             charged_usd=0.0061,
             paid_usd=0.0058,
             held_usd=0.0011,
             lost_usd=0.0003,
-            by={"llm": 0.0014, "human": 0.0, "compute": 0.0047},
+            by_category={"llm": 0.0014, "human": 0.0, "compute": 0.0047},
             by_purpose={"teach": 0.0061},
             calls=131,
             teacher_usd_per_million_texts=0.62,
             student_usd_per_million_texts=0.0153,
         ),
-        baselines=(Baseline.of(f"TF-IDF {say}", judgement(62, 100, labels), say),),
-        seconds=252.3,
-        data=DataFacts(gold=32, pool=3000, validation=64, test=100, source=say, cleaning=(say,)),
-        answers=AnswerFacts(asked=3000, by_state={"ok": 2991, "failed": 9}, how=say),
-        exam=exam(),
+        baselines=(Baseline.from_evaluation(f"TF-IDF {say}", judgement(62, 100, labels), say),),
+        duration_s=252.3,
+        data=DataSummary(gold=32, pool=3000, validation=64, test=100, source=say, cleaning=(say,)),
+        answers=AnswerSummary(asked=3000, by_state={"ok": 2991, "failed": 9}, how=say),
+        reliability=exam(),
         mcnemar=McNemar(93, 42, 0.00002, 0.00001),
-        samples=(Sample(text=say, student=labels[0], gold=labels[1], teacher=labels[1], confidence=0.61),),
-        settings=Settings(
+        samples=(SamplePrediction(text=say, student=labels[0], gold=labels[1], teacher=labels[1], confidence=0.61),),
+        settings=RunSettings(
             procedure="kd",
             seed=0,
             machine=say,
             versions={"torch": say},
             options={say: 3},
-            prices=(PriceFact(what=say, price=say, source=say),),
+            prices=(PriceRecord(what=say, price=say, source=say),),
         ),
         simulation=say,
         egress=say,
         notes=(say,),
-        finished=say,
+        finished_at=say,
         next_command=f"potstill predict {say}",
     )
 
 
 def empty() -> Report:
-    return Report(task="reviews", student=StudentFacts(name="linear"), money=MoneyFacts(limit_usd=20.0))
+    return Report(task="reviews", student=StudentSummary(name="linear"), money=CostSummary(limit_usd=20.0))
 
 
 def partly() -> Iterator[Report]:
@@ -124,6 +124,6 @@ def partly() -> Iterator[Report]:
     yield replace(whole, exam=replace(exam(), threshold=0.0, sure=1.0))
     yield replace(whole, exam=replace(exam(), sure=0.0, sure_accuracy=None))
     yield replace(whole, baselines=(Baseline(name="unmeasured"),))
-    yield replace(whole, samples=(Sample(text="t", student="World"),))
-    yield replace(whole, money=MoneyFacts(limit_usd=1.0, charged_usd=1.2))
+    yield replace(whole, samples=(SamplePrediction(text="t", student="World"),))
+    yield replace(whole, money=CostSummary(limit_usd=1.0, charged_usd=1.2))
     yield empty()

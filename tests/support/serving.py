@@ -24,16 +24,16 @@ def make(folder: Path) -> None:
     from potstill.bundle.bundle import load
     from potstill.bundle.export.export import export
     from potstill.data.task import Task
-    from potstill.students.base import Make
-    from potstill.students.encoder import Encoder
-    from potstill.students.linear import Linear
+    from potstill.students.base import StudentConfig
+    from potstill.students.encoder import EncoderStudent
+    from potstill.students.linear import LinearStudent
     from potstill.testing import StudentContract
 
-    lesson, labels = StudentContract().lesson(), StudentContract.labels
+    lesson, labels = StudentContract().training_data(), StudentContract.labels
     weights = str(write_tinybert(folder / "weights"))
     students = {
-        "encoder": Encoder(Make(labels, weights=weights, options={"mode": "frozen", "c": 100.0})),
-        "linear": Linear(Make(labels)),
+        "encoder": EncoderStudent(StudentConfig(labels, weights=weights, options={"mode": "frozen", "c": 100.0})),
+        "linear": LinearStudent(StudentConfig(labels)),
     }
     answers = {}
     for name, student in students.items():

@@ -9,8 +9,8 @@ from typing import Any
 
 from potstill.procedures import MENU
 from potstill.study.cell import RECIPE_NAMES
-from potstill.study.conduct import Bounds, conduct
-from potstill.study.records import Study
+from potstill.study.conduct import StudyLimits, run_study
+from potstill.study.records import StudyResult
 from potstill.study.spec import StudySpec
 
 TOPICS = {
@@ -59,9 +59,11 @@ def study_of(folder: Path, **over: Any) -> StudySpec:
         "usd_per_label": 0.1,
         "data": {"topics": {"folder": "topics"}},
     }
-    return StudySpec.make({**record, **over}, folder)
+    return StudySpec.from_dict({**record, **over}, folder)
 
 
-def run(spec: StudySpec, out: Path, bounds: Bounds = Bounds(), recipes: Any = None, tell: Any = None) -> Study:  # noqa: B008
+def run(
+    spec: StudySpec, out: Path, bounds: StudyLimits = StudyLimits(), recipes: Any = None, tell: Any = None
+) -> StudyResult:
     """Conduct it."""
-    return conduct(spec, out, recipes or RECIPES, bounds, tell)
+    return run_study(spec, out, recipes or RECIPES, bounds, tell)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from potstill.study.records import Cell, DataFacts, Footprint, Result, Study, footprint_key
+from potstill.study.records import Cell, CellResult, DatasetSummary, Footprint, StudyResult, footprint_key
 
 N = 400
 GOLD = np.random.default_rng(0).integers(0, 2, N)
@@ -28,13 +28,13 @@ def said(quality: float, seed: int, who: str) -> tuple[int, ...]:
 
 def made(
     quality: Mapping[tuple[str, str], Mapping[int, float]] = QUALITY, seeds: int = 3, usd_per_label: float = 0.1
-) -> Study:
+) -> StudyResult:
     results = {}
     for (how, who), curve in quality.items():
         for n, value in curve.items():
             for seed in range(seeds):
                 predicted = said(value, seed, who + how)
-                results[Cell("d", n, seed, how, who)] = Result("done", {}, predicted=predicted, seconds=36.0)  # type: ignore[arg-type]
-    facts = DataFacts("d", ("no", "yes"), "accuracy", GOLD, (8, 64, 512), 100, 1000)
+                results[Cell("d", n, seed, how, who)] = CellResult("done", {}, predictions=predicted, seconds=36.0)  # type: ignore[arg-type]
+    facts = DatasetSummary("d", ("no", "yes"), "accuracy", GOLD, (8, 64, 512), 100, 1000)
     footprints = {footprint_key(cell): WEIGHTS[cell.backbone] for cell in results}
-    return Study("made up", {"d": facts}, results, footprints, usd_per_label, 0.1, tuple(range(seeds)), "total")
+    return StudyResult("made up", {"d": facts}, results, footprints, usd_per_label, 0.1, tuple(range(seeds)), "total")

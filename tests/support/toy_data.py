@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.data.task import Brief, Written
+from potstill.data.task import GenerationRequest, LabelledText
 from potstill.run.run import Run
-from potstill.teachers.base import Draft, Teacher
+from potstill.teachers.base import GeneratedTexts, Teacher
 
 Begin = Callable[..., Run]
 LABELS = ("money", "sport", "weather", "food")
@@ -36,12 +36,12 @@ def table(n: int, seed: int, split: str) -> list[dict[str, str]]:
 
 
 def notes(run: Run, what: str) -> list[dict[str, Any]]:
-    return [dict(note.facts) for note in run.store.notes() if note.what == what]
+    return [dict(note.facts) for note in run.store.notes() if note.description == what]
 
 
-def briefs(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Brief]:
+def briefs(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[GenerationRequest]:
     """All briefs that the run will give."""
-    seen: list[Brief] = []
+    seen: list[GenerationRequest] = []
     write = run.write
     monkeypatch.setattr(run, "write", lambda t, brief, **more: (seen.append(brief), write(t, brief, **more))[1])
     return seen
@@ -50,20 +50,27 @@ def briefs(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Brief]:
 class Pretender:
     """A teacher whose `write` is somebody else's; everything else is the real one's."""
 
-    def __init__(self, real: Teacher, writes: Callable[[Brief], Sequence[Written]], **more: Any) -> None:
+    def __init__(
+        self, real: Teacher, writes: Callable[[GenerationRequest], Sequence[LabelledText]], **more: Any
+    ) -> None:
         self._real, self._writes = real, writes
         self.__dict__.update(more)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def write(self, brief: Brief) -> Draft:
-        draft = self._real.write(brief) if not getattr(self, "by_label", False) else None
-        return Draft(tuple(self._writes(brief)), draft.usage if draft else self._real.write_bound(brief))
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+        draft = self._real.generate(brief) if not getattr(self, "by_label", False) else None
+        return GeneratedTexts(
+            tuple(self._writes(brief)), draft.usage if draft else self._real.max_generation_usage(brief)
+        )
 
 
 def pretend(
-    run: Run, monkeypatch: pytest.MonkeyPatch, writes: Callable[[Teacher, Brief], Sequence[Written]], **more: Any
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    writes: Callable[[Teacher, GenerationRequest], Sequence[LabelledText]],
+    **more: Any,
 ) -> None:
     """The run's teacher writes so from now on; the real one is handed over."""
     opened = run.teacher

@@ -21,13 +21,13 @@ WORDS = ["red", "blue", "news", "sports", "money", "of", "the", "and", "world", 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(pace, "INITIAL_BACKOFF_S", 0.01)
 
 
 @pytest.fixture
 def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A folder and a server with a batch queue, in the dialect that the parameter names."""
-    monkeypatch.setattr(batches, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(batches, "STEP_TIMEOUT_S", 0.3)
     queue = BatchQueue(anthropic=request.param == "anthropic")
     with Standin(queue=queue) as server:
         yield Shop(tmp_path / "run", server, queue)

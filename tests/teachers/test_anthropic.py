@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 from support.chat_server import Fault, Standin
 from support.chat_teacher import KEY, TASK, likeliest
 
-from potstill.data.task import Answer, Brief, Task, Written
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Rates, Usage, listed_price
 from potstill.teachers.anthropic import open_teacher
-from potstill.teachers.base import Setup, Teacher
-from potstill.teachers.tariff import batch_price_of, provider_of
-from potstill.teachers.wire import read_message
+from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.tariff import batch_queue_price, provider_for_url
+from potstill.teachers.wire import parse_message
 from potstill.testing import TeacherContract
 
 PRICES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 5, "usd_per_million_cached": 0.1}}
 
 
-def teacher_at(server: Standin | str, examples: Sequence[Written] = (), task: Task = TASK, **options: Any) -> Any:
+def teacher_at(server: Standin | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> Any:
     url = server if isinstance(server, str) else server.url
-    return open_teacher(Setup(task, "m", examples, {"base_url": url, **options}, PRICES))
+    return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PRICES))
 
 
 def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
@@ -53,7 +53,7 @@ class Served(TeacherContract):
         with Standin() as cls.server:
             yield
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         opened: Teacher = teacher_at(self.server, examples, task, **self.options)
         return opened
 
@@ -98,7 +98,7 @@ def test_votes_are_asked_one_by_one() -> None:
 def test_the_end_of_the_constant_part_is_marked_for_the_cache() -> None:
     with Standin() as server:
         teacher_at(server).answer(["some sports"])
-        teacher_at(server, [Written("a match", "sports")]).answer(["some sports"])
+        teacher_at(server, [LabelledText("a match", "sports")]).answer(["some sports"])
         bare, shown = (body["anthropic"] for body in server.seen)
     assert "cache_control" in bare["system"][0]
     assert json.dumps(bare).count("cache_control") == json.dumps(shown).count("cache_control") == 1
@@ -143,7 +143,7 @@ def test_effort_is_sent_and_dropped_where_the_model_has_none() -> None:
 
 def test_it_writes_texts() -> None:
     with Standin() as server:
-        draft = teacher_at(server).write(Brief("sports", 2))
+        draft = teacher_at(server).write(GenerationRequest("sports", 2))
     assert [written.text for written in draft.texts] == ["one", "two"]
 
 
@@ -194,7 +194,7 @@ def test_a_rate_limit_and_an_overload_are_waited_for_and_not_paid(status: int, r
 def test_a_teacher_out_of_order_is_one_sentence_and_frees_its_money(fault: Fault, said: str) -> None:
     with Standin(by_word={"sports": fault}) as server, pytest.raises(TeacherError, match=said) as caught:
         teacher_at(server).answer(["some sports"])
-    assert caught.value.mend
+    assert caught.value.hint
     assert not caught.value.billed
     assert caught.value.__context__ is None
 
@@ -229,26 +229,26 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: py
 def test_no_key_no_model_and_no_price_are_said_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     with pytest.raises(TeacherError, match="ANTHROPIC_API_KEY"):
-        open_teacher(Setup(TASK, "claude-haiku-4-5"))
+        open_teacher(TeacherSetup(TASK, "claude-haiku-4-5"))
     with pytest.raises(BadSpec, match="model"):
-        open_teacher(Setup(TASK, ""))
+        open_teacher(TeacherSetup(TASK, ""))
     with pytest.raises(UnknownPrice):
-        open_teacher(Setup(TASK, "m", options={"base_url": "http://127.0.0.1:9"}))
+        open_teacher(TeacherSetup(TASK, "m", options={"base_url": "http://127.0.0.1:9"}))
     with pytest.raises(BadSpec, match="base_urll"):
-        open_teacher(Setup(TASK, "m", options={"base_urll": "x"}))
+        open_teacher(TeacherSetup(TASK, "m", options={"base_urll": "x"}))
 
 
 # --- prices -----------------------------------------------------------------------------------------------
 
 
 def test_the_public_list_prices_cache_and_batch() -> None:
-    assert provider_of("https://api.anthropic.com") == "anthropic"
+    assert provider_for_url("https://api.anthropic.com") == "anthropic"
     price = listed_price("anthropic", "claude-haiku-4-5")
     read, written, plain = (
         price.cost_micros(usage) for usage in (Usage(1000, 1000), Usage(1000, cache_write_tokens=1000), Usage(1000))
     )
     assert read < plain < written
-    batch = batch_price_of("claude-haiku-4-5", "anthropic", {})
+    batch = batch_queue_price("claude-haiku-4-5", "anthropic", {})
     usage = Usage(10_000, 2_000, 500, cache_write_tokens=3_000)
     assert batch.exact_micros(usage) == price.exact_micros(usage) / 2
     assert "batch" in batch.source
@@ -257,21 +257,21 @@ def test_the_public_list_prices_cache_and_batch() -> None:
 def test_own_figures_are_halved_for_a_batch_where_the_provider_documents_it() -> None:
     own = {"m": {"usd_per_million_input": 3, "usd_per_million_output": 6}}
     usage = Usage(1_000_000, 0, 1_000_000)
-    costs = {provider: batch_price_of("m", provider, own).cost_micros(usage) for provider in ("openai", None)}
+    costs = {provider: batch_queue_price("m", provider, own).cost_micros(usage) for provider in ("openai", None)}
     assert costs == {"openai": 4_500_000, None: 9_000_000}
     shared = {"m": {**own["m"], "batch_share": 0.25}}
-    assert batch_price_of("m", None, shared).cost_micros(usage) == 2_250_000
+    assert batch_queue_price("m", None, shared).cost_micros(usage) == 2_250_000
 
 
 @pytest.mark.parametrize("share", [-1, 2, "half", True, float("nan")])
 def test_a_share_that_is_none_is_refused(share: object) -> None:
     with pytest.raises(BadSpec):
-        batch_price_of("m", None, {"m": {"usd_per_million_input": 3, "batch_share": share}})
+        batch_queue_price("m", None, {"m": {"usd_per_million_input": 3, "batch_share": share}})
 
 
 def test_a_model_paid_by_the_hour_has_no_batch() -> None:
     with pytest.raises(BadSpec, match="hour"):
-        batch_price_of("m", None, {"m": {"usd_per_hour": 1}})
+        batch_queue_price("m", None, {"m": {"usd_per_hour": 1}})
 
 
 @given(
@@ -286,13 +286,13 @@ def test_a_split_of_the_input_is_priced_part_by_part(plain: int, cached: int, wr
 @given(done=st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
 def test_what_is_no_message_is_never_taken_for_one(done: Any) -> None:
     with pytest.raises((KeyError, TypeError, AttributeError)):
-        read_message(done)
+        parse_message(done)
 
 
 @given(counts=st.lists(st.integers(-5, 10**6) | st.none() | st.text(max_size=3), min_size=4, max_size=4))
 def test_a_usage_that_cannot_be_believed_is_none(counts: list[Any]) -> None:
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
-    said = read_message({"content": [], "usage": dict(zip(names, counts, strict=True))})
+    said = parse_message({"content": [], "usage": dict(zip(names, counts, strict=True))})
     if said.usage is not None:
         numbers = [count or 0 for count in counts]
         assert said.usage == Usage(sum(numbers[:3]), numbers[1], numbers[3], cache_write_tokens=numbers[2])

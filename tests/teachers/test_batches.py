@@ -11,7 +11,7 @@ from support.chat_server import Fault
 from potstill.data.task import Task
 from potstill.errors import Waiting
 from potstill.ledger.prices import Usage
-from potstill.teachers.base import Ticketed
+from potstill.teachers.base import DeferredTeacher
 
 # --- the way of a batch -----------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ def test_a_batch_is_held_while_it_runs_and_charged_half_of_what_it_used(shop: Sh
 @BOTH
 def test_it_is_a_ticketed_teacher_that_still_answers_directly(shop: Shop) -> None:
     teacher = shop.teacher()
-    assert isinstance(teacher, Ticketed)
+    assert isinstance(teacher, DeferredTeacher)
     reply = teacher.answer(["some sports"])
     assert reply.answers[0].state == "ok"
     assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(teacher.bound(["some sports"]))
@@ -141,12 +141,12 @@ def test_a_batch_holds_as_many_requests_as_the_provider_takes(shop: Shop) -> Non
 @BOTH
 def test_a_batch_holds_as_many_bytes_as_the_provider_takes(shop: Shop) -> None:
     teacher = shop.teacher()
-    teacher._queue.most_bytes = 4000
+    teacher._queue.max_bytes = 4000
     asked = texts(12)
     with pytest.raises(Waiting):
         shop.visit(asked, teacher)
     assert len(shop.queue.batches) > 1
-    assert teacher.fits(["x" * 5000, "y"]) == 1
+    assert teacher.job_capacity(["x" * 5000, "y"]) == 1
     shop.queue.work(shop.server)
     assert right(shop.visit(asked))
 

@@ -12,7 +12,7 @@ from support.batch_queue_run import BOTH, Shop
 
 from potstill import cli
 from potstill.errors import Waiting
-from potstill.ledger.store import Store
+from potstill.ledger.store import RunStore
 
 LABELS = ("sports", "world")
 
@@ -46,7 +46,7 @@ prices.m = {{ usd_per_million_input = 1, usd_per_million_output = 2, batch_share
     report = json.loads(result.stdout)
     assert report["student"]["accuracy"]["value"] == pytest.approx(1.0)
     assert len(shop.bought()) == len(set(shop.bought()))
-    store = Store(tmp_path / "run", write=False)
+    store = RunStore(tmp_path / "run", write=False)
     batches = [call for call in store.calls() if "by batch" in call.what]
     store.close()
     assert len(batches) == len(shop.queue.batches) == 3

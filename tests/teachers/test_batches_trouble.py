@@ -13,12 +13,12 @@ from support.batch_queue_run import ANTHROPIC, BOTH, OPENAI, Shop, killed, right
 from support.chat_server import Fault, Standin
 from support.chat_server_batches import BatchQueue
 
-from potstill.errors import Overcharged, TeacherError, Waiting
+from potstill.errors import BoundExceeded, TeacherError, Waiting
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase
-from potstill.ledger.store import Store
+from potstill.ledger.store import RunStore
 from potstill.run import batch_jobs as tickets
-from potstill.teachers.base import Ticket
+from potstill.teachers.base import BatchJob
 
 # --- what does not come back ------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ def test_replies_without_usage_are_paid_at_their_bound(shop: Shop) -> None:
     assert right(until_done(shop, asked))
     batch = shop.calls()[-1]
     teacher = shop.teacher()
-    bound = sum(teacher.ticket_price.exact_micros(teacher.ticket_bound(text)) for text in asked if "sports" in text)
+    bound = sum(teacher.job_price.exact_micros(teacher.max_job_usage(text)) for text in asked if "sports" in text)
     assert bound <= batch.charged <= batch.held
 
 
@@ -71,7 +71,7 @@ def test_a_provider_that_says_it_used_more_than_held_is_recorded(shop: Shop) -> 
     asked = texts(7)
     waits(shop, asked)
     shop.queue.work(shop.server)
-    with pytest.raises(Overcharged, match="above the"):
+    with pytest.raises(BoundExceeded, match="above the"):
         shop.visit(asked)
     assert shop.calls()[-1].state == "settled"
 
@@ -118,7 +118,7 @@ def test_a_batch_left_by_a_connection_that_broke_is_found_and_not_left_twice(sho
     asked = texts(6)
     with pytest.raises(TeacherError, match="A batch was sent") as caught:
         shop.visit(asked)
-    assert "Run the same command" in caught.value.mend
+    assert "Run the same command" in caught.value.hint
     assert shop.totals().held > 0
     waits(shop, asked)
     shop.queue.work(shop.server)
@@ -133,7 +133,7 @@ def test_a_kill_between_the_upload_and_the_ticket_buys_nothing_twice(
 ) -> None:
     asked = texts(6)
     teacher = shop.teacher()
-    monkeypatch.setattr(teacher, "leave", partial(killed, teacher.leave))
+    monkeypatch.setattr(teacher, "leave", partial(killed, teacher.submit_job))
     with pytest.raises(KeyboardInterrupt):
         shop.visit(asked, teacher)
     shop.queue.work(shop.server)
@@ -151,7 +151,7 @@ def test_a_kill_before_the_upload_frees_the_money_once_it_is_sure(shop: Shop, mo
         shop.visit(asked, teacher)
     waits(shop, asked)
     assert len(shop.queue.batches) == 0
-    monkeypatch.setattr(tickets, "SHOWS_AFTER_S", 0)
+    monkeypatch.setattr(tickets, "VISIBLE_AFTER_S", 0)
     assert right(until_done(shop, asked))
     assert shop.bought() == sorted(asked)
     assert [call.state for call in shop.calls()].count("released") == 1
@@ -159,31 +159,31 @@ def test_a_kill_before_the_upload_frees_the_money_once_it_is_sure(shop: Shop, mo
 
 @ANTHROPIC
 def test_a_strangers_batch_of_the_same_size_is_not_taken_for_ours(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tickets, "SHOWS_AFTER_S", 0)
+    monkeypatch.setattr(tickets, "VISIBLE_AFTER_S", 0)
     teacher = shop.teacher()
-    place = teacher.leave(Ticket("f" * 32, 3, 0.0), texts(3))
-    found = teacher.find(Ticket("0" * 32, 3, 0.0), ())
+    place = teacher.submit_job(BatchJob("f" * 32, 3, 0.0), texts(3))
+    found = teacher.find_job(BatchJob("0" * 32, 3, 0.0), ())
     assert found is not None
     assert not isinstance(found, str)
     shop.queue.work(shop.server)
-    assert teacher.find(Ticket("0" * 32, 3, 0.0), ()) is None
-    assert teacher.find(Ticket("f" * 32, 3, 0.0), ()) == place
-    assert teacher.find(Ticket("f" * 32, 3, 0.0), {str(place)}) is None
+    assert teacher.find_job(BatchJob("0" * 32, 3, 0.0), ()) is None
+    assert teacher.find_job(BatchJob("f" * 32, 3, 0.0), ()) == place
+    assert teacher.find_job(BatchJob("f" * 32, 3, 0.0), {str(place)}) is None
 
 
 def test_a_hold_with_a_ticket_outlives_the_process_and_another_is_lost(tmp_path: Path) -> None:
-    store = Store(tmp_path, write=True)
+    store = RunStore(tmp_path, write=True)
     ledger = Ledger(store, 1000)
     ticket = {"teacher": "t", "mark": "m", "keys": ["a", "b"], "facts": {"samples": 1}}
-    kept = ledger.hold_for(ticket, 300, Purchase("llm", "teach", "a batch", 2))
+    kept = ledger.hold_ticket(ticket, 300, Purchase("llm", "teach", "a batch", 2))
     store.hold(Purchase("llm", "teach", "one call"), 50, 1000)
     store.close()
-    store = Store(tmp_path, write=True)
+    store = RunStore(tmp_path, write=True)
     totals = Ledger(store, 1000).totals()
     assert (totals.held, totals.charged, totals.lost) == (300, 50, 50)
-    store.place_ticket(kept.id, "there")
+    store.set_provider_id(kept.id, "there")
     (row,) = store.tickets("t")
-    assert (row.call, row.mark, row.place, row.keys, row.facts, row.held) == (
+    assert (row.call, row.client_id, row.provider_id, row.keys, row.facts, row.held) == (
         kept.id,
         "m",
         "there",
@@ -260,12 +260,12 @@ def test_whatever_happens_no_answer_is_bought_twice_and_all_come_back(
     asked = texts(8)
     queue = BatchQueue(anthropic=kind == "anthropic", room=room if kind == "openai" else 10**9)
     with Standin(queue=queue) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tickets, "MOST_TICKETS", 100)
-        patch.setattr(tickets, "SHOWS_AFTER_S", 0)
+        patch.setattr(tickets, "MAX_JOBS_PER_TEXT", 100)
+        patch.setattr(tickets, "VISIBLE_AFTER_S", 0)
         shop = Shop(tmp_path_factory.mktemp("run"), server, queue, options={"batch_requests": size})
         for event, most in events:
             teacher = shop.teacher()
-            leave = teacher.leave
+            leave = teacher.submit_job
             if event == "cut":
                 queue.faults = {("POST", "batches"): Fault("cut", times=1)}
                 queue._left = {}

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from potstill.engines.greenlets import rest
-from potstill.engines.local import Local
-from potstill.engines.workers import Fibres
-from potstill.teachers.direct import Direct, Incoming, client_for, direct
+from potstill.engines.greenlets import sleep
+from potstill.engines.local import LocalEngine
+from potstill.engines.workers import GreenletPool
+from potstill.teachers.direct import PollTransport, ResponseParser, make_client, make_transport
 
 JSON = b'{"said": "yes"}'
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + JSON
@@ -99,12 +99,12 @@ def ask(client: httpx2.Client, url: str, timeout_s: float = 5.0) -> httpx2.Respo
 
     if not WHERE["fibre"]:
         return call(None)
-    crew: Fibres[Callable[[object], object], object] = Fibres(lambda do: do(None), 2)
+    crew: GreenletPool[Callable[[object], object], object] = GreenletPool(lambda do: do(None), 2)
     try:
-        crew.take(lambda _: rest(0.01))
-        return crew.take(call).result()  # type: ignore[return-value]
+        crew.submit(lambda _: sleep(0.01))
+        return crew.submit(call).result()  # type: ignore[return-value]
     finally:
-        crew.leave()
+        crew.shutdown()
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["thread", "fibre"])
@@ -116,7 +116,7 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.fixture
 def client() -> Iterator[httpx2.Client]:
     """Our way, and not the SDK's usual one."""
-    with httpx2.Client(transport=Direct(None), trust_env=False) as made:
+    with httpx2.Client(transport=PollTransport(None), trust_env=False) as made:
         yield made
 
 
@@ -159,11 +159,11 @@ def test_a_connection_on_which_more_came_than_was_asked_for_is_not_used_again(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.sets(st.integers(1, 120)), reply=st.sampled_from([PLAIN, CHUNKED, EARLY, UNTIL_CLOSED]))
 def test_it_does_not_matter_where_a_reply_is_cut_into_pieces(cuts: set[int], reply: bytes) -> None:
-    came, marks = Incoming(), [0, *sorted(cut for cut in cuts if cut < len(reply)), len(reply)]
+    came, marks = ResponseParser(), [0, *sorted(cut for cut in cuts if cut < len(reply)), len(reply)]
     for start, end in pairwise(marks):
         assert not came.over
         came.feed(reply[start:end])
-    assert came.over or came.closed()
+    assert came.over or came.feed_eof()
     assert (came.status, b"".join(came.body)) == (200, JSON)
 
 
@@ -193,8 +193,8 @@ def test_a_reply_that_never_ends_is_given_up_in_time(monkeypatch: pytest.MonkeyP
     pieces = [PLAIN[:at_once], *drops, *[b""] * (60 - len(drops))]
     if way == "usual":
         monkeypatch.setattr("potstill.teachers.direct.httptools", None)
-    with server(sends(*pieces, wait_s=0.15)) as (url, _), client_for(url, trust_env=False) as made:
-        assert (direct(url, False) is None) == (way == "usual")
+    with server(sends(*pieces, wait_s=0.15)) as (url, _), make_client(url, trust_env=False) as made:
+        assert (make_transport(url, False) is None) == (way == "usual")
         began = time.monotonic()
         with pytest.raises(httpx2.ReadTimeout):
             ask(made, url, timeout_s=0.5)
@@ -204,7 +204,7 @@ def test_a_reply_that_never_ends_is_given_up_in_time(monkeypatch: pytest.MonkeyP
 
 def test_a_reply_of_the_usual_way_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("potstill.teachers.direct.httptools", None)
-    with server(sends(GZIP)) as (url, _), client_for(url, trust_env=False) as made:
+    with server(sends(GZIP)) as (url, _), make_client(url, trust_env=False) as made:
         assert ask(made, url).json() == {"said": "yes"}
 
 
@@ -228,7 +228,7 @@ def test_many_fibres_wait_for_a_slow_server_side_by_side(client: httpx2.Client) 
     with server(sends(PLAIN[:30], PLAIN[30:], wait_s=0.2)) as (url, came):
         ask_it = lambda _: client.post(url, content=b"{}", timeout=20)  # noqa: E731
         began = time.monotonic()
-        with closing(Local().map(ask_it, range(60), 60, light=True)) as replies:
+        with closing(LocalEngine().map(ask_it, range(60), 60, greenlet_safe=True)) as replies:
             assert [reply.json() for reply in replies] == [{"said": "yes"}] * 60
         assert time.monotonic() - began < 12  # one after the other they would take 24
     assert len(set(came)) == 60
@@ -255,7 +255,7 @@ def test_with_a_proxy_in_the_environment_the_usual_way_is_taken(monkeypatch: pyt
 
     with server(proxied) as (proxy, came):
         monkeypatch.setenv("http_proxy", proxy.removesuffix("/v1"))
-        with client_for("http://models.invalid/v1", trust_env=True) as made:
+        with make_client("http://models.invalid/v1", trust_env=True) as made:
             assert ask(made, "http://models.invalid/v1").json() == {"said": "yes"}
     assert came == [0]
 
@@ -271,10 +271,10 @@ def test_a_certificate_nobody_vouches_for_is_refused_and_one_the_environment_nam
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trust.load_cert_chain(made, key)
     with server(sends(PLAIN), trust) as (url, came):
-        with client_for(url, trust_env=True) as stranger, pytest.raises(httpx2.ConnectError):
+        with make_client(url, trust_env=True) as stranger, pytest.raises(httpx2.ConnectError):
             ask(stranger, url)
         monkeypatch.setenv("SSL_CERT_FILE", str(made))
-        with client_for(url, trust_env=True) as friend:
+        with make_client(url, trust_env=True) as friend:
             assert [ask(friend, url).json() for _ in range(2)] == [{"said": "yes"}] * 2
     assert len(came) == 2
     assert len(set(came)) == 1

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from support.annotation_run import begin, go_on, human_calls, label_all, labels_of, write_spec, write_texts
 
 from potstill.api import distill
-from potstill.data.task import Brief, Task, Written
+from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, Waiting
 from potstill.evaluation.calibration import softmax
 from potstill.ledger.prices import Usage
-from potstill.ledger.store import Label
-from potstill.planning.cost import make_plan
-from potstill.run.inputs import take_order
-from potstill.teachers.base import Setup, Teacher, Ticketed
+from potstill.ledger.store import Annotation
+from potstill.planning.cost import estimate_cost
+from potstill.run.inputs import read_inputs
+from potstill.teachers.base import DeferredTeacher, Teacher, TeacherSetup
 from potstill.teachers.human import open_teacher
-from potstill.teachers.people import answer_of, label_id
+from potstill.teachers.people import aggregate_labels, label_id
 from potstill.testing import TeacherContract
 
 TASK = Task(("world", "sports", "business"))
@@ -31,7 +31,7 @@ PER_LABEL = {"usd_per_label": 0.11}
 
 
 def opened(prices: dict[str, Any] = PER_LABEL, task: Task = TASK, **options: Any) -> Any:
-    return open_teacher(Setup(task, options=options, prices=prices, seed=1))
+    return open_teacher(TeacherSetup(task, options=options, prices=prices, seed=1))
 
 
 class TestSimulatedPeople(TeacherContract):
@@ -41,7 +41,7 @@ class TestSimulatedPeople(TeacherContract):
     writes: ClassVar[bool] = False
     simulates: ClassVar[bool] = True
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return opened(reveals="pool", known={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2)
 
 
@@ -54,12 +54,12 @@ def test_without_a_price_nobody_is_asked() -> None:
 
 def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
     people = opened(annotators=3)
-    assert isinstance(people, Ticketed)
+    assert isinstance(people, DeferredTeacher)
     assert people.category == "human"
-    assert people.fits(["a", "b", "c"]) == 1
-    assert people.price.cost_micros(people.ticket_bound("a")) == 330_000
-    assert not isinstance(opened(reveals="pool", known={}), Ticketed)
-    for wrong in (lambda: people.answer(["a"]), lambda: people.write(Brief("sports", 1))):
+    assert people.job_capacity(["a", "b", "c"]) == 1
+    assert people.price.cost_micros(people.max_job_usage("a")) == 330_000
+    assert not isinstance(opened(reveals="pool", known={}), DeferredTeacher)
+    for wrong in (lambda: people.answer(["a"]), lambda: people.generate(GenerationRequest("sports", 1))):
         with pytest.raises(TeacherError) as refused:
             wrong()
         assert not refused.value.billed
@@ -67,13 +67,13 @@ def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
 
 def test_an_hour_is_held_for_the_longest_look_that_is_paid_for() -> None:
     people = opened({"usd_per_labelling_hour": 18}, seconds_at_most=60, annotators=2)
-    assert people.ticket_bound("a") == Usage(labels=2, seconds=120)
-    assert people.price.cost_micros(people.ticket_bound("a")) == 600_000
+    assert people.max_job_usage("a") == Usage(labels=2, seconds=120)
+    assert people.price.cost_micros(people.max_job_usage("a")) == 600_000
 
 
 @given(st.lists(st.sampled_from(["", "world", "sports", "business"]), max_size=7))
 def test_several_labels_come_to_their_shares(said: list[str]) -> None:
-    answer = answer_of(TASK, said)
+    answer = aggregate_labels(TASK, said)
     votes = [label for label in said if label]
     if not votes:
         assert answer.state == "refused"
@@ -125,8 +125,8 @@ def test_people_paid_by_the_hour_are_paid_for_the_time_they_took(tmp_path: Path)
     run = begin(tmp_path, teacher="seconds_at_most = 100", prices="usd_per_labelling_hour = 36")
     assert [call.held for call in human_calls(run)] == [1_000_000] * 3
     labels = labels_of(run)
-    for question, seconds in zip(labels.questions(), (5.0, 0.0, 500.0), strict=True):
-        labels.say(Label(question.id, "ann", "sports", seconds))
+    for question, seconds in zip(labels.requests(), (5.0, 0.0, 500.0), strict=True):
+        labels.add(Annotation(question.id, "ann", "sports", seconds))
     labels.close()
     go_on(tmp_path)
     # Measured; not measured; longer than is paid for.
@@ -138,7 +138,7 @@ def test_who_has_enough_goes_on_with_what_there_is(tmp_path: Path) -> None:
 
     run = begin(tmp_path)
     label_all(run, n=5)
-    assert annotate(run, enough=True).closed == 15
+    assert annotate(run, close=True).n_closed == 15
     go_on(tmp_path)
     calls = human_calls(run)
     assert sum(call.charged for call in calls) == 500_000
@@ -150,18 +150,18 @@ def test_the_next_run_pays_nothing_for_the_same_labels(tmp_path: Path) -> None:
     label_all(run)
     go_on(tmp_path)
     again = distill(tmp_path / "potstill.toml", out=tmp_path / "second", student="linear", seed=0)
-    assert again.report.money.by["human"] == pytest.approx(2.0)
+    assert again.report.money.by_category["human"] == pytest.approx(2.0)
     assert sum(call.paid for call in human_calls(tmp_path / "second")) == 0
 
 
 def test_rounds_ask_about_what_the_student_doubts(tmp_path: Path) -> None:
     write_texts(tmp_path, n=40)
     run = begin(tmp_path, more='procedure = { name = "annotate", n = 10, rounds = 2, choose = "margin" }')
-    assert len(labels_of(run).questions()) == 5
+    assert len(labels_of(run).requests()) == 5
     label_all(run)
     with pytest.raises(Waiting):
         go_on(tmp_path)
-    assert len(labels_of(run).questions()) == 10
+    assert len(labels_of(run).requests()) == 10
     label_all(run)
     go_on(tmp_path)
     assert sum(call.charged for call in human_calls(run)) == 1_000_000
@@ -195,7 +195,7 @@ def test_what_cannot_be_asked_of_people_is_refused_in_a_sentence(tmp_path: Path)
 
 def test_a_plan_says_what_the_labels_cost(tmp_path: Path) -> None:
     write_texts(tmp_path)
-    found = make_plan(take_order(write_spec(tmp_path), None, {}))
+    found = estimate_cost(read_inputs(write_spec(tmp_path), None, {}))
     assert (found.n_texts, found.low_usd, found.high_usd) == (20, 2.0, 2.0)
     assert found.host == ""
 
@@ -204,26 +204,26 @@ def test_a_text_whose_money_was_held_and_that_never_arrived_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from potstill.run import batch_jobs as tickets
-    from potstill.teachers.people import Human
+    from potstill.teachers.people import HumanTeacher
 
     write_texts(tmp_path, n=3)
     write_spec(tmp_path)
-    real, left = Human.leave, []
+    real, left = HumanTeacher.submit_job, []
 
-    def killed(self: Human, ticket: Any, texts: Any) -> Any:
+    def killed(self: HumanTeacher, ticket: Any, texts: Any) -> Any:
         left.append(texts)
         if len(left) == 2:
             raise KeyboardInterrupt  # the hold is on the disk, the text is not
         return real(self, ticket, texts)
 
-    monkeypatch.setattr(Human, "leave", killed)
+    monkeypatch.setattr(HumanTeacher, "leave", killed)
     with pytest.raises(KeyboardInterrupt):
         go_on(tmp_path)
     run = tmp_path / "run"
     assert [call.state for call in human_calls(run)] == ["held", "held"]
     with pytest.raises(Waiting):
         go_on(tmp_path)  # nobody knows yet whether it arrived
-    monkeypatch.setattr(tickets, "SHOWS_AFTER_S", 0.0)
+    monkeypatch.setattr(tickets, "VISIBLE_AFTER_S", 0.0)
     with pytest.raises(Waiting):
         go_on(tmp_path)
     assert sorted(call.state for call in human_calls(run)) == ["held", "held", "held", "released"]

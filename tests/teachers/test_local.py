@@ -12,26 +12,32 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from potstill.data.task import Brief, Task, Written
+from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadInput, BadSpec, MissingExtra, MissingWeights, TeacherError
 from potstill.evaluation.calibration import match_prior
 from potstill.models import causal_lm as causal
-from potstill.models.causal_lm import free_cores, one_line
+from potstill.models.causal_lm import idle_cores, one_line
 from potstill.teachers import llamacpp, local
-from potstill.teachers.base import Setup, Teacher, write_key_of
+from potstill.teachers.base import Teacher, TeacherSetup, generation_key_of
 from potstill.teachers.completion import pick_examples
-from potstill.teachers.llamacpp import grammar, messages, read_lines
+from potstill.teachers.llamacpp import lines_grammar, parse_lines, single_label_messages
 from potstill.teachers.local import LocalTeacher, open_teacher
 from potstill.testing import TeacherContract
 
 TASK = Task(("world", "card", "card_fee"))
-EXAMPLES = (Written("news of the world", "world"), Written("the card", "card"), Written("late fee", "card_fee"))
+EXAMPLES = (
+    LabelledText("news of the world", "world"),
+    LabelledText("the card", "card"),
+    LabelledText("late fee", "card_fee"),
+)
 TEXTS = ("the match of the day", "bank", "", "money and news and money and news", "late card fee")
 EXACT = {"dtype": "float32", "threads": 1}
 
 
-def opened(folder: Path, task: Task = TASK, examples: Sequence[Written] = EXAMPLES, **options: Any) -> LocalTeacher:
-    return open_teacher(Setup(task, str(folder), examples, {**EXACT, **options}))
+def opened(
+    folder: Path, task: Task = TASK, examples: Sequence[LabelledText] = EXAMPLES, **options: Any
+) -> LocalTeacher:
+    return open_teacher(TeacherSetup(task, str(folder), examples, {**EXACT, **options}))
 
 
 def scores(teacher: Teacher, texts: Sequence[str] = TEXTS) -> Any:
@@ -71,7 +77,12 @@ def test_scores_are_those_of_the_whole_prompt_read_at_once(tiny_folder: Path) ->
 
 def test_several_prompts_are_the_mean_of_each(tiny_folder: Path) -> None:
     task = Task(("card", "bank"))
-    pairs = [Written("the card", "card"), Written("late bank", "bank"), Written("red", "card"), Written("blue", "bank")]
+    pairs = [
+        LabelledText("the card", "card"),
+        LabelledText("late bank", "bank"),
+        LabelledText("red", "card"),
+        LabelledText("blue", "bank"),
+    ]
     first, second = (scores(opened(tiny_folder, task, some)) for some in (pairs[:2], pairs[2:]))
     both = scores(opened(tiny_folder, task, pairs, prompts=2))
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-4)
@@ -123,7 +134,7 @@ class TestTinyTeacher(TeacherContract):
     def _folder(self, tiny_folder: Path) -> None:
         self.folder = tiny_folder
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return opened(self.folder, task, examples)
 
 
@@ -156,7 +167,7 @@ def test_an_option_that_changes_only_what_is_written_changes_the_key_of_drafts(
 ) -> None:
     changed, plain = opened(tiny_folder, **options), opened(tiny_folder)
     assert changed.key == plain.key
-    assert write_key_of(changed) != write_key_of(plain) == plain.key
+    assert generation_key_of(changed) != generation_key_of(plain) == plain.key
 
 
 def test_other_weights_under_the_same_name_change_the_key(tiny_folder: Path, tmp_path: Path) -> None:
@@ -177,7 +188,7 @@ def test_labels_are_listed_only_while_the_examples_do_not_show_them_all(tiny_fol
 
 
 def test_prompts_show_different_examples_while_there_are_any() -> None:
-    rows = [Written(f"{label}{n}", label) for n in range(3) for label in "ab"]
+    rows = [LabelledText(f"{label}{n}", label) for n in range(3) for label in "ab"]
     first, second = pick_examples(rows, "ab", 1, 2)
     assert [each.text for each in first + second] == ["a0", "b0", "a1", "b1"]
     assert [len(each) for each in pick_examples(rows, "ab", None, 2)] == [4, 4]
@@ -232,11 +243,11 @@ def test_several_labels_a_text_are_refused(tiny_folder: Path) -> None:
 @pytest.mark.parametrize("price", ["free", -1, "NaN", [1]])
 def test_a_price_that_is_no_rate_is_refused(tiny_folder: Path, price: Any) -> None:
     with pytest.raises(BadSpec, match="usd_per_hour"):
-        open_teacher(Setup(TASK, str(tiny_folder), EXAMPLES, EXACT, {"usd_per_hour": price}))
+        open_teacher(TeacherSetup(TASK, str(tiny_folder), EXAMPLES, EXACT, {"usd_per_hour": price}))
 
 
 def test_its_hour_costs_what_the_spec_says_or_an_assumption_that_is_named(tiny_folder: Path) -> None:
-    told = open_teacher(Setup(TASK, str(tiny_folder), EXAMPLES, EXACT, {"usd_per_hour": 3.6}))
+    told = open_teacher(TeacherSetup(TASK, str(tiny_folder), EXAMPLES, EXACT, {"usd_per_hour": 3.6}))
     hour = told.bound(["x"])
     assert told.price.cost_micros(replace(hour, seconds=3600.0)) == 3_600_000
     assumed = opened(tiny_folder)
@@ -267,9 +278,9 @@ def test_a_missing_library_names_its_install_line(
 
 def test_threads_are_at_least_one_and_no_more_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert free_cores() in (1, 2)
+    assert idle_cores() in (1, 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert free_cores() == 1
+    assert idle_cores() == 1
 
 
 def test_a_text_becomes_one_clean_line() -> None:
@@ -282,15 +293,15 @@ def test_a_text_becomes_one_clean_line() -> None:
 
 def test_only_whole_different_lines_are_read_back() -> None:
     reply = "- one text\n- another text\nno mark\n-\n- one text\n- third text\n- cut off in the mid"
-    assert read_lines(reply, 5) == ["one text", "another text", "third text"]
-    assert read_lines(reply, 2) == ["one text", "another text"]
-    assert read_lines("", 2) == []
+    assert parse_lines(reply, 5) == ["one text", "another text", "third text"]
+    assert parse_lines(reply, 2) == ["one text", "another text"]
+    assert parse_lines("", 2) == []
 
 
 def test_the_model_is_told_one_class_and_texts_of_it() -> None:
     task = replace(TASK, descriptions={"card_fee": "about a price"})
-    brief = Brief("card_fee", 3, EXAMPLES, avoid=[Written("the\ncard", "card")])
-    told = messages(task, brief, 3)[0]["content"]
+    brief = GenerationRequest("card_fee", 3, EXAMPLES, counterexamples=[LabelledText("the\ncard", "card")])
+    told = single_label_messages(task, brief, 3)[0]["content"]
     assert '"card fee"' in told
     assert "about a price" in told
     assert "- late fee\n" in told
@@ -299,20 +310,23 @@ def test_the_model_is_told_one_class_and_texts_of_it() -> None:
 
 
 def test_the_grammar_asks_for_as_many_lines_as_wanted() -> None:
-    assert grammar(3, 16).splitlines()[0] == "root ::= (line line line)"
-    assert "{7,64}" in grammar(3, 16)
+    assert lines_grammar(3, 16).splitlines()[0] == "root ::= (line line line)"
+    assert "{7,64}" in lines_grammar(3, 16)
 
 
 def test_a_missing_llama_cpp_names_its_install_line(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llamacpp, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"potstill\[local\]"):
-        opened(smollm2).write(Brief("card", 1))
+        opened(smollm2).write(GenerationRequest("card", 1))
 
 
 # --- SmolLM2, for what must make sense ---------------------------------------------------------------------
 
 MOODS = Task(("negative", "positive"))
-SHOWN = (Written("A dull and lifeless film.", "negative"), Written("A warm, funny, wonderful film.", "positive"))
+SHOWN = (
+    LabelledText("A dull and lifeless film.", "negative"),
+    LabelledText("A warm, funny, wonderful film.", "positive"),
+)
 PLAIN = {
     "The worst movie I have ever seen, boring and stupid.": 0,
     "I loved every minute of this beautiful story.": 1,
@@ -326,7 +340,7 @@ REVIEW = {"template": "Review: {text}\nSentiment:", "threads": 1}
 
 @pytest.fixture(scope="module")
 def smol(smollm2: Path) -> LocalTeacher:
-    return open_teacher(Setup(MOODS, str(smollm2), SHOWN, REVIEW))
+    return open_teacher(TeacherSetup(MOODS, str(smollm2), SHOWN, REVIEW))
 
 
 def test_smollm2_tells_plain_moods_apart(smol: LocalTeacher) -> None:
@@ -358,13 +372,13 @@ def test_smollm2_scores_as_transformers_alone_does(smol: LocalTeacher, smollm2: 
     off = np.abs(scores(smol, list(PLAIN)) - expected)
     assert off.max() < 0.4
     assert off.mean() < 0.15
-    exact = open_teacher(Setup(MOODS, str(smollm2), SHOWN, {**REVIEW, "dtype": "float32"}))
+    exact = open_teacher(TeacherSetup(MOODS, str(smollm2), SHOWN, {**REVIEW, "dtype": "float32"}))
     np.testing.assert_allclose(scores(exact, list(PLAIN)), expected, atol=1e-3)
 
 
 def test_smollm2_writes_to_the_brief_and_repeats_itself_by_seed(smol: LocalTeacher) -> None:
-    brief = Brief("negative", 3, SHOWN, seed=4)
-    bound = smol.write_bound(brief)
+    brief = GenerationRequest("negative", 3, SHOWN, seed=4)
+    bound = smol.max_generation_usage(brief)
     draft = smol.write(brief)
     assert 1 <= len(draft.texts) <= 3
     assert all(each.label == "negative" and len(each.text) > 7 and "\n" not in each.text for each in draft.texts)
@@ -375,6 +389,6 @@ def test_smollm2_writes_to_the_brief_and_repeats_itself_by_seed(smol: LocalTeach
 
 
 def test_local_without_a_model_is_smollm2(smollm2: Path) -> None:
-    teacher = local.open_teacher(Setup(MOODS))
+    teacher = local.open_teacher(TeacherSetup(MOODS))
     assert teacher.name == "local:smollm2"
     assert teacher.about["licence"] == "Apache-2.0"

@@ -10,11 +10,11 @@ import pytest
 from support.chat_server import Fault, Standin, tokens_of
 from support.chat_teacher import KEY, TASK, Served, ask, likeliest, teacher_at
 
-from potstill.data.task import Brief, Task, Written
+from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec, UnknownPrice
 from potstill.ledger.prices import Usage
-from potstill.teachers.base import Setup, Teacher
-from potstill.teachers.openai import open_teacher, provider_of
+from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.openai import open_teacher, provider_for_url
 
 
 class TestContractWithLogprobs(Served):
@@ -38,8 +38,8 @@ class TestContractByTheHour(Served):
 
     free_units: ClassVar[tuple[str, ...]] = ("input_tokens", "output_tokens", "cache_write_tokens")
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
-        return open_teacher(Setup(task, "m", examples, {"base_url": self.server.url}, {"usd_per_hour": 0.5}))
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
+        return open_teacher(TeacherSetup(task, "m", examples, {"base_url": self.server.url}, {"usd_per_hour": 0.5}))
 
 
 # --- soft labels -------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_a_text_that_gives_instructions_is_only_a_text() -> None:
 
 def test_what_the_server_bills_is_what_is_charged_cached_tokens_included() -> None:
     with Standin() as server:
-        teacher = teacher_at(server, [Written("a match", "sports")])
+        teacher = teacher_at(server, [LabelledText("a match", "sports")])
         first, second = (teacher.answer([text]).usage for text in ("some sports", "more sports"))
     assert (first.input_tokens, first.output_tokens) == server.billed[0]
     assert first.cached_tokens == 0
@@ -205,22 +205,22 @@ def test_requests_that_may_be_billed_are_limited(kind: str) -> None:
 
 
 def test_a_price_of_the_spec_wins_and_an_unknown_one_is_refused() -> None:
-    setup = Setup(TASK, "nobody-knows-it", options={"base_url": "http://127.0.0.1:9/v1"})
+    setup = TeacherSetup(TASK, "nobody-knows-it", options={"base_url": "http://127.0.0.1:9/v1"})
     with pytest.raises(UnknownPrice, match="nobody-knows-it"):
         open_teacher(setup)
-    hourly = open_teacher(Setup(TASK, "x", options=setup.options, prices={"usd_per_hour": 3.6}))
+    hourly = open_teacher(TeacherSetup(TASK, "x", options=setup.options, prices={"usd_per_hour": 3.6}))
     assert hourly.category == "compute"
     assert hourly.price.cost_micros(Usage(input_tokens=10, seconds=1)) == 1000
 
 
 def test_the_public_list_prices_a_hosted_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    teacher = open_teacher(Setup(TASK, "gpt-4.1-mini", prices={"usd_per_hour": 0.1}))
+    teacher = open_teacher(TeacherSetup(TASK, "gpt-4.1-mini", prices={"usd_per_hour": 0.1}))
     assert "genai-prices" in teacher.price.source
     assert teacher.category == "llm"
     assert teacher.price.cost_micros(Usage(input_tokens=1_000_000)) > 1000
-    assert provider_of("https://api.groq.com/openai/v1") == "groq"
-    assert provider_of("http://localhost:8000/v1") is None
+    assert provider_for_url("https://api.groq.com/openai/v1") == "groq"
+    assert provider_for_url("http://localhost:8000/v1") is None
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -229,14 +229,14 @@ def test_the_public_list_prices_a_hosted_model(monkeypatch: pytest.MonkeyPatch) 
 def test_texts_are_written_and_charged() -> None:
     with Standin(writes='{"texts": ["a match", "a goal", "a cup"]}') as server:
         teacher = teacher_at(server)
-        draft = teacher.write(Brief("sports", 2))
-    assert draft.texts == (Written("a match", "sports"), Written("a goal", "sports"))
+        draft = teacher.write(GenerationRequest("sports", 2))
+    assert draft.texts == (LabelledText("a match", "sports"), LabelledText("a goal", "sports"))
     assert (draft.usage.input_tokens, draft.usage.output_tokens) == server.billed[0]
 
 
 def test_a_draft_that_is_no_json_is_asked_for_once_more_and_then_empty() -> None:
     with Standin(writes="1. a match\n2. a goal") as server:
-        draft = teacher_at(server).write(Brief("sports", 2))
+        draft = teacher_at(server).write(GenerationRequest("sports", 2))
     assert draft.texts == ()
     assert len(server.seen) == 2
     assert draft.usage.output_tokens == sum(output for _, output in server.billed)
@@ -244,6 +244,6 @@ def test_a_draft_that_is_no_json_is_asked_for_once_more_and_then_empty() -> None
 
 def test_a_refused_draft_is_empty_and_an_unknown_label_is_refused() -> None:
     with Standin(by_word={"sports": Fault("refusal")}) as server:
-        assert teacher_at(server).write(Brief("sports", 2)).texts == ()
+        assert teacher_at(server).write(GenerationRequest("sports", 2)).texts == ()
         with pytest.raises(BadSpec, match="sport"):
-            teacher_at(server).write(Brief("sport", 2))
+            teacher_at(server).write(GenerationRequest("sport", 2))

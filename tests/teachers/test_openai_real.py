@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from potstill.data.task import Brief, Task, Written
-from potstill.teachers.base import Setup
+from potstill.data.task import GenerationRequest, LabelledText, Task
+from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher
 
@@ -32,9 +32,12 @@ def url(smollm2: Path) -> Iterator[str]:
 
 
 def teacher(url: str, **options: object) -> ChatTeacher:
-    examples = [Written("A goal in the last minute.", "sports"), Written("Bake the bread for an hour.", "cooking")]
+    examples = [
+        LabelledText("A goal in the last minute.", "sports"),
+        LabelledText("Bake the bread for an hour.", "cooking"),
+    ]
     prices = {"usd_per_hour": 0.1}
-    return open_teacher(Setup(TASK, "smollm2", examples, {"base_url": url, "parallel": 1, **options}, prices))
+    return open_teacher(TeacherSetup(TASK, "smollm2", examples, {"base_url": url, "parallel": 1, **options}, prices))
 
 
 def test_a_real_server_gives_soft_labels_and_real_usage(url: str) -> None:
@@ -56,7 +59,7 @@ def test_a_text_longer_than_the_context_is_refused_by_the_real_server(url: str) 
 
 def test_a_real_server_writes_or_leaves_the_draft_empty(url: str) -> None:
     asked = teacher(url, write_max_tokens=120)
-    brief = Brief("sports", 2)
+    brief = GenerationRequest("sports", 2)
     draft = asked.write(brief)
     assert len(draft.texts) <= 2
-    assert draft.usage.output_tokens <= asked.write_bound(brief).output_tokens
+    assert draft.usage.output_tokens <= asked.max_generation_usage(brief).output_tokens

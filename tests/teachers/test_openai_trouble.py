@@ -12,11 +12,11 @@ import pytest
 from support.chat_server import Fault, Standin
 from support.chat_teacher import KEY, PRICES, TASK, ask, likeliest, teacher_at
 
-from potstill.data.task import Task, Written
+from potstill.data.task import LabelledText, Task
 from potstill.errors import BadSpec, PotstillError, TeacherError
 from potstill.ledger.prices import Usage
 from potstill.teachers import pace
-from potstill.teachers.base import Setup
+from potstill.teachers.base import TeacherSetup
 from potstill.teachers.openai import open_teacher
 
 # --- trouble of one text -----------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_a_server_that_stays_out_of_order_fails_the_text_for_nothing() -> None:
 def test_a_rate_limit_is_waited_for_and_is_no_failed_try(
     monkeypatch: pytest.MonkeyPatch, retry_after: str | None
 ) -> None:
-    monkeypatch.setattr(pace, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(pace, "MAX_BACKOFF_S", 0.02)
     with Standin(by_word={"sports": Fault(429, times=12, retry_after=retry_after)}) as server:
         reply = teacher_at(server).answer(["some sports"])
     assert likeliest(reply.answers[0]) == "sports"
@@ -122,7 +122,7 @@ def test_many_calls_are_in_flight_at_once_over_one_client() -> None:
 
 def test_time_in_flight_together_is_charged_once() -> None:
     with Standin(latency_s=0.1) as server:
-        setup = Setup(TASK, "m", options={"base_url": server.url}, prices={"usd_per_hour": 1})
+        setup = TeacherSetup(TASK, "m", options={"base_url": server.url}, prices={"usd_per_hour": 1})
         teacher = open_teacher(setup)
         began = time.monotonic()
         with ThreadPoolExecutor(8) as threads:
@@ -137,7 +137,7 @@ def test_time_in_flight_together_is_charged_once() -> None:
 def refusal(server: Standin | str, **options: Any) -> TeacherError:
     with pytest.raises(TeacherError) as caught:
         teacher_at(server, **options).answer(["some sports"])
-    assert caught.value.mend
+    assert caught.value.hint
     return caught.value
 
 
@@ -148,7 +148,7 @@ def test_a_wrong_key_is_one_sentence_without_the_key(
     caplog.set_level(logging.DEBUG)
     with Standin(key="another") as server:
         error = refusal(server)
-    assert "OPENAI_API_KEY" in error.mend
+    assert "OPENAI_API_KEY" in error.hint
     assert not error.billed
     assert len(server.seen) == 1
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
@@ -168,17 +168,17 @@ def test_the_key_appears_in_no_answer_and_no_fact(monkeypatch: pytest.MonkeyPatc
 
 def test_no_key_is_said_before_anything_is_asked() -> None:
     with pytest.raises(TeacherError, match="OPENAI_API_KEY"):
-        open_teacher(Setup(TASK, "gpt-4.1-mini"))
+        open_teacher(TeacherSetup(TASK, "gpt-4.1-mini"))
 
 
 def test_an_unknown_model_is_one_sentence() -> None:
     with Standin(models=frozenset({"other"})) as server:
-        assert "'m'" in refusal(server).happened
+        assert "'m'" in refusal(server).message
 
 
 def test_an_account_without_credit_is_not_waited_for() -> None:
     with Standin(by_word={"sports": Fault(429, code="insufficient_quota")}) as server:
-        assert "credit" in refusal(server).happened
+        assert "credit" in refusal(server).message
     assert len(server.seen) == 1
 
 
@@ -187,7 +187,7 @@ def test_a_server_that_is_not_there_is_one_sentence() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     error = refusal(f"http://127.0.0.1:{port}/v1")
-    assert str(port) in error.happened
+    assert str(port) in error.message
     assert not error.billed
 
 
@@ -218,8 +218,8 @@ def test_many_failures_in_a_row_stop_the_teacher() -> None:
 )
 def test_options_that_cannot_be_are_one_sentence(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec) as caught:
-        open_teacher(Setup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1", **options}, prices=PRICES))
-    assert caught.value.mend
+        open_teacher(TeacherSetup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1", **options}, prices=PRICES))
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -235,13 +235,13 @@ def test_options_that_cannot_be_are_one_sentence(options: dict[str, Any]) -> Non
 )
 def test_prices_that_cannot_be_are_refused(prices: dict[str, Any]) -> None:
     with pytest.raises(PotstillError) as caught:
-        open_teacher(Setup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1"}, prices=prices))
-    assert caught.value.mend
+        open_teacher(TeacherSetup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1"}, prices=prices))
+    assert caught.value.hint
 
 
 def test_a_model_must_be_named_and_the_task_be_one_of_labels() -> None:
     with pytest.raises(BadSpec, match="model"):
-        open_teacher(Setup(TASK, "", options={"base_url": "http://127.0.0.1:9/v1"}, prices=PRICES))
+        open_teacher(TeacherSetup(TASK, "", options={"base_url": "http://127.0.0.1:9/v1"}, prices=PRICES))
     with pytest.raises(BadSpec, match="text2text"):
         teacher_at("http://127.0.0.1:9/v1", task=Task(TASK.labels, kind="text2text"))
 
@@ -256,6 +256,6 @@ def test_the_key_of_answers_changes_with_whatever_changes_them() -> None:
         teacher_at(url, effort="low"),
         teacher_at(url, max_tokens=99),
         teacher_at("http://127.0.0.1:10/v1"),
-        teacher_at(url, [Written("a match", "sports")]),
+        teacher_at(url, [LabelledText("a match", "sports")]),
     ]
     assert len({teacher.key for teacher in others} | {same}) == 7

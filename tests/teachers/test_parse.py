@@ -11,22 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.teachers.parse import (
-    Reading,
-    Step,
-    read_texts,
-    scores_of_one,
-    scores_of_tokens,
-    scores_of_votes,
-    scores_of_weights,
+    LabelParser,
+    TokenLogprobs,
+    parse_texts,
+    scores_from_label,
+    scores_from_logprobs,
+    scores_from_votes,
+    scores_from_weights,
 )
-from potstill.teachers.prompts import codes_for
+from potstill.teachers.prompts import label_codes
 
 LABELS = ("World", "Sports news", "card_arrival")
 CODES = ("A", "B", "C")
 
 
 def column(reply: str, **aliases: str) -> int | None:
-    found = Reading(LABELS, CODES, aliases).read(reply)
+    found = LabelParser(LABELS, CODES, aliases).parse(reply)
     return None if found is None else found.column
 
 
@@ -82,18 +82,18 @@ def test_anything_else_is_no_answer(reply: str) -> None:
 
 def test_an_alias_is_read_and_the_label_itself_wins() -> None:
     assert column("planet", planet="World") == 0
-    assert Reading(("a", "b"), ("A1", "B1"), {"a": "b"}).read("a").column == 0  # type: ignore[union-attr]
+    assert LabelParser(("a", "b"), ("A1", "B1"), {"a": "b"}).parse("a").column == 0  # type: ignore[union-attr]
 
 
 def test_labels_that_differ_only_in_case_are_never_mixed_up() -> None:
-    reading = Reading(("polish", "Polish"), CODES[:2])
-    assert reading.read("Polish").column == 1  # type: ignore[union-attr]
-    assert reading.read("POLISH") is None
+    reading = LabelParser(("polish", "Polish"), CODES[:2])
+    assert reading.parse("Polish").column == 1  # type: ignore[union-attr]
+    assert reading.parse("POLISH") is None
 
 
 @given(st.text(max_size=30))
 def test_a_reply_is_read_only_if_it_names_one_label(reply: str) -> None:
-    found = Reading(LABELS, CODES).read(reply)
+    found = LabelParser(LABELS, CODES).parse(reply)
     if found is not None:
         named = reply.casefold().replace("_", " ").replace("-", " ")
         names = (CODES[found.column].casefold(), LABELS[found.column].casefold().replace("_", " "))
@@ -102,12 +102,12 @@ def test_a_reply_is_read_only_if_it_names_one_label(reply: str) -> None:
 
 @given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=2, max_size=60, unique=True), st.data())
 def test_every_code_and_every_label_reads_back_as_itself(labels: list[str], data: st.DataObject) -> None:
-    codes = codes_for(labels)
-    reading = Reading(labels, codes)
+    codes = label_codes(labels)
+    reading = LabelParser(labels, codes)
     number = data.draw(st.integers(0, len(labels) - 1))
-    assert reading.read(codes[number]).column == number  # type: ignore[union-attr]
-    assert reading.read(json.dumps({"label": codes[number]})).column == number  # type: ignore[union-attr]
-    assert reading.read(json.dumps({"label": labels[number]})).column == number  # type: ignore[union-attr]
+    assert reading.parse(codes[number]).column == number  # type: ignore[union-attr]
+    assert reading.parse(json.dumps({"label": codes[number]})).column == number  # type: ignore[union-attr]
+    assert reading.parse(json.dumps({"label": labels[number]})).column == number  # type: ignore[union-attr]
 
 
 # --- soft labels -------------------------------------------------------------------------------------------
@@ -124,60 +124,65 @@ def top(**listed: float) -> dict[str, float]:
 
 
 def test_log_probabilities_are_scaled_to_the_codes() -> None:
-    steps = [Step("B", top(A=0.2, B=0.6, The=0.2))]
-    assert probabilities(scores_of_tokens(steps, 0, ("A", "B"))) == pytest.approx([0.25, 0.75])
+    steps = [TokenLogprobs("B", top(A=0.2, B=0.6, The=0.2))]
+    assert probabilities(scores_from_logprobs(steps, 0, ("A", "B"))) == pytest.approx([0.25, 0.75])
 
 
 def test_the_answer_is_found_inside_json() -> None:
     sure = {"x": 0.0}
-    steps = [Step('{"', sure), Step("label", sure), Step('":', sure), Step(' "B', {' "B': -0.1, ' "A': -2.4})]
-    steps.append(Step('"}', sure))
+    steps = [
+        TokenLogprobs('{"', sure),
+        TokenLogprobs("label", sure),
+        TokenLogprobs('":', sure),
+        TokenLogprobs(' "B', {' "B': -0.1, ' "A': -2.4}),
+    ]
+    steps.append(TokenLogprobs('"}', sure))
     reply = "".join(step.token for step in steps)
-    found = Reading(LABELS, CODES).read(reply)
+    found = LabelParser(LABELS, CODES).parse(reply)
     assert found is not None
-    assert found.code_at is not None
-    got = probabilities(scores_of_tokens(steps, found.code_at, CODES))
+    assert found.code_offset is not None
+    got = probabilities(scores_from_logprobs(steps, found.code_offset, CODES))
     assert got[1] / got[0] == pytest.approx(math.exp(2.3), rel=1e-3)
 
 
 def test_spellings_of_one_code_are_added_up() -> None:
-    steps = [Step("A", {"A": math.log(0.3), " A": math.log(0.3), "B": math.log(0.4)})]
-    assert probabilities(scores_of_tokens(steps, 0, ("A", "B"))) == pytest.approx([0.6, 0.4])
+    steps = [TokenLogprobs("A", {"A": math.log(0.3), " A": math.log(0.3), "B": math.log(0.4)})]
+    assert probabilities(scores_from_logprobs(steps, 0, ("A", "B"))) == pytest.approx([0.6, 0.4])
 
 
 def test_a_code_of_several_tokens_is_followed_and_branches_are_shared() -> None:
     codes = ("10", "11", "20", "21")
-    steps = [Step("1", top(**{"1": 0.8, "2": 0.2})), Step("0", top(**{"0": 0.75, "1": 0.25}))]
-    assert probabilities(scores_of_tokens(steps, 0, codes)) == pytest.approx([0.6, 0.2, 0.1, 0.1])
+    steps = [TokenLogprobs("1", top(**{"1": 0.8, "2": 0.2})), TokenLogprobs("0", top(**{"0": 0.75, "1": 0.25}))]
+    assert probabilities(scores_from_logprobs(steps, 0, codes)) == pytest.approx([0.6, 0.2, 0.1, 0.1])
 
 
 def test_a_code_that_was_not_listed_is_unlikely_and_never_impossible() -> None:
-    got = probabilities(scores_of_tokens([Step("A", top(A=0.9, B=0.06))], 0, ("A", "B", "C", "D")))
+    got = probabilities(scores_from_logprobs([TokenLogprobs("A", top(A=0.9, B=0.06))], 0, ("A", "B", "C", "D")))
     assert got[2] == got[3] == pytest.approx(0.02, rel=0.05)
-    certain = probabilities(scores_of_tokens([Step("A", top(A=1.0))], 0, ("A", "B")))
+    certain = probabilities(scores_from_logprobs([TokenLogprobs("A", top(A=1.0))], 0, ("A", "B")))
     assert 0 < certain[1] < 1e-5
 
 
 def test_the_floor_of_a_provider_does_not_break_the_scores() -> None:
-    got = scores_of_tokens([Step("A", {"A": 0.0, "B": -9999.0})], 0, ("A", "B"))
+    got = scores_from_logprobs([TokenLogprobs("A", {"A": 0.0, "B": -9999.0})], 0, ("A", "B"))
     assert got is not None
     assert all(math.isfinite(score) for score in got)
 
 
-@pytest.mark.parametrize("steps", [[], [Step("The", top(The=1.0))], [Step("A", {})]])
-def test_tokens_without_codes_give_no_soft_label(steps: list[Step]) -> None:
-    assert scores_of_tokens(steps, 0, ("A", "B")) is None
+@pytest.mark.parametrize("steps", [[], [TokenLogprobs("The", top(The=1.0))], [TokenLogprobs("A", {})]])
+def test_tokens_without_codes_give_no_soft_label(steps: list[TokenLogprobs]) -> None:
+    assert scores_from_logprobs(steps, 0, ("A", "B")) is None
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
 def test_votes_become_probabilities_with_the_most_voted_on_top(columns: list[int]) -> None:
-    got = probabilities(scores_of_votes(columns, 5))
+    got = probabilities(scores_from_votes(columns, 5))
     assert min(got) > 0
     assert columns.count(int(np.argmax(got))) == max(columns.count(c) for c in columns)
 
 
 def test_one_label_gets_the_stated_confidence() -> None:
-    assert probabilities(scores_of_one(1, 3, 0.9)) == pytest.approx([0.05, 0.9, 0.05])
+    assert probabilities(scores_from_label(1, 3, 0.9)) == pytest.approx([0.05, 0.9, 0.05])
 
 
 shares = st.lists(st.floats(0.5, 1e5), min_size=2, max_size=4)
@@ -186,33 +191,33 @@ shares = st.lists(st.floats(0.5, 1e5), min_size=2, max_size=4)
 @given(shares, st.permutations(range(4)))
 def test_a_set_reads_back_as_shares_that_sum_to_one(weights: list[float], order: list[int]) -> None:
     task = tuple(f"label {i}" for i in range(4))
-    reading = Reading(task, codes_for(task), candidates=True)
-    named = [codes_for(task)[i] for i in order[: len(weights)]]
+    reading = LabelParser(task, label_codes(task), candidates=True)
+    named = [label_codes(task)[i] for i in order[: len(weights)]]
     rows = [{"label": name, "weight": weight} for name, weight in zip(named, weights, strict=True)]
-    found = reading.read(json.dumps({"candidates": rows}))
+    found = reading.parse(json.dumps({"candidates": rows}))
     assert found is not None
     assert math.fsum(found.weights.values()) == pytest.approx(1)
     assert found.weights[found.column] == max(found.weights.values())
-    got = probabilities(scores_of_weights(found.weights, 4, 0.9))
+    got = probabilities(scores_from_weights(found.weights, 4, 0.9))
     named_mass = math.fsum(got[i] for i in order[: len(weights)])
     assert named_mass == pytest.approx(0.9 if len(weights) < 4 else 1.0, abs=1e-4)
 
 
 def test_a_set_is_read_bare_fenced_and_by_the_names_of_labels() -> None:
-    reading = Reading(LABELS, CODES, candidates=True)
+    reading = LabelParser(LABELS, CODES, candidates=True)
     for reply in ("A=75, B = 25", "World=75%, Sports news=25%", "```\nA=75, B=25\n```", "A=75,B=25.", '"A"=75, "B"=25'):
-        found = reading.read(reply)
+        found = reading.parse(reply)
         assert found is not None, reply
         assert found.weights == {0: 0.75, 1: 0.25}
-    single = reading.read("A=40")
+    single = reading.parse("A=40")
     assert single is not None
     assert (single.column, single.weights) == (0, {})
-    assert Reading(LABELS, CODES).read("A=75, B=25") is None
+    assert LabelParser(LABELS, CODES).parse("A=75, B=25") is None
 
 
 @given(st.text(alphabet='AB=,0123456789.% "{}[]:labelcndtswigh', max_size=60) | st.text(max_size=30))
 def test_no_reply_breaks_the_reading_of_sets(reply: str) -> None:
-    found = Reading(LABELS, CODES, candidates=True).read(reply)
+    found = LabelParser(LABELS, CODES, candidates=True).parse(reply)
     if found is not None and found.weights:
         assert math.fsum(found.weights.values()) == pytest.approx(1)
         assert all(weight > 0 for weight in found.weights.values())
@@ -222,10 +227,10 @@ def test_no_reply_breaks_the_reading_of_sets(reply: str) -> None:
 
 
 def test_written_texts_are_stripped_distinct_and_no_more_than_asked() -> None:
-    assert read_texts('{"texts": [" a ", "b", "a", "", "c"]}', 2) == ("a", "b")
-    assert read_texts('```json\n["a"]\n```', 5) == ("a",)
+    assert parse_texts('{"texts": [" a ", "b", "a", "", "c"]}', 2) == ("a", "b")
+    assert parse_texts('```json\n["a"]\n```', 5) == ("a",)
 
 
 @pytest.mark.parametrize("reply", ["", "a\nb", "{}", '{"texts": "a"}', '["a", 1]', '["a"', "[" * 100_000])
 def test_what_is_no_list_of_texts_is_not_taken_for_one(reply: str) -> None:
-    assert read_texts(reply, 5) is None
+    assert parse_texts(reply, 5) is None

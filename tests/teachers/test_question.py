@@ -13,13 +13,13 @@ from support.batch_queue_run import BOTH, OPENAI, Shop, right, texts, until_done
 from support.chat_server import Fault, Standin, last_text
 from support.chat_teacher import PRICES, TASK, Served, likeliest
 
-from potstill.data.task import Answer, Brief, Task, Written
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec, MissingExtra
-from potstill.teachers.base import Setup, Teacher
+from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher
 from potstill.teachers.prompts import Prompt
-from potstill.teachers.shortlist import Near
+from potstill.teachers.shortlist import ShortlistIndex
 
 # 335 labels of words, so that each is like some others.
 FRUIT = ("apple", "banana", "cherry", "damson", "elder", "fig", "grape")
@@ -45,13 +45,13 @@ class TestContractByShortlistAndVotes(Served):
 class TestContractWithCandidates(Served):
     """Sets of labels, from which what gives a person away is taken out, beside the nearest examples."""
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return at(self.server, examples, task, candidates=True, redact=True, examples="nearest", k=2)
 
 
-def at(server: Standin | str, gold: Sequence[Written] = (), task: Task = TASK, **options: Any) -> ChatTeacher:
+def at(server: Standin | str, gold: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> ChatTeacher:
     url = server if isinstance(server, str) else server.url
-    return open_teacher(Setup(task, "m", gold, {"base_url": url, **options}, PRICES))
+    return open_teacher(TeacherSetup(task, "m", gold, {"base_url": url, **options}, PRICES))
 
 
 def one(teacher: ChatTeacher, text: str) -> Answer:
@@ -91,7 +91,7 @@ def test_of_335_labels_each_text_is_offered_twenty_and_none_of_these() -> None:
 
 def test_where_none_fits_the_next_labels_are_offered() -> None:
     text = "banana ?"
-    third = Near(MANY, ()).look(text).labels()[45]
+    third = ShortlistIndex(MANY, ()).similarities(text).ranked_labels()[45]
     said = Fault("said", said=json.dumps({"label": CODES[third]}))
     with Standin(by_number={0: Fault("said", said=NOT_THERE), 1: Fault("said", said=NOT_THERE), 2: said}) as server:
         answer = one(at(server, task=MANY, logprobs=False, confidence=0.9), text)
@@ -122,7 +122,7 @@ def test_votes_for_none_ask_on() -> None:
 
 def test_a_label_that_was_not_offered_is_no_answer() -> None:
     text = "banana ?"
-    last = Near(MANY, ()).look(text).labels()[-1]
+    last = ShortlistIndex(MANY, ()).similarities(text).ranked_labels()[-1]
     for name in (CODES[last], MANY.labels[last]):
         with Standin(by_word={"banana": Fault("said", said=json.dumps({"label": name}))}) as server:
             assert one(at(server, task=MANY), text).state == "unparsable"
@@ -145,7 +145,7 @@ def test_whatever_goes_wrong_stays_within_the_bound(kind: str, options: dict[str
 
 
 def test_how_good_the_shortlist_is_is_told() -> None:
-    gold = [Written(f"the {label} question", label) for label in MANY.labels]
+    gold = [LabelledText(f"the {label} question", label) for label in MANY.labels]
     teacher = at("http://127.0.0.1:9/v1", gold, MANY)
     assert teacher.about["labels_offered"] == 20
     assert re.fullmatch(r"shortlist recall at 20: \d+% on 300 gold texts", teacher.about["shortlist_recall"])
@@ -171,7 +171,11 @@ def test_shortlists_begin_where_the_list_is_too_long_for_schema_or_prompt() -> N
 
 # --- examples ----------------------------------------------------------------------------------------------------
 
-GOLD = [Written("a match and a goal", "sports"), Written("shares and bonds", "business"), Written("a war", "world")]
+GOLD = [
+    LabelledText("a match and a goal", "sports"),
+    LabelledText("shares and bonds", "business"),
+    LabelledText("a war", "world"),
+]
 
 
 def test_each_text_is_shown_the_examples_most_like_it_after_the_constant_part() -> None:
@@ -187,7 +191,7 @@ def test_each_text_is_shown_the_examples_most_like_it_after_the_constant_part() 
 
 def test_above_twenty_labels_the_nearest_examples_are_shown_unless_told_otherwise() -> None:
     task = Task(MANY.labels[:30])
-    gold = [Written(f"all about {label}", label) for label in task.labels]
+    gold = [LabelledText(f"all about {label}", label) for label in task.labels]
     for options, shown in (
         ({}, 8),
         ({"k": 2}, 2),
@@ -208,7 +212,7 @@ def test_a_gold_text_is_never_shown_its_own_label() -> None:
 
 
 def test_a_shortlist_shows_examples_of_the_labels_it_offers() -> None:
-    gold = [Written(f"{label} it is", label) for label in MANY.labels]
+    gold = [LabelledText(f"{label} it is", label) for label in MANY.labels]
     with Standin() as server:
         one(at(server, gold, MANY, k=3), "eating a fig in the den ?")
     content = server.seen[0]["messages"][-1]["content"]
@@ -292,12 +296,12 @@ PRIVATE = f"sports for {', '.join(PLANTED)}"
     "options", [{}, {"examples": "nearest"}, {"shortlist": 2}, {"candidates": True}, {"logprobs": False, "samples": 2}]
 )
 def test_what_gives_a_person_away_never_reaches_the_server(options: dict[str, Any]) -> None:
-    gold = [Written(f"world {each}", "world") for each in PLANTED]
+    gold = [LabelledText(f"world {each}", "world") for each in PLANTED]
     with Standin(by_number={0: Fault(500), 1: Fault("said", said="hm")}) as server:
         teacher = at(server, gold, redact=True, **options)
         assert teacher.about["redacted"] == {"email": 1, "card": 1, "iban": 1, "phone": 1, "ipv4": 1}
         assert one(teacher, PRIVATE).state == "ok"
-        teacher.write(Brief("sports", 1, gold, [Written(PRIVATE, "sports")]))
+        teacher.write(GenerationRequest("sports", 1, gold, [LabelledText(PRIVATE, "sports")]))
     sent = json.dumps(server.seen)
     assert not [each for each in PLANTED if each in sent]
     assert "[EMAIL]" in sent

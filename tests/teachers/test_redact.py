@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import MissingExtra, MissingWeights
-from potstill.teachers.redact import Redacted, redact, redactor
+from potstill.teachers.redact import RedactedText, redact, redactor
 
 WORDS = st.sampled_from(["please", "write to", "my data:", "(", ")", "and", "–", "für", "是", ", ", ";", "\n", "'"])
 AROUND = st.lists(WORDS, max_size=4).map(" ".join)
@@ -120,7 +120,7 @@ def test_what_gives_a_person_away_becomes_a_placeholder(kind: str, planted: str)
 
 @pytest.mark.parametrize("text", KEPT)
 def test_years_prices_dates_and_order_numbers_stay(text: str) -> None:
-    assert redact(text) == Redacted(text)
+    assert redact(text) == RedactedText(text)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from potstill.data.task import Brief, Task, Written
+from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice
-from potstill.teachers.base import Setup, Teacher
-from potstill.teachers.replay import Replay, open_teacher
+from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.replay import ReplayTeacher, open_teacher
 from potstill.testing import TeacherContract
 
 TASK = Task(("food", "sport", "money"))
@@ -43,12 +43,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def replay(folder: Path, seed: int = 0, **options: Any) -> Replay:
+def replay(folder: Path, seed: int = 0, **options: Any) -> ReplayTeacher:
     asked = {"file": "known.csv", "usd_per_million": 1, **options}
-    return open_teacher(Setup(TASK, options=asked, workspace=folder, seed=seed))
+    return open_teacher(TeacherSetup(TASK, options=asked, workspace=folder, seed=seed))
 
 
-def said(teacher: Replay, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+def said(teacher: ReplayTeacher, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
     """(N,) whether the answer was right, and (N,) the confidence in it."""
     answers = teacher.answer([text for text, _ in pairs]).answers
     probs = np.exp(np.array([answer.scores for answer in answers]))
@@ -61,7 +61,7 @@ class TestContract(TeacherContract):
 
     task: ClassVar[Task] = TASK
     texts: ClassVar[tuple[str, ...]] = tuple(text for text, _ in rows(12))
-    example: ClassVar[Written] = Written("soup of the day", "food")
+    example: ClassVar[LabelledText] = LabelledText("soup of the day", "food")
     simulates: ClassVar[bool] = True
     options: ClassVar[dict[str, Any]] = {}
 
@@ -69,9 +69,9 @@ class TestContract(TeacherContract):
     def _files(self, folder: Path) -> None:
         self.folder = folder
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         options = {"file": "known.csv", "held_back": "more.csv", "usd_per_million": 1, **self.options}
-        return open_teacher(Setup(task, "", examples, options, workspace=self.folder))
+        return open_teacher(TeacherSetup(task, "", examples, options, workspace=self.folder))
 
 
 class TestContractAsHuman(TestContract):
@@ -151,29 +151,29 @@ def test_it_costs_what_was_stated(folder: Path) -> None:
 
 def test_it_writes_real_texts_near_the_brief(folder: Path) -> None:
     teacher = replay(folder, held_back="more.csv")
-    brief = Brief("sport", 2, examples=[Written("stadium number 1", "sport")])
+    brief = GenerationRequest("sport", 2, examples=[LabelledText("stadium number 1", "sport")])
     draft = teacher.write(brief)
     assert len(draft.texts) == 2
     assert all("stadium" in item.text and item.label == "sport" for item in draft.texts)
     assert {item.text for item in draft.texts} <= {text for text, _ in rows(90, "held back ")}
     assert teacher.write(brief) == draft
-    assert teacher.write(Brief("sport", 2, brief.examples, seed=1)) != draft
+    assert teacher.write(GenerationRequest("sport", 2, brief.examples, seed=1)) != draft
     assert (
-        teacher.write(Brief("sport", 1000)).usage.output_tokens
-        <= teacher.write_bound(Brief("sport", 1000)).output_tokens
+        teacher.write(GenerationRequest("sport", 1000)).usage.output_tokens
+        <= teacher.max_generation_usage(GenerationRequest("sport", 1000)).output_tokens
     )
 
 
 def test_it_never_writes_what_the_brief_shows(folder: Path) -> None:
-    shown = [Written(text, label) for text, label in rows(90, "held back ") if label == "food"][:25]
-    texts = replay(folder, held_back="more.csv").write(Brief("food", 30, examples=shown)).texts
+    shown = [LabelledText(text, label) for text, label in rows(90, "held back ") if label == "food"][:25]
+    texts = replay(folder, held_back="more.csv").write(GenerationRequest("food", 30, examples=shown)).texts
     assert len(texts) == 5
     assert not {item.text for item in texts} & {item.text for item in shown}
 
 
 def test_it_cannot_write_without_held_back_texts(folder: Path) -> None:
     with pytest.raises(TeacherError, match="write"):
-        replay(folder).write_bound(Brief("food", 1))
+        replay(folder).max_generation_usage(GenerationRequest("food", 1))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import BadSpec
-from potstill.models.label_trie import ends_needed, label_tree
+from potstill.models.label_trie import build_label_trie, needs_end_token
 from potstill.teachers.scoring import LabelScorer
 
 PROMPT = [1, 5, 9, 23, 40, 11, 7]
@@ -55,9 +55,9 @@ def test_scores_are_those_of_a_plain_forward_pass(
 def test_a_label_that_begins_another_is_told_apart_by_what_follows_it(tiny_causal: Callable[..., Any]) -> None:
     model = tiny_causal()
     labels = [[10], [10, 20], [10, 20, 30]]
-    assert ends_needed(labels)
+    assert needs_end_token(labels)
     ended = [[*label, 3] for label in labels]
-    assert not ends_needed(ended)
+    assert not needs_end_token(ended)
     expected = naive(model, TEXTS, ended, PROMPT)
     scores = LabelScorer(model, PROMPT, ended).score(TEXTS)
     np.testing.assert_allclose(scores, expected, atol=2e-4)
@@ -120,14 +120,14 @@ def test_an_attention_that_caps_its_logits_is_refused(tiny_causal: Callable[...,
 
 def test_labels_that_read_the_same_are_refused() -> None:
     with pytest.raises(BadSpec, match="read the same"):
-        label_tree([[1, 2], [3], [1, 2]])
+        build_label_trie([[1, 2], [3], [1, 2]])
     with pytest.raises(BadSpec, match="empty"):
-        label_tree([[1, 2], []])
+        build_label_trie([[1, 2], []])
 
 
 @given(token_lists)
 def test_a_path_through_the_tree_spells_its_label(labels: list[list[int]]) -> None:
-    tree = label_tree(labels)
+    tree = build_label_trie(labels)
     for label, path in zip(labels, tree.paths, strict=True):
         assert [tree.edges[edge][1] for edge in path] == label
         at = -1
@@ -140,13 +140,13 @@ def test_a_path_through_the_tree_spells_its_label(labels: list[list[int]]) -> No
 @given(token_lists)
 def test_the_tree_feeds_every_shared_beginning_once_and_no_leaf(labels: list[list[int]]) -> None:
     beginnings = {tuple(label[:n]) for label in labels for n in range(1, len(label))}
-    assert len(label_tree(labels).tokens) == len(beginnings)
-    assert ends_needed(labels) == any(tuple(label) in beginnings for label in labels)
+    assert len(build_label_trie(labels).tokens) == len(beginnings)
+    assert needs_end_token(labels) == any(tuple(label) in beginnings for label in labels)
 
 
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 2000))
 def test_passes_cover_every_text_once_and_in_order(lengths: list[int], pass_tokens: int) -> None:
     scorer = object.__new__(LabelScorer)
-    scorer.pass_tokens, scorer.tree = pass_tokens, label_tree([[1], [2]])
+    scorer.tokens_per_pass, scorer.tree = pass_tokens, build_label_trie([[1], [2]])
     passes = scorer._passes(sorted(lengths))
     assert [row for rows in passes for row in rows] == list(range(len(lengths)))

@@ -15,19 +15,19 @@ from support.chat_server import Fault, Standin
 from support.chat_teacher import PRICES, teacher_at
 
 from potstill.api import distill
-from potstill.data.label_sets import canonical
-from potstill.data.task import Answer, Task, Written
+from potstill.data.label_sets import encode_label_set
+from potstill.data.task import Answer, LabelledText, Task
 from potstill.errors import BadSpec
 from potstill.teachers import anthropic
-from potstill.teachers.base import Setup
+from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
-from potstill.teachers.exchange import ChatOptions, reply_tokens
+from potstill.teachers.exchange import ChatOptions, max_reply_tokens
 from potstill.teachers.openai import open_teacher
-from potstill.teachers.prompts import Prompt, codes_for
-from potstill.teachers.sets import SetReading, nothing_for, scores_of_set, scores_of_sets
+from potstill.teachers.prompts import Prompt, label_codes
+from potstill.teachers.sets import LabelSetParser, none_word, scores_from_label_set, scores_from_label_set_votes
 
 TASK = Task(("world", "sports", "business"), kind="multi")
-READ = SetReading(TASK.labels, codes_for(TASK.labels), {"economy": "business"})
+READ = LabelSetParser(TASK.labels, label_codes(TASK.labels), {"economy": "business"})
 column_sets = st.lists(st.frozensets(st.integers(0, 5)), min_size=1, max_size=9)
 
 
@@ -63,13 +63,13 @@ column_sets = st.lists(st.frozensets(st.integers(0, 5)), min_size=1, max_size=9)
     ],
 )
 def test_a_set_is_read_as_a_whole_or_not_at_all(reply: str, columns: set[int] | None) -> None:
-    found = READ.read(reply)
+    found = READ.parse(reply)
     assert (None if found is None else found.columns) == columns
 
 
 @given(st.text())
 def test_any_reply_is_a_set_of_labels_or_unreadable(reply: str) -> None:
-    found = READ.read(reply)
+    found = READ.parse(reply)
     assert found is None or (found.columns is not None and found.columns <= {0, 1, 2})
 
 
@@ -77,21 +77,21 @@ def test_any_reply_is_a_set_of_labels_or_unreadable(reply: str) -> None:
 def test_a_set_is_read_back_however_it_is_written(labels: set[str]) -> None:
     expected = {TASK.index(label) for label in labels}
     for reply in (json.dumps({"labels": list(labels)}), ", ".join(labels) or "NONE", json.dumps(list(labels))):
-        found = READ.read(reply)
+        found = READ.parse(reply)
         assert found is not None
         assert found.columns == expected
 
 
 def test_a_label_called_none_is_a_label() -> None:
     labels = ("none", "some", "a, b")
-    assert nothing_for(labels) == "NOTHING"
-    reading = SetReading(labels, codes_for(labels))
-    assert [reading.read(reply).columns for reply in ("none", "NOTHING", "a, b")] == [{0}, set(), {2}]  # type: ignore[union-attr]
+    assert none_word(labels) == "NOTHING"
+    reading = LabelSetParser(labels, label_codes(labels))
+    assert [reading.parse(reply).columns for reply in ("none", "NOTHING", "a, b")] == [{0}, set(), {2}]  # type: ignore[union-attr]
 
 
 @given(st.frozensets(st.integers(0, 5)), st.floats(0.51, 0.99))
 def test_the_scores_of_a_set_expect_as_many_labels_as_it_has(columns: frozenset[int], confidence: float) -> None:
-    likely = np.exp(scores_of_set(columns, 6, confidence))
+    likely = np.exp(scores_from_label_set(columns, 6, confidence))
     assert {i for i in range(6) if likely[i] > 0.5} == columns
     if 0 < len(columns) <= 3:
         assert likely.sum() == pytest.approx(len(columns))
@@ -99,7 +99,7 @@ def test_the_scores_of_a_set_expect_as_many_labels_as_it_has(columns: frozenset[
 
 @given(column_sets)
 def test_the_scores_of_several_sets_are_their_shares(sets: list[frozenset[int]]) -> None:
-    likely = np.exp(scores_of_sets(sets, 6))
+    likely = np.exp(scores_from_label_set_votes(sets, 6))
     counts = np.array([sum(column in own for own in sets) for column in range(6)])
     assert ((likely > 0) & (likely < 1)).all()
     assert likely.sum() == pytest.approx(counts.sum() / len(sets), abs=1e-4)
@@ -160,13 +160,16 @@ def test_several_samples_are_votes_for_each_label() -> None:
 
 def test_anthropics_models_say_sets_too() -> None:
     with Standin() as server:
-        teacher = anthropic.open_teacher(Setup(TASK, "m", (), {"base_url": server.url}, PRICES))
+        teacher = anthropic.open_teacher(TeacherSetup(TASK, "m", (), {"base_url": server.url}, PRICES))
         assert named(answered(teacher, "sports business")) == {1, 2}
         assert "labels" in json.dumps(server.seen[0]["response_format"])
 
 
 def test_examples_show_whole_sets() -> None:
-    shown = (Written("a match for money", canonical(["sports", "business"])), Written("rain", canonical([])))
+    shown = (
+        LabelledText("a match for money", encode_label_set(["sports", "business"])),
+        LabelledText("rain", encode_label_set([])),
+    )
     for as_json, said in ((True, ['{"labels": ["B", "C"]}', '{"labels": []}']), (False, ["B, C", "NONE"])):
         replies = [
             each["content"] for each in Prompt(TASK, shown).messages("x", as_json) if each["role"] == "assistant"
@@ -177,17 +180,17 @@ def test_examples_show_whole_sets() -> None:
 @pytest.mark.parametrize("options", [{"shortlist": 2}, {"examples": "nearest"}, {"candidates": True}])
 def test_what_chooses_by_one_label_is_refused_for_several(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec):
-        open_teacher(Setup(TASK, "m", (), {"base_url": "http://127.0.0.1:1/v1", **options}, PRICES))
+        open_teacher(TeacherSetup(TASK, "m", (), {"base_url": "http://127.0.0.1:1/v1", **options}, PRICES))
 
 
 @given(st.integers(2, 500))
 def test_what_a_reply_may_cost_grows_with_the_labels_up_to_a_limit(n: int) -> None:
     options = ChatOptions()
     several = [Task(tuple(f"l{i}" for i in range(k)), kind="multi") for k in (n, n + 1)]
-    bounds = [reply_tokens(options, 32, task) for task in several]
+    bounds = [max_reply_tokens(options, 32, task) for task in several]
     assert 32 < bounds[0] <= bounds[1] <= 32 + 6 * 40
-    assert reply_tokens(options, 32, Task(several[0].labels)) == 32
-    assert reply_tokens(ChatOptions(max_tokens=7), 32, several[0]) == 7
+    assert max_reply_tokens(options, 32, Task(several[0].labels)) == 32
+    assert max_reply_tokens(ChatOptions(max_tokens=7), 32, several[0]) == 7
 
 
 def test_a_student_learns_sets_of_labels_from_a_chat_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

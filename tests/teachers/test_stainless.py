@@ -10,7 +10,7 @@ from support.chat_teacher import KEY, TASK
 
 from potstill.errors import TeacherError
 from potstill.teachers import MENU, pace
-from potstill.teachers.base import Setup
+from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 
 FIGURES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 2}}
@@ -36,7 +36,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Which SDK, with keys that must not show and waits that are short."""
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.setenv(name, KEY)
-    monkeypatch.setattr(pace, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(pace, "MAX_BACKOFF_S", 0.01)
     return request.param
 
 
@@ -49,7 +49,7 @@ class Forgetful(dict[str, Any]):
 
 def teacher_at(server: Standin, kind: str, **options: Any) -> ChatTeacher:
     """A new teacher of that kind."""
-    opened: ChatTeacher = MENU.resolve(kind)(Setup(TASK, "m", (), {"base_url": server.url, **options}, FIGURES))
+    opened: ChatTeacher = MENU.resolve(kind)(TeacherSetup(TASK, "m", (), {"base_url": server.url, **options}, FIGURES))
     return opened
 
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from potstill.data.task import Brief, Task, Written
+from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec, TeacherError
-from potstill.teachers.base import Setup, Teacher
-from potstill.teachers.trained import Trained, open_teacher
+from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.trained import StudentTeacher, open_teacher
 from potstill.testing import TeacherContract
 
 
@@ -22,9 +22,9 @@ class Lengths:
         return np.array([[len(text) % 3, 1.0, 2.0] for text in texts], dtype=np.float32)
 
 
-def trained(**options: Any) -> Trained:
+def trained(**options: Any) -> StudentTeacher:
     given = {"student": Lengths(), "key": "0123456789abcdef", **options}
-    return open_teacher(Setup(Task(("a", "b", "c")), "large", options=given, prices={"usd_per_hour": 0.36}))
+    return open_teacher(TeacherSetup(Task(("a", "b", "c")), "large", options=given, prices={"usd_per_hour": 0.36}))
 
 
 class TestContract(TeacherContract):
@@ -33,7 +33,7 @@ class TestContract(TeacherContract):
     reads_examples: ClassVar[bool] = False
     writes: ClassVar[bool] = False
 
-    def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Teacher:
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return trained()
 
 
@@ -70,6 +70,6 @@ def test_scores_that_are_no_numbers_are_a_failed_row() -> None:
 
 def test_it_must_be_handed_a_student_and_cannot_write() -> None:
     with pytest.raises(BadSpec, match="trained first"):
-        open_teacher(Setup(Task(("a", "b"))))
+        open_teacher(TeacherSetup(Task(("a", "b"))))
     with pytest.raises(TeacherError, match="cannot write"):
-        trained().write(Brief("a", 1))
+        trained().write(GenerationRequest("a", 1))

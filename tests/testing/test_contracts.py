@@ -10,13 +10,13 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from potstill.data.task import Answer, Brief, Task, Written, content_key
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadData, TeacherError
 from potstill.ledger.prices import Rates, Usage
-from potstill.students.base import Floats, Graph, Lesson, Make
-from potstill.teachers.base import Draft, Reply
-from potstill.teachers.tariff import rates
-from potstill.testing import StudentContract, TeacherContract, broken_promises
+from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
+from potstill.teachers.base import GeneratedTexts, Reply
+from potstill.teachers.tariff import parse_rates
+from potstill.testing import StudentContract, TeacherContract, run_contract
 
 # --- teachers ----------------------------------------------------------------------------------------------
 
@@ -24,17 +24,17 @@ from potstill.testing import StudentContract, TeacherContract, broken_promises
 class Honest:
     """A teacher that keeps every promise: it looks for the label's name in the text."""
 
-    def __init__(self, task: Task, examples: Sequence[Written] = ()) -> None:
+    def __init__(self, task: Task, examples: Sequence[LabelledText] = ()) -> None:
         self.task = task
         self.name = "honest"
         self.key = content_key(task.key, [(each.text, each.label) for each in examples])
         self.category = "llm"
-        self.price: Any = rates({"usd_per_million_input": 1, "usd_per_million_output": 2}, "here")
+        self.price: Any = parse_rates({"usd_per_million_input": 1, "usd_per_million_output": 2}, "here")
         self.batch, self.parallel = 8, 4
-        self.simulated = self.scores_need_prior = False
+        self.simulated = self.needs_prior_correction = False
         self.about = {"model": "none"}
 
-    def bound(self, texts: Sequence[str]) -> Usage:
+    def max_usage(self, texts: Sequence[str]) -> Usage:
         return Usage(input_tokens=sum(10 + len(text) for text in texts), output_tokens=len(texts))
 
     def one(self, text: str) -> Answer:
@@ -43,11 +43,11 @@ class Honest:
     def answer(self, texts: Sequence[str]) -> Reply:
         return Reply(tuple(self.one(text) for text in texts), self.bound(texts))
 
-    def write_bound(self, brief: Brief) -> Usage:
+    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
         return Usage(output_tokens=10 * brief.n)
 
-    def write(self, brief: Brief) -> Draft:
-        return Draft((Written("a text", brief.label),), Usage(output_tokens=5))
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+        return GeneratedTexts((LabelledText("a text", brief.label),), Usage(output_tokens=5))
 
 
 class OutOfOrder(Honest):
@@ -107,27 +107,27 @@ class Moody(Honest):
 
 
 class DeafToExamples(Honest):
-    def __init__(self, task: Task, examples: Sequence[Written] = ()) -> None:
+    def __init__(self, task: Task, examples: Sequence[LabelledText] = ()) -> None:
         super().__init__(task)
 
 
 class NewKeyEachTime(Honest):
     opened = 0
 
-    def __init__(self, task: Task, examples: Sequence[Written] = ()) -> None:
+    def __init__(self, task: Task, examples: Sequence[LabelledText] = ()) -> None:
         super().__init__(task, examples)
         NewKeyEachTime.opened += 1
         self.key = content_key(NewKeyEachTime.opened)
 
 
 class HiddenSimulation(Honest):
-    def __init__(self, task: Task, examples: Sequence[Written] = ()) -> None:
+    def __init__(self, task: Task, examples: Sequence[LabelledText] = ()) -> None:
         super().__init__(task, examples)
         self.simulated = True
 
 
 class UnknownIsZero(Honest):
-    def __init__(self, task: Task, examples: Sequence[Written] = ()) -> None:
+    def __init__(self, task: Task, examples: Sequence[LabelledText] = ()) -> None:
         super().__init__(task, examples)
 
         class Careless(Rates):
@@ -138,17 +138,17 @@ class UnknownIsZero(Honest):
 
 
 class WritesTooMuch(Honest):
-    def write(self, brief: Brief) -> Draft:
-        return Draft((Written("a text", brief.label),) * (brief.n + 1), Usage(output_tokens=5))
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+        return GeneratedTexts((LabelledText("a text", brief.label),) * (brief.n + 1), Usage(output_tokens=5))
 
 
 class WritesAnotherLabel(Honest):
-    def write(self, brief: Brief) -> Draft:
-        return Draft((Written("a text", "world"),), Usage(output_tokens=5))
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+        return GeneratedTexts((LabelledText("a text", "world"),), Usage(output_tokens=5))
 
 
 class CannotWrite(Honest):
-    def write(self, brief: Brief) -> Draft:
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         raise TeacherError("no", "")
 
 
@@ -175,19 +175,19 @@ WRONG_TEACHERS = {
 
 def teacher_contract(kind: type[Honest]) -> TeacherContract:
     class Contract(TeacherContract):
-        def open_teacher(self, task: Task, examples: Sequence[Written] = ()) -> Any:
+        def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Any:
             return kind(task, examples)
 
     return Contract()
 
 
 def test_an_honest_teacher_keeps_every_promise() -> None:
-    assert broken_promises(teacher_contract(Honest)) == {}
+    assert run_contract(teacher_contract(Honest)) == {}
 
 
 @pytest.mark.parametrize(("kind", "caught_by"), WRONG_TEACHERS.items(), ids=lambda it: getattr(it, "__name__", ""))
 def test_a_wrong_teacher_is_caught(kind: type[Honest], caught_by: str) -> None:
-    assert caught_by in broken_promises(teacher_contract(kind))
+    assert caught_by in run_contract(teacher_contract(kind))
 
 
 # --- students ----------------------------------------------------------------------------------------------
@@ -196,17 +196,17 @@ def test_a_wrong_teacher_is_caught(kind: type[Honest], caught_by: str) -> None:
 class Counter:
     """A student that keeps every promise: a table of how often each word stood with each label."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: StudentConfig) -> None:
         self.labels = tuple(make.labels)
         self.table: dict[str, list[float]] = {}
 
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, lesson: TrainingData) -> Self:
         targets = np.asarray(lesson.targets)
         if not len(lesson.texts) or targets.shape != (len(lesson.texts), len(self.labels)):
             raise BadData("not (N, K)", "")
         if not np.isfinite(targets).all() or (targets < 0).any() or abs(targets.sum(1) - 1).max() > 1e-3:
             raise BadData("no distributions", "")
-        weights = np.ones(len(targets)) if lesson.weights is None else lesson.weights
+        weights = np.ones(len(targets)) if lesson.sample_weight is None else lesson.sample_weight
         for text, target, weight in zip(lesson.texts, targets, weights, strict=True):
             for word in text.split():
                 row = self.table.setdefault(word, [0.1] * len(self.labels))
@@ -235,37 +235,37 @@ class Counter:
     @classmethod
     def load(cls, folder: Path) -> Self:
         labels, table = json.loads((folder / "table.json").read_text())
-        student = cls(Make(tuple(labels)))
+        student = cls(StudentConfig(tuple(labels)))
         student.table = table
         return student
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         raise BadData("it cannot be exported", "")
 
 
 class Untaught(Counter):
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, lesson: TrainingData) -> Self:
         super().fit(lesson)
         self.table = {}
         return self
 
 
 class HardHeaded(Counter):
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, lesson: TrainingData) -> Self:
         targets = np.asarray(lesson.targets)
         super().fit(lesson)
         self.table = {}
         hard = np.eye(len(self.labels), dtype=np.float32)[targets.argmax(1)]
-        return super().fit(Lesson(lesson.texts, hard))
+        return super().fit(TrainingData(lesson.texts, hard))
 
 
 class Trusting(Counter):
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, lesson: TrainingData) -> Self:
         n = min(len(lesson.texts), len(lesson.targets))
         padded = np.zeros((n, len(self.labels)), dtype=np.float32)
         padded[:, : lesson.targets.shape[1]] = lesson.targets[:n]
         flat = np.abs(np.nan_to_num(padded)) + 1e-6
-        return super().fit(Lesson(lesson.texts[:n], flat / flat.sum(1, keepdims=True)))
+        return super().fit(TrainingData(lesson.texts[:n], flat / flat.sum(1, keepdims=True)))
 
 
 class SumsToTwo(Counter):
@@ -289,7 +289,7 @@ class ChokesOnNothing(Counter):
 
 
 class Dice(Counter):
-    def fit(self, lesson: Lesson) -> Self:
+    def fit(self, lesson: TrainingData) -> Self:
         super().fit(lesson)
         self.table["the"] = np.random.default_rng().uniform(0.1, 5, len(self.labels)).tolist()
         return self
@@ -310,9 +310,9 @@ class Pickles(Counter):
 
 
 class ExportsNonsense(Counter):
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         (folder / "model.onnx").write_bytes(b"nothing")
-        return Graph("bag", {}, False)
+        return ExportedGraph("bag", {}, False)
 
 
 WRONG_STUDENTS = {
@@ -330,18 +330,18 @@ WRONG_STUDENTS = {
 }
 
 
-def student_contract(kind: Callable[[Make], Any]) -> StudentContract:
+def student_contract(kind: Callable[[StudentConfig], Any]) -> StudentContract:
     class Contract(StudentContract):
-        def make_student(self, make: Make) -> Any:
+        def make_student(self, make: StudentConfig) -> Any:
             return kind(make)
 
     return Contract()
 
 
 def test_an_honest_student_keeps_every_promise() -> None:
-    assert broken_promises(student_contract(Counter)) == {}
+    assert run_contract(student_contract(Counter)) == {}
 
 
 @pytest.mark.parametrize(("kind", "caught_by"), WRONG_STUDENTS.items(), ids=lambda it: getattr(it, "__name__", ""))
 def test_a_wrong_student_is_caught(kind: type[Counter], caught_by: str) -> None:
-    assert caught_by in broken_promises(student_contract(kind))
+    assert caught_by in run_contract(student_contract(kind))

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from potstill.annotation import Desk
-from potstill.annotation.web.guard import App
+from potstill.annotation import AnnotationSession
+from potstill.annotation.web.guard import AsgiApp
 from potstill.errors import BadInput, BadSpec, missing_extra
-from potstill.reports.templates import templates
+from potstill.reports.templates import jinja_environment
 
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data:; "
@@ -22,7 +22,7 @@ POLICY = (
 )
 
 
-def annotate_app(desk: Desk) -> App:
+def create_app(desk: AnnotationSession) -> AsgiApp:
     """The app for one run's labels.
 
     Raises:
@@ -45,7 +45,7 @@ def annotate_app(desk: Desk) -> App:
     async def state(request: Request) -> Response:
         return await answer(partial(desk.state, request.query_params.get("annotator", "")))
 
-    def asked(step: Callable[[Desk, Mapping[str, Any]], dict[str, Any]]) -> Callable[[Request], Any]:
+    def asked(step: Callable[[AnnotationSession, Mapping[str, Any]], dict[str, Any]]) -> Callable[[Request], Any]:
         async def reply(request: Request) -> Response:
             try:
                 body = json.loads(await request.body())
@@ -75,16 +75,16 @@ def annotate_app(desk: Desk) -> App:
 
 
 def _template() -> Any:
-    return templates().get_template("annotate.html.j2")
+    return jinja_environment().get_template("annotate.html.j2")
 
 
-def _task(desk: Desk) -> dict[str, Any]:
+def _task(desk: AnnotationSession) -> dict[str, Any]:
     task = desk.task
     labels = [{"name": label, "about": task.descriptions.get(label, "")} for label in task.labels]
     return {"name": task.name, "instruction": task.instruction, "labels": labels, "pair": task.kind == "pair"}
 
 
-def _label(desk: Desk, body: Mapping[str, Any]) -> dict[str, Any]:
+def _label(desk: AnnotationSession, body: Mapping[str, Any]) -> dict[str, Any]:
     seconds = body.get("seconds")
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds < float("inf"):
         seconds = 0.0
@@ -93,12 +93,12 @@ def _label(desk: Desk, body: Mapping[str, Any]) -> dict[str, Any]:
     return {"outcome": outcome, **desk.state(_word(body, "annotator"))}
 
 
-def _skip(desk: Desk, body: Mapping[str, Any]) -> dict[str, Any]:
+def _skip(desk: AnnotationSession, body: Mapping[str, Any]) -> dict[str, Any]:
     desk.skip(_word(body, "annotator"), _word(body, "id"))
     return desk.state(_word(body, "annotator"))
 
 
-def _undo(desk: Desk, body: Mapping[str, Any]) -> dict[str, Any]:
+def _undo(desk: AnnotationSession, body: Mapping[str, Any]) -> dict[str, Any]:
     undone = desk.undo(_word(body, "annotator"))
     state = desk.state(_word(body, "annotator"))
     if undone is None:

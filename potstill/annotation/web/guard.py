@@ -14,9 +14,9 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MOST_BYTES = 65_536
+MAX_BODY_BYTES = 65_536
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"x-content-type-options": b"nosniff",
@@ -28,7 +28,7 @@ HEADERS = {
 }
 
 
-class Guard:
+class LoopbackGuard:
     """Lets through what the page itself asks, and gives every answer the headers that keep it in its place.
 
     Args:
@@ -36,7 +36,7 @@ class Guard:
         port: the port of this machine that the page is on.
     """
 
-    def __init__(self, app: App, port: int) -> None:
+    def __init__(self, app: AsgiApp, port: int) -> None:
         self._app = app
         self._hosts = {f"{name}:{port}".encode() for name in ("127.0.0.1", "localhost", "[::1]")}
 
@@ -71,6 +71,6 @@ class Guard:
         if headers.get(b"content-type", b"").split(b";")[0].strip() != b"application/json":
             return "Only JSON is read."
         length = headers.get(b"content-length", b"")
-        if not length.isdigit() or int(length) > MOST_BYTES:
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             return "Too much at once."
         return ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from potstill.annotation.web.guard import App, Guard
+from potstill.annotation.web.guard import AsgiApp, LoopbackGuard
 from potstill.errors import BadSpec, missing_extra
 
 HOST = "127.0.0.1"
 
 
-def serve(app: App, port: int, ready: Callable[[str], None]) -> None:
+def serve(app: AsgiApp, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve `app`, guarded, until the process is interrupted.
 
     Args:
@@ -29,10 +29,10 @@ def serve(app: App, port: int, ready: Callable[[str], None]) -> None:
         raise missing_extra("uvicorn", "web", "A page in the browser") from error
     with _listening(port) as line:
         port = line.getsockname()[1]
-        config = uvicorn.Config(Guard(app, port), log_level="warning", lifespan="off", access_log=False)
+        config = uvicorn.Config(LoopbackGuard(app, port), log_level="warning", lifespan="off", access_log=False)
         server = uvicorn.Server(config)
         try:
-            ready(f"http://{HOST}:{port}/")
+            on_ready(f"http://{HOST}:{port}/")
             server.run(sockets=[line])
         except KeyboardInterrupt:
             return  # how it is meant to end

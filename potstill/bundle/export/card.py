@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 # What it reads of a text, by `long` of its settings and the number of tokens.
-READS = {
+LENGTH_NOTES = {
     "head": "It reads the first {} tokens of a text.",
     "head+tail": "It reads {} tokens of a text: of a longer one half from its beginning and half from its end.",
     "windows": "It reads all of a text, in windows of {} tokens whose scores are averaged.",
 }
 
 
-def write_card(folder: Path, record: Mapping[str, Any]) -> None:
+def write_model_card(folder: Path, record: Mapping[str, Any]) -> None:
     """Write `README.md` beside the record."""
     (folder / "README.md").write_text("\n".join(_lines(folder, record)) + "\n", encoding="utf-8")
 
@@ -66,7 +66,7 @@ def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {_plain(note)}"
     yield from _trusted(record)
     if "max_length" in record["settings"]:
-        reads = READS[record["settings"].get("long", "head")]
+        reads = LENGTH_NOTES[record["settings"].get("long", "head")]
         yield f"- {reads.format(record['settings']['max_length'])}"
     yield "- Figures of speed and int8 were measured on the machine that made it."
 

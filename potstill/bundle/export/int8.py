@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.bundle.export.layout import turn
-from potstill.bundle.export.products import Product, constant, products
-from potstill.bundle.export.ranges import Range
+from potstill.bundle.export.layout import to_sequence_major
+from potstill.bundle.export.products import LinearOp, find_linear_ops, initializer_array
+from potstill.bundle.export.ranges import QuantizationRange
 
 # A table of fewer rows is not worth looking up in two steps.
-LEAST_ROWS = 4096
-MICROSOFT = "com.microsoft"
+MIN_EMBEDDING_ROWS = 4096
+MICROSOFT_DOMAIN = "com.microsoft"
 
 
-class Rewrite:
+class Int8GraphBuilder:
     """A graph on its way to int8."""
 
     def __init__(self, model: Any) -> None:
@@ -31,19 +31,19 @@ class Rewrite:
         self._before: dict[str, list[Any]] = {}
         self._gone: set[str] = set()
 
-    def product(self, product: Product, range_: Range, rounded: str) -> None:
+    def quantize_linear(self, product: LinearOp, range_: QuantizationRange, rounded: str) -> None:
         """`rounded` is what `round_input` called the product's input."""
         nodes, name = product.nodes, product.result
-        weights: NDArray[Any] = constant(self._graph, product.weights)
+        weights: NDArray[Any] = initializer_array(self._graph, product.weights)
         if range_.divisors is not None:
             weights = weights * range_.divisors[:, None]
         scale = np.abs(weights).max(axis=0) / 127
         scale[scale == 0] = 1.0
         whole = np.clip(np.rint(weights / scale), -127, 127)
-        bias = constant(self._graph, product.bias) if product.bias else np.zeros(len(scale), dtype=np.float32)
+        bias = initializer_array(self._graph, product.bias) if product.bias else np.zeros(len(scale), dtype=np.float32)
         # Where there is nothing to keep a copy is not at the step that is zero: what it then adds is taken off.
         for copy in range_.copies:
-            bias = bias - (copy.rest - range_.zero) * range_.step * scale * whole[copy.column]
+            bias = bias - (copy.rest - range_.zero_point) * range_.scale * scale * whole[copy.column]
         whole = np.concatenate([whole, *(whole[[copy.column]] for copy in range_.copies)]).astype(np.int8)
         inputs = [
             rounded,
@@ -54,13 +54,13 @@ class Rewrite:
             "",
             self._keep(f"{name}_bias", bias.astype(np.float32)),
         ]
-        self._put(nodes[-1], "MatMulIntegerToFloat", inputs, name, domain=MICROSOFT)
+        self._put(nodes[-1], "MatMulIntegerToFloat", inputs, name, domain=MICROSOFT_DOMAIN)
         self._gone.update(node.output[0] for node in nodes)
 
-    def round_input(self, source: str, range_: Range, before: Any) -> str:
+    def quantize_input(self, source: str, range_: QuantizationRange, before: Any) -> str:
         """Round a product's input to 256 steps, before a node; what the result is called."""
-        step = self._keep(f"{source}_step", np.float32(range_.step))
-        zero = self._keep(f"{source}_zero", np.uint8(range_.zero))
+        step = self._keep(f"{source}_step", np.float32(range_.scale))
+        zero = self._keep(f"{source}_zero", np.uint8(range_.zero_point))
         held = source
         if range_.divisors is not None:
             factors = self._keep(f"{source}_factors", (1 / range_.divisors).astype(np.float32))
@@ -76,9 +76,9 @@ class Rewrite:
         copies = self._put(before, "QuantizeLinear", [some, step, first], f"{source}_above_u8")
         return self._put(before, "Concat", [rounded, copies], f"{source}_all_u8", axis=-1)
 
-    def table(self, node: Any) -> None:
+    def quantize_embedding(self, node: Any) -> None:
         """A look-up in a large table of vectors."""
-        rows = constant(self._graph, node.input[0])
+        rows = initializer_array(self._graph, node.input[0])
         scale = np.abs(rows).max(axis=1, keepdims=True) / 127
         scale[scale == 0] = 1.0
         name, ids = node.output[0], node.input[1]
@@ -90,7 +90,7 @@ class Rewrite:
         self._put(node, "Mul", [found, own], name)
         self._gone.add(node.output[0])
 
-    def done(self) -> Any:
+    def build(self) -> Any:
         """The model; constants that nobody reads any more are dropped."""
         nodes = []
         for node in self._graph.node:
@@ -104,8 +104,8 @@ class Rewrite:
         self._graph.initializer.extend(held)
         # Shapes that the exporter noted are not needed, and would be wrong of what is now rounded.
         self._graph.ClearField("value_info")
-        if MICROSOFT not in {each.domain for each in self._model.opset_import}:
-            self._model.opset_import.add(domain=MICROSOFT, version=1)
+        if MICROSOFT_DOMAIN not in {each.domain for each in self._model.opset_import}:
+            self._model.opset_import.add(domain=MICROSOFT_DOMAIN, version=1)
         return self._model
 
     def _keep(self, name: str, values: NDArray[Any] | np.generic) -> str:
@@ -123,31 +123,31 @@ class Rewrite:
         return output
 
 
-def rewrite(file: Path, target: Path, ranges: Mapping[str, Range]) -> bool:
+def write_static_int8(file: Path, target: Path, ranges: Mapping[str, QuantizationRange]) -> bool:
     """Write the int8 twin; False, and nothing is written, if the graph has no product whose range is known."""
     import onnx
 
     model = onnx.load(file)
-    found = [each for each in products(model.graph) if each.source in ranges]
+    found = [each for each in find_linear_ops(model.graph) if each.source in ranges]
     if not found:
         return False
-    work = Rewrite(model)
+    work = Int8GraphBuilder(model)
     rounded: dict[str, str] = {}
     for product in found:
         range_ = ranges[product.source]
         if product.source not in rounded:
-            rounded[product.source] = work.round_input(product.source, range_, product.nodes[0])
-        work.product(product, range_, rounded[product.source])
+            rounded[product.source] = work.quantize_input(product.source, range_, product.nodes[0])
+        work.quantize_linear(product, range_, rounded[product.source])
     large = {
         each.name
         for each in model.graph.initializer
-        if each.data_type == 1 and len(each.dims) == 2 and each.dims[0] >= LEAST_ROWS
+        if each.data_type == 1 and len(each.dims) == 2 and each.dims[0] >= MIN_EMBEDDING_ROWS
     }
     for node in list(model.graph.node):
         by_row = all(attribute.i == 0 for attribute in node.attribute if attribute.name == "axis")
         if node.op_type == "Gather" and by_row and node.input[0] in large:
-            work.table(node)
-    small = work.done()
-    turn(small)
+            work.quantize_embedding(node)
+    small = work.build()
+    to_sequence_major(small)
     onnx.save(small, target)
     return True

@@ -16,15 +16,15 @@ ROWWISE = {
     *("MatMulIntegerToFloat", "LayerNormalization", "Clip", "Cast"),
 }
 # The same where they work along the last axis.
-ALONG = {"Concat", "Gather", "Split", "Softmax"}
+AXIS_OPS = {"Concat", "Gather", "Split", "Softmax"}
 # Heads apart, by what comes next: (batch, heads, length, width) and, of keys, (batch, heads, width, length).
-APART = {(0, 2, 1, 3): (1, 2, 0, 3), (0, 2, 3, 1): (1, 2, 3, 0)}
-TOGETHER = (0, 2, 1, 3), (2, 0, 1, 3)
+SPLIT_HEADS = {(0, 2, 1, 3): (1, 2, 0, 3), (0, 2, 3, 1): (1, 2, 3, 0)}
+MERGE_HEADS = (0, 2, 1, 3), (2, 0, 1, 3)
 # More than these places where values must be turned back mean that the graph is of another form.
-MOST_TURNED = 2
+MAX_OUTPUT_TRANSPOSES = 2
 
 
-def turn(model: Any) -> bool:
+def to_sequence_major(model: Any) -> bool:
     """Turn the onnx model in place; False, and nothing is changed, if it is not of the form that this gains from."""
     plan = _Plan(model.graph)
     if not plan.found():
@@ -62,23 +62,23 @@ class _Plan:
                 self._follow(node)
         # What is turned must be read as such by all that reads it, or be turned back.
         back = [name for name in self.turned if any(not self._fits(node) for node in self.readers[name])]
-        return len(back) <= MOST_TURNED and not self.heads & set(back) and len(self.perms) > 0
+        return len(back) <= MAX_OUTPUT_TRANSPOSES and not self.heads & set(back) and len(self.perms) > 0
 
     def _follow(self, node: Any) -> None:
         out = node.output[0]
         if node.op_type == "Transpose":
             perm = tuple(node.attribute[0].ints)
-            if node.input[0] in self.heads and perm in APART:
-                self.perms[out] = APART[perm]
-            elif perm == TOGETHER[0] and node.input[0] not in self.turned and self._joined(node):
-                self.perms[out] = TOGETHER[1]
+            if node.input[0] in self.heads and perm in SPLIT_HEADS:
+                self.perms[out] = SPLIT_HEADS[perm]
+            elif perm == MERGE_HEADS[0] and node.input[0] not in self.turned and self._joined(node):
+                self.perms[out] = MERGE_HEADS[1]
                 joined = self.readers[out][0].output[0]
                 self.shapes[joined] = (0, 0, -1)
                 self.turned.add(joined)
         elif node.op_type == "Reshape" and node.input[0] in self.turned - self.heads:
             tail = self._tail(node, 4)
             reads = self.readers[out]
-            if tail and reads and all(_perm(each) in APART for each in reads):
+            if tail and reads and all(_perm(each) in SPLIT_HEADS for each in reads):
                 self.shapes[out] = (0, 0, *tail)
                 self.turned.add(out)
                 self.heads.add(out)
@@ -90,9 +90,9 @@ class _Plan:
         read = [name for name in node.input if name]
         if not any(name in self.turned for name in read) or any(name in self.heads for name in read):
             return False
-        if node.op_type in ALONG and not any(each.name == "axis" and each.i == -1 for each in node.attribute):
+        if node.op_type in AXIS_OPS and not any(each.name == "axis" and each.i == -1 for each in node.attribute):
             return False
-        if node.op_type not in ROWWISE | ALONG or (node.op_type == "Gather" and read[0] not in self.turned):
+        if node.op_type not in ROWWISE | AXIS_OPS or (node.op_type == "Gather" and read[0] not in self.turned):
             return False
         most = 2 if node.op_type.startswith("MatMul") else 1
         return all(name in self.turned or self.rank.get(name, 9) <= most for name in read)

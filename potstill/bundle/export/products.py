@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Product:
+class LinearOp:
     """`source @ weights + bias`.
 
     Attributes:
@@ -35,7 +35,7 @@ class Product:
     nodes: tuple[Any, ...]
 
 
-def products(graph: Any) -> list[Product]:
+def find_linear_ops(graph: Any) -> list[LinearOp]:
     """All of an onnx `GraphProto`, in its order."""
     constants = {each.name: tuple(each.dims) for each in graph.initializer if each.data_type == 1}
     readers = Counter(name for node in graph.node for name in node.input)
@@ -55,11 +55,11 @@ def products(graph: Any) -> list[Product]:
             other = next((name for name in after.input if name != result), "")
             if constants.get(other) == shape[1:]:
                 result, bias, nodes = after.output[0], other, (node, after)
-        found.append(Product(node.input[0], node.input[1], bias, result, nodes))
+        found.append(LinearOp(node.input[0], node.input[1], bias, result, nodes))
     return found
 
 
-def constant(graph: Any, name: str) -> Floats:
+def initializer_array(graph: Any, name: str) -> Floats:
     """The numbers of a constant of the graph."""
     from onnx import numpy_helper
 

@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.int8 import rewrite
-from potstill.bundle.export.ranges import measure_ranges
-from potstill.bundle.sessions import open_graph
-from potstill.errors import NotARun
+from potstill.bundle.export.int8 import write_static_int8
+from potstill.bundle.export.ranges import calibrate_ranges
+from potstill.bundle.sessions import open_session
+from potstill.errors import RunNotFound
 
 # The most accuracy int8 may cost, as a share; and how much faster it must be for the trouble of a second graph.
-MOST_LOSS, LEAST_SPEEDUP = 0.005, 1.1
+MAX_ACCURACY_LOSS, MIN_SPEEDUP = 0.005, 1.1
 TIMED_TEXTS, ROUNDS = 256, 3
 # Texts that ranges are measured on, and as many tokens at most.
-RANGE_TEXTS, RANGE_TOKENS = 64, 1024
+CALIBRATION_TEXTS, CALIBRATION_TOKENS = 64, 1024
 
 
 @dataclass(frozen=True)
-class Verdict:
+class QuantizationResult:
     """Whether int8 is kept, and the figures it was decided on.
 
     Attributes:
@@ -42,9 +42,9 @@ class Verdict:
         texts: how many check texts.
     """
 
-    kept: bool
-    why: str
-    loss: float
+    accepted: bool
+    reason: str
+    accuracy_loss: float
     agreement: float
     speedup: float
     texts: int
@@ -61,19 +61,19 @@ def write_int8(folder: Path, fp32: str, int8: str, texts: Sequence[str]) -> None
     exact = load(folder, graph=fp32)
     some = _few(exact, texts)
     if some:
-        ranges = measure_ranges(folder / fp32, lambda: (fed for _, fed in exact._reader.feeds(some)))
-        if rewrite(folder / fp32, folder / int8, ranges) and _opens(folder / int8):
+        ranges = calibrate_ranges(folder / fp32, lambda: (fed for _, fed in exact._reader.feeds(some)))
+        if write_static_int8(folder / fp32, folder / int8, ranges) and _opens(folder / int8):
             return
-    write_dynamic(folder / fp32, folder / int8)
+    write_dynamic_int8(folder / fp32, folder / int8)
 
 
 def _few(bundle: Bundle, texts: Sequence[str]) -> list[str]:
     """Texts from all over the N, until they have enough tokens."""
     found: list[str] = []
     tokens = 0
-    for text in texts[:: max(1, len(texts) // RANGE_TEXTS)][:RANGE_TEXTS]:
+    for text in texts[:: max(1, len(texts) // CALIBRATION_TEXTS)][:CALIBRATION_TEXTS]:
         tokens += sum(next(iter(inputs.values())).size for _, inputs in bundle._reader.feeds([text]))
-        if found and tokens > RANGE_TOKENS:
+        if found and tokens > CALIBRATION_TOKENS:
             break
         found.append(text)
     return found
@@ -81,13 +81,13 @@ def _few(bundle: Bundle, texts: Sequence[str]) -> list[str]:
 
 def _opens(graph: Path) -> bool:
     try:
-        open_graph(graph)
-    except NotARun:
+        open_session(graph)
+    except RunNotFound:
         return False
     return True
 
 
-def write_dynamic(graph: Path, target: Path) -> None:
+def write_dynamic_int8(graph: Path, target: Path) -> None:
     """The int8 twin that finds the range of each product's input anew each time."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -106,9 +106,9 @@ def write_dynamic(graph: Path, target: Path) -> None:
         root.setLevel(level)
 
 
-def judge_int8(
+def compare_int8(
     folder: Path, fp32: str, int8: str, texts: Sequence[str], gold: NDArray[np.integer] | None = None
-) -> Verdict:
+) -> QuantizationResult:
     """Compare the two graphs of a bundle folder on N check texts.
 
     Args:
@@ -128,13 +128,13 @@ def judge_int8(
         rows = np.arange(len(gold))
         loss, than = float(right[rows, said].mean() - right[rows, guessed].mean()), "in accuracy"
     speedup = _speedup(exact, small, texts[:TIMED_TEXTS])
-    if loss > MOST_LOSS:
+    if loss > MAX_ACCURACY_LOSS:
         kept, why = False, f"int8 loses {100 * loss:.1f} points {than} on {len(texts):,} texts: fp32 is served."
-    elif speedup < LEAST_SPEEDUP:
+    elif speedup < MIN_SPEEDUP:
         kept, why = False, f"int8 is {speedup:.2f} times as fast as fp32 here, not worth it: fp32 is served."
     else:
         kept, why = True, _kept(loss, than, len(texts), speedup)
-    return Verdict(kept, why, loss, agreement, speedup, len(texts))
+    return QuantizationResult(kept, why, loss, agreement, speedup, len(texts))
 
 
 def _kept(loss: float, than: str, n: int, speedup: float) -> str:

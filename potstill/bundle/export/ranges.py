@@ -18,22 +18,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.bundle.export.products import constant, products
+from potstill.bundle.export.products import find_linear_ops, initializer_array
 
 Floats = NDArray[np.float64]
 # Candidate ends of a range, as shares of the largest value seen.
-SHARES = 0.75 ** np.arange(14)
+CLIP_RATIOS = 0.75 ** np.arange(14)
 # Inputs of more columns get copies, one in so many columns at most; and nothing is done unless the error falls by so
 # much. What a copied column may rise by above all that was seen.
-NARROW, COLUMNS_A_COPY, WORTH, ROOM = 1024, 384, 0.3, 1.1
+NARROW_WIDTH, COLUMNS_A_COPY, MAX_COST_RATIO, RANGE_MARGIN = 1024, 384, 0.3, 1.1
 
 
 # Weights of a product that is worth it for its size alone.
-LARGE = 1_000_000
+LARGE_WEIGHT = 1_000_000
 
 
 @dataclass(frozen=True)
-class Copy:
+class ChannelSplit:
     """One copy of a column: of its values it keeps those in 255 steps from `start` on, and cuts the others.
 
     Attributes:
@@ -48,7 +48,7 @@ class Copy:
 
 
 @dataclass(frozen=True, eq=False)
-class Range:
+class QuantizationRange:
     """A range in 256 steps.
 
     Attributes:
@@ -58,23 +58,23 @@ class Range:
         divisors: (K,) what the columns are divided by, and the rows of the weights multiplied with; None for nothing.
     """
 
-    step: float
-    zero: int
-    copies: tuple[Copy, ...] = ()
+    scale: float
+    zero_point: int
+    copies: tuple[ChannelSplit, ...] = ()
     divisors: Floats | None = None
 
     @property
     def low(self) -> float:
         """The least value that is kept."""
-        return -self.zero * self.step
+        return -self.zero_point * self.scale
 
     @property
     def high(self) -> float:
         """The largest value that is kept."""
-        return (255 - self.zero) * self.step
+        return (255 - self.zero_point) * self.scale
 
 
-class _Seen:
+class _ObservedRange:
     """What was seen of one input with K columns, and the (K, N) weights of all products that read it."""
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
@@ -82,7 +82,7 @@ class _Seen:
         self.weight = (weights.astype(np.float64) ** 2).sum(axis=1)
         self.low, self.high, self.squares = np.zeros(k), np.zeros(k), np.zeros(k)
         # What it costs in a column, before its weights, to cut it at a share of the largest value of all.
-        self.above, self.below = np.zeros((len(SHARES), k)), np.zeros((len(SHARES), k))
+        self.above, self.below = np.zeros((len(CLIP_RATIOS), k)), np.zeros((len(CLIP_RATIOS), k))
         self.rows = 0
 
     def extremes(self, values: NDArray[np.float32]) -> None:
@@ -92,12 +92,14 @@ class _Seen:
 
     def costs(self, values: NDArray[np.float32]) -> None:
         for costs, most, sign in ((self.above, self.high, 1.0), (self.below, -self.low, -1.0)):
-            for i, end in enumerate(SHARES * most.max()):
+            for i, end in enumerate(CLIP_RATIOS * most.max()):
                 some = np.flatnonzero(most > end)
                 costs[i, some] += (np.maximum(sign * values[:, some] - end, 0) ** 2).sum(axis=0)
 
 
-def measure_ranges(file: Path, feeds: Callable[[], Iterable[Mapping[str, NDArray[Any]]]]) -> dict[str, Range]:
+def calibrate_ranges(
+    file: Path, feeds: Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
+) -> dict[str, QuantizationRange]:
     """The range of the input of every product in the fp32 graph, small ones on a few vectors a text left out.
 
     Args:
@@ -109,14 +111,14 @@ def measure_ranges(file: Path, feeds: Callable[[], Iterable[Mapping[str, NDArray
 
     model = onnx.load(file)
     weights: dict[str, list[NDArray[np.float32]]] = {}
-    for product in products(model.graph):
-        weights.setdefault(product.source, []).append(constant(model.graph, product.weights))
-    seen = {name: _Seen(np.concatenate(own, axis=1)) for name, own in weights.items()}
+    for product in find_linear_ops(model.graph):
+        weights.setdefault(product.source, []).append(initializer_array(model.graph, product.weights))
+    seen = {name: _ObservedRange(np.concatenate(own, axis=1)) for name, own in weights.items()}
     if not seen:
         return {}
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in seen)
     session = _session(model)
-    for step in (_Seen.extremes, _Seen.costs):
+    for step in (_ObservedRange.extremes, _ObservedRange.costs):
         for inputs in feeds():
             kept = inputs["attention_mask"].astype(bool) if "attention_mask" in inputs else None
             for own, values in zip(seen.values(), session.run(list(seen), dict(inputs)), strict=True):
@@ -126,7 +128,8 @@ def measure_ranges(file: Path, feeds: Callable[[], Iterable[Mapping[str, NDArray
     return {
         name: _best(own)
         for name, own in seen.items()
-        if 2 * own.rows >= most or own.weights.size >= LARGE  # else it is a head, which would gain little and lose much
+        if 2 * own.rows >= most
+        or own.weights.size >= LARGE_WEIGHT  # else it is a head, which would gain little and lose much
     }
 
 
@@ -138,16 +141,16 @@ def _session(model: Any) -> Any:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _best(seen: _Seen) -> Range:
+def _best(seen: _ObservedRange) -> QuantizationRange:
     """The range that costs least: the squared error of what is rounded, and of what is cut."""
     if seen.high.max() <= seen.low.min() or not seen.rows:
-        return Range(1.0, 0)
-    narrow = len(seen.weight) <= NARROW
-    plain = better = (np.inf, Range(1.0, 0))
-    for i, high in enumerate(SHARES * seen.high.max()):
-        for j, low in enumerate(SHARES * seen.low.min()):
+        return QuantizationRange(1.0, 0)
+    narrow = len(seen.weight) <= NARROW_WIDTH
+    plain = better = (np.inf, QuantizationRange(1.0, 0))
+    for i, high in enumerate(CLIP_RATIOS * seen.high.max()):
+        for j, low in enumerate(CLIP_RATIOS * seen.low.min()):
             step = float(high - low) / 255
-            range_ = Range(step, int(np.clip(round(-low / step), 0, 255)))
+            range_ = QuantizationRange(step, int(np.clip(round(-low / step), 0, 255)))
             rounding = step**2 / 12 * float(seen.weight.sum()) * seen.rows
             cut = (seen.above[i] + seen.below[j]) * seen.weight
             plain = min(plain, (rounding + float(cut.sum()), range_), key=_cost)
@@ -157,25 +160,25 @@ def _best(seen: _Seen) -> Range:
                 better = min(better, _divided(seen, range_), key=_cost)
     if narrow:  # what dividing does to the weights is in its cost, so it must be in the other's
         plain = (plain[0] + _weights_error(seen, np.ones(len(seen.weight))), plain[1])
-    return better[1] if better[0] < WORTH * plain[0] else plain[1]
+    return better[1] if better[0] < MAX_COST_RATIO * plain[0] else plain[1]
 
 
-def _cost(known: tuple[float, Range]) -> float:
+def _cost(known: tuple[float, QuantizationRange]) -> float:
     return known[0]
 
 
-def _divided(seen: _Seen, range_: Range) -> tuple[float, Range]:
+def _divided(seen: _ObservedRange, range_: QuantizationRange) -> tuple[float, QuantizationRange]:
     """Every column that passes the range divided by as much as it passes it, and what that costs."""
     with np.errstate(divide="ignore", invalid="ignore"):
         passed = np.fmax(seen.high / range_.high, seen.low / range_.low)
     divisors = np.maximum(np.nan_to_num(passed, posinf=np.inf), 1.0)
     if not np.isfinite(divisors).all():
         return np.inf, range_
-    rounding = range_.step**2 / 12 * float((seen.weight * divisors**2).sum()) * seen.rows
-    return rounding + _weights_error(seen, divisors), Range(range_.step, range_.zero, (), divisors)
+    rounding = range_.scale**2 / 12 * float((seen.weight * divisors**2).sum()) * seen.rows
+    return rounding + _weights_error(seen, divisors), QuantizationRange(range_.scale, range_.zero_point, (), divisors)
 
 
-def _weights_error(seen: _Seen, divisors: Floats) -> float:
+def _weights_error(seen: _ObservedRange, divisors: Floats) -> float:
     """What rounding the weights to 127 steps a side costs, their rows multiplied with the divisors."""
     raised = np.flatnonzero(divisors > 1)
     most = np.abs(seen.weights).max(axis=0)
@@ -184,18 +187,20 @@ def _weights_error(seen: _Seen, divisors: Floats) -> float:
     return float(((most / 127) ** 2).sum() / 12 * (seen.squares / divisors**2).sum())
 
 
-def _copied(seen: _Seen, rounding: float, cut: Floats, range_: Range) -> tuple[float, Range]:
+def _copied(
+    seen: _ObservedRange, rounding: float, cut: Floats, range_: QuantizationRange
+) -> tuple[float, QuantizationRange]:
     """Copies for the columns whose cut costs most, and what it costs then."""
-    copies: list[Copy] = []
-    left, width, budget = rounding + float(cut.sum()), 255 * range_.step, 4 * round(len(cut) / COLUMNS_A_COPY / 4)
+    copies: list[ChannelSplit] = []
+    left, width, budget = rounding + float(cut.sum()), 255 * range_.scale, 4 * round(len(cut) / COLUMNS_A_COPY / 4)
     for column in np.argsort(-cut)[:budget]:
         above, below = (
-            int(np.ceil((ROOM * most - end) / width)) if most > 1.001 * end else 0
+            int(np.ceil((RANGE_MARGIN * most - end) / width)) if most > 1.001 * end else 0
             for most, end in ((seen.high[column], range_.high), (-seen.low[column], -range_.low))
         )
         if not above + below or len(copies) + above + below > budget:
             break
-        copies += [Copy(int(column), range_.high + k * width, 0) for k in range(above)]
-        copies += [Copy(int(column), range_.low - (k + 1) * width, 255) for k in range(below)]
+        copies += [ChannelSplit(int(column), range_.high + k * width, 0) for k in range(above)]
+        copies += [ChannelSplit(int(column), range_.low - (k + 1) * width, 255) for k in range(below)]
         left -= float(cut[column])
-    return left, Range(range_.step, range_.zero, tuple(copies))
+    return left, QuantizationRange(range_.scale, range_.zero_point, tuple(copies))

@@ -4,19 +4,19 @@
 and decided on the way. Does NOT cover several labels a text, or free-text targets.
 """
 
-from potstill.data.pool.base import SPLITS, Part, Pool, Split
+from potstill.data.pool.base import SPLITS, Pool, Split, Subset
 from potstill.data.pool.build import build_pool
 from potstill.data.pool.options import PoolOptions
-from potstill.data.pool.report import Built, PoolReport, SourceReport
+from potstill.data.pool.report import PoolBuild, PoolReport, SourceReport
 
 __all__ = [
     "SPLITS",
-    "Built",
-    "Part",
     "Pool",
+    "PoolBuild",
     "PoolOptions",
     "PoolReport",
     "SourceReport",
     "Split",
+    "Subset",
     "build_pool",
 ]

@@ -17,7 +17,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """Some rows of a pool.
 
     Attributes:
@@ -42,7 +42,7 @@ class Part:
         return one_hot(self.gold, n_labels)
 
 
-def known(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
+def is_labelled(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(N,) where somebody said the label, or the labels."""
     return np.asarray(gold >= 0) if gold.ndim == 1 else np.asarray((gold >= 0).all(axis=1))
 
@@ -68,14 +68,14 @@ class Pool:
     gold: NDArray[np.int64]
     split: NDArray[np.str_]
     ids: tuple[str, ...]
-    hidden: NDArray[np.int64]
+    hidden_labels: NDArray[np.int64]
     kind: TaskKind = "single"
 
     def __post_init__(self) -> None:
         n = len(self.texts)
-        if not len(self.gold) == len(self.split) == len(self.ids) == len(self.hidden) == n:
+        if not len(self.gold) == len(self.split) == len(self.ids) == len(self.hidden_labels) == n:
             raise ValueError("texts, gold, split, ids and hidden must be equally long")
-        for array in (self.gold, self.split, self.hidden):
+        for array in (self.gold, self.split, self.hidden_labels):
             array.setflags(write=False)
 
     def __len__(self) -> int:
@@ -89,25 +89,25 @@ class Pool:
     @cached_property
     def key(self) -> str:
         """A content hash over labels, texts, gold and split, in order; equal files give equal keys."""
-        rows = (self.labels, self.texts, self.gold.tolist(), self.split.tolist(), self.hidden.tolist())
+        rows = (self.labels, self.texts, self.gold.tolist(), self.split.tolist(), self.hidden_labels.tolist())
         return content_key("pool", 1, *rows, *([] if self.kind == "single" else [self.kind]))
 
-    def part(self, split: Split) -> Part:
+    def subset(self, split: Split) -> Subset:
         """All rows of a split, in the order of the files."""
-        return self.at(np.flatnonzero(self.split == split))
+        return self.take(np.flatnonzero(self.split == split))
 
-    def labelled(self, split: Split = "train") -> Part:
+    def labelled(self, split: Split = "train") -> Subset:
         """The rows of a split whose label is known."""
-        return self.at(np.flatnonzero((self.split == split) & known(self.gold)))
+        return self.take(np.flatnonzero((self.split == split) & is_labelled(self.gold)))
 
-    def guarded(self) -> dict[str, tuple[str, ...]]:
+    def held_out_texts(self) -> dict[str, tuple[str, ...]]:
         """The texts, without labels, that nothing may be taught: for comparing only (see gates.py)."""
-        return {"validation": self.part("validation").texts, "test": self.part("test").texts}
+        return {"validation": self.subset("validation").texts, "test": self.subset("test").texts}
 
-    def at(self, rows: NDArray[np.integer[Any]]) -> Part:
+    def take(self, rows: NDArray[np.integer[Any]]) -> Subset:
         """The rows at these places, in this order."""
         places = rows.tolist()
-        return Part(
+        return Subset(
             texts=tuple(self.texts[i] for i in places),
             gold=self.gold[rows],
             ids=tuple(self.ids[i] for i in places),
@@ -116,6 +116,6 @@ class Pool:
 
     def counts(self, split: Split) -> dict[str, int]:
         """Label -> rows of a split that have it, in the order of the labels, zeros included."""
-        gold = self.gold[(self.split == split) & known(self.gold)]
+        gold = self.gold[(self.split == split) & is_labelled(self.gold)]
         numbers = (gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=self.n_labels)).tolist()
         return dict(zip(self.labels, numbers, strict=True))

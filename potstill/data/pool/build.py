@@ -10,13 +10,20 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.pool.base import SPLITS, Pool, known
-from potstill.data.pool.clean import CleanRows, Rows, Rules, clean, rows_, warn_of_twins
-from potstill.data.pool.gather import Sources, gather
+from potstill.data.pool.base import SPLITS, Pool, is_labelled
+from potstill.data.pool.clean import (
+    CleaningOptions,
+    CleaningResult,
+    RawRows,
+    clean_rows,
+    count_near_duplicates,
+    format_rows,
+)
+from potstill.data.pool.gather import Sources, read_sources
 from potstill.data.pool.options import PoolOptions
-from potstill.data.pool.report import Built, PoolReport
-from potstill.data.pool.settle import marked, settle_labels, strata
-from potstill.data.pool.splits import carve, first_of_each
+from potstill.data.pool.report import PoolBuild, PoolReport
+from potstill.data.pool.settle import encode_labels, resolve_labels, strata
+from potstill.data.pool.splits import balanced_sample, stratified_sample
 from potstill.errors import BadData, BadSpec
 
 # A test set beyond this adds no certainty worth the labels: +-1.4 points at 5,000 rows.
@@ -31,7 +38,7 @@ def build_pool(
     *,
     labels: Sequence[str] = (),
     options: PoolOptions = PoolOptions(),  # noqa: B008 - frozen
-) -> Built:
+) -> PoolBuild:
     """Read, check, clean and split.
 
     Args:
@@ -47,23 +54,23 @@ def build_pool(
         BadSpec: an unknown part, or a share outside [0, 1).
     """
     _check(options)
-    gathered = gather(sources, options)
-    rules = Rules(options.on_duplicate, options.on_conflict, options.on_leak, options.seed)
-    had = Counter(gathered.rows.parts)
-    done = clean(gathered.rows, rules)
+    gathered = read_sources(sources, options)
+    rules = CleaningOptions(options.on_duplicate, options.on_conflict, options.on_leak, options.seed)
+    had = Counter(gathered.rows.splits)
+    done = clean_rows(gathered.rows, rules)
     _survived(had, done.rows)
     multi = gathered.kind == "multi"
-    names = settle_labels(done.rows, tuple(label.strip() for label in labels), multi=multi)
-    said = marked(done.rows.labels, names, multi=multi)
+    names = resolve_labels(done.rows, tuple(label.strip() for label in labels), multi=multi)
+    said = encode_labels(done.rows.labels, names, multi=multi)
     parts, carved = _split(done, strata(said), len(names), options)
-    rows, cleaned = replace(done.rows, parts=parts), done.cleaned
+    rows, cleaned = replace(done.rows, splits=parts), done.cleaning
     if carved and options.on_leak != "allow":
         # Labelled twins ("Great!" beside "great") went together; an unlabelled one may still be in the pool.
         split = np.array(parts)
         told = np.isin(done.groups, done.groups[np.isin(split, carved)]) & (split == "pool")
-        rows, said = rows.take(~told), said[~told]
+        rows, said = rows.filter(~told), said[~told]
         cleaned = replace(cleaned, leaks_normalised=cleaned.leaks_normalised + int(told.sum()))
-    split = np.array(rows.parts, dtype="<U10")
+    split = np.array(rows.splits, dtype="<U10")
     in_pool = split == "pool"
     pool = Pool(
         labels=names,
@@ -71,21 +78,21 @@ def build_pool(
         gold=np.where(in_pool[:, None] if multi else in_pool, -1, said),
         split=split,
         ids=rows.ids,
-        hidden=np.where(in_pool[:, None] if multi else in_pool, said, -1),
+        hidden_labels=np.where(in_pool[:, None] if multi else in_pool, said, -1),
         kind=gathered.kind,
     )
-    cleaned = warn_of_twins(rows, cleaned) if options.on_leak != "allow" else cleaned
+    cleaned = count_near_duplicates(rows, cleaned) if options.on_leak != "allow" else cleaned
     report = PoolReport(
         sources=gathered.sources,
-        cleaned=cleaned,
+        cleaning=cleaned,
         counts={s: ({"unlabelled": int(in_pool.sum())} if s == "pool" else pool.counts(s)) for s in SPLITS},
-        carved=carved,
+        created_splits=carved,
         unlabelled_dropped=gathered.unlabelled_dropped,
-        limited=gathered.limited,
-        hidden=int(known(pool.hidden).sum()),
+        over_limit=gathered.over_limit,
+        hidden=int(is_labelled(pool.hidden_labels).sum()),
         warnings=(*gathered.warnings, *_warnings(pool)),
     )
-    return Built(pool, report)
+    return PoolBuild(pool, report)
 
 
 def _check(options: PoolOptions) -> None:
@@ -97,25 +104,25 @@ def _check(options: PoolOptions) -> None:
         raise BadSpec(f"limit is {options.limit}; a number of rows is expected.", "Leave it out to take all rows.")
 
 
-def _survived(had: Counter[str], rows: Rows) -> None:
+def _survived(had: Counter[str], rows: RawRows) -> None:
     """A part that was given must not vanish unsaid."""
-    left = Counter(rows.parts)
+    left = Counter(rows.splits)
     for part in ("train", ""):
         if had[part] and not left[part] and not left["train"]:
             raise BadData(
-                f"Nothing is left of the {rows_(had[part])} to learn from: each is without text, contradicted, "
+                f"Nothing is left of the {format_rows(had[part])} to learn from: each is without text, contradicted, "
                 "or in test or validation as well.",
                 "Check that train and test are not the same file.",
             )
     if had["test"] and not left["test"]:
-        raise BadData(f"Nothing is left of the {rows_(had['test'])} of test.", "Check its texts and labels.")
+        raise BadData(f"Nothing is left of the {format_rows(had['test'])} of test.", "Check its texts and labels.")
 
 
 def _split(
-    done: CleanRows, said: NDArray[np.int64], n_labels: int, options: PoolOptions
+    done: CleaningResult, said: NDArray[np.int64], n_labels: int, options: PoolOptions
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Each row's final part, and which parts were set aside here."""
-    parts = np.array(done.rows.parts, dtype="<U10")
+    parts = np.array(done.rows.splits, dtype="<U10")
     parts[(parts == "") | (parts == "train")] = "train"
     parts[(parts == "train") & (said < 0)] = "pool"
     carved = []
@@ -125,12 +132,12 @@ def _split(
     ):
         if part == "validation" and options.gold:
             train = np.flatnonzero(parts == "train")
-            parts[train[~first_of_each(said[train], done.groups[train], options.gold)]] = "pool"
+            parts[train[~balanced_sample(said[train], done.groups[train], options.gold)]] = "pool"
         if (parts == part).any() or not share:
             continue
         rows = np.flatnonzero(parts == "train")
         total = min(ceil(share * len(rows)), max(most, _MOST_A_LABEL * n_labels))
-        taken = rows[carve(said[rows], done.groups[rows], total, sure=sure)]
+        taken = rows[stratified_sample(said[rows], done.groups[rows], total, min_groups=sure)]
         if len(taken):
             parts[taken] = part
             carved.append(part)
@@ -144,7 +151,7 @@ def _warnings(pool: Pool) -> list[str]:
     if not n_test:
         told.append("There is no test set: nothing will be measured.")
     elif n_test < _FEW_TEST:
-        told.append(f"The test set has only {rows_(n_test)}: its figures are wide guesses.")
+        told.append(f"The test set has only {format_rows(n_test)}: its figures are wide guesses.")
     if n_train and not sum(validation.values()):
         told.append("There is no validation set.")
     for split, counts in (("train", train), ("validation", validation), ("test", test)):

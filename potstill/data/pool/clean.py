@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.near_duplicates import near_twins, normalise, numbers_of
+from potstill.data.near_duplicates import find_near_duplicates, hash_texts, normalise
 from potstill.errors import BadData
 
 Mask = NDArray[np.bool_]
@@ -25,7 +25,7 @@ _STRICTEST = ("test", "validation", "")
 
 
 @dataclass(frozen=True)
-class Rows:
+class RawRows:
     """N rows by column.
 
     Attributes:
@@ -37,25 +37,25 @@ class Rows:
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
-    parts: tuple[str, ...]
+    splits: tuple[str, ...]
     ids: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, keep: Mask) -> Rows:
+    def filter(self, keep: Mask) -> RawRows:
         """The rows where `keep` (N,) is true."""
         if keep.all():
             return self
         rows = np.flatnonzero(keep).tolist()
-        return Rows(*(tuple(getattr(self, f.name)[i] for i in rows) for f in fields(self)))
+        return RawRows(*(tuple(getattr(self, f.name)[i] for i in rows) for f in fields(self)))
 
-    def __add__(self, other: Rows) -> Rows:
-        return Rows(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+    def __add__(self, other: RawRows) -> RawRows:
+        return RawRows(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True)
-class Cleaned:
+class CleaningReport:
     """What cleaning took out, in rows; the zeros are findings too.
 
     Attributes:
@@ -75,14 +75,14 @@ class Cleaned:
 
     empty: int = 0
     duplicates: int = 0
-    conflict_texts: int = 0
-    conflicts: int = 0
-    left_in_test: int = 0
+    conflicting_texts: int = 0
+    conflicting_rows: int = 0
+    test_duplicates: int = 0
     leaks_exact: int = 0
     leaks_normalised: int = 0
-    leaks_left: int = 0
-    near_twins: int = 0
-    near_checked: int = 0
+    leaks_kept: int = 0
+    near_duplicates: int = 0
+    near_duplicates_checked: int = 0
     examples: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def sentences(self) -> list[str]:
@@ -94,24 +94,28 @@ class Cleaned:
 
         told = []
         if self.empty:
-            told.append(f"Left out {rows_(self.empty)} without text{at('empty')}.")
+            told.append(f"Left out {format_rows(self.empty)} without text{at('empty')}.")
         if self.duplicates:
-            told.append(f"Left out {rows_(self.duplicates)} with a text that was there already{at('duplicates')}.")
-        if self.conflict_texts:
-            texts = f"{self.conflict_texts:,} text{'s come' if self.conflict_texts != 1 else ' comes'}"
-            told.append(f"{texts} with different labels; left out {rows_(self.conflicts)}{at('conflicts')}.")
-        if self.left_in_test:
-            told.append(f"The test set repeats texts in {rows_(self.left_in_test)}; it is left as given.")
+            told.append(
+                f"Left out {format_rows(self.duplicates)} with a text that was there already{at('duplicates')}."
+            )
+        if self.conflicting_texts:
+            texts = f"{self.conflicting_texts:,} text{'s come' if self.conflicting_texts != 1 else ' comes'}"
+            told.append(
+                f"{texts} with different labels; left out {format_rows(self.conflicting_rows)}{at('conflicts')}."
+            )
+        if self.test_duplicates:
+            told.append(f"The test set repeats texts in {format_rows(self.test_duplicates)}; it is left as given.")
         if self.leaks_exact or self.leaks_normalised:
             n = self.leaks_exact + self.leaks_normalised
-            done = "They were left in, as asked" if self.leaks_left else "They were left out there"
+            done = "They were left in, as asked" if self.leaks_kept else "They were left out there"
             told.append(
-                f"{rows_(n)} of train, validation or pool {'are' if n != 1 else 'is'} in test or validation as well, "
+                f"{format_rows(n)} of train, validation or pool {'are' if n != 1 else 'is'} in test or validation as well, "
                 f"{self.leaks_exact:,} word for word and {self.leaks_normalised:,} but for case and punctuation"
                 f"{at('leaks')}. {done}."
             )
-        if self.near_twins:
-            n = self.near_twins
+        if self.near_duplicates:
+            n = self.near_duplicates
             told.append(
                 f"{n:,} test text{'s look' if n != 1 else ' looks'} nearly like a text elsewhere{at('near_twins')}; "
                 "the test may flatter."
@@ -125,22 +129,22 @@ class Cleaned:
         }
 
 
-def rows_(n: int) -> str:
+def format_rows(n: int) -> str:
     """ "1 row", "1,234 rows"."""
     return f"{n:,} row{'s' * (n != 1)}"
 
 
 @dataclass(frozen=True)
-class CleanRows:
+class CleaningResult:
     """The rows that are left, their content numbers (N,) by normalised text, and what was taken out."""
 
-    rows: Rows
+    rows: RawRows
     groups: NDArray[np.uint64]
-    cleaned: Cleaned
+    cleaning: CleaningReport
 
 
 @dataclass(frozen=True)
-class Rules:
+class CleaningOptions:
     """What becomes of duplicates, of contradictions and of texts on both sides, and what orders the rows by content."""
 
     on_duplicate: OnDuplicate = "first"
@@ -149,7 +153,7 @@ class Rules:
     seed: int = 0
 
 
-def clean(rows: Rows, rules: Rules) -> CleanRows:
+def clean_rows(rows: RawRows, rules: CleaningOptions) -> CleaningResult:
     """Take out what must not be learnt from.
 
     Duplicates and contradictions are looked for among the rows one learns from (train, pool and undecided together),
@@ -162,10 +166,10 @@ def clean(rows: Rows, rules: Rules) -> CleanRows:
     seen: dict[str, tuple[str, ...]] = {}
     full = _mask(bool(t.strip()) for t in rows.texts)
     seen["empty"] = _some(rows, ~full)
-    cleaned = Cleaned(empty=int((~full).sum()))
-    rows = rows.take(full)
+    cleaned = CleaningReport(empty=int((~full).sum()))
+    rows = rows.filter(full)
     kept, n_texts, conflicts, duplicates = _same_texts(rows, rules)
-    given = [text for part, text in zip(rows.parts, rows.texts, strict=True) if part == "test"]
+    given = [text for part, text in zip(rows.splits, rows.texts, strict=True) if part == "test"]
     if n_texts and rules.on_conflict == "error":
         where = ", ".join(_some(rows, conflicts))
         raise BadData(
@@ -173,50 +177,56 @@ def clean(rows: Rows, rules: Rules) -> CleanRows:
             "Settle their labels, or leave them out: --on-conflict drop",
         )
     gone = conflicts & ~kept
-    cleaned = replace(cleaned, left_in_test=len(given) - len(set(given)))
+    cleaned = replace(cleaned, test_duplicates=len(given) - len(set(given)))
     seen["conflicts"], seen["duplicates"] = _some(rows, conflicts), _some(rows, duplicates)
-    cleaned = replace(cleaned, conflict_texts=n_texts, conflicts=int(gone.sum()), duplicates=int(duplicates.sum()))
-    rows = rows.take(kept)
+    cleaned = replace(
+        cleaned, conflicting_texts=n_texts, conflicting_rows=int(gone.sum()), duplicates=int(duplicates.sum())
+    )
+    rows = rows.filter(kept)
     plain = [normalise(t) for t in rows.texts]
     exact, alike = _leaks(rows, plain)
     leaks = exact | alike
     seen["leaks"] = _some(rows, leaks)
     if leaks.any() and rules.on_leak == "error":
         raise BadData(
-            f"{rows_(int(leaks.sum()))} of train, validation or pool {'are' if leaks.sum() != 1 else 'is'} in test or "
+            f"{format_rows(int(leaks.sum()))} of train, validation or pool {'are' if leaks.sum() != 1 else 'is'} in test or "
             f"validation as well (at {', '.join(seen['leaks'])}).",
             "Take them out of one side, or let it be done: --on-leak drop",
         )
     cleaned = replace(cleaned, leaks_exact=int(exact.sum()), leaks_normalised=int(alike.sum()))
     if rules.on_leak == "allow":
-        cleaned = replace(cleaned, leaks_left=int(leaks.sum()))
+        cleaned = replace(cleaned, leaks_kept=int(leaks.sum()))
         leaks = np.zeros_like(leaks)
-    groups = numbers_of(plain, rules.seed)[~leaks]
+    groups = hash_texts(plain, rules.seed)[~leaks]
     examples = tuple((k, v) for k, v in seen.items() if v)
-    return CleanRows(rows.take(~leaks), groups, replace(cleaned, examples=examples))
+    return CleaningResult(rows.filter(~leaks), groups, replace(cleaned, examples=examples))
 
 
-def warn_of_twins(rows: Rows, cleaned: Cleaned, most: int = 50_000) -> Cleaned:
+def count_near_duplicates(rows: RawRows, cleaned: CleaningReport, max_texts: int = 50_000) -> CleaningReport:
     """`cleaned` with the count of test texts that have a near twin elsewhere; `rows.parts` must all be decided."""
-    test = [i for i, p in enumerate(rows.parts) if p == "test"]
-    rest = [i for i, p in enumerate(rows.parts) if p != "test"]
-    if not test or not rest or most <= 0:
+    test = [i for i, p in enumerate(rows.splits) if p == "test"]
+    rest = [i for i, p in enumerate(rows.splits) if p != "test"]
+    if not test or not rest or max_texts <= 0:
         return cleaned
-    found = near_twins([normalise(rows.texts[i]) for i in test], [normalise(rows.texts[i]) for i in rest], most=most)
+    found = find_near_duplicates(
+        [normalise(rows.texts[i]) for i in test], [normalise(rows.texts[i]) for i in rest], max_texts=max_texts
+    )
     some = tuple(f"{rows.ids[test[i]]} like {rows.ids[rest[j]]}" for i, j in found.pairs[:3])
     examples = cleaned.examples + ((("near_twins", some),) if some else ())
-    return replace(cleaned, near_twins=len(found.pairs), near_checked=found.checked, examples=examples)
+    return replace(
+        cleaned, near_duplicates=len(found.pairs), near_duplicates_checked=found.n_checked, examples=examples
+    )
 
 
 def _domain(part: str) -> str:
     return part if part in ("test", "validation") else ""
 
 
-def _same_texts(rows: Rows, rules: Rules) -> tuple[Mask, int, Mask, Mask]:  # one caller, unpacked at once
+def _same_texts(rows: RawRows, rules: CleaningOptions) -> tuple[Mask, int, Mask, Mask]:  # one caller, unpacked at once
     """Kept (N,), the number of texts with conflicts, rows in conflict (N,), rows left out as duplicates (N,)."""
     first: dict[tuple[str, str], int] = {}
     twins: dict[tuple[str, str], list[int]] = {}
-    for i, (part, text) in enumerate(zip(rows.parts, rows.texts, strict=True)):
+    for i, (part, text) in enumerate(zip(rows.splits, rows.texts, strict=True)):
         if part == "test":
             continue
         key = (_domain(part), text.strip())
@@ -227,7 +237,7 @@ def _same_texts(rows: Rows, rules: Rules) -> tuple[Mask, int, Mask, Mask]:  # on
     n_texts = 0
     for same in twins.values():
         # what a pool row is said to be is hidden from learning, so it contradicts nobody
-        said = [i for i in same if rows.labels[i] and rows.parts[i] != "pool"]
+        said = [i for i in same if rows.labels[i] and rows.splits[i] != "pool"]
         if len({rows.labels[i] for i in said}) > 1:
             n_texts += 1
             conflicts[said] = True
@@ -242,9 +252,9 @@ def _same_texts(rows: Rows, rules: Rules) -> tuple[Mask, int, Mask, Mask]:  # on
     return kept, n_texts, conflicts, duplicates
 
 
-def _leaks(rows: Rows, plain: Sequence[str]) -> tuple[Mask, Mask]:
+def _leaks(rows: RawRows, plain: Sequence[str]) -> tuple[Mask, Mask]:
     """Rows (N,) whose text is in a stricter part word for word, and rows whose normalised text is."""
-    domains = [_domain(p) for p in rows.parts]
+    domains = [_domain(p) for p in rows.splits]
     exact, alike = (np.zeros(len(rows), dtype=np.bool_) for _ in range(2))
     for rank, strict in enumerate(_STRICTEST[:-1]):
         theirs = [i for i, d in enumerate(domains) if d == strict and not (exact[i] or alike[i])]
@@ -260,8 +270,8 @@ def _mask(values: Any) -> Mask:
     return np.fromiter(values, dtype=np.bool_)
 
 
-def _some(rows: Rows, chosen: Mask, most: int = 3) -> tuple[str, ...]:
-    return tuple(rows.ids[i] for i in np.flatnonzero(chosen)[:most])
+def _some(rows: RawRows, chosen: Mask, max_texts: int = 3) -> tuple[str, ...]:
+    return tuple(rows.ids[i] for i in np.flatnonzero(chosen)[:max_texts])
 
 
 def label_counts(labels: Sequence[str]) -> dict[str, int]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from potstill.data.column_guess import SPLIT_NAMES, Columns, Guess, guess, shown_values
-from potstill.data.label_sets import SEPARATORS, Separator, canonical, guess_separator, read_labels
-from potstill.data.near_duplicates import numbers_of
+from potstill.data.column_guess import SPLIT_ALIASES, ColumnGuess, ColumnNames, format_values, guess_columns
+from potstill.data.label_sets import SEPARATORS, Separator, encode_label_set, guess_separator, parse_labels
+from potstill.data.near_duplicates import hash_texts
 from potstill.data.pairs import join_pair
-from potstill.data.pool.clean import Rows
+from potstill.data.pool.clean import RawRows
 from potstill.data.pool.options import PoolOptions
 from potstill.data.pool.report import SourceReport
 from potstill.data.tables import Table, read_table
@@ -27,21 +27,21 @@ _ALSO = {"unlabelled": "pool", "unlabeled": "pool"}
 
 
 @dataclass(frozen=True)
-class Gathered:
+class SourceRows:
     """All rows of all sources, what was read, how many rows were left out so far, and what to beware of.
 
     `kind`: what a row is. Where it may have several labels, each of `rows.labels` is a set (`labelcells.canonical`).
     """
 
-    rows: Rows
+    rows: RawRows
     sources: tuple[SourceReport, ...]
     unlabelled_dropped: int = 0
-    limited: int = 0
+    over_limit: int = 0
     warnings: tuple[str, ...] = ()
     kind: TaskKind = "single"
 
 
-def gather(sources: Sources, options: PoolOptions) -> Gathered:
+def read_sources(sources: Sources, options: PoolOptions) -> SourceRows:
     """Read every source. The first of "data", "train", ... settles the columns for the others.
 
     Raises:
@@ -50,11 +50,11 @@ def gather(sources: Sources, options: PoolOptions) -> Gathered:
     """
     tables = _read(sources, options)
     names = Counter(table.name for table in tables.values())
-    rows = Rows((), (), (), ())
+    rows = RawRows((), (), (), ())
     reports: list[SourceReport] = []
     warnings: list[str] = []
     dropped = limited = 0
-    first: Guess | None = None
+    first: ColumnGuess | None = None
     separator: Separator | None = None
     for role, table in tables.items():
         columns = _columns(role, table, options, first)
@@ -65,21 +65,23 @@ def gather(sources: Sources, options: PoolOptions) -> Gathered:
             separator = _separator(table, columns, options)
         mine = _rows(role, table, columns, prefix, separator)
         reports.append(_report(role, table, columns, separator))
-        warnings += table.problems
+        warnings += table.warnings
         if options.limit and len(mine) > options.limit:
-            order = np.argsort(numbers_of(mine.texts, options.seed), kind="stable")
+            order = np.argsort(hash_texts(mine.texts, options.seed), kind="stable")
             chosen = np.zeros(len(mine), dtype=np.bool_)
             chosen[order[: options.limit]] = True
             limited += len(mine) - options.limit
-            mine = mine.take(chosen)
-        judged = np.array([p in ("test", "validation") and not y for p, y in zip(mine.parts, mine.labels, strict=True)])
+            mine = mine.filter(chosen)
+        judged = np.array(
+            [p in ("test", "validation") and not y for p, y in zip(mine.splits, mine.labels, strict=True)]
+        )
         dropped += int(judged.sum())
-        rows = rows + mine.take(~judged)
+        rows = rows + mine.filter(~judged)
     kind: TaskKind = "pair" if first and first.text_b else "multi" if separator else "single"
-    return Gathered(rows, tuple(reports), dropped, limited, tuple(warnings), kind)
+    return SourceRows(rows, tuple(reports), dropped, limited, tuple(warnings), kind)
 
 
-def _separator(table: Table, columns: Guess, options: PoolOptions) -> Separator | None:
+def _separator(table: Table, columns: ColumnGuess, options: PoolOptions) -> Separator | None:
     """What stands between the labels of a cell; None where each holds one."""
     if columns.text_b or options.kind in ("single", "pair"):
         if options.label_separator:
@@ -96,7 +98,7 @@ def _separator(table: Table, columns: Guess, options: PoolOptions) -> Separator 
     return guess_separator(cells)
 
 
-def _check_pair(role: str, table: Table, columns: Guess, first: Guess, options: PoolOptions) -> None:
+def _check_pair(role: str, table: Table, columns: ColumnGuess, first: ColumnGuess, options: PoolOptions) -> None:
     """Every source has the same number of texts a row, and as many as the task says."""
     there = ", ".join(map(repr, table.columns))
     if options.kind == "pair" and not columns.text_b:
@@ -145,7 +147,7 @@ def _read(sources: Sources, options: PoolOptions) -> dict[str, Table]:
     return read
 
 
-def _columns(role: str, table: Table, options: PoolOptions, first: Guess | None) -> Guess:
+def _columns(role: str, table: Table, options: PoolOptions, first: ColumnGuess | None) -> ColumnGuess:
     there = set(table.columns)
 
     def like_first(name: str | None) -> str:
@@ -157,8 +159,8 @@ def _columns(role: str, table: Table, options: PoolOptions, first: Guess | None)
     if role == "pool" and label not in there:
         label = ""  # a pool needs none
     split = options.split if role == "data" else ""
-    named = Columns(text, text_b, label, split)
-    found = guess(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
+    named = ColumnNames(text, text_b, label, split)
+    found = guess_columns(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
     if role != "pool" and role != "data" and not found.label:
         columns = ", ".join(map(repr, table.columns))
         raise BadData(
@@ -167,7 +169,7 @@ def _columns(role: str, table: Table, options: PoolOptions, first: Guess | None)
     return found
 
 
-def _rows(role: str, table: Table, columns: Guess, prefix: str, separator: Separator | None) -> Rows:
+def _rows(role: str, table: Table, columns: ColumnGuess, prefix: str, separator: Separator | None) -> RawRows:
     texts = [(t or "").strip() for t in table.column(columns.text)]
     if columns.text_b:
         seconds = [(t or "").strip() for t in table.column(columns.text_b)]
@@ -179,35 +181,35 @@ def _rows(role: str, table: Table, columns: Guess, prefix: str, separator: Separ
     if role == "data" and columns.split:
         parts = _parts(table, columns.split)
     parts = ["pool" if p in ("", "train") and not y else p for p, y in zip(parts, labels, strict=True)]
-    ids = [f"{prefix}:{line}" for line in table.lines]
-    return Rows(tuple(texts), tuple(labels), tuple(parts), tuple(ids))
+    ids = [f"{prefix}:{line}" for line in table.line_numbers]
+    return RawRows(tuple(texts), tuple(labels), tuple(parts), tuple(ids))
 
 
 def _set(cell: str, separator: Separator, table: Table, row: int) -> str:
     try:
-        found = read_labels(cell, separator)
+        found = parse_labels(cell, separator)
     except BadData as error:
-        raise BadData(f"{table.name}, line {table.lines[row]:,}: {error.happened}", error.mend) from None
-    return "" if found is None else canonical(found)
+        raise BadData(f"{table.name}, line {table.line_numbers[row]:,}: {error.message}", error.hint) from None
+    return "" if found is None else encode_label_set(found)
 
 
 def _parts(table: Table, column: str) -> list[str]:
     cells = table.column(column)
     named = [(c or "").strip().casefold() for c in cells]
-    strangers = [i for i, name in enumerate(named) if name and name not in SPLIT_NAMES]
+    strangers = [i for i, name in enumerate(named) if name and name not in SPLIT_ALIASES]
     if strangers:
-        lines = ", ".join(f"{table.lines[i]:,}" for i in strangers[:3])
+        lines = ", ".join(f"{table.line_numbers[i]:,}" for i in strangers[:3])
         raise BadData(
             f"The split column {column!r} of {table.name} has values that are no split: "
-            f"{shown_values([cells[i] for i in strangers])}; first on line {lines}.",
+            f"{format_values([cells[i] for i in strangers])}; first on line {lines}.",
             "Use train, validation, test and pool.",
         )
     # where some rows say "train", a blank one is undecided no more than they are
     blank = "train" if any(named) else ""
-    return [SPLIT_NAMES[name] if name else blank for name in named]
+    return [SPLIT_ALIASES[name] if name else blank for name in named]
 
 
-def _report(role: str, table: Table, columns: Guess, separator: Separator | None) -> SourceReport:
+def _report(role: str, table: Table, columns: ColumnGuess, separator: Separator | None) -> SourceReport:
     found: Sequence[tuple[str, str | None]] = (
         ("text", columns.text),
         ("second text", columns.text_b),
@@ -216,7 +218,7 @@ def _report(role: str, table: Table, columns: Guess, separator: Separator | None
     )
     return SourceReport(
         name=table.name,
-        part=role,
+        role=role,
         rows=len(table),
         skipped=table.skipped,
         encoding=table.encoding,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from potstill.data.label_sets import Separator
 from potstill.data.pool.clean import OnConflict, OnDuplicate, OnLeak
-from potstill.data.tables import OnBad
+from potstill.data.tables import OnBadRow
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PoolOptions:
     on_duplicate: OnDuplicate = "first"
     on_conflict: OnConflict = "drop"
     on_leak: OnLeak = "drop"
-    on_bad_row: OnBad = "error"
+    on_bad_row: OnBadRow = "error"
     test_share: float = 0.2
     validation_share: float = 0.1
     seed: int = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.data.pool.base import Pool
-from potstill.data.pool.clean import Cleaned
+from potstill.data.pool.clean import CleaningReport
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class SourceReport:
     """
 
     name: str
-    part: str
+    role: str
     rows: int
     skipped: int
     encoding: str
@@ -44,11 +44,11 @@ class PoolReport:
     """
 
     sources: tuple[SourceReport, ...]
-    cleaned: Cleaned
+    cleaning: CleaningReport
     counts: Mapping[str, Mapping[str, int]]
-    carved: tuple[str, ...] = ()
+    created_splits: tuple[str, ...] = ()
     unlabelled_dropped: int = 0
-    limited: int = 0
+    over_limit: int = 0
     hidden: int = 0
     warnings: tuple[str, ...] = ()
     format: int = 1
@@ -60,14 +60,14 @@ class PoolReport:
             columns = ", ".join(f"{role} from {name!r}" for role, name in s.columns.items())
             how = "a JSON list" if s.separator == "json" else f"separated by {s.separator!r}"
             several = f"; a row may have several labels, {how}" if s.separator else ""
-            told.append(f"Read {s.rows:,} rows of {s.name} ({s.part}): {columns}{several}.")
-        told += self.cleaned.sentences()
+            told.append(f"Read {s.rows:,} rows of {s.name} ({s.role}): {columns}{several}.")
+        told += self.cleaning.sentences()
         if self.unlabelled_dropped:
             told.append(f"Left out {self.unlabelled_dropped:,} test or validation rows without a label.")
-        if self.limited:
-            told.append(f"Left out {self.limited:,} rows beyond the limit, drawn by content.")
+        if self.over_limit:
+            told.append(f"Left out {self.over_limit:,} rows beyond the limit, drawn by content.")
         sizes = ", ".join(f"{sum(c.values()):,} {split}" for split, c in self.counts.items())
-        aside = f"; {' and '.join(self.carved)} set aside here, stratified" if self.carved else ""
+        aside = f"; {' and '.join(self.created_splits)} set aside here, stratified" if self.created_splits else ""
         told.append(f"Split into {sizes}{aside}.")
         if self.hidden:
             told.append(f"{self.hidden:,} rows of the pool have a label in the file; nothing learns from it.")
@@ -78,18 +78,18 @@ class PoolReport:
         return {
             "format": self.format,
             "sources": [{**vars(s), "columns": dict(s.columns), "reasons": list(s.reasons)} for s in self.sources],
-            "cleaned": self.cleaned.to_json(),
+            "cleaned": self.cleaning.to_json(),
             "counts": {split: dict(c) for split, c in self.counts.items()},
-            "carved": list(self.carved),
+            "carved": list(self.created_splits),
             "unlabelled_dropped": self.unlabelled_dropped,
-            "limited": self.limited,
+            "limited": self.over_limit,
             "hidden": self.hidden,
             "warnings": list(self.warnings),
         }
 
 
 @dataclass(frozen=True)
-class Built:
+class PoolBuild:
     """What `build_pool` made."""
 
     pool: Pool

@@ -8,23 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.label_sets import parsed
+from potstill.data.label_sets import decode_label_set
 from potstill.data.pool.base import SPLITS
-from potstill.data.pool.clean import Rows, rows_
+from potstill.data.pool.clean import RawRows, format_rows
 from potstill.errors import BadData, did_you_mean
 
 _SHOWN = 5
 Ints = NDArray[np.int64]
 
 
-def labels_in(label: str, *, multi: bool) -> tuple[str, ...]:
+def row_labels(label: str, *, multi: bool) -> tuple[str, ...]:
     """The labels of a row: those of a set, or the one; none where nobody said."""
     if not label:
         return ()
-    return parsed(label) if multi else (label,)
+    return decode_label_set(label) if multi else (label,)
 
 
-def marked(labels: Sequence[str], names: Sequence[str], *, multi: bool) -> Ints:
+def encode_labels(labels: Sequence[str], names: Sequence[str], *, multi: bool) -> Ints:
     """What N rows were said to be: (N,) columns, or (N, K) of 0 and 1; -1 where nobody said."""
     columns = {name: column for column, name in enumerate(names)}
     if not multi:
@@ -33,7 +33,7 @@ def marked(labels: Sequence[str], names: Sequence[str], *, multi: bool) -> Ints:
     for row, label in enumerate(labels):
         if label:
             said[row] = 0
-            said[row, [columns[name] for name in parsed(label) if name in columns]] = 1
+            said[row, [columns[name] for name in decode_label_set(label) if name in columns]] = 1
     return said
 
 
@@ -48,15 +48,15 @@ def strata(said: Ints) -> Ints:
     return np.where((said < 0).any(axis=1), -1, rarest).astype(np.int64)
 
 
-def settle_labels(rows: Rows, named: tuple[str, ...], *, multi: bool = False) -> tuple[str, ...]:
+def resolve_labels(rows: RawRows, named: tuple[str, ...], *, multi: bool = False) -> tuple[str, ...]:
     """The task's labels; those named, or those found where one learns (in all gold if nothing there has a label).
 
     Raises:
         BadData: labels that are not the task's, with counts; fewer than two labels.
     """
     of: dict[str, Counter[str]] = {part: Counter() for part in ("", *SPLITS)}
-    for part, label in zip(rows.parts, rows.labels, strict=True):
-        of[part].update(labels_in(label, multi=multi))
+    for part, label in zip(rows.splits, rows.labels, strict=True):
+        of[part].update(row_labels(label, multi=multi))
     gold = {part: counts for part, counts in of.items() if part != "pool"}
     every: Counter[str] = sum(gold.values(), Counter())
     learnt = of["train"] + of[""]
@@ -73,7 +73,7 @@ def settle_labels(rows: Rows, named: tuple[str, ...], *, multi: bool = False) ->
     if (len(every) == 1 and not multi) or len(names) < 2:
         only = next(iter(every or names))
         raise BadData(
-            f"All {rows_(every.total())} with a label have the same one, {only!r}; two labels are the least.",
+            f"All {format_rows(every.total())} with a label have the same one, {only!r}; two labels are the least.",
             "Check the label column, or add rows of another label.",
         )
     return names
@@ -87,7 +87,7 @@ def _sorted(labels: Counter[str]) -> tuple[str, ...]:
 
 
 def _strangers(part: str, strangers: Counter[str], names: tuple[str, ...], named: bool) -> BadData:
-    shown = ", ".join(f"{label!r} ({rows_(n)})" for label, n in strangers.most_common(_SHOWN))
+    shown = ", ".join(f"{label!r} ({format_rows(n)})" for label, n in strangers.most_common(_SHOWN))
     more = f" and {len(strangers) - _SHOWN:,} more" if len(strangers) > _SHOWN else ""
     one = len(strangers) == 1
     task = "the task" if named else "the task, whose labels are those of the training rows"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 
-def carve(gold: Ints, groups: NDArray[np.uint64], total: int, *, sure: int) -> NDArray[np.bool_]:
+def stratified_sample(gold: Ints, groups: NDArray[np.uint64], total: int, *, min_groups: int) -> NDArray[np.bool_]:
     """Choose about `total` of N labelled rows so that every label gives its share.
 
     Rows of one group go together, so that texts that differ only in case or punctuation cannot end up on two sides.
@@ -36,7 +36,7 @@ def carve(gold: Ints, groups: NDArray[np.uint64], total: int, *, sure: int) -> N
     n_labels = int(gold.max()) + 1
     rows_of = np.bincount(label, weights=sizes, minlength=n_labels).astype(np.int64)
     groups_of = np.bincount(label, minlength=n_labels)
-    quota = apportion(rows_of, total, least=(groups_of >= sure).astype(np.int64), most=groups_of - 1)
+    quota = apportion(rows_of, total, minimum=(groups_of >= min_groups).astype(np.int64), most=groups_of - 1)
     chosen = np.zeros(len(numbers), dtype=np.bool_)
     for k in range(n_labels):
         mine = np.flatnonzero(label == k)  # in the order of their numbers, as np.unique sorts
@@ -47,7 +47,7 @@ def carve(gold: Ints, groups: NDArray[np.uint64], total: int, *, sure: int) -> N
     return result
 
 
-def apportion(counts: Ints, total: int, *, least: Ints, most: Ints) -> Ints:
+def apportion(counts: Ints, total: int, *, minimum: Ints, most: Ints) -> Ints:
     """Share `total` among K counts in proportion, by largest remainder; ties go to the smaller index.
 
     Args:
@@ -61,7 +61,7 @@ def apportion(counts: Ints, total: int, *, least: Ints, most: Ints) -> Ints:
     """
     most = np.maximum(most, 0)
     exact = counts * (total / max(int(counts.sum()), 1))
-    given: Ints = np.clip(np.floor(exact).astype(np.int64), least, most).clip(max=most)
+    given: Ints = np.clip(np.floor(exact).astype(np.int64), minimum, most).clip(max=most)
     for k in np.argsort(-(exact - given), kind="stable"):
         if given.sum() >= total:
             break
@@ -70,7 +70,7 @@ def apportion(counts: Ints, total: int, *, least: Ints, most: Ints) -> Ints:
     return given
 
 
-def first_of_each(gold: Ints, groups: NDArray[np.uint64], total: int) -> NDArray[np.bool_]:
+def balanced_sample(gold: Ints, groups: NDArray[np.uint64], total: int) -> NDArray[np.bool_]:
     """Choose `total` of N labelled rows, class by class in turn and within a class in the order of `groups`.
 
     Nested: what is chosen for a smaller total is chosen for a larger one.

@@ -5,8 +5,8 @@ One file a kind; `decode` turns bytes into lines. Does NOT cover: compressed fil
 databases, remote files.
 """
 
-from potstill.data.tables.base import Cell, OnBad, Row, Table
-from potstill.data.tables.read import KINDS, read_table, stream_rows
+from potstill.data.tables.base import Cell, OnBadRow, Row, Table
+from potstill.data.tables.read import FILE_FORMATS, read_table, stream_rows
 from potstill.data.tables.write import write_table
 
-__all__ = ["KINDS", "Cell", "OnBad", "Row", "Table", "read_table", "stream_rows", "write_table"]
+__all__ = ["FILE_FORMATS", "Cell", "OnBadRow", "Row", "Table", "read_table", "stream_rows", "write_table"]

@@ -13,11 +13,11 @@ from potstill.errors import BadData, did_you_mean
 Cell = str | None
 Row = dict[str, Cell]
 # A line's number, and its cells or, as a sentence's end ("has 3 cells ..."), what is wrong with it.
-Numbered = tuple[int, Row | str]
-OnBad = Literal["error", "skip"]
+NumberedRow = tuple[int, Row | str]
+OnBadRow = Literal["error", "skip"]
 
 
-class Plain(str):
+class JsonText(str):
     """The text of a cell that was no text where it came from: a number, a truth or a list, written as JSON.
 
     A string like any other to all who read it; a writer that knows other values gives the value back.
@@ -43,13 +43,13 @@ class Table:
     name: str
     columns: tuple[str, ...]
     cells: Mapping[str, Sequence[Cell]]
-    lines: Sequence[int]
+    line_numbers: Sequence[int]
     encoding: str = "utf-8"
-    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     skipped: int = 0
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.line_numbers)
 
     def column(self, name: str) -> Sequence[Cell]:
         """The N cells of one column.
@@ -58,7 +58,7 @@ class Table:
             BadData: there is no such column; the message lists those there.
         """
         if name not in self.cells:
-            raise missing_column(self.name, name, self.columns)
+            raise missing_column_error(self.name, name, self.columns)
         return self.cells[name]
 
     def rows(self) -> Iterator[Row]:
@@ -67,13 +67,13 @@ class Table:
             yield dict(zip(self.columns, values, strict=True))
 
     @classmethod
-    def of(cls, columns: Any, name: str = "data") -> Table:
+    def from_columns(cls, columns: Any, name: str = "data") -> Table:
         """A table from memory: a mapping of column -> N values, or a data frame (anything with `keys` and `[]`).
 
         Raises:
             BadData: no columns, or columns of unequal length.
         """
-        cells = {str(key): [as_text(value) for value in columns[key]] for key in columns.keys()}  # noqa: SIM118
+        cells = {str(key): [to_cell(value) for value in columns[key]] for key in columns.keys()}  # noqa: SIM118
         lengths = {len(values) for values in cells.values()}
         if len(lengths) != 1:
             found = ", ".join(f"{key!r} has {len(values):,}" for key, values in cells.items()) or "none"
@@ -81,7 +81,7 @@ class Table:
         return cls(name, tuple(cells), cells, range(1, lengths.pop() + 1))
 
 
-def missing_column(name: str, column: str, columns: Sequence[str]) -> BadData:
+def missing_column_error(name: str, column: str, columns: Sequence[str]) -> BadData:
     """The error of a column that is not there; names those that are."""
     there = ", ".join(repr(c) for c in columns)
     near = did_you_mean(column, columns)
@@ -91,22 +91,22 @@ def missing_column(name: str, column: str, columns: Sequence[str]) -> BadData:
     )
 
 
-def as_text(value: Any) -> Cell:
+def to_cell(value: Any) -> Cell:
     """A cell's text: strings as they are, None and NaN as None, true/false, and anything nested as JSON."""
     if isinstance(value, str) or value is None:
         return value
     if isinstance(value, bool):
-        return Plain("true" if value else "false")
+        return JsonText("true" if value else "false")
     if isinstance(value, float) and value != value:
         return None
     if isinstance(value, (list, tuple, dict)):
-        return Plain(json.dumps(value, ensure_ascii=False, default=str))
+        return JsonText(json.dumps(value, ensure_ascii=False, default=str))
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return Plain(value) if isinstance(value, int | float) else str(value)
+    return JsonText(value) if isinstance(value, int | float) else str(value)
 
 
-def oversized(row: Row, max_cell: int) -> str:
+def oversized_cell_error(row: Row, max_cell: int) -> str:
     """What is wrong if a cell has more than `max_cell` characters; empty if none has."""
     for column, cell in row.items():
         if cell is not None and len(cell) > max_cell:

@@ -63,14 +63,14 @@ class TextFile:
                     )
                 yield line
         except UnicodeError:
-            raise undecodable(self.path, self.encoding) from None
+            raise decode_error(self.path, self.encoding) from None
 
     def peek(self, n: int) -> str:
         """The first n characters; the handle stands at the start again."""
         try:
             start = self.handle.read(n)
         except UnicodeError:
-            raise undecodable(self.path, self.encoding) from None
+            raise decode_error(self.path, self.encoding) from None
         self.handle.seek(0)
         return start
 
@@ -104,7 +104,7 @@ def _marked(path: Path) -> str:
     return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
 
 
-def undecodable(path: Path, encoding: str) -> BadData:
+def decode_error(path: Path, encoding: str) -> BadData:
     """The error of a file that is not in `encoding`: the first byte that does not fit, its line, and a guess."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line, last = 1, False

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.data.tables.base import Numbered, Row, column_names, oversized
+from potstill.data.tables.base import NumberedRow, Row, column_names, oversized_cell_error
 from potstill.data.tables.decode import TextFile
 from potstill.errors import BadData
 
@@ -81,7 +81,7 @@ def _fit(lines: list[str], delimiter: str) -> _Fit:
     return _Fit(Dialect(delimiter), share if width > 1 else 0.0, width, broken)
 
 
-def read_delimited(file: TextFile) -> Iterator[Numbered]:
+def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
     """The rows of a CSV or TSV file; the first line that is not blank is the header.
 
     Raises:
@@ -139,7 +139,7 @@ def _row(columns: tuple[str, ...], cells: list[str], fed: _Fed, max_cell: int) -
     if len(cells) != len(columns):
         return f"has {len(cells)} cell{'s' * (len(cells) != 1)} where the header has {len(columns)}"
     row: Row = dict(zip(columns, cells, strict=True))
-    return (fed.characters > max_cell and oversized(row, max_cell)) or row
+    return (fed.characters > max_cell and oversized_cell_error(row, max_cell)) or row
 
 
 def _unclosed(path: Path, line: int) -> BadData:

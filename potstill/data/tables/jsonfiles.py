@@ -10,22 +10,22 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from potstill.data.tables.base import Numbered, Plain, Row, as_text, oversized
+from potstill.data.tables.base import JsonText, NumberedRow, Row, oversized_cell_error, to_cell
 from potstill.data.tables.decode import TextFile
 from potstill.errors import BadData
 
-_DECODER = json.JSONDecoder(parse_int=Plain, parse_float=Plain)
+_DECODER = json.JSONDecoder(parse_int=JsonText, parse_float=JsonText)
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def read_json(file: TextFile) -> Iterator[Numbered]:
+def read_json(file: TextFile) -> Iterator[NumberedRow]:
     """The objects of a JSON Lines file or of a JSON array, whichever the first character says."""
     if file.peek(4096).lstrip().startswith("["):
         return _array(file)
     return _lines(file)
 
 
-def _lines(file: TextFile) -> Iterator[Numbered]:
+def _lines(file: TextFile) -> Iterator[NumberedRow]:
     for n, line in enumerate(file.lines(), 1):
         text = line.strip()
         if not text:
@@ -43,7 +43,7 @@ def _lines(file: TextFile) -> Iterator[Numbered]:
             yield n, _row(value, file.max_cell, escaped="\\u" in text)
 
 
-def _array(file: TextFile) -> Iterator[Numbered]:
+def _array(file: TextFile) -> Iterator[NumberedRow]:
     text = "".join(file.lines())
     at = _after_blank(text, _after_blank(text, 0) + 1)
     line = 1 + text.count("\n", 0, at)
@@ -76,14 +76,14 @@ def _row(value: Any, max_cell: int, *, escaped: bool) -> Row | str:
     if not isinstance(value, dict):
         return 'is not an object like {"text": ..., "label": ...}'
     try:
-        row = {key: as_text(_values(cell)) for key, cell in value.items()}
+        row = {key: to_cell(_values(cell)) for key, cell in value.items()}
     except RecursionError:
         return "is nested too deeply"
     if escaped:  # only an escape can bring half a character (a lone surrogate), which no tokenizer takes
         for key, cell in row.items():
             if cell is not None and not cell.isascii():
                 row[key] = type(cell)(cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    return oversized(row, max_cell) or row
+    return oversized_cell_error(row, max_cell) or row
 
 
 def _values(cell: Any) -> Any:
@@ -96,7 +96,7 @@ def _values(cell: Any) -> Any:
 
 
 def _number(cell: Any) -> Any:
-    if not isinstance(cell, Plain):
+    if not isinstance(cell, JsonText):
         return _values(cell)
     try:
         return json.loads(cell)

@@ -7,13 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from potstill.data.tables.base import Cell, Numbered, Row, as_text, column_names, oversized
+from potstill.data.tables.base import Cell, NumberedRow, Row, column_names, oversized_cell_error, to_cell
 from potstill.errors import BadData, missing_extra
 
 _BATCH = 4096
 
 
-def read_parquet(path: Path, max_cell: int) -> Iterator[Numbered]:
+def read_parquet(path: Path, max_cell: int) -> Iterator[NumberedRow]:
     """The rows of a Parquet file, numbered from 1. Whole floats lose their ".0": they are integers beside gaps.
 
     Raises:
@@ -30,18 +30,18 @@ def read_parquet(path: Path, max_cell: int) -> Iterator[Numbered]:
                 for values in zip(*cells, strict=True):
                     n += 1
                     row: Row = dict(zip(columns, values, strict=True))
-                    yield n, oversized(row, max_cell) or row
+                    yield n, oversized_cell_error(row, max_cell) or row
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{path.name} cannot be read as Parquet: {error}", "Write the file again.") from None
 
 
 def _texts(values: list[Any]) -> list[Cell]:
     whole = all(v is None or (isinstance(v, float) and (v != v or v.is_integer())) for v in values)
-    return [as_text(int(v) if whole and v is not None and v == v else v) for v in values]
+    return [to_cell(int(v) if whole and v is not None and v == v else v) for v in values]
 
 
 def write_parquet(
-    path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], like: Path | None = None
+    path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], schema_from: Path | None = None
 ) -> int:
     """Write the rows and return how many.
 
@@ -52,7 +52,11 @@ def write_parquet(
         MissingExtra: pyarrow is not installed.
     """
     pa, parquet = _pyarrow(path)
-    known = {} if like is None else {f.name: f.type for f in parquet.read_schema(like) if _readable(pa, f.type)}
+    known = (
+        {}
+        if schema_from is None
+        else {f.name: f.type for f in parquet.read_schema(schema_from) if _readable(pa, f.type)}
+    )
     n = 0
     writer: Any = None
     schema: Any = None

@@ -8,7 +8,7 @@ from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
 
-from potstill.data.tables.base import Cell, Numbered, OnBad, Row, Table
+from potstill.data.tables.base import Cell, NumberedRow, OnBadRow, Row, Table
 from potstill.data.tables.decode import TextFile, open_text
 from potstill.data.tables.delimited import read_delimited
 from potstill.data.tables.jsonfiles import read_json
@@ -16,7 +16,7 @@ from potstill.data.tables.parquet import read_parquet
 from potstill.errors import BadData
 
 # suffix -> what it is called in messages
-KINDS = {
+FILE_FORMATS = {
     ".csv": "CSV",
     ".tsv": "TSV",
     ".jsonl": "JSON Lines",
@@ -30,7 +30,7 @@ _MB = 1_000_000
 
 
 def read_table(
-    path: str | Path, *, encoding: str | None = None, max_cell_mb: float = 10, on_bad: OnBad = "error"
+    path: str | Path, *, encoding: str | None = None, max_cell_mb: float = 10, on_bad: OnBadRow = "error"
 ) -> Table:
     """A whole file as a table.
 
@@ -122,7 +122,7 @@ def _opened(path: Path, encoding: str | None, max_cell_mb: float) -> TextFile | 
     return open_text(path, encoding, int(max_cell_mb * _MB))
 
 
-def _rows(path: Path, file: TextFile | None, max_cell: int) -> Generator[Numbered, None, None]:
+def _rows(path: Path, file: TextFile | None, max_cell: int) -> Generator[NumberedRow, None, None]:
     if file is None:
         yield from read_parquet(path, max_cell)
         return
@@ -152,9 +152,9 @@ def _no_rows(path: Path) -> BadData:
 
 def _checked(path: str | Path) -> Path:
     path = Path(path).expanduser()
-    suffixes = ", ".join(KINDS)
+    suffixes = ", ".join(FILE_FORMATS)
     if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in KINDS)[:_SHOWN]
+        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in FILE_FORMATS)[:_SHOWN]
         mend = f"Name a file in it: {', '.join(inside)}" if inside else f"Name a file ({suffixes})."
         raise BadData(f"{path} is a folder, not a file.", mend)
     if not path.exists():
@@ -162,11 +162,11 @@ def _checked(path: str | Path) -> Path:
             raise BadData(f"There is no folder {path.parent}, so no {path.name} in it.", "Check the path.")
         names = sorted(p.name for p in path.parent.iterdir())
         near = get_close_matches(path.name, names, n=3, cutoff=0.5)
-        there = [n for n in names if Path(n).suffix.lower() in KINDS][:_SHOWN]
+        there = [n for n in names if Path(n).suffix.lower() in FILE_FORMATS][:_SHOWN]
         mend = f"There are: {', '.join(there)}." if there else "Check the path."
         mend = f"Did you mean {' or '.join(near)}?" if near else mend
         raise BadData(f"There is no file {path}.", mend)
-    if path.suffix.lower() not in KINDS:
+    if path.suffix.lower() not in FILE_FORMATS:
         what = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
         raise BadData(f"{path.name} {what}, which is no kind of table known here.", f"Save it as one of {suffixes}.")
     if path.stat().st_size == 0:

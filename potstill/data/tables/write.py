@@ -10,7 +10,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from potstill.data.tables.base import Plain
+from potstill.data.tables.base import JsonText
 from potstill.data.tables.parquet import write_parquet
 from potstill.errors import BadData
 
@@ -18,7 +18,7 @@ _WRITABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def write_table(
-    path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, like: Path | None = None
+    path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, schema_from: Path | None = None
 ) -> int:
     """Write rows one by one into a temporary file, then move it to `path`; return how many.
 
@@ -40,7 +40,7 @@ def write_table(
     _sweep(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        n = _written(unfinished, path.suffix.lower(), columns, iter(rows), like)
+        n = _written(unfinished, path.suffix.lower(), columns, iter(rows), schema_from)
         with unfinished.open("rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(unfinished, path)  # noqa: PTH105
@@ -64,10 +64,12 @@ def _sweep(path: Path) -> None:
 
 
 def _written(
-    path: Path, suffix: str, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], like: Path | None
+    path: Path, suffix: str, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], schema_from: Path | None
 ) -> int:
     if suffix == ".parquet":
-        return write_parquet(path, columns, rows, like if like and like.suffix.lower() == ".parquet" else None)
+        return write_parquet(
+            path, columns, rows, schema_from if schema_from and schema_from.suffix.lower() == ".parquet" else None
+        )
     n = 0
     # Half a character (a lone surrogate) has no UTF-8; it becomes "?" rather than the end of a long job.
     with path.open("w", encoding="utf-8", errors="replace", newline="") as handle:
@@ -87,7 +89,7 @@ def _written(
 
 def _value(cell: Any) -> Any:
     """What the cell was before it became text; what is no JSON (infinity) stays text."""
-    if not isinstance(cell, Plain):
+    if not isinstance(cell, JsonText):
         return cell
     try:
         return json.loads(cell, parse_constant=lambda name: name)

@@ -5,23 +5,23 @@ share.
 """
 
 from potstill.ledger.store.answers import AnswerCache
-from potstill.ledger.store.labels import Label, Labels, Progress, Question
-from potstill.ledger.store.records import Bought, CallRow, Note, TicketRow
-from potstill.ledger.store.run import BEAT_SLACK_S, FILE, LOCK, MIGRATIONS, Store
+from potstill.ledger.store.labels import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
+from potstill.ledger.store.records import BatchJobRecord, CallRecord, Note, PaidAnswer
+from potstill.ledger.store.run import HEARTBEAT_SLACK_S, LOCK_FILE, MIGRATIONS, RUN_FILE, RunStore
 
 __all__ = [
-    "BEAT_SLACK_S",
-    "FILE",
-    "LOCK",
+    "HEARTBEAT_SLACK_S",
+    "LOCK_FILE",
     "MIGRATIONS",
+    "RUN_FILE",
+    "Annotation",
+    "AnnotationProgress",
+    "AnnotationStore",
     "AnswerCache",
-    "Bought",
-    "CallRow",
-    "Label",
-    "Labels",
+    "BatchJobRecord",
+    "CallRecord",
+    "LabelRequest",
     "Note",
-    "Progress",
-    "Question",
-    "Store",
-    "TicketRow",
+    "PaidAnswer",
+    "RunStore",
 ]

@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from potstill.ledger.store.file import Migration, SqlFile
-from potstill.ledger.store.records import Bought
+from potstill.ledger.store.file import Migration, SqliteFile
+from potstill.ledger.store.records import PaidAnswer
 
 FILE = "answers.sqlite"
 # An answer that is one, or texts that were written. Asked of SQLite, which is quicker than reading all of it here.
@@ -29,21 +29,21 @@ def _first_format(db: sqlite3.Connection) -> None:
 MIGRATIONS: list[Migration] = [_first_format]
 
 
-class AnswerCache(SqlFile):
+class AnswerCache(SqliteFile):
     """The answers in one workspace folder. Raises NotARun for a file that is none of ours."""
 
     def __init__(self, workspace: Path) -> None:
         workspace.mkdir(parents=True, exist_ok=True)
         super().__init__(workspace / FILE, MIGRATIONS, write=True, durable=False)
 
-    def get(self, keys: Iterable[str]) -> dict[str, Bought]:
+    def get(self, keys: Iterable[str]) -> dict[str, PaidAnswer]:
         """Those of `keys` that are here."""
         rows = self._select("key, value, nanos FROM answers", keys)
-        return {key: Bought(key, value, nanos) for key, value, nanos in rows}
+        return {key: PaidAnswer(key, value, nanos) for key, value, nanos in rows}
 
-    def put(self, bought: Iterable[Bought]) -> None:
+    def put(self, bought: Iterable[PaidAnswer]) -> None:
         """Keep the good ones; the first price an answer was bought for stays."""
-        rows = [(each.key, each.json, each.nanos) for each in bought]
+        rows = [(each.key, each.json, each.price_nanos) for each in bought]
         if not rows:
             return
         with self._transaction():

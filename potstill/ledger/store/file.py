@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import NotARun, PotstillError
+from potstill.errors import PotstillError, RunNotFound
 
 Migration = Callable[[sqlite3.Connection], None]
 
 
-class SqlFile:
+class SqliteFile:
     """One open SQLite file.
 
     Args:
@@ -51,16 +51,16 @@ class SqlFile:
                 self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._migrate(migrations, write)
         except sqlite3.DatabaseError as error:
-            SqlFile.close(self)
-            raise NotARun(f"{path} cannot be read as a potstill file ({error}).", "Give another folder.") from error
+            SqliteFile.close(self)
+            raise RunNotFound(f"{path} cannot be read as a potstill file ({error}).", "Give another folder.") from error
         except BaseException:
-            SqlFile.close(self)
+            SqliteFile.close(self)
             raise
 
     def _migrate(self, migrations: Sequence[Migration], write: bool) -> None:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > len(migrations):
-            raise NotARun(
+            raise RunNotFound(
                 f"{self.path} has format {version} and this potstill reads up to {len(migrations)}.",
                 "Upgrade potstill.",
             )
@@ -78,7 +78,7 @@ class SqlFile:
     def _copy(self, version: int) -> None:
         """Go on with a copy in memory, to be brought up to date: who only looks changes nothing."""
         if not version:
-            raise NotARun(f"{self.path} holds nothing yet.", "Look again when its run has begun.")
+            raise RunNotFound(f"{self.path} holds nothing yet.", "Look again when its run has begun.")
         copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._db.backup(copy)
         self._db.close()

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from potstill.ledger.store.file import Migration, SqlFile
+from potstill.ledger.store.file import Migration, SqliteFile
 
-FILE = "labels.sqlite"
-Said = Literal["new", "same", "changed", "surplus", "taken", "unknown"]
+LABELS_FILE = "labels.sqlite"
+AddResult = Literal["new", "same", "changed", "surplus", "taken", "unknown"]
 
 
 @dataclass(frozen=True)
-class Question:
+class LabelRequest:
     """A text that people are asked about.
 
     Attributes:
@@ -34,13 +34,13 @@ class Question:
 
     id: str
     text: str
-    wanted: int
-    taken: bool
+    n_annotators: int
+    collected: bool
     closed: bool
 
 
 @dataclass(frozen=True)
-class Label:
+class Annotation:
     """What one person said of one text.
 
     Attributes:
@@ -56,18 +56,18 @@ class Label:
     annotator: str
     label: str
     seconds: float = 0.0
-    at: float = 0.0
-    way: str = "page"
+    created_at: float = 0.0
+    source: str = "page"
 
 
 @dataclass(frozen=True)
-class Progress:
+class AnnotationProgress:
     """How far it is: texts in all, those with every label that was ordered, those one annotator has done or may do."""
 
     texts: int
-    full: int
-    mine: int
-    open: int
+    complete: int
+    own: int
+    remaining: int
 
 
 def _first_format(db: sqlite3.Connection) -> None:
@@ -95,15 +95,15 @@ _MINE = "EXISTS (SELECT 1 FROM said WHERE said.id = asked.id AND undone = 0 AND 
 _OPEN = f"taken = 0 AND closed = 0 AND {_COUNT} < wanted AND NOT {_MINE}"
 
 
-class Labels(SqlFile):
+class AnnotationStore(SqliteFile):
     """The labels of the run in `folder`. Raises NotARun where the file is none of ours, or of a newer format."""
 
     def __init__(self, folder: Path, *, write: bool = True) -> None:
-        super().__init__(folder / FILE, MIGRATIONS, write=write, durable=True)
+        super().__init__(folder / LABELS_FILE, MIGRATIONS, write=write, durable=True)
 
     # --- what is asked --------------------------------------------------------------------------------------
 
-    def ask(self, id: str, text: str, wanted: int, mark: str) -> None:
+    def add_request(self, id: str, text: str, wanted: int, request_key: str) -> None:
         """Ask about a text; asked before, it is only called `mark` from now on, and open again if it was closed."""
         with self._transaction():
             self._db.execute(
@@ -111,18 +111,18 @@ class Labels(SqlFile):
                    VALUES (?, (SELECT COALESCE(MAX(number), 0) + 1 FROM asked), ?, ?, ?)
                    ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, wanted = excluded.wanted, taken = 0,
                    closed = 0""",
-                (id, mark, text, wanted),
+                (id, request_key, text, wanted),
             )
 
-    def asked_as(self, mark: str) -> Question | None:
+    def find_request(self, request_key: str) -> LabelRequest | None:
         """The text that is asked under this mark."""
-        return next(iter(self._questions("WHERE mark = ?", mark)), None)
+        return next(iter(self._questions("WHERE mark = ?", request_key)), None)
 
-    def questions(self) -> list[Question]:
+    def requests(self) -> list[LabelRequest]:
         """Every text, in the order they were asked."""
         return self._questions("ORDER BY number")
 
-    def waiting(self, annotator: str, n: int = -1, start: int = 0) -> list[Question]:
+    def open_requests(self, annotator: str, n: int = -1, start: int = 0) -> list[LabelRequest]:
         """At most n texts that this person may label, those skipped longest ago last of all.
 
         Args:
@@ -139,12 +139,12 @@ class Labels(SqlFile):
             n,
         )
 
-    def _questions(self, rest: str, *values: object) -> list[Question]:
+    def _questions(self, rest: str, *values: object) -> list[LabelRequest]:
         with self._guard:
             rows = self._db.execute(f"SELECT id, text, wanted, taken, closed FROM asked {rest}", values).fetchall()
-        return [Question(id, text, wanted, bool(taken), bool(closed)) for id, text, wanted, taken, closed in rows]
+        return [LabelRequest(id, text, wanted, bool(taken), bool(closed)) for id, text, wanted, taken, closed in rows]
 
-    def close_rest(self) -> int:
+    def close_unfinished(self) -> int:
         """Ask nobody any more about what is not fully labelled. Returns how many texts that are."""
         with self._transaction():
             return self._db.execute(
@@ -153,17 +153,17 @@ class Labels(SqlFile):
 
     # --- what is said ---------------------------------------------------------------------------------------
 
-    def say(self, given: Label) -> Said:
+    def add(self, given: Annotation) -> AddResult:
         """Write down what somebody said, durably. What is not "new", "same" or "changed" was not taken in."""
         with self._transaction():
             return self._say(given)
 
-    def say_all(self, given: Sequence[Label]) -> list[Said]:
+    def add_all(self, given: Sequence[Annotation]) -> list[AddResult]:
         """As `say`, all in one step."""
         with self._transaction():
             return [self._say(each) for each in given]
 
-    def _say(self, given: Label) -> Said:
+    def _say(self, given: Annotation) -> AddResult:
         row = self._db.execute("SELECT wanted, taken FROM asked WHERE id = ?", (given.id,)).fetchone()
         if row is None:
             return "unknown"
@@ -186,14 +186,14 @@ class Labels(SqlFile):
             self._undo(given.id, given.annotator)
         self._db.execute(
             "INSERT INTO said (id, annotator, label, seconds, at, way) VALUES (?, ?, ?, ?, ?, ?)",
-            (given.id, given.annotator, given.label, given.seconds, given.at or time.time(), given.way),
+            (given.id, given.annotator, given.label, given.seconds, given.created_at or time.time(), given.source),
         )
         return "new" if own is None else "changed"
 
     def _undo(self, id: str, annotator: str) -> None:
         self._db.execute("UPDATE said SET undone = 1 WHERE id = ? AND annotator = ? AND undone = 0", (id, annotator))
 
-    def undo(self, annotator: str) -> Label | None:
+    def undo(self, annotator: str) -> Annotation | None:
         """Take back what this person said last and the run has not taken yet; returns it, None where there is none."""
         with self._transaction():
             row = self._db.execute(
@@ -206,25 +206,25 @@ class Labels(SqlFile):
             self._undo(row[0], annotator)
             # It comes back first, also if it had been skipped before.
             self._db.execute("DELETE FROM skipped WHERE id = ? AND annotator = ?", (row[0], annotator))
-        return Label(*row)
+        return Annotation(*row)
 
     def skip(self, id: str, annotator: str) -> None:
         """Show this text to this person after all others."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", (id, annotator, time.time()))
 
-    def question(self, id: str) -> Question | None:
+    def question(self, id: str) -> LabelRequest | None:
         """The text of this id."""
         return next(iter(self._questions("WHERE id = ?", id)), None)
 
-    def said(self, ids: Iterable[str] | None = None) -> list[Label]:
+    def annotations(self, ids: Iterable[str] | None = None) -> list[Annotation]:
         """What counts of what was said, oldest first; of these texts only."""
         with self._guard:
             rows = self._db.execute(f"{_SAID} ORDER BY n").fetchall()
         wanted = None if ids is None else set(ids)
-        return [Label(*row) for row in rows if wanted is None or row[0] in wanted]
+        return [Annotation(*row) for row in rows if wanted is None or row[0] in wanted]
 
-    def progress(self, annotator: str = "") -> Progress:
+    def progress(self, annotator: str = "") -> AnnotationProgress:
         """How far it is."""
         with self._guard:
             row = self._db.execute(
@@ -232,18 +232,18 @@ class Labels(SqlFile):
                     COALESCE(SUM({_OPEN}), 0) FROM asked""",
                 (annotator, annotator),
             ).fetchone()
-        return Progress(*row)
+        return AnnotationProgress(*row)
 
     # --- what the run takes ---------------------------------------------------------------------------------
 
-    def take(self, mark: str) -> list[Label] | None:
+    def collect(self, request_key: str) -> list[Annotation] | None:
         """What was said of the text asked under `mark`, and from now on it stays so; None while it is open."""
         with self._transaction():
-            row = self._db.execute("SELECT id, wanted, closed FROM asked WHERE mark = ?", (mark,)).fetchone()
+            row = self._db.execute("SELECT id, wanted, closed FROM asked WHERE mark = ?", (request_key,)).fetchone()
             if row is None:
                 return None
             id, wanted, closed = row
-            found = [Label(*each) for each in self._db.execute(f"{_SAID} AND id = ? ORDER BY n", (id,))]
+            found = [Annotation(*each) for each in self._db.execute(f"{_SAID} AND id = ? ORDER BY n", (id,))]
             if len(found) < wanted and not closed:
                 return None
             self._db.execute("UPDATE asked SET taken = 1 WHERE id = ?", (id,))

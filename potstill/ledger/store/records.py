@@ -9,25 +9,25 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class CallRow:
+class CallRecord:
     """One row of the ledger, in micro-dollars; times are seconds since 1970."""
 
     id: int
     category: str
     purpose: str
     what: str
-    n: int
+    n_texts: int
     state: str
     held: int
     charged: int
     paid: int
     usage: Mapping[str, Any]
-    began: float
-    ended: float | None
+    started_at: float
+    ended_at: float | None
 
 
 @dataclass(frozen=True)
-class TicketRow:
+class BatchJobRecord:
     """A held call whose answer is fetched later, perhaps by another process.
 
     Attributes:
@@ -41,12 +41,12 @@ class TicketRow:
     """
 
     call: int
-    mark: str
-    place: str
+    client_id: str
+    provider_id: str
     keys: tuple[str, ...]
     facts: Mapping[str, Any]
     held: int
-    began: float
+    started_at: float
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class Note:
     """One thing a recipe thought worth remembering; `time` is seconds since 1970."""
 
     time: float
-    what: str
+    description: str
     facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Bought:
+class PaidAnswer:
     """Something that was paid for: its key, its value as JSON, its price in billionths of a dollar, and when."""
 
     key: str
     json: str
-    nanos: int
-    settled: float = 0.0
+    price_nanos: int
+    settled_at: float = 0.0
 
     @property
     def value(self) -> Any:

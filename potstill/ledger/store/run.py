@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import NotARun, PotstillError, RunBusy
-from potstill.ledger.prices import CATEGORIES, Category, Purchase, Totals
-from potstill.ledger.store.file import SqlFile
-from potstill.ledger.store.records import Bought, CallRow, Note, TicketRow
-from potstill.ledger.store.together import Step, Together
+from potstill.errors import PotstillError, RunBusy, RunNotFound
+from potstill.ledger.prices import CATEGORIES, Category, LedgerTotals, Purchase
+from potstill.ledger.store.file import SqliteFile
+from potstill.ledger.store.records import BatchJobRecord, CallRecord, Note, PaidAnswer
+from potstill.ledger.store.together import GroupCommit, WriteStep
 
-FILE = "run.sqlite"
-LOCK = "lock.sqlite"
-BEAT_SLACK_S = 5.0
+RUN_FILE = "run.sqlite"
+LOCK_FILE = "lock.sqlite"
+HEARTBEAT_SLACK_S = 5.0
 
 
 def _first_format(db: sqlite3.Connection) -> None:
@@ -60,7 +60,7 @@ def _tickets(db: sqlite3.Connection) -> None:
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_format, _tickets]
 
 
-class Store(SqlFile):
+class RunStore(SqliteFile):
     """What a run did. Implements `ledger.Book`; every method is one transaction.
 
     Args:
@@ -77,16 +77,16 @@ class Store(SqlFile):
         self._lock: sqlite3.Connection | None = None
         if write:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock(folder / LOCK)
-        elif not (folder / FILE).exists():
-            raise NotARun(
-                f"{folder} is not a run: it has no {FILE}.", "Give the folder that `potstill distill -o` made."
+            self._lock = self._take_lock(folder / LOCK_FILE)
+        elif not (folder / RUN_FILE).exists():
+            raise RunNotFound(
+                f"{folder} is not a run: it has no {RUN_FILE}.", "Give the folder that `potstill distill -o` made."
             )
         try:
-            super().__init__(folder / FILE, MIGRATIONS, write=write, durable=True)
+            super().__init__(folder / RUN_FILE, MIGRATIONS, write=write, durable=True)
             self._committed = self._sum_committed()
             self._counting = threading.Lock()
-            self._together = Together(self._write)
+            self._together = GroupCommit(self._write)
         except BaseException:
             self.close()
             raise
@@ -148,8 +148,8 @@ class Store(SqlFile):
             (
                 purchase.category,
                 purchase.purpose,
-                purchase.what,
-                purchase.n,
+                purchase.description,
+                purchase.n_texts,
                 micros,
                 purchase.micros_per_second,
                 time.time(),
@@ -169,9 +169,9 @@ class Store(SqlFile):
             )
         return hold_id
 
-    def _write(self, batch: Sequence[Step[object]]) -> None:
+    def _write(self, batch: Sequence[WriteStep[object]]) -> None:
         # A savepoint for each step would double the statements, and between any two of them other threads cut in.
-        done: list[Step[object]] = []
+        done: list[WriteStep[object]] = []
         try:
             with self._transaction():
                 for step in batch:
@@ -186,7 +186,7 @@ class Store(SqlFile):
             for step in batch:
                 self._write_alone(step)
 
-    def _write_alone(self, step: Step[object]) -> None:
+    def _write_alone(self, step: WriteStep[object]) -> None:
         try:
             with self._transaction():
                 step.result = step.do()
@@ -196,13 +196,13 @@ class Store(SqlFile):
             step.error = error
 
     def settle(
-        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], bought: Mapping[str, Any]
+        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], results: Mapping[str, Any]
     ) -> None:
         """Turn a hold into a charge and keep what was bought, in one transaction."""
 
         def step() -> int:
             held = self._end(hold_id, "settled", charged, paid, usage)
-            self._keep(bought, hold_id)
+            self._keep(results, hold_id)
             return held
 
         held = self._together.do(step)
@@ -224,12 +224,12 @@ class Store(SqlFile):
         held, rate, began, beat = self._db.execute(
             "SELECT held, micros_per_second, began, COALESCE(ended, began) FROM calls WHERE id = ?", (hold_id,)
         ).fetchone()
-        return held, held if rate is None else min(held, math.ceil(rate * (beat - began + BEAT_SLACK_S)))
+        return held, held if rate is None else min(held, math.ceil(rate * (beat - began + HEARTBEAT_SLACK_S)))
 
-    def left_behind(self) -> int | None:
+    def abandoned_micros(self) -> int | None:
         """What a process that ended left held and the next start books as lost, in micro-dollars; None while a process
         works here, or where nothing was left."""
-        lock = sqlite3.connect(self.folder / LOCK, isolation_level=None, timeout=0)
+        lock = sqlite3.connect(self.folder / LOCK_FILE, isolation_level=None, timeout=0)
         try:
             lock.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:
@@ -240,7 +240,7 @@ class Store(SqlFile):
             left = self.abandoned_holds()
             return sum(self._price_of_losing(hold_id)[1] for hold_id in left) if left else None
 
-    def beat(self, hold_id: int) -> None:
+    def heartbeat(self, hold_id: int) -> None:
         """Say that the time-priced call behind this hold is still running."""
         with self._transaction():
             self._db.execute("UPDATE calls SET ended = ? WHERE id = ? AND state = 'held'", (time.time(), hold_id))
@@ -264,7 +264,7 @@ class Store(SqlFile):
 
     # --- tickets ----------------------------------------------------------------------------------------
 
-    def tickets(self, teacher: str, state: str = "held") -> list[TicketRow]:
+    def tickets(self, teacher: str, state: str = "held") -> list[BatchJobRecord]:
         """The tickets of one teacher (its key) whose calls are in `state`, oldest first."""
         with self._guard:
             rows = self._db.execute(
@@ -273,16 +273,16 @@ class Store(SqlFile):
                 (teacher, state),
             ).fetchall()
         return [
-            TicketRow(call, mark, place, tuple(json.loads(keys)), json.loads(facts), held, began)
+            BatchJobRecord(call, mark, place, tuple(json.loads(keys)), json.loads(facts), held, began)
             for call, mark, place, keys, facts, held, began in rows
         ]
 
-    def place_ticket(self, call: int, place: str) -> None:
+    def set_provider_id(self, call: int, place: str) -> None:
         """Write down the provider's name for what was left with it."""
         with self._transaction():
             self._db.execute("UPDATE tickets SET place = ? WHERE call = ?", (place, call))
 
-    def totals(self, limit: int) -> Totals:
+    def totals(self, limit: int) -> LedgerTotals:
         """The sums as they stand, added up from the rows."""
         with self._guard:
             held, charged, paid, lost, calls = self._db.execute(
@@ -292,9 +292,9 @@ class Store(SqlFile):
             ).fetchone()
             by = dict(self._db.execute("SELECT category, SUM(charged) FROM calls GROUP BY category"))
             by_purpose = dict(self._db.execute("SELECT purpose, SUM(charged) FROM calls GROUP BY purpose"))
-        return Totals(limit, held, charged, paid, {c: by.get(c, 0) for c in CATEGORIES}, by_purpose, lost, calls)
+        return LedgerTotals(limit, held, charged, paid, {c: by.get(c, 0) for c in CATEGORIES}, by_purpose, lost, calls)
 
-    def calls(self) -> list[CallRow]:
+    def calls(self) -> list[CallRecord]:
         """Every row of the ledger, in the order the calls began."""
         with self._guard:
             cursor = self._db.execute(
@@ -303,9 +303,9 @@ class Store(SqlFile):
             )
             names = [column[0] for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        return [CallRow(**{**row, "usage": json.loads(row["usage"])}) for row in rows]
+        return [CallRecord(**{**row, "usage": json.loads(row["usage"])}) for row in rows]
 
-    def bought(self, categories: Sequence[Category], known_to: Path) -> list[Bought]:
+    def paid_answers(self, categories: Sequence[Category], known_to: Path) -> list[PaidAnswer]:
         """What was paid for here and not yet `given` to `known_to`, with its share of its call's price."""
         marks = ",".join("?" * len(categories))
         with self._guard:
@@ -317,14 +317,16 @@ class Store(SqlFile):
             ).fetchall()
         # Counted and sorted here: SQLite would carry the values along, several times as long.
         of_call = Counter(row[-1] for row in rows)
-        found = [Bought(key, value, -(-charged * 1000 // of_call[i]), ended) for ended, key, value, charged, i in rows]
+        found = [
+            PaidAnswer(key, value, -(-charged * 1000 // of_call[i]), ended) for ended, key, value, charged, i in rows
+        ]
         # By the time of settling, not the order of the calls: a ticket is settled long after it was left.
-        return sorted(found, key=lambda each: each.settled)
+        return sorted(found, key=lambda each: each.settled_at)
 
-    def given(self, bought: Sequence[Bought], to: Path) -> None:
+    def mark_shared(self, results: Sequence[PaidAnswer], to: Path) -> None:
         """Remember that these are safe in `to`; what was settled in the same instant may be given again."""
-        if bought:
-            self.set_meta(_given(to), bought[-1].settled)
+        if results:
+            self.set_meta(_given(to), results[-1].settled_at)
 
     # --- what was bought, what was said -----------------------------------------------------------------
 
@@ -334,12 +336,12 @@ class Store(SqlFile):
             [(key, json.dumps(value), call) for key, value in values.items()],
         )
 
-    def keep(self, values: Mapping[str, Any]) -> None:
+    def save(self, values: Mapping[str, Any]) -> None:
         """Keep JSON values that cost nothing."""
         with self._transaction():
             self._keep(values, None)
 
-    def kept(self, keys: Iterable[str]) -> dict[str, Any]:
+    def load(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values kept under those of `keys` that are there."""
         return {key: json.loads(value) for key, value in self._select("key, value FROM kept", keys)}
 

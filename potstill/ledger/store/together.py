@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from potstill.engines.greenlets import Door, others_first
+from potstill.engines.greenlets import Event, yield_to_others
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ def _nothing(_: object) -> None:
     """Nothing was changed outside of the file."""
 
 
-class Step(Generic[T]):
+class WriteStep(Generic[T]):
     """Something to be done in a transaction, and what came of it.
 
     Args:
@@ -31,13 +31,13 @@ class Step(Generic[T]):
     def __init__(self, do: Callable[[], T], undo: Callable[[T], None]) -> None:
         self.do = do
         self.undo = undo
-        self.over = False
+        self.done = False
         self.result: T | None = None
         self.error: BaseException | None = None
-        self.door = Door()
+        self.event = Event()
 
 
-class Together:
+class GroupCommit:
     """Takes steps from many threads and writes them by the batch.
 
     Args:
@@ -45,24 +45,24 @@ class Together:
             durable; what it raises is the error of every step.
     """
 
-    def __init__(self, write: Callable[[Sequence[Step[object]]], None]) -> None:
+    def __init__(self, write: Callable[[Sequence[WriteStep[object]]], None]) -> None:
         self._write = write
         self._guard = threading.Lock()
-        self._waiting: list[Step[object]] = []
+        self._waiting: list[WriteStep[object]] = []
         self._writing = False
 
     def do(self, step: Callable[[], T], undo: Callable[[T], None] = _nothing) -> T:
         """What `step` returns, once it is on the disk. Raises what it raises, or what the transaction raises."""
-        mine: Step[T] = Step(step, undo)
+        mine: WriteStep[T] = WriteStep(step, undo)
         with self._guard:
             self._waiting.append(mine)  # type: ignore[arg-type]
             first, self._writing = not self._writing, True
         if first:
-            others_first()
+            yield_to_others()
             self._lead()
         else:
-            mine.door.wait()
-            if not mine.over:
+            mine.event.wait()
+            if not mine.done:
                 self._lead()
         if mine.error is not None:
             raise mine.error
@@ -78,11 +78,11 @@ class Together:
                 step.error = error
         finally:
             for step in batch:
-                step.over = True
+                step.done = True
             with self._guard:
                 heir = self._waiting[0] if self._waiting else None
                 self._writing = heir is not None
             for step in batch:
-                step.door.open()
+                step.event.set()
             if heir is not None:
-                heir.door.open()
+                heir.event.set()

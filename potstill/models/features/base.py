@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Bag:
+class PaddedFeatures:
     """What a bag graph eats. Padding has id 0 and value 0.
 
     Attributes:
@@ -27,7 +27,7 @@ class Bag:
 
 
 @dataclass(frozen=True)
-class Ragged:
+class SparseFeatures:
     """The same without padding: text i owns entries starts[i]:starts[i + 1], the layout of a CSR matrix.
 
     Attributes:
@@ -44,15 +44,15 @@ class Ragged:
     second: NDArray[np.float32] | None = None
     truncated: int = 0
 
-    def at(self, rows: NDArray[np.intp]) -> Ragged:
+    def take(self, rows: NDArray[np.intp]) -> SparseFeatures:
         """The texts at these places, in this order."""
         lengths = self.starts[rows + 1] - self.starts[rows]
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         entries = np.arange(ends[-1]) + np.repeat(self.starts[rows] - ends[:-1], lengths)
         second = None if self.second is None else self.second[entries]
-        return Ragged(ends, self.ids[entries], self.values[entries], second)
+        return SparseFeatures(ends, self.ids[entries], self.values[entries], second)
 
-    def pad(self) -> Bag:
+    def pad(self) -> PaddedFeatures:
         """The (N, T) bag, T being the longest text's entries and at least 1."""
         lengths = np.diff(self.starts)
         width = max(int(lengths.max(initial=0)), 1)
@@ -62,13 +62,13 @@ class Ragged:
         ids[filled] = self.ids
         values[filled] = self.values
         if self.second is None:
-            return Bag(ids, values)
+            return PaddedFeatures(ids, values)
         second = np.zeros(filled.shape, dtype=np.float32)
         second[filled] = self.second
-        return Bag(ids, values, second)
+        return PaddedFeatures(ids, values, second)
 
 
-class Reader(Protocol):
+class Vectorizer(Protocol):
     """Texts -> bag."""
 
     width: int
@@ -77,10 +77,10 @@ class Reader(Protocol):
     def settings(self) -> dict[str, Any]:
         """What `load` needs beside the folder; JSON values only, with the key `reader`."""
 
-    def ragged(self, texts: Sequence[str]) -> Ragged:
+    def transform(self, texts: Sequence[str]) -> SparseFeatures:
         """N texts -> their entries, unpadded."""
 
-    def __call__(self, texts: Sequence[str]) -> Bag:
+    def __call__(self, texts: Sequence[str]) -> PaddedFeatures:
         """N texts -> the padded (N, T) bag."""
 
     def save(self, folder: Path) -> None:

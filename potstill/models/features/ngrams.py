@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from potstill.models.features.base import Bag, Ragged
+from potstill.models.features.base import PaddedFeatures, SparseFeatures
 
 NGRAMS_FILE = "ngrams.json"
 MAX_CHARS = 20_000  # what lies beyond is not read: a 50 MB cell must not stop a server
@@ -22,7 +22,7 @@ MAX_CACHE = 200_000
 WORD = re.compile(r"\w+")
 
 
-class NGrams:
+class NGramVectorizer:
     """TF-IDF over words (1-2) and over characters within words (3-5): sublinear, each of the two views of equal length.
 
     Args:
@@ -53,7 +53,7 @@ class NGrams:
         in_words: Counter[str] = Counter()
         in_chars: Counter[str] = Counter()
         for text in counted:
-            tokens = clean(text).split()
+            tokens = normalize_text(text).split()
             words = WORD.findall(" ".join(tokens))
             in_words.update(set(words) | {f"{a} {b}" for a, b in pairwise(words)})
             in_chars.update(set(chain.from_iterable(map(_char_grams, set(tokens)))))
@@ -70,14 +70,14 @@ class NGrams:
         """JSON values for `load`."""
         return {"reader": "ngrams"}
 
-    def ragged(self, texts: Sequence[str]) -> Ragged:
+    def transform(self, texts: Sequence[str]) -> SparseFeatures:
         """N texts -> TF-IDF entries, ids ascending within a text; a text without a known n-gram has none."""
         found: array[int] = array("q")
         lengths = np.zeros(len(texts), dtype=np.int64)
         lookup, pieces = self._word_id.get, self._pieces
         for i, text in enumerate(texts):
             before, last = len(found), None
-            for token in clean(text).split():
+            for token in normalize_text(text).split():
                 piece = pieces.get(token) or self._look_up(token)
                 found.extend(piece[0])
                 for word in piece[1]:
@@ -96,11 +96,11 @@ class NGrams:
         views = np.maximum((norms.reshape(-1, 2) > 0).sum(axis=1), 1)
         values = (values / (norms[view] * np.sqrt(views[rows]))).astype(np.float32)
         starts = np.searchsorted(rows, np.arange(len(texts) + 1)).astype(np.int64)
-        return Ragged(starts, ids, values, truncated=sum(len(text) > MAX_CHARS for text in texts))
+        return SparseFeatures(starts, ids, values, truncated=sum(len(text) > MAX_CHARS for text in texts))
 
-    def __call__(self, texts: Sequence[str]) -> Bag:
+    def __call__(self, texts: Sequence[str]) -> PaddedFeatures:
         """N texts -> (N, T) bag."""
-        return self.ragged(texts).pad()
+        return self.transform(texts).pad()
 
     def _look_up(self, token: str) -> tuple[array[int], list[str]]:
         """The ids of a token's characters and words, and its words; remembered, as texts repeat their words."""
@@ -124,7 +124,7 @@ class NGrams:
         return cls(record["words"], record["chars"], record["idf"])
 
 
-def clean(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Lower case, compatibility forms unified, cut at MAX_CHARS."""
     text = text[:MAX_CHARS]
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower()

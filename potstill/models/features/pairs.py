@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.pairs import split_pair
-from potstill.models.features.base import Bag, Ragged
-from potstill.models.features.ngrams import NGrams
-from potstill.models.features.tokens import Tokens
+from potstill.models.features.base import PaddedFeatures, SparseFeatures
+from potstill.models.features.ngrams import NGramVectorizer
+from potstill.models.features.tokens import SubwordVectorizer
 
 Floats = NDArray[np.float32]
 # Where a share of overlap begins to count; a linear student sees a bend where the field sees a threshold.
-BENDS = (0.0, 0.25, 0.5, 0.75)
-MEASURES = 7
+OVERLAP_KNOTS = (0.0, 0.25, 0.5, 0.75)
+N_OVERLAP_FEATURES = 7
 SCALE = 0.5  # of the overlaps beside the n-grams, whose rows have length one
 
 
-class PairGrams:
+class PairNGramVectorizer:
     """N-grams of two texts: shared by both, of the first alone, of the second alone; and measures of overlap.
 
     Ids are those of the n-grams three times over, then the overlaps: cosine, and the share of each text that is in the
@@ -36,26 +36,26 @@ class PairGrams:
         grams: the n-grams of single texts.
     """
 
-    def __init__(self, grams: NGrams) -> None:
+    def __init__(self, grams: NGramVectorizer) -> None:
         self.grams = grams
-        self.width = 3 * grams.width + MEASURES * len(BENDS)
+        self.width = 3 * grams.width + N_OVERLAP_FEATURES * len(OVERLAP_KNOTS)
 
     @classmethod
     def fit(cls, texts: Sequence[str], max_features: int = 60_000, min_df: int | None = None) -> Self:
         """Choose the n-grams of N pairs; `max_features` counts all three of each."""
         both = [text for pair in map(split_pair, texts) for text in pair]
-        return cls(NGrams.fit(both, max_features=max(1, max_features // 3), min_df=min_df))
+        return cls(NGramVectorizer.fit(both, max_features=max(1, max_features // 3), min_df=min_df))
 
     @property
     def settings(self) -> dict[str, Any]:
         """JSON values for `load`."""
         return {"reader": "pair-ngrams"}
 
-    def ragged(self, texts: Sequence[str]) -> Ragged:
+    def transform(self, texts: Sequence[str]) -> SparseFeatures:
         """N pairs -> their entries, ids ascending within a pair."""
         pairs = [split_pair(text) for text in texts]
         n, width = len(pairs), max(self.grams.width, 1)
-        first, second = (self.grams.ragged([pair[side] for pair in pairs]) for side in (0, 1))
+        first, second = (self.grams.transform([pair[side] for pair in pairs]) for side in (0, 1))
         one, two = (_cells(side, width) for side in (first, second))
         _, in_one, in_two = np.intersect1d(one, two, assume_unique=True, return_indices=True)
         shared = np.minimum(first.values[in_one], second.values[in_two])
@@ -64,7 +64,7 @@ class PairGrams:
             for cells, there in ((one, in_one), (two, in_two))
         )
         overlaps = np.concatenate([self._overlaps(first, second, in_one, in_two, n), _ratio(pairs)], axis=1)
-        bent = np.maximum(overlaps[:, :, None] - np.array(BENDS), 0).reshape(n, -1) * SCALE
+        bent = np.maximum(overlaps[:, :, None] - np.array(OVERLAP_KNOTS), 0).reshape(n, -1) * SCALE
         rows = np.concatenate([one[in_one] // width, one[alone_one] // width, two[alone_two] // width])
         ids = np.concatenate([one[in_one] % width, one[alone_one] % width + width, two[alone_two] % width + 2 * width])
         values = np.concatenate([shared, first.values[alone_one], second.values[alone_two]])
@@ -74,10 +74,12 @@ class PairGrams:
         values = np.concatenate([values, bent[at_rows, at_columns]]).astype(np.float32)
         order = np.lexsort((ids, rows))
         starts = np.searchsorted(rows[order], np.arange(n + 1)).astype(np.int64)
-        return Ragged(starts, ids[order].astype(np.int64), values[order], truncated=first.truncated + second.truncated)
+        return SparseFeatures(
+            starts, ids[order].astype(np.int64), values[order], truncated=first.truncated + second.truncated
+        )
 
     def _overlaps(
-        self, first: Ragged, second: Ragged, in_one: NDArray[np.intp], in_two: NDArray[np.intp], n: int
+        self, first: SparseFeatures, second: SparseFeatures, in_one: NDArray[np.intp], in_two: NDArray[np.intp], n: int
     ) -> NDArray[np.float64]:
         """(N, 6) cosine, share of the first in the second, share of the second in the first; by words, by characters"""
         found = []
@@ -97,9 +99,9 @@ class PairGrams:
             ]
         return np.stack(found, axis=1)
 
-    def __call__(self, texts: Sequence[str]) -> Bag:
+    def __call__(self, texts: Sequence[str]) -> PaddedFeatures:
         """N pairs -> (N, T) bag."""
-        return self.ragged(texts).pad()
+        return self.transform(texts).pad()
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads."""
@@ -108,17 +110,17 @@ class PairGrams:
     @classmethod
     def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
         """The reader that `save` wrote."""
-        return cls(NGrams.load(folder, settings))
+        return cls(NGramVectorizer.load(folder, settings))
 
 
-class PairTokens:
+class PairSubwordVectorizer:
     """Subwords of two texts: one list of entries, each with what it counts for the first and for the second text.
 
     Args:
         tokens: the reader of single texts.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: SubwordVectorizer) -> None:
         self.tokens = tokens
         self.width = tokens.width
 
@@ -127,14 +129,14 @@ class PairTokens:
         """JSON values for `load`."""
         return {**self.tokens.settings, "reader": "pair-tokens"}
 
-    def ragged(self, texts: Sequence[str]) -> Ragged:
+    def transform(self, texts: Sequence[str]) -> SparseFeatures:
         """N pairs -> the entries of the first text, then those of the second."""
         pairs = [split_pair(text) for text in texts]
-        first, second = (self.tokens.ragged([pair[side] for pair in pairs]) for side in (0, 1))
+        first, second = (self.tokens.transform([pair[side] for pair in pairs]) for side in (0, 1))
         rows = np.concatenate([np.repeat(np.arange(len(pairs)), np.diff(side.starts)) for side in (first, second)])
         order = np.argsort(rows, kind="stable")
         none_one, none_two = np.zeros_like(first.values), np.zeros_like(second.values)
-        return Ragged(
+        return SparseFeatures(
             first.starts + second.starts,
             np.concatenate([first.ids, second.ids])[order],
             np.concatenate([first.values, none_two])[order],
@@ -142,9 +144,9 @@ class PairTokens:
             first.truncated + second.truncated,
         )
 
-    def __call__(self, texts: Sequence[str]) -> Bag:
+    def __call__(self, texts: Sequence[str]) -> PaddedFeatures:
         """N pairs -> (N, T) bag."""
-        return self.ragged(texts).pad()
+        return self.transform(texts).pad()
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads."""
@@ -153,10 +155,10 @@ class PairTokens:
     @classmethod
     def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
         """The reader that `save` wrote."""
-        return cls(Tokens.load(folder, settings))
+        return cls(SubwordVectorizer.load(folder, settings))
 
 
-def _cells(side: Ragged, width: int) -> NDArray[np.int64]:
+def _cells(side: SparseFeatures, width: int) -> NDArray[np.int64]:
     """(E,) one number for each row and id, ascending."""
     return np.asarray(np.repeat(np.arange(len(side.starts) - 1), np.diff(side.starts)) * width + side.ids)
 

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from potstill.models.features.base import Bag, Ragged
+from potstill.models.features.base import PaddedFeatures, SparseFeatures
 
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "token_weights.json"
 
 
-class Tokens:
+class SubwordVectorizer:
     """Subwords of a `tokenizers` tokenizer; each counts 1/length, or its weight/length. Unknown subwords are left out.
 
     Args:
@@ -42,7 +42,7 @@ class Tokens:
         """JSON values for `load`."""
         return {"reader": "tokens", "max_length": self.max_length, "weighted": self.weights is not None}
 
-    def ragged(self, texts: Sequence[str]) -> Ragged:
+    def transform(self, texts: Sequence[str]) -> SparseFeatures:
         """N texts -> one entry a known subword, in order; a text without any has none."""
         # 20 characters a subword bound the work without ever reaching the cut in a written language.
         most = self.max_length * 20
@@ -64,11 +64,11 @@ class Tokens:
         if self.weights is not None:
             values *= self.weights[ids]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return Ragged(starts, ids, values, truncated=truncated)
+        return SparseFeatures(starts, ids, values, truncated=truncated)
 
-    def __call__(self, texts: Sequence[str]) -> Bag:
+    def __call__(self, texts: Sequence[str]) -> PaddedFeatures:
         """N texts -> (N, T) bag."""
-        return self.ragged(texts).pad()
+        return self.transform(texts).pad()
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`, and `token_weights.json` if there are weights."""

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.pairs import split_pair
-from potstill.errors import BadData, MissingExtra, NotARun
-from potstill.models.tokens.pieces import Pieces, remembered_words
+from potstill.errors import BadData, MissingExtra, RunNotFound
+from potstill.models.tokens.pieces import CachedEncoding, cached_tokenizer
 
 Ids = NDArray[np.int64]
 # What is read of a text that is too long: its head; its head and its tail (Sun et al. 2019); or all of it, in windows.
-Long = Literal["head", "head+tail", "windows"]
-LONG: tuple[Long, ...] = get_args(Long)
-HEAD_SHARE = 0.5  # of the tokens that are read, where head and tail are
+LongTextMode = Literal["head", "head+tail", "windows"]
+LONG_TEXT_MODES: tuple[LongTextMode, ...] = get_args(LongTextMode)
+HEAD_FRACTION = 0.5  # of the tokens that are read, where head and tail are
 # Windows of a text at most, and how much of one is in the next as well; more text is read with gaps.
-WINDOWS, OVERLAP = 8, 0.125
+MAX_WINDOWS, WINDOW_OVERLAP = 8, 0.125
 
 # A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
@@ -34,7 +34,7 @@ _PADS = ("[PAD]", "<pad>", "[pad]")
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTexts:
     """N texts as token ids.
 
     Attributes:
@@ -45,14 +45,14 @@ class Encoded:
 
     ids: list[Ids]
     truncated: int
-    rows: NDArray[np.int64]
+    text_index: NDArray[np.int64]
 
-    def per_text(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean_over_windows(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(M, ...) outputs -> (N, ...), the mean over a text's windows."""
-        return mean_of_rows(self.rows, outputs)
+        return mean_by_row(self.text_index, outputs)
 
 
-class TokenIds:
+class TextTokenizer:
     """A `tokenizer.json` and a length limit.
 
     Args:
@@ -66,7 +66,7 @@ class TokenIds:
         MissingExtra: the tokenizers library is not installed.
     """
 
-    def __init__(self, file: Path, max_length: int, *, pairs: bool = False, long: Long = "head") -> None:
+    def __init__(self, file: Path, max_length: int, *, pairs: bool = False, long: LongTextMode = "head") -> None:
         try:
             from tokenizers import Tokenizer
         except ModuleNotFoundError as error:
@@ -77,11 +77,11 @@ class TokenIds:
         try:
             tokenizer: Any = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises a bare Exception for everything
-            raise NotARun(
+            raise RunNotFound(
                 f"{file} is not a readable tokenizer.", "Copy or export the folder again; the file is damaged."
             ) from error
         tokenizer.no_padding()
-        self._words = None if pairs or long != "head" else remembered_words(tokenizer)
+        self._words = None if pairs or long != "head" else cached_tokenizer(tokenizer)
         if pairs or long == "head":
             tokenizer.enable_truncation(max_length)
         else:
@@ -90,17 +90,17 @@ class TokenIds:
         self.file = Path(file)
         self.max_length = max_length
         self.pairs = pairs
-        self.long: Long = "head" if pairs else long
+        self.long: LongTextMode = "head" if pairs else long
         known = (tokenizer.token_to_id(pad) for pad in _PADS)
         self.pad_id: int = next((pad for pad in known if pad is not None), 0)
 
     @cached_property
-    def second_after(self) -> int | None:
+    def segment_separator_id(self) -> int | None:
         """The id of the token after which the second text of a pair begins, where the weights tell the two apart."""
         joined = self._tokenizer.encode("a", "a")
         return int(joined.ids[joined.type_ids.index(1) - 1]) if 1 in joined.type_ids else None
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """N texts -> their token ids; those that are not read as a whole are counted.
 
         Raises:
@@ -116,16 +116,16 @@ class TokenIds:
             if size > limit:
                 each = given[row]
                 given[row] = tuple(one[:limit] for one in each) if self.pairs else each[:limit]
-        found: list[Pieces | None] = [None] * len(given)
+        found: list[CachedEncoding | None] = [None] * len(given)
         if self._words is not None:
             found = self._words.ids(given, self.max_length)
         others = [row for row, own in enumerate(found) if own is None]
-        cut = [size > limit or (own is not None and own.cut) for size, own in zip(longest, found, strict=True)]
+        cut = [size > limit or (own is not None and own.truncated) for size, own in zip(longest, found, strict=True)]
         ids = [np.array(own.ids if own is not None else (), dtype=np.int64) for own in found]
         for row, encoding in zip(others, self._encodings([given[row] for row in others]), strict=True):
             ids[row] = np.array(encoding.ids or [self.pad_id], dtype=np.int64)
             cut[row] |= bool(len(ids[row]) == self.max_length and encoding.overflowing)
-        return Encoded(ids, sum(cut), np.arange(len(ids)))
+        return EncodedTexts(ids, sum(cut), np.arange(len(ids)))
 
     def _encodings(self, texts: Sequence[Any]) -> list[Any]:
         try:
@@ -134,9 +134,9 @@ class TokenIds:
             whole = [_scalars(text) if isinstance(text, str) else tuple(map(_scalars, text)) for text in texts]
             return list(self._tokenizer.encode_batch_fast(whole))
 
-    def _encode_long(self, texts: Sequence[str]) -> Encoded:
+    def _encode_long(self, texts: Sequence[str]) -> EncodedTexts:
         """All that `max_length` tokens, or `WINDOWS` times as many, can hold of each text."""
-        limit = CHARACTERS_PER_TOKEN * self.max_length * (WINDOWS if self.long == "windows" else 1)
+        limit = CHARACTERS_PER_TOKEN * self.max_length * (MAX_WINDOWS if self.long == "windows" else 1)
         cut = [text if len(text) <= 2 * limit else f"{text[:limit]} {text[-limit:]}" for text in texts]
         before, after = self._around
         room = max(self.max_length - len(before) - len(after), 1)
@@ -153,14 +153,14 @@ class TokenIds:
             truncated += len(text) > 2 * limit or sum(map(len, parts)) < len(content)
             ids += [np.concatenate([before, part, after]) for part in parts]
             rows += [row] * len(parts)
-        return Encoded(ids, truncated, np.array(rows, dtype=np.int64))
+        return EncodedTexts(ids, truncated, np.array(rows, dtype=np.int64))
 
     def _parts(self, content: Ids, room: int) -> list[Ids]:
         if self.long == "head+tail":
-            head = int(room * HEAD_SHARE)
+            head = int(room * HEAD_FRACTION)
             return [np.concatenate([content[:head], content[len(content) - (room - head) :]])]
-        step = room - int(room * OVERLAP)
-        n = min(WINDOWS, 1 + -(-(len(content) - room) // step))
+        step = room - int(room * WINDOW_OVERLAP)
+        n = min(MAX_WINDOWS, 1 + -(-(len(content) - room) // step))
         starts = np.linspace(0, len(content) - room, n).astype(np.int64)
         return [content[start : start + room] for start in starts]
 
@@ -173,7 +173,7 @@ class TokenIds:
         return np.array(framed[:start], dtype=np.int64), np.array(framed[start + len(bare) :], dtype=np.int64)
 
 
-def mean_of_rows(rows: NDArray[np.integer[Any]], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_by_row(rows: NDArray[np.integer[Any]], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """(M, ...) outputs of ascending `rows` -> (N, ...) their mean for each row."""
     if not len(rows):
         return outputs
@@ -199,7 +199,7 @@ def check_texts(texts: Sequence[str]) -> None:
             )
 
 
-def batches(lengths: Sequence[int], token_budget: int = 8192, rows: int = 64) -> Iterator[NDArray[np.intp]]:
+def length_batches(lengths: Sequence[int], token_budget: int = 8192, rows: int = 64) -> Iterator[NDArray[np.intp]]:
     """Row numbers in batches of similar length, longest first; padding included none passes `token_budget` tokens.
 
     A single text longer than the budget is a batch of its own. At most `rows` rows a batch. Longest first, so that
@@ -215,7 +215,7 @@ def batches(lengths: Sequence[int], token_budget: int = 8192, rows: int = 64) ->
         start = end
 
 
-def padded(ids: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids]:
+def pad_batch(ids: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids]:
     """B arrays of token ids -> (B, T) ids and (B, T) mask, 1 for a token and 0 for padding."""
     width = max(len(row) for row in ids)
     filled = np.full((len(ids), width), pad_id, dtype=np.int64)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 # So many words are remembered (about 20 MB) before all are forgotten, and none that is longer.
-WORDS, LETTERS = 100_000, 64
+MAX_CACHED_WORDS, MAX_WORD_LETTERS = 100_000, 64
 _WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 ]")
 _SPACE = str.maketrans("\t\n\r", "   ")
 
 
 @dataclass(frozen=True)
-class Pieces:
+class CachedEncoding:
     """A text as token ids.
 
     Attributes:
@@ -29,10 +29,10 @@ class Pieces:
     """
 
     ids: list[int]
-    cut: bool
+    truncated: bool
 
 
-class RememberedWords:
+class CachedTokenizer:
     """The words of one tokenizer. Any number of threads may share it.
 
     Args:
@@ -47,19 +47,19 @@ class RememberedWords:
         self._marks = re.compile(f"[{re.escape(marks)}]") if marks else None
         self._known: dict[str, list[int]] = {}
 
-    def ids(self, texts: Sequence[str], max_length: int) -> list[Pieces | None]:
+    def ids(self, texts: Sequence[str], max_length: int) -> list[CachedEncoding | None]:
         """N texts -> their ids, at most `max_length` with the special tokens; None for what is left to the library."""
         room = max_length - len(self._before) - len(self._after)
         if room < 1:
             return [None] * len(texts)
-        if len(self._known) > WORDS:
+        if len(self._known) > MAX_CACHED_WORDS:
             self._known = {}
         known = self._known  # another thread may begin anew meanwhile
         parted = [self._words(text) for text in texts]
         new = list({word for words in parted if words for word in words if word not in known})
         if new:
             found = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
-            if max(map(len, new)) > LETTERS:
+            if max(map(len, new)) > MAX_WORD_LETTERS:
                 known = dict(known)  # for this call only
             known.update((word, encoding.ids) for word, encoding in zip(new, found, strict=True))
         return [None if words is None else self._framed(words, known, room) for words in parted]
@@ -75,14 +75,14 @@ class RememberedWords:
             return None
         return _WORD.findall(text.lower() if self._lower else text)
 
-    def _framed(self, words: list[str], known: dict[str, list[int]], room: int) -> Pieces:
+    def _framed(self, words: list[str], known: dict[str, list[int]], room: int) -> CachedEncoding:
         own: list[int] = []
         for word in words:
             own += known[word]
-        return Pieces([*self._before, *own[:room], *self._after], len(own) > room)
+        return CachedEncoding([*self._before, *own[:room], *self._after], len(own) > room)
 
 
-def remembered_words(tokenizer: Any) -> RememberedWords | None:
+def cached_tokenizer(tokenizer: Any) -> CachedTokenizer | None:
     """A memory for a tokenizer, before it was told to cut texts; None if it does not part texts as BERT's do."""
     plan = json.loads(tokenizer.to_str())
     normalizer, frame = plan.get("normalizer") or {}, plan.get("post_processor") or {}
@@ -101,4 +101,4 @@ def remembered_words(tokenizer: Any) -> RememberedWords | None:
     if not bare or len(starts) != 1:
         return None
     before, after = framed[: starts[0]], framed[starts[0] + len(bare) :]
-    return RememberedWords(tokenizer, bool(normalizer.get("lowercase")), "".join(sorted(marks)), before, after)
+    return CachedTokenizer(tokenizer, bool(normalizer.get("lowercase")), "".join(sorted(marks)), before, after)

@@ -14,30 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from potstill.data.pool import Part
+from potstill.data.pool import Subset
 from potstill.errors import BadSpec, UnknownPrice
 from potstill.evaluation.calibration import Calibration, one_hot, softmax
-from potstill.ledger.prices import Purchase, Usage, to_usd
-from potstill.procedures.allocate.learning_curves import DRAWS
-from potstill.procedures.allocate.strategies import Costs
-from potstill.procedures.kd import gold_weight, read_scores
-from potstill.procedures.pgkd.brief import read_options
+from potstill.ledger.prices import Purchase, Usage, micros_to_usd
+from potstill.procedures.allocate.learning_curves import N_DRAWS
+from potstill.procedures.allocate.strategies import UnitCosts
+from potstill.procedures.kd import calibrate_teacher, gold_weight
+from potstill.procedures.pgkd.brief import read_pgkd_options
 from potstill.run import Answers
-from potstill.run.few_shot import offered_examples
+from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
-from potstill.run.spec import Named
-from potstill.run.training_time import forecast
-from potstill.students import MENU as STUDENTS
-from potstill.students.base import Floats, Make, Student
+from potstill.run.spec import ComponentSpec
+from potstill.run.training_time import estimate_training_time
+from potstill.students import REGISTRY as STUDENTS
+from potstill.students.base import Floats, Student, StudentConfig
 from potstill.teachers.base import Teacher
-from potstill.teachers.options import Options
+from potstill.teachers.options import TeacherOptions
 
-PEOPLE = ("human", "trained")  # teachers of the spec that are no language model
-PROBE = 64  # texts that the large student is timed on
-PROBE_S = 30.0  # seconds that timing a transformer takes, about
+NOT_LLM_TEACHERS = ("human", "trained")  # teachers of the spec that are no language model
+PROBE_TEXTS = 64  # texts that the large student is timed on
+PROBE_SECONDS = 30.0  # seconds that timing a transformer takes, about
 
 
-class AllocateOptions(Options):
+class AllocateOptions(TeacherOptions):
     """`[procedure]` of `allocate`.
 
     Attributes:
@@ -54,28 +54,28 @@ class AllocateOptions(Options):
     """
 
     annotator: dict[str, Any] = Field(default_factory=dict)
-    large: str = "encoder:gte-small"
-    large_options: dict[str, Any] = Field(default_factory=dict)
-    write: dict[str, Any] = Field(default_factory=dict)
-    choose: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
-    pilot: int = Field(default=100, ge=8)
-    steps: int = Field(default=8, ge=1, le=50)
-    least_gain: float = Field(default=0.0, ge=0)
-    seeds: int = Field(default=2, ge=1, le=10)
-    proxy: str = ""
+    large_model: str = "encoder:gte-small"
+    large_model_options: dict[str, Any] = Field(default_factory=dict)
+    generation: dict[str, Any] = Field(default_factory=dict)
+    query_strategy: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
+    pilot_labels: int = Field(default=100, ge=8)
+    max_steps: int = Field(default=8, ge=1, le=50)
+    min_gain: float = Field(default=0.0, ge=0)
+    pilot_seeds: int = Field(default=2, ge=1, le=10)
+    proxy_student: str = ""
 
 
 @dataclass(frozen=True)
-class Teaching:
+class TeacherCost:
     """What the large student costs in USD: to be taught a label, and to label a text; `measured`, or a probe's."""
 
-    a_label: float
-    a_text: float
+    usd_per_label_learnt: float
+    usd_per_text: float
     measured: bool = False
 
 
 @dataclass(frozen=True)
-class Owned:
+class LabelledSet:
     """Labelled texts: N texts and their (N, K) targets; and the answers of a language model, where some were bought."""
 
     texts: tuple[str, ...]
@@ -89,21 +89,21 @@ class Owned:
         """(N,) the likeliest column of each."""
         return np.asarray(self.targets.argmax(axis=1), dtype=np.int64)
 
-    def plus(self, texts: Sequence[str], targets: Floats) -> Owned:
+    def concatenate(self, texts: Sequence[str], targets: Floats) -> LabelledSet:
         """With these, too."""
-        return Owned((*self.texts, *texts), np.concatenate([self.targets, targets]))
+        return LabelledSet((*self.texts, *texts), np.concatenate([self.targets, targets]))
 
-    def at(self, rows: NDArray[np.integer[Any]]) -> Owned:
+    def take(self, rows: NDArray[np.integer[Any]]) -> LabelledSet:
         """These rows only."""
-        return Owned(tuple(self.texts[row] for row in rows.tolist()), self.targets[rows])
+        return LabelledSet(tuple(self.texts[row] for row in rows.tolist()), self.targets[rows])
 
-    def part(self) -> Part:
+    def to_subset(self) -> Subset:
         """As a part of a pool, to judge by."""
-        return Part(self.texts, self.gold, tuple(map(str, range(len(self)))), np.arange(len(self)))
+        return Subset(self.texts, self.gold, tuple(map(str, range(len(self)))), np.arange(len(self)))
 
 
 @dataclass(frozen=True)
-class Held:
+class AllocationState:
     """What there is.
 
     Attributes:
@@ -111,13 +111,13 @@ class Held:
         score: of the student that learnt what was written, too; 0 if nothing was.
     """
 
-    owned: Owned
-    left: Sequence[str]
+    labelled: LabelledSet
+    unlabelled: Sequence[str]
     asked: Sequence[str] = ()
-    score: float = 0.0
+    generation_score: float = 0.0
 
 
-class Market:
+class LabelSources:
     """All that can be bought for this run.
 
     Raises:
@@ -128,120 +128,129 @@ class Market:
         self.run, self.options = run, options
         self.annotator = self._people()
         named = run.spec.teacher
-        self.writing = read_options(options.write)
-        if self.writing.real != "none":
+        self.generation_options = read_pgkd_options(options.generation)
+        if self.generation_options.real != "none":
             raise BadSpec(
                 "allocate labels real texts as a way of its own; `real` is not for its rounds of writing.",
                 "Leave real out of write = {...} under [procedure].",
             )
         self.llm: Teacher | None = None
-        if named is not None and named.kind not in PEOPLE:
-            self.llm = run.teacher(offered_examples(run.pool.part("train"), run.spec, run.task))
-        self.large = Named(name=options.large, **options.large_options) if options.large else None
-        name = options.proxy or run.spec.student.name
-        own = {} if options.proxy else run.spec.student.options
+        if named is not None and named.kind not in NOT_LLM_TEACHERS:
+            self.llm = run.teacher(select_examples(run.pool.subset("train"), run.spec, run.task))
+        self.large_model = (
+            ComponentSpec(name=options.large_model, **options.large_model_options) if options.large_model else None
+        )
+        name = options.proxy_student or run.spec.student.name
+        own = {} if options.proxy_student else run.spec.student.options
         if name.partition(":")[0] == "encoder":
             own = {**own, "mode": "frozen"}
-        self.proxy = Named(name=name, **own)
-        for each in (self.large, self.proxy):  # a slip of the pen is told now, not when people have labelled
+        self.proxy_student = ComponentSpec(name=name, **own)
+        for each in (
+            self.large_model,
+            self.proxy_student,
+        ):  # a slip of the pen is told now, not when people have labelled
             if each is not None:
                 task = run.task
-                STUDENTS.resolve(each.kind)(Make(task.labels, each.model, task.descriptions, each.options, task.kind))
+                STUDENTS.resolve(each.kind)(
+                    StudentConfig(task.labels, each.model, task.descriptions, each.options, task.kind)
+                )
 
     def _people(self) -> Teacher | None:
-        hidden = self.run.pool.hidden
+        hidden = self.run.pool.hidden_labels
         known = {self.run.pool.texts[row]: int(hidden[row]) for row in np.flatnonzero(hidden >= 0)}
         options = self.options.annotator
         if options.get("reveals") == "pool":
             options = {**options, "known": known}
         try:
-            return self.run.open_teacher(Named(name="human"), **options)
+            return self.run.open_teacher(ComponentSpec(name="human"), **options)
         except UnknownPrice:
             return None  # nobody said what a label costs: then nobody is asked
 
-    def label(self, texts: Sequence[str]) -> Owned:
+    def buy_labels(self, texts: Sequence[str]) -> LabelledSet:
         """What people say of these; those they left open or were unsure of are missing. Raises Waiting."""
         assert self.annotator is not None
         reserve = self.run.training_reserve
-        return soft(self.run.ask(self.annotator, texts, leave_micros=reserve))
+        return answers_to_labelled(self.run.ask(self.annotator, texts, reserve_micros=reserve))
 
-    def answered(self, texts: Sequence[str], owned: Owned) -> tuple[Answers, Calibration]:
+    def ask_llm(self, texts: Sequence[str], owned: LabelledSet) -> tuple[Answers, Calibration]:
         """What the language model says of these, and how its scores are read (fitted on the labels)."""
         assert self.llm is not None
         reserve = self.run.training_reserve
-        said = self.run.ask(self.llm, texts, leave_micros=reserve)
-        some = owned.texts[: max(50, len(owned) // 10)] if self.llm.scores_need_prior else ()
-        on_gold = self.run.ask(self.llm, some, leave_micros=reserve)
-        return said, read_scores(self.llm, said, on_gold, owned.gold[: len(some)], self.run)
+        said = self.run.ask(self.llm, texts, reserve_micros=reserve)
+        some = owned.texts[: max(50, len(owned) // 10)] if self.llm.needs_prior_correction else ()
+        on_gold = self.run.ask(self.llm, some, reserve_micros=reserve)
+        return said, calibrate_teacher(self.llm, said, on_gold, owned.gold[: len(some)], self.run)
 
-    def teach_large(self, owned: Owned) -> Student:
+    def train_large(self, owned: LabelledSet) -> Student:
         """The large student after learning the labels."""
-        assert self.large is not None
-        return self.run.learn(owned.texts, owned.targets, student=self.large, purpose="teach")
+        assert self.large_model is not None
+        return self.run.learn(owned.texts, owned.targets, student=self.large_model, purpose="teach")
 
     def large_teacher(self, large: Student) -> Teacher:
         """It as a teacher."""
-        assert self.large is not None
-        named = Named(name=f"trained:{self.large.name}")
+        assert self.large_model is not None
+        named = ComponentSpec(name=f"trained:{self.large_model.name}")
         return self.run.open_teacher(
-            named, student=large, key=self.run.key_of(large), price=self.run.spec.compute_rates
+            named, student=large, key=self.run.student_key(large), price=self.run.spec.compute_rates
         )
 
     @property
     def probe_usd(self) -> float:
         """What timing the large student costs, about: a transformer is loaded and taught a few rows."""
-        assert self.large is not None
-        return self._usd(PROBE_S if self.large.kind in ("encoder", "cloze") else 1.0)
+        assert self.large_model is not None
+        return self._usd(PROBE_SECONDS if self.large_model.kind in ("encoder", "cloze") else 1.0)
 
-    def teaching(self, owned: Owned, pool: Sequence[str], large: Student | None = None) -> Teaching:
+    def teacher_cost(self, owned: LabelledSet, pool: Sequence[str], large: Student | None = None) -> TeacherCost:
         """What the large student costs: as it was measured, or by a short probe if it was not taught yet."""
-        assert self.large is not None
+        assert self.large_model is not None
         run, n = self.run, max(len(owned), 1)
         if large is not None:
-            return Teaching(self.taught_usd(large) / n, self._reading(large, pool), True)
+            return TeacherCost(self.training_usd(large) / n, self._reading(large, pool), True)
         rates, seed = run.spec.compute_rates, run.spec.seed
-        purchase = Purchase("compute", "plan", f"probe {self.large.name}", PROBE)
-        with run.ledger.machine_time(max(run.ledger.free, 1), rates, purchase):
-            told = forecast(self.large, run.task, owned.texts, owned.targets, rates, seed=seed)
-        return Teaching(told.usd / n, self._reading(told.student, pool))
+        purchase = Purchase("compute", "plan", f"probe {self.large_model.name}", PROBE_TEXTS)
+        with run.ledger.hold_compute(max(run.ledger.free, 1), rates, purchase):
+            told = estimate_training_time(self.large_model, run.task, owned.texts, owned.targets, rates, seed=seed)
+        return TeacherCost(told.usd / n, self._reading(told.student, pool))
 
-    def taught_usd(self, student: Student) -> float:
+    def training_usd(self, student: Student) -> float:
         """What teaching a student of this run took."""
-        return self._usd(self.run.seconds_of(student))
+        return self._usd(self.run.training_seconds(student))
 
     def _reading(self, large: Student, pool: Sequence[str]) -> float:
         large.predict_logits(list(pool[:2]))  # the first time is the slowest
         began = time.perf_counter()
-        large.predict_logits(list(pool[:PROBE]))
-        return self._usd(1000 * (time.perf_counter() - began) / max(1, min(PROBE, len(pool)))) / 1000
+        large.predict_logits(list(pool[:PROBE_TEXTS]))
+        return self._usd(1000 * (time.perf_counter() - began) / max(1, min(PROBE_TEXTS, len(pool)))) / 1000
 
     def _usd(self, seconds: float) -> float:
-        return to_usd(self.run.spec.compute_rates.cost_micros(Usage(seconds=seconds)))
+        return micros_to_usd(self.run.spec.compute_rates.cost_micros(Usage(seconds=seconds)))
 
     def answer_usd(self, pool: Sequence[str]) -> float | None:
         """What an answer of the language model is expected to cost; None where there is none."""
         if self.llm is None or not len(pool):
             return None
         # A thousand times each, so that rounding up to a micro-dollar does not count.
-        expected = [self.llm.price.cost_micros(_times(self.llm.expect([text]).high, 1000)) for text in pool[:50]]
+        expected = [
+            self.llm.price.cost_micros(_times(self.llm.estimate_usage([text]).high, 1000)) for text in pool[:50]
+        ]
         return float(np.mean(expected)) / 1e9
 
-    def costs(self, teaching: Teaching | None, pool: Sequence[str]) -> Costs:
+    def unit_costs(self, teaching: TeacherCost | None, pool: Sequence[str]) -> UnitCosts:
         """What things cost, in USD: people and the language model by their price, compute by what was measured."""
         label = None
         if self.annotator is not None:
-            label = to_usd(self.annotator.price.cost_micros(self.annotator.bound(pool[:1])))
+            label = micros_to_usd(self.annotator.price.cost_micros(self.annotator.max_usage(pool[:1])))
         answer = self.answer_usd(pool)
         if teaching is None:
-            return Costs(label=label, answer=answer)
+            return UnitCosts(usd_per_label=label, usd_per_answer=answer)
         # Teaching takes time in proportion to the labels; what is said of a text is doubted by a third.
-        doubt = np.exp(0.3 * np.random.default_rng(0).standard_normal(DRAWS))
-        a_label = teaching.a_label
-        return Costs(
-            label=label,
-            teacher=lambda n: a_label * n,
-            distilled=np.asarray(teaching.a_text * doubt),
-            answer=answer,
+        doubt = np.exp(0.3 * np.random.default_rng(0).standard_normal(N_DRAWS))
+        a_label = teaching.usd_per_label_learnt
+        return UnitCosts(
+            usd_per_label=label,
+            teacher_training=lambda n: a_label * n,
+            usd_per_distilled=np.asarray(teaching.usd_per_text * doubt),
+            usd_per_answer=answer,
         )
 
 
@@ -249,15 +258,15 @@ def _times(usage: Usage, n: int) -> Usage:
     return Usage(**{name: value * n for name, value in asdict(usage).items()})
 
 
-def soft(said: Answers) -> Owned:
+def answers_to_labelled(said: Answers) -> LabelledSet:
     """The answered texts and their probabilities."""
     there = np.flatnonzero(said.answered)
     probs = softmax(said.scores[there]) if len(there) else np.zeros((0, said.scores.shape[1]))
-    return Owned(tuple(said.texts[row] for row in there), probs.astype(np.float32))
+    return LabelledSet(tuple(said.texts[row] for row in there), probs.astype(np.float32))
 
 
 @dataclass(frozen=True)
-class Lessons:
+class GoldAndSoftLabels:
     """Gold beside soft labels: texts, targets, weights, and which rows a teacher may have got wrong."""
 
     texts: tuple[str, ...]
@@ -266,10 +275,12 @@ class Lessons:
     doubtful: NDArray[np.bool_]
 
 
-def beside(owned: Owned, texts: Sequence[str], probs: NDArray[np.floating[Any]]) -> Lessons:
+def combine_gold_and_soft(
+    owned: LabelledSet, texts: Sequence[str], probs: NDArray[np.floating[Any]]
+) -> GoldAndSoftLabels:
     """The labels, and what a teacher says of other texts: gold counts for more where it is rare."""
     weights = np.concatenate([np.full(len(owned), gold_weight(len(owned), len(texts))), np.ones(len(texts))])
-    return Lessons(
+    return GoldAndSoftLabels(
         (*owned.texts, *texts),
         np.concatenate([owned.targets, np.asarray(probs, dtype=np.float32)]),
         weights.astype(np.float32),
@@ -277,6 +288,6 @@ def beside(owned: Owned, texts: Sequence[str], probs: NDArray[np.floating[Any]])
     )
 
 
-def gold_of(part: Part, n_labels: int) -> Owned:
+def gold_set(part: Subset, n_labels: int) -> LabelledSet:
     """The labelled rows of a part."""
-    return Owned(part.texts, one_hot(part.gold, n_labels))
+    return LabelledSet(part.texts, one_hot(part.gold, n_labels))

@@ -24,20 +24,20 @@ from potstill.errors import BadData
 Floats = NDArray[np.float64]
 Family = Literal["power", "exponential", "piecewise"]
 FAMILIES: tuple[Family, ...] = ("power", "exponential", "piecewise")
-FEWEST_SIZES = 4  # three to fit a family and one to choose it by
-DRAWS = 200
-LEVEL = 0.8
-MOST = 10**8  # "never" begins here
-HORIZON = 16  # times the pilot: beyond it nobody checked what a curve says
-TINY = 1e-4  # an error of nought has no logarithm
+MIN_SIZES = 4  # three to fit a family and one to choose it by
+N_DRAWS = 200
+INTERVAL_LEVEL = 0.8
+MAX_N = 10**8  # "never" begins here
+MAX_EXTRAPOLATION = 16  # times the pilot: beyond it nobody checked what a curve says
+MIN_ERROR = 1e-4  # an error of nought has no logarithm
 # Doubt of each doubling beyond the pilot, as a share of the error: at least this much, even where the pilot's last step
 # was predicted exactly, and this part of what that step was missed by. Chosen on the curves of banking77 and sst2 for
 # the 80 % that the interval promises (bench/curves.py), then checked there on other data sets.
-LEAST_DOUBT, SHARE_OF_MISSED = 0.05, 0.7
+MIN_DOUBT, HOLDOUT_ERROR_SHARE = 0.05, 0.7
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One size of a pilot: what `n` of something was worth, a score in [0, 1] for each seed."""
 
     n: int
@@ -50,7 +50,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Expect:
+class Estimate:
     """An expected value and its interval of `LEVEL`, in the unit of what is expected."""
 
     value: float
@@ -59,7 +59,7 @@ class Expect:
 
 
 @dataclass(frozen=True)
-class Curves:
+class LearningCurve:
     """What a pilot tells of sizes that were not tried: one fitted curve for each bootstrap draw.
 
     Attributes:
@@ -69,10 +69,10 @@ class Curves:
         missed: the error of the family's prediction of the largest size from the smaller ones, in log-error.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     family: Family
-    shares: dict[Family, float]
-    missed: float
+    family_shares: dict[Family, float]
+    holdout_error: float
     _kinds: NDArray[np.int64]
     _params: Floats
     _noise: Floats
@@ -89,28 +89,28 @@ class Curves:
             rows = self._kinds == kind
             errors[rows] = _error(family, self._params[rows], max(n, 1e-9))
         octaves = max(0.0, np.log2(max(n, 1e-9) / self.largest))
-        doubt = float(np.hypot(LEAST_DOUBT, SHARE_OF_MISSED * self.missed / self._last_octaves)) * octaves
+        doubt = float(np.hypot(MIN_DOUBT, HOLDOUT_ERROR_SHARE * self.holdout_error / self._last_octaves)) * octaves
         return np.asarray(1 - np.clip(errors * np.exp(self._noise * doubt), 0.0, 1.0))
 
-    def at(self, n: float, level: float = LEVEL) -> Expect:
+    def predict(self, n: float, level: float = INTERVAL_LEVEL) -> Estimate:
         """The score expected of `n`, with its interval of `level`."""
         return _interval(self.draws(n), level)
 
-    def needed(self, target: float, level: float = LEVEL) -> Expect:
+    def labels_for(self, target: float, level: float = INTERVAL_LEVEL) -> Estimate:
         """How many it takes to reach the score `target`; infinite where a curve never gets there."""
-        low, high = np.zeros(len(self._kinds)), np.full(len(self._kinds), np.log(MOST))
-        never = self.draws(MOST) < target
+        low, high = np.zeros(len(self._kinds)), np.full(len(self._kinds), np.log(MAX_N))
+        never = self.draws(MAX_N) < target
         for _ in range(50):
             middle = (low + high) / 2
             reached = np.array([self.draws(np.exp(at))[row] >= target for row, at in enumerate(middle)])
             low, high = np.where(reached, low, middle), np.where(reached, middle, high)
         return _interval(np.where(never, np.inf, np.exp(high)), level)
 
-    def trusted(self, points: float = 0.02, level: float = LEVEL) -> int:
+    def max_reliable_n(self, points: float = 0.02, level: float = INTERVAL_LEVEL) -> int:
         """The largest n whose interval is no wider than +- `points` of score; `HORIZON` times the pilot at most."""
         n = self.largest
-        while n < HORIZON * self.largest:
-            expected = self.at(n * 2, level)
+        while n < MAX_EXTRAPOLATION * self.largest:
+            expected = self.predict(n * 2, level)
             if expected.high - expected.low > 2 * points:
                 break
             n *= 2
@@ -121,7 +121,9 @@ class Curves:
         return float(np.log2(self.points[-1].n / self.points[-2].n))
 
 
-def fit_curves(points: Sequence[Point], *, seed: int = 0, families: Sequence[Family] = FAMILIES) -> Curves:
+def fit_learning_curve(
+    points: Sequence[CurvePoint], *, seed: int = 0, families: Sequence[Family] = FAMILIES
+) -> LearningCurve:
     """The curves of a pilot.
 
     Args:
@@ -134,10 +136,10 @@ def fit_curves(points: Sequence[Point], *, seed: int = 0, families: Sequence[Fam
     """
     kept = tuple(sorted(points, key=lambda point: point.n))
     sizes = np.array([point.n for point in kept], dtype=np.float64)
-    if len(set(sizes)) < FEWEST_SIZES or (sizes <= 0).any():
-        missing = FEWEST_SIZES - len(set(sizes[sizes > 0]))
+    if len(set(sizes)) < MIN_SIZES or (sizes <= 0).any():
+        missing = MIN_SIZES - len(set(sizes[sizes > 0]))
         raise BadData(
-            f"A learning curve needs {FEWEST_SIZES} sizes above zero and the pilot has {len(set(sizes[sizes > 0]))}.",
+            f"A learning curve needs {MIN_SIZES} sizes above zero and the pilot has {len(set(sizes[sizes > 0]))}.",
             f"Measure {missing} more, each about twice the one before.",
         )
     if len(set(sizes)) < len(sizes):
@@ -149,19 +151,19 @@ def fit_curves(points: Sequence[Point], *, seed: int = 0, families: Sequence[Fam
     chosen = [FAMILIES.index(family) for family in families]
     held = np.stack([np.abs(_fitted_error(FAMILIES[k], sizes, errors) - errors[:, -1]) for k in chosen], axis=1)
     kinds = np.array(chosen)[held.argmin(axis=1)]
-    params = np.zeros((DRAWS, 4))
+    params = np.zeros((N_DRAWS, 4))
     for kind in set(kinds.tolist()):
         rows = kinds == kind
         params[rows] = _fit(FAMILIES[kind], sizes, errors[rows])
     shares = {family: float((kinds == k).mean()) for k, family in enumerate(FAMILIES)}
     best = max(families, key=lambda family: shares[family])
-    true = np.maximum(errors[:, -1], TINY)
-    guessed = np.maximum(_fitted_error(best, sizes, errors), TINY)
+    true = np.maximum(errors[:, -1], MIN_ERROR)
+    guessed = np.maximum(_fitted_error(best, sizes, errors), MIN_ERROR)
     missed = float(np.sqrt(np.mean(np.log(guessed / true) ** 2)))
-    return Curves(kept, best, shares, min(missed, 1.0), kinds, params, draw.standard_normal(DRAWS))
+    return LearningCurve(kept, best, shares, min(missed, 1.0), kinds, params, draw.standard_normal(N_DRAWS))
 
 
-def _resampled(points: Sequence[Point], draw: np.random.Generator) -> Floats:
+def _resampled(points: Sequence[CurvePoint], draw: np.random.Generator) -> Floats:
     """(DRAWS, M) mean errors, the seeds of each size drawn with repetition.
 
     A size with few seeds borrows the spread of all: the residual of a draw is scaled up by sqrt(S / (S - 1)), and a
@@ -170,7 +172,7 @@ def _resampled(points: Sequence[Point], draw: np.random.Generator) -> Floats:
     columns = []
     for point in points:
         scores = np.asarray(point.scores)
-        rows = draw.integers(0, len(scores), (DRAWS, len(scores)))
+        rows = draw.integers(0, len(scores), (N_DRAWS, len(scores)))
         widen = np.sqrt(len(scores) / max(len(scores) - 1, 1))
         columns.append(1 - (scores.mean() + (scores[rows].mean(axis=1) - scores.mean()) * widen))
     return np.asarray(np.clip(np.stack(columns, axis=1), 0.0, 1.0))
@@ -215,7 +217,7 @@ def _line(x: Floats, y: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _fit_piecewise(sizes: Floats, errors: Floats, weights: Floats) -> Floats:
-    x, y = np.log(sizes), np.log(np.maximum(errors, TINY))
+    x, y = np.log(sizes), np.log(np.maximum(errors, MIN_ERROR))
     best, least = np.zeros((len(errors), 4)), np.full(len(errors), np.inf)
     root = np.sqrt(weights)
     for knot in [*x[2:], None]:
@@ -260,8 +262,8 @@ def _error(family: Family, params: Floats, n: float) -> Floats:
     return np.asarray(np.exp(np.minimum(a + b * x + c * bent, 0.0)))
 
 
-def _interval(values: ArrayLike, level: float) -> Expect:
+def _interval(values: ArrayLike, level: float) -> Estimate:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     # By order and not by interpolation: infinities are values here.
     pick: Callable[[float], float] = lambda share: float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])  # noqa: E731
-    return Expect(pick(0.5), pick((1 - level) / 2), pick((1 + level) / 2))
+    return Estimate(pick(0.5), pick((1 - level) / 2), pick((1 + level) / 2))

@@ -11,26 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.procedures.allocate.imitation import MISFIT
-from potstill.procedures.allocate.learning_curves import DRAWS
+from potstill.procedures.allocate.imitation import MODEL_ERROR_SD
+from potstill.procedures.allocate.learning_curves import N_DRAWS
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundGain:
     """One round of writing that was measured: texts asked for before and in it, and by how much the loss fell in it.
 
     `fell` is the share of the student's loss on the texts kept to measure on, `spread` that share's standard error.
     """
 
-    before: int
+    texts_before: int
     texts: int
-    fell: float
-    spread: float
+    loss_drop: float
+    std_error: float
 
 
-class Writing:
+class GenerationPrior:
     """What texts written to the student's needs bring: a share of its errors for each doubling of 1 + texts / `AT`.
 
     The prior is what ten rounds of 32 brought: 9 % of the errors on both sets of Palo et al. 2024, and -2, 0, 1 and
@@ -40,23 +40,23 @@ class Writing:
 
     SHARE, SPREAD, AT = 0.045, 0.055, 320
 
-    def __init__(self, measured: Sequence[Round] = (), *, seed: int = 0) -> None:
+    def __init__(self, measured: Sequence[RoundGain] = (), *, seed: int = 0) -> None:
         weights, means = [self.SPREAD**-2], [self.SHARE]
         for each in measured:
-            step = self._doublings(each.before + each.texts) - self._doublings(each.before)
-            weights.append((each.spread / step) ** -2)
-            means.append(each.fell / step)
+            step = self._doublings(each.texts_before + each.texts) - self._doublings(each.texts_before)
+            weights.append((each.std_error / step) ** -2)
+            means.append(each.loss_drop / step)
         self.share, self.spread = float(np.average(means, weights=weights)), float(np.sum(weights)) ** -0.5
         self.rounds, self._before = len(measured), sum(each.texts for each in measured)
-        self._draws = self.share + self.spread * np.random.default_rng(seed).standard_normal(DRAWS)
+        self._draws = self.share + self.spread * np.random.default_rng(seed).standard_normal(N_DRAWS)
 
     @property
-    def source(self) -> str:
+    def basis(self) -> str:
         """What it rests on, in words."""
         said = f"{self.share:.1%} ± {self.spread:.1%} of the errors for {self.AT} texts"
         return f"{said}, " + (f"prior and {self.rounds} measured" if self.rounds else "prior")
 
-    def after(self, score: Floats, texts: float) -> Floats:
+    def scores_after(self, score: Floats, texts: float) -> Floats:
         """(DRAWS,) scores after so many more texts, of students that have `score` now."""
         step = self._doublings(self._before + texts) - self._doublings(self._before)
         return np.asarray(np.clip(1 - (1 - score) * (1 - self._draws * step), 0.0, 1.0))
@@ -65,7 +65,7 @@ class Writing:
         return float(np.log2(1 + texts / self.AT))
 
 
-class Teachers:
+class TeacherPriors:
     """How often the teachers of a plan are right, before anybody asked them: from experience, and called a prior.
 
     A large model that learnt the labels makes `LARGE` of the errors of the student alone, from about `WANTS` labels on
@@ -80,12 +80,12 @@ class Teachers:
 
     def __init__(self, *, seed: int = 0) -> None:
         draw = np.random.default_rng(seed)
-        self._large = np.clip(self.LARGE + self.LARGE_SPREAD * draw.standard_normal(DRAWS), 0.4, 1.2)
-        self.llm = draw.uniform(self.LLM_LOW, self.LLM_HIGH, DRAWS)
-        self.trained_habit = draw.uniform(*self.TRAINED_HABIT, DRAWS)
-        self.llm_habit = draw.uniform(*self.LLM_HABIT, DRAWS)
+        self._large = np.clip(self.LARGE + self.LARGE_SPREAD * draw.standard_normal(N_DRAWS), 0.4, 1.2)
+        self.llm = draw.uniform(self.LLM_LOW, self.LLM_HIGH, N_DRAWS)
+        self.trained_habit = draw.uniform(*self.TRAINED_HABIT, N_DRAWS)
+        self.llm_habit = draw.uniform(*self.LLM_HABIT, N_DRAWS)
         # Of the error that is said of a student before one was measured.
-        self.misfit = np.exp(MISFIT * draw.standard_normal(DRAWS))
+        self.misfit = np.exp(MODEL_ERROR_SD * draw.standard_normal(N_DRAWS))
 
     def large(self, alone: Floats, labels: float) -> Floats:
         """(DRAWS,) accuracies of the large model that learnt `labels`, where the student that did has `alone`."""

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from potstill.data.pool import Part
-from potstill.errors import OverBudget
+from potstill.data.pool import Subset
+from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import Calibration, one_hot
-from potstill.ledger.prices import Usage, to_usd
-from potstill.procedures.allocate.label_sources import Market, Owned
-from potstill.procedures.allocate.priors import Round, Writing
-from potstill.procedures.kd import read_scores
+from potstill.ledger.prices import Usage, micros_to_usd
+from potstill.procedures.allocate.label_sources import LabelledSet, LabelSources
+from potstill.procedures.allocate.priors import GenerationPrior, RoundGain
+from potstill.procedures.kd import calibrate_teacher
 from potstill.procedures.pgkd import rounds as pgkd_rounds
-from potstill.procedures.pgkd.brief import Floats, Rows, gold_of
-from potstill.procedures.pgkd.cost import ASKED_FOR_BIAS
-from potstill.procedures.pgkd.generation import Supply, Writer
-from potstill.procedures.pgkd.rounds import Diary, Pupil, take_round
-from potstill.teachers.base import can_write, takes_guides
-from potstill.teachers.writing import one_label_each
+from potstill.procedures.pgkd.brief import Floats, TrainingTexts, gold_examples
+from potstill.procedures.pgkd.cost import BIAS_TEXTS
+from potstill.procedures.pgkd.generation import GeneratingTeacher, TextAcquisition
+from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
+from potstill.teachers.base import can_generate, reads_feedback
+from potstill.teachers.writing import split_by_label
 
-SURELY_WRONG = 1e-4  # the least probability of a text's label that a loss is taken of
+MIN_PROBABILITY = 1e-4  # the least probability of a text's label that a loss is taken of
 
 
-class Written:
+class GenerationRounds:
     """All that was written in this run, taken up by replay: `take` asks the run, which remembers.
 
     Attributes:
@@ -37,23 +37,23 @@ class Written:
         writer: who wrote; None before the first round.
     """
 
-    def __init__(self, market: Market, check: Part) -> None:
+    def __init__(self, market: LabelSources, check: Subset) -> None:
         self._market, self._check = market, check
-        self.options = market.writing
-        self.kept = Owned((), np.zeros((0, market.run.task.n_labels), np.float32))
+        self.options = market.generation_options
+        self.accepted = LabelledSet((), np.zeros((0, market.run.task.n_labels), np.float32))
         self.taken, self.texts = 0, self.options.texts
-        self.writer: Writer | None = None
-        self._measured: list[Round] = []
+        self.teacher: GeneratingTeacher | None = None
+        self._measured: list[RoundGain] = []
         self._waited, self._ended = 0, False
-        self._diary: Diary | None = None
-        self._best: pgkd_rounds.Round | None = None
+        self._diary: RoundLog | None = None
+        self._best: pgkd_rounds.RoundStudent | None = None
 
-    def why_not(self, owned: Owned) -> str:
+    def unavailable_reason(self, owned: LabelledSet) -> str:
         """Why no (other) round can be taken; empty if one can."""
         run, llm = self._market.run, self._market.llm
         if llm is None:
             return "there is no language model"
-        if not can_write(llm):
+        if not can_generate(llm):
             return f"{llm.name} cannot write"
         if run.task.kind != "single":
             return "texts are written for tasks with one label a text"
@@ -64,93 +64,97 @@ class Written:
         missing = run.task.n_labels - len(set(owned.gold.tolist()))
         return f"{missing} labels have no text yet" if missing else ""
 
-    def left(self, owned: Owned) -> int:
+    def remaining_texts(self, owned: LabelledSet) -> int:
         """Texts that may still be asked for."""
-        return 0 if self.why_not(owned) else (self.options.rounds - self.taken) * self.texts
+        return 0 if self.unavailable_reason(owned) else (self.options.rounds - self.taken) * self.texts
 
     @property
     def score(self) -> float:
         """Of the student that learnt the labels and all that was kept; 0 if nothing was."""
-        return self._best.judgement.accuracy.value if self._best is not None and len(self.kept) else 0.0
+        return self._best.judgement.accuracy.value if self._best is not None and len(self.accepted) else 0.0
 
-    def expected(self) -> Writing:
+    def expected_gain(self) -> GenerationPrior:
         """What more of it is expected to bring."""
-        return Writing(self._measured, seed=self._market.run.spec.seed)
+        return GenerationPrior(self._measured, seed=self._market.run.spec.seed)
 
-    def round_usd(self, owned: Owned) -> float:
+    def round_usd(self, owned: LabelledSet) -> float:
         """What the next round is expected to cost at most: writing, asking again, and teaching the pupil."""
         llm, pupil, run = self._market.llm, self._pupil(), self._market.run
         assert llm is not None
-        now = pupil.taught(self.rows(owned), self.taken)
-        brief = pupil.brief(now, self.taken + 1, pupil.predicted(now))
+        now = pupil.fit(self.training_rows(owned), self.taken)
+        brief = pupil.make_request(now, self.taken + 1, pupil.training_probs(now))
         briefs = [brief]
-        if not takes_guides(llm):
+        if not reads_feedback(llm):
             draw = np.random.default_rng(brief.seed)
-            briefs = one_label_each(brief, run.task.labels, gold_of(run.task, now.rows), draw)
-        expect = getattr(llm, "expect_writing", None)
-        usages: list[Usage] = [llm.write_bound(each) if expect is None else expect(each).high for each in briefs]
-        usd = to_usd(sum(llm.price.cost_micros(usage) for usage in usages))
-        again = self.texts if self.options.asks_again else 0
-        return usd + again * (self._market.answer_usd(owned.texts) or 0.0) + self._market.taught_usd(now.student)
+            briefs = split_by_label(brief, run.task.labels, gold_examples(run.task, now.train), draw)
+        expect = getattr(llm, "estimate_generation_usage", None)
+        usages: list[Usage] = [
+            llm.max_generation_usage(each) if expect is None else expect(each).high for each in briefs
+        ]
+        usd = micros_to_usd(sum(llm.price.cost_micros(usage) for usage in usages))
+        again = self.texts if self.options.relabels else 0
+        return usd + again * (self._market.answer_usd(owned.texts) or 0.0) + self._market.training_usd(now.student)
 
-    def rows(self, owned: Owned) -> Rows:
+    def training_rows(self, owned: LabelledSet) -> TrainingTexts:
         """The labels and the texts that were kept, as what a pupil learns."""
-        both = owned.plus(self.kept.texts, self.kept.targets)
-        return Rows(both.texts, both.gold, len(owned), dict(enumerate(both.targets)))
+        both = owned.concatenate(self.accepted.texts, self.accepted.targets)
+        return TrainingTexts(both.texts, both.gold, len(owned), dict(enumerate(both.targets)))
 
-    def take(self, owned: Owned) -> None:
+    def run_round(self, owned: LabelledSet) -> None:
         """One round; kept if it lowers the validation loss."""
         run, pupil = self._market.run, self._pupil()
         try:
-            now = pupil.taught(self.rows(owned), self.taken)
+            now = pupil.fit(self.training_rows(owned), self.taken)
             if self._diary is None:
-                self.writer = self._open(owned)
-                self._diary, self._best = Diary(run, self.writer.teacher, self.options.rounds, now), now
-            known = owned.plus(self.kept.texts, self.kept.targets).part()
-            guarded = {**run.pool.guarded(), "validation": self._check.texts}
-            supply = Supply(run, known, self.options, writer=self.writer, guarded=guarded)
-            taken = take_round(pupil, supply.buy, now, self.taken + 1, now)
-        except OverBudget:
+                self.teacher = self._open(owned)
+                self._diary, self._best = RoundLog(run, self.teacher.teacher, self.options.rounds, now), now
+            known = owned.concatenate(self.accepted.texts, self.accepted.targets).to_subset()
+            guarded = {**run.pool.held_out_texts(), "validation": self._check.texts}
+            supply = TextAcquisition(run, known, self.options, writer=self.teacher, guarded=guarded)
+            taken = run_round(pupil, supply.acquire, now, self.taken + 1, now)
+        except BudgetExceeded:
             self._ended = True
             return
         self.taken += 1
-        better = taken.after.loss < now.loss
-        self._measured.append(self._measure(now, taken.after, taken.brief.n))
-        self._diary.add(taken.after, taken.brief, taken.bought, better)
-        self._waited, self._ended = 0 if better else self._waited + 1, taken.bought.money_ended
+        better = taken.student.loss < now.loss
+        self._measured.append(self._measure(now, taken.student, taken.make_request.n))
+        self._diary.add(taken.student, taken.make_request, taken.acquired, better)
+        self._waited, self._ended = 0 if better else self._waited + 1, taken.acquired.budget_exhausted
         if better:
-            self._best, accepted = taken.after, taken.bought.passed.accepted
+            self._best, accepted = taken.student, taken.acquired.filtered.accepted
             labels = np.array([run.task.index(each.label) for each in accepted], dtype=np.int64)
-            targets = one_hot(labels, run.task.n_labels) if taken.bought.soft is None else taken.bought.soft
-            self.kept = self.kept.plus([each.text for each in accepted], np.asarray(targets, dtype=np.float32))
+            targets = one_hot(labels, run.task.n_labels) if taken.acquired.probs is None else taken.acquired.probs
+            self.accepted = self.accepted.concatenate(
+                [each.text for each in accepted], np.asarray(targets, dtype=np.float32)
+            )
 
     def close(self) -> None:
         """No other round will be taken."""
         if self._diary is not None and self._best is not None:
             self._diary.close(self._best)
 
-    def _pupil(self) -> Pupil:
-        return Pupil(self._market.run, self.options, self._check, self._market.proxy, "plan")
+    def _pupil(self) -> RoundTrainer:
+        return RoundTrainer(self._market.run, self.options, self._check, self._market.proxy_student, "plan")
 
-    def _open(self, owned: Owned) -> Writer:
+    def _open(self, owned: LabelledSet) -> GeneratingTeacher:
         run, llm = self._market.run, self._market.llm
         assert llm is not None
         reading = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
-        if llm.scores_need_prior and self.options.asks_again:
-            some = owned.texts[:ASKED_FOR_BIAS]
-            asked = run.ask(llm, some, leave_micros=run.training_reserve)
+        if llm.needs_prior_correction and self.options.relabels:
+            some = owned.texts[:BIAS_TEXTS]
+            asked = run.ask(llm, some, reserve_micros=run.training_reserve)
             if asked.answered.any():
-                reading = read_scores(llm, asked, asked, owned.gold[: len(some)], run)
-        return Writer(llm, reading)
+                reading = calibrate_teacher(llm, asked, asked, owned.gold[: len(some)], run)
+        return GeneratingTeacher(llm, reading)
 
-    def _measure(self, now: pgkd_rounds.Round, after: pgkd_rounds.Round, texts: int) -> Round:
+    def _measure(self, now: pgkd_rounds.RoundStudent, after: pgkd_rounds.RoundStudent, texts: int) -> RoundGain:
         """By how much the loss on the validation texts fell, and how far that can be trusted (the same texts twice)."""
         losses = [_losses(each.student.predict_proba(self._check.texts), self._check) for each in (now, after)]
-        fell, mean = losses[0] - losses[1], max(float(losses[0].mean()), SURELY_WRONG)
+        fell, mean = losses[0] - losses[1], max(float(losses[0].mean()), MIN_PROBABILITY)
         spread = float(fell.std()) / float(np.sqrt(len(fell))) / mean
         asked = sum(each.texts for each in self._measured)
-        return Round(asked, texts, float(fell.mean()) / mean, max(spread, 1e-3))
+        return RoundGain(asked, texts, float(fell.mean()) / mean, max(spread, 1e-3))
 
 
-def _losses(probs: Floats, check: Part) -> Floats:
-    return np.asarray(-np.log(np.maximum(probs[np.arange(len(check)), check.gold], SURELY_WRONG)))
+def _losses(probs: Floats, check: Subset) -> Floats:
+    return np.asarray(-np.log(np.maximum(probs[np.arange(len(check)), check.gold], MIN_PROBABILITY)))

@@ -13,27 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from potstill.data.pool import Part
-from potstill.data.task import Brief, Guess, Guide, Task, Written
+from potstill.data.pool import Subset
+from potstill.data.task import Feedback, GenerationRequest, LabelledText, StudentPrediction, Task
 from potstill.errors import BadSpec, did_you_mean
 from potstill.evaluation.calibration import one_hot
-from potstill.evaluation.metrics import Judgement
+from potstill.evaluation.metrics import EvaluationResult
 from potstill.procedures import query_strategies as choose
-from potstill.run.spec import Section
+from potstill.run.spec import OptionTable
 from potstill.teachers.writing import by_need
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
-PRIOR_TEXTS = 2
-MANNERS = (
+F1_PRIOR_TEXTS = 2
+STYLES = (
     ("a few words each", "one sentence each", "about as long as the texts above", "longer than most texts above"),
     ("plain words", "the words of a specialist", "in haste, as people write on a phone", "formal", "lively"),
     ("ordinary cases", "rare cases that still surely have their label", "cases that mention another label in passing"),
 )
 
 
-class PgkdOptions(Section):
+class PgkdOptions(OptionTable):
     """`[procedure] name = "pgkd"`. The defaults are the paper's.
 
     Attributes:
@@ -74,7 +74,7 @@ class PgkdOptions(Section):
     spend: Literal["teacher", "need", "gain"] = "teacher"
     folds: int = Field(default=0, ge=0, le=50)
     agree: Literal["nobody", "teacher", "student", "pvi"] = "nobody"
-    soft: bool = False
+    soft_labels: bool = False
     doubt: bool = False
     start: Literal["anew", "best"] = "anew"
     groups: int = Field(default=0, ge=0)
@@ -84,15 +84,15 @@ class PgkdOptions(Section):
     shots: int | None = Field(default=None, ge=0)
 
     @property
-    def asks_again(self) -> bool:
+    def relabels(self) -> bool:
         """Whether the teacher is asked about each text that it wrote and that passed the gate."""
-        return self.soft or self.agree == "teacher"
+        return self.soft_labels or self.agree == "teacher"
 
 
-def read_options(given: Mapping[str, Any]) -> PgkdOptions:
+def read_pgkd_options(raw_options: Mapping[str, Any]) -> PgkdOptions:
     """The options under [procedure]. Raises BadSpec: one nobody knows, or a value that cannot be."""
     try:
-        return PgkdOptions.model_validate(dict(given))
+        return PgkdOptions.model_validate(dict(raw_options))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -105,7 +105,7 @@ def read_options(given: Mapping[str, Any]) -> PgkdOptions:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingTexts:
     """What the student learns: N texts, their (N,) label columns, and how many of the first are gold.
 
     `soft` holds (K,) probabilities for rows whose target is not their label alone, by row number.
@@ -114,41 +114,46 @@ class Rows:
     texts: tuple[str, ...]
     gold: Ints
     n_gold: int
-    soft: Mapping[int, Floats] = field(default_factory=dict)
+    soft_labels: Mapping[int, Floats] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, part: Part) -> Rows:
+    def from_part(cls, part: Subset) -> TrainingTexts:
         """The gold alone."""
         return cls(part.texts, part.gold, len(part.texts))
 
-    def plus(self, written: Sequence[Written], task: Task, soft: Floats | None = None) -> Rows:
+    def with_generated(self, written: Sequence[LabelledText], task: Task, soft: Floats | None = None) -> TrainingTexts:
         """With M texts of a teacher's, and perhaps its (M, K) probabilities, which win over the labels."""
         columns = np.array([task.index(each.label) for each in written], dtype=np.int64)
         texts = (*self.texts, *(each.text for each in written))
         also = {} if soft is None else {len(self.texts) + i: row for i, row in enumerate(soft)}
-        return Rows(texts, np.concatenate([self.gold, columns]), self.n_gold, {**self.soft, **also})
+        return TrainingTexts(texts, np.concatenate([self.gold, columns]), self.n_gold, {**self.soft_labels, **also})
 
-    def at(self, rows: Ints) -> Rows:
+    def select(self, rows: Ints) -> TrainingTexts:
         """Only these rows (M,), in ascending order."""
-        soft = {i: self.soft[row] for i, row in enumerate(rows.tolist()) if row in self.soft}
-        return Rows(tuple(self.texts[i] for i in rows), self.gold[rows], int((rows < self.n_gold).sum()), soft)
+        soft = {i: self.soft_labels[row] for i, row in enumerate(rows.tolist()) if row in self.soft_labels}
+        return TrainingTexts(tuple(self.texts[i] for i in rows), self.gold[rows], int((rows < self.n_gold).sum()), soft)
 
     def targets(self, n_labels: int) -> NDArray[np.float32]:
         """(N, K) what the student learns of each row."""
         targets = one_hot(self.gold, n_labels)
-        for row, probs in self.soft.items():
+        for row, probs in self.soft_labels.items():
             targets[row] = probs
         return targets
 
     @property
-    def written(self) -> NDArray[np.bool_]:
+    def is_generated(self) -> NDArray[np.bool_]:
         """(N,) True where a teacher wrote it."""
         return np.arange(len(self.texts)) >= self.n_gold
 
 
-def make_brief(
-    task: Task, rows: Rows, probs: Floats, judgement: Judgement, options: PgkdOptions, seed: Sequence[int]
-) -> Brief:
+def make_generation_request(
+    task: Task,
+    rows: TrainingTexts,
+    probs: Floats,
+    judgement: EvaluationResult,
+    options: PgkdOptions,
+    seed: Sequence[int],
+) -> GenerationRequest:
     """The brief for one round.
 
     Args:
@@ -162,56 +167,63 @@ def make_brief(
     draw = np.random.default_rng(seed)
     about = np.arange(task.n_labels)
     if 0 < options.groups < task.n_labels:
-        about = choose.confused(rows.gold, probs, options.groups)
+        about = choose.most_confused_labels(rows.gold, probs, options.groups)
     seen = np.flatnonzero(np.isin(rows.gold, about))
     gold, probs_ = rows.gold[seen], probs[seen]
-    few = choose.at_random(seen[seen < rows.n_gold], options.shown, draw)
-    right = seen[choose.correct(gold, probs_, options.shown, draw)]
-    wrong = seen[choose.incorrect(gold, probs_, options.shown, draw)]
+    few = choose.random_sampling(seen[seen < rows.n_gold], options.shown, draw)
+    right = seen[choose.sample_correct(gold, probs_, options.shown, draw)]
+    wrong = seen[choose.sample_incorrect(gold, probs_, options.shown, draw)]
     hard = seen[choose.hard_negatives(gold, probs_, options.shown)]
 
-    def guesses(chosen: Ints, wanted: bool) -> tuple[Guess, ...]:
+    def guesses(chosen: Ints, wanted: bool) -> tuple[StudentPrediction, ...]:
         return tuple(_guess(task, rows, probs, i) for i in chosen) if wanted else ()
 
-    guide = Guide(
+    guide = Feedback(
         accuracy=judgement.accuracy.value if options.report else None,
         report=tuple(judgement.per_class[k] for k in about) if options.report else (),
         correct=guesses(right, options.predictions),
         incorrect=guesses(wrong, options.predictions),
         hard_negatives=guesses(hard, options.hard_negatives),
-        wanted=_wanted(task, rows, judgement, about, options, draw) if options.spend != "teacher" else {},
+        label_counts=_wanted(task, rows, judgement, about, options, draw) if options.spend != "teacher" else {},
         labels=tuple(task.labels[k] for k in about) if len(about) < task.n_labels else (),
-        manner=manner_of(draw) if options.diverse else "",
+        style=draw_style(draw) if options.diverse else "",
     )
-    examples = tuple(Written(rows.texts[i], task.labels[rows.gold[i]]) for i in few)
-    return Brief("", options.texts, examples, seed=int(np.dot(seed, [1000, 1])), guide=guide)
+    examples = tuple(LabelledText(rows.texts[i], task.labels[rows.gold[i]]) for i in few)
+    return GenerationRequest("", options.texts, examples, seed=int(np.dot(seed, [1000, 1])), feedback=guide)
 
 
-def manner_of(draw: np.random.Generator) -> str:
+def draw_style(draw: np.random.Generator) -> str:
     """How the texts of one brief should differ from those of another (after AttrPrompt: Yu et al. 2023).
 
     AttrPrompt asks the model for attributes of each label; these hold for any task.
     """
-    return "; ".join(str(draw.choice(kinds)) for kinds in MANNERS)
+    return "; ".join(str(draw.choice(kinds)) for kinds in STYLES)
 
 
-def gold_of(task: Task, rows: Rows) -> list[Written]:
+def gold_examples(task: Task, rows: TrainingTexts) -> list[LabelledText]:
     """The gold among the rows."""
-    return [Written(text, task.labels[k]) for text, k in zip(rows.texts, rows.gold[: rows.n_gold], strict=False)]
+    return [LabelledText(text, task.labels[k]) for text, k in zip(rows.texts, rows.gold[: rows.n_gold], strict=False)]
 
 
-def _guess(task: Task, rows: Rows, probs: Floats, i: int) -> Guess:
+def _guess(task: Task, rows: TrainingTexts, probs: Floats, i: int) -> StudentPrediction:
     likely = int(probs[i].argmax())
-    return Guess(rows.texts[i], task.labels[rows.gold[i]], task.labels[likely], round(float(probs[i, likely]), 4))
+    return StudentPrediction(
+        rows.texts[i], task.labels[rows.gold[i]], task.labels[likely], round(float(probs[i, likely]), 4)
+    )
 
 
 def _wanted(
-    task: Task, rows: Rows, judgement: Judgement, about: Ints, options: PgkdOptions, draw: np.random.Generator
+    task: Task,
+    rows: TrainingTexts,
+    judgement: EvaluationResult,
+    about: Ints,
+    options: PgkdOptions,
+    draw: np.random.Generator,
 ) -> dict[str, int]:
     # An F1 of few validation texts says little: it counts as if PRIOR_TEXTS more had the F1 of all.
     support = np.array([each.support for each in judgement.per_class], dtype=np.float64)
     f1 = np.array([each.f1 for each in judgement.per_class])
-    f1 = (f1 * support + judgement.macro_f1.value * PRIOR_TEXTS) / (support + PRIOR_TEXTS)
+    f1 = (f1 * support + judgement.macro_f1.value * F1_PRIOR_TEXTS) / (support + F1_PRIOR_TEXTS)
     weight = np.bincount(rows.gold[: rows.n_gold], minlength=task.n_labels).astype(np.float64)
     if options.spend == "gain":
         # Errors fall with the number of texts by a power law, whose slope is the error divided by that number.

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from potstill.data.near_duplicates import near_twins, normalise
-from potstill.data.task import Written
+from potstill.data.near_duplicates import find_near_duplicates, normalise
+from potstill.data.task import LabelledText
 
-RUN = 10  # words in a row that no two texts share by chance
-SHORTEST_RUN = 5  # a guarded text of fewer words than RUN counts whole, if it has at least so many
-BABBLE = 0.4  # of the words of a text are different at least, or as many as in the gold
-QUOTED = 160  # characters of a rejected text that are kept
+NGRAM_WORDS = 10  # words in a row that no two texts share by chance
+MIN_NGRAM_WORDS = 5  # a guarded text of fewer words than RUN counts whole, if it has at least so many
+MIN_DISTINCT_SHARE = 0.4  # of the words of a text are different at least, or as many as in the gold
+MAX_EXCERPT_CHARS = 160  # characters of a rejected text that are kept
 # Words to a model rather than to a reader. Not looked for where the task's own gold has such texts.
 _INSTRUCTS = re.compile(
     r"\b(?:ignore|disregard|forget)\b[^.\n]{0,40}\b(?:instructions?|prompts?|rules|above)\b"
@@ -32,7 +32,7 @@ _INSTRUCTS = re.compile(
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedText:
     """A text that did not pass, cut to a few words, with the label it came with and the reason."""
 
     text: str
@@ -41,11 +41,11 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Sorted:
+class FilterResult:
     """What passed and what did not."""
 
-    accepted: tuple[Written, ...]
-    rejected: tuple[Rejected, ...] = ()
+    accepted: tuple[LabelledText, ...]
+    rejected: tuple[RejectedText, ...] = ()
 
     @property
     def by_reason(self) -> dict[str, int]:
@@ -54,7 +54,7 @@ class Sorted:
 
 
 @dataclass
-class Gate:
+class TextFilter:
     """Lets through, in this order of questions, what copies no guarded text, can be read, has a label of the task, is
     about as long as the gold, speaks to a reader and not to a model, does not say the same words again and again, and
     repeats nothing that is known.
@@ -69,40 +69,40 @@ class Gate:
     """
 
     labels: Sequence[str]
-    known: Sequence[str]
-    guarded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    train_texts: Sequence[str]
+    held_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes = [len(text.strip()) for text in self.known] or [1]
+        sizes = [len(text.strip()) for text in self.train_texts] or [1]
         self._least = max(1, int(np.quantile(sizes, 0.02)) // 2)
         self._most = 2 * max(sizes)
-        self._variety = min([BABBLE, *(_variety(text) for text in self.known)])
-        self._instructs = not any(_INSTRUCTS.search(text) for text in self.known)
-        self._known = list(dict.fromkeys(normalise(text) for text in self.known))
-        self._guards = {name: _Guard(texts) for name, texts in self.guarded.items()}
+        self._variety = min([MIN_DISTINCT_SHARE, *(_variety(text) for text in self.train_texts)])
+        self._instructs = not any(_INSTRUCTS.search(text) for text in self.train_texts)
+        self._known = list(dict.fromkeys(normalise(text) for text in self.train_texts))
+        self._guards = {name: _Guard(texts) for name, texts in self.held_out.items()}
 
-    def __call__(self, written: Sequence[Written]) -> Sorted:
+    def __call__(self, written: Sequence[LabelledText]) -> FilterResult:
         """Sort what was written; equal texts pass once."""
         plain = [normalise(each.text) for each in written]
         copied = {name: guard.copies(plain) for name, guard in self._guards.items()}
         repeats = _twins(plain, self._known)
-        accepted: list[Written] = []
+        accepted: list[LabelledText] = []
         passed: list[str] = []
-        rejected: list[Rejected] = []
+        rejected: list[RejectedText] = []
         for i, each in enumerate(written):
             leak = next((f"copies {name}" for name, rows in copied.items() if i in rows), "")
             reason = leak or self._own_fault(each)
             if not reason and (i in repeats or _twins([plain[i]], passed)):
                 reason = "repeats"
             if reason:
-                rejected.append(Rejected(_short(each.text), each.label, reason))
+                rejected.append(RejectedText(_short(each.text), each.label, reason))
             else:
                 accepted.append(each)
                 passed.append(plain[i])
         self._known += passed
-        return Sorted(tuple(accepted), tuple(rejected))
+        return FilterResult(tuple(accepted), tuple(rejected))
 
-    def _own_fault(self, each: Written) -> str:
+    def _own_fault(self, each: LabelledText) -> str:
         """What is wrong with a text whatever the others are."""
         size = len(each.text.strip())
         if not each.label:
@@ -118,7 +118,7 @@ class Gate:
         return "babbles" if _variety(each.text) < self._variety else ""
 
 
-def informative(probs: ArrayLike, columns: ArrayLike, held: ArrayLike, gold: ArrayLike) -> list[bool]:
+def passes_pvi(probs: ArrayLike, columns: ArrayLike, validation_probs: ArrayLike, gold: ArrayLike) -> list[bool]:
     """For each of M texts whether its pointwise V-information is at least the mean of its label's held-out texts.
 
     PVI is log2 p(label | text) - log2 p(label): how much a model gets out of the text about its label. The second term
@@ -131,21 +131,21 @@ def informative(probs: ArrayLike, columns: ArrayLike, held: ArrayLike, gold: Arr
     """
     columns_, gold_ = np.asarray(columns), np.asarray(gold)
     own = np.log(np.maximum(np.asarray(probs)[np.arange(len(columns_)), columns_], 1e-12))
-    theirs = np.log(np.maximum(np.asarray(held)[np.arange(len(gold_)), gold_], 1e-12))
+    theirs = np.log(np.maximum(np.asarray(validation_probs)[np.arange(len(gold_)), gold_], 1e-12))
     least = [theirs[gold_ == k].mean() if (gold_ == k).any() else theirs.mean() for k in columns_]
     return [bool(a >= b) for a, b in zip(own, least, strict=True)]
 
 
-def agreeing(found: Sorted, agrees: Sequence[bool]) -> Sorted:
+def drop_disagreements(result: FilterResult, agreement: Sequence[bool]) -> FilterResult:
     """`found` without the accepted texts on whose label somebody else does not agree; the reason is "disagreed".
 
     Args:
         found: what passed so far.
         agrees: for each accepted text whether there is agreement.
     """
-    pairs = list(zip(found.accepted, agrees, strict=True))
-    disagreed = tuple(Rejected(_short(each.text), each.label, "disagreed") for each, agreed in pairs if not agreed)
-    return Sorted(tuple(each for each, agreed in pairs if agreed), (*found.rejected, *disagreed))
+    pairs = list(zip(result.accepted, agreement, strict=True))
+    disagreed = tuple(RejectedText(_short(each.text), each.label, "disagreed") for each, agreed in pairs if not agreed)
+    return FilterResult(tuple(each for each, agreed in pairs if agreed), (*result.rejected, *disagreed))
 
 
 def _variety(text: str) -> float:
@@ -163,8 +163,8 @@ class _Guard:
         by_length: dict[int, list[int]] = {}
         for text in self._plain:
             words = text.split()
-            length = min(len(words), RUN)
-            if length >= SHORTEST_RUN:
+            length = min(len(words), NGRAM_WORDS)
+            if length >= MIN_NGRAM_WORDS:
                 by_length.setdefault(length, []).extend(_runs(words, length))
         self._runs: dict[int, NDArray[np.int64]] = {
             length: np.unique(np.array(runs, dtype=np.int64)) for length, runs in by_length.items()
@@ -197,9 +197,9 @@ def _twins(plain: Sequence[str], others: Sequence[str]) -> set[int]:
     same = set(others)
     found = {i for i, text in enumerate(plain) if text in same}
     # `most` is as large as it takes for none of `others` to be left out.
-    near = near_twins(plain, others, most=2 * (len(plain) + len(others)))
+    near = find_near_duplicates(plain, others, max_texts=2 * (len(plain) + len(others)))
     return found | {i for i, _ in near.pairs}
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:QUOTED]
+    return " ".join(text.split())[:MAX_EXCERPT_CHARS]

@@ -8,11 +8,11 @@ Validation texts are never shown, nor may the teacher write one: the loss on the
 
 from __future__ import annotations
 
-from potstill.data.pool import Part
-from potstill.errors import BadData, BadSpec, OverBudget
-from potstill.procedures.pgkd.brief import Rows, read_options
-from potstill.procedures.pgkd.generation import Supply
-from potstill.procedures.pgkd.rounds import Diary, Pupil, take_round
+from potstill.data.pool import Subset
+from potstill.errors import BadData, BadSpec, BudgetExceeded
+from potstill.procedures.pgkd.brief import TrainingTexts, read_pgkd_options
+from potstill.procedures.pgkd.generation import TextAcquisition
+from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
 from potstill.run.run import Run
 from potstill.students.base import Student
 
@@ -24,40 +24,40 @@ def pgkd(run: Run) -> Student:
         BadData: no validation texts, or a label without gold.
         BadSpec: an option nobody knows, or a teacher that cannot write.
     """
-    options = read_options(run.spec.procedure.options)
+    options = read_pgkd_options(run.spec.procedure.options)
     gold = _checked(run)
-    supply, pupil = Supply(run, gold, options), Pupil(run, options, run.pool.part("validation"))
-    best = now = pupil.taught(Rows.of(gold), 0)
-    diary = Diary(run, supply.teacher, options.rounds, now)
+    supply, pupil = TextAcquisition(run, gold, options), RoundTrainer(run, options, run.pool.subset("validation"))
+    best = now = pupil.fit(TrainingTexts.from_part(gold), 0)
+    diary = RoundLog(run, supply.teacher, options.rounds, now)
     waited = 0
 
     for number in range(1, options.rounds + 1):
         try:
-            taken = take_round(pupil, supply.buy, now, number, best)
-        except OverBudget:
-            diary.money_ended = True
+            taken = run_round(pupil, supply.acquire, now, number, best)
+        except BudgetExceeded:
+            diary.budget_exhausted = True
             break
-        after, bought = taken.after, taken.bought
+        after, bought = taken.student, taken.acquired
         better = after.loss < best.loss
-        supply.told(bought, now.loss - after.loss)
-        diary.add(after, taken.brief, bought, better)
+        supply.record_gain(bought, now.loss - after.loss)
+        diary.add(after, taken.make_request, bought, better)
         best, waited = (after, 0) if better else (best, waited + 1)
         now = best if options.roll_back else after
-        if bought.money_ended or waited >= options.patience:
+        if bought.budget_exhausted or waited >= options.patience:
             break
 
     diary.close(best)
     return best.student
 
 
-def _checked(run: Run) -> Part:
+def _checked(run: Run) -> Subset:
     if run.task.kind != "single":
         raise BadSpec(
             f"PGKD writes single texts with one label, and the task is of the kind {run.task.kind!r}.",
             "Take --procedure kd or finetune.",
         )
-    gold = run.pool.part("train")
-    if not len(run.pool.part("validation")):
+    gold = run.pool.subset("train")
+    if not len(run.pool.subset("validation")):
         raise BadData(
             "PGKD stops by the loss on validation texts and there are none.",
             "Give some with --validation FILE, or set validation_share under [data].",

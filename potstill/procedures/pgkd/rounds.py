@@ -14,30 +14,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.pool import Part
-from potstill.data.task import Brief, Written
-from potstill.evaluation.metrics import Judgement
-from potstill.ledger.prices import Purpose, to_usd
-from potstill.procedures.pgkd.brief import Floats, PgkdOptions, Rows, make_brief
-from potstill.procedures.pgkd.filters import Sorted
+from potstill.data.pool import Subset
+from potstill.data.task import GenerationRequest, LabelledText
+from potstill.evaluation.metrics import EvaluationResult
+from potstill.ledger.prices import Purpose, micros_to_usd
+from potstill.procedures.pgkd.brief import Floats, PgkdOptions, TrainingTexts, make_generation_request
+from potstill.procedures.pgkd.filters import FilterResult
 from potstill.run.run import Run
-from potstill.run.spec import Named
+from potstill.run.spec import ComponentSpec
 from potstill.students.base import Student
 from potstill.teachers.base import Teacher
-from potstill.teachers.writing import shown_texts
+from potstill.teachers.writing import prompt_texts
 
-SAMPLES = 3  # accepted and rejected texts of a round that are noted
-QUOTED = 160  # characters of each
+MAX_SAMPLES = 3  # accepted and rejected texts of a round that are noted
+MAX_EXCERPT_CHARS = 160  # characters of each
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundStudent:
     """A student after a round, what it learnt, and how it does on the validation texts."""
 
-    number: int
-    rows: Rows
+    round: int
+    train: TrainingTexts
     student: Student
-    judgement: Judgement
+    judgement: EvaluationResult
 
     @property
     def loss(self) -> float:
@@ -46,7 +46,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Bought:
+class AcquiredTexts:
     """What the teacher wrote or labelled in a round.
 
     Attributes:
@@ -58,16 +58,16 @@ class Bought:
         money_ended: whether the money ended before all was bought.
     """
 
-    way: str
-    texts: tuple[Written, ...]
-    passed: Sorted
-    soft: NDArray[np.floating] | None = None
+    source: str
+    texts: tuple[LabelledText, ...]
+    filtered: FilterResult
+    probs: NDArray[np.floating] | None = None
     usd: float = 0.0
-    money_ended: bool = False
+    budget_exhausted: bool = False
 
 
 @dataclass(frozen=True)
-class Pupil:
+class RoundTrainer:
     """Whom the teacher writes for: how it is taught, and the validation texts that tell how good it is.
 
     Attributes:
@@ -79,53 +79,59 @@ class Pupil:
 
     run: Run
     options: PgkdOptions
-    held: Part
-    student: Named | None = None
+    validation: Subset
+    student: ComponentSpec | None = None
     purpose: Purpose = "train"
 
-    def taught(self, rows: Rows, number: int, best: Round | None = None) -> Round:
+    def fit(self, rows: TrainingTexts, round: int, init_from: RoundStudent | None = None) -> RoundStudent:
         """The pupil after learning these rows."""
-        start = best.student if best is not None and self.options.start == "best" else None
+        start = init_from.student if init_from is not None and self.options.start == "best" else None
         student = self._learn(rows, start)
-        return Round(number, rows, student, self.run.judge(student, self.held, f"round {number}"))
+        return RoundStudent(round, rows, student, self.run.judge(student, self.validation, f"round {round}"))
 
-    def _learn(self, rows: Rows, start: Student | None = None) -> Student:
-        doubtful = rows.written if self.options.doubt and rows.written.any() else None
+    def _learn(self, rows: TrainingTexts, start: Student | None = None) -> Student:
+        doubtful = rows.is_generated if self.options.doubt and rows.is_generated.any() else None
         targets = rows.targets(self.run.task.n_labels)
         return self.run.learn(
-            rows.texts, targets, doubtful=doubtful, start=start, student=self.student, purpose=self.purpose
+            rows.texts, targets, noisy=doubtful, init_from=start, student=self.student, purpose=self.purpose
         )
 
-    def predicted(self, now: Round) -> Floats:
+    def training_probs(self, current: RoundStudent) -> Floats:
         """(N, K) what it thinks of its training texts, or with folds, pupils that did not learn them."""
-        texts, folds = now.rows.texts, self.options.folds
+        texts, folds = current.train.texts, self.options.folds
         if folds < 2:
-            return now.student.predict_proba(texts)
+            return current.student.predict_proba(texts)
         fold = np.random.default_rng(self.run.spec.seed).permutation(len(texts)) % folds
         probs = np.empty((len(texts), self.run.task.n_labels), dtype=np.float32)
         for k in range(folds):
-            student = self._learn(now.rows.at(np.flatnonzero(fold != k)))
+            student = self._learn(current.train.select(np.flatnonzero(fold != k)))
             probs[fold == k] = student.predict_proba([texts[i] for i in np.flatnonzero(fold == k)])
         return probs
 
-    def brief(self, now: Round, number: int, probs: Floats) -> Brief:
+    def make_request(self, current: RoundStudent, round: int, probs: Floats) -> GenerationRequest:
         """What the teacher is asked to write next."""
         run = self.run
-        return make_brief(run.task, now.rows, probs, now.judgement, self.options, (run.spec.seed, number))
+        return make_generation_request(
+            run.task, current.train, probs, current.judgement, self.options, (run.spec.seed, round)
+        )
 
 
 @dataclass(frozen=True)
-class Taken:
+class RoundResult:
     """A round that was gone through: the brief, what was bought by it, and the pupil after it."""
 
-    brief: Brief
-    bought: Bought
-    after: Round
+    make_request: GenerationRequest
+    acquired: AcquiredTexts
+    student: RoundStudent
 
 
-def take_round(
-    pupil: Pupil, buy: Callable[[Brief, Floats, Round], Bought], now: Round, number: int, best: Round
-) -> Taken:
+def run_round(
+    trainer: RoundTrainer,
+    acquire: Callable[[GenerationRequest, Floats, RoundStudent], AcquiredTexts],
+    current: RoundStudent,
+    round: int,
+    init_from: RoundStudent,
+) -> RoundResult:
     """One round: the pupil's errors make a brief, texts are bought by it, and the pupil learns them with all before.
 
     Args:
@@ -135,91 +141,98 @@ def take_round(
     Raises:
         OverBudget: there is no money to learn with.
     """
-    probs = pupil.predicted(now)
-    brief = pupil.brief(now, number, probs)
-    bought = buy(brief, probs, now)
-    rows = now.rows.plus(bought.passed.accepted, pupil.run.task, bought.soft)
-    return Taken(brief, bought, pupil.taught(rows, number, best))
+    probs = trainer.training_probs(current)
+    brief = trainer.make_request(current, round, probs)
+    bought = acquire(brief, probs, current)
+    rows = current.train.with_generated(bought.filtered.accepted, trainer.run.task, bought.probs)
+    return RoundResult(brief, bought, trainer.fit(rows, round, init_from))
 
 
 @dataclass
-class Diary:
+class RoundLog:
     """What is remembered of the rounds, for the report, and what is said of them while they run."""
 
     run: Run
     teacher: Teacher
     rounds: int
-    first: Round
-    done: int = 0
-    written: int = 0
-    labelled: int = 0
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    shown: set[str] = field(default_factory=set)
-    money_ended: bool = False
+    baseline: RoundStudent
+    n_rounds: int = 0
+    n_generated: int = 0
+    n_labelled: int = 0
+    n_accepted: int = 0
+    rejected_by_reason: Counter[str] = field(default_factory=Counter)
+    shown_texts: set[str] = field(default_factory=set)
+    budget_exhausted: bool = False
 
     def __post_init__(self) -> None:
-        self._note("base", self.first, best=True)
-        self.run.tell.say(f"Before it: {self._standing(self.first)}.")
+        self._note("base", self.baseline, best=True)
+        self.run.reporter.info(f"Before it: {self._standing(self.baseline)}.")
 
-    def add(self, after: Round, brief: Brief, bought: Bought, better: bool) -> None:
+    def add(self, after: RoundStudent, brief: GenerationRequest, bought: AcquiredTexts, better: bool) -> None:
         """A round is over."""
-        passed, n = bought.passed, len(bought.texts)
-        missing = 0 if bought.money_ended else max(brief.n - n, 0)
+        passed, n = bought.filtered, len(bought.texts)
+        missing = 0 if bought.budget_exhausted else max(brief.n - n, 0)
         reasons = passed.by_reason | ({"missing": missing} if missing else {})
-        self.done += 1
-        self.written += n if bought.way == "write" else 0
-        self.labelled += n if bought.way == "label" else 0
-        self.accepted += len(passed.accepted)
-        self.rejected.update(reasons)
-        self.shown.update(shown_texts(brief) if bought.way == "write" else [])
-        self.money_ended = bought.money_ended
-        counts: dict[str, Any] = {"way": bought.way, "written": n, "accepted": len(passed.accepted)}
+        self.n_rounds += 1
+        self.n_generated += n if bought.source == "write" else 0
+        self.n_labelled += n if bought.source == "label" else 0
+        self.n_accepted += len(passed.accepted)
+        self.rejected_by_reason.update(reasons)
+        self.shown_texts.update(prompt_texts(brief) if bought.source == "write" else [])
+        self.budget_exhausted = bought.budget_exhausted
+        counts: dict[str, Any] = {"way": bought.source, "written": n, "accepted": len(passed.accepted)}
         self._note("round", after, best=better, rejected=reasons, usd=bought.usd, **counts)
-        kept = [f"{each.label}: {each.text}"[:QUOTED] for each in passed.accepted[:SAMPLES]]
-        refused = [f"{each.reason}: {each.text}" for each in passed.rejected[:SAMPLES]]
-        self.run.note("samples", number=after.number, accepted=kept, rejected=refused)
-        verb = "texts of the pool labelled" if bought.way == "label" else "texts accepted"
+        kept = [f"{each.label}: {each.text}"[:MAX_EXCERPT_CHARS] for each in passed.accepted[:MAX_SAMPLES]]
+        refused = [f"{each.reason}: {each.text}" for each in passed.rejected[:MAX_SAMPLES]]
+        self.run.note("samples", number=after.round, accepted=kept, rejected=refused)
+        verb = "texts of the pool labelled" if bought.source == "label" else "texts accepted"
         why = f" ({_listed(reasons)})" if reasons else ""
-        self.run.tell.say(
-            f"Round {after.number} of {self.rounds}: {self._standing(after)}{' - the best so far' if better else ''}; "
+        self.run.reporter.info(
+            f"Round {after.round} of {self.rounds}: {self._standing(after)}{' - the best so far' if better else ''}; "
             f"{len(passed.accepted)} of {n} {verb}{why}."
         )
 
-    def close(self, best: Round) -> None:
+    def close(self, best: RoundStudent) -> None:
         """The loop is over."""
-        ended = " The money ended before the rounds did." if self.money_ended else ""
-        labelled = f" It labelled {self.labelled} texts of the pool." if self.labelled else ""
+        ended = " The money ended before the rounds did." if self.budget_exhausted else ""
+        labelled = f" It labelled {self.n_labelled} texts of the pool." if self.n_labelled else ""
         sentence = (
-            f"{self.teacher.name} wrote {self.written} texts in {self.done} rounds, guided by the student's errors; "
-            f"{self.accepted - self.labelled} were accepted ({_listed(self.rejected) or 'none'} rejected).{labelled} "
-            f"It was shown {len(self.shown)} training texts. The student of round {best.number} had the lowest "
+            f"{self.teacher.name} wrote {self.n_generated} texts in {self.n_rounds} rounds, guided by the student's errors; "
+            f"{self.n_accepted - self.n_labelled} were accepted ({_listed(self.rejected_by_reason) or 'none'} rejected).{labelled} "
+            f"It was shown {len(self.shown_texts)} training texts. The student of round {best.round} had the lowest "
             f"validation loss and is the one returned.{ended}"
         )
-        facts = {"rounds": self.done, "written": self.written, "labelled": self.labelled, "accepted": self.accepted}
-        rejected = dict(self.rejected)
-        self.run.note("pgkd", best=best.number, **facts, rejected=rejected, ended=self.money_ended, sentence=sentence)
+        facts = {
+            "rounds": self.n_rounds,
+            "written": self.n_generated,
+            "labelled": self.n_labelled,
+            "accepted": self.n_accepted,
+        }
+        rejected = dict(self.rejected_by_reason)
+        self.run.note(
+            "pgkd", best=best.round, **facts, rejected=rejected, ended=self.budget_exhausted, sentence=sentence
+        )
 
-    def _note(self, what: str, after: Round, **facts: Any) -> None:
+    def _note(self, what: str, after: RoundStudent, **facts: Any) -> None:
         judged = after.judgement
         self.run.note(
             what,
-            number=after.number,
-            train=len(after.rows.texts),
+            number=after.round,
+            train=len(after.train.texts),
             validation_loss=after.loss,
             accuracy=judged.accuracy.value,
             interval=[judged.accuracy.low, judged.accuracy.high],
             macro_f1=judged.macro_f1.value,
             f1={each.label: round(each.f1, 4) for each in judged.per_class},
-            charged_usd=to_usd(self.run.ledger.totals().charged),
+            charged_usd=micros_to_usd(self.run.ledger.totals().charged),
             **facts,
         )
 
-    def _standing(self, after: Round) -> str:
+    def _standing(self, after: RoundStudent) -> str:
         accuracy, totals = after.judgement.accuracy.value, self.run.ledger.totals()
         return (
             f"validation loss {after.loss:.4f}, accuracy {accuracy:.1%}, "
-            f"${to_usd(totals.charged):.4f} of ${to_usd(totals.limit):.2f} charged"
+            f"${micros_to_usd(totals.charged):.4f} of ${micros_to_usd(totals.limit):.2f} charged"
         )
 
 

@@ -68,7 +68,7 @@ def test_twenty_texts_by_keyboard_through_a_killed_server_are_twenty_labels_in_t
     assert sum(call.charged for call in calls) == 2_000_000
     assert finished.report.student.judgement.accuracy.value == 1.0
     labels = labels_of(run)
-    assert all(each.seconds > 0 for each in labels.said() if each.label == truth_of(labels, each.id))
+    assert all(each.seconds > 0 for each in labels.annotations() if each.label == truth_of(labels, each.id))
     labels.close()
 
 
@@ -122,7 +122,7 @@ def test_seventy_labels_are_searched_and_every_key_does_what_it_says(
     done(browser, 5)
     assert shown(browser) == second  # what was skipped comes last
     labels = labels_of(run)
-    said = {labels.question(each.id).text: each.label for each in labels.said()}  # type: ignore[union-attr]
+    said = {labels.question(each.id).text: each.label for each in labels.annotations()}  # type: ignore[union-attr]
     labels.close()
     assert said[first] == "transfer_c"
     assert said[third] == ""
@@ -146,7 +146,7 @@ def test_two_tabs_of_one_person_lose_nothing_and_two_people_are_shown_different_
     assert browser.value(f"{post}.then((reply) => reply.json()).then((found) => found.outcome)") == "new"
     browser.press(str(browser.value("task.labels.findIndex((label) => label.name === 'money')") + 1))
     browser.until(f"{SAID}.includes('another tab')")
-    assert [(each.id, each.label) for each in labels.said()] == [(id, "money")]
+    assert [(each.id, each.label) for each in labels.annotations()] == [(id, "money")]
     labels.close()
 
 
@@ -159,7 +159,7 @@ def test_a_label_given_in_the_instant_its_text_appears_has_still_taken_time(
     browser.value("restart(), choose(task.labels[0])")
     done(browser, 1)
     labels = labels_of(run)
-    assert [each.seconds > 0 for each in labels.said()] == [True]
+    assert [each.seconds > 0 for each in labels.annotations()] == [True]
     labels.close()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.annotation_run import begin, labels_of
 
-from potstill.annotation.web.guard import MOST_BYTES
+from potstill.annotation.web.guard import MAX_BODY_BYTES
 from potstill.annotation.web.server import serve
 from potstill.errors import BadSpec
 
@@ -54,7 +54,7 @@ def test_only_the_page_itself_may_write_and_only_at_its_own_address(tmp_path: Pa
         {"path": "/label", "body": label, "Origin": ""},
         {"path": "/label", "body": label, "Content_Type": "text/plain"},
         {"path": "/label", "body": label, "Content_Type": "application/x-www-form-urlencoded"},
-        {"path": "/label", "body": {**label, "more": "x" * MOST_BYTES}},
+        {"path": "/label", "body": {**label, "more": "x" * MAX_BODY_BYTES}},
     ]
     for each in refused:
         status, headers, _ = ask(server.url, **each)
@@ -69,10 +69,10 @@ def test_only_the_page_itself_may_write_and_only_at_its_own_address(tmp_path: Pa
         assert json.loads(said)["error"]
     assert json.loads(ask(server.url, "/label", body={**label, "id": "x"})[2])["outcome"] == "unknown"
     labels = labels_of(run)
-    assert not labels.said()
+    assert not labels.annotations()
     for odd in (-5, 1e300, "long", None, True):
         assert ask(server.url, "/label", body={**label, "seconds": odd})[0] == 200
-    (said_now,) = labels.said()
+    (said_now,) = labels.annotations()
     assert 0 <= said_now.seconds <= 86_400
     labels.close()
 

@@ -14,29 +14,31 @@ from support.tinybert import write_tinybert
 
 from potstill.bundle.bundle import load
 from potstill.bundle.export import quantise
-from potstill.bundle.export.export import FP32, HUB_FILES, INT8, _change_by_padding, export
+from potstill.bundle.export.export import FP32, INT8, TRANSFORMERS_FILES, _change_by_padding, export
 from potstill.data.task import Task
-from potstill.errors import BadData, NotARun
-from potstill.students.base import Graph, Make
-from potstill.students.encoder import Encoder
-from potstill.students.linear import Linear
+from potstill.errors import BadData, RunNotFound
+from potstill.students.base import ExportedGraph, StudentConfig
+from potstill.students.encoder import EncoderStudent
+from potstill.students.linear import LinearStudent
 from potstill.testing import ODD_TEXTS, StudentContract
 
 TASK = Task(StudentContract.labels, name="topics | of <texts>", descriptions={"food": "what one\neats"})
-LESSON = StudentContract().lesson()
+LESSON = StudentContract().training_data()
 GOLD = LESSON.targets.argmax(axis=1)
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> EncoderStudent:
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     folder = write_tinybert(tmp_path_factory.mktemp("tinybert"))
-    return Encoder(Make(TASK.labels, weights=str(folder), options={"epochs": 4, "c": 100.0})).fit(LESSON)
+    return EncoderStudent(StudentConfig(TASK.labels, weights=str(folder), options={"epochs": 4, "c": 100.0})).fit(
+        LESSON
+    )
 
 
 @pytest.fixture(scope="module")
-def bundle(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(encoder: EncoderStudent, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "bundle"
     about = {"temperature": 2.0, "abstain_below": 0.5, "metrics": {"accuracy": {"value": 0.9, "low": 0.8, "high": 1}}}
     export(encoder, folder, task=TASK, texts=LESSON.texts, gold=GOLD, lineage={"run": "r1"}, about=about)
@@ -44,16 +46,16 @@ def bundle(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def linear() -> Linear:
-    return Linear(Make(TASK.labels)).fit(LESSON)
+def linear() -> LinearStudent:
+    return LinearStudent(StudentConfig(TASK.labels)).fit(LESSON)
 
 
-def test_an_encoders_bundle_predicts_what_the_encoder_predicts(encoder: Encoder, bundle: Path) -> None:
+def test_an_encoders_bundle_predicts_what_the_encoder_predicts(encoder: EncoderStudent, bundle: Path) -> None:
     texts = [*LESSON.texts, *ODD_TEXTS]
     np.testing.assert_allclose(load(bundle, graph=FP32).predict_logits(texts), encoder.predict_logits(texts), atol=1e-3)
 
 
-def test_a_linear_bundle_predicts_what_the_student_predicts(linear: Linear, tmp_path: Path) -> None:
+def test_a_linear_bundle_predicts_what_the_student_predicts(linear: LinearStudent, tmp_path: Path) -> None:
     done = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     texts = [*LESSON.texts, *ODD_TEXTS]
     np.testing.assert_allclose(load(tmp_path / "b").predict_logits(texts), linear.predict_logits(texts), atol=1e-3)
@@ -74,7 +76,7 @@ def test_the_record_says_all_and_the_card_is_readable(bundle: Path) -> None:
     assert "0.9" in card
 
 
-def test_the_folder_is_a_classifier_of_transformers_with_the_same_scores(encoder: Encoder, bundle: Path) -> None:
+def test_the_folder_is_a_classifier_of_transformers_with_the_same_scores(encoder: EncoderStudent, bundle: Path) -> None:
     from transformers import pipeline
 
     classify = pipeline("text-classification", str(bundle), top_k=None)
@@ -83,25 +85,25 @@ def test_the_folder_is_a_classifier_of_transformers_with_the_same_scores(encoder
         np.testing.assert_allclose([got[label] for label in TASK.labels], wanted, atol=1e-4)
 
 
-def test_first_token_pooling_is_the_same_classifier_in_transformers(encoder: Encoder, tmp_path: Path) -> None:
-    from potstill.students.backbone import Network
-    from potstill.students.hub import hub_logits
+def test_first_token_pooling_is_the_same_classifier_in_transformers(encoder: EncoderStudent, tmp_path: Path) -> None:
+    from potstill.students.backbone import EncoderNetwork
+    from potstill.students.hub import transformers_logits
 
     network = encoder._network
     assert network is not None
-    changed = Encoder(Make(TASK.labels, weights=encoder.weights))
-    changed._tokens, changed._network = encoder._tokens, Network(network.backbone, 3, "cls").eval()
+    changed = EncoderStudent(StudentConfig(TASK.labels, weights=encoder.weights))
+    changed._tokens, changed._network = encoder._tokens, EncoderNetwork(network.backbone, 3, "cls").eval()
     changed._network.load_state_dict(network.state_dict())
     changed.export(tmp_path)
     texts = list(LESSON.texts[:8])
-    np.testing.assert_allclose(hub_logits(tmp_path, texts), changed.predict_logits(texts), atol=1e-3)
+    np.testing.assert_allclose(transformers_logits(tmp_path, texts), changed.predict_logits(texts), atol=1e-3)
     assert np.abs(changed.predict_logits(texts) - encoder.predict_logits(texts)).max() > 1e-2
 
 
-class Liar(Linear):
+class Liar(LinearStudent):
     """Exports another student than it is."""
 
-    def export(self, folder: Path) -> Graph:
+    def export(self, folder: Path) -> ExportedGraph:
         self._bias = self._bias + np.array([0, 0, 0.01], dtype=np.float32)
         graph = super().export(folder)
         self._bias = self._bias - np.array([0, 0, 0.01], dtype=np.float32)
@@ -109,35 +111,35 @@ class Liar(Linear):
 
 
 def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    liar = Liar(Make(TASK.labels)).fit(LESSON)
+    liar = Liar(StudentConfig(TASK.labels)).fit(LESSON)
     with pytest.raises(BadData, match="differs from the student"):
         export(liar, tmp_path / "b", task=TASK, texts=LESSON.texts)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lost_tails_are_told(tmp_path: Path, linear: Linear) -> None:
+def test_lost_tails_are_told(tmp_path: Path, linear: LinearStudent) -> None:
     linear.about = {"truncated": 0.25}  # type: ignore[attr-defined]
     export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     assert "25.0% of the texts it learnt from were too long and lost their tail." in load(tmp_path / "b").notes()
     del linear.about  # type: ignore[attr-defined]
 
 
-def test_a_metric_that_is_not_a_number_becomes_null(linear: Linear, tmp_path: Path) -> None:
+def test_a_metric_that_is_not_a_number_becomes_null(linear: LinearStudent, tmp_path: Path) -> None:
     export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts, about={"metrics": {"f1": float("nan")}})
-    assert load(tmp_path / "b").about["metrics"] == {"f1": None}
+    assert load(tmp_path / "b").metadata["metrics"] == {"f1": None}
 
 
-def test_a_failed_export_leaves_the_earlier_bundle(linear: Linear, tmp_path: Path) -> None:
+def test_a_failed_export_leaves_the_earlier_bundle(linear: LinearStudent, tmp_path: Path) -> None:
     export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     before = load(tmp_path / "b", verify=True).predict_proba(LESSON.texts)
     with pytest.raises(BadData):
-        export(Liar(Make(TASK.labels)).fit(LESSON), tmp_path / "b", task=TASK, texts=LESSON.texts)
+        export(Liar(StudentConfig(TASK.labels)).fit(LESSON), tmp_path / "b", task=TASK, texts=LESSON.texts)
     np.testing.assert_array_equal(load(tmp_path / "b", verify=True).predict_proba(LESSON.texts), before)
 
 
-def test_a_folder_of_somebody_elses_files_is_never_replaced(linear: Linear, tmp_path: Path) -> None:
+def test_a_folder_of_somebody_elses_files_is_never_replaced(linear: LinearStudent, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(NotARun, match="not a bundle"):
+    with pytest.raises(RunNotFound, match="not a bundle"):
         export(linear, tmp_path, task=TASK, texts=LESSON.texts)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -148,19 +150,19 @@ def _speedup(value: float) -> Any:
 
 @pytest.mark.parametrize(("speedup", "kept"), [(3.0, True), (1.01, False)])
 def test_int8_is_served_only_when_it_is_faster_here(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speedup: float, kept: bool
+    encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speedup: float, kept: bool
 ) -> None:
     monkeypatch.setattr(quantise, "_speedup", _speedup(speedup))
     done = export(encoder, tmp_path / "b", task=TASK, texts=LESSON.texts, gold=GOLD)
     assert done.int8 is not None
-    assert done.int8.kept is kept
+    assert done.int8.accepted is kept
     assert done.serve == (INT8 if kept else FP32)
     assert (tmp_path / "b" / INT8).exists() is kept
-    assert done.int8.why in list(load(tmp_path / "b").notes())
+    assert done.int8.reason in list(load(tmp_path / "b").notes())
 
 
 def test_int8_that_names_other_labels_is_dropped_and_the_reason_told(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantise, "_speedup", _speedup(3.0))
     wrong = np.where(np.arange(len(GOLD)) % 6 == 0, (GOLD + 1) % 3, GOLD)
@@ -179,20 +181,20 @@ def test_int8_that_names_other_labels_is_dropped_and_the_reason_told(
     assert any("loses 16.7 points in accuracy" in note for note in load(tmp_path / "b").notes())
 
 
-def test_without_texts_to_judge_it_on_int8_is_not_served(encoder: Encoder, tmp_path: Path) -> None:
+def test_without_texts_to_judge_it_on_int8_is_not_served(encoder: EncoderStudent, tmp_path: Path) -> None:
     done = export(encoder, tmp_path / "b", task=TASK, texts=[])
     assert (done.serve, done.int8) == (FP32, None)
 
 
 def test_a_hub_folder_that_differs_is_left_out(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from potstill.students import hub
 
-    monkeypatch.setattr(hub, "LOUD", 1.0)
+    monkeypatch.setattr(hub, "MEAN_SCALE", 1.0)
     done = export(encoder, tmp_path / "b", task=replace(TASK, name="x"), texts=LESSON.texts, gold=GOLD)
     assert not done.hub
-    assert not any((tmp_path / "b" / name).exists() for name in HUB_FILES)
+    assert not any((tmp_path / "b" / name).exists() for name in TRANSFORMERS_FILES)
     load(tmp_path / "b", verify=True)
 
 

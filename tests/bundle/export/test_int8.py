@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tinybert import WORDS, write_tinybert
 
-from potstill.bundle.export.int8 import rewrite
-from potstill.bundle.export.layout import turn
-from potstill.bundle.export.products import products
-from potstill.bundle.export.quantise import write_dynamic
-from potstill.bundle.export.ranges import NARROW, Range, measure_ranges
-from potstill.bundle.sessions import open_graph
+from potstill.bundle.export.int8 import write_static_int8
+from potstill.bundle.export.layout import to_sequence_major
+from potstill.bundle.export.products import find_linear_ops
+from potstill.bundle.export.quantise import write_dynamic_int8
+from potstill.bundle.export.ranges import NARROW_WIDTH, QuantizationRange, calibrate_ranges
+from potstill.bundle.sessions import open_session
 
 onnx = pytest.importorskip("onnx")
 
@@ -43,10 +43,10 @@ def write_product(file: Path, width: int) -> tuple[Path, Any, Any]:
 
 
 def run(file: Path, **feeds: Any) -> Any:
-    return open_graph(file).run(["logits"], feeds)[0]
+    return open_session(file).run(["logits"], feeds)[0]
 
 
-@pytest.mark.parametrize("width", [48, NARROW + 512])
+@pytest.mark.parametrize("width", [48, NARROW_WIDTH + 512])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_column_far_out_costs_the_others_nothing(tmp_path: Path, width: int, sign: float) -> None:
     file, weights, bias = write_product(tmp_path / "plain.onnx", width)
@@ -54,9 +54,9 @@ def test_a_column_far_out_costs_the_others_nothing(tmp_path: Path, width: int, s
     values = rng.uniform(-1, 1, size=(8, 16, width)).astype(np.float32)
     values[:, 0, 3] = sign * rng.uniform(25, 30, size=8)  # one column of the first tokens
     exact = values @ weights + bias
-    ranges = measure_ranges(file, lambda: [{"input": values}])
-    assert rewrite(file, tmp_path / "int8.onnx", ranges)
-    write_dynamic(file, tmp_path / "dynamic.onnx")
+    ranges = calibrate_ranges(file, lambda: [{"input": values}])
+    assert write_static_int8(file, tmp_path / "int8.onnx", ranges)
+    write_dynamic_int8(file, tmp_path / "dynamic.onnx")
     ours = np.abs(run(tmp_path / "int8.onnx", input=values) - exact)
     others = np.abs(run(tmp_path / "dynamic.onnx", input=values) - exact)
     assert ours.mean() < others.mean() / 3
@@ -70,11 +70,11 @@ def test_a_range_without_anything_far_out_holds_nearly_all(
 ) -> None:
     file, weights, bias = write_product(tmp_path_factory.mktemp("even") / "plain.onnx", 32)
     values = np.random.default_rng(seed).uniform(low, high, size=(4, 8, 32)).astype(np.float32)
-    (found,) = measure_ranges(file, lambda: [{"input": values}]).values()
+    (found,) = calibrate_ranges(file, lambda: [{"input": values}]).values()
     assert found.copies == ()
     assert found.divisors is None
     assert found.low <= 0.5 * values.min() or values.min() > -0.5
-    rewrite(file, file.with_name("int8.onnx"), {"input": found})
+    write_static_int8(file, file.with_name("int8.onnx"), {"input": found})
     near = run(file.with_name("int8.onnx"), input=values)
     assert np.abs(near - (values @ weights + bias)).max() < 0.1 * (high - low)
 
@@ -87,7 +87,7 @@ def test_what_the_mask_hides_does_not_widen_a_range(tmp_path: Path) -> None:
     model.graph.input.append(onnx.helper.make_tensor_value_info("attention_mask", onnx.TensorProto.INT64, ["B", "T"]))
     onnx.save(model, file)
     mask = np.array([[1, 1, 0, 0]] * 2)
-    found = measure_ranges(file, lambda: [{"input": values, "attention_mask": mask}])["input"]
+    found = calibrate_ranges(file, lambda: [{"input": values, "attention_mask": mask}])["input"]
     assert found.high < 2
 
 
@@ -101,37 +101,37 @@ def test_a_product_on_one_vector_a_text_stays_exact(tmp_path: Path) -> None:
     model.graph.node.extend([pooled, node("MatMul", ["pooled", "head"], ["logits"])])
     onnx.save(model, file)
     values = np.random.default_rng(0).normal(size=(4, 8, 16)).astype(np.float32)
-    assert set(measure_ranges(file, lambda: [{"input": values}])) == {"input"}
+    assert set(calibrate_ranges(file, lambda: [{"input": values}])) == {"input"}
 
 
 def test_an_input_that_is_always_zero_has_a_range(tmp_path: Path) -> None:
     file, _, bias = write_product(tmp_path / "plain.onnx", 16)
     values = np.zeros((1, 2, 16), dtype=np.float32)
-    assert rewrite(file, tmp_path / "int8.onnx", measure_ranges(file, lambda: [{"input": values}]))
+    assert write_static_int8(file, tmp_path / "int8.onnx", calibrate_ranges(file, lambda: [{"input": values}]))
     np.testing.assert_allclose(run(tmp_path / "int8.onnx", input=values), np.broadcast_to(bias, (1, 2, 24)), atol=1e-6)
 
 
 def test_a_graph_without_learnt_products_is_not_rewritten(tmp_path: Path) -> None:
     file = write(tmp_path / "plain.onnx", [onnx.helper.make_node("Relu", ["input"], ["logits"])], {}, 8)
-    assert measure_ranges(file, list) == {}
-    assert not rewrite(file, tmp_path / "int8.onnx", {"elsewhere": Range(1.0, 0)})
+    assert calibrate_ranges(file, list) == {}
+    assert not write_static_int8(file, tmp_path / "int8.onnx", {"elsewhere": QuantizationRange(1.0, 0)})
     assert not (tmp_path / "int8.onnx").exists()
-    assert not turn(onnx.load(file))
+    assert not to_sequence_major(onnx.load(file))
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT with a head, exported."""
     pytest.importorskip("torch")
-    from potstill.students.base import Lesson, Make
-    from potstill.students.encoder import Encoder
+    from potstill.students.base import StudentConfig, TrainingData
+    from potstill.students.encoder import EncoderStudent
 
     folder = tmp_path_factory.mktemp("tiny")
     weights = write_tinybert(folder / "weights")
     texts = [f"{one} {two} {one}" for one, two in zip(WORDS[:24], WORDS[4:28], strict=True)]
     targets = np.eye(3, dtype=np.float32)[np.arange(24) % 3]
-    student = Encoder(Make(("a", "b", "c"), weights=str(weights), options={"mode": "frozen"}))
-    student.fit(Lesson(texts, targets)).export(folder)
+    student = EncoderStudent(StudentConfig(("a", "b", "c"), weights=str(weights), options={"mode": "frozen"}))
+    student.fit(TrainingData(texts, targets)).export(folder)
     return folder / "model.onnx"
 
 
@@ -143,7 +143,7 @@ def batch(rows: int, length: int) -> dict[str, Any]:
 
 def test_a_turned_transformer_computes_the_same_with_fewer_copies(graph: Path, tmp_path: Path) -> None:
     model = onnx.load(graph)
-    assert turn(model)
+    assert to_sequence_major(model)
     model.graph.ClearField("value_info")
     onnx.save(model, tmp_path / "turned.onnx")
     for rows, length in ((1, 1), (5, 7), (9, 3)):
@@ -159,15 +159,15 @@ def test_a_transformer_of_another_form_stays_as_it_is(graph: Path) -> None:
         if node.op_type == "Transpose":  # heads that lie otherwise
             node.attribute[0].ints[:] = [2, 0, 1, 3]
     before = model.SerializeToString()
-    assert not turn(model)
+    assert not to_sequence_major(model)
     assert model.SerializeToString() == before
 
 
 def test_an_int8_transformer_is_near_the_exact_one(graph: Path, tmp_path: Path) -> None:
     feeds = batch(9, 12)
-    ranges = measure_ranges(graph, lambda: [feeds])
-    assert set(ranges) == {each.source for each in products(onnx.load(graph).graph)}
-    assert rewrite(graph, tmp_path / "int8.onnx", ranges)
+    ranges = calibrate_ranges(graph, lambda: [feeds])
+    assert set(ranges) == {each.source for each in find_linear_ops(onnx.load(graph).graph)}
+    assert write_static_int8(graph, tmp_path / "int8.onnx", ranges)
     exact, near = run(graph, **feeds), run(tmp_path / "int8.onnx", **feeds)
     assert np.abs(near - exact).mean() < 0.05 * exact.std()
     operators = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
@@ -186,7 +186,7 @@ def test_a_large_table_is_looked_up_in_int8(tmp_path: Path) -> None:
     ]
     file = write(tmp_path / "plain.onnx", nodes, {"table": table, "weights": np.eye(8, dtype=np.float32)}, 1)
     values = np.arange(40, dtype=np.float32).reshape(4, 10, 1)
-    assert rewrite(file, tmp_path / "int8.onnx", measure_ranges(file, lambda: [{"input": values}]))
+    assert write_static_int8(file, tmp_path / "int8.onnx", calibrate_ranges(file, lambda: [{"input": values}]))
     assert (tmp_path / "int8.onnx").stat().st_size < file.stat().st_size / 2
     exact = run(file, input=values)
     assert np.abs(run(tmp_path / "int8.onnx", input=values) - exact).max() < 0.02 * np.abs(exact).max()

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.export import entrust, export
+from potstill.bundle.export.export import calibrate_bundle, export
 from potstill.data.task import Task
-from potstill.errors import BadInput, NotARun
-from potstill.evaluation.guarantees import Trust
-from potstill.students.base import Lesson, Make
-from potstill.students.linear import Linear
+from potstill.errors import BadInput, RunNotFound
+from potstill.evaluation.guarantees import Guarantees
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.linear import LinearStudent
 
 LABELS = ("food", "money", "sport")
 WORDS = {
@@ -43,9 +43,9 @@ def written(n: int, seed: int, noise: float = 0.4) -> tuple[list[str], np.ndarra
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trusted") / "bundle"
     texts, gold = written(300, seed=0)
-    student = Linear(Make(LABELS)).fit(Lesson(texts, np.eye(3, dtype=np.float32)[gold]))
+    student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(texts, np.eye(3, dtype=np.float32)[gold]))
     export(student, folder, task=Task(LABELS), texts=texts[:50])
-    entrust(folder, *written(400, seed=1))
+    calibrate_bundle(folder, *written(400, seed=1))
     return folder
 
 
@@ -55,16 +55,16 @@ def bundle(folder: Path) -> Bundle:
 
 
 def test_probabilities_and_threshold_come_from_what_was_measured(bundle: Bundle, folder: Path) -> None:
-    assert bundle.trust is not None
-    assert bundle.trust.n == 400
+    assert bundle.guarantees is not None
+    assert bundle.guarantees.n == 400
     texts, _ = written(50, seed=2)
     np.testing.assert_allclose(
-        bundle.predict_proba(texts), bundle.trust.scaling.probs(bundle.predict_logits(texts)), atol=1e-6
+        bundle.predict_proba(texts), bundle.guarantees.scaling.apply(bundle.predict_logits(texts)), atol=1e-6
     )
-    assert bundle.threshold == bundle.trust.threshold()
+    assert bundle.threshold == bundle.guarantees.threshold()
     record = json.loads((folder / "potstill.json").read_text("utf-8"))
     assert record["abstain_below"] == bundle.threshold
-    assert Trust.from_json(record["trust"]) == bundle.trust
+    assert Guarantees.from_json(record["trust"]) == bundle.guarantees
 
 
 def test_a_wanted_precision_is_kept_on_new_texts(bundle: Bundle) -> None:
@@ -88,14 +88,14 @@ def test_label_sets_hold_the_right_label_and_the_predicted_one_comes_first(bundl
 def test_planted_texts_of_another_kind_look_out_of_scope(bundle: Bundle) -> None:
     own, _ = written(500, seed=5)
     foreign = [f"galaxy {i} quantum telescope nebula" for i in range(100)]
-    assert np.mean([said.in_scope for said in bundle.stream(own)]) > 0.9
-    assert np.mean([said.in_scope for said in bundle.stream(foreign)]) < 0.1
+    assert np.mean([said.in_scope for said in bundle.iter_predictions(own)]) > 0.9
+    assert np.mean([said.in_scope for said in bundle.iter_predictions(foreign)]) < 0.1
 
 
 def test_a_promise_nobody_can_keep_is_refused_with_a_mend(bundle: Bundle) -> None:
     with pytest.raises(BadInput, match="no threshold could be shown") as raised:
         bundle.predict(["soup"], abstain=0.999)
-    assert "hold out more" in raised.value.mend
+    assert "hold out more" in raised.value.hint
     for wrong in (0.0, 1.0, 2):
         with pytest.raises(BadInput, match="not between 0 and 1"):
             bundle.predict(["soup"], abstain=wrong)
@@ -111,21 +111,21 @@ def test_another_graph_inherits_no_promise(folder: Path, tmp_path: Path) -> None
     record["files"]["model.onnx"]["sha256"] = "0" * 64
     file.write_text(json.dumps(record), "utf-8")
     changed = load(tmp_path / "bundle")
-    assert changed.trust is None
+    assert changed.guarantees is None
     assert changed.threshold is None
-    assert changed.facts()["calibration"] == "none"
+    assert changed.summary()["calibration"] == "none"
 
 
 def test_exporting_again_drops_what_was_measured(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "bundle")
     texts, gold = written(100, seed=6)
     export(
-        Linear(Make(LABELS)).fit(Lesson(texts, np.eye(3, dtype=np.float32)[gold])),
+        LinearStudent(StudentConfig(LABELS)).fit(TrainingData(texts, np.eye(3, dtype=np.float32)[gold])),
         tmp_path / "bundle",
         task=Task(LABELS),
         texts=texts,
     )
-    assert load(tmp_path / "bundle").trust is None
+    assert load(tmp_path / "bundle").guarantees is None
 
 
 def test_a_damaged_calibration_is_one_sentence(folder: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_damaged_calibration_is_one_sentence(folder: Path, tmp_path: Path) -> 
     record = json.loads(file.read_text("utf-8"))
     for damage in ({"accepted": [1]}, {"scaling": {}}, {"quality": None}):
         file.write_text(json.dumps({**record, "trust": {**record["trust"], **damage}}), "utf-8")
-        with pytest.raises(NotARun, match="damaged"):
+        with pytest.raises(RunNotFound, match="damaged"):
             load(tmp_path / "bundle")
 
 
@@ -142,8 +142,8 @@ def test_texts_nobody_labelled_are_left_out(folder: Path, tmp_path: Path) -> Non
     shutil.copytree(folder, tmp_path / "bundle")
     texts, gold = written(120, seed=8)
     gold[:20] = -1
-    entrust(tmp_path / "bundle", texts, gold)
-    trust = load(tmp_path / "bundle").trust
+    calibrate_bundle(tmp_path / "bundle", texts, gold)
+    trust = load(tmp_path / "bundle").guarantees
     assert trust is not None
     assert trust.n == 100
 

@@ -11,42 +11,42 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from potstill.errors import NotARun
-from potstill.ledger.store import Label, Labels
+from potstill.errors import RunNotFound
+from potstill.ledger.store import Annotation, AnnotationStore
 
 
-def asked(folder: Path, n: int = 4, wanted: int = 1) -> Labels:
-    labels = Labels(folder)
+def asked(folder: Path, n: int = 4, wanted: int = 1) -> AnnotationStore:
+    labels = AnnotationStore(folder)
     for i in range(n):
-        labels.ask(f"t{i}", f"text {i}", wanted, f"m{i}")
+        labels.add_request(f"t{i}", f"text {i}", wanted, f"m{i}")
     return labels
 
 
 def test_a_label_too_many_or_too_late_is_not_taken_in(tmp_path: Path) -> None:
     labels = asked(tmp_path, wanted=2)
-    say = [labels.say(Label("t0", who, label)) for who, label in [("a", "x"), ("b", "y"), ("c", "x"), ("a", "x")]]
+    say = [labels.add(Annotation("t0", who, label)) for who, label in [("a", "x"), ("b", "y"), ("c", "x"), ("a", "x")]]
     assert say == ["new", "new", "surplus", "same"]
-    assert labels.say(Label("t0", "b", "x")) == "changed"
-    found = labels.take("m0")
+    assert labels.add(Annotation("t0", "b", "x")) == "changed"
+    found = labels.collect("m0")
     assert found is not None
     assert [(each.annotator, each.label) for each in found] == [("a", "x"), ("b", "x")]
-    assert labels.say(Label("t0", "a", "y")) == "taken"
+    assert labels.add(Annotation("t0", "a", "y")) == "taken"
     assert labels.undo("a") is None
-    assert labels.take("m1") is None
-    assert labels.say(Label("nobody's", "a", "x")) == "unknown"
+    assert labels.collect("m1") is None
+    assert labels.add(Annotation("nobody's", "a", "x")) == "unknown"
     labels.close()
 
 
 def test_two_people_begin_at_different_texts_and_what_is_skipped_comes_last(tmp_path: Path) -> None:
     labels = asked(tmp_path)
-    assert [each.id for each in labels.waiting("a")] == ["t0", "t1", "t2", "t3"]
-    assert [each.id for each in labels.waiting("b", start=3)] == ["t2", "t3", "t0", "t1"]
+    assert [each.id for each in labels.open_requests("a")] == ["t0", "t1", "t2", "t3"]
+    assert [each.id for each in labels.open_requests("b", start=3)] == ["t2", "t3", "t0", "t1"]
     labels.skip("t0", "a")
     labels.skip("t1", "a")
-    assert [each.id for each in labels.waiting("a")] == ["t2", "t3", "t0", "t1"]
-    assert [each.id for each in labels.waiting("b")] == ["t0", "t1", "t2", "t3"]
-    labels.say(Label("t2", "b", "x"))
-    assert [each.id for each in labels.waiting("a")] == ["t3", "t0", "t1"]
+    assert [each.id for each in labels.open_requests("a")] == ["t2", "t3", "t0", "t1"]
+    assert [each.id for each in labels.open_requests("b")] == ["t0", "t1", "t2", "t3"]
+    labels.add(Annotation("t2", "b", "x"))
+    assert [each.id for each in labels.open_requests("a")] == ["t3", "t0", "t1"]
     undone = labels.undo("b")
     assert undone is not None
     assert undone.id == "t2"
@@ -55,19 +55,19 @@ def test_two_people_begin_at_different_texts_and_what_is_skipped_comes_last(tmp_
 
 def test_what_is_closed_can_be_taken_with_what_there_is_and_asked_again(tmp_path: Path) -> None:
     labels = asked(tmp_path, n=2, wanted=2)
-    labels.say(Label("t0", "a", "x"))
-    assert labels.close_rest() == 2
-    found = [labels.take("m0"), labels.take("m1")]
+    labels.add(Annotation("t0", "a", "x"))
+    assert labels.close_unfinished() == 2
+    found = [labels.collect("m0"), labels.collect("m1")]
     assert [len(each or ()) for each in found] == [1, 0]
-    labels.ask("t1", "text 1", 2, "again")
-    assert [each.id for each in labels.waiting("b")] == ["t1"]
+    labels.add_request("t1", "text 1", 2, "again")
+    assert [each.id for each in labels.open_requests("b")] == ["t1"]
     labels.close()
 
 
 def _label_half(folder: Path, who: str) -> None:
-    labels = Labels(folder)
+    labels = AnnotationStore(folder)
     for i in range(40):
-        labels.say(Label(f"t{i}", who, "x"))
+        labels.add(Annotation(f"t{i}", who, "x"))
     labels.close()
 
 
@@ -81,25 +81,25 @@ def test_processes_that_label_the_same_texts_at_once_never_get_more_than_was_ord
     for each in people:
         each.join()
         assert each.exitcode == 0
-    labels = Labels(tmp_path, write=False)
-    assert len(labels.said()) == 40
-    assert labels.progress().full == 40
+    labels = AnnotationStore(tmp_path, write=False)
+    assert len(labels.annotations()) == 40
+    assert labels.progress().complete == 40
     labels.close()
 
 
 def test_threads_share_one_file(tmp_path: Path) -> None:
     labels = asked(tmp_path, n=30, wanted=3)
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(lambda who: [labels.say(Label(f"t{i}", who, "x")) for i in range(30)], "abc"))
-    assert labels.progress("a").full == 30
-    assert labels.progress("a").mine == 30
+        list(threads.map(lambda who: [labels.add(Annotation(f"t{i}", who, "x")) for i in range(30)], "abc"))
+    assert labels.progress("a").complete == 30
+    assert labels.progress("a").own == 30
     labels.close()
 
 
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.sqlite").write_text("not a database" * 100, encoding="utf-8")
-    with pytest.raises(NotARun):
-        Labels(tmp_path)
+    with pytest.raises(RunNotFound):
+        AnnotationStore(tmp_path)
 
 
 PEOPLE, TEXTS, WORDS = st.sampled_from("abc"), st.sampled_from(["t0", "t1", "t2"]), st.sampled_from(["x", "y", ""])
@@ -118,7 +118,7 @@ class AsADictionary(RuleBasedStateMachine):
 
     @rule(text=TEXTS, who=PEOPLE, label=WORDS)
     def say(self, text: str, who: str, label: str) -> None:
-        outcome = self.labels.say(Label(text, who, label))
+        outcome = self.labels.add(Annotation(text, who, label))
         own = [each for each in self.said if each[:2] == (text, who)]
         others = [each for each in self.said if each[0] == text and each[1] != who]
         if own and own[0][2] == label:
@@ -141,7 +141,7 @@ class AsADictionary(RuleBasedStateMachine):
 
     @rule(text=TEXTS)
     def take(self, text: str) -> None:
-        found = self.labels.take("m" + text[1])
+        found = self.labels.collect("m" + text[1])
         there = [each for each in self.said if each[0] == text]
         assert (found is not None) == (len(there) >= 2)
         if found is not None:
@@ -149,7 +149,7 @@ class AsADictionary(RuleBasedStateMachine):
 
     @invariant()
     def they_agree(self) -> None:
-        assert [(each.id, each.annotator, each.label) for each in self.labels.said()] == self.said
+        assert [(each.id, each.annotator, each.label) for each in self.labels.annotations()] == self.said
 
     def teardown(self) -> None:
         self.labels.close()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.errors import NotARun, PotstillError, RunBusy
+from potstill.errors import PotstillError, RunBusy, RunNotFound
 from potstill.ledger.prices import Purchase
-from potstill.ledger.store import FILE, MIGRATIONS, Store
+from potstill.ledger.store import MIGRATIONS, RUN_FILE, RunStore
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -21,7 +21,7 @@ json_values = st.recursive(
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store(tmp_path, write=True)
+    opened = RunStore(tmp_path, write=True)
     yield opened
     opened.close()
 
@@ -30,11 +30,11 @@ def store(tmp_path):
 @given(values=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=8))
 def test_what_is_kept_is_found_again_by_the_next_process(values, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    first = Store(folder, write=True)
-    first.keep(values)
+    first = RunStore(folder, write=True)
+    first.save(values)
     first.close()
-    second = Store(folder, write=False)
-    assert second.kept([*values, "something else"]) == values
+    second = RunStore(folder, write=False)
+    assert second.load([*values, "something else"]) == values
     second.close()
 
 
@@ -54,41 +54,41 @@ def test_notes_come_back_in_order(store):
 
 def test_two_processes_cannot_work_in_one_run_but_one_may_look(store, tmp_path):
     with pytest.raises(RunBusy, match="Another process"):
-        Store(tmp_path, write=True)
+        RunStore(tmp_path, write=True)
     store.note("still working", {})
-    looking = Store(tmp_path, write=False)
-    assert looking.notes()[0].what == "still working"
+    looking = RunStore(tmp_path, write=False)
+    assert looking.notes()[0].description == "still working"
     looking.close()
 
 
 def test_the_lock_goes_when_the_store_closes(tmp_path):
-    Store(tmp_path, write=True).close()
-    Store(tmp_path, write=True).close()
+    RunStore(tmp_path, write=True).close()
+    RunStore(tmp_path, write=True).close()
 
 
 def test_looking_into_a_folder_that_is_no_run_changes_nothing(tmp_path):
-    with pytest.raises(NotARun, match="is not a run"):
-        Store(tmp_path, write=False)
+    with pytest.raises(RunNotFound, match="is not a run"):
+        RunStore(tmp_path, write=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
-    (tmp_path / FILE).write_bytes(b"my thesis, chapter one" * 100)
-    with pytest.raises(NotARun, match="cannot be read"):
-        Store(tmp_path, write=True)
-    assert (tmp_path / FILE).read_bytes().startswith(b"my thesis")
+    (tmp_path / RUN_FILE).write_bytes(b"my thesis, chapter one" * 100)
+    with pytest.raises(RunNotFound, match="cannot be read"):
+        RunStore(tmp_path, write=True)
+    assert (tmp_path / RUN_FILE).read_bytes().startswith(b"my thesis")
 
 
 def test_a_store_of_a_newer_format_is_refused_and_left_alone(tmp_path):
-    Store(tmp_path, write=True).close()
-    with sqlite3.connect(tmp_path / FILE) as db:
+    RunStore(tmp_path, write=True).close()
+    with sqlite3.connect(tmp_path / RUN_FILE) as db:
         db.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
-    with pytest.raises(NotARun, match="Upgrade"):
-        Store(tmp_path, write=True)
+    with pytest.raises(RunNotFound, match="Upgrade"):
+        RunStore(tmp_path, write=True)
 
 
 def test_a_store_of_an_older_format_can_be_looked_at_and_stays_as_it_is(tmp_path):
-    with sqlite3.connect(tmp_path / FILE) as db:
+    with sqlite3.connect(tmp_path / RUN_FILE) as db:
         MIGRATIONS[0](db)
         db.execute("PRAGMA user_version=1")
         db.execute(
@@ -96,21 +96,21 @@ def test_a_store_of_an_older_format_can_be_looked_at_and_stays_as_it_is(tmp_path
                VALUES ('llm', 'teach', 'a call', 1, 'settled', 9, 7, 7, 0)"""
         )
     db.close()
-    before = (tmp_path / FILE).read_bytes()
-    store = Store(tmp_path, write=False)
+    before = (tmp_path / RUN_FILE).read_bytes()
+    store = RunStore(tmp_path, write=False)
     assert (store.totals(100).charged, store.tickets("any")) == (7, [])
     store.close()
-    assert (tmp_path / FILE).read_bytes() == before
-    work = Store(tmp_path, write=True)
+    assert (tmp_path / RUN_FILE).read_bytes() == before
+    work = RunStore(tmp_path, write=True)
     assert (work.committed(), work.tickets("any")) == (7, [])
     work.close()
 
 
 def test_a_store_that_is_just_being_made_is_no_run_yet(tmp_path):
-    sqlite3.connect(tmp_path / FILE).close()
-    (tmp_path / FILE).touch()
-    with pytest.raises(NotARun, match="holds nothing yet"):
-        Store(tmp_path, write=False)
+    sqlite3.connect(tmp_path / RUN_FILE).close()
+    (tmp_path / RUN_FILE).touch()
+    with pytest.raises(RunNotFound, match="holds nothing yet"):
+        RunStore(tmp_path, write=False)
 
 
 def test_a_settled_call_cannot_be_settled_again(store):
@@ -122,11 +122,11 @@ def test_a_settled_call_cannot_be_settled_again(store):
 
 
 def test_a_disk_that_takes_no_more_is_one_sentence_and_loses_nothing(tmp_path):
-    store = Store(tmp_path, write=True)
-    store.keep({"before": 1})
+    store = RunStore(tmp_path, write=True)
+    store.save({"before": 1})
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count={pages + 1}")
     with pytest.raises(PotstillError, match="takes no more"):
-        store.keep({f"key {i}": "x" * 1000 for i in range(1000)})
-    assert store.kept(["before", "key 0"]) == {"before": 1}
+        store.save({f"key {i}": "x" * 1000 for i in range(1000)})
+    assert store.load(["before", "key 0"]) == {"before": 1}
     store.close()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tinybert import write_tinybert
 
-from potstill.errors import BadData, NotARun
-from potstill.models.tokens.encoder import TokenIds, batches, padded
+from potstill.errors import BadData, RunNotFound
+from potstill.models.tokens.encoder import TextTokenizer, length_batches, pad_batch
 from potstill.testing import ODD_TEXTS
 
 
@@ -23,7 +23,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(st.lists(st.integers(1, 600)), st.integers(1, 9000), st.integers(1, 70))
 def test_batches_hold_every_row_once_and_stay_below_the_budget(lengths: list[int], budget: int, rows: int) -> None:
-    found = list(batches(lengths, budget, rows))
+    found = list(length_batches(lengths, budget, rows))
     assert sorted(int(row) for batch in found for row in batch) == list(range(len(lengths)))
     for batch in found:
         assert 1 <= len(batch) <= rows
@@ -31,13 +31,13 @@ def test_batches_hold_every_row_once_and_stay_below_the_budget(lengths: list[int
 
 
 def test_padding_is_masked_and_carries_the_pad_id() -> None:
-    ids, mask = padded([np.array([4, 5, 6]), np.array([7])], pad_id=9)
+    ids, mask = pad_batch([np.array([4, 5, 6]), np.array([7])], pad_id=9)
     assert ids.tolist() == [[4, 5, 6], [7, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_a_long_text_keeps_its_head_and_its_last_special_token(file: Path) -> None:
-    encoded = TokenIds(file, 6).encode(["soup bread cheese dinner apple", "soup bread cheese dinner", ""])
+    encoded = TextTokenizer(file, 6).encode(["soup bread cheese dinner apple", "soup bread cheese dinner", ""])
     long, fits, empty = (own.tolist() for own in encoded.ids)
     assert long == fits
     assert long[0], long[-1] == (2, 3)
@@ -46,13 +46,13 @@ def test_a_long_text_keeps_its_head_and_its_last_special_token(file: Path) -> No
 
 
 def test_a_text_of_megabytes_is_cut_and_counted(file: Path) -> None:
-    encoded = TokenIds(file, 32).encode(["soup " * 4_000_000, "x" * 10_000_000, " " * 1_000_000 + "soup"])
+    encoded = TextTokenizer(file, 32).encode(["soup " * 4_000_000, "x" * 10_000_000, " " * 1_000_000 + "soup"])
     assert encoded.truncated == 3
     assert len(encoded.ids[0]) == 32
 
 
 def test_odd_texts_become_ids(file: Path) -> None:
-    encoded = TokenIds(file, 32).encode(ODD_TEXTS)
+    encoded = TextTokenizer(file, 32).encode(ODD_TEXTS)
     assert len(encoded.ids) == len(ODD_TEXTS)
     assert all(0 < len(own) <= 32 for own in encoded.ids)
 
@@ -60,10 +60,10 @@ def test_odd_texts_become_ids(file: Path) -> None:
 @pytest.mark.parametrize("texts", [["a", None], [3], "one text", [b"bytes"]])
 def test_what_is_no_list_of_strings_is_refused(file: Path, texts: list[str]) -> None:
     with pytest.raises(BadData):
-        TokenIds(file, 32).encode(texts)
+        TextTokenizer(file, 32).encode(texts)
 
 
 def test_a_damaged_tokenizer_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model"')
-    with pytest.raises(NotARun, match="not a readable tokenizer"):
-        TokenIds(tmp_path / "tokenizer.json", 32)
+    with pytest.raises(RunNotFound, match="not a readable tokenizer"):
+        TextTokenizer(tmp_path / "tokenizer.json", 32)

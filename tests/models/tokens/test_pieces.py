@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from potstill.models.tokens import pieces
-from potstill.models.tokens.pieces import remembered_words
+from potstill.models.tokens.pieces import cached_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 # Pieces enough for most words, and a few that make some words a single token.
@@ -39,16 +39,16 @@ def tokenizer(*, lowercase: bool = True, **parts: Any) -> Any:
 @example(texts=["a\x01b", "Lost-card!", "[SEP]", "q1234 lost1234", "x" * 150], max_length=12)
 def test_the_ids_are_those_of_the_library(lowercase: bool, texts: list[str], max_length: int) -> None:
     made = tokenizer(lowercase=lowercase)
-    words = remembered_words(made)
+    words = cached_tokenizer(made)
     assert words is not None
     made.enable_truncation(max_length)
     for _ in range(2):  # when the words are new, and when they are known
         for own, real in zip(words.ids(texts, max_length), made.encode_batch(texts), strict=True):
-            assert own is None or (own.ids, own.cut) == (real.ids, bool(real.overflowing))
+            assert own is None or (own.ids, own.truncated) == (real.ids, bool(real.overflowing))
 
 
 def test_plain_texts_are_not_left_to_the_library() -> None:
-    words = remembered_words(tokenizer())
+    words = cached_tokenizer(tokenizer())
     assert words is not None
     assert None not in words.ids(["I lost\nmy card!", "", "what's 12 x 34?", "a" * 500], 16)
     assert words.ids(["café", "a [SEP] b", "bell\x07"], 16) == [None] * 3
@@ -64,21 +64,21 @@ def test_plain_texts_are_not_left_to_the_library() -> None:
     ],
 )
 def test_other_tokenizers_are_left_alone(other: dict[str, Any]) -> None:
-    assert remembered_words(tokenizer(**other)) is None
+    assert cached_tokenizer(tokenizer(**other)) is None
 
 
 def test_an_added_token_that_is_a_word_rules_remembering_out() -> None:
     made = tokenizer()
     made.add_tokens(["lostcard"])
-    assert remembered_words(made) is None
+    assert cached_tokenizer(made) is None
 
 
 def test_words_are_forgotten_before_they_are_too_many_and_long_ones_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "WORDS", 10)
-    words = remembered_words(tokenizer())
+    monkeypatch.setattr(pieces, "MAX_CACHED_WORDS", 10)
+    words = cached_tokenizer(tokenizer())
     assert words is not None
     for i in range(50):
         words.ids([f"word{i} number{i}"], 16)
         assert 2 <= len(words._known) <= 12
         words.ids(["y" * 100], 16)
-        assert max(map(len, words._known), default=0) <= pieces.LETTERS
+        assert max(map(len, words._known), default=0) <= pieces.MAX_WORD_LETTERS

@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.procedures.allocate.imitation import Imitated, Imitation
-from potstill.procedures.allocate.learning_curves import DRAWS
+from potstill.procedures.allocate.imitation import ImitationCurve, ImitationPoint
+from potstill.procedures.allocate.learning_curves import N_DRAWS
 
 
 def alone(n: float) -> np.ndarray:
     """A student of two labels whose error is a power of the labels."""
-    return np.full(DRAWS, 1 - min(0.5, 0.9 * max(n, 1e-3) ** -0.3))
+    return np.full(N_DRAWS, 1 - min(0.5, 0.9 * max(n, 1e-3) ** -0.3))
 
 
-def curve(habit: float, chance: float = 0.5) -> Imitation:
-    return Imitation(alone, chance, np.full(DRAWS, habit))
+def curve(habit: float, chance: float = 0.5) -> ImitationCurve:
+    return ImitationCurve(alone, chance, np.full(N_DRAWS, habit))
 
 
-def middle(made: Imitation, accuracy: float, texts: float, labels: float = 0) -> float:
-    return float(np.median(made.student(accuracy, texts, labels)))
+def middle(made: ImitationCurve, accuracy: float, texts: float, labels: float = 0) -> float:
+    return float(np.median(made.student_accuracy(accuracy, texts, labels)))
 
 
 @given(st.floats(0, 1), st.floats(0.5, 1), st.floats(0, 0.5), st.integers(1, 10**6))
@@ -47,13 +47,13 @@ def test_chance_errors_average_out_and_habits_are_learnt() -> None:
 
 
 def test_one_measured_student_moves_the_curve_and_its_own_point_the_most_where_it_can_be_trusted() -> None:
-    seen = Imitated(0.8, 0, 1000, 0.9)
+    seen = ImitationPoint(0.8, 0, 1000, 0.9)
     before = middle(curve(1.0), 0.8, 1000)
-    sure, unsure = (middle(curve(1.0).measured([seen], doubt), 0.8, 1000) for doubt in (0.001, 0.2))
+    sure, unsure = (middle(curve(1.0).fit([seen], doubt), 0.8, 1000) for doubt in (0.001, 0.2))
     assert unsure == pytest.approx(before, abs=0.01)
     assert sure == pytest.approx(0.9, abs=0.01)
 
 
 def test_it_says_what_it_rests_on() -> None:
     assert curve(0.5).source == "prior"
-    assert "80%" in curve(0.5).measured([Imitated(0.8, 0, 1000, 0.9)], 0.02).source
+    assert "80%" in curve(0.5).fit([ImitationPoint(0.8, 0, 1000, 0.9)], 0.02).source

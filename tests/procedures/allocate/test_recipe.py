@@ -14,9 +14,9 @@ from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, UnknownName, Waiting
 from potstill.ledger.store import Note
-from potstill.procedures.allocate.priors import Teachers
+from potstill.procedures.allocate.priors import TeacherPriors
 from potstill.procedures.allocate.recipe import allocate
-from potstill.reports.build import finish
+from potstill.reports.build import build_report
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -25,7 +25,7 @@ LARGE = {"large": "linear", "pilot": 40, "seeds": 1, "annotator": {"reveals": "p
 
 @pytest.fixture(scope="module")
 def rows() -> Pool:
-    return build_pool(Table.of(world(200)), options=PoolOptions(gold=45)).pool
+    return build_pool(Table.from_columns(world(200)), options=PoolOptions(gold=45)).pool
 
 
 def begin(folder: Path, pool: Pool, budget: float = 20, prices: Any = None, **over: Any) -> Run:
@@ -37,11 +37,11 @@ def begin(folder: Path, pool: Pool, budget: float = 20, prices: Any = None, **ov
         "prices": {"usd_per_label": 0.1, "usd_per_hour": 0.1} if prices is None else prices,
         **over,
     }
-    return Run.open(folder, Spec.make(record), Task(pool.labels, name="world"), pool)
+    return Run.open(folder, Spec.from_dict(record), Task(pool.labels, name="world"), pool)
 
 
 def plans(run: Run) -> list[Note]:
-    return [note for note in run.store.notes() if note.what == "planned"]
+    return [note for note in run.store.notes() if note.description == "planned"]
 
 
 def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_budget(
@@ -52,8 +52,8 @@ def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_bu
         assert run.ledger.free >= 0
         assert plans(run)[0].facts["do"] == "annotate"
         labelled = [call for call in run.store.calls() if call.category == "human"]
-        assert 0 < sum(call.n for call in labelled) <= 80
-        done = [note for note in run.store.notes() if note.what == "allocated"][-1]
+        assert 0 < sum(call.n_texts for call in labelled) <= 80
+        done = [note for note in run.store.notes() if note.description == "allocated"][-1]
         assert done.facts["labels"] > 36
         assert done.facts["way"] in done.facts["sentence"]
 
@@ -62,9 +62,9 @@ def test_simulated_people_make_the_whole_report_a_simulation_whoever_taught_last
     for _ in range(2):  # also when it is taken up again
         with begin(tmp_path / "run", rows, budget=8) as run:
             allocate(run)
-            assert run.simulators == {"human"}
+            assert run.simulated_teachers == {"human"}
     with begin(tmp_path / "run", rows, budget=8) as run:
-        report = finish(run, allocate(run))
+        report = build_report(run, allocate(run))
     assert report.simulation.startswith("Simulation: human replays")
 
 
@@ -90,7 +90,7 @@ def test_without_a_price_for_labels_a_language_model_may_be_asked(
     tmp_path: Path,
     keyword_labels: Path,
 ) -> None:
-    rows = build_pool(Table.of(world(200)), options=PoolOptions(gold=60)).pool
+    rows = build_pool(Table.from_columns(world(200)), options=PoolOptions(gold=60)).pool
     teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.9, "usd_per_million": 1.0}
     with begin(tmp_path / "run", rows, prices={}, teacher=teacher, large="") as run:
         allocate(run)
@@ -101,7 +101,9 @@ def test_without_a_price_for_labels_a_language_model_may_be_asked(
 
 def test_nothing_labelled_and_nobody_to_ask_is_one_sentence(tmp_path: Path) -> None:
     texts = world(50)["text"]
-    bare = build_pool(Table.of({"text": texts}), labels=("money", "sport", "weather"), options=PoolOptions()).pool
+    bare = build_pool(
+        Table.from_columns({"text": texts}), labels=("money", "sport", "weather"), options=PoolOptions()
+    ).pool
     with (
         begin(tmp_path / "run", bare, prices={}) as run,
         pytest.raises(BadData, match="nobody said what a label costs"),
@@ -110,8 +112,8 @@ def test_nothing_labelled_and_nobody_to_ask_is_one_sentence(tmp_path: Path) -> N
 
 
 def test_where_nothing_can_be_bought_the_labels_there_are_are_learnt(tmp_path: Path) -> None:
-    all_known = build_pool(Table.of(world(60)), options=PoolOptions()).pool
-    assert not len(all_known.part("pool"))
+    all_known = build_pool(Table.from_columns(world(60)), options=PoolOptions()).pool
+    assert not len(all_known.subset("pool"))
     with begin(tmp_path / "run", all_known, prices={}) as run:
         allocate(run)
         assert [note.facts["do"] for note in plans(run)] == ["stop"]
@@ -119,13 +121,13 @@ def test_where_nothing_can_be_bought_the_labels_there_are_are_learnt(tmp_path: P
 
 
 def test_it_begins_without_any_label(tmp_path: Path) -> None:
-    rows = build_pool(Table.of(world(120)), options=PoolOptions(gold=3, validation_share=0)).pool
+    rows = build_pool(Table.from_columns(world(120)), options=PoolOptions(gold=3, validation_share=0)).pool
     with begin(tmp_path / "run", rows, budget=10) as run:
         student = allocate(run)
-        test = rows.part("test")
+        test = rows.subset("test")
         assert (student.predict_proba(test.texts).argmax(axis=1) == test.gold).mean() > 0.6
         first = next(call for call in run.store.calls() if call.category == "human")
-        assert first.n > 0
+        assert first.n_texts > 0
 
 
 def test_people_are_waited_for(tmp_path: Path, rows: Pool) -> None:
@@ -145,7 +147,7 @@ def test_each_way_to_choose_buys_distinct_texts(tmp_path: Path, rows: Pool, how:
 def test_an_option_that_does_not_exist_names_the_nearest(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, least_gian=1) as run, pytest.raises(BadSpec) as caught:
         allocate(run)
-    assert "least_gain" in caught.value.mend
+    assert "least_gain" in caught.value.hint
 
 
 def test_what_was_weighed_is_noted_with_its_reasons(tmp_path: Path, rows: Pool) -> None:
@@ -170,8 +172,8 @@ def test_a_large_model_that_cannot_turn_the_choice_is_neither_timed_nor_taught(t
 def test_one_that_may_win_is_timed_measured_and_weighed_and_the_probe_is_paid(
     tmp_path: Path, rows: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Teachers, "WANTS", 10)  # a prior by which a large model is worth something at once
-    monkeypatch.setattr(Teachers, "LARGE", 0.5)
+    monkeypatch.setattr(TeacherPriors, "WANTS", 10)  # a prior by which a large model is worth something at once
+    monkeypatch.setattr(TeacherPriors, "LARGE", 0.5)
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
         facts = plans(run)[0].facts

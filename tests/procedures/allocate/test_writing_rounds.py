@@ -13,10 +13,10 @@ from support.toy_data import LABELS, notes, pretend, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
-from potstill.data.task import Brief, Task, Written
+from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec
 from potstill.procedures.allocate.recipe import allocate
-from potstill.reports.build import finish
+from potstill.reports.build import build_report
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -30,7 +30,7 @@ def rows() -> Pool:
     """Twelve gold texts a label, a hundred to measure on, and unlabelled ones whose labels people could say."""
     there = [*table(12, 1, "train"), *table(25, 2, "validation"), *table(10, 3, "test"), *table(30, 5, "pool")]
     columns = {name: [row[name] for row in there] for name in ("text", "label", "split")}
-    return build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split")).pool
+    return build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split")).pool
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def opened(tmp_path: Path, rows: Pool, known: Path) -> Opened:
             "prices": prices or DEAR,
             "procedure": {**own, **over},
         }
-        return Run.open(tmp_path / name, Spec.make(record), Task(rows.labels, name="world"), rows)
+        return Run.open(tmp_path / name, Spec.from_dict(record), Task(rows.labels, name="world"), rows)
 
     return open_run
 
@@ -62,7 +62,7 @@ def decisions(run: Run) -> list[str]:
 
 def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_student(opened: Opened) -> None:
     with opened() as run:
-        report = finish(run, allocate(run))
+        report = build_report(run, allocate(run))
         assert decisions(run)[:2] == ["write", "write"]
         (end,) = notes(run, "allocated")
         assert end["written"] > 0
@@ -144,9 +144,10 @@ def test_killed_in_a_round_and_taken_up_again_it_ends_as_if_never_cut(
 def test_a_round_that_does_not_lower_the_loss_is_undone_and_patience_ends_it(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(real: Any, brief: Brief) -> list[Written]:
+    def wrong(real: Any, brief: GenerationRequest) -> list[LabelledText]:
         return [
-            Written(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)]) for each in real.write(brief).texts
+            LabelledText(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)])
+            for each in real.write(brief).texts
         ]
 
     with opened(write={"patience": 2}) as run:
@@ -161,10 +162,10 @@ def test_a_round_that_does_not_lower_the_loss_is_undone_and_patience_ends_it(
 def test_a_text_to_measure_on_is_not_learnt_though_the_teacher_writes_it(
     opened: Opened, rows: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = rows.part("validation")
+    held = rows.subset("validation")
 
-    def copies(real: Any, brief: Brief) -> list[Written]:
-        return [Written(text, LABELS[k]) for text, k in zip(held.texts[:20], held.gold[:20], strict=True)]
+    def copies(real: Any, brief: GenerationRequest) -> list[LabelledText]:
+        return [LabelledText(text, LABELS[k]) for text, k in zip(held.texts[:20], held.gold[:20], strict=True)]
 
     with opened() as run:
         pretend(run, monkeypatch, copies)

@@ -11,13 +11,13 @@ from support.toy_data import LABELS, OWN, Begin, briefs, notes, pretend, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
-from potstill.data.task import Written
+from potstill.data.task import LabelledText
 from potstill.errors import BadData
-from potstill.procedures.pgkd.filters import informative
-from potstill.procedures.pgkd.generation import Gained, better_way
+from potstill.procedures.pgkd.filters import passes_pvi
+from potstill.procedures.pgkd.generation import SourceGain, better_source
 from potstill.procedures.pgkd.recipe import pgkd
-from potstill.run.inputs import overrides
-from potstill.run.spec import Spec, merge
+from potstill.run.inputs import spec_overrides
+from potstill.run.spec import Spec, merge_specs
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def unlabelled() -> Pool:
     """The world with sixty texts of the replay teacher's file as its pool."""
     rows = [*table(12, 1, "train"), *table(25, 2, "validation"), *table(15, 4, "pool")]
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
-    return build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
+    return build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
 
 
 # --- real texts ---------------------------------------------------------------------------------------------
@@ -52,9 +52,9 @@ def test_when_the_pool_is_used_up_the_teacher_writes(begin: Begin, unlabelled: P
 
 def test_a_second_run_takes_the_same_ways_though_nothing_is_paid(begin: Begin, unlabelled: Pool) -> None:
     with begin("run", unlabelled, rounds=4, texts=10, real="margin") as run:
-        first = run.key_of(pgkd(run))
+        first = run.student_key(pgkd(run))
         ways = [each["way"] for each in notes(run, "round")]
-        assert run.key_of(pgkd(run)) == first
+        assert run.student_key(pgkd(run)) == first
         assert [each["way"] for each in notes(run, "round")] == ways * 2
     assert ways[:2] == ["write", "label"]
 
@@ -65,12 +65,12 @@ def test_without_unlabelled_texts_it_says_what_to_do(begin: Begin) -> None:
 
 
 def test_each_way_is_tried_then_the_one_that_gains_more_a_dollar_and_sometimes_the_other() -> None:
-    write, label = Gained("write", 0.2, 0.01), Gained("label", 0.1, 0.001)
-    assert better_way([]) == "write"
-    assert better_way([write]) == "label"
-    assert better_way([write, label]) == "label"
-    assert better_way([write, label, label]) == "write"
-    assert better_way([Gained("write", 0.2, 0.0001), label]) == "write"
+    write, label = SourceGain("write", 0.2, 0.01), SourceGain("label", 0.1, 0.001)
+    assert better_source([]) == "write"
+    assert better_source([write]) == "label"
+    assert better_source([write, label]) == "label"
+    assert better_source([write, label, label]) == "write"
+    assert better_source([SourceGain("write", 0.2, 0.0001), label]) == "write"
 
 
 # --- what is learnt -----------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_soft_targets_are_half_the_label_and_half_what_the_teacher_says(
         learn = run.learn
         monkeypatch.setattr(run, "learn", lambda *a, **b: (seen.append(a[1]), learn(*a, **b))[1])
         pgkd(run)
-    gold, written = seen[1][: len(pool.part("train"))], seen[1][len(pool.part("train")) :]
+    gold, written = seen[1][: len(pool.subset("train"))], seen[1][len(pool.subset("train")) :]
     assert set(np.unique(gold)) == {0.0, 1.0}
     np.testing.assert_allclose(written.sum(axis=1), 1, atol=1e-5)
     assert ((written.max(axis=1) > 0.5 - 1e-6) & (written.max(axis=1) < 1)).all()
@@ -92,7 +92,7 @@ def test_soft_targets_are_half_the_label_and_half_what_the_teacher_says(
 
 def test_a_text_passes_pvi_if_the_student_is_as_sure_as_of_held_out_texts() -> None:
     held, gold = [[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]], [0, 0, 1]
-    assert informative([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.4, 0.6]], [0, 0, 1, 1], held, gold) == [
+    assert passes_pvi([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.4, 0.6]], [0, 0, 1, 1], held, gold) == [
         True,
         False,
         False,
@@ -104,7 +104,8 @@ def test_with_pvi_wrong_labels_are_refused_more_than_right_ones(begin: Begin, mo
     def half_wrong(real, brief):  # type: ignore[no-untyped-def]
         texts = real.write(brief).texts
         return [
-            Written(each.text, LABELS[(LABELS.index(each.label) + i % 2) % len(LABELS)]) for i, each in enumerate(texts)
+            LabelledText(each.text, LABELS[(LABELS.index(each.label) + i % 2) % len(LABELS)])
+            for i, each in enumerate(texts)
         ]
 
     learnt: list[tuple[str, str]] = []
@@ -136,7 +137,7 @@ def test_a_brief_about_the_confused_labels_names_no_other(begin: Begin, monkeypa
         seen = briefs(run, monkeypatch)
         pgkd(run)
         (told,) = notes(run, "round")
-    guide = seen[0].guide
+    guide = seen[0].feedback
     assert guide is not None
     assert len(guide.labels) == 2
     assert [each.label for each in guide.report] == list(guide.labels)
@@ -148,7 +149,7 @@ def test_each_brief_asks_for_another_manner_if_wished(begin: Begin, monkeypatch:
     with begin(rounds=3, diverse=True) as run:
         seen = briefs(run, monkeypatch)
         pgkd(run)
-    manners = {brief.guide.manner for brief in seen if brief.guide}
+    manners = {brief.feedback.style for brief in seen if brief.feedback}
     assert len(manners) == 3
     assert all(manners)
 
@@ -159,12 +160,12 @@ def test_what_is_spent_on_a_label_follows_its_errors(begin: Begin, monkeypatch: 
     strange = [{"text": f"{word} only", "label": "food", "split": "train"} for word in OWN["money"][:12]]
     rows += [*strange, *table(25, 2, "validation")]
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
-    pool = build_pool(Table.of(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
+    pool = build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
     with begin(f"{spend}/run", pool, rounds=1, spend=spend) as run:
         seen = briefs(run, monkeypatch)
         pgkd(run)
-    assert seen[0].guide is not None
-    wanted = seen[0].guide.wanted
+    assert seen[0].feedback is not None
+    wanted = seen[0].feedback.label_counts
     assert sum(wanted.values()) == 32
     assert wanted["food"] == max(wanted.values())
 
@@ -200,15 +201,17 @@ def test_of_all_the_students_of_a_loop_only_the_best_and_the_last_stay_in_memory
         alive = [each() for each in made if each() is not None]
         assert len(made) == 1 + 4 * 4
         assert alive == [best]
-        assert run.key_of(best) in run.learnt
-        assert len(run.learnt) == len(made)
+        assert run.student_key(best) in run.student_keys
+        assert len(run.student_keys) == len(made)
 
 
 def test_the_papers_ablations_are_flags_and_mean_pgkd() -> None:
-    over = overrides("replay", None, 1, {"no_report": True, "no_hard_negatives": True})
+    over = spec_overrides("replay", None, 1, {"no_report": True, "no_hard_negatives": True})
     assert over["procedure"] == {"name": "pgkd", "report": False, "hard_negatives": False}
     file = {"budget": 1, "procedure": {"name": "pgkd", "rounds": 3}}
-    assert Spec.make(merge(file, overrides(None, None, None, {"no_report": True}))).procedure.options == {
+    assert Spec.from_dict(
+        merge_specs(file, spec_overrides(None, None, None, {"no_report": True}))
+    ).procedure.options == {
         "rounds": 3,
         "report": False,
     }

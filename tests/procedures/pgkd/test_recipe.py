@@ -11,9 +11,9 @@ import pytest
 from support.toy_data import LABELS, Begin, briefs, notes, pretend
 
 from potstill.data.pool import Pool
-from potstill.data.task import Brief, Written
+from potstill.data.task import GenerationRequest, LabelledText
 from potstill.procedures.pgkd.recipe import pgkd
-from potstill.reports.build import finish
+from potstill.reports.build import build_report
 from potstill.teachers.base import Teacher
 
 # --- the loop ----------------------------------------------------------------------------------------------
@@ -21,21 +21,21 @@ from potstill.teachers.base import Teacher
 
 def test_what_the_teacher_writes_makes_a_better_student(begin: Begin, pool: Pool) -> None:
     with begin(rounds=5) as run:
-        report = finish(run, pgkd(run))
+        report = build_report(run, pgkd(run))
         rounds = notes(run, "round")
     base = next(each for each in report.baselines if each.name.startswith("linear"))
-    assert report.student.judgement is not None
+    assert report.student.evaluation is not None
     assert base.accuracy is not None
-    assert report.student.judgement.accuracy.value > base.accuracy.value + 0.03
+    assert report.student.evaluation.accuracy.value > base.accuracy.value + 0.03
     assert [each["number"] for each in rounds] == [1, 2, 3, 4, 5]
-    assert all(each["train"] <= len(pool.part("train")) + 32 * each["number"] for each in rounds)
+    assert all(each["train"] <= len(pool.subset("train")) + 32 * each["number"] for each in rounds)
     assert "imulation" in report.simulation
 
 
 def test_the_student_with_the_lowest_validation_loss_is_returned(begin: Begin, pool: Pool) -> None:
     with begin(rounds=4) as run:
         student = pgkd(run)
-        losses = [run.judge(student, pool.part("validation")).log_loss]
+        losses = [run.judge(student, pool.subset("validation")).log_loss]
         told, (told_end,) = notes(run, "round"), notes(run, "pgkd")
         judged = {each["student"] for each in notes(run, "judged")}
     assert losses[0] == min(each["validation_loss"] for each in told)
@@ -46,10 +46,10 @@ def test_the_student_with_the_lowest_validation_loss_is_returned(begin: Begin, p
 def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
     begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(real: Teacher, brief: Brief) -> list[Written]:
+    def wrong(real: Teacher, brief: GenerationRequest) -> list[LabelledText]:
         """Texts with the label that comes next in the list."""
-        texts = real.write(brief).texts
-        return [Written(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)]) for each in texts]
+        texts = real.generate(brief).texts
+        return [LabelledText(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)]) for each in texts]
 
     with begin(rounds=8, patience=2) as run:
         pretend(run, monkeypatch, wrong)
@@ -58,9 +58,9 @@ def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
         assert [each["best"] for each in rounds] == [False, False]
         (end,) = notes(run, "pgkd")
         assert end["best"] == 0
-        gold = pool.part("train")
+        gold = pool.subset("train")
         alone = run.learn(gold.texts, np.eye(4, dtype=np.float32)[gold.gold])
-        assert run.key_of(student) == run.key_of(alone)
+        assert run.student_key(student) == run.student_key(alone)
 
 
 def test_written_texts_may_be_disbelieved_if_asked_for(
@@ -76,17 +76,17 @@ def test_written_texts_may_be_disbelieved_if_asked_for(
             pgkd(run)
         assert seen[0]["doubtful"] is None
         assert (seen[1]["doubtful"] is not None) is doubt
-    assert not seen[1]["doubtful"][: len(pool.part("train"))].any()
-    assert seen[1]["doubtful"][len(pool.part("train")) :].all()
+    assert not seen[1]["doubtful"][: len(pool.subset("train"))].any()
+    assert seen[1]["doubtful"][len(pool.subset("train")) :].all()
 
 
 def test_with_roll_back_a_harmful_round_is_forgotten(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     turn: list[int] = []
 
-    def first_wrong(real: Teacher, brief: Brief) -> Sequence[Written]:
+    def first_wrong(real: Teacher, brief: GenerationRequest) -> Sequence[LabelledText]:
         turn.append(1)
-        texts = real.write(brief).texts
-        return [Written(each.text, "money") for each in texts] if len(turn) == 1 else texts
+        texts = real.generate(brief).texts
+        return [LabelledText(each.text, "money") for each in texts] if len(turn) == 1 else texts
 
     with begin(rounds=2, roll_back=True) as run:
         pretend(run, monkeypatch, first_wrong)
@@ -98,7 +98,7 @@ def test_with_roll_back_a_harmful_round_is_forgotten(begin: Begin, monkeypatch: 
 
 
 def test_the_same_seed_and_remembered_answers_give_the_same_student(begin: Begin, pool: Pool) -> None:
-    texts = pool.part("test").texts
+    texts = pool.subset("test").texts
     with begin("one") as run:
         first = pgkd(run).predict_proba(texts)
         calls = len(run.store.calls())
@@ -106,7 +106,7 @@ def test_the_same_seed_and_remembered_answers_give_the_same_student(begin: Begin
         assert len(run.store.calls()) == calls
     with begin("two") as run:
         np.testing.assert_array_equal(first, pgkd(run).predict_proba(texts))
-        assert run.ledger.totals().by["llm"] > 0
+        assert run.ledger.totals().by_category["llm"] > 0
         assert not [call for call in run.store.calls() if call.category == "llm" and call.paid]
 
 
@@ -119,11 +119,11 @@ def test_a_brief_shows_training_texts_alone_and_never_a_validation_or_test_text(
     with begin(folds=3, spend="need") as run:
         seen = briefs(run, monkeypatch)
         pgkd(run)
-    shown = json.dumps([[str(brief), str(brief.guide)] for brief in seen])
+    shown = json.dumps([[str(brief), str(brief.feedback)] for brief in seen])
     assert len(seen) == 3
-    assert any(text in shown for text in pool.part("train").texts)
+    assert any(text in shown for text in pool.subset("train").texts)
     for split in ("validation", "test"):
-        assert not [text for text in pool.part(split).texts if text in shown]  # type: ignore[arg-type]
+        assert not [text for text in pool.subset(split).texts if text in shown]  # type: ignore[arg-type]
 
 
 def test_a_brief_has_the_report_and_up_to_sixteen_of_each_kind(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +131,13 @@ def test_a_brief_has_the_report_and_up_to_sixteen_of_each_kind(begin: Begin, mon
         seen = briefs(run, monkeypatch)
         pgkd(run)
     (brief,) = seen
-    guide = brief.guide
+    guide = brief.feedback
     assert guide is not None
     assert (brief.n, len(brief.examples), len(guide.incorrect), len(guide.hard_negatives)) == (32, 16, 16, 16)
     assert 0 < len(guide.correct) <= 16
     assert [each.label for each in guide.report] == list(LABELS)
-    assert all(each.guess == each.label for each in guide.correct)
-    assert all(each.guess != each.label for each in (*guide.incorrect, *guide.hard_negatives))
+    assert all(each.predicted == each.label for each in guide.correct)
+    assert all(each.predicted != each.label for each in (*guide.incorrect, *guide.hard_negatives))
     sure = [each.confidence for each in guide.hard_negatives]
     assert sure == sorted(sure, reverse=True)
     assert max(sure) >= max(each.confidence for each in guide.incorrect)
@@ -158,7 +158,7 @@ def test_an_ablation_takes_its_part_out_of_the_brief(
     with begin(folds=3, rounds=1, **off) as run:
         seen = briefs(run, monkeypatch)
         pgkd(run)
-    guide = seen[0].guide
+    guide = seen[0].feedback
     assert guide is not None
     for part in ("report", "correct", "incorrect", "hard_negatives"):
         assert bool(getattr(guide, part)) is not (part in gone or (part == "incorrect" and "correct" in gone))
@@ -170,22 +170,22 @@ def test_by_need_says_how_many_texts_of_each_label(begin: Begin, monkeypatch: py
         seen = briefs(run, monkeypatch)
         pgkd(run)
         written = notes(run, "round")[0]["written"]
-    assert seen[0].guide is not None
-    assert sum(seen[0].guide.wanted.values()) == written == 32
+    assert seen[0].feedback is not None
+    assert sum(seen[0].feedback.label_counts.values()) == written == 32
 
 
 def test_a_teacher_that_cannot_read_the_whole_brief_gets_a_label_at_a_time(
     begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(folds=3, rounds=2) as run:
-        pretend(run, monkeypatch, lambda real, brief: real.write(brief).texts, takes_guides=False)
+        pretend(run, monkeypatch, lambda real, brief: real.generate(brief).texts, reads_feedback=False)
         seen = briefs(run, monkeypatch)
-        finish(run, pgkd(run))
+        build_report(run, pgkd(run))
     first = [brief for brief in seen if brief.seed == seen[0].seed]
     assert {brief.label for brief in first} <= set(LABELS)
     assert sum(brief.n for brief in first) == 32
-    shown = {each.text for brief in first for each in (*brief.examples, *brief.avoid)}
+    shown = {each.text for brief in first for each in (*brief.examples, *brief.counterexamples)}
     assert shown
-    assert shown <= set(pool.part("train").texts)
+    assert shown <= set(pool.subset("train").texts)
     assert all(each.label == brief.label for brief in first for each in brief.examples)
-    assert all(each.label != brief.label for brief in first for each in brief.avoid)
+    assert all(each.label != brief.label for brief in first for each in brief.counterexamples)

@@ -10,17 +10,17 @@ import pytest
 from support.reports import HOSTILE, full
 from support.toy_data import Begin, notes, pretend
 
-from potstill.data.task import Written
+from potstill.data.task import LabelledText
 from potstill.ledger.store import Note
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports import Report, render_html
-from potstill.reports.build import finish
-from potstill.reports.rounds import RoundFacts, Rounds, draw_rounds, read_rounds
+from potstill.reports.build import build_report
+from potstill.reports.rounds import RoundHistory, RoundRecord, draw_rounds, read_rounds
 
 
-def row(number: int, usd: float, **more: Any) -> RoundFacts:
+def row(number: int, usd: float, **more: Any) -> RoundRecord:
     share = 0.5 + number / 20
-    return RoundFacts(
+    return RoundRecord(
         number=number,
         train=40 + 32 * number,
         validation_loss=1 - number / 10,
@@ -34,14 +34,14 @@ def row(number: int, usd: float, **more: Any) -> RoundFacts:
     )
 
 
-def rounds(say: str = "fine") -> Rounds:
-    return Rounds(
+def rounds(say: str = "fine") -> RoundHistory:
+    return RoundHistory(
         rounds=(row(0, 0.01), row(1, 0.02, way="write", written=32, accepted=30, rejected={say: 2})),
-        returned=1,
+        best_round=1,
         before={say: 0.4, "other": 0.8},
         after={say: 0.7, "other": 0.75},
         accepted=(f"{say}: a text",),
-        refused=(f"copies test: {say}",),
+        rejected=(f"copies test: {say}",),
     )
 
 
@@ -74,16 +74,16 @@ def test_a_run_that_is_taken_up_again_keeps_the_money_of_the_first_time(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(rounds=2) as run:
-        pretend(run, monkeypatch, lambda real, brief: [*real.write(brief).texts[1:], Written("x", "sport")])
+        pretend(run, monkeypatch, lambda real, brief: [*real.generate(brief).texts[1:], LabelledText("x", "sport")])
         first = pgkd(run)
         told = notes(run, "round")
         pgkd(run)
-        report = finish(run, first)
+        report = build_report(run, first)
     found = report.rounds
     assert found is not None
     assert [each.number for each in found.rounds] == [0, 1, 2]
     assert [each.charged_usd for each in found.rounds[1:]] == [each["charged_usd"] for each in told]
     assert found.rounds[0].charged_usd < found.rounds[1].charged_usd < found.rounds[2].charged_usd
     assert found.rounds[1].rejected == {"too short": 1}
-    assert any("too short: x" in each for each in found.refused)
-    assert found.returned == min(found.rounds, key=lambda each: each.validation_loss).number
+    assert any("too short: x" in each for each in found.rejected)
+    assert found.best_round == min(found.rounds, key=lambda each: each.validation_loss).number
