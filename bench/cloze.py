@@ -26,7 +26,7 @@ from potstill.evaluation.metrics import accuracy
 from potstill.students.base import Student, StudentConfig, TrainingData
 from potstill.students.cloze import ClozeStudent
 from potstill.students.encoder import EncoderStudent
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
 
 RESULTS = Path(__file__).with_name("results") / "cloze.json"
 MODEL = "smollm2"

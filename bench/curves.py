@@ -26,7 +26,7 @@ from potstill.evaluation.calibration import one_hot
 from potstill.procedures.allocate.learning_curves import INTERVAL_LEVEL, CurvePoint, fit_learning_curve
 from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.linear import LinearStudent
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
 
 CHOSEN_ON, CHECKED_ON = ("banking77", "sst2"), ("trec6", "ag_news", "hwu64", "multipit_id_doa")
 MOST, TEST, PILOT = 8192, 1500, 6

@@ -144,10 +144,10 @@ def run_encoder(given: Fold, **options: Any) -> Outcome:
 
 def run_plain(given: Fold) -> Outcome:
     """What a training script does: a head of zeros on the encoder, all weights, the same number of steps as ours."""
-    from potstill.models.tokens.encoder import TextTokenizer
+    from potstill.models.tokens.tokenizer import TextTokenizer
     from potstill.models.weights import find_weights
     from potstill.students.backbone import init_network, predict_batches
-    from potstill.students.training import EncodedBatch, FineTuningConfig, fine_tune
+    from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, fine_tune
 
     began, worked = time.perf_counter(), time.process_time()
     found = find_weights(WEIGHTS, kind="encoder")

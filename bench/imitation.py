@@ -35,7 +35,7 @@ from potstill.data.task import Task
 from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.allocate.imitation import ImitationCurve, ImitationPoint
 from potstill.procedures.allocate.learning_curves import N_DRAWS, CurvePoint, LearningCurve, fit_learning_curve
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.replay import ReplayOptions, ReplayTeacher
 

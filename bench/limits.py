@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from potstill.bundle.sessions import open_session
-from potstill.models.tokens.encoder import TextTokenizer
+from potstill.models.tokens.tokenizer import TextTokenizer
 
 ROWS, IN, OUT = 256, 384, 1536  # the widest product of a small encoder, on a batch of tokens
 SECONDS = 1.5

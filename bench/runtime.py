@@ -34,9 +34,9 @@ from sections import RESULTS, commit, table, write_section
 
 from potstill.bundle.bundle import METADATA_FILE, load
 from potstill.bundle.export.export import FP32, INT8, _write_record, export
-from potstill.bundle.export.quantise import write_dynamic_int8, write_int8
+from potstill.bundle.export.quantize import write_dynamic_int8, write_int8
 from potstill.data.task import Task
-from potstill.models.tokens.encoder import TextTokenizer, pad_batch
+from potstill.models.tokens.tokenizer import TextTokenizer, pad_batch
 from potstill.models.weights import find_weights
 from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.encoder import EncoderStudent

@@ -25,7 +25,7 @@ from potstill.models.features import load_vectorizer
 from potstill.models.weights import find_weights
 from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.linear import LinearStudent
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
 from potstill.students.static import StaticStudent
 
 

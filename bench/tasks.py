@@ -30,8 +30,8 @@ from potstill.evaluation import multilabel_metrics as labelsets
 from potstill.students import REGISTRY
 from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.cloze import ClozeStudent
-from potstill.students.lesson import apply_class_weights
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
+from potstill.students.training_data import apply_class_weights
 
 RESULTS = Path(__file__).with_name("results") / "tasks.json"
 TIMED = 200

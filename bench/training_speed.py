@@ -24,11 +24,11 @@ import torch
 from folds import SETTINGS, fold
 from sections import commit, table, write_section
 
-from potstill.models.tokens.encoder import TextTokenizer
+from potstill.models.tokens.tokenizer import TextTokenizer
 from potstill.models.weights import find_weights
-from potstill.students import training
+from potstill.students import encoder_training as training
 from potstill.students.backbone import init_network
-from potstill.students.training import EncodedBatch, FineTuningConfig, fine_tune
+from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, fine_tune
 
 OUT = Path(__file__).parent / "results" / "training_speed.json"
 BATCH = 32

@@ -50,7 +50,7 @@ from potstill.procedures.allocate.strategies import (
 )
 from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.linear import LinearStudent
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
 
 RESULTS = Path(__file__).parent.parent / "results" / "allocate.json"
 OWNED, CHECK, POOL = 100, 100, 6000

@@ -28,11 +28,11 @@ from sections import commit, write_section
 
 from potstill.api import compare
 from potstill.reports.console import ConsoleReporter
-from potstill.study.readings import GridPoint, PointScore, crossovers, point_scores
+from potstill.study.analysis import GridPoint, PointScore, crossovers, point_scores
 from potstill.study.records import StudyResult
+from potstill.study.sentences import crossover_sentence, format_percent, point_title
 from potstill.study.spec import StudySpec
 from potstill.study.tables import study_record
-from potstill.study.words import crossover_sentence, format_percent, point_title
 
 RESULTS = Path(__file__).parents[1] / "results" / "compare.json"
 NEAR = 0.02  # "within 1-2 points"

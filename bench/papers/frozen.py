@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.calibration import softmax
-from potstill.models.tokens.encoder import TextTokenizer
+from potstill.models.tokens.tokenizer import TextTokenizer
 from potstill.models.weights import find_weights
 from potstill.students import REGISTRY
 from potstill.students.base import ExportedGraph, StudentConfig, TrainingData
-from potstill.students.lesson import check_training_data
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
+from potstill.students.training_data import check_training_data
 
 Floats = NDArray[np.float32]
 LENGTH = 128

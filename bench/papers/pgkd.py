@@ -191,7 +191,7 @@ def world_of(folder: Path, seed: int, options: argparse.Namespace, scratch: Path
         *((text, label, "validation") for text, label in gold[GOLD - VALIDATION :]),
         *((text, label, "test") for text, label in measured),
     ]
-    held_back = scratch / "held_back.jsonl"
+    generate_from = scratch / "held_back.jsonl"
     lines = [json.dumps({"text": text, "label": label}) for text, label in rest]
     held_back.write_text("\n".join(lines), encoding="utf-8")
     return World(pool_of(rows), held_back, tuple(rest))
@@ -237,12 +237,12 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
     teacher: dict[str, Any] = {
         "name": "replay",
         "file": str(world.held_back),
-        "held_back": str(world.held_back),
+        "generate_from": str(world.held_back),
         "accuracy": study.accuracy,
-        "usd_per_million": USD_PER_MILLION,
+        "usd_per_million_tokens": USD_PER_MILLION,
     }
     if options.write_accuracy:
-        teacher["write_accuracy"] = options.write_accuracy
+        teacher["generation_accuracy"] = options.write_accuracy
     procedure = {name: value for name, value in ARMS[arm].items() if name != "more"}
     if procedure["name"] == "pgkd":
         procedure = {"rounds": options.rounds, "texts": options.texts, "folds": options.folds, **procedure}

@@ -17,8 +17,8 @@ from potstill.evaluation.calibration import one_hot
 from potstill.evaluation.metrics import accuracy, macro_f1, mcc
 from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.cloze import ClozeStudent
-from potstill.students.regress import SolverOptions, fit_regression
-from potstill.study.data import StudyDataset, gold_subset, read_dataset, subset_sizes
+from potstill.students.logistic_regression import SolverOptions, fit_regression
+from potstill.study.dataset import StudyDataset, gold_subset, read_dataset, subset_sizes
 from potstill.study.records import Cell, CellResult
 from potstill.study.spec import StudySpec
 

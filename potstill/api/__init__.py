@@ -7,12 +7,12 @@ print themselves (`to_text`) and how to become JSON (`to_json`).
 from __future__ import annotations
 
 from potstill.api.annotate import annotate, suspects
-from potstill.api.begin import fetch, init
 from potstill.api.bench import bench
 from potstill.api.compare import compare
-from potstill.api.look import ledger, report, show
-from potstill.api.teach import distill, plan
-from potstill.api.use import predict
+from potstill.api.distill import distill, plan
+from potstill.api.init import fetch, init
+from potstill.api.predict import predict
+from potstill.api.show import ledger, report, show
 
 COMMANDS = (init, suspects, plan, distill, annotate, predict, report, compare, bench, show, ledger, fetch)
 # in the order a newcomer needs them

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 if TYPE_CHECKING:
-    from potstill.reports.serving import ServingTable
+    from potstill.reports.serving_table import ServingTable
     from potstill.run import ProgressReporter
 
 

@@ -56,8 +56,8 @@ def compare(
     from potstill.data.atomic import atomic_file
     from potstill.procedures import MENU
     from potstill.study.cell import RECIPE_NAMES
-    from potstill.study.conduct import StudyLimits, run_study
     from potstill.study.page import render_page
+    from potstill.study.run_study import StudyLimits, run_study
     from potstill.study.spec import StudySpec
     from potstill.study.tables import write_tables
 

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from potstill.errors import BadData
 from potstill.students import REGISTRY
 from potstill.students.base import CLASS_WEIGHTS, Student, StudentConfig, TrainingData
-from potstill.students.lesson import apply_class_weights
+from potstill.students.training_data import apply_class_weights
 
 STATE_FILES_KEY = "student_files"
 MIN_CALIBRATION_TEXTS = 50  # texts below which a calibration is noise

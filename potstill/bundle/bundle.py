@@ -20,13 +20,13 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.bundle.readers import PREPROCESSORS, Feeds
+from potstill.bundle.preprocessors import PREPROCESSORS, Feeds
 from potstill.bundle.sessions import available_cpus, open_session
 from potstill.data.pairs import is_pair, join_pair
 from potstill.errors import BadData, BadInput, RunNotFound
 from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees, Scaling
 from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresholds, MultilabelGuarantees
-from potstill.models.tokens.encoder import check_texts, mean_by_row
+from potstill.models.tokens.tokenizer import check_texts, mean_by_row
 
 Floats = NDArray[np.float32]
 Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, where two texts are compared

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from potstill.ledger.prices import micros_to_usd
-from potstill.planning.measured import measure_learning_curve
+from potstill.planning.measure_curve import measure_learning_curve
 from potstill.planning.option_prices import OptionPrices, estimate_prices
 from potstill.planning.records import CostToMatch, ImitationSummary, OptionComparison
 from potstill.procedures.allocate.expected_scores import PilotScores, PriorScores

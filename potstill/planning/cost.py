@@ -15,8 +15,8 @@ from potstill.errors import BadData
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage, micros_to_usd, parse_usd
 from potstill.procedures.annotate_options import read_annotate_options as read_annotate
-from potstill.procedures.pgkd.brief import read_pgkd_options
-from potstill.procedures.pgkd.cost import CallCounts, estimate_generation_cost
+from potstill.procedures.pgkd.generation_request import read_pgkd_options
+from potstill.procedures.pgkd.quote import CallCounts, estimate_generation_cost
 from potstill.run import find_cached_answers
 from potstill.run.few_shot import select_examples
 from potstill.run.inputs import RunInputs

@@ -13,8 +13,8 @@ from potstill.errors import BadSpec, PotstillError, UnknownName, UnknownPrice
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage, micros_to_usd
 from potstill.procedures.allocate.strategies import UnitCosts
-from potstill.procedures.pgkd.brief import PgkdOptions, read_pgkd_options
-from potstill.procedures.pgkd.cost import estimate_generation_cost
+from potstill.procedures.pgkd.generation_request import PgkdOptions, read_pgkd_options
+from potstill.procedures.pgkd.quote import estimate_generation_cost
 from potstill.run import CachedAnswers, find_cached_answers
 from potstill.run.few_shot import select_examples
 from potstill.run.inputs import RunInputs
@@ -146,7 +146,7 @@ def _large(order: RunInputs) -> ComponentSpec | None:
         return ComponentSpec(name=DEFAULT_LARGE_MODEL)
     options = order.spec.procedure.options
     name = options.get("large", DEFAULT_LARGE_MODEL)
-    return ComponentSpec(name=name, **options.get("large_options", {})) if name else None
+    return ComponentSpec(name=name, **options.get("large_model_options", {})) if name else None
 
 
 def _large_usd(order: RunInputs, named: ComponentSpec, gold: Subset, texts: Sequence[str]) -> tuple[float, float]:

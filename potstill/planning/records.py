@@ -10,7 +10,7 @@ import numpy as np
 
 from potstill.procedures.allocate.strategies import BudgetComparison, Strategy, StrategyEstimate
 from potstill.reports import charts
-from potstill.reports.templates import jinja_environment
+from potstill.reports.environment import jinja_environment
 from potstill.run import CachedAnswers
 
 STRATEGY_TITLES: dict[Strategy, str] = {
@@ -195,9 +195,7 @@ class OptionComparison:
             return ""
         places = np.linspace(0, 1, len(there))
         dots = [
-            charts.Dot(
-                float(x), v.best.score.value, v.best.score.low, v.best.score.high
-            )
+            charts.Dot(float(x), v.best.score.value, v.best.score.low, v.best.score.high)
             for x, v in zip(places, there, strict=True)
         ]
         axis = [charts.Tick(float(x), _short(v.budget_usd)) for x, v in zip(places, there, strict=True)]
@@ -221,8 +219,7 @@ def _strip(verdicts: Sequence[BudgetComparison]) -> list[str]:
         "  budget     " + "".join(f"{f'${verdict.budget_usd:,.2f}':>{width}}" for verdict in there),
         "  best       "
         + "".join(f"{verdict.best.strategy + ('' if verdict.sure else '?'):>{width}}" for verdict in there),
-        "  accuracy   "
-        + "".join(f"{f'{100 * verdict.best.score.value:.1f} %':>{width}}" for verdict in there),
+        "  accuracy   " + "".join(f"{f'{100 * verdict.best.score.value:.1f} %':>{width}}" for verdict in there),
     ]
 
 

@@ -52,7 +52,7 @@ def annotate(run: Run) -> Student:
 
 
 def open_annotator(run: Run, named: ComponentSpec | None = None) -> Teacher:
-    """Whoever labels, by the spec or as `named`; simulated ones with `reveals = "pool"` get the pool's hidden labels.
+    """Whoever labels, by the spec or as `named`; simulated ones with `simulate_from = "pool"` get the pool's hidden labels.
 
     Raises:
         BadSpec: a teacher that is paid as a machine.
@@ -60,7 +60,7 @@ def open_annotator(run: Run, named: ComponentSpec | None = None) -> Teacher:
     """
     named = named or run.spec.teacher or ComponentSpec(name="human")
     hidden: dict[str, Any] = {}
-    if named.options.get("reveals") == "pool":
+    if named.options.get("simulate_from") == "pool":
         rows = np.flatnonzero(run.pool.hidden_labels >= 0).tolist()
         hidden["known"] = {run.pool.texts[i]: int(run.pool.hidden_labels[i]) for i in rows}
     people = run.open_teacher(named, **hidden)

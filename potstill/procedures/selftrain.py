@@ -117,9 +117,9 @@ def read_selftrain_options(given: dict[str, Any]) -> SelfTrainOptions:
     for key, value in given.items():
         if key not in known:
             raise BadSpec(f"Self-training has no option {key!r}.", did_you_mean(key, known))
-        if key == "onward":
+        if key == "warm_start":
             if not isinstance(value, bool):
-                raise BadSpec(f"Self-training's onward is {value!r}.", "Write onward = true or onward = false.")
+                raise BadSpec(f"Self-training's onward is {value!r}.", "Write warm_start = true or warm_start = false.")
             continue
         number = isinstance(value, int | float if key == "temperature" else int) and not isinstance(value, bool)
         if not number or value < (0 if key == "neighbours" else 1 if key != "temperature" else 0.01):

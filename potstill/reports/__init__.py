@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from potstill.reports.facts import (
+from potstill.reports.html import render_html
+from potstill.reports.records import (
     AnswerSummary,
     Baseline,
     CostSummary,
@@ -15,7 +16,6 @@ from potstill.reports.facts import (
     TeacherSummary,
     read_report,
 )
-from potstill.reports.page import render_html
 from potstill.reports.terminal import render_terminal
 
 __all__ = [

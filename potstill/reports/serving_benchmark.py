@@ -24,7 +24,7 @@ from potstill.evaluation import energy
 from potstill.evaluation.latency import BATCH, PredictFunction, measure_latency
 from potstill.ledger.prices import MICROS_PER_USD, Rates, Usage, micros_to_usd
 from potstill.ledger.store import RUN_FILE, CallRecord, RunStore
-from potstill.reports.serving import BreakEven, ServingRow, ServingTable, break_even
+from potstill.reports.serving_table import BreakEven, ServingRow, ServingTable, break_even
 from potstill.run.run import open_teacher
 from potstill.run.spec import Spec
 from potstill.teachers.base import Teacher

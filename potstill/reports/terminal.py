@@ -7,9 +7,9 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from potstill.evaluation.metrics import EvaluationResult, Score
-from potstill.reports import words
-from potstill.reports.facts import Report
-from potstill.reports.templates import string_console
+from potstill.reports import text as words
+from potstill.reports.environment import string_console
+from potstill.reports.records import Report
 
 if TYPE_CHECKING:
     from rich.console import Console

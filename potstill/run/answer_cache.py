@@ -8,7 +8,7 @@ from pathlib import Path
 
 from potstill.data.task import Task, content_key
 from potstill.ledger.store import AnswerCache
-from potstill.ledger.store.answers import FILE
+from potstill.ledger.store.answer_cache import FILE
 from potstill.teachers.base import Teacher
 
 

@@ -8,7 +8,7 @@ from potstill.data.label_sets import encode_label_set
 from potstill.data.pool import Subset
 from potstill.data.task import LabelledText, Task
 from potstill.run.spec import Spec
-from potstill.teachers.question import MAX_FIXED_EXAMPLE_LABELS
+from potstill.teachers.prompt_builder import MAX_FIXED_EXAMPLE_LABELS
 
 EXAMPLE_PICKING_TEACHERS = ("openai", "anthropic")  # they pick by themselves where there are many labels
 

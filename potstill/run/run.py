@@ -30,12 +30,12 @@ from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, Usage, micros_to_usd
 from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient
-from potstill.run.judge import evaluate_student
+from potstill.run.evaluate_student import evaluate_student
 from potstill.run.spec import ComponentSpec, Spec, check_task_kind, diff_specs
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students import revision
 from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
-from potstill.students.lesson import apply_class_weights
+from potstill.students.training_data import apply_class_weights
 from potstill.teachers import MENU as TEACHERS
 from potstill.teachers.base import Teacher, TeacherSetup
 

@@ -163,9 +163,9 @@ def _passes(named: ComponentSpec, n: int) -> float | None:
     options = named.options
     batch = float(options.get("batch", 32))
     if named.kind == "encoder":
-        from potstill.students import curriculum as rule
+        from potstill.students import training_strategy as rule
     elif named.kind == "cloze":
-        from potstill.students import clozetune as rule  # type: ignore[no-redef]
+        from potstill.students import cloze_training as rule  # type: ignore[no-redef]
     else:
         return None
     if options.get("mode") == "frozen":

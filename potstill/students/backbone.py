@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from potstill.errors import MissingWeights
 from potstill.models import device as devices
 from potstill.models.device import device_of
-from potstill.models.tokens.encoder import Ids, length_batches, pad_batch
+from potstill.models.tokens.tokenizer import Ids, length_batches, pad_batch
 
 Pooling = Literal["mean", "cls"]
 Floats = NDArray[np.float32]

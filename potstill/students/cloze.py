@@ -21,15 +21,15 @@ from potstill.errors import BadInput, BadSpec, RunNotFound, missing_extra
 from potstill.models.causal_lm import content_hash, require_torch
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
 from potstill.models.device import portable_options, resolve_device, to_cpu
-from potstill.models.tokens.encoder import check_texts
+from potstill.models.tokens.tokenizer import check_texts
 from potstill.models.weights import Weights, find_weights
 from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
-from potstill.students.clozeoptions import ClozeOptions
-from potstill.students.lesson import check_training_data, probabilities, reject_feature_hint, sort_by_content
+from potstill.students.cloze_options import ClozeOptions
+from potstill.students.training_data import check_training_data, probabilities, reject_feature_hint, sort_by_content
 from potstill.students.verbalizer import LabelWords, VerbalizerSpec, default_label_words
 
 if TYPE_CHECKING:
-    from potstill.students.clozenet import ClozeNetwork, PretrainedLM, TuningMode
+    from potstill.students.cloze_network import ClozeNetwork, PretrainedLM, TuningMode
 
 DEFAULT_WEIGHTS = "smollm2"
 # Texts without content tell what a label's words are worth whatever the text says (Zhao et al. 2021).
@@ -85,8 +85,8 @@ class ClozeStudent:
         data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
         base = self._open()
-        from potstill.students.clozebuild import Pattern, build_cloze_network, choose_label_words
-        from potstill.students.clozetune import ClozeBatch, ClozeTrainingConfig, train_cloze
+        from potstill.students.cloze_builder import Pattern, build_cloze_network, choose_label_words
+        from potstill.students.cloze_training import ClozeBatch, ClozeTrainingConfig, train_cloze
 
         pattern = Pattern(base, self.options, self.kind)
         self.label_words = choose_label_words(pattern, self.labels, self.descriptions, data)
@@ -181,7 +181,7 @@ class ClozeStudent:
                 f"{folder} learnt on other weights than those that are called {record['weights']!r} now.",
                 "Bring the old weights back, or learn again.",
             )
-        from potstill.students.clozenet import ClozeNetwork
+        from potstill.students.cloze_network import ClozeNetwork
 
         soft = (student.options.soft_prompt_tokens, record["soft_at"])
         network = ClozeNetwork(base.model, VerbalizerSpec.from_json(record["reading"]), base.mask_id, soft)
@@ -199,7 +199,7 @@ class ClozeStudent:
         Raises:
             BadSpec: it predicts in bfloat16, or is too large for one ONNX file.
         """
-        from potstill.students.onnxgraph import write_torch_onnx
+        from potstill.students.torch_onnx import write_torch_onnx
 
         network, ids = self._ready()
         if self.options.dtype != "float32":
@@ -218,7 +218,7 @@ class ClozeStudent:
 
     def _open(self) -> PretrainedLM:
         try:
-            from potstill.students.clozenet import load_pretrained_lm
+            from potstill.students.cloze_network import load_pretrained_lm
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "torch", "train", "A cloze student") from error
         self._found = find_language_model(self.weights)
@@ -237,7 +237,7 @@ class ClozeStudent:
 
     def _begin(self) -> None:
         base = self._open()
-        from potstill.students.clozebuild import Pattern, build_cloze_network, choose_label_words
+        from potstill.students.cloze_builder import Pattern, build_cloze_network, choose_label_words
 
         pattern = Pattern(base, self.options, self.kind)
         self.label_words = choose_label_words(pattern, self.labels, self.descriptions, None)
@@ -253,7 +253,7 @@ class ClozeStudent:
         Fresh students do that on texts without content; the texts of the task themselves do it better, where there are
         some tens of them and the labels are about equally common (batch calibration, Zhou et al. 2024).
         """
-        from potstill.students.clozetune import fit_label_bias
+        from potstill.students.cloze_training import fit_label_bias
 
         network, ids = self._ready()
         uniform = np.full(len(self.labels), 1 / len(self.labels))

@@ -22,15 +22,15 @@ import numpy as np
 
 from potstill.errors import BadSpec, did_you_mean, missing_extra
 from potstill.models.device import DeviceName, check_device, portable_options, resolve_device, to_cpu
-from potstill.models.tokens.encoder import LONG_TEXT_MODES, LongTextMode, TextTokenizer
+from potstill.models.tokens.tokenizer import LONG_TEXT_MODES, LongTextMode, TextTokenizer
 from potstill.models.weights import find_weights
 from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
-from potstill.students.labelnames import label_texts
-from potstill.students.lesson import check_training_data, probabilities, sort_by_content
+from potstill.students.label_names import label_texts
+from potstill.students.training_data import check_training_data, probabilities, sort_by_content
 
 if TYPE_CHECKING:
     from potstill.students.backbone import EncoderNetwork
-    from potstill.students.training import EncodedBatch
+    from potstill.students.encoder_training import EncodedBatch
 
 DEFAULT_WEIGHTS = "minilm"
 
@@ -97,7 +97,7 @@ class EncoderOptions:
             or not 1 <= options.n_averaged <= 20
         ):
             raise BadSpec(f"The encoder's runs is {options.n_averaged!r}.", "Give a whole number from 1 to 20.")
-        for key in ("names", "believe"):
+        for key in ("names", "trust_labels"):
             if not isinstance(getattr(options, key), bool):
                 raise BadSpec(f"The encoder's {key} is {getattr(options, key)!r}.", f"Write {key} = true or false.")
         if options.few_shot is not None and not isinstance(options.few_shot, bool):
@@ -155,8 +155,8 @@ class EncoderStudent:
         tokens, network = self._ready()
         if isinstance(data.init_from, EncoderStudent) and data.init_from.weights == self.weights:
             network.load_state_dict(data.init_from._ready()[1].state_dict())
-        from potstill.students.curriculum import TrainingStrategy, init_zero_shot, study
-        from potstill.students.training import EncodedBatch
+        from potstill.students.encoder_training import EncodedBatch
+        from potstill.students.training_strategy import TrainingStrategy, init_zero_shot, study
 
         names = self._names(tokens)
         if untaught:
@@ -194,7 +194,7 @@ class EncoderStudent:
         Raises:
             BadSpec: the label head is wanted, and a label has no name to begin from.
         """
-        from potstill.students.training import EncodedBatch
+        from potstill.students.encoder_training import EncodedBatch
 
         said = label_texts(self.labels, self.descriptions)
         label_head = self.options.head == "label"
@@ -261,8 +261,8 @@ class EncoderStudent:
 
     def export(self, folder: Path) -> ExportedGraph:
         """Write `model.onnx`, `tokenizer.json` and, for BERT, what `transformers.pipeline` loads."""
-        from potstill.students.hub import save_for_transformers
-        from potstill.students.onnxgraph import write_torch_onnx
+        from potstill.students.torch_onnx import write_torch_onnx
+        from potstill.students.transformers_export import save_for_transformers
 
         tokens, network = self._ready()
         network = to_cpu(network)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from potstill.errors import BadSpec
 from potstill.models.features import NGramVectorizer, PairNGramVectorizer
 from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
-from potstill.students.lesson import check_training_data, hash_split, probabilities, reject_feature_hint
-from potstill.students.onnxfile import OnnxNode, ValueInfo, write_onnx
-from potstill.students.regress import Regression, SolverOptions, fit_regression, to_csr
+from potstill.students.logistic_regression import Regression, SolverOptions, fit_regression, to_csr
+from potstill.students.onnx_writer import OnnxNode, ValueInfo, write_onnx
+from potstill.students.training_data import check_training_data, hash_split, probabilities, reject_feature_hint
 
 OPTIONS = {"c", "max_features", "min_df", "max_steps"}
 C_GRID = (1.0, 3.0, 10.0, 30.0)

@@ -21,12 +21,12 @@ from potstill.models.downloads.fetch import cached_path
 from potstill.models.features import PairSubwordVectorizer, SparseFeatures, SubwordVectorizer
 from potstill.models.weights import find_weights
 from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
-from potstill.students.lesson import check_training_data, hash_split, probabilities, sort_by_content
+from potstill.students.distill_embeddings import load_token_embeddings
 from potstill.students.linear import check_options, select_c
-from potstill.students.regress import SolverOptions, fit_regression, to_csr
-from potstill.students.staticgraph import write_static_onnx
-from potstill.students.tuning import FeatureBatch, StaticClassifier, StaticTrainingConfig, fine_tune_static
-from potstill.students.vectors import load_token_embeddings
+from potstill.students.logistic_regression import SolverOptions, fit_regression, to_csr
+from potstill.students.static_onnx import write_static_onnx
+from potstill.students.static_training import FeatureBatch, StaticClassifier, StaticTrainingConfig, fine_tune_static
+from potstill.students.training_data import check_training_data, hash_split, probabilities, sort_by_content
 
 FINE_TUNING_OPTIONS = ("epochs", "lr", "hidden", "dropout", "device")
 OPTIONS = {"c", "max_length", "dims", *FINE_TUNING_OPTIONS}

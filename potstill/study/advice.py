@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from potstill.study.readings import ROUNDING, GridPoint, PointScore
+from potstill.study.analysis import ROUNDING, GridPoint, PointScore
 
 NEAR_BEST = 0.01  # of the best: "nearly"
 OTHER_TOLERANCES = (0.005, 0.02)

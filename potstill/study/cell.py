@@ -23,10 +23,10 @@ from potstill.run.spec import ComponentSpec
 from potstill.students import revision
 from potstill.students.base import Student
 from potstill.study.backbones import Backbone, StudyBackbones
-from potstill.study.data import StudyDataset
-from potstill.study.nearest import zero_shot_labels
+from potstill.study.dataset import StudyDataset
 from potstill.study.records import Cell, CellResult
 from potstill.study.spec import Procedure, StudySpec
+from potstill.study.zero_shot import zero_shot_labels
 from potstill.teachers.base import Teacher
 
 VERSION = 1  # raised when a cell would come to something else

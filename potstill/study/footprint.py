@@ -17,7 +17,7 @@ import numpy as np
 
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import FP32, export
-from potstill.bundle.readers import PREPROCESSORS
+from potstill.bundle.preprocessors import PREPROCESSORS
 from potstill.data.task import Task
 from potstill.errors import PotstillError
 from potstill.evaluation.energy import cpu_meter

@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.reports.templates import jinja_environment
-from potstill.study import words
+from potstill.reports.environment import jinja_environment
+from potstill.study import sentences as words
 from potstill.study.advice import recommend_by_size
-from potstill.study.readings import GridPoint, PointScore, metric_name, point_scores
+from potstill.study.analysis import GridPoint, PointScore, metric_name, point_scores
 from potstill.study.records import PROCEDURE_TITLES, StudyResult
 from potstill.study.tables import score_record
 

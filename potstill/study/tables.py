@@ -11,7 +11,7 @@ from typing import Any
 
 from potstill.data.atomic import atomic_file
 from potstill.study.advice import Recommendation, recommend, recommend_by_size
-from potstill.study.readings import Crossover, PointScore, crossovers, pareto, point_scores, smallest_near_best
+from potstill.study.analysis import Crossover, PointScore, crossovers, pareto, point_scores, smallest_near_best
 from potstill.study.records import FORMAT, PROCEDURE_TITLES, StudyResult
 
 COLUMNS = (

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from potstill.reports.templates import string_console
-from potstill.study import words
-from potstill.study.readings import GridPoint, PointScore, metric_name, point_scores
+from potstill.reports.environment import string_console
+from potstill.study import sentences as words
+from potstill.study.analysis import GridPoint, PointScore, metric_name, point_scores
 from potstill.study.records import StudyResult
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.address import api_key_for, host_of, is_loopback
 from potstill.teachers.base import JobPending, TeacherSetup
-from potstill.teachers.batches import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
+from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
-from potstill.teachers.exchange import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
+from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
+from potstill.teachers.messages import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
 from potstill.teachers.options import read_teacher_options
-from potstill.teachers.pace import (
+from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
+from potstill.teachers.rate_limit import (
     ContentRefused,
     FeatureUnsupported,
     RateLimited,
@@ -28,9 +29,8 @@ from potstill.teachers.pace import (
     RequestFailed,
     ResponseLost,
 )
-from potstill.teachers.stainless import SdkClient, failed_request, rate_limit_error
-from potstill.teachers.tariff import batch_queue_price, model_price, provider_for_url
-from potstill.teachers.wire import parse_message
+from potstill.teachers.response_parsing import parse_message
+from potstill.teachers.sdk_adapter import SdkClient, failed_request, rate_limit_error
 
 DEFAULT_URL = "https://api.anthropic.com"
 # A schema of more values than this is not asked for; what the API takes is not documented.

@@ -17,8 +17,17 @@ from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, co
 from potstill.errors import BadSpec, TeacherError, did_you_mean
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
-from potstill.teachers.briefs import GENERATION_PROMPT_TOKENS, GenerationPrompt, fit_generation_prompt
-from potstill.teachers.exchange import (
+from potstill.teachers.generation_prompts import GENERATION_PROMPT_TOKENS, GenerationPrompt, fit_generation_prompt
+from potstill.teachers.label_parsing import (
+    LabelParser,
+    ParsedLabel,
+    scores_from_label,
+    scores_from_logprobs,
+    scores_from_votes,
+    scores_from_weights,
+)
+from potstill.teachers.label_set_parsing import LabelSetParser, scores_from_label_set, scores_from_label_set_votes
+from potstill.teachers.messages import (
     RAW_REPLY_CHARACTERS,
     ChatOptions,
     ChatRequest,
@@ -29,18 +38,9 @@ from potstill.teachers.exchange import (
     multiply_usage,
     shorten,
 )
-from potstill.teachers.pace import CallUsage, ContentRefused, RateLimiter, RequestFailed, SharedTimer
-from potstill.teachers.parse import (
-    LabelParser,
-    ParsedLabel,
-    scores_from_label,
-    scores_from_logprobs,
-    scores_from_votes,
-    scores_from_weights,
-)
+from potstill.teachers.prompt_builder import PromptBuilder
 from potstill.teachers.prompts import PROMPT_VERSION, PromptContext, max_tokens_of
-from potstill.teachers.question import PromptBuilder
-from potstill.teachers.sets import LabelSetParser, scores_from_label_set, scores_from_label_set_votes
+from potstill.teachers.rate_limit import CallUsage, ContentRefused, RateLimiter, RequestFailed, SharedTimer
 from potstill.teachers.shortlist import ShortlistScores, combine_shortlists, predicts_none
 
 # What a request may cost beyond the first: asking once more after an unreadable reply, and one that vanished.
@@ -112,7 +112,7 @@ class ChatTeacher:
             include={"temperature", "samples", "logprobs", "confidence", "aliases"} | {"write_max_tokens"}
         )
         if options.generation_prompt_tokens != GENERATION_PROMPT_TOKENS:
-            asked["brief_tokens"] = options.generation_prompt_tokens
+            asked["generation_prompt_tokens"] = options.generation_prompt_tokens
         self.key = content_key(
             PROMPT_VERSION,
             setup.task.key,
@@ -337,7 +337,7 @@ class ChatTeacher:
     # --- writing -----------------------------------------------------------------------------------------------
 
     def max_generation_usage(self, brief: GenerationRequest) -> Usage:
-        """An upper bound of `write(brief)`: as for `answer`, with `write_max_tokens`."""
+        """An upper bound of `write(brief)`: as for `answer`, with `generation_max_tokens`."""
         return self._call_bound(self._write_request_bound(self._wish(brief)), 1 + SPARE_REQUESTS)
 
     def _wish(self, brief: GenerationRequest) -> GenerationPrompt:
@@ -364,7 +364,7 @@ class ChatTeacher:
         What it wrote to a guide and cannot be read comes back with the label ""; without a guide there is nothing then.
 
         Raises:
-            BadSpec: a label the task does not have, or a guide that cannot be cut to `brief_tokens`.
+            BadSpec: a label the task does not have, or a guide that cannot be cut to `generation_prompt_tokens`.
             TeacherError: as for `answer`.
         """
         wish = self._wish(brief)

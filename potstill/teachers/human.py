@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.human_labels import HumanOptions, HumanTeacher, human_price
 from potstill.teachers.options import read_teacher_options
-from potstill.teachers.people import HumanOptions, HumanTeacher, human_price
-from potstill.teachers.revealing import open_simulated_human
+from potstill.teachers.simulated_human import open_simulated_human
 
 
 def open_teacher(setup: TeacherSetup) -> Teacher:
     """`human`, priced under `[prices]` by `usd_per_label` or by `usd_per_labelling_hour`.
 
-    With `reveals` it is a simulation that answers at once. A procedure may hand over `known`: text -> column.
+    With `simulate_from` it is a simulation that answers at once. A procedure may hand over `known`: text -> column.
 
     Raises:
         UnknownPrice: neither price is there.

@@ -37,10 +37,10 @@ from potstill.models.causal_lm import (
 )
 from potstill.models.device import DeviceName, resolve_device
 from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
-from potstill.teachers.completion import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
+from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
+from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.llamacpp import LlamaCppGenerator
 from potstill.teachers.options import TeacherOptions, read_teacher_options
-from potstill.teachers.scoring import LabelScorer
 
 PROMPT_VERSION = "1"
 DEFAULT_MODEL = "smollm2"
@@ -133,7 +133,7 @@ class LocalTeacher:
         hashed = content_hash(found.path)
         self.key = content_key("local", PROMPT_VERSION, hashed, self.task.key, asked, self.dtype)
         # What only `write` heeds; with the defaults, what was written before is found again.
-        writes = options.model_dump(include={"write_tokens", "temperature"}, exclude_defaults=True)
+        writes = options.model_dump(include={"generation_max_tokens", "temperature"}, exclude_defaults=True)
         self.generation_key = content_key(self.key, writes) if writes else self.key
         self._writer = LlamaCppGenerator(found, self.task, options.generation_max_tokens, options.temperature)
         self._lock = threading.Lock()

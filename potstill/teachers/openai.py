@@ -19,13 +19,14 @@ from typing import Any
 from pydantic import Field
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.address import api_key_for, host_of, is_loopback
 from potstill.teachers.base import JobPending, JobRejected, TeacherSetup
-from potstill.teachers.batches import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
+from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
-from potstill.teachers.exchange import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
+from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
+from potstill.teachers.messages import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
 from potstill.teachers.options import read_teacher_options
-from potstill.teachers.pace import (
+from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
+from potstill.teachers.rate_limit import (
     ContentRefused,
     FeatureUnsupported,
     RateLimited,
@@ -33,9 +34,8 @@ from potstill.teachers.pace import (
     RequestFailed,
     ResponseLost,
 )
-from potstill.teachers.stainless import SdkClient, failed_request, rate_limit_error, rate_limit_error_from_status
-from potstill.teachers.tariff import batch_queue_price, model_price, provider_for_url
-from potstill.teachers.wire import parse_chat_completion
+from potstill.teachers.response_parsing import parse_chat_completion
+from potstill.teachers.sdk_adapter import SdkClient, failed_request, rate_limit_error, rate_limit_error_from_status
 
 DEFAULT_URL = "https://api.openai.com/v1"
 # How many labels a JSON schema may list: OpenAI documents 500 values, others refuse from about 100 on.

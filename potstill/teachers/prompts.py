@@ -19,7 +19,7 @@ from potstill.data.label_sets import decode_label_set
 from potstill.data.pairs import is_pair, split_pair
 from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec
-from potstill.teachers.sets import none_word
+from potstill.teachers.label_set_parsing import none_word
 
 PROMPT_VERSION = "1"
 Message = dict[str, str]

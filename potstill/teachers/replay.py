@@ -29,11 +29,11 @@ from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.ledger.prices import Category, Price, Usage
 from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
-from potstill.teachers.nearness import LabelCentroids
+from potstill.teachers.generation_quotas import error_texts, label_quotas, prompt_texts
+from potstill.teachers.label_centroids import LabelCentroids
 from potstill.teachers.options import TeacherOptions, read_teacher_options
-from potstill.teachers.replaysets import Truth, replay_label_set
-from potstill.teachers.tariff import parse_rates
-from potstill.teachers.writing import error_texts, label_quotas, prompt_texts
+from potstill.teachers.price_options import parse_rates
+from potstill.teachers.replay_label_sets import Truth, replay_label_set
 
 Floats = NDArray[np.float64]
 BYTES_PER_TOKEN = 4
@@ -87,7 +87,7 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
     Raises:
         BadSpec: an option that cannot be, an accuracy below chance.
         BadData: the file cannot be used, or has a label the task does not.
-        UnknownPrice: neither `usd_per_label` nor `usd_per_million`.
+        UnknownPrice: neither `usd_per_label` nor `usd_per_million_tokens`.
     """
     options = read_teacher_options(ReplayOptions, "replay", setup.options)
     if options.accuracy < 1 / setup.task.n_labels:
@@ -121,7 +121,7 @@ class ReplayTeacher:
         self.price: Price = _price(options)
         self._human = options.usd_per_label is not None
         self.category: Category = "human" if self._human else "llm"
-        unsaid = {name for name in ("held_back", "write_accuracy") if not getattr(options, name)}
+        unsaid = {name for name in ("generate_from", "generation_accuracy") if not getattr(options, name)}
         asked = options.model_dump(
             exclude={"file", "latency_ms", "batch", "parallel", "text_b", "label_separator", *unsaid}
         )
@@ -237,7 +237,7 @@ class ReplayTeacher:
     def generate(self, brief: GenerationRequest) -> GeneratedTexts:
         """Real texts, held back until now: those nearest to the brief's texts, drawn by its seed.
 
-        To a guide it writes `writing.quotas` of each label, each label right with `write_accuracy`.
+        To a guide it writes `writing.quotas` of each label, each label right with `generation_accuracy`.
         """
         if brief.feedback is not None and not brief.label:
             texts = list(self._guided(brief, brief.feedback))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from potstill.data.task import LabelledText, Task, content_key
 from potstill.errors import BadSpec
 from potstill.models.features import NGramVectorizer, SparseFeatures, SubwordVectorizer
-from potstill.models.static_vectors import read_model2vec
+from potstill.models.static_embeddings import read_model2vec
 from potstill.models.weights import find_weights
-from potstill.teachers.parse import MIN_PROBABILITY
+from potstill.teachers.label_parsing import MIN_PROBABILITY
 
 Floats = NDArray[np.float64]
 # Texts -> (N, D) rows of length one, sparse or dense.

@@ -18,7 +18,7 @@ from potstill.errors import BadSpec, TeacherError
 from potstill.evaluation.calibration import log_sigmoid, log_softmax
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
-from potstill.teachers.tariff import parse_rates
+from potstill.teachers.price_options import parse_rates
 
 BATCH_SIZE = 256
 # A bound before anything was measured: a large encoder on a slow core. Afterwards: a multiple of the slowest seen.

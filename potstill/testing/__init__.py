@@ -10,7 +10,7 @@ wrong; it does not say how good a teacher or a student is.
 
 from __future__ import annotations
 
-from potstill.testing.promise import ODD_TEXTS, run_contract
+from potstill.testing.checks import ODD_TEXTS, run_contract
 from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
 

@@ -19,7 +19,7 @@ from potstill.data.task import TaskKind
 from potstill.errors import BadData, PotstillError
 from potstill.evaluation.calibration import sigmoid, softmax
 from potstill.students.base import Floats, Student, StudentConfig, TrainingData
-from potstill.testing.promise import ODD_TEXTS, check
+from potstill.testing.checks import ODD_TEXTS, check
 
 
 class StudentContract:

@@ -23,7 +23,7 @@ from potstill.data.task import (
 from potstill.errors import TeacherError, UnknownPrice
 from potstill.ledger.prices import CATEGORIES, Usage
 from potstill.teachers.base import Reply, Teacher, reads_feedback
-from potstill.testing.promise import ODD_TEXTS, check
+from potstill.testing.checks import ODD_TEXTS, check
 
 
 class TeacherContract:

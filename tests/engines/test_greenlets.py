@@ -13,7 +13,7 @@ import pytest
 
 from potstill.engines.greenlets import Event, GreenletLoop, Semaphore, sleep, wait_ready, yield_to_others
 from potstill.engines.workers import GreenletPool
-from potstill.ledger.store.together import GroupCommit
+from potstill.ledger.store.group_commit import GroupCommit
 
 
 def in_threads(*calls: Callable[[], object]) -> list[object]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from potstill.evaluation.calibration import log_sigmoid, sigmoid
 from potstill.evaluation.fit_thresholds import fit_multilabel_guarantees
 from potstill.evaluation.metrics import EvaluationResult
-from potstill.evaluation.multilabel_judge import compute_multilabel_metrics
+from potstill.evaluation.multilabel_evaluation import compute_multilabel_metrics
 from potstill.evaluation.multilabel_metrics import (
     label_ranking_precision,
     multilabel_ece,

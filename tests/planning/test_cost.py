@@ -152,7 +152,7 @@ def test_a_simulated_writer_is_planned_to_the_micro_dollar(tickets: Path, tmp_pa
     toml = tickets.with_name("potstill.toml")
     toml.write_text(
         f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "replay"\nfile = "{known}"\n'
-        f'held_back = "{known}"\nusd_per_label = 0.1\n[procedure]\nname = "pgkd"\nrounds = 1\ntexts = 10\n',
+        f'generate_from = "{known}"\nusd_per_label = 0.1\n[procedure]\nname = "pgkd"\nrounds = 1\ntexts = 10\n',
         encoding="utf-8",
     )
     assert parse_usd(api.plan(toml).teacher.high_usd) == 1_000_000

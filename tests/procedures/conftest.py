@@ -34,10 +34,10 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def begin(tmp_path: Path, pool: Pool, known: Path) -> Begin:
     def opened(name: str = "run", given: Pool = pool, *, budget: float = 1, teacher: Any = None, **options: Any) -> Run:
-        replay = {"name": "replay", "file": str(known), "held_back": str(known), "accuracy": 0.95}
+        replay = {"name": "replay", "file": str(known), "generate_from": str(known), "accuracy": 0.95}
         record = {
             "budget": budget,
-            "teacher": teacher or {**replay, "usd_per_million": 1.0},
+            "teacher": teacher or {**replay, "usd_per_million_tokens": 1.0},
             "student": {"name": "linear", "c": 3.0},
             "prices": {"m": {"usd_per_million_input": 1, "usd_per_million_output": 2}},
             "procedure": {"name": "pgkd", "rounds": 3, **options},

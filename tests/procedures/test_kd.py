@@ -16,7 +16,7 @@ from potstill.errors import BadData
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import gold_weight, kd
 from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
-from potstill.reports.build import build_report
+from potstill.reports.build_report import build_report
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.run.spec import Spec
@@ -28,7 +28,7 @@ def pool() -> Pool:
 
 
 def begin(folder: Path, pool: Pool, keyword_labels: Path, **over: object) -> Run:
-    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.85, "usd_per_million": 1.0}
+    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.85, "usd_per_million_tokens": 1.0}
     spec = Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear", **over})
     return Run.open(folder, spec, Task(pool.labels, name="world"), pool)
 
@@ -86,10 +86,10 @@ def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
 
 
 @pytest.mark.parametrize(
-    "over", [{"student": "linear"}, {"student": "static:potion-8m", "neighbours": 0}], ids=["no space", "not wanted"]
+    "over", [{"student": "linear"}, {"student": "static:potion-8m", "n_neighbors": 0}], ids=["no space", "not wanted"]
 )
 def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, keyword_labels, potion, over):
-    neighbours = over.pop("neighbours", 10)
+    n_neighbors = over.pop("n_neighbors", 10)
     with begin(tmp_path / "run", pool, keyword_labels, **over) as run:
         gold, soft = run.pool.subset("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
         wrong = GoldAnswers(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
@@ -106,10 +106,10 @@ def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, keyword_labels, p
 
 
 def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, more_gold, keyword_labels, potion):
-    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.4, "usd_per_million": 1.0}
+    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.4, "usd_per_million_tokens": 1.0}
     scores = []
     for neighbours in (0, 10):
-        procedure = {"name": "kd", "neighbours": neighbours}
+        procedure = {"name": "kd", "n_neighbors": neighbours}
         over = {"student": "static:potion-8m", "teacher": teacher, "procedure": procedure}
         with begin(tmp_path / str(neighbours), more_gold, keyword_labels, **over) as run:
             scores.append(run.judge(kd(run), run.pool.subset("test")).accuracy.value)

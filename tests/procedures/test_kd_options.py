@@ -107,7 +107,7 @@ def test_vectors_of_a_teacher_without_any_cannot_be_matched(tmp_path: Path, pool
     spec = Spec.from_dict(
         {
             "budget": 1,
-            "teacher": {"name": "replay", "file": str(known), "usd_per_million": 1},
+            "teacher": {"name": "replay", "file": str(known), "usd_per_million_tokens": 1},
             "student": "linear",
             "procedure": {"name": "kd", "match": 0.5},
         }

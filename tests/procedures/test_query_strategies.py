@@ -16,7 +16,7 @@ from potstill.procedures.query_strategies import (
     sample_correct,
     sample_incorrect,
 )
-from potstill.teachers.writing import by_need
+from potstill.teachers.generation_quotas import by_need
 
 GOLD = np.array([0, 0, 1, 1, 2, 2])
 PROBS = np.array(

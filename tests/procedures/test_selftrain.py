@@ -107,7 +107,7 @@ def test_an_encoder_learns_its_guesses_as_it_learns_few_rows(
     [
         ({"round": 2}, "no option 'round'"),
         ({"rounds": 0}, "rounds is 0"),
-        ({"neighbours": -1}, "neighbours is -1"),
+        ({"n_neighbors": -1}, "neighbours is -1"),
         ({"temperature": True}, "temperature is True"),
         ({"most": 2.5}, "most is 2.5"),
     ],

@@ -12,7 +12,7 @@ from potstill.data.pool import Pool
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
 from potstill.procedures.prompt import prompt
-from potstill.procedures.trained_kd import ft_kd, p_kd
+from potstill.procedures.trained_teacher_kd import ft_kd, p_kd
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 from potstill.students.base import Student

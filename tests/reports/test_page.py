@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from support.reports import HOSTILE, empty, exam, full, judgement, partly
 
 from potstill.evaluation.metrics import compute_metrics
-from potstill.reports import Baseline, Report, SamplePrediction, StudentSummary, render_html, render_terminal, words
+from potstill.reports import Baseline, Report, SamplePrediction, StudentSummary, render_html, render_terminal
+from potstill.reports import text as words
 
 
 class Page(HTMLParser):

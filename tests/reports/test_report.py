@@ -15,7 +15,8 @@ from support.reports import HOSTILE, empty, full, judgement, partly
 from potstill.errors import RunNotFound
 from potstill.evaluation.metrics import McNemar
 from potstill.ledger.prices import LedgerTotals
-from potstill.reports import Baseline, CostSummary, Report, read_report, render_terminal, words
+from potstill.reports import Baseline, CostSummary, Report, read_report, render_terminal
+from potstill.reports import text as words
 
 # --- the record --------------------------------------------------------------------------------------------
 

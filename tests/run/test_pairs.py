@@ -22,7 +22,7 @@ from potstill.data.tables import Table
 from potstill.data.task import LabelledText, Task
 from potstill.errors import BadData, BadInput, BadSpec
 from potstill.models.features import PairNGramVectorizer
-from potstill.models.tokens.encoder import TextTokenizer
+from potstill.models.tokens.tokenizer import TextTokenizer
 from potstill.run.spec import Spec
 from potstill.students import REGISTRY
 from potstill.students.base import StudentConfig

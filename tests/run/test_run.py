@@ -50,7 +50,7 @@ def pool() -> Pool:
 
 @pytest.fixture
 def spec(known: Path) -> Spec:
-    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million": 1.0, "batch": 4}
+    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million_tokens": 1.0, "batch": 4}
     return Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear"})
 
 
@@ -194,7 +194,7 @@ def test_what_a_crash_kept_from_the_workspace_is_shared_when_the_run_is_opened_a
 
 
 def test_what_was_written_is_written_once(run: Run, known: Path):
-    teacher = run.teacher(held_back=str(known))
+    teacher = run.teacher(generate_from=str(known))
     brief = GenerationRequest("good", 3)
     first = run.write(teacher, brief)
     calls = len(run.store.calls())
@@ -294,7 +294,7 @@ gold = 8
 [teacher]
 name = "replay"
 file = "{known}"
-usd_per_million = 1.0
+usd_per_million_tokens = 1.0
 latency_ms = 150
 batch = 1
 parallel = 4

@@ -59,7 +59,7 @@ def test_any_other_student_is_scaled_by_its_rows() -> None:
 
 
 def test_the_rule_of_an_encoder_is_its_own() -> None:
-    from potstill.students.curriculum import MAX_EPOCHS, MIN_EPOCHS
+    from potstill.students.training_strategy import MAX_EPOCHS, MIN_EPOCHS
 
     named = ComponentSpec(name="encoder:minilm")
     assert forecast._passes(named, 10) == MAX_EPOCHS

@@ -18,7 +18,7 @@ from potstill.bundle.export.export import export
 from potstill.data.pairs import join_pair
 from potstill.data.task import Task
 from potstill.errors import BadInput, BadSpec, RunNotFound
-from potstill.students import clozetune
+from potstill.students import cloze_training as clozetune
 from potstill.students.base import Floats, Student, StudentConfig, TrainingData
 from potstill.students.cloze import ClozeStudent
 from potstill.testing import MultiLabelStudentContract, StudentContract

@@ -15,7 +15,7 @@ from support.pretend_gpu import Away, pretended_gpu
 from support.tinybert import write_tinybert
 from support.tinylm import LABELS, write_tinycausal, write_tinymlm
 
-from potstill.bundle.readers import PREPROCESSORS
+from potstill.bundle.preprocessors import PREPROCESSORS
 from potstill.bundle.sessions import open_session
 from potstill.data.task import Task
 from potstill.errors import BadSpec

@@ -12,9 +12,9 @@ from support.tinybert import write_tinybert
 from potstill.errors import BadSpec
 from potstill.students.base import Student, StudentConfig, TrainingData
 from potstill.students.encoder import EncoderStudent
-from potstill.students.labelhead import label_weights
-from potstill.students.labelnames import label_texts, label_to_words
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.label_head import label_weights
+from potstill.students.label_names import label_texts, label_to_words
+from potstill.students.logistic_regression import SolverOptions, fit_regression
 from potstill.testing import StudentContract
 
 NAMED = ("soup kitchen", "tennis_match", "BankLoan")

@@ -20,7 +20,7 @@ from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, PotstillError
 from potstill.students import REGISTRY
 from potstill.students.base import Student, StudentConfig, TrainingData
-from potstill.students.lesson import apply_class_weights, check_training_data
+from potstill.students.training_data import apply_class_weights, check_training_data
 
 WORDS = ("soup", "goal", "bank", "rain", "song")
 

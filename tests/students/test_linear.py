@@ -12,9 +12,9 @@ from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import log_softmax
 from potstill.students.base import StudentConfig, TrainingData
-from potstill.students.lesson import check_training_data, hash_split
 from potstill.students.linear import LinearStudent
-from potstill.students.regress import SolverOptions, fit_regression
+from potstill.students.logistic_regression import SolverOptions, fit_regression
+from potstill.students.training_data import check_training_data, hash_split
 
 LESSON = TrainingData(TEXTS, ONE_HOT)
 

@@ -16,7 +16,7 @@ from potstill.bundle.export.export import export
 from potstill.bundle.label_file import label_file
 from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.models.tokens.encoder import (
+from potstill.models.tokens.tokenizer import (
     LONG_TEXT_MODES,
     MAX_WINDOWS,
     WINDOW_OVERLAP,

@@ -11,11 +11,11 @@ import pytest
 from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
 from potstill.errors import BadInput, BadSpec
-from potstill.models.static_vectors import StaticEmbeddings, read_safetensors
+from potstill.models.static_embeddings import StaticEmbeddings, read_safetensors
 from potstill.models.weights import find_weights
 from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.distill_embeddings import _keep, load_token_embeddings
 from potstill.students.static import StaticStudent
-from potstill.students.vectors import _keep, load_token_embeddings
 
 
 @pytest.fixture(scope="module")

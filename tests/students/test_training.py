@@ -13,9 +13,9 @@ pytest.importorskip("transformers")
 
 import torch
 
-from potstill.students import training
+from potstill.students import encoder_training as training
 from potstill.students.backbone import EncoderNetwork, init_network
-from potstill.students.training import EncodedBatch, FineTuningConfig, fine_tune
+from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, fine_tune
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from support.study import RECIPES, run, study_of, write_topics
 from potstill.errors import BadData, TeacherError
 from potstill.run.run import Run
 from potstill.students.base import Student
-from potstill.study.conduct import StudyLimits
 from potstill.study.records import Cell, Footprint, StudyResult
+from potstill.study.run_study import StudyLimits
 from potstill.study.tables import cell_rows, study_record, write_tables
 
 
@@ -183,7 +183,7 @@ def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path
     known = tmp_path / "known.csv"
     rows = [line for part in ("train", "test") for line in (topics / f"{part}.csv").read_text().splitlines()[1:]]
     known.write_text("\n".join(["text,label", *rows]))
-    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million": 1.0}
+    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million_tokens": 1.0}
     done = run(study_of(tmp_path, procedures=["ft", "llm+kd"], kd={}, teacher=teacher), tmp_path / "out")
     assert all(result.state == "done" for result in done.results.values())
     zero = done.results[Cell("topics", 0, 0, "zero-llm", "replay")]
@@ -211,7 +211,7 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
         ("p+kd", "lm"), ("p+kd", "tiny"),
     }  # fmt: skip
     assert [result.reason for result in done.results.values() if result.state != "done"] == []
-    monkeypatch.setattr("potstill.study.conduct.weigh", lambda *_: Footprint())  # was measured the first time
+    monkeypatch.setattr("potstill.study.run_study.weigh", lambda *_: Footprint())  # was measured the first time
     assert quality(done) == quality(run(spec, tmp_path / "again"))
     assert done.footprint(Cell("topics", 6, 0, "p", "lm")).flops
     assert done.footprint(Cell("topics", 6, 0, "ft", "lm")).flops

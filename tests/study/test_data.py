@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.study import study_of, write_topics
 
 from potstill.errors import BadData
-from potstill.study.data import StudyDataset, gold_subset, read_dataset, subset_sizes
+from potstill.study.dataset import StudyDataset, gold_subset, read_dataset, subset_sizes
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from support.study_results import QUALITY, made, said
 
 from potstill.evaluation.metrics import mcc
 from potstill.study.advice import recommend, recommend_by_size
-from potstill.study.readings import GridPoint, crossing_size, crossovers, pareto, point_scores, smallest_near_best
+from potstill.study.analysis import GridPoint, crossing_size, crossovers, pareto, point_scores, smallest_near_best
 from potstill.study.records import Cell, CellResult
-from potstill.study.words import advice_sentences, analysis_sentences, crossover_sentence
+from potstill.study.sentences import advice_sentences, analysis_sentences, crossover_sentence
 
 
 def test_a_mean_lies_in_its_interval_and_costs_what_its_cells_cost() -> None:

@@ -20,7 +20,7 @@ from potstill.registry import Registry
 from potstill.run.batch_jobs import AnswerRequest, BatchJobs
 from potstill.teachers import MENU
 from potstill.teachers.base import BatchJob, TeacherSetup
-from potstill.teachers.batches import BatchChatTeacher
+from potstill.teachers.batch_api import BatchChatTeacher
 
 BOTH = pytest.mark.parametrize("shop", ["openai", "anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("shop", ["openai"], indirect=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from potstill.procedures import MENU
 from potstill.study.cell import RECIPE_NAMES
-from potstill.study.conduct import StudyLimits, run_study
 from potstill.study.records import StudyResult
+from potstill.study.run_study import StudyLimits, run_study
 from potstill.study.spec import StudySpec
 
 TOPICS = {

@@ -14,7 +14,8 @@ from support.batch_queue_run import Shop
 from support.chat_server import Standin
 from support.chat_server_batches import BatchQueue
 
-from potstill.teachers import batches, pace
+from potstill.teachers import batch_api as batches
+from potstill.teachers import rate_limit as pace
 
 WORDS = ["red", "blue", "news", "sports", "money", "of", "the", "and", "world", "card", "fee", "late", "day", "bank"]
 

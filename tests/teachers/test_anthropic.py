@@ -20,8 +20,8 @@ from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Rates, Usage, listed_price
 from potstill.teachers.anthropic import open_teacher
 from potstill.teachers.base import Teacher, TeacherSetup
-from potstill.teachers.tariff import batch_queue_price, provider_for_url
-from potstill.teachers.wire import parse_message
+from potstill.teachers.price_options import batch_queue_price, provider_for_url
+from potstill.teachers.response_parsing import parse_message
 from potstill.testing import TeacherContract
 
 PRICES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 5, "usd_per_million_cached": 0.1}}

@@ -129,7 +129,7 @@ def test_what_the_model_refuses_is_learnt_before_a_batch_is_left(shop: Shop) -> 
 
 @BOTH
 def test_a_batch_holds_as_many_requests_as_the_provider_takes(shop: Shop) -> None:
-    shop.options = {"batch_requests": 3}
+    shop.options = {"max_batch_requests": 3}
     asked = texts(9)
     assert "3 batches" in waits(shop, asked)
     assert [len(batch.requests) for batch in shop.queue.batches.values()] == [3, 3, 2]

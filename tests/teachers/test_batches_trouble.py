@@ -262,7 +262,7 @@ def test_whatever_happens_no_answer_is_bought_twice_and_all_come_back(
     with Standin(queue=queue) as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tickets, "MAX_JOBS_PER_TEXT", 100)
         patch.setattr(tickets, "VISIBLE_AFTER_S", 0)
-        shop = Shop(tmp_path_factory.mktemp("run"), server, queue, options={"batch_requests": size})
+        shop = Shop(tmp_path_factory.mktemp("run"), server, queue, options={"max_batch_requests": size})
         for event, most in events:
             teacher = shop.teacher()
             leave = teacher.submit_job

@@ -16,13 +16,13 @@ from potstill.data.task import Feedback, GenerationRequest, LabelledText, Studen
 from potstill.errors import BadSpec
 from potstill.evaluation.metrics import ClassScore
 from potstill.teachers.base import reads_feedback
-from potstill.teachers.briefs import (
+from potstill.teachers.generation_prompts import (
     GENERATION_PROMPT_TOKENS,
     estimate_tokens,
     fit_generation_prompt,
     parse_labelled_texts,
 )
-from potstill.teachers.writing import label_quotas, prompt_texts, split_by_label
+from potstill.teachers.generation_quotas import label_quotas, prompt_texts, split_by_label
 
 TASK = Task(("world", "sports", "business"), descriptions={"sports": "games", "world": "abroad", "business": "money"})
 
@@ -113,7 +113,7 @@ def test_a_brief_that_fits_is_not_cut() -> None:
 
 def test_labels_that_do_not_fit_are_one_sentence_with_a_mend() -> None:
     many = Task(tuple(f"a label with a rather long name, number {i}" for i in range(300)))
-    with pytest.raises(BadSpec, match="brief_tokens"):
+    with pytest.raises(BadSpec, match="generation_prompt_tokens"):
         fit_generation_prompt(many, GenerationRequest("", 4, feedback=Feedback()), 1000)
 
 
@@ -192,7 +192,7 @@ def test_a_reply_nobody_can_read_is_asked_for_once_more_and_then_handed_back_wit
 
 def test_a_smaller_context_cuts_the_brief_and_has_its_own_key() -> None:
     with Standin(writes=WRITES) as server:
-        small = teacher_at(server, task=TASK, brief_tokens=600)
+        small = teacher_at(server, task=TASK, generation_prompt_tokens=600)
         small.write(BRIEF)
         sent = json.dumps(server.seen[0])
         assert small.key != teacher_at(server, task=TASK).key

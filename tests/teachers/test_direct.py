@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from potstill.engines.greenlets import sleep
 from potstill.engines.local import LocalEngine
 from potstill.engines.workers import GreenletPool
-from potstill.teachers.direct import PollTransport, ResponseParser, make_client, make_transport
+from potstill.teachers.transport import PollTransport, ResponseParser, make_client, make_transport
 
 JSON = b'{"said": "yes"}'
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + JSON
@@ -192,7 +192,7 @@ def test_a_reply_that_never_ends_is_given_up_in_time(monkeypatch: pytest.MonkeyP
     drops = [PLAIN[i : i + 1] for i in range(at_once, len(PLAIN) - 1)]
     pieces = [PLAIN[:at_once], *drops, *[b""] * (60 - len(drops))]
     if way == "usual":
-        monkeypatch.setattr("potstill.teachers.direct.httptools", None)
+        monkeypatch.setattr("potstill.teachers.transport.httptools", None)
     with server(sends(*pieces, wait_s=0.15)) as (url, _), make_client(url, trust_env=False) as made:
         assert (make_transport(url, False) is None) == (way == "usual")
         began = time.monotonic()
@@ -203,7 +203,7 @@ def test_a_reply_that_never_ends_is_given_up_in_time(monkeypatch: pytest.MonkeyP
 
 
 def test_a_reply_of_the_usual_way_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("potstill.teachers.direct.httptools", None)
+    monkeypatch.setattr("potstill.teachers.transport.httptools", None)
     with server(sends(GZIP)) as (url, _), make_client(url, trust_env=False) as made:
         assert ask(made, url).json() == {"said": "yes"}
 

@@ -22,7 +22,7 @@ from potstill.planning.cost import estimate_cost
 from potstill.run.inputs import read_inputs
 from potstill.teachers.base import DeferredTeacher, Teacher, TeacherSetup
 from potstill.teachers.human import open_teacher
-from potstill.teachers.people import aggregate_labels, label_id
+from potstill.teachers.human_labels import aggregate_labels, label_id
 from potstill.testing import TeacherContract
 
 TASK = Task(("world", "sports", "business"))
@@ -42,7 +42,7 @@ class TestSimulatedPeople(TeacherContract):
     simulates: ClassVar[bool] = True
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
-        return opened(reveals="pool", known={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2)
+        return opened(simulate_from="pool", known={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2)
 
 
 def test_without_a_price_nobody_is_asked() -> None:
@@ -58,7 +58,7 @@ def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
     assert people.category == "human"
     assert people.job_capacity(["a", "b", "c"]) == 1
     assert people.price.cost_micros(people.max_job_usage("a")) == 330_000
-    assert not isinstance(opened(reveals="pool", known={}), DeferredTeacher)
+    assert not isinstance(opened(simulate_from="pool", known={}), DeferredTeacher)
     for wrong in (lambda: people.answer(["a"]), lambda: people.generate(GenerationRequest("sports", 1))):
         with pytest.raises(TeacherError) as refused:
             wrong()
@@ -66,7 +66,7 @@ def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
 
 
 def test_an_hour_is_held_for_the_longest_look_that_is_paid_for() -> None:
-    people = opened({"usd_per_labelling_hour": 18}, seconds_at_most=60, annotators=2)
+    people = opened({"usd_per_labelling_hour": 18}, max_seconds=60, annotators=2)
     assert people.max_job_usage("a") == Usage(labels=2, seconds=120)
     assert people.price.cost_micros(people.max_job_usage("a")) == 600_000
 
@@ -85,7 +85,7 @@ def test_several_labels_come_to_their_shares(said: list[str]) -> None:
 
 def test_simulated_people_err_as_often_as_was_said_and_show_no_doubt() -> None:
     known = {f"text {i}": i % 3 for i in range(2000)}
-    people = opened(reveals="pool", known=known, error_rate=0.2)
+    people = opened(simulate_from="pool", known=known, error_rate=0.2)
     answers = people.answer(list(known)).answers
     right = np.mean([np.argmax(a.scores) == k for a, k in zip(answers, known.values(), strict=True)])
     assert right == pytest.approx(0.8, abs=0.03)
@@ -122,7 +122,7 @@ def test_money_is_held_for_every_text_and_settled_for_those_that_are_labelled(tm
 
 def test_people_paid_by_the_hour_are_paid_for_the_time_they_took(tmp_path: Path) -> None:
     write_texts(tmp_path, n=3)
-    run = begin(tmp_path, teacher="seconds_at_most = 100", prices="usd_per_labelling_hour = 36")
+    run = begin(tmp_path, teacher="max_seconds = 100", prices="usd_per_labelling_hour = 36")
     assert [call.held for call in human_calls(run)] == [1_000_000] * 3
     labels = labels_of(run)
     for question, seconds in zip(labels.requests(), (5.0, 0.0, 500.0), strict=True):
@@ -172,7 +172,7 @@ def test_simulated_people_answer_at_once_and_the_report_says_so(tmp_path: Path) 
     known = tmp_path / "known.csv"
     rows = [f"open {label} story {i},{label}" for i in range(20) for label in ("sports", "weather", "money")]
     known.write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
-    write_spec(tmp_path, teacher='reveals = "known.csv"')
+    write_spec(tmp_path, teacher='simulate_from = "known.csv"')
     done = go_on(tmp_path)
     assert done.report.money.by["human"] == pytest.approx(2.0)
     assert "imulation" in done.report.simulation
@@ -204,7 +204,7 @@ def test_a_text_whose_money_was_held_and_that_never_arrived_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from potstill.run import batch_jobs as tickets
-    from potstill.teachers.people import HumanTeacher
+    from potstill.teachers.human_labels import HumanTeacher
 
     write_texts(tmp_path, n=3)
     write_spec(tmp_path)

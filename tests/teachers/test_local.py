@@ -19,7 +19,7 @@ from potstill.models import causal_lm as causal
 from potstill.models.causal_lm import idle_cores, one_line
 from potstill.teachers import llamacpp, local
 from potstill.teachers.base import Teacher, TeacherSetup, generation_key_of
-from potstill.teachers.completion import pick_examples
+from potstill.teachers.completion_prompt import pick_examples
 from potstill.teachers.llamacpp import lines_grammar, parse_lines, single_label_messages
 from potstill.teachers.local import LocalTeacher, open_teacher
 from potstill.testing import TeacherContract
@@ -161,7 +161,7 @@ def test_an_option_that_changes_no_answer_keeps_the_key(tiny_folder: Path, optio
     assert opened(tiny_folder, **options).key == opened(tiny_folder).key
 
 
-@pytest.mark.parametrize("options", [{"write_tokens": 9}, {"temperature": 0.1}], ids=str)
+@pytest.mark.parametrize("options", [{"generation_max_tokens": 9}, {"temperature": 0.1}], ids=str)
 def test_an_option_that_changes_only_what_is_written_changes_the_key_of_drafts(
     tiny_folder: Path, options: dict[str, Any]
 ) -> None:

@@ -58,7 +58,7 @@ def test_a_text_longer_than_the_context_is_refused_by_the_real_server(url: str) 
 
 
 def test_a_real_server_writes_or_leaves_the_draft_empty(url: str) -> None:
-    asked = teacher(url, write_max_tokens=120)
+    asked = teacher(url, generation_max_tokens=120)
     brief = GenerationRequest("sports", 2)
     draft = asked.write(brief)
     assert len(draft.texts) <= 2

@@ -15,7 +15,7 @@ from support.chat_teacher import KEY, PRICES, TASK, ask, likeliest, teacher_at
 from potstill.data.task import LabelledText, Task
 from potstill.errors import BadSpec, PotstillError, TeacherError
 from potstill.ledger.prices import Usage
-from potstill.teachers import pace
+from potstill.teachers import rate_limit as pace
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.openai import open_teacher
 
@@ -95,7 +95,7 @@ def test_retry_after_is_honoured_by_every_thread() -> None:
 
 def test_a_wait_beyond_all_patience_fails_the_text_at_once() -> None:
     with Standin(by_word={"sports": Fault(429, retry_after="3600")}) as server:
-        answer = ask(server, patience_s=5)
+        answer = ask(server, text_timeout_s=5)
     assert answer.state == "failed"
     assert "3600" in answer.raw
     assert len(server.seen) == 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.teachers.parse import (
+from potstill.teachers.label_parsing import (
     LabelParser,
     TokenLogprobs,
     parse_texts,

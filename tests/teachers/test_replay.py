@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def replay(folder: Path, seed: int = 0, **options: Any) -> ReplayTeacher:
-    asked = {"file": "known.csv", "usd_per_million": 1, **options}
+    asked = {"file": "known.csv", "usd_per_million_tokens": 1, **options}
     return open_teacher(TeacherSetup(TASK, options=asked, workspace=folder, seed=seed))
 
 
@@ -70,14 +70,14 @@ class TestContract(TeacherContract):
         self.folder = folder
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
-        options = {"file": "known.csv", "held_back": "more.csv", "usd_per_million": 1, **self.options}
+        options = {"file": "known.csv", "generate_from": "more.csv", "usd_per_million_tokens": 1, **self.options}
         return open_teacher(TeacherSetup(task, "", examples, options, workspace=self.folder))
 
 
 class TestContractAsHuman(TestContract):
     """The same, paid by the label."""
 
-    options: ClassVar[dict[str, Any]] = {"usd_per_million": None, "usd_per_label": 0.1, "confusion": "uniform"}
+    options: ClassVar[dict[str, Any]] = {"usd_per_million_tokens": None, "usd_per_label": 0.1, "confusion": "uniform"}
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.8, 0.95])
@@ -134,23 +134,23 @@ def test_several_files_are_known_and_the_first_is_believed(folder: Path) -> None
 
 
 def test_the_stated_share_fails(folder: Path) -> None:
-    states = [answer.state for answer in replay(folder, failure=0.3).answer([t for t, _ in rows(1000)]).answers]
+    states = [answer.state for answer in replay(folder, failure_rate=0.3).answer([t for t, _ in rows(1000)]).answers]
     assert states.count("failed") / 1000 == pytest.approx(0.3, abs=0.06)
 
 
 def test_it_costs_what_was_stated(folder: Path) -> None:
-    human = replay(folder, usd_per_million=None, usd_per_label="0.129")
+    human = replay(folder, usd_per_million_tokens=None, usd_per_label="0.129")
     reply = human.answer([text for text, _ in rows(10)])
     assert human.price.cost_micros(reply.usage) == 1_290_000
     assert human.category == "human"
-    llm = replay(folder, usd_per_million=2, prompt_tokens=100)
+    llm = replay(folder, usd_per_million_tokens=2, prompt_tokens=100)
     assert llm.price.cost_micros(llm.answer(["four"]).usage) == 2 * (100 + 1 + 1)
     with pytest.raises(UnknownPrice, match="price"):
-        replay(folder, usd_per_million=None)
+        replay(folder, usd_per_million_tokens=None)
 
 
 def test_it_writes_real_texts_near_the_brief(folder: Path) -> None:
-    teacher = replay(folder, held_back="more.csv")
+    teacher = replay(folder, generate_from="more.csv")
     brief = GenerationRequest("sport", 2, examples=[LabelledText("stadium number 1", "sport")])
     draft = teacher.write(brief)
     assert len(draft.texts) == 2
@@ -166,7 +166,7 @@ def test_it_writes_real_texts_near_the_brief(folder: Path) -> None:
 
 def test_it_never_writes_what_the_brief_shows(folder: Path) -> None:
     shown = [LabelledText(text, label) for text, label in rows(90, "held back ") if label == "food"][:25]
-    texts = replay(folder, held_back="more.csv").write(GenerationRequest("food", 30, examples=shown)).texts
+    texts = replay(folder, generate_from="more.csv").write(GenerationRequest("food", 30, examples=shown)).texts
     assert len(texts) == 5
     assert not {item.text for item in texts} & {item.text for item in shown}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from potstill.errors import BadSpec
 from potstill.models.label_trie import build_label_trie, needs_end_token
-from potstill.teachers.scoring import LabelScorer
+from potstill.teachers.label_scoring import LabelScorer
 
 PROMPT = [1, 5, 9, 23, 40, 11, 7]
 TEXTS = [[4, 8, 15], [16], [23, 42, 4, 8, 15, 16, 23, 42, 30, 31, 32], [50, 51], [9, 9, 9, 9, 9, 9]]

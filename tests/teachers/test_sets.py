@@ -21,10 +21,15 @@ from potstill.errors import BadSpec
 from potstill.teachers import anthropic
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
-from potstill.teachers.exchange import ChatOptions, max_reply_tokens
+from potstill.teachers.label_set_parsing import (
+    LabelSetParser,
+    none_word,
+    scores_from_label_set,
+    scores_from_label_set_votes,
+)
+from potstill.teachers.messages import ChatOptions, max_reply_tokens
 from potstill.teachers.openai import open_teacher
 from potstill.teachers.prompts import Prompt, label_codes
-from potstill.teachers.sets import LabelSetParser, none_word, scores_from_label_set, scores_from_label_set_votes
 
 TASK = Task(("world", "sports", "business"), kind="multi")
 READ = LabelSetParser(TASK.labels, label_codes(TASK.labels), {"economy": "business"})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from potstill.data.task import LabelledText, Task
 from potstill.errors import BadInput, UnknownName
-from potstill.teachers.parse import MIN_PROBABILITY
+from potstill.teachers.label_parsing import MIN_PROBABILITY
 from potstill.teachers.shortlist import (
     ShortlistIndex,
     ShortlistScores,

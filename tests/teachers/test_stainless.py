@@ -9,7 +9,8 @@ from support.chat_server import Fault, Standin
 from support.chat_teacher import KEY, TASK
 
 from potstill.errors import TeacherError
-from potstill.teachers import MENU, pace
+from potstill.teachers import MENU
+from potstill.teachers import rate_limit as pace
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 

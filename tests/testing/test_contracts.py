@@ -15,7 +15,7 @@ from potstill.errors import BadData, TeacherError
 from potstill.ledger.prices import Rates, Usage
 from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
 from potstill.teachers.base import GeneratedTexts, Reply
-from potstill.teachers.tariff import parse_rates
+from potstill.teachers.price_options import parse_rates
 from potstill.testing import StudentContract, TeacherContract, run_contract
 
 # --- teachers ----------------------------------------------------------------------------------------------

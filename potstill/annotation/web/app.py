@@ -14,7 +14,7 @@ from typing import Any
 from potstill.annotation import AnnotationSession
 from potstill.annotation.web.guard import AsgiApp
 from potstill.errors import BadInput, BadSpec, missing_extra
-from potstill.reports.templates import jinja_environment
+from potstill.reports.environment import jinja_environment
 
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data:; "

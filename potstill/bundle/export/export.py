@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from potstill import __version__
 from potstill.bundle.bundle import FORMAT, METADATA_FILE, Bundle, load, sha256
-from potstill.bundle.export.card import write_model_card
-from potstill.bundle.export.quantise import QuantizationResult, compare_int8, write_int8
+from potstill.bundle.export.model_card import write_model_card
+from potstill.bundle.export.quantize import QuantizationResult, compare_int8, write_int8
 from potstill.data.atomic import atomic_file, atomic_folder
 from potstill.data.pairs import join_pair, split_pair
 from potstill.data.task import Task
@@ -275,7 +275,7 @@ def _check_hub(student: Student, folder: Path, record: dict[str, Any], texts: Se
     """Keep the transformers files only if they predict the same of these texts."""
     if not (folder / TRANSFORMERS_FILES[0]).exists():
         return False
-    from potstill.students.hub import transformers_logits
+    from potstill.students.transformers_export import transformers_logits
 
     difference = float(np.abs(transformers_logits(folder, texts) - student.predict_logits(texts)).max())
     record["hub"] = {"largest_difference": difference}

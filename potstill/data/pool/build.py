@@ -19,10 +19,10 @@ from potstill.data.pool.clean import (
     count_near_duplicates,
     format_rows,
 )
-from potstill.data.pool.gather import Sources, read_sources
+from potstill.data.pool.labels import encode_labels, resolve_labels, strata
 from potstill.data.pool.options import PoolOptions
+from potstill.data.pool.read_sources import Sources, read_sources
 from potstill.data.pool.report import PoolBuild, PoolReport
-from potstill.data.pool.settle import encode_labels, resolve_labels, strata
 from potstill.data.pool.splits import balanced_sample, stratified_sample
 from potstill.errors import BadData, BadSpec
 

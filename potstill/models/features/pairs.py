@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from potstill.data.pairs import split_pair
 from potstill.models.features.base import PaddedFeatures, SparseFeatures
 from potstill.models.features.ngrams import NGramVectorizer
-from potstill.models.features.tokens import SubwordVectorizer
+from potstill.models.features.subwords import SubwordVectorizer
 
 Floats = NDArray[np.float32]
 # Where a share of overlap begins to count; a linear student sees a bend where the field sees a threshold.

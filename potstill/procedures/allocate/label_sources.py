@@ -21,7 +21,7 @@ from potstill.ledger.prices import Purchase, Usage, micros_to_usd
 from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
 from potstill.procedures.kd import calibrate_teacher, gold_weight
-from potstill.procedures.pgkd.brief import read_pgkd_options
+from potstill.procedures.pgkd.generation_request import read_pgkd_options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
@@ -159,7 +159,7 @@ class LabelSources:
         hidden = self.run.pool.hidden_labels
         known = {self.run.pool.texts[row]: int(hidden[row]) for row in np.flatnonzero(hidden >= 0)}
         options = self.options.annotator
-        if options.get("reveals") == "pool":
+        if options.get("simulate_from") == "pool":
             options = {**options, "known": known}
         try:
             return self.run.open_teacher(ComponentSpec(name="human"), **options)

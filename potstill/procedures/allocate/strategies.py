@@ -187,9 +187,7 @@ def compare_budgets(
     )
     there = [verdict for verdict in verdicts if verdict.strategies]
     turns = tuple(
-        above.budget_usd
-        for below, above in itertools.pairwise(there)
-        if below.best.strategy != above.best.strategy
+        above.budget_usd for below, above in itertools.pairwise(there) if below.best.strategy != above.best.strategy
     )
     return verdicts, turns
 

@@ -17,12 +17,12 @@ from potstill.procedures.allocate.label_sources import LabelledSet, LabelSources
 from potstill.procedures.allocate.priors import GenerationPrior, RoundGain
 from potstill.procedures.kd import calibrate_teacher
 from potstill.procedures.pgkd import rounds as pgkd_rounds
-from potstill.procedures.pgkd.brief import Floats, TrainingTexts, gold_examples
-from potstill.procedures.pgkd.cost import BIAS_TEXTS
 from potstill.procedures.pgkd.generation import GeneratingTeacher, TextAcquisition
+from potstill.procedures.pgkd.generation_request import Floats, TrainingTexts, gold_examples
+from potstill.procedures.pgkd.quote import BIAS_TEXTS
 from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
 from potstill.teachers.base import can_generate, reads_feedback
-from potstill.teachers.writing import split_by_label
+from potstill.teachers.generation_quotas import split_by_label
 
 MIN_PROBABILITY = 1e-4  # the least probability of a text's label that a loss is taken of
 

@@ -19,15 +19,15 @@ from potstill.evaluation.calibration import Calibration
 from potstill.ledger.prices import micros_to_usd
 from potstill.procedures import query_strategies as choose
 from potstill.procedures.kd import calibrate_teacher
-from potstill.procedures.pgkd.brief import Floats, PgkdOptions, gold_examples
-from potstill.procedures.pgkd.cost import BIAS_TEXTS, EXPLORE_EVERY
 from potstill.procedures.pgkd.filters import FilterResult, TextFilter, drop_disagreements, passes_pvi
+from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, gold_examples
+from potstill.procedures.pgkd.quote import BIAS_TEXTS, EXPLORE_EVERY
 from potstill.procedures.pgkd.rounds import AcquiredTexts, RoundStudent
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.teachers.base import Teacher, can_generate, reads_feedback
-from potstill.teachers.writing import split_by_label
+from potstill.teachers.generation_quotas import split_by_label
 
 MAX_CANDIDATE_TEXTS = 5000  # unlabelled texts that a choice is made from
 TextSource = Literal["write", "label"]

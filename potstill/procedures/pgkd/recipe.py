@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from potstill.data.pool import Subset
 from potstill.errors import BadData, BadSpec, BudgetExceeded
-from potstill.procedures.pgkd.brief import TrainingTexts, read_pgkd_options
 from potstill.procedures.pgkd.generation import TextAcquisition
+from potstill.procedures.pgkd.generation_request import TrainingTexts, read_pgkd_options
 from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
 from potstill.run.run import Run
 from potstill.students.base import Student

@@ -18,13 +18,13 @@ from potstill.data.pool import Subset
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.prices import Purpose, micros_to_usd
-from potstill.procedures.pgkd.brief import Floats, PgkdOptions, TrainingTexts, make_generation_request
 from potstill.procedures.pgkd.filters import FilterResult
+from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, TrainingTexts, make_generation_request
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Student
 from potstill.teachers.base import Teacher
-from potstill.teachers.writing import prompt_texts
+from potstill.teachers.generation_quotas import prompt_texts
 
 MAX_SAMPLES = 3  # accepted and rejected texts of a round that are noted
 MAX_EXCERPT_CHARS = 160  # characters of each

@@ -13,7 +13,7 @@ import pytest
 from support.tinybert import write_tinybert
 
 from potstill.bundle.bundle import load
-from potstill.bundle.export import quantise
+from potstill.bundle.export import quantize as quantise
 from potstill.bundle.export.export import FP32, INT8, TRANSFORMERS_FILES, _change_by_padding, export
 from potstill.data.task import Task
 from potstill.errors import BadData, RunNotFound
@@ -87,7 +87,7 @@ def test_the_folder_is_a_classifier_of_transformers_with_the_same_scores(encoder
 
 def test_first_token_pooling_is_the_same_classifier_in_transformers(encoder: EncoderStudent, tmp_path: Path) -> None:
     from potstill.students.backbone import EncoderNetwork
-    from potstill.students.hub import transformers_logits
+    from potstill.students.transformers_export import transformers_logits
 
     network = encoder._network
     assert network is not None
@@ -189,7 +189,7 @@ def test_without_texts_to_judge_it_on_int8_is_not_served(encoder: EncoderStudent
 def test_a_hub_folder_that_differs_is_left_out(
     encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from potstill.students import hub
+    from potstill.students import transformers_export as hub
 
     monkeypatch.setattr(hub, "MEAN_SCALE", 1.0)
     done = export(encoder, tmp_path / "b", task=replace(TASK, name="x"), texts=LESSON.texts, gold=GOLD)

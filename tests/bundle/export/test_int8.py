@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tinybert import WORDS, write_tinybert
 
-from potstill.bundle.export.int8 import write_static_int8
-from potstill.bundle.export.layout import to_sequence_major
-from potstill.bundle.export.products import find_linear_ops
-from potstill.bundle.export.quantise import write_dynamic_int8
-from potstill.bundle.export.ranges import NARROW_WIDTH, QuantizationRange, calibrate_ranges
+from potstill.bundle.export.int8_graph import write_static_int8
+from potstill.bundle.export.linear_ops import find_linear_ops
+from potstill.bundle.export.quantization_ranges import NARROW_WIDTH, QuantizationRange, calibrate_ranges
+from potstill.bundle.export.quantize import write_dynamic_int8
+from potstill.bundle.export.sequence_major import to_sequence_major
 from potstill.bundle.sessions import open_session
 
 onnx = pytest.importorskip("onnx")

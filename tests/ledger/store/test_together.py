@@ -15,7 +15,7 @@ from potstill.errors import PotstillError
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase
 from potstill.ledger.store import RunStore
-from potstill.ledger.store.together import GroupCommit, WriteStep
+from potstill.ledger.store.group_commit import GroupCommit, WriteStep
 
 ASK = Purchase("llm", "teach", "one call")
 

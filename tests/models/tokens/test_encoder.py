@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.tinybert import write_tinybert
 
 from potstill.errors import BadData, RunNotFound
-from potstill.models.tokens.encoder import TextTokenizer, length_batches, pad_batch
+from potstill.models.tokens.tokenizer import TextTokenizer, length_batches, pad_batch
 from potstill.testing import ODD_TEXTS
 
 

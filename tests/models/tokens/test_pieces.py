@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from potstill.models.tokens import pieces
-from potstill.models.tokens.pieces import cached_tokenizer
+from potstill.models.tokens import cached as pieces
+from potstill.models.tokens.cached import cached_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 # Pieces enough for most words, and a few that make some words a single token.

@@ -16,11 +16,11 @@ from potstill.errors import BadData, BadSpec, UnknownName, Waiting
 from potstill.ledger.store import Note
 from potstill.procedures.allocate.priors import TeacherPriors
 from potstill.procedures.allocate.recipe import allocate
-from potstill.reports.build import build_report
+from potstill.reports.build_report import build_report
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
-LARGE = {"large": "linear", "pilot": 40, "seeds": 1, "annotator": {"reveals": "pool"}}
+LARGE = {"large": "linear", "pilot": 40, "seeds": 1, "annotator": {"simulate_from": "pool"}}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_same_command_again_decides_and_buys_nothing_anew(tmp_path: Path, ro
 
 
 def test_a_gain_that_is_too_small_for_its_price_ends_the_buying(tmp_path: Path, rows: Pool) -> None:
-    with begin(tmp_path / "run", rows, least_gain=1000.0) as run:
+    with begin(tmp_path / "run", rows, min_gain=1000.0) as run:
         allocate(run)
         told = plans(run)
         assert [note.facts["do"] for note in told] == ["stop"]
@@ -91,7 +91,7 @@ def test_without_a_price_for_labels_a_language_model_may_be_asked(
     keyword_labels: Path,
 ) -> None:
     rows = build_pool(Table.from_columns(world(200)), options=PoolOptions(gold=60)).pool
-    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.9, "usd_per_million": 1.0}
+    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.9, "usd_per_million_tokens": 1.0}
     with begin(tmp_path / "run", rows, prices={}, teacher=teacher, large="") as run:
         allocate(run)
         ways = plans(run)[0].facts["ways"]
@@ -191,7 +191,7 @@ def test_no_look_takes_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool
         assert all(not look["done"] or look["usd"] <= 0.2 * 8 for look in looks if look)
 
 
-@pytest.mark.parametrize("slip", [{"large": "liner"}, {"large_options": {"foo": 1}}, {"write": {"round": 3}}])
+@pytest.mark.parametrize("slip", [{"large": "liner"}, {"large_model_options": {"foo": 1}}, {"write": {"round": 3}}])
 def test_a_slip_of_the_pen_is_told_before_anybody_labels(tmp_path: Path, rows: Pool, slip: dict[str, Any]) -> None:
     with begin(tmp_path / "run", rows, **slip) as run:
         with pytest.raises((BadSpec, UnknownName)):

@@ -16,7 +16,7 @@ from potstill.data.tables import Table
 from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec
 from potstill.procedures.allocate.recipe import allocate
-from potstill.reports.build import build_report
+from potstill.reports.build_report import build_report
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -39,14 +39,14 @@ def opened(tmp_path: Path, rows: Pool, known: Path) -> Opened:
         replay = {
             "name": "replay",
             "file": str(known),
-            "held_back": str(known),
+            "generate_from": str(known),
             "accuracy": 0.95,
             "prompt_tokens": 2000,
         }
-        own = {"name": "allocate", "large": "", "pilot": 40, "seeds": 1, "annotator": {"reveals": "pool"}}
+        own = {"name": "allocate", "large": "", "pilot": 40, "seeds": 1, "annotator": {"simulate_from": "pool"}}
         record = {
             "budget": over.pop("budget", 1),
-            "teacher": {**replay, "usd_per_million": 5.0, **over.pop("teacher", {})},
+            "teacher": {**replay, "usd_per_million_tokens": 5.0, **over.pop("teacher", {})},
             "student": {"name": "linear", "c": 3.0},
             "prices": prices or DEAR,
             "procedure": {**own, **over},
@@ -75,7 +75,7 @@ def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_stu
 
 
 def test_people_are_paid_first_where_their_labels_gain_more_a_dollar(opened: Opened) -> None:
-    with opened(prices=CHEAP, teacher={"usd_per_million": 5000.0}) as run:
+    with opened(prices=CHEAP, teacher={"usd_per_million_tokens": 5000.0}) as run:
         allocate(run)
         assert decisions(run)[0] == "annotate"
         assert "write" not in decisions(run)[:1]
@@ -91,7 +91,7 @@ def test_what_a_round_gained_corrects_what_the_next_is_expected_to(opened: Opene
 
 
 def test_a_teacher_that_cannot_write_is_not_asked_to(opened: Opened) -> None:
-    with opened(teacher={"held_back": ""}) as run:
+    with opened(teacher={"generate_from": ""}) as run:
         allocate(run)
         assert "write" not in decisions(run)
         assert all(each["sources"]["writing"] == "" for each in notes(run, "planned"))
@@ -105,14 +105,14 @@ def test_rounds_can_be_done_without(opened: Opened) -> None:
 
 @pytest.mark.parametrize("budget", [0.005, 0.02, 0.05])
 def test_it_ends_within_any_budget(opened: Opened, budget: float) -> None:
-    with opened(budget=budget, teacher={"usd_per_million": 10.0}) as run:
+    with opened(budget=budget, teacher={"usd_per_million_tokens": 10.0}) as run:
         allocate(run)
         assert run.ledger.totals().charged <= run.ledger.limit
         assert run.ledger.free >= 0
 
 
 def test_a_least_gain_ends_the_writing_as_it_ends_all_else(opened: Opened) -> None:
-    with opened(least_gain=1e6) as run:
+    with opened(min_gain=1e6) as run:
         allocate(run)
         assert decisions(run) == ["stop"]
 

@@ -13,7 +13,7 @@ from support.toy_data import LABELS, Begin, briefs, notes, pretend
 from potstill.data.pool import Pool
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.procedures.pgkd.recipe import pgkd
-from potstill.reports.build import build_report
+from potstill.reports.build_report import build_report
 from potstill.teachers.base import Teacher
 
 # --- the loop ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from potstill.data.tables import Table
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.errors import BadData, BadSpec, BudgetExceeded, TeacherError
 from potstill.procedures.pgkd.recipe import pgkd
-from potstill.reports.build import build_report
+from potstill.reports.build_report import build_report
 from potstill.teachers.base import Teacher
 
 # --- what must not pass ------------------------------------------------------------------------------------

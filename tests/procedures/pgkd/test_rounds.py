@@ -14,7 +14,7 @@ from potstill.data.task import LabelledText
 from potstill.ledger.store import Note
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports import Report, render_html
-from potstill.reports.build import build_report
+from potstill.reports.build_report import build_report
 from potstill.reports.rounds import RoundHistory, RoundRecord, draw_rounds, read_rounds
 
 

@@ -1,0 +1,138 @@
+"""Texts -> what a graph eats, in batches: one reader for each kind of graph a student exports.
+
+Needs numpy (and tokenizers, where the kind uses one). Does not run graphs; `bundle` does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
+from potstill.models.features import load_vectorizer
+from potstill.models.tokens.tokenizer import (
+    LONG_TEXT_MODES,
+    EncodedTexts,
+    TextTokenizer,
+    check_texts,
+    length_batches,
+    pad_batch,
+)
+
+Feeds = dict[str, NDArray[Any]]
+# Tokens and texts a batch of a transformer: with more tokens the widest layer's values fall out of a core's cache, with
+# fewer each step is too small for what it costs to begin it (docs/log.md).
+MAX_BATCH_TOKENS, MAX_BATCH_ROWS = 480, 64
+
+
+class Preprocessor(Protocol):
+    """Texts -> batches of a graph's inputs.
+
+    Attributes:
+        truncated: how many of all the texts it was given so far were not read as a whole.
+    """
+
+    truncated: int
+
+    def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """Batches that cover N texts once: the (B,) row numbers, and the inputs by name.
+
+        A text that is read in several windows has its row several times, one after the other, in one batch.
+
+        Raises:
+            BadData: a text is not a string.
+        """
+
+
+class TokenPreprocessor:
+    """Token ids and mask, for transformers: settings `max_length`, `pad_id`, `long` and `pairs`."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        pairs, long = bool(settings.get("pairs")), settings.get("long", "head")
+        if long not in LONG_TEXT_MODES:
+            raise ValueError(f"an unknown way to read long texts: {long!r}")
+        self._tokens = TextTokenizer(folder / "tokenizer.json", int(settings["max_length"]), pairs=pairs, long=long)
+        self._pad_id = int(settings["pad_id"])
+        self._lock = threading.Lock()
+        self.truncated = 0
+
+    def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """(B, T) `input_ids` and `attention_mask`, batches sorted by length."""
+        encoded = self._tokens.encode(texts)
+        with self._lock:
+            self.truncated += encoded.truncated
+        ids = encoded.ids
+        for units in _together(encoded):
+            filled, mask = pad_batch([ids[unit] for unit in units], self._pad_id)
+            yield encoded.text_index[units], {"input_ids": filled, "attention_mask": mask}
+
+
+def _together(encoded: EncodedTexts) -> Iterator[NDArray[np.intp]]:
+    """Batches of (B,) arrays of similar length; all windows of a text, which are equally long, in one batch."""
+    windows = np.bincount(encoded.text_index)
+    alone = np.flatnonzero(windows[encoded.text_index] == 1)
+    held: list[NDArray[np.intp]] = []
+    for row in np.flatnonzero(windows > 1):
+        held.append(np.flatnonzero(encoded.text_index == row))
+        if sum(len(encoded.ids[unit]) for units in held for unit in units) >= MAX_BATCH_TOKENS:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+    for some in length_batches([len(encoded.ids[unit]) for unit in alone], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
+        yield alone[some]
+
+
+class FeaturePreprocessor:
+    """Ids and values of a bag, for the linear and the static student: settings as their reader wrote them."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._reader = load_vectorizer(folder, settings)
+        self._lock = threading.Lock()
+        self.truncated = 0
+
+    def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """(B, T) `ids` and `values`, and `second` for pairs of vectors; batches sorted by length."""
+        check_texts(texts)
+        if not texts:
+            return
+        ragged = self._reader.transform(texts)
+        with self._lock:
+            self.truncated += ragged.truncated
+        starts = ragged.starts
+        for rows in length_batches(np.maximum(np.diff(starts), 1).tolist(), rows=128):
+            bag = ragged.take(rows).pad()
+            feeds: Feeds = {"ids": bag.ids, "values": bag.values}
+            yield rows, feeds if bag.second is None else feeds | {"second": bag.second}
+
+
+class ClozePreprocessor:
+    """Token ids and mask of texts in a pattern, for language models: settings as `Surroundings.to_json` wrote them."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        self._ids = PatternTokenizer(text, PatternLayout.from_json(settings))
+        self._lock = threading.Lock()
+        self.truncated = 0
+
+    def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """(B, T) `input_ids` and `attention_mask`, batches sorted by length."""
+        check_texts(texts)
+        wrapped = self._ids.encode(texts)
+        with self._lock:
+            self.truncated += wrapped.truncated
+        for rows in length_batches([len(own) for own in wrapped.ids], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
+            filled, mask = pad_batch([wrapped.ids[row] for row in rows], self._ids.layout.pad_id)
+            yield rows, {"input_ids": filled, "attention_mask": mask}
+
+
+PREPROCESSORS: dict[str, Callable[[Path, Mapping[str, Any]], Preprocessor]] = {
+    "encoder": TokenPreprocessor,
+    "bag": FeaturePreprocessor,
+    "cloze": ClozePreprocessor,
+}

@@ -1,0 +1,177 @@
+"""What answering costs from now on: student and teacher side by side, ratios, and when the distillation is paid for.
+
+Records and their words; measures nothing. A ratio of times is formed on one device only: the figures that compare a
+model on a GPU with a price on a CPU (as a headline of Palo et al. 2024 does) mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import StringIO
+from typing import Any, Literal
+
+from potstill.reports import text as words
+
+FORMAT = 1
+SpeedSource = Literal["measured here", "the run's calls", "price list", "simulated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingRow:
+    """One model on one device. What was not measured is None.
+
+    Attributes:
+        name: "student fp32". role: "student" or "teacher". device: "cpu, 2 cores"; of an API its host.
+        speed_from, price_from: where the times and the price come from.
+        batch_s: seconds for 64 texts at once. p50_ms, p99_ms: one text alone.
+        usd_per_million: US dollars for a million texts.
+        joules_per_thousand: of the whole device, for a thousand texts. energy: the counter, or why there is none.
+        note: what a reader must know of this row.
+    """
+
+    name: str
+    role: Literal["student", "teacher"]
+    device: str
+    speed_from: str = ""
+    price_from: str = ""
+    batch_s: float | None = None
+    texts_per_s: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    usd_per_million: float | None = None
+    joules_per_thousand: float | None = None
+    energy: str = "not measured"
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """The teacher's figure divided by the student's: so many times slower, or dearer."""
+
+    student: str
+    teacher: str
+    quantity: Literal["time of 64 texts", "time of a text in bulk", "price of a text"]
+    device: str
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakEven:
+    """After how many predictions the distillation has paid for itself; None if never, `why` says why.
+
+    predictions = charged / (teacher's price of a text - student's price of a text).
+    """
+
+    charged_usd: float
+    predictions: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingTable:
+    """The cost and latency table of a run or a bundle.
+
+    Attributes:
+        source: the folder. texts: how many were timed, `texts_from` where they are from.
+        rows: the served student first.
+        simulation: empty, or which figures are simulated.
+    """
+
+    source: str
+    texts: int
+    texts_from: str
+    mean_characters: float
+    rows: tuple[ServingRow, ...]
+    break_even: BreakEven | None = None
+    simulation: str = ""
+    format: int = FORMAT
+
+    @property
+    def ratios(self) -> tuple[Ratio, ...]:
+        """Teacher / student; of times only where both were on one device."""
+        return tuple(_ratios(self.rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return {**asdict(self), "ratios": [asdict(each) for each in self.ratios]}
+
+    def to_text(self) -> str:
+        """A table for a terminal."""
+        return "\n".join(_lines(self))
+
+
+def break_even(charged_usd: float, student: ServingRow | None, teacher: ServingRow | None) -> BreakEven | None:
+    """When what was charged has been saved; None if there is no teacher.
+
+    Args:
+        charged_usd: what the distillation cost.
+        student, teacher: whose prices of a text are compared.
+    """
+    if teacher is None or student is None:
+        return None
+    if teacher.usd_per_million is None or student.usd_per_million is None:
+        return BreakEven(charged_usd=charged_usd, predictions=None, reason="The price of one of both is not known.")
+    saved = (teacher.usd_per_million - student.usd_per_million) / 1e6
+    if saved <= 0:
+        return BreakEven(charged_usd=charged_usd, predictions=None, reason="Never: the student is not cheaper.")
+    return BreakEven(charged_usd=charged_usd, predictions=-int(-charged_usd // saved))
+
+
+def _ratios(rows: tuple[ServingRow, ...]) -> Iterator[Ratio]:
+    for teacher in (row for row in rows if row.role == "teacher"):
+        for student in (row for row in rows if row.role == "student"):
+            names = {"student": student.name, "teacher": teacher.name}
+            if student.device == teacher.device:
+                if student.batch_s and teacher.batch_s:
+                    times = teacher.batch_s / student.batch_s
+                    yield Ratio(**names, quantity="time of 64 texts", device=student.device, ratio=times)
+                if student.texts_per_s and teacher.texts_per_s:
+                    times = student.texts_per_s / teacher.texts_per_s
+                    yield Ratio(**names, quantity="time of a text in bulk", device=student.device, ratio=times)
+            if student.usd_per_million and teacher.usd_per_million:
+                where = student.device if student.device == teacher.device else f"{teacher.device} / {student.device}"
+                times = teacher.usd_per_million / student.usd_per_million
+                yield Ratio(**names, quantity="price of a text", device=where, ratio=times)
+
+
+def _lines(serving: ServingTable) -> Iterator[str]:
+    from rich.console import Console
+    from rich.table import Table
+
+    yield f"{serving.source}: {serving.texts} texts of {serving.mean_characters:.0f} characters ({serving.texts_from})"
+    if serving.simulation:
+        yield serving.simulation
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("model", overflow="fold")
+    for column in ("64 texts", "texts/s", "p50", "p99", "$ / million", "J / 1,000"):
+        table.add_column(column, justify="right")
+    for row in serving.rows:
+        table.add_row(
+            words.one_line(f"{row.name} ({row.device})", 60),
+            "-" if row.batch_s is None else words.milliseconds(row.batch_s * 1000),
+            "-" if row.texts_per_s is None else words.number(row.texts_per_s),
+            "-" if row.p50_ms is None else words.milliseconds(row.p50_ms),
+            "-" if row.p99_ms is None else words.milliseconds(row.p99_ms),
+            "-" if row.usd_per_million is None else words.usd(row.usd_per_million),
+            "-" if row.joules_per_thousand is None else words.number(row.joules_per_thousand),
+        )
+    out = StringIO()
+    Console(file=out, width=110, highlight=False, markup=False).print(table)
+    yield from (line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    yield ""
+    for row in serving.rows:
+        told = [f"times: {row.speed_from}" if row.speed_from else "times not measured"]
+        told += [f"price: {row.price_from}" if row.price_from else "price not known", f"energy: {row.energy}"]
+        yield f"{row.name}: {'; '.join(told)}.{' ' + row.note if row.note else ''}"
+    for ratio in serving.ratios:
+        verb = "as expensive" if ratio.quantity == "price of a text" else "as slow"
+        yield f"{ratio.teacher} is {words.format_ratio(ratio.ratio)} {verb} as {ratio.student} ({ratio.quantity}; {ratio.device})."
+    if serving.break_even is not None:
+        yield _paid(serving.break_even)
+
+
+def _paid(even: BreakEven) -> str:
+    if even.predictions is None:
+        return f"Break-even: {even.reason}"
+    return f"Break-even: the {words.usd(even.charged_usd)} charged are saved after {even.predictions:,} predictions."

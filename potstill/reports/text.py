@@ -1,0 +1,273 @@
+"""A report's sentences and figures as text: every number comes from the record, and None reads "not measured"."""
+
+from __future__ import annotations
+
+import re
+from math import floor, log10
+
+from potstill.evaluation.metrics import Score
+from potstill.evaluation.reliability import Reliability
+from potstill.reports.records import Report
+
+NOT_MEASURED = "not measured"
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def strip_control_characters(text: str) -> str:
+    """The text without control characters, direction overrides and lone surrogates: safe to print and to encode."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def one_line(text: str, limit: int = 240) -> str:
+    """The text on one clean line of at most `limit` characters."""
+    line = strip_control_characters(" ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def nonbreaking(text: str) -> str:
+    """The text with its figures and units held together, so that a line does not break between them."""
+    return re.sub(r"(?<=[\d<=]) (?=%|MB\b|kB\b|ms\b|texts/s|\d)| (?=–)|(?<=of) (?=\$)", "\u00a0", text)
+
+
+def percent(share: float | None) -> str:
+    """0.841 -> "84.1 %"."""
+    return NOT_MEASURED if share is None else f"{100 * share:.1f} %"
+
+
+def interval(score: Score | None) -> str:
+    """A share's 95 % interval: "81.8–86.3 %"."""
+    return NOT_MEASURED if score is None else f"{100 * score.low:.1f}–{100 * score.high:.1f} %"
+
+
+def with_interval(score: Score) -> str:
+    """A share and its 95 % interval in percent: "84.1 (81.8–86.3)"."""
+    return f"{100 * score.value:.1f} ({100 * score.low:.1f}–{100 * score.high:.1f})"
+
+
+def number(value: float | None) -> str:
+    """1850.3 -> "1,850", 46.2 -> "46", 1.72 -> "1.7", 0.0213 -> "0.021"."""
+    if value is None:
+        return NOT_MEASURED
+    if round(abs(value), 1) >= 10 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.{_decimals(value)}f}"
+
+
+def usd(sum_usd: float | None) -> str:
+    """20 -> "$20.00", 0.0061 -> "$0.0061", 0.02 -> "$0.02", 0 -> "$0"."""
+    if sum_usd is None:
+        return NOT_MEASURED
+    if sum_usd == 0:
+        return "$0"
+    if abs(sum_usd) >= 1:
+        return f"${sum_usd:,.2f}"
+    whole, cents = f"{sum_usd:.{max(2, _decimals(sum_usd))}f}".split(".")
+    return f"${whole}.{cents.rstrip('0'):0<2}"
+
+
+def texts_per_s(rate: float | None) -> str:
+    """46.2 -> "46 texts/s"."""
+    return NOT_MEASURED if rate is None else f"{number(rate)} texts/s"
+
+
+def milliseconds(value: float | None) -> str:
+    """1.72 -> "1.7 ms"."""
+    return NOT_MEASURED if value is None else f"{number(value)} ms"
+
+
+def megabytes(value: float | None) -> str:
+    """22.9 -> "23 MB", 0.04 -> "40 kB"."""
+    if value is None:
+        return NOT_MEASURED
+    return f"{number(1000 * value)} kB" if value < 0.1 else f"{number(value)} MB"
+
+
+def duration(seconds: float | None) -> str:
+    """42 -> "42 s", 252 -> "4 min 12 s", 7500 -> "2 h 5 min"."""
+    if seconds is None:
+        return NOT_MEASURED
+    if round(seconds) < 60:
+        return f"{number(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_ratio(ratio: float) -> str:
+    """40.2 -> "40×", 1.53 -> "1.5×"."""
+    return f"{ratio:,.0f}×" if round(ratio, 1) >= 10 else f"{ratio:.1f}×"
+
+
+def main_metric_name(report: Report) -> str:
+    """What the first figure of each model is called: accuracy, or micro F1 where a text may have several labels."""
+    judged = report.student.evaluation
+    return "micro F1" if judged is not None and judged.micro_f1 is not None else "accuracy"
+
+
+def headline(report: Report) -> str:
+    """What came of it, in one sentence: the student, its teacher, the money. What was not measured is left out."""
+    student, teacher, money = report.student, report.teacher, report.money
+    said = f"A {megabytes(student.size_mb)} student" if student.size_mb is not None else "A student"
+    answers = [f"answers {texts_per_s(student.texts_per_s)}"] if student.texts_per_s is not None else []
+    if student.evaluation is not None:
+        share = f"{percent(student.evaluation.main_score.value)} {main_metric_name(report)}"
+        answers.append(f"at {share}" if answers else f"reached {share}")
+    said = f"{said} {' '.join(answers) or 'was trained'}"
+    if teacher is not None and teacher.evaluation is not None:
+        said += f" – its teacher reached {percent(teacher.evaluation.main_score.value)}"
+        if teacher.texts_per_s is not None:
+            said += f" at {texts_per_s(teacher.texts_per_s)}"
+    elif teacher is not None and teacher.texts_per_s is not None:
+        said += f" – its teacher answered {texts_per_s(teacher.texts_per_s)}"
+    return f"{said}; {usd(money.charged_usd)} of {usd(money.limit_usd)} spent."
+
+
+def test_set_sentence(report: Report) -> str:
+    """On how many texts student and teacher were judged; empty if the student was not."""
+    student = report.student.evaluation
+    if student is None:
+        return ""
+    name = main_metric_name(report)
+    said = f"{name[0].upper()}{name[1:]} on {student.n:,} test texts that nothing was learnt from"
+    teacher = report.teacher.evaluation if report.teacher is not None else None
+    if teacher is not None and teacher.n != student.n:
+        said += f"; the teacher was asked about {teacher.n:,} of them"
+    if student.lrap is not None:
+        whole, ranked = percent(student.accuracy.value), percent(student.lrap.value)
+        said += f". The student’s whole set of labels is right for {whole}; label ranking average precision {ranked}"
+    return f"{said}."
+
+
+def simulation_sentence(report: Report) -> str:
+    """The simulation sentence, sure to begin with the word; empty if nothing was simulated."""
+    said = report.simulation.strip()
+    return said if not said or said.lower().startswith("simulat") else f"Simulated: {said}"
+
+
+def comparison_sentences(report: Report) -> tuple[str, ...]:
+    """Sentences on whether the student beats its teacher and the baselines."""
+    said = [sentence for sentence in (_against_teacher(report), _against_baselines(report)) if sentence]
+    return tuple(said)
+
+
+def reliability_sentences(report: Report) -> tuple[str, ...]:
+    """How far the student's confidence may be trusted: the threshold, the label sets, the calibration."""
+    exam = report.reliability
+    if exam is None:
+        return ()
+    return tuple(said for said in (_threshold(exam), _sets(exam), _calibrated(exam)) if said)
+
+
+def _threshold(exam: Reliability) -> str:
+    if not exam.n_held_out:
+        return (
+            "Too few labelled texts were held out to say from which probability on it may be trusted: its "
+            "probabilities are its own."
+        )
+    on = f"on {exam.n_held_out:,} held-out texts"
+    if exam.threshold is None:
+        return f"No threshold could be shown to make {_whole(exam.target_precision)} of the labels right {on}."
+    promise = (
+        f"promised, {on} and with {_whole(exam.confidence)} confidence, were at least {_whole(exam.target_precision)}"
+    )
+    if exam.confident_accuracy is None or exam.confident_share is None:
+        return f"It is sure from a probability of {exam.threshold:.2f} on ({promise}), and was of no test text."
+    right = f"{percent(exam.confident_accuracy.value)} ({interval(exam.confident_accuracy)}) of"
+    if exam.confident_share == 1:
+        return f"It need not abstain: {right} its labels are right; {promise}."
+    return (
+        f"It is sure from a probability of {exam.threshold:.2f} on: that is {percent(exam.confident_share)} of the test texts, "
+        f"and {right} those labels are right; {promise}."
+    )
+
+
+def _sets(exam: Reliability) -> str:
+    if exam.set_coverage is None or exam.mean_set_size is None:
+        return ""
+    return (
+        f"Asked for label sets that hold the right label in {_whole(exam.target_coverage)} of cases, it gives "
+        f"{exam.mean_set_size:.2f} labels on average, and the right one is among them for {percent(exam.set_coverage.value)} "
+        f"({interval(exam.set_coverage)}) of the test texts."
+    )
+
+
+def _calibrated(exam: Reliability) -> str:
+    how = {"temperature": ", calibrated by one temperature,", "vector": ", calibrated label by label,"}
+    return (
+        f"Its probabilities{how.get(exam.method, '')} are off by {percent(exam.ece.value)} ({interval(exam.ece)}) on "
+        f"average (ECE); Brier score {exam.brier.value:.3f} ({exam.brier.low:.3f}–{exam.brier.high:.3f})."
+    )
+
+
+def _whole(share: float) -> str:
+    """0.95 -> "95 %", 0.995 -> "99.5 %"."""
+    return f"{100 * share:.6g} %"
+
+
+def method_notes(report: Report) -> tuple[str, ...]:
+    """The footnotes: how each figure came to be."""
+    judged = report.student.evaluation
+    notes = []
+    if judged is not None:
+        notes.append(
+            "Test texts neither trained nor tuned anything. Intervals are 95 % percentile bootstrap intervals over "
+            f"texts ({judged.n_resamples:,} resamples): they speak of other texts drawn the same way, not of other seeds."
+        )
+        notes.append(
+            "Macro F1 is the plain mean of F1 over the labels that occur in the gold labels or in the predictions."
+        )
+    if report.reliability is not None and report.reliability.n_held_out:
+        notes.append(
+            "The threshold was found by fixed-sequence testing with exact binomial tails, the label sets are split "
+            "conformal (LAC). Both promises are for texts that come as the held-out ones came."
+        )
+    if report.mcnemar is not None:
+        notes.append(
+            "Student and teacher are compared on the texts both were judged on, by McNemar’s two-sided mid-p test."
+        )
+    speeds = [report.student.texts_per_s, report.student.p50_ms, report.teacher and report.teacher.texts_per_s]
+    if any(speed is not None for speed in speeds):
+        machine = f" on {report.settings.machine}" if report.settings.machine else ""
+        notes.append(
+            f"Speeds were measured{machine}: texts/s in batches, p50 is the median time of one text alone."
+            " The teacher’s texts/s are those it reached while teaching."
+        )
+    notes.append(
+        "Charged is what this run costs on its own; paid is the cash that left now (answers from the cache are charged "
+        "at their recorded price and paid at zero). Lost is the part of charged that bought nothing, after a crash."
+    )
+    return tuple(notes)
+
+
+def p_value(p: float) -> str:
+    """0.0004 -> "p < 0.001", 0.034 -> "p = 0.034"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _against_teacher(report: Report) -> str:
+    test = report.mcnemar
+    if test is None:
+        return ""
+    gains = (
+        f"the student is right on {test.only_a:,} texts that the teacher gets wrong, the teacher on {test.only_b:,} "
+        f"that the student gets wrong (McNemar {p_value(test.p_mid)})"
+    )
+    if test.p_mid >= 0.05:
+        return f"Student and teacher are too close to call: {gains}."
+    return f"The student {'beats' if test.only_a > test.only_b else 'is behind'} its teacher: {gains}."
+
+
+def _against_baselines(report: Report) -> str:
+    scored = [(b.main.value, b.name) for b in report.baselines if b.main is not None]
+    student = report.student.evaluation
+    if not scored or student is None:
+        return ""
+    value, name = max(scored)
+    if value >= student.main_score.value:
+        worth = ": here the teacher’s answers were not worth it" if report.teacher is not None else ""
+        return f"The baseline “{name}” is at least as good, at {percent(value)}{worth}."
+    return f"The best baseline, “{name}”, reaches {percent(value)}."
+
+
+def _decimals(value: float) -> int:
+    # Two significant digits below one, one decimal from one to ten.
+    return 1 if abs(value) >= 1 else 1 - floor(log10(abs(value)))

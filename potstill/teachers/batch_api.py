@@ -1,0 +1,288 @@
+"""A chat model behind a provider's batch queue: half the price, within a day.
+
+A text is one request of a batch (or one a sample, where the provider gives one reply a request), named by the ticket's
+mark and its number, so that replies in any order find their text. A reply is read as strictly as a direct one; in a
+batch there is no second question, so an unreadable reply stays unparsable. Knows no provider: a `BatchServer` does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from pydantic import Field
+
+from potstill.data.task import Answer
+from potstill.errors import TeacherError
+from potstill.ledger.prices import ExactPrice, Price, Usage
+from potstill.teachers.base import BatchJob, JobPending, JobRejected, JobResults, TeacherSetup
+from potstill.teachers.chat import ChatTeacher
+from potstill.teachers.messages import (
+    ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    ChatServer,
+    Choice,
+    drop_refusals,
+    multiply_usage,
+    shorten,
+)
+from potstill.teachers.options import TeacherOptions
+from potstill.teachers.rate_limit import (
+    CallUsage,
+    ContentRefused,
+    FeatureUnsupported,
+    RateLimited,
+    RequestError,
+    ResponseLost,
+    ServerUnavailable,
+    unbilled_error,
+)
+
+T = TypeVar("T")
+
+# How long one step (an upload, a question after a batch) may be tried again.
+STEP_TIMEOUT_S = 60.0
+RETRY_LATER = "Run the same command again later; the batches that were left are kept."
+
+
+class BatchOptions(TeacherOptions):
+    """The options of a teacher that can be asked by batch.
+
+    Attributes:
+        batch: leave the texts with the provider's batch queue, and come back for the answers.
+        batch_requests: how many requests one batch takes; None is what the provider takes.
+        batch_timeout_s: for an upload or a download.
+    """
+
+    batch: bool = False
+    max_batch_requests: int | None = Field(default=None, ge=1)
+    batch_timeout_s: float = Field(default=600.0, gt=0)
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One request of a batch: its name, and what is sent."""
+
+    name: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchItemResult:
+    """What became of one request: what was said, or a Trouble; `Limited` and `Without` may be left again."""
+
+    name: str
+    outcome: ChatResponse | RequestError
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How a batch stands. `over`: its results can be read; `rejected` is set where it never began."""
+
+    state: str
+    done: int
+    total: int
+    finished: bool = False
+    rejected: JobRejected | None = None
+
+
+class BatchServer(ChatServer, Protocol):
+    """A server with a batch queue. Its methods send once; they raise a Trouble or a TeacherError.
+
+    Attributes:
+        most_requests, most_bytes: what one batch takes.
+    """
+
+    max_requests: int
+    max_bytes: int
+
+    def request_body(self, request: ChatRequest) -> Mapping[str, Any]:
+        """What is sent for one request of a batch."""
+
+    def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
+        """Get ready what the batch is made of, which costs nothing yet; returns what `enqueue` needs."""
+
+    def create_batch(self, uploaded: Any, client_id: str) -> str:
+        """Begin the batch; returns its id. A Vanished may have begun it."""
+
+    def find_job(
+        self, client_id: str, requests: int, began: float, exclude: Collection[str]
+    ) -> str | JobPending | None:
+        """The id of the batch with this mark; Pending while it cannot be told which it is."""
+
+    def get_progress(self, place: str) -> BatchProgress:
+        """How the batch stands."""
+
+    def results(self, place: str) -> Iterator[BatchItemResult]:
+        """What became of its requests, in any order; those not worked on may be left out."""
+
+    def clean_up(self, place: str) -> None:
+        """Take away what lies beside a batch that is over, such as its files."""
+
+
+class BatchChatTeacher(ChatTeacher):
+    """A ChatTeacher that can also be asked by batch; see `base.Ticketed`.
+
+    Args:
+        name, setup, options, price, identity: as for ChatTeacher.
+        server: sends requests, and has a queue.
+        ticket_price: the price of the queue.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        setup: TeacherSetup,
+        options: ChatOptions,
+        server: BatchServer,
+        price: Price,
+        ticket_price: ExactPrice,
+        identity: Mapping[str, Any],
+    ) -> None:
+        super().__init__(name, setup, options, server, price, identity)
+        self._queue = server
+        self.job_price = ticket_price
+        self.metadata = {**self.metadata, "batch": True, "batch_price": ticket_price.source}
+
+    @property
+    def samples(self) -> int:
+        """Replies a new ticket asks for each text: votes where the server gives no log-probabilities, else one."""
+        return self._options.samples if self._votes else 1
+
+    # --- leaving ------------------------------------------------------------------------------------------
+
+    def max_job_usage(self, text: str) -> Usage:
+        """An upper bound of one text in a batch: every sample with all of its prompt and of `max_tokens`."""
+        return multiply_usage(self._request_bound(text), self.samples)
+
+    def _items(self, text: str, number: int, mark: str) -> list[BatchItem]:
+        samples = self.samples
+        together = samples if self._server.supports_n else 1
+        request = self._request(text, votes=together if samples > 1 else 0)
+        body = self._queue.request_body(request)
+        return [BatchItem(f"{mark}-{number}-{sample}", body) for sample in range(samples // together)]
+
+    def job_capacity(self, texts: Iterable[str]) -> int:
+        """How many of the first of `texts` one batch takes: at least one, as the queue is to judge that."""
+        requests = size = n = 0
+        for text in texts:
+            items = self._items(text, n, "0" * 32)
+            requests += len(items)
+            # Names and the frame of a line on top of the body.
+            size += sum(len(json.dumps(item.body)) + 256 for item in items)
+            if n and (requests > self._queue.max_requests or size > self._queue.max_bytes):
+                break
+            n += 1
+        return n
+
+    def submit_job(self, ticket: BatchJob, texts: Sequence[str]) -> str | JobRejected:
+        """Upload the texts and begin the batch. See `base.Ticketed`."""
+        items = [item for number, text in enumerate(texts) for item in self._items(text, number, ticket.client_id)]
+        try:
+            uploaded = self._patiently(lambda: self._queue.upload(items, ticket.client_id))
+        except TeacherError as error:
+            error.billed = False
+            raise
+        self._asking.count_redactions(texts)
+        try:
+            return self._queue.create_batch(uploaded, ticket.client_id)
+        except (ResponseLost, ServerUnavailable) as trouble:
+            # It may have begun: the ticket stays, and `find` will tell.
+            raise TeacherError(f"A batch was sent to {self.name}, and {trouble.reason}.", RETRY_LATER) from None
+        except RateLimited as trouble:
+            return JobRejected(trouble.reason, queue_full=True)
+        except RequestError as trouble:
+            raise unbilled_error(
+                f"{self.name} takes no batch: {trouble.reason}.", "Ask directly, without batch."
+            ) from None
+
+    def find_job(self, ticket: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
+        """Where a ticket is that may have been left. See `base.Ticketed`."""
+        each = 1 if self._server.supports_n else ticket.samples
+        return self._patiently(
+            lambda: self._queue.find_job(ticket.client_id, ticket.n_texts * each, ticket.started_at, exclude)
+        )
+
+    # --- fetching -----------------------------------------------------------------------------------------
+
+    def fetch_job(self, ticket: BatchJob) -> JobPending | JobRejected | JobResults:
+        """How a batch stands, and what it brought. See `base.Ticketed`."""
+        progress = self._patiently(lambda: self._queue.get_progress(ticket.job_id))
+        if progress.rejected is not None:
+            return progress.rejected
+        if not progress.finished:
+            return JobPending(progress.state, progress.done, progress.total)
+        results = self._patiently(lambda: list(self._queue.results(ticket.job_id)))
+        # What is said to be done and does not come back is paid for, and may be left again.
+        return self._sorted_out(ticket, results, max(0, progress.done - len(results)))
+
+    def clean_up(self, ticket: BatchJob) -> None:
+        """Take away the batch's files; they are the provider's to forget if that fails."""
+        with suppress(RequestError, TeacherError):
+            self._queue.clean_up(ticket.job_id)
+
+    def _sorted_out(self, ticket: BatchJob, results: Sequence[BatchItemResult], unsaid: int) -> JobResults:
+        by_text: dict[int, dict[str, ChatResponse | RequestError]] = {}
+        for result in results:
+            number = _number_of(result.name, ticket)
+            if number is None:
+                # A reply to nobody: it may be billed, so it is paid for.
+                unsaid += isinstance(result.outcome, ChatResponse | ResponseLost)
+            else:
+                by_text.setdefault(number, {}).setdefault(result.name, result.outcome)
+        usages: list[Usage] = []
+        for outcomes in by_text.values():
+            for outcome in outcomes.values():
+                if isinstance(outcome, ResponseLost) or (isinstance(outcome, ChatResponse) and outcome.usage is None):
+                    unsaid += 1
+                elif isinstance(outcome, ChatResponse) and outcome.usage is not None:
+                    usages.append(outcome.usage)
+        answers = [self._answer_of(list(by_text.get(i, {}).values()), ticket.samples) for i in range(ticket.n_texts)]
+        return JobResults(tuple(answers), tuple(usages), unsaid)
+
+    def _answer_of(self, outcomes: Sequence[ChatResponse | RequestError], samples: int) -> Answer | None:
+        """The answer made of what was said of one text; None where it may be left again."""
+        choices = [choice for outcome in outcomes if isinstance(outcome, ChatResponse) for choice in outcome.choices]
+        try:
+            if choices:
+                return self._read(drop_refusals(choices), samples)
+        except ContentRefused as trouble:
+            return Answer("refused", raw=shorten(trouble.reason))
+        for outcome in outcomes:
+            if isinstance(outcome, ContentRefused):
+                return Answer("refused", raw=shorten(outcome.reason))
+            if isinstance(outcome, RequestError) and not isinstance(outcome, RateLimited | FeatureUnsupported):
+                return Answer("failed", raw=shorten(outcome.reason))
+        return None
+
+    def _read(self, choices: Sequence[Choice], samples: int) -> Answer:
+        if samples > 1:
+            return self._voted(choices, self._all_found(choices))
+        found = self._reading.parse(choices[0].text)
+        if found is not None:
+            return self._found(choices[0], found)
+        if choices[0].truncated and not choices[0].text.strip():
+            return Answer("failed", raw=f"max_tokens = {self._max_tokens} were used up before an answer began")
+        return Answer("unparsable", raw=shorten(choices[0].text))
+
+    # --- one step, tried again ----------------------------------------------------------------------------
+
+    def _patiently(self, step: Callable[[], T]) -> T:
+        """What `step` returns. It costs nothing, so it is tried again where that may help; else a TeacherError."""
+        try:
+            return self._pace.send(step, CallUsage(0, STEP_TIMEOUT_S), Usage(), 0)
+        except RequestError as trouble:
+            raise TeacherError(f"{self.name} cannot be asked for its batches: {trouble.reason}.", RETRY_LATER) from None
+
+
+def _number_of(name: str, ticket: BatchJob) -> int | None:
+    """The number of the text that a request of this ticket was about."""
+    mark, _, rest = name.partition("-")
+    number = rest.partition("-")[0]
+    if mark != ticket.client_id or not (number.isascii() and number.isdigit()):
+        return None
+    return int(number) if int(number) < ticket.n_texts else None

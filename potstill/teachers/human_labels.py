@@ -1,0 +1,229 @@
+"""People who label: one label or several for each text, at a price a label or an hour, fetched when they are there.
+
+Each text is a ticket of its own: its money is held when it is put into the run's `labels.sqlite`, and settled when as
+many people as were ordered have labelled it. How they label (a page, a file) is not known here. Cannot write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from potstill.data.task import Answer, GenerationRequest, Task, content_key
+from potstill.errors import BadSpec, TeacherError, UnknownPrice
+from potstill.ledger.prices import Category, Price, Rates, Usage
+from potstill.ledger.store import Annotation, AnnotationStore
+from potstill.teachers.base import (
+    BatchJob,
+    GeneratedTexts,
+    JobPending,
+    JobRejected,
+    JobResults,
+    JobWording,
+    Reply,
+    TeacherSetup,
+    UsageEstimate,
+)
+from potstill.teachers.options import TeacherOptions
+from potstill.teachers.price_options import parse_rates
+
+MIN_PROBABILITY = 1e-6  # the share of a label that nobody said
+MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # what a plan takes a person to look at a text, at least and at most
+PER_LABEL, PER_HOUR = "usd_per_label", "usd_per_labelling_hour"
+
+
+class HumanOptions(TeacherOptions):
+    """Options of `human`.
+
+    Attributes:
+        annotators: labels by different people for each text.
+        seconds_at_most: time that is paid for one label, where people are paid by the hour; longer looks count as this,
+            and so does a label whose time nobody measured.
+        reveals: a labelled file, or several: nobody is asked, its labels are revealed at the same price. A simulation.
+            "pool" where the procedure hands over labels it holds back.
+        error_rate: how often a simulated person gives another label, drawn evenly.
+        text, text_b, label: the columns of `simulate_from`.
+    """
+
+    annotators: int = Field(default=1, ge=1, le=100)
+    max_seconds: float = Field(default=120.0, gt=0)
+    simulate_from: str | tuple[str, ...] = ""
+    error_rate: float = Field(default=0.0, ge=0, lt=1)
+    text: str = "text"
+    text_b: str = ""
+    label: str = "label"
+
+
+def human_price(prices: Mapping[str, Any]) -> Rates:
+    """What people cost: by the label, or by the hour they label (then a label itself costs nothing more).
+
+    Raises:
+        UnknownPrice: nobody said.
+        BadSpec: it is said twice, or is no sum.
+    """
+    if PER_LABEL in prices and PER_HOUR in prices:
+        raise BadSpec(f"People are priced twice: {PER_LABEL} and {PER_HOUR}.", "Keep one of them under [prices].")
+    if PER_LABEL in prices:
+        return parse_rates({"usd_per_label": prices[PER_LABEL]}, f"[prices] {PER_LABEL}")
+    if PER_HOUR in prices:
+        return parse_rates({"usd_per_hour": prices[PER_HOUR], "usd_per_label": 0}, f"[prices] {PER_HOUR}")
+    raise UnknownPrice(
+        "Nobody said what a person's label costs.",
+        f"Set [prices] {PER_LABEL} = 0.11, or {PER_HOUR} = 18; 0 is a price, too.",
+    )
+
+
+def label_id(task: Task, text: str) -> str:
+    """What a text is called in label files: six letters of the task's hash, then twelve of the text's."""
+    return f"{task.key[:6]}-{content_key('label', task.key, text)[:12]}"
+
+
+class HumanTeacherBase:
+    """What people and simulated people have in common.
+
+    Args:
+        setup: the task.
+        options: the options, checked.
+        price: by the label or by the hour.
+    """
+
+    name = "human"
+    category: Category = "human"
+    parallel = 1
+    batch_size = 1
+    simulated = False
+    needs_prior_correction = False
+    writes = False
+
+    def __init__(self, setup: TeacherSetup, options: HumanOptions, price: Rates) -> None:
+        self._task, self._options = setup.task, options
+        # A text, at least and at most, for a plan; nobody has measured these people.
+        self.seconds_per_text = (MIN_LABEL_S * options.annotators, MAX_LABEL_S * options.annotators)
+        self.price: Price = price
+        self.paid_by_hour = price.usd_per_hour is not None
+        self.key = content_key("human", 1, setup.task.key, options.annotators)
+        self.metadata: Mapping[str, Any] = {
+            "annotators a text": options.annotators,
+            "price": f"${price.usd_per_hour}/hour" if self.paid_by_hour else f"${price.usd_per_label}/label",
+        }
+
+    def max_usage(self, texts: Sequence[str]) -> Usage:
+        """Every label that is ordered, each taking the longest that is paid for."""
+        return self._usage([self._options.max_seconds] * (self._options.annotators * len(texts)))
+
+    def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
+        """Every label that is ordered; by the hour from `QUICKEST_S` each to the longest that is paid for."""
+        n = self._options.annotators * len(texts)
+        return UsageEstimate(self._usage([MIN_LABEL_S] * n), self.max_usage(texts))
+
+    def _usage(self, seconds: Sequence[float]) -> Usage:
+        if not self.paid_by_hour:
+            return Usage(labels=len(seconds))
+        return Usage(labels=len(seconds), seconds=math.fsum(seconds))
+
+    def _paid_seconds(self, label: Annotation) -> float:
+        most = self._options.max_seconds
+        return min(label.seconds, most) if label.seconds > 0 else most
+
+    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
+        """Nothing: people are not asked to write."""
+        return Usage()
+
+    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+        """Raises TeacherError: people are not asked to write."""
+        raise _not_asked("People are asked for labels here, not for texts.", "Take an LLM, or replay.")
+
+
+class HumanTeacher(HumanTeacherBase):
+    """Real people. A `Ticketed` teacher; see `teachers/base.py`."""
+
+    samples = 1
+
+    def __init__(self, setup: TeacherSetup, options: HumanOptions, price: Rates) -> None:
+        super().__init__(setup, options, price)
+        self._folder = setup.run_folder
+        self.job_price = price
+        where = setup.run_folder or "RUN"
+        self.job_wording = JobWording(
+            noun="labels",
+            probe_first=False,
+            waiting_message="{total} texts wait for people to label them; {so_far}.",
+            hint=f"Label them with: potstill annotate {where}   and then run the same command again.",
+        )
+
+    def _open(self) -> AnnotationStore:
+        if self._folder is None:
+            raise _not_asked("Nobody can be asked without a run.", "Open the teacher through a run.")
+        return AnnotationStore(Path(self._folder))
+
+    def answer(self, texts: Sequence[str]) -> Reply:
+        """Raises TeacherError: people are not at the other end of a line."""
+        raise _not_asked("People cannot be asked directly.", "Ask through a run, which leaves them the texts.")
+
+    def max_job_usage(self, text: str) -> Usage:
+        """As `bound`, for one text."""
+        return self.max_usage([text])
+
+    def job_capacity(self, texts: Iterable[str]) -> int:
+        """One: a text is settled when its own labels are there."""
+        return 1
+
+    def submit_job(self, ticket: BatchJob, texts: Sequence[str]) -> str | JobRejected:
+        """Put the text where people find it."""
+        labels = self._open()
+        try:
+            for text in texts:
+                labels.add_request(label_id(self._task, text), text, self._options.annotators, ticket.client_id)
+        finally:
+            labels.close()
+        return ticket.client_id
+
+    def find_job(self, ticket: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
+        """Where a ticket is that may have been left."""
+        labels = self._open()
+        try:
+            return ticket.client_id if labels.find_request(ticket.client_id) else None
+        finally:
+            labels.close()
+
+    def fetch_job(self, ticket: BatchJob) -> JobPending | JobRejected | JobResults:
+        """The labels of the text, once as many are there as were ordered, or nobody is asked any more."""
+        labels = self._open()
+        try:
+            if labels.find_request(ticket.client_id) is None:
+                raise TeacherError(
+                    "The run's labels.sqlite does not have a text that was put into it.", "Put the file back."
+                )
+            found = labels.collect(ticket.client_id)
+        finally:
+            labels.close()
+        if found is None:
+            return JobPending("open", 0, 1)
+        usage = self._usage([self._paid_seconds(label) for label in found])
+        return JobResults((aggregate_labels(self._task, [label.label for label in found]),), (usage,))
+
+
+def aggregate_labels(task: Task, said: Sequence[str]) -> Answer:
+    """What several people's labels of one text come to: each label by the share of those who said it.
+
+    "" is a person who could not tell, and counts for no label; nobody who could is a refusal.
+    """
+    votes = Counter(label for label in said if label)
+    if not votes:
+        return Answer("refused", raw="unsure" if said else "nobody labelled it")
+    total = votes.total()
+    shares = [votes.get(label, 0) / total for label in task.labels]
+    rest = MIN_PROBABILITY / task.n_labels
+    scores = tuple(math.log((1 - MIN_PROBABILITY) * share + rest) for share in shares)
+    return Answer("ok", scores, "votes" if total > 1 else "one-hot", ", ".join(said))
+
+
+def _not_asked(happened: str, mend: str) -> TeacherError:
+    error = TeacherError(happened, mend)
+    error.billed = False
+    return error

@@ -1,0 +1,140 @@
+"""What goes back and forth with a chat model's server: the options, a request, its replies, what a server is.
+
+Records and small functions of them; sends nothing and knows no provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from potstill.data.task import Task
+from potstill.ledger.prices import Usage
+from potstill.teachers.generation_prompts import GENERATION_PROMPT_TOKENS
+from potstill.teachers.label_parsing import TokenLogprobs
+from potstill.teachers.prompt_builder import PromptOptions
+from potstill.teachers.prompts import Message
+from potstill.teachers.rate_limit import ContentRefused
+
+RAW_REPLY_CHARACTERS = 200
+# What a reply that names several labels with weights may take on top.
+CANDIDATE_TOKENS = 160
+# Of a set: what a code takes in JSON, and for how many labels there is room. A longer set cannot be read.
+TOKENS_PER_CODE, MAX_SET_LABELS = 6, 40
+
+
+class ChatOptions(PromptOptions):
+    """The options every chat teacher has, on top of those of the question.
+
+    Attributes:
+        max_tokens: what one reply may generate, reasoning included; None takes what the model needs.
+        temperature: None is 0 for one sample and 1 for votes, which then estimate the model's own distribution.
+        samples: votes per text where the server gives no log-probabilities; 1 asks once.
+        logprobs: "auto" uses token log-probabilities where the server gives them; false never asks for them.
+        confidence: the probability given to the label where only a bare label is known.
+        aliases: other names the model may use -> label.
+        enum_limit: with more labels than this no JSON schema is sent; None is what the provider takes.
+        parallel: calls in flight.
+        timeout_s: for one request.
+        patience_s: for one text, waits and new tries included; None is ten timeouts (two where time is paid for).
+        requests_per_minute, tokens_per_minute: limits to stay under; without them only refusals slow it down.
+        write_max_tokens: what one reply of `write` may generate.
+        brief_tokens: what a brief with a student's errors may take of the model's context; it is cut to fit.
+    """
+
+    max_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    samples: int = Field(default=1, ge=1, le=100)
+    logprobs: Literal["auto", False] = "auto"
+    one_hot_confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    aliases: dict[str, str] = Field(default_factory=dict)
+    enum_limit: int | None = Field(default=None, ge=0)
+    parallel: int = Field(default=16, ge=1, le=1024)
+    timeout_s: float = Field(default=60.0, gt=0)
+    text_timeout_s: float | None = Field(default=None, gt=0)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    generation_max_tokens: int = Field(default=4096, ge=1, le=100_000)
+    generation_prompt_tokens: int = Field(default=GENERATION_PROMPT_TOKENS, ge=100, le=2_000_000)
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One request: `n` replies to `messages`. `schema` and `logprobs` are wishes a server may not grant.
+
+    The first `constant` messages are the same for every text: a provider's prompt cache may keep them.
+    """
+
+    messages: Sequence[Message]
+    max_tokens: int
+    temperature: float
+    n: int = 1
+    schema: Mapping[str, Any] | None = None
+    logprobs: bool = False
+    n_constant: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One reply: its text, why it was refused (or ""), whether it was cut at `max_tokens`, its tokens if known."""
+
+    text: str
+    refusal: str = ""
+    truncated: bool = False
+    token_logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChatResponse:
+    """What a request brought; `usage` is None where the server did not say, and the bound is charged instead."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage | None
+
+
+class ChatServer(Protocol):
+    """Sends one request; raises a `pace.Trouble`, or TeacherError where no request can succeed.
+
+    Attributes:
+        takes_schema, gives_logprobs, takes_n: what it is still believed to do; it forgets what was refused.
+        extra_tokens: prompt tokens it may add on its own, for an enforced schema.
+        writes_cache: prompt tokens may be billed as writes to its cache.
+        light: sending waits by `potstill.engines.greenlets` alone.
+    """
+
+    supports_schema: bool
+    supports_logprobs: bool
+    supports_n: bool
+    extra_tokens: int
+    bills_cache_writes: bool
+    greenlet_safe: bool
+
+    def send(self, request: ChatRequest) -> ChatResponse:
+        """The replies to one request, sent once."""
+
+
+def multiply_usage(usage: Usage, n: int) -> Usage:
+    """The tokens of `usage`, n times."""
+    return Usage(usage.input_tokens * n, 0, usage.output_tokens * n, cache_write_tokens=usage.cache_write_tokens * n)
+
+
+def drop_refusals(choices: Sequence[Choice]) -> list[Choice]:
+    """The choices that were not refused. Raises Refused if none was left."""
+    kept = [choice for choice in choices if not choice.refusal]
+    if not kept:
+        raise ContentRefused(choices[0].refusal if choices else "no reply")
+    return kept
+
+
+def shorten(text: str) -> str:
+    """The beginning of a reply in one line, for reading."""
+    return " ".join(text.split())[:RAW_REPLY_CHARACTERS]
+
+
+def max_reply_tokens(options: ChatOptions, usual: int, task: Task) -> int:
+    """What one reply may generate: `max_tokens`, or what is usual for the model's kind and what sets of labels take."""
+    several = TOKENS_PER_CODE * min(task.n_labels, MAX_SET_LABELS) if task.kind == "multi" else 0
+    return options.max_tokens or usual + several + (CANDIDATE_TOKENS if options.candidates else 0)

@@ -1,0 +1,91 @@
+"""The JSON of a chat completion or a Message, and the headers of a refusal, as our records.
+
+Knows no SDK and sends nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from potstill.ledger.prices import Usage
+from potstill.teachers.label_parsing import TokenLogprobs
+from potstill.teachers.messages import ChatResponse, Choice
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The seconds a provider asks to wait, from `retry-after-ms` or `Retry-After` (seconds or a date)."""
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * scale
+        except (KeyError, ValueError):
+            continue
+        return seconds if 0 <= seconds < 1e6 else None
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def parse_chat_completion(done: Any) -> ChatResponse:
+    """A chat completion as our record. Raises KeyError or TypeError where a server sent something else."""
+    choices = tuple(_choice(choice) for choice in done["choices"])
+    if not choices:
+        raise TypeError("no choices")
+    return ChatResponse(choices, _usage(done.get("usage")))
+
+
+def _choice(choice: Mapping[str, Any]) -> Choice:
+    message = choice["message"]
+    finish = choice.get("finish_reason")
+    refused = str(message.get("refusal") or "")
+    if finish == "content_filter":
+        refused = refused or "filtered by the provider"
+    text = message.get("content")
+    listed = (choice.get("logprobs") or {}).get("content") or ()
+    return Choice(
+        text if isinstance(text, str) else "", refused, finish == "length", tuple(_step(token) for token in listed)
+    )
+
+
+def _step(token: Mapping[str, Any]) -> TokenLogprobs:
+    top = {each["token"]: float(each["logprob"]) for each in token.get("top_logprobs") or ()}
+    return TokenLogprobs(token["token"], top | {token["token"]: float(token["logprob"])})
+
+
+def _usage(usage: Any) -> Usage | None:
+    """What the server says was consumed; None where it says nothing believable."""
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, output, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if not isinstance(prompt, int) or not isinstance(output, int) or prompt <= 0 or output < 0:
+        return None
+    # Some servers leave what was reasoned out of completion_tokens, but not out of the total.
+    if isinstance(total, int):
+        output = max(output, total - prompt)
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return Usage(prompt, min(cached, prompt) if isinstance(cached, int) and cached > 0 else 0, output)
+
+
+def parse_message(done: Any) -> ChatResponse:
+    """A reply of Anthropic's Messages API. Raises KeyError or TypeError where a server sent something else."""
+    if not isinstance(done["content"], list):
+        raise TypeError("no content")
+    text = "".join(block["text"] for block in done["content"] if block["type"] == "text")
+    stop = done.get("stop_reason")
+    refused = "refused by the model" if stop == "refusal" else ""
+    return ChatResponse((Choice(text, refused, stop == "max_tokens"),), _message_usage(done.get("usage")))
+
+
+def _message_usage(usage: Any) -> Usage | None:
+    """The input tokens of a Message leave out what the cache gave and took; ours are all of them."""
+    if not isinstance(usage, Mapping):
+        return None
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+    prompt, cached, written, output = (usage.get(name) or 0 for name in names)
+    counts = (prompt, cached, written, output)
+    if not all(isinstance(count, int) and count >= 0 for count in counts) or prompt + cached + written <= 0:
+        return None
+    return Usage(prompt + cached + written, cached, output, cache_write_tokens=written)
