@@ -204,7 +204,9 @@ def test_at_the_break_even_and_not_before_the_savings_reach_what_was_charged(
     charged: float, student: float, dearer: float
 ) -> None:
     found = break_even(
-        charged, replace(STUDENT, usd_per_million_tokens=student), replace(TEACHER, usd_per_million_tokens=student + dearer)
+        charged,
+        replace(STUDENT, usd_per_million_tokens=student),
+        replace(TEACHER, usd_per_million_tokens=student + dearer),
     )
     assert found is not None
     assert found.predictions is not None

@@ -42,7 +42,9 @@ class TestSimulatedPeople(TeacherContract):
     simulates: ClassVar[bool] = True
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
-        return opened(simulate_from="pool", known={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2)
+        return opened(
+            simulate_from="pool", known={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2
+        )
 
 
 def test_without_a_price_nobody_is_asked() -> None:
