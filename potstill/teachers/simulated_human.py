@@ -39,7 +39,9 @@ def open_simulated_human(
     columns: dict[str, int] = {}
     if options.simulate_from == FROM_POOL:
         if gold_columns is None and setup.will_call:
-            raise BadSpec("This procedure holds no labels back to reveal.", "Name a labelled file: simulate_from = FILE.")
+            raise BadSpec(
+                "This procedure holds no labels back to reveal.", "Name a labelled file: simulate_from = FILE."
+            )
         columns = {normalize_whitespace(text): column for text, column in (gold_columns or {}).items()}
     else:
         files = (options.simulate_from,) if isinstance(options.simulate_from, str) else options.simulate_from
