@@ -191,7 +191,7 @@ def world_of(folder: Path, seed: int, options: argparse.Namespace, scratch: Path
         *((text, label, "validation") for text, label in gold[GOLD - VALIDATION :]),
         *((text, label, "test") for text, label in measured),
     ]
-    generate_from = scratch / "held_back.jsonl"
+    held_back = scratch / "held_back.jsonl"
     lines = [json.dumps({"text": text, "label": label}) for text, label in rest]
     held_back.write_text("\n".join(lines), encoding="utf-8")
     return World(pool_of(rows), held_back, tuple(rest))

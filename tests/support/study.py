@@ -63,7 +63,7 @@ def study_of(folder: Path, **over: Any) -> StudySpec:
 
 
 def run(
-    spec: StudySpec, out: Path, bounds: StudyLimits = StudyLimits(), recipes: Any = None, tell: Any = None
+    spec: StudySpec, out: Path, bounds: StudyLimits | None = None, recipes: Any = None, tell: Any = None
 ) -> StudyResult:
     """Conduct it."""
-    return run_study(spec, out, recipes or RECIPES, bounds, tell)
+    return run_study(spec, out, recipes or RECIPES, bounds or StudyLimits(), tell)
