@@ -14,9 +14,10 @@ import numpy as np
 from potstill.errors import BadData
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage, micros_to_usd, parse_usd
-from potstill.procedures.annotate_options import read_annotate_options as read_annotate
+from potstill.procedures.annotate_options import AnnotateOptions
 from potstill.procedures.pgkd.generation_request import read_pgkd_options
 from potstill.procedures.pgkd.quote import CallCounts, estimate_generation_cost
+from potstill.registry import read_options
 from potstill.run import find_cached_answers
 from potstill.run.few_shot import select_examples
 from potstill.run.inputs import RunInputs
@@ -236,7 +237,8 @@ def _asked(inputs: RunInputs, teacher: Teacher) -> _Calls:
     expected = tuple(teacher.estimate_usage([text]) for text in some)
     n = len(texts)
     if inputs.spec.procedure.kind == "annotate":
-        n = min(read_annotate(inputs.spec.procedure.options).n_texts or n, n)
+        options = read_options(AnnotateOptions, "procedure 'annotate'", inputs.spec.procedure.options)
+        n = min(options.n_texts or n, n)
     return _Calls(n, expected, teacher.max_usage(some[: teacher.batch_size]))
 
 

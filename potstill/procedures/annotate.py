@@ -18,7 +18,8 @@ from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import Calibration, one_hot
 from potstill.ledger.store import AnnotationStore
 from potstill.procedures import query_strategies as choose
-from potstill.procedures.annotate_options import AnnotateOptions, read_annotate_options
+from potstill.procedures.annotate_options import AnnotateOptions
+from potstill.registry import read_options
 from potstill.run import Answers
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
@@ -34,7 +35,7 @@ def annotate(run: Run) -> Student:
         BadSpec: an option nobody knows, or a teacher that is no person.
         Waiting: people have to label first.
     """
-    options = read_annotate_options(run.spec.procedure.options)
+    options = read_options(AnnotateOptions, "procedure 'annotate'", run.spec.procedure.options)
     gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData("There are no unlabelled texts for people to label.", "Give some with --pool FILE.")

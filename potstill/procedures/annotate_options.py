@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from potstill.errors import BadSpec, did_you_mean
-from potstill.run.spec import OptionTable
+from potstill.registry import Options
 
 
-class AnnotateOptions(OptionTable):
+class AnnotateOptions(Options):
     """`[procedure] name = "annotate"`.
 
     Attributes:
@@ -23,17 +21,3 @@ class AnnotateOptions(OptionTable):
     n_texts: int | None = Field(default=None, gt=0)
     rounds: int = Field(default=1, ge=1, le=1000)
     query_strategy: Literal["random", "margin", "entropy"] = "random"
-
-
-def read_annotate_options(given: Mapping[str, Any]) -> AnnotateOptions:
-    """The options under [procedure]. Raises BadSpec: one nobody knows, or a value that cannot be."""
-    try:
-        return AnnotateOptions.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            mend = did_you_mean(name, AnnotateOptions.model_fields)
-            raise BadSpec(f"The procedure 'annotate' has no option {name!r}.", mend) from None
-        said = first["msg"][:1].lower() + first["msg"][1:]
-        raise BadSpec(f"The procedure's option {name} cannot be so: {said}.", "Correct that value.") from None

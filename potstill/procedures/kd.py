@@ -10,14 +10,14 @@ given T, its T^2, a gold term, a match of hidden vectors, is there as options of
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from potstill.data.pool import Subset
 from potstill.data.task import LabelledText
-from potstill.errors import BadData, BadSpec, Waiting, did_you_mean
+from potstill.errors import BadData, BadSpec, Waiting
 from potstill.evaluation.calibration import (
     Calibration,
     MultilabelCalibration,
@@ -27,10 +27,11 @@ from potstill.evaluation.calibration import (
     softmax,
 )
 from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
+from potstill.registry import Options, read_options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples, selects_examples_per_text
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec, OptionTable
+from potstill.run.spec import ComponentSpec
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.base import FeatureHint, Floats, Student
 from potstill.teachers.base import Teacher
@@ -41,7 +42,7 @@ GOLD_CONFIDENCE = 0.99  # how sure a gold label is, where it has to be softened
 GOLD_SHARE = 0.2  # of the lesson's weight, if gold is too rare to have it by number
 
 
-class KdOptions(OptionTable):
+class KdOptions(Options):
     """`[procedure] name = "kd"`.
 
     Attributes:
@@ -73,7 +74,7 @@ def kd(run: Run) -> Student:
         BadData: there is no unlabelled text to learn from, or the money ended before one answer came.
         BadSpec: an option nobody knows, or vectors to match of a teacher that has none.
     """
-    options = read_kd_options(run.spec.procedure.options)
+    options = read_options(KdOptions, "procedure 'kd'", run.spec.procedure.options)
     gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData(
@@ -123,20 +124,6 @@ def kd(run: Run) -> Student:
         noisy=np.arange(len(weights)) >= len(learnt),
         init_from=like,
     )
-
-
-def read_kd_options(given: dict[str, Any]) -> KdOptions:
-    """The options under [procedure]. Raises BadSpec: one nobody knows, or a value that cannot be."""
-    try:
-        return KdOptions.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            mend = did_you_mean(name, KdOptions.model_fields)
-            raise BadSpec(f"The procedure 'kd' has no option {name!r}.", mend) from None
-        said = first["msg"][:1].lower() + first["msg"][1:]
-        raise BadSpec(f"The procedure's option {name} cannot be so: {said}.", "Correct that value.") from None
 
 
 def _likeness(teacher: Teacher, share: float) -> FeatureHint | None:

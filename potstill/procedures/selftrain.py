@@ -9,16 +9,15 @@ head, told by label names alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
-
 import numpy as np
+from pydantic import Field
 
 from potstill.data.pool import Subset
-from potstill.errors import BadData, BadSpec, did_you_mean
+from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.kd import gold_weight
 from potstill.procedures.label_propagation import propagate_labels
+from potstill.registry import Options, read_options
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
@@ -27,8 +26,7 @@ from potstill.students.base import Floats, Student
 SHARPEN_TEMPERATURE = 0.5
 
 
-@dataclass(frozen=True)
-class SelfTrainOptions:
+class SelfTrainOptions(Options):
     """The `[procedure]` table of selftrain.
 
     Attributes:
@@ -39,10 +37,10 @@ class SelfTrainOptions:
         onward: whether each student goes on from the one before it, where its kind can, or begins afresh.
     """
 
-    rounds: int = 1
-    n_neighbors: int = 10
-    temperature: float = SHARPEN_TEMPERATURE
-    max_texts: int = 20_000
+    rounds: int = Field(default=1, ge=1)
+    n_neighbors: int = Field(default=10, ge=0)
+    temperature: float = Field(default=SHARPEN_TEMPERATURE, ge=0.01)
+    max_texts: int = Field(default=20_000, ge=1)
     warm_start: bool = False
 
 
@@ -53,7 +51,7 @@ def selftrain(run: Run) -> Student:
         BadData: there are no unlabelled texts.
         BadSpec: an option nobody knows, or no gold and a student that cannot begin without.
     """
-    options = read_selftrain_options(run.spec.procedure.options)
+    options = read_options(SelfTrainOptions, "procedure 'selftrain'", run.spec.procedure.options)
     gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData(
@@ -105,23 +103,3 @@ def pseudo_label_student(named: ComponentSpec) -> ComponentSpec:
     if named.kind != "encoder" or "few" in named.options:
         return named
     return named.model_copy(update={"few": True})
-
-
-def read_selftrain_options(given: dict[str, Any]) -> SelfTrainOptions:
-    """The options a user wrote.
-
-    Raises:
-        BadSpec: an unknown key, or a value out of range.
-    """
-    known = {field.name: field for field in fields(SelfTrainOptions)}
-    for key, value in given.items():
-        if key not in known:
-            raise BadSpec(f"Self-training has no option {key!r}.", did_you_mean(key, known))
-        if key == "warm_start":
-            if not isinstance(value, bool):
-                raise BadSpec(f"Self-training's onward is {value!r}.", "Write warm_start = true or warm_start = false.")
-            continue
-        number = isinstance(value, int | float if key == "temperature" else int) and not isinstance(value, bool)
-        if not number or value < (0 if key == "neighbours" else 1 if key != "temperature" else 0.01):
-            raise BadSpec(f"Self-training's {key} is {value!r}.", f"Give a number, such as {known[key].default}.")
-    return SelfTrainOptions(**given)

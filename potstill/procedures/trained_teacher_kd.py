@@ -12,18 +12,29 @@ it keeps the size of the soft term beside the gold term; the gold is learnt at t
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field, StrictBool
 
 from potstill.errors import BadData, BadSpec, BudgetExceeded
 from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.kd import open_kd_teacher
 from potstill.procedures.prompt import LANGUAGE_HEAD_KINDS
+from potstill.registry import Options, read_options
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.run.training_time import trained_as
 from potstill.students.base import Student
 
-TEMPERATURE = 2.0
-OPTIONS = ("temperature", "gold")
+
+class TrainedTeacherKdOptions(Options):
+    """The options of `ft-kd` and `p-kd`.
+
+    Attributes:
+        temperature: T, which softens the teacher's distribution.
+        gold: learn the gold labels too; they weigh as much as the unlabelled texts together.
+    """
+
+    temperature: float = Field(default=2.0, gt=0, lt=100)
+    gold: StrictBool = False
 
 
 def ft_kd(run: Run) -> Student:
@@ -61,7 +72,9 @@ def _student_of(run: Run) -> Student:
         OverBudget: the money does not reach for the teacher's answers.
         BadSpec: an option nobody knows.
     """
-    temperature, with_gold = _options(run)
+    options = read_options(
+        TrainedTeacherKdOptions, f"procedure {run.spec.procedure.name!r}", run.spec.procedure.options
+    )
     gold, pool = run.pool.subset("train"), run.pool.subset("pool")
     if not pool.texts:
         raise BadData(
@@ -81,26 +94,13 @@ def _student_of(run: Run) -> Student:
             f"{teacher.name} answered none of {len(pool.texts)} texts ({said.state_counts}).", "Look at its gold."
         )
     texts = [said.texts[i] for i in there]
-    soft = softmax(said.scores[there], temperature).astype(np.float32)
-    if not with_gold:
+    soft = softmax(said.scores[there], options.temperature).astype(np.float32)
+    if not options.gold:
         return run.learn(texts, soft)
-    each = len(texts) / (len(gold.texts) * temperature**2)
+    each = len(texts) / (len(gold.texts) * options.temperature**2)
     weights = np.concatenate([np.full(len(gold.texts), each), np.ones(len(texts))])
     return run.learn(
         [*gold.texts, *texts],
         np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
         weights=weights.astype(np.float32),
     )
-
-
-def _options(run: Run) -> tuple[float, bool]:  # both at once, used once
-    given = run.spec.procedure.options
-    strangers = sorted(set(given) - set(OPTIONS))
-    if strangers:
-        raise BadSpec(f"The procedure has no option {strangers[0]!r}.", f"It has: {', '.join(OPTIONS)}.")
-    temperature, gold = given.get("temperature", TEMPERATURE), given.get("gold", False)
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < 100:
-        raise BadSpec(f"temperature is {temperature!r}.", "Give a number above zero, such as 2.")
-    if not isinstance(gold, bool):
-        raise BadSpec(f"gold is {gold!r}.", "Write gold = true or gold = false.")
-    return float(temperature), gold

@@ -14,7 +14,8 @@ from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadSpec
-from potstill.procedures.kd import kd, read_kd_options
+from potstill.procedures.kd import KdOptions, kd
+from potstill.registry import read_options
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 from potstill.students.base import FeatureHint, StudentConfig, TrainingData
@@ -80,25 +81,25 @@ def test_without_a_gold_term_no_gold_text_is_learnt(
 ) -> None:
     given = taught(tmp_path / "run", pool, monkeypatch, gold=0)
     assert not set(given["texts"]) & set(pool.subset("train").texts)
-    assert given["doubtful"].all()
+    assert given["noisy"].all()
 
 
 @pytest.mark.parametrize(("temperature", "share"), [("fitted", 3.0), (2, 3.0 / 4), (5, 3.0 / 25)])
 def test_the_gold_term_weighs_as_asked_beside_t_squared(
     tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, temperature: Any, share: float
 ) -> None:
-    given = taught(tmp_path / "run", pool, monkeypatch, temperature=temperature, gold=3)
-    gold = ~given["doubtful"]
+    given = taught(tmp_path / "run", pool, monkeypatch, temperature=temperature, gold_weight=3)
+    gold = ~given["noisy"]
     assert given["weights"][gold].sum() / given["weights"][~gold].sum() == pytest.approx(share, rel=1e-5)
     assert set(np.array(given["texts"])[gold]) == set(pool.subset("train").texts)
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": 0}, {"temperature": "warm"}, {"gold": -1}, {"match": 1}, {"temprature": 2}]
+    "options", [{"temperature": 0}, {"temperature": "warm"}, {"gold_weight": -1}, {"hint_weight": 1}, {"temprature": 2}]
 )
 def test_an_option_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec, match=next(iter(options))):
-        read_kd_options(options)
+        read_options(KdOptions, "procedure 'kd'", options)
 
 
 def test_vectors_of_a_teacher_without_any_cannot_be_matched(tmp_path: Path, pool: Pool) -> None:
@@ -109,7 +110,7 @@ def test_vectors_of_a_teacher_without_any_cannot_be_matched(tmp_path: Path, pool
             "budget": 1,
             "teacher": {"name": "replay", "file": str(known), "usd_per_million_tokens": 1},
             "student": "linear",
-            "procedure": {"name": "kd", "match": 0.5},
+            "procedure": {"name": "kd", "hint_weight": 0.5},
         }
     )
     with (

@@ -14,7 +14,8 @@ from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
 from potstill.procedures.label_propagation import propagate_labels
-from potstill.procedures.selftrain import pseudo_label_student, read_selftrain_options, selftrain
+from potstill.procedures.selftrain import SelfTrainOptions, pseudo_label_student, selftrain
+from potstill.registry import read_options
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
 
@@ -106,12 +107,12 @@ def test_an_encoder_learns_its_guesses_as_it_learns_few_rows(
     ("options", "says"),
     [
         ({"round": 2}, "no option 'round'"),
-        ({"rounds": 0}, "rounds is 0"),
-        ({"n_neighbors": -1}, "neighbours is -1"),
-        ({"temperature": True}, "temperature is True"),
-        ({"most": 2.5}, "most is 2.5"),
+        ({"rounds": 0}, "rounds = 0"),
+        ({"n_neighbors": -1}, "n_neighbors = -1"),
+        ({"temperature": 0}, "temperature = 0"),
+        ({"max_texts": 2.5}, "max_texts = 2.5"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(BadSpec, match=says):
-        read_selftrain_options(options)
+        read_options(SelfTrainOptions, "procedure 'selftrain'", options)
