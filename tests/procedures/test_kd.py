@@ -93,7 +93,7 @@ def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, keywo
     with begin(tmp_path / "run", pool, keyword_labels, **over) as run:
         gold, soft = run.pool.subset("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
         wrong = GoldAnswers(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
-        assert correct_soft_labels(run.pool.subset("pool").texts[:5], soft, wrong, neighbours, run) is soft
+        assert correct_soft_labels(run.pool.subset("pool").texts[:5], soft, wrong, n_neighbors, run) is soft
         assert not run.store.calls()
 
 

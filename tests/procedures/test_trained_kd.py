@@ -77,7 +77,7 @@ def test_with_gold_the_gold_weighs_as_much_as_the_soft_labels_over_t_squared(tmp
         (p_kd, {"teacher": None}, "none is named"),
         (ft_kd, {"procedure": {"name": "ft-kd", "heat": 3}}, "no option 'heat'"),
         (ft_kd, {"procedure": {"name": "ft-kd", "temperature": 0}}, "cannot take temperature = 0"),
-        (ft_kd, {"procedure": {"name": "ft-kd", "gold": "yes"}}, "cannot take gold = "yes""),
+        (ft_kd, {"procedure": {"name": "ft-kd", "gold": "yes"}}, 'cannot take gold = "yes"'),
         (prompt, {}, "no language-model head"),
     ],
 )
