@@ -89,7 +89,7 @@ def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
     "over", [{"student": "linear"}, {"student": "static:potion-8m", "n_neighbors": 0}], ids=["no space", "not wanted"]
 )
 def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, keyword_labels, potion, over):
-    neighbours = over.pop("n_neighbors", 10)
+    n_neighbors = over.pop("n_neighbors", 10)
     with begin(tmp_path / "run", pool, keyword_labels, **over) as run:
         gold, soft = run.pool.subset("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
         wrong = GoldAnswers(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
