@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from potstill.data.task import Answer, GenerationRequest, Task
 from potstill.errors import BadData, BoundExceeded, BudgetExceeded, RunBusy, RunNotFound, SpecMismatch, TeacherError
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage
+from potstill.ledger.store import RunStore
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
 from potstill.teachers.base import Reply
@@ -276,6 +278,15 @@ def distilling(toml: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def wait_for_calls(out: Path, n: int, process: subprocess.Popen[str]) -> None:
+    """Wait until the run's store has `n` calls, or the process has ended."""
+    while process.poll() is None:
+        with contextlib.suppress(RunNotFound), contextlib.closing(RunStore(out, write=False)) as store:
+            if len(store.calls()) >= n:
+                return
+        time.sleep(0.01)
+
+
 def outcome(process: subprocess.Popen[str]) -> dict[str, object]:
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
@@ -296,7 +307,7 @@ name = "replay"
 file = "{known}"
 usd_per_million_tokens = 1.0
 latency_ms = 150
-batch = 1
+batch_size = 1
 parallel = 4
 [student]
 name = "linear"
@@ -304,10 +315,10 @@ name = "linear"
         encoding="utf-8",
     )
     uncut = outcome(distilling(toml, tmp_path / "one" / "uncut"))
-    rng, kills = np.random.default_rng(0), 0
-    for _ in range(6):
+    kills = 0
+    for n_calls in (1, 6, 15, 30):
         process = distilling(toml, tmp_path / "two" / "cut")
-        time.sleep(float(rng.uniform(0.7, 2.5)))
+        wait_for_calls(tmp_path / "two" / "cut", n_calls, process)
         kills += process.poll() is None
         process.kill()
         process.communicate()
