@@ -143,7 +143,7 @@ class Guarantees:
         return np.asarray(ranks[below] / (self.n + 1))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary that `Trust.from_json` reads back."""
+        """A plain dictionary that `Guarantees.from_json` reads back."""
         return asdict(self)
 
     @classmethod
@@ -153,17 +153,17 @@ class Guarantees:
         Raises:
             KeyError, TypeError, ValueError: it is not.
         """
-        scaling, quality = record["scaling"], record["quality"]
+        scaling, quality = record["scaling"], record["calibration_quality"]
         read = cls(
             graph=str(record["graph"]),
             n=int(record["n"]),
             scaling=Scaling(scaling["method"], _floats(scaling["scale"]), _floats(scaling["shift"])),
             log_loss={str(name): float(loss) for name, loss in record["log_loss"].items()},
             calibration_quality=CalibrationQuality(**{name: Score.from_json(score) for name, score in quality.items()}),
-            n_above=tuple(int(n) for n in record["accepted"]),
-            n_wrong_above=tuple(int(n) for n in record["wrong"]),
-            conformal_scores=tuple(None if score is None else float(score) for score in record["set_scores"]),
-            energy_quantiles=_floats(record["scope_scores"]),
+            n_above=tuple(int(n) for n in record["n_above"]),
+            n_wrong_above=tuple(int(n) for n in record["n_wrong_above"]),
+            conformal_scores=tuple(None if score is None else float(score) for score in record["conformal_scores"]),
+            energy_quantiles=_floats(record["energy_quantiles"]),
         )
         shapes = (len(read.n_above), len(read.n_wrong_above), len(read.conformal_scores), len(read.energy_quantiles))
         if shapes != (len(THRESHOLDS), len(THRESHOLDS), len(COVERAGE_LEVELS), len(SCOPE_QUANTILES)):

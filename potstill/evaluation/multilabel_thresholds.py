@@ -79,7 +79,7 @@ class MultilabelGuarantees:
     ece_after: Score
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary that `SeveralTrust.from_json` reads back."""
+        """A plain dictionary that `MultilabelGuarantees.from_json` reads back."""
         return {**asdict(self), "kind": "multi"}
 
     @classmethod
@@ -89,7 +89,7 @@ class MultilabelGuarantees:
         Raises:
             KeyError, TypeError, ValueError: it is not.
         """
-        scaling, cut = record["scaling"], record["cut"]
+        scaling, cut = record["scaling"], record["label_thresholds"]
         return cls(
             graph=str(record["graph"]),
             n=int(record["n"]),

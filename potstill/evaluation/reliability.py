@@ -26,7 +26,7 @@ N_RESAMPLES = 200
 class RiskCoveragePoint:
     """Of the `coverage` most confident share of the texts, `accuracy` got their right label; 95 % interval."""
 
-    target_coverage: float
+    coverage: float
     accuracy: float
     low: float
     high: float
@@ -77,7 +77,7 @@ class Reliability:
         return cls(**{**record, **scores, "curve": tuple(RiskCoveragePoint(**point) for point in record["curve"])})
 
 
-_SCORES = ("ece", "brier", "sure_accuracy", "covered")
+_SCORES = ("ece", "brier", "confident_accuracy", "set_coverage")
 
 
 def measure_reliability(
@@ -96,21 +96,21 @@ def measure_reliability(
     if guarantees is not None:
         inside = guarantees.prediction_sets(logits, COVERAGE)
         promised = {
-            "held_out": guarantees.n,
+            "n_held_out": guarantees.n,
             "method": guarantees.scaling.method,
             "threshold": guarantees.threshold(),
-            "covered": wilson_score(
+            "set_coverage": wilson_score(
                 int(inside[np.arange(len(right_columns)), right_columns].sum()), len(right_columns)
             ),
-            "set_size": float(inside.sum(axis=1).mean()),
-            "unusual": float((guarantees.typicality(logits) <= MIN_TYPICALITY).mean()),
+            "mean_set_size": float(inside.sum(axis=1).mean()),
+            "out_of_scope": float((guarantees.typicality(logits) <= MIN_TYPICALITY).mean()),
         }
         if promised["threshold"] is not None:
             # As the bundle compares: the float32 probability it hands out.
             sure = probs.max(axis=1) >= promised["threshold"]
             right = int((sure & (shipped.argmax(axis=1) == right_columns)).sum())
-            promised["sure"] = float(sure.mean())
-            promised["sure_accuracy"] = wilson_score(right, int(sure.sum())) if sure.any() else None
+            promised["confident_share"] = float(sure.mean())
+            promised["confident_accuracy"] = wilson_score(right, int(sure.sum())) if sure.any() else None
     return Reliability(
         n=len(right_columns),
         ece=metrics.bootstrap_interval(metrics.ece, right_columns, shipped, draws=N_RESAMPLES, centred=True),

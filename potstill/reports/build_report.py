@@ -111,7 +111,7 @@ def build_report(run: Run, student: Student, cleaning: tuple[str, ...] = (), sou
             p50_ms=speed.p50_ms,
             p99_ms=speed.p99_ms,
             size_mb=bundle.size_mb,
-            about=_bundle_facts(bundle),
+            metadata=_bundle_facts(bundle),
         ),
         teacher=teacher,
         money=_money(run, speed),
@@ -204,7 +204,7 @@ def _teacher(run: Run, test: Subset) -> tuple[TeacherSummary | None, _Theirs | N
         evaluation=judgement,
         texts_per_s=sum(n for n, _ in calls) / seconds if seconds else None,
         p50_ms=median(alone_ms) if alone_ms else None,
-        about=dict(teacher.metadata),
+        metadata=dict(teacher.metadata),
     )
     there = np.isfinite(probs).all(axis=1)
     likely = np.where(there[:, None], probs, 0.0)
@@ -277,7 +277,7 @@ def _answers(taught: TeacherRecord | None) -> AnswerSummary | None:
         return None
     asked = [state for state in taught.answers.states if state != "unasked"]
     how = sorted(set(taught.answers.score_source) - {""})
-    return AnswerSummary(asked=len(asked), by_state=taught.answers.state_counts, how=", ".join(how))
+    return AnswerSummary(asked=len(asked), by_state=taught.answers.state_counts, score_source=", ".join(how))
 
 
 def _mcnemar(run: Run, test: Subset, ours: NDArray[np.bool_], theirs: _Theirs | None) -> McNemar | None:
@@ -311,10 +311,10 @@ def _settings(run: Run) -> RunSettings:
         options |= {"teacher." + name: value for name, value in spec.teacher.options.items()}
     options |= {"procedure." + name: value for name, value in spec.procedure.options.items()}
     hour = spec.compute_rates
-    prices = [PriceRecord(what="this machine", price=f"${hour.usd_per_hour}/hour", source=hour.source)]
+    prices = [PriceRecord(item="this machine", price=f"${hour.usd_per_hour}/hour", source=hour.source)]
     if run.teacher_record is not None and run.teacher_record.teacher.category == "llm":
         source = run.teacher_record.teacher.price.source
-        prices.append(PriceRecord(what=run.teacher_record.teacher.name, price="as listed", source=source))
+        prices.append(PriceRecord(item=run.teacher_record.teacher.name, price="as listed", source=source))
     return RunSettings(
         procedure=spec.procedure.name,
         seed=spec.seed,

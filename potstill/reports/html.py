@@ -27,7 +27,7 @@ class ModelRow:
 
     role: charts.Role
     name: str
-    about: str
+    description: str
     accuracy: Score | None
     macro_f1: Score | None
     texts_per_s: float | None = None
@@ -104,7 +104,9 @@ def _models(report: Report) -> Iterator[ModelRow]:
     if teacher is not None:
         yield _model("teacher", teacher.name, teacher.evaluation, teacher.texts_per_s)
     for baseline in report.baselines:
-        yield ModelRow("baseline", baseline.name, baseline.metadata or "baseline", baseline.main, baseline.macro_f1)
+        yield ModelRow(
+            "baseline", baseline.name, baseline.description or "baseline", baseline.main_score, baseline.macro_f1
+        )
 
 
 def _model(role: charts.Role, name: str, judged: EvaluationResult | None, texts_per_s: float | None) -> ModelRow:
@@ -156,7 +158,7 @@ def _charts(report: Report, models: tuple[ModelRow, ...]) -> dict[str, str]:
     drawn["rounds"] = "" if report.rounds is None else draw_rounds(report.rounds)
     scored = [
         charts.Bar(
-            f"{m.name} ({m.about})" if m.role != "baseline" else m.name,
+            f"{m.name} ({m.description})" if m.role != "baseline" else m.name,
             m.accuracy.value,
             words.percent(m.accuracy.value),
             m.role,
@@ -172,7 +174,7 @@ def _charts(report: Report, models: tuple[ModelRow, ...]) -> dict[str, str]:
         drawn["accuracy"] = charts.bar_chart(scored, key="accuracy", title=title, top=1.0, ticks=ticks)
     fast = [(m, m.texts_per_s) for m in models if m.texts_per_s]
     if fast:
-        rows = [charts.Bar(m.about, rate, words.texts_per_s(rate), m.role) for m, rate in fast]
+        rows = [charts.Bar(m.description, rate, words.texts_per_s(rate), m.role) for m, rate in fast]
         top = max(rate for _, rate in fast)
         drawn["speed"] = charts.bar_chart(rows, key="speed", title="Texts a second", top=top)
     money = report.money
@@ -199,7 +201,7 @@ def _curve(report: Report) -> str:
     exam = report.reliability
     if exam is None or len(exam.curve) < 2:
         return ""
-    dots = [charts.Dot(point.target_coverage, point.accuracy, point.low, point.high) for point in exam.curve]
+    dots = [charts.Dot(point.coverage, point.accuracy, point.low, point.high) for point in exam.curve]
     mark = None
     if exam.confident_share and exam.confident_accuracy is not None:
         mark = charts.Dot(
@@ -240,7 +242,7 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
     if answers is not None:
         asked = {"Texts asked": f"{answers.asked:,}"}
         asked |= {f"… {state}": f"{n:,}" for state, n in answers.by_state.items()}
-        asked["Answers are"] = answers.how
+        asked["Answers are"] = answers.score_source
     how = {
         "Procedure": settings.procedure,
         "Seed": "" if settings.seed is None else str(settings.seed),
@@ -253,8 +255,8 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
         "Data": counts,
         "The teacher’s answers": asked,
         "The run": how,
-        "Teacher": _shown(report.teacher.about) if report.teacher is not None else {},
-        "Student": _shown(report.student.about),
+        "Teacher": _shown(report.teacher.metadata) if report.teacher is not None else {},
+        "Student": _shown(report.student.metadata),
         "Options": _shown(settings.options),
         "Versions": _shown(settings.versions),
     }

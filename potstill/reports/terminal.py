@@ -131,7 +131,7 @@ def _rows(report: Report) -> Iterator[_Row]:
             teacher.texts_per_s, teacher.p50_ms
         )
     for baseline in report.baselines:
-        yield _Row("", baseline.name, baseline.main, baseline.macro_f1)
+        yield _Row("", baseline.name, baseline.main_score, baseline.macro_f1)
 
 
 def _judged(role: str, name: str, judgement: EvaluationResult | None) -> _Row:

@@ -257,7 +257,7 @@ def _against_teacher(report: Report) -> str:
 
 
 def _against_baselines(report: Report) -> str:
-    scored = [(b.main.value, b.name) for b in report.baselines if b.main is not None]
+    scored = [(b.main_score.value, b.name) for b in report.baselines if b.main_score is not None]
     student = report.student.evaluation
     if not scored or student is None:
         return ""

@@ -49,12 +49,12 @@ def test_the_curve_is_the_accuracy_of_the_surest_and_ends_with_all(n: int, seed:
     gold = rng.integers(0, 3, n)
     curve = risk_coverage(gold, probs, points=20)
     assert len(curve) <= 20
-    assert curve[-1].target_coverage == 1
-    assert [p.target_coverage for p in curve] == sorted({p.target_coverage for p in curve})
+    assert curve[-1].coverage == 1
+    assert [p.coverage for p in curve] == sorted({p.coverage for p in curve})
     confidence = probs.max(axis=1)
     for point in curve:
-        surest = confidence >= np.sort(confidence)[::-1][round(point.target_coverage * n) - 1]
-        assert surest.sum() == round(point.target_coverage * n)
+        surest = confidence >= np.sort(confidence)[::-1][round(point.coverage * n) - 1]
+        assert surest.sum() == round(point.coverage * n)
         assert point.accuracy == pytest.approx(accuracy(gold[surest], probs[surest].argmax(axis=1)))
         assert point.low <= point.accuracy + 1e-12
         assert point.accuracy <= point.high + 1e-12

@@ -131,13 +131,13 @@ def test_how_far_to_trust_the_student_is_told_with_what_was_promised_and_what_ha
     assert "It is sure from a probability of" in page
     assert "with 90 % confidence, were at least 95 %" in page
     assert "label sets that hold the right label in 90 % of cases" in page
-    none = Page(render_html(replace(full(), exam=exam(held_out=0)))).text
+    none = Page(render_html(replace(full(), reliability=exam(held_out=0)))).text
     assert "Too few labelled texts were held out" in none
-    assert "How far to trust it" not in Page(render_html(replace(full(), exam=None))).text
+    assert "How far to trust it" not in Page(render_html(replace(full(), reliability=None))).text
 
 
 def test_a_report_without_an_exam_is_still_read() -> None:
     record = full().to_json()
     assert Report.from_json(record) == full()
-    del record["exam"]
+    del record["reliability"]
     assert Report.from_json(record).reliability is None

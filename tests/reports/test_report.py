@@ -28,7 +28,7 @@ def test_a_report_survives_json(report: Report) -> None:
 
 def test_the_document_has_the_keys_that_others_read() -> None:
     record = full().to_json()
-    assert record["format"] == 1
+    assert record["format"] == 2
     assert record["task"] == "fine"
     assert record["teacher"].keys() >= {"name", "accuracy", "macro_f1", "texts_per_s"}
     assert record["teacher"]["accuracy"] == 0.79
@@ -36,11 +36,12 @@ def test_the_document_has_the_keys_that_others_read() -> None:
     assert record["student"]["accuracy"].keys() == {"value", "low", "high"}
     assert record["student"]["accuracy"]["value"] == 0.84
     assert isinstance(record["student"]["macro_f1"], float)
-    assert record["money"].keys() >= {"limit_usd", "charged_usd", "paid_usd", "by", "lost_usd", "by_purpose"}
-    assert record["money"]["by"].keys() == {"llm", "human", "compute"}
-    assert record["money"]["usd_per_million_texts"] == {"teacher": 0.62, "student": 0.0153}
+    assert record["money"].keys() >= {"limit_usd", "charged_usd", "paid_usd", "by_category", "lost_usd", "by_purpose"}
+    assert record["money"]["by_category"].keys() == {"llm", "human", "compute"}
+    assert record["money"]["teacher_usd_per_million_texts"] == 0.62
+    assert record["money"]["student_usd_per_million_texts"] == 0.0153
     assert record["baselines"][0]["accuracy"].keys() == {"value", "low", "high"}
-    assert record["seconds"] == 252.3
+    assert record["duration_s"] == 252.3
     assert record["simulated"] is True
 
 
@@ -54,7 +55,7 @@ def test_what_was_not_measured_is_null_in_the_document() -> None:
     record = empty().to_json()
     assert record["teacher"] is None
     assert record["student"]["accuracy"] is record["student"]["texts_per_s"] is None
-    assert record["money"]["by"] == {"llm": 0.0, "human": 0.0, "compute": 0.0}
+    assert record["money"]["by_category"] == {"llm": 0.0, "human": 0.0, "compute": 0.0}
     assert record["simulated"] is False
 
 
@@ -81,7 +82,9 @@ def test_a_report_is_read_from_its_file(tmp_path: Path) -> None:
     assert read_report(path) == full()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"format": 2}', '{"format": 1}', "\x00", None])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "3", "{}", '{"format": 3}', '{"format": 1}', '{"format": 2}', "\x00", None]
+)
 def test_what_is_no_report_is_refused_in_one_sentence(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "report.json"
     if content is not None:
@@ -124,8 +127,8 @@ def test_every_number_of_the_headline_comes_from_the_record(
     assert whole.teacher is not None
     report = replace(
         whole,
-        student=replace(whole.student, judgement=judgement(student_right, 100), texts_per_s=rate, size_mb=size_mb),
-        teacher=replace(whole.teacher, judgement=judgement(teacher_right, 100), texts_per_s=rate / 7),
+        student=replace(whole.student, evaluation=judgement(student_right, 100), texts_per_s=rate, size_mb=size_mb),
+        teacher=replace(whole.teacher, evaluation=judgement(teacher_right, 100), texts_per_s=rate / 7),
         money=CostSummary(limit_usd=2 * charged, charged_usd=charged),
     )
     said = [float(figure.replace(",", "")) for figure in re.findall(r"\d[\d,]*\.?\d*", words.headline(report))]
@@ -195,7 +198,7 @@ def test_it_is_said_when_the_teacher_was_asked_about_fewer_texts() -> None:
     whole = full()
     assert whole.teacher is not None
     assert words.test_set_sentence(whole) == "Accuracy on 100 test texts that nothing was learnt from."
-    fewer = replace(whole, teacher=replace(whole.teacher, judgement=judgement(40, 50)))
+    fewer = replace(whole, teacher=replace(whole.teacher, evaluation=judgement(40, 50)))
     assert "the teacher was asked about 50 of them" in words.test_set_sentence(fewer)
     assert "the teacher was asked about 50" in " ".join(render_terminal(fewer).split())
 

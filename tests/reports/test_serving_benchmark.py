@@ -175,8 +175,8 @@ def test_the_command_prints_a_table_or_json(replayed: Path) -> None:
 
 # --- the records --------------------------------------------------------------------------------------------
 
-STUDENT = ServingRow(name="s", role="student", device="cpu", batch_s=0.1, texts_per_s=640.0, usd_per_million_tokens=0.5)
-TEACHER = replace(STUDENT, name="t", role="teacher", batch_s=10.0, texts_per_s=6.4, usd_per_million_tokens=100.5)
+STUDENT = ServingRow(name="s", role="student", device="cpu", batch_s=0.1, texts_per_s=640.0, usd_per_million=0.5)
+TEACHER = replace(STUDENT, name="t", role="teacher", batch_s=10.0, texts_per_s=6.4, usd_per_million=100.5)
 
 
 def serving(*rows: ServingRow) -> ServingTable:
@@ -205,8 +205,8 @@ def test_at_the_break_even_and_not_before_the_savings_reach_what_was_charged(
 ) -> None:
     found = break_even(
         charged,
-        replace(STUDENT, usd_per_million_tokens=student),
-        replace(TEACHER, usd_per_million_tokens=student + dearer),
+        replace(STUDENT, usd_per_million=student),
+        replace(TEACHER, usd_per_million=student + dearer),
     )
     assert found is not None
     assert found.predictions is not None
@@ -216,11 +216,11 @@ def test_at_the_break_even_and_not_before_the_savings_reach_what_was_charged(
 
 
 def test_a_dearer_student_never_pays_and_without_a_teacher_there_is_nothing_to_pay_for() -> None:
-    dear = break_even(1.0, replace(STUDENT, usd_per_million_tokens=200.0), TEACHER)
+    dear = break_even(1.0, replace(STUDENT, usd_per_million=200.0), TEACHER)
     assert dear is not None
     assert dear.predictions is None
     assert "not cheaper" in dear.reason
-    unknown = break_even(1.0, STUDENT, replace(TEACHER, usd_per_million_tokens=None))
+    unknown = break_even(1.0, STUDENT, replace(TEACHER, usd_per_million=None))
     assert unknown is not None
     assert "not known" in unknown.reason
     assert break_even(1.0, STUDENT, None) is None

@@ -57,7 +57,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
             evaluation=judgement(79, 100, labels),
             texts_per_s=46.3,
             p50_ms=31.2,
-            about={"model": say},
+            metadata={"model": say},
         ),
         student=StudentSummary(
             name=f"encoder:{say}",
@@ -67,7 +67,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
             p50_ms=1.72,
             p99_ms=3.9,
             size_mb=22.9,
-            about={say: say},
+            metadata={say: say},
         ),
         money=CostSummary(
             limit_usd=0.02,
@@ -84,7 +84,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
         baselines=(Baseline.from_evaluation(f"TF-IDF {say}", judgement(62, 100, labels), say),),
         duration_s=252.3,
         data=DataSummary(gold=32, pool=3000, validation=64, test=100, source=say, cleaning=(say,)),
-        answers=AnswerSummary(asked=3000, by_state={"ok": 2991, "failed": 9}, how=say),
+        answers=AnswerSummary(asked=3000, by_state={"ok": 2991, "failed": 9}, score_source=say),
         reliability=exam(),
         mcnemar=McNemar(93, 42, 0.00002, 0.00001),
         samples=(SamplePrediction(text=say, student=labels[0], gold=labels[1], teacher=labels[1], confidence=0.61),),
@@ -94,7 +94,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
             machine=say,
             versions={"torch": say},
             options={say: 3},
-            prices=(PriceRecord(what=say, price=say, source=say),),
+            prices=(PriceRecord(item=say, price=say, source=say),),
         ),
         simulation=say,
         egress=say,
@@ -112,17 +112,17 @@ def partly() -> Iterator[Report]:
     """The full report with each of its optional parts taken away in turn."""
     whole = full()
     assert whole.teacher is not None
-    for name in ("judgement", "texts_per_s", "p50_ms", "p99_ms", "size_mb"):
+    for name in ("evaluation", "texts_per_s", "p50_ms", "p99_ms", "size_mb"):
         yield replace(whole, student=replace(whole.student, **{name: None}))
-    for name in ("judgement", "texts_per_s", "p50_ms"):
+    for name in ("evaluation", "texts_per_s", "p50_ms"):
         yield replace(whole, teacher=replace(whole.teacher, **{name: None}))
     for field in fields(Report):
         if field.name not in ("task", "student", "money", "format"):
             yield replace(whole, **{field.name: getattr(empty(), field.name)})
-    yield replace(whole, exam=exam(held_out=0))
-    yield replace(whole, exam=replace(exam(), threshold=None, sure=None, sure_accuracy=None))
-    yield replace(whole, exam=replace(exam(), threshold=0.0, sure=1.0))
-    yield replace(whole, exam=replace(exam(), sure=0.0, sure_accuracy=None))
+    yield replace(whole, reliability=exam(held_out=0))
+    yield replace(whole, reliability=replace(exam(), threshold=None, confident_share=None, confident_accuracy=None))
+    yield replace(whole, reliability=replace(exam(), threshold=0.0, confident_share=1.0))
+    yield replace(whole, reliability=replace(exam(), confident_share=0.0, confident_accuracy=None))
     yield replace(whole, baselines=(Baseline(name="unmeasured"),))
     yield replace(whole, samples=(SamplePrediction(text="t", student="World"),))
     yield replace(whole, money=CostSummary(limit_usd=1.0, charged_usd=1.2))
