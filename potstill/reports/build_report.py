@@ -389,7 +389,7 @@ def _notes(
     if teacher is None or teacher.evaluation is None:
         return
     alone = [each for each in baselines if each.name.startswith(run.spec.student.name) and each.accuracy]
-    best = alone[0].main if alone else None
+    best = alone[0].main_score if alone else None
     if best and best.value >= judgement.main_score.value:
         yield (
             f"The teacher did not help: {alone[0].name} reaches {best.value:.1%} without it. "
