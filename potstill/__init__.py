@@ -24,7 +24,7 @@ _WHERE = {
     "compare": "potstill.api",
     "distill": "potstill.api",
     "annotate": "potstill.api",
-    "suspects": "potstill.api",
+    "label_errors": "potstill.api",
     "init": "potstill.api",
     "plan": "potstill.api",
     "predict": "potstill.api",

@@ -31,7 +31,7 @@ class CommandGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of `COMMANDS`."""
-        return [command.__name__ for command in COMMANDS]
+        return [command_name(command) for command in COMMANDS]
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,6 +46,11 @@ def app() -> None:
     """
 
 
+def command_name(function: Callable[..., Any]) -> str:
+    """The command of an api function: its name with hyphens."""
+    return function.__name__.replace("_", "-")
+
+
 def make_command(function: Callable[..., Any]) -> click.Command:
     """The click command of an api function."""
     parameters = [*_parameters(function)]
@@ -54,7 +59,7 @@ def make_command(function: Callable[..., Any]) -> click.Command:
     about, _, rest = text.partition("\n\n")
     body = rest.partition("Raises:")[0].partition("Returns:")[0].strip()
     return click.Command(
-        function.__name__,
+        command_name(function),
         callback=lambda **given: _run(function, given),
         params=parameters,
         help=f"{about}\n\n{body}".strip(),

@@ -50,7 +50,7 @@ def refusal(*arguments: object) -> PotstillError:
 
 def test_every_command_is_an_api_function_and_every_option_its_parameter():
     for function in cli.COMMANDS:
-        command = cli.app.commands[function.__name__]
+        command = cli.app.commands[cli.command_name(function)]
         names = {parameter.name for parameter in command.params} - {"as_json"}
         assert names, function.__name__
         assert all(isinstance(each, click.Argument) or each.help for each in command.params), function.__name__

@@ -15,7 +15,7 @@ from potstill.data.tables import write_table
 from potstill.data.task import Task
 from potstill.errors import BadData
 
-COLUMNS = ("where", "text", "label", "likelier", "chance_right")
+COLUMNS = ("location", "text", "label", "suggested_label", "label_quality")
 SHOWN = 10
 
 

@@ -6,7 +6,7 @@ print themselves (`to_text`) and how to become JSON (`to_json`).
 
 from __future__ import annotations
 
-from potstill.api.annotate import annotate, suspects
+from potstill.api.annotate import annotate, label_errors
 from potstill.api.bench import bench
 from potstill.api.compare import compare
 from potstill.api.distill import distill, plan
@@ -14,7 +14,7 @@ from potstill.api.init import fetch, init
 from potstill.api.predict import predict
 from potstill.api.show import ledger, report, show
 
-COMMANDS = (init, suspects, plan, distill, annotate, predict, report, compare, bench, show, ledger, fetch)
+COMMANDS = (init, label_errors, plan, distill, annotate, predict, report, compare, bench, show, ledger, fetch)
 # in the order a newcomer needs them
 
 __all__ = ["COMMANDS", *sorted(command.__name__ for command in COMMANDS)]

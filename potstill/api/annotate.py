@@ -1,4 +1,4 @@
-"""`annotate` and `suspects`: people label the texts a run asks about; labels that are probably wrong are found."""
+"""`annotate` and `label_errors`: people label the texts a run asks about; labels that are probably wrong are found."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _serve(desk: AnnotationSession, port: int, tell: ProgressReporter | None) ->
     serve(create_app(desk), port, ready)
 
 
-def suspects(
+def label_errors(
     data: Annotated[Path, "The file with the texts and labels, or a potstill.toml."],
     *,
     out: Annotated[Path | None, "A table to write all of them to.", "-o"] = None,

@@ -59,7 +59,7 @@ class InitResult:
 
     def to_text(self) -> str:
         """The guesses, and what to type next."""
-        doubt = f"Labels that are probably wrong: potstill suspects {self.file}"
+        doubt = f"Labels that are probably wrong: potstill label-errors {self.file}"
         return "\n".join(
             [*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}", doubt]
         )

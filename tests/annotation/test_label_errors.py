@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from potstill.api import suspects
+from potstill.api import label_errors
 from potstill.errors import BadData
 
 WORDS = {"rain": "rain wind storm cloud", "goal": "match goal team player", "bank": "money loan shares invoice"}
@@ -31,7 +31,7 @@ def table(path: Path, n: int, wrong: int) -> set[str]:
 
 def test_swapped_labels_are_listed_with_their_line_and_what_is_likelier(tmp_path: Path) -> None:
     swapped = table(tmp_path / "texts.csv", 300, 12)
-    found = suspects(tmp_path / "texts.csv", out=tmp_path / "out.csv")
+    found = label_errors(tmp_path / "texts.csv", out=tmp_path / "out.csv")
     assert found.n_checked == 300
     caught = {row.text for row in found.rows} & swapped
     assert len(caught) >= 10
@@ -40,10 +40,10 @@ def test_swapped_labels_are_listed_with_their_line_and_what_is_likelier(tmp_path
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(found.rows)
     assert "probably wrong" in found.to_text()
-    assert found.to_json()["n"] == 300
+    assert found.to_json()["n_checked"] == 300
 
 
 def test_too_few_labels_are_doubted_by_nobody(tmp_path: Path) -> None:
     table(tmp_path / "texts.csv", 12, 1)
     with pytest.raises(BadData, match="too few"):
-        suspects(tmp_path / "texts.csv")
+        label_errors(tmp_path / "texts.csv")

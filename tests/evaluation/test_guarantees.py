@@ -122,7 +122,7 @@ def test_what_is_written_is_read_back() -> None:
     trust, _ = worlds()[0]
     assert Guarantees.from_json(json.loads(json.dumps(trust.to_json()))) == trust
     with pytest.raises(ValueError, match="lengths"):
-        Guarantees.from_json({**trust.to_json(), "accepted": [1, 2]})
+        Guarantees.from_json({**trust.to_json(), "n_above": [1, 2]})
 
 
 def test_impossible_wishes_are_refused() -> None:
