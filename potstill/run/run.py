@@ -231,7 +231,7 @@ class Run:
                 kind=self.task.kind,
             )
         )
-        made.prepare()
+        made.check_requirements()
         rates = self.spec.compute_rates
         purchase = Purchase("compute", purpose, f"train {named.name} on {len(texts)} texts", len(texts))
         with self.ledger.hold_compute(max(self.ledger.free - self._left, 1), rates, purchase) as hold:

@@ -142,7 +142,7 @@ class _Probe:
         made = REGISTRY.resolve(named.kind)(
             StudentConfig(task.labels, named.model, task.descriptions, options, task.kind)
         )
-        made.prepare()
+        made.check_requirements()
         began = time.perf_counter()
         made.fit(TrainingData([texts[i] for i in rows], np.asarray(targets, dtype=np.float32)[list(rows)]))
         return cls(made, time.perf_counter() - began)
