@@ -14,7 +14,7 @@ WEIGHTS := smollm2 minilm potion-8m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types clean distclean absent
+.PHONY: help demo test lint format types docs clean distclean absent
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -24,7 +24,7 @@ demo: $(READY)  ## a language model teaches a small student on real text; a few 
 	@$(BIN)/potstill fetch movies --to demo/data
 	@$(BIN)/potstill distill demo/potstill.toml -o runs/demo
 
-test: lint types  ## lint, types and every test
+test: lint types docs  ## lint, types, the documentation site and every test
 	@$(BIN)/potstill fetch $(WEIGHTS)
 	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest
 
@@ -39,9 +39,12 @@ format: $(READY)  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+docs: $(READY)  ## build the documentation site into site/, strictly: a broken link is an error; ten seconds
+	@$(BIN)/zensical build --clean --strict
+
 clean:  ## remove what the tools left behind; runs, weights and the virtual environment stay
-	rm -rf .make build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find potstill tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .make build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find potstill tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the virtual environment too
 	rm -rf .venv

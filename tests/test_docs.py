@@ -28,6 +28,7 @@ from support.house import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 FENCE = re.compile(r"^(?P<fence>```+)(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
+REPOSITORY = "https://github.com/potstill/potstill/blob/main/"
 NEEDS = re.compile(r"<!-- needs: ([^>]*?) -->")
 
 
@@ -145,10 +146,11 @@ def test_every_link_to_a_file_or_heading_leads_somewhere(page: Path) -> None:
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     broken = []
     for target in [*re.findall(r"\]\(([^)\s]+)\)", prose), *re.findall(r'(?:src|href)="([^"]+)"', prose)]:
-        if re.match(r"[a-z]+:", target):
+        inside = target.removeprefix(REPOSITORY)  # pages of the site link to the repository's other files like this
+        if re.match(r"[a-z]+:", inside):
             continue
-        path, _, anchor = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
+        path, _, anchor = inside.partition("#")
+        file = ((ROOT if inside != target else page.parent) / path).resolve() if path else page
         if not file.exists() or (anchor and file.suffix == ".md" and anchor not in _anchors(file)):
             broken.append(target)
     assert not broken, f"{named(page)}: {broken}"
