@@ -91,7 +91,14 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line_and_a_guess(tmp_path:
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
-    [("совсем неплохо", "cp1251"), ("这个产品非常好用", "gb18030"), ("とても良い製品です", "shift_jis")],
+    [
+        ("совсем неплохо", "cp1251"),
+        ("这个产品非常好用", "gb18030"),
+        ("とても良い製品です", "shift_jis"),
+        ("這個產品非常好用", "big5"),
+        ("Günaydın arkadaşlar, nasılsınız", "cp1254"),
+        ("“Don’t” – die Straße ist schön … 5 €", "cp1252"),
+    ],
 )
 def test_the_guess_tells_common_encodings_apart(tmp_path: Path, text: str, encoding: str) -> None:
     path = put(tmp_path, "a.csv", ("text,label\n" + f"{text},x\n" * 20).encode(encoding))

@@ -7,11 +7,9 @@ nothing else is ever assumed, because a wrong guess garbles texts in silence. A 
 from __future__ import annotations
 
 import codecs
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from encodings.aliases import aliases
-from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -24,7 +22,10 @@ _MARKS = (  # UTF-32's mark starts with UTF-16's, so it goes first
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# Encodings that a guess may name, the commonest first.
+COMMON_ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1254", "koi8_r", "shift_jis", "gb18030", "big5")
 _CHUNK = 1 << 20
+_BYTES_BEFORE, _BYTES_AFTER = 2_000, 20_000  # around the first bad byte, for the guess
 # A line may hold many cells; past this many times the cell limit it is refused before it is in memory as a whole.
 _LINE_PER_CELL = 8
 
@@ -117,7 +118,7 @@ def decode_error(path: Path, encoding: str) -> BadData:
             except UnicodeDecodeError as error:
                 line += error.object[: error.start].decode(encoding, "ignore").count("\n")
                 byte = error.object[error.start]
-                guess = _guess(error.object[max(0, error.start - 2000) : error.start + 20000])
+                guess = _guess_encoding(error.object, error.start)
                 if guess:
                     mend = f"Say which encoding it is in; it looks like: --encoding {guess}"
                 else:
@@ -129,32 +130,24 @@ def decode_error(path: Path, encoding: str) -> BadData:
     return BadData(f"{path.name} is not {encoding.upper()}.", "Save the file as UTF-8, or name its --encoding.")
 
 
-def _guess(sample: bytes) -> str:
-    """The likeliest of a few encodings for bytes that are not UTF-8; empty if none is plausible."""
-    nuls = sample.count(0)
-    if nuls > len(sample) / 4:
-        return "utf-16-le" if sample[1::2].count(0) > sample[0::2].count(0) else "utf-16-be"
+def _guess_encoding(data: bytes, position: int) -> str:
+    """The likeliest encoding of the text around a byte that is not UTF-8; empty if none is plausible.
+
+    NUL bytes show UTF-16 without a byte-order mark. All else is decided by charset-normalizer, and between encodings
+    that it finds equally likely by the order of `COMMON_ENCODINGS`.
+    """
+    around = data[max(0, position - _BYTES_BEFORE) : position + _BYTES_AFTER]
+    nuls = around.count(0)
+    if nuls > len(around) / 4:
+        return "utf-16-le" if around[1::2].count(0) > around[0::2].count(0) else "utf-16-be"
     if nuls:
         return ""  # not text at all
-    scores = {name: _plausible(sample, name) for name in ("cp1252", "cp1251", "shift_jis", "gb18030")}
-    best = max(scores, key=lambda name: scores[name])
-    return best if scores[best] > 0.5 else ""
+    # Whole lines, so that no character of several bytes is cut in two.
+    start = data.rfind(b"\n", 0, max(0, position - _BYTES_BEFORE)) + 1
+    end = data.rfind(b"\n", position, position + _BYTES_AFTER) + 1 or position + _BYTES_AFTER
+    from charset_normalizer import from_bytes
 
-
-def _plausible(sample: bytes, encoding: str) -> float:
-    """The share of the foreign characters that one expects in texts of this encoding, in [0, 1]."""
-    text = sample.decode(encoding, "replace")
-    foreign = [c for c in text if ord(c) > 127]
-    if not foreign:
-        return 0.0
-    if encoding == "cp1252":
-        # Latin letters that stand between ASCII ones, and a typographer's signs; runs of them are something else
-        good = sum(c in "‘’“”–—…€£°©®«»" or (c.isalpha() and c.islower()) for c in foreign)
-        runs = sum(ord(a) > 127 and ord(b) > 127 for a, b in pairwise(text))
-        return (good - runs) / len(foreign)
-    if encoding == "cp1251":
-        good = sum("CYRILLIC SMALL" in unicodedata.name(c, "") for c in foreign)
-        return good / len(foreign)
-    kana = sum("\u3040" <= c <= "\u30ff" or c in "、。" for c in foreign)
-    common = sum("\u4e00" <= c <= "\u9fff" for c in foreign)
-    return (kana + common) / len(foreign) - (0.3 if encoding == "shift_jis" and not kana else 0.0)
+    matches = list(from_bytes(data[start:end], cp_isolation=list(COMMON_ENCODINGS)))
+    best = [match for match in matches if (match.chaos, match.coherence) == (matches[0].chaos, matches[0].coherence)]
+    names = {name for match in best for name in match.could_be_from_charset if name in COMMON_ENCODINGS}
+    return codecs.lookup(min(names, key=COMMON_ENCODINGS.index)).name if names else ""
