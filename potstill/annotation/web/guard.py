@@ -1,8 +1,8 @@
-"""Who may talk to a page on loopback: this machine's browser, from the page itself, and nobody through it.
+"""Only the annotation page itself may write: the CSRF guard and the security headers of a page on loopback.
 
-A name that resolves to 127.0.0.1 (DNS rebinding) fails by the Host header, a form or script of another site (CSRF) by
-Origin and by the content type, a frame around the page by its headers. Other users of the same machine are not kept
-out: whoever may open a connection to loopback may label. Plain ASGI, no library.
+A form or script of another site fails by the Origin header and the content type, a frame around the page by the
+response headers. A name that resolves to 127.0.0.1 (DNS rebinding) is refused by starlette's TrustedHostMiddleware
+(`server.py`). Other users of the same machine are not kept out: everyone who can connect to loopback can label.
 """
 
 from __future__ import annotations
@@ -28,49 +28,47 @@ HEADERS = {
 }
 
 
-class LoopbackGuard:
-    """Lets through what the page itself asks, and gives every answer the headers that keep it in its place.
+class CsrfGuard:
+    """ASGI middleware: refuses writes that do not come from the page itself, and adds `HEADERS` to every response.
 
     Args:
-        app: what is guarded.
-        port: the port of this machine that the page is on.
+        app: the app to guard.
     """
 
-    def __init__(self, app: AsgiApp, port: int) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         self._app = app
-        self._hosts = {f"{name}:{port}".encode() for name in ("127.0.0.1", "localhost", "[::1]")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             return
 
-        async def sealed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                there = {name.lower() for name, _ in message["headers"]}
-                extra = [(name, value) for name, value in HEADERS.items() if name not in there]
-                message = {**message, "headers": [*message["headers"], *extra]}
+                present = {name.lower() for name, _ in message["headers"]}
+                missing = [(name, value) for name, value in HEADERS.items() if name not in present]
+                message = {**message, "headers": [*message["headers"], *missing]}
             await send(message)
 
-        reason = self._refusal(scope)
+        reason = _refusal(scope)
         if reason:
-            await sealed({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-            await sealed({"type": "http.response.body", "body": reason.encode()})
+            start = {"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]}
+            await send_with_headers(start)
+            await send_with_headers({"type": "http.response.body", "body": reason.encode()})
             return
-        await self._app(scope, receive, sealed)
+        await self._app(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> str:
-        """Why a request is refused; "" where it is not."""
-        headers = dict(scope["headers"])
-        if len([1 for name, _ in scope["headers"] if name == b"host"]) != 1 or headers[b"host"] not in self._hosts:
-            return "This page is only for the address it was opened at."
-        if scope["method"] in ("GET", "HEAD"):
-            return ""
-        if headers.get(b"origin") != b"http://" + headers[b"host"]:
-            return "Only the page itself may write."
-        if headers.get(b"content-type", b"").split(b";")[0].strip() != b"application/json":
-            return "Only JSON is read."
-        length = headers.get(b"content-length", b"")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            return "Too much at once."
+
+def _refusal(scope: Scope) -> str:
+    """Why a request is refused; "" if it is not."""
+    if scope["method"] in ("GET", "HEAD"):
         return ""
+    headers = dict(scope["headers"])
+    if headers.get(b"origin") != b"http://" + headers.get(b"host", b""):
+        return "Only the page itself may write."
+    if headers.get(b"content-type", b"").split(b";")[0].strip() != b"application/json":
+        return "Only JSON is read."
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        return "The request is too large."
+    return ""

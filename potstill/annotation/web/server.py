@@ -1,50 +1,52 @@
-"""An app on a port of this machine, until Ctrl-C. Loopback only: nothing here is fit for a network."""
+"""Serves an app on a port of this machine until Ctrl-C. Loopback only: nothing here is fit for a network."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
 
-from potstill.annotation.web.guard import AsgiApp, LoopbackGuard
+from potstill.annotation.web.guard import AsgiApp, CsrfGuard
 from potstill.errors import BadSpec, missing_extra
 
 HOST = "127.0.0.1"
+ALLOWED_HOSTS = (HOST, "localhost")
 
 
 def serve(app: AsgiApp, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve `app`, guarded, until the process is interrupted.
+    """Serve `app` behind the host check and the CSRF guard until the process is interrupted.
 
     Args:
-        app: ASGI.
-        port: 0 takes any that is free.
-        ready: called with the address once a browser may ask.
+        app: an ASGI app.
+        port: 0 takes any free port.
+        on_ready: called with the address once the port is open.
 
     Raises:
-        BadSpec: the port is taken, or is none.
-        MissingExtra: uvicorn is not installed.
+        BadSpec: the port is in use or out of range.
+        MissingExtra: starlette or uvicorn is not installed.
     """
     try:
         import uvicorn
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ModuleNotFoundError as error:
-        raise missing_extra("uvicorn", "web", "A page in the browser") from error
-    with _listening(port) as line:
-        port = line.getsockname()[1]
-        config = uvicorn.Config(LoopbackGuard(app, port), log_level="warning", lifespan="off", access_log=False)
+        raise missing_extra(error.name or "starlette", "web", "A page in the browser") from error
+    with _listening_socket(port) as listener:
+        guarded = CsrfGuard(TrustedHostMiddleware(app, ALLOWED_HOSTS, www_redirect=False))
+        config = uvicorn.Config(guarded, log_level="warning", lifespan="off", access_log=False)
         server = uvicorn.Server(config)
         try:
-            on_ready(f"http://{HOST}:{port}/")
-            server.run(sockets=[line])
+            on_ready(f"http://{HOST}:{listener.getsockname()[1]}/")
+            server.run(sockets=[listener])
         except KeyboardInterrupt:
-            return  # how it is meant to end
+            return  # Ctrl-C is the intended way to stop it
 
 
-def _listening(port: int) -> socket.socket:
+def _listening_socket(port: int) -> socket.socket:
     try:
-        line = socket.socket()
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        line.bind((HOST, port))
-        line.listen(64)
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(64)
     except (OSError, OverflowError) as error:
-        line.close()
-        raise BadSpec(f"Nothing can be served on port {port}: {error}.", "Give another with --port.") from None
-    return line
+        listener.close()
+        raise BadSpec(f"Port {port} cannot be served: {error}.", "Choose another with --port.") from None
+    return listener
