@@ -31,7 +31,7 @@ from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table, read_table
 from potstill.data.task import Task
 from potstill.evaluation.calibration import one_hot, softmax
-from potstill.procedures import MENU
+from potstill.procedures.kinds import recipe_kind
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 from potstill.students.base import Student
@@ -251,7 +251,7 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
     spec = Spec.from_dict({**record, "cache": False})
     began = time.perf_counter()
     with Run.open(folder, spec, Task(world.pool.labels, name=study.name), world.pool) as run:
-        student = (labelling if arm == "labelling" else MENU.resolve(spec.procedure.kind))(run)
+        student = (labelling if arm == "labelling" else recipe_kind(spec.procedure.kind))(run)
         judged = run.judge(student, world.pool.subset("test"), "test")
         llm_usd = run.ledger.totals().by_category["llm"] / 1e6
         end = next((note.facts for note in run.store.notes() if note.description == "pgkd"), {})

@@ -24,7 +24,7 @@ from potstill.data.pool import Pool
 from potstill.data.task import Task
 from potstill.evaluation.calibration import Calibration, match_prior
 from potstill.evaluation.metrics import compute_metrics
-from potstill.procedures import MENU
+from potstill.procedures.kinds import recipe_kind
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -98,7 +98,7 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder
     spec = spec_of(arm, seed, options)
     began = time.perf_counter()
     with Run.open(folder, spec, Task(pool.labels, name=NAME), pool) as run:
-        student = MENU.resolve(spec.procedure.kind)(run)
+        student = recipe_kind(spec.procedure.kind)(run)
         judged = run.judge(student, pool.subset("test"), "test")
         notes = list(run.store.notes())
         usd = run.ledger.totals().by_purpose.get("teach", 0) / 1e6

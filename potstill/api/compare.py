@@ -54,7 +54,7 @@ def compare(
         RunConflict: another process works in the folder.
     """
     from potstill.data.atomic import atomic_file
-    from potstill.procedures import MENU
+    from potstill.procedures.kinds import recipe_kind
     from potstill.study.cell import RECIPE_NAMES
     from potstill.study.page import render_page
     from potstill.study.run_study import StudyLimits, run_study
@@ -63,7 +63,7 @@ def compare(
 
     spec = StudySpec.from_toml(Path(study), {} if budget is None else {"budget": budget})
     folder = out or Path("runs") / "-".join(spec.name.split())
-    recipes = {name: MENU.resolve(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
+    recipes = {name: recipe_kind(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
     done = run_study(spec, folder, recipes, StudyLimits(max_hours, bool(allow_leak), data), tell)
     write_tables(done, folder)
     with atomic_file(folder / "compare.html") as path:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from potstill.reports import Report
     from potstill.run import ProgressReporter
 
-RECIPES_WITHOUT_TEACHER = ("finetune", "selftrain", "prompt")  # recipes that ask nobody
 ASKS_NOBODY = "This recipe asks no teacher: all it may spend is this machine's time."
-REMOTE_TEACHERS = ("openai", "anthropic")  # teachers that send texts away and a bill back
 
 
 class DistillOptions(TypedDict, total=False):
@@ -104,19 +102,20 @@ def distill(
         MoneyError: the money does not reach.
     """
     from potstill.errors import SpendingDeclined
-    from potstill.planning.cost import estimate_cost
-    from potstill.procedures import MENU
+    from potstill.planning.cost_estimate import estimate_cost, is_remote
+    from potstill.procedures.kinds import recipe_kind
     from potstill.reports.build_report import build_report
     from potstill.run.inputs import read_inputs, spec_overrides
     from potstill.run.run import Run
 
     agreed = options.pop("yes", False)
     order = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
-    recipe = MENU.resolve(order.spec.procedure.name)
+    recipe = recipe_kind(order.spec.procedure.name)
+    recipe.check(order.spec, order.task.kind)
     folder = out or Path("runs") / "-".join(order.name.split())
-    if order.spec.teacher is not None and order.spec.teacher.kind in REMOTE_TEACHERS and recipe.__name__ != "finetune":
+    if recipe.asks_teacher and is_remote(order.spec):
         expected = estimate_cost(order)
-        if tell is not None:
+        if tell is not None and expected is not None:
             tell.info(expected.summary())
             begun = folder.exists()
             if expected.costs_money and not agreed and not begun and not tell.confirm("Spend it?"):
@@ -177,7 +176,7 @@ def plan(
     """
     from potstill.data.atomic import atomic_file
     from potstill.planning import compare_options
-    from potstill.planning.cost import estimate_cost
+    from potstill.planning.cost_estimate import estimate_cost
     from potstill.run.inputs import read_inputs, spec_overrides
 
     order = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
@@ -188,5 +187,4 @@ def plan(
     if page is not None and ways is not None:
         with atomic_file(Path(page)) as path:
             path.write_text(ways.page(), encoding="utf-8")
-    teaches = order.spec.procedure.kind not in RECIPES_WITHOUT_TEACHER
-    return PlanResult(estimate_cost(order) if teaches else None, ways, None if page is None else Path(page))
+    return PlanResult(estimate_cost(order), ways, None if page is None else Path(page))

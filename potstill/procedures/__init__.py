@@ -1,24 +1,24 @@
-"""Procedures: recipes that spend a ledger until a student can do the task. A recipe is one file and one line here.
+"""Procedures: recipes that spend a run's ledger until a student can do the task.
 
-A recipe is any callable `Run -> Student`. It decides what is asked, learnt and judged, and may not touch the test
-part of the pool: what is chosen with it can no longer be measured with it.
+A recipe is one file and one line here. The line leads to a `Recipe` record (`procedures/base.py`), or to a bare
+function `Run -> Student`.
 """
 
 from __future__ import annotations
 
 from potstill.registry import Registry
 
-MENU = Registry(
+REGISTRY = Registry(
     "procedure",
     {
-        "allocate": "potstill.procedures.allocate.recipe:allocate",
-        "annotate": "potstill.procedures.annotate:annotate",
-        "finetune": "potstill.procedures.finetune:finetune",
-        "ft-kd": "potstill.procedures.trained_teacher_kd:ft_kd",
-        "kd": "potstill.procedures.kd:kd",
-        "p-kd": "potstill.procedures.trained_teacher_kd:p_kd",
-        "pgkd": "potstill.procedures.pgkd.recipe:pgkd",
-        "prompt": "potstill.procedures.prompt:prompt",
-        "selftrain": "potstill.procedures.selftrain:selftrain",
+        "allocate": "potstill.procedures.allocate.recipe:RECIPE",
+        "annotate": "potstill.procedures.annotate:RECIPE",
+        "finetune": "potstill.procedures.finetune:RECIPE",
+        "ft-kd": "potstill.procedures.trained_teacher_kd:FT_KD",
+        "kd": "potstill.procedures.kd:RECIPE",
+        "p-kd": "potstill.procedures.trained_teacher_kd:P_KD",
+        "pgkd": "potstill.procedures.pgkd.recipe:RECIPE",
+        "prompt": "potstill.procedures.prompt:RECIPE",
+        "selftrain": "potstill.procedures.selftrain:RECIPE",
     },
 )

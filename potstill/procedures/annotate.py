@@ -19,6 +19,7 @@ from potstill.evaluation.calibration import Calibration, one_hot
 from potstill.ledger.store import AnnotationStore
 from potstill.procedures import query_strategies as choose
 from potstill.procedures.annotate_options import AnnotateOptions
+from potstill.procedures.base import Ask, QuoteInputs, Recipe, quote_answers
 from potstill.registry import read_options
 from potstill.run import Answers
 from potstill.run.run import Run
@@ -144,3 +145,11 @@ def _tell(run: Run, annotator: Teacher, labelled: Sequence[Answers]) -> None:
         run.note("annotated", sentence=summarise(labels, run.task).sentence())
     finally:
         labels.close()
+
+
+def quote_labels(request: QuoteInputs[AnnotateOptions]) -> tuple[Ask, ...]:
+    """Labels of `n_texts` texts, or of all."""
+    return quote_answers(request, request.options.n_texts)
+
+
+RECIPE = Recipe("annotate", annotate, AnnotateOptions, quote=quote_labels)

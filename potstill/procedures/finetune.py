@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from potstill.errors import BadData
+from potstill.procedures.base import ANY_TASK, Recipe, quote_nothing
+from potstill.registry import NoOptions
 from potstill.run.run import Run
 from potstill.students.base import Student
 
@@ -17,3 +19,6 @@ def finetune(run: Run) -> Student:
     if not gold.texts:
         raise BadData("Fine-tuning needs labelled texts and there are none.", "Label some, or take --procedure kd.")
     return run.learn(gold.texts, gold.targets(run.task.n_labels))
+
+
+RECIPE = Recipe("finetune", finetune, NoOptions, ANY_TASK, asks_teacher=False, quote=quote_nothing)

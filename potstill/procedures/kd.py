@@ -26,15 +26,17 @@ from potstill.evaluation.calibration import (
     smoothed_prior,
     softmax,
 )
+from potstill.procedures.base import ANY_TASK, Recipe, quote_answers
 from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
 from potstill.registry import Options, read_options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples, selects_examples_per_text
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec
-from potstill.students import REGISTRY as STUDENTS
+from potstill.run.spec import ComponentSpec, teacher_backbone
 from potstill.students.base import FeatureHint, Floats, Student
+from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher
+from potstill.teachers.kinds import teacher_kind
 from potstill.teachers.trained import StudentTeacher
 
 MIN_CALIBRATION_TEXTS = 20  # gold texts below which a temperature fitted on them is noise
@@ -155,27 +157,20 @@ def _weight_of_gold(options: KdOptions, n_gold: int, n_soft: int) -> float:
 
 def open_kd_teacher(run: Run, gold: Subset, shown: list[LabelledText]) -> Teacher:
     """The spec's teacher, ready to answer; `trained:BACKBONE` or `trained:STUDENT:BACKBONE` learns the gold first."""
-    named = run.spec.teacher
-    if named is not None and named.kind == "human":
+    component = run.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
+    capabilities = teacher_kind(component.kind).capabilities
+    if capabilities.human:
         raise BadSpec("Distilling asks about every text, and people label only some.", "Take --procedure annotate.")
-    if named is None or named.kind != "trained":
+    if not capabilities.needs_student:
         return run.teacher(shown)
     if not gold.texts:
-        raise BadData(f"The teacher {named.name} learns from labelled texts and there are none.", "Label some.")
+        raise BadData(f"The teacher {component.name} learns from labelled texts and there are none.", "Label some.")
     # What the teacher learns with is gone for asking it and for the student.
     with run.reserving(run.ledger.free // 2):
-        large = run.learn(gold.texts, gold.targets(run.task.n_labels), student=teacher_backbone(named), purpose="teach")
+        large = run.learn(
+            gold.texts, gold.targets(run.task.n_labels), student=teacher_backbone(component), purpose="teach"
+        )
     return run.teacher(student=large, key=run.student_key(large), price=run.spec.compute_rates)
-
-
-def teacher_backbone(named: ComponentSpec) -> ComponentSpec:
-    """The student that a trained teacher is: `trained:gte-small` is an encoder, `trained:cloze:smollm2` says its kind.
-
-    The kind alone will do too: `trained:linear`.
-    """
-    kind = named.model.partition(":")[0]
-    name = named.model if kind in STUDENTS else f"encoder:{named.model}".rstrip(":")
-    return ComponentSpec(name=name, **named.options)
 
 
 def calibrate_teacher(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:
@@ -198,3 +193,6 @@ def gold_weight(n_gold: int, n_soft: int) -> float:
     if not n_gold:
         return 1.0
     return float(np.clip(GOLD_SHARE / (1 - GOLD_SHARE) * n_soft / n_gold, 1.0, 10.0))
+
+
+RECIPE = Recipe("kd", kd, KdOptions, ANY_TASK, quote=quote_answers)

@@ -8,6 +8,8 @@ recipe is that of FT; what differs is who learns.
 from __future__ import annotations
 
 from potstill.errors import BadData, BadSpec
+from potstill.procedures.base import ANY_TASK, Recipe, quote_nothing
+from potstill.registry import NoOptions
 from potstill.run.run import Run
 from potstill.students.base import Student
 
@@ -35,3 +37,6 @@ def require_language_head(name: str) -> None:
             f"{name!r} has no language-model head, so it cannot be trained by prompts (P).",
             "Take --student cloze:smollm2, or --procedure finetune.",
         )
+
+
+RECIPE = Recipe("prompt", prompt, NoOptions, ANY_TASK, asks_teacher=False, quote=quote_nothing)

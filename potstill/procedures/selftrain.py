@@ -15,6 +15,7 @@ from pydantic import Field
 from potstill.data.pool import Subset
 from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import one_hot, softmax
+from potstill.procedures.base import Recipe, quote_nothing
 from potstill.procedures.kd import gold_weight
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.registry import Options, read_options
@@ -103,3 +104,6 @@ def pseudo_label_student(named: ComponentSpec) -> ComponentSpec:
     if named.kind != "encoder" or "few" in named.options:
         return named
     return named.model_copy(update={"few": True})
+
+
+RECIPE = Recipe("selftrain", selftrain, SelfTrainOptions, asks_teacher=False, quote=quote_nothing)

@@ -16,12 +16,12 @@ from pydantic import Field, StrictBool
 
 from potstill.errors import BadData, BadSpec, BudgetExceeded
 from potstill.evaluation.calibration import one_hot, softmax
+from potstill.procedures.base import Recipe, quote_answers
 from potstill.procedures.kd import open_kd_teacher
 from potstill.procedures.prompt import LANGUAGE_HEAD_KINDS
 from potstill.registry import Options, read_options
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec
-from potstill.run.training_time import trained_as
+from potstill.run.spec import ComponentSpec, teacher_backbone
 from potstill.students.base import Student
 
 
@@ -40,7 +40,7 @@ class TrainedTeacherKdOptions(Options):
 def ft_kd(run: Run) -> Student:
     """The student of a fine-tuned teacher, `trained:BACKBONE`; see `_student_of`."""
     teacher = _named(run, "trained:gte-small")
-    if trained_as(teacher).kind in LANGUAGE_HEAD_KINDS:
+    if teacher_backbone(teacher).kind in LANGUAGE_HEAD_KINDS:
         raise BadSpec(f"{teacher.name!r} is trained by prompts, not fine-tuned.", "Take --procedure p-kd.")
     return _student_of(run)
 
@@ -48,7 +48,7 @@ def ft_kd(run: Run) -> Student:
 def p_kd(run: Run) -> Student:
     """The student of a prompt-trained teacher, `trained:cloze:BACKBONE`; see `_student_of`."""
     teacher = _named(run, "trained:cloze:smollm2")
-    if trained_as(teacher).kind not in LANGUAGE_HEAD_KINDS:
+    if teacher_backbone(teacher).kind not in LANGUAGE_HEAD_KINDS:
         raise BadSpec(f"{teacher.name!r} is not trained by prompts.", "Take --teacher trained:cloze:smollm2.")
     return _student_of(run)
 
@@ -104,3 +104,7 @@ def _student_of(run: Run) -> Student:
         np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
         weights=weights.astype(np.float32),
     )
+
+
+FT_KD = Recipe("ft-kd", ft_kd, TrainedTeacherKdOptions, quote=quote_answers)
+P_KD = Recipe("p-kd", p_kd, TrainedTeacherKdOptions, quote=quote_answers)

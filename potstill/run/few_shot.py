@@ -8,9 +8,8 @@ from potstill.data.label_sets import encode_label_set
 from potstill.data.pool import Subset
 from potstill.data.task import LabelledText, Task
 from potstill.run.spec import Spec
+from potstill.teachers.kinds import teacher_kind
 from potstill.teachers.prompt_builder import MAX_FIXED_EXAMPLE_LABELS
-
-EXAMPLE_PICKING_TEACHERS = ("openai", "anthropic")  # they pick by themselves where there are many labels
 
 
 def selects_examples_per_text(spec: Spec, task: Task) -> bool:
@@ -21,7 +20,8 @@ def selects_examples_per_text(spec: Spec, task: Task) -> bool:
     if options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0):
         return True
     many = task.n_labels > MAX_FIXED_EXAMPLE_LABELS and "shots" not in spec.procedure.options
-    return many and spec.teacher.kind in EXAMPLE_PICKING_TEACHERS and options.get("examples", "auto") == "auto"
+    able = teacher_kind(spec.teacher.kind).capabilities.picks_examples
+    return many and able and options.get("examples", "auto") == "auto"
 
 
 def select_examples(gold: Subset, spec: Spec, task: Task) -> list[LabelledText]:
@@ -47,8 +47,8 @@ def _shots(spec: Spec, task: Task) -> int:
 
 def _sets(gold: Subset, spec: Spec, task: Task) -> list[LabelledText]:
     """Texts with their whole sets of labels: as many as show each label, and no label at all, so many times."""
-    if spec.teacher is None or spec.teacher.kind not in EXAMPLE_PICKING_TEACHERS:
-        return []  # the others that can say several labels read no examples
+    if spec.teacher is None or not teacher_kind(spec.teacher.kind).capabilities.picks_examples:
+        return []  # the others that can give several labels read no examples
     order = np.random.default_rng(spec.seed).permutation(len(gold.texts))
     with_none = (gold.gold == 1).sum(axis=1, keepdims=True) == 0
     has = np.hstack([gold.gold == 1, with_none])

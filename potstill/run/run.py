@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from potstill.data.atomic import atomic_folder
 from potstill.data.pool import Pool, Subset
 from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
-from potstill.errors import PotstillError, RunNotFound, SpecMismatch
+from potstill.errors import BadSpec, PotstillError, RunNotFound, SpecMismatch
 from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
@@ -31,13 +31,14 @@ from potstill.ledger.prices import Purchase, Purpose, Usage, micros_to_usd
 from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient
 from potstill.run.evaluate_student import evaluate_student
-from potstill.run.spec import ComponentSpec, Spec, check_task_kind, diff_specs
+from potstill.run.spec import ComponentSpec, Spec, diff_specs
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students import revision
 from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
 from potstill.students.training_data import apply_class_weights
-from potstill.teachers import MENU as TEACHERS
+from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.kinds import teacher_kind
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,7 @@ class Run:
             NotARun: the folder holds something else.
             RunBusy: another process works in it.
             SpecChanged: it was begun with other options or data; the message names them.
-            BadSpec: the procedure or the teacher cannot do a task of this kind.
         """
-        check_task_kind(spec, task.kind)
         if folder.exists() and not folder.is_dir():
             raise RunNotFound(f"{folder} is a file.", "Give a new folder with -o.")
         if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_FILE).exists():
@@ -141,7 +140,7 @@ class Run:
 
     def teacher(self, examples: Sequence[LabelledText] = (), **options: Any) -> Teacher:
         """The spec's teacher, showing `examples` in its prompt; `options` are laid over the spec's own."""
-        named = self.spec.teacher or ComponentSpec(name="local")
+        named = self.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
         self.store.set_meta("examples", [[each.text, each.label] for each in examples])  # `bench` opens it like this
         return self.open_teacher(named, examples, **options)
 
@@ -337,6 +336,12 @@ def open_teacher(
 
     `folder` is the run's, for a teacher that leaves something in it.
     """
+    kind = teacher_kind(named.kind)
+    if task.kind not in kind.capabilities.task_kinds:
+        raise BadSpec(
+            f"The teacher {named.name!r} cannot answer about a task of the kind {task.kind!r}.",
+            "Take another with --teacher, or --procedure finetune.",
+        )
     setup = TeacherSetup(
         task=task,
         model=named.model,
@@ -348,8 +353,7 @@ def open_teacher(
         will_call=asks,
         run_folder=folder,
     )
-    teacher: Teacher = TEACHERS.resolve(named.kind)(setup)
-    return teacher
+    return kind(setup)
 
 
 def training_reserve(spec: Spec) -> int:

@@ -18,22 +18,17 @@ from potstill.data.label_sets import Separator
 from potstill.data.task import TaskKind
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
+from potstill.registry import Options
+from potstill.students import DEFAULT_STUDENT
+from potstill.students import REGISTRY as STUDENTS
+from potstill.teachers.kinds import teacher_kind
 
 DEFAULT_USD_PER_HOUR = Decimal("0.10")
-# What can do a task with several labels a text.
-MULTI_LABEL_PROCEDURES, MULTI_LABEL_TEACHERS = (
-    ("finetune", "prompt", "kd"),
-    ("trained", "replay", "openai", "anthropic"),
-)
+# The recipe of a run that names none: where people label, and otherwise.
+HUMAN_PROCEDURE, DEFAULT_PROCEDURE = "annotate", "kd"
 
 
-class OptionTable(BaseModel):
-    """A table of the TOML file that admits only its own keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskSpec(OptionTable):
+class TaskSpec(Options):
     """`[task]`: what to decide. Without `labels` they are those found in the data, and so is the `kind` without one."""
 
     name: str = ""
@@ -43,7 +38,7 @@ class TaskSpec(OptionTable):
     kind: TaskKind | None = None
 
 
-class DataSpec(OptionTable):
+class DataSpec(Options):
     """`[data]`: the files, relative to the TOML file, and how to read them.
 
     `file` is one table with everything; or `train` (with labels), `pool` (without), `validation` and `test`.
@@ -98,7 +93,7 @@ class ComponentSpec(BaseModel):
         return self.name.partition(":")[2]
 
 
-class Spec(OptionTable):
+class Spec(Options):
     """A run as it was asked for.
 
     `budget` is in USD and covers everything: model calls, labels, compute. With `cache` the run shares its answers with
@@ -110,8 +105,8 @@ class Spec(OptionTable):
     task: TaskSpec = TaskSpec()
     data: DataSpec = DataSpec()
     teacher: ComponentSpec | None = None
-    student: ComponentSpec = ComponentSpec(name="encoder")
-    procedure: ComponentSpec = ComponentSpec(name="kd")
+    student: ComponentSpec = ComponentSpec(name=DEFAULT_STUDENT)
+    procedure: ComponentSpec = ComponentSpec(name=DEFAULT_PROCEDURE)
     prices: dict[str, Any] = Field(default_factory=dict)
     cache: bool = True
     _folder: Path = PrivateAttr(default_factory=Path)
@@ -129,12 +124,12 @@ class Spec(OptionTable):
     @model_validator(mode="before")
     @classmethod
     def _people_label(cls, given: Any) -> Any:
-        """With people as the teacher the recipe is `annotate`, unless another is named."""
+        """With people as the teacher the recipe is `HUMAN_PROCEDURE`, unless another is named."""
         if isinstance(given, dict) and "procedure" not in given:
             teacher = given.get("teacher")
             name = teacher.get("name") if isinstance(teacher, Mapping) else teacher
-            if name == "human":
-                return {**given, "procedure": "annotate"}
+            if isinstance(name, str) and teacher_kind(name.partition(":")[0]).capabilities.human:
+                return {**given, "procedure": HUMAN_PROCEDURE}
         return given
 
     @field_validator("teacher", "student", "procedure", mode="before")
@@ -204,25 +199,14 @@ class Spec(OptionTable):
         return spec
 
 
-def check_task_kind(spec: Spec, kind: TaskKind) -> None:
-    """Several labels a text: what cannot do that says so before anything is spent.
+def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
+    """The student that a trained teacher is: "trained:gte-small" is an encoder, "trained:cloze:smollm2" names its kind.
 
-    Raises:
-        BadSpec: the procedure or the teacher knows one label a text.
+    The kind alone is enough: "trained:linear".
     """
-    if kind != "multi":
-        return
-    several = "A text may have several labels here, and"
-    if spec.procedure.kind not in MULTI_LABEL_PROCEDURES:
-        raise BadSpec(
-            f"{several} the procedure {spec.procedure.name!r} knows one.", "Take --procedure finetune, or kd."
-        )
-    teacher = spec.teacher.kind if spec.teacher is not None else "local"
-    if spec.procedure.kind == "kd" and teacher not in MULTI_LABEL_TEACHERS:
-        raise BadSpec(
-            f"{several} the teacher {teacher!r} says one.",
-            "Take --teacher trained:BACKBONE, which learns your labels first, or --procedure finetune.",
-        )
+    kind = teacher.model.partition(":")[0]
+    name = teacher.model if kind in STUDENTS else f"{DEFAULT_STUDENT}:{teacher.model}".rstrip(":")
+    return ComponentSpec(name=name, **teacher.options)
 
 
 def merge_specs(record: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,16 +109,6 @@ def estimate_training_time(
     return TrainingTime(LOW_FACTOR * seconds, HIGH_FACTOR * seconds, usd, flops, speed, took, whole.student)
 
 
-def trained_as(named: ComponentSpec) -> ComponentSpec:
-    """The student that a trained teacher is: `trained:gte-small` is an encoder, `trained:cloze:smollm2` says its kind.
-
-    The kind alone will do too: `trained:linear`.
-    """
-    kind = named.model.partition(":")[0]
-    name = named.model if kind in REGISTRY else f"encoder:{named.model}".rstrip(":")
-    return ComponentSpec(name=name, **named.options)
-
-
 @dataclass(frozen=True)
 class _Probe:
     """A student that learnt a few rows, and how long that took."""

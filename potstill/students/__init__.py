@@ -16,6 +16,7 @@ REGISTRY = Registry(
         "cloze": "potstill.students.cloze:ClozeStudent",
     },
 )
+DEFAULT_STUDENT = "encoder"  # of a run that names none
 
 
 def revision(kind: str) -> int:

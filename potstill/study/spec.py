@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
-from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec, OptionTable
+from potstill.registry import Options
+from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec
 
 Procedure = Literal["ft", "p", "ft+kd", "p+kd", "llm+kd"]
 Metric = Literal["accuracy", "macro_f1", "mcc"]
@@ -22,7 +23,7 @@ PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd", "llm+kd")
 DEFAULT_PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd")
 
 
-class BackboneSpec(OptionTable):
+class BackboneSpec(Options):
     """`[[backbones]]`: weights by name or path, or "linear"; how they are fine-tuned (`options`) and prompted
     (`prompt`).
 
@@ -37,7 +38,7 @@ class BackboneSpec(OptionTable):
     alternatives: tuple[dict[str, Any], ...] = ()
 
 
-class KdSpec(OptionTable):
+class KdSpec(Options):
     """`[kd]`: the temperature, whether gold is learnt beside the soft labels, and whose soft labels they are."""
 
     temperature: float = Field(default=2.0, gt=0, lt=100)
@@ -46,7 +47,7 @@ class KdSpec(OptionTable):
     p_teacher: str | None = None
 
 
-class StudyDataSpec(OptionTable):
+class StudyDataSpec(Options):
     """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
 
     `most` and `unlabelled` win over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid
@@ -85,7 +86,7 @@ class StudyDataSpec(OptionTable):
         return self
 
 
-class StudySpec(OptionTable):
+class StudySpec(Options):
     """A study as it was asked for.
 
     Attributes:

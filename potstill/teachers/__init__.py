@@ -7,11 +7,13 @@ from potstill.registry import Registry
 MENU = Registry(
     "teacher",
     {
-        "anthropic": "potstill.teachers.anthropic:open_teacher",
-        "human": "potstill.teachers.human:open_teacher",
-        "local": "potstill.teachers.local:open_teacher",
-        "openai": "potstill.teachers.openai:open_teacher",
-        "replay": "potstill.teachers.replay:open_teacher",
-        "trained": "potstill.teachers.trained:open_teacher",
+        "anthropic": "potstill.teachers.anthropic:KIND",
+        "human": "potstill.teachers.human:KIND",
+        "local": "potstill.teachers.local:KIND",
+        "openai": "potstill.teachers.openai:KIND",
+        "replay": "potstill.teachers.replay:KIND",
+        "trained": "potstill.teachers.trained:KIND",
     },
 )
+
+DEFAULT_TEACHER = "local"  # of a run that names none

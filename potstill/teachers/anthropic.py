@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.base import JobPending, TeacherSetup
+from potstill.teachers.base import JobPending, TeacherCapabilities, TeacherKind, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
@@ -285,3 +285,17 @@ def _about_text(status: int, said: str) -> ContentRefused | None:
     if status == 413 or _TOO_LONG.search(said):
         return ContentRefused(f"too long: {said}")
     return ContentRefused(f"filtered: {said}") if _FILTERED.search(said) else None
+
+
+KIND = TeacherKind(
+    open_teacher,
+    TeacherCapabilities(
+        remote=True,
+        generates=True,
+        reads_feedback=True,
+        task_kinds=frozenset({"single", "pair", "multi"}),
+        picks_examples=True,
+        batch_discount=True,
+    ),
+    AnthropicOptions,
+)

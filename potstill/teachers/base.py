@@ -6,13 +6,14 @@ weights but asks nothing and spends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from potstill.data.task import Answer, GenerationRequest, LabelledText, Task
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, TaskKind
 from potstill.ledger.prices import Category, ExactPrice, Price, Usage
+from potstill.registry import Options
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,52 @@ class UsageEstimate:
 
     low: Usage
     high: Usage
+
+
+@dataclass(frozen=True)
+class TeacherCapabilities:
+    """What every teacher of a kind can do, and what it needs.
+
+    Attributes:
+        remote: texts are sent to another machine, and a bill comes back: asked about before it spends.
+        needs_student: it answers with a student that the procedure trains first.
+        human: people answer.
+        generates: it can write texts.
+        reads_feedback: generating, it reads a request's feedback and returns texts of several labels at once.
+        task_kinds: the kinds of task it can do.
+        picks_examples: it can pick the examples in its prompt for each text, and then wants all gold.
+        soft_labels: its answers carry a score for each label.
+        batch_discount: its provider's batch queue is cheaper.
+    """
+
+    remote: bool = False
+    needs_student: bool = False
+    human: bool = False
+    generates: bool = False
+    reads_feedback: bool = False
+    task_kinds: frozenset[TaskKind] = frozenset({"single", "pair"})
+    picks_examples: bool = False
+    soft_labels: bool = True
+    batch_discount: bool = False
+
+
+@dataclass(frozen=True)
+class TeacherKind:
+    """A kind of teacher, as a registry line leads to it.
+
+    Attributes:
+        open: opens a teacher of the kind; asks nothing and spends nothing.
+        capabilities: what it can do.
+        options: what `[teacher]` may say beside `name`; None if the kind checks that itself.
+    """
+
+    open: Callable[[TeacherSetup], Teacher]
+    capabilities: TeacherCapabilities
+    options: type[Options] | None = None
+
+    def __call__(self, setup: TeacherSetup) -> Teacher:
+        """Open a teacher of this kind."""
+        return self.open(setup)
 
 
 class Teacher(Protocol):

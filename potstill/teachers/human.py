@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.base import Teacher, TeacherCapabilities, TeacherKind, TeacherSetup
 from potstill.teachers.human_labels import HumanOptions, HumanTeacher, human_price
 from potstill.teachers.options import read_teacher_options
 from potstill.teachers.simulated_human import open_simulated_human
@@ -24,3 +24,6 @@ def open_teacher(setup: TeacherSetup) -> Teacher:
     if options.simulate_from:
         return open_simulated_human(setup, options, price, known)
     return HumanTeacher(setup, options, price)
+
+
+KIND = TeacherKind(open_teacher, TeacherCapabilities(human=True), HumanOptions)

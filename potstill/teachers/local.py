@@ -36,7 +36,7 @@ from potstill.models.causal_lm import (
     torch_threads,
 )
 from potstill.models.device import DeviceName, resolve_device
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.llamacpp import LlamaCppGenerator
@@ -307,3 +307,6 @@ def _price(prices: Mapping[str, Any], *, on_gpu: bool = False) -> Rates:
     if not rate.is_finite() or rate < 0:
         raise BadSpec(f"usd_per_hour = {given!r} in [prices] is not a rate.", "Give US dollars, zero or more.")
     return Rates("[prices] usd_per_hour of the spec", usd_per_hour=rate)
+
+
+KIND = TeacherKind(open_teacher, TeacherCapabilities(generates=True), LocalOptions)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import Field
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.base import JobPending, JobRejected, TeacherSetup
+from potstill.teachers.base import JobPending, JobRejected, TeacherCapabilities, TeacherKind, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
@@ -349,3 +349,17 @@ def _about_text(status: int, code: str, said: str) -> ContentRefused | None:
     if code in ("content_filter", "content_policy_violation") or _FILTERED.search(said):
         return ContentRefused(f"filtered: {said}")
     return None
+
+
+KIND = TeacherKind(
+    open_teacher,
+    TeacherCapabilities(
+        remote=True,
+        generates=True,
+        reads_feedback=True,
+        task_kinds=frozenset({"single", "pair", "multi"}),
+        picks_examples=True,
+        batch_discount=True,
+    ),
+    OpenAIOptions,
+)

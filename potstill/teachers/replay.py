@@ -28,7 +28,7 @@ from potstill.data.tables import Table, read_table
 from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.ledger.prices import Category, Price, Usage
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
 from potstill.teachers.generation_quotas import error_texts, label_quotas, prompt_texts
 from potstill.teachers.label_centroids import LabelCentroids
 from potstill.teachers.options import TeacherOptions, read_teacher_options
@@ -376,3 +376,10 @@ def _number(seed: int, text: str) -> int:
 
 def _digest(gold_columns: Mapping[str, Truth]) -> str:
     return hashlib.sha256(json.dumps(sorted(gold_columns.items())).encode()).hexdigest()
+
+
+KIND = TeacherKind(
+    open_teacher,
+    TeacherCapabilities(generates=True, reads_feedback=True, task_kinds=frozenset({"single", "pair", "multi"})),
+    ReplayOptions,
+)

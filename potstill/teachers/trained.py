@@ -17,7 +17,7 @@ from potstill.data.task import Answer, GenerationRequest
 from potstill.errors import BadSpec, TeacherError
 from potstill.evaluation.calibration import log_sigmoid, log_softmax
 from potstill.ledger.prices import Category, Price, Rates, Usage
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
 from potstill.teachers.price_options import parse_rates
 
 BATCH_SIZE = 256
@@ -130,3 +130,8 @@ def _cannot_write(name: str) -> TeacherError:
     error = TeacherError(f"The teacher {name!r} is a classifier and cannot write texts.", "Take an LLM, or replay.")
     error.billed = False
     return error
+
+
+KIND = TeacherKind(
+    open_teacher, TeacherCapabilities(needs_student=True, task_kinds=frozenset({"single", "pair", "multi"}))
+)

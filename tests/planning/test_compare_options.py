@@ -11,7 +11,7 @@ from support.keyword_task import world
 from potstill.api import distill, plan
 from potstill.errors import BadData
 from potstill.planning import compare_options
-from potstill.planning.cost import estimate_cost
+from potstill.planning.cost_estimate import estimate_cost
 from potstill.run.inputs import read_inputs
 
 

@@ -13,13 +13,12 @@ from potstill.data.task import Task
 from potstill.errors import BadData
 from potstill.ledger.prices import Rates
 from potstill.ledger.store import RunStore
-from potstill.planning.cost import estimate_cost
+from potstill.planning.cost_estimate import estimate_cost
 from potstill.procedures.kd import open_kd_teacher
 from potstill.run import training_time as forecast
 from potstill.run.inputs import read_inputs, spec_overrides
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec, Spec
-from potstill.run.training_time import trained_as
+from potstill.run.spec import ComponentSpec, Spec, teacher_backbone
 
 TASK = Task(("a", "b"))
 RATES = Rates("a test", usd_per_hour=Decimal("3.6"))
@@ -67,7 +66,7 @@ def test_the_rule_of_an_encoder_is_its_own() -> None:
     assert forecast._passes(ComponentSpec(name="encoder", epochs=7), 10) == 7
     assert forecast._passes(ComponentSpec(name="encoder", mode="frozen"), 10) == 0
     assert forecast._passes(ComponentSpec(name="static"), 10) is None
-    assert trained_as(ComponentSpec(name="trained:gte-small")).name == "encoder:gte-small"
+    assert teacher_backbone(ComponentSpec(name="trained:gte-small")).name == "encoder:gte-small"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from potstill.procedures import MENU
+from potstill.procedures.kinds import recipe_kind
 from potstill.study.cell import RECIPE_NAMES
 from potstill.study.records import StudyResult
 from potstill.study.run_study import StudyLimits, run_study
@@ -19,7 +19,7 @@ TOPICS = {
     "money": "bank loan market shares profit invoice interest tax broker deposit".split(),
 }
 FILLER = "the and one please or a much longer text with some more words today here there very".split()
-RECIPES = {name: MENU.resolve(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
+RECIPES = {name: recipe_kind(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
 
 
 def write_topics(folder: Path, train: int = 60, test: int = 30, seed: int = 0) -> Path:

@@ -18,7 +18,7 @@ from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, Waitin
 from potstill.evaluation.calibration import softmax
 from potstill.ledger.prices import Usage
 from potstill.ledger.store import Annotation
-from potstill.planning.cost import estimate_cost
+from potstill.planning.cost_estimate import estimate_cost
 from potstill.run.inputs import read_inputs
 from potstill.teachers.base import DeferredTeacher, Teacher, TeacherSetup
 from potstill.teachers.human import open_teacher

@@ -34,10 +34,11 @@ from potstill.procedures.allocate.next_purchase import choose_purchase, distilla
 from potstill.procedures.allocate.pilot import Pilot, PilotFindings, lsa_features
 from potstill.procedures.allocate.strategies import ExpectedLead
 from potstill.procedures.allocate.writing_rounds import GenerationRounds
+from potstill.procedures.base import Recipe, quote_answers
 from potstill.procedures.coverage_sampling import typiclust_sampling
+from potstill.registry import read_options
 from potstill.run.run import Run
 from potstill.students.base import Student
-from potstill.teachers.options import read_teacher_options
 
 # Of all labels that the money could buy, this part is kept to measure on; at least and at most so many.
 VALIDATION_SHARE, MIN_VALIDATION, MAX_VALIDATION = 0.15, 30, 300
@@ -50,7 +51,7 @@ def allocate(run: Run) -> Student:
         BadData: nothing is labelled and nobody can be asked, or there are no texts to ask about.
         Waiting: people are labelling.
     """
-    options = read_teacher_options(AllocateOptions, "allocate", run.spec.procedure.options)
+    options = read_options(AllocateOptions, "procedure 'allocate'", run.spec.procedure.options)
     market = LabelSources(run, options)
     owned, check, left = _begin(run, market, options)
     written, known, asked, step = GenerationRounds(market, check), PilotFindings(), list[str](), 0
@@ -133,3 +134,6 @@ def _worth_checking(run: Run, market: LabelSources, left: Sequence[str]) -> int:
     price = market.annotator.price.cost_micros(market.annotator.max_usage(left[:1]))
     affordable = len(left) if not price else min(len(left), run.spec.limit_micros // price)
     return int(np.clip(affordable * VALIDATION_SHARE, MIN_VALIDATION, MAX_VALIDATION))
+
+
+RECIPE = Recipe("allocate", allocate, AllocateOptions, quote=quote_answers)

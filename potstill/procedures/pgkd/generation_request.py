@@ -19,7 +19,7 @@ from potstill.errors import BadSpec, did_you_mean
 from potstill.evaluation.calibration import one_hot
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.procedures import query_strategies as choose
-from potstill.run.spec import OptionTable
+from potstill.registry import Options
 from potstill.teachers.generation_quotas import by_need
 
 Floats = NDArray[np.floating]
@@ -33,7 +33,7 @@ STYLES = (
 )
 
 
-class PgkdOptions(OptionTable):
+class PgkdOptions(Options):
     """`[procedure] name = "pgkd"`. The defaults are the paper's.
 
     Attributes:

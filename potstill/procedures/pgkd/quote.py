@@ -11,8 +11,10 @@ import numpy as np
 
 from potstill.data.pool import Subset
 from potstill.data.task import Task
+from potstill.errors import BadData
 from potstill.evaluation.metrics import compute_metrics
 from potstill.ledger.prices import Usage
+from potstill.procedures.base import SAMPLE_TEXTS, Ask, QuoteInputs, answers
 from potstill.procedures.pgkd.generation_request import (
     PgkdOptions,
     TrainingTexts,
@@ -76,6 +78,22 @@ def estimate_generation_cost(
     biased = len(gold) if teacher.needs_prior_correction else 0
     few, many = (_calls(options, rounds, pool, biased, share) for rounds, share in _ends(options))
     return GenerationCost(few, many, expected, bound, 1 / brief.n, _words(options, few, many))
+
+
+def quote_generation(request: QuoteInputs[PgkdOptions]) -> tuple[Ask, ...]:
+    """All rounds' calls that generate texts, and the texts the teacher answers about besides."""
+    gold, pool = request.inputs.pool.subset("train"), request.inputs.pool.subset("pool").texts
+    if not gold.texts:
+        raise BadData("PGKD needs labelled texts and there are none.", "Label some, or take --procedure kd.")
+    teacher = request.teacher
+    cost = estimate_generation_cost(request.inputs.task, gold, len(pool), teacher, request.options)
+    low, high, calls = cost.low_calls, cost.high_calls, cost.calls_per_text
+    units = (low.n_generated * calls, high.n_generated * calls)
+    generated = Ask("generate", teacher, *units, (cost.expected,), cost.bound, texts_per_unit=1 / calls)
+    if not max(low.n_asked, high.n_asked):
+        return (generated,)
+    sample = (*pool, *gold.texts)[:SAMPLE_TEXTS]
+    return generated, answers(teacher, sample, low.n_asked, high.n_asked, cost.description)
 
 
 def _ends(options: PgkdOptions) -> tuple[tuple[int, float], tuple[int, float]]:

@@ -9,9 +9,11 @@ Validation texts are never shown, nor may the teacher write one: the loss on the
 from __future__ import annotations
 
 from potstill.data.pool import Subset
-from potstill.errors import BadData, BadSpec, BudgetExceeded
+from potstill.errors import BadData, BudgetExceeded
+from potstill.procedures.base import Recipe
 from potstill.procedures.pgkd.generation import TextAcquisition
-from potstill.procedures.pgkd.generation_request import TrainingTexts, read_pgkd_options
+from potstill.procedures.pgkd.generation_request import PgkdOptions, TrainingTexts, read_pgkd_options
+from potstill.procedures.pgkd.quote import quote_generation
 from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
 from potstill.run.run import Run
 from potstill.students.base import Student
@@ -51,11 +53,6 @@ def pgkd(run: Run) -> Student:
 
 
 def _checked(run: Run) -> Subset:
-    if run.task.kind != "single":
-        raise BadSpec(
-            f"PGKD writes single texts with one label, and the task is of the kind {run.task.kind!r}.",
-            "Take --procedure kd or finetune.",
-        )
     gold = run.pool.subset("train")
     if not len(run.pool.subset("validation")):
         raise BadData(
@@ -67,3 +64,6 @@ def _checked(run: Run) -> Subset:
         named = ", ".join(map(repr, empty[:3])) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
         raise BadData(f"PGKD needs a gold text of every label and has none of {named}.", "Label one or two of each.")
     return gold
+
+
+RECIPE = Recipe("pgkd", pgkd, PgkdOptions, frozenset({"single"}), quote=quote_generation)

@@ -1,0 +1,163 @@
+"""What every recipe is: the record a registry line leads to, and the purchases it plans.
+
+A recipe spends a run's ledger until a student can do the task. It decides what is asked, learnt and evaluated, and
+never reads the test part of the pool: what is chosen with it can no longer be measured with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+from pydantic import ConfigDict
+
+from potstill.data.task import TaskKind
+from potstill.errors import BadSpec, PotstillError
+from potstill.ledger.prices import Usage
+from potstill.procedures import REGISTRY
+from potstill.registry import Options, read_options
+from potstill.run.inputs import RunInputs
+from potstill.run.run import Run
+from potstill.run.spec import Spec
+from potstill.students.base import Student
+from potstill.teachers.base import Teacher, UsageEstimate
+
+ONE_LABEL: frozenset[TaskKind] = frozenset({"single", "pair"})
+ANY_TASK: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
+SAMPLE_TEXTS = 200  # texts that prompts are built for in a plan
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+class AnyOptions(Options):
+    """The options of a recipe that declares none: it reads them itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+@dataclass(frozen=True)
+class QuoteInputs(Generic[OptionsT]):
+    """What a recipe plans its purchases from.
+
+    Attributes:
+        inputs: the spec, the task and the pool.
+        teacher: the spec's teacher, opened to plan: it builds prompts and estimates usage, and is not called.
+        options: the recipe's options, validated.
+    """
+
+    inputs: RunInputs
+    teacher: Teacher
+    options: OptionsT
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One sort of purchase: what is bought, from which teacher, how much of it, and what a unit consumes.
+
+    A recipe may have a cheap and a dear course (fewer texts generated, but more answered). `low_units` and
+    `high_units` of all its purchases belong to the same two courses, so one purchase may have the higher number in
+    `low_units`.
+
+    Attributes:
+        verb: the teacher's method that is called.
+        teacher: the seller; its price turns usage into money.
+        low_units, high_units: units in the one course and in the other; a unit is a text that is answered, or a call
+            that generates texts.
+        unit_usage: estimated usage of a unit, once for each unit of a sample.
+        max_call_usage: upper bound of what one call consumes.
+        texts_per_unit: texts that a unit answers or generates.
+        note: what it is for, in words; shown unless it is the first purchase.
+    """
+
+    verb: Literal["answer", "generate"]
+    teacher: Teacher
+    low_units: float
+    high_units: float
+    unit_usage: tuple[UsageEstimate, ...]
+    max_call_usage: Usage
+    texts_per_unit: float = 1.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe(Generic[OptionsT]):
+    """A procedure of the registry.
+
+    Attributes:
+        name: as the user types it.
+        run: spends the run's ledger and returns the student.
+        options: what `[procedure]` may say.
+        task_kinds: the kinds of task it can do.
+        asks_teacher: whether it buys from the spec's teacher; if not, it spends compute alone.
+        quote: the purchases it plans, the main one first; None if unknown, which plans as "at most the budget".
+    """
+
+    name: str
+    run: Callable[[Run], Student]
+    options: type[OptionsT]
+    task_kinds: frozenset[TaskKind] = ONE_LABEL
+    asks_teacher: bool = True
+    quote: Callable[[QuoteInputs[OptionsT]], tuple[Ask, ...]] | None = None
+
+    def read_options(self, spec: Spec) -> OptionsT:
+        """Validate the spec's `[procedure]` table. Raises BadSpec."""
+        return read_options(self.options, f"procedure {self.name!r}", spec.procedure.options)
+
+    def check(self, spec: Spec, kind: TaskKind) -> None:
+        """Check the options and the kind of the task before anything is spent.
+
+        Raises:
+            BadSpec: a wrong option, or a kind of task the recipe cannot do.
+        """
+        if kind not in self.task_kinds:
+            raise BadSpec(
+                f"The procedure {self.name!r} cannot do a task of the kind {kind!r}; "
+                f"it does {' and '.join(map(repr, sorted(self.task_kinds)))}.",
+                f"Take another with --procedure: {', '.join(_names_for(kind))}.",
+            )
+        self.read_options(spec)
+
+    def __call__(self, run: Run) -> Student:
+        """Check the run's options and task, then run the recipe.
+
+        Raises:
+            BadSpec: see `check`.
+            PotstillError: what the recipe raises.
+        """
+        self.check(run.spec, run.task.kind)
+        return self.run(run)
+
+
+def _names_for(kind: TaskKind) -> list[str]:
+    """The registered recipes that can do a task of this kind."""
+    names = []
+    for name in REGISTRY:
+        with suppress(PotstillError, ImportError):
+            recipe = REGISTRY.resolve(name)
+            if isinstance(recipe, Recipe) and kind in recipe.task_kinds:
+                names.append(name)
+    return names
+
+
+def quote_nothing(request: QuoteInputs[OptionsT]) -> tuple[Ask, ...]:
+    """The quote of a recipe that buys nothing from a teacher."""
+    return ()
+
+
+def quote_answers(request: QuoteInputs[OptionsT], n: int | None = None) -> tuple[Ask, ...]:
+    """The quote of a recipe that asks about each unlabelled text, or about at most `n` of them."""
+    pool = request.inputs.pool
+    texts = pool.subset("pool").texts or pool.subset("train").texts
+    order = np.random.default_rng(request.inputs.spec.seed).permutation(len(texts))[:SAMPLE_TEXTS]
+    n_asked = min(n or len(texts), len(texts))
+    return (answers(request.teacher, [texts[i] for i in order], n_asked, n_asked),)
+
+
+def answers(teacher: Teacher, sample: Iterable[str], low: float, high: float, note: str = "") -> Ask:
+    """Answers about `low` to `high` texts, priced by a sample of the texts."""
+    texts = list(sample)
+    usage = tuple(teacher.estimate_usage([text]) for text in texts)
+    return Ask("answer", teacher, low, high, usage, teacher.max_usage(texts[: teacher.batch_size]), note=note)
