@@ -126,7 +126,6 @@ class Teacher(Protocol):
         parallel: how many calls may be in flight.
         simulated: True if it only replays labels; every figure made with it is called a simulation.
         needs_prior_correction: True if its scores carry a label bias that `calibrate.match_prior` should remove.
-        about: facts for the report (model, licence, size, runtime).
     """
 
     name: str
@@ -137,7 +136,10 @@ class Teacher(Protocol):
     parallel: int
     simulated: bool
     needs_prior_correction: bool
-    metadata: Mapping[str, Any]
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Facts for the report (model, licence, size, runtime)."""
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         """An upper bound of what `answer(texts)` can consume; computed without asking anybody."""

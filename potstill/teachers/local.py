@@ -24,7 +24,7 @@ from pydantic import Field
 
 from potstill.data.task import Answer, GenerationRequest, content_key
 from potstill.errors import BadInput, BadSpec, TeacherError
-from potstill.ledger.prices import Category, Rates, Usage
+from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.models import weights
 from potstill.models.causal_lm import (
     CausalLM,
@@ -120,7 +120,7 @@ class LocalTeacher:
         self.dtype = best_dtype(self.device) if options.dtype == "auto" else options.dtype
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.prompts)
         self.text = PromptTemplate.from_examples(setup.task, options.template, options.label_words, self.examples[0])
-        self.price = _price(setup.prices, on_gpu=self.device.type != "cpu")
+        self.price: Price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         shown = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
         asked = (
             self.text.opening,
@@ -146,7 +146,7 @@ class LocalTeacher:
     # --- facts -------------------------------------------------------------------------------------------
 
     @property
-    def about(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """Facts for the report; speeds are there once it has answered."""
         facts: dict[str, Any] = {
             "model": self.weights.name,

@@ -104,7 +104,7 @@ class Asked(ConsoleReporter):
         self.said: list[str] = []
         self.questions = 0
 
-    def say(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         self.said.append(sentence)
 
     def confirm(self, question: str) -> bool:

@@ -32,7 +32,7 @@ class Honest:
         self.price: Any = parse_rates({"usd_per_million_input": 1, "usd_per_million_output": 2}, "here")
         self.batch, self.parallel = 8, 4
         self.simulated = self.needs_prior_correction = False
-        self.about = {"model": "none"}
+        self.metadata = {"model": "none"}
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         return Usage(input_tokens=sum(10 + len(text) for text in texts), output_tokens=len(texts))
