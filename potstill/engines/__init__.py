@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from potstill.registry import Registry
 
-MENU = Registry("engine", {"local": "potstill.engines.local:LocalEngine"})
+REGISTRY = Registry("engine", {"local": "potstill.engines.local:LocalEngine"})
+DEFAULT_ENGINE = "local"  # of a run that names none

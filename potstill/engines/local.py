@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import TypeVar
 
+from potstill.engines.base import Item, Result
 from potstill.engines.greenlets import has_greenlets
 from potstill.engines.workers import Future, GreenletPool, ThreadPool, WorkerPool
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # So many items for each call in flight are taken ahead: one slow call must not leave the others without work.
 LOOKAHEAD = 64

@@ -7,12 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
+from potstill.engines.base import Item, Result
 from potstill.engines.greenlets import GreenletLoop, cancel_on
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 JOIN_POLL_S = 0.5
 

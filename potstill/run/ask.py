@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
+from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
-from potstill.engines.local import LocalEngine
 from potstill.errors import BudgetExceeded
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Category, Purchase, Purpose, micros_to_usd
@@ -106,18 +106,25 @@ class TeacherClient:
         store: keeps what was bought.
         ledger: pays.
         cache: the workspace's answers; None asks without them.
+        engine: runs the calls.
         tell: hears what happens.
     """
 
     def __init__(
-        self, task: Task, store: RunStore, ledger: Ledger, cache: AnswerCache | None, reporter: ProgressReporter
+        self,
+        task: Task,
+        store: RunStore,
+        ledger: Ledger,
+        cache: AnswerCache | None,
+        reporter: ProgressReporter,
+        engine: Engine,
     ) -> None:
         self._task = task
         self._store = store
         self._ledger = ledger
         self._cache = cache
         self._tell = reporter
-        self._engine = LocalEngine(reporter.info)
+        self._engine = engine
         self.publish_answers()
 
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose, reserve_micros: int) -> AskResult:

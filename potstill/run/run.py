@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from potstill.data.atomic import atomic_folder
 from potstill.data.pool import Pool, Subset
 from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
+from potstill.engines.kinds import open_engine
 from potstill.errors import BadSpec, PotstillError, RunNotFound, SpecMismatch
 from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
@@ -63,9 +64,10 @@ class Run:
         self.store = RunStore(folder, write=True)
         try:
             self._check_same()
+            engine = open_engine(spec.engine, reporter.info)
             self.ledger = Ledger(self.store, spec.limit_micros, reporter.info)
             self._cache = AnswerCache(folder.absolute().parent) if spec.cache else None
-            self.asker = TeacherClient(task, self.store, self.ledger, self._cache, reporter)
+            self.asker = TeacherClient(task, self.store, self.ledger, self._cache, reporter, engine)
             self.note("opened", budget_usd=micros_to_usd(spec.limit_micros))
         except BaseException:
             self.store.close()

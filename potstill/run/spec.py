@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from potstill.data.label_sets import Separator
 from potstill.data.task import TaskKind
+from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
 from potstill.registry import Options
@@ -97,7 +98,7 @@ class Spec(Options):
     """A run as it was asked for.
 
     `budget` is in USD and covers everything: model calls, labels, compute. With `cache` the run shares its answers with
-    the other runs in the same folder.
+    the other runs in the same folder. `engine` runs the calls to the teacher.
     """
 
     budget: Decimal
@@ -109,6 +110,7 @@ class Spec(Options):
     procedure: ComponentSpec = ComponentSpec(name=DEFAULT_PROCEDURE)
     prices: dict[str, Any] = Field(default_factory=dict)
     cache: bool = True
+    engine: str = DEFAULT_ENGINE
     _folder: Path = PrivateAttr(default_factory=Path)
 
     @property
@@ -156,7 +158,7 @@ class Spec(Options):
 
     def identity(self) -> dict[str, Any]:
         """What makes a run this run: all but the budget, which may be raised later, and the data, known by content."""
-        left_out = {"budget", "data", "task", "cache"}
+        left_out = {"budget", "data", "task", "cache", "engine"}
         record: dict[str, Any] = json.loads(self.model_dump_json(exclude=left_out, exclude_none=True))
         return record
 

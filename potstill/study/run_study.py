@@ -22,7 +22,7 @@ from typing import Any
 
 from potstill.data.pool import Pool
 from potstill.data.task import content_key
-from potstill.engines.local import LocalEngine
+from potstill.engines.kinds import open_engine
 from potstill.errors import BudgetExceeded, PotstillError, RunConflict, Waiting
 from potstill.ledger.prices import micros_to_usd
 from potstill.ledger.store import RUN_FILE, RunStore
@@ -125,7 +125,9 @@ class _Conduct:
         self.study, self.folder, self.casts, self.worlds = study, folder, casts, worlds
         self.recipes, self.tell = recipes, reporter
         record: dict[str, Any] = {"budget": str(study.budget), "student": "linear", "procedure": "finetune"}
-        self.spec = Spec.from_dict({**record, "prices": {**study.prices, "usd_per_hour": study.usd_per_hour}})
+        self.spec = Spec.from_dict(
+            {**record, "prices": {**study.prices, "usd_per_hour": study.usd_per_hour}, "engine": study.engine}
+        )
         self.spec._folder = study.folder
         self.charged = {each.name: _charged(each) for each in (folder / SUBSETS_FOLDER).glob("*")}
         self.spent = sum(self.charged.values())
@@ -196,7 +198,8 @@ class _Conduct:
                 pool = gold_subset(world, first.n, first.seed, self.study)
                 run = opened.enter_context(self._open(first.data, first.n, first.seed, pool))
             bench = CellContext(self.study, self.casts[first.data], world, base, run, self.recipes, self.tell)
-            for cell, result in LocalEngine().map(lambda cell: self._one(cell, bench, clock, todo), group):
+            engine = open_engine(self.study.engine, self.tell.info)
+            for cell, result in engine.map(lambda cell: self._one(cell, bench, clock, todo), group):
                 if result.state == "left":
                     return result.reason
                 results[cell] = result

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
 from potstill.registry import Options
@@ -99,6 +100,7 @@ class StudySpec(Options):
         test: test texts at most; one set for all cells.
         most: procedure -> the largest size it is run at.
         usd_per_label: what a gold label would have cost.
+        engine: runs the cells, and the calls to the teacher.
         layout: "setfit" also prints the table of SetFit's few-shot protocol.
     """
 
@@ -120,6 +122,7 @@ class StudySpec(Options):
     usd_per_label: float = Field(default=0.0, ge=0)
     usd_per_hour: float = Field(default=float(DEFAULT_USD_PER_HOUR), gt=0)
     layout: Literal["", "setfit"] = ""
+    engine: str = DEFAULT_ENGINE
     prices: dict[str, Any] = Field(default_factory=dict)
     _folder: Path = PrivateAttr(default_factory=Path)
 

@@ -11,11 +11,13 @@ wrong; it does not say how good a teacher or a student is.
 from __future__ import annotations
 
 from potstill.testing.checks import ODD_TEXTS, run_contract
+from potstill.testing.engine import EngineContract
 from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
 
 __all__ = [
     "ODD_TEXTS",
+    "EngineContract",
     "MultiLabelStudentContract",
     "PairStudentContract",
     "StudentContract",

@@ -208,7 +208,7 @@ def test_light_calls_share_a_thread_and_wait_side_by_side():
 
 
 def test_without_the_library_light_calls_get_threads(monkeypatch):
-    monkeypatch.setattr("potstill.engines.local.has_fibres", lambda: False)
+    monkeypatch.setattr("potstill.engines.local.has_greenlets", lambda: False)
     threads = set()
 
     def call(item: int) -> None:
