@@ -102,7 +102,7 @@ class BatchJobs:
                 self._running[row.call] = place or JobPending("being looked for", 0, ticket.n_texts)
                 return
             self._store.set_provider_id(row.call, place)
-            ticket = BatchJob(**{**asdict(ticket), "place": place})
+            ticket = BatchJob(**{**asdict(ticket), "job_id": place})
         found = self._teacher.fetch_job(ticket)
         if isinstance(found, JobPending):
             self._running[row.call] = found

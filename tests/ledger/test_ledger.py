@@ -40,7 +40,7 @@ def test_a_call_is_held_before_it_is_made_and_charged_its_true_price_after(store
         hold.settle(250, Usage(input_tokens=7), results={"answer": "yes"})
     totals = ledger.totals()
     assert (totals.held, totals.charged, totals.paid, totals.free, totals.calls) == (0, 250, 250, 750, 1)
-    assert store.kept(["answer"]) == {"answer": "yes"}
+    assert store.load(["answer"]) == {"answer": "yes"}
     assert store.calls()[0].usage == {"input_tokens": 7}
 
 
@@ -78,7 +78,7 @@ def test_a_provider_that_charges_above_its_bound_is_recorded_and_stops_the_run(s
     with pytest.raises(BoundExceeded, match="above the"), ledger.hold(100, ASK) as hold:
         hold.settle(400, results={"answer": "dear"})
     assert ledger.totals().charged == 400
-    assert store.kept(["answer"]) == {"answer": "dear"}
+    assert store.load(["answer"]) == {"answer": "dear"}
 
 
 def test_a_warning_comes_at_half_and_at_four_fifths_once_each(store):
@@ -171,12 +171,12 @@ def killed_while_holding(folder: Path, how: str) -> None:
         import sys, time
         from pathlib import Path
         from potstill.ledger.ledger import Ledger
-        from potstill.ledger.store import Store
+        from potstill.ledger.store import RunStore
         from decimal import Decimal
         from potstill.ledger.prices import Purchase, Rates
         ASK = Purchase("llm", "teach", "one call")
         HOURLY = Rates("a test", usd_per_hour=Decimal(36))
-        ledger = Ledger(Store(Path({str(folder)!r}), write=True), 1_000_000)
+        ledger = Ledger(RunStore(Path({str(folder)!r}), write=True), 1_000_000)
         with {how}:
             print("holding", flush=True)
             time.sleep(60)
@@ -208,7 +208,7 @@ def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
 
 
 def test_machine_time_found_after_a_crash_costs_the_time_it_ran_and_not_the_whole_hold(tmp_path):
-    killed_while_holding(tmp_path, "ledger.machine_time(900_000, HOURLY, ASK)")
+    killed_while_holding(tmp_path, "ledger.hold_compute(900_000, HOURLY, ASK)")
     told = left_behind(tmp_path)
     store = RunStore(tmp_path, write=True)
     totals = Ledger(store, 1_000_000).totals()

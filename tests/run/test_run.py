@@ -52,7 +52,7 @@ def pool() -> Pool:
 
 @pytest.fixture
 def spec(known: Path) -> Spec:
-    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million_tokens": 1.0, "batch": 4}
+    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million_tokens": 1.0, "batch_size": 4}
     return Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear"})
 
 
@@ -102,10 +102,10 @@ def test_a_text_is_bought_once_however_often_it_is_asked(run: Run, pool: Pool):
 
 def test_answers_come_in_the_order_of_the_texts_with_many_calls_in_flight(run: Run, pool: Pool):
     texts = pool.subset("pool").texts
-    answers = run.ask(run.teacher(latency_ms=2, parallel=16, batch=1), texts)
+    answers = run.ask(run.teacher(latency_ms=2, parallel=16, batch_size=1), texts)
     for text, scores in zip(texts, answers.scores, strict=True):
         np.testing.assert_array_equal(
-            scores, run.ask(run.teacher(latency_ms=2, parallel=16, batch=1), [text]).scores[0]
+            scores, run.ask(run.teacher(latency_ms=2, parallel=16, batch_size=1), [text]).scores[0]
         )
 
 

@@ -298,7 +298,8 @@ class RunStore(SqliteFile):
         """Every row of the ledger, in the order the calls began."""
         with self._guard:
             cursor = self._db.execute(
-                """SELECT id, category, purpose, what, n, state, held, charged, paid, usage, began, ended
+                """SELECT id, category, purpose, what, n AS n_texts, state, held, charged, paid, usage,
+                   began AS started_at, ended AS ended_at
                    FROM calls ORDER BY id"""
             )
             names = [column[0] for column in cursor.description]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.concurrent_labels import label_forty
 
 from potstill.errors import RunNotFound
 from potstill.ledger.store import Annotation, AnnotationStore
@@ -64,20 +65,13 @@ def test_what_is_closed_can_be_taken_with_what_there_is_and_asked_again(tmp_path
     labels.close()
 
 
-def _label_half(folder: Path, who: str) -> None:
-    labels = AnnotationStore(folder)
-    for i in range(40):
-        labels.add(Annotation(f"t{i}", who, "x"))
-    labels.close()
-
-
 def test_processes_that_label_the_same_texts_at_once_never_get_more_than_was_ordered(tmp_path: Path) -> None:
     asked(tmp_path, n=40).close()
     context = multiprocessing.get_context("spawn")
-    people = [context.Process(target=_label_half, args=(tmp_path, who)) for who in "ab"]
+    people = [context.Process(target=label_forty, args=(tmp_path, who)) for who in "ab"]
     for each in people:
         each.start()
-    _label_half(tmp_path, "c")
+    label_forty(tmp_path, "c")
     for each in people:
         each.join()
         assert each.exitcode == 0

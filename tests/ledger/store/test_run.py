@@ -39,14 +39,14 @@ def test_what_is_kept_is_found_again_by_the_next_process(values, tmp_path_factor
 
 
 def test_thousands_of_keys_are_looked_up_at_once(store):
-    store.keep({str(i): i for i in range(3000)})
-    assert store.kept(str(i) for i in range(2000, 4000)) == {str(i): i for i in range(2000, 3000)}
+    store.save({str(i): i for i in range(3000)})
+    assert store.load(str(i) for i in range(2000, 4000)) == {str(i): i for i in range(2000, 3000)}
 
 
 def test_notes_come_back_in_order(store):
     store.note("first", {"n": 1})
     store.note("second", {"words": ["ä", "☃"]})
-    assert [(note.what, note.facts) for note in store.notes()] == [
+    assert [(note.description, note.facts) for note in store.notes()] == [
         ("first", {"n": 1}),
         ("second", {"words": ["ä", "☃"]}),
     ]
@@ -115,9 +115,9 @@ def test_a_store_that_is_just_being_made_is_no_run_yet(tmp_path):
 
 def test_a_settled_call_cannot_be_settled_again(store):
     hold = store.hold(Purchase("llm", "teach", "a call"), 10, 100)
-    store.settle(hold, charged=5, paid=5, usage={}, bought={})
+    store.settle(hold, charged=5, paid=5, usage={}, results={})
     with pytest.raises(LookupError):
-        store.settle(hold, charged=5, paid=5, usage={}, bought={})
+        store.settle(hold, charged=5, paid=5, usage={}, results={})
     assert store.committed() == 5
 
 
