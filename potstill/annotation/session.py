@@ -1,38 +1,86 @@
-"""The desk people sit at: which text is whose turn, what is written down, what is taken back. Knows no web page.
+"""An annotation session: which text an annotator sees next, and storing, skipping and undoing labels. No web page.
 
-Everything said is in the run's `labels.sqlite` when a method returns. What only lives here is who is being shown what,
-so that two people are not shown the same text at once; forgotten in a crash, at worst a text is labelled once more than
-was ordered, which is told and not counted.
+Every label is in the run's `labels.sqlite` when a method returns. Only the leases live in memory: which text is shown to
+which annotator, so that two annotators do not see the same text at once. They are lost in a crash; at worst a text
+then gets one label more than was ordered, which is reported as surplus and not counted.
 """
 
 from __future__ import annotations
 
 import time
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from threading import Lock
-from typing import Any
 
 from potstill.data.pairs import PAIR_SEPARATOR
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, RunNotFound
-from potstill.ledger.store import Annotation, AnnotationStore, RunStore
+from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest, RunStore
 
-LEASE_S = 180.0  # so long a text that is shown to somebody is shown to nobody else
+LEASE_S = 180.0  # how long a text that is shown to one annotator is not shown to others
 MAX_NAME_LENGTH = 60
-LOOKAHEAD = 50  # texts looked through for one that nobody else is shown
+LOOKAHEAD = 50  # open texts searched for one without a lease
+MAX_SECONDS = 86_400.0  # of one label; more is not a measurement
+
+
+@dataclass(frozen=True)
+class ShownText:
+    """A text as the page shows it: its id, and one part, or the two parts of a pair."""
+
+    id: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LastAnnotation:
+    """The annotator's newest label: the text's id and the label, "" for unsure."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True)
+class UndoneAnnotation:
+    """A label that was undone, "" for unsure, and its text."""
+
+    text: ShownText
+    label: str
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """What one annotator's page shows.
+
+    Attributes:
+        annotator: the annotator's name as it is stored.
+        text: the next text; None if none is left for this annotator.
+        n_texts: all texts of the run; `n_complete` of them have every label that was ordered.
+        n_labelled: texts this annotator labelled; `n_remaining` those left for this annotator.
+        median_seconds: of this annotator's labels with a measured time; None without any.
+        last: this annotator's newest label; None without any.
+    """
+
+    annotator: str
+    text: ShownText | None
+    n_texts: int
+    n_complete: int
+    n_labelled: int
+    n_remaining: int
+    median_seconds: float | None
+    last: LastAnnotation | None
 
 
 class AnnotationSession:
-    """The labels of one run, and who is being shown what.
+    """The labels of one run, and which text is shown to which annotator.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
 
     Raises:
-        NotARun: there is no run.
-        BadData: the run asks no people.
+        RunNotFound: there is no run.
+        BadData: the run asks for no labels by people.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,78 +96,85 @@ class AnnotationSession:
         if not (folder / "labels.sqlite").exists():
             raise BadData(f"{folder} waits for no labels.", "Begin a run that asks people: --teacher human")
         self.store = AnnotationStore(folder)
-        self._shown: dict[str, tuple[str, float]] = {}
-        self._guard = Lock()
+        self._leases: dict[str, tuple[str, float]] = {}  # text id -> annotator, end of the lease
+        self._lock = Lock()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the label store."""
         self.store.close()
 
-    def state(self, annotator: str) -> dict[str, Any]:
-        """What this person sees: the next text (None at the end), how far it is, and how quick they are."""
-        who = clean_annotator_name(annotator)
-        with self._guard:
-            question = self._next(who)
-        progress = self.store.progress(who)
-        own = [each for each in self.store.annotations() if each.annotator == who]
-        timed = [each.seconds for each in own if each.seconds > 0]
-        return {
-            "annotator": who,
-            "text": question,
-            "texts": progress.texts,
-            "full": progress.complete,
-            "mine": progress.own,
-            "open": progress.remaining,
-            "seconds": round(median(timed), 1) if timed else None,
-            "last": {"id": own[-1].id, "label": own[-1].label} if own else None,
-        }
+    def state(self, annotator: str) -> SessionState:
+        """The next text of this annotator, the progress, and the annotator's pace.
 
-    def _next(self, who: str) -> dict[str, Any] | None:
-        start = zlib.crc32(who.encode()) % max(self.store.progress().texts, 1)
+        Raises:
+            BadSpec: not a name to label under.
+        """
+        name = clean_annotator_name(annotator)
+        with self._lock:
+            text = self._next_text(name)
+        progress = self.store.progress(name)
+        own = [each for each in self.store.annotations() if each.annotator == name]
+        seconds = [each.seconds for each in own if each.seconds > 0]
+        return SessionState(
+            annotator=name,
+            text=text,
+            n_texts=progress.texts,
+            n_complete=progress.complete,
+            n_labelled=progress.own,
+            n_remaining=progress.remaining,
+            median_seconds=round(median(seconds), 1) if seconds else None,
+            last=LastAnnotation(own[-1].id, own[-1].label) if own else None,
+        )
+
+    def _next_text(self, annotator: str) -> ShownText | None:
+        start = zlib.crc32(annotator.encode()) % max(self.store.progress().texts, 1)
         now = time.monotonic()
-        waiting = self.store.open_requests(who, LOOKAHEAD, start)
-        held = {id for id, (by, until) in self._shown.items() if by != who and until > now}
-        found = next((each for each in waiting if each.id not in held), waiting[0] if waiting else None)
-        if found is None:
+        candidates = self.store.open_requests(annotator, LOOKAHEAD, start)
+        leased = {id for id, (by, end) in self._leases.items() if by != annotator and end > now}
+        request = next((each for each in candidates if each.id not in leased), candidates[0] if candidates else None)
+        if request is None:
             return None
-        self._shown[found.id] = (who, now + LEASE_S)
-        parts = found.text.split(PAIR_SEPARATOR) if self.task.kind == "pair" else [found.text]
-        return {"id": found.id, "parts": parts}
+        self._leases[request.id] = (annotator, now + LEASE_S)
+        return self._shown(request)
+
+    def _shown(self, request: LabelRequest) -> ShownText:
+        parts = request.text.split(PAIR_SEPARATOR) if self.task.kind == "pair" else [request.text]
+        return ShownText(request.id, tuple(parts))
 
     def label(self, annotator: str, id: str, label: str, seconds: float) -> str:
-        """Write a label down ("" for unsure); returns what became of it, see `Labels.say`.
+        """Store a label ("" for unsure); returns an `AddResult`, see `AnnotationStore.add`.
 
         Raises:
             BadData: not a label of the task.
+            BadSpec: not a name to label under.
         """
-        who = clean_annotator_name(annotator)
+        name = clean_annotator_name(annotator)
         if label and label not in self.task.labels:
             raise BadData(f"{label!r} is not a label of the task.", "Choose one of the list.")
-        self._shown.pop(id, None)
-        return self.store.add(Annotation(id, who, label, min(max(seconds, 0.0), 86_400.0)))
+        self._leases.pop(id, None)
+        return self.store.add(Annotation(id, name, label, min(max(seconds, 0.0), MAX_SECONDS)))
 
     def skip(self, annotator: str, id: str) -> None:
-        """Show the text to this person after all others."""
-        self._shown.pop(id, None)
+        """Show the text to this annotator after all others."""
+        self._leases.pop(id, None)
         self.store.skip(id, clean_annotator_name(annotator))
 
-    def undo(self, annotator: str) -> dict[str, Any] | None:
-        """Take back what this person said last; returns its text and label, None where there is none."""
-        who = clean_annotator_name(annotator)
-        taken_back = self.store.undo(who)
-        question = self.store.question(taken_back.id) if taken_back else None
-        if taken_back is None or question is None:
+    def undo(self, annotator: str) -> UndoneAnnotation | None:
+        """Undo this annotator's newest label; None if there is none."""
+        name = clean_annotator_name(annotator)
+        undone = self.store.undo(name)
+        request = self.store.question(undone.id) if undone else None
+        if undone is None or request is None:
             return None
-        self._shown[question.id] = (who, time.monotonic() + LEASE_S)
-        parts = question.text.split(PAIR_SEPARATOR) if self.task.kind == "pair" else [question.text]
-        return {"id": question.id, "parts": parts, "label": taken_back.label}
+        self._leases[request.id] = (name, time.monotonic() + LEASE_S)
+        return UndoneAnnotation(self._shown(request), undone.label)
 
 
 def clean_annotator_name(annotator: str) -> str:
-    """An annotator's name as it is kept.
+    """An annotator's name as it is stored: white space collapsed.
 
     Raises:
-        BadSpec: none, too long, or with characters that do not show.
+        BadSpec: empty, too long, or with characters that are not printable.
     """
     name = " ".join(annotator.split())
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():

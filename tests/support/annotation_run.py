@@ -68,13 +68,13 @@ def label_all(run: Path, annotator: str = "ann", n: int = 1000, seconds: float =
     """One person labels n texts rightly; returns how many there were."""
     from potstill.annotation import AnnotationSession
 
-    desk = AnnotationSession(run)
-    done = 0
-    while done < n and (text := desk.state(annotator)["text"]):
-        assert desk.label(annotator, text["id"], truth(text["parts"][0]), seconds) == "new"
-        done += 1
-    desk.close()
-    return done
+    session = AnnotationSession(run)
+    n_labelled = 0
+    while n_labelled < n and (text := session.state(annotator).text):
+        assert session.label(annotator, text.id, truth(text.parts[0]), seconds) == "new"
+        n_labelled += 1
+    session.close()
+    return n_labelled
 
 
 def human_calls(run: Path) -> list[CallRecord]:

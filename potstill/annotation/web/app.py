@@ -1,28 +1,83 @@
-"""The annotation page as an app: one page, and four questions it asks. What happens is up to `annotation/session.py`.
+"""The annotation page as a starlette app: one page and four JSON routes over `annotation/session.py`.
 
-A label is on the disk before its reply is sent. Every piece of text reaches the page as JSON and is set as text.
+A label is on the disk before its response is sent. All text reaches the page as JSON and is set as text, never as HTML.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from potstill.annotation import AnnotationSession
-from potstill.annotation.web.guard import AsgiApp
-from potstill.errors import BadInput, BadSpec, missing_extra
+from pydantic import BaseModel, BeforeValidator, StrictStr, ValidationError
+
+from potstill.annotation.session import AnnotationSession
+from potstill.data.task import Task
+from potstill.errors import BadInput, missing_extra
 from potstill.reports.environment import jinja_environment
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
 
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+Reply = dict[str, Any]  # a JSON object for the page
 
 
-def create_app(desk: AnnotationSession) -> AsgiApp:
+def _finite_seconds(value: object) -> float:
+    """A measured time; 0 for everything that is not a finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value < float("inf"):
+        return 0.0
+    return float(value)
+
+
+class LabelBody(BaseModel):
+    """The body of POST /label; the label is null for unsure."""
+
+    annotator: StrictStr
+    id: StrictStr
+    label: StrictStr | None = None
+    seconds: Annotated[float, BeforeValidator(_finite_seconds)] = 0.0
+
+    def apply(self, session: AnnotationSession) -> Reply:
+        """Store the label."""
+        outcome = session.label(self.annotator, self.id, self.label or "", self.seconds)
+        return {"outcome": outcome, **asdict(session.state(self.annotator))}
+
+
+class SkipBody(BaseModel):
+    """The body of POST /skip."""
+
+    annotator: StrictStr
+    id: StrictStr
+
+    def apply(self, session: AnnotationSession) -> Reply:
+        """Show the text again after all others."""
+        session.skip(self.annotator, self.id)
+        return asdict(session.state(self.annotator))
+
+
+class UndoBody(BaseModel):
+    """The body of POST /undo."""
+
+    annotator: StrictStr
+
+    def apply(self, session: AnnotationSession) -> Reply:
+        """Undo the annotator's newest label and show its text again."""
+        undone = session.undo(self.annotator)
+        state = session.state(self.annotator)
+        if undone is None:
+            return {"undone": None, **asdict(state)}
+        return {**asdict(state), "undone": undone.label, "text": asdict(undone.text)}
+
+
+def create_app(session: AnnotationSession) -> ASGIApp:
     """The app for one run's labels.
 
     Raises:
@@ -31,35 +86,34 @@ def create_app(desk: AnnotationSession) -> AsgiApp:
     try:
         from starlette.applications import Starlette
         from starlette.concurrency import run_in_threadpool
-        from starlette.requests import Request
-        from starlette.responses import HTMLResponse, JSONResponse, Response
+        from starlette.responses import HTMLResponse, JSONResponse
         from starlette.routing import Route
     except ModuleNotFoundError as error:
         raise missing_extra("starlette", "web", "The annotation page") from error
 
     async def page(request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
-        html = _template().render(nonce=nonce, title=desk.task.name, task=_task(desk))
+        template = jinja_environment().get_template("annotate.html.j2")
+        html = template.render(nonce=nonce, title=session.task.name, task=_task_view(session.task))
         return HTMLResponse(html, headers={"content-security-policy": POLICY.format(nonce)})
 
     async def state(request: Request) -> Response:
-        return await answer(partial(desk.state, request.query_params.get("annotator", "")))
+        annotator = request.query_params.get("annotator", "")
+        return await respond(lambda: asdict(session.state(annotator)))
 
-    def asked(step: Callable[[AnnotationSession, Mapping[str, Any]], dict[str, Any]]) -> Callable[[Request], Any]:
-        async def reply(request: Request) -> Response:
+    def post(body_type: type[LabelBody | SkipBody | UndoBody]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
             try:
-                body = json.loads(await request.body())
-            except ValueError:
-                body = None
-            if not isinstance(body, dict):
-                return JSONResponse({"error": "Not a JSON object."}, status_code=400)
-            return await answer(partial(step, desk, body))
+                body = body_type.model_validate_json(await request.body())
+            except ValidationError as error:
+                return JSONResponse({"error": _validation_message(error)}, status_code=400)
+            return await respond(partial(body.apply, session))
 
-        return reply
+        return endpoint
 
-    async def answer(step: Callable[[], dict[str, Any]]) -> Response:
+    async def respond(compute: Callable[[], Reply]) -> Response:
         try:
-            return JSONResponse(await run_in_threadpool(step))
+            return JSONResponse(await run_in_threadpool(compute))
         except BadInput as error:
             return JSONResponse({"error": str(error)}, status_code=400)
 
@@ -67,47 +121,35 @@ def create_app(desk: AnnotationSession) -> AsgiApp:
         routes=[
             Route("/", page),
             Route("/state", state),
-            Route("/label", asked(_label), methods=["POST"]),
-            Route("/skip", asked(_skip), methods=["POST"]),
-            Route("/undo", asked(_undo), methods=["POST"]),
+            Route("/label", post(LabelBody), methods=["POST"]),
+            Route("/skip", post(SkipBody), methods=["POST"]),
+            Route("/undo", post(UndoBody), methods=["POST"]),
         ]
     )
 
 
-def _template() -> Any:
-    return jinja_environment().get_template("annotate.html.j2")
+def _validation_message(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}. Load the page again." if field else "The request is not a JSON object."
 
 
-def _task(desk: AnnotationSession) -> dict[str, Any]:
-    task = desk.task
-    labels = [{"name": label, "about": task.descriptions.get(label, "")} for label in task.labels]
-    return {"name": task.name, "instruction": task.instruction, "labels": labels, "pair": task.kind == "pair"}
+@dataclass(frozen=True)
+class LabelView:
+    """A label as the page lists it."""
+
+    name: str
+    description: str
 
 
-def _label(desk: AnnotationSession, body: Mapping[str, Any]) -> dict[str, Any]:
-    seconds = body.get("seconds")
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds < float("inf"):
-        seconds = 0.0
-    label = "" if body.get("label") is None else _word(body, "label")
-    outcome = desk.label(_word(body, "annotator"), _word(body, "id"), label, float(seconds))
-    return {"outcome": outcome, **desk.state(_word(body, "annotator"))}
+@dataclass(frozen=True)
+class TaskView:
+    """The task as the page shows it."""
+
+    instruction: str
+    labels: tuple[LabelView, ...]
 
 
-def _skip(desk: AnnotationSession, body: Mapping[str, Any]) -> dict[str, Any]:
-    desk.skip(_word(body, "annotator"), _word(body, "id"))
-    return desk.state(_word(body, "annotator"))
-
-
-def _undo(desk: AnnotationSession, body: Mapping[str, Any]) -> dict[str, Any]:
-    undone = desk.undo(_word(body, "annotator"))
-    state = desk.state(_word(body, "annotator"))
-    if undone is None:
-        return {"undone": None, **state}
-    return {**state, "undone": undone["label"], "text": {"id": undone["id"], "parts": undone["parts"]}}
-
-
-def _word(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str):
-        raise BadSpec(f"{name!r} is missing.", "Load the page again.")
-    return value
+def _task_view(task: Task) -> Reply:
+    labels = tuple(LabelView(label, task.descriptions.get(label, "")) for label in task.labels)
+    return asdict(TaskView(task.instruction, labels))

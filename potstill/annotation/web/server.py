@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from potstill.annotation.web.guard import AsgiApp, CsrfGuard
+from potstill.annotation.web.guard import CsrfGuard
 from potstill.errors import BadSpec, missing_extra
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
 ALLOWED_HOSTS = (HOST, "localhost")
 
 
-def serve(app: AsgiApp, port: int, on_ready: Callable[[str], None]) -> None:
+def serve(app: ASGIApp, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve `app` behind the host check and the CSRF guard until the process is interrupted.
 
     Args:

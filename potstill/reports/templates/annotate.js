@@ -1,90 +1,91 @@
 "use strict";
 const task = JSON.parse(document.getElementById("task").textContent);
-const at = (id) => document.getElementById(id);
-const many = task.labels.length > 9;
-let who = new URLSearchParams(location.search).get("annotator") || remembered() || "";
-let now = null;        // the text that is shown
-let busy = false;      // a request is on its way
-let shown = [];        // the labels listed, best first
-let on = 0;            // the one Enter takes
-let looked = 0;        // milliseconds this text was looked at, up to `since`
-let since = null;      // when it was last brought to the front; null while it is hidden
+const byId = (id) => document.getElementById(id);
+const manyLabels = task.labels.length > 9;
+let annotator = new URLSearchParams(location.search).get("annotator") || storedName() || "";
+let current = null;         // the text that is shown
+let pending = false;        // a request is under way
+let listed = [];            // the labels listed, best match first
+let selected = 0;           // the index that Enter chooses
+let viewedMs = 0;           // how long this text was visible, up to `visibleSince`
+let visibleSince = null;    // when it last became visible; null while the page is hidden
 
-function remembered() { try { return localStorage.getItem("annotator"); } catch { return ""; } }
+function storedName() { try { return localStorage.getItem("annotator"); } catch { return ""; } }
 
-// --- time: only while the page is in front ---------------------------------------------------------------
+// --- time: counts only while the page is visible ------------------------------------------------------------
 
-function restart() { looked = 0; since = document.hidden ? null : performance.now(); }
-function seconds() { return (looked + (since === null ? 0 : performance.now() - since)) / 1000; }
+function restartClock() { viewedMs = 0; visibleSince = document.hidden ? null : performance.now(); }
+function elapsedSeconds() { return (viewedMs + (visibleSince === null ? 0 : performance.now() - visibleSince)) / 1000; }
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) { if (since !== null) looked += performance.now() - since; since = null; }
-  else { since = performance.now(); if (who && !now) refresh(); }
+  if (document.hidden) { if (visibleSince !== null) viewedMs += performance.now() - visibleSince; visibleSince = null; }
+  else { visibleSince = performance.now(); if (annotator && !current) refresh(); }
 });
 
-// --- asking the server: tried again until it answers, and nothing moves on before --------------------------
+// --- requests: repeated until the server answers; the page changes only after the answer --------------------
 
-async function ask(path, body) {
-  busy = true;
+async function request(path, body) {
+  pending = true;
   for (let wait = 300; ; wait = Math.min(wait * 2, 5000)) {
     try {
-      const reply = body === undefined
+      const response = body === undefined
         ? await fetch(path)
         : await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-      const text = await reply.text();
-      if (reply.status >= 500) throw new Error("server");
-      busy = false;
-      let found = null;
-      try { found = JSON.parse(text); } catch { found = { error: text }; }
-      if (found.error) { trouble(found.error); return null; }
-      trouble("");
-      return found;
+      const text = await response.text();
+      if (response.status >= 500) throw new Error("server");
+      pending = false;
+      let reply = null;
+      try { reply = JSON.parse(text); } catch { reply = { error: text }; }
+      if (reply.error) { showError(reply.error); return null; }
+      showError("");
+      return reply;
     } catch {
-      trouble("The server does not answer. Nothing is lost: this is tried again until it does.");
-      await new Promise((again) => setTimeout(again, wait));
+      showError("The server does not answer. Nothing is lost: this is tried again until it does.");
+      await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
 }
 
-function trouble(words) { at("trouble").textContent = words; at("trouble").hidden = !words; }
-function say(words) { at("said").textContent = words; }
+function showError(message) { byId("error").textContent = message; byId("error").hidden = !message; }
+function showStatus(message) { byId("status").textContent = message; }
 
 // --- what is shown ------------------------------------------------------------------------------------------
 
 function show(state) {
   if (!state) return;
-  const another = !now || !state.text || now.id !== state.text.id;
-  now = state.text;
-  const pace = state.seconds ? ` · ${state.seconds} s a label` : "";
-  at("count").textContent = `${state.annotator} · ${state.mine} labelled, ${state.open} to go${pace}`;
-  at("bar").max = Math.max(state.mine + state.open, 1);
-  at("bar").value = state.mine;
-  for (const id of ["text", "choice"]) at(id).hidden = !now;
-  at("foot").hidden = false;
-  at("end").hidden = Boolean(now);
-  at("hello").hidden = true;
-  at("undo").disabled = !state.last;
-  at("skip").disabled = at("unsure").disabled = !now;
-  if (!now) {
-    const rest = state.texts - state.full;
-    at("endwords").textContent = rest > 0
-      ? `There is nothing left for you. ${rest} of ${state.texts} texts wait for other people.`
-      : `All ${state.texts} texts are labelled; ${state.mine} of the labels are yours.`;
+  const changed = !current || !state.text || current.id !== state.text.id;
+  current = state.text;
+  const pace = state.median_seconds ? ` · ${state.median_seconds} s a label` : "";
+  byId("count").textContent = `${state.annotator} · ${state.n_labelled} labelled, ${state.n_remaining} to go${pace}`;
+  byId("bar").max = Math.max(state.n_labelled + state.n_remaining, 1);
+  byId("bar").value = state.n_labelled;
+  for (const id of ["text", "choice"]) byId(id).hidden = !current;
+  byId("actions").hidden = false;
+  byId("end").hidden = Boolean(current);
+  byId("start").hidden = true;
+  byId("undo").disabled = !state.last;
+  byId("skip").disabled = byId("unsure").disabled = !current;
+  if (!current) {
+    const rest = state.n_texts - state.n_complete;
+    byId("summary").textContent = rest > 0
+      ? `There is nothing left for you. ${rest} of ${state.n_texts} texts wait for other people.`
+      : `All ${state.n_texts} texts are labelled; ${state.n_labelled} of the labels are yours.`;
     return;
   }
-  if (!another) return;
-  at("words").replaceChildren(...now.parts.map((part) => {
+  if (!changed) return;
+  byId("passage").replaceChildren(...current.parts.map((part) => {
     const p = document.createElement("p");
     p.dir = "auto";
     p.textContent = part;
     return p;
   }));
-  at("words").scrollTop = 0;
-  at("search").value = "";
-  if (document.activeElement === at("search")) at("search").blur();
-  list();
-  restart();
+  byId("passage").scrollTop = 0;
+  byId("search").value = "";
+  if (document.activeElement === byId("search")) byId("search").blur();
+  listLabels();
+  restartClock();
 }
 
+// How well a label matches the query: 0 not at all; the beginning of the name best, the description least.
 function rank(label, query) {
   const name = label.name.toLowerCase().replace(/[_-]+/g, " ");
   if (!query) return 1;
@@ -97,30 +98,30 @@ function rank(label, query) {
   for (const part of parts) if (next < words.length && part.startsWith(words[next])) next += 1;
   if (next === words.length) return parts[0].startsWith(words[0]) ? 3.8 : 3.5;
   if (words.every((word) => name.includes(word))) return 3;
-  if (words.every((word) => `${name} ${label.about.toLowerCase()}`.includes(word))) return 2;
+  if (words.every((word) => `${name} ${label.description.toLowerCase()}`.includes(word))) return 2;
   return 0;
 }
 
-function list() {
-  const query = at("search").value.trim().toLowerCase().replace(/[_-]+/g, " ");
-  shown = task.labels
-    .map((label, place) => ({ label, place, rank: rank(label, query) }))
-    .filter((each) => each.rank > 0)
-    .sort((a, b) => b.rank - a.rank || a.place - b.place)
-    .map((each) => each.label);
-  on = 0;
-  at("labels").replaceChildren(...shown.map((label, place) => {
+function listLabels() {
+  const query = byId("search").value.trim().toLowerCase().replace(/[_-]+/g, " ");
+  listed = task.labels
+    .map((label, index) => ({ label, index, rank: rank(label, query) }))
+    .filter((match) => match.rank > 0)
+    .sort((a, b) => b.rank - a.rank || a.index - b.index)
+    .map((match) => match.label);
+  selected = 0;
+  byId("labels").replaceChildren(...listed.map((label, index) => {
     const item = document.createElement("li");
     const button = document.createElement("button");
     const key = document.createElement("kbd");
-    key.textContent = place < 9 ? String(place + 1) : "";
+    key.textContent = index < 9 ? String(index + 1) : "";
     const name = document.createElement("span");
     name.textContent = label.name;
     button.append(key, name);
-    if (label.about) {
-      const about = document.createElement("small");
-      about.textContent = label.about;
-      button.append(about);
+    if (label.description) {
+      const description = document.createElement("small");
+      description.textContent = label.description;
+      button.append(description);
     }
     button.type = "button";
     button.tabIndex = -1;
@@ -128,103 +129,104 @@ function list() {
     item.append(button);
     return item;
   }));
-  at("labels").scrollTop = 0;
-  light();
+  byId("labels").scrollTop = 0;
+  highlight();
 }
 
-function searching() { return document.activeElement === at("search") || at("search").value !== ""; }
+function searching() { return document.activeElement === byId("search") || byId("search").value !== ""; }
 
-function light() {
-  [...at("labels").children].forEach((item, place) => item.classList.toggle("on", searching() && place === on));
-  at("labels").children[on]?.scrollIntoView({ block: "nearest" });
+function highlight() {
+  [...byId("labels").children].forEach((item, index) => item.classList.toggle("selected", searching() && index === selected));
+  byId("labels").children[selected]?.scrollIntoView({ block: "nearest" });
 }
 
-// --- what a person does ---------------------------------------------------------------------------------------
+// --- what an annotator does -----------------------------------------------------------------------------------
 
-const became = {
+const outcomes = {
   changed: "It had another label of yours, perhaps from another tab: this one counts.",
-  surplus: "Somebody else has just labelled it: yours is not needed.",
-  taken: "The run has taken this text's labels already.",
-  unknown: "The run asks about this text no more.",
+  surplus: "Another annotator has just labelled it: yours is not needed.",
+  taken: "The run has used this text's labels already.",
+  unknown: "The run no longer asks about this text.",
 };
 
 async function choose(label) {
-  if (busy || !now) return;
-  const took = Math.max(Math.round(seconds() * 100), 1) / 100;  // 0 would say that nobody looked at a clock
+  if (pending || !current) return;
+  const took = Math.max(Math.round(elapsedSeconds() * 100), 1) / 100;  // 0 would mean "not measured"
   const name = label ? label.name : null;
-  const found = await ask("label", { annotator: who, id: now.id, label: name, seconds: took });
-  if (!found) return;
-  say(became[found.outcome] || (name === null ? "Unsure." : `${name}, ${took.toFixed(1)} s.`));
-  show(found);
+  const reply = await request("label", { annotator, id: current.id, label: name, seconds: took });
+  if (!reply) return;
+  showStatus(outcomes[reply.outcome] || (name === null ? "Unsure." : `${name}, ${took.toFixed(1)} s.`));
+  show(reply);
 }
 
 async function skip() {
-  if (busy || !now) return;
-  const found = await ask("skip", { annotator: who, id: now.id });
-  if (found) { say("Skipped: it comes again at the end."); show(found); }
+  if (pending || !current) return;
+  const reply = await request("skip", { annotator, id: current.id });
+  if (reply) { showStatus("Skipped: it comes again at the end."); show(reply); }
 }
 
 async function undo() {
-  if (busy) return;
-  const found = await ask("undo", { annotator: who });
-  if (!found) return;
-  say(found.undone === null ? "There is nothing to take back." : `Took back ${found.undone || "unsure"}.`);
-  show(found);
+  if (pending) return;
+  const reply = await request("undo", { annotator });
+  if (!reply) return;
+  showStatus(reply.undone === null ? "There is nothing to undo." : `Undone: ${reply.undone || "unsure"}.`);
+  show(reply);
 }
 
 async function refresh() {
-  if (busy || !who) return;
-  show(await ask(`state?annotator=${encodeURIComponent(who)}`));
+  if (pending || !annotator) return;
+  show(await request(`state?annotator=${encodeURIComponent(annotator)}`));
 }
 
 // --- keys --------------------------------------------------------------------------------------------------------
 
-function picks(key) {
-  // A digit chooses, unless it goes on spelling a label's name.
-  if (!/^[1-9]$/.test(key) || Number(key) > shown.length) return false;
-  const typed = at("search").value.trim().toLowerCase();
+// A digit chooses a label, unless it continues a label's name that is being typed.
+function choosesByDigit(key) {
+  if (!/^[1-9]$/.test(key) || Number(key) > listed.length) return false;
+  const typed = byId("search").value.trim().toLowerCase();
   return !typed || !task.labels.some((label) => label.name.toLowerCase().includes(typed + key));
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || !at("hello").hidden) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !byId("start").hidden) return;
   const key = event.key;
-  const inside = document.activeElement === at("search");
-  const act = (what) => { event.preventDefault(); what(); };
-  if (!now) { if (key === "u") act(undo); return; }
-  if (picks(key)) return act(() => choose(shown[Number(key) - 1]));
-  if (key === "Enter" && searching()) return act(() => shown[on] && choose(shown[on]));
+  const inSearch = document.activeElement === byId("search");
+  const act = (action) => { event.preventDefault(); action(); };
+  if (!current) { if (key === "u") act(undo); return; }
+  if (choosesByDigit(key)) return act(() => choose(listed[Number(key) - 1]));
+  if (key === "Enter" && searching()) return act(() => listed[selected] && choose(listed[selected]));
   if (key === "ArrowDown" || key === "ArrowUp") {
-    if (!searching()) at("search").focus();
-    return act(() => { on = Math.max(0, Math.min(shown.length - 1, on + (key === "ArrowDown" ? 1 : -1))); light(); });
+    if (!searching()) byId("search").focus();
+    const step = key === "ArrowDown" ? 1 : -1;
+    return act(() => { selected = Math.max(0, Math.min(listed.length - 1, selected + step)); highlight(); });
   }
-  if (key === "Escape") return act(() => { at("search").value = ""; at("search").blur(); list(); });
-  if (inside) return;
+  if (key === "Escape") return act(() => { byId("search").value = ""; byId("search").blur(); listLabels(); });
+  if (inSearch) return;
   if (key === "u") return act(undo);
   if (key === "s") return act(skip);
   if (key === "?") return act(() => choose(null));
-  if (key === "/") return act(() => at("search").focus());
-  if (key.length === 1 && /\p{L}/u.test(key)) at("search").focus();  // the letter itself lands in it
+  if (key === "/") return act(() => byId("search").focus());
+  if (key.length === 1 && /\p{L}/u.test(key)) byId("search").focus();  // the browser then types the letter into it
 });
 
-at("search").addEventListener("input", list);
-at("search").addEventListener("focus", light);
-at("search").addEventListener("blur", light);
-at("unsure").addEventListener("click", () => choose(null));
-at("skip").addEventListener("click", skip);
-at("undo").addEventListener("click", undo);
-at("name").addEventListener("submit", (event) => {
+byId("search").addEventListener("input", listLabels);
+byId("search").addEventListener("focus", highlight);
+byId("search").addEventListener("blur", highlight);
+byId("unsure").addEventListener("click", () => choose(null));
+byId("skip").addEventListener("click", skip);
+byId("undo").addEventListener("click", undo);
+byId("name-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  who = at("who").value.trim().replace(/\s+/g, " ");
-  if (!who) return;
-  try { localStorage.setItem("annotator", who); } catch { /* a private window */ }
-  history.replaceState(null, "", `?annotator=${encodeURIComponent(who)}`);
+  annotator = byId("name").value.trim().replace(/\s+/g, " ");
+  if (!annotator) return;
+  try { localStorage.setItem("annotator", annotator); } catch { /* a private window */ }
+  history.replaceState(null, "", `?annotator=${encodeURIComponent(annotator)}`);
   refresh();
 });
 
-at("search").placeholder = many ? `Type to search ${task.labels.length} labels` : "Type to search, or press a number";
-at("instruction").textContent = task.instruction;
-at("guide").hidden = !task.instruction;
-at("guide").open = matchMedia("(min-width: 46.01rem)").matches;
-setInterval(() => { if (who && !now && !document.hidden && at("hello").hidden) refresh(); }, 4000);
-if (who) refresh(); else { at("hello").hidden = false; at("who").focus(); }
+byId("search").placeholder = manyLabels ? `Type to search ${task.labels.length} labels` : "Type to search, or press a number";
+byId("instruction").textContent = task.instruction;
+byId("guideline").hidden = !task.instruction;
+byId("guideline").open = matchMedia("(min-width: 46.01rem)").matches;
+setInterval(() => { if (annotator && !current && !document.hidden && byId("start").hidden) refresh(); }, 4000);
+if (annotator) refresh(); else { byId("start").hidden = false; byId("name").focus(); }

@@ -14,13 +14,13 @@ from support.browser import Page
 from potstill.errors import Waiting
 
 COUNT = "document.getElementById('count').textContent"
-WORDS = "document.getElementById('words').innerText"
-SAID = "document.getElementById('said').textContent"
+PASSAGE = "document.getElementById('passage').innerText"
+STATUS = "document.getElementById('status').textContent"
 
 
 def shown(page: Page) -> str:
     """The text that is shown, once one is."""
-    return str(page.until(f"!document.getElementById('text').hidden && {WORDS}"))
+    return str(page.until(f"!document.getElementById('text').hidden && {PASSAGE}"))
 
 
 def done(page: Page, n: int, who: str = "ann") -> None:
@@ -44,14 +44,14 @@ def test_twenty_texts_by_keyboard_through_a_killed_server_are_twenty_labels_in_t
     run = begin(tmp_path)
     server = served(run)
     browser.open(server.url)
-    browser.until("!document.getElementById('hello').hidden")
+    browser.until("!document.getElementById('start').hidden")
     browser.type("ann")
     browser.press("Enter")
     label_by_number(browser, 0, 11)
     server.kill()
     before = shown(browser)
     browser.press("1")  # nobody is there to hear it
-    browser.until("!document.getElementById('trouble').hidden")
+    browser.until("!document.getElementById('error').hidden")
     assert shown(browser) == before
     served(run, port=int(server.url.split(":")[2].strip("/")))
     done(browser, 12)  # it was tried again until it was heard
@@ -66,7 +66,7 @@ def test_twenty_texts_by_keyboard_through_a_killed_server_are_twenty_labels_in_t
     calls = human_calls(run)
     assert sum(call.usage["labels"] for call in calls) == 20
     assert sum(call.charged for call in calls) == 2_000_000
-    assert finished.report.student.judgement.accuracy.value == 1.0
+    assert finished.report.student.evaluation.accuracy.value == 1.0
     labels = labels_of(run)
     assert all(each.seconds > 0 for each in labels.annotations() if each.label == truth_of(labels, each.id))
     labels.close()
@@ -92,11 +92,11 @@ def test_seventy_labels_are_searched_and_every_key_does_what_it_says(
     assert browser.value("document.querySelectorAll('#labels li').length") == 1
     browser.press("Enter")
     done(browser, 1)
-    assert browser.value(SAID).startswith("transfer_c")
+    assert browser.value(STATUS).startswith("transfer_c")
     second = shown(browser)
     assert second != first
     browser.press("s")
-    browser.until(f"{WORDS} !== {second!r}")
+    browser.until(f"{PASSAGE} !== {second!r}")
     third = shown(browser)
     browser.press("?")
     done(browser, 2)
@@ -105,11 +105,11 @@ def test_seventy_labels_are_searched_and_every_key_does_what_it_says(
     browser.press("ArrowDown")
     browser.press("Enter")
     done(browser, 3)
-    assert browser.value(SAID).startswith("user_b")
+    assert browser.value(STATUS).startswith("user_b")
     browser.type("cash")
     browser.press("3")
     done(browser, 4)
-    assert browser.value(SAID).startswith("cash_c")
+    assert browser.value(STATUS).startswith("cash_c")
     browser.type("zzz")
     browser.press("Enter")  # nothing is found, so nothing is said
     browser.press("Escape")
@@ -140,12 +140,12 @@ def test_two_tabs_of_one_person_lose_nothing_and_two_people_are_shown_different_
     assert browser.value(other) != first
     # Another tab of the same person labels the same text, then this one does.
     labels = labels_of(run)
-    id = browser.value("now.id")
+    id = browser.value("current.id")
     body = f"JSON.stringify({{annotator: 'ann', id: '{id}', label: 'sports', seconds: 1}})"
     post = f"fetch('/label', {{method: 'POST', headers: {{'Content-Type': 'application/json'}}, body: {body}}})"
     assert browser.value(f"{post}.then((reply) => reply.json()).then((found) => found.outcome)") == "new"
     browser.press(str(browser.value("task.labels.findIndex((label) => label.name === 'money')") + 1))
-    browser.until(f"{SAID}.includes('another tab')")
+    browser.until(f"{STATUS}.includes('another tab')")
     assert [(each.id, each.label) for each in labels.annotations()] == [(id, "money")]
     labels.close()
 
@@ -156,7 +156,7 @@ def test_a_label_given_in_the_instant_its_text_appears_has_still_taken_time(
     run = begin(tmp_path)
     browser.open(served(run).url + "?annotator=ann")
     shown(browser)
-    browser.value("restart(), choose(task.labels[0])")
+    browser.value("restartClock(), choose(task.labels[0])")
     done(browser, 1)
     labels = labels_of(run)
     assert [each.seconds > 0 for each in labels.annotations()] == [True]
