@@ -29,7 +29,7 @@ def teacher_at(
 def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
     """One answer of a new teacher; its price keeps to its bound."""
     teacher = teacher_at(server, **options)
-    bound = teacher.bound([text])
+    bound = teacher.max_usage([text])
     reply = teacher.answer([text])
     assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(bound)
     return reply.answers[0]

@@ -36,7 +36,7 @@ def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
     """One answer of a new teacher; its price keeps to its bound."""
     teacher = teacher_at(server, **options)
     reply = teacher.answer([text])
-    assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(teacher.bound([text]))
+    assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(teacher.max_usage([text]))
     answer: Answer = reply.answers[0]
     return answer
 
@@ -143,7 +143,7 @@ def test_effort_is_sent_and_dropped_where_the_model_has_none() -> None:
 
 def test_it_writes_texts() -> None:
     with Standin() as server:
-        draft = teacher_at(server).write(GenerationRequest("sports", 2))
+        draft = teacher_at(server).generate(GenerationRequest("sports", 2))
     assert [written.text for written in draft.texts] == ["one", "two"]
 
 
@@ -223,7 +223,7 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: py
         teacher = teacher_at(server)
         answers = teacher.answer(["some sports"]).answers + teacher.answer(["a bad one"]).answers
     assert [answer.state for answer in answers] == ["ok", "failed"]
-    assert KEY not in repr((answers, teacher.about, teacher.key, teacher.name))
+    assert KEY not in repr((answers, teacher.metadata, teacher.key, teacher.name))
 
 
 def test_no_key_no_model_and_no_price_are_said_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,14 +259,14 @@ def test_own_figures_are_halved_for_a_batch_where_the_provider_documents_it() ->
     usage = Usage(1_000_000, 0, 1_000_000)
     costs = {provider: batch_queue_price("m", provider, own).cost_micros(usage) for provider in ("openai", None)}
     assert costs == {"openai": 4_500_000, None: 9_000_000}
-    shared = {"m": {**own["m"], "batch_share": 0.25}}
+    shared = {"m": {**own["m"], "batch_price_factor": 0.25}}
     assert batch_queue_price("m", None, shared).cost_micros(usage) == 2_250_000
 
 
 @pytest.mark.parametrize("share", [-1, 2, "half", True, float("nan")])
 def test_a_share_that_is_none_is_refused(share: object) -> None:
     with pytest.raises(BadSpec):
-        batch_queue_price("m", None, {"m": {"usd_per_million_input": 3, "batch_share": share}})
+        batch_queue_price("m", None, {"m": {"usd_per_million_input": 3, "batch_price_factor": share}})
 
 
 def test_a_model_paid_by_the_hour_has_no_batch() -> None:

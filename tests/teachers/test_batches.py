@@ -53,7 +53,7 @@ def test_it_is_a_ticketed_teacher_that_still_answers_directly(shop: Shop) -> Non
     assert isinstance(teacher, DeferredTeacher)
     reply = teacher.answer(["some sports"])
     assert reply.answers[0].state == "ok"
-    assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(teacher.bound(["some sports"]))
+    assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(teacher.max_usage(["some sports"]))
 
 
 @BOTH
@@ -174,7 +174,7 @@ def test_a_queue_that_takes_nothing_now_is_waited_for(shop: Shop) -> None:
 @BOTH
 def test_the_budget_is_never_passed_and_buys_what_it_can(shop: Shop) -> None:
     teacher = shop.teacher()
-    one = teacher.price.cost_micros(teacher.bound(["business number 100"]))
+    one = teacher.price.cost_micros(teacher.max_usage(["business number 100"]))
     shop.limit = one * 11 // 10
     answers = until_done(shop, texts(150))
     assert 1 < sum(answer is not None for answer in answers) < 150

@@ -31,7 +31,7 @@ budget = 2
 student = "linear"
 data.file = "data.csv"
 teacher = {{ name = "{kind}:m", base_url = "{shop.server.url}", batch = true }}
-prices.m = {{ usd_per_million_input = 1, usd_per_million_output = 2, batch_share = 0.5 }}
+prices.m = {{ usd_per_million_input = 1, usd_per_million_output = 2, batch_price_factor = 0.5 }}
 """,
         encoding="utf-8",
     )

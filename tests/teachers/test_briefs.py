@@ -171,7 +171,7 @@ def test_a_chat_teacher_reads_the_whole_brief_and_stays_within_its_bound() -> No
     with Standin(writes=WRITES) as server:
         teacher = teacher_at(server, task=TASK)
         assert reads_feedback(teacher)
-        draft, bound = teacher.write(BRIEF), teacher.max_generation_usage(BRIEF)
+        draft, bound = teacher.generate(BRIEF), teacher.max_generation_usage(BRIEF)
         (sent,) = server.seen
     assert len(draft.texts) == 32
     assert {each.label for each in draft.texts} == {"sports"}
@@ -183,17 +183,17 @@ def test_a_chat_teacher_reads_the_whole_brief_and_stays_within_its_bound() -> No
 
 def test_a_reply_nobody_can_read_is_asked_for_once_more_and_then_handed_back_without_a_label() -> None:
     with Standin(writes="As a language model I would say: sports.") as server:
-        draft = teacher_at(server, task=TASK).write(BRIEF)
+        draft = teacher_at(server, task=TASK).generate(BRIEF)
         assert len(server.seen) == 2
     assert draft.texts == (LabelledText("As a language model I would say: sports.", ""),)
     with Standin(by_number={0: Fault("refusal")}) as server:
-        assert teacher_at(server, task=TASK).write(BRIEF).texts == ()
+        assert teacher_at(server, task=TASK).generate(BRIEF).texts == ()
 
 
 def test_a_smaller_context_cuts_the_brief_and_has_its_own_key() -> None:
     with Standin(writes=WRITES) as server:
         small = teacher_at(server, task=TASK, generation_prompt_tokens=600)
-        small.write(BRIEF)
+        small.generate(BRIEF)
         sent = json.dumps(server.seen[0])
         assert small.key != teacher_at(server, task=TASK).key
     assert "right 0" not in sent
@@ -204,7 +204,7 @@ def test_what_gives_a_person_away_is_taken_out_of_a_guide() -> None:
     private = (StudentPrediction("write to jo@example.com", "world", "sports", 0.9),)
     brief = GenerationRequest("", 2, feedback=Feedback(correct=private, incorrect=private, hard_negatives=private))
     with Standin(writes=WRITES) as server:
-        teacher_at(server, task=TASK, redact=True).write(brief)
+        teacher_at(server, task=TASK, redact=True).generate(brief)
         sent = json.dumps(server.seen)
     assert "jo@example.com" not in sent
     assert sent.count("[EMAIL]") == 3

@@ -24,7 +24,7 @@ class Heard:
     def __init__(self) -> None:
         self.sentences: list[str] = []
 
-    def say(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         self.sentences.append(sentence)
 
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:

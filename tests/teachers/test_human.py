@@ -92,7 +92,7 @@ def test_simulated_people_err_as_often_as_was_said_and_show_no_doubt() -> None:
     right = np.mean([np.argmax(a.scores) == k for a, k in zip(answers, known.values(), strict=True)])
     assert right == pytest.approx(0.8, abs=0.03)
     assert {round(max(a.scores), 4) for a in answers} == {0.0}
-    assert "simulation" in people.about
+    assert "simulation" in people.metadata
 
 
 def test_the_id_of_a_text_names_its_task() -> None:

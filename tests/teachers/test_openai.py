@@ -181,7 +181,7 @@ def test_usage_above_the_bound_is_reported_as_it_is() -> None:
         teacher = teacher_at(server)
         usage = teacher.answer(["some sports"]).usage
         assert usage.input_tokens == 10**6
-        assert teacher.price.cost_micros(usage) > teacher.price.cost_micros(teacher.bound(["some sports"]))
+        assert teacher.price.cost_micros(usage) > teacher.price.cost_micros(teacher.max_usage(["some sports"]))
 
 
 @pytest.mark.parametrize("kind", ["cut", "hang", "drip", "garbage"])
@@ -198,7 +198,7 @@ def test_a_request_that_vanished_is_charged_at_its_bound_and_tried_again(kind: s
 def test_requests_that_may_be_billed_are_limited(kind: str) -> None:
     with Standin(by_word={"sports": Fault(kind)}) as server:
         teacher = teacher_at(server)
-        bound, reply = teacher.bound(["some sports"]), teacher.answer(["some sports"])
+        bound, reply = teacher.max_usage(["some sports"]), teacher.answer(["some sports"])
     assert reply.answers[0].state == "failed"
     assert len(server.seen) == 3
     assert reply.usage == bound
@@ -229,14 +229,14 @@ def test_the_public_list_prices_a_hosted_model(monkeypatch: pytest.MonkeyPatch) 
 def test_texts_are_written_and_charged() -> None:
     with Standin(writes='{"texts": ["a match", "a goal", "a cup"]}') as server:
         teacher = teacher_at(server)
-        draft = teacher.write(GenerationRequest("sports", 2))
+        draft = teacher.generate(GenerationRequest("sports", 2))
     assert draft.texts == (LabelledText("a match", "sports"), LabelledText("a goal", "sports"))
     assert (draft.usage.input_tokens, draft.usage.output_tokens) == server.billed[0]
 
 
 def test_a_draft_that_is_no_json_is_asked_for_once_more_and_then_empty() -> None:
     with Standin(writes="1. a match\n2. a goal") as server:
-        draft = teacher_at(server).write(GenerationRequest("sports", 2))
+        draft = teacher_at(server).generate(GenerationRequest("sports", 2))
     assert draft.texts == ()
     assert len(server.seen) == 2
     assert draft.usage.output_tokens == sum(output for _, output in server.billed)
@@ -244,6 +244,6 @@ def test_a_draft_that_is_no_json_is_asked_for_once_more_and_then_empty() -> None
 
 def test_a_refused_draft_is_empty_and_an_unknown_label_is_refused() -> None:
     with Standin(by_word={"sports": Fault("refusal")}) as server:
-        assert teacher_at(server).write(GenerationRequest("sports", 2)).texts == ()
+        assert teacher_at(server).generate(GenerationRequest("sports", 2)).texts == ()
         with pytest.raises(BadSpec, match="sport"):
-            teacher_at(server).write(GenerationRequest("sport", 2))
+            teacher_at(server).generate(GenerationRequest("sport", 2))

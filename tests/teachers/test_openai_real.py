@@ -43,7 +43,7 @@ def teacher(url: str, **options: object) -> ChatTeacher:
 def test_a_real_server_gives_soft_labels_and_real_usage(url: str) -> None:
     asked = teacher(url)
     for text in TEXTS:
-        bound, reply = asked.bound([text]), asked.answer([text])
+        bound, reply = asked.max_usage([text]), asked.answer([text])
         answer = reply.answers[0]
         assert (answer.state, answer.how) == ("ok", "logprobs"), answer
         assert np.exp(answer.scores).sum() == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
@@ -60,6 +60,6 @@ def test_a_text_longer_than_the_context_is_refused_by_the_real_server(url: str) 
 def test_a_real_server_writes_or_leaves_the_draft_empty(url: str) -> None:
     asked = teacher(url, generation_max_tokens=120)
     brief = GenerationRequest("sports", 2)
-    draft = asked.write(brief)
+    draft = asked.generate(brief)
     assert len(draft.texts) <= 2
     assert draft.usage.output_tokens <= asked.max_generation_usage(brief).output_tokens

@@ -163,7 +163,7 @@ def test_the_key_appears_in_no_answer_and_no_fact(monkeypatch: pytest.MonkeyPatc
         teacher = teacher_at(server, key_env="MY_KEY")
         answers = teacher.answer(["some sports"]).answers + teacher.answer(["a bad one"]).answers
     assert [answer.state for answer in answers] == ["ok", "failed"]
-    assert KEY not in repr((answers, teacher.about, teacher.key, teacher.name))
+    assert KEY not in repr((answers, teacher.metadata, teacher.key, teacher.name))
 
 
 def test_no_key_is_said_before_anything_is_asked() -> None:

@@ -152,21 +152,21 @@ def test_it_costs_what_was_stated(folder: Path) -> None:
 def test_it_writes_real_texts_near_the_brief(folder: Path) -> None:
     teacher = replay(folder, generate_from="more.csv")
     brief = GenerationRequest("sport", 2, examples=[LabelledText("stadium number 1", "sport")])
-    draft = teacher.write(brief)
+    draft = teacher.generate(brief)
     assert len(draft.texts) == 2
     assert all("stadium" in item.text and item.label == "sport" for item in draft.texts)
     assert {item.text for item in draft.texts} <= {text for text, _ in rows(90, "held back ")}
-    assert teacher.write(brief) == draft
-    assert teacher.write(GenerationRequest("sport", 2, brief.examples, seed=1)) != draft
+    assert teacher.generate(brief) == draft
+    assert teacher.generate(GenerationRequest("sport", 2, brief.examples, seed=1)) != draft
     assert (
-        teacher.write(GenerationRequest("sport", 1000)).usage.output_tokens
+        teacher.generate(GenerationRequest("sport", 1000)).usage.output_tokens
         <= teacher.max_generation_usage(GenerationRequest("sport", 1000)).output_tokens
     )
 
 
 def test_it_never_writes_what_the_brief_shows(folder: Path) -> None:
     shown = [LabelledText(text, label) for text, label in rows(90, "held back ") if label == "food"][:25]
-    texts = replay(folder, generate_from="more.csv").write(GenerationRequest("food", 30, examples=shown)).texts
+    texts = replay(folder, generate_from="more.csv").generate(GenerationRequest("food", 30, examples=shown)).texts
     assert len(texts) == 5
     assert not {item.text for item in texts} & {item.text for item in shown}
 
@@ -191,7 +191,7 @@ def test_it_cannot_write_without_held_back_texts(folder: Path) -> None:
 def test_options_that_cannot_be_are_one_sentence(folder: Path, options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         replay(folder, **options)
-    assert caught.value.mend  # type: ignore[attr-defined]
+    assert caught.value.hint  # type: ignore[attr-defined]
 
 
 def test_a_label_of_another_task_is_named_with_its_line(folder: Path) -> None:

@@ -116,7 +116,7 @@ def at(server: Standin, task: Task = TASK, **options: Any) -> ChatTeacher:
 
 
 def answered(teacher: ChatTeacher, text: str) -> Answer:
-    bound, reply = teacher.bound([text]), teacher.answer([text])
+    bound, reply = teacher.max_usage([text]), teacher.answer([text])
     assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(bound)
     return reply.answers[0]
 

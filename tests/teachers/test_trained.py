@@ -47,9 +47,9 @@ def test_answers_are_the_log_probabilities_of_the_student() -> None:
 
 def test_time_is_what_is_paid_for_and_the_bound_learns_from_it() -> None:
     teacher = trained()
-    first = teacher.bound(["x"] * 256)
+    first = teacher.max_usage(["x"] * 256)
     usage = teacher.answer(["x"] * 256).usage
-    assert 0 < usage.seconds < teacher.bound(["x"] * 256).seconds < first.seconds
+    assert 0 < usage.seconds < teacher.max_usage(["x"] * 256).seconds < first.seconds
     assert teacher.category == "compute"
     assert "usd_per_hour" in teacher.price.source
 
@@ -72,4 +72,4 @@ def test_it_must_be_handed_a_student_and_cannot_write() -> None:
     with pytest.raises(BadSpec, match="trained first"):
         open_teacher(TeacherSetup(Task(("a", "b"))))
     with pytest.raises(TeacherError, match="cannot write"):
-        trained().write(GenerationRequest("a", 1))
+        trained().generate(GenerationRequest("a", 1))
