@@ -22,7 +22,7 @@ from potstill.run.run import open_teacher
 from potstill.run.spec import ComponentSpec
 from potstill.run.training_time import estimate_training_time
 from potstill.students.base import Student
-from potstill.teachers.base import Teacher, can_generate
+from potstill.teachers.base import Teacher
 
 DEFAULT_LARGE_MODEL = "encoder:gte-small"
 PROBE_TEXTS, SAMPLE_TEXTS, MAX_ROWS = 32, 50, 3000
@@ -104,7 +104,7 @@ def _language_model(order: RunInputs, missing: list[str]) -> Teacher | None:
 
 def _written(order: RunInputs, llm: Teacher | None, gold: Subset) -> tuple[float | None, float]:
     """What a text that is written costs, and how many are written at most."""
-    if llm is None or not can_generate(llm) or order.task.kind != "single" or not len(gold):
+    if llm is None or not llm.capabilities.generates or order.task.kind != "single" or not len(gold):
         return None, 0.0
     kind, given = order.spec.procedure.kind, order.spec.procedure.options
     options = read_pgkd_options(given if kind == "pgkd" else given.get("write", {}) if kind == "allocate" else {})

@@ -28,10 +28,10 @@ from potstill.reports.serving_table import BreakEven, ServingRow, ServingTable, 
 from potstill.run.run import open_teacher
 from potstill.run.spec import Spec
 from potstill.teachers.base import Teacher
+from potstill.teachers.kinds import teacher_kind
 
 Reporter = Callable[[str], None]
 TIMING_SECONDS = 3.0
-LOCAL_KINDS = ("local", "trained")  # teachers that run on this machine
 MIN_TEXTS = 64
 MAX_TEACHER_SECONDS = 60.0  # a teacher that would take longer for all texts is timed on fewer
 
@@ -205,7 +205,7 @@ def _teacher(past: RunRecord, texts: Sequence[str], rates: Rates, reporter: Repo
         teacher = open_teacher(past.spec, past.task, named, past.examples, asks=False)
     except (PotstillError, TypeError) as error:  # TypeError: a teacher that is made of a student
         why = error.message if isinstance(error, PotstillError) else "it is made of a student of the run"
-        row = _of_calls(past, named.name, here=named.kind in LOCAL_KINDS)
+        row = _of_calls(past, named.name, here=_runs_here(named.kind))
         return replace(row, note=f"It was not asked again: {why}")
     if teacher.simulated:  # its pace is an assumption: there is nothing to time
         row = ServingRow(name=teacher.name, role="teacher", device="simulated", note="Simulation.")
@@ -217,6 +217,12 @@ def _teacher(past: RunRecord, texts: Sequence[str], rates: Rates, reporter: Repo
         fewer = f"Timed on {len(some)} of the texts." if len(some) < len(texts) else ""
         return replace(row, role="teacher", name=teacher.name, note=fewer)
     return _priced(_of_calls(past, teacher.name, teacher.parallel), teacher, past, texts)
+
+
+def _runs_here(kind: str) -> bool:
+    """Whether teachers of this kind compute on this machine."""
+    capabilities = teacher_kind(kind).capabilities
+    return not (capabilities.remote or capabilities.human)
 
 
 def _asking(teacher: Teacher) -> PredictFunction:

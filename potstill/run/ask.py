@@ -25,7 +25,7 @@ from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Category, Purchase, Purpose, micros_to_usd
 from potstill.ledger.store import AnswerCache, RunStore
 from potstill.run.batch_jobs import KEPT_STATES, AnswerRequest, BatchJobs
-from potstill.teachers.base import DeferredTeacher, Teacher, generation_key_of, is_greenlet_safe
+from potstill.teachers.base import DeferredTeacher, Teacher
 
 CACHED_CATEGORIES: tuple[Category, ...] = (
     "llm",
@@ -161,7 +161,7 @@ class TeacherClient:
         """Ask the teacher itself, as many calls at once as it takes, until all is answered or the money ends."""
         began, before, total = time.perf_counter(), self._ledger.free, len(texts)
         known: dict[str, Any] = {}
-        light, parallel = is_greenlet_safe(teacher), teacher.parallel
+        light, parallel = teacher.greenlet_safe, teacher.parallel
         # While some are asked, the money for the next is held already, and the last are booked: no slot stays idle.
         turnstile, calls_at_once = Semaphore(parallel), parallel + (parallel // CALLS_PER_EXTRA_SLOT if light else 0)
 
@@ -208,7 +208,7 @@ class TeacherClient:
         examples = [[each.text, each.label] for each in (*brief.examples, *brief.counterexamples)]
         guide = [asdict(brief.feedback)] if brief.feedback is not None else []
         key = content_key(
-            "write", self._task.key, generation_key_of(teacher), brief.label, brief.n, brief.seed, examples, *guide
+            "write", self._task.key, teacher.generation_key, brief.label, brief.n, brief.seed, examples, *guide
         )
         known = self._store.load([key]) or self._recall([key], teacher, "teach", reserve_micros)
         if key not in known:

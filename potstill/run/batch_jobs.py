@@ -32,7 +32,6 @@ from potstill.teachers.base import (
     JobPending,
     JobRejected,
     JobResults,
-    job_wording_of,
 )
 
 KEPT_STATES = ("ok", "unparsable", "refused")  # a failed call may succeed another day, so it is never kept
@@ -66,7 +65,7 @@ class BatchJobs:
         self._ledger = ledger
         self._running: dict[int, JobPending] = {}
         self._meta = f"tickets {teacher.key}"
-        self._manner = job_wording_of(teacher)
+        self._manner = teacher.job_wording
 
     def ask(self, order: AnswerRequest) -> None:
         """Fetch what is ready and leave what is wanted. When it returns, all that can be had is kept in the store.

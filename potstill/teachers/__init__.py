@@ -1,4 +1,4 @@
-"""Teachers: they answer for money. A kind is one file and one line here."""
+"""Teachers answer for money. A kind is one file and one line here."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.base import JobPending, TeacherCapabilities, TeacherKind, TeacherSetup
+from potstill.registry import read_options
+from potstill.teachers.base import JobPending, TeacherKind, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
-from potstill.teachers.messages import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
-from potstill.teachers.options import read_teacher_options
+from potstill.teachers.messages import CHAT_CAPABILITIES, ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
 from potstill.teachers.rate_limit import (
     ContentRefused,
@@ -70,7 +70,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
         TeacherError: no key.
         UnknownPrice: nobody said what the model costs.
     """
-    options = read_teacher_options(AnthropicOptions, "anthropic", setup.options)
+    options = read_options(AnthropicOptions, "teacher 'anthropic'", setup.options)
     model = setup.model.strip()
     if not model:
         raise BadSpec("The teacher 'anthropic' needs a model.", "Name it after a colon: anthropic:claude-haiku-4-5.")
@@ -85,7 +85,9 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     name = f"anthropic:{model}"
     identity = {"model": model, "server": host, "effort": options.effort}
     if options.batch:
-        queued = batch_queue_price(model, provider, setup.prices)
+        queued = batch_queue_price(
+            model, provider, setup.prices, default_factor=0.5 if provider == "anthropic" else 1.0
+        )
         return BatchChatTeacher(name, setup, options, server, price, queued, identity)
     return ChatTeacher(name, setup, options, server, price, identity)
 
@@ -287,15 +289,4 @@ def _about_text(status: int, said: str) -> ContentRefused | None:
     return ContentRefused(f"filtered: {said}") if _FILTERED.search(said) else None
 
 
-KIND = TeacherKind(
-    open_teacher,
-    TeacherCapabilities(
-        remote=True,
-        generates=True,
-        reads_feedback=True,
-        task_kinds=frozenset({"single", "pair", "multi"}),
-        picks_examples=True,
-        batch_discount=True,
-    ),
-    AnthropicOptions,
-)
+KIND = TeacherKind(open_teacher, CHAT_CAPABILITIES, AnthropicOptions)

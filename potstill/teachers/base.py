@@ -1,7 +1,7 @@
-"""What every teacher is: the interface, and the records it exchanges. Knows no ledger and no other teacher.
+"""The interface of a teacher and the records it exchanges. Imports no ledger and no kind.
 
-A teacher is opened by the function its menu line names: `open_teacher(setup: Setup) -> Teacher`. Opening may read
-weights but asks nothing and spends nothing.
+The registry leads to a `TeacherKind`, whose `open` builds a teacher from a `TeacherSetup`. Opening may read weights but
+sends nothing and spends nothing.
 """
 
 from __future__ import annotations
@@ -17,19 +17,49 @@ from potstill.registry import Options
 
 
 @dataclass(frozen=True)
+class TeacherCapabilities:
+    """What a teacher can do and what it needs.
+
+    A kind states what any of its teachers may do; an opened teacher states what it can do with its options.
+
+    Attributes:
+        remote: texts leave this machine, and a bill comes back; the user is asked before it spends.
+        needs_student: it answers with a student that the procedure trains first.
+        human: people answer, now or later; no language model.
+        generates: it writes texts.
+        reads_feedback: `generate` reads a request's feedback and returns texts of several labels at once. What it wrote
+            and cannot be parsed comes back as a text with the label "". Without it, a request is for one label.
+        task_kinds: tasks it answers.
+        picks_examples: it chooses by itself which gold examples to show, so it is given as many as there are.
+        soft_labels: its scores can say how unsure it is.
+        batch_discount: its provider has a batch queue at a lower price.
+    """
+
+    remote: bool = False
+    needs_student: bool = False
+    human: bool = False
+    generates: bool = False
+    reads_feedback: bool = False
+    task_kinds: frozenset[TaskKind] = frozenset({"single", "pair"})
+    picks_examples: bool = False
+    soft_labels: bool = True
+    batch_discount: bool = False
+
+
+@dataclass(frozen=True)
 class TeacherSetup:
-    """All a teacher is given when it is opened.
+    """What a teacher is opened with.
 
     Attributes:
         task: what to decide.
-        model: what follows the colon of its name: `local:smollm2` -> "smollm2"; may be empty.
-        examples: gold (text, label) pairs it may show in its prompt, at most a few per class.
-        options: the `[teacher]` table of the spec, less `name`.
+        model: what follows the colon of its name: "smollm2" of `local:smollm2`; may be empty.
+        examples: gold (text, label) pairs it may show in its prompt, at most a few per label.
+        options: the `[teacher]` table of the spec without `name`.
         prices: the `[prices]` table of the spec.
-        workspace: a folder relative file names in `options` are looked up from.
-        seed: draws whatever the teacher draws.
-        asks: False for a plan: nobody will be asked, so no key is needed.
-        folder: the run's folder, for a teacher that leaves something in it; None for a plan.
+        workspace: the folder that relative file names in `options` start from.
+        seed: of every random draw.
+        will_call: False to plan: nothing is sent, so no key is needed.
+        run_folder: the folder of the run, for a teacher that stores something in it; None to plan.
     """
 
     task: Task
@@ -45,7 +75,7 @@ class TeacherSetup:
 
 @dataclass(frozen=True)
 class Reply:
-    """What one call brought: one answer a text, in order, and what the call consumed in all."""
+    """The result of one call: one answer a text, in order, and the usage of the whole call."""
 
     answers: tuple[Answer, ...]
     usage: Usage
@@ -53,7 +83,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class GeneratedTexts:
-    """What one call of `write` brought: texts with the label they were written for, and what it consumed."""
+    """The result of one `generate`: texts with the label they were written for, and the usage of the call."""
 
     texts: tuple[LabelledText, ...]
     usage: Usage
@@ -61,56 +91,10 @@ class GeneratedTexts:
 
 @dataclass(frozen=True)
 class UsageEstimate:
-    """What `answer` will consume, at least and at most, when nothing goes wrong. A guess; `bound` is a promise."""
+    """What a call will consume when nothing goes wrong, at least and at most. An estimate; `max_usage` is a bound."""
 
     low: Usage
     high: Usage
-
-
-@dataclass(frozen=True)
-class TeacherCapabilities:
-    """What every teacher of a kind can do, and what it needs.
-
-    Attributes:
-        remote: texts are sent to another machine, and a bill comes back: asked about before it spends.
-        needs_student: it answers with a student that the procedure trains first.
-        human: people answer.
-        generates: it can write texts.
-        reads_feedback: generating, it reads a request's feedback and returns texts of several labels at once.
-        task_kinds: the kinds of task it can do.
-        picks_examples: it can pick the examples in its prompt for each text, and then wants all gold.
-        soft_labels: its answers carry a score for each label.
-        batch_discount: its provider's batch queue is cheaper.
-    """
-
-    remote: bool = False
-    needs_student: bool = False
-    human: bool = False
-    generates: bool = False
-    reads_feedback: bool = False
-    task_kinds: frozenset[TaskKind] = frozenset({"single", "pair"})
-    picks_examples: bool = False
-    soft_labels: bool = True
-    batch_discount: bool = False
-
-
-@dataclass(frozen=True)
-class TeacherKind:
-    """A kind of teacher, as a registry line leads to it.
-
-    Attributes:
-        open: opens a teacher of the kind; asks nothing and spends nothing.
-        capabilities: what it can do.
-        options: what `[teacher]` may say beside `name`; None if the kind checks that itself.
-    """
-
-    open: Callable[[TeacherSetup], Teacher]
-    capabilities: TeacherCapabilities
-    options: type[Options] | None = None
-
-    def __call__(self, setup: TeacherSetup) -> Teacher:
-        """Open a teacher of this kind."""
-        return self.open(setup)
 
 
 class Teacher(Protocol):
@@ -118,81 +102,85 @@ class Teacher(Protocol):
 
     Attributes:
         name: as the user types it, model included ("local:smollm2").
-        key: everything that changes its answers (model content, prompt version, examples, parameters), hashed;
-            answers are kept under it.
-        category: which money pays for it.
+        key: hash of everything that changes its answers (model content, prompt version, examples, parameters);
+            answers are stored under it.
+        generation_key: the same for the texts it generates; equal to `key` unless generation has parameters of its own.
+        capabilities: what it can do with its options.
+        category: the part of the budget that pays for it.
         price: turns its usage into money.
-        batch: how many texts one call takes at most.
-        parallel: how many calls may be in flight.
-        simulated: True if it only replays labels; every figure made with it is called a simulation.
-        needs_prior_correction: True if its scores carry a label bias that `calibrate.match_prior` should remove.
+        batch_size: texts in one call, at most.
+        parallel: calls in flight, at most.
+        greenlet_safe: `answer` mostly waits, by `engines.greenlets` alone, so many calls share one thread.
+        simulated: True if it replays labels; every figure made with it is called a simulation.
+        needs_prior_correction: True if its scores carry a label bias that `calibration.match_prior` should remove.
+        metadata: facts for the report (model, licence, size, runtime).
     """
 
     name: str
     key: str
+    generation_key: str
+    capabilities: TeacherCapabilities
     category: Category
     price: Price
     batch_size: int
     parallel: int
+    greenlet_safe: bool
     simulated: bool
     needs_prior_correction: bool
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """Facts for the report (model, licence, size, runtime)."""
+        """Facts for the report."""
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
-        """An upper bound of what `answer(texts)` can consume; computed without asking anybody."""
+        """An upper bound of what `answer(texts)` can consume; sends nothing."""
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
-        """What `answer(texts)` will probably consume; computed without asking anybody."""
+        """What `answer(texts)` will probably consume; sends nothing."""
 
     def answer(self, texts: Sequence[str]) -> Reply:
-        """One call for up to `batch` texts. A text that cannot be answered is a state of its answer.
+        """One call for up to `batch_size` texts. A text that cannot be answered is a state of its answer.
 
         Raises:
-            TeacherError: the teacher as a whole is out of order (wrong key, unreachable, out of memory).
+            TeacherError: no call can succeed (wrong key, unreachable server, out of memory).
         """
 
-    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
-        """An upper bound of what `write(brief)` can consume."""
+    def max_generation_usage(self, request: GenerationRequest) -> Usage:
+        """An upper bound of what `generate(request)` can consume."""
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
-        """One call that writes up to `brief.n` texts. Raises TeacherError if this teacher cannot write."""
+    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
+        """What `generate(request)` will probably consume."""
 
-
-def can_generate(teacher: Teacher) -> bool:
-    """Whether `write` can succeed at all; a teacher that says nothing of it (no attribute `writes`) is believed to."""
-    return bool(getattr(teacher, "generates", True))
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
+        """One call that writes up to `request.n` texts. Raises TeacherError if this teacher cannot write."""
 
 
-def reads_feedback(teacher: Teacher) -> bool:
-    """Whether `write` reads a brief's guide and returns texts of several labels at once.
+@dataclass(frozen=True)
+class TeacherKind:
+    """A kind of teacher: how it is opened, what its teachers may do, and its options.
 
-    A teacher says so with the attribute `reads_feedback`; without it, it is asked for one label at a time. What it wrote
-    that cannot be read comes back as a text with the label "".
+    `options` is None where the options are not the kind's own to read.
     """
-    return bool(getattr(teacher, "reads_feedback", False))
 
+    open: Callable[[TeacherSetup], Teacher]
+    capabilities: TeacherCapabilities
+    options: type[Options] | None = None
 
-def is_greenlet_safe(teacher: Teacher) -> bool:
-    """Whether `answer` does little but wait, by `engines.greenlets` alone, so that many share a thread.
-
-    A teacher says so with the attribute `light`.
-    """
-    return bool(getattr(teacher, "greenlet_safe", False))
+    def __call__(self, setup: TeacherSetup) -> Teacher:
+        """Open a teacher."""
+        return self.open(setup)
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """Texts to be left with somebody who answers them later.
+    """Texts submitted now and answered later.
 
     Attributes:
-        mark: our own name for it; goes along, so that it can be found again where it was left.
-        n: how many texts.
-        began: when it was decided, in seconds since 1970; it was left later than that.
-        samples: replies asked for each text.
-        place: the other side's name for it; empty while nobody knows whether it arrived.
+        client_id: our own id of the job; it is sent along, so that the job can be found again.
+        n_texts: number of texts.
+        started_at: when it was decided, in seconds since 1970; it was submitted later than that.
+        samples: replies requested for each text.
+        job_id: the provider's id of the job; empty while it is unknown whether the job arrived.
     """
 
     client_id: str
@@ -204,38 +192,25 @@ class BatchJob:
 
 @dataclass(frozen=True)
 class JobWording:
-    """How a teacher's tickets are treated and spoken of; a teacher has its own in the attribute `manner`.
+    """How a teacher's jobs are called in messages, and whether the first text is a probe.
 
     Attributes:
-        what: what a ticket is called on the bill.
-        tries_first: whether the first text is asked directly, so that a wrong key shows now and not in a day.
-        waiting: the sentence of `Waiting`, with the fields `done`, `total` (of what was left) and `so_far`; empty for
-            the one about batches.
-        mend: what to do in the meantime.
+        noun: what a job is called on the bill.
+        probe_first: whether the first text is asked directly, so that a wrong key shows now and not in a day.
+        waiting_message: the sentence of `Waiting`, with the fields `done`, `total` (texts submitted) and `so_far`;
+            empty for the one about batches.
+        hint: what to do in the meantime.
     """
 
     noun: str = "by batch"
     probe_first: bool = True
     waiting_message: str = ""
-    hint: str = "Run the same command again later; what came back is kept, and nothing is bought twice."
-
-
-def job_wording_of(teacher: Teacher) -> JobWording:
-    """The manner of a teacher's tickets; a provider's batches where it does not say."""
-    manner: JobWording = getattr(teacher, "job_wording", JobWording())
-    return manner
-
-
-def generation_key_of(teacher: Teacher) -> str:
-    """What a teacher's drafts are kept under: its attribute `write_key` where writing heeds more than answering does,
-    else its key."""
-    key: str = getattr(teacher, "generation_key", teacher.key)
-    return key
+    hint: str = "Run the same command again later; finished answers are stored, and nothing is bought twice."
 
 
 @dataclass(frozen=True)
 class JobPending:
-    """It is being worked on: `done` of `total` requests have ended. `state` is the other side's word for it."""
+    """The job is being worked on: `done` of `total` requests have ended. `state` is the provider's word for it."""
 
     state: str
     done: int = 0
@@ -244,7 +219,7 @@ class JobPending:
 
 @dataclass(frozen=True)
 class JobRejected:
-    """It was not taken and nothing was billed. `full`: too much is waiting there already, so less may be taken."""
+    """The job was not accepted and nothing was billed. `queue_full`: a smaller job may be accepted."""
 
     reason: str
     queue_full: bool = False
@@ -252,12 +227,12 @@ class JobRejected:
 
 @dataclass(frozen=True)
 class JobResults:
-    """It is over, wholly or in part.
+    """The job has ended, wholly or in part.
 
     Attributes:
-        answers: for each text its answer; None where it was not worked on (expired, cancelled) and may be left again.
-        usages: what each reply consumed, where that was said.
-        unsaid: how many replies came without a word on what they consumed.
+        answers: one for each text; None if it was not worked on (expired, cancelled) and may be submitted again.
+        usages: usage of each reply that reported it.
+        n_unreported: number of replies that did not report their usage.
     """
 
     answers: tuple[Answer | None, ...]
@@ -269,47 +244,51 @@ class JobResults:
 class DeferredTeacher(Teacher, Protocol):
     """A teacher whose answers are fetched later: a provider's batch queue, or people.
 
-    `answer` and `write` still ask directly, at `price`; what is left on a ticket costs `ticket_price`.
+    `answer` and `generate` still ask directly, at `price`; a job costs `job_price`.
 
     Attributes:
-        ticket_price: turns the usage of one text on a ticket into money.
-        samples: replies a new ticket asks for each text.
+        job_price: turns the usage of one text of a job into money.
+        job_wording: how its jobs are called in messages.
     """
 
     job_price: ExactPrice
+    job_wording: JobWording
 
     @property
     def samples(self) -> int:
-        """Replies a new ticket asks for each text."""
+        """Replies that a new job requests for each text."""
 
     def max_job_usage(self, text: str) -> Usage:
-        """An upper bound of what one text on a ticket can consume."""
+        """An upper bound of what one text of a job can consume."""
 
     def job_capacity(self, texts: Iterable[str]) -> int:
-        """How many of the first of `texts` one ticket takes."""
+        """How many of the first of `texts` one job takes."""
 
-    def submit_job(self, ticket: BatchJob, texts: Sequence[str]) -> str | JobRejected:
-        """Leave the texts; returns the other side's name for them.
+    def submit_job(self, job: BatchJob, texts: Sequence[str]) -> str | JobRejected:
+        """Submit the texts; returns the provider's id of the job.
 
         Raises:
-            TeacherError: with `billed` False it surely was not left; otherwise nobody knows, and `find` will tell.
+            TeacherError: with `billed` False it surely was not submitted; otherwise `find_job` finds out.
         """
 
-    def find_job(self, ticket: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
-        """The place of a ticket that may have been left, never one of `taken`; None if it surely was not; Pending
-        while nobody can tell."""
+    def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
+        """Find a job that may have been submitted.
 
-    def fetch_job(self, ticket: BatchJob) -> JobPending | JobRejected | JobResults:
-        """How it stands, and once it is over what it brought. May be called again: nothing is forgotten.
+        Returns:
+            Its id, never one of `exclude`; None if it surely was not submitted; JobPending while that cannot be known.
+        """
+
+    def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
+        """The state of the job, with its results once it has ended. May be called again with the same result.
 
         Raises:
-            TeacherError: it cannot be asked now, or what was left is gone.
+            TeacherError: the provider cannot be reached now, or the job no longer exists.
         """
 
 
 @runtime_checkable
 class CleansUp(Protocol):
-    """A teacher that can take away what its tickets leave behind on the other side."""
+    """A teacher that can delete what its jobs leave behind at the provider."""
 
-    def clean_up(self, ticket: BatchJob) -> None:
-        """What the ticket brought is safe here, or it never began: take away there what nobody needs. Never raises."""
+    def clean_up(self, job: BatchJob) -> None:
+        """Delete the job's files: its results are stored here, or it never began. Never raises."""

@@ -1,6 +1,6 @@
 """A chat model behind a provider's batch queue: half the price, within a day.
 
-A text is one request of a batch (or one a sample, where the provider gives one reply a request), named by the ticket's
+A text is one request of a batch (or one a sample, where the provider gives one reply a request), named by the job's
 mark and its number, so that replies in any order find their text. A reply is read as strictly as a direct one; in a
 batch there is no second question, so an unreadable reply stays unparsable. Knows no provider: a `BatchServer` does.
 """
@@ -18,7 +18,8 @@ from pydantic import Field
 from potstill.data.task import Answer
 from potstill.errors import TeacherError
 from potstill.ledger.prices import ExactPrice, Price, Usage
-from potstill.teachers.base import BatchJob, JobPending, JobRejected, JobResults, TeacherSetup
+from potstill.registry import Options
+from potstill.teachers.base import BatchJob, JobPending, JobRejected, JobResults, JobWording, TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.messages import (
     ChatOptions,
@@ -30,7 +31,6 @@ from potstill.teachers.messages import (
     multiply_usage,
     shorten,
 )
-from potstill.teachers.options import TeacherOptions
 from potstill.teachers.rate_limit import (
     CallUsage,
     ContentRefused,
@@ -49,7 +49,7 @@ STEP_TIMEOUT_S = 60.0
 RETRY_LATER = "Run the same command again later; the batches that were left are kept."
 
 
-class BatchOptions(TeacherOptions):
+class BatchOptions(Options):
     """The options of a teacher that can be asked by batch.
 
     Attributes:
@@ -130,8 +130,10 @@ class BatchChatTeacher(ChatTeacher):
     Args:
         name, setup, options, price, identity: as for ChatTeacher.
         server: sends requests, and has a queue.
-        ticket_price: the price of the queue.
+        job_price: the price of the queue.
     """
+
+    job_wording = JobWording()
 
     def __init__(
         self,
@@ -140,17 +142,17 @@ class BatchChatTeacher(ChatTeacher):
         options: ChatOptions,
         server: BatchServer,
         price: Price,
-        ticket_price: ExactPrice,
+        job_price: ExactPrice,
         identity: Mapping[str, Any],
     ) -> None:
         super().__init__(name, setup, options, server, price, identity)
         self._queue = server
-        self.job_price = ticket_price
-        self.metadata = {**self.metadata, "batch": True, "batch_price": ticket_price.source}
+        self.job_price = job_price
+        self.metadata = {**self.metadata, "batch": True, "batch_price": job_price.source}
 
     @property
     def samples(self) -> int:
-        """Replies a new ticket asks for each text: votes where the server gives no log-probabilities, else one."""
+        """Replies a new job asks for each text: votes where the server gives no log-probabilities, else one."""
         return self._options.samples if self._votes else 1
 
     # --- leaving ------------------------------------------------------------------------------------------
@@ -179,19 +181,19 @@ class BatchChatTeacher(ChatTeacher):
             n += 1
         return n
 
-    def submit_job(self, ticket: BatchJob, texts: Sequence[str]) -> str | JobRejected:
+    def submit_job(self, job: BatchJob, texts: Sequence[str]) -> str | JobRejected:
         """Upload the texts and begin the batch. See `base.Ticketed`."""
-        items = [item for number, text in enumerate(texts) for item in self._items(text, number, ticket.client_id)]
+        items = [item for number, text in enumerate(texts) for item in self._items(text, number, job.client_id)]
         try:
-            uploaded = self._patiently(lambda: self._queue.upload(items, ticket.client_id))
+            uploaded = self._patiently(lambda: self._queue.upload(items, job.client_id))
         except TeacherError as error:
             error.billed = False
             raise
         self._asking.count_redactions(texts)
         try:
-            return self._queue.create_batch(uploaded, ticket.client_id)
+            return self._queue.create_batch(uploaded, job.client_id)
         except (ResponseLost, ServerUnavailable) as trouble:
-            # It may have begun: the ticket stays, and `find` will tell.
+            # It may have begun: the job stays, and `find` will tell.
             raise TeacherError(f"A batch was sent to {self.name}, and {trouble.reason}.", RETRY_LATER) from None
         except RateLimited as trouble:
             return JobRejected(trouble.reason, queue_full=True)
@@ -200,35 +202,33 @@ class BatchChatTeacher(ChatTeacher):
                 f"{self.name} takes no batch: {trouble.reason}.", "Ask directly, without batch."
             ) from None
 
-    def find_job(self, ticket: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
-        """Where a ticket is that may have been left. See `base.Ticketed`."""
-        each = 1 if self._server.supports_n else ticket.samples
-        return self._patiently(
-            lambda: self._queue.find_job(ticket.client_id, ticket.n_texts * each, ticket.started_at, exclude)
-        )
+    def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
+        """Where a job is that may have been left. See `base.Ticketed`."""
+        each = 1 if self._server.supports_n else job.samples
+        return self._patiently(lambda: self._queue.find_job(job.client_id, job.n_texts * each, job.started_at, exclude))
 
     # --- fetching -----------------------------------------------------------------------------------------
 
-    def fetch_job(self, ticket: BatchJob) -> JobPending | JobRejected | JobResults:
+    def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
         """How a batch stands, and what it brought. See `base.Ticketed`."""
-        progress = self._patiently(lambda: self._queue.get_progress(ticket.job_id))
+        progress = self._patiently(lambda: self._queue.get_progress(job.job_id))
         if progress.rejected is not None:
             return progress.rejected
         if not progress.finished:
             return JobPending(progress.state, progress.done, progress.total)
-        results = self._patiently(lambda: list(self._queue.results(ticket.job_id)))
+        results = self._patiently(lambda: list(self._queue.results(job.job_id)))
         # What is said to be done and does not come back is paid for, and may be left again.
-        return self._sorted_out(ticket, results, max(0, progress.done - len(results)))
+        return self._sorted_out(job, results, max(0, progress.done - len(results)))
 
-    def clean_up(self, ticket: BatchJob) -> None:
+    def clean_up(self, job: BatchJob) -> None:
         """Take away the batch's files; they are the provider's to forget if that fails."""
         with suppress(RequestError, TeacherError):
-            self._queue.clean_up(ticket.job_id)
+            self._queue.clean_up(job.job_id)
 
-    def _sorted_out(self, ticket: BatchJob, results: Sequence[BatchItemResult], unsaid: int) -> JobResults:
+    def _sorted_out(self, job: BatchJob, results: Sequence[BatchItemResult], unsaid: int) -> JobResults:
         by_text: dict[int, dict[str, ChatResponse | RequestError]] = {}
         for result in results:
-            number = _number_of(result.name, ticket)
+            number = _number_of(result.name, job)
             if number is None:
                 # A reply to nobody: it may be billed, so it is paid for.
                 unsaid += isinstance(result.outcome, ChatResponse | ResponseLost)
@@ -241,7 +241,7 @@ class BatchChatTeacher(ChatTeacher):
                     unsaid += 1
                 elif isinstance(outcome, ChatResponse) and outcome.usage is not None:
                     usages.append(outcome.usage)
-        answers = [self._answer_of(list(by_text.get(i, {}).values()), ticket.samples) for i in range(ticket.n_texts)]
+        answers = [self._answer_of(list(by_text.get(i, {}).values()), job.samples) for i in range(job.n_texts)]
         return JobResults(tuple(answers), tuple(usages), unsaid)
 
     def _answer_of(self, outcomes: Sequence[ChatResponse | RequestError], samples: int) -> Answer | None:
@@ -279,10 +279,10 @@ class BatchChatTeacher(ChatTeacher):
             raise TeacherError(f"{self.name} cannot be asked for its batches: {trouble.reason}.", RETRY_LATER) from None
 
 
-def _number_of(name: str, ticket: BatchJob) -> int | None:
-    """The number of the text that a request of this ticket was about."""
+def _number_of(name: str, job: BatchJob) -> int | None:
+    """The number of the text that a request of this job was about."""
     mark, _, rest = name.partition("-")
     number = rest.partition("-")[0]
-    if mark != ticket.client_id or not (number.isascii() and number.isdigit()):
+    if mark != job.client_id or not (number.isascii() and number.isdigit()):
         return None
-    return int(number) if int(number) < ticket.n_texts else None
+    return int(number) if int(number) < job.n_texts else None

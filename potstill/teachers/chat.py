@@ -28,6 +28,7 @@ from potstill.teachers.label_parsing import (
 )
 from potstill.teachers.label_set_parsing import LabelSetParser, scores_from_label_set, scores_from_label_set_votes
 from potstill.teachers.messages import (
+    CHAT_CAPABILITIES,
     RAW_REPLY_CHARACTERS,
     ChatOptions,
     ChatRequest,
@@ -63,7 +64,7 @@ class ChatTeacher:
 
     simulated = False
     needs_prior_correction = False
-    reads_feedback = True
+    capabilities = CHAT_CAPABILITIES
     batch_size = 1
 
     def __init__(
@@ -75,7 +76,7 @@ class ChatTeacher:
         price: Price,
         identity: Mapping[str, Any],
     ) -> None:
-        if setup.task.kind not in ("single", "pair", "multi"):
+        if setup.task.kind not in self.capabilities.task_kinds:
             raise BadSpec(
                 f"The teacher {name!r} cannot do a task of kind {setup.task.kind!r}.", "Take another teacher."
             )
@@ -109,11 +110,11 @@ class ChatTeacher:
         self._clock = SharedTimer()
         self._pace = RateLimiter(options.requests_per_minute, options.tokens_per_minute, max(8, options.parallel))
         asked = options.model_dump(
-            include={"temperature", "samples", "logprobs", "confidence", "aliases"} | {"write_max_tokens"}
+            include={"temperature", "samples", "logprobs", "one_hot_confidence", "aliases"} | {"generation_max_tokens"}
         )
         if options.generation_prompt_tokens != GENERATION_PROMPT_TOKENS:
             asked["generation_prompt_tokens"] = options.generation_prompt_tokens
-        self.key = content_key(
+        self.key = self.generation_key = content_key(
             PROMPT_VERSION,
             setup.task.key,
             [(example.text, example.label) for example in setup.examples],
@@ -336,30 +337,30 @@ class ChatTeacher:
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
-        """An upper bound of `write(brief)`: as for `answer`, with `generation_max_tokens`."""
-        return self._call_bound(self._write_request_bound(self._wish(brief)), 1 + SPARE_REQUESTS)
+    def max_generation_usage(self, request: GenerationRequest) -> Usage:
+        """An upper bound of `write(request)`: as for `answer`, with `generation_max_tokens`."""
+        return self._call_bound(self._write_request_bound(self._wish(request)), 1 + SPARE_REQUESTS)
 
-    def _wish(self, brief: GenerationRequest) -> GenerationPrompt:
+    def _wish(self, request: GenerationRequest) -> GenerationPrompt:
         return fit_generation_prompt(
-            self._task, self._asking.redact_request(brief), self._options.generation_prompt_tokens, self._listable
+            self._task, self._asking.redact_request(request), self._options.generation_prompt_tokens, self._listable
         )
 
     def _write_request_bound(self, wish: GenerationPrompt) -> Usage:
         prompt = max_tokens_of(wish.messages("x")) + 4 * RAW_REPLY_CHARACTERS + len(str(wish.schema).encode())
         return self._bound_of(prompt, self._options.generation_max_tokens)
 
-    def estimate_generation_usage(self, brief: GenerationRequest) -> UsageEstimate:
+    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
         """What `write` will probably consume: one request, its prompt counted as for `expect`, short texts or long."""
-        bound = self._write_request_bound(self._wish(brief))
+        bound = self._write_request_bound(self._wish(request))
         most, least = PROMPT_BYTES_PER_TOKEN
         seconds = self._options.timeout_s / 4 if self._by_time else 0.0
-        low = Usage(math.ceil(bound.input_tokens / most), 0, min(15 * brief.n, bound.output_tokens), seconds / 10)
+        low = Usage(math.ceil(bound.input_tokens / most), 0, min(15 * request.n, bound.output_tokens), seconds / 10)
         prompt, cached = (math.ceil(n / least) for n in (bound.input_tokens, bound.cache_write_tokens))
         return UsageEstimate(low, Usage(prompt, 0, bound.output_tokens, seconds, cache_write_tokens=cached))
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
-        """Up to `brief.n` texts for `brief.label`, or for what the guide shows; none where the model refuses.
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
+        """Up to `request.n` texts for `request.label`, or for what the guide shows; none where the model refuses.
 
         What it wrote to a guide and cannot be read comes back with the label ""; without a guide there is nothing then.
 
@@ -367,7 +368,7 @@ class ChatTeacher:
             BadSpec: a label the task does not have, or a guide that cannot be cut to `generation_prompt_tokens`.
             TeacherError: as for `answer`.
         """
-        wish = self._wish(brief)
+        wish = self._wish(request)
         tab = CallUsage(1 + SPARE_REQUESTS, self._patience_s)
         texts: tuple[LabelledText, ...] | None = None
         wrong: str | None = None

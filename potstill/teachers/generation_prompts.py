@@ -1,6 +1,6 @@
 """What a chat model is shown when it writes for a student (PGKD: Palo et al. 2024), cut to fit, and what it wrote.
 
-The parts of a brief: the labels and their meaning, gold examples, the student's report, texts it gets right, wrong, and
+The parts of a request: the labels and their meaning, gold examples, the student's report, texts it gets right, wrong, and
 surely wrong. The texts are training texts; validation texts never come here. Does not send anything; `prompts.py` has
 the question about one text, and the plain wish for texts of one label.
 """
@@ -56,17 +56,17 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
 
 @dataclass(frozen=True)
 class GenerationPrompt:
-    """A brief as it is sent: what is said, the form of the reply, and how it is read. See `wish_of`."""
+    """A request as it is sent: what is said, the form of the reply, and how it is read. See `wish_of`."""
 
     task: Task
-    brief: GenerationRequest
+    request: GenerationRequest
     content: PromptContent | None = None
     enumerates_labels: bool = True
 
     def messages(self, previous_reply: str | None = None) -> list[Message]:
         """The conversation that asks for texts; with `said`, after a reply that was no JSON."""
         if self.content is None:
-            return generation_messages(self.task, self.brief, previous_reply)
+            return generation_messages(self.task, self.request, previous_reply)
         messages = _messages(self.content)
         if previous_reply is not None:
             messages += [
@@ -85,9 +85,9 @@ class GenerationPrompt:
     def parse(self, reply: str) -> tuple[LabelledText, ...] | None:
         """What was written; None if it cannot be read."""
         if self.content is not None:
-            return parse_labelled_texts(reply, self.task.labels, self.brief.n)
-        texts = parse_texts(reply, self.brief.n)
-        return None if texts is None else tuple(LabelledText(text, self.brief.label) for text in texts)
+            return parse_labelled_texts(reply, self.task.labels, self.request.n)
+        texts = parse_texts(reply, self.request.n)
+        return None if texts is None else tuple(LabelledText(text, self.request.label) for text in texts)
 
     def unparsed(self, reply: str) -> tuple[LabelledText, ...]:
         """What is handed back of a reply nobody can read: its beginning, with no label; nothing for one label."""
@@ -99,9 +99,9 @@ class GenerationPrompt:
 
 
 def fit_generation_prompt(
-    task: Task, brief: GenerationRequest, most_tokens: int, listed: bool = True
+    task: Task, request: GenerationRequest, most_tokens: int, listed: bool = True
 ) -> GenerationPrompt:
-    """The wish for a brief; one with a guide is cut to at most so many tokens, no more than it takes.
+    """The wish for a request; one with a guide is cut to at most so many tokens, no more than it takes.
 
     What the student needs least goes first: 1. the ends of texts beyond 600 characters; 2. texts it gets right; 3. what
     labels mean that no shown error is about; 4. report lines, those with the fewest errors first; 5. gold examples; 6.
@@ -110,43 +110,43 @@ def fit_generation_prompt(
 
     Args:
         task: what the labels mean.
-        brief: what is wanted.
+        request: what is wanted.
         most_tokens: see `count_tokens`.
         listed: whether the reply's schema lists the labels.
 
     Raises:
         BadSpec: a label the task does not have, or the labels alone are too many.
     """
-    if brief.feedback is None or brief.label:
-        if brief.label not in task.labels:
-            raise BadSpec(f"{brief.label!r} is not a label.", did_you_mean(brief.label, task.labels))
-        return GenerationPrompt(task, brief)
-    for sheet in _smaller(PromptContent(task, brief)):
+    if request.feedback is None or request.label:
+        if request.label not in task.labels:
+            raise BadSpec(f"{request.label!r} is not a label.", did_you_mean(request.label, task.labels))
+        return GenerationPrompt(task, request)
+    for sheet in _smaller(PromptContent(task, request)):
         if estimate_tokens(_messages(sheet)) <= most_tokens:
-            return GenerationPrompt(task, brief, sheet, listed)
+            return GenerationPrompt(task, request, sheet, listed)
     raise BadSpec(
-        f"The brief does not fit into {most_tokens} tokens: {task.n_labels} labels are too many for it.",
-        "Raise brief_tokens under [teacher], or split the task into stages.",
+        f"The request does not fit into {most_tokens} tokens: {task.n_labels} labels are too many for it.",
+        "Raise generation_prompt_tokens under [teacher], or split the task into stages.",
     )
 
 
 @dataclass(frozen=True)
 class PromptContent:
-    """What is put into a prompt: a brief, how long a text may be, and for which labels the meaning is told."""
+    """What is put into a prompt: a request, how long a text may be, and for which labels the meaning is told."""
 
     task: Task
-    brief: GenerationRequest
+    request: GenerationRequest
     max_characters: int = 2000
     described_labels: frozenset[str] | None = None
 
     @property
     def guide(self) -> Feedback:
-        """The brief's guide."""
-        return self.brief.feedback or Feedback()
+        """The request's guide."""
+        return self.request.feedback or Feedback()
 
     def with_guide(self, **parts: Any) -> PromptContent:
         """The same with other parts in its guide."""
-        return replace(self, brief=replace(self.brief, feedback=replace(self.guide, **parts)))
+        return replace(self, request=replace(self.request, feedback=replace(self.guide, **parts)))
 
 
 def _smaller(sheet: PromptContent) -> Iterator[PromptContent]:
@@ -164,8 +164,8 @@ def _smaller(sheet: PromptContent) -> Iterator[PromptContent]:
     for n in _halves(len(report)):
         sheet = sheet.with_guide(report=tuple(report[:n]))
         yield sheet
-    for n in _halves(len(sheet.brief.examples)):
-        sheet = replace(sheet, brief=replace(sheet.brief, examples=tuple(sheet.brief.examples)[:n]))
+    for n in _halves(len(sheet.request.examples)):
+        sheet = replace(sheet, request=replace(sheet.request, examples=tuple(sheet.request.examples)[:n]))
         yield sheet
     sheet = replace(sheet, max_characters=200)
     yield sheet
@@ -191,11 +191,11 @@ def _errors(score: ClassScore) -> float:
 
 
 def _messages(sheet: PromptContent) -> list[Message]:
-    task, brief, guide = sheet.task, sheet.brief, sheet.guide
+    task, request, guide = sheet.task, sheet.request, sheet.guide
     head = [GENERATION_ROLE, f"What is decided about each text: {task.instruction}" if task.instruction else ""]
     head += ["The labels:\n" + "\n".join(_label_lines(sheet)), DATA_NOTICE, f"Answer with JSON only: {REPLY_FORMAT}"]
     told = f"{guide.accuracy:.1%} of the validation texts right" if guide.accuracy is not None else ""
-    body = [_listed("Texts and their labels:", brief.examples, sheet.max_characters)]
+    body = [_listed("Texts and their labels:", request.examples, sheet.max_characters)]
     if guide.report:
         title = f"The student gets {told}. Label by label:" if told else "The student, label by label:"
         body.append("\n".join([title, *_table(guide)]))
@@ -205,7 +205,7 @@ def _messages(sheet: PromptContent) -> list[Message]:
         _guessed("Training texts that the student gets right:", guide.correct, sheet.max_characters),
         _guessed("Training texts that it gets wrong:", guide.incorrect, sheet.max_characters),
         _guessed("Training texts that it gets wrong and is surest of:", guide.hard_negatives, sheet.max_characters),
-        _wish(brief, guide),
+        _wish(request, guide),
     ]
     return [
         {"role": "system", "content": "\n\n".join(part for part in head if part)},
@@ -227,15 +227,15 @@ def _table(guide: Feedback) -> Iterator[str]:
         yield f"{_line(each.label)} | {each.precision:.2f} | {each.recall:.2f} | {each.f1:.2f} | {each.support}"
 
 
-def _wish(brief: GenerationRequest, guide: Feedback) -> str:
-    wish = f"Write {brief.n} new texts, each with its label, so that the student's accuracy rises the most."
+def _wish(request: GenerationRequest, guide: Feedback) -> str:
+    wish = f"Write {request.n} new texts, each with its label, so that the student's accuracy rises the most."
     if guide.label_counts:
         counts = ", ".join(f"{n} x {_line(label)}" for label, n in guide.label_counts.items() if n)
-        wish = f"Write {brief.n} new texts: {counts}."
+        wish = f"Write {request.n} new texts: {counts}."
     manner = f" This time: {guide.style}." if guide.style else ""
     return (
         f"{wish} Write in the manner of the texts above, copy none of them, and make them differ from each other in "
-        f"topic, length and wording. Take the labels as they are spelt in the list.{manner} (Set {brief.seed}.)"
+        f"topic, length and wording. Take the labels as they are spelt in the list.{manner} (Set {request.seed}.)"
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from potstill.data.task import Feedback, GenerationRequest, LabelledText
 
 UNIFORM_SHARE = 0.25  # of the errors that are shown, spread over all labels: what is not shown may be wrong as well
-EXAMPLES = 4  # of its own label that a one-label brief shows, and as many to avoid
+EXAMPLES = 4  # of its own label that a one-label request shows, and as many to avoid
 
 
 def label_quotas(labels: Sequence[str], guide: Feedback, n: int, draw: np.random.Generator) -> dict[str, int]:
@@ -57,30 +57,30 @@ def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) 
 
 
 def split_by_label(
-    brief: GenerationRequest, labels: Sequence[str], gold: Sequence[LabelledText], draw: np.random.Generator
+    request: GenerationRequest, labels: Sequence[str], gold: Sequence[LabelledText], draw: np.random.Generator
 ) -> list[GenerationRequest]:
-    """A brief for each label that `quotas` gives a text, for writers that take one at a time; their n add up to its n.
+    """A request for each label that `quotas` gives a text, for writers that take one at a time; their n add up to its n.
 
     Each shows gold texts of the label and what the student missed of it, and those of others it took for the label.
 
     Args:
-        brief: one with a guide.
+        request: one with a guide.
         labels: the K labels.
         gold: labelled texts to draw examples from.
         draw: draws them.
     """
-    guide = brief.feedback or Feedback()
+    guide = request.feedback or Feedback()
     errors = tuple({each.text: each for each in (*guide.hard_negatives, *guide.incorrect)}.values())
-    briefs = []
-    for label, n in label_quotas(labels, guide, brief.n, draw).items():
+    requests = []
+    for label, n in label_quotas(labels, guide, request.n, draw).items():
         missed = [LabelledText(each.text, label) for each in errors if each.label == label][: EXAMPLES // 2]
         known = {each.text for each in missed}
         own = [each for each in gold if each.label == label and each.text not in known]
         drawn = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
         taken = [LabelledText(each.text, each.label) for each in errors if each.predicted == label][:EXAMPLES]
         manner = Feedback(style=guide.style) if guide.style else None
-        briefs.append(GenerationRequest(label, n, (*missed, *drawn)[:EXAMPLES], taken, brief.seed, manner))
-    return briefs
+        requests.append(GenerationRequest(label, n, (*missed, *drawn)[:EXAMPLES], taken, request.seed, manner))
+    return requests
 
 
 def error_texts(guide: Feedback, label: str) -> list[str]:
@@ -89,8 +89,8 @@ def error_texts(guide: Feedback, label: str) -> list[str]:
     return list(dict.fromkeys(each.text for each in errors if label in (each.label, each.predicted)))
 
 
-def prompt_texts(brief: GenerationRequest) -> list[str]:
-    """All texts a brief shows."""
-    guide = brief.feedback or Feedback()
-    parts = (brief.examples, brief.counterexamples, guide.correct, guide.incorrect, guide.hard_negatives)
+def prompt_texts(request: GenerationRequest) -> list[str]:
+    """All texts a request shows."""
+    guide = request.feedback or Feedback()
+    parts = (request.examples, request.counterexamples, guide.correct, guide.incorrect, guide.hard_negatives)
     return [each.text for part in parts for each in part]

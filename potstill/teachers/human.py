@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from potstill.teachers.base import Teacher, TeacherCapabilities, TeacherKind, TeacherSetup
-from potstill.teachers.human_labels import HumanOptions, HumanTeacher, human_price
-from potstill.teachers.options import read_teacher_options
+from potstill.registry import read_options
+from potstill.teachers.base import Teacher, TeacherKind, TeacherSetup
+from potstill.teachers.human_labels import HUMAN_CAPABILITIES, HumanOptions, HumanTeacher, human_price
 from potstill.teachers.simulated_human import open_simulated_human
 
 
@@ -19,11 +19,11 @@ def open_teacher(setup: TeacherSetup) -> Teacher:
     """
     given = dict(setup.options)
     known = given.pop("known", None)
-    options = read_teacher_options(HumanOptions, "human", given)
+    options = read_options(HumanOptions, "teacher 'human'", given)
     price = human_price(setup.prices)
     if options.simulate_from:
         return open_simulated_human(setup, options, price, known)
     return HumanTeacher(setup, options, price)
 
 
-KIND = TeacherKind(open_teacher, TeacherCapabilities(human=True), HumanOptions)
+KIND = TeacherKind(open_teacher, HUMAN_CAPABILITIES, HumanOptions)

@@ -1,6 +1,6 @@
 """People who label: one label or several for each text, at a price a label or an hour, fetched when they are there.
 
-Each text is a ticket of its own: its money is held when it is put into the run's `labels.sqlite`, and settled when as
+Each text is a job of its own: its money is held when it is put into the run's `labels.sqlite`, and settled when as
 many people as were ordered have labelled it. How they label (a page, a file) is not known here. Cannot write.
 """
 
@@ -18,6 +18,7 @@ from potstill.data.task import Answer, GenerationRequest, Task, content_key
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.ledger.store import Annotation, AnnotationStore
+from potstill.registry import Options
 from potstill.teachers.base import (
     BatchJob,
     GeneratedTexts,
@@ -26,25 +27,26 @@ from potstill.teachers.base import (
     JobResults,
     JobWording,
     Reply,
+    TeacherCapabilities,
     TeacherSetup,
     UsageEstimate,
 )
-from potstill.teachers.options import TeacherOptions
 from potstill.teachers.price_options import parse_rates
 
 MIN_PROBABILITY = 1e-6  # the share of a label that nobody said
 MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # what a plan takes a person to look at a text, at least and at most
+HUMAN_CAPABILITIES = TeacherCapabilities(human=True, soft_labels=False)
 PER_LABEL, PER_HOUR = "usd_per_label", "usd_per_labelling_hour"
 
 
-class HumanOptions(TeacherOptions):
+class HumanOptions(Options):
     """Options of `human`.
 
     Attributes:
         annotators: labels by different people for each text.
-        seconds_at_most: time that is paid for one label, where people are paid by the hour; longer looks count as this,
+        max_seconds: time that is paid for one label, where people are paid by the hour; longer looks count as this,
             and so does a label whose time nobody measured.
-        reveals: a labelled file, or several: nobody is asked, its labels are revealed at the same price. A simulation.
+        simulate_from: a labelled file, or several: nobody is asked, its labels are revealed at the same price. A simulation.
             "pool" where the procedure hands over labels it holds back.
         error_rate: how often a simulated person gives another label, drawn evenly.
         text, text_b, label: the columns of `simulate_from`.
@@ -98,7 +100,8 @@ class HumanTeacherBase:
     batch_size = 1
     simulated = False
     needs_prior_correction = False
-    writes = False
+    greenlet_safe = False
+    capabilities = HUMAN_CAPABILITIES
 
     def __init__(self, setup: TeacherSetup, options: HumanOptions, price: Rates) -> None:
         self._task, self._options = setup.task, options
@@ -106,7 +109,7 @@ class HumanTeacherBase:
         self.seconds_per_text = (MIN_LABEL_S * options.annotators, MAX_LABEL_S * options.annotators)
         self.price: Price = price
         self.paid_by_hour = price.usd_per_hour is not None
-        self.key = content_key("human", 1, setup.task.key, options.annotators)
+        self.key = self.generation_key = content_key("human", 1, setup.task.key, options.annotators)
         self.metadata: Mapping[str, Any] = {
             "annotators a text": options.annotators,
             "price": f"${price.usd_per_hour}/hour" if self.paid_by_hour else f"${price.usd_per_label}/label",
@@ -130,11 +133,15 @@ class HumanTeacherBase:
         most = self._options.max_seconds
         return min(label.seconds, most) if label.seconds > 0 else most
 
-    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
+    def max_generation_usage(self, request: GenerationRequest) -> Usage:
         """Nothing: people are not asked to write."""
         return Usage()
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
+        """Nothing: people are not asked to write."""
+        return UsageEstimate(Usage(), Usage())
+
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
         """Raises TeacherError: people are not asked to write."""
         raise _not_asked("People are asked for labels here, not for texts.", "Take an LLM, or replay.")
 
@@ -173,33 +180,33 @@ class HumanTeacher(HumanTeacherBase):
         """One: a text is settled when its own labels are there."""
         return 1
 
-    def submit_job(self, ticket: BatchJob, texts: Sequence[str]) -> str | JobRejected:
+    def submit_job(self, job: BatchJob, texts: Sequence[str]) -> str | JobRejected:
         """Put the text where people find it."""
         labels = self._open()
         try:
             for text in texts:
-                labels.add_request(label_id(self._task, text), text, self._options.annotators, ticket.client_id)
+                labels.add_request(label_id(self._task, text), text, self._options.annotators, job.client_id)
         finally:
             labels.close()
-        return ticket.client_id
+        return job.client_id
 
-    def find_job(self, ticket: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
-        """Where a ticket is that may have been left."""
+    def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
+        """Where a job is that may have been left."""
         labels = self._open()
         try:
-            return ticket.client_id if labels.find_request(ticket.client_id) else None
+            return job.client_id if labels.find_request(job.client_id) else None
         finally:
             labels.close()
 
-    def fetch_job(self, ticket: BatchJob) -> JobPending | JobRejected | JobResults:
+    def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
         """The labels of the text, once as many are there as were ordered, or nobody is asked any more."""
         labels = self._open()
         try:
-            if labels.find_request(ticket.client_id) is None:
+            if labels.find_request(job.client_id) is None:
                 raise TeacherError(
                     "The run's labels.sqlite does not have a text that was put into it.", "Put the file back."
                 )
-            found = labels.collect(ticket.client_id)
+            found = labels.collect(job.client_id)
         finally:
             labels.close()
         if found is None:

@@ -1,4 +1,4 @@
-"""The kind of teacher a name stands for."""
+"""Looks up a teacher kind by name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from potstill.teachers.base import TeacherCapabilities, TeacherKind
 
 
 def teacher_kind(name: str) -> TeacherKind:
-    """The kind called `name`.
+    """The registered kind.
 
-    A plug-in may register a bare function `TeacherSetup -> Teacher`; it counts as remote, so that it is asked about
+    A plug-in may register a bare callable. Its capabilities are unknown, so it counts as remote: the user is asked
     before it spends.
 
     Raises:
         UnknownName: no kind has this name.
-        BadSpec: what is registered under it does not exist.
+        BadSpec: the registered attribute does not exist.
     """
     found = MENU.resolve(name)
     return found if isinstance(found, TeacherKind) else TeacherKind(found, TeacherCapabilities(remote=True))

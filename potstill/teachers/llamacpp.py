@@ -1,7 +1,7 @@
 """Writing texts with llama.cpp inside this process: the only file that knows xllamacpp.
 
 One class at a time: the model is asked for a numbered list and a grammar holds it to that, one text a line, so that
-reading it back cannot fail in silence. Draws from the brief's seed and is repeatable on one machine and thread count.
+reading it back cannot fail in silence. Draws from the request's seed and is repeatable on one machine and thread count.
 Does not cover scoring (see `scoring`), tools, images, or models that are not in a GGUF file.
 """
 
@@ -46,17 +46,17 @@ def parse_lines(reply: str, n: int) -> list[str]:
     return list(dict.fromkeys(found))[:n]
 
 
-def single_label_messages(task: Task, brief: GenerationRequest, n: int) -> list[dict[str, str]]:
+def single_label_messages(task: Task, request: GenerationRequest, n: int) -> list[dict[str, str]]:
     """What the model is told: one class, what it means, a few texts to write in the manner of."""
-    meaning = task.descriptions.get(brief.label, "").strip()
-    wish = [f'Write {n} different new texts of the kind "{brief.label.replace("_", " ")}".']
+    meaning = task.descriptions.get(request.label, "").strip()
+    wish = [f'Write {n} different new texts of the kind "{request.label.replace("_", " ")}".']
     if meaning:
         wish.append(f"It means: {meaning}")
-    own = [each for each in brief.examples if each.label == brief.label] or list(brief.examples)
+    own = [each for each in request.examples if each.label == request.label] or list(request.examples)
     wish += _shown("Write in the manner of these:", own, False)
-    wish += _shown("They must differ from these, which are of another kind:", brief.counterexamples, True)
-    if brief.feedback and brief.feedback.style:
-        wish.append(f"This time: {brief.feedback.style}.")
+    wish += _shown("They must differ from these, which are of another kind:", request.counterexamples, True)
+    if request.feedback and request.feedback.style:
+        wish.append(f"This time: {request.feedback.style}.")
     wish.append('Answer with the texts alone, one a line, each after "- ".')
     return [{"role": "user", "content": "\n".join(wish)}]
 
@@ -87,8 +87,8 @@ class LlamaCppGenerator:
         self._lock = threading.Lock()
         self._unpaid_s = 0.0
 
-    def bound(self, brief: GenerationRequest) -> Usage:
-        """Seconds `write(brief)` can take: every line as long as allowed, every call made twice, and slack.
+    def bound(self, request: GenerationRequest) -> Usage:
+        """Seconds `write(request)` can take: every line as long as allowed, every call made twice, and slack.
 
         Nothing where `write` will refuse because the weights are not in a GGUF file.
 
@@ -100,13 +100,13 @@ class LlamaCppGenerator:
             return Usage()
         with self._lock:
             per_token = self._seconds_per_token
-            calls = 2 * -(-brief.n // LINES_PER_CALL)
-            shown = len(single_label_messages(self.task, brief, LINES_PER_CALL)[0]["content"])
+            calls = 2 * -(-request.n // LINES_PER_CALL)
+            shown = len(single_label_messages(self.task, request, LINES_PER_CALL)[0]["content"])
             tokens = calls * (LINES_PER_CALL * self.max_tokens + shown // CHARACTERS_PER_TOKEN + 64)
             return Usage(seconds=self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * tokens)
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
-        """Up to `brief.n` different texts; repetitions and copies of the brief's own texts are left out,
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
+        """Up to `request.n` different texts; repetitions and copies of the request's own texts are left out,
         and as many calls again are made for those that are missing then.
 
         Raises:
@@ -116,18 +116,18 @@ class LlamaCppGenerator:
         with self._lock:
             began = time.perf_counter()
             found: dict[str, None] = {}
-            known = {" ".join(each.text.split()) for each in (*brief.examples, *brief.counterexamples)}
-            for turn in range(2 * -(-brief.n // LINES_PER_CALL)):
-                missing = brief.n - len(found)
+            known = {" ".join(each.text.split()) for each in (*request.examples, *request.counterexamples)}
+            for turn in range(2 * -(-request.n // LINES_PER_CALL)):
+                missing = request.n - len(found)
                 if missing <= 0:
                     break
                 n = min(LINES_PER_CALL, missing)
-                seed = int(content_key(brief.seed, brief.label, turn)[:7], 16)
-                reply = self._generate(single_label_messages(self.task, brief, n), n, seed)
+                seed = int(content_key(request.seed, request.label, turn)[:7], 16)
+                reply = self._generate(single_label_messages(self.task, request, n), n, seed)
                 found |= dict.fromkeys(text for text in parse_lines(reply, n) if text not in known)
             seconds = time.perf_counter() - began + self._unpaid_s
             self._unpaid_s = 0.0
-        texts = tuple(LabelledText(text, brief.label) for text in list(found)[: brief.n])
+        texts = tuple(LabelledText(text, request.label) for text in list(found)[: request.n])
         return GeneratedTexts(texts, Usage(seconds=seconds))
 
     def _generate(self, chat: list[dict[str, str]], n: int, seed: int) -> str:
@@ -137,7 +137,7 @@ class LlamaCppGenerator:
             "temperature": self.temperature,
             "seed": seed,
             "grammar": lines_grammar(n, self.max_tokens),
-            "cache_prompt": False,  # the same brief must give the same texts, whatever was asked before
+            "cache_prompt": False,  # the same request must give the same texts, whatever was asked before
         }
         reply: dict[str, Any] = self._server.handle_chat_completions(asked)
         if "error" in reply:

@@ -36,11 +36,11 @@ from potstill.models.causal_lm import (
     torch_threads,
 )
 from potstill.models.device import DeviceName, resolve_device
+from potstill.registry import Options, read_options
 from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.llamacpp import LlamaCppGenerator
-from potstill.teachers.options import TeacherOptions, read_teacher_options
 
 PROMPT_VERSION = "1"
 DEFAULT_MODEL = "smollm2"
@@ -51,7 +51,7 @@ TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 20.0, 5.0
 CORE_COUNT_REFRESH_S = 10.0
 
 
-class LocalOptions(TeacherOptions):
+class LocalOptions(Options):
     """Options of `local:MODEL`.
 
     Attributes:
@@ -65,7 +65,7 @@ class LocalOptions(TeacherOptions):
         dtype: number format; `auto` is bfloat16 where the processor multiplies it natively, else float32.
         device: what scores; `auto` is a GPU where PyTorch has one.
         threads: processor threads; 0 looks how many cores are idle, and looks again every ten seconds.
-        write_tokens: the longest text `write` may produce.
+        generation_max_tokens: the longest text `write` may produce.
         temperature: of `write`.
     """
 
@@ -91,7 +91,7 @@ def open_teacher(setup: TeacherSetup) -> LocalTeacher:
         MissingExtra: torch, transformers or gguf is not installed.
         BadSpec: an option that cannot be, or a task this teacher cannot do.
     """
-    options = read_teacher_options(LocalOptions, "local", setup.options)
+    options = read_options(LocalOptions, "teacher 'local'", setup.options)
     if setup.task.kind in ("multi", "text2text"):
         raise BadSpec(
             f"The teacher 'local' gives one label a text, and the task is of the kind {setup.task.kind!r}.",
@@ -107,6 +107,7 @@ class LocalTeacher:
 
     category: Category = "llm"
     parallel = 1
+    greenlet_safe = False
     simulated = False
     needs_prior_correction = True
 
@@ -115,6 +116,8 @@ class LocalTeacher:
         self.weights = found
         self.task = setup.task
         self.name = f"local:{setup.model or DEFAULT_MODEL}"
+        # llama.cpp writes, and it reads GGUF files alone.
+        self.capabilities = TeacherCapabilities(generates=found.kind == "gguf")
         self.batch_size = options.batch_size
         self.device = resolve_device(options.device)
         self.dtype = best_dtype(self.device) if options.dtype == "auto" else options.dtype
@@ -217,23 +220,22 @@ class LocalTeacher:
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    @property
-    def writes(self) -> bool:
-        """Whether it can: llama.cpp reads GGUF files alone."""
-        return self.weights.kind == "gguf"
+    def max_generation_usage(self, request: GenerationRequest) -> Usage:
+        """Seconds `write(request)` can take, from its longest possible output and a timed first word."""
+        return self._writer.bound(request)
 
-    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
-        """Seconds `write(brief)` can take, from its longest possible output and a timed first word."""
-        return self._writer.bound(brief)
+    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
+        """The upper bound: how many words it will write is unknown."""
+        return UsageEstimate(self._writer.bound(request), self._writer.bound(request))
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
         """Texts written through llama.cpp, which generates quicker than PyTorch. Needs a GGUF file.
 
         Raises:
             MissingExtra: xllamacpp is not installed.
             TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
         """
-        return self._writer.generate(brief)
+        return self._writer.generate(request)
 
     # --- inside ------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from potstill.data.task import Task
 from potstill.ledger.prices import Usage
+from potstill.teachers.base import TeacherCapabilities
 from potstill.teachers.generation_prompts import GENERATION_PROMPT_TOKENS
 from potstill.teachers.label_parsing import TokenLogprobs
 from potstill.teachers.prompt_builder import PromptOptions
@@ -20,6 +21,14 @@ from potstill.teachers.prompts import Message
 from potstill.teachers.rate_limit import ContentRefused
 
 RAW_REPLY_CHARACTERS = 200
+CHAT_CAPABILITIES = TeacherCapabilities(
+    remote=True,
+    generates=True,
+    reads_feedback=True,
+    task_kinds=frozenset({"single", "pair", "multi"}),
+    picks_examples=True,
+    batch_discount=True,
+)
 # What a reply that names several labels with weights may take on top.
 CANDIDATE_TOKENS = 160
 # Of a set: what a code takes in JSON, and for how many labels there is room. A longer set cannot be read.
@@ -34,15 +43,15 @@ class ChatOptions(PromptOptions):
         temperature: None is 0 for one sample and 1 for votes, which then estimate the model's own distribution.
         samples: votes per text where the server gives no log-probabilities; 1 asks once.
         logprobs: "auto" uses token log-probabilities where the server gives them; false never asks for them.
-        confidence: the probability given to the label where only a bare label is known.
+        one_hot_confidence: the probability given to the label where only a bare label is known.
         aliases: other names the model may use -> label.
         enum_limit: with more labels than this no JSON schema is sent; None is what the provider takes.
         parallel: calls in flight.
         timeout_s: for one request.
-        patience_s: for one text, waits and new tries included; None is ten timeouts (two where time is paid for).
+        text_timeout_s: for one text, waits and new tries included; None is ten timeouts (two where time is paid for).
         requests_per_minute, tokens_per_minute: limits to stay under; without them only refusals slow it down.
-        write_max_tokens: what one reply of `write` may generate.
-        brief_tokens: what a brief with a student's errors may take of the model's context; it is cut to fit.
+        generation_max_tokens: what one reply of `write` may generate.
+        generation_prompt_tokens: what a request with a student's errors may take of the model's context; it is cut to fit.
     """
 
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)

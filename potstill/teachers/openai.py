@@ -19,12 +19,12 @@ from typing import Any
 from pydantic import Field
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
-from potstill.teachers.base import JobPending, JobRejected, TeacherCapabilities, TeacherKind, TeacherSetup
+from potstill.registry import read_options
+from potstill.teachers.base import JobPending, JobRejected, TeacherKind, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
-from potstill.teachers.messages import ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
-from potstill.teachers.options import read_teacher_options
+from potstill.teachers.messages import CHAT_CAPABILITIES, ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
 from potstill.teachers.rate_limit import (
     ContentRefused,
@@ -81,7 +81,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
         TeacherError: no key where the server needs one.
         UnknownPrice: nobody said what the model costs.
     """
-    options = read_teacher_options(OpenAIOptions, "openai", setup.options)
+    options = read_options(OpenAIOptions, "teacher 'openai'", setup.options)
     model = setup.model.strip()
     if not model:
         raise BadSpec("The teacher 'openai' needs a model.", "Name it after a colon, such as openai:gpt-4.1-mini.")
@@ -98,7 +98,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     server = OpenAIServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
     identity = {"model": model, "server": host, "effort": options.effort}
     if options.batch:
-        queued = batch_queue_price(model, provider, setup.prices)
+        queued = batch_queue_price(model, provider, setup.prices, default_factor=0.5 if provider == "openai" else 1.0)
         return BatchChatTeacher(f"openai:{model}", setup, options, server, price, queued, identity)
     return ChatTeacher(f"openai:{model}", setup, options, server, price, identity)
 
@@ -351,15 +351,4 @@ def _about_text(status: int, code: str, said: str) -> ContentRefused | None:
     return None
 
 
-KIND = TeacherKind(
-    open_teacher,
-    TeacherCapabilities(
-        remote=True,
-        generates=True,
-        reads_feedback=True,
-        task_kinds=frozenset({"single", "pair", "multi"}),
-        picks_examples=True,
-        batch_discount=True,
-    ),
-    OpenAIOptions,
-)
+KIND = TeacherKind(open_teacher, CHAT_CAPABILITIES, OpenAIOptions)

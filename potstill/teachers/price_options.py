@@ -14,9 +14,7 @@ from typing import Any
 from potstill.errors import BadSpec, UnknownPrice, did_you_mean
 from potstill.ledger.prices import ListedPrice, Rates, listed_price
 
-# Who documents half the price for a batch; elsewhere the user's own figures are taken as they are.
-HALF_BY_BATCH = ("openai", "anthropic")
-BATCH_PRICE_FACTOR = "batch_share"
+BATCH_PRICE_FACTOR = "batch_price_factor"
 _FIGURES = tuple(field.name for field in fields(Rates) if field.name != "source")
 
 
@@ -63,10 +61,12 @@ def provider_for_url(url: str) -> str | None:
     return None
 
 
-def batch_queue_price(model: str, provider: str | None, prices: Mapping[str, Any]) -> Rates | ListedPrice:
+def batch_queue_price(
+    model: str, provider: str | None, prices: Mapping[str, Any], *, default_factor: float = 1.0
+) -> Rates | ListedPrice:
     """The price of `model` in its provider's batch queue; parameters as for `price_of`.
 
-    The user's own figures count at `[prices."MODEL"] batch_share`: a half where the provider documents that, else all.
+    Rates of the user's are multiplied by `[prices."MODEL"] batch_price_factor`, by default `default_factor`.
 
     Raises:
         UnknownPrice: nobody said what it costs.
@@ -79,9 +79,7 @@ def batch_queue_price(model: str, provider: str | None, prices: Mapping[str, Any
         raise BadSpec(
             f"The model {model!r} is priced by the hour; a batch has no time.", "Ask directly, without batch."
         )
-    share = _figure(
-        BATCH_PRICE_FACTOR, prices[model].get(BATCH_PRICE_FACTOR, 0.5 if provider in HALF_BY_BATCH else 1), price.source
-    )
+    share = _figure(BATCH_PRICE_FACTOR, prices[model].get(BATCH_PRICE_FACTOR, default_factor), price.source)
     if share > 1:
         raise BadSpec(
             f"{BATCH_PRICE_FACTOR} = {share} in {price.source} is more than all.", "Give a share from 0 to 1."

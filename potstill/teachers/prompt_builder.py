@@ -15,8 +15,8 @@ from pydantic import Field
 
 from potstill.data.task import GenerationRequest, LabelledText, StudentPrediction
 from potstill.errors import BadSpec
+from potstill.registry import Options
 from potstill.teachers.base import TeacherSetup
-from potstill.teachers.options import TeacherOptions
 from potstill.teachers.prompts import FULL_CONTEXT, Prompt, PromptContext
 from potstill.teachers.redact import RedactionMode, redactor
 from potstill.teachers.shortlist import ShortlistIndex
@@ -32,16 +32,16 @@ PROMPT_CACHE_SIZE = 1024
 Labelled = TypeVar("Labelled", LabelledText, StudentPrediction)
 
 
-class PromptOptions(TeacherOptions):
+class PromptOptions(Options):
     """What decides what a chat teacher is shown.
 
     Attributes:
-        examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the `k`
+        examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the `n_nearest`
             most like it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they are always the nearest.
-        k: how many nearest examples at most.
+        n_nearest: how many nearest examples at most.
         shortlist: how many labels a text is offered; 0 offers all; "auto" offers 20 where there are more labels than a
             JSON schema may list, or than fit into a prompt of reasonable size.
-        rounds: how many shortlists a text may be shown, one after the other, while none of the labels fits.
+        shortlist_rounds: how many shortlists a text may be shown, one after the other, while none of the labels fits.
         embedding: what tells which labels and examples are near: "tfidf", or static weights such as "potion-8m".
         candidates: the teacher may name several labels with weights where it is unsure.
         redact: take e-mail addresses, phone numbers, cards, IBANs and IP addresses out of every text before it leaves;
@@ -178,20 +178,20 @@ class PromptBuilder:
             self._count(redacted.counts)
         return replace(written, text=redacted.text)
 
-    def redact_request(self, brief: GenerationRequest) -> GenerationRequest:
-        """The brief as it leaves."""
+    def redact_request(self, request: GenerationRequest) -> GenerationRequest:
+        """The request as it leaves."""
         if self._redact is None:
-            return brief
-        guide = brief.feedback and replace(
-            brief.feedback,
-            correct=[self._clean(each) for each in brief.feedback.correct],
-            incorrect=[self._clean(each) for each in brief.feedback.incorrect],
-            hard_negatives=[self._clean(each) for each in brief.feedback.hard_negatives],
+            return request
+        guide = request.feedback and replace(
+            request.feedback,
+            correct=[self._clean(each) for each in request.feedback.correct],
+            incorrect=[self._clean(each) for each in request.feedback.incorrect],
+            hard_negatives=[self._clean(each) for each in request.feedback.hard_negatives],
         )
         return replace(
-            brief,
-            examples=[self._clean(each) for each in brief.examples],
-            counterexamples=[self._clean(each) for each in brief.counterexamples],
+            request,
+            examples=[self._clean(each) for each in request.examples],
+            counterexamples=[self._clean(each) for each in request.counterexamples],
             feedback=guide,
         )
 

@@ -276,8 +276,8 @@ def _marked(text: str) -> str:
 GENERATION_SCHEMA = _object({"texts": {"type": "array", "items": {"type": "string"}}})
 
 
-def generation_messages(task: Task, brief: GenerationRequest, previous_reply: str | None = None) -> list[Message]:
-    """The conversation that asks for `brief.n` new texts of one label; with `said`, after a reply that was no JSON."""
+def generation_messages(task: Task, request: GenerationRequest, previous_reply: str | None = None) -> list[Message]:
+    """The conversation that asks for `request.n` new texts of one label; with `said`, after a reply that was no JSON."""
     lines = [f"{GENERATION_SYSTEM_PROMPT}\n\nThe labels of the task:"]
     for label in task.labels:
         meaning = task.descriptions.get(label, "")
@@ -285,13 +285,13 @@ def generation_messages(task: Task, brief: GenerationRequest, previous_reply: st
     if task.instruction:
         lines.append(f"\nWhat is decided about each text: {task.instruction}")
     lines.append('\nAnswer with JSON only: {"texts": ["...", "..."]}')
-    wish = [f"Write {brief.n} new texts whose label is: {_one_line(brief.label)}"]
-    wish += _listed("Texts of the task and their labels, for their manner:", brief.examples)
+    wish = [f"Write {request.n} new texts whose label is: {_one_line(request.label)}"]
+    wish += _listed("Texts of the task and their labels, for their manner:", request.examples)
     wish += _listed(
-        "Texts that are easily taken for it but have other labels; yours must differ in that:", brief.counterexamples
+        "Texts that are easily taken for it but have other labels; yours must differ in that:", request.counterexamples
     )
-    manner = f" This time: {brief.feedback.style}." if brief.feedback and brief.feedback.style else ""
-    wish.append(f"Make them differ from these and from each other.{manner} (Set {brief.seed}.)")
+    manner = f" This time: {request.feedback.style}." if request.feedback and request.feedback.style else ""
+    wish.append(f"Make them differ from these and from each other.{manner} (Set {request.seed}.)")
     messages = [{"role": "system", "content": "\n".join(lines)}, {"role": "user", "content": "\n".join(wish)}]
     if previous_reply is not None:
         messages += [

@@ -13,6 +13,7 @@ import json
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,20 +29,23 @@ from potstill.data.tables import Table, read_table
 from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.ledger.prices import Category, Price, Usage
+from potstill.registry import Options, read_options
 from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
 from potstill.teachers.generation_quotas import error_texts, label_quotas, prompt_texts
 from potstill.teachers.label_centroids import LabelCentroids
-from potstill.teachers.options import TeacherOptions, read_teacher_options
 from potstill.teachers.price_options import parse_rates
 from potstill.teachers.replay_label_sets import Truth, replay_label_set
 
 Floats = NDArray[np.float64]
 BYTES_PER_TOKEN = 4
 MIN_PROBABILITY = 1e-6
+REPLAY_CAPABILITIES = TeacherCapabilities(
+    generates=True, reads_feedback=True, task_kinds=frozenset({"single", "pair", "multi"})
+)
 LABEL_TOKENS, REPORT_LINE_TOKENS = 6, 20
 
 
-class ReplayOptions(TeacherOptions):
+class ReplayOptions(Options):
     """Options of `replay`.
 
     Attributes:
@@ -55,10 +59,10 @@ class ReplayOptions(TeacherOptions):
         failure: the share of texts it fails on.
         latency_ms: how long a call takes.
         usd_per_label: what one label costs; the teacher then stands for a human.
-        usd_per_million: what a million tokens costs, prompt or answer; the teacher then stands for an LLM.
+        usd_per_million_tokens: what a million tokens costs, prompt or answer; the teacher then stands for an LLM.
         prompt_tokens: what a question costs beside its text.
-        held_back: a table of real texts that `write` serves as if it wrote them.
-        write_accuracy: the share of texts written to a guide whose label is right; None takes `accuracy`.
+        generate_from: a table of real texts that `write` serves as if it wrote them.
+        generation_accuracy: the share of texts written to a guide whose label is right; None takes `accuracy`.
         batch, parallel: as for any teacher.
     """
 
@@ -89,7 +93,7 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
         BadData: the file cannot be used, or has a label the task does not.
         UnknownPrice: neither `usd_per_label` nor `usd_per_million_tokens`.
     """
-    options = read_teacher_options(ReplayOptions, "replay", setup.options)
+    options = read_options(ReplayOptions, "teacher 'replay'", setup.options)
     if options.accuracy < 1 / setup.task.n_labels:
         raise BadSpec(
             f"An accuracy of {options.accuracy} is below chance for {setup.task.n_labels} labels.", "Give a higher one."
@@ -111,7 +115,7 @@ class ReplayTeacher:
 
     simulated = True
     needs_prior_correction = False
-    reads_feedback = True
+    greenlet_safe = False
 
     def __init__(self, setup: TeacherSetup, options: ReplayOptions, gold_columns: Mapping[str, Truth]) -> None:
         self.name = "replay" + (f":{setup.model}" if setup.model else "")
@@ -121,12 +125,15 @@ class ReplayTeacher:
         self.price: Price = _price(options)
         self._human = options.usd_per_label is not None
         self.category: Category = "human" if self._human else "llm"
+        self.capabilities = replace(REPLAY_CAPABILITIES, generates=bool(options.generate_from))
         unsaid = {name for name in ("generate_from", "generation_accuracy") if not getattr(options, name)}
         asked = options.model_dump(
-            exclude={"file", "latency_ms", "batch", "parallel", "text_b", "label_separator", *unsaid}
+            exclude={"file", "latency_ms", "batch_size", "parallel", "text_b", "label_separator", *unsaid}
         )
         examples = [(example.text, example.label) for example in setup.examples]
-        self.key = content_key("replay", setup.task.key, _digest(gold_columns), asked, examples, setup.seed)
+        self.key = self.generation_key = content_key(
+            "replay", setup.task.key, _digest(gold_columns), asked, examples, setup.seed
+        )
         self.metadata: Mapping[str, Any] = {
             "simulation": "replays known labels; accuracy, price and pace are assumptions",
             "file": ", ".join(Path(file).name for file in _names(options.file)),
@@ -207,13 +214,10 @@ class ReplayTeacher:
     @cached_property
     def _held_back(self) -> dict[str, Truth]:
         if not self._options.generate_from:
-            raise TeacherError("This replay teacher has nothing to write from.", "Set held_back to a labelled file.")
+            raise TeacherError(
+                "This replay teacher has nothing to write from.", "Set generate_from to a labelled file."
+            )
         return _known_of(self._workspace / self._options.generate_from, self._options, self._task)
-
-    @property
-    def writes(self) -> bool:
-        """Whether it has texts to write from."""
-        return bool(self._options.generate_from)
 
     def _texts_of(self, label: str) -> list[str]:
         if label not in self._task.labels:
@@ -221,34 +225,38 @@ class ReplayTeacher:
         column = self._task.index(label)
         return [text for text, truth in self._held_back.items() if truth == column]
 
-    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
-        """An upper bound of `write(brief)`: as many of the longest text there is."""
-        labels = [brief.label] if brief.feedback is None else self._task.labels
+    def max_generation_usage(self, request: GenerationRequest) -> Usage:
+        """An upper bound of `write(request)`: as many of the longest text there is."""
+        labels = [request.label] if request.feedback is None else self._task.labels
         longest = max((_tokens(text) for label in labels for text in self._texts_of(label)), default=0)
-        return self._written(brief, [longest + LABEL_TOKENS] * brief.n)
+        return self._written(request, [longest + LABEL_TOKENS] * request.n)
 
-    def _written(self, brief: GenerationRequest, sizes: Sequence[int]) -> Usage:
+    def _written(self, request: GenerationRequest, sizes: Sequence[int]) -> Usage:
         if self._human:
             return Usage(labels=len(sizes))
-        lines = 0 if brief.feedback is None else len(brief.feedback.report)
-        read = sum(map(_tokens, prompt_texts(brief))) + REPORT_LINE_TOKENS * lines
+        lines = 0 if request.feedback is None else len(request.feedback.report)
+        read = sum(map(_tokens, prompt_texts(request))) + REPORT_LINE_TOKENS * lines
         return Usage(input_tokens=self._options.prompt_tokens + read, output_tokens=sum(sizes))
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
-        """Real texts, held back until now: those nearest to the brief's texts, drawn by its seed.
+    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
+        """The upper bound: texts differ in length."""
+        return UsageEstimate(self.max_generation_usage(request), self.max_generation_usage(request))
+
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
+        """Real texts, held back until now: those nearest to the request's texts, drawn by its seed.
 
         To a guide it writes `writing.quotas` of each label, each label right with `generation_accuracy`.
         """
-        if brief.feedback is not None and not brief.label:
-            texts = list(self._guided(brief, brief.feedback))
+        if request.feedback is not None and not request.label:
+            texts = list(self._guided(request, request.feedback))
             return GeneratedTexts(
-                tuple(texts), self._written(brief, [_tokens(each.text) + LABEL_TOKENS for each in texts])
+                tuple(texts), self._written(request, [_tokens(each.text) + LABEL_TOKENS for each in texts])
             )
-        shown = [item.text for item in (*brief.examples, *brief.counterexamples)]
-        draw = np.random.default_rng(_number(self._seed, f"{brief.label}\n{brief.seed}"))
-        chosen = self._served(brief.label, brief.n, shown, set(shown), draw)
-        usage = self._written(brief, [_tokens(text) for text in chosen])
-        return GeneratedTexts(tuple(LabelledText(text, brief.label) for text in chosen), usage)
+        shown = [item.text for item in (*request.examples, *request.counterexamples)]
+        draw = np.random.default_rng(_number(self._seed, f"{request.label}\n{request.seed}"))
+        chosen = self._served(request.label, request.n, shown, set(shown), draw)
+        usage = self._written(request, [_tokens(text) for text in chosen])
+        return GeneratedTexts(tuple(LabelledText(text, request.label) for text in chosen), usage)
 
     def _served(
         self, label: str, n: int, near: Sequence[str], shown: Collection[str], draw: np.random.Generator
@@ -261,11 +269,11 @@ class ReplayTeacher:
             fresh = [fresh[i] for i in np.argsort(-nearness, kind="stable")[: 4 * n]]
         return [fresh[i] for i in draw.permutation(len(fresh))[:n]]
 
-    def _guided(self, brief: GenerationRequest, guide: Feedback) -> Iterator[LabelledText]:
-        draw = np.random.default_rng(_number(self._seed, f"guided\n{brief.seed}"))
-        shown = prompt_texts(brief)
+    def _guided(self, request: GenerationRequest, guide: Feedback) -> Iterator[LabelledText]:
+        draw = np.random.default_rng(_number(self._seed, f"guided\n{request.seed}"))
+        shown = prompt_texts(request)
         share = self._options.generation_accuracy or self._options.accuracy
-        for label, n in label_quotas(self._task.labels, guide, brief.n, draw).items():
+        for label, n in label_quotas(self._task.labels, guide, request.n, draw).items():
             texts = self._served(label, n, error_texts(guide, label), shown, draw)
             for text, shares in zip(texts, self._shares(texts), strict=True):
                 yield LabelledText(text, label if draw.random() < share else self._other(label, shares, draw))
@@ -356,7 +364,7 @@ def _price(options: ReplayOptions) -> Price:
         each = options.usd_per_million_tokens
         return parse_rates({"usd_per_million_input": each, "usd_per_million_output": each}, source)
     raise UnknownPrice(
-        "The replay teacher has no price.", "Set usd_per_label or usd_per_million under [teacher]; 0 is a price."
+        "The replay teacher has no price.", "Set usd_per_label or usd_per_million_tokens under [teacher]; 0 is a price."
     )
 
 
@@ -378,8 +386,4 @@ def _digest(gold_columns: Mapping[str, Truth]) -> str:
     return hashlib.sha256(json.dumps(sorted(gold_columns.items())).encode()).hexdigest()
 
 
-KIND = TeacherKind(
-    open_teacher,
-    TeacherCapabilities(generates=True, reads_feedback=True, task_kinds=frozenset({"single", "pair", "multi"})),
-    ReplayOptions,
-)
+KIND = TeacherKind(open_teacher, REPLAY_CAPABILITIES, ReplayOptions)

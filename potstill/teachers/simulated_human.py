@@ -68,7 +68,7 @@ class SimulatedHumanTeacher(HumanTeacherBase):
         super().__init__(setup, options, price)
         self._known, self._seed = gold_columns, setup.seed
         digest = hashlib.sha256(repr(sorted(gold_columns.items())).encode("utf-8", "surrogatepass")).hexdigest()
-        self.key = content_key("revealing", 1, self.key, digest, options.error_rate, setup.seed)
+        self.key = self.generation_key = content_key("revealing", 1, self.key, digest, options.error_rate, setup.seed)
         self.metadata = {**self.metadata, "simulation": "labels known all along are revealed at a person's price"}
         if options.error_rate:
             self.metadata = {**self.metadata, "error rate, simulated": options.error_rate}

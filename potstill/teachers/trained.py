@@ -21,6 +21,7 @@ from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, T
 from potstill.teachers.price_options import parse_rates
 
 BATCH_SIZE = 256
+TRAINED_CAPABILITIES = TeacherCapabilities(needs_student=True, task_kinds=frozenset({"single", "pair", "multi"}))
 # A bound before anything was measured: a large encoder on a slow core. Afterwards: a multiple of the slowest seen.
 FIRST_BOUND_S_PER_TEXT, START_S, TIMES_SLOWEST = 2.0, 10.0, 8.0
 ASSUMED_USD_PER_HOUR = Decimal("0.10")
@@ -75,7 +76,8 @@ class StudentTeacher:
     category: Category = "compute"
     batch_size = BATCH_SIZE
     parallel = 1
-    writes = False
+    greenlet_safe = False
+    capabilities = TRAINED_CAPABILITIES
     simulated = False
     needs_prior_correction = False
 
@@ -84,7 +86,7 @@ class StudentTeacher:
         self._several = multi_label
         self._slowest_s_per_text: float | None = None
         self.name = name
-        self.key = key
+        self.key = self.generation_key = key
         self.price = price
         self.metadata: Mapping[str, Any] = {"trained": name, "price": price.source}
 
@@ -110,11 +112,15 @@ class StudentTeacher:
             self._slowest_s_per_text = max(self._slowest_s_per_text or 0.0, seconds / len(texts))
         return Reply(answers, Usage(seconds=seconds))
 
-    def max_generation_usage(self, brief: GenerationRequest) -> Usage:
+    def max_generation_usage(self, request: GenerationRequest) -> Usage:
         """Nothing: it cannot write."""
         return Usage()
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
+    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
+        """Nothing: it cannot write."""
+        return UsageEstimate(Usage(), Usage())
+
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
         """Raises TeacherError: a classifier cannot write."""
         raise _cannot_write(self.name)
 
@@ -132,6 +138,4 @@ def _cannot_write(name: str) -> TeacherError:
     return error
 
 
-KIND = TeacherKind(
-    open_teacher, TeacherCapabilities(needs_student=True, task_kinds=frozenset({"single", "pair", "multi"}))
-)
+KIND = TeacherKind(open_teacher, TRAINED_CAPABILITIES)

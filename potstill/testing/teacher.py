@@ -22,7 +22,7 @@ from potstill.data.task import (
 )
 from potstill.errors import TeacherError, UnknownPrice
 from potstill.ledger.prices import CATEGORIES, Usage
-from potstill.teachers.base import Reply, Teacher, reads_feedback
+from potstill.teachers.base import Reply, Teacher
 from potstill.testing.checks import ODD_TEXTS, check
 
 
@@ -186,7 +186,7 @@ class TeacherContract:
     def test_it_writes_to_a_guide_if_it_says_so(self) -> None:
         """At most n texts of the task's labels (or of none, if unreadable), within the bound."""
         teacher = self._opened()
-        if not (self.generates and reads_feedback(teacher)):
+        if not (self.generates and teacher.capabilities.reads_feedback):
             raise SkipTest("it takes one label at a time")
         error = StudentPrediction(self.example.text, self.example.label, self.task.labels[0], 0.9)
         brief = GenerationRequest("", 2, examples=(self.example,), feedback=Feedback(hard_negatives=(error,)))

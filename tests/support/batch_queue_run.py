@@ -26,7 +26,12 @@ BOTH = pytest.mark.parametrize("shop", ["openai", "anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("shop", ["openai"], indirect=True)
 ANTHROPIC = pytest.mark.parametrize("shop", ["anthropic"], indirect=True)
 TASK = Task(("world", "sports", "business"))
-FIGURES = {"usd_per_million_input": 1, "usd_per_million_output": 2, "usd_per_million_cached": 0.5, "batch_price_factor": 0.5}
+FIGURES = {
+    "usd_per_million_input": 1,
+    "usd_per_million_output": 2,
+    "usd_per_million_cached": 0.5,
+    "batch_price_factor": 0.5,
+}
 LIMIT = 10_000_000
 
 

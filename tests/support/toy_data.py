@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Pretender:
         self, real: Teacher, writes: Callable[[GenerationRequest], Sequence[LabelledText]], **more: Any
     ) -> None:
         self._real, self._writes = real, writes
+        self.capabilities = replace(real.capabilities, reads_feedback=more.pop("reads_feedback", True))
         self.__dict__.update(more)
 
     def __getattr__(self, name: str) -> Any:

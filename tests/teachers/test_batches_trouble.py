@@ -133,7 +133,7 @@ def test_a_kill_between_the_upload_and_the_ticket_buys_nothing_twice(
 ) -> None:
     asked = texts(6)
     teacher = shop.teacher()
-    monkeypatch.setattr(teacher, "leave", partial(killed, teacher.submit_job))
+    monkeypatch.setattr(teacher, "submit_job", partial(killed, teacher.submit_job))
     with pytest.raises(KeyboardInterrupt):
         shop.visit(asked, teacher)
     shop.queue.work(shop.server)
@@ -146,7 +146,7 @@ def test_a_kill_between_the_upload_and_the_ticket_buys_nothing_twice(
 def test_a_kill_before_the_upload_frees_the_money_once_it_is_sure(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = texts(6)
     teacher = shop.teacher()
-    monkeypatch.setattr(teacher, "leave", partial(killed, None))
+    monkeypatch.setattr(teacher, "submit_job", partial(killed, None))
     with pytest.raises(KeyboardInterrupt):
         shop.visit(asked, teacher)
     waits(shop, asked)
@@ -270,7 +270,7 @@ def test_whatever_happens_no_answer_is_bought_twice_and_all_come_back(
                 queue.faults = {("POST", "batches"): Fault("cut", times=1)}
                 queue._left = {}
             elif event == "killed":
-                patch.setattr(teacher, "leave", partial(killed, leave if most % 2 else None))
+                patch.setattr(teacher, "submit_job", partial(killed, leave if most % 2 else None))
             with suppress(Waiting, TeacherError, KeyboardInterrupt):
                 shop.visit(asked, teacher)
             if event in ("completed", "expired", "cancelled"):

@@ -15,7 +15,6 @@ from support.chat_teacher import teacher_at
 from potstill.data.task import Feedback, GenerationRequest, LabelledText, StudentPrediction, Task
 from potstill.errors import BadSpec
 from potstill.evaluation.metrics import ClassScore
-from potstill.teachers.base import reads_feedback
 from potstill.teachers.generation_prompts import (
     GENERATION_PROMPT_TOKENS,
     estimate_tokens,
@@ -170,7 +169,7 @@ WRITES = json.dumps({"texts": [{"text": f"match {i}", "label": "SPORTS"} for i i
 def test_a_chat_teacher_reads_the_whole_brief_and_stays_within_its_bound() -> None:
     with Standin(writes=WRITES) as server:
         teacher = teacher_at(server, task=TASK)
-        assert reads_feedback(teacher)
+        assert teacher.capabilities.reads_feedback
         draft, bound = teacher.generate(BRIEF), teacher.max_generation_usage(BRIEF)
         (sent,) = server.seen
     assert len(draft.texts) == 32

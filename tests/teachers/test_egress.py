@@ -54,7 +54,7 @@ def planted_in(content: str) -> list[str]:
     return [each for i in range(60) if (each := PLANTED[i % 5].format(i=i)) in content]
 
 
-@pytest.mark.parametrize("options", [(), ('examples = "nearest"', "k = 3"), ("shortlist = 2",)], ids=str)
+@pytest.mark.parametrize("options", [(), ('examples = "nearest"', "n_nearest = 3"), ("shortlist = 2",)], ids=str)
 def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:

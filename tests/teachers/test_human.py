@@ -38,8 +38,8 @@ class TestSimulatedPeople(TeacherContract):
     """The shared promises."""
 
     reads_examples: ClassVar[bool] = False
-    writes: ClassVar[bool] = False
-    simulates: ClassVar[bool] = True
+    generates: ClassVar[bool] = False
+    simulated: ClassVar[bool] = True
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return opened(
@@ -218,7 +218,7 @@ def test_a_text_whose_money_was_held_and_that_never_arrived_is_asked_again(
             raise KeyboardInterrupt  # the hold is on the disk, the text is not
         return real(self, ticket, texts)
 
-    monkeypatch.setattr(HumanTeacher, "leave", killed)
+    monkeypatch.setattr(HumanTeacher, "submit_job", killed)
     with pytest.raises(KeyboardInterrupt):
         go_on(tmp_path)
     run = tmp_path / "run"

@@ -18,7 +18,7 @@ from potstill.evaluation.calibration import match_prior
 from potstill.models import causal_lm as causal
 from potstill.models.causal_lm import idle_cores, one_line
 from potstill.teachers import llamacpp, local
-from potstill.teachers.base import Teacher, TeacherSetup, generation_key_of
+from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.completion_prompt import pick_examples
 from potstill.teachers.llamacpp import lines_grammar, parse_lines, single_label_messages
 from potstill.teachers.local import LocalTeacher, open_teacher
@@ -128,7 +128,7 @@ def test_a_call_stays_within_its_bound_and_the_load_is_paid_once(tiny_folder: Pa
 class TestTinyTeacher(TeacherContract):
     """A transformers folder: scores, and cannot write."""
 
-    writes: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     @pytest.fixture(autouse=True)
     def _folder(self, tiny_folder: Path) -> None:
@@ -156,7 +156,7 @@ def test_an_option_that_changes_answers_changes_the_key(tiny_folder: Path, optio
     assert opened(tiny_folder, **options).key != opened(tiny_folder).key
 
 
-@pytest.mark.parametrize("options", [{"batch": 3}, {"threads": 2}, {"temperature": 0.1}], ids=str)
+@pytest.mark.parametrize("options", [{"batch_size": 3}, {"threads": 2}, {"temperature": 0.1}], ids=str)
 def test_an_option_that_changes_no_answer_keeps_the_key(tiny_folder: Path, options: dict[str, Any]) -> None:
     assert opened(tiny_folder, **options).key == opened(tiny_folder).key
 
@@ -167,7 +167,7 @@ def test_an_option_that_changes_only_what_is_written_changes_the_key_of_drafts(
 ) -> None:
     changed, plain = opened(tiny_folder, **options), opened(tiny_folder)
     assert changed.key == plain.key
-    assert generation_key_of(changed) != generation_key_of(plain) == plain.key
+    assert changed.generation_key != plain.generation_key == plain.key
 
 
 def test_other_weights_under_the_same_name_change_the_key(tiny_folder: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_prompts_show_different_examples_while_there_are_any() -> None:
         ({"template": "no place"}, "template needs"),
         ({"label_words": {"nobody": "x"}}, "no label of the task"),
         ({"temprature": 1}, "no option 'temprature'"),
-        ({"batch": 0}, "batch = 0 cannot be"),
+        ({"batch_size": 0}, "batch_size = 0 cannot be"),
         ({"runtime": "abacus"}, "runtime"),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",

@@ -57,7 +57,7 @@ def test_log_probabilities_over_the_codes_become_the_scores() -> None:
 @pytest.mark.parametrize("field", ["refuses", "ignores"])
 def test_without_log_probabilities_one_label_gets_the_stated_confidence(field: str) -> None:
     with Standin(**{field: frozenset({"logprobs"})}) as server:  # type: ignore[arg-type]
-        answer = ask(server, confidence=0.9)
+        answer = ask(server, one_hot_confidence=0.9)
     assert (likeliest(answer), answer.how) == ("sports", "one-hot")
     assert answer.scores is not None
     assert math.exp(answer.scores[1]) == pytest.approx(0.9)

@@ -211,7 +211,7 @@ def test_many_failures_in_a_row_stop_the_teacher() -> None:
         {"samples": 0},
         {"temperature": "warm"},
         {"timeout_s": float("nan")},
-        {"confidence": 1.0},
+        {"one_hot_confidence": 1.0},
         {"aliases": {"x": "no label"}},
     ],
     ids=str,

@@ -33,7 +33,7 @@ NOT_THERE = json.dumps({"label": CODES[-1]})
 class TestContractByShortlist(Served):
     """Two labels at a time."""
 
-    options: ClassVar[dict[str, Any]] = {"shortlist": 2, "rounds": 2}
+    options: ClassVar[dict[str, Any]] = {"shortlist": 2, "shortlist_rounds": 2}
 
 
 class TestContractByShortlistAndVotes(Served):
@@ -46,7 +46,7 @@ class TestContractWithCandidates(Served):
     """Sets of labels, from which what gives a person away is taken out, beside the nearest examples."""
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
-        return at(self.server, examples, task, candidates=True, redact=True, examples="nearest", k=2)
+        return at(self.server, examples, task, candidates=True, redact=True, examples="nearest", n_nearest=2)
 
 
 def at(server: Standin | str, gold: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> ChatTeacher:
@@ -94,7 +94,7 @@ def test_where_none_fits_the_next_labels_are_offered() -> None:
     third = ShortlistIndex(MANY, ()).similarities(text).ranked_labels()[45]
     said = Fault("said", said=json.dumps({"label": CODES[third]}))
     with Standin(by_number={0: Fault("said", said=NOT_THERE), 1: Fault("said", said=NOT_THERE), 2: said}) as server:
-        answer = one(at(server, task=MANY, logprobs=False, confidence=0.9), text)
+        answer = one(at(server, task=MANY, logprobs=False, one_hot_confidence=0.9), text)
     assert len(server.seen) == 3
     assert top(answer) == MANY.labels[third]
     # Nearly the confidence that is stated for one bare label: the lists before it took a little.
@@ -108,7 +108,7 @@ def test_where_no_shortlist_fits_the_text_stays_unanswered() -> None:
     said = Fault("said", said=NOT_THERE)
     for samples in (1, 3):
         with Standin(by_word={"banana": said}) as server:
-            answer = one(at(server, task=MANY, rounds=2, logprobs=False, samples=samples), "banana ?")
+            answer = one(at(server, task=MANY, shortlist_rounds=2, logprobs=False, samples=samples), "banana ?")
         assert (answer.state, answer.raw) == ("unparsable", "none of the 40 labels offered")
         assert len(server.seen) == 2
 
@@ -138,7 +138,7 @@ def test_the_last_labels_are_offered_without_a_way_out() -> None:
 
 
 @pytest.mark.parametrize("kind", ["garbage", "said"])
-@pytest.mark.parametrize("options", [{}, {"logprobs": False, "samples": 3}, {"shortlist": 9, "rounds": 9}])
+@pytest.mark.parametrize("options", [{}, {"logprobs": False, "samples": 3}, {"shortlist": 9, "shortlist_rounds": 9}])
 def test_whatever_goes_wrong_stays_within_the_bound(kind: str, options: dict[str, Any]) -> None:
     with Standin(by_word={"banana": Fault(kind, said="what?")}) as server:
         assert one(at(server, task=MANY, **options), "banana ?").state in ("failed", "unparsable")
@@ -180,7 +180,7 @@ GOLD = [
 
 def test_each_text_is_shown_the_examples_most_like_it_after_the_constant_part() -> None:
     with Standin() as server:
-        teacher = at(server, GOLD, examples="nearest", k=1)
+        teacher = at(server, GOLD, examples="nearest", n_nearest=1)
         first, second = (teacher.answer([text]).usage for text in ("the goal of sports", "bonds of business"))
     for body, example in zip(server.seen, GOLD, strict=False):
         assert [message["role"] for message in body["messages"]] == ["system", "user", "assistant", "user"]
@@ -194,7 +194,7 @@ def test_above_twenty_labels_the_nearest_examples_are_shown_unless_told_otherwis
     gold = [LabelledText(f"all about {label}", label) for label in task.labels]
     for options, shown in (
         ({}, 8),
-        ({"k": 2}, 2),
+        ({"n_nearest": 2}, 2),
         ({"examples": "fixed"}, 30),
         ({"shortlist": 400, "examples": "fixed"}, 8),
     ):
@@ -214,7 +214,7 @@ def test_a_gold_text_is_never_shown_its_own_label() -> None:
 def test_a_shortlist_shows_examples_of_the_labels_it_offers() -> None:
     gold = [LabelledText(f"{label} it is", label) for label in MANY.labels]
     with Standin() as server:
-        one(at(server, gold, MANY, k=3), "eating a fig in the den ?")
+        one(at(server, gold, MANY, n_nearest=3), "eating a fig in the den ?")
     content = server.seen[0]["messages"][-1]["content"]
     assert last_text(server.seen[0]) == "eating a fig in the den ?"
     assert len(re.findall(r"<text>\n.* it is\n</text>\n\d+$", content, re.MULTILINE)) == 3
@@ -234,7 +234,7 @@ def test_a_shortlist_shows_examples_of_the_labels_it_offers() -> None:
 )
 def test_a_set_of_labels_with_weights_is_a_soft_label(said: str, shares: tuple[float, ...]) -> None:
     with Standin(by_word={"sports": Fault("said", said=said)}) as server:
-        answer = one(at(server, candidates=True, confidence=0.9), "sports ?")
+        answer = one(at(server, candidates=True, one_hot_confidence=0.9), "sports ?")
     assert answer.how == "stated"
     assert answer.scores is not None
     assert [math.exp(score) for score in answer.scores] == pytest.approx(shares)
@@ -356,16 +356,16 @@ def test_a_text_that_fits_none_of_the_first_labels_stays_unanswered_in_a_batch(s
 
 def test_answers_are_kept_apart_by_all_that_changes_the_question() -> None:
     url = "http://127.0.0.1:9/v1"
-    plain = [at(url, GOLD, **each).key for each in ({}, {"k": 3}, {"rounds": 2}, {"shortlist": 0})]
+    plain = [at(url, GOLD, **each).key for each in ({}, {"n_nearest": 3}, {"shortlist_rounds": 2}, {"shortlist": 0})]
     assert len(set(plain)) == 1
     options: list[dict[str, Any]] = [
         {"redact": True},
         {"candidates": True},
         {"examples": "nearest"},
-        {"examples": "nearest", "k": 3},
+        {"examples": "nearest", "n_nearest": 3},
         {"shortlist": 2},
-        {"shortlist": 2, "rounds": 1},
-        {"shortlist": 2, "k": 3},
+        {"shortlist": 2, "shortlist_rounds": 1},
+        {"shortlist": 2, "n_nearest": 3},
     ]
     keys = {at(url, GOLD, **each).key for each in options}
     keys |= {at(url, GOLD[:2], examples="nearest").key, plain[0]}

@@ -62,7 +62,7 @@ class TestContract(TeacherContract):
     task: ClassVar[Task] = TASK
     texts: ClassVar[tuple[str, ...]] = tuple(text for text, _ in rows(12))
     example: ClassVar[LabelledText] = LabelledText("soup of the day", "food")
-    simulates: ClassVar[bool] = True
+    simulated: ClassVar[bool] = True
     options: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(autouse=True)

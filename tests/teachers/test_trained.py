@@ -31,7 +31,7 @@ class TestContract(TeacherContract):
     """The shared promises."""
 
     reads_examples: ClassVar[bool] = False
-    writes: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return trained()

@@ -22,6 +22,7 @@ from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
 from potstill.procedures.kd import calibrate_teacher, gold_weight
 from potstill.procedures.pgkd.generation_request import read_pgkd_options
+from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
@@ -30,14 +31,13 @@ from potstill.run.training_time import estimate_training_time
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.base import Floats, Student, StudentConfig
 from potstill.teachers.base import Teacher
-from potstill.teachers.options import TeacherOptions
 
 NOT_LLM_TEACHERS = ("human", "trained")  # teachers of the spec that are no language model
 PROBE_TEXTS = 64  # texts that the large student is timed on
 PROBE_SECONDS = 30.0  # seconds that timing a transformer takes, about
 
 
-class AllocateOptions(TeacherOptions):
+class AllocateOptions(Options):
     """`[procedure]` of `allocate`.
 
     Attributes:

@@ -21,7 +21,6 @@ from potstill.procedures.pgkd.generation import GeneratingTeacher, TextAcquisiti
 from potstill.procedures.pgkd.generation_request import Floats, TrainingTexts, gold_examples
 from potstill.procedures.pgkd.quote import BIAS_TEXTS
 from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
-from potstill.teachers.base import can_generate, reads_feedback
 from potstill.teachers.generation_quotas import split_by_label
 
 MIN_PROBABILITY = 1e-4  # the least probability of a text's label that a loss is taken of
@@ -53,7 +52,7 @@ class GenerationRounds:
         run, llm = self._market.run, self._market.llm
         if llm is None:
             return "there is no language model"
-        if not can_generate(llm):
+        if not llm.capabilities.generates:
             return f"{llm.name} cannot write"
         if run.task.kind != "single":
             return "texts are written for tasks with one label a text"
@@ -84,13 +83,10 @@ class GenerationRounds:
         now = pupil.fit(self.training_rows(owned), self.taken)
         brief = pupil.make_request(now, self.taken + 1, pupil.training_probs(now))
         briefs = [brief]
-        if not reads_feedback(llm):
+        if not llm.capabilities.reads_feedback:
             draw = np.random.default_rng(brief.seed)
             briefs = split_by_label(brief, run.task.labels, gold_examples(run.task, now.train), draw)
-        expect = getattr(llm, "estimate_generation_usage", None)
-        usages: list[Usage] = [
-            llm.max_generation_usage(each) if expect is None else expect(each).high for each in briefs
-        ]
+        usages: list[Usage] = [llm.estimate_generation_usage(each).high for each in briefs]
         usd = micros_to_usd(sum(llm.price.cost_micros(usage) for usage in usages))
         again = self.texts if self.options.relabels else 0
         return usd + again * (self._market.answer_usd(owned.texts) or 0.0) + self._market.training_usd(now.student)

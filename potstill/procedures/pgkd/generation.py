@@ -26,7 +26,7 @@ from potstill.procedures.pgkd.rounds import AcquiredTexts, RoundStudent
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
-from potstill.teachers.base import Teacher, can_generate, reads_feedback
+from potstill.teachers.base import Teacher
 from potstill.teachers.generation_quotas import split_by_label
 
 MAX_CANDIDATE_TEXTS = 5000  # unlabelled texts that a choice is made from
@@ -119,7 +119,7 @@ class TextAcquisition:
     def _written(self, brief: GenerationRequest, now: RoundStudent) -> AcquiredTexts:
         """What the teacher writes; one label at a time if it cannot take the whole brief."""
         run, briefs = self._run, [brief]
-        if not reads_feedback(self.teacher):
+        if not self.teacher.capabilities.reads_feedback:
             draw = np.random.default_rng(brief.seed)
             briefs = split_by_label(brief, run.task.labels, gold_examples(run.task, now.train), draw)
         texts: list[LabelledText] = []
@@ -216,7 +216,7 @@ def _open_writer(run: Run, gold: Subset) -> GeneratingTeacher:
     if named is not None and named.kind == "trained":
         raise _cannot_write(named.name)
     teacher = run.teacher(select_examples(gold, run.spec, run.task))
-    if not can_generate(teacher):
+    if not teacher.capabilities.generates:
         raise _cannot_write(teacher.name)
     nothing = Answers((), np.empty((0, run.task.n_labels)), (), ())
     reading = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
@@ -232,5 +232,5 @@ def _open_writer(run: Run, gold: Subset) -> GeneratingTeacher:
 def _cannot_write(name: str) -> BadSpec:
     return BadSpec(
         f"The teacher {name!r} cannot write texts, and PGKD is made of what a teacher writes.",
-        "Take an LLM (openai, anthropic, or local with a GGUF file), replay with held_back, or --procedure kd.",
+        "Take an LLM (openai, anthropic, or local with a GGUF file), replay with generate_from, or --procedure kd.",
     )

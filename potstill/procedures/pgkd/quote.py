@@ -21,7 +21,7 @@ from potstill.procedures.pgkd.generation_request import (
     gold_examples,
     make_generation_request,
 )
-from potstill.teachers.base import Teacher, UsageEstimate, reads_feedback
+from potstill.teachers.base import Teacher, UsageEstimate
 from potstill.teachers.generation_quotas import split_by_label
 
 BIAS_TEXTS = 200  # gold texts that tell the label bias of a teacher that has one
@@ -70,11 +70,10 @@ def estimate_generation_cost(
     brief = make_generation_request(
         task, rows, probs, compute_metrics(rows.gold, probs, task.labels, draws=1), options, (0, 0)
     )
-    if not reads_feedback(teacher):
+    if not teacher.capabilities.reads_feedback:
         brief = split_by_label(brief, task.labels, gold_examples(task, rows), np.random.default_rng(0))[0]
     bound = teacher.max_generation_usage(brief)
-    expect = getattr(teacher, "estimate_generation_usage", None)
-    expected = UsageEstimate(bound, bound) if expect is None else expect(brief)
+    expected = teacher.estimate_generation_usage(brief)
     biased = len(gold) if teacher.needs_prior_correction else 0
     few, many = (_calls(options, rounds, pool, biased, share) for rounds, share in _ends(options))
     return GenerationCost(few, many, expected, bound, 1 / brief.n, _words(options, few, many))
