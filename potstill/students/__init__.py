@@ -17,6 +17,7 @@ REGISTRY = Registry(
     },
 )
 DEFAULT_STUDENT = "encoder"  # of a run that names none
+BASELINE_STUDENT = "linear"  # needs no weights and trains in moments
 
 
 def revision(kind: str) -> int:

@@ -17,3 +17,4 @@ MENU = Registry(
 )
 
 DEFAULT_TEACHER = "local"  # of a run that names none
+SIMULATED_TEACHER = "replay"  # answers from a file of labels; what contract suites and trials use

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from potstill.testing.checks import ODD_TEXTS, run_contract
 from potstill.testing.engine import EngineContract
+from potstill.testing.recipe import RecipeContract
 from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
 
@@ -20,6 +21,7 @@ __all__ = [
     "EngineContract",
     "MultiLabelStudentContract",
     "PairStudentContract",
+    "RecipeContract",
     "StudentContract",
     "TeacherContract",
     "run_contract",

@@ -132,7 +132,7 @@ def test_the_report_adds_up(tmp_path, pool, keyword_labels):
     assert round(money.charged_usd * 1e6) == totals.charged
     assert sum(round(usd * 1e6) for usd in money.by_category.values()) == totals.charged
     assert (report.data.gold, report.data.pool, report.data.test) == tuple(
-        len(pool.part(split)) for split in ("train", "pool", "test")
+        len(pool.subset(split)) for split in ("train", "pool", "test")
     )
     assert report.answers is not None
     assert report.answers.asked == report.data.pool
@@ -153,7 +153,7 @@ def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, p
         )
         kd(run)
     assert asked
-    assert not set(asked) & set(pool.part("test").texts)
+    assert not set(asked) & set(pool.subset("test").texts)
 
 
 def test_without_unlabelled_texts_there_is_nothing_to_distil(tmp_path, keyword_labels):
@@ -197,14 +197,14 @@ def test_fine_tuning_without_gold_is_refused(tmp_path, keyword_labels):
 
 def test_the_prompt_shows_as_many_examples_of_each_label_as_asked(pool):
     spec = Spec.from_dict({"budget": 1, "procedure": {"name": "kd", "shots": 2}})
-    shown = select_examples(pool.part("train"), spec, Task(pool.labels))
+    shown = select_examples(pool.subset("train"), spec, Task(pool.labels))
     labels = [each.label for each in shown]
     assert sorted(labels) == sorted([*pool.labels] * 2)
-    assert {each.text for each in shown} <= set(pool.part("train").texts)
+    assert {each.text for each in shown} <= set(pool.subset("train").texts)
 
 
 def test_a_teacher_that_picks_its_examples_is_offered_all_gold(pool):
-    gold, many = pool.part("train"), Task((*pool.labels, *(f"label {i}" for i in range(40))))
+    gold, many = pool.subset("train"), Task((*pool.labels, *(f"label {i}" for i in range(40))))
 
     def offered(task: Task, teacher: dict[str, object], **procedure: object) -> int:
         spec = Spec.from_dict({"budget": 1, "teacher": teacher, "procedure": {"name": "kd", **procedure}})

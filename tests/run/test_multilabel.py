@@ -223,8 +223,8 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
         assert report.teacher.evaluation.main_score.value > 0.7
         assert report.mcnemar is not None
     assert report.baselines[0].name == "majority"
-    assert report.baselines[0].main is not None
-    assert report.baselines[0].main.value < judged.main_score.value
+    assert report.baselines[0].main_score is not None
+    assert report.baselines[0].main_score.value < judged.main_score.value
     assert type(report).from_json(report.to_json()) == report
     told, page = render_terminal(report), render_html(report)
     assert "micro F1, %" in told
@@ -238,9 +238,9 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
 @pytest.mark.parametrize(
     ("over", "reason"),
     [
-        ({"procedure": "pgkd"}, "the procedure 'pgkd' knows one"),
+        ({"procedure": "pgkd"}, "procedure 'pgkd' cannot do a task of the kind 'multi'"),
         ({"teacher": "local"}, "the teacher 'local' says one"),
-        ({"teacher": "human"}, "the procedure 'annotate' knows one"),
+        ({"teacher": "human"}, "procedure 'annotate' cannot do a task of the kind 'multi'"),
     ],
 )
 def test_what_knows_one_label_says_so_before_anything_is_spent(

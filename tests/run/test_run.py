@@ -325,7 +325,7 @@ name = "linear"
     cut = outcome(distilling(toml, tmp_path / "two" / "cut"))
     assert kills, "every process ended before it could be killed: the test shows nothing"
     for part in ("student", "teacher"):
-        assert cut[part]["judgement"] == uncut[part]["judgement"]  # type: ignore[index]
+        assert cut[part]["evaluation"] == uncut[part]["evaluation"]  # type: ignore[index]
     money, uncut_money = cut["money"], uncut["money"]
     in_flight = 4 * kills
     dearest = 3 * 10**-6 * 400  # a call's bound here, generously
