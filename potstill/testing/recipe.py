@@ -31,6 +31,7 @@ WORDS = {
     "sport": ("match", "goal", "referee", "tennis", "runner", "stadium"),
     "money": ("bank", "loan", "market", "shares", "profit", "invoice"),
 }
+TEXT = "the {0} and the {1}"
 SPLIT_SIZES = {"train": 8, "validation": 5, "test": 5, "pool": 12}  # texts of each label
 AMPLE_USD = 5.0
 
@@ -83,14 +84,14 @@ class RecipeContract:
 
     # --- what it is run on -------------------------------------------------------------------------------------
 
-    def pool(self, test_word: str = "") -> Pool:
-        """90 short texts of three labels; `test_word` stands before each test text."""
+    def pool(self, test_text: str = "on that day there was {0}, then {1}") -> Pool:
+        """90 short texts of three labels; those of the test part have a wording of their own, which may be another."""
         rows = []
         for label, words in WORDS.items():
             pairs = iter(permutations(words, 2))
             for split, n in SPLIT_SIZES.items():
                 for (one, other), _ in zip(pairs, range(n), strict=False):
-                    text = f"{test_word if split == 'test' else ''} the {one} and the {other}".strip()
+                    text = (test_text if split == "test" else TEXT).format(one, other)
                     rows.append((text, "" if split == "pool" else label, split))
         columns = dict(zip(("text", "label", "split"), zip(*rows, strict=True), strict=True))
         table = Table.from_columns({name: list(values) for name, values in columns.items()})
@@ -99,9 +100,7 @@ class RecipeContract:
     def spec(self, folder: Path, budget_usd: float) -> Spec:
         """The spec of a run below `folder`."""
         labels = folder / "labels.jsonl"
-        pairs = [(label, pair) for label, words in WORDS.items() for pair in permutations(words, 2)]
-        rows = [{"text": f"the {one} and the {other}", "label": label} for label, (one, other) in pairs]
-        labels.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        labels.write_text("\n".join(map(json.dumps, _labelled_rows())), encoding="utf-8")
         simulated = {
             "name": SIMULATED_TEACHER,
             "file": "{labels}",
@@ -148,7 +147,7 @@ class RecipeContract:
         """What is chosen with the test part cannot be measured with it."""
         with tempfile.TemporaryDirectory() as folder:
             one = self._attempt(Path(folder) / "one", self.pool())
-            other = self._attempt(Path(folder) / "other", self.pool("yesterday"))
+            other = self._attempt(Path(folder) / "other", self.pool("first we saw {0} and after it {1}"))
         check(np.array_equal(one.logits, other.logits), "other test texts gave another student")
 
     def test_it_is_never_over_budget(self) -> None:
@@ -193,6 +192,18 @@ class RecipeContract:
                     f"cut after step {cut} it was charged {resumed.charged_micros} micro-dollars for answers, "
                     f"and uncut {uncut.charged_micros}",
                 )
+
+
+def _labelled_rows() -> Iterator[dict[str, str]]:
+    """What a simulated teacher knows: every text but those of the test part, and as many that are in no part."""
+    n_known = sum(SPLIT_SIZES.values()) - SPLIT_SIZES["test"]
+    for label, words in WORDS.items():
+        n_before_test = SPLIT_SIZES["train"] + SPLIT_SIZES["validation"]
+        for i, (one, other) in enumerate(permutations(words, 2)):
+            if not n_before_test <= i < n_before_test + SPLIT_SIZES["test"]:
+                yield {"text": TEXT.format(one, other), "label": label}
+        for (one, two, three), _ in zip(permutations(words, 3), range(n_known), strict=False):
+            yield {"text": f"a {one}, a {two} or a {three}", "label": label}
 
 
 @contextmanager
