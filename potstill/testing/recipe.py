@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -157,10 +157,8 @@ class RecipeContract:
                 here, pool = Path(folder), self.pool()
                 spec = self.spec(here, budget_usd)
                 with Run.open(here / "run", spec, Task(pool.labels, name="contract"), pool) as run:
-                    try:
+                    with suppress(PotstillError):
                         self.open_recipe()(run)
-                    except PotstillError:
-                        pass
                     committed = run.store.committed()
                 check(committed <= spec.limit_micros, f"with ${budget_usd} it committed {committed} micro-dollars")
 

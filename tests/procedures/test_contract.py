@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -34,28 +35,33 @@ class TestKd(Shipped):
 
 class TestSelftrain(Shipped):
     name = "selftrain"
-    options = {"n_neighbors": 0}
+    options: ClassVar[Mapping[str, object]] = {"n_neighbors": 0}
 
 
 class TestAnnotate(Shipped):
     name = "annotate"
-    teacher = {"name": "human", "simulate_from": "{labels}"}
-    options = {"rounds": 2, "query_strategy": "margin"}
+    teacher: ClassVar[Mapping[str, object]] = {"name": "human", "simulate_from": "{labels}"}
+    options: ClassVar[Mapping[str, object]] = {"rounds": 2, "query_strategy": "margin"}
 
 
 class TestFineTunedTeacher(Shipped):
     name = "ft-kd"
-    teacher = {"name": "trained:linear"}
+    teacher: ClassVar[Mapping[str, object]] = {"name": "trained:linear"}
 
 
 class TestPgkd(Shipped):
     name = "pgkd"
-    options = {"rounds": 2, "texts": 6}
+    options: ClassVar[Mapping[str, object]] = {"rounds": 2, "texts": 6}
 
 
 class TestAllocate(Shipped):
     name = "allocate"
-    options = {"annotator": {"simulate_from": "{labels}"}, "large_model": "", "pilot_labels": 8, "max_steps": 2}
+    options: ClassVar[Mapping[str, object]] = {
+        "annotator": {"simulate_from": "{labels}"},
+        "large_model": "",
+        "pilot_labels": 8,
+        "max_steps": 2,
+    }
     max_cuts = 6
 
 
