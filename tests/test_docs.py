@@ -26,7 +26,11 @@ from typing import Any
 import pytest
 from support.house import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")),
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FENCE = re.compile(r"^(?P<fence>```+)(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
 REPOSITORY = "https://github.com/potstill/potstill/blob/main/"
 NEEDS = re.compile(r"<!-- needs: ([^>]*?) -->")
@@ -159,7 +163,7 @@ def test_every_link_to_a_file_or_heading_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_file_of_the_repository_that_a_page_names_exists(page: Path) -> None:
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
-    written = re.findall(r"`((?:potstill|tests|docs|demo|bench|\.ci|\.github)/[\w./-]*)`", prose)
+    written = re.findall(r"`((?:potstill|tests|docs|demo|examples|bench|studies|\.ci|\.github)/[\w./-]*)`", prose)
     gone = [name for name in written if not (ROOT / name).exists()]
     assert not gone, f"{named(page)}: {gone}"
 
