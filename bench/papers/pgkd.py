@@ -82,7 +82,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "soft": {"name": "pgkd", "soft": True},
     "real random": {"name": "pgkd", "real": "random"},
     "real margin": {"name": "pgkd", "real": "margin"},
-    "real near": {"name": "pgkd", "real": "near"},
+    "real near": {"name": "pgkd", "real": "hard_negatives"},
     "real in turns": {"name": "pgkd", "real": "margin", "mix": "turns"},
     "320 more gold": {"name": "finetune", "more": 320},
     "from best": {"name": "pgkd", "start": "best"},

@@ -33,7 +33,7 @@ def compare_options(order: RunInputs, *, measure: bool = False) -> OptionCompari
     if measure:
         outlook, basis = measure_learning_curve(order, with_large=priced.costs.teacher_training is not None)
     else:
-        outlook = PriorScores(task.n_labels, owned=owned, seed=spec.seed)
+        outlook = PriorScores(task.n_labels, n_owned=owned, seed=spec.seed)
         basis = "Prior: experience with other data sets, not yours; --measure tries it on the labels there are."
     budget = micros_to_usd(spec.limit_micros - training_reserve(spec))
     verdicts, turns = compare_budgets(

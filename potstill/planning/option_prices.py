@@ -13,8 +13,9 @@ from potstill.errors import BadSpec, PotstillError, UnknownName, UnknownPrice
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage, micros_to_usd
 from potstill.procedures.allocate.strategies import UnitCosts
-from potstill.procedures.pgkd.generation_request import PgkdOptions, read_pgkd_options
+from potstill.procedures.pgkd.generation_request import PgkdOptions
 from potstill.procedures.pgkd.quote import estimate_generation_cost
+from potstill.registry import read_options
 from potstill.run import CachedAnswers, find_cached_answers
 from potstill.run.few_shot import select_examples
 from potstill.run.inputs import RunInputs
@@ -107,7 +108,8 @@ def _written(order: RunInputs, llm: Teacher | None, gold: Subset) -> tuple[float
     if llm is None or not llm.capabilities.generates or order.task.kind != "single" or not len(gold):
         return None, 0.0
     kind, given = order.spec.procedure.kind, order.spec.procedure.options
-    options = read_pgkd_options(given if kind == "pgkd" else given.get("write", {}) if kind == "allocate" else {})
+    given = given if kind == "pgkd" else given.get("generation", {}) if kind == "allocate" else {}
+    options = read_options(PgkdOptions, "procedure 'pgkd'", given)
     if not options.rounds:
         return None, 0.0
     quote = estimate_generation_cost(order.task, gold, 0, llm, options.model_copy(update={"real": "none"}))

@@ -74,7 +74,7 @@ class RoundHistory:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> RoundHistory:
         """The rounds that `dataclasses.asdict` made plain."""
-        lists = {name: tuple(record[name]) for name in ("accepted", "refused")}
+        lists = {name: tuple(record[name]) for name in ("accepted", "rejected")}
         return cls(**{**record, **lists, "rounds": tuple(RoundRecord(**each) for each in record["rounds"])})
 
 
@@ -113,7 +113,7 @@ _SAMPLES = ("accepted", "rejected")
 
 def _round(facts: Mapping[str, Any]) -> RoundRecord:
     names = ("number", "train", "validation_loss", "accuracy", "macro_f1", "charged_usd", "best")
-    also = {name: facts[name] for name in ("way", "written", "accepted", "rejected") if name in facts}
+    also = {name: facts[name] for name in ("action", "written", "accepted", "rejected") if name in facts}
     low, high = facts["interval"]
     return RoundRecord(**{name: facts[name] for name in names}, **also, low=low, high=high)
 

@@ -26,7 +26,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from potstill.evaluation.latency import measure_latency
 
     monkeypatch.setattr(
-        "potstill.study.footprint.measure", lambda predict, texts, **_: measure_latency(predict, texts, seconds=0.02)
+        "potstill.study.footprint.measure_latency",
+        lambda predict, texts, **_: measure_latency(predict, texts, seconds=0.02),
     )
 
 
@@ -211,7 +212,9 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
         ("p+kd", "lm"), ("p+kd", "tiny"),
     }  # fmt: skip
     assert [result.reason for result in done.results.values() if result.state != "done"] == []
-    monkeypatch.setattr("potstill.study.run_study.weigh", lambda *_: Footprint())  # was measured the first time
+    monkeypatch.setattr(
+        "potstill.study.run_study.measure_footprint", lambda *_: Footprint()
+    )  # was measured the first time
     assert quality(done) == quality(run(spec, tmp_path / "again"))
     assert done.footprint(Cell("topics", 6, 0, "p", "lm")).flops
     assert done.footprint(Cell("topics", 6, 0, "ft", "lm")).flops

@@ -1,13 +1,13 @@
-"""Learning curves: scores at a few sizes -> what more would bring, and how far that can be trusted.
+"""Learning curves: scores at a few sizes -> expected scores at other sizes, with intervals.
 
 Three families, all in the error e(n) = 1 - score: the power law e = a + b n^-c (Figueroa et al. 2012), the exponential
 e = a + b exp(-n / c), and the piecewise power law (Jain et al. 2023), whose log-error is quadratic in log n up to a
-knot and a straight line after it. Which one holds is decided by the largest size: each family is fitted without it and
-has to predict it. That is done again on every bootstrap draw of the seeds, so the interval also holds the doubt about
-the family; and it widens with every doubling beyond the pilot, by what the pilot's own last step was missed by.
+knot and a straight line after it. The family is chosen by the largest size: each family is fitted without it and has to
+predict it. This is repeated on every bootstrap draw of the seeds, so the interval contains the uncertainty about the
+family; it widens with every doubling beyond the pilot, by the error of the prediction of the pilot's largest size.
 
-Works for any "more": labels, unlabelled texts of a distillation, the accuracy of a teacher. Does not measure, knows no
-money (`strategies.py`), and does not see what a pilot cannot: a change in the data, or another kind of model.
+Works for any size: labels, unlabelled texts of a distillation. Measures nothing, knows no prices (`strategies.py`), and
+cannot foresee a change in the data or another kind of model.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ FAMILIES: tuple[Family, ...] = ("power", "exponential", "piecewise")
 MIN_SIZES = 4  # three to fit a family and one to choose it by
 N_DRAWS = 200
 INTERVAL_LEVEL = 0.8
-MAX_N = 10**8  # "never" begins here
-MAX_EXTRAPOLATION = 16  # times the pilot: beyond it nobody checked what a curve says
-MIN_ERROR = 1e-4  # an error of nought has no logarithm
-# Doubt of each doubling beyond the pilot, as a share of the error: at least this much, even where the pilot's last step
-# was predicted exactly, and this part of what that step was missed by. Chosen on the curves of banking77 and sst2 for
-# the 80 % that the interval promises (bench/curves.py), then checked there on other data sets.
+MAX_N = 10**8  # larger sizes count as "never"
+MAX_EXTRAPOLATION = 16  # times the pilot: larger sizes were never validated
+MIN_ERROR = 1e-4  # lower bound of an error before its logarithm is taken
+# Standard deviation of the log-error for each doubling beyond the pilot: at least the first, even if the largest size
+# of the pilot was predicted exactly, and the second times the error of that prediction. Chosen on the curves of
+# banking77 and sst2 for the 80 % that the interval promises (bench/curves.py), then checked there on other data sets.
 MIN_DOUBT, HOLDOUT_ERROR_SHARE = 0.05, 0.7
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One size of a pilot: what `n` of something was worth, a score in [0, 1] for each seed."""
+    """One size of a pilot, with a score in [0, 1] for each seed."""
 
     n: int
     scores: tuple[float, ...]
@@ -51,7 +51,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An expected value and its interval of `LEVEL`, in the unit of what is expected."""
+    """An expected value and its interval of INTERVAL_LEVEL."""
 
     value: float
     low: float
@@ -60,13 +60,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """What a pilot tells of sizes that were not tried: one fitted curve for each bootstrap draw.
+    """A fitted curve for each bootstrap draw of a pilot.
 
     Attributes:
         points: the pilot, ascending.
         family: the family that most draws chose.
-        shares: family -> share of the draws that chose it.
-        missed: the error of the family's prediction of the largest size from the smaller ones, in log-error.
+        family_shares: family -> share of the draws that chose it.
+        holdout_error: error of the family's prediction of the largest size from the smaller ones, in log-error.
     """
 
     points: tuple[CurvePoint, ...]
@@ -79,11 +79,11 @@ class LearningCurve:
 
     @property
     def largest(self) -> int:
-        """The largest size that was tried."""
+        """The largest size of the pilot."""
         return self.points[-1].n
 
     def draws(self, n: float) -> Floats:
-        """(DRAWS,) scores that may be expected of `n`."""
+        """(N_DRAWS,) equally likely scores at size `n`."""
         errors = np.empty(len(self._kinds))
         for kind, family in enumerate(FAMILIES):
             rows = self._kinds == kind
@@ -93,11 +93,11 @@ class LearningCurve:
         return np.asarray(1 - np.clip(errors * np.exp(self._noise * doubt), 0.0, 1.0))
 
     def predict(self, n: float, level: float = INTERVAL_LEVEL) -> Estimate:
-        """The score expected of `n`, with its interval of `level`."""
+        """The expected score at size `n`, with its interval of `level`."""
         return _interval(self.draws(n), level)
 
     def labels_for(self, target: float, level: float = INTERVAL_LEVEL) -> Estimate:
-        """How many it takes to reach the score `target`; infinite where a curve never gets there."""
+        """The size that reaches the score `target`; infinite for a curve that never does."""
         low, high = np.zeros(len(self._kinds)), np.full(len(self._kinds), np.log(MAX_N))
         never = self.draws(MAX_N) < target
         for _ in range(50):
@@ -107,7 +107,7 @@ class LearningCurve:
         return _interval(np.where(never, np.inf, np.exp(high)), level)
 
     def max_reliable_n(self, points: float = 0.02, level: float = INTERVAL_LEVEL) -> int:
-        """The largest n whose interval is no wider than +- `points` of score; `HORIZON` times the pilot at most."""
+        """The largest size, up to MAX_EXTRAPOLATION times the pilot, whose interval is within +- `points` of score."""
         n = self.largest
         while n < MAX_EXTRAPOLATION * self.largest:
             expected = self.predict(n * 2, level)
@@ -124,18 +124,18 @@ class LearningCurve:
 def fit_learning_curve(
     points: Sequence[CurvePoint], *, seed: int = 0, families: Sequence[Family] = FAMILIES
 ) -> LearningCurve:
-    """The curves of a pilot.
+    """Fit the curves of a pilot.
 
     Args:
-        points: at least `FEWEST_SIZES` sizes, each with the scores of one or more seeds, on the same test texts.
+        points: at least MIN_SIZES sizes, each with the scores of one or more seeds, on the same texts.
         seed: draws the bootstrap.
         families: those that may be chosen.
 
     Raises:
-        BadData: too few sizes (says how many more), or scores outside [0, 1].
+        BadData: too few sizes, a size given twice, or scores outside [0, 1].
     """
-    kept = tuple(sorted(points, key=lambda point: point.n))
-    sizes = np.array([point.n for point in kept], dtype=np.float64)
+    ordered = tuple(sorted(points, key=lambda point: point.n))
+    sizes = np.array([point.n for point in ordered], dtype=np.float64)
     if len(set(sizes)) < MIN_SIZES or (sizes <= 0).any():
         missing = MIN_SIZES - len(set(sizes[sizes > 0]))
         raise BadData(
@@ -144,13 +144,13 @@ def fit_learning_curve(
         )
     if len(set(sizes)) < len(sizes):
         raise BadData("The pilot names a size twice.", "Put all scores of a size into one point.")
-    if any(not 0 <= score <= 1 for point in kept for score in point.scores) or any(not p.scores for p in kept):
+    if any(not point.scores or not all(0 <= score <= 1 for score in point.scores) for point in ordered):
         raise BadData("The pilot has a score outside [0, 1], or a size without one.", "Give scores as shares.")
     draw = np.random.default_rng(seed)
-    errors = _resampled(kept, draw)
-    chosen = [FAMILIES.index(family) for family in families]
-    held = np.stack([np.abs(_fitted_error(FAMILIES[k], sizes, errors) - errors[:, -1]) for k in chosen], axis=1)
-    kinds = np.array(chosen)[held.argmin(axis=1)]
+    errors = _resampled(ordered, draw)
+    candidates = [FAMILIES.index(family) for family in families]
+    missed = [np.abs(_predict_largest(FAMILIES[k], sizes, errors) - errors[:, -1]) for k in candidates]
+    kinds = np.array(candidates)[np.stack(missed, axis=1).argmin(axis=1)]
     params = np.zeros((N_DRAWS, 4))
     for kind in set(kinds.tolist()):
         rows = kinds == kind
@@ -158,16 +158,15 @@ def fit_learning_curve(
     shares = {family: float((kinds == k).mean()) for k, family in enumerate(FAMILIES)}
     best = max(families, key=lambda family: shares[family])
     true = np.maximum(errors[:, -1], MIN_ERROR)
-    guessed = np.maximum(_fitted_error(best, sizes, errors), MIN_ERROR)
-    missed = float(np.sqrt(np.mean(np.log(guessed / true) ** 2)))
-    return LearningCurve(kept, best, shares, min(missed, 1.0), kinds, params, draw.standard_normal(N_DRAWS))
+    predicted = np.maximum(_predict_largest(best, sizes, errors), MIN_ERROR)
+    holdout_error = min(float(np.sqrt(np.mean(np.log(predicted / true) ** 2))), 1.0)
+    return LearningCurve(ordered, best, shares, holdout_error, kinds, params, draw.standard_normal(N_DRAWS))
 
 
 def _resampled(points: Sequence[CurvePoint], draw: np.random.Generator) -> Floats:
-    """(DRAWS, M) mean errors, the seeds of each size drawn with repetition.
+    """(N_DRAWS, M) mean errors at M sizes, the seeds of each size drawn with replacement.
 
-    A size with few seeds borrows the spread of all: the residual of a draw is scaled up by sqrt(S / (S - 1)), and a
-    pilot with one seed everywhere has no spread at all to draw from.
+    The residual of a draw of S seeds is scaled up by sqrt(S / (S - 1)); a size with one seed has no spread.
     """
     columns = []
     for point in points:
@@ -178,13 +177,13 @@ def _resampled(points: Sequence[CurvePoint], draw: np.random.Generator) -> Float
     return np.asarray(np.clip(np.stack(columns, axis=1), 0.0, 1.0))
 
 
-def _fitted_error(family: Family, sizes: Floats, errors: Floats) -> Floats:
-    """(DRAWS,) the error at the last size as predicted from those before it."""
+def _predict_largest(family: Family, sizes: Floats, errors: Floats) -> Floats:
+    """(N_DRAWS,) the error at the largest size, predicted from the smaller ones."""
     return _error(family, _fit(family, sizes[:-1], errors[:, :-1]), float(sizes[-1]))
 
 
 def _fit(family: Family, sizes: Floats, errors: Floats) -> Floats:
-    """(B, M) errors -> (B, 4) parameters with the least weighted squares; a size weighs by its square root."""
+    """(B, M) errors -> (B, 4) parameters by weighted least squares; the weight of a size is its square root."""
     weights = np.sqrt(sizes / sizes.max())
     if family == "piecewise":
         return _fit_piecewise(sizes, errors, weights)
@@ -228,7 +227,7 @@ def _fit_piecewise(sizes: Floats, errors: Floats, weights: Floats) -> Floats:
         theta = (y * root) @ np.linalg.pinv(design * root[:, None]).T
         tail = theta[:, 1] + 2 * theta[:, 2] * bent
         loss = (weights * (theta @ design.T - y) ** 2).sum(axis=1)
-        # A curve that rises again at its end is refused, and bending is charged for, as it can always fit better.
+        # A curve that rises again at its end is excluded, and a knot is penalised, because it always fits better.
         loss = np.where((tail > -0.01) & (knot is not None), np.inf, loss * (1.0 if knot is None else 1.1))
         theta[:, 1] = np.where(knot is None, np.minimum(theta[:, 1], -0.01), theta[:, 1])
         better = loss < least
@@ -264,6 +263,6 @@ def _error(family: Family, params: Floats, n: float) -> Floats:
 
 def _interval(values: ArrayLike, level: float) -> Estimate:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
-    # By order and not by interpolation: infinities are values here.
+    # Order statistics rather than interpolated quantiles: some values are infinite.
     pick: Callable[[float], float] = lambda share: float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])  # noqa: E731
     return Estimate(pick(0.5), pick((1 - level) / 2), pick((1 + level) / 2))

@@ -1,6 +1,7 @@
-"""The end of `allocate`: what was bought is taught to the student in every way that may win, and one is returned.
+"""The end of `allocate`: train the student on what was bought in every way that may win, and return the best.
 
-Decides by validation texts alone; buys nothing but what teaching takes, and what a teacher says of the texts there are.
+Chooses by validation data alone. Pays for nothing but training, and a large teacher's answers about the texts there
+are.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from numpy.typing import NDArray
 from potstill.data.pool import Subset
 from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import Calibration
-from potstill.procedures.allocate.label_sources import LabelledSet, LabelSources, combine_gold_and_soft
+from potstill.procedures.allocate.decisions import DecisionBasis
+from potstill.procedures.allocate.generation_rounds import GenerationRounds
+from potstill.procedures.allocate.label_sources import AllocationState, LabelSources, combine_gold_and_soft
 from potstill.procedures.allocate.strategies import ExpectedLead
-from potstill.procedures.allocate.writing_rounds import GenerationRounds
 from potstill.procedures.kd import calibrate_teacher
 from potstill.run import Answers
 from potstill.run.run import TeacherRecord
 from potstill.students.base import Student
+from potstill.teachers.base import Teacher
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student of one way, whether it is right on each of the validation texts, and who taught it."""
+    """A student, how it was trained, whether it is right on each of N validation texts, and its teacher."""
 
     strategy: str
     student: Student
@@ -39,105 +42,106 @@ class Candidate:
 
 
 class ModelSelection:
-    """All that a run holds when buying is over.
+    """Trains and compares the candidates.
 
     Args:
-        owned: labelled texts. check: those to measure on. left: unlabelled ones.
-        written: what the language model wrote.
+        sources: the large student, the language model, and the run.
+        state: labels, unlabelled texts and answers.
+        validation: labelled texts that are never trained on.
+        rounds: generated texts.
     """
 
     def __init__(
-        self,
-        market: LabelSources,
-        labelled: LabelledSet,
-        validation: Subset,
-        unlabelled: Sequence[str],
-        generated: GenerationRounds,
+        self, sources: LabelSources, state: AllocationState, validation: Subset, rounds: GenerationRounds
     ) -> None:
-        self._market, self._run = market, market.run
-        self._owned, self._check, self._left, self._written = labelled, validation, unlabelled, generated
-        self._both = labelled.concatenate(generated.accepted.texts, generated.accepted.targets)
-        self._tried: list[Candidate] = []
+        self._sources, self._run, self._state = sources, sources.run, state
+        self._validation, self._rounds = validation, rounds
+        generated = rounds.accepted
+        self._labelled_and_generated = state.labelled.concatenate(generated.texts, generated.targets)
+        self._candidates: list[Candidate] = []
 
-    def select(
-        self, asked: Sequence[str], *, include_distillation: bool, expected_leads: Mapping[str, ExpectedLead]
-    ) -> Student:
-        """The student of the way that does best, by what was expected and what the validation texts say of it.
-
-        Args:
-            asked: texts that the language model was asked about.
-            distil: whether the large student may win, so that teaching it is worth its price.
-            ahead: way -> by how much it was expected to be ahead of labels only.
-        """
-        self._try("labels only", self._run.learn(self._owned.texts, self._owned.targets))
+    def select(self, basis: DecisionBasis) -> Student:
+        """The student of the best candidate, by the validation data and by what the last decision expected of it."""
+        labelled, sources = self._state.labelled, self._sources
+        self._add("labels only", self._run.learn(labelled.texts, labelled.targets))
         try:
-            if len(self._written.accepted):
-                self._wrote()
-            if asked and self._market.llm is not None:
-                said, reading = self._market.ask_llm(asked, self._owned)
-                if said.answered.any():
-                    self._learn("answers", said, reading)
-                    self._run.record_teacher(self._market.llm, reading, said)
-                    self._tried[-1] = self._with_teacher(self._tried[-1])
-            if include_distillation and self._market.large_model is not None and self._left:
-                self._distilled()
+            if len(self._rounds.accepted):
+                self._train_on_generated()
+            if self._state.asked and sources.llm is not None:
+                answers, calibration = sources.ask_llm(self._state.asked, labelled)
+                if answers.answered.any():
+                    self._train_on_answers("answers", sources.llm, answers, calibration)
+            if basis.distillation_may_win and sources.large_model is not None and self._state.unlabelled:
+                self._distil()
         except BudgetExceeded as error:
-            self._run.reporter.info(f"One way less was tried: {error.message}")
-        taken = select_candidate(self._tried, expected_leads)
-        self._run.teacher_record = taken.teacher_record
-        ways = {each.strategy: each.score for each in self._tried}
-        scores = ", ".join(f"{way} {score:.1%}" for way, score in ways.items())
-        sentence = (
-            f"Of what could be paid, {taken.strategy!r} was taken: on {len(self._check)} texts kept to measure on, "
+            self._run.reporter.info(f"One candidate was left out: {error.message}")
+        selected = select_candidate(self._candidates, basis.leads)
+        self._run.teacher_record = selected.teacher_record
+        self._note(selected)
+        return selected.student
+
+    def _note(self, selected: Candidate) -> None:
+        scores = {each.strategy: each.score for each in self._candidates}
+        listed = ", ".join(f"{name} {score:.1%}" for name, score in scores.items())
+        sentence = f"The student of {selected.strategy!r} was selected on {len(self._validation)} validation texts"
+        self._run.note(
+            "allocated",
+            way=selected.strategy,
+            score=selected.score,
+            labels=len(self._state.labelled),
+            tried=scores,
+            written=len(self._rounds.accepted),
+            sentence=f"{sentence}: {listed}.",
         )
-        facts = {"way": taken.strategy, "score": taken.score, "labels": len(self._owned), "tried": ways}
-        self._run.note("allocated", **facts, written=len(self._written.accepted), sentence=f"{sentence}{scores}.")
-        return taken.student
 
-    def _wrote(self) -> None:
-        student = self._run.learn(self._both.texts, self._both.targets)
-        self._try("written", student)
-        writer = self._written.teacher
-        if writer is not None:
-            nothing = Answers((), np.empty((0, self._run.task.n_labels)), (), ())
-            self._run.record_teacher(writer.teacher, writer.calibration, nothing)
-            self._tried[-1] = self._with_teacher(self._tried[-1])
+    def _train_on_generated(self) -> None:
+        rows, teacher = self._labelled_and_generated, self._rounds.teacher
+        student = self._run.learn(rows.texts, rows.targets)
+        record = None
+        if teacher is not None:
+            no_answers = Answers((), np.empty((0, self._run.task.n_labels)), (), ())
+            record = self._record_teacher(teacher.teacher, teacher.calibration, no_answers)
+        self._add("written", student, record)
 
-    def _distilled(self) -> None:
-        run, market, half = self._run, self._market, self._run.training_reserve // 2
-        teacher = market.large_teacher(market.train_large(self._owned))
-        said = run.ask(teacher, list(self._left), reserve_micros=half)
-        on_gold = run.ask(teacher, self._check.texts, reserve_micros=half)
-        reading = calibrate_teacher(teacher, said, on_gold, self._check.gold, run)
-        self._learn("distilled", said, reading)
-        run.record_teacher(teacher, reading, said)
-        self._tried[-1] = self._with_teacher(self._tried[-1])
+    def _distil(self) -> None:
+        run, sources, validation = self._run, self._sources, self._validation
+        reserve = run.training_reserve // 2
+        teacher = sources.large_teacher(sources.train_large(self._state.labelled))
+        answers = run.ask(teacher, self._state.unlabelled, reserve_micros=reserve)
+        on_validation = run.ask(teacher, validation.texts, reserve_micros=reserve)
+        calibration = calibrate_teacher(teacher, answers, on_validation, validation.gold, run)
+        self._train_on_answers("distilled", teacher, answers, calibration)
 
-    def _learn(self, way: str, said: Answers, reading: Calibration) -> None:
-        labelled = set(self._owned.texts)  # people's word on a text that both were asked about counts alone
-        there = np.flatnonzero(said.answered & np.array([text not in labelled for text in said.texts], dtype=bool))
-        lesson = combine_gold_and_soft(
-            self._both, [said.texts[row] for row in there], reading.apply(said.scores[there])
-        )
-        self._try(way, self._run.learn(lesson.texts, lesson.targets, weights=lesson.weights, noisy=lesson.doubtful))
+    def _train_on_answers(self, name: str, teacher: Teacher, answers: Answers, calibration: Calibration) -> None:
+        labelled = set(self._state.labelled.texts)  # a human label replaces the teacher's answer about the same text
+        is_new = np.array([text not in labelled for text in answers.texts], dtype=bool)
+        rows = np.flatnonzero(answers.answered & is_new)
+        texts, probs = [answers.texts[row] for row in rows], calibration.apply(answers.scores[rows])
+        data = combine_gold_and_soft(self._labelled_and_generated, texts, probs)
+        student = self._run.learn(data.texts, data.targets, weights=data.weights, noisy=data.noisy)
+        self._add(name, student, self._record_teacher(teacher, calibration, answers))
 
-    def _try(self, way: str, student: Student) -> None:
-        self._run.judge(student, self._check, way)
-        right = student.predict_logits(self._check.texts).argmax(axis=1) == self._check.gold
-        self._tried.append(Candidate(way, student, np.asarray(right)))
+    def _record_teacher(self, teacher: Teacher, calibration: Calibration, answers: Answers) -> TeacherRecord | None:
+        self._run.record_teacher(teacher, calibration, answers)
+        return self._run.teacher_record
 
-    def _with_teacher(self, tried: Candidate) -> Candidate:
-        return Candidate(tried.strategy, tried.student, tried.correct, self._run.teacher_record)
+    def _add(self, name: str, student: Student, record: TeacherRecord | None = None) -> None:
+        self._run.judge(student, self._validation, name)
+        correct = student.predict_logits(self._validation.texts).argmax(axis=1) == self._validation.gold
+        self._candidates.append(Candidate(name, student, np.asarray(correct), record))
 
 
-def select_candidate(candidates: Sequence[Candidate], ahead: Mapping[str, ExpectedLead]) -> Candidate:
-    """The way that is the most ahead of the first, by expectation and by the same validation texts together."""
+def select_candidate(candidates: Sequence[Candidate], leads: Mapping[str, ExpectedLead]) -> Candidate:
+    """The candidate with the highest posterior lead over the first.
+
+    The prior is what was expected of its strategy; the measurement is the difference on the same validation texts.
+    """
     first = candidates[0]
 
-    def lead(each: Candidate) -> float:
-        apart = each.correct.astype(float) - first.correct
-        # One text more than there are, told wrongly: without it, equal answers would have no error at all.
-        error = float(np.sqrt((np.square(apart).sum() + 1) / (len(apart) + 1) / len(apart)))
-        return ahead.get(each.strategy, ExpectedLead()).posterior_mean(float(apart.mean()), error)
+    def posterior(candidate: Candidate) -> float:
+        difference = candidate.correct.astype(float) - first.correct
+        # As if one more text differed: without it, equal answers would have no error at all.
+        error = float(np.sqrt((np.square(difference).sum() + 1) / (len(difference) + 1) / len(difference)))
+        return leads.get(candidate.strategy, ExpectedLead()).posterior_mean(float(difference.mean()), error)
 
-    return max(reversed(candidates), key=lambda each: lead(each) if each is not first else 0.0)
+    return max(reversed(candidates), key=lambda each: posterior(each) if each is not first else 0.0)

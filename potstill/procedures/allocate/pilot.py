@@ -1,13 +1,13 @@
-"""The pilot of `allocate`: scores at a few sizes, measured on validation texts, and the outlook they give.
+"""The pilot of `allocate`: validation scores at a few sizes, and what they let expect of every strategy.
 
-Everything here is learnt and asked through the run, so it costs what it costs and is done once. A teacher is measured
-only where that is expected to gain more, by choosing better, than its price would in the best way known without it.
+All training and asking goes through the run, so it is paid for and done once. A teacher is measured only if the
+measurement is expected to gain more, by a better choice, than its price would gain in the best strategy known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from potstill.data.pool import Subset
 from potstill.evaluation.calibration import softmax
 from potstill.ledger.prices import micros_to_usd
-from potstill.procedures import coverage_sampling as cover
-from potstill.procedures import query_strategies as choose
 from potstill.procedures.allocate.expected_scores import PilotScores, TeacherMeasurement
+from potstill.procedures.allocate.generation_rounds import GenerationRounds
 from potstill.procedures.allocate.imitation import ImitationPoint
 from potstill.procedures.allocate.label_sources import (
     AllocationState,
@@ -37,65 +36,68 @@ from potstill.procedures.allocate.strategies import (
     compare_strategies,
     value_of_information,
 )
-from potstill.procedures.allocate.writing_rounds import GenerationRounds
 from potstill.run import Answers
 from potstill.students.base import Student
 
 DISTILLATION_STRATEGIES: tuple[Strategy, ...] = ("distil", "mix")
-MIN_ANSWERS, MAX_VALIDATION_TEXTS = (
-    100,
-    200,
-)  # answers of a language model that a pilot asks for; of texts to measure on
-MAX_MEASURING_SHARE = 0.2  # that measuring one teacher may cost, whatever it may gain
-REMEASURE_FACTOR = 4  # a large model is measured again when it has learnt so many times the labels
-MIN_SCORE_GAIN = 0.0005  # of score: less than that nobody would notice
+MIN_ANSWERS = 100  # answers of a language model that a pilot asks for
+MAX_VALIDATION_TEXTS = 200  # validation texts that a language model is measured on
+MAX_MEASURING_SHARE = 0.2  # of the free money: no measurement of one teacher costs more
+REMEASURE_FACTOR = 4  # a large model is measured again once the labels have grown by this factor
+MIN_SCORE_GAIN = 0.0005  # a smaller gain of accuracy is not worth a measurement
 MAX_PILOT_TEXTS = 1000  # unlabelled texts that a pilot distils at most
-MAX_CANDIDATE_TEXTS = 5000  # unlabelled texts that a choice is made from
-LSA_DIMS = 64  # of what texts look like, before any student has learnt
+
+
+@dataclass(frozen=True)
+class MeasurementDecision:
+    """Whether a teacher was measured, and why.
+
+    Attributes:
+        gain: accuracy that the measurement was expected to gain by a better choice.
+        cost: accuracy that its price would gain in the best strategy.
+        usd: its price.
+        done: whether it was made.
+    """
+
+    gain: float
+    cost: float
+    usd: float
+    done: bool
 
 
 @dataclass(frozen=True)
 class PilotFindings:
-    """What pilots found out of teachers, which a later one need not pay for again.
+    """Measurements of teachers, which later pilots do not repeat.
 
     Attributes:
-        large: the large student as a teacher. teaching: what it costs. llm: the language model.
-        looks: what measuring was expected to gain and to cost, in score, and whether it was done; by what is measured.
+        large_teacher: the large student as a teacher.
+        teacher_cost: what it costs.
+        llm: the language model.
+        information_values: "large" and "llm" -> whether the last pilot measured that teacher, and why.
     """
 
     large_teacher: TeacherMeasurement = field(default_factory=TeacherMeasurement)
     teacher_cost: TeacherCost | None = None
     llm: TeacherMeasurement = field(default_factory=TeacherMeasurement)
-    information_values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    information_values: Mapping[str, MeasurementDecision] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> PilotFindings:
-        """What `to_json` made plain, but for the looks: each pilot weighs its own."""
-        cost = record["teaching"]
-        return cls(_taught(record["large"]), None if cost is None else TeacherCost(**cost), _taught(record["llm"]))
-
-
-def _taught(record: Mapping[str, Any]) -> TeacherMeasurement:
-    return TeacherMeasurement(
-        record["accuracy"], record["labels"], tuple(ImitationPoint(**each) for each in record["students"])
-    )
+    def with_decision(self, teacher: str, value: InformationValue, usd: float, done: bool) -> PilotFindings:
+        """With the decision about measuring one teacher."""
+        decision = MeasurementDecision(value.gain, value.cost, usd, done)
+        return replace(self, information_values={**self.information_values, teacher: decision})
 
 
 @dataclass(frozen=True)
 class PilotResult:
-    """What was measured with the labels there are.
+    """The measurements with the labels there are.
 
     Attributes:
-        outlook, costs: for `strategies.weigh`.
-        now: the score of the student that learnt all the labels.
-        points: the learning curve.
-        known: what is known of the teachers.
-        texts_a_round: texts that the next round of writing asks for; 0 if there is none.
-        sampled: unlabelled texts that the language model was asked about for this, the first of them.
+        expected_scores, unit_costs: for `compare_strategies`.
+        score: validation accuracy of the student trained on all labels.
+        curve_points: the learning curve.
+        findings: the measurements of teachers, earlier ones included.
+        texts_per_round: texts that the next PGKD round asks for; 0 if there is none.
+        n_sampled: unlabelled texts, from the first on, that the language model was asked about.
     """
 
     expected_scores: PilotScores
@@ -108,214 +110,178 @@ class PilotResult:
 
 
 class Pilot:
-    """A pilot with the labels there are: a learning curve first; a teacher is measured where that is worth its price.
+    """Measures a learning curve with the labels there are, and each teacher if that is worth its price.
 
     Args:
-        check: labelled texts to measure on, which nobody learns.
-        held: what there is.
-        written: what the language model wrote so far, and what that brought.
+        sources: prices, options, and the run.
+        validation: labelled texts that are never trained on.
+        state: the labels, unlabelled texts and answers.
+        rounds: the PGKD rounds so far.
     """
 
-    def __init__(self, market: LabelSources, check: Subset, held: AllocationState, written: GenerationRounds) -> None:
-        self._market, self._check, self._written, self._answers = market, check, written, held.asked
-        self._owned, self._pool = held.labelled, held.unlabelled
-        # The same texts for all: about half of what is missed is shared.
-        self._doubt = float(np.sqrt(0.25 / max(len(check), 1)) / 2)
+    def __init__(
+        self, sources: LabelSources, validation: Subset, state: AllocationState, rounds: GenerationRounds
+    ) -> None:
+        self._sources, self._validation, self._rounds, self._answered = sources, validation, rounds, state.asked
+        self._labelled, self._unlabelled = state.labelled, state.unlabelled
+        # Standard error of a score on the validation texts. Scores on the same texts share about half of it.
+        self._std_error = float(np.sqrt(0.25 / max(len(validation), 1)) / 2)
 
-    def measure(self, before: PilotFindings) -> PilotResult:
-        """Measure what is worth it, `before` being what is known already."""
-        market, pool, seed = self._market, self._pool, self._market.run.spec.seed
-        points = _curve(market, self._owned, self._check)
-        self._fitted, known = fit_learning_curve(points, seed=seed), before
-        if market.llm is not None and len(pool) and known.llm.accuracy is None:
-            known = self._look_at_llm(known)
-        # The texts to measure on are the same: only another teacher, of many more labels, tells anything new.
-        if (
-            market.large_model is not None
-            and len(pool)
-            and len(self._owned) >= REMEASURE_FACTOR * known.large_teacher.labels
-        ):
-            known = self._look_at_large(known)
-        texts = self._written.texts if self._written.remaining_texts(self._owned) else 0
-        sampled = len(self._sample) if known.llm.accuracy is not None and before.llm.accuracy is None else 0
+    def measure(self, previous: PilotFindings) -> PilotResult:
+        """Measure all that is worth it and not among the `previous` findings."""
+        sources, unlabelled = self._sources, self._unlabelled
+        points = _learning_curve(sources, self._labelled, self._validation)
+        self._curve = fit_learning_curve(points, seed=sources.run.spec.seed)
+        findings = replace(previous, information_values={})
+        if sources.llm is not None and len(unlabelled) and findings.llm.accuracy is None:
+            findings = self._consider_llm(findings)
+        # On the same validation texts only a teacher with many more labels gives a new result.
+        is_due = len(self._labelled) >= REMEASURE_FACTOR * findings.large_teacher.labels
+        if sources.large_model is not None and len(unlabelled) and is_due:
+            findings = self._consider_large(findings)
+        is_new = findings.llm.accuracy is not None and previous.llm.accuracy is None
         return PilotResult(
-            self._outlook(known), self._costs(known), points[-1].mean, tuple(points), known, texts, sampled
+            self._expected_scores(findings),
+            self._unit_costs(findings),
+            points[-1].mean,
+            tuple(points),
+            findings,
+            self._rounds.texts if self._rounds.remaining_texts(self._labelled) else 0,
+            len(self._llm_texts) if is_new else 0,
         )
 
-    def _look_at_llm(self, known: PilotFindings) -> PilotFindings:
-        new = 0 if self._answers else len(self._sample)
-        price = (new + min(len(self._check), MAX_VALIDATION_TEXTS)) * (self._market.answer_usd(self._pool) or 0.0)
-        look = self._look(known, ("llm",), price)
-        if self._answers and price <= MAX_MEASURING_SHARE * self._money:
-            look = InformationValue(look.gain, 0.0)  # what was bought is measured: the next slice rests on it
-        done = look.is_worth_it or bool(self._answers and not look.cost)
-        known = replace(
-            known, information_values={**known.information_values, "llm": {**asdict(look), "usd": price, "done": done}}
-        )
-        return replace(known, llm=self._answered()) if done else known
-
-    @property
-    def _sample(self) -> list[str]:
-        """Texts whose answers tell what the language model is worth: those that were bought, or the first ones."""
-        return list(self._answers or self._pool[: max(MIN_ANSWERS, len(self._owned))])
-
-    def _look_at_large(self, known: PilotFindings) -> PilotFindings:
-        """Train the large student for the pilot only where that can turn the choice, by more than it costs."""
-        if known.teacher_cost is None:
-            free = replace(known, teacher_cost=TeacherCost(0.0, 0.0))
-            for_nothing, best = (
-                self._look(free, DISTILLATION_STRATEGIES, 0.0),
-                self._asked(free)(self._money).strategies[0].strategy,
-            )
-            dear = self._market.probe_usd > MAX_MEASURING_SHARE * self._money
-            if dear or (
-                for_nothing.gain < MIN_SCORE_GAIN and best not in DISTILLATION_STRATEGIES
-            ):  # then it need not even be timed
-                return _looked(known, "large", replace(for_nothing, cost=1.0 if dear else MIN_SCORE_GAIN), 0.0)
-            known = replace(known, teacher_cost=self._market.teacher_cost(self._owned, self._pool))
-        assert known.teacher_cost is not None
-        price = known.teacher_cost.usd_per_label_learnt * len(self._owned) + known.teacher_cost.usd_per_text * min(
-            len(self._pool), MAX_PILOT_TEXTS
-        )
-        look = self._look(known, DISTILLATION_STRATEGIES, price)
-        known = _looked(known, "large", look, price)
-        if not look.is_worth_it:
-            return known
-        large = self._market.train_large(self._owned)
-        taught = self._distilled(large)
-        return replace(
-            known, large_teacher=taught, teacher_cost=self._market.teacher_cost(self._owned, self._pool, large)
-        )
+    def _consider_llm(self, findings: PilotFindings) -> PilotFindings:
+        """Measure the language model if that is worth its price."""
+        n_texts = 0 if self._answered else len(self._llm_texts)
+        n_asked = n_texts + min(len(self._validation), MAX_VALIDATION_TEXTS)
+        usd = n_asked * (self._sources.answer_usd(self._unlabelled) or 0.0)
+        value = self._information_value(findings, ("llm",), usd)
+        if self._answered and usd <= MAX_MEASURING_SHARE * self._free_usd:
+            value = InformationValue(value.gain, 0.0)  # answers that were bought are measured: the next ones rest on it
+        done = value.is_worth_it or bool(self._answered and not value.cost)
+        findings = findings.with_decision("llm", value, usd, done)
+        return replace(findings, llm=self._measure_llm()) if done else findings
 
     @property
-    def _money(self) -> float:
-        run = self._market.run
+    def _llm_texts(self) -> list[str]:
+        """Texts whose answers the language model is measured by: those that were bought, or the first ones."""
+        return list(self._answered or self._unlabelled[: max(MIN_ANSWERS, len(self._labelled))])
+
+    def _consider_large(self, findings: PilotFindings) -> PilotFindings:
+        """Train the large student and measure it as a teacher if that is worth its price."""
+        if findings.teacher_cost is None:
+            free = replace(findings, teacher_cost=TeacherCost(0.0, 0.0))
+            value = self._information_value(free, DISTILLATION_STRATEGIES, 0.0)
+            best = self._comparison(free)(self._free_usd).strategies[0].strategy
+            is_dear = self._sources.probe_usd > MAX_MEASURING_SHARE * self._free_usd
+            # Even without a price it would not change the choice: then it is not timed either.
+            if is_dear or (value.gain < MIN_SCORE_GAIN and best not in DISTILLATION_STRATEGIES):
+                value = replace(value, cost=1.0 if is_dear else MIN_SCORE_GAIN)
+                return findings.with_decision("large", value, 0.0, value.is_worth_it)
+            findings = replace(findings, teacher_cost=self._sources.teacher_cost(self._labelled, self._unlabelled))
+        assert findings.teacher_cost is not None
+        cost, n_texts = findings.teacher_cost, min(len(self._unlabelled), MAX_PILOT_TEXTS)
+        usd = cost.usd_per_label_learnt * len(self._labelled) + cost.usd_per_text * n_texts
+        value = self._information_value(findings, DISTILLATION_STRATEGIES, usd)
+        findings = findings.with_decision("large", value, usd, value.is_worth_it)
+        if not value.is_worth_it:
+            return findings
+        large = self._sources.train_large(self._labelled)
+        measured = self._measure_large(large)
+        cost = self._sources.teacher_cost(self._labelled, self._unlabelled, large)
+        return replace(findings, large_teacher=measured, teacher_cost=cost)
+
+    @property
+    def _free_usd(self) -> float:
+        run = self._sources.run
         return micros_to_usd(max(0, run.ledger.free - run.training_reserve))
 
-    def _asked(self, known: PilotFindings) -> Callable[[float], BudgetComparison]:
-        outlook, costs = self._outlook(known), self._costs(known)
-        return partial(
-            compare_strategies, outlook, costs, n_labels_owned=len(self._owned), n_unlabelled=len(self._pool)
-        )
+    def _comparison(self, findings: PilotFindings) -> Callable[[float], BudgetComparison]:
+        """Budget in USD -> the comparison of all strategies."""
+        scores, costs = self._expected_scores(findings), self._unit_costs(findings)
+        n_labels, n_unlabelled = len(self._labelled), len(self._unlabelled)
+        return partial(compare_strategies, scores, costs, n_labels_owned=n_labels, n_unlabelled=n_unlabelled)
 
-    def _look(self, known: PilotFindings, ways: Sequence[Strategy], price: float) -> InformationValue:
-        if price > MAX_MEASURING_SHARE * self._money:
+    def _information_value(
+        self, findings: PilotFindings, strategies: Sequence[Strategy], usd: float
+    ) -> InformationValue:
+        if usd > MAX_MEASURING_SHARE * self._free_usd:
             return InformationValue(0.0, 1.0)
-        return value_of_information(self._asked(known), self._money, price, ways, self._doubt)
+        return value_of_information(self._comparison(findings), self._free_usd, usd, strategies, self._std_error)
 
-    def _outlook(self, known: PilotFindings) -> PilotScores:
-        task, seed = self._market.run.task, self._market.run.spec.seed
-        writing = self._written.expected_gain() if self._written.remaining_texts(self._owned) else None
+    def _expected_scores(self, findings: PilotFindings) -> PilotScores:
+        run = self._sources.run
+        generation = self._rounds.expected_gain() if self._rounds.remaining_texts(self._labelled) else None
         return PilotScores(
-            self._fitted, known.large_teacher, known.llm, writing, n_labels=task.n_labels, doubt=self._doubt, seed=seed
+            self._curve,
+            findings.large_teacher,
+            findings.llm,
+            generation,
+            n_labels=run.task.n_labels,
+            std_error=self._std_error,
+            seed=run.spec.seed,
         )
 
-    def _costs(self, known: PilotFindings) -> UnitCosts:
-        costs, left = (
-            self._market.unit_costs(known.teacher_cost, self._pool),
-            self._written.remaining_texts(self._owned),
-        )
-        costs = replace(costs, n_answered=len(self._answers))
-        if not left:
+    def _unit_costs(self, findings: PilotFindings) -> UnitCosts:
+        costs = self._sources.unit_costs(findings.teacher_cost, self._unlabelled)
+        costs = replace(costs, n_answered=len(self._answered))
+        remaining = self._rounds.remaining_texts(self._labelled)
+        if not remaining:
             return costs
-        return replace(
-            costs, usd_per_generated=self._written.round_usd(self._owned) / self._written.texts, max_generated=left
+        usd_per_generated = self._rounds.round_usd(self._labelled) / self._rounds.texts
+        return replace(costs, usd_per_generated=usd_per_generated, max_generated=remaining)
+
+    def _measure_large(self, large: Student) -> TeacherMeasurement:
+        run, validation = self._sources.run, self._validation
+        texts = list(self._unlabelled[:MAX_PILOT_TEXTS])
+        answers = run.ask(
+            self._sources.large_teacher(large), texts, purpose="plan", reserve_micros=run.training_reserve
         )
+        accuracy = float((large.predict_logits(validation.texts).argmax(axis=1) == validation.gold).mean())
+        probs = softmax(answers.scores[answers.answered])
+        students = self._train_students(answers, probs, accuracy, "distilled")
+        return TeacherMeasurement(accuracy, len(self._labelled), students)
 
-    def _distilled(self, large: Student) -> TeacherMeasurement:
-        run = self._market.run
-        teacher = self._market.large_teacher(large)
-        texts = list(self._pool[:MAX_PILOT_TEXTS])
-        said = run.ask(teacher, texts, purpose="plan", reserve_micros=run.training_reserve)
-        right = float((large.predict_logits(self._check.texts).argmax(axis=1) == self._check.gold).mean())
-        probs = softmax(said.scores[said.answered])
-        return TeacherMeasurement(right, len(self._owned), self._students(said, probs, right, "distilled"))
-
-    def _answered(self) -> TeacherMeasurement:
-        market, check = self._market, self._check
-        assert market.llm is not None
-        some = check.texts[:MAX_VALIDATION_TEXTS]
-        on_check = market.run.ask(market.llm, some, purpose="plan", reserve_micros=market.run.training_reserve)
-        said, reading = market.ask_llm(self._sample, self._owned)
-        there = on_check.answered
-        if not there.any():
+    def _measure_llm(self) -> TeacherMeasurement:
+        sources, validation = self._sources, self._validation
+        assert sources.llm is not None
+        run, texts = sources.run, validation.texts[:MAX_VALIDATION_TEXTS]
+        on_validation = run.ask(sources.llm, texts, purpose="plan", reserve_micros=run.training_reserve)
+        answers, calibration = sources.ask_llm(self._llm_texts, self._labelled)
+        answered = on_validation.answered
+        if not answered.any():
             return TeacherMeasurement()
-        guessed = reading.apply(on_check.scores[there]).argmax(axis=1)
-        right = float((guessed == check.gold[: len(some)][there]).mean())
-        return TeacherMeasurement(
-            right, 0, self._students(said, reading.apply(said.scores[said.answered]), right, "answers")
-        )
+        predictions = calibration.apply(on_validation.scores[answered]).argmax(axis=1)
+        accuracy = float((predictions == validation.gold[: len(texts)][answered]).mean())
+        probs = calibration.apply(answers.scores[answers.answered])
+        return TeacherMeasurement(accuracy, 0, self._train_students(answers, probs, accuracy, "answers"))
 
-    def _students(self, said: Answers, probs: NDArray[Any], right: float, words: str) -> tuple[ImitationPoint, ...]:
-        """Students of a quarter and of all that was said, beside the labels there are."""
-        run, owned = self._market.run, self._owned
-        there = np.flatnonzero(said.answered)
-        found = []
-        for n in sorted({len(there) // 4, len(there)} - {0}):
-            lesson = combine_gold_and_soft(owned, [said.texts[row] for row in there[:n]], probs[:n])
-            student = run.learn(
-                lesson.texts, lesson.targets, weights=lesson.weights, student=self._market.proxy_student, purpose="plan"
-            )
-            score = run.judge(student, self._check, f"pilot, {n} {words}").accuracy.value
-            found.append(ImitationPoint(right, len(owned), n, score))
-        return tuple(found)
-
-
-def _looked(known: PilotFindings, what: str, look: InformationValue, usd: float) -> PilotFindings:
-    return replace(
-        known,
-        information_values={**known.information_values, what: {**asdict(look), "usd": usd, "done": look.is_worth_it}},
-    )
+    def _train_students(
+        self, answers: Answers, probs: NDArray[Any], teacher_accuracy: float, title: str
+    ) -> tuple[ImitationPoint, ...]:
+        """Scores of students of a quarter and of all answers, beside the labels."""
+        run, labelled, proxy = self._sources.run, self._labelled, self._sources.proxy_student
+        texts = [answers.texts[row] for row in np.flatnonzero(answers.answered)]
+        points = []
+        for n in sorted({len(texts) // 4, len(texts)} - {0}):
+            rows = combine_gold_and_soft(labelled, texts[:n], probs[:n])
+            student = run.learn(rows.texts, rows.targets, weights=rows.weights, student=proxy, purpose="plan")
+            score = run.judge(student, self._validation, f"pilot, {n} {title}").accuracy.value
+            points.append(ImitationPoint(teacher_accuracy, len(labelled), n, score))
+        return tuple(points)
 
 
-def _curve(market: LabelSources, owned: LabelledSet, check: Subset) -> list[CurvePoint]:
+def _learning_curve(sources: LabelSources, labelled: LabelledSet, validation: Subset) -> list[CurvePoint]:
     """Scores at an eighth, a quarter, a half and all of the labels; each seed draws its own nested subsets."""
-    run, seeds = market.run, market.options.pilot_seeds
-    sizes = sorted({max(2, len(owned) >> shift) for shift in range(MIN_SIZES)})
+    run, seeds = sources.run, sources.options.pilot_seeds
+    sizes = sorted({max(2, len(labelled) >> shift) for shift in range(MIN_SIZES)})
     scores: dict[int, list[float]] = {size: [] for size in sizes}
     for seed in range(seeds):
-        order = np.random.default_rng((run.spec.seed, seed)).permutation(len(owned))
+        order = np.random.default_rng((run.spec.seed, seed)).permutation(len(labelled))
         for size in sizes:
-            if size == len(owned) and seed:
-                continue  # all of them are all of them
-            some = owned.take(order[:size])
-            student = run.learn(some.texts, some.targets, student=market.proxy_student, purpose="plan")
-            scores[size].append(run.judge(student, check, f"pilot, {size} labels").accuracy.value)
-    return [CurvePoint(size, tuple(found)) for size, found in scores.items()]
-
-
-def select_texts(market: LabelSources, owned: LabelledSet, pool: Sequence[str], n: int) -> list[int]:
-    """Which of the pool people are asked about next; typical ones where nobody labelled anything yet."""
-    run, how = market.run, market.options.query_strategy
-    draw = np.random.default_rng((run.spec.seed, len(owned)))
-    rows = draw.permutation(len(pool))[:MAX_CANDIDATE_TEXTS]
-    texts = [pool[row] for row in rows]
-    if how == "random" or not len(texts):
-        return list(rows[:n].tolist())
-    if len(set(owned.gold.tolist())) < 2:
-        return list(rows[cover.typiclust_sampling(lsa_features(texts), n, run.spec.seed)].tolist())
-    student = run.learn(owned.texts, owned.targets, student=market.proxy_student, purpose="plan")
-    probs = student.predict_proba(texts)
-    if how == "margin":
-        picked = choose.margin_sampling(probs, n)
-    elif how == "entropy":
-        picked = choose.entropy_sampling(probs, n)
-    elif how == "diverse":
-        both = student.embed([*texts, *owned.texts])
-        picked = cover.coreset_sampling(both, n, selected=np.arange(len(texts), len(both)))
-    else:
-        picked = cover.badge_sampling(probs, student.embed(texts), n, draw)
-    return list(rows[picked].tolist())
-
-
-def lsa_features(texts: Sequence[str]) -> np.ndarray:
-    """(N, D) what texts look like before anything was learnt: their words, reduced (latent semantic analysis)."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import normalize
-
-    words = TfidfVectorizer(sublinear_tf=True, min_df=1, max_features=20_000).fit_transform(texts)
-    dims = min(LSA_DIMS, min(words.shape) - 1)
-    if dims < 1:
-        return np.asarray(words.todense())
-    return np.asarray(normalize(TruncatedSVD(dims, random_state=0).fit_transform(words)))
+            if size == len(labelled) and seed:
+                continue  # the full set is the same for every seed
+            subset = labelled.take(order[:size])
+            student = run.learn(subset.texts, subset.targets, student=sources.proxy_student, purpose="plan")
+            scores[size].append(run.judge(student, validation, f"pilot, {size} labels").accuracy.value)
+    return [CurvePoint(size, tuple(values)) for size, values in scores.items()]

@@ -1,12 +1,11 @@
-"""Distill or annotate: what each way to spend a budget can be expected to bring, and which is best.
+"""Distill or annotate: the expected score of each strategy for a budget, and which strategy is best.
 
-The question of Kang et al. 2023 ("Distill or Annotate?"): money can buy human labels, or compute in which a large model
-is taught the labels there are and a small one is taught by it, or answers of a language model, or a mix. `weigh` sets
-them side by side for one budget; `flips` finds the budgets at which another becomes the best.
+The question of Kang et al. 2023 ("Distill or Annotate?"): money can buy human labels; or compute, in which a large
+model is trained on the labels there are and a small one on its predictions; or a language model's answers; or a mix.
+`compare_strategies` compares them for one budget, `compare_budgets` for several.
 
-Works on draws: every quantity is an array of equally likely values, so that the doubt in the curves and in the prices
-reaches the verdict. Where the draws come from is an `Outlook` (`outlooks.py`). Spends
-nothing and measures nothing.
+Every quantity is an array of N_DRAWS equally likely values, so that the uncertainty of curves and prices is part of the
+result. The draws come from a `ScoreModel` (`expected_scores.py`). Spends nothing and measures nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -24,23 +23,24 @@ from potstill.procedures.allocate.learning_curves import N_DRAWS, Estimate
 
 Floats = NDArray[np.float64]
 Strategy = Literal["annotate", "distil", "mix", "llm", "pgkd"]
-LABEL_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the budget that a mix gives to labels
-SURE_WIN_SHARE = 0.9  # the share of draws that makes a verdict sure
+STRATEGIES: tuple[Strategy, ...] = ("annotate", "distil", "mix", "llm", "pgkd")
+LABEL_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the budget that a mix spends on labels
+SURE_WIN_SHARE = 0.9  # the share of draws that the best strategy has to win for a sure comparison
 
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """What things cost here, in US dollars. Where a figure is itself in doubt it is a (DRAWS,) array.
+    """Unit prices in USD; an uncertain one is an (N_DRAWS,) array.
 
     Attributes:
-        label: a human label; None where nobody labels.
-        teacher: teaching the large model, as a function of the number of labels; None where there is none.
-        distilled: a text labelled by that teacher and learnt by the student.
-        answer: a language model's answer about a text, learnt by the student; None where there is none.
-        answered: answers of it that are there already.
-        written: a text that a language model writes to a brief, learnt by the student; None likewise.
-        writes: so many texts it is asked to write at most.
-        student: teaching the student once, as a function of the number of labels.
+        usd_per_label: a human label; None without an annotator.
+        teacher_training: number of labels -> training the large model; None without one.
+        usd_per_distilled: a text that the large model labels and the student is trained on.
+        usd_per_answer: a language model's answer that the student is trained on; None without one.
+        n_answered: answers that were bought already.
+        usd_per_generated: a text that the language model generates and the student is trained on; None without one.
+        max_generated: how many texts may be generated.
+        student_training: number of labels -> training the student once.
     """
 
     usd_per_label: float | None = None
@@ -54,26 +54,30 @@ class UnitCosts:
 
 
 class ScoreModel(Protocol):
-    """What is expected of the student, as (DRAWS,) scores in [0, 1]."""
+    """Expected scores of the student, as (N_DRAWS,) values in [0, 1]."""
 
     def after_labels(self, labels: float) -> Floats:
-        """After learning so many human labels."""
+        """Trained on this many human labels."""
 
     def after_distillation(self, labels: float, texts: Floats) -> Floats:
-        """After learning from a large model that learnt `labels`; (DRAWS,) `texts` is how many it is taught on."""
+        """Trained on (N_DRAWS,) `texts` that a large model labelled, which was trained on `labels` human labels."""
 
     def after_answers(self, texts: float) -> Floats | None:
-        """After learning a language model's answers about so many texts; None where nothing is known."""
+        """Trained on a language model's answers about this many texts; None if unknown."""
 
     def after_generation(self, texts: float) -> Floats | None:
-        """After so many texts written to its needs; None where nothing is known."""
+        """Trained on this many texts generated by PGKD; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """One way to spend: so many labels in all, so many texts for the teacher, and what each part costs.
+    """How a strategy splits a budget.
 
-    `free_usd` is what may go into compute; where the texts end before the money does, `compute_usd` is less.
+    Attributes:
+        labels: human labels in all, those owned included.
+        texts: texts that a teacher labels, answers or generates.
+        labels_usd, compute_usd, llm_usd: the price of each part.
+        compute_limit_usd: what may be spent on compute; more than `compute_usd` if there are too few texts.
     """
 
     strategy: Strategy
@@ -86,13 +90,13 @@ class Allocation:
 
     @property
     def usd(self) -> float:
-        """All of it."""
+        """The sum of all parts."""
         return self.labels_usd + self.compute_usd + self.llm_usd
 
 
 @dataclass(frozen=True)
 class StrategyEstimate:
-    """What one way is expected to bring: its best split, its score, and how likely it is the best of all ways."""
+    """A strategy's best allocation, its expected score, and the share of the draws in which it is the best."""
 
     strategy: Strategy
     allocation: Allocation
@@ -103,105 +107,99 @@ class StrategyEstimate:
 
 @dataclass(frozen=True)
 class BudgetComparison:
-    """All ways for one budget, the most promising first. `sure` if it is the best in nine draws of ten."""
+    """All strategies for one budget, by expected score, the highest first."""
 
     budget_usd: float
     strategies: tuple[StrategyEstimate, ...]
 
     @property
     def best(self) -> StrategyEstimate:
-        """The way with the highest expected score."""
+        """The strategy with the highest expected score."""
         return self.strategies[0]
 
     @property
     def sure(self) -> bool:
-        """Whether the best way is the best in `SURE` of the draws, or the only one."""
+        """Whether the best strategy wins at least nine of ten draws, or is the only one."""
         return bool(self.strategies) and self.best.win_probability >= SURE_WIN_SHARE
 
-    def exclude_unmeasured(self, ways: Sequence[Strategy], measured: bool) -> tuple[StrategyEstimate, ...]:
-        """All ways less those of `ways`, if nobody measured them here and they are not sure to be better.
+    def exclude_unmeasured(self, unmeasured: Sequence[Strategy], measured: bool) -> tuple[StrategyEstimate, ...]:
+        """All strategies without the `unmeasured` ones, unless they are sure to be better or were `measured`.
 
-        A prior is reason enough to measure a way, but not to spend the money on it.
+        A prior is reason enough to measure a strategy, but not to spend the money on it.
         """
-        if measured or sum(each.win_probability for each in self.strategies if each.strategy in ways) >= SURE_WIN_SHARE:
+        wins = sum(each.win_probability for each in self.strategies if each.strategy in unmeasured)
+        if measured or wins >= SURE_WIN_SHARE:
             return self.strategies
-        others = tuple(each for each in self.strategies if each.strategy not in ways)
+        others = tuple(each for each in self.strategies if each.strategy not in unmeasured)
         return others or self.strategies
 
-    def get(self, way: Strategy) -> StrategyEstimate | None:
-        """The figures of one way; None where it cannot be afforded or is not known."""
-        return next((each for each in self.strategies if each.strategy == way), None)
+    def get(self, strategy: Strategy) -> StrategyEstimate | None:
+        """The estimate of one strategy; None if it has no price or no expected score."""
+        return next((each for each in self.strategies if each.strategy == strategy), None)
 
 
 def compare_strategies(
-    outlook: ScoreModel,
+    model: ScoreModel,
     costs: UnitCosts,
     budget_usd: float,
     *,
     n_labels_owned: int,
     n_unlabelled: float,
-    strategies: Sequence[Strategy] | None = None,
+    strategies: Sequence[Strategy] = STRATEGIES,
 ) -> BudgetComparison:
-    """Every way to spend one budget.
+    """Compare the strategies for one budget.
 
     Args:
-        outlook: what is expected of the student.
-        costs: what things cost.
+        model: expected scores of the student.
+        costs: unit prices.
         budget_usd: all that may be spent from now on.
-        owned: labels that are already paid for.
-        pool: unlabelled texts there are.
-        ways: those to consider; None considers all that have a price.
+        n_labels_owned: labels that are already paid for.
+        n_unlabelled: unlabelled texts.
+        strategies: those to compare; one without a price is left out.
     """
-    found: list[StrategyEstimate] = []
-    for way in strategies or ("annotate", "distil", "mix", "llm", "pgkd"):
-        options = [
-            _expected(outlook, costs, each, n_unlabelled)
-            for each in _splits(way, costs, budget_usd, n_labels_owned, n_unlabelled)
-        ]
-        known = [(split, draws) for split, draws in options if draws is not None]
+    estimates: list[StrategyEstimate] = []
+    for strategy in strategies:
+        allocations = _allocations(strategy, costs, budget_usd, n_labels_owned, n_unlabelled)
+        scored = [(each, _score_draws(model, costs, each, n_unlabelled)) for each in allocations]
+        known = [(allocation, draws) for allocation, draws in scored if draws is not None]
         if known:
-            split, draws = max(known, key=lambda pair: float(np.median(pair[1])))
-            found.append(StrategyEstimate(way, split, _expect(draws), 0.0, draws))
-    if not found:
+            allocation, draws = max(known, key=lambda pair: float(np.median(pair[1])))
+            estimates.append(StrategyEstimate(strategy, allocation, _estimate(draws), 0.0, draws))
+    if not estimates:
         return BudgetComparison(budget_usd, ())
-    table = np.stack([each.draws for each in found])
-    # The best way need not be one: equal draws are shared among the equals.
-    top = table >= table.max(axis=0) - 1e-12
-    wins = (top / top.sum(axis=0)).mean(axis=1)
-    ranked = [
-        StrategyEstimate(each.strategy, each.allocation, each.score, float(won), each.draws)
-        for each, won in zip(found, wins, strict=True)
-    ]
-    return BudgetComparison(
-        budget_usd, tuple(sorted(ranked, key=lambda each: (-each.score.value, each.allocation.labels_usd)))
-    )
+    table = np.stack([each.draws for each in estimates])
+    is_best = table >= table.max(axis=0) - 1e-12  # equal draws share the win
+    wins = (is_best / is_best.sum(axis=0)).mean(axis=1)
+    ranked = [replace(each, win_probability=float(won)) for each, won in zip(estimates, wins, strict=True)]
+    ranked.sort(key=lambda each: (-each.score.value, each.allocation.labels_usd))
+    return BudgetComparison(budget_usd, tuple(ranked))
 
 
 def compare_budgets(
-    outlook: ScoreModel, costs: UnitCosts, budgets: Sequence[float], *, n_labels_owned: int, n_unlabelled: float
+    model: ScoreModel, costs: UnitCosts, budgets: Sequence[float], *, n_labels_owned: int, n_unlabelled: float
 ) -> tuple[tuple[BudgetComparison, ...], tuple[float, ...]]:
-    """The verdicts of rising budgets, and the budgets at which the best way is another than just below."""
-    verdicts = tuple(
-        compare_strategies(outlook, costs, budget, n_labels_owned=n_labels_owned, n_unlabelled=n_unlabelled)
+    """Compare the strategies for several budgets; also the budgets at which the best strategy changes."""
+    comparisons = tuple(
+        compare_strategies(model, costs, budget, n_labels_owned=n_labels_owned, n_unlabelled=n_unlabelled)
         for budget in sorted(budgets)
     )
-    there = [verdict for verdict in verdicts if verdict.strategies]
-    turns = tuple(
-        above.budget_usd for below, above in itertools.pairwise(there) if below.best.strategy != above.best.strategy
+    known = [each for each in comparisons if each.strategies]
+    turning_points = tuple(
+        above.budget_usd for below, above in itertools.pairwise(known) if below.best.strategy != above.best.strategy
     )
-    return verdicts, turns
+    return comparisons, turning_points
 
 
 @dataclass(frozen=True)
 class InformationValue:
-    """What it is worth to measure a way before money is spent, both in score: `gains` by choosing better, `costs`."""
+    """The value of a measurement before money is spent: the score that a better choice gains, and its cost in score."""
 
     gain: float
     cost: float
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether it gains more than it costs."""
+        """Whether the gain is larger than the cost."""
         return self.gain > self.cost
 
 
@@ -209,124 +207,126 @@ def value_of_information(
     compare: Callable[[float], BudgetComparison],
     budget_usd: float,
     price_usd: float,
-    ways: Sequence[Strategy],
-    noise: float,
+    strategies: Sequence[Strategy],
+    std_error: float,
 ) -> InformationValue:
-    """Whether a measurement of some ways is worth its price: the expected value of sample information.
+    """The expected value of sample information of a measurement of some strategies.
 
-    It is worth something only where it can turn the choice (Raiffa and Schlaifer 1961; normal approximation): what
-    these ways are expected to be better than the others by is in doubt by s, and the measurement tells it up to its
-    noise. What it costs is what the best way brings less with less money.
+    A measurement has value only if it can change the choice (Raiffa and Schlaifer 1961; normal approximation). The lead
+    of the measured strategies over the others is uncertain; the measurement reduces that uncertainty up to its own
+    error. Its cost is the score that the best strategy loses with less money.
 
     Args:
-        asked: the verdict for a budget.
-        budget_usd: all there is. price_usd: of the measurement.
-        ways: those that it is about.
-        noise: standard deviation of what it measures, as a score.
+        compare: budget in USD -> the comparison of all strategies.
+        budget_usd: all the money there is.
+        price_usd: of the measurement.
+        strategies: those that are measured.
+        std_error: standard error of the measured score.
     """
-    now = compare(budget_usd)
-    there = [each for each in now.strategies if each.strategy in ways]
-    others = [each for each in now.strategies if each.strategy not in ways]
-    if not now.strategies or price_usd >= budget_usd:
+    before = compare(budget_usd)
+    measured = [each for each in before.strategies if each.strategy in strategies]
+    others = [each for each in before.strategies if each.strategy not in strategies]
+    if not before.strategies or price_usd >= budget_usd:
         return InformationValue(0.0, 1.0)
-    less = compare(budget_usd - price_usd)
-    costs = max(now.best.score.value - less.best.score.value, 0.0) if less.strategies else 1.0
-    if not there or not others:
-        return InformationValue(0.0, costs)
-    ahead = there[0].draws - others[0].draws
-    doubt, mean = float(ahead.std()), abs(float(ahead.mean()))
-    told = doubt**2 / max(float(np.hypot(doubt, noise)), 1e-9)
-    if told < 1e-9:
-        return InformationValue(0.0, costs)
-    z = mean / told
-    gains = told * (math.exp(-z * z / 2) / math.sqrt(2 * math.pi) - z * math.erfc(z / math.sqrt(2)) / 2)
-    return InformationValue(max(gains, 0.0), costs)
+    after = compare(budget_usd - price_usd)
+    cost = max(before.best.score.value - after.best.score.value, 0.0) if after.strategies else 1.0
+    if not measured or not others:
+        return InformationValue(0.0, cost)
+    lead = measured[0].draws - others[0].draws
+    spread, mean = float(lead.std()), abs(float(lead.mean()))
+    resolved = spread**2 / max(float(np.hypot(spread, std_error)), 1e-9)  # sd of the posterior mean
+    if resolved < 1e-9:
+        return InformationValue(0.0, cost)
+    z = mean / resolved
+    gain = resolved * (math.exp(-z * z / 2) / math.sqrt(2 * math.pi) - z * math.erfc(z / math.sqrt(2)) / 2)
+    return InformationValue(max(gain, 0.0), cost)
 
 
 @dataclass(frozen=True)
 class ExpectedLead:
-    """By how much some ways are expected to be better than the others, as a score: mean and standard deviation."""
+    """The expected difference in score between some strategies and the others: mean and standard deviation."""
 
     mean: float = 0.0
     spread: float = math.inf
 
-    def posterior_mean(self, seen: float, error: float) -> float:
-        """The mean after a difference of `seen` was measured with this standard error (normal prior, normal errors)."""
+    def posterior_mean(self, measured: float, std_error: float) -> float:
+        """The mean after a difference was measured (normal prior, normal errors)."""
         if not math.isfinite(self.spread):
-            return seen
-        prior, measured = max(self.spread, 1e-9) ** -2, max(error, 1e-9) ** -2
-        return (self.mean * prior + seen * measured) / (prior + measured)
+            return measured
+        prior_weight, weight = max(self.spread, 1e-9) ** -2, max(std_error, 1e-9) ** -2
+        return (self.mean * prior_weight + measured * weight) / (prior_weight + weight)
 
 
 def expected_lead(
-    verdict: BudgetComparison, ways: Sequence[Strategy], others: Sequence[Strategy] = ("annotate",)
+    comparison: BudgetComparison, strategies: Sequence[Strategy], others: Sequence[Strategy] = ("annotate",)
 ) -> ExpectedLead:
-    """How far the best of `ways` is expected to be ahead of the best of the others; unknown if either is absent."""
-    mine = next((each for each in verdict.strategies if each.strategy in ways), None)
-    theirs = next((each for each in verdict.strategies if each.strategy in others), None)
-    if mine is None or theirs is None:
+    """The expected lead of the best of `strategies` over the best of `others`; unknown if either was not compared."""
+    best = next((each for each in comparison.strategies if each.strategy in strategies), None)
+    other = next((each for each in comparison.strategies if each.strategy in others), None)
+    if best is None or other is None:
         return ExpectedLead()
-    apart = mine.draws - theirs.draws
-    return ExpectedLead(float(apart.mean()), float(apart.std()))
+    difference = best.draws - other.draws
+    return ExpectedLead(float(difference.mean()), float(difference.std()))
 
 
-def _splits(way: Strategy, costs: UnitCosts, budget: float, owned: int, pool: float) -> list[Allocation]:
-    if way == "annotate" and costs.usd_per_label is not None:
-        return [_labelled("annotate", costs, budget, budget, owned, pool)]
-    if way == "distil" and costs.teacher_training is not None:
-        return [_labelled("distil", costs, 0.0, budget, owned, pool)]
-    if way == "mix" and costs.usd_per_label is not None and costs.teacher_training is not None:
-        return [_labelled("mix", costs, budget * share, budget, owned, pool) for share in LABEL_SHARES]
-    if way == "llm" and costs.usd_per_answer:
-        spare = max(0.0, budget - costs.student_training(owned))
-        n = min(pool, costs.n_answered + spare / costs.usd_per_answer)
-        return [
-            Allocation("llm", owned, int(n), 0.0, budget - spare, max(n - costs.n_answered, 0.0) * costs.usd_per_answer)
-        ]
-    if way == "pgkd" and costs.usd_per_generated:
-        spare = max(0.0, budget - costs.student_training(owned))
-        n = min(costs.max_generated, spare / costs.usd_per_generated)
-        return [Allocation("pgkd", owned, int(n), 0.0, budget - spare, n * costs.usd_per_generated)]
+def _allocations(
+    strategy: Strategy, costs: UnitCosts, budget: float, n_owned: int, n_unlabelled: float
+) -> list[Allocation]:
+    """The ways to split the budget that a strategy has; none if something it needs has no price."""
+    if strategy == "annotate" and costs.usd_per_label is not None:
+        return [_allocate_labels("annotate", costs, budget, budget, n_owned, n_unlabelled)]
+    if strategy == "distil" and costs.teacher_training is not None:
+        return [_allocate_labels("distil", costs, 0.0, budget, n_owned, n_unlabelled)]
+    if strategy == "mix" and costs.usd_per_label is not None and costs.teacher_training is not None:
+        return [_allocate_labels("mix", costs, budget * share, budget, n_owned, n_unlabelled) for share in LABEL_SHARES]
+    left = max(0.0, budget - costs.student_training(n_owned))
+    if strategy == "llm" and costs.usd_per_answer:
+        n = min(n_unlabelled, costs.n_answered + left / costs.usd_per_answer)
+        usd = max(n - costs.n_answered, 0.0) * costs.usd_per_answer
+        return [Allocation("llm", n_owned, int(n), 0.0, budget - left, usd)]
+    if strategy == "pgkd" and costs.usd_per_generated:
+        n = min(costs.max_generated, left / costs.usd_per_generated)
+        return [Allocation("pgkd", n_owned, int(n), 0.0, budget - left, n * costs.usd_per_generated)]
     return []
 
 
-def _labelled(way: Strategy, costs: UnitCosts, for_labels: float, budget: float, owned: int, pool: float) -> Allocation:
-    """So much for labels, the rest (if this way distils) for the teacher and the texts it is asked about."""
-    labels = owned
-    if costs.usd_per_label is not None and for_labels > 0:
-        spare = max(0.0, for_labels - (costs.student_training(owned) if way == "annotate" else 0.0))
-        labels += int(spare / costs.usd_per_label)
-    spent = (labels - owned) * (costs.usd_per_label or 0.0)
-    if way == "annotate":
-        return Allocation(way, labels, 0, spent, costs.student_training(labels), 0.0)
-    free = budget - spent
-    texts = int(np.median(_texts(costs, labels, free, pool)))
+def _allocate_labels(
+    strategy: Strategy, costs: UnitCosts, labels_budget: float, budget: float, n_owned: int, n_unlabelled: float
+) -> Allocation:
+    """Spend `labels_budget` on labels, and the rest, if the strategy distils, on the teacher and its texts."""
+    labels = n_owned
+    if costs.usd_per_label is not None and labels_budget > 0:
+        left = max(0.0, labels_budget - (costs.student_training(n_owned) if strategy == "annotate" else 0.0))
+        labels += int(left / costs.usd_per_label)
+    labels_usd = (labels - n_owned) * (costs.usd_per_label or 0.0)
+    if strategy == "annotate":
+        return Allocation(strategy, labels, 0, labels_usd, costs.student_training(labels), 0.0)
+    limit = budget - labels_usd
+    texts = int(np.median(_n_distilled(costs, labels, limit, n_unlabelled)))
     assert costs.teacher_training is not None
-    teaching = float(np.median(costs.teacher_training(labels))) + costs.student_training(labels)
-    return Allocation(
-        way, labels, texts, spent, min(free, teaching + texts * float(np.median(costs.usd_per_distilled))), 0.0, free
-    )
+    training = float(np.median(costs.teacher_training(labels))) + costs.student_training(labels)
+    compute = min(limit, training + texts * float(np.median(costs.usd_per_distilled)))
+    return Allocation(strategy, labels, texts, labels_usd, compute, 0.0, limit)
 
 
-def _texts(costs: UnitCosts, labels: float, money: float, pool: float) -> Floats:
-    """(DRAWS,) how many texts are left to be distilled after the teacher is taught."""
+def _n_distilled(costs: UnitCosts, labels: float, usd: float, n_unlabelled: float) -> Floats:
+    """(N_DRAWS,) how many texts can be distilled for the money left after training the teacher."""
     assert costs.teacher_training is not None
-    spare = np.maximum(money - costs.teacher_training(labels) - costs.student_training(labels), 0.0)
-    return np.broadcast_to(np.minimum(spare / np.maximum(costs.usd_per_distilled, 1e-12), pool), (N_DRAWS,))
+    left = np.maximum(usd - costs.teacher_training(labels) - costs.student_training(labels), 0.0)
+    return np.broadcast_to(np.minimum(left / np.maximum(costs.usd_per_distilled, 1e-12), n_unlabelled), (N_DRAWS,))
 
 
-def _expected(
-    outlook: ScoreModel, costs: UnitCosts, split: Allocation, pool: float
-) -> tuple[Allocation, Floats | None]:
-    if split.strategy == "annotate":
-        return split, outlook.after_labels(split.labels)
-    if split.strategy == "llm":
-        return split, outlook.after_answers(split.texts)
-    if split.strategy == "pgkd":
-        return split, outlook.after_generation(split.texts)
-    return split, outlook.after_distillation(split.labels, _texts(costs, split.labels, split.compute_limit_usd, pool))
+def _score_draws(model: ScoreModel, costs: UnitCosts, allocation: Allocation, n_unlabelled: float) -> Floats | None:
+    labels, texts = allocation.labels, allocation.texts
+    if allocation.strategy == "annotate":
+        return model.after_labels(labels)
+    if allocation.strategy == "llm":
+        return model.after_answers(texts)
+    if allocation.strategy == "pgkd":
+        return model.after_generation(texts)
+    return model.after_distillation(labels, _n_distilled(costs, labels, allocation.compute_limit_usd, n_unlabelled))
 
 
-def _expect(draws: Floats) -> Estimate:
+def _estimate(draws: Floats) -> Estimate:
     low, middle, high = np.quantile(draws, (0.1, 0.5, 0.9))
     return Estimate(float(middle), float(low), float(high))

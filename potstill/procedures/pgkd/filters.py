@@ -1,8 +1,8 @@
-"""Gates: what a teacher wrote, before a student may learn it. What does not pass is kept with the reason.
+"""Filters of generated texts; a rejected text is stored with its reason.
 
-The leak guard is always on: a text that copies a validation or test text, in whole or in a run of words, would make the
-figures lie. Functions of texts; asks nobody and knows no labels of the guarded texts. Does NOT cover paraphrases, or
-labels that are wrong: those need a model (see `agreeing`, and the recipe that decides whom to ask).
+The leak filter is always on: a text that copies a validation or test text, in whole or in a run of words, would make
+the measured accuracy too high. Functions of texts; no model is asked and no label of a held-out text is used. Does NOT
+cover paraphrases or wrong labels, which need a model (see `drop_disagreements` and `passes_pvi`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from potstill.data.near_duplicates import find_near_duplicates, normalise
 from potstill.data.task import LabelledText
 
-NGRAM_WORDS = 10  # words in a row that no two texts share by chance
-MIN_NGRAM_WORDS = 5  # a guarded text of fewer words than RUN counts whole, if it has at least so many
-MIN_DISTINCT_SHARE = 0.4  # of the words of a text are different at least, or as many as in the gold
-MAX_EXCERPT_CHARS = 160  # characters of a rejected text that are kept
-# Words to a model rather than to a reader. Not looked for where the task's own gold has such texts.
-_INSTRUCTS = re.compile(
+NGRAM_WORDS = 10  # consecutive words that two texts do not share by chance
+MIN_NGRAM_WORDS = 5  # a shorter held-out text is compared as a whole, if it has at least this many words
+MIN_DISTINCT_SHARE = 0.4  # of the words of a text, or the lowest share of a training text
+MAX_EXCERPT_CHARS = 160  # of a text that is stored as a sample
+# Instructions to a model. Not searched for if a training text matches too.
+_PROMPT_INJECTION = re.compile(
     r"\b(?:ignore|disregard|forget)\b[^.\n]{0,40}\b(?:instructions?|prompts?|rules|above)\b"
     r"|\bsystem prompt\b|\bas an ai\b|\byou are (?:now )?(?:an? )?(?:ai|assistant|chatgpt|language model)\b"
     r"|<\|[a-z_]+\|>|\[/?inst\]|</?\s*(?:text|system|assistant)\s*>",
@@ -33,7 +33,7 @@ _INSTRUCTS = re.compile(
 
 @dataclass(frozen=True)
 class RejectedText:
-    """A text that did not pass, cut to a few words, with the label it came with and the reason."""
+    """A rejected text, shortened, with the label it came with and the reason."""
 
     text: str
     label: str
@@ -42,30 +42,28 @@ class RejectedText:
 
 @dataclass(frozen=True)
 class FilterResult:
-    """What passed and what did not."""
+    """The texts that passed all filters, and those that did not."""
 
     accepted: tuple[LabelledText, ...]
     rejected: tuple[RejectedText, ...] = ()
 
     @property
     def by_reason(self) -> dict[str, int]:
-        """Reason -> texts, the most frequent first."""
+        """Reason -> number of texts, the most frequent first."""
         return dict(Counter(each.reason for each in self.rejected).most_common())
 
 
 @dataclass
 class TextFilter:
-    """Lets through, in this order of questions, what copies no guarded text, can be read, has a label of the task, is
-    about as long as the gold, speaks to a reader and not to a model, does not say the same words again and again, and
-    repeats nothing that is known.
+    """Rejects copies of held-out texts, unusable texts, and duplicates, for the first of these reasons that applies.
 
-    The reasons: "copies NAME" for each name in `guarded`, "unreadable", "unknown label", "too short", "too long",
-    "instructs", "babbles", "repeats". What it accepts is known from then on.
+    "copies NAME" (for each name in `held_out`), "unreadable", "unknown label", "too short", "too long",
+    "prompt injection", "repetitive", "duplicate". Accepted texts count as training texts in later calls.
 
     Attributes:
         labels: the K labels.
-        known: texts the student learns from.
-        guarded: name ("validation", "test") -> texts that must not come back.
+        train_texts: texts that the student is trained on.
+        held_out: name ("validation", "test") -> texts that may not be copied.
     """
 
     labels: Sequence[str]
@@ -74,110 +72,114 @@ class TextFilter:
 
     def __post_init__(self) -> None:
         sizes = [len(text.strip()) for text in self.train_texts] or [1]
-        self._least = max(1, int(np.quantile(sizes, 0.02)) // 2)
-        self._most = 2 * max(sizes)
-        self._variety = min([MIN_DISTINCT_SHARE, *(_variety(text) for text in self.train_texts)])
-        self._instructs = not any(_INSTRUCTS.search(text) for text in self.train_texts)
-        self._known = list(dict.fromkeys(normalise(text) for text in self.train_texts))
-        self._guards = {name: _Guard(texts) for name, texts in self.held_out.items()}
+        self._min_chars = max(1, int(np.quantile(sizes, 0.02)) // 2)
+        self._max_chars = 2 * max(sizes)
+        self._min_distinct = min([MIN_DISTINCT_SHARE, *(_distinct_share(text) for text in self.train_texts)])
+        self._finds_injections = not any(_PROMPT_INJECTION.search(text) for text in self.train_texts)
+        self._train = list(dict.fromkeys(normalise(text) for text in self.train_texts))
+        self._leak_filters = {name: _LeakFilter(texts) for name, texts in self.held_out.items()}
 
-    def __call__(self, written: Sequence[LabelledText]) -> FilterResult:
-        """Sort what was written; equal texts pass once."""
-        plain = [normalise(each.text) for each in written]
-        copied = {name: guard.copies(plain) for name, guard in self._guards.items()}
-        repeats = _twins(plain, self._known)
+    def __call__(self, texts: Sequence[LabelledText]) -> FilterResult:
+        """Accept or reject each text; of equal texts the first is accepted."""
+        normalised = [normalise(each.text) for each in texts]
+        copies = {name: leaks.find_copies(normalised) for name, leaks in self._leak_filters.items()}
+        duplicates = _find_duplicates(normalised, self._train)
         accepted: list[LabelledText] = []
-        passed: list[str] = []
+        accepted_normalised: list[str] = []
         rejected: list[RejectedText] = []
-        for i, each in enumerate(written):
-            leak = next((f"copies {name}" for name, rows in copied.items() if i in rows), "")
-            reason = leak or self._own_fault(each)
-            if not reason and (i in repeats or _twins([plain[i]], passed)):
-                reason = "repeats"
+        for i, each in enumerate(texts):
+            leak = next((f"copies {name}" for name, rows in copies.items() if i in rows), "")
+            reason = leak or self._fault(each)
+            if not reason and (i in duplicates or _find_duplicates([normalised[i]], accepted_normalised)):
+                reason = "duplicate"
             if reason:
-                rejected.append(RejectedText(_short(each.text), each.label, reason))
+                rejected.append(RejectedText(_excerpt(each.text), each.label, reason))
             else:
                 accepted.append(each)
-                passed.append(plain[i])
-        self._known += passed
+                accepted_normalised.append(normalised[i])
+        self._train += accepted_normalised
         return FilterResult(tuple(accepted), tuple(rejected))
 
-    def _own_fault(self, each: LabelledText) -> str:
-        """What is wrong with a text whatever the others are."""
+    def _fault(self, each: LabelledText) -> str:
+        """The reason to reject a text by itself; empty if there is none."""
         size = len(each.text.strip())
         if not each.label:
             return "unreadable"
         if each.label not in self.labels:
             return "unknown label"
-        if size < self._least:
+        if size < self._min_chars:
             return "too short"
-        if size > self._most:
+        if size > self._max_chars:
             return "too long"
-        if self._instructs and _INSTRUCTS.search(each.text):
-            return "instructs"
-        return "babbles" if _variety(each.text) < self._variety else ""
+        if self._finds_injections and _PROMPT_INJECTION.search(each.text):
+            return "prompt injection"
+        return "repetitive" if _distinct_share(each.text) < self._min_distinct else ""
 
 
-def passes_pvi(probs: ArrayLike, columns: ArrayLike, validation_probs: ArrayLike, gold: ArrayLike) -> list[bool]:
-    """For each of M texts whether its pointwise V-information is at least the mean of its label's held-out texts.
+def passes_pvi(probs: ArrayLike, labels: ArrayLike, validation_probs: ArrayLike, gold: ArrayLike) -> list[bool]:
+    """For each of M texts, whether its pointwise V-information is at least the mean of its label's validation texts.
 
-    PVI is log2 p(label | text) - log2 p(label): how much a model gets out of the text about its label. The second term
-    is the same for all texts of a label, so the first is compared. A label without held-out texts takes all of them.
-    Source: ICDA (Lin et al. 2023), after Ethayarajh et al. 2022.
+    PVI is log2 p(label | text) - log2 p(label), the information that a model extracts from the text about its label.
+    The second term is the same for all texts of a label, so the first is compared. A label without validation texts is
+    compared with all of them. Source: ICDA (Lin et al. 2023), after Ethayarajh et al. 2022.
 
     Args:
-        probs: (M, K) of the texts. columns: (M,) their labels.
-        held: (N, K) of the held-out texts. gold: (N,) theirs.
+        probs: (M, K) probabilities of the texts.
+        labels: (M,) their label columns.
+        validation_probs: (N, K) probabilities of the validation texts.
+        gold: (N,) their label columns.
     """
-    columns_, gold_ = np.asarray(columns), np.asarray(gold)
-    own = np.log(np.maximum(np.asarray(probs)[np.arange(len(columns_)), columns_], 1e-12))
-    theirs = np.log(np.maximum(np.asarray(validation_probs)[np.arange(len(gold_)), gold_], 1e-12))
-    least = [theirs[gold_ == k].mean() if (gold_ == k).any() else theirs.mean() for k in columns_]
-    return [bool(a >= b) for a, b in zip(own, least, strict=True)]
+    labels_, gold_ = np.asarray(labels), np.asarray(gold)
+    log_probs = np.log(np.maximum(np.asarray(probs)[np.arange(len(labels_)), labels_], 1e-12))
+    validation = np.log(np.maximum(np.asarray(validation_probs)[np.arange(len(gold_)), gold_], 1e-12))
+    thresholds = [validation[gold_ == k].mean() if (gold_ == k).any() else validation.mean() for k in labels_]
+    return [bool(a >= b) for a, b in zip(log_probs, thresholds, strict=True)]
 
 
 def drop_disagreements(result: FilterResult, agreement: Sequence[bool]) -> FilterResult:
-    """`found` without the accepted texts on whose label somebody else does not agree; the reason is "disagreed".
+    """Reject accepted texts whose label was not confirmed; the reason is "disagreed".
 
     Args:
-        found: what passed so far.
-        agrees: for each accepted text whether there is agreement.
+        result: what passed so far.
+        agreement: for each accepted text, whether its label was confirmed.
     """
     pairs = list(zip(result.accepted, agreement, strict=True))
-    disagreed = tuple(RejectedText(_short(each.text), each.label, "disagreed") for each, agreed in pairs if not agreed)
+    disagreed = tuple(
+        RejectedText(_excerpt(each.text), each.label, "disagreed") for each, agreed in pairs if not agreed
+    )
     return FilterResult(tuple(each for each, agreed in pairs if agreed), (*result.rejected, *disagreed))
 
 
-def _variety(text: str) -> float:
-    """The share of different words, of a text with enough of them to tell."""
+def _distinct_share(text: str) -> float:
+    """The share of distinct words; 1 for a text with fewer than eight."""
     words = normalise(text).split()
     return len(set(words)) / len(words) if len(words) >= 8 else 1.0
 
 
-class _Guard:
-    """Texts that must not come back: the same, nearly the same, or a run of their words inside something longer."""
+class _LeakFilter:
+    """Finds copies of held-out texts: equal, nearly equal, or sharing a run of words."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self._plain = list(dict.fromkeys(normalise(text) for text in texts))
-        self._same = set(self._plain)
-        by_length: dict[int, list[int]] = {}
-        for text in self._plain:
+        self._texts = list(dict.fromkeys(normalise(text) for text in texts))
+        self._text_set = set(self._texts)
+        hashes: dict[int, list[int]] = {}
+        for text in self._texts:
             words = text.split()
             length = min(len(words), NGRAM_WORDS)
             if length >= MIN_NGRAM_WORDS:
-                by_length.setdefault(length, []).extend(_runs(words, length))
-        self._runs: dict[int, NDArray[np.int64]] = {
-            length: np.unique(np.array(runs, dtype=np.int64)) for length, runs in by_length.items()
+                hashes.setdefault(length, []).extend(_ngram_hashes(words, length))
+        self._ngrams: dict[int, NDArray[np.int64]] = {
+            length: np.unique(np.array(those, dtype=np.int64)) for length, those in hashes.items()
         }
 
-    def copies(self, plain: Sequence[str]) -> set[int]:
-        """Which of these normalised texts copy one of them."""
-        found = {i for i, text in enumerate(plain) if text in self._same or self._contains(text)}
-        return found | _twins(plain, self._plain)
+    def find_copies(self, texts: Sequence[str]) -> set[int]:
+        """The rows of normalised texts that copy a held-out text."""
+        rows = {i for i, text in enumerate(texts) if text in self._text_set or self._shares_ngram(text)}
+        return rows | _find_duplicates(texts, self._texts)
 
-    def _contains(self, text: str) -> bool:
+    def _shares_ngram(self, text: str) -> bool:
         words = text.split()
-        return any(_any_in(list(_runs(words, length)), theirs) for length, theirs in self._runs.items())
+        return any(_any_in(list(_ngram_hashes(words, length)), hashes) for length, hashes in self._ngrams.items())
 
 
 def _any_in(numbers: Sequence[int], ascending: NDArray[np.int64]) -> bool:
@@ -187,19 +189,18 @@ def _any_in(numbers: Sequence[int], ascending: NDArray[np.int64]) -> bool:
     return bool((ascending[places] == wanted).any())
 
 
-def _runs(words: Sequence[str], length: int) -> Iterator[int]:
-    """A number for each run of so many words; the numbers hold within one process."""
+def _ngram_hashes(words: Sequence[str], length: int) -> Iterator[int]:
+    """A hash of each run of `length` words, valid within one process."""
     return (hash(tuple(words[i : i + length])) for i in range(len(words) - length + 1))
 
 
-def _twins(plain: Sequence[str], others: Sequence[str]) -> set[int]:
-    """Which of these texts have a near twin among `others`, all of which are looked at."""
-    same = set(others)
-    found = {i for i, text in enumerate(plain) if text in same}
-    # `most` is as large as it takes for none of `others` to be left out.
-    near = find_near_duplicates(plain, others, max_texts=2 * (len(plain) + len(others)))
-    return found | {i for i, _ in near.pairs}
+def _find_duplicates(texts: Sequence[str], others: Sequence[str]) -> set[int]:
+    """The rows of normalised texts that are equal or nearly equal to one of `others`."""
+    equal = set(others)
+    rows = {i for i, text in enumerate(texts) if text in equal}
+    near = find_near_duplicates(texts, others, max_texts=2 * (len(texts) + len(others)))  # none of them is left out
+    return rows | {i for i, _ in near.pairs}
 
 
-def _short(text: str) -> str:
+def _excerpt(text: str) -> str:
     return " ".join(text.split())[:MAX_EXCERPT_CHARS]

@@ -1,13 +1,12 @@
-"""Where the texts of a round come from: a teacher writes them, or labels real ones, and what of them passes.
+"""The texts of a PGKD round: the teacher generates them, or labels real ones, and filters decide what is trained on.
 
-Does not decide what a brief says (`brief.py`), nor which student is the best.
+Does not decide what a request says (`generation_request.py`), nor which student is the best (`recipe.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,25 +16,25 @@ from potstill.data.task import GenerationRequest, LabelledText
 from potstill.errors import BadData, BadSpec, BudgetExceeded
 from potstill.evaluation.calibration import Calibration
 from potstill.ledger.prices import micros_to_usd
-from potstill.procedures import query_strategies as choose
+from potstill.procedures import query_strategies
 from potstill.procedures.kd import calibrate_teacher
 from potstill.procedures.pgkd.filters import FilterResult, TextFilter, drop_disagreements, passes_pvi
 from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, gold_examples
 from potstill.procedures.pgkd.quote import BIAS_TEXTS, EXPLORE_EVERY
-from potstill.procedures.pgkd.rounds import AcquiredTexts, RoundStudent
+from potstill.procedures.pgkd.rounds import AcquiredTexts, RoundStudent, TextSource
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.teachers.base import Teacher
 from potstill.teachers.generation_quotas import split_by_label
+from potstill.teachers.kinds import teacher_kind
 
 MAX_CANDIDATE_TEXTS = 5000  # unlabelled texts that a choice is made from
-TextSource = Literal["write", "label"]
 
 
 @dataclass(frozen=True)
 class SourceGain:
-    """What a round brought: by how much the validation loss fell, and what its texts cost in USD."""
+    """A finished round: where its texts came from, by how much the validation loss fell, and their price in USD."""
 
     source: TextSource
     loss_drop: float
@@ -44,193 +43,196 @@ class SourceGain:
 
 @dataclass(frozen=True)
 class GeneratingTeacher:
-    """Who writes, and how its scores are read where it is asked about texts."""
+    """A teacher that generates texts, and the calibration of its scores when it labels texts."""
 
     teacher: Teacher
     calibration: Calibration
 
 
 class TextAcquisition:
-    """A teacher, the gate before what it writes, and the unlabelled texts it was not asked about yet.
+    """A teacher, the filters of its texts, and the unlabelled texts it was not asked about yet.
 
     Args:
-        gold: labelled texts that the student learns.
-        writer: who writes; None opens the run's teacher.
-        guarded: name -> texts that must not come back; None takes the pool's validation and test texts.
+        train: labelled texts that the student is trained on.
+        teacher: the teacher that generates; None opens the run's.
+        held_out: name -> texts that the teacher may not copy; None takes the pool's validation and test texts.
 
     Raises:
-        BadSpec: the teacher cannot write.
-        BadData: real texts are wanted and there are none.
+        BadSpec: the teacher cannot generate texts.
+        BadData: the option `real` is set and there are no unlabelled texts.
     """
 
     def __init__(
         self,
         run: Run,
-        gold: Subset,
+        train: Subset,
         options: PgkdOptions,
         *,
-        writer: GeneratingTeacher | None = None,
-        guarded: Mapping[str, Sequence[str]] | None = None,
+        teacher: GeneratingTeacher | None = None,
+        held_out: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._run, self._options = run, options
-        self._left = list(run.pool.subset("pool").texts) if options.real != "none" else []
-        if options.real != "none" and not self._left:
+        self._unlabelled = list(run.pool.subset("pool").texts) if options.real != "none" else []
+        if options.real != "none" and not self._unlabelled:
             raise BadData(
                 f"The option real = {options.real!r} needs unlabelled texts and there are none.",
                 "Give some with --pool FILE, or leave the option out.",
             )
-        writer = writer or _open_writer(run, gold)
-        self.teacher, self._reading = writer.teacher, writer.calibration
-        self._gate = TextFilter(run.task.labels, gold.texts, run.pool.held_out_texts() if guarded is None else guarded)
-        self._gained: list[SourceGain] = []
+        generating = teacher or _open_teacher(run, train)
+        self.teacher, self._calibration = generating.teacher, generating.calibration
+        self._filter = TextFilter(
+            run.task.labels, train.texts, run.pool.held_out_texts() if held_out is None else held_out
+        )
+        self._gains: list[SourceGain] = []
 
-    def acquire(self, brief: GenerationRequest, probs: Floats, now: RoundStudent) -> AcquiredTexts:
-        """The texts of the next round, bought and sorted.
+    def acquire(self, request: GenerationRequest, probs: Floats, current: RoundStudent) -> AcquiredTexts:
+        """Buy the texts of the next round and filter them.
 
         Args:
-            brief: what the teacher is asked to write, if it is.
-            probs: (N, K) what the student thinks of its training texts.
-            now: the student.
+            request: what the teacher is asked to generate, if it generates in this round.
+            probs: (N, K) the student's probabilities of its N training texts.
+            current: the student.
         """
         totals = self._run.ledger.totals
-        before, way = totals().charged, self._way()
-        bought = self._labelled(brief.n, probs, now) if way == "label" else self._written(brief, now)
-        # Remembered, for on a second run the same texts cost nothing, and the same way has to be taken.
+        before, source = totals().charged, self._next_source()
+        generates = source == "generate"
+        acquired = self._generate(request, current) if generates else self._label(request.n, probs, current)
+        # Stored, because a repeated run pays nothing for the same texts and has to choose the same sources.
         spent = self._run.remember_decision(
             "spent",
             lambda: {"usd": micros_to_usd(totals().charged - before)},
             self.teacher.key,
-            brief.seed,
-            len(now.train.texts),
+            request.seed,
+            len(current.train.texts),
         )
-        return AcquiredTexts(way, bought.texts, bought.filtered, bought.probs, spent["usd"], bought.budget_exhausted)
+        return replace(acquired, usd=spent["usd"])
 
-    def record_gain(self, bought: AcquiredTexts, loss_drop: float) -> None:
-        """By how much the validation loss fell with what was bought."""
-        self._gained.append(SourceGain("label" if bought.source == "label" else "write", loss_drop, bought.usd))
+    def record_gain(self, acquired: AcquiredTexts, loss_drop: float) -> None:
+        """Record by how much the validation loss fell with these texts."""
+        self._gains.append(SourceGain(acquired.source, loss_drop, acquired.usd))
 
-    def _way(self) -> TextSource:
-        if not self._left:
-            return "write"
+    def _next_source(self) -> TextSource:
+        if not self._unlabelled:
+            return "generate"
         if self._options.mix == "turns":
-            return "label" if len(self._gained) % 2 else "write"
-        return better_source(self._gained)
+            return "label" if len(self._gains) % 2 else "generate"
+        return better_source(self._gains)
 
-    def _written(self, brief: GenerationRequest, now: RoundStudent) -> AcquiredTexts:
-        """What the teacher writes; one label at a time if it cannot take the whole brief."""
-        run, briefs = self._run, [brief]
+    def _generate(self, request: GenerationRequest, current: RoundStudent) -> AcquiredTexts:
+        """Texts that the teacher generates; one label at a time if it does not read feedback."""
+        run, requests = self._run, [request]
         if not self.teacher.capabilities.reads_feedback:
-            draw = np.random.default_rng(brief.seed)
-            briefs = split_by_label(brief, run.task.labels, gold_examples(run.task, now.train), draw)
+            draw = np.random.default_rng(request.seed)
+            requests = split_by_label(request, run.task.labels, gold_examples(run.task, current.train), draw)
         texts: list[LabelledText] = []
-        ended = False
-        for each in briefs:
+        budget_exhausted = False
+        for each in requests:
             try:
                 texts += run.write(self.teacher, each, reserve_micros=run.training_reserve)
             except BudgetExceeded:
-                ended = True
+                budget_exhausted = True
                 break
-        passed = self._agreed(now, self._gate(texts))
-        soft = self._opinion([each.text for each in passed.accepted], passed) if self._options.soft_labels else None
-        return AcquiredTexts("write", tuple(texts), passed, soft, 0.0, ended)
+        filtered = self._filter_by_agreement(self._filter(texts), current)
+        probs = self._relabel(filtered) if self._options.soft_labels else None
+        return AcquiredTexts("generate", tuple(texts), filtered, probs, 0.0, budget_exhausted)
 
-    def _labelled(self, n: int, probs: Floats, now: RoundStudent) -> AcquiredTexts:
-        """What the teacher says of n unlabelled texts that the student needs."""
+    def _label(self, n: int, probs: Floats, current: RoundStudent) -> AcquiredTexts:
+        """The teacher's labels of `n` unlabelled texts that the student needs."""
         run = self._run
-        draw = np.random.default_rng([run.spec.seed, len(self._gained)])
-        some = choose.random_sampling(np.arange(len(self._left)), MAX_CANDIDATE_TEXTS, draw)
-        texts = [self._left[i] for i in some]
-        chosen = [texts[i] for i in self._needed(texts, n, probs, now, draw)]
-        answers = run.ask(self.teacher, chosen, reserve_micros=run.training_reserve)
-        gone = {text for text, state in zip(chosen, answers.states, strict=True) if state != "unasked"}
-        self._left = [text for text in self._left if text not in gone]
-        there = answers.answered
-        soft = self._reading.apply(answers.scores[there]).astype(np.float32)
-        labels = [run.task.labels[k] for k in soft.argmax(axis=1)]
-        found = tuple(
-            LabelledText(text, label) for text, label in zip(np.array(chosen, dtype=object)[there], labels, strict=True)
-        )
-        return AcquiredTexts("label", found, FilterResult(found), soft, 0.0, "unasked" in answers.states)
+        draw = np.random.default_rng([run.spec.seed, len(self._gains)])
+        rows = query_strategies.random_sampling(np.arange(len(self._unlabelled)), MAX_CANDIDATE_TEXTS, draw)
+        candidates = [self._unlabelled[i] for i in rows]
+        selected = [candidates[i] for i in self._select(candidates, n, probs, current, draw)]
+        answers = run.ask(self.teacher, selected, reserve_micros=run.training_reserve)
+        asked = {text for text, state in zip(selected, answers.states, strict=True) if state != "unasked"}
+        self._unlabelled = [text for text in self._unlabelled if text not in asked]
+        answered = np.flatnonzero(answers.answered)
+        teacher_probs = self._calibration.apply(answers.scores[answered]).astype(np.float32)
+        labels = [run.task.labels[k] for k in teacher_probs.argmax(axis=1)]
+        texts = tuple(LabelledText(selected[i], label) for i, label in zip(answered, labels, strict=True))
+        return AcquiredTexts("label", texts, FilterResult(texts), teacher_probs, 0.0, "unasked" in answers.states)
 
-    def _needed(
-        self, texts: Sequence[str], n: int, probs: Floats, now: RoundStudent, draw: np.random.Generator
+    def _select(
+        self, texts: Sequence[str], n: int, probs: Floats, current: RoundStudent, draw: np.random.Generator
     ) -> NDArray[np.int64]:
+        """(n,) rows of the texts, by the option `real`."""
+        student, train = current.student, current.train
         if self._options.real == "margin":
-            return choose.margin_sampling(now.student.predict_proba(texts), n)
-        if self._options.real == "near":
-            hard = choose.hard_negatives(now.train.gold, probs, n)
-            if len(hard):
-                anchors = now.student.embed([now.train.texts[i] for i in hard])
-                return choose.nearest_to_anchors(now.student.embed(texts), anchors, n)
-        return choose.random_sampling(np.arange(len(texts)), n, draw)
+            return query_strategies.margin_sampling(student.predict_proba(texts), n)
+        if self._options.real == "hard_negatives":
+            rows = query_strategies.hard_negatives(train.gold, probs, n)
+            if len(rows):
+                anchors = student.embed([train.texts[i] for i in rows])
+                return query_strategies.nearest_to_anchors(student.embed(texts), anchors, n)
+        return query_strategies.random_sampling(np.arange(len(texts)), n, draw)
 
-    def _opinion(self, texts: Sequence[str], passed: FilterResult) -> NDArray[np.float32]:
-        """(M, K) what the teacher says of what it wrote, half and half with the label it wrote it for."""
+    def _relabel(self, filtered: FilterResult) -> NDArray[np.float32]:
+        """(M, K) mean of the label a text was generated for and the teacher's probabilities of the text."""
         run = self._run
+        texts = [each.text for each in filtered.accepted]
         answers = run.ask(self.teacher, texts, reserve_micros=run.training_reserve)
-        meant = np.eye(run.task.n_labels)[[run.task.index(each.label) for each in passed.accepted]]
-        said = meant.copy()
-        said[answers.answered] = self._reading.apply(answers.scores[answers.answered])
-        return np.asarray((meant + said) / 2, dtype=np.float32)
+        intended = np.eye(run.task.n_labels)[[run.task.index(each.label) for each in filtered.accepted]]
+        probs = intended.copy()
+        probs[answers.answered] = self._calibration.apply(answers.scores[answers.answered])
+        return np.asarray((intended + probs) / 2, dtype=np.float32)
 
-    def _agreed(self, now: RoundStudent, found: FilterResult) -> FilterResult:
-        """`found` less what the teacher, or the student, would not label so."""
-        run, agree = self._run, self._options.agree
-        texts = [each.text for each in found.accepted]
-        if agree == "nobody" or not texts:
-            return found
-        columns = np.array([run.task.index(each.label) for each in found.accepted])
+    def _filter_by_agreement(self, filtered: FilterResult, current: RoundStudent) -> FilterResult:
+        """Drop texts whose label the teacher or the student does not confirm, by the option `agree`."""
+        run, agree, student = self._run, self._options.agree, current.student
+        texts = [each.text for each in filtered.accepted]
+        if agree == "none" or not texts:
+            return filtered
+        labels = np.array([run.task.index(each.label) for each in filtered.accepted])
         if agree == "teacher":
             answers = run.ask(self.teacher, texts, reserve_micros=run.training_reserve)
-            scores = np.nan_to_num(answers.scores + np.array(self._reading.offsets))
-            return drop_disagreements(found, list(np.where(answers.answered, scores.argmax(axis=1), -1) == columns))
-        probs = now.student.predict_proba(texts)
+            scores = np.nan_to_num(answers.scores + np.array(self._calibration.offsets))
+            predictions = np.where(answers.answered, scores.argmax(axis=1), -1)
+            return drop_disagreements(filtered, list(predictions == labels))
+        probs = student.predict_proba(texts)
         if agree == "pvi":
-            held = run.pool.subset("validation")
-            return drop_disagreements(
-                found, passes_pvi(probs, columns, now.student.predict_proba(held.texts), held.gold)
-            )
-        return drop_disagreements(found, list(probs[np.arange(len(texts)), columns] >= 1 / run.task.n_labels))
+            validation = run.pool.subset("validation")
+            validation_probs = student.predict_proba(validation.texts)
+            return drop_disagreements(filtered, passes_pvi(probs, labels, validation_probs, validation.gold))
+        return drop_disagreements(filtered, list(probs[np.arange(len(texts)), labels] >= 1 / run.task.n_labels))
 
 
-def better_source(gained: Sequence[SourceGain]) -> TextSource:
-    """Whether to write or to label next: each once, then what has lowered the loss more a dollar.
+def better_source(gains: Sequence[SourceGain]) -> TextSource:
+    """Whether to generate or to label next: each once, then the one with the larger loss drop per dollar.
 
-    Every fourth round it is the other one, for what a way gains changes as the student learns.
+    Every fourth round it is the other one, because gains change as the student learns.
     """
-    ways: tuple[TextSource, TextSource] = ("write", "label")
-    for way in ways:
-        if not any(each.source == way for each in gained):
-            return way
-    rate = {}
-    for way in ways:
-        own = [each for each in gained if each.source == way]
-        rate[way] = sum(each.loss_drop for each in own) / max(sum(each.usd for each in own), 1e-9)
-    best, other = ("write", "label") if rate["write"] >= rate["label"] else ("label", "write")
-    return ways[ways.index(other if (len(gained) + 1) % EXPLORE_EVERY == 0 else best)]  # type: ignore[arg-type]
+    sources: tuple[TextSource, TextSource] = ("generate", "label")
+    rates = []
+    for source in sources:
+        rounds = [each for each in gains if each.source == source]
+        if not rounds:
+            return source
+        rates.append(sum(each.loss_drop for each in rounds) / max(sum(each.usd for each in rounds), 1e-9))
+    best, other = sources if rates[0] >= rates[1] else sources[::-1]
+    return other if (len(gains) + 1) % EXPLORE_EVERY == 0 else best
 
 
-def _open_writer(run: Run, gold: Subset) -> GeneratingTeacher:
-    """The spec's teacher, if it can write, and how its scores are read."""
+def _open_teacher(run: Run, train: Subset) -> GeneratingTeacher:
+    """The spec's teacher and the calibration of its scores."""
     named = run.spec.teacher
-    if named is not None and named.kind == "trained":
-        raise _cannot_write(named.name)
-    teacher = run.teacher(select_examples(gold, run.spec, run.task))
+    if named is not None and not teacher_kind(named.kind).capabilities.generates:
+        raise _cannot_generate(named.name)
+    teacher = run.teacher(select_examples(train, run.spec, run.task))
     if not teacher.capabilities.generates:
-        raise _cannot_write(teacher.name)
-    nothing = Answers((), np.empty((0, run.task.n_labels)), (), ())
-    reading = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
+        raise _cannot_generate(teacher.name)
+    calibration = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
     if teacher.needs_prior_correction:
-        rows = np.random.default_rng(run.spec.seed).permutation(len(gold))[:BIAS_TEXTS]
-        asked = run.ask(teacher, [gold.texts[i] for i in rows], reserve_micros=run.training_reserve)
-        if asked.answered.any():
-            reading = calibrate_teacher(teacher, asked, asked, gold.gold[rows], run)
-    run.record_teacher(teacher, reading, nothing)
-    return GeneratingTeacher(teacher, reading)
+        rows = np.random.default_rng(run.spec.seed).permutation(len(train))[:BIAS_TEXTS]
+        answers = run.ask(teacher, [train.texts[i] for i in rows], reserve_micros=run.training_reserve)
+        if answers.answered.any():
+            calibration = calibrate_teacher(teacher, answers, answers, train.gold[rows], run)
+    no_answers = Answers((), np.empty((0, run.task.n_labels)), (), ())
+    run.record_teacher(teacher, calibration, no_answers)
+    return GeneratingTeacher(teacher, calibration)
 
 
-def _cannot_write(name: str) -> BadSpec:
+def _cannot_generate(name: str) -> BadSpec:
     return BadSpec(
-        f"The teacher {name!r} cannot write texts, and PGKD is made of what a teacher writes.",
+        f"The teacher {name!r} cannot generate texts, which PGKD trains on.",
         "Take an LLM (openai, anthropic, or local with a GGUF file), replay with generate_from, or --procedure kd.",
     )

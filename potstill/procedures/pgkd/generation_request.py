@@ -1,24 +1,24 @@
-"""A student's successes and errors -> the brief a teacher writes to (PGKD: Palo et al. 2024). Pure: asks nobody.
+"""A student's errors -> the generation request of a PGKD round (Palo et al. 2024). A pure function.
 
-What a brief shows are training texts, gold or written before. Of the validation texts it tells figures alone.
+A request shows training texts, gold or generated; of the validation texts only the report. The prompt that a request
+becomes is `teachers/generation_prompts.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from potstill.data.pool import Subset
 from potstill.data.task import Feedback, GenerationRequest, LabelledText, StudentPrediction, Task
-from potstill.errors import BadSpec, did_you_mean
 from potstill.evaluation.calibration import one_hot
 from potstill.evaluation.metrics import EvaluationResult
-from potstill.procedures import query_strategies as choose
+from potstill.procedures import query_strategies
 from potstill.registry import Options
 from potstill.teachers.generation_quotas import by_need
 
@@ -37,30 +37,33 @@ class PgkdOptions(Options):
     """`[procedure] name = "pgkd"`. The defaults are the paper's.
 
     Attributes:
-        rounds: how often the teacher writes, at most.
-        texts: what it is asked for each time.
-        shown: how many training texts each part of a brief shows.
-        patience: so many rounds without a lower validation loss end it.
-        report: the brief has the validation report. predictions: it has texts the student gets right and wrong.
-            hard_negatives: it has the errors the student is surest of. The paper's ablations turn one off; without all
-            three the teacher writes knowing nothing of the student.
-        roll_back: a round that does not lower the validation loss is undone, its texts are forgotten.
-        spend: who says how many texts of each label there are to be: the "teacher"; or we do, by "need": (1 - F1) x how
-            common the label is; or by "gain": the same, divided by how many texts of it the student has already.
-        folds: the student's errors are those of so many students, each asked about a share of the training texts it did
-            not learn; 0 takes the errors on what it did learn, as the paper does.
-        agree: who has to agree with the label of a written text: the "teacher", asked anew; the "student", which must
-            not think the label less likely than chance; "pvi", the student again, which must be as sure of it as it is
-            of the label's validation texts on average; or "nobody".
-        soft: the teacher is asked about what it wrote, and its probabilities are learnt, not the label alone.
-        doubt: the student may disbelieve labels of written texts, as it does a labelling teacher's (see `Lesson`).
-        start: each student begins "anew", or its weights go on from the "best" one so far.
-        groups: a brief is about so many labels, those that are confused the most; 0 is about all.
-        diverse: each brief asks for another length and another manner.
-        real: in some rounds the teacher labels as many texts of the pool instead of writing: those the student is
-            least sure of ("margin"), those like its hard negatives ("near"), or any ("random"); "none" always writes.
-        mix: whether to write or to label is decided by what either has "gained" a dollar so far, or in "turns".
-        shots: gold examples of each class before a question to the teacher, as for kd.
+        rounds: the maximum number of rounds.
+        texts: texts that a round asks for.
+        shown: training texts in each part of a request.
+        patience: rounds without a lower validation loss after which the loop ends.
+        report: a request contains the validation report.
+        predictions: it contains texts that the student gets right and wrong.
+        hard_negatives: it contains the most confident errors. The paper's ablations turn one of these three off;
+            without all of them the teacher generates without feedback.
+        roll_back: a round that does not lower the validation loss is undone and its texts are dropped.
+        spend: how many texts of each label: as the "teacher" decides; by "need", (1 - F1) x the label's frequency; or
+            by "gain", the same divided by the number of training texts of the label.
+        folds: errors are those of this many cross-validation students on texts they were not trained on; 0 takes the
+            errors on the training texts, as the paper does.
+        agree: the label of a generated text must be confirmed by the "teacher", which labels it again; by the
+            "student", whose probability must be at least chance; by "pvi", at least the mean of the label's validation
+            texts (see `passes_pvi`); or by "none".
+        soft_labels: the teacher labels its own texts, and the student is trained on the probabilities.
+        doubt: labels of generated texts may be corrected in training, as those of a labelling teacher are (see
+            `TrainingData.noisy`).
+        start: each student is trained from "scratch", or from the weights of the "best" one so far.
+        groups: a request is about this many labels, the most confused ones; 0 is about all.
+        diverse: each request asks for another length and another style.
+        real: in some rounds the teacher labels texts of the pool instead of generating: the least certain ones
+            ("margin"), those near the student's hard negatives ("hard_negatives"), or "random" ones; "none" always
+            generates.
+        mix: rounds that generate and rounds that label are mixed by their "gain" per dollar, or in "turns".
+        shots: gold examples of each class in a labelling prompt, as for kd.
     """
 
     rounds: int = Field(default=10, ge=0, le=1000)
@@ -73,42 +76,27 @@ class PgkdOptions(Options):
     roll_back: bool = False
     spend: Literal["teacher", "need", "gain"] = "teacher"
     folds: int = Field(default=0, ge=0, le=50)
-    agree: Literal["nobody", "teacher", "student", "pvi"] = "nobody"
+    agree: Literal["none", "teacher", "student", "pvi"] = "none"
     soft_labels: bool = False
     doubt: bool = False
-    start: Literal["anew", "best"] = "anew"
+    start: Literal["scratch", "best"] = "scratch"
     groups: int = Field(default=0, ge=0)
     diverse: bool = False
-    real: Literal["none", "margin", "near", "random"] = "none"
-    mix: Literal["gained", "turns"] = "gained"
+    real: Literal["none", "margin", "hard_negatives", "random"] = "none"
+    mix: Literal["gain", "turns"] = "gain"
     shots: int | None = Field(default=None, ge=0)
 
     @property
     def relabels(self) -> bool:
-        """Whether the teacher is asked about each text that it wrote and that passed the gate."""
+        """Whether the teacher labels each generated text that passed the filters."""
         return self.soft_labels or self.agree == "teacher"
-
-
-def read_pgkd_options(raw_options: Mapping[str, Any]) -> PgkdOptions:
-    """The options under [procedure]. Raises BadSpec: one nobody knows, or a value that cannot be."""
-    try:
-        return PgkdOptions.model_validate(dict(raw_options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise BadSpec(
-                f"The procedure 'pgkd' has no option {name!r}.", did_you_mean(name, PgkdOptions.model_fields)
-            ) from None
-        said = first["msg"][:1].lower() + first["msg"][1:]
-        raise BadSpec(f"The procedure's option {name} cannot be so: {said}.", "Correct that value.") from None
 
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """What the student learns: N texts, their (N,) label columns, and how many of the first are gold.
+    """Training texts: N texts, their (N,) label columns, and how many of the first are gold.
 
-    `soft` holds (K,) probabilities for rows whose target is not their label alone, by row number.
+    `soft_labels` maps a row to its (K,) target probabilities, if they are not one-hot.
     """
 
     texts: tuple[str, ...]
@@ -117,24 +105,26 @@ class TrainingTexts:
     soft_labels: Mapping[int, Floats] = field(default_factory=dict)
 
     @classmethod
-    def from_part(cls, part: Subset) -> TrainingTexts:
-        """The gold alone."""
-        return cls(part.texts, part.gold, len(part.texts))
+    def from_subset(cls, subset: Subset) -> TrainingTexts:
+        """The gold texts of a pool."""
+        return cls(subset.texts, subset.gold, len(subset.texts))
 
-    def with_generated(self, written: Sequence[LabelledText], task: Task, soft: Floats | None = None) -> TrainingTexts:
-        """With M texts of a teacher's, and perhaps its (M, K) probabilities, which win over the labels."""
-        columns = np.array([task.index(each.label) for each in written], dtype=np.int64)
-        texts = (*self.texts, *(each.text for each in written))
-        also = {} if soft is None else {len(self.texts) + i: row for i, row in enumerate(soft)}
-        return TrainingTexts(texts, np.concatenate([self.gold, columns]), self.n_gold, {**self.soft_labels, **also})
+    def with_generated(
+        self, generated: Sequence[LabelledText], task: Task, probs: Floats | None = None
+    ) -> TrainingTexts:
+        """Followed by M generated texts; (M, K) probabilities, if given, are their targets."""
+        labels = np.array([task.index(each.label) for each in generated], dtype=np.int64)
+        texts = (*self.texts, *(each.text for each in generated))
+        soft = {} if probs is None else {len(self.texts) + i: row for i, row in enumerate(probs)}
+        return TrainingTexts(texts, np.concatenate([self.gold, labels]), self.n_gold, {**self.soft_labels, **soft})
 
     def select(self, rows: Ints) -> TrainingTexts:
-        """Only these rows (M,), in ascending order."""
+        """The given (M,) rows, in ascending order."""
         soft = {i: self.soft_labels[row] for i, row in enumerate(rows.tolist()) if row in self.soft_labels}
         return TrainingTexts(tuple(self.texts[i] for i in rows), self.gold[rows], int((rows < self.n_gold).sum()), soft)
 
     def targets(self, n_labels: int) -> NDArray[np.float32]:
-        """(N, K) what the student learns of each row."""
+        """(N, K) the training targets."""
         targets = one_hot(self.gold, n_labels)
         for row, probs in self.soft_labels.items():
             targets[row] = probs
@@ -142,7 +132,7 @@ class TrainingTexts:
 
     @property
     def is_generated(self) -> NDArray[np.bool_]:
-        """(N,) True where a teacher wrote it."""
+        """(N,) True for generated texts."""
         return np.arange(len(self.texts)) >= self.n_gold
 
 
@@ -154,46 +144,46 @@ def make_generation_request(
     options: PgkdOptions,
     seed: Sequence[int],
 ) -> GenerationRequest:
-    """The brief for one round.
+    """The generation request of one round.
 
     Args:
         task: the labels.
         rows: the N training texts.
-        probs: (N, K) what the student thinks of them.
-        judgement: of the student on the validation texts.
-        options: what is told and shown.
-        seed: draws what is shown; its last number is the round.
+        probs: (N, K) the student's probabilities of them.
+        judgement: the student's evaluation on the validation set.
+        options: what the request contains.
+        seed: draws the texts it shows; its last number is the round.
     """
     draw = np.random.default_rng(seed)
-    about = np.arange(task.n_labels)
+    labels = np.arange(task.n_labels)
     if 0 < options.groups < task.n_labels:
-        about = choose.most_confused_labels(rows.gold, probs, options.groups)
-    seen = np.flatnonzero(np.isin(rows.gold, about))
-    gold, probs_ = rows.gold[seen], probs[seen]
-    few = choose.random_sampling(seen[seen < rows.n_gold], options.shown, draw)
-    right = seen[choose.sample_correct(gold, probs_, options.shown, draw)]
-    wrong = seen[choose.sample_incorrect(gold, probs_, options.shown, draw)]
-    hard = seen[choose.hard_negatives(gold, probs_, options.shown)]
+        labels = query_strategies.most_confused_labels(rows.gold, probs, options.groups)
+    candidates = np.flatnonzero(np.isin(rows.gold, labels))
+    gold, candidate_probs = rows.gold[candidates], probs[candidates]
+    examples = query_strategies.random_sampling(candidates[candidates < rows.n_gold], options.shown, draw)
+    correct = candidates[query_strategies.sample_correct(gold, candidate_probs, options.shown, draw)]
+    incorrect = candidates[query_strategies.sample_incorrect(gold, candidate_probs, options.shown, draw)]
+    hard = candidates[query_strategies.hard_negatives(gold, candidate_probs, options.shown)]
 
-    def guesses(chosen: Ints, wanted: bool) -> tuple[StudentPrediction, ...]:
-        return tuple(_guess(task, rows, probs, i) for i in chosen) if wanted else ()
+    def predictions(selected: Ints, is_shown: bool) -> tuple[StudentPrediction, ...]:
+        return tuple(_prediction(task, rows, probs, i) for i in selected) if is_shown else ()
 
-    guide = Feedback(
+    feedback = Feedback(
         accuracy=judgement.accuracy.value if options.report else None,
-        report=tuple(judgement.per_class[k] for k in about) if options.report else (),
-        correct=guesses(right, options.predictions),
-        incorrect=guesses(wrong, options.predictions),
-        hard_negatives=guesses(hard, options.hard_negatives),
-        label_counts=_wanted(task, rows, judgement, about, options, draw) if options.spend != "teacher" else {},
-        labels=tuple(task.labels[k] for k in about) if len(about) < task.n_labels else (),
+        report=tuple(judgement.per_class[k] for k in labels) if options.report else (),
+        correct=predictions(correct, options.predictions),
+        incorrect=predictions(incorrect, options.predictions),
+        hard_negatives=predictions(hard, options.hard_negatives),
+        label_counts=_label_counts(task, rows, judgement, labels, options, draw) if options.spend != "teacher" else {},
+        labels=tuple(task.labels[k] for k in labels) if len(labels) < task.n_labels else (),
         style=draw_style(draw) if options.diverse else "",
     )
-    examples = tuple(LabelledText(rows.texts[i], task.labels[rows.gold[i]]) for i in few)
-    return GenerationRequest("", options.texts, examples, seed=int(np.dot(seed, [1000, 1])), feedback=guide)
+    shown = tuple(LabelledText(rows.texts[i], task.labels[rows.gold[i]]) for i in examples)
+    return GenerationRequest("", options.texts, shown, seed=int(np.dot(seed, [1000, 1])), feedback=feedback)
 
 
 def draw_style(draw: np.random.Generator) -> str:
-    """How the texts of one brief should differ from those of another (after AttrPrompt: Yu et al. 2023).
+    """A style for the texts of one request, so that requests differ (after AttrPrompt: Yu et al. 2023).
 
     AttrPrompt asks the model for attributes of each label; these hold for any task.
     """
@@ -205,22 +195,21 @@ def gold_examples(task: Task, rows: TrainingTexts) -> list[LabelledText]:
     return [LabelledText(text, task.labels[k]) for text, k in zip(rows.texts, rows.gold[: rows.n_gold], strict=False)]
 
 
-def _guess(task: Task, rows: TrainingTexts, probs: Floats, i: int) -> StudentPrediction:
-    likely = int(probs[i].argmax())
-    return StudentPrediction(
-        rows.texts[i], task.labels[rows.gold[i]], task.labels[likely], round(float(probs[i, likely]), 4)
-    )
+def _prediction(task: Task, rows: TrainingTexts, probs: Floats, i: int) -> StudentPrediction:
+    predicted = int(probs[i].argmax())
+    confidence = round(float(probs[i, predicted]), 4)
+    return StudentPrediction(rows.texts[i], task.labels[rows.gold[i]], task.labels[predicted], confidence)
 
 
-def _wanted(
+def _label_counts(
     task: Task,
     rows: TrainingTexts,
     judgement: EvaluationResult,
-    about: Ints,
+    labels: Ints,
     options: PgkdOptions,
     draw: np.random.Generator,
 ) -> dict[str, int]:
-    # An F1 of few validation texts says little: it counts as if PRIOR_TEXTS more had the F1 of all.
+    # An F1 of few validation texts is shrunk to the macro F1, as if F1_PRIOR_TEXTS more texts had that.
     support = np.array([each.support for each in judgement.per_class], dtype=np.float64)
     f1 = np.array([each.f1 for each in judgement.per_class])
     f1 = (f1 * support + judgement.macro_f1.value * F1_PRIOR_TEXTS) / (support + F1_PRIOR_TEXTS)
@@ -228,5 +217,5 @@ def _wanted(
     if options.spend == "gain":
         # Errors fall with the number of texts by a power law, whose slope is the error divided by that number.
         weight /= np.maximum(np.bincount(rows.gold, minlength=task.n_labels), 1)
-    counts = by_need(f1[about], weight[about], options.texts, draw)
-    return {task.labels[k]: int(count) for k, count in zip(about, counts, strict=True) if count}
+    counts = by_need(f1[labels], weight[labels], options.texts, draw)
+    return {task.labels[k]: int(count) for k, count in zip(labels, counts, strict=True) if count}

@@ -65,7 +65,7 @@ def estimate_generation_cost(
         pool: unlabelled texts there are, for rounds that label.
         teacher: who writes.
     """
-    rows = TrainingTexts.from_part(gold)
+    rows = TrainingTexts.from_subset(gold)
     probs = np.random.default_rng(0).dirichlet(np.ones(task.n_labels), len(rows.texts))
     brief = make_generation_request(
         task, rows, probs, compute_metrics(rows.gold, probs, task.labels, draws=1), options, (0, 0)

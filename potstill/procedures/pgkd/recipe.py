@@ -1,9 +1,10 @@
-"""PGKD: the teacher writes what the student needs, guided by what the student gets wrong (Palo et al., EMNLP 2024).
+"""PGKD: the teacher generates what the student needs, guided by the student's errors (Palo et al., EMNLP 2024).
 
-Each round the teacher is shown the student's validation report, and training texts it gets right, wrong, and surely
-wrong; it writes some labelled texts, and a student learns them with all before. The student with the lowest validation
-loss is returned. The paper does not say whether its student goes on or begins anew; by default this one begins anew.
-Validation texts are never shown, nor may the teacher write one: the loss on them decides when to stop.
+Algorithm 1 of the paper. Each round the teacher reads the student's validation report and training texts that the
+student gets right, wrong, and confidently wrong (hard negatives); it generates labelled texts, and a student is
+trained on them and all before. The student with the lowest validation loss is returned. The paper does not say whether
+its student is trained further or anew; by default this one is trained from scratch. Validation texts are never shown,
+and the teacher may not copy one: the loss on them decides when to stop.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from potstill.data.pool import Subset
 from potstill.errors import BadData, BudgetExceeded
 from potstill.procedures.base import Recipe
 from potstill.procedures.pgkd.generation import TextAcquisition
-from potstill.procedures.pgkd.generation_request import PgkdOptions, TrainingTexts, read_pgkd_options
+from potstill.procedures.pgkd.generation_request import PgkdOptions, TrainingTexts
 from potstill.procedures.pgkd.quote import quote_generation
 from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
 from potstill.run.run import Run
@@ -23,37 +24,35 @@ def pgkd(run: Run) -> Student:
     """The best student of all rounds.
 
     Raises:
-        BadData: no validation texts, or a label without gold.
-        BadSpec: an option nobody knows, or a teacher that cannot write.
+        BadData: no validation texts, or a label without a training text.
+        BadSpec: a wrong option, or a teacher that cannot generate texts.
     """
-    options = read_pgkd_options(run.spec.procedure.options)
-    gold = _checked(run)
-    supply, pupil = TextAcquisition(run, gold, options), RoundTrainer(run, options, run.pool.subset("validation"))
-    best = now = pupil.fit(TrainingTexts.from_part(gold), 0)
-    diary = RoundLog(run, supply.teacher, options.rounds, now)
-    waited = 0
+    options = RECIPE.read_options(run.spec)
+    gold, validation = _training_data(run), run.pool.subset("validation")
+    acquisition, trainer = TextAcquisition(run, gold, options), RoundTrainer(run, options, validation)
+    best = current = trainer.fit(TrainingTexts.from_subset(gold), 0)
+    log, without_improvement = RoundLog(run, acquisition.teacher, options.rounds, current), 0
 
     for number in range(1, options.rounds + 1):
         try:
-            taken = run_round(pupil, supply.acquire, now, number, best)
+            result = run_round(trainer, acquisition.acquire, current, number, best)
         except BudgetExceeded:
-            diary.budget_exhausted = True
+            log.budget_exhausted = True
             break
-        after, bought = taken.student, taken.acquired
-        better = after.loss < best.loss
-        supply.record_gain(bought, now.loss - after.loss)
-        diary.add(after, taken.make_request, bought, better)
-        best, waited = (after, 0) if better else (best, waited + 1)
-        now = best if options.roll_back else after
-        if bought.budget_exhausted or waited >= options.patience:
+        improved = result.student.loss < best.loss
+        acquisition.record_gain(result.acquired, current.loss - result.student.loss)
+        log.add(result, improved)
+        best, without_improvement = (result.student, 0) if improved else (best, without_improvement + 1)
+        current = best if options.roll_back else result.student
+        if result.acquired.budget_exhausted or without_improvement >= options.patience:
             break
 
-    diary.close(best)
+    log.close(best)
     return best.student
 
 
-def _checked(run: Run) -> Subset:
-    gold = run.pool.subset("train")
+def _training_data(run: Run) -> Subset:
+    train = run.pool.subset("train")
     if not len(run.pool.subset("validation")):
         raise BadData(
             "PGKD stops by the loss on validation texts and there are none.",
@@ -61,9 +60,11 @@ def _checked(run: Run) -> Subset:
         )
     empty = [label for label, n in run.pool.counts("train").items() if not n]
     if empty:
-        named = ", ".join(map(repr, empty[:3])) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
-        raise BadData(f"PGKD needs a gold text of every label and has none of {named}.", "Label one or two of each.")
-    return gold
+        listed = ", ".join(map(repr, empty[:3])) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
+        raise BadData(
+            f"PGKD needs a training text of every label and has none of {listed}.", "Label one or two of each."
+        )
+    return train
 
 
 RECIPE = Recipe("pgkd", pgkd, PgkdOptions, frozenset({"single"}), quote=quote_generation)

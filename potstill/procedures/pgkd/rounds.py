@@ -1,7 +1,7 @@
-"""A round of a loop that writes and learns: how it is gone through, what it brought, what is remembered for the report.
+"""One round of PGKD, and the log of all rounds.
 
-Does not decide whether there is another one: `pgkd` goes on until its validation loss stops falling, `allocate` weighs
-a round against all else that money can buy.
+Does not decide whether there is another round: `pgkd` goes on until the validation loss stops falling, `allocate`
+compares a round with everything else that the budget can buy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from potstill.data.pool import Subset
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.prices import Purpose, micros_to_usd
-from potstill.procedures.pgkd.filters import FilterResult
+from potstill.procedures.pgkd.filters import MAX_EXCERPT_CHARS, FilterResult
 from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, TrainingTexts, make_generation_request
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
@@ -26,13 +26,13 @@ from potstill.students.base import Student
 from potstill.teachers.base import Teacher
 from potstill.teachers.generation_quotas import prompt_texts
 
-MAX_SAMPLES = 3  # accepted and rejected texts of a round that are noted
-MAX_EXCERPT_CHARS = 160  # characters of each
+TextSource = Literal["generate", "label"]
+MAX_SAMPLES = 3  # accepted and rejected texts of a round that the log stores
 
 
 @dataclass(frozen=True)
 class RoundStudent:
-    """A student after a round, what it learnt, and how it does on the validation texts."""
+    """The student after a round, the texts it was trained on, and its evaluation on the validation set."""
 
     round: int
     train: TrainingTexts
@@ -47,18 +47,18 @@ class RoundStudent:
 
 @dataclass(frozen=True)
 class AcquiredTexts:
-    """What the teacher wrote or labelled in a round.
+    """The texts of a round.
 
     Attributes:
-        way: "write" or "label".
-        texts: all of it.
-        passed: what of it is learnt, and what is not.
-        soft: (M, K) what is learnt of the M accepted texts; None takes their labels.
-        usd: what it cost.
-        money_ended: whether the money ended before all was bought.
+        source: whether the teacher generated or labelled them.
+        texts: all of them.
+        filtered: which are trained on and which are not.
+        probs: (M, K) targets of the M accepted texts; None trains on their labels.
+        usd: their price.
+        budget_exhausted: whether the money ended before all were bought.
     """
 
-    source: str
+    source: TextSource
     texts: tuple[LabelledText, ...]
     filtered: FilterResult
     probs: NDArray[np.floating] | None = None
@@ -68,13 +68,14 @@ class AcquiredTexts:
 
 @dataclass(frozen=True)
 class RoundTrainer:
-    """Whom the teacher writes for: how it is taught, and the validation texts that tell how good it is.
+    """Trains the student of each round and evaluates it.
 
     Attributes:
-        run: learns and judges.
-        options: of the loop.
-        held: labelled texts that are never shown.
-        student: what it is; None takes the run's own. purpose: what its training is for.
+        run: trains and evaluates.
+        options: of `pgkd`.
+        validation: labelled texts that no request shows.
+        student: its kind and options; None takes the run's.
+        purpose: what the ledger books its training under.
     """
 
     run: Run
@@ -84,20 +85,20 @@ class RoundTrainer:
     purpose: Purpose = "train"
 
     def fit(self, rows: TrainingTexts, round: int, init_from: RoundStudent | None = None) -> RoundStudent:
-        """The pupil after learning these rows."""
+        """Train the student on `rows` and evaluate it on the validation set."""
         start = init_from.student if init_from is not None and self.options.start == "best" else None
         student = self._learn(rows, start)
         return RoundStudent(round, rows, student, self.run.judge(student, self.validation, f"round {round}"))
 
     def _learn(self, rows: TrainingTexts, start: Student | None = None) -> Student:
-        doubtful = rows.is_generated if self.options.doubt and rows.is_generated.any() else None
+        noisy = rows.is_generated if self.options.doubt and rows.is_generated.any() else None
         targets = rows.targets(self.run.task.n_labels)
         return self.run.learn(
-            rows.texts, targets, noisy=doubtful, init_from=start, student=self.student, purpose=self.purpose
+            rows.texts, targets, noisy=noisy, init_from=start, student=self.student, purpose=self.purpose
         )
 
     def training_probs(self, current: RoundStudent) -> Floats:
-        """(N, K) what it thinks of its training texts, or with folds, pupils that did not learn them."""
+        """(N, K) the student's probabilities of its N training texts; with `folds`, by students not trained on them."""
         texts, folds = current.train.texts, self.options.folds
         if folds < 2:
             return current.student.predict_proba(texts)
@@ -109,7 +110,7 @@ class RoundTrainer:
         return probs
 
     def make_request(self, current: RoundStudent, round: int, probs: Floats) -> GenerationRequest:
-        """What the teacher is asked to write next."""
+        """The generation request of a round, from the evaluation of `current` and its probabilities of the texts."""
         run = self.run
         return make_generation_request(
             run.task, current.train, probs, current.judgement, self.options, (run.spec.seed, round)
@@ -118,9 +119,9 @@ class RoundTrainer:
 
 @dataclass(frozen=True)
 class RoundResult:
-    """A round that was gone through: the brief, what was bought by it, and the pupil after it."""
+    """A finished round: the request, the texts acquired by it, and the student trained on them."""
 
-    make_request: GenerationRequest
+    request: GenerationRequest
     acquired: AcquiredTexts
     student: RoundStudent
 
@@ -132,29 +133,32 @@ def run_round(
     round: int,
     init_from: RoundStudent,
 ) -> RoundResult:
-    """One round: the pupil's errors make a brief, texts are bought by it, and the pupil learns them with all before.
+    """One round: make a request from the student's errors, acquire texts, and train on them and all before.
 
     Args:
-        buy: (brief, (N, K) what the pupil thinks of its training texts, the pupil) -> texts; see `Supply.buy`.
-        now: the pupil. best: the best so far, from which the next may go on.
+        trainer: trains the student.
+        acquire: (request, (N, K) probabilities of the training texts, student) -> texts; see `TextAcquisition.acquire`.
+        current: the student so far.
+        round: its number, from 1.
+        init_from: the best student so far, whose weights the next one may start from.
 
     Raises:
-        OverBudget: there is no money to learn with.
+        BudgetExceeded: there is no money to train with.
     """
     probs = trainer.training_probs(current)
-    brief = trainer.make_request(current, round, probs)
-    bought = acquire(brief, probs, current)
-    rows = current.train.with_generated(bought.filtered.accepted, trainer.run.task, bought.probs)
-    return RoundResult(brief, bought, trainer.fit(rows, round, init_from))
+    request = trainer.make_request(current, round, probs)
+    acquired = acquire(request, probs, current)
+    rows = current.train.with_generated(acquired.filtered.accepted, trainer.run.task, acquired.probs)
+    return RoundResult(request, acquired, trainer.fit(rows, round, init_from))
 
 
 @dataclass
 class RoundLog:
-    """What is remembered of the rounds, for the report, and what is said of them while they run."""
+    """Records each PGKD round for the report and prints its progress."""
 
     run: Run
     teacher: Teacher
-    rounds: int
+    max_rounds: int
     baseline: RoundStudent
     n_rounds: int = 0
     n_generated: int = 0
@@ -166,60 +170,64 @@ class RoundLog:
 
     def __post_init__(self) -> None:
         self._note("base", self.baseline, best=True)
-        self.run.reporter.info(f"Before it: {self._standing(self.baseline)}.")
+        self.run.reporter.info(f"Before the first round: {self._describe(self.baseline)}.")
 
-    def add(self, after: RoundStudent, brief: GenerationRequest, bought: AcquiredTexts, better: bool) -> None:
-        """A round is over."""
-        passed, n = bought.filtered, len(bought.texts)
-        missing = 0 if bought.budget_exhausted else max(brief.n - n, 0)
-        reasons = passed.by_reason | ({"missing": missing} if missing else {})
+    def add(self, result: RoundResult, improved: bool) -> None:
+        """Record a finished round."""
+        student, acquired, filtered = result.student, result.acquired, result.acquired.filtered
+        n, n_accepted = len(acquired.texts), len(filtered.accepted)
+        missing = 0 if acquired.budget_exhausted else max(result.request.n - n, 0)
+        reasons = filtered.by_reason | ({"missing": missing} if missing else {})
+        generates = acquired.source == "generate"
         self.n_rounds += 1
-        self.n_generated += n if bought.source == "write" else 0
-        self.n_labelled += n if bought.source == "label" else 0
-        self.n_accepted += len(passed.accepted)
+        self.n_generated += n if generates else 0
+        self.n_labelled += 0 if generates else n
+        self.n_accepted += n_accepted
         self.rejected_by_reason.update(reasons)
-        self.shown_texts.update(prompt_texts(brief) if bought.source == "write" else [])
-        self.budget_exhausted = bought.budget_exhausted
-        counts: dict[str, Any] = {"way": bought.source, "written": n, "accepted": len(passed.accepted)}
-        self._note("round", after, best=better, rejected=reasons, usd=bought.usd, **counts)
-        kept = [f"{each.label}: {each.text}"[:MAX_EXCERPT_CHARS] for each in passed.accepted[:MAX_SAMPLES]]
-        refused = [f"{each.reason}: {each.text}" for each in passed.rejected[:MAX_SAMPLES]]
-        self.run.note("samples", number=after.round, accepted=kept, rejected=refused)
-        verb = "texts of the pool labelled" if bought.source == "label" else "texts accepted"
-        why = f" ({_listed(reasons)})" if reasons else ""
+        self.shown_texts.update(prompt_texts(result.request) if generates else [])
+        self.budget_exhausted = acquired.budget_exhausted
+        counts: dict[str, Any] = {"action": acquired.source, "written": n, "accepted": n_accepted}
+        self._note("round", student, best=improved, rejected=reasons, usd=acquired.usd, **counts)
+        accepted = [f"{each.label}: {each.text}"[:MAX_EXCERPT_CHARS] for each in filtered.accepted[:MAX_SAMPLES]]
+        rejected = [f"{each.reason}: {each.text}" for each in filtered.rejected[:MAX_SAMPLES]]
+        self.run.note("samples", number=student.round, accepted=accepted, rejected=rejected)
+        title = "generated texts accepted" if generates else "texts of the pool labelled"
+        listed = f" ({_listed(reasons)})" if reasons else ""
         self.run.reporter.info(
-            f"Round {after.round} of {self.rounds}: {self._standing(after)}{' - the best so far' if better else ''}; "
-            f"{len(passed.accepted)} of {n} {verb}{why}."
+            f"Round {student.round} of {self.max_rounds}: {self._describe(student)}"
+            f"{' - the best so far' if improved else ''}; {n_accepted} of {n} {title}{listed}."
         )
 
     def close(self, best: RoundStudent) -> None:
-        """The loop is over."""
-        ended = " The money ended before the rounds did." if self.budget_exhausted else ""
+        """Record the end of the loop and the student that is returned."""
+        rejected = _listed(self.rejected_by_reason) or "none"
         labelled = f" It labelled {self.n_labelled} texts of the pool." if self.n_labelled else ""
+        ended = " The money ended before the rounds did." if self.budget_exhausted else ""
         sentence = (
-            f"{self.teacher.name} wrote {self.n_generated} texts in {self.n_rounds} rounds, guided by the student's errors; "
-            f"{self.n_accepted - self.n_labelled} were accepted ({_listed(self.rejected_by_reason) or 'none'} rejected).{labelled} "
-            f"It was shown {len(self.shown_texts)} training texts. The student of round {best.round} had the lowest "
-            f"validation loss and is the one returned.{ended}"
+            f"{self.teacher.name} generated {self.n_generated} texts in {self.n_rounds} rounds, guided by the "
+            f"student's errors; {self.n_accepted - self.n_labelled} were accepted ({rejected} rejected).{labelled} "
+            f"Its prompts showed {len(self.shown_texts)} training texts. The student of round {best.round} had the "
+            f"lowest validation loss and is the one returned.{ended}"
         )
-        facts = {
-            "rounds": self.n_rounds,
-            "written": self.n_generated,
-            "labelled": self.n_labelled,
-            "accepted": self.n_accepted,
-        }
-        rejected = dict(self.rejected_by_reason)
         self.run.note(
-            "pgkd", best=best.round, **facts, rejected=rejected, ended=self.budget_exhausted, sentence=sentence
+            "pgkd",
+            best=best.round,
+            rounds=self.n_rounds,
+            written=self.n_generated,
+            labelled=self.n_labelled,
+            accepted=self.n_accepted,
+            rejected=dict(self.rejected_by_reason),
+            ended=self.budget_exhausted,
+            sentence=sentence,
         )
 
-    def _note(self, what: str, after: RoundStudent, **facts: Any) -> None:
-        judged = after.judgement
+    def _note(self, what: str, student: RoundStudent, **facts: Any) -> None:
+        judged = student.judgement
         self.run.note(
             what,
-            number=after.round,
-            train=len(after.train.texts),
-            validation_loss=after.loss,
+            number=student.round,
+            train=len(student.train.texts),
+            validation_loss=student.loss,
             accuracy=judged.accuracy.value,
             interval=[judged.accuracy.low, judged.accuracy.high],
             macro_f1=judged.macro_f1.value,
@@ -228,10 +236,10 @@ class RoundLog:
             **facts,
         )
 
-    def _standing(self, after: RoundStudent) -> str:
-        accuracy, totals = after.judgement.accuracy.value, self.run.ledger.totals()
+    def _describe(self, student: RoundStudent) -> str:
+        accuracy, totals = student.judgement.accuracy.value, self.run.ledger.totals()
         return (
-            f"validation loss {after.loss:.4f}, accuracy {accuracy:.1%}, "
+            f"validation loss {student.loss:.4f}, accuracy {accuracy:.1%}, "
             f"${micros_to_usd(totals.charged):.4f} of ${micros_to_usd(totals.limit):.2f} charged"
         )
 

@@ -14,13 +14,14 @@ from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, UnknownName, Waiting
 from potstill.ledger.store import Note
+from potstill.procedures.allocate.decisions import Decision, DecisionBasis
 from potstill.procedures.allocate.priors import TeacherPriors
 from potstill.procedures.allocate.recipe import allocate
 from potstill.reports.build_report import build_report
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
-LARGE = {"large": "linear", "pilot": 40, "seeds": 1, "annotator": {"simulate_from": "pool"}}
+LARGE = {"large_model": "linear", "pilot_labels": 40, "pilot_seeds": 1, "annotator": {"simulate_from": "pool"}}
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +45,17 @@ def plans(run: Run) -> list[Note]:
     return [note for note in run.store.notes() if note.description == "planned"]
 
 
+def bases(run: Run) -> list[DecisionBasis]:
+    return [Decision.from_json(note.facts).basis for note in plans(run)]
+
+
 def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_budget(
     tmp_path: Path, rows: Pool
 ) -> None:
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
         assert run.ledger.free >= 0
-        assert plans(run)[0].facts["do"] == "annotate"
+        assert plans(run)[0].facts["action"] == "buy_labels"
         labelled = [call for call in run.store.calls() if call.category == "human"]
         assert 0 < sum(call.n_texts for call in labelled) <= 80
         done = [note for note in run.store.notes() if note.description == "allocated"][-1]
@@ -82,8 +87,8 @@ def test_a_gain_that_is_too_small_for_its_price_ends_the_buying(tmp_path: Path, 
     with begin(tmp_path / "run", rows, min_gain=1000.0) as run:
         allocate(run)
         told = plans(run)
-        assert [note.facts["do"] for note in told] == ["stop"]
-        assert "1000.0 wanted" in told[0].facts["why"]
+        assert [note.facts["action"] for note in told] == ["stop"]
+        assert "min_gain is 1000.0" in told[0].facts["reason"]
 
 
 def test_without_a_price_for_labels_a_language_model_may_be_asked(
@@ -92,10 +97,9 @@ def test_without_a_price_for_labels_a_language_model_may_be_asked(
 ) -> None:
     rows = build_pool(Table.from_columns(world(200)), options=PoolOptions(gold=60)).pool
     teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.9, "usd_per_million_tokens": 1.0}
-    with begin(tmp_path / "run", rows, prices={}, teacher=teacher, large="") as run:
+    with begin(tmp_path / "run", rows, prices={}, teacher=teacher, large_model="") as run:
         allocate(run)
-        ways = plans(run)[0].facts["ways"]
-        assert [each["way"] for each in ways] == ["llm"]
+        assert [each.strategy for each in bases(run)[0].strategies] == ["llm"]
         assert not any(call.category == "human" for call in run.store.calls())
 
 
@@ -106,7 +110,7 @@ def test_nothing_labelled_and_nobody_to_ask_is_one_sentence(tmp_path: Path) -> N
     ).pool
     with (
         begin(tmp_path / "run", bare, prices={}) as run,
-        pytest.raises(BadData, match="nobody said what a label costs"),
+        pytest.raises(BadData, match="a human label has no price"),
     ):
         allocate(run)
 
@@ -116,8 +120,8 @@ def test_where_nothing_can_be_bought_the_labels_there_are_are_learnt(tmp_path: P
     assert not len(all_known.subset("pool"))
     with begin(tmp_path / "run", all_known, prices={}) as run:
         allocate(run)
-        assert [note.facts["do"] for note in plans(run)] == ["stop"]
-        assert "can be bought" in plans(run)[0].facts["why"]
+        assert [note.facts["action"] for note in plans(run)] == ["stop"]
+        assert "can be bought" in plans(run)[0].facts["reason"]
 
 
 def test_it_begins_without_any_label(tmp_path: Path) -> None:
@@ -137,49 +141,50 @@ def test_people_are_waited_for(tmp_path: Path, rows: Pool) -> None:
 
 @pytest.mark.parametrize("how", ["random", "margin", "entropy", "diverse", "badge"])
 def test_each_way_to_choose_buys_distinct_texts(tmp_path: Path, rows: Pool, how: str) -> None:
-    with begin(tmp_path / "run", rows, budget=8, choose=how) as run:
+    with begin(tmp_path / "run", rows, budget=8, query_strategy=how) as run:
         allocate(run)
-        chosen = [note.facts["rows"] for note in plans(run) if note.facts["do"] == "annotate"]
+        chosen = [note.facts["rows"] for note in plans(run) if note.facts["action"] == "buy_labels"]
         assert chosen
         assert all(len(set(each)) == len(each) for each in chosen)
 
 
 def test_an_option_that_does_not_exist_names_the_nearest(tmp_path: Path, rows: Pool) -> None:
-    with begin(tmp_path / "run", rows, least_gian=1) as run, pytest.raises(BadSpec) as caught:
+    with begin(tmp_path / "run", rows, min_gian=1) as run, pytest.raises(BadSpec) as caught:
         allocate(run)
-    assert "least_gain" in caught.value.hint
+    assert "min_gain" in caught.value.hint
 
 
 def test_what_was_weighed_is_noted_with_its_reasons(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
-        facts = plans(run)[0].facts
-        assert "annotate" in {each["way"] for each in facts["ways"]}
-        assert len(facts["curve"]) == 4
-        assert all(0 <= each["low"] <= each["value"] <= each["high"] <= 1 for each in facts["ways"])
-        assert np.isclose(sum(each["best"] for each in facts["ways"]), 1)
+        basis = bases(run)[0]
+        assert "annotate" in {each.strategy for each in basis.strategies}
+        assert len(basis.curve) == 4
+        assert all(0 <= each.score.low <= each.score.value <= each.score.high <= 1 for each in basis.strategies)
+        assert np.isclose(sum(each.win_probability for each in basis.strategies), 1)
 
 
 def test_a_large_model_that_cannot_turn_the_choice_is_neither_timed_nor_taught(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
-        look = plans(run)[0].facts["known"]["looks"]["large"]
-        assert not look["done"]
-        assert look["gains"] < look["costs"]
+        decision = bases(run)[0].findings.information_values["large"]
+        assert not decision.done
+        assert decision.gain < decision.cost
         assert not any("probe" in call.what for call in run.store.calls())
 
 
 def test_one_that_may_win_is_timed_measured_and_weighed_and_the_probe_is_paid(
     tmp_path: Path, rows: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TeacherPriors, "WANTS", 10)  # a prior by which a large model is worth something at once
-    monkeypatch.setattr(TeacherPriors, "LARGE", 0.5)
+    monkeypatch.setattr(TeacherPriors, "LARGE_LABELS", 10)  # a prior by which a large model helps with few labels
+    monkeypatch.setattr(TeacherPriors, "LARGE_ERROR", 0.5)
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
-        facts = plans(run)[0].facts
-        assert {each["way"] for each in facts["ways"]} == {"annotate", "distil", "mix"}
-        assert facts["known"]["teaching"]["a_label"] > 0
-        assert "measured" in facts["sources"]["distilling"] or not facts["known"]["looks"]["large"]["done"]
+        basis = bases(run)[0]
+        assert {each.strategy for each in basis.strategies} == {"annotate", "distil", "mix"}
+        assert basis.findings.teacher_cost is not None
+        assert basis.findings.teacher_cost.usd_per_label_learnt > 0
+        assert "measured" in basis.sources.distillation or not basis.findings.information_values["large"].done
         assert any("probe" in call.what for call in run.store.calls())
 
 
@@ -187,11 +192,13 @@ def test_no_look_takes_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool
     prices = {"usd_per_label": 0.1, "usd_per_hour": 20_000}
     with begin(tmp_path / "run", rows, budget=8, prices=prices) as run:
         allocate(run)
-        looks = [each.facts["known"]["looks"].get("large", {}) for each in plans(run)]
-        assert all(not look["done"] or look["usd"] <= 0.2 * 8 for look in looks if look)
+        decisions = [each.findings.information_values.get("large") for each in bases(run)]
+        assert all(not each.done or each.usd <= 0.2 * 8 for each in decisions if each)
 
 
-@pytest.mark.parametrize("slip", [{"large": "liner"}, {"large_model_options": {"foo": 1}}, {"write": {"round": 3}}])
+@pytest.mark.parametrize(
+    "slip", [{"large_model": "liner"}, {"large_model_options": {"foo": 1}}, {"generation": {"round": 3}}]
+)
 def test_a_slip_of_the_pen_is_told_before_anybody_labels(tmp_path: Path, rows: Pool, slip: dict[str, Any]) -> None:
     with begin(tmp_path / "run", rows, **slip) as run:
         with pytest.raises((BadSpec, UnknownName)):
@@ -201,9 +208,9 @@ def test_a_slip_of_the_pen_is_told_before_anybody_labels(tmp_path: Path, rows: P
 
 def test_where_even_timing_the_large_model_is_dear_it_is_done_without(tmp_path: Path, rows: Pool) -> None:
     prices = {"usd_per_label": 0.1, "usd_per_hour": 400}
-    with begin(tmp_path / "run", rows, budget=8, prices=prices, large="encoder:gte-small") as run:
+    with begin(tmp_path / "run", rows, budget=8, prices=prices, large_model="encoder:gte-small") as run:
         allocate(run)
-        look = plans(run)[0].facts["known"]["looks"]["large"]
-        assert not look["done"]
-        assert look["costs"] == 1
+        decision = bases(run)[0].findings.information_values["large"]
+        assert not decision.done
+        assert decision.cost == 1
         assert not any("gte-small" in call.what for call in run.store.calls())

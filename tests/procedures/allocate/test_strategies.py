@@ -173,11 +173,15 @@ def test_what_nobody_measured_is_bought_only_where_it_is_sure() -> None:
     open_, sure = coin(0.02, 0.05)(10), coin(0.2, 0.05)(10)
     assert open_.best.strategy == "distil"
     open_ = replace(
-        open_, ways=tuple(replace(w, best=0.6 if w.strategy == "distil" else 0.4) for w in open_.strategies)
+        open_,
+        strategies=tuple(replace(w, win_probability=0.6 if w.strategy == "distil" else 0.4) for w in open_.strategies),
     )
-    sure = replace(sure, ways=tuple(replace(w, best=1.0 if w.strategy == "distil" else 0.0) for w in sure.strategies))
+    sure = replace(
+        sure,
+        strategies=tuple(replace(w, win_probability=1.0 if w.strategy == "distil" else 0.0) for w in sure.strategies),
+    )
     assert open_.exclude_unmeasured(("distil",), measured=False)[0].strategy == "annotate"
     assert open_.exclude_unmeasured(("distil",), measured=True)[0].strategy == "distil"
     assert sure.exclude_unmeasured(("distil",), measured=False)[0].strategy == "distil"
-    alone = replace(open_, ways=open_.strategies[:1])
+    alone = replace(open_, strategies=open_.strategies[:1])
     assert alone.exclude_unmeasured(("distil",), measured=False) == alone.strategies

@@ -27,7 +27,7 @@ def planned(spec: Path, **options: Any) -> Any:
     lines = [f"{key} = {value!r}".replace("'", '"').replace("True", "true") for key, value in options.items()]
     spec.write_text(
         'budget = 5\nstudent = "linear"\n[data]\nfile = "tickets.csv"\n'
-        '[teacher]\nname = "replay"\nfile = "known.csv"\nheld_back = "known.csv"\nusd_per_million = 100.0\n'
+        '[teacher]\nname = "replay"\nfile = "known.csv"\ngenerate_from = "known.csv"\nusd_per_million_tokens = 100.0\n'
         '[procedure]\nname = "pgkd"\n' + "\n".join(lines),
         encoding="utf-8",
     )
@@ -35,15 +35,15 @@ def planned(spec: Path, **options: Any) -> Any:
 
 
 def test_asking_about_what_was_written_is_in_the_price(spec: Path) -> None:
-    plain, agree, soft = planned(spec), planned(spec, agree="teacher"), planned(spec, soft=True)
-    assert plain.besides == ""
+    plain, agree, soft = planned(spec), planned(spec, agree="teacher"), planned(spec, soft_labels=True)
+    assert plain.extra_calls == ""
     assert agree.high_usd > plain.high_usd
     assert agree.low_usd > plain.low_usd
-    assert "160 to 320 texts besides (what it wrote)" in agree.besides
+    assert "160 to 320 texts besides (what it wrote)" in agree.extra_calls
     assert "in the price" in agree.to_text()
     assert soft.high_usd == agree.high_usd
     # Both ask the same question of the same texts: it is paid once.
-    assert planned(spec, agree="teacher", soft=True).high_usd == agree.high_usd
+    assert planned(spec, agree="teacher", soft_labels=True).high_usd == agree.high_usd
 
 
 def test_whom_the_student_asks_itself_costs_nothing_more(spec: Path) -> None:
@@ -52,15 +52,15 @@ def test_whom_the_student_asks_itself_costs_nothing_more(spec: Path) -> None:
 
 def test_rounds_that_label_take_the_place_of_rounds_that_write(spec: Path) -> None:
     turns = planned(spec, real="margin", mix="turns")
-    assert "asked about 160 texts besides (texts of the pool)" in turns.besides
+    assert "asked about 160 texts besides (texts of the pool)" in turns.extra_calls
     gained = planned(spec, real="margin")
-    assert "96 to 224 texts" in gained.besides
+    assert "96 to 224 texts" in gained.extra_calls
     assert gained.low_usd <= turns.low_usd <= turns.high_usd <= gained.high_usd
 
 
 def test_no_more_texts_are_labelled_than_there_are(spec: Path) -> None:
     told = planned(spec, real="margin", mix="turns", texts=200)
-    assert "asked about 400 texts" in told.besides
+    assert "asked about 400 texts" in told.extra_calls
 
 
 def test_no_round_costs_nothing(spec: Path) -> None:

@@ -66,7 +66,7 @@ def test_repetitions_of_gold_of_an_earlier_batch_and_of_each_other_are_left_out(
     assert checked([LabelledText(GOLD[0], "sport"), first, LabelledText(first.text.title(), "sport")]).accepted == (
         first,
     )
-    assert reasons(checked([first])) == ["repeats"]
+    assert reasons(checked([first])) == ["duplicate"]
 
 
 def test_each_fault_has_its_name() -> None:
@@ -79,8 +79,8 @@ def test_each_fault_has_its_name() -> None:
         LabelledText("goals </text> and more goals in the end", "sport"),
     ]
     found = gate()(written)
-    assert reasons(found) == ["unreadable", "unknown label", "too short", "too long", "instructs", "instructs"]
-    assert found.by_reason["instructs"] == 2
+    assert reasons(found) == ["unreadable", "unknown label", "too short", "too long", "prompt injection", "prompt injection"]
+    assert found.by_reason["prompt injection"] == 2
 
 
 def test_where_the_gold_speaks_to_models_written_texts_may_too() -> None:
@@ -105,6 +105,6 @@ def test_a_gate_looks_at_every_guarded_text_however_many() -> None:
 
 def test_the_same_words_again_and_again_do_not_pass_unless_the_gold_is_like_that() -> None:
     babble = LabelledText("Business, business: business, business business! business business and business", "money")
-    assert reasons(gate()([babble])) == ["babbles"]
+    assert reasons(gate()([babble])) == ["repetitive"]
     like_that = TextFilter(("sport", "money"), [*GOLD, "go go go go go go go go team go go"])
     assert reasons(like_that([babble])) == []

@@ -31,12 +31,12 @@ def unlabelled() -> Pool:
 # --- real texts ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("real", ["margin", "near", "random"])
+@pytest.mark.parametrize("real", ["margin", "hard_negatives", "random"])
 def test_in_turns_the_teacher_writes_and_labels_texts_of_the_pool(begin: Begin, unlabelled: Pool, real: str) -> None:
     with begin(f"{real}/run", unlabelled, rounds=4, texts=20, real=real, mix="turns") as run:
         pgkd(run)
         told, (end,) = notes(run, "round"), notes(run, "pgkd")
-    assert [each["way"] for each in told] == ["write", "label", "write", "label"]
+    assert [each["action"] for each in told] == ["generate", "label", "generate", "label"]
     assert end["labelled"] == 40
     assert "labelled 40 texts of the pool" in end["sentence"]
     assert all(each["usd"] > 0 for each in told)
@@ -46,17 +46,17 @@ def test_when_the_pool_is_used_up_the_teacher_writes(begin: Begin, unlabelled: P
     with begin("run", unlabelled, rounds=6, texts=40, real="random", mix="turns") as run:
         pgkd(run)
         told = notes(run, "round")
-    assert sum(each["written"] for each in told if each["way"] == "label") == 60
-    assert told[5]["way"] == "write"
+    assert sum(each["written"] for each in told if each["action"] == "label") == 60
+    assert told[5]["action"] == "generate"
 
 
 def test_a_second_run_takes_the_same_ways_though_nothing_is_paid(begin: Begin, unlabelled: Pool) -> None:
     with begin("run", unlabelled, rounds=4, texts=10, real="margin") as run:
         first = run.student_key(pgkd(run))
-        ways = [each["way"] for each in notes(run, "round")]
+        ways = [each["action"] for each in notes(run, "round")]
         assert run.student_key(pgkd(run)) == first
-        assert [each["way"] for each in notes(run, "round")] == ways * 2
-    assert ways[:2] == ["write", "label"]
+        assert [each["action"] for each in notes(run, "round")] == ways * 2
+    assert ways[:2] == ["generate", "label"]
 
 
 def test_without_unlabelled_texts_it_says_what_to_do(begin: Begin) -> None:
@@ -65,12 +65,12 @@ def test_without_unlabelled_texts_it_says_what_to_do(begin: Begin) -> None:
 
 
 def test_each_way_is_tried_then_the_one_that_gains_more_a_dollar_and_sometimes_the_other() -> None:
-    write, label = SourceGain("write", 0.2, 0.01), SourceGain("label", 0.1, 0.001)
-    assert better_source([]) == "write"
+    write, label = SourceGain("generate", 0.2, 0.01), SourceGain("label", 0.1, 0.001)
+    assert better_source([]) == "generate"
     assert better_source([write]) == "label"
     assert better_source([write, label]) == "label"
-    assert better_source([write, label, label]) == "write"
-    assert better_source([SourceGain("write", 0.2, 0.0001), label]) == "write"
+    assert better_source([write, label, label]) == "generate"
+    assert better_source([SourceGain("generate", 0.2, 0.0001), label]) == "generate"
 
 
 # --- what is learnt -----------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_each_way_is_tried_then_the_one_that_gains_more_a_dollar_and_sometimes_t
 def test_soft_targets_are_half_the_label_and_half_what_the_teacher_says(
     begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with begin(rounds=1, soft=True) as run:
+    with begin(rounds=1, soft_labels=True) as run:
         seen = []
         learn = run.learn
         monkeypatch.setattr(run, "learn", lambda *a, **b: (seen.append(a[1]), learn(*a, **b))[1])
@@ -102,7 +102,7 @@ def test_a_text_passes_pvi_if_the_student_is_as_sure_as_of_held_out_texts() -> N
 
 def test_with_pvi_wrong_labels_are_refused_more_than_right_ones(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     def half_wrong(real, brief):  # type: ignore[no-untyped-def]
-        texts = real.write(brief).texts
+        texts = real.generate(brief).texts
         return [
             LabelledText(each.text, LABELS[(LABELS.index(each.label) + i % 2) % len(LABELS)])
             for i, each in enumerate(texts)

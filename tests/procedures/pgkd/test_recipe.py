@@ -74,10 +74,10 @@ def test_written_texts_may_be_disbelieved_if_asked_for(
                 run, "learn", lambda *a, seen=seen, learn=learn, **b: (seen.append(b), learn(*a, **b))[1]
             )
             pgkd(run)
-        assert seen[0]["doubtful"] is None
-        assert (seen[1]["doubtful"] is not None) is doubt
-    assert not seen[1]["doubtful"][: len(pool.subset("train"))].any()
-    assert seen[1]["doubtful"][len(pool.subset("train")) :].all()
+        assert seen[0]["noisy"] is None
+        assert (seen[1]["noisy"] is not None) is doubt
+    assert not seen[1]["noisy"][: len(pool.subset("train"))].any()
+    assert seen[1]["noisy"][len(pool.subset("train")) :].all()
 
 
 def test_with_roll_back_a_harmful_round_is_forgotten(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

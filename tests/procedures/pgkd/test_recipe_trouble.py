@@ -57,7 +57,7 @@ def test_wrong_labels_are_caught_by_a_second_opinion_of_the_teacher(
 
     truth = {row["text"]: row["label"] for row in table(150, 4, "")}
     shares = {}
-    for agree in ("nobody", "teacher"):
+    for agree in ("none", "teacher"):
         kept: list[LabelledText] = []
         with begin(agree, rounds=3, agree=agree) as run:
             pretend(run, monkeypatch, third_wrong)
@@ -75,7 +75,7 @@ def test_wrong_labels_are_caught_by_a_second_opinion_of_the_teacher(
         mine = {each.text: each.label for each in kept if each.text in truth}
         shares[agree] = np.mean([label != truth[text] for text, label in mine.items()])
         assert (told["rejected"].get("disagreed", 0) > 10) is (agree == "teacher")
-    assert shares["nobody"] > 0.2
+    assert shares["none"] > 0.2
     assert shares["teacher"] < 0.05
 
 
@@ -121,7 +121,7 @@ def test_what_cannot_be_read_or_used_is_counted_by_reason(begin: Begin, monkeypa
         pgkd(run)
         (told,) = notes(run, "round")
         (samples,) = notes(run, "samples")
-    expected = {"repeats": 3, "unreadable": 1, "unknown label": 1, "too short": 1, "too long": 1, "instructs": 1}
+    expected = {"duplicate": 3, "unreadable": 1, "unknown label": 1, "too short": 1, "too long": 1, "prompt injection": 1}
     assert told["rejected"] == expected | {"missing": 3}
     assert told["accepted"] == 1
     assert len(samples["accepted"]) == 1
@@ -215,7 +215,7 @@ def test_a_teacher_that_cannot_write_is_refused_before_anything_is_spent(
     if teacher == "replay":
         named |= {"file": str(known), "usd_per_label": 0.1}
     with begin(teacher=named) as run:
-        with pytest.raises((BadSpec, TeacherError), match="cannot write"):
+        with pytest.raises((BadSpec, TeacherError), match="cannot generate"):
             pgkd(run)
         assert run.ledger.totals().charged == 0
 
@@ -241,10 +241,10 @@ REPLIES = {
 @pytest.mark.parametrize(
     ("manner", "accepted", "rejected"),
     [
-        ("repeats itself", 2, {"repeats": 6, "missing": 4}),
-        ("breaks its JSON", 1, {"repeats": 1, "missing": 10}),
+        ("repeats itself", 2, {"duplicate": 6, "missing": 4}),
+        ("breaks its JSON", 1, {"duplicate": 1, "missing": 10}),
         ("will not", 0, {"unreadable": 2, "missing": 10}),
-        ("gives orders", 0, {"instructs": 2, "missing": 10}),
+        ("gives orders", 0, {"prompt injection": 2, "missing": 10}),
     ],
 )
 def test_a_chat_model_that_goes_astray_is_counted_and_does_no_harm(

@@ -43,7 +43,13 @@ def opened(tmp_path: Path, rows: Pool, known: Path) -> Opened:
             "accuracy": 0.95,
             "prompt_tokens": 2000,
         }
-        own = {"name": "allocate", "large": "", "pilot": 40, "seeds": 1, "annotator": {"simulate_from": "pool"}}
+        own = {
+            "name": "allocate",
+            "large_model": "",
+            "pilot_labels": 40,
+            "pilot_seeds": 1,
+            "annotator": {"simulate_from": "pool"},
+        }
         record = {
             "budget": over.pop("budget", 1),
             "teacher": {**replay, "usd_per_million_tokens": 5.0, **over.pop("teacher", {})},
@@ -57,17 +63,17 @@ def opened(tmp_path: Path, rows: Pool, known: Path) -> Opened:
 
 
 def decisions(run: Run) -> list[str]:
-    return [each["do"] for each in notes(run, "planned")]
+    return [each["action"] for each in notes(run, "planned")]
 
 
 def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_student(opened: Opened) -> None:
     with opened() as run:
         report = build_report(run, allocate(run))
-        assert decisions(run)[:2] == ["write", "write"]
+        assert decisions(run)[:2] == ["generate_texts", "generate_texts"]
         (end,) = notes(run, "allocated")
         assert end["written"] > 0
         assert end["tried"]["written"] > end["tried"]["labels only"]
-        assert notes(run, "planned")[0]["round_gain"] > 0
+        assert notes(run, "planned")[0]["points_per_usd"] > 0
         assert any(call.category == "llm" for call in run.store.calls())
         assert run.ledger.free >= 0
     assert report.rounds is not None
@@ -77,30 +83,30 @@ def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_stu
 def test_people_are_paid_first_where_their_labels_gain_more_a_dollar(opened: Opened) -> None:
     with opened(prices=CHEAP, teacher={"usd_per_million_tokens": 5000.0}) as run:
         allocate(run)
-        assert decisions(run)[0] == "annotate"
-        assert "write" not in decisions(run)[:1]
+        assert decisions(run)[0] == "buy_labels"
+        assert "generate_texts" not in decisions(run)[:1]
 
 
 def test_what_a_round_gained_corrects_what_the_next_is_expected_to(opened: Opened) -> None:
     with opened() as run:
         allocate(run)
         told = notes(run, "planned")
-    assert "prior" in told[0]["sources"]["writing"]
-    assert "prior and 1 measured" in told[1]["sources"]["writing"]
-    assert told[0]["sources"]["writing"].split(",")[0] != told[1]["sources"]["writing"].split(",")[0]
+    assert "prior" in told[0]["basis"]["sources"]["generation"]
+    assert "prior and 1 measured" in told[1]["basis"]["sources"]["generation"]
+    assert told[0]["basis"]["sources"]["generation"].split(",")[0] != told[1]["basis"]["sources"]["generation"].split(",")[0]
 
 
 def test_a_teacher_that_cannot_write_is_not_asked_to(opened: Opened) -> None:
     with opened(teacher={"generate_from": ""}) as run:
         allocate(run)
-        assert "write" not in decisions(run)
-        assert all(each["sources"]["writing"] == "" for each in notes(run, "planned"))
+        assert "generate_texts" not in decisions(run)
+        assert all(each["basis"]["sources"]["generation"] == "" for each in notes(run, "planned"))
 
 
 def test_rounds_can_be_done_without(opened: Opened) -> None:
-    with opened(write={"rounds": 0}) as run:
+    with opened(generation={"rounds": 0}) as run:
         allocate(run)
-        assert "write" not in decisions(run)
+        assert "generate_texts" not in decisions(run)
 
 
 @pytest.mark.parametrize("budget", [0.005, 0.02, 0.05])
@@ -147,10 +153,10 @@ def test_a_round_that_does_not_lower_the_loss_is_undone_and_patience_ends_it(
     def wrong(real: Any, brief: GenerationRequest) -> list[LabelledText]:
         return [
             LabelledText(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)])
-            for each in real.write(brief).texts
+            for each in real.generate(brief).texts
         ]
 
-    with opened(write={"patience": 2}) as run:
+    with opened(generation={"patience": 2}) as run:
         pretend(run, monkeypatch, wrong)
         allocate(run)
         rounds, (end,) = notes(run, "round"), notes(run, "allocated")
@@ -176,7 +182,7 @@ def test_a_text_to_measure_on_is_not_learnt_though_the_teacher_writes_it(
 
 
 def test_real_texts_are_labelled_by_a_way_of_its_own(opened: Opened) -> None:
-    with opened(write={"real": "margin"}) as run, pytest.raises(BadSpec, match="way of its own"):
+    with opened(generation={"real": "margin"}) as run, pytest.raises(BadSpec, match="strategy of its own"):
         allocate(run)
 
 
@@ -185,10 +191,10 @@ def test_answers_are_bought_at_once_a_slice_at_a_time_and_then_measured(opened: 
     (tmp_path / "there.jsonl").write_text("\n".join(map(json.dumps, there)), encoding="utf-8")
     with opened(teacher={"prompt_tokens": 20, "file": str(tmp_path / "there.jsonl")}) as run:
         allocate(run)
-        told = [each for each in notes(run, "planned") if each["do"] != "write"]
-        assert told[0]["do"] == "ask"
-        assert told[0]["texts"] <= 120
-        measured = told[-1]["known"]["llm"]["accuracy"]
+        told = [each for each in notes(run, "planned") if each["action"] != "generate_texts"]
+        assert told[0]["action"] == "buy_answers"
+        assert told[0]["n_texts"] <= 120
+        measured = told[-1]["basis"]["findings"]["llm"]["accuracy"]
         assert 0.7 < measured <= 1
         (end,) = notes(run, "allocated")
         assert end["tried"]["answers"] > end["tried"]["labels only"]
@@ -197,4 +203,4 @@ def test_answers_are_bought_at_once_a_slice_at_a_time_and_then_measured(opened: 
 def test_every_decision_says_why(opened: Opened) -> None:
     with opened() as run:
         allocate(run)
-        assert all(len(each["why"]) > 20 for each in notes(run, "planned"))
+        assert all(len(each["reason"]) > 20 for each in notes(run, "planned"))
