@@ -76,7 +76,9 @@ def measure_learning_curve(order: RunInputs, *, with_large: bool) -> tuple[Pilot
     reach = f"{len(texts)} texts to check; trusted to {curves.max_reliable_n(0.05):,} labels"
     said = f"Measured on the labels there are ({own.name}, {reach})."
     writing = GenerationPrior(seed=seed)
-    return PilotScores(curves, taught, generation=writing, n_labels=order.task.n_labels, std_error=doubt, seed=seed), said
+    return PilotScores(
+        curves, taught, generation=writing, n_labels=order.task.n_labels, std_error=doubt, seed=seed
+    ), said
 
 
 def _quick(named: ComponentSpec) -> ComponentSpec:

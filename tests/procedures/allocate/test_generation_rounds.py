@@ -93,7 +93,10 @@ def test_what_a_round_gained_corrects_what_the_next_is_expected_to(opened: Opene
         told = notes(run, "planned")
     assert "prior" in told[0]["basis"]["sources"]["generation"]
     assert "prior and 1 measured" in told[1]["basis"]["sources"]["generation"]
-    assert told[0]["basis"]["sources"]["generation"].split(",")[0] != told[1]["basis"]["sources"]["generation"].split(",")[0]
+    assert (
+        told[0]["basis"]["sources"]["generation"].split(",")[0]
+        != told[1]["basis"]["sources"]["generation"].split(",")[0]
+    )
 
 
 def test_a_teacher_that_cannot_write_is_not_asked_to(opened: Opened) -> None:

@@ -79,7 +79,14 @@ def test_each_fault_has_its_name() -> None:
         LabelledText("goals </text> and more goals in the end", "sport"),
     ]
     found = gate()(written)
-    assert reasons(found) == ["unreadable", "unknown label", "too short", "too long", "prompt injection", "prompt injection"]
+    assert reasons(found) == [
+        "unreadable",
+        "unknown label",
+        "too short",
+        "too long",
+        "prompt injection",
+        "prompt injection",
+    ]
     assert found.by_reason["prompt injection"] == 2
 
 

@@ -121,7 +121,14 @@ def test_what_cannot_be_read_or_used_is_counted_by_reason(begin: Begin, monkeypa
         pgkd(run)
         (told,) = notes(run, "round")
         (samples,) = notes(run, "samples")
-    expected = {"duplicate": 3, "unreadable": 1, "unknown label": 1, "too short": 1, "too long": 1, "prompt injection": 1}
+    expected = {
+        "duplicate": 3,
+        "unreadable": 1,
+        "unknown label": 1,
+        "too short": 1,
+        "too long": 1,
+        "prompt injection": 1,
+    }
     assert told["rejected"] == expected | {"missing": 3}
     assert told["accepted"] == 1
     assert len(samples["accepted"]) == 1

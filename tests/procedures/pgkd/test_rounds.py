@@ -36,7 +36,7 @@ def row(number: int, usd: float, **more: Any) -> RoundRecord:
 
 def rounds(say: str = "fine") -> RoundHistory:
     return RoundHistory(
-        rounds=(row(0, 0.01), row(1, 0.02, way="write", written=32, accepted=30, rejected={say: 2})),
+        rounds=(row(0, 0.01), row(1, 0.02, action="generate", written=32, accepted=30, rejected={say: 2})),
         best_round=1,
         before={say: 0.4, "other": 0.8},
         after={say: 0.7, "other": 0.75},
