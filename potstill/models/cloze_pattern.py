@@ -51,9 +51,15 @@ class PatternLayout:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """What `to_json` wrote."""
-        begin, end, between = (_ids(record.get(name)) for name in ("begin", "end", "between"))
-        max_length, pad_id = int(record["max_length"]), int(record["pad_id"])
-        return cls(begin or (), end or (), str(record["glue"]), max_length, pad_id, between)
+        separator = record.get("separator_ids")
+        return cls(
+            prefix_ids=tuple(map(int, record["prefix_ids"])),
+            suffix_ids=tuple(map(int, record["suffix_ids"])),
+            text_prefix=str(record["text_prefix"]),
+            max_length=int(record["max_length"]),
+            pad_id=int(record["pad_id"]),
+            separator_ids=None if separator is None else tuple(map(int, separator)),
+        )
 
 
 @dataclass(frozen=True)
@@ -136,10 +142,6 @@ def tokenizer_from_json(text: str) -> Any:
     # A "[MASK]" that somebody typed is six characters, not a second place to answer at.
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def _ids(given: Any) -> tuple[int, ...] | None:
-    return None if given is None else tuple(int(each) for each in given)
 
 
 def _one_line(text: str) -> str:

@@ -34,8 +34,8 @@ from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClien
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.spec import ComponentSpec, Spec, diff_specs
 from potstill.students import REGISTRY as STUDENTS
-from potstill.students import revision
 from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
+from potstill.students.kinds import revision
 from potstill.students.training_data import apply_class_weights
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TeacherSetup

@@ -21,8 +21,8 @@ from potstill.errors import PotstillError
 from potstill.ledger.prices import Rates, Usage, micros_to_usd
 from potstill.models.weights import find_weights
 from potstill.run.spec import ComponentSpec
-from potstill.students import REGISTRY
 from potstill.students.base import Floats, Student, StudentConfig, TrainingData
+from potstill.students.kinds import student_kind
 
 PROBE_ROWS = 16  # rows that a transformer is probed with
 PROBE_ROWS_FROZEN = 48  # rows that a frozen transformer is probed with
@@ -82,7 +82,7 @@ def estimate_training_time(
     """
     began = time.perf_counter()
     n = len(texts)
-    passes = _passes(named, n)
+    passes = student_kind(named.kind).training_passes(named.options, n)
     order = np.random.default_rng(seed).permutation(n)
     _Probe.of(named, task, texts, targets, _varied(order, targets, 8), epochs=1.0 if passes else None)  # warms up
     some = _varied(order, targets, PROBE_ROWS_OTHER if passes is None else PROBE_ROWS if passes else PROBE_ROWS_FROZEN)
@@ -128,10 +128,8 @@ class _Probe:
     ) -> _Probe:
         options: dict[str, Any] = dict(named.options)
         if epochs is not None:
-            options |= {"epochs": epochs} | ({"runs": 1} if "runs" in options else {})
-        made = REGISTRY.resolve(named.kind)(
-            StudentConfig(task.labels, named.model, task.descriptions, options, task.kind)
-        )
+            options |= {"epochs": epochs} | ({"n_averaged": 1} if "n_averaged" in options else {})
+        made = student_kind(named.kind)(StudentConfig(task.labels, named.model, task.descriptions, options, task.kind))
         made.check_requirements()
         began = time.perf_counter()
         made.fit(TrainingData([texts[i] for i in rows], np.asarray(targets, dtype=np.float32)[list(rows)]))
@@ -146,23 +144,6 @@ def _varied(order: Any, targets: Floats, n: int) -> list[int]:
     if others and all(likeliest[i] == likeliest[rows[0]] for i in rows):
         rows[-1] = others[0]
     return rows
-
-
-def _passes(named: ComponentSpec, n: int) -> float | None:
-    """How often a transformer goes over n rows while it is fine-tuned; None for the other students."""
-    options = named.options
-    batch = float(options.get("batch", 32))
-    if named.kind == "encoder":
-        from potstill.students import training_strategy as rule
-    elif named.kind == "cloze":
-        from potstill.students import cloze_training as rule  # type: ignore[no-redef]
-    else:
-        return None
-    if options.get("mode") == "frozen":
-        return 0.0
-    given = options.get("epochs")
-    once = float(given) if given else min(rule.MAX_EPOCHS, max(rule.MIN_EPOCHS, rule.TARGET_STEPS * batch / n))
-    return once * (int(options.get("runs", 1)) if n < getattr(rule, "MIN_ROWS_TO_HOLD_OUT", 0) else 1)
 
 
 def _parameters(named: ComponentSpec) -> int | None:

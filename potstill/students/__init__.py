@@ -1,6 +1,6 @@
-"""Students: they learn from texts and soft targets, then predict for nearly nothing.
+"""Student models: trained on texts and soft targets, then exported to predict on a CPU.
 
-A kind is one file and one line here.
+A kind is one file and one line of `REGISTRY`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,3 @@ REGISTRY = Registry(
 )
 DEFAULT_STUDENT = "encoder"  # of a run that names none
 BASELINE_STUDENT = "linear"  # needs no weights and trains in moments
-
-
-def revision(kind: str) -> int:
-    """Which way of learning a kind has come to: its class's `revision`, 1 where it says nothing.
-
-    A class raises it when the same options and the same lesson come to other weights, as by another default. It is a
-    part of the keys under which weights and results are kept, so that nothing learnt the old way passes for new.
-    """
-    return int(getattr(REGISTRY.resolve(kind), "revision", 1))

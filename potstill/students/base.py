@@ -9,15 +9,52 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from potstill.data.task import TaskKind
 
 Floats = NDArray[np.float32]
 CLASS_WEIGHTS = "class_weights"
+# Types of options: numbers above zero; True is no number and "3" neither.
+PositiveInt = Annotated[int, Field(strict=True, gt=0)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0)]
+
+
+@dataclass(frozen=True)
+class StudentCapabilities:
+    """What every student of a kind can do; read by recipes, planning and studies.
+
+    Attributes:
+        task_kinds: the kinds of task it can learn.
+        vectors: whether `embed` places texts of similar meaning near each other.
+        quick_options: options under which it trains in seconds, without fine-tuning; empty if it always does.
+        pseudo_label_options: options for training on mostly pseudo-labels.
+        language_head: whether it predicts label words with a language-model head.
+        zero_shot: whether it can predict from label names alone, under `zero_shot_options`.
+        zero_shot_options: options under which `fit` needs no rows.
+        exports: formats `export` writes: "onnx", "transformers".
+    """
+
+    task_kinds: frozenset[TaskKind] = frozenset({"single"})
+    vectors: bool = False
+    quick_options: Mapping[str, Any] = field(default_factory=dict)
+    pseudo_label_options: Mapping[str, Any] = field(default_factory=dict)
+    language_head: bool = False
+    zero_shot: bool = False
+    zero_shot_options: Mapping[str, Any] = field(default_factory=dict)
+    exports: tuple[str, ...] = ("onnx",)
+
+
+ALL_TASK_KINDS: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
+
+
+def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options a kind reads itself: the `[student]` table less `class_weights`, which every kind has."""
+    return {name: value for name, value in options.items() if name != CLASS_WEIGHTS}
 
 
 @dataclass(frozen=True)
@@ -40,8 +77,7 @@ class StudentConfig:
     kind: TaskKind = "single"
 
     def __post_init__(self) -> None:
-        kept = {name: value for name, value in self.options.items() if name != CLASS_WEIGHTS}
-        object.__setattr__(self, "options", kept)
+        object.__setattr__(self, "options", own_options(self.options))
 
 
 @dataclass(frozen=True)
@@ -102,11 +138,28 @@ class ExportedGraph:
 
 
 class Student(Protocol):
-    """Learns, then predicts. Every array is float32 and in the order of `labels`."""
+    """A trainable classifier. Every array is float32 and its columns are in the order of `labels`.
+
+    Attributes:
+        capabilities: of the kind.
+        revision: raised when equal options and data lead to other weights than before.
+        labels: the K label names.
+    """
+
+    capabilities: ClassVar[StudentCapabilities] = StudentCapabilities()
+    revision: ClassVar[int] = 1
 
     labels: tuple[str, ...]
 
     def __init__(self, config: StudentConfig) -> None: ...
+
+    @classmethod
+    def training_passes(cls, options: Mapping[str, Any], n_rows: int) -> float | None:
+        """Passes of gradient descent over `n_rows` rows that `fit` will make under `options`.
+
+        None for kinds whose training time is not proportional to passes.
+        """
+        return None
 
     def check_requirements(self) -> None:
         """See that `fit` will find all it needs; learns nothing and costs nothing.

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,11 +19,21 @@ import numpy as np
 from potstill.errors import BadInput, BadSpec, RunNotFound, missing_extra
 from potstill.models.causal_lm import content_hash, require_torch
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
-from potstill.models.device import portable_options, resolve_device, to_cpu
+from potstill.models.device import check_device, portable_options, resolve_device, to_cpu
 from potstill.models.tokens.tokenizer import check_texts
 from potstill.models.weights import Weights, find_weights
-from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
-from potstill.students.cloze_options import ClozeOptions
+from potstill.registry import read_options
+from potstill.students.base import (
+    ALL_TASK_KINDS,
+    ExportedGraph,
+    Floats,
+    Student,
+    StudentCapabilities,
+    StudentConfig,
+    TrainingData,
+    own_options,
+)
+from potstill.students.cloze_options import CLOZE_EPOCHS, ClozeOptions
 from potstill.students.training_data import check_training_data, probabilities, reject_feature_hint, sort_by_content
 from potstill.students.verbalizer import LabelWords, VerbalizerSpec, default_label_words
 
@@ -38,7 +47,7 @@ CONTENT_FREE_TEXTS = ("N/A", "", "text", "...")
 LM_HEAD_PREFIXES = ("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "head.dense.")
 
 
-class ClozeStudent:
+class ClozeStudent(Student):
     """A student that says a label's word where a pattern asks for it. See `students.base.Student` for the contract.
 
     Attributes:
@@ -47,13 +56,19 @@ class ClozeStudent:
         words: label by label, what is scored for it; empty before the model is read.
     """
 
+    capabilities = StudentCapabilities(
+        task_kinds=ALL_TASK_KINDS,
+        language_head=True,
+        zero_shot=True,
+        zero_shot_options={"mode": "zero-shot"},
+    )
+
     def __init__(self, config: StudentConfig) -> None:
-        if config.kind not in ("single", "pair", "multi"):
-            raise BadSpec(f"The student 'cloze' cannot do a task of the kind {config.kind!r}.", "Take an encoder.")
         self.kind = config.kind
         self.labels = tuple(config.labels)
         self.weights = config.weights or DEFAULT_WEIGHTS
-        self.options = ClozeOptions.from_table(config.options)
+        self.options = read_options(ClozeOptions, "student 'cloze'", config.options)
+        check_device(self.options.device)
         self.descriptions = dict(config.descriptions)
         self.label_words: LabelWords = default_label_words(self.labels, self.options.label_words)
         self.truncated = 0.0
@@ -68,6 +83,14 @@ class ClozeStudent:
         facts = {"weights": self.weights, "truncated": self.truncated, "words": [list(own) for own in self.label_words]}
         licence = self._found.licence if self._found else "unknown"
         return {**facts, "licence": licence, **self.fit_info}
+
+    @classmethod
+    def training_passes(cls, options: Mapping[str, Any], n_rows: int) -> float:
+        """See `Student.training_passes`."""
+        own = read_options(ClozeOptions, "student 'cloze'", own_options(options))
+        if own.mode in ("frozen", "zero-shot"):
+            return 0.0
+        return own.epochs or CLOZE_EPOCHS.epochs(own.batch_size, n_rows)
 
     def check_requirements(self) -> None:
         """See that torch and the weights are here, and that the weights can do P; see `Student.prepare`."""
@@ -141,7 +164,7 @@ class ClozeStudent:
             "labels": self.labels,
             "weights": self.weights,
             "sha256": content_hash(self._found.path),
-            "options": asdict(self.options),
+            "options": self.options.model_dump(),
             "descriptions": self.descriptions,
             "words": self.label_words,
             "around": ids.layout.to_json(),

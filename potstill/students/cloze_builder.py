@@ -225,7 +225,7 @@ def _found(pattern: Pattern, words: LabelWords, wanted: Sequence[int], data: Tra
     """`words`, with those of the wanted labels found in the rows; the place is where a single token would stand."""
     base = pattern.base
     first = VerbalizerSpec((), (), ((0, 0),), np.ones((1, 1), dtype=np.float32), False)
-    hard = replace(pattern, options=replace(pattern.options, soft_prompt_tokens=0))
+    hard = replace(pattern, options=pattern.options.model_copy(update={"soft_prompt_tokens": 0}))
     network, ids = ClozeNetwork(base.model, first, base.mask_id), PatternTokenizer(base.tokenizer, hard.layout(first))
     gold = np.asarray(data.targets).argmax(axis=1)
     known = np.asarray(data.targets).max(axis=1) > 0  # a row may have no label, where it may have several

@@ -133,9 +133,9 @@ class ClozeNetwork(nn.Module):
         places, tokens = zip(*reading.edges, strict=True)
         depths, ancestry = _tree(reading.parents)
         for name, value in (
-            ("places", torch.tensor(places)),
+            ("positions", torch.tensor(places)),
             ("tokens", torch.tensor(tokens)),
-            ("shares", torch.from_numpy(reading.edge_weights)),
+            ("edge_weights", torch.from_numpy(reading.edge_weights)),
             ("nodes", torch.tensor(reading.tokens, dtype=torch.int64)),
             ("depths", depths),
             ("ancestry", ancestry),

@@ -1,86 +1,63 @@
-"""What may be said of a cloze under `[student]`, checked. Does nothing with it."""
+"""Options of the cloze student, and the rule it derives its epochs by. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from potstill.errors import BadSpec, did_you_mean
-from potstill.models.device import DeviceName, check_device
+from pydantic import Field, field_validator
 
-CHOICES = {
-    "verbalizer": ("auto", "names", "descriptions", "data"),
-    "several": ("auto", "sum", "mean", "blend"),
-    "mode": ("auto", "lora", "full", "frozen", "zero-shot"),
-    "dtype": ("float32", "bfloat16"),
-}
-INTEGER_OPTIONS, NUMBER_OPTIONS = ("layers", "rank", "soft", "batch", "max_length"), ("epochs", "lr")
+from potstill.models.device import DeviceName
+from potstill.registry import Options
+from potstill.students.base import PositiveFloat, PositiveInt
+from potstill.students.epoch_rule import EpochRule
+
+CLOZE_EPOCHS = EpochRule(target_steps=150, min_epochs=3, max_epochs=20)
 
 
-@dataclass(frozen=True)
-class ClozeOptions:
+class ClozeOptions(Options):
     """The `[student]` table of a cloze.
 
     Attributes:
-        pattern: what surrounds a text, with {text} and {label} in it once each, and {text_b} for pairs; a causal model
-            wants {label} last.
-        words: label -> the word, or the words, that stand for it; by default its name.
-        verbalizer: "names"; "descriptions" (names, but a salient word of the description where names begin alike);
-            "data" (single tokens that tell the labels apart in the rows, before learning); "auto" takes the first of
-            names, descriptions, data that tells all labels apart by their first token, else names.
-        several: how tokens of a word of several are read; "auto" sums them (a masked model: their mean) while that
-            is cheap, and else blends them.
+        pattern: the template around a text, with {text} and {label} once each, and {text_b} for pairs; a causal model
+            needs {label} last.
+        label_words: label -> the word, or the words, that stand for it; default is the label's name.
+        verbalizer: how label words are chosen: "names"; "descriptions" (names, but a salient word of the description
+            for labels whose names begin with the same token); "data" (single tokens that separate the labels on the
+            training rows before training); "auto" takes the first of names, descriptions, data under which the first
+            tokens of all labels differ, else names.
+        token_aggregation: how the tokens of a word of several are scored; "auto" sums them (a masked model: takes
+            their mean) while that is cheap, and else blends them.
         mode: "lora", "full" or "frozen" (only the label bias and the soft prompt); "auto": LoRA in a causal model, all
-            weights in a masked one. "zero-shot" learns nothing and needs no row.
-        layers: how many of the top layers learn; None: half of a causal model's, all of a masked one's.
-        rank: of LoRA.
-        soft: how many learnt vectors are put at the beginning of the row (a soft prompt); 0 for none.
-        epochs, lr, batch: of learning; None derives epochs from the rows, lr from the mode.
+            weights in a masked one. "zero-shot" trains nothing and needs no rows.
+        trainable_layers: number of top layers that are trained; None: half of a causal model's, all of a masked one's.
+        lora_rank: rank of LoRA.
+        soft_prompt_tokens: number of trained vectors at the beginning of the input (a soft prompt).
+        epochs, lr, batch_size: of training; None derives epochs from the rows, lr from the mode.
         max_length: tokens of a row; None takes 256 or what the model reads.
-        dtype: what predictions are computed in. In "bfloat16" they are quicker, and the student cannot be exported.
-        device: what it learns and predicts on; "auto" is a GPU where PyTorch has one. Its bundle runs on the CPU.
+        dtype: number format of predictions. "bfloat16" is faster; such a student cannot be exported.
+        device: device for training and prediction; "auto" is a GPU if PyTorch has one. Bundles run on the CPU.
     """
 
     pattern: str = ""
-    label_words: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    label_words: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict)
     verbalizer: Literal["auto", "names", "descriptions", "data"] = "auto"
     token_aggregation: Literal["auto", "sum", "mean", "blend"] = "auto"
     mode: Literal["auto", "lora", "full", "frozen", "zero-shot"] = "auto"
-    trainable_layers: int | None = None
-    lora_rank: int = 8
-    soft_prompt_tokens: int = 0
-    epochs: float | None = None
-    lr: float | None = None
-    batch_size: int = 16
-    max_length: int | None = None
+    trainable_layers: PositiveInt | None = None
+    lora_rank: PositiveInt = 8
+    soft_prompt_tokens: Annotated[int, Field(strict=True, ge=0)] = 0
+    epochs: PositiveFloat | None = None
+    lr: PositiveFloat | None = None
+    batch_size: PositiveInt = 16
+    max_length: PositiveInt | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: DeviceName = "auto"
 
+    @field_validator("pattern")
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> ClozeOptions:
-        """The options a user wrote.
-
-        Raises:
-            BadSpec: an unknown key, or a value that cannot be.
-        """
-        known = {each.name for each in fields(cls)}
-        for key in table:
-            if key not in known:
-                raise BadSpec(f"The cloze has no option {key!r}.", did_you_mean(key, known))
-        options = cls(**table)
-        for key, allowed in CHOICES.items():
-            if getattr(options, key) not in allowed:
-                raise BadSpec(f"The cloze's {key} is {getattr(options, key)!r}.", f"Choose {', '.join(allowed)}.")
-        for key in (*INTEGER_OPTIONS, *NUMBER_OPTIONS):
-            value = getattr(options, key)
-            right = isinstance(value, int if key in INTEGER_OPTIONS else int | float) and not isinstance(value, bool)
-            if value is not None and not (right and (value > 0 or (key == "soft" and value == 0))):
-                raise BadSpec(f"The cloze's {key} is {value!r}.", "Give a number above zero.")
+    def _has_places(cls, pattern: str) -> str:
         for place in ("{text}", "{label}"):
-            if options.pattern and str(options.pattern).count(place) != 1:
-                raise BadSpec(f"The cloze's pattern needs {place} in it, exactly once.", 'As "{text} Topic: {label}".')
-        if not isinstance(options.label_words, Mapping):
-            raise BadSpec("The cloze's words are no table.", 'Write words = { label = "word", ... }.')
-        check_device(options.device)
-        return options
+            if pattern and pattern.count(place) != 1:
+                raise ValueError(f'a pattern needs {place} exactly once, as in "{{text}} Topic: {{label}}"')
+        return pattern

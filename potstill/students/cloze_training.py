@@ -25,9 +25,8 @@ from potstill.models.tokens.tokenizer import Ids, pad_batch
 from potstill.students.backbone import autocast, predict_batches
 from potstill.students.base import Floats
 from potstill.students.cloze_network import ClozeNetwork, TuningMode
+from potstill.students.cloze_options import CLOZE_EPOCHS
 
-# About how many steps learning takes on few rows, and how many passes at least and at most.
-TARGET_STEPS, MIN_EPOCHS, MAX_EPOCHS = 150, 3.0, 20.0
 # The kept states of the lower layers may take this much memory; more are computed again at every step.
 MAX_CACHED_BYTES = 1_500_000_000
 # Rows whose scores tell the label bias.
@@ -105,7 +104,7 @@ def train_cloze(network: ClozeNetwork, rows: ClozeBatch, config: ClozeTrainingCo
     """Teach the network in place; what was done, as plain facts. Equal arguments give equal weights on a CPU."""
     generator = np.random.default_rng(config.seed)
     n = len(rows.ids)
-    epochs = config.epochs or min(MAX_EPOCHS, max(MIN_EPOCHS, TARGET_STEPS * config.batch_size / n))
+    epochs = config.epochs or CLOZE_EPOCHS.epochs(config.batch_size, n)
     if not config.past_deadline():
         config.report_progress(0.0, "asking the model as it is")
         some = generator.permutation(n)[:BIAS_SAMPLE_SIZE]

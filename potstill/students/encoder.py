@@ -13,18 +13,29 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from potstill.errors import BadSpec, did_you_mean, missing_extra
-from potstill.models.device import DeviceName, check_device, portable_options, resolve_device, to_cpu
-from potstill.models.tokens.tokenizer import LONG_TEXT_MODES, LongTextMode, TextTokenizer
+from potstill.errors import BadSpec, missing_extra
+from potstill.models.device import check_device, portable_options, resolve_device, to_cpu
+from potstill.models.tokens.tokenizer import TextTokenizer
 from potstill.models.weights import find_weights
-from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
+from potstill.registry import read_options
+from potstill.students.base import (
+    ALL_TASK_KINDS,
+    ExportedGraph,
+    Floats,
+    Student,
+    StudentCapabilities,
+    StudentConfig,
+    TrainingData,
+    own_options,
+)
+from potstill.students.encoder_options import ENCODER_EPOCHS, MIN_ROWS_TO_HOLD_OUT, EncoderOptions
 from potstill.students.label_names import label_texts
 from potstill.students.training_data import check_training_data, probabilities, sort_by_content
 
@@ -35,82 +46,7 @@ if TYPE_CHECKING:
 DEFAULT_WEIGHTS = "minilm"
 
 
-@dataclass(frozen=True)
-class EncoderOptions:
-    """The `[student]` table of an encoder.
-
-    Attributes:
-        mode: "frozen" learns only the head; "full" fine-tunes all weights; "lora" fine-tunes thin matrices beside them
-            (Hu et al. 2022), merged afterwards; "auto" decides by the rows between the first two.
-        epochs: passes of fine-tuning; None derives them from the number of rows.
-        lr: peak learning rate of fine-tuning; LoRA's is ten times that.
-        batch: rows a step.
-        max_length: tokens read of a text; None takes 256 or what the weights allow.
-        long: what is read of a text with more tokens: its "head"; its "head+tail", half each; or all of it in
-            "windows", whose scores are averaged (it then learns from head and tail). Pairs always keep both heads.
-        c: inverse strength of the head's penalty; None chooses among a few by cross-validation.
-        head: "linear", or "label": it begins as similarity to the names (and descriptions) of the labels, and so needs
-            no row at all.
-        names: the names of the labels are an example each, where the rows are few and are told better for it.
-        believe: learn all that a teacher said; else only what a cross-validated second opinion does not contradict.
-        few: learn as from few rows: all of them, with gaps, and with the names; None decides by how many there are. For
-            rows that are mostly a student's own guesses, none of which is worth validating on.
-        runs: so many fine-tunings are averaged, where the rows are few: a little better for so many times the time.
-        device: what it learns and predicts on; "auto" is a GPU where PyTorch has one. Its bundle runs on the CPU.
-    """
-
-    mode: Literal["auto", "frozen", "full", "lora"] = "auto"
-    epochs: float | None = None
-    lr: float = 1e-4
-    batch_size: int = 32
-    max_length: int | None = None
-    long: LongTextMode = "head+tail"
-    c: float | None = None
-    head: Literal["linear", "label"] = "linear"
-    label_names: bool = True
-    trust_labels: bool = False
-    few_shot: bool | None = None
-    n_averaged: int = 1
-    device: DeviceName = "auto"
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> EncoderOptions:
-        """The options a user wrote.
-
-        Raises:
-            BadSpec: an unknown key, or a value out of range.
-        """
-        known = {field.name for field in fields(cls)}
-        for key in table:
-            if key not in known:
-                raise BadSpec(f"The encoder has no option {key!r}.", did_you_mean(key, known))
-        options = cls(**table)
-        if options.mode not in ("auto", "frozen", "full", "lora"):
-            raise BadSpec(f"The encoder has no mode {options.mode!r}.", "Choose auto, frozen, full or lora.")
-        if options.head not in ("linear", "label"):
-            raise BadSpec(f"The encoder has no head {options.head!r}.", "Choose linear or label.")
-        if options.long not in LONG_TEXT_MODES:
-            raise BadSpec(f"The encoder's long is {options.long!r}.", f"Choose {', '.join(LONG_TEXT_MODES)}.")
-        if (
-            isinstance(options.n_averaged, bool)
-            or not isinstance(options.n_averaged, int)
-            or not 1 <= options.n_averaged <= 20
-        ):
-            raise BadSpec(f"The encoder's runs is {options.n_averaged!r}.", "Give a whole number from 1 to 20.")
-        for key in ("names", "trust_labels"):
-            if not isinstance(getattr(options, key), bool):
-                raise BadSpec(f"The encoder's {key} is {getattr(options, key)!r}.", f"Write {key} = true or false.")
-        if options.few_shot is not None and not isinstance(options.few_shot, bool):
-            raise BadSpec(f"The encoder's few is {options.few_shot!r}.", "Write few = true or false, or leave it out.")
-        for key in ("epochs", "lr", "batch", "max_length", "c"):
-            value = getattr(options, key)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-                raise BadSpec(f"The encoder's {key} is {value!r}.", "Give a number above zero.")
-        check_device(options.device)
-        return options
-
-
-class EncoderStudent:
+class EncoderStudent(Student):
     """A student on a transformer encoder. See `students.base.Student` for the contract.
 
     Attributes:
@@ -118,12 +54,23 @@ class EncoderStudent:
         learnt: facts of the last `fit`: mode, steps, losses, how it ended.
     """
 
+    capabilities = StudentCapabilities(
+        task_kinds=ALL_TASK_KINDS,
+        vectors=True,
+        quick_options={"mode": "frozen"},
+        pseudo_label_options={"few_shot": True},
+        zero_shot=True,
+        zero_shot_options={"head": "label"},
+        exports=("onnx", "transformers"),
+    )
+
     def __init__(self, config: StudentConfig) -> None:
         self.labels = tuple(config.labels)
         self.weights = config.weights or DEFAULT_WEIGHTS
         self.kind = config.kind
         self.descriptions = dict(config.descriptions)
-        self.options = EncoderOptions.from_table(config.options)
+        self.options = read_options(EncoderOptions, "student 'encoder'", config.options)
+        check_device(self.options.device)
         self.truncated = 0.0
         self.fit_info: dict[str, Any] = {}
         self._network: EncoderNetwork | None = None
@@ -135,6 +82,15 @@ class EncoderStudent:
         """Facts for a report and for the model card."""
         facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated}
         return facts | {"long": "head" if self.kind == "pair" else self.options.long} | self.fit_info
+
+    @classmethod
+    def training_passes(cls, options: Mapping[str, Any], n_rows: int) -> float:
+        """See `Student.training_passes`."""
+        own = read_options(EncoderOptions, "student 'encoder'", own_options(options))
+        if own.mode == "frozen":
+            return 0.0
+        epochs = own.epochs or ENCODER_EPOCHS.epochs(own.batch_size, n_rows)
+        return epochs * (own.n_averaged if n_rows < MIN_ROWS_TO_HOLD_OUT else 1)
 
     def check_requirements(self) -> None:
         """See that torch and the weights are here; see `Student.prepare`."""
@@ -170,21 +126,7 @@ class EncoderStudent:
         rows = EncodedBatch(encoded.ids, data.targets, data.sample_weight, doubtful, self.kind == "multi")
         if data.hint is not None:
             rows = replace(rows, hint_features=data.hint.teacher.embed(data.texts), hint_weight=data.hint.loss_weight)
-        own = self.options
-        plan = TrainingStrategy(
-            mode=own.mode,
-            epochs=own.epochs,
-            lr=own.lr,
-            batch_size=own.batch_size,
-            c=own.c,
-            head=own.head,
-            trust_labels=own.trust_labels,
-            few_shot=own.few_shot,
-            n_averaged=own.n_averaged,
-            seed=data.seed,
-            deadline=deadline,
-            progress=data.progress,
-        )
+        plan = TrainingStrategy(self.options, seed=data.seed, deadline=deadline, progress=data.progress)
         self.fit_info = study(network, rows, tokens.pad_id, plan, names)
         return self
 
@@ -234,7 +176,7 @@ class EncoderStudent:
             "format": 1,
             "labels": self.labels,
             "weights": self.weights,
-            "options": {field.name: getattr(self.options, field.name) for field in fields(EncoderOptions)},
+            "options": self.options.model_dump(),
             "kind": self.kind,
             "pooling": network.pooling,
             "max_length": tokens.max_length,

@@ -17,41 +17,67 @@ from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
 from potstill.models.features import NGramVectorizer, PairNGramVectorizer
-from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
+from potstill.registry import Options, read_options
+from potstill.students.base import (
+    ALL_TASK_KINDS,
+    ExportedGraph,
+    Floats,
+    PositiveFloat,
+    PositiveInt,
+    Student,
+    StudentCapabilities,
+    StudentConfig,
+    TrainingData,
+)
 from potstill.students.logistic_regression import Regression, SolverOptions, fit_regression, to_csr
 from potstill.students.onnx_writer import OnnxNode, ValueInfo, write_onnx
 from potstill.students.training_data import check_training_data, hash_split, probabilities, reject_feature_hint
 
-OPTIONS = {"c", "max_features", "min_df", "max_steps"}
 C_GRID = (1.0, 3.0, 10.0, 30.0)
 MAX_CELLS = 12_000_000  # of the weight table: 48 MB, whatever the number of labels
 CHUNK = 2048
 
 
-class LinearStudent:
+class LinearOptions(Options):
+    """The `[student]` table of a linear student.
+
+    Attributes:
+        c: inverse strength of the L2 penalty; None selects one on held-out rows.
+        max_features: number of n-grams at most; fewer if there are many labels.
+        min_df: number of texts an n-gram must be in; None takes 1 below 2,000 texts, else 2.
+        max_iter: L-BFGS steps at most.
+    """
+
+    c: PositiveFloat | None = None
+    max_features: PositiveInt = 60_000
+    min_df: PositiveInt | None = None
+    max_iter: PositiveInt = 200
+
+
+class LinearStudent(Student):
     """TF-IDF n-grams + logistic regression on soft targets.
 
     Args:
-        make: labels, and the options `c` (inverse penalty; chosen on rows put aside if not given), `max_features`
-            (60,000, fewer where there are many labels), `min_df`, `max_steps` (200).
+        config: labels and `LinearOptions`.
 
     Raises:
         BadSpec: an unknown option, or weights, which this kind does not start from.
     """
 
+    capabilities = StudentCapabilities(task_kinds=ALL_TASK_KINDS)
+
     def __init__(self, config: StudentConfig) -> None:
-        check_options("linear", config.options, OPTIONS)
+        self.options = read_options(LinearOptions, "student 'linear'", config.options)
         if config.weights:
             raise BadSpec(
                 f"The student 'linear' starts from no weights, not {config.weights!r}.", "Write just 'linear'."
             )
         self.labels = tuple(config.labels)
         self.kind = config.kind
-        self.options = dict(config.options)
         self._reader: NGramVectorizer | PairNGramVectorizer | None = None
         self._weights: Floats = np.zeros((0, len(self.labels)), dtype=np.float32)
         self._bias: Floats = np.zeros(len(self.labels), dtype=np.float32)
-        self.c = float(config.options.get("c", 0.0))
+        self.c = self.options.c or 0.0
 
     def check_requirements(self) -> None:
         """It needs nothing but its texts."""
@@ -63,15 +89,13 @@ class LinearStudent:
         reject_feature_hint(data, "linear")
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
         effort = SolverOptions(
-            max_iter=int(self.options.get("max_steps", 200)), deadline=deadline, progress=data.progress
+            max_iter=self.options.max_iter, deadline=deadline, progress=data.progress, multi=self.kind == "multi"
         )
-        effort = replace(effort, multi=self.kind == "multi")
-        limit = min(int(self.options.get("max_features", 60_000)), MAX_CELLS // len(self.labels))
+        limit = min(self.options.max_features, MAX_CELLS // len(self.labels))
         reads = PairNGramVectorizer if self.kind == "pair" else NGramVectorizer
-        self._reader = reads.fit(data.texts, max_features=limit, min_df=self.options.get("min_df"))
+        self._reader = reads.fit(data.texts, max_features=limit, min_df=self.options.min_df)
         features = to_csr(self._reader.transform(data.texts), self._reader.width)
-        given = self.options.get("c")
-        self.c = select_c(features, data, effort, C_GRID) if given is None else float(given)
+        self.c = self.options.c or select_c(features, data, effort, C_GRID)
         fitted = fit_regression(features, data.targets, data.sample_weight, replace(effort, c=self.c))
         self._weights, self._bias = fitted.weights, fitted.bias
         if data.progress is not None:
@@ -98,7 +122,13 @@ class LinearStudent:
     def save(self, folder: Path) -> None:
         """Write `student.json`, `ngrams.json`, `weights.npy` and `bias.npy`."""
         self._fitted().save(folder)
-        record = {"format": 1, "labels": self.labels, "options": self.options, "c": self.c, "kind": self.kind}
+        record = {
+            "format": 1,
+            "labels": self.labels,
+            "options": self.options.model_dump(),
+            "c": self.c,
+            "kind": self.kind,
+        }
         (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
         np.save(folder / "weights.npy", self._weights, allow_pickle=False)
         np.save(folder / "bias.npy", self._bias, allow_pickle=False)
@@ -164,10 +194,3 @@ def select_c(features: Any, data: TrainingData, effort: SolverOptions, grid: Seq
         if score > best_score * 1.002:  # a larger C has to earn it
             best, best_score = c, score
     return best
-
-
-def check_options(kind: str, options: Any, allowed: set[str]) -> None:
-    """Raise `BadSpec` for an option that this kind does not have."""
-    strangers = sorted(set(options) - allowed)
-    if strangers:
-        raise BadSpec(f"The student {kind!r} has no option {strangers[0]!r}.", f"It has: {', '.join(sorted(allowed))}.")

@@ -8,55 +8,87 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Self
 
 import numpy as np
+from pydantic import Field
 
 from potstill.errors import BadSpec
-from potstill.models.device import check_device, portable_options
+from potstill.models.device import DeviceName, check_device, portable_options
 from potstill.models.downloads.fetch import cached_path
 from potstill.models.features import PairSubwordVectorizer, SparseFeatures, SubwordVectorizer
 from potstill.models.weights import find_weights
-from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
+from potstill.registry import Options, read_options
+from potstill.students.base import (
+    ALL_TASK_KINDS,
+    ExportedGraph,
+    Floats,
+    PositiveFloat,
+    PositiveInt,
+    Student,
+    StudentCapabilities,
+    StudentConfig,
+    TrainingData,
+)
 from potstill.students.distill_embeddings import load_token_embeddings
-from potstill.students.linear import check_options, select_c
+from potstill.students.linear import select_c
 from potstill.students.logistic_regression import SolverOptions, fit_regression, to_csr
 from potstill.students.static_onnx import write_static_onnx
 from potstill.students.static_training import FeatureBatch, StaticClassifier, StaticTrainingConfig, fine_tune_static
 from potstill.students.training_data import check_training_data, hash_split, probabilities, sort_by_content
 
-FINE_TUNING_OPTIONS = ("epochs", "lr", "hidden", "dropout", "device")
-OPTIONS = {"c", "max_length", "dims", *FINE_TUNING_OPTIONS}
 C_GRID = (10.0, 30.0, 100.0, 300.0)
 MIN_ROWS_FOR_VALIDATION = 2_000  # rows from which some are put aside to stop early by
 CHUNK = 4096
-HEAD_ARRAYS = ("table", "w", "b", "u", "c", "v")
+HEAD_ARRAYS = ("embeddings", "w", "b", "u", "c", "v")
 
 
-class StaticStudent:
+class StaticOptions(Options):
+    """The `[student]` table of a static student.
+
+    Attributes:
+        c: inverse strength of the L2 penalty of the first regression; None selects one on held-out rows.
+        epochs: epochs of fine-tuning at most; 0 keeps the vectors as they are.
+        lr: learning rate of the vectors.
+        hidden: units of the hidden layer.
+        dropout: on the text's vector and on the hidden layer, in [0, 1).
+        max_length: subwords of a text at most.
+        dims: dimensions at most, if the vectors are distilled from an encoder.
+        device: device for training; predictions run on the CPU.
+    """
+
+    c: PositiveFloat | None = None
+    epochs: Annotated[int, Field(strict=True, ge=0)] = 25
+    lr: PositiveFloat = 1e-2
+    hidden: PositiveInt = 512
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.2
+    max_length: PositiveInt = 512
+    dims: PositiveInt = 256
+    device: DeviceName = "auto"
+
+
+class StaticStudent(Student):
     """Mean of subword vectors + head.
 
     Args:
-        make: labels; `weights` (potion-8m if it is here, else minilm); the options `c` (of the first regression;
-            chosen on rows put aside if not given), `epochs` (25; 0 keeps the vectors as they are), `lr` (of the
-            vectors, 0.01), `hidden` (512), `dropout` (0.2), `max_length` (512 subwords), `dims` (256, if distilled),
-            `device` (what it learns on: "auto", "cpu" or "cuda"; it predicts on the CPU).
+        config: labels; `weights` (potion-8m if it was fetched, else minilm); `StaticOptions`.
 
     Raises:
-        BadSpec: an unknown option.
+        BadSpec: an unknown option or an invalid value.
     """
 
+    capabilities = StudentCapabilities(task_kinds=ALL_TASK_KINDS, vectors=True, quick_options={"epochs": 0})
+
     def __init__(self, config: StudentConfig) -> None:
-        check_options("static", config.options, OPTIONS)
-        check_device(config.options.get("device", "auto"))
+        self.options = read_options(StaticOptions, "student 'static'", config.options)
+        check_device(self.options.device)
         self.labels = tuple(config.labels)
         self.weights = config.weights or ("potion-8m" if cached_path("potion-8m") is not None else "minilm")
         self.kind = config.kind
-        self.options = dict(config.options)
-        self.c = float(config.options.get("c", 0.0))
+        self.c = self.options.c or 0.0
         self._reader: SubwordVectorizer | PairSubwordVectorizer | None = None
         self._head: StaticClassifier | None = None
 
@@ -74,10 +106,10 @@ class StaticStudent:
         assert data.sample_weight is not None
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
         texts = data.texts
-        start = load_token_embeddings(find_weights(self.weights), int(self.options.get("dims", 256)))
+        start = load_token_embeddings(find_weights(self.weights), self.options.dims)
         if isinstance(data.init_from, StaticStudent) and data.init_from.weights == self.weights:
             start = replace(start, embeddings=data.init_from._fitted().embeddings)
-        tokens = SubwordVectorizer(start.tokenizer, int(self.options.get("max_length", 512)))
+        tokens = SubwordVectorizer(start.tokenizer, self.options.max_length)
         self._reader = PairSubwordVectorizer(tokens) if self.kind == "pair" else tokens
         entries = self._reader.transform(texts)
         dims = start.embeddings.shape[1] * (4 if self.kind == "pair" else 1)
@@ -87,14 +119,13 @@ class StaticStudent:
         )
         units = _units(entries, head)
         effort = SolverOptions(deadline=deadline, multi=self.kind == "multi")
-        given = self.options.get("c")
-        self.c = select_c(units, data, effort, C_GRID) if given is None else float(given)
+        self.c = self.options.c or select_c(units, data, effort, C_GRID)
         judge = (
             hash_split(texts, data.seed, 0.1).validation
             if len(texts) >= MIN_ROWS_FOR_VALIDATION
             else np.zeros(len(texts), dtype=bool)
         )
-        tuned = _has_torch() and int(self.options.get("epochs", 25)) > 0
+        tuned = _has_torch() and self.options.epochs > 0
         learn = ~judge if tuned else np.ones(len(texts), dtype=bool)
         weights, effort = data.sample_weight, replace(effort, c=self.c)
         fitted = fit_regression(units[learn], data.targets[learn], weights[learn], effort)
@@ -106,7 +137,7 @@ class StaticStudent:
                 material = replace(
                     material, hint_features=data.hint.teacher.embed(texts), hint_weight=data.hint.loss_weight
                 )
-            head = fine_tune_static(head, material, self._recipe(data, deadline))
+            head = fine_tune_static(head, material, self._training_config(data, deadline))
         # Kept and exported in half precision: half the size, and the student predicts exactly as its bundle does.
         self._head = replace(head, embeddings=head.embeddings.astype(np.float16).astype(np.float32))
         if data.progress is not None:
@@ -140,12 +171,14 @@ class StaticStudent:
         head = self._fitted()
         assert self._reader is not None
         self._reader.save(folder)
-        record = {"format": 1, "labels": self.labels, "weights": self.weights, "options": self.options}
+        record = {"format": 1, "labels": self.labels, "weights": self.weights, "options": self.options.model_dump()}
         record |= {"c": self.c, "reader": self._reader.settings, "kind": self.kind}
         (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
         for part in HEAD_ARRAYS:
             value = getattr(head, part)
-            np.save(folder / f"{part}.npy", value.astype(np.float16) if part == "table" else value, allow_pickle=False)
+            np.save(
+                folder / f"{part}.npy", value.astype(np.float16) if part == "embeddings" else value, allow_pickle=False
+            )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -173,12 +206,17 @@ class StaticStudent:
         write_static_onnx(head, len(self.labels), folder / "model.onnx", pairs=self.kind == "pair")
         return ExportedGraph(preprocessor="bag", preprocessor_config=self._reader.settings, quantizable=False)
 
-    def _recipe(self, data: TrainingData, deadline: float | None) -> StaticTrainingConfig:
-        names: Mapping[str, str] = {"lr": "lr_vectors"}
-        asked: dict[str, Any] = {
-            names.get(key, key): self.options[key] for key in FINE_TUNING_OPTIONS if key in self.options
-        }
-        return StaticTrainingConfig(**asked, seed=data.seed, deadline=deadline, progress=data.progress)
+    def _training_config(self, data: TrainingData, deadline: float | None) -> StaticTrainingConfig:
+        return StaticTrainingConfig(
+            epochs=self.options.epochs,
+            lr_vectors=self.options.lr,
+            hidden=self.options.hidden,
+            dropout=self.options.dropout,
+            seed=data.seed,
+            device=self.options.device,
+            deadline=deadline,
+            progress=data.progress,
+        )
 
     def _fitted(self) -> StaticClassifier:
         if self._head is None:

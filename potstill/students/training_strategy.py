@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +19,25 @@ from numpy.typing import NDArray
 from potstill.models.device import device_of, seeded
 from potstill.students.backbone import EncoderNetwork, predict_batches
 from potstill.students.base import Floats
-from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, fine_tune, soft_loss
+from potstill.students.encoder_options import ENCODER_EPOCHS, MIN_ROWS_TO_HOLD_OUT, EncoderOptions
+from potstill.students.encoder_training import (
+    EncodedBatch,
+    FineTuningConfig,
+    ProgressCallback,
+    fine_tune,
+    soft_loss,
+)
+from potstill.students.epoch_rule import EpochRule
 from potstill.students.label_head import ZERO_SHOT_SCALE, label_weights
 from potstill.students.logistic_regression import Regression, SolverOptions, fit_regression
 from potstill.students.lora import add_lora, merge_lora
 
 # With fewer rows than this, in all or a label, none are spared for validation: they teach more than they tell.
-MIN_ROWS_TO_HOLD_OUT, MIN_ROWS_PER_LABEL_TO_HOLD_OUT, MAX_HELD_OUT_ROWS = 500, 20, 1000
-# About how many steps fine-tuning takes on few rows, and how many epochs it takes at least and at most.
-TARGET_STEPS, MIN_EPOCHS, MAX_EPOCHS = 200, 3, 15
-NOISY_STEPS, NOISY_EPOCHS = 60, 2
+MIN_ROWS_PER_LABEL_TO_HOLD_OUT, MAX_HELD_OUT_ROWS = 20, 1000
+# Errors of a teacher are memorised if they are seen often.
+NOISY_EPOCHS = EpochRule(target_steps=60, min_epochs=2, max_epochs=15)
 # Against learning few rows by heart; chosen on validation texts of BANKING77 and HWU64 (docs/students.md).
-FEW_SHOT_REGULARIZATION: dict[str, Any] = {"head_dropout": 0.3, "word_dropout": 0.15, "keep_words": True}
+FEW_SHOT_REGULARIZATION: dict[str, Any] = {"head_dropout": 0.3, "token_dropout": 0.15, "freeze_embeddings": True}
 # The penalties that cross-validation chooses from, and the fewest rows it needs.
 HEAD_C_GRID, MIN_ROWS_FOR_CV, MAX_ROWS_FOR_CV = (1.0, 10.0, 30.0), 64, 3000
 # Where a text may have several labels the best is between the first two.
@@ -53,37 +60,19 @@ GRACE_S = 1.0
 
 @dataclass(frozen=True)
 class TrainingStrategy:
-    """What to do and how long it may take.
+    """What to train, and for how long.
 
     Attributes:
-        mode: "frozen", "full", "lora", or "auto".
-        epochs: passes of fine-tuning; None derives them from the rows.
-        lr: peak learning rate of the backbone.
-        batch: rows a step.
-        c: inverse strength of the head's penalty; None chooses by cross-validation.
-        believe: learn every doubtful row, also where a second opinion contradicts it.
-        head: "linear", to which the names of the labels are one example each; or "label", which scores by similarity to
-            the names and leaves them only as far as the rows say.
-        few: learn as from few rows: none is spared for validation, all are read with gaps, names are believed. None:
-            where there are no rows to spare, and no teacher may have erred.
-        runs: fine-tunings whose weights are averaged, where the rows are few.
-        seed: draws the order, the dropout and the validation rows.
+        options: the user's.
+        seed: seeds the order, the dropout and the choice of validation rows.
         deadline: `time.monotonic()` at which to stop cleanly.
         progress: called with (share done, a few words).
     """
 
-    mode: Literal["auto", "frozen", "full", "lora"] = "auto"
-    epochs: float | None = None
-    lr: float = 1e-4
-    batch_size: int = 32
-    c: float | None = None
-    trust_labels: bool = False
-    few_shot: bool | None = None
-    n_averaged: int = 1
-    head: Literal["linear", "label"] = "linear"
+    options: EncoderOptions
     seed: int = 0
     deadline: float | None = None
-    progress: Callable[[float, str], None] | None = None
+    progress: ProgressCallback | None = None
 
     def past_deadline(self) -> bool:
         """Whether the deadline has passed."""
@@ -119,42 +108,41 @@ def study(
         facts["disbelieved"] = int((~believed).sum())
         vectors, rows = vectors[believed], rows.take(np.flatnonzero(believed))
     # The rows that are left agree with the frozen vectors: as validation they would favour them. So none are spared.
-    second_hand = rows.noisy.any() and not strategy.trust_labels
-    spared = 0 if second_hand or strategy.few_shot else _spared(len(vectors), rows.targets.shape[1])
+    second_hand = rows.noisy.any() and not strategy.options.trust_labels
+    spared = 0 if second_hand or strategy.options.few_shot else _spared(len(vectors), rows.targets.shape[1])
     held = rows.take(np.arange(spared)) if spared else None
     vectors, kept = vectors[spared:], rows.take(np.arange(spared, len(vectors)))
-    c = strategy.c or _choose_c(vectors, kept, strategy)
+    c = strategy.options.c or _choose_c(vectors, kept, strategy)
     around = None
     if label_names is not None:
         called = _vectors(network, label_names, pad_id, strategy)
-        around = label_weights(called, label_names.targets) if strategy.head == "label" else None
-        if strategy.head == "linear" and _names_help(vectors, kept, called, label_names, strategy):
+        around = label_weights(called, label_names.targets) if strategy.options.head == "label" else None
+        if strategy.options.head == "linear" and _names_help(vectors, kept, called, label_names, strategy):
             vectors, kept = np.concatenate([vectors, called]), kept.concat(label_names)
             facts["names"] = len(label_names.ids)
     _set_head(network, _regress(vectors, kept, c, strategy, around))
     facts |= {"validation_rows": spared, "c": c}
-    if strategy.mode == "frozen" or strategy.past_deadline():
+    if strategy.options.mode == "frozen" or strategy.past_deadline():
         return facts
     before = {name: value.clone() for name, value in network.state_dict().items()}
     if held is not None:
         facts["frozen_loss"] = soft_loss(predict_batches(network, held.ids, pad_id, low_precision=True), held)
-    # A teacher's mistakes are learnt by heart when they are read often.
-    fewest, steps = (NOISY_EPOCHS, NOISY_STEPS) if second_hand else (MIN_EPOCHS, TARGET_STEPS)
-    epochs = strategy.epochs or min(MAX_EPOCHS, max(fewest, steps * strategy.batch_size / len(kept.ids)))
-    few = held is None and not second_hand if strategy.few_shot is None else strategy.few_shot
-    low_rank, lr = strategy.mode == "lora", strategy.lr
+    rule = NOISY_EPOCHS if second_hand else ENCODER_EPOCHS
+    epochs = strategy.options.epochs or rule.epochs(strategy.options.batch_size, len(kept.ids))
+    few = held is None and not second_hand if strategy.options.few_shot is None else strategy.options.few_shot
+    low_rank, lr = strategy.options.mode == "lora", strategy.options.lr
     if low_rank:
         lr *= LORA_LR_FACTOR
         with seeded(device_of(network), strategy.seed):
             add_lora(network.backbone)
     schedule = replace(
-        FineTuningConfig(epochs=epochs, lr=lr, batch_size=strategy.batch_size, deadline=strategy.deadline),
+        FineTuningConfig(epochs=epochs, lr=lr, batch_size=strategy.options.batch_size, deadline=strategy.deadline),
         **(FEW_SHOT_REGULARIZATION if few else {}),
     )
     tuned: list[dict[str, torch.Tensor]] = []
     # Fine-tunings from one start that differ in their order and dropout end near each other: their mean is a network
     # that is better than each, and as fast (model soups: Wortsman et al. 2022).
-    for run in range(strategy.n_averaged if few and not low_rank else 1):
+    for run in range(strategy.options.n_averaged if few and not low_rank else 1):
         if run:
             network.load_state_dict(before)
         done = fine_tune(
@@ -183,14 +171,14 @@ def study(
     }
     if held is not None and not math.isnan(done.best_loss):
         facts["tuned_loss"] = done.best_loss
-        if strategy.mode == "auto" and done.best_loss >= facts["frozen_loss"]:
+        if strategy.options.mode == "auto" and done.best_loss >= facts["frozen_loss"]:
             network.load_state_dict(before)
             facts["mode"] = "frozen"
     return facts
 
 
 def _progress(strategy: TrainingStrategy, run: int, share: float, words: str) -> None:
-    strategy.report_progress(0.2 + 0.8 * (run + share) / strategy.n_averaged, words)
+    strategy.report_progress(0.2 + 0.8 * (run + share) / strategy.options.n_averaged, words)
 
 
 def _mean(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -235,7 +223,7 @@ def _believed(vectors: Floats, rows: EncodedBatch, strategy: TrainingStrategy) -
     """
     believed = np.ones(len(vectors), dtype=np.bool_)
     if (
-        strategy.trust_labels
+        strategy.options.trust_labels
         or rows.multi
         or not rows.noisy.any()
         or len(vectors) < MIN_ROWS_PER_LABEL_FOR_NOISE_FILTER * rows.targets.shape[1]
@@ -279,7 +267,7 @@ def _regress(
 
 def _choose_c(vectors: Floats, rows: EncodedBatch, strategy: TrainingStrategy) -> float:
     """The penalty with the least held-out loss over three folds."""
-    if strategy.few_shot or len(vectors) < max(MIN_ROWS_FOR_CV, 3 * rows.targets.shape[1]):
+    if strategy.options.few_shot or len(vectors) < max(MIN_ROWS_FOR_CV, 3 * rows.targets.shape[1]):
         return DEFAULT_C
     strategy.report_progress(0.15, "choosing the head's penalty")
     some = np.random.default_rng(strategy.seed).permutation(len(vectors))[:MAX_ROWS_FOR_CV]
@@ -303,7 +291,7 @@ def _names_help(
 
     With few rows there is no telling, and names are believed: they are the one example that is never untypical.
     """
-    if strategy.few_shot or len(vectors) < max(MIN_ROWS_FOR_CV, 3 * rows.targets.shape[1]):
+    if strategy.options.few_shot or len(vectors) < max(MIN_ROWS_FOR_CV, 3 * rows.targets.shape[1]):
         return True
     if len(vectors) > MAX_ROWS_PER_LABEL_FOR_NAMES * rows.targets.shape[1]:
         return False

@@ -52,15 +52,15 @@ class VerbalizerSpec:
         return 1 + max(place for place, _ in self.edges)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `of_json` reads them."""
-        return {**asdict(self), "shares": self.edge_weights.tolist()}
+        """JSON values; `from_json` reads them."""
+        return {**asdict(self), "edge_weights": self.edge_weights.tolist()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """What `to_json` wrote."""
         edges = tuple((int(place), int(token)) for place, token in record["edges"])
-        shares = np.array(record["shares"], dtype=np.float32)
-        return cls(tuple(record["tokens"]), tuple(record["parents"]), edges, shares, bool(record["normalised"]))
+        weights = np.array(record["edge_weights"], dtype=np.float32)
+        return cls(tuple(record["tokens"]), tuple(record["parents"]), edges, weights, bool(record["normalised"]))
 
 
 def causal_verbalizer(

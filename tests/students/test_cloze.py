@@ -49,7 +49,7 @@ class TestMasked(OnTiny):
 
 class TestCausal(OnTiny):
     write = staticmethod(write_tinycausal)
-    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 12, "layers": 2}
+    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 12, "trainable_layers": 2}
 
 
 class TestCausalWithTree(OnTiny):
@@ -57,8 +57,8 @@ class TestCausalWithTree(OnTiny):
     options: ClassVar[dict[str, Any]] = {
         "lr": 5e-3,
         "epochs": 12,
-        "layers": 2,
-        "words": TREE,
+        "trainable_layers": 2,
+        "label_words": TREE,
     }
     test_the_exported_graph_runs = None  # below, as a bundle
 
@@ -84,7 +84,7 @@ class TestMaskedWithSeveralLabels(SeveralOnTiny):
 
 class TestCausalWithSeveralLabels(SeveralOnTiny):
     write = staticmethod(write_tinycausal)
-    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 20, "mode": "full", "layers": 3}
+    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 20, "mode": "full", "trainable_layers": 3}
     test_the_exported_graph_runs = None  # as of a label tree
 
 
@@ -135,7 +135,7 @@ def test_a_causal_model_scores_a_label_by_the_log_probability_of_its_tokens(caus
         ]
         for text in TEXTS
     ]
-    student = cloze(causal, words=TREE, pattern="{text} topic: {label}")
+    student = cloze(causal, label_words=TREE, pattern="{text} topic: {label}")
     got = student.predict_logits(TEXTS)
     bias = student._ready()[0].bias.numpy()
     np.testing.assert_allclose(got - bias, np.array(wanted), atol=1e-3)
@@ -148,7 +148,7 @@ def test_a_masked_model_reads_a_words_tokens_at_one_mask_each(masked: Path) -> N
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(masked / "tokenizer.json"))
     ids = {word: tokenizer.convert_tokens_to_ids(word) for word in ("food", "sport", "money", "order", "wager")}
     words = {"food": "food order", "sport": "sport wager", "money": "money"}
-    student = cloze(masked, words=words, pattern="{text} topic: {label}.", several="mean")
+    student = cloze(masked, label_words=words, pattern="{text} topic: {label}.", token_aggregation="mean")
     wanted = []
     for text in TEXTS:
         row = tokenizer(f"{text} topic: [MASK] [MASK].", return_tensors="pt")["input_ids"]
@@ -209,7 +209,7 @@ def test_words_are_found_in_the_rows_where_names_say_nothing(causal: Path) -> No
 def test_kept_states_teach_what_running_every_layer_teaches(
     causal: Path, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"layers": 1, "epochs": 2, "words": words}
+    options = {"trainable_layers": 1, "epochs": 2, "label_words": words}
     kept = cloze(causal, **options).fit(lesson())
     monkeypatch.setattr(clozetune, "MAX_CACHED_BYTES", 0)
     run = cloze(causal, **options).fit(lesson())
@@ -220,9 +220,9 @@ def test_kept_states_teach_what_running_every_layer_teaches(
 
 @pytest.mark.parametrize("mode", ["lora", "full", "frozen"])
 def test_only_what_the_mode_names_is_learnt_and_saved(causal: Path, mode: str) -> None:
-    student = cloze(causal, mode=mode, layers=1, epochs=1, soft=2).fit(lesson())
+    student = cloze(causal, mode=mode, trainable_layers=1, epochs=1, soft_prompt_tokens=2).fit(lesson())
     names = set(student._ready()[0].trained_state)
-    assert {"bias", "soft"} <= names
+    assert {"bias", "soft_prompt"} <= names
     inner = {name for name in names if "layers." in name}
     assert bool(inner) == (mode != "frozen")
     assert all("layers.2." in name for name in inner)
@@ -235,7 +235,7 @@ def test_both_texts_of_a_pair_are_read_and_the_student_can_be_kept(
 ) -> None:
     words = {"same": "and", "other": "or"}
     make = StudentConfig(
-        tuple(words), str(request.getfixturevalue(model)), options={"words": words, "epochs": 2}, kind="pair"
+        tuple(words), str(request.getfixturevalue(model)), options={"label_words": words, "epochs": 2}, kind="pair"
     )
     texts = [join_pair("the soup", "the bread"), join_pair("the soup", "a loan"), join_pair("a loan", "the soup")]
     student = ClozeStudent(make).fit(TrainingData(texts, np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)))
@@ -248,7 +248,9 @@ def test_both_texts_of_a_pair_are_read_and_the_student_can_be_kept(
 
 def test_a_pair_that_is_too_long_loses_of_its_longer_text(masked: Path) -> None:
     student = ClozeStudent(
-        StudentConfig(("same", "other"), str(masked), kind="pair", options={"words": {"same": "and", "other": "or"}})
+        StudentConfig(
+            ("same", "other"), str(masked), kind="pair", options={"label_words": {"same": "and", "other": "or"}}
+        )
     )
     _, ids = student._ready()
     row = ids.encode([join_pair("soup " * 400, "bread cheese")]).ids[0]
@@ -258,7 +260,7 @@ def test_a_pair_that_is_too_long_loses_of_its_longer_text(masked: Path) -> None:
 
 
 def test_a_soft_prompt_learns_from_the_labels_own_tokens_on(masked: Path) -> None:
-    student = cloze(masked, soft=4, mode="frozen", lr=0.1, epochs=5).fit(lesson())
+    student = cloze(masked, soft_prompt_tokens=4, mode="frozen", lr=0.1, epochs=5).fit(lesson())
     network = student._ready()[0]
     start = network.model.get_input_embeddings().weight[[int(network.tokens[i % 3]) for i in range(4)]]
     assert float((network.soft_prompt - start).abs().max()) > 0.1
@@ -282,7 +284,7 @@ def test_a_student_whose_language_model_changed_is_refused(masked: Path, tmp_pat
 
 
 def test_a_bundle_predicts_what_the_student_predicts(causal: Path, tmp_path: Path) -> None:
-    student = cloze(causal, words=TREE, layers=1, epochs=2).fit(lesson())
+    student = cloze(causal, label_words=TREE, trainable_layers=1, epochs=2).fit(lesson())
     export(student, tmp_path / "bundle", task=Task(LABELS), texts=lesson().texts, gold=None)
     texts = [*TEXTS, "[MASK] <|endoftext|> the soup\n\ntopic: sport"]
     bundle = load(tmp_path / "bundle")
@@ -310,12 +312,12 @@ def test_weights_without_a_language_model_head_say_what_they_can_do(tmp_path: Pa
     [
         ({"epoch": 3}, "no option 'epoch'"),
         ({"mode": "half"}, "mode"),
-        ({"layers": 0}, "layers"),
+        ({"trainable_layers": 0}, "trainable_layers"),
         ({"lr": "fast"}, "lr"),
         ({"pattern": "Topic: {label}"}, "{text}"),
-        ({"words": {"weather": "rain"}}, "'weather'"),
-        ({"words": {"food": []}}, "'food'"),
-        ({"words": "food"}, "table"),
+        ({"label_words": {"weather": "rain"}}, "'weather'"),
+        ({"label_words": {"food": []}}, "'food'"),
+        ({"label_words": "food"}, "label_words"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(masked: Path, options: dict[str, Any], said: str) -> None:
@@ -330,4 +332,4 @@ def test_a_causal_models_label_stands_last(causal: Path) -> None:
 
 def test_labels_that_read_the_same_are_refused(causal: Path) -> None:
     with pytest.raises(BadSpec, match="read like"):
-        cloze(causal, words={"food": "soup", "sport": "soup"}).predict_logits(TEXTS)
+        cloze(causal, label_words={"food": "soup", "sport": "soup"}).predict_logits(TEXTS)

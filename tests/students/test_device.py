@@ -53,14 +53,14 @@ def taught(kind: Any, weights: str, options: dict[str, Any], device: str, **how:
 CASES: list[tuple[str, Any, str, dict[str, Any], dict[str, Any]]] = [
     ("all weights", EncoderStudent, "encoder", {"epochs": 2}, {}),
     ("LoRA", EncoderStudent, "encoder", {"mode": "lora", "epochs": 2}, {}),
-    ("mean of two, several labels", EncoderStudent, "encoder", {"runs": 2, "epochs": 2}, {"task": "multi"}),
+    ("mean of two, several labels", EncoderStudent, "encoder", {"n_averaged": 2, "epochs": 2}, {"task": "multi"}),
     ("label head", EncoderStudent, "encoder", {"head": "label", "mode": "frozen"}, {}),
     ("masked, all weights", ClozeStudent, "masked", {"epochs": 2}, {}),
-    ("masked, soft prompt", ClozeStudent, "masked", {"soft": 2, "epochs": 2}, {}),
-    ("causal, LoRA on kept states", ClozeStudent, "causal", {"epochs": 2, "layers": 1}, {}),
-    ("causal, soft prompt", ClozeStudent, "causal", {"soft": 2, "epochs": 2}, {}),
+    ("masked, soft prompt", ClozeStudent, "masked", {"soft_prompt_tokens": 2, "epochs": 2}, {}),
+    ("causal, LoRA on kept states", ClozeStudent, "causal", {"epochs": 2, "trainable_layers": 1}, {}),
+    ("causal, soft prompt", ClozeStudent, "causal", {"soft_prompt_tokens": 2, "epochs": 2}, {}),
     ("causal, words from rows", ClozeStudent, "causal", {"verbalizer": "data", "epochs": 2}, {}),
-    ("causal, label tree", ClozeStudent, "causal", {"words": {LABELS[0]: "food order"}, "epochs": 2}, {}),
+    ("causal, label tree", ClozeStudent, "causal", {"label_words": {LABELS[0]: "food order"}, "epochs": 2}, {}),
     ("causal, zero-shot", ClozeStudent, "causal", {"mode": "zero-shot"}, {}),
 ]
 
@@ -84,7 +84,7 @@ def test_a_student_learns_on_a_gpu_what_it_learns_on_a_cpu(
 def test_a_student_learns_another_ones_vectors_on_a_gpu(weights: dict[str, str]) -> None:
     like = FeatureHint(taught(EncoderStudent, weights["encoder"], {"mode": "frozen"}, "cpu"), 0.5)
     with pretended_gpu():
-        student = taught(EncoderStudent, weights["encoder"], {"mode": "full", "epochs": 2}, "cuda", like=like)
+        student = taught(EncoderStudent, weights["encoder"], {"mode": "full", "epochs": 2}, "cuda", hint=like)
         assert np.isfinite(student.predict_logits(TEXTS)).all()
 
 
@@ -144,7 +144,7 @@ def test_what_learnt_on_a_gpu_is_saved_and_exported_for_any_machine(
         return  # the exporter is slow, and takes both from the same place
     graph = student.export(tmp_path)
     assert device_of(student._network).type == "cuda"
-    feeds = next(iter(PREPROCESSORS[graph.kind](tmp_path, graph.settings).feeds(TEXTS)))
+    feeds = next(iter(PREPROCESSORS[graph.preprocessor](tmp_path, graph.preprocessor_config).feeds(TEXTS)))
     logits = open_session(tmp_path / "model.onnx").run(["logits"], feeds[1])[0]
     np.testing.assert_allclose(logits, expected[feeds[0]], atol=1e-4)
 
@@ -153,7 +153,7 @@ def test_what_learnt_on_a_gpu_is_saved_and_exported_for_any_machine(
 def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(kind: Any) -> None:
     with pytest.raises(BadSpec, match="sees no CUDA device here"):
         kind(StudentConfig(LABELS, options={"device": "cuda"}))
-    with pytest.raises(BadSpec, match="cannot be"):
+    with pytest.raises(BadSpec, match="cannot take device"):
         kind(StudentConfig(LABELS, options={"device": "tpu"}))
 
 

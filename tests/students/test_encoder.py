@@ -97,7 +97,7 @@ def test_enough_rows_spare_some_for_validation_and_the_better_of_both_is_kept(ti
 
 def test_many_rows_can_be_learnt_as_few_are_with_none_spared(tiny: Path) -> None:
     many = lesson(times=20)
-    student = encoder(tiny, epochs=1, few=True).fit(many)
+    student = encoder(tiny, epochs=1, few_shot=True).fit(many)
     assert student.fit_info["validation_rows"] == 0
     assert student.fit_info["mode"] == "full"
     assert encoder(tiny, epochs=1).fit(many).fit_info["validation_rows"] > 0
@@ -143,7 +143,7 @@ def test_a_tail_beyond_the_limit_changes_nothing_where_heads_are_read(tiny: Path
 def test_the_mean_of_several_fine_tunings_is_one_network_that_differs_from_each(tiny: Path) -> None:
     own, said = lesson(), []
     for runs in (1, 3, 3):
-        student = encoder(tiny, epochs=3, runs=runs).fit(own)
+        student = encoder(tiny, epochs=3, n_averaged=runs).fit(own)
         said.append(student.predict_logits(own.texts))
     assert student.fit_info["averaged"] == 3
     assert not np.allclose(said[0], said[1])
@@ -160,14 +160,14 @@ def test_progress_never_goes_back_and_never_passes_one(tiny: Path) -> None:
 
 def test_a_deadline_in_the_midst_of_fine_tuning_keeps_what_is_learnt(tiny: Path) -> None:
     began = time.monotonic()
-    student = encoder(tiny, mode="full", epochs=100_000, c=10.0).fit(replace(lesson(), deadline_s=1.5))
+    student = encoder(tiny, mode="full", epochs=100_000, c=10.0).fit(replace(lesson(), time_limit_s=1.5))
     assert time.monotonic() - began < 60  # a hundred thousand epochs take hours
     assert student.fit_info["stopped"] == "deadline"
     assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
 
 
 def test_a_deadline_that_has_passed_still_leaves_a_head_on_what_was_read(tiny: Path) -> None:
-    student = encoder(tiny, c=100.0).fit(replace(lesson(times=30), deadline_s=1e-6))
+    student = encoder(tiny, c=100.0).fit(replace(lesson(times=30), time_limit_s=1e-6))
     assert student.fit_info["mode"] == "frozen"
     assert student.fit_info["stopped"] == "deadline, after 256 rows"
     assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
@@ -192,7 +192,8 @@ def test_a_second_lesson_starts_from_scratch(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"epoch": 3}, {"mode": "half"}, {"lr": -1.0}, {"batch": "many"}, {"max_length": True}, {"few": 1}]
+    "options",
+    [{"epoch": 3}, {"mode": "half"}, {"lr": -1.0}, {"batch_size": "many"}, {"max_length": True}, {"few_shot": 1}],
 )
 def test_a_bad_option_is_refused_before_anything_is_read(options: dict[str, object]) -> None:
     with pytest.raises(BadSpec):

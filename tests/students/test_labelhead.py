@@ -90,7 +90,7 @@ def test_a_description_is_read_where_the_name_says_nothing(tiny: Path) -> None:
 def test_a_label_head_without_names_is_refused(tiny: Path) -> None:
     with pytest.raises(BadSpec, match="not every label has one in words"):
         encoder(tiny, ("1", "2", "3"), head="label").fit(StudentContract().training_data())
-    with pytest.raises(BadSpec, match="no head"):
+    with pytest.raises(BadSpec, match="cannot take head"):
         encoder(tiny, head="cosine")
 
 
@@ -99,7 +99,7 @@ def test_names_teach_a_label_that_has_no_row(tiny: Path) -> None:
         ["the soup", "one kitchen", "the tennis", "a match"], np.eye(3, dtype=np.float32)[[0, 0, 1, 1]]
     )
     said = [
-        encoder(tiny, mode="frozen", names=names).fit(lesson).predict_proba(["the bank and the loan"])[0, 2]
+        encoder(tiny, mode="frozen", label_names=names).fit(lesson).predict_proba(["the bank and the loan"])[0, 2]
         for names in (True, False)
     ]
     assert said[0] > 2 * said[1]
@@ -114,7 +114,7 @@ def test_pairs_have_no_names(tiny: Path) -> None:
 class TestLabelHead(StudentContract):
     """All that a student promises, with a head that starts from the names."""
 
-    needs_rows = False
+    rejects_empty = False
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod

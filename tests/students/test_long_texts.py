@@ -129,7 +129,7 @@ def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path:
 
 
 def test_no_other_way_to_read_is_taken(folder: Path) -> None:
-    with pytest.raises(BadSpec, match="Choose head"):
+    with pytest.raises(BadSpec, match="cannot take long"):
         EncoderStudent(StudentConfig(LABELS, str(folder), options={"long": "middle"}))
 
 

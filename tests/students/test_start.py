@@ -35,7 +35,7 @@ def test_an_encoder_goes_on_from_the_weights_of_another_with_a_head_of_its_own(w
     )
     frozen = StudentConfig(LABELS, weights, options={"mode": "frozen"})
     anew = EncoderStudent(frozen).fit(lesson())
-    after = EncoderStudent(frozen).fit(replace(lesson(), start=first))
+    after = EncoderStudent(frozen).fit(replace(lesson(), init_from=first))
     np.testing.assert_allclose(after.embed(TEXTS), first.embed(TEXTS), atol=1e-6)
     assert np.abs(after.embed(TEXTS) - anew.embed(TEXTS)).max() > 1e-4
     assert np.abs(first.embed(TEXTS) - after.embed(TEXTS)).max() < 1e-6  # the first one was not changed
@@ -45,7 +45,7 @@ def test_a_static_student_goes_on_from_the_vectors_of_another(weights: str) -> N
     make = StudentConfig(LABELS, weights, options={"hidden": 4, "epochs": 2, "dims": 8})
     first = StaticStudent(make).fit(lesson())
     still = replace(make, options={"epochs": 0, "dims": 8})
-    after = StaticStudent(still).fit(replace(lesson(), start=first))
+    after = StaticStudent(still).fit(replace(lesson(), init_from=first))
     np.testing.assert_allclose(after.embed(TEXTS), first.embed(TEXTS), atol=1e-5)
     assert np.abs(StaticStudent(still).fit(lesson()).embed(TEXTS) - after.embed(TEXTS)).max() > 1e-4
 
@@ -54,6 +54,6 @@ def test_a_student_of_another_kind_is_no_start(weights: str) -> None:
     other = LinearStudent(StudentConfig(LABELS)).fit(lesson())
     make = StudentConfig(LABELS, weights, options={"mode": "frozen"})
     np.testing.assert_array_equal(
-        EncoderStudent(make).fit(replace(lesson(), start=other)).embed(TEXTS),
+        EncoderStudent(make).fit(replace(lesson(), init_from=other)).embed(TEXTS),
         EncoderStudent(make).fit(lesson()).embed(TEXTS),
     )

@@ -28,7 +28,7 @@ def check_export(student: Any, folder: Path, texts: list[str]) -> None:
     graph = student.export(folder)
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    bag = load_vectorizer(folder, graph.settings)(texts)
+    bag = load_vectorizer(folder, graph.preprocessor_config)(texts)
     (logits,) = session.run(None, {"ids": bag.ids, "values": bag.values})
-    assert graph.kind == "bag"
+    assert graph.preprocessor == "bag"
     assert np.abs(logits - student.predict_logits(texts)).max() < 1e-3
