@@ -1,6 +1,6 @@
 """People as annotators: queues, label files in and out, agreement, and the annotation page.
 
-The labels are kept in the run's `labels.sqlite` (`ledger/store/labels.py`).
+Labels are stored in the run's `labels.sqlite` (`ledger/store/annotations.py`).
 """
 
 from potstill.annotation.import_labels import ImportResult

@@ -1,9 +1,8 @@
-"""How far people agree, what they agree on, and which labels are doubtful: functions of arrays.
+"""Agreement between annotators, consensus labels and label issues: functions of arrays.
 
-Everywhere `labels` is (N, A) integer columns in the task's label order: text n as annotator a labelled it, -1 where a
-did not. `probs` is (N, K) what a model that did not learn these labels thinks of the texts. Consensus, annotators'
-quality and doubtful labels come from the library cleanlab; the coefficients are written out here.
-Not here: asking people, and what is done about doubtful labels.
+Everywhere `labels` is (N, A) label columns in the task's order, a row for each text, a column for each annotator, -1 if
+unlabelled; `probs` is (N, K) out-of-sample probabilities of a model that did not learn these labels. Consensus,
+annotator quality and label issues come from cleanlab; the agreement coefficients are implemented here.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Consensus:
-    """What several people's labels come to.
+    """The consensus of several annotators.
 
     Attributes:
         label: (N,) the label column of each text.
-        quality: (N,) how likely that label is right, in [0, 1].
-        annotators: (A,) how good each annotator is, in [0, 1]; NaN for one without labels.
+        quality: (N,) the probability that the label is right, in [0, 1].
+        annotator_quality: (A,) quality of each annotator, in [0, 1]; NaN without labels.
     """
 
     label: Ints
@@ -37,8 +36,13 @@ class Consensus:
 
 @dataclass(frozen=True)
 class LabelIssueRows:
-    """Rows whose label is probably wrong, worst first: (M,) rows, the label a model finds likelier, and (M,) in [0, 1]
-    how likely the given label is right."""
+    """M rows whose label is probably wrong, worst first.
+
+    Attributes:
+        rows: (M,) row numbers.
+        suggested_label: (M,) the most probable label column.
+        quality: (M,) the probability that the given label is right, in [0, 1].
+    """
 
     rows: Ints
     suggested_label: Ints
@@ -46,12 +50,13 @@ class LabelIssueRows:
 
 
 def cohen_kappa(one: ArrayLike, other: ArrayLike) -> float:
-    """Agreement of two people beyond chance: 1 always, 0 as by chance (Cohen 1960).
+    """Cohen's kappa (Cohen 1960): agreement of two annotators beyond chance; 1 is full agreement, 0 chance.
 
     Args:
-        one, other: (N,) their label columns for the same texts, -1 where one of them said nothing.
+        one, other: (N,) label columns of the same texts, -1 if unlabelled.
 
-    NaN without texts both labelled, or where both only ever said one and the same label.
+    Returns:
+        Kappa; NaN if no text has both labels, or if all labels are the same.
     """
     one_, other_ = np.asarray(one), np.asarray(other)
     both = (one_ >= 0) & (other_ >= 0)
@@ -64,21 +69,22 @@ def cohen_kappa(one: ArrayLike, other: ArrayLike) -> float:
 
 
 def krippendorff_alpha(labels: ArrayLike) -> float:
-    """Agreement of any number of people, who need not all have labelled everything; nominal (Krippendorff 2011).
+    """Krippendorff's alpha for nominal labels (Krippendorff 2011); annotators may have labelled different texts.
 
-    NaN where no text has two labels, or all labels are one and the same.
+    Returns:
+        Alpha; NaN if no text has two labels, or if all labels are the same.
     """
     labels_ = np.asarray(labels)
     if not labels_.size or labels_.max() < 0:
         return float("nan")
     k = int(labels_.max()) + 1
     counts = np.stack([(labels_ == column).sum(axis=1) for column in range(k)], axis=1)  # (N, K)
-    said = counts.sum(axis=1)
-    counts, said = counts[said > 1], said[said > 1]
+    n_labels = counts.sum(axis=1)  # (N,) labels of each text
+    counts, n_labels = counts[n_labels > 1], n_labels[n_labels > 1]
     if not len(counts):
         return float("nan")
-    # Within a text: pairs of unlike labels, each text weighed by its labels. In all: pairs among all labels.
-    observed = ((said**2 - (counts**2).sum(axis=1)) / (said - 1)).sum()
+    # Observed: unequal pairs within each text, weighted by its number of labels. Expected: among all labels.
+    observed = ((n_labels**2 - (counts**2).sum(axis=1)) / (n_labels - 1)).sum()
     totals = counts.sum(axis=0)
     n = totals.sum()
     expected = (n**2 - (totals**2).sum()) / (n - 1)
@@ -86,30 +92,35 @@ def krippendorff_alpha(labels: ArrayLike) -> float:
 
 
 def majority(labels: ArrayLike, n_labels: int) -> Ints:
-    """(N,) the label most people gave each text; a tie falls to the lower column, -1 where nobody said anything."""
+    """(N,) the most frequent label column of each text, the lowest in a tie; -1 if unlabelled."""
     labels_ = np.asarray(labels)
     counts = np.stack([(labels_ == column).sum(axis=1) for column in range(n_labels)], axis=1)
     return np.where(counts.any(axis=1), counts.argmax(axis=1), -1).astype(np.int64)
 
 
 def consensus(labels: ArrayLike, probs: ArrayLike) -> Consensus:
-    """Weighs each annotator, and the model, by how well they do (CROWDLAB: Goh et al. 2022; through cleanlab).
+    """Consensus labels that weight each annotator, and the model, by their quality (CROWDLAB: Goh et al. 2022).
 
-    Every text needs a label. Raises MissingExtra without cleanlab.
+    Args:
+        labels: (N, A) label columns; every text needs at least one label.
+        probs: (N, K) out-of-sample probabilities.
+
+    Raises:
+        MissingExtra: cleanlab is not installed.
     """
-    _need("Consensus of several annotators")
+    _require_cleanlab("Consensus of several annotators")
     from cleanlab.multiannotator import get_label_quality_multiannotator
 
     labels_ = np.asarray(labels)
-    spoke = np.flatnonzero((labels_ >= 0).any(axis=0))
-    given = np.where(labels_ >= 0, labels_, np.nan)[:, spoke].astype(np.float64)
+    active = np.flatnonzero((labels_ >= 0).any(axis=0))
+    active_labels = np.where(labels_ >= 0, labels_, np.nan)[:, active].astype(np.float64)
     found = get_label_quality_multiannotator(
-        given, np.asarray(probs, dtype=np.float64), verbose=False, return_detailed_quality=False
+        active_labels, np.asarray(probs, dtype=np.float64), verbose=False, return_detailed_quality=False
     )
     quality = np.full(labels_.shape[1], np.nan)
-    # The statistics come sorted by quality; their index is the annotator's column.
+    # cleanlab sorts the statistics by quality; their index is the annotator's column.
     stats = found["annotator_stats"]
-    quality[spoke[np.asarray(stats.index, dtype=np.int64)]] = stats["annotator_quality"].to_numpy(dtype=np.float64)
+    quality[active[np.asarray(stats.index, dtype=np.int64)]] = stats["annotator_quality"].to_numpy(dtype=np.float64)
     texts = found["label_quality"]
     return Consensus(
         texts["consensus_label"].to_numpy(dtype=np.int64),
@@ -118,16 +129,17 @@ def consensus(labels: ArrayLike, probs: ArrayLike) -> Consensus:
     )
 
 
-def doubtful(gold: ArrayLike, probs: ArrayLike) -> LabelIssueRows:
-    """The rows whose label is probably wrong (confident learning: Northcutt et al. 2021; through cleanlab).
+def label_issues(gold: ArrayLike, probs: ArrayLike) -> LabelIssueRows:
+    """Rows whose label is probably wrong, by confident learning (Northcutt et al. 2021; cleanlab).
 
     Args:
         gold: (N,) label columns.
-        probs: (N, K) by models that did not learn the row itself.
+        probs: (N, K) out-of-sample probabilities.
 
-    Raises MissingExtra without cleanlab.
+    Raises:
+        MissingExtra: cleanlab is not installed.
     """
-    _need("Looking for wrong labels")
+    _require_cleanlab("Finding label issues")
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
@@ -139,10 +151,10 @@ def doubtful(gold: ArrayLike, probs: ArrayLike) -> LabelIssueRows:
 
 
 def cleanlab_available() -> bool:
-    """Whether cleanlab is here."""
+    """Whether cleanlab is installed."""
     return find_spec("cleanlab") is not None
 
 
-def _need(why: str) -> None:
+def _require_cleanlab(why: str) -> None:
     if not cleanlab_available():
         raise missing_extra("cleanlab", "quality", why)

@@ -1,4 +1,4 @@
-"""What models that did not learn a row think of it: cross-validated probabilities, by the quickest student there is."""
+"""Out-of-sample probabilities: each text's from a student that did not learn it (5-fold cross-validation)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ MIN_TEXTS = 20
 def cross_val_probs(
     texts: Sequence[str], gold: NDArray[np.int64], task: Task, *, student: str = "linear", seed: int = 0
 ) -> NDArray[np.float64] | None:
-    """(N, K) probabilities of each text by a student that learnt four fifths of the others; None if there are too few.
+    """Cross-validated probabilities of N labelled texts.
 
     Args:
         texts: N texts; equal ones are in the same fold.
         gold: (N,) label columns.
-        task: with K labels.
-        student: a name of the menu; "linear" is TF-IDF and logistic regression.
+        task: the task, with K labels.
+        student: the kind of student, and after a colon the weights to start from.
         seed: draws the folds.
+
+    Returns:
+        (N, K) probabilities; None with fewer than `MIN_TEXTS` texts or fewer than two labels.
     """
     if len(texts) < MIN_TEXTS or len(np.unique(gold)) < 2:
         return None
@@ -35,31 +38,32 @@ def cross_val_probs(
     fold = _folds(texts, gold, seed)
     probs = np.zeros((len(texts), task.n_labels))
     for number in range(FOLDS):
-        learn, asked = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        if not len(asked):
+        train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if not len(test):
             continue
-        made = REGISTRY.resolve(kind)(StudentConfig(task.labels, weights, task.descriptions, kind=task.kind))
-        targets = np.eye(task.n_labels, dtype=np.float32)[gold[learn]]
+        model = REGISTRY.resolve(kind)(StudentConfig(task.labels, weights, task.descriptions, kind=task.kind))
+        targets = np.eye(task.n_labels, dtype=np.float32)[gold[train]]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made.fit(TrainingData([texts[i] for i in learn.tolist()], targets, seed=seed))
+                model.fit(TrainingData([texts[i] for i in train.tolist()], targets, seed=seed))
         except BadData:
             return None
-        probs[asked] = made.predict_proba([texts[i] for i in asked.tolist()])
+        probs[test] = model.predict_proba([texts[i] for i in test.tolist()])
     return probs
 
 
 def _folds(texts: Sequence[str], gold: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """(N,) fold numbers: each label dealt out evenly, in an order that only their content decides."""
+    """(N,) fold numbers, stratified by label; the order of the texts is decided by their content alone."""
     fold = np.empty(len(texts), dtype=np.int64)
-    seen: dict[str, int] = {}
-    dealt: dict[int, int] = {}
+    fold_of: dict[str, int] = {}
+    next_fold: dict[int, int] = {}
     order = sorted(range(len(texts)), key=lambda i: content_key("fold", seed, texts[i]))
     for i in order:
-        if texts[i] not in seen:
-            at = dealt.get(int(gold[i]), int(gold[i]))
-            seen[texts[i]] = at % FOLDS
-            dealt[int(gold[i])] = at + 1
-        fold[i] = seen[texts[i]]
+        label = int(gold[i])
+        if texts[i] not in fold_of:
+            at = next_fold.get(label, label)
+            fold_of[texts[i]] = at % FOLDS
+            next_fold[label] = at + 1
+        fold[i] = fold_of[texts[i]]
     return fold

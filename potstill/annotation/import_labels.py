@@ -1,6 +1,6 @@
-"""Rows of a label file -> labels of a run: all of the file is checked before anything of it is taken in.
+"""Imports a label file into a run: every row is checked before any label is stored.
 
-One reader a kind of file (`sheet.py`, `labelstudio.py`) makes `Entry`s of it; what can be wrong with them is told here.
+One reader for each kind of file (`spreadsheet.py`, `labelstudio.py`) turns it into `LabelEntry` records.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest
 
@@ -20,15 +19,15 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True)
 class LabelEntry:
-    """A label as a file has it.
+    """One row of a label file.
 
     Attributes:
-        where: "line 5".
-        id: what the file calls the text; "" where it does not say.
-        text: the text beside it; None where it does not say.
-        label: the label, `UNSURE`, or "" where it is still open.
-        annotator: who; "" where the file does not say.
-        seconds: how long it took; 0 where the file does not say.
+        location: where it is in the file, as in "line 5".
+        id: the text's id; "" if the file has none.
+        text: the text beside it; None if the file has none.
+        label: the label, `UNSURE`, or "" if unlabelled.
+        annotator: the annotator's name; "" if the file has none.
+        seconds: how long the label took; 0 if unknown.
     """
 
     location: str
@@ -41,14 +40,17 @@ class LabelEntry:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What became of a label file.
+    """What an import changed, in labels.
 
     Attributes:
-        file: its name.
-        new, same, changed: labels that were not there, were there, replaced another of the same person.
-        open: rows without a label yet.
-        surplus: labels of texts that had as many as were ordered; `disagree` of them say something else.
-        late: changes of labels that the run has taken already.
+        file: the file's name.
+        new: stored for the first time.
+        unchanged: stored before, and the same.
+        changed: stored in place of another label of the same annotator.
+        unlabelled: rows without a label.
+        surplus: not stored, since their texts have as many labels as were ordered.
+        n_disagreeing: surplus labels that no stored label of their text equals.
+        too_late: not stored, since the run has collected their texts' labels.
     """
 
     file: str
@@ -60,113 +62,119 @@ class ImportResult:
     n_disagreeing: int
     too_late: int
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+    def to_json(self) -> JsonObject:
+        """A JSON object."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """A line or two."""
+        """A line for each count that matters."""
         lines = [
-            f"{self.new} new labels from {self.file}; {self.unchanged} were there already, {self.unlabelled} are still open."
+            f"{self.new} new labels from {self.file}; {self.unchanged} were stored before, "
+            f"{self.unlabelled} rows have no label yet."
         ]
         if self.changed:
-            lines.append(f"{self.changed} labels replaced others of the same person.")
+            lines.append(f"{self.changed} labels replaced others of the same annotator.")
         if self.surplus:
             lines.append(
-                f"{self.surplus} were left out: their texts have as many labels as were ordered, and {self.n_disagreeing} "
-                "of them disagree. More labels a text: annotators = 2 under [teacher]."
+                f"{self.surplus} were left out: their texts have as many labels as were ordered, and "
+                f"{self.n_disagreeing} of them disagree. More labels a text: annotators = 2 under [teacher]."
             )
         if self.too_late:
-            lines.append(f"{self.too_late} came too late: the run has taken those texts' labels.")
+            lines.append(f"{self.too_late} came too late: the run has used the labels of those texts already.")
         return "\n".join(lines)
 
 
 def import_labels(
-    entries: Sequence[LabelEntry], labels: AnnotationStore, task: Task, *, file: str, way: str, annotator: str = ""
+    entries: Sequence[LabelEntry], labels: AnnotationStore, task: Task, *, file: str, source: str, annotator: str = ""
 ) -> ImportResult:
-    """Check every entry, then write all labels down in one step.
+    """Check every entry, then store all labels in one transaction.
 
     Args:
-        entries: the file's rows.
-        labels: the run's.
-        task: whose labels are known.
-        file: its name, for messages.
-        way: "csv" or "label-studio".
-        annotator: who, where the file does not say.
+        entries: the rows of the file.
+        labels: the run's label store.
+        task: the run's task.
+        file: the file's name, for messages.
+        source: "csv" or "label-studio".
+        annotator: whose labels they are if the file does not say.
 
     Raises:
-        BadData: a label the task has not; a text of another task or run; an id or a text that was edited; the same
-            text twice by the same person. Nothing is taken in.
-        BadSpec: several people label each text, and nobody's name is on a label.
+        BadData: a label that is not the task's, a text of another task or run, an edited id or text, or two labels of
+            one annotator for one text. No label is stored then.
+        BadSpec: several annotators were ordered for each text, and a label has no annotator.
     """
-    asked = {question.id: question for question in labels.requests()}
-    given: list[Annotation] = []
-    lines: dict[tuple[str, str], str] = {}
+    requests = {request.id: request for request in labels.requests()}
+    new: list[Annotation] = []
+    locations: dict[tuple[str, str], str] = {}
     for entry in entries:
-        question = _question(entry, asked, task, file)
-        label = _label(entry, task, file)
+        request = _find_request(entry, requests, task, file)
+        label = _parse_label(entry, task, file)
         if label is None:
             continue
-        who = entry.annotator or annotator
-        if not who and question.n_annotators > 1:
+        name = entry.annotator or annotator
+        if not name and request.n_annotators > 1:
             raise BadSpec(
-                f"{file}, {entry.location}: nobody's name is on the label, and {question.n_annotators} people label each text.",
+                f"{file}, {entry.location}: the label has no annotator, and {request.n_annotators} annotators label "
+                "each text.",
                 "Fill the column annotator, or give --annotator NAME.",
             )
-        made = Annotation(question.id, who or ANONYMOUS, label, max(0.0, entry.seconds), source=way)
-        if (made.id, made.annotator) in lines:
-            before = lines[made.id, made.annotator]
+        annotation = Annotation(request.id, name or ANONYMOUS, label, max(0.0, entry.seconds), source=source)
+        key = (annotation.id, annotation.annotator)
+        if key in locations:
             raise BadData(
-                f"{file}: {before} and {entry.location} have the same id and the same annotator.",
-                "Keep one of them, or name who said what in the column annotator.",
+                f"{file}: {locations[key]} and {entry.location} have the same id and the same annotator.",
+                "Keep one of them, or fill the column annotator.",
             )
-        lines[made.id, made.annotator] = entry.location
-        given.append(made)
-    known: dict[str, set[str]] = {}
+        locations[key] = entry.location
+        new.append(annotation)
+    stored: dict[str, set[str]] = {}
     for each in labels.annotations():
-        known.setdefault(each.id, set()).add(each.label)
-    said = labels.add_all(given)
-    found = Counter(said)
-    disagree = sum(s == "surplus" and g.label not in known.get(g.id, ()) for s, g in zip(said, given, strict=True))
+        stored.setdefault(each.id, set()).add(each.label)
+    outcomes = labels.add_all(new)
+    counts = Counter(outcomes)
     return ImportResult(
         file=file,
-        new=found["new"],
-        unchanged=found["same"],
-        changed=found["changed"],
-        unlabelled=len(entries) - len(given),
-        surplus=found["surplus"],
-        n_disagreeing=disagree,
-        too_late=found["taken"],
+        new=counts["new"],
+        unchanged=counts["same"],
+        changed=counts["changed"],
+        unlabelled=len(entries) - len(new),
+        surplus=counts["surplus"],
+        n_disagreeing=sum(
+            outcome == "surplus" and each.label not in stored.get(each.id, ())
+            for outcome, each in zip(outcomes, new, strict=True)
+        ),
+        too_late=counts["taken"],
     )
 
 
-def _question(entry: LabelEntry, asked: Mapping[str, LabelRequest], task: Task, file: str) -> LabelRequest:
+def _find_request(entry: LabelEntry, requests: Mapping[str, LabelRequest], task: Task, file: str) -> LabelRequest:
+    """The request an entry answers: by its id, or without one by its text."""
     at = f"{file}, {entry.location}"
     if not entry.id:
-        found = [each for each in asked.values() if entry.text is not None and _plain(each.text) == _plain(entry.text)]
-        if not found:
-            raise BadData(f"{at}: no id, and the text is none of this run's.", "Take the file this run exported.")
-        return found[0]
-    if entry.id not in asked:
-        mark = entry.id.partition("-")[0]
-        if mark != task.key[:6]:
-            what = "was exported for another task" if len(mark) == 6 else "has an id that no run gave"
-            raise BadData(f"{at}: {entry.id!r} {what}.", "Take the file that this run exported.")
+        text = None if entry.text is None else _normalised(entry.text)
+        found = next((each for each in requests.values() if text is not None and _normalised(each.text) == text), None)
+        if found is None:
+            raise BadData(f"{at}: no id, and the text is none of this run's.", "Use the file this run exported.")
+        return found
+    if entry.id not in requests:
+        prefix = entry.id.partition("-")[0]
+        if prefix != task.key[:6]:
+            what = "was exported for another task" if len(prefix) == 6 else "is not an id of any run"
+            raise BadData(f"{at}: {entry.id!r} {what}.", "Use the file that this run exported.")
         raise BadData(
             f"{at}: {entry.id!r} is no text of this run; the id was edited, or another run exported it.",
-            "Take the file that this run exported.",
+            "Use the file that this run exported.",
         )
-    question = asked[entry.id]
-    if entry.text is not None and _plain(entry.text) != _plain(question.text):
+    request = requests[entry.id]
+    if entry.text is not None and _normalised(entry.text) != _normalised(request.text):
         raise BadData(
             f"{at}: the text is not the one that was exported as {entry.id!r}; one of them was edited.",
             "Undo that edit, or export again and copy the labels over.",
         )
-    return question
+    return request
 
 
-def _label(entry: LabelEntry, task: Task, file: str) -> str | None:
-    """The label; "" for unsure, None for a row that is still open."""
+def _parse_label(entry: LabelEntry, task: Task, file: str) -> str | None:
+    """The label; "" for unsure, None if unlabelled."""
     label = entry.label.strip()
     if not label:
         return None
@@ -177,6 +185,6 @@ def _label(entry: LabelEntry, task: Task, file: str) -> str | None:
     raise BadData(f"{file}, {entry.location}: {label!r} is not a label of the task.", did_you_mean(label, task.labels))
 
 
-def _plain(text: str) -> str:
-    """A text as spreadsheets leave it: white space collapsed, no quote in front."""
+def _normalised(text: str) -> str:
+    """A text as a spreadsheet may change it: white space collapsed, without the quote that protects from formulas."""
     return " ".join(text.split()).removeprefix("'")

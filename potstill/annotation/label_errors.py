@@ -1,10 +1,9 @@
-"""Labels that are probably wrong, found before anything is taught them: gold against cross-validated students."""
+"""Finds labels that are probably wrong, by confident learning on cross-validated students."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,16 +11,24 @@ from potstill.annotation import agreement
 from potstill.annotation.cross_validation import FOLDS, MIN_TEXTS, cross_val_probs
 from potstill.data.pool import Subset
 from potstill.data.tables import write_table
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData
 
 COLUMNS = ("location", "text", "label", "suggested_label", "label_quality")
-SHOWN = 10
+MAX_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """A row whose label is probably wrong, what a model finds likelier, and the chance that the label is right."""
+    """A row whose label is probably wrong.
+
+    Attributes:
+        location: "file:line".
+        text: the text.
+        label: its label.
+        suggested_label: the most probable label.
+        label_quality: the probability that `label` is right, in [0, 1].
+    """
 
     location: str
     text: str
@@ -32,65 +39,83 @@ class LabelIssue:
 
 @dataclass(frozen=True)
 class LabelIssueReport:
-    """The doubtful rows among `n` labelled ones, worst first, and the file they were written to."""
+    """The label issues of a file.
+
+    Attributes:
+        n_checked: labelled texts.
+        rows: those whose label is probably wrong, worst first.
+        student: the kind of student that was cross-validated.
+        file: the table the rows were written to.
+    """
 
     n_checked: int
     rows: tuple[LabelIssue, ...]
     student: str
     file: Path | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+    def to_json(self) -> JsonObject:
+        """A JSON object."""
         return {**asdict(self), "file": None if self.file is None else str(self.file)}
 
     def to_text(self) -> str:
         """A page for a terminal."""
         share = len(self.rows) / self.n_checked
         lines = [
-            f"{len(self.rows)} of {self.n_checked} labels ({share:.1%}) are probably wrong: {FOLDS} students of the kind "
-            f"{self.student} that did not learn a row contradict it (confident learning). Look before you change one."
+            f"{len(self.rows)} of {self.n_checked} labels ({share:.1%}) are probably wrong by confident learning, with "
+            f"{FOLDS} cross-validated students of the kind {self.student}. Look at each before you change it."
         ]
         lines += [
             f"  {row.location}: {row.label!r}, likelier {row.suggested_label!r}: {' '.join(row.text.split())[:70]}"
-            for row in self.rows[:SHOWN]
+            for row in self.rows[:MAX_SHOWN]
         ]
-        if len(self.rows) > SHOWN:
-            lines.append(f"  and {len(self.rows) - SHOWN} more" + (f" in {self.file}" if self.file else ""))
+        if len(self.rows) > MAX_SHOWN:
+            lines.append(f"  and {len(self.rows) - MAX_SHOWN} more" + (f" in {self.file}" if self.file else ""))
         return "\n".join(lines)
 
     def write(self, path: Path) -> LabelIssueReport:
-        """The same, and all of it in a table."""
+        """Write all rows to a table; returns the report with its path."""
         write_table(path, COLUMNS, [asdict(row) for row in self.rows])
         return LabelIssueReport(self.n_checked, self.rows, self.student, path)
 
 
-def find_label_errors(part: Subset, task: Task, *, student: str = "linear", seed: int = 0) -> LabelIssueReport:
-    """The rows of a labelled part whose label five students contradict that learnt the others.
+def find_label_errors(subset: Subset, task: Task, *, student: str = "linear", seed: int = 0) -> LabelIssueReport:
+    """The rows of a labelled subset whose label cross-validated students contradict.
+
+    Args:
+        subset: labelled rows of a single-label or pair task.
+        task: the task.
+        student: the kind of student, and after a colon the weights to start from.
+        seed: draws the folds.
 
     Raises:
-        BadData: too few rows, or of one label only.
-        MissingExtra: cleanlab is not here.
+        BadData: too few rows, rows of one label only, or a multi-label task.
+        MissingExtra: cleanlab is not installed.
     """
     if task.kind == "multi":
         raise BadData(
-            "A text may have several labels here, and a doubt is about one.",
-            'Name one label a row, or look at the labels one by one: kind = "single" under [task].',
+            "Label errors are found in tasks with one label a text; here a text may have several.",
+            'Check the labels one at a time, each in a file of its own with kind = "single" under [task].',
         )
-    gold = np.asarray(part.gold, dtype=np.int64)
-    probs = cross_val_probs(part.texts, gold, task, student=student, seed=seed)
+    gold = np.asarray(subset.gold, dtype=np.int64)
+    probs = cross_val_probs(subset.texts, gold, task, student=student, seed=seed)
     if probs is None:
         raise BadData(
-            f"{len(part.texts)} labelled texts are too few to doubt one of them.",
+            f"{len(subset.texts)} labelled texts are too few to find errors among them.",
             f"Give at least {MIN_TEXTS}, of two labels or more.",
         )
-    # A label nobody has cannot be compared with anything.
-    there = np.unique(gold)
-    squeezed = np.searchsorted(there, gold)
-    kept = probs[:, there] / probs[:, there].sum(axis=1, keepdims=True)
-    found = agreement.doubtful(squeezed, kept)
-    found_rows = zip(found.rows.tolist(), there[found.suggested_label].tolist(), found.quality.tolist(), strict=True)
+    # cleanlab needs every label to occur.
+    present = np.unique(gold)
+    probs = probs[:, present] / probs[:, present].sum(axis=1, keepdims=True)
+    found = agreement.label_issues(np.searchsorted(present, gold), probs)
+    suggestions = present[found.suggested_label].tolist()
     rows = tuple(
-        LabelIssue(part.ids[row], part.texts[row], task.labels[int(gold[row])], task.labels[likelier], round(chance, 4))
-        for row, likelier, chance in found_rows
+        LabelIssue(
+            location=subset.ids[row],
+            text=subset.texts[row],
+            label=task.labels[int(gold[row])],
+            suggested_label=task.labels[suggestion],
+            label_quality=round(quality, 4),
+        )
+        for row, suggestion, quality in zip(found.rows.tolist(), suggestions, found.quality.tolist(), strict=True)
     )
-    return LabelIssueReport(len(part.texts), rows, student)
+    return LabelIssueReport(len(subset.texts), rows, student)

@@ -1,8 +1,8 @@
-"""Labels as Label Studio's JSON: its tasks out, its export ("JSON", not "JSON-MIN") in.
+"""Writes Label Studio's task JSON and reads its export ("JSON", not "JSON-MIN").
 
-Out: a list of tasks with `data` and `annotations`, and beside it the labelling configuration of the project. In: what
-its Export button writes: `annotations` with `result` items of the type "choices", `lead_time` and `completed_by`
-(a number, or a person with an e-mail address). Source: its guide, pages "task format", "export" and the tag "Choices".
+Written: a list of tasks with `data` and `annotations`, and beside it the labelling configuration of the project. Read:
+`annotations` with `result` items of the type "choices", `lead_time` and `completed_by` (a number, or a user with an
+e-mail address). Source: Label Studio's guide, pages "task format", "export" and the tag "Choices".
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -18,38 +17,46 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from potstill.annotation.import_labels import UNSURE, LabelEntry
 from potstill.data.atomic import atomic_file
 from potstill.data.pairs import PAIR_SEPARATOR
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData
 from potstill.ledger.store import Annotation, AnnotationStore
 
 CONTROL = "label"  # the name of the Choices tag
-ANNOTATOR_PREFIX = "annotator: "  # a person's name, in the `meta` of a result: their users have no names of ours
+ANNOTATOR_PREFIX = "annotator: "  # in the `meta` of a result: our annotators are not users of Label Studio
 SELECT_FROM_N_LABELS = 12
 BOM = b"\xef\xbb\xbf"
 
 
 def write_tasks(path: Path, labels: AnnotationStore, task: Task, annotator: str = "") -> int:
-    """Write PATH, tasks to be imported, and beside it NAME.xml, the labelling configuration; returns how many are open.
+    """Write the tasks to `path` and the labelling configuration to an .xml file beside it.
 
-    Labels that were given go along as annotations. `annotator` leaves only the texts open to this person.
+    Args:
+        path: a .json file.
+        labels: the run's label store; its labels are written as annotations.
+        task: the run's task.
+        annotator: write only the texts that this annotator has not labelled; "" for all.
+
+    Returns:
+        The number of texts without all their labels.
     """
-    said: dict[str, list[Annotation]] = {}
+    annotations: dict[str, list[Annotation]] = {}
     for each in labels.annotations():
-        said.setdefault(each.id, []).append(each)
-    open_ids = {question.id for question in labels.open_requests(annotator)}
+        annotations.setdefault(each.id, []).append(each)
+    requests = labels.requests()
+    open_ids = {request.id for request in labels.open_requests(annotator)}
     tasks = [
         {
             "id": number,
-            "data": {**_texts(question.text), "potstill_id": question.id},
-            "annotations": [_annotation(each, question.text) for each in said.get(question.id, [])],
+            "data": {**_texts(request.text), "potstill_id": request.id},
+            "annotations": [_annotation_json(each, request.text) for each in annotations.get(request.id, [])],
         }
-        for number, question in enumerate(labels.requests(), 1)
-        if not annotator or question.id in open_ids
+        for number, request in enumerate(requests, 1)
+        if not annotator or request.id in open_ids
     ]
     with atomic_file(path) as file:
         file.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
     with atomic_file(path.with_suffix(".xml")) as file:
-        pair = any(PAIR_SEPARATOR in question.text for question in labels.requests())
+        pair = any(PAIR_SEPARATOR in request.text for request in requests)
         file.write_text(labelling_config(task, pair=pair), encoding="utf-8")
     return len(open_ids)
 
@@ -64,8 +71,8 @@ def labelling_config(task: Task, *, pair: bool = False) -> str:
     lines += [f'  <Text name="{name}" value="${name}"/>' for name in texts]
     lines.append(f'  <Choices name="{CONTROL}" toName="{texts[0]}" choice="single"{layout}>')
     for label in (*task.labels, *(() if UNSURE in task.labels else (UNSURE,))):
-        about = task.descriptions.get(label, "" if label != UNSURE else "cannot tell")
-        hint = f" hint={quoteattr(about)}" if about else ""
+        description = task.descriptions.get(label, "" if label != UNSURE else "cannot tell")
+        hint = f" hint={quoteattr(description)}" if description else ""
         lines.append(f"    <Choice value={quoteattr(label)}{hint}/>")
     return "\n".join([*lines, "  </Choices>", "</View>", ""])
 
@@ -73,20 +80,20 @@ def labelling_config(task: Task, *, pair: bool = False) -> str:
 def _texts(text: str) -> dict[str, str]:
     if PAIR_SEPARATOR not in text:
         return {"text": text}
-    one, _, other = text.partition(PAIR_SEPARATOR)
-    return {"text_a": one, "text_b": other}
+    first, _, second = text.partition(PAIR_SEPARATOR)
+    return {"text_a": first, "text_b": second}
 
 
-def _annotation(label: Annotation, text: str) -> dict[str, Any]:
-    # Without `completed_by`: they refuse a file that names people who are no users of theirs.
+def _annotation_json(annotation: Annotation, text: str) -> JsonObject:
+    # Without `completed_by`: Label Studio refuses a file that names people who are not its users.
     result = {
         "from_name": CONTROL,
         "to_name": next(iter(_texts(text))),
         "type": "choices",
-        "value": {"choices": [label.label or UNSURE]},
-        "meta": {"text": [ANNOTATOR_PREFIX + label.annotator]},
+        "value": {"choices": [annotation.label or UNSURE]},
+        "meta": {"text": [ANNOTATOR_PREFIX + annotation.annotator]},
     }
-    return {"result": [result], "lead_time": label.seconds, "was_cancelled": False}
+    return {"result": [result], "lead_time": annotation.seconds, "was_cancelled": False}
 
 
 class _Value(BaseModel):
@@ -134,9 +141,10 @@ _TASKS = TypeAdapter(list[_Task])
 
 
 def read_tasks(path: Path) -> list[LabelEntry]:
-    """The labels of an export; a task without annotations is an entry that is still open.
+    """The labels of an export; a task without annotations becomes an unlabelled entry.
 
-    Raises BadData: not JSON, not an export, several choices where one is wanted.
+    Raises:
+        BadData: not JSON, not an export, or several choices in one annotation.
     """
     try:
         tasks = _TASKS.validate_json(path.read_bytes().removeprefix(BOM))
@@ -148,7 +156,7 @@ def read_tasks(path: Path) -> list[LabelEntry]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadData(
-            f"{path.name} is no export of Label Studio: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
+            f"{path.name} is not an export of Label Studio: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
             "Export the project as JSON, not as JSON-MIN or CSV.",
         ) from None
     return [entry for number, each in enumerate(tasks, 1) for entry in _entries(path.name, number, each)]
@@ -159,21 +167,21 @@ def _entries(file: str, number: int, task: _Task) -> Iterator[LabelEntry]:
     text = data.text
     if data.text_a is not None and data.text_b is not None:
         text = PAIR_SEPARATOR.join((data.text_a, data.text_b))
-    given = [each for each in task.annotations if not each.was_cancelled]
-    for annotation in given:
+    annotations = [each for each in task.annotations if not each.was_cancelled]
+    for annotation in annotations:
         chosen = [choice for result in annotation.result if result.type == "choices" for choice in result.value.choices]
         if len(chosen) > 1:
             raise BadData(
-                f"{file}, {where} has {len(chosen)} choices, and one is wanted.",
+                f"{file}, {where} has {len(chosen)} choices; one is expected.",
                 'Set choice="single" in the configuration.',
             )
         label = chosen[0] if chosen else ""
-        yield LabelEntry(where, data.potstill_id, text, label, _who(annotation), annotation.lead_time or 0.0)
-    if not given:
+        yield LabelEntry(where, data.potstill_id, text, label, _annotator_name(annotation), annotation.lead_time or 0.0)
+    if not annotations:
         yield LabelEntry(where, data.potstill_id, text, "")
 
 
-def _who(annotation: _Annotation) -> str:
+def _annotator_name(annotation: _Annotation) -> str:
     notes = [line for result in annotation.result if result.meta is not None for line in result.meta.text]
     for line in notes:
         if line.startswith(ANNOTATOR_PREFIX):

@@ -1,57 +1,67 @@
-"""Labels as a table: what people are asked out, what they said in. Opens in any spreadsheet.
+"""Writes and reads labels as a table that any spreadsheet opens.
 
-A text that a spreadsheet would take for a formula gets a quote in front, which coming in is not looked at.
+A text that a spreadsheet would read as a formula is written with a leading quote, which an import ignores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from potstill.annotation.import_labels import UNSURE, LabelEntry
 from potstill.data.tables import read_table, write_table
 from potstill.errors import BadData
-from potstill.ledger.store import AnnotationStore
+from potstill.ledger.store import Annotation, AnnotationStore
 
 COLUMNS = ("id", "text", "label", "annotator", "seconds")
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_spreadsheet(path: Path, labels: AnnotationStore, annotator: str = "") -> int:
-    """Write a row for each label that was given and one for each text that is still open; returns how many are open.
+    """Write a row for each label and one for each text without all its labels; returns the number of the latter.
 
     Args:
         path: .csv, .tsv, .jsonl or .parquet.
-        labels: the run's.
-        annotator: only this person's labels, and the texts open to them; "" for everybody's.
+        labels: the run's label store.
+        annotator: only this annotator's labels and open texts; "" for all.
     """
     rows = list(_rows(labels, annotator))
-    write_table(path, COLUMNS, rows)
-    return sum(not row["label"] for row in rows)
+    write_table(path, COLUMNS, [asdict(row) for row in rows])
+    return sum(not row.label for row in rows)
 
 
-def _rows(labels: AnnotationStore, annotator: str) -> Iterator[Mapping[str, object]]:
-    said: dict[str, list[dict[str, object]]] = {}
+@dataclass(frozen=True)
+class SpreadsheetRow:
+    """One row of the table, with the columns `COLUMNS`."""
+
+    id: str
+    text: str
+    label: str
+    annotator: str
+    seconds: float | str
+
+
+def _rows(labels: AnnotationStore, annotator: str) -> Iterator[SpreadsheetRow]:
+    annotations: dict[str, list[Annotation]] = {}
     for each in labels.annotations():
         if annotator in ("", each.annotator):
-            row: dict[str, object] = {
-                "label": each.label or UNSURE,
-                "annotator": _safe(each.annotator),
-                "seconds": round(each.seconds, 2),
-            }
-            said.setdefault(each.id, []).append(row)
-    open_ids = {question.id for question in labels.open_requests(annotator)}
-    for question in labels.requests():
-        own: dict[str, object] = {"id": question.id, "text": _safe(question.text)}
-        yield from (own | row for row in said.get(question.id, []))
-        if question.id in open_ids:
-            yield own | {"label": "", "annotator": _safe(annotator), "seconds": ""}
+            annotations.setdefault(each.id, []).append(each)
+    open_ids = {request.id for request in labels.open_requests(annotator)}
+    for request in labels.requests():
+        text = _without_formula(request.text)
+        for each in annotations.get(request.id, []):
+            name, seconds = _without_formula(each.annotator), round(each.seconds, 2)
+            yield SpreadsheetRow(request.id, text, each.label or UNSURE, name, seconds)
+        if request.id in open_ids:
+            yield SpreadsheetRow(request.id, text, "", _without_formula(annotator), "")
 
 
 def read_spreadsheet(path: Path) -> list[LabelEntry]:
-    """The rows of a table with the columns `id` (or Label Studio's `potstill_id`) and `label`; the others may lack.
+    """The rows of a table with the columns `id` (or Label Studio's `potstill_id`) and `label`; the others are optional.
 
-    Raises BadData: not such a table.
+    Raises:
+        BadData: a column is missing, or a time is not a number.
     """
     table = read_table(path)
     names = {name.strip().lower(): name for name in table.columns}
@@ -59,7 +69,7 @@ def read_spreadsheet(path: Path) -> list[LabelEntry]:
     if id_column is None or "label" not in names:
         raise BadData(
             f"{path.name} has no columns 'id' and 'label' (it has {', '.join(map(repr, table.columns))}).",
-            "Take the file that potstill annotate RUN --export wrote.",
+            "Use the file that potstill annotate RUN --export wrote.",
         )
 
     def cells(*candidates: str) -> list[str | None]:
@@ -94,9 +104,11 @@ def _seconds(path: Path, line: int, cell: str | None) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e6:
-        raise BadData(f"{path.name}, line {line}: {cell!r} is no number of seconds.", "Correct it, or leave it empty.")
+        raise BadData(
+            f"{path.name}, line {line}: {cell!r} is not a number of seconds.", "Correct it, or leave it empty."
+        )
     return seconds
 
 
-def _safe(cell: str) -> str:
+def _without_formula(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell

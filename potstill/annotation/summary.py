@@ -1,4 +1,4 @@
-"""What people said so far: who labelled how much and how fast, how far they agree, and where they do not."""
+"""Summarises the labels of a run: counts and pace of each annotator, agreement, and texts labelled differently."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import isnan
 from statistics import median
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.annotation import agreement
 from potstill.annotation.cross_validation import cross_val_probs
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.ledger.store import Annotation, AnnotationStore
 
 MAX_SHOWN = 10
-MIN_RELIABLE_ALPHA = 0.667  # Krippendorff's own rule of thumb: below it, draw no conclusions
+MIN_RELIABLE_ALPHA = 0.667  # Krippendorff's rule of thumb: below it, draw no conclusions
 
 
 @dataclass(frozen=True)
 class AnnotatorStats:
-    """One annotator: labels given, how many of them unsure, the median seconds of those measured, and quality.
+    """One annotator.
 
-    `quality` is in [0, 1], None where nobody else labelled the same texts or cleanlab is not here.
+    Attributes:
+        name: the annotator's name.
+        labels: number of labels; `unsure` of them say "unsure".
+        seconds: median time of a label; None if no time was measured.
+        quality: in [0, 1]; None if no text has labels of others too, or without cleanlab.
     """
 
     name: str
@@ -37,7 +40,7 @@ class AnnotatorStats:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A text that people labelled differently, and the label that counts for most."""
+    """A text that annotators labelled differently: annotator -> label, and the consensus label."""
 
     text: str
     labels: dict[str, str]
@@ -46,15 +49,17 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class AnnotationSummary:
-    """What people said so far.
+    """The labels of a run so far.
 
     Attributes:
-        texts: asked about. full: of them with every label that was ordered.
-        labels: given, unsure ones included.
-        people: by how much they did.
-        alpha: Krippendorff's alpha over the texts with two labels or more (`both` of them); None without such texts.
-        kappa: Cohen's kappa of each two people who share texts, "ann, bob" -> kappa.
-        splits: texts labelled differently; `by` says how the consensus was found.
+        texts: texts to label; `complete` of them have every label that was ordered.
+        labels: number of labels, unsure ones included.
+        annotators: the busiest first.
+        alpha: Krippendorff's alpha over the `n_overlapping` texts with two labels or more; None without such texts.
+        n_overlapping: texts with two labels or more.
+        kappa: "ann, bob" -> Cohen's kappa, for each two annotators who labelled texts in common.
+        disagreements: texts labelled differently.
+        consensus_method: how the consensus labels were found.
     """
 
     texts: int
@@ -67,8 +72,8 @@ class AnnotationSummary:
     disagreements: tuple[Disagreement, ...]
     consensus_method: str
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+    def to_json(self) -> JsonObject:
+        """A JSON object."""
         return asdict(self)
 
     def to_text(self) -> str:
@@ -76,26 +81,26 @@ class AnnotationSummary:
         return "\n".join(self._lines())
 
     def sentence(self) -> str:
-        """One for a report."""
+        """One sentence for a report, with a second one about agreement."""
         people = f"{len(self.annotators)} people" if len(self.annotators) != 1 else "one person"
-        timed = [person.seconds for person in self.annotators if person.seconds]
-        pace = f", {median(timed):.1f} s each" if timed else ""
-        told = f"{people.capitalize()} gave {self.labels} labels to {self.complete} texts{pace}."
+        seconds = [annotator.seconds for annotator in self.annotators if annotator.seconds]
+        pace = f", {median(seconds):.1f} s each" if seconds else ""
+        sentence = f"{people.capitalize()} gave {self.labels} labels to {self.complete} texts{pace}."
         if self.alpha is not None:
-            told += (
+            sentence += (
                 f" Krippendorff's alpha is {self.alpha:.2f} on the {self.n_overlapping} texts with more than one label."
             )
-        return told
+        return sentence
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.complete} of {self.texts} texts have every label that was ordered; {self.labels} labels in all."
         if self.annotators:
             yield ""
             yield f"  {'annotator':<24} {'labels':>7} {'unsure':>7} {'s/label':>8} {'quality':>8}"
-        for person in self.annotators:
-            pace = "-" if person.seconds is None else f"{person.seconds:.1f}"
-            quality = "-" if person.quality is None else f"{person.quality:.0%}"
-            yield f"  {person.name[:24]:<24} {person.labels:>7} {person.unsure:>7} {pace:>8} {quality:>8}"
+        for each in self.annotators:
+            pace = "-" if each.seconds is None else f"{each.seconds:.1f}"
+            quality = "-" if each.quality is None else f"{each.quality:.0%}"
+            yield f"  {each.name[:24]:<24} {each.labels:>7} {each.unsure:>7} {pace:>8} {quality:>8}"
         if self.alpha is None:
             return
         yield ""
@@ -104,89 +109,92 @@ class AnnotationSummary:
         for pair, kappa in self.kappa.items():
             yield f"Cohen's kappa of {pair}: {kappa:.3f}."
         yield f"{len(self.disagreements)} texts were labelled differently; consensus by {self.consensus_method}:"
-        for split in self.disagreements[:MAX_SHOWN]:
-            said = ", ".join(f"{who}: {label}" for who, label in split.labels.items())
-            yield f"  {split.consensus}  ({said})  {' '.join(split.text.split())[:60]}"
+        for each in self.disagreements[:MAX_SHOWN]:
+            labels = ", ".join(f"{annotator}: {label}" for annotator, label in each.labels.items())
+            yield f"  {each.consensus}  ({labels})  {' '.join(each.text.split())[:60]}"
 
 
-def summarise(labels: AnnotationStore, task: Task) -> AnnotationSummary:
-    """What people said so far. Several on one text are weighed by cleanlab where it is installed."""
-    said = labels.annotations()
-    questions = {each.id: each.text for each in labels.requests()}
-    names = sorted({each.annotator for each in said})
-    ids = [id for id in questions if id in {each.id for each in said if each.label}]
-    given = _matrix(said, ids, names, task)
-    several = (given >= 0).sum(axis=1) > 1
-    consensus, quality, by = _consensus(given, [questions[id] for id in ids], task)
-    alpha = agreement.krippendorff_alpha(given) if several.any() else float("nan")
-    progress = labels.progress()
+def summarise(store: AnnotationStore, task: Task) -> AnnotationSummary:
+    """Summarise the labels of a run. Consensus of several annotators comes from cleanlab if it is installed."""
+    annotations = store.annotations()
+    texts = {request.id: request.text for request in store.requests()}
+    names = sorted({each.annotator for each in annotations})
+    labelled = {each.id for each in annotations if each.label}
+    ids = [id for id in texts if id in labelled]
+    labels = _label_matrix(annotations, ids, names, task)
+    labelled_texts = [texts[id] for id in ids]
+    overlapping = (labels >= 0).sum(axis=1) > 1
+    consensus, quality, method = _consensus(labels, labelled_texts, task)
+    alpha = agreement.krippendorff_alpha(labels) if overlapping.any() else float("nan")
+    progress = store.progress()
     return AnnotationSummary(
         texts=progress.texts,
         complete=progress.complete,
-        labels=len(said),
-        annotators=tuple(sorted(_people(said, names, quality), key=lambda person: -person.labels)),
+        labels=len(annotations),
+        annotators=tuple(sorted(_annotator_stats(annotations, names, quality), key=lambda each: -each.labels)),
         alpha=None if isnan(alpha) else alpha,
-        n_overlapping=int(several.sum()),
-        kappa=dict(_kappas(given, names)),
-        disagreements=tuple(_splits(given, consensus, [questions[id] for id in ids], names, task)),
-        consensus_method=by,
+        n_overlapping=int(overlapping.sum()),
+        kappa=dict(_pairwise_kappa(labels, names)),
+        disagreements=tuple(_disagreements(labels, consensus, labelled_texts, names, task)),
+        consensus_method=method,
     )
 
 
-def _matrix(said: Sequence[Annotation], ids: Sequence[str], names: Sequence[str], task: Task) -> NDArray[np.int64]:
+def _label_matrix(
+    annotations: Sequence[Annotation], ids: Sequence[str], names: Sequence[str], task: Task
+) -> NDArray[np.int64]:
+    """(N, A) label columns: a row for each id, a column for each name, -1 if unlabelled."""
     rows, columns = {id: i for i, id in enumerate(ids)}, {name: a for a, name in enumerate(names)}
-    given = np.full((len(ids), len(names)), -1, dtype=np.int64)
-    for each in said:
+    labels = np.full((len(ids), len(names)), -1, dtype=np.int64)
+    for each in annotations:
         if each.label in task.labels:
-            given[rows[each.id], columns[each.annotator]] = task.index(each.label)
-    return given
+            labels[rows[each.id], columns[each.annotator]] = task.index(each.label)
+    return labels
 
 
 def _consensus(
-    given: NDArray[np.int64], texts: Sequence[str], task: Task
+    labels: NDArray[np.int64], texts: Sequence[str], task: Task
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
-    """(N,) consensus columns, (A,) quality of the people (NaN where unknown), and how both were found."""
-    simple = agreement.majority(given, task.n_labels)
-    unknown = np.full(given.shape[1], np.nan)
-    if not agreement.cleanlab_available() or not ((given >= 0).sum(axis=1) > 1).any():
-        return simple, unknown, "majority"
-    probs = cross_val_probs(texts, simple, task)
-    commonest = np.bincount(simple, minlength=task.n_labels).max() / max(len(simple), 1)
-    if probs is None or (probs.argmax(axis=1) == simple).mean() <= commonest:
-        return simple, unknown, "majority"  # a model that knows nothing would outvote people who do
-    found = agreement.consensus(given, probs)
-    return (
-        found.label,
-        found.annotator_quality,
-        "CROWDLAB (people weighed by how well they do, and a model beside them)",
-    )
+    """(N,) consensus columns, (A,) annotator quality (NaN if unknown), and the method's name."""
+    by_majority = agreement.majority(labels, task.n_labels)
+    unknown = np.full(labels.shape[1], np.nan)
+    if not agreement.cleanlab_available() or not ((labels >= 0).sum(axis=1) > 1).any():
+        return by_majority, unknown, "majority"
+    probs = cross_val_probs(texts, by_majority, task)
+    base_rate = np.bincount(by_majority, minlength=task.n_labels).max() / max(len(by_majority), 1)
+    if probs is None or (probs.argmax(axis=1) == by_majority).mean() <= base_rate:
+        return by_majority, unknown, "majority"  # CROWDLAB needs a model that is better than the most frequent label
+    found = agreement.consensus(labels, probs)
+    return found.label, found.annotator_quality, "CROWDLAB (annotators and a model, weighted by their quality)"
 
 
-def _people(said: Sequence[Annotation], names: Sequence[str], quality: NDArray[np.float64]) -> Iterator[AnnotatorStats]:
+def _annotator_stats(
+    annotations: Sequence[Annotation], names: Sequence[str], quality: NDArray[np.float64]
+) -> Iterator[AnnotatorStats]:
     for column, name in enumerate(names):
-        own = [each for each in said if each.annotator == name]
-        timed = [each.seconds for each in own if each.seconds > 0]
+        own = [each for each in annotations if each.annotator == name]
+        seconds = [each.seconds for each in own if each.seconds > 0]
         yield AnnotatorStats(
             name=name,
             labels=len(own),
             unsure=sum(not each.label for each in own),
-            seconds=median(timed) if timed else None,
+            seconds=median(seconds) if seconds else None,
             quality=None if isnan(quality[column]) else float(quality[column]),
         )
 
 
-def _kappas(given: NDArray[np.int64], names: Sequence[str]) -> Iterator[tuple[str, float]]:
-    for one, other in combinations(range(len(names)), 2):
-        kappa = agreement.cohen_kappa(given[:, one], given[:, other])
+def _pairwise_kappa(labels: NDArray[np.int64], names: Sequence[str]) -> Iterator[tuple[str, float]]:
+    for a, b in combinations(range(len(names)), 2):
+        kappa = agreement.cohen_kappa(labels[:, a], labels[:, b])
         if not isnan(kappa):
-            yield f"{names[one]}, {names[other]}", kappa
+            yield f"{names[a]}, {names[b]}", kappa
 
 
-def _splits(
-    given: NDArray[np.int64], consensus: NDArray[np.int64], texts: Sequence[str], names: Sequence[str], task: Task
+def _disagreements(
+    labels: NDArray[np.int64], consensus: NDArray[np.int64], texts: Sequence[str], names: Sequence[str], task: Task
 ) -> Iterator[Disagreement]:
-    for row, columns in enumerate(given):
-        spoke = columns >= 0
-        if len(set(columns[spoke].tolist())) > 1:
-            said = {names[a]: task.labels[int(columns[a])] for a in np.flatnonzero(spoke).tolist()}
-            yield Disagreement(texts[row], said, task.labels[int(consensus[row])])
+    for row, columns in enumerate(labels):
+        labelled = np.flatnonzero(columns >= 0).tolist()
+        if len({int(columns[a]) for a in labelled}) > 1:
+            by_annotator = {names[a]: task.labels[int(columns[a])] for a in labelled}
+            yield Disagreement(texts[row], by_annotator, task.labels[int(consensus[row])])

@@ -94,8 +94,8 @@ def _take(desk: AnnotationSession, path: Path, annotator: str) -> ImportResult:
     studio = path.suffix.lower() == JSON
     entries = read_tasks(path) if studio else read_spreadsheet(path)
     who = clean_annotator_name(annotator) if annotator else ""
-    way = "label-studio" if studio else "csv"
-    return import_labels(entries, desk.store, desk.task, file=path.name, way=way, annotator=who)
+    source = "label-studio" if studio else "csv"
+    return import_labels(entries, desk.store, desk.task, file=path.name, source=source, annotator=who)
 
 
 def _write(desk: AnnotationSession, path: Path, annotator: str) -> int:

@@ -13,6 +13,7 @@ from potstill.evaluation.metrics import ClassScore
 
 TaskKind = Literal["single", "multi", "pair", "text2text"]
 AnswerState = Literal["ok", "unparsable", "refused", "failed"]
+JsonObject = Mapping[str, Any]  # what `to_json` returns and `from_json` reads
 ScoreMethod = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"]
 
 
@@ -66,7 +67,7 @@ class Task:
         """The column of `label` in every (N, K) array."""
         return self.labels.index(label)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """A plain dictionary that `Task.from_json` reads back."""
         return {
             "name": self.name,
@@ -77,7 +78,7 @@ class Task:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Task:
+    def from_json(cls, record: JsonObject) -> Task:
         """The task that `to_json` wrote."""
         return cls(**{**record, "labels": tuple(record["labels"])})
 
@@ -100,12 +101,12 @@ class Answer:
     how: ScoreMethod = "one-hot"
     raw: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """A plain dictionary that `Answer.from_json` reads back."""
         return {"state": self.state, "scores": self.scores, "how": self.how, "raw": self.raw}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Answer:
+    def from_json(cls, record: JsonObject) -> Answer:
         """The answer that `to_json` wrote."""
         scores = record["scores"]
         return cls(record["state"], None if scores is None else tuple(scores), record["how"], record["raw"])

@@ -1,4 +1,4 @@
-"""Agreement, consensus and doubtful labels: against textbook figures, definitions, and worlds whose truth is known."""
+"""Agreement, consensus and label issues: against textbook figures, definitions, and worlds whose truth is known."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_labels_that_were_swapped_are_doubted_first() -> None:
     wrong = np.random.default_rng(2).permutation(600)[:40]
     gold = truth.copy()
     gold[wrong] = (gold[wrong] + 1) % 3
-    found = agreement.doubtful(gold, probs)
+    found = agreement.label_issues(gold, probs)
     caught = len(set(found.rows.tolist()) & set(wrong.tolist()))
     assert caught >= 30
     assert caught >= 0.9 * len(found.rows)
