@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from runners import Rivals, Runner, here
 from sections import RESULTS, commit, table, write_section
 
-from potstill.bundle.bundle import METADATA_FILE, load
-from potstill.bundle.export.export import FP32, INT8, _write_record, export
+from potstill.bundle.bundle import load
+from potstill.bundle.export.export import FP32, INT8, export
 from potstill.bundle.export.quantize import write_dynamic_int8, write_int8
+from potstill.bundle.record import list_files, write_record
 from potstill.data.task import Task
 from potstill.models.tokens.tokenizer import TextTokenizer, pad_batch
 from potstill.models.weights import find_weights
@@ -175,14 +176,14 @@ def make(given: argparse.Namespace, place: Path) -> str:
     (place / "encoder").mkdir(parents=True, exist_ok=True)
     student.save(place / "encoder")
     task, gold = Task(labels, name="banking77"), np.array([column[label] for label in check_said])
-    done = export(student, place / "bundle", task=task, texts=check, gold=gold)
+    bundle = export(student, place / "bundle", task=task, texts=check, gold=gold)
     if not (place / "bundle" / INT8).exists():  # the gate left it out; how fast it is can be measured all the same
         shutil.copytree(place / "bundle", place / "int8")
-        write_int8(place / "int8", FP32, INT8, check)
-        _write_record(place / "int8", json.loads((place / "int8" / METADATA_FILE).read_text(encoding="utf-8")))
+        write_int8(bundle, place / "int8" / INT8, check)
+        write_record(place / "int8", replace(bundle.record, files=list_files(place / "int8")))
     static = StaticStudent(StudentConfig(labels, weights=given.weights)).fit(lesson)
     export(static, place / "static", task=task, texts=check, gold=gold)
-    return done.int8.reason if done.int8 else "not tried"
+    return bundle.record.int8.reason if bundle.record.int8 else "not tried"
 
 
 def _int8_folder(place: Path) -> Path:
@@ -302,7 +303,7 @@ def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
         "bundle": str(place / "bundle"),
         "labels": bundle.labels,
         "threads": given.threads,
-        "max_length": bundle.metadata["settings"]["max_length"],
+        "max_length": bundle.record.preprocessor.config["max_length"],
         "weights": str(find_weights(given.weights, kind="encoder").folder),
         "texts": learn,
         "gold": said,

@@ -23,7 +23,7 @@ from sections import commit, table, write_section
 from tasks_data import LOAD, Data
 
 from potstill.bundle.bundle import load
-from potstill.bundle.export.export import calibrate_bundle, export
+from potstill.bundle.export.export import export
 from potstill.data.task import Task
 from potstill.evaluation import metrics
 from potstill.evaluation import multilabel_metrics as labelsets
@@ -116,10 +116,10 @@ def measured(data: Data, name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         place, task = Path(folder) / "bundle", Task(data.labels, kind=data.kind)
         began = time.process_time()
-        done = export(student, place, task=task, texts=data.validation.texts, gold=data.validation.gold)
-        calibrate_bundle(place, data.validation.texts, data.validation.gold)
-        facts |= {"export_cpu_s": time.process_time() - began, "serve": done.serve}
-        facts["int8"] = done.int8.reason if done.int8 else ""
+        held_out = data.validation
+        record = export(student, place, task=task, texts=held_out.texts, gold=held_out.gold, calibrate=True).record
+        facts |= {"export_cpu_s": time.process_time() - began, "serve": record.graph}
+        facts["int8"] = record.int8.reason if record.int8 else ""
         bundle = load(place, threads=1)
         said = bundle.label_indicator(bundle.predict_proba(data.test.texts))
         facts |= {"texts_per_cpu_s": speed(bundle.predict, data.test.texts[:TIMED]), "mb": bundle.size_mb}

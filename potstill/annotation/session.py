@@ -1,7 +1,7 @@
 """An annotation session: which text an annotator sees next, and storing, skipping and undoing labels. No web page.
 
-Every label is in the run's `labels.sqlite` when a method returns. Only the leases live in memory: which text is shown to
-which annotator, so that two annotators do not see the same text at once. They are lost in a crash; at worst a text
+Every label is in the run's `labels.sqlite` when a method returns. Only the leases are in memory: which text is shown
+to which annotator, so that two annotators do not see the same text at once. They are lost in a crash; at worst a text
 then gets one label more than was ordered, which is reported as surplus and not counted.
 """
 

@@ -109,9 +109,9 @@ class AnnotationSummary:
         for pair, kappa in self.kappa.items():
             yield f"Cohen's kappa of {pair}: {kappa:.3f}."
         yield f"{len(self.disagreements)} texts were labelled differently; consensus by {self.consensus_method}:"
-        for each in self.disagreements[:MAX_SHOWN]:
-            labels = ", ".join(f"{annotator}: {label}" for annotator, label in each.labels.items())
-            yield f"  {each.consensus}  ({labels})  {' '.join(each.text.split())[:60]}"
+        for text in self.disagreements[:MAX_SHOWN]:
+            labels = ", ".join(f"{annotator}: {label}" for annotator, label in text.labels.items())
+            yield f"  {text.consensus}  ({labels})  {' '.join(text.text.split())[:60]}"
 
 
 def summarise(store: AnnotationStore, task: Task) -> AnnotationSummary:

@@ -113,7 +113,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Unusable: a label that is none of `classes_`.
             BadData, NotARun: see `potstill.bundle.export.export.export`.
         """
-        from potstill.bundle.export.export import calibrate_bundle, export
+        from potstill.bundle.export.export import export
         from potstill.data.task import Task
 
         held_out, gold = _texts(texts), None
@@ -125,9 +125,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     "The labels to calibrate with are not one known class a text.", "Leave the others out."
                 )
             gold = np.searchsorted(self.classes_, labels)
-        export(student, Path(folder), task=Task(student.labels), texts=held_out, gold=gold)
-        if gold is not None and len(gold) >= MIN_CALIBRATION_TEXTS:
-            calibrate_bundle(Path(folder), held_out, gold)
+        calibrate = gold is not None and len(gold) >= MIN_CALIBRATION_TEXTS
+        export(student, folder, task=Task(student.labels), texts=held_out, gold=gold, calibrate=calibrate)
         return Path(folder)
 
     def __sklearn_tags__(self) -> Any:

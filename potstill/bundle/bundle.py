@@ -8,9 +8,7 @@ cover making one (`export`) or serving one over HTTP.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -21,6 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.preprocessors import PREPROCESSORS, Feeds
+from potstill.bundle.record import (
+    EXPORT_AGAIN,
+    RECORD_FILE,
+    BundleRecord,
+    check_file,
+    newer_version,
+    read_record,
+)
 from potstill.bundle.sessions import available_cpus, open_session
 from potstill.data.pairs import is_pair, join_pair
 from potstill.errors import BadData, BadInput, RunNotFound
@@ -31,9 +37,6 @@ from potstill.models.tokens.tokenizer import check_texts, mean_by_row
 Floats = NDArray[np.float32]
 Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, where two texts are compared
 
-FORMAT = 1
-METADATA_FILE = "potstill.json"
-EXPORT_AGAIN = "Copy or export the bundle again."
 MAX_BLOCK_TEXTS = 8192  # texts whose token ids are in memory at once
 NO_MULTILABEL_SETS = (
     "This student gives several labels, and nothing is promised of a set of them.",
@@ -72,43 +75,50 @@ class Bundle:
     """A trained student, ready to predict. Get one from `load`; any number of threads may share it.
 
     Attributes:
-        folder: where it lies.
+        folder: of the bundle.
+        record: the whole of `potstill.json`.
         labels: the K label names, in the order of every (N, K) array.
-        about: the whole of `potstill.json`: metrics, lineage, what was checked when it was made.
-        pairs: True if it compares two texts: every text is then a pair.
-        multi: True if a text may have several labels, or none: each is decided by itself.
-        trust: what was measured of this very graph on held-out texts; None if nothing was.
-        several: the same where a text may have several labels; `trust` is then None.
-        threads: how many batches are computed at once; may be set.
-        size_mb: megabytes (10^6 bytes) of the files that predicting reads.
+        graph: the file that is served.
+        takes_pairs: True if it compares two texts: every text is then a pair.
+        multilabel: True if a text may have several labels, or none: each is decided by itself.
+        guarantees: measured of this very graph on held-out texts; None without such texts, and in a multi-label task.
+        multilabel_guarantees: the same of a multi-label task; None otherwise.
+        preprocessor: texts -> batches of the graph's inputs.
+        session: the graph, open in onnxruntime; may be replaced, such as by one on a GPU.
+        threads: number of batches computed at once; may be set.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], threads: int, graph: str) -> None:
+    def __init__(self, folder: Path, record: BundleRecord, *, graph: str = "", threads: int = 1) -> None:
         self.folder = folder
-        self.metadata = about
-        self.labels = tuple(str(label) for label in about["labels"])
-        self.graph = graph
-        self.takes_pairs = about.get("task", {}).get("kind") == "pair"
-        self.multilabel = about.get("task", {}).get("kind") == "multi"
-        measured = _measured(about, graph)
-        self.multilabel_guarantees = MultilabelGuarantees.from_json(measured) if measured and self.multilabel else None
-        self.guarantees = Guarantees.from_json(measured) if measured and not self.multilabel else None
+        self.record = record
+        self.graph = graph or record.graph
+        self.threads = threads
+        self.labels = record.task.labels
+        self.takes_pairs = record.task.kind == "pair"
+        self.multilabel = record.task.kind == "multi"
+        measured = record.guarantees
+        if measured is not None and measured.graph != record.files[self.graph].sha256:
+            measured = None  # what was measured of another graph does not hold for this one
+        self.guarantees = measured if isinstance(measured, Guarantees) else None
+        self.multilabel_guarantees = measured if isinstance(measured, MultilabelGuarantees) else None
         self._scaling: Scaling | LabelScaling = LabelScaling() if self.multilabel else Scaling()
-        self._threshold, self._cut = None, LabelThresholds()
+        self._threshold, self._label_thresholds = None, LabelThresholds()
         if self.multilabel_guarantees is not None:
-            self._scaling, self._cut = self.multilabel_guarantees.scaling, self.multilabel_guarantees.label_thresholds
-        elif self.multilabel:
-            pass
+            self._scaling = self.multilabel_guarantees.scaling
+            self._label_thresholds = self.multilabel_guarantees.label_thresholds
         elif self.guarantees is not None:
             self._scaling, self._threshold = self.guarantees.scaling, self.guarantees.threshold()
-        elif not about.get("trust"):  # what was measured of another graph does not count
-            self._scaling = Scaling("temperature", scale=(1 / float(about["temperature"]),))
-            self._threshold = about.get("abstain_below")
-        self._reader = PREPROCESSORS[about["kind"]](folder, about["settings"])
-        self._session = open_session(folder / graph)
-        self.threads = threads
-        needed = [METADATA_FILE, graph, *about["reader_files"]]
-        self.size_mb = sum((folder / name).stat().st_size for name in needed) / 1e6
+        elif record.guarantees is None and not self.multilabel:
+            self._scaling = Scaling("temperature", scale=(1 / record.temperature,))
+            self._threshold = record.abstain_threshold
+        self.preprocessor = PREPROCESSORS[record.preprocessor.name](folder, record.preprocessor.config)
+        self.session = open_session(folder / self.graph)
+
+    @property
+    def size_mb(self) -> float:
+        """Megabytes (10^6 bytes) of the files that predicting reads."""
+        needed = [RECORD_FILE, self.graph, *self.record.preprocessor.files]
+        return sum((self.folder / name).stat().st_size for name in needed) / 1e6
 
     @property
     def threshold(self) -> float | None:
@@ -188,7 +198,7 @@ class Bundle:
     def label_indicator(self, probs: Floats) -> NDArray[np.bool_]:
         """(N, K) probabilities -> (N, K) which labels are given: those above their thresholds, or the likeliest one."""
         if self.multilabel:
-            return self._cut.apply(probs)
+            return self._label_thresholds.apply(probs)
         return np.asarray(np.arange(len(self.labels)) == probs.argmax(axis=1)[:, None])
 
     def label_tuples(self, probs: Floats) -> list[tuple[str, ...]]:
@@ -211,8 +221,8 @@ class Bundle:
         if self.guarantees is None:
             return "This bundle has no abstain threshold.", HOLD_OUT_MEND
         return (
-            f"On {self.guarantees.n} held-out texts no threshold could be shown to make {precision:.0%} of the labels right "
-            f"(with {GUARANTEE_CONFIDENCE:.0%} confidence).",
+            f"On {self.guarantees.n} held-out texts no threshold could be shown to make {precision:.0%} of the labels "
+            f"right (with {GUARANTEE_CONFIDENCE:.0%} confidence).",
             "Ask for less, or hold out more labelled texts.",
         )
 
@@ -240,11 +250,11 @@ class Bundle:
         def run(batch: tuple[NDArray[np.intp], Feeds]) -> None:
             rows, feeds = batch
             first = np.append(True, rows[1:] != rows[:-1])
-            logits[rows[first]] = mean_by_row(rows, self._session.run(["logits"], feeds)[0])
+            logits[rows[first]] = mean_by_row(rows, self.session.run(["logits"], feeds)[0])
 
         # Each batch on one thread, and several batches at once: more texts a second than several threads a batch,
         # and a busy neighbour slows one batch down instead of all. Later batches are filled while the first ones run.
-        feeds = self._reader.feeds(texts)
+        feeds = self.preprocessor.feeds(texts)
         head = list(islice(feeds, 2))
         if len(head) > 1 and self.threads > 1:
             with ThreadPoolExecutor(self.threads) as pool:
@@ -273,30 +283,27 @@ class Bundle:
     @property
     def truncated(self) -> int:
         """How many of all the texts it was given so far were too long to be read as a whole."""
-        return self._reader.truncated
+        return self.preprocessor.truncated
 
     def summary(self) -> dict[str, str | int | float | bool]:
         """What a report says of the bundle, flat."""
         flat: dict[str, str | int | float | bool] = {
-            "kind": self.metadata["kind"],
+            "preprocessor": self.record.preprocessor.name,
             "graph": self.graph,
             "precision": "int8" if "int8" in self.graph else "fp32",
             "size_mb": round(self.size_mb, 2),
             "calibration": self._scaling.method,
         }
         if self.multilabel_guarantees is not None:
-            flat["thresholds"] = "one for all" if len(self._cut.thresholds) == 1 else "one a label"
+            one = len(self._label_thresholds.thresholds) == 1
+            flat["thresholds"] = "one for all labels" if one else "one per label"
         if len(self._scaling.scale) == 1:
             flat["temperature"] = round(1 / self._scaling.scale[0], 4)
-        for part in ("settings", "student"):
-            for name, value in self.metadata.get(part, {}).items():
+        for facts in (self.record.preprocessor.config, self.record.student):
+            for name, value in facts.items():
                 if isinstance(value, str | int | float | bool) and name not in flat:
                     flat[name] = value
         return flat
-
-    def notes(self) -> Iterator[str]:
-        """Sentences a user of the bundle should have read."""
-        yield from self.metadata.get("notes", ())
 
 
 def load(path: str | Path, *, verify: bool = False, threads: int | None = None, graph: str | None = None) -> Bundle:
@@ -317,16 +324,18 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     if threads is not None and threads < 1:
         raise BadInput(f"{threads} threads cannot compute anything.", "Give one or more, or leave it open.")
     folder = Path(path)
-    if not (folder / METADATA_FILE).is_file() and (folder / "bundle" / METADATA_FILE).is_file():
+    if not (folder / RECORD_FILE).is_file() and (folder / "bundle" / RECORD_FILE).is_file():
         folder = folder / "bundle"
-    about = _read_record(folder)
-    for name, file in about["files"].items():
-        _check_file(folder, name, file, verify)
-    chosen = graph or str(about["serve"])
-    if chosen not in about["files"]:
+    record = read_record(folder)
+    for name, file in record.files.items():
+        check_file(folder, name, file, verify=verify)
+    if record.preprocessor.name not in PREPROCESSORS:
+        raise newer_version(folder, record.made_by)
+    chosen = graph or record.graph
+    if chosen not in record.files:
         raise RunNotFound(f"{folder} holds no {chosen}.", "Leave the graph open, or export the bundle again.")
     try:
-        return Bundle(folder, about, threads or available_cpus(), chosen)
+        return Bundle(folder, record, graph=chosen, threads=threads or available_cpus())
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise RunNotFound(f"{folder} is damaged: {type(error).__name__}: {error}.", EXPORT_AGAIN) from error
 
@@ -337,55 +346,3 @@ def _pairs(texts: Sequence[Text]) -> list[str]:
     if isinstance(texts, str) or not all(isinstance(text, str) and is_pair(text) for text in joined):
         raise BadData("This student compares two texts, and was given one.", "Give pairs: [(first, second), ...].")
     return [str(text) for text in joined]
-
-
-def _measured(about: Mapping[str, Any], graph: str) -> Mapping[str, Any] | None:
-    """What was measured, if it was measured of this graph and not of one that stood here before."""
-    record = about.get("trust")
-    if not record or record["graph"] != about["files"][graph]["sha256"]:
-        return None
-    return dict(record)
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    file = folder / METADATA_FILE
-    try:
-        about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        what = "holds no bundle" if folder.is_dir() else "does not exist or is no folder"
-        raise RunNotFound(f"{folder} {what}.", "Give the folder of a finished run, or of a bundle.") from error
-    except (OSError, ValueError) as error:
-        raise RunNotFound(f"{file} cannot be read: {error}.", EXPORT_AGAIN) from error
-    version = about.get("format") if isinstance(about, dict) else None
-    if not isinstance(version, int):
-        raise RunNotFound(f"{file} is not the record of a bundle.", EXPORT_AGAIN)
-    missing = [name for name in _MUST if name not in about]
-    if version > FORMAT or (not missing and about["kind"] not in PREPROCESSORS):
-        raise RunNotFound(
-            f"{folder} was made by a newer potstill ({about.get('made_by', 'unknown')}, format {version}).",
-            "Upgrade with: pip install --upgrade potstill",
-        )
-    if missing:
-        raise RunNotFound(f"{file} lacks {missing[0]!r}.", EXPORT_AGAIN)
-    return about
-
-
-_MUST = ("labels", "kind", "settings", "serve", "files", "reader_files", "temperature")
-
-
-def _check_file(folder: Path, name: str, file: Mapping[str, Any], verify: bool) -> None:
-    if Path(name).name != name:
-        raise RunNotFound(f"{folder / METADATA_FILE} names the file {name!r}, which would lie elsewhere.", EXPORT_AGAIN)
-    path = folder / name
-    if not path.is_file():
-        raise RunNotFound(f"{path} is missing.", EXPORT_AGAIN)
-    if path.stat().st_size != file["bytes"]:
-        raise RunNotFound(f"{path} has {path.stat().st_size} bytes, and {file['bytes']} were written.", EXPORT_AGAIN)
-    if verify and sha256(path) != file["sha256"]:
-        raise RunNotFound(f"{path} was changed: its SHA-256 differs from the record's.", EXPORT_AGAIN)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

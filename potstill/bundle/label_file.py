@@ -16,8 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from potstill.bundle.bundle import METADATA_FILE, Bundle, sha256
+from potstill.bundle.bundle import Bundle
 from potstill.bundle.journal import Journal, content_key
+from potstill.bundle.record import RECORD_FILE, sha256
 from potstill.data.atomic import atomic_file
 from potstill.data.column_guess import guess_columns
 from potstill.data.label_sets import format_labels
@@ -89,7 +90,7 @@ def label_file(
     said = _Said(bundle, coverage, typed=out.suffix.lower() in TYPED_SUFFIXES)
     notes = list(_notes(seen, said, out))
     rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
-    record = {"record": sha256(bundle.folder / METADATA_FILE), "graph": bundle.graph, "columns": said.columns}
+    record = {"record": sha256(bundle.folder / RECORD_FILE), "graph": bundle.graph, "columns": said.columns}
     counts, too_long = _RowCounts(), bundle.truncated
     with Journal(out.with_name(f"{out.name}.part"), record | {"coverage": coverage}) as journal:
         labelled = _labelled(rows, columns, said, journal, counts)

@@ -131,15 +131,13 @@ def read_sample_texts(
 def _students(
     bundle: Bundle, texts: Sequence[str], rates: Rates, gpu_usd: float | None, reporter: Reporter
 ) -> Iterator[ServingRow]:
-    graphs = sorted(
-        (name for name in bundle.metadata["files"] if name.endswith(".onnx")), key=lambda g: g != bundle.graph
-    )
+    graphs = sorted((name for name in bundle.record.files if name.endswith(".onnx")), key=lambda g: g != bundle.graph)
     for graph in graphs:
         name = f"student {'int8' if 'int8' in graph else 'fp32'}"
         reporter(f"Timing the {name} on the CPU.")
         served = ", the graph that is served" if graph == bundle.graph and len(graphs) > 1 else ""
         row = _timed(load(bundle.folder, graph=graph).predict_logits, texts, rates, energy.cpu_meter())
-        yield replace(row, name=name, note=f"{bundle.metadata['kind']}{served}.")
+        yield replace(row, name=name, note=f"{bundle.record.preprocessor.name}{served}.")
     gpu = _on_gpu(bundle)
     if gpu is not None:
         reporter("Timing the student on the GPU.")
@@ -159,7 +157,7 @@ def _on_gpu(bundle: Bundle) -> PredictFunction | None:
     session = onnxruntime.InferenceSession(str(bundle.folder / "model.onnx"), providers=providers)
     if session.get_providers()[0] != providers[0]:
         return None
-    fp32._session = session
+    fp32.session = session
     return fp32.predict_logits
 
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import FP32, export
-from potstill.bundle.preprocessors import PREPROCESSORS
 from potstill.data.task import Task
 from potstill.errors import PotstillError
 from potstill.evaluation.energy import cpu_meter
@@ -36,10 +35,9 @@ def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: 
         folder = Path(scratch) / "bundle"
         exact = _made_exact(student)
         try:
-            export(student, folder, task=task, texts=() if exact else texts[:TIMED_TEXTS])
+            bundle = export(student, folder, task=task, texts=() if exact else texts[:TIMED_TEXTS])
         except (PotstillError, NotImplementedError, RuntimeError, OSError) as error:
             return Footprint(note=f"not exported: {str(error).splitlines()[0][:200]}")
-        bundle = load(folder)
         speed = measure_latency(bundle.predict_proba, list(texts[:TIMED_TEXTS]), seconds=1.0, meter=cpu_meter())
         counted = count_graph(folder / FP32, bundle, texts[:COUNTED_TEXTS])
         return Footprint(
@@ -87,10 +85,9 @@ def count_graph(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
     quiet.log_severity_level = 3
     quiet.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
-    reader = PREPROCESSORS[bundle.metadata["kind"]](graph.parent, bundle.metadata["settings"])
     totals = []
     for text in texts:
-        _, feeds = next(iter(reader.feeds([text])))
+        _, feeds = next(iter(bundle.preprocessor.feeds([text])))
         names = [each.name for each in session.get_outputs()]
         shapes = fixed | {name: value.shape for name, value in feeds.items()}
         shapes |= {name: value.shape for name, value in zip(names, session.run(names, feeds), strict=True)}

@@ -1,4 +1,4 @@
-"""Agreement, consensus and label issues: against textbook figures, definitions, and worlds whose truth is known."""
+"""Agreement, consensus and label issues: against published figures, definitions, and simulations with known truth."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def test_texts_only_one_of_two_labelled_do_not_count() -> None:
     assert isnan(agreement.cohen_kappa([0, -1], [-1, 1]))
 
 
-def test_majority_takes_the_most_and_says_where_there_is_none() -> None:
+def test_majority_takes_the_most_frequent_label_and_minus_one_if_unlabelled() -> None:
     labels = [[0, 0, 1], [1, -1, -1], [-1, -1, -1], [2, 1, -1]]
     assert agreement.majority(labels, 3).tolist() == [0, 1, -1, 1]
 
 
-def world(n: int, sure: float) -> tuple[np.ndarray, np.ndarray]:
-    """True labels, and what a model thinks of each: the surer, the more it is right."""
+def simulate(n: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """True labels and model probabilities: the higher the confidence, the more accurate they are."""
     draw = np.random.default_rng(0)
     truth = draw.integers(0, 3, n)
-    probs = draw.dirichlet(np.ones(3), n) * (1 - sure) + sure * np.eye(3)[truth]
+    probs = draw.dirichlet(np.ones(3), n) * (1 - confidence) + confidence * np.eye(3)[truth]
     return truth, probs
 
 
-def test_who_guesses_is_told_from_who_knows_and_outvoted() -> None:
-    truth, probs = world(400, 0.45)
+def test_consensus_gives_random_annotators_low_quality_and_outvotes_them() -> None:
+    truth, probs = simulate(400, 0.45)
     draw = np.random.default_rng(1)
     good = np.where(draw.random(400) < 0.95, truth, draw.integers(0, 3, 400))
     labels = np.stack([good, draw.integers(0, 3, 400), draw.integers(0, 3, 400), np.full(400, -1)], axis=1)
@@ -84,8 +84,8 @@ def test_who_guesses_is_told_from_who_knows_and_outvoted() -> None:
     assert found.quality[found.label == truth].mean() > found.quality[found.label != truth].mean()
 
 
-def test_labels_that_were_swapped_are_doubted_first() -> None:
-    truth, probs = world(600, 0.65)
+def test_swapped_labels_are_the_first_issues() -> None:
+    truth, probs = simulate(600, 0.65)
     wrong = np.random.default_rng(2).permutation(600)[:40]
     gold = truth.copy()
     gold[wrong] = (gold[wrong] + 1) % 3

@@ -1,4 +1,4 @@
-"""Label files: what goes out comes back, and what cannot be right is refused whole, in a sentence with the line."""
+"""Label files: an exported file imports again, and a wrong file is refused whole, with the line of the error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rows(run: Path, tmp_path: Path) -> Rows:
-    """The exported sheet, with every label filled in rightly."""
+    """The rows of the exported table, with every label filled in correctly."""
     assert annotate(run, export=tmp_path / "out.csv").unlabelled == 20
     found = read(tmp_path / "out.csv")
     for row in found:
@@ -53,11 +53,11 @@ def rows(run: Path, tmp_path: Path) -> Rows:
     return found
 
 
-def test_a_sheet_goes_out_and_comes_back_and_the_second_time_changes_nothing(run: Path, rows: Rows) -> None:
+def test_an_exported_table_imports_and_a_second_import_changes_nothing(run: Path, rows: Rows) -> None:
     sheet = write(run.parent / "in.csv", rows)
-    taken = annotate(run, import_from=sheet, annotator="ann").imported
-    assert taken is not None
-    assert (taken.new, taken.unlabelled) == (20, 0)
+    imported = annotate(run, import_from=sheet, annotator="ann").imported
+    assert imported is not None
+    assert (imported.new, imported.unlabelled) == (20, 0)
     again = annotate(run, import_from=sheet, annotator="ann").imported
     assert again is not None
     assert (again.new, again.unchanged) == (0, 20)
@@ -65,7 +65,7 @@ def test_a_sheet_goes_out_and_comes_back_and_the_second_time_changes_nothing(run
     assert {row["annotator"] for row in read(run.parent / "out.csv")} == {"ann"}
 
 
-def test_half_a_sheet_leaves_the_rest_open(run: Path, rows: Rows) -> None:
+def test_a_half_filled_table_leaves_the_other_texts_unlabelled(run: Path, rows: Rows) -> None:
     for row in rows[7:]:
         row["label"] = ""
     found = annotate(run, import_from=write(run.parent / "in.csv", rows))
@@ -73,7 +73,7 @@ def test_half_a_sheet_leaves_the_rest_open(run: Path, rows: Rows) -> None:
     assert (found.imported.new, found.imported.unlabelled, found.summary.complete) == (7, 13, 7)
 
 
-def test_unsure_is_a_label_that_counts_for_none(run: Path, rows: Rows) -> None:
+def test_unsure_is_stored_as_an_empty_label(run: Path, rows: Rows) -> None:
     rows[0]["label"] = "?"
     annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="ann")
     labels = labels_of(run)
@@ -86,23 +86,23 @@ def edit(rows: Rows, n: int, **cells: str) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Rows], object], str]] = {
-    "a label nobody knows": (lambda r: edit(r, 3, label="sprots"), "line 5: 'sprots' is not a label"),
+    "an unknown label": (lambda r: edit(r, 3, label="sprots"), "line 5: 'sprots' is not a label"),
     "an edited text": (lambda r: edit(r, 2, text="open weather story 99"), "line 4: the text is not the one"),
     "a swapped id": (lambda r: edit(r, 2, id=r[3]["id"]), "line 4: the text is not the one"),
     "an edited id": (lambda r: edit(r, 2, id=r[2]["id"][:-1] + "z"), "the id was edited"),
     "another task's export": (lambda r: [edit(r, i, id="abc123-" + "0" * 12) for i in range(20)], "another task"),
-    "an id that is none": (lambda r: edit(r, 0, id="17"), "an id that no run gave"),
+    "an id of no run": (lambda r: edit(r, 0, id="17"), "is not an id of any run"),
     "the same row twice": (lambda r: r.append(dict(r[4])), "line 6 and line 22 have the same id"),
-    "a time that is none": (lambda r: edit(r, 0, seconds="quick"), "no number of seconds"),
-    "no id and another text": (lambda r: edit(r, 0, id="", text="who knows"), "none of this run's"),
+    "a time that is not a number": (lambda r: edit(r, 0, seconds="quick"), "not a number of seconds"),
+    "no id and another text": (lambda r: edit(r, 0, id="", text="another text"), "none of this run's"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_sheet_that_cannot_be_right_is_refused_whole(run: Path, rows: Rows, what: str) -> None:
-    spoil, said = REFUSED[what]
+def test_a_wrong_table_is_refused_whole(run: Path, rows: Rows, what: str) -> None:
+    spoil, message = REFUSED[what]
     spoil(rows)
-    with pytest.raises(BadData, match=said) as refused:
+    with pytest.raises(BadData, match=message) as refused:
         annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="ann")
     assert refused.value.hint
     labels = labels_of(run)
@@ -110,15 +110,15 @@ def test_a_sheet_that_cannot_be_right_is_refused_whole(run: Path, rows: Rows, wh
     labels.close()
 
 
-def test_two_people_on_one_text_are_kept_apart_and_compared(tmp_path: Path) -> None:
+def test_two_annotators_of_one_text_are_stored_apart_and_compared(tmp_path: Path) -> None:
     run = begin(tmp_path, teacher="annotators = 2")
-    for who in ("ann", "bob"):
-        annotate(run, export=tmp_path / f"{who}.csv", annotator=who)
-        own = read(tmp_path / f"{who}.csv")
-        assert {row["annotator"] for row in own} == {who}
+    for name in ("ann", "bob"):
+        annotate(run, export=tmp_path / f"{name}.csv", annotator=name)
+        own = read(tmp_path / f"{name}.csv")
+        assert {row["annotator"] for row in own} == {name}
         for n, row in enumerate(own):
-            row["label"] = LABELS[0] if who == "bob" and n < 4 else truth(row["text"])
-        annotate(run, import_from=write(tmp_path / f"{who}.csv", own))
+            row["label"] = LABELS[0] if name == "bob" and n < 4 else truth(row["text"])
+        annotate(run, import_from=write(tmp_path / f"{name}.csv", own))
     found = annotate(run, export=tmp_path / "all.csv")
     assert len(read(tmp_path / "all.csv")) == 40
     assert found.summary.alpha is not None
@@ -130,11 +130,11 @@ def test_two_people_on_one_text_are_kept_apart_and_compared(tmp_path: Path) -> N
     nameless = read(tmp_path / "ann.csv")
     for row in nameless:
         row["annotator"] = ""
-    with pytest.raises(BadSpec, match="nobody's name"):
+    with pytest.raises(BadSpec, match="has no annotator"):
         annotate(run, import_from=write(tmp_path / "ann.csv", nameless))
 
 
-def test_a_label_too_many_is_told_and_not_taken_in(run: Path, rows: Rows) -> None:
+def test_a_surplus_label_is_reported_and_not_stored(run: Path, rows: Rows) -> None:
     annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="ann")
     rows[0]["label"] = next(label for label in LABELS if label != rows[0]["label"])
     found = annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="bob").imported
@@ -145,7 +145,9 @@ def test_a_label_too_many_is_told_and_not_taken_in(run: Path, rows: Rows) -> Non
 
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(min_size=1).filter(lambda t: t.strip() and "\0" not in t), label=st.sampled_from(LABELS))
-def test_any_text_survives_a_sheet(tmp_path_factory: pytest.TempPathFactory, text: str, label: str) -> None:
+def test_any_text_survives_a_round_trip_through_a_table(
+    tmp_path_factory: pytest.TempPathFactory, text: str, label: str
+) -> None:
     folder = tmp_path_factory.mktemp("labels")
     text = text.encode("utf-8", "replace").decode("utf-8")
     labels = AnnotationStore(folder)
@@ -162,9 +164,9 @@ def test_any_text_survives_a_sheet(tmp_path_factory: pytest.TempPathFactory, tex
 # --- Label Studio -------------------------------------------------------------------------------------------
 
 
-def exported(tasks: list[dict[str, Any]], who: Any = 7) -> list[dict[str, Any]]:
-    """What Label Studio's Export button makes of imported tasks after somebody labelled them."""
-    made = []
+def exported(tasks: list[dict[str, Any]], completed_by: Any = 7) -> list[dict[str, Any]]:
+    """What Label Studio's Export button writes for imported tasks with labels."""
+    result_tasks = []
     for number, task in enumerate(tasks, 101):
         result = {
             "id": f"r{number}",
@@ -176,7 +178,7 @@ def exported(tasks: list[dict[str, Any]], who: Any = 7) -> list[dict[str, Any]]:
         }
         annotation = {
             "id": 9000 + number,
-            "completed_by": who,
+            "completed_by": completed_by,
             "result": [result],
             "was_cancelled": False,
             "ground_truth": False,
@@ -186,11 +188,11 @@ def exported(tasks: list[dict[str, Any]], who: Any = 7) -> list[dict[str, Any]]:
             "task": number,
         }
         task = {"id": number, "data": task["data"], "annotations": [annotation], "drafts": [], "predictions": []}
-        made.append({**task, "meta": {}, "inner_id": number - 100, "total_annotations": 1, "project": 3})
-    return made
+        result_tasks.append({**task, "meta": {}, "inner_id": number - 100, "total_annotations": 1, "project": 3})
+    return result_tasks
 
 
-def test_tasks_go_to_label_studio_and_its_export_comes_back(run: Path, tmp_path: Path) -> None:
+def test_tasks_go_to_label_studio_and_its_export_imports(run: Path, tmp_path: Path) -> None:
     assert annotate(run, export=tmp_path / "tasks.json").unlabelled == 20
     tasks = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
     assert tasks[0]["data"].keys() == {"text", "potstill_id"}
@@ -208,7 +210,7 @@ def test_tasks_go_to_label_studio_and_its_export_comes_back(run: Path, tmp_path:
     labels.close()
 
 
-def test_our_own_file_is_a_round_trip_with_the_names_of_people(run: Path, rows: Rows, tmp_path: Path) -> None:
+def test_our_own_label_studio_file_is_a_round_trip_with_annotator_names(run: Path, rows: Rows, tmp_path: Path) -> None:
     annotate(run, import_from=write(tmp_path / "in.csv", rows), annotator="ann")
     annotate(run, export=tmp_path / "tasks.json")
     found = annotate(run, import_from=tmp_path / "tasks.json").imported
@@ -217,7 +219,7 @@ def test_our_own_file_is_a_round_trip_with_the_names_of_people(run: Path, rows: 
     assert {entry.annotator for entry in read_tasks(tmp_path / "tasks.json")} == {"ann"}
 
 
-def test_the_configuration_offers_every_label_and_cannot_tell() -> None:
+def test_the_configuration_offers_every_label_and_unsure() -> None:
     task = Task(('a "b" <c>', "d & e"), instruction="Choose <one>.", descriptions={"d & e": 'More "than" one'})
     view = ElementTree.fromstring(labelling_config(task))
     choices = view.find("Choices")
@@ -231,7 +233,7 @@ def test_the_configuration_offers_every_label_and_cannot_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda tasks: tasks[0]["annotations"][0]["result"][0]["value"].update(choices=["x"]), "'x' is not a label"),
         (lambda tasks: tasks[0]["annotations"][0]["result"][0]["value"].update(choices=list(LABELS)), "3 choices"),
@@ -241,14 +243,14 @@ def test_the_configuration_offers_every_label_and_cannot_tell() -> None:
         (lambda tasks: tasks[0]["annotations"][0].pop("result"), "annotations.0.result: field required"),
     ],
 )
-def test_an_export_that_cannot_be_right_is_refused_whole(
-    run: Path, tmp_path: Path, spoil: Callable[[Any], object], said: str
+def test_a_wrong_export_is_refused_whole(
+    run: Path, tmp_path: Path, spoil: Callable[[Any], object], message: str
 ) -> None:
     annotate(run, export=tmp_path / "tasks.json")
     tasks = exported(json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8")))
     spoil(tasks)
     (tmp_path / "export.json").write_text(json.dumps(tasks), encoding="utf-8")
-    with pytest.raises(BadData, match=said):
+    with pytest.raises(BadData, match=message):
         annotate(run, import_from=tmp_path / "export.json")
     labels = labels_of(run)
     assert not labels.annotations()
@@ -270,7 +272,7 @@ def test_an_export_that_cannot_be_right_is_refused_whole(
         ),
     )
 )
-def test_no_json_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     path = tmp_path_factory.mktemp("export") / "export.json"
     path.write_text(json.dumps([value]), encoding="utf-8")
     with contextlib.suppress(BadData):

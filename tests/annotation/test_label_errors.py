@@ -1,4 +1,4 @@
-"""Labels that are probably wrong are found before anything is taught them."""
+"""Labels that are probably wrong are found in a data file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = {"rain": "rain wind storm cloud", "goal": "match goal team player", "ban
 
 
 def table(path: Path, n: int, wrong: int) -> set[str]:
-    """n texts with their labels; the first few have another's. Returns the texts of those."""
+    """Write n labelled texts, the first `wrong` of them with another label; returns the texts of those."""
     names = list(WORDS)
     swapped = set()
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -29,7 +29,7 @@ def table(path: Path, n: int, wrong: int) -> set[str]:
     return swapped
 
 
-def test_swapped_labels_are_listed_with_their_line_and_what_is_likelier(tmp_path: Path) -> None:
+def test_swapped_labels_are_listed_with_their_line_and_a_suggestion(tmp_path: Path) -> None:
     swapped = table(tmp_path / "texts.csv", 300, 12)
     found = label_errors(tmp_path / "texts.csv", out=tmp_path / "out.csv")
     assert found.n_checked == 300
@@ -43,7 +43,7 @@ def test_swapped_labels_are_listed_with_their_line_and_what_is_likelier(tmp_path
     assert found.to_json()["n_checked"] == 300
 
 
-def test_too_few_labels_are_doubted_by_nobody(tmp_path: Path) -> None:
+def test_too_few_labels_are_refused(tmp_path: Path) -> None:
     table(tmp_path / "texts.csv", 12, 1)
     with pytest.raises(BadData, match="too few"):
         label_errors(tmp_path / "texts.csv")

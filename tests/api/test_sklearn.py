@@ -193,7 +193,7 @@ def test_it_becomes_a_bundle_with_its_promises(fitted: Any, tmp_path: Path) -> N
     bundle = potstill.load(folder)
     assert bundle.trust is not None
     assert bundle.predict(list(TEXTS)) == list(fitted.predict(TEXTS))
-    assert potstill.load(fitted.export(tmp_path / "bare", TEXTS)).trust is None
+    assert potstill.load(fitted.export(tmp_path / "bare", TEXTS)).guarantees is None
     with pytest.raises(ValueError, match="known class"):
         fitted.export(tmp_path / "wrong", TEXTS, ["nonsense"] * len(TEXTS))
 

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import get_ident
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from support.tinybert import write_tinybert
 from potstill.bundle import sessions
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import export
+from potstill.bundle.record import write_record
 from potstill.data.task import Task
 from potstill.errors import BadData, BadInput, RunNotFound
 from potstill.students.base import Student, StudentConfig
@@ -42,8 +44,8 @@ def _made(kind: str, folder: Path) -> Path:
         student = EncoderStudent(StudentConfig(TASK.labels, weights=weights, options={"mode": "frozen", "c": 100.0}))
     else:
         student = LinearStudent(StudentConfig(TASK.labels))
-    about = {"temperature": 2.0, "abstain_below": 0.6}
-    export(student.fit(LESSON), folder / "bundle", task=TASK, texts=LESSON.texts, gold=GOLD, about=about)
+    made = export(student.fit(LESSON), folder / "bundle", task=TASK, texts=LESSON.texts, gold=GOLD)
+    write_record(made.folder, replace(made.record, temperature=2.0, abstain_threshold=0.6))
     return folder / "bundle"
 
 
@@ -144,7 +146,7 @@ def test_what_was_never_measured_is_not_promised(bundle: Bundle) -> None:
 
 
 def test_without_a_threshold_there_is_no_telling_whether_it_is_sure(broken: Path) -> None:
-    _edit(broken, abstain_below=None)
+    _edit(broken, abstain_threshold=None)
     assert [answer.confident for answer in load(broken).iter_predictions(["a"])] == [None]
 
 
@@ -240,7 +242,7 @@ def test_a_missing_file_is_named(broken: Path) -> None:
         load(broken)
 
 
-@pytest.mark.parametrize("changes", [{"format": 2}, {"kind": "telepathy"}])
+@pytest.mark.parametrize("changes", [{"format": 3}, {"preprocessor": {"name": "telepathy", "config": {}, "files": []}}])
 def test_a_bundle_of_a_newer_potstill_says_upgrade(broken: Path, changes: dict[str, Any]) -> None:
     _edit(broken, **changes)
     with pytest.raises(RunNotFound, match="newer potstill") as raised:
@@ -248,7 +250,7 @@ def test_a_bundle_of_a_newer_potstill_says_upgrade(broken: Path, changes: dict[s
     assert "pip install --upgrade" in raised.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "one"}', '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "one"}', '{"format": 1}', '{"format": 2}'])
 def test_a_damaged_record_is_one_sentence(broken: Path, text: str) -> None:
     (broken / "potstill.json").write_text(text, "utf-8")
     with pytest.raises(RunNotFound):
@@ -257,7 +259,15 @@ def test_a_damaged_record_is_one_sentence(broken: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"labels": 3}, {"settings": {}}, {"temperature": "warm"}, {"files": {"../x": {"bytes": 1}}}, {"serve": "y.onnx"}],
+    [
+        {"task": {"labels": 3}},
+        {"task": {"labels": ["one"]}},
+        {"preprocessor": {"name": "bag", "config": {}, "files": ["ngrams.json"]}},
+        {"temperature": "warm"},
+        {"files": {"../x": {"bytes": 1, "sha256": ""}}},
+        {"files": {"x": {"bytes": 1}}},
+        {"graph": "y.onnx"},
+    ],
 )
 def test_a_record_of_nonsense_is_one_sentence(broken: Path, changes: dict[str, Any]) -> None:
     _edit(broken, **changes)
@@ -319,9 +329,9 @@ def test_the_number_of_threads_changes_no_answer_and_is_kept_to(
     texts = [f"{text} {' and' * (i % 40)}" for i, text in enumerate(LESSON.texts * 20)]
     wanted = load(folder, threads=1, graph="model.onnx").predict_logits(texts)
     seen: set[int] = set()
-    real = bundle._session.run
+    real = bundle.session.run
     stub = SimpleNamespace(run=lambda *feeds: seen.add(get_ident()) or real(*feeds))
-    monkeypatch.setattr(bundle, "_session", stub)
+    monkeypatch.setattr(bundle, "session", stub)
     np.testing.assert_allclose(bundle.predict_logits(texts), wanted, atol=1e-5)
     assert 1 <= len(seen) <= threads
 

@@ -13,7 +13,7 @@ import pytest
 
 from potstill.bundle import label_file as labelling
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.export import calibrate_bundle, export
+from potstill.bundle.export.export import export
 from potstill.bundle.label_file import label_file
 from potstill.data.task import Task
 from potstill.errors import BadData, BadInput
@@ -30,8 +30,8 @@ TEXTS = list(LESSON.texts)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("labelling") / "bundle"
     student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(TEXTS, LESSON.targets))
-    export(student, folder, task=Task(LABELS), texts=TEXTS)
-    calibrate_bundle(folder, TEXTS * 4, np.tile(LESSON.targets.argmax(axis=1), 4))
+    gold = np.tile(LESSON.targets.argmax(axis=1), 4)
+    export(student, folder, task=Task(LABELS), texts=TEXTS * 4, gold=gold, calibrate=True)
     return folder
 
 
@@ -276,7 +276,7 @@ def test_a_bundle_that_was_never_measured_adds_two_columns(folder: Path, tmp_pat
     import shutil
 
     shutil.copytree(folder, tmp_path / "plain")
-    plain = {**record, "trust": None, "abstain_below": None}
+    plain = {**record, "guarantees": None, "temperature": 1.0, "abstain_threshold": None}
     (tmp_path / "plain" / "potstill.json").write_text(json.dumps(plain), "utf-8")
     done = label_file(load(tmp_path / "plain"), table(tmp_path / "in.csv", 5))
     assert list(read(done.file)[0]) == ["id", "text", "who", "predicted", "confidence"]

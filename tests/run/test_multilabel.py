@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from potstill.api import distill, init, predict
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.export import calibrate_bundle, export
+from potstill.bundle.export.export import export
 from potstill.bundle.label_file import label_file
 from potstill.data.label_sets import (
     SEPARATORS,
@@ -144,9 +144,8 @@ def test_a_task_said_to_be_single_does_not_split_its_labels() -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("multi") / "bundle"
     student = LinearStudent(StudentConfig(LABELS, kind="multi")).fit(TrainingData(LESSON.texts, LESSON.targets))
-    export(student, folder, task=TASK, texts=LESSON.texts, gold=GOLD)
-    calibrate_bundle(folder, list(LESSON.texts) * 4, np.tile(GOLD, (4, 1)))
-    return load(folder)
+    texts, gold = list(LESSON.texts) * 4, np.tile(GOLD, (4, 1))
+    return export(student, folder, task=TASK, texts=texts, gold=gold, calibrate=True)
 
 
 def test_a_bundle_gives_a_tuple_of_labels_a_text(bundle: Bundle) -> None:
@@ -172,7 +171,7 @@ def test_what_was_measured_of_another_graph_does_not_count(bundle: Bundle, tmp_p
     folder = tmp_path / "copy"
     shutil.copytree(bundle.folder, folder)
     record = json.loads((folder / "potstill.json").read_text(encoding="utf-8"))
-    record["trust"]["graph"] = "another"
+    record["guarantees"]["graph"] = "another"
     (folder / "potstill.json").write_text(json.dumps(record), encoding="utf-8")
     assert load(folder).multilabel_guarantees is None
     assert all(isinstance(labels, tuple) for labels in load(folder).predict(["the soup"]))

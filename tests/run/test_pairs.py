@@ -214,8 +214,9 @@ def test_the_other_students_ship_pairs_too(kind: str, tmp_path: Path) -> None:
     done = export(student, tmp_path / "bundle", task=TASK, texts=LESSON.texts[:20])
     record = json.loads((done.folder / "potstill.json").read_text(encoding="utf-8"))
     assert record["task"]["kind"] == "pair"
-    assert done.largest_difference <= 1e-3
-    assert done.hub is (kind == "encoder")
+    assert done.record.parity is not None
+    assert done.record.parity.max_abs_difference <= 1e-3
+    assert (done.record.transformers_difference is not None) is (kind == "encoder")
 
 
 def test_a_prompt_shows_both_texts_by_name_and_neither_can_close_it() -> None:

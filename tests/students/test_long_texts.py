@@ -122,7 +122,7 @@ def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path:
     alone = np.concatenate([bundle.predict_logits([text]) for text in mixed[:7]])
     np.testing.assert_allclose(alone, bundle.predict_logits(mixed)[:7], atol=1e-4)
     record = json.loads((done.folder / "potstill.json").read_text(encoding="utf-8"))
-    assert record["settings"]["long"] == long
+    assert record["preprocessor"]["config"]["long"] == long
     assert any("too long" in note for note in record["notes"])
     card = (done.folder / "README.md").read_text(encoding="utf-8")
     assert "half from its end" in card if long == "head+tail" else "in windows" in card

@@ -65,7 +65,7 @@ def truth(text: str) -> str:
 
 
 def label_all(run: Path, annotator: str = "ann", n: int = 1000, seconds: float = 2.0) -> int:
-    """One person labels n texts rightly; returns how many there were."""
+    """One annotator labels up to n texts correctly; returns how many."""
     from potstill.annotation import AnnotationSession
 
     session = AnnotationSession(run)
@@ -78,7 +78,7 @@ def label_all(run: Path, annotator: str = "ann", n: int = 1000, seconds: float =
 
 
 def human_calls(run: Path) -> list[CallRecord]:
-    """The rows of the ledger that people are paid by."""
+    """The ledger's rows of human labels."""
     store = RunStore(run, write=False)
     calls = [call for call in store.calls() if call.category == "human"]
     store.close()

@@ -1,7 +1,6 @@
-"""A real browser driven by tests: Chromium without a window, spoken to over a pipe (Chrome DevTools Protocol).
+"""A headless Chromium for tests, controlled over a pipe (Chrome DevTools Protocol), without a driver or library.
 
-No driver and no library. A test that wants one asks for the fixture `browser`; where no Chromium is installed it is
-skipped. Not a test itself.
+Tests use it through the fixture `browser` and are skipped if no Chromium is installed. Not a test itself.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-LONGEST_S = 40.0
+TIMEOUT_S = 40.0
 KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "ArrowDown": (40, ""), "ArrowUp": (38, ""), "Tab": (9, "")}
 
 
 def chromium() -> str | None:
-    """Where Chromium is, if it is anywhere."""
+    """The path of Chromium; None if it is not installed."""
     named = os.environ.get("POTSTILL_CHROMIUM")
     return named or next((found for name in NAMES if (found := shutil.which(name))), None)
 
@@ -42,7 +41,7 @@ class Page:
         self.send("Runtime.enable")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command to the page, and its result."""
+        """Send a command to the page; returns its result."""
         return self._call(method, self._session, **parameters)
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
@@ -51,7 +50,7 @@ class Page:
         if session:
             message["sessionId"] = session
         os.write(self._out, json.dumps(message).encode() + b"\0")
-        until = time.monotonic() + LONGEST_S
+        until = time.monotonic() + TIMEOUT_S
         while time.monotonic() < until:
             reply = self._read()
             if reply is None:
@@ -68,23 +67,23 @@ class Page:
             except BlockingIOError:
                 return None
             if not more:
-                raise EOFError("the browser has gone")
+                raise EOFError("the browser has ended")
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\0")
         return dict(json.loads(line))
 
     def open(self, url: str) -> None:
-        """Go to a page; it may be still loading."""
+        """Go to a page; returns before it has loaded."""
         self.send("Page.navigate", url=url)
 
     def value(self, expression: str) -> Any:
-        """What a piece of JavaScript comes to; promises are waited for."""
+        """The value of a JavaScript expression; promises are awaited."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = LONGEST_S) -> Any:
-        """Wait until a piece of JavaScript comes to something true; returns it."""
+    def until(self, expression: str, seconds: float = TIMEOUT_S) -> Any:
+        """Wait until a JavaScript expression is true; returns its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
@@ -96,7 +95,7 @@ class Page:
         raise TimeoutError(f"never true: {expression}; the page says: {self.value('document.body.innerText')!r}")
 
     def press(self, key: str) -> None:
-        """A key goes down and up, as if a person pressed it."""
+        """Press and release a key."""
         code, text = KEYS.get(key, (ord(key.upper()) if len(key) == 1 else 0, key if len(key) == 1 else ""))
         down = {"type": "keyDown" if text else "rawKeyDown", "key": key, "windowsVirtualKeyCode": code}
         if text:
@@ -105,12 +104,12 @@ class Page:
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def type(self, words: str) -> None:
-        """Some letters, one key each."""
+        """Press one key for each letter."""
         for letter in words:
             self.press(letter)
 
     def size(self, width: int, height: int, *, dark: bool = False, scale: float = 1.0) -> None:
-        """How large the window is, and whether its user likes the dark."""
+        """Set the size of the window, and the preferred colour scheme."""
         mobile = width < 600
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
@@ -119,13 +118,13 @@ class Page:
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 
     def picture(self, path: Path) -> None:
-        """What it looks like, as a PNG."""
+        """Save a screenshot as a PNG."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
 
 @contextmanager
 def browsing(profile: Path) -> Iterator[Page]:
-    """A Chromium with one page, ended with the block."""
+    """A Chromium with one page, killed at the end of the block."""
     binary = chromium()
     assert binary is not None
     to_read, to_write = os.pipe()

@@ -56,7 +56,7 @@ def check(folder: Path) -> None:
         bundle = potstill.load(folder / name, verify=True)
         if not np.allclose(bundle.predict_proba(TEXTS), wanted, atol=1e-4):
             sys.exit(f"the {name} bundle answers otherwise than where it was made")
-        if [said.label for said in bundle.stream(iter(TEXTS))] != bundle.predict(TEXTS):
+        if [said.label for said in bundle.iter_predictions(iter(TEXTS))] != bundle.predict(TEXTS):
             sys.exit(f"the {name} bundle streams other labels than it predicts")
     print(f"served with {', '.join(sorted(there - {'pip', 'setuptools'}))}")
 

@@ -1,16 +1,20 @@
-"""The model card of a bundle: `README.md`, from the same record that `potstill.json` holds.
+"""The model card of a bundle: `README.md`, written from its record.
 
-Writes Markdown with the front matter that model hubs read. Invents nothing: what the record lacks is not there.
+Markdown with the front matter that model hubs read. A fact that the record lacks is left out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-# What it reads of a text, by `long` of its settings and the number of tokens.
+from potstill.bundle.record import BundleRecord
+from potstill.evaluation.guarantees import Guarantees
+from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
+
+# What it reads of a text, by `long` of the preprocessor's config and the number of tokens.
 LENGTH_NOTES = {
     "head": "It reads the first {} tokens of a text.",
     "head+tail": "It reads {} tokens of a text: of a longer one half from its beginning and half from its end.",
@@ -18,88 +22,80 @@ LENGTH_NOTES = {
 }
 
 
-def write_model_card(folder: Path, record: Mapping[str, Any]) -> None:
+def write_model_card(folder: Path, record: BundleRecord) -> None:
     """Write `README.md` beside the record."""
     (folder / "README.md").write_text("\n".join(_lines(folder, record)) + "\n", encoding="utf-8")
 
 
-def _lines(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
-    task, student = record["task"], record["student"]
-    yield "---"
-    if student.get("licence", "unknown") != "unknown":
-        yield f"license: {json.dumps(student['licence'].lower())}"
-    yield "library_name: potstill"
-    yield "pipeline_tag: text-classification"
-    yield "---"
-    yield f"# {_plain(task['name'])}"
-    yield ""
-    yield f"A text classifier with {len(record['labels'])} labels, made with {record['made_by']} on {record['made']}."
-    yield ""
-    yield "```python"
-    yield "import potstill"
-    pairs = task["kind"] == "pair"
-    given = '("a text", "another")' if pairs else '"a text"'
-    yield f'potstill.load("this-folder").predict([{given}])'
-    yield "```"
-    if (folder / "config.json").exists():
-        yield ""
-        yield "The folder also loads without potstill, but for how long texts are cut:"
-        yield ""
-        yield "```python"
-        yield "from transformers import pipeline"
-        given = '{"text": "a text", "text_pair": "another"}' if pairs else '["a text"]'
-        yield f'pipeline("text-classification", "this-folder", truncation=True)({given})'
-        yield "```"
-    yield ""
-    yield "## Labels"
-    yield ""
-    for label in record["labels"]:
-        described = task["descriptions"].get(label)
+def _lines(folder: Path, record: BundleRecord) -> Iterator[str]:
+    yield from _front_matter(record)
+    yield from _usage(folder, record)
+    yield from ("", "## Labels", "")
+    for label in record.task.labels:
+        described = record.task.descriptions.get(label)
         yield f"- {_plain(label)}" + (f": {_plain(described)}" if described else "")
-    yield from _table("How good it is", record["metrics"])
-    yield from _table("What it learnt from", record["lineage"])
-    yield from _table("The student", student)
-    yield ""
-    yield "## To know"
-    yield ""
-    for note in record["notes"]:
-        yield f"- {_plain(note)}"
-    yield from _trusted(record)
-    if "max_length" in record["settings"]:
-        reads = LENGTH_NOTES[record["settings"].get("long", "head")]
-        yield f"- {reads.format(record['settings']['max_length'])}"
+    yield from _table("Test metrics", {name: score.to_json() for name, score in record.metrics.items()})
+    yield from _table("Training", {name: value for name, value in asdict(record.lineage).items() if value})
+    yield from _table("The student", record.student)
+    yield from ("", "## To know", "")
+    yield from (f"- {_plain(note)}" for note in record.notes)
+    yield from _guarantees(record)
+    config = record.preprocessor.config
+    if "max_length" in config:
+        yield f"- {LENGTH_NOTES[config.get('long', 'head')].format(config['max_length'])}"
     yield "- Figures of speed and int8 were measured on the machine that made it."
 
 
-def _trusted(record: Mapping[str, Any]) -> Iterator[str]:
+def _front_matter(record: BundleRecord) -> Iterator[str]:
+    licence = record.student.get("licence", "unknown")
+    yield "---"
+    if licence != "unknown":
+        yield f"license: {json.dumps(licence.lower())}"
+    yield from ("library_name: potstill", "pipeline_tag: text-classification", "---")
+
+
+def _usage(folder: Path, record: BundleRecord) -> Iterator[str]:
+    pairs = record.task.kind == "pair"
+    yield f"# {_plain(record.task.name)}"
+    yield ""
+    yield f"A text classifier with {len(record.task.labels)} labels, made with {record.made_by} on {record.made_at}."
+    given = '("a text", "another")' if pairs else '"a text"'
+    yield from ("", "```python", "import potstill", f'potstill.load("this-folder").predict([{given}])', "```")
+    if (folder / "config.json").exists():
+        given = '{"text": "a text", "text_pair": "another"}' if pairs else '["a text"]'
+        call = f'pipeline("text-classification", "this-folder", truncation=True)({given})'
+        yield from ("", "The folder also loads without potstill, except for how long texts are cut:", "")
+        yield from ("```python", "from transformers import pipeline", call, "```")
+
+
+def _guarantees(record: BundleRecord) -> Iterator[str]:
     """How far its probabilities may be trusted."""
-    trust = record.get("trust")
-    if record["task"]["kind"] == "multi":
-        yield "- A text may have several labels: `predict` gives a tuple for each. Nothing is promised of a set."
-        if trust:
-            how = "one for all labels" if len(trust["cut"]["thresholds"]) == 1 else "one a label"
-            yield (
-                f"- The thresholds ({how}) and the calibration ({trust['scaling']['method']}) were chosen on "
-                f"{trust['n']:,} held-out texts: calibration error of all decisions {trust['ece_after']['value']:.1%}."
-            )
-        return
-    if trust:
-        ece, how = trust["quality"]["ece_after"], trust["scaling"]["method"]
-        means = "its own" if how == "none" else f"calibrated by {how} scaling"
+    measured = record.guarantees
+    if record.task.kind == "multi":
+        yield "- A text may have several labels: `predict` gives a tuple for each. Nothing is guaranteed of a set."
+    if isinstance(measured, MultilabelGuarantees):
+        how = "one for all labels" if len(measured.label_thresholds.thresholds) == 1 else "one per label"
         yield (
-            f"- Probabilities are {means}, measured on {trust['n']:,} held-out texts of the graph `{record['serve']}`: "
-            f"calibration error {ece['value']:.1%} (95 % interval {ece['low']:.1%} to {ece['high']:.1%})."
+            f"- The thresholds ({how}) and the calibration ({measured.scaling.method}) were chosen on "
+            f"{measured.n:,} held-out texts: calibration error of all decisions {measured.ece_after.value:.1%}."
         )
-        yield "- `predict_sets(texts, coverage=0.9)` gives the labels among which the right one is nine times in ten."
-    elif record["temperature"] == 1.0:
-        yield "- Probabilities are the student's own; they were not calibrated on held-out labels."
-    else:
-        yield f"- Probabilities are calibrated with the temperature {record['temperature']:.3g}."
-    if record["abstain_below"] is not None:
-        yield f"- Below a probability of {record['abstain_below']:.3g} it is not sure: let somebody else decide."
+    elif isinstance(measured, Guarantees):
+        ece, method = measured.calibration_quality.ece_after, measured.scaling.method
+        how = "not scaled" if method == "none" else f"calibrated by {method} scaling"
+        yield (
+            f"- Probabilities are {how}, measured on {measured.n:,} held-out texts of the graph `{record.graph}`: "
+            f"calibration error {ece.value:.1%} (95 % interval {ece.low:.1%} to {ece.high:.1%})."
+        )
+        yield "- `predict_sets(texts, coverage=0.9)` gives label sets that contain the right label nine times in ten."
+    elif record.task.kind != "multi" and record.temperature == 1.0:
+        yield "- Probabilities were not calibrated on held-out labels."
+    elif record.task.kind != "multi":
+        yield f"- Probabilities are calibrated with the temperature {record.temperature:.3g}."
+    if record.abstain_threshold is not None:
+        yield f"- Below a probability of {record.abstain_threshold:.3g} it is not confident: have the text checked."
 
 
-def _table(title: str, facts: Mapping[str, Any]) -> Iterator[str]:
+def _table(title: str, facts: Mapping[str, object]) -> Iterator[str]:
     if not facts:
         return
     yield from ("", f"## {title}", "", "| | |", "|---|---|")
@@ -108,7 +104,7 @@ def _table(title: str, facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {_plain(name)} | {_plain(shown)} |"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """On one line, and without breaking out of a table's cell."""
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
     return " ".join(shown.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,7 +1,7 @@
-"""An int8 twin of a graph, and whether it deserves to be served: no worse on the check texts, and faster here.
+"""The int8 version of a graph, served only if it is no worse on the check texts and faster on this machine.
 
-Ranges are measured on a few of the check texts (`ranges`), then fixed; of a graph in which nothing is found that this
-works for, onnxruntime's dynamic quantisation is taken. Does not cover other precisions, or other runtimes.
+Static quantisation with ranges measured on a few of the check texts (`quantization_ranges`); a graph without operators
+that this supports gets onnxruntime's dynamic quantisation. Does not cover other precisions, or other runtimes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.bundle import Bundle
 from potstill.bundle.export.int8_graph import write_static_int8
 from potstill.bundle.export.quantization_ranges import calibrate_ranges
+from potstill.bundle.record import QuantizationResult
 from potstill.bundle.sessions import open_session
 from potstill.errors import RunNotFound
 
@@ -29,50 +29,29 @@ TIMED_TEXTS, ROUNDS = 256, 3
 CALIBRATION_TEXTS, CALIBRATION_TOKENS = 64, 1024
 
 
-@dataclass(frozen=True)
-class QuantizationResult:
-    """Whether int8 is kept, and the figures it was decided on.
-
-    Attributes:
-        kept: True if int8 is served.
-        why: one sentence.
-        loss: share of check texts it lost; against gold the net loss, without gold every disagreement with fp32.
-        agreement: share of check texts on which int8 and fp32 name the same label.
-        speedup: fp32's seconds over int8's on the same texts, on this machine.
-        texts: how many check texts.
-    """
-
-    accepted: bool
-    reason: str
-    accuracy_loss: float
-    agreement: float
-    speedup: float
-    texts: int
-
-
-def write_int8(folder: Path, fp32: str, int8: str, texts: Sequence[str]) -> None:
-    """Write the int8 twin of a bundle's fp32 graph; of the texts only what values they lead to is used, no labels.
+def write_int8(exact: Bundle, target: Path, texts: Sequence[str]) -> None:
+    """Write the int8 graph of a bundle. The texts only give the ranges of values; no labels are used.
 
     Args:
-        folder: the bundle, the fp32 graph in it.
-        fp32, int8: their file names.
+        exact: the bundle with its fp32 graph.
+        target: the file to write.
         texts: N texts like those it will be used on.
     """
-    exact = load(folder, graph=fp32)
-    some = _few(exact, texts)
-    if some:
-        ranges = calibrate_ranges(folder / fp32, lambda: (fed for _, fed in exact._reader.feeds(some)))
-        if write_static_int8(folder / fp32, folder / int8, ranges) and _opens(folder / int8):
+    fp32 = exact.folder / exact.graph
+    sample = _sample(exact, texts)
+    if sample:
+        ranges = calibrate_ranges(fp32, lambda: (inputs for _, inputs in exact.preprocessor.feeds(sample)))
+        if write_static_int8(fp32, target, ranges) and _opens(target):
             return
-    write_dynamic_int8(folder / fp32, folder / int8)
+    write_dynamic_int8(fp32, target)
 
 
-def _few(bundle: Bundle, texts: Sequence[str]) -> list[str]:
+def _sample(bundle: Bundle, texts: Sequence[str]) -> list[str]:
     """Texts from all over the N, until they have enough tokens."""
     found: list[str] = []
     tokens = 0
     for text in texts[:: max(1, len(texts) // CALIBRATION_TEXTS)][:CALIBRATION_TEXTS]:
-        tokens += sum(next(iter(inputs.values())).size for _, inputs in bundle._reader.feeds([text]))
+        tokens += sum(next(iter(inputs.values())).size for _, inputs in bundle.preprocessor.feeds([text]))
         if found and tokens > CALIBRATION_TOKENS:
             break
         found.append(text)
@@ -88,7 +67,7 @@ def _opens(graph: Path) -> bool:
 
 
 def write_dynamic_int8(graph: Path, target: Path) -> None:
-    """The int8 twin that finds the range of each product's input anew each time."""
+    """Write the int8 graph that computes the range of each product's input at every call."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -107,41 +86,33 @@ def write_dynamic_int8(graph: Path, target: Path) -> None:
 
 
 def compare_int8(
-    folder: Path, fp32: str, int8: str, texts: Sequence[str], gold: NDArray[np.integer] | None = None
+    exact: Bundle, small: Bundle, texts: Sequence[str], gold: NDArray[np.integer] | None = None
 ) -> QuantizationResult:
-    """Compare the two graphs of a bundle folder on N check texts.
+    """Compare the most probable labels of the two graphs of a bundle on N check texts.
 
     Args:
-        folder: the bundle, both graphs in it.
-        fp32, int8: their file names.
+        exact, small: the bundle with its fp32 graph, and with its int8 graph.
         texts: N texts, at least one.
-        gold: (N,) columns of the right labels, or (N, K) truths; without them every disagreement counts as a loss.
-            Compared are the likeliest labels.
+        gold: (N,) columns of their labels, or (N, K) zeros and ones; without them every disagreement counts as a loss.
     """
-    exact, small = load(folder, graph=fp32), load(folder, graph=int8)
-    said, guessed = exact.predict_logits(texts).argmax(axis=1), small.predict_logits(texts).argmax(axis=1)
-    agreement = float((said == guessed).mean())
+    fp32, int8 = exact.predict_logits(texts).argmax(axis=1), small.predict_logits(texts).argmax(axis=1)
+    agreement = float((fp32 == int8).mean())
     if gold is None:
-        loss, than = 1 - agreement, "in agreement with fp32"
+        loss, measure = 1 - agreement, "in agreement with fp32"
     else:
-        right = np.arange(exact.predict_logits([]).shape[1]) == gold[:, None] if gold.ndim == 1 else gold == 1
+        right = np.arange(len(exact.labels)) == gold[:, None] if gold.ndim == 1 else gold == 1
         rows = np.arange(len(gold))
-        loss, than = float(right[rows, said].mean() - right[rows, guessed].mean()), "in accuracy"
+        loss, measure = float(right[rows, fp32].mean() - right[rows, int8].mean()), "in accuracy"
     speedup = _speedup(exact, small, texts[:TIMED_TEXTS])
+    lost = f"{max(0.0, 100 * loss):.1f} points {measure} on {len(texts):,} texts"
+    accepted = loss <= MAX_ACCURACY_LOSS and speedup >= MIN_SPEEDUP
     if loss > MAX_ACCURACY_LOSS:
-        kept, why = False, f"int8 loses {100 * loss:.1f} points {than} on {len(texts):,} texts: fp32 is served."
-    elif speedup < MIN_SPEEDUP:
-        kept, why = False, f"int8 is {speedup:.2f} times as fast as fp32 here, not worth it: fp32 is served."
+        reason = f"int8 loses {lost}: fp32 is served."
+    elif not accepted:
+        reason = f"int8 is {speedup:.2f} times as fast as fp32 here, not worth it: fp32 is served."
     else:
-        kept, why = True, _kept(loss, than, len(texts), speedup)
-    return QuantizationResult(kept, why, loss, agreement, speedup, len(texts))
-
-
-def _kept(loss: float, than: str, n: int, speedup: float) -> str:
-    return (
-        f"int8 is served: it loses {max(0.0, 100 * loss):.1f} points {than} on {n:,} texts and is {speedup:.1f} times "
-        "as fast as fp32 here."
-    )
+        reason = f"int8 is served: it loses {lost} and is {speedup:.1f} times as fast as fp32 here."
+    return QuantizationResult(accepted, reason, loss, agreement, speedup, len(texts))
 
 
 def _speedup(exact: Bundle, small: Bundle, texts: Sequence[str]) -> float:

@@ -1,4 +1,4 @@
-"""A served annotation page, and a real browser where there is one."""
+"""A served annotation page, and a real browser if one is installed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Served:
     url: str
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye."""
+        """End it with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
 
 @pytest.fixture
 def served() -> Iterator[Callable[..., Served]]:
-    """Call it with a run's folder, and a port where it must be a certain one."""
+    """Call it with a run's folder, and a port if it must be a certain one."""
     running: list[Served] = []
 
     def start(run: Path, port: int = 0) -> Served:
@@ -56,7 +56,7 @@ def served() -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Page]:
-    """A page of a real Chromium; the test is skipped where none is installed."""
+    """A page of a real Chromium; the test is skipped if none is installed."""
     if chromium() is None:
         pytest.skip("no Chromium on this machine (apt install chromium, or set POTSTILL_CHROMIUM)")
     with browsing(tmp_path / "profile") as page:

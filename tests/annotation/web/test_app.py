@@ -1,4 +1,4 @@
-"""The annotation page in a real browser: labelled by keyboard through a crash, searched, undone, and never fooled."""
+"""The annotation page in a real browser: labelling by keyboard through a crash, search, undo, and no injected script."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ STATUS = "document.getElementById('status').textContent"
 
 
 def shown(page: Page) -> str:
-    """The text that is shown, once one is."""
+    """Wait for a text; returns it."""
     return str(page.until(f"!document.getElementById('text').hidden && {PASSAGE}"))
 
 
-def done(page: Page, n: int, who: str = "ann") -> None:
-    """Wait until so many are labelled."""
-    page.until(f"{COUNT}.startsWith('{who} · {n} labelled')")
+def done(page: Page, n: int, annotator: str = "ann") -> None:
+    """Wait until n texts are labelled."""
+    page.until(f"{COUNT}.startsWith('{annotator} · {n} labelled')")
 
 
 def label_by_number(page: Page, already: int, n: int) -> None:
-    """Label n texts rightly with the number keys."""
+    """Label n texts correctly with the number keys."""
     numbers = {label: str(LABELS.index(label) + 1) for label in LABELS}
     order = page.value("task.labels.map((label) => label.name)")
     numbers = {label: str(order.index(label) + 1) for label in order}
@@ -50,15 +50,15 @@ def test_twenty_texts_by_keyboard_through_a_killed_server_are_twenty_labels_in_t
     label_by_number(browser, 0, 11)
     server.kill()
     before = shown(browser)
-    browser.press("1")  # nobody is there to hear it
+    browser.press("1")  # the server is down
     browser.until("!document.getElementById('error').hidden")
     assert shown(browser) == before
     served(run, port=int(server.url.split(":")[2].strip("/")))
-    done(browser, 12)  # it was tried again until it was heard
+    done(browser, 12)  # the request was repeated until the server answered
     browser.press("u")
     done(browser, 11)
     assert shown(browser) == before
-    browser.open(f"{server.url}?annotator=ann")  # a fresh page goes on where the old one was
+    browser.open(f"{server.url}?annotator=ann")  # a new page continues where the old one was
     done(browser, 11)
     label_by_number(browser, 11, 9)
     browser.until("!document.getElementById('end').hidden")
@@ -76,7 +76,7 @@ def truth_of(labels: Any, id: str) -> str:
     return truth(labels.question(id).text)
 
 
-def test_seventy_labels_are_searched_and_every_key_does_what_it_says(
+def test_seventy_labels_are_searched_and_every_key_works(
     tmp_path: Path, served: Callable[..., Any], browser: Page
 ) -> None:
     names = [f"{what}_{kind}" for what in ("card", "cash", "transfer", "top_up", "user") for kind in "abcdefghijklmn"]
@@ -111,7 +111,7 @@ def test_seventy_labels_are_searched_and_every_key_does_what_it_says(
     done(browser, 4)
     assert browser.value(STATUS).startswith("cash_c")
     browser.type("zzz")
-    browser.press("Enter")  # nothing is found, so nothing is said
+    browser.press("Enter")  # no match, so no label
     browser.press("Escape")
     assert browser.value("document.getElementById('search').value") == ""
     browser.press("u")
@@ -120,7 +120,7 @@ def test_seventy_labels_are_searched_and_every_key_does_what_it_says(
     done(browser, 4)
     browser.press("1")
     done(browser, 5)
-    assert shown(browser) == second  # what was skipped comes last
+    assert shown(browser) == second  # a skipped text comes last
     labels = labels_of(run)
     said = {labels.question(each.id).text: each.label for each in labels.annotations()}  # type: ignore[union-attr]
     labels.close()
@@ -129,7 +129,7 @@ def test_seventy_labels_are_searched_and_every_key_does_what_it_says(
     assert second not in said
 
 
-def test_two_tabs_of_one_person_lose_nothing_and_two_people_are_shown_different_texts(
+def test_two_tabs_of_one_annotator_lose_nothing_and_two_annotators_see_different_texts(
     tmp_path: Path, served: Callable[..., Any], browser: Page
 ) -> None:
     run = begin(tmp_path)
@@ -138,7 +138,7 @@ def test_two_tabs_of_one_person_lose_nothing_and_two_people_are_shown_different_
     browser.open(url + "?annotator=ann")
     first = shown(browser)
     assert browser.value(other) != first
-    # Another tab of the same person labels the same text, then this one does.
+    # Another tab of the same annotator labels the same text, then this one does.
     labels = labels_of(run)
     id = browser.value("current.id")
     body = f"JSON.stringify({{annotator: 'ann', id: '{id}', label: 'sports', seconds: 1}})"
@@ -150,7 +150,7 @@ def test_two_tabs_of_one_person_lose_nothing_and_two_people_are_shown_different_
     labels.close()
 
 
-def test_a_label_given_in_the_instant_its_text_appears_has_still_taken_time(
+def test_a_label_chosen_at_once_has_a_time_above_zero(
     tmp_path: Path, served: Callable[..., Any], browser: Page
 ) -> None:
     run = begin(tmp_path)
@@ -163,7 +163,7 @@ def test_a_label_given_in_the_instant_its_text_appears_has_still_taken_time(
     labels.close()
 
 
-def test_no_text_and_no_label_is_ever_run(tmp_path: Path, served: Callable[..., Any], browser: Page) -> None:
+def test_html_in_texts_and_labels_is_never_run(tmp_path: Path, served: Callable[..., Any], browser: Page) -> None:
     attack = "</script><script>window.stolen = 1</script><img src=x onerror='window.stolen = 1'>"
     with (tmp_path / "texts.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -184,7 +184,7 @@ def test_no_text_and_no_label_is_ever_run(tmp_path: Path, served: Callable[..., 
     )
 
 
-def test_it_fits_a_phone(tmp_path: Path, served: Callable[..., Any], browser: Page) -> None:
+def test_the_page_fits_a_phone(tmp_path: Path, served: Callable[..., Any], browser: Page) -> None:
     write_texts(tmp_path, n=2)
     browser.size(390, 844)
     browser.open(served(begin(tmp_path)).url + "?annotator=ann")

@@ -1,4 +1,4 @@
-"""Who may ask a page on loopback: the browser from the page itself, and nobody through it."""
+"""The guards of the annotation page: only the page itself may write, and only at its own address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from potstill.errors import BadSpec
 def ask(
     url: str, path: str, body: Any = None, method: str | None = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    """Status, headers and text of a reply; headers named in Python's way are sent as the wire's."""
+    """Status, headers and text of a response; an underscore in a header's name is sent as a hyphen."""
     host = url.split("/")[2]
     line = http.client.HTTPConnection(host, timeout=20)
     data = None if body is None else json.dumps(body) if not isinstance(body, str) else body
@@ -66,28 +66,28 @@ def test_only_the_page_itself_may_write_and_only_at_its_own_address(tmp_path: Pa
     assert ask(server.url, "/label", body="[1, 2]")[0] == 400
     assert ask(server.url, "/label", body="not json")[0] == 400
     for wrong in ({"label": "<b>"}, {"annotator": ""}, {"annotator": "x" * 99}, {"id": 5}, {"label": 5}):
-        status, _, said = ask(server.url, "/label", body={**label, **wrong})
+        status, _, content = ask(server.url, "/label", body={**label, **wrong})
         assert status == 400, wrong
-        assert json.loads(said)["error"]
+        assert json.loads(content)["error"]
     assert json.loads(ask(server.url, "/label", body={**label, "id": "x"})[2])["outcome"] == "unknown"
     labels = labels_of(run)
     assert not labels.annotations()
     for odd in (-5, 1e300, "long", None, True):
         assert ask(server.url, "/label", body={**label, "seconds": odd})[0] == 200
-    (said_now,) = labels.annotations()
-    assert 0 <= said_now.seconds <= 86_400
+    (stored,) = labels.annotations()
+    assert 0 <= stored.seconds <= 86_400
     labels.close()
 
 
-def test_ctrl_c_ends_it_with_the_state_of_the_labels(tmp_path: Path, served: Callable[..., Any]) -> None:
+def test_ctrl_c_stops_the_server_and_prints_the_summary(tmp_path: Path, served: Callable[..., Any]) -> None:
     server = served(begin(tmp_path))
     server.process.send_signal(signal.SIGINT)
-    told, _ = server.process.communicate(timeout=60)
+    output, _ = server.process.communicate(timeout=60)
     assert server.process.returncode == 0
-    assert "0 of 20 texts have every label" in told
+    assert "0 of 20 texts have every label" in output
 
 
-def test_a_port_that_is_taken_is_a_sentence() -> None:
+def test_a_port_in_use_or_out_of_range_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(BadSpec, match="port"):
         serve(lambda *_: None, other.getsockname()[1], print)  # type: ignore[arg-type, return-value]
     with pytest.raises(BadSpec, match="port"):

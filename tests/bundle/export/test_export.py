@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,15 @@ import numpy as np
 import pytest
 from support.tinybert import write_tinybert
 
-from potstill.bundle.bundle import load
+from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.export import export as exporting
 from potstill.bundle.export import quantize as quantise
-from potstill.bundle.export.export import FP32, INT8, TRANSFORMERS_FILES, _change_by_padding, export
+from potstill.bundle.export.export import FP32, INT8, TRANSFORMERS_FILES, export
+from potstill.bundle.export.parity import padding_difference
+from potstill.bundle.record import BundleRecord, Lineage
 from potstill.data.task import Task
 from potstill.errors import BadData, RunNotFound
+from potstill.evaluation.metrics import Score
 from potstill.students.base import ExportedGraph, StudentConfig
 from potstill.students.encoder import EncoderStudent
 from potstill.students.linear import LinearStudent
@@ -40,8 +45,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> EncoderStudent:
 @pytest.fixture(scope="module")
 def bundle(encoder: EncoderStudent, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "bundle"
-    about = {"temperature": 2.0, "abstain_below": 0.5, "metrics": {"accuracy": {"value": 0.9, "low": 0.8, "high": 1}}}
-    export(encoder, folder, task=TASK, texts=LESSON.texts, gold=GOLD, lineage={"run": "r1"}, about=about)
+
+    def complete(made: Bundle) -> BundleRecord:
+        return replace(made.record, lineage=Lineage(run="r1"), metrics={"accuracy": Score(0.9, 0.8, 1.0)})
+
+    export(encoder, folder, task=TASK, texts=LESSON.texts, gold=GOLD, complete=complete)
     return folder
 
 
@@ -59,17 +67,18 @@ def test_a_linear_bundle_predicts_what_the_student_predicts(linear: LinearStuden
     done = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     texts = [*LESSON.texts, *ODD_TEXTS]
     np.testing.assert_allclose(load(tmp_path / "b").predict_logits(texts), linear.predict_logits(texts), atol=1e-3)
-    assert (done.serve, done.int8, done.hub) == (FP32, None, False)
+    assert (done.graph, done.record.int8, done.record.transformers_difference) == (FP32, None, None)
 
 
 def test_the_record_says_all_and_the_card_is_readable(bundle: Path) -> None:
     record = json.loads((bundle / "potstill.json").read_text("utf-8"))
-    assert record["format"] == 1
-    assert record["labels"] == list(TASK.labels)
-    assert record["lineage"] == {"run": "r1"}
-    assert record["temperature"] == 2.0
+    assert record["format"] == 2
+    assert record["task"]["labels"] == list(TASK.labels)
+    assert record["lineage"]["run"] == "r1"
+    assert record["metrics"] == {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    assert BundleRecord.from_json(record) == load(bundle).record
     assert set(record["files"]) == {file.name for file in bundle.iterdir()} - {"potstill.json"}
-    assert record["parity"]["largest_difference"] <= 1e-3
+    assert record["parity"]["max_abs_difference"] <= 1e-3
     card = (bundle / "README.md").read_text("utf-8")
     assert "- food: what one eats" in card
     assert "# topics \\| of &lt;texts>" in card
@@ -118,15 +127,21 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) 
 
 
 def test_lost_tails_are_told(tmp_path: Path, linear: LinearStudent) -> None:
-    linear.about = {"truncated": 0.25}  # type: ignore[attr-defined]
+    linear.metadata = {"truncated": 0.25}  # type: ignore[attr-defined]
     export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
-    assert "25.0% of the texts it learnt from were too long and lost their tail." in load(tmp_path / "b").notes()
-    del linear.about  # type: ignore[attr-defined]
+    assert "25.0% of the texts it was trained on were too long and lost their tail." in load(tmp_path / "b").record.notes
+    del linear.metadata  # type: ignore[attr-defined]
 
 
-def test_a_metric_that_is_not_a_number_becomes_null(linear: LinearStudent, tmp_path: Path) -> None:
-    export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts, about={"metrics": {"f1": float("nan")}})
-    assert load(tmp_path / "b").metadata["metrics"] == {"f1": None}
+def test_a_metric_that_is_not_a_number_is_left_out(linear: LinearStudent, tmp_path: Path) -> None:
+    made = export(
+        linear,
+        tmp_path / "b",
+        task=TASK,
+        texts=LESSON.texts,
+        complete=lambda made: replace(made.record, metrics={"f1": Score(nan, nan, nan)}),
+    )
+    assert made.record.metrics == {}
 
 
 def test_a_failed_export_leaves_the_earlier_bundle(linear: LinearStudent, tmp_path: Path) -> None:
@@ -154,11 +169,12 @@ def test_int8_is_served_only_when_it_is_faster_here(
 ) -> None:
     monkeypatch.setattr(quantise, "_speedup", _speedup(speedup))
     done = export(encoder, tmp_path / "b", task=TASK, texts=LESSON.texts, gold=GOLD)
-    assert done.int8 is not None
-    assert done.int8.accepted is kept
-    assert done.serve == (INT8 if kept else FP32)
+    result = done.record.int8
+    assert result is not None
+    assert result.accepted is kept
+    assert done.graph == (INT8 if kept else FP32)
     assert (tmp_path / "b" / INT8).exists() is kept
-    assert done.int8.reason in list(load(tmp_path / "b").notes())
+    assert result.reason in load(tmp_path / "b").record.notes
 
 
 def test_int8_that_names_other_labels_is_dropped_and_the_reason_told(
@@ -166,24 +182,23 @@ def test_int8_that_names_other_labels_is_dropped_and_the_reason_told(
 ) -> None:
     monkeypatch.setattr(quantise, "_speedup", _speedup(3.0))
     wrong = np.where(np.arange(len(GOLD)) % 6 == 0, (GOLD + 1) % 3, GOLD)
-    real = quantise.load
 
-    def load_a_bad_int8(folder: Path, graph: str) -> Any:
-        opened = real(folder, graph=graph)
+    def open_a_bad_int8(*given: Any, graph: str = "", **options: Any) -> Bundle:
+        opened = Bundle(*given, graph=graph, **options)
         if graph == INT8:
             opened.predict_logits = lambda texts: np.eye(3, dtype=np.float32)[wrong]  # type: ignore[method-assign]
         return opened
 
-    monkeypatch.setattr(quantise, "load", load_a_bad_int8)
+    monkeypatch.setattr(exporting, "Bundle", open_a_bad_int8)
     done = export(encoder, tmp_path / "b", task=TASK, texts=LESSON.texts, gold=GOLD)
-    assert done.serve == FP32
+    assert done.graph == FP32
     assert not (tmp_path / "b" / INT8).exists()
-    assert any("loses 16.7 points in accuracy" in note for note in load(tmp_path / "b").notes())
+    assert any("loses 16.7 points in accuracy" in note for note in load(tmp_path / "b").record.notes)
 
 
 def test_without_texts_to_judge_it_on_int8_is_not_served(encoder: EncoderStudent, tmp_path: Path) -> None:
     done = export(encoder, tmp_path / "b", task=TASK, texts=[])
-    assert (done.serve, done.int8) == (FP32, None)
+    assert (done.graph, done.record.int8) == (FP32, None)
 
 
 def test_a_hub_folder_that_differs_is_left_out(
@@ -193,7 +208,7 @@ def test_a_hub_folder_that_differs_is_left_out(
 
     monkeypatch.setattr(hub, "MEAN_SCALE", 1.0)
     done = export(encoder, tmp_path / "b", task=replace(TASK, name="x"), texts=LESSON.texts, gold=GOLD)
-    assert not done.hub
+    assert done.record.transformers_difference is None
     assert not any((tmp_path / "b" / name).exists() for name in TRANSFORMERS_FILES)
     load(tmp_path / "b", verify=True)
 
@@ -201,11 +216,11 @@ def test_a_hub_folder_that_differs_is_left_out(
 def test_what_padding_changes_is_seen(bundle: Path) -> None:
     opened = load(bundle, graph=FP32)
     texts = [*LESSON.texts[:4], "soup", " and".join(LESSON.texts[:3])]
-    assert _change_by_padding(opened, texts) < 1e-4
-    real = opened._session
+    assert padding_difference(opened, texts) < 1e-4
+    real = opened.session
 
     def forgets_the_mask(outputs: list[str], feeds: dict[str, Any]) -> Any:
         return real.run(outputs, feeds | {"attention_mask": np.ones_like(feeds["attention_mask"])})
 
-    opened._session = SimpleNamespace(run=forgets_the_mask)
-    assert _change_by_padding(opened, texts) > 1e-2
+    opened.session = SimpleNamespace(run=forgets_the_mask)
+    assert padding_difference(opened, texts) > 1e-2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.export import calibrate_bundle, export
+from potstill.bundle.export.export import export
 from potstill.data.task import Task
 from potstill.errors import BadInput, RunNotFound
 from potstill.evaluation.guarantees import Guarantees
@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trusted") / "bundle"
     texts, gold = written(300, seed=0)
     student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(texts, np.eye(3, dtype=np.float32)[gold]))
-    export(student, folder, task=Task(LABELS), texts=texts[:50])
-    calibrate_bundle(folder, *written(400, seed=1))
+    held_out, held_out_gold = written(400, seed=1)
+    export(student, folder, task=Task(LABELS), texts=held_out, gold=held_out_gold, calibrate=True)
     return folder
 
 
@@ -63,8 +63,8 @@ def test_probabilities_and_threshold_come_from_what_was_measured(bundle: Bundle,
     )
     assert bundle.threshold == bundle.guarantees.threshold()
     record = json.loads((folder / "potstill.json").read_text("utf-8"))
-    assert record["abstain_below"] == bundle.threshold
-    assert Guarantees.from_json(record["trust"]) == bundle.guarantees
+    assert record["abstain_threshold"] == bundle.threshold
+    assert Guarantees.from_json(record["guarantees"]) == bundle.guarantees
 
 
 def test_a_wanted_precision_is_kept_on_new_texts(bundle: Bundle) -> None:
@@ -132,20 +132,19 @@ def test_a_damaged_calibration_is_one_sentence(folder: Path, tmp_path: Path) -> 
     shutil.copytree(folder, tmp_path / "bundle")
     file = tmp_path / "bundle" / "potstill.json"
     record = json.loads(file.read_text("utf-8"))
-    for damage in ({"accepted": [1]}, {"scaling": {}}, {"quality": None}):
-        file.write_text(json.dumps({**record, "trust": {**record["trust"], **damage}}), "utf-8")
+    for damage in ({"n_above": [1]}, {"scaling": {}}, {"calibration_quality": None}):
+        file.write_text(json.dumps({**record, "guarantees": {**record["guarantees"], **damage}}), "utf-8")
         with pytest.raises(RunNotFound, match="damaged"):
             load(tmp_path / "bundle")
 
 
-def test_texts_nobody_labelled_are_left_out(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "bundle")
+def test_unlabelled_texts_are_left_out_of_the_calibration(tmp_path: Path) -> None:
     texts, gold = written(120, seed=8)
+    student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(texts, np.eye(3, dtype=np.float32)[gold]))
     gold[:20] = -1
-    calibrate_bundle(tmp_path / "bundle", texts, gold)
-    trust = load(tmp_path / "bundle").guarantees
-    assert trust is not None
-    assert trust.n == 100
+    made = export(student, tmp_path / "bundle", task=Task(LABELS), texts=texts, gold=gold, calibrate=True)
+    assert made.guarantees is not None
+    assert made.guarantees.n == 100
 
 
 def test_the_record_stays_short_enough_to_read(folder: Path) -> None:

@@ -1,0 +1,83 @@
+"""The checks of an export: the graph, and what transformers loads, predict what the student predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from potstill.bundle.bundle import Bundle
+from potstill.bundle.record import ParityCheck
+from potstill.errors import BadData
+from potstill.students.base import Student
+
+# The most a logit of the bundle may differ from the student's.
+TOLERANCE = 1e-3
+PARITY_TEXTS, PADDED_TEXTS = 200, 16
+
+
+def check_parity(student: Student, bundle: Bundle, texts: Sequence[str], edge_cases: Sequence[str]) -> ParityCheck:
+    """The largest difference of a logit, in batches and one by one: shapes the exporter never saw.
+
+    Args:
+        student: the original.
+        bundle: its fp32 graph.
+        texts: N texts, of which the first 200 are compared.
+        edge_cases: texts of unusual lengths and scripts; compared as well.
+
+    Raises:
+        BadData: it is above the tolerance.
+    """
+    compared = [*texts[:PARITY_TEXTS], *edge_cases]
+    single = compared[-2 * len(edge_cases) :]
+    expected = student.predict_logits(compared)
+    batched = bundle.predict_logits(compared)
+    alone = np.concatenate([bundle.predict_logits([text]) for text in single])
+    # A difference counts against the size of the logits, as float32 itself does.
+    scale = max(1.0, float(np.abs(expected).max()) / 10)
+    differences = (
+        float(np.abs(batched - expected).max()),
+        float(np.abs(alone - expected[-len(single) :]).max()),
+        padding_difference(bundle, compared[-PADDED_TEXTS:]),
+    )
+    difference = max(differences) / scale
+    if not difference <= TOLERANCE:
+        raise BadData(
+            f"The exported graph differs from the student by {difference:.2g} in a logit; {TOLERANCE:g} is allowed.",
+            "This is a fault of the exporter: report it, with the versions of torch and onnxruntime.",
+        )
+    return ParityCheck(difference, TOLERANCE)
+
+
+def padding_difference(bundle: Bundle, texts: Sequence[str]) -> float:
+    """The most a logit changes when each text is padded to the longest of them, or three positions more.
+
+    The bundle's own batches are sorted by length and hold hardly any padding, so they would not show a wrong mask.
+    """
+    feeds = [inputs for text in texts for _, inputs in bundle.preprocessor.feeds([text])]
+    config, longest = bundle.record.preprocessor.config, max(each.shape[1] for one in feeds for each in one.values())
+    # A network has a limited number of positions.
+    width = max(longest, min(longest + 3, int(config.get("max_length", longest + 3))))
+    fill = {"input_ids": int(config.get("pad_id", 0))}
+    padded = {
+        name: np.concatenate(
+            [
+                np.pad(one[name], ((0, 0), (0, width - one[name].shape[1])), constant_values=fill.get(name, 0))
+                for one in feeds
+            ]
+        )
+        for name in feeds[0]
+    }
+    alone = np.concatenate([bundle.session.run(["logits"], one)[0] for one in feeds])
+    return float(np.abs(bundle.session.run(["logits"], padded)[0] - alone).max())
+
+
+def check_transformers(student: Student, folder: Path, texts: Sequence[str]) -> tuple[float, str]:
+    """The largest difference of a logit when transformers loads the folder; a note if that is above the tolerance."""
+    from potstill.students.transformers_export import transformers_logits
+
+    difference = float(np.abs(transformers_logits(folder, texts) - student.predict_logits(texts)).max())
+    if difference <= TOLERANCE:
+        return difference, ""
+    return difference, f"transformers would differ by {difference:.2g} in a logit: its files were left out."

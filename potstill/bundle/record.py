@@ -1,0 +1,248 @@
+"""The record of a bundle, `potstill.json`, format 2: how to predict, what was checked at export, what was measured.
+
+Read by `load`, written once by `export`. Bundles of format 1 are upgraded while they are read. Knows no model and no
+graph; needs the standard library and numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from potstill.bundle.upgrade import JsonObject, upgrade_format_1
+from potstill.data.atomic import atomic_file
+from potstill.data.task import Task
+from potstill.errors import BadSpec, RunNotFound
+from potstill.evaluation.guarantees import Guarantees
+from potstill.evaluation.metrics import Score
+from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
+
+FORMAT = 2
+RECORD_FILE = "potstill.json"
+EXPORT_AGAIN = "Copy or export the bundle again."
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the bundle: its size and its SHA-256, in hex."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PreprocessorRecord:
+    """What turns texts into a graph's inputs.
+
+    Attributes:
+        name: a key of `preprocessors.PREPROCESSORS`.
+        config: what it needs beside its files; each preprocessor knows its keys.
+        files: the files it reads.
+    """
+
+    name: str
+    config: JsonObject
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ParityCheck:
+    """The largest difference of a logit between the exported graph and the student, and the tolerance."""
+
+    max_abs_difference: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class QuantizationResult:
+    """The comparison of the int8 graph with fp32 on check texts.
+
+    Attributes:
+        accepted: True if int8 is served.
+        reason: one sentence.
+        accuracy_loss: share of check texts that int8 loses: net of gains with gold labels, every disagreement without.
+        agreement: share of check texts on which both predict the same label.
+        speedup: seconds of fp32 over seconds of int8 on the same texts, on the machine that exported.
+        texts: number of check texts.
+    """
+
+    accepted: bool
+    reason: str
+    accuracy_loss: float
+    agreement: float
+    speedup: float
+    texts: int
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where the student comes from: the run's folder, the recipe, and the names of student and teacher in its spec."""
+
+    run: str = ""
+    procedure: str = ""
+    student: str = ""
+    teacher: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRecord:
+    """All that is known of a bundle.
+
+    Attributes:
+        made_by: "potstill VERSION"; made_at: local time in ISO 8601.
+        task: its labels are the columns of every (N, K) array.
+        preprocessor: what turns texts into the graph's inputs.
+        graph: the file that is served.
+        files: every other file of the folder.
+        parity: the check of the fp32 graph against the student.
+        int8: the check of the int8 graph; None if none was made.
+        transformers_difference: largest difference of a logit when transformers loads the folder; None if it cannot.
+        guarantees: measured on held-out texts, of the graph with the SHA-256 that they name; None without such texts.
+        temperature, abstain_threshold: of the calibration, for other programs; without `guarantees` they are applied.
+        metrics: on test texts.
+        student: facts about the student and its training.
+        lineage: where it comes from.
+        notes: sentences a user of the bundle should read.
+    """
+
+    made_by: str
+    made_at: str
+    task: Task
+    preprocessor: PreprocessorRecord
+    graph: str
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    parity: ParityCheck | None = None
+    int8: QuantizationResult | None = None
+    transformers_difference: float | None = None
+    guarantees: Guarantees | MultilabelGuarantees | None = None
+    temperature: float = 1.0
+    abstain_threshold: float | None = None
+    metrics: Mapping[str, Score] = field(default_factory=dict)
+    student: JsonObject = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """The document as JSON values; `BundleRecord.from_json` reads it back."""
+        return {"format": FORMAT, **{name: _plain(value) for name, value in vars(self).items()}}
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> BundleRecord:
+        """The record that `to_json` wrote, of format 2 or 1.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError, ValueError: a value is of another kind.
+        """
+        if record["format"] == 1:
+            record = upgrade_format_1(record)
+        parity, int8, guarantees = record["parity"], record["int8"], record["guarantees"]
+        task = Task.from_json(record["task"])
+        kind = MultilabelGuarantees if task.kind == "multi" else Guarantees
+        preprocessor = record["preprocessor"]
+        return cls(
+            made_by=str(record["made_by"]),
+            made_at=str(record["made_at"]),
+            task=task,
+            preprocessor=PreprocessorRecord(
+                str(preprocessor["name"]), dict(preprocessor["config"]), tuple(preprocessor["files"])
+            ),
+            graph=str(record["graph"]),
+            files={str(name): FileRecord(**file) for name, file in record["files"].items()},
+            parity=None if parity is None else ParityCheck(**parity),
+            int8=None if int8 is None else QuantizationResult(**int8),
+            transformers_difference=record["transformers_difference"],
+            guarantees=None if guarantees is None else kind.from_json(guarantees),
+            temperature=float(record["temperature"]),
+            abstain_threshold=record["abstain_threshold"],
+            metrics={str(name): Score.from_json(score) for name, score in record["metrics"].items()},
+            student=dict(record["student"]),
+            lineage=Lineage(**record["lineage"]),
+            notes=tuple(record["notes"]),
+        )
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return {name: _plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
+
+
+def read_record(folder: Path) -> BundleRecord:
+    """The record of the bundle in `folder`.
+
+    Raises:
+        RunNotFound: there is none, it is damaged, or its format is newer than this version's.
+    """
+    file = folder / RECORD_FILE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = "holds no bundle" if folder.is_dir() else "does not exist or is not a folder"
+        raise RunNotFound(f"{folder} {what}.", "Give the folder of a finished run, or of a bundle.") from error
+    except (OSError, ValueError) as error:
+        raise RunNotFound(f"{file} cannot be read: {error}.", EXPORT_AGAIN) from error
+    version = record.get("format") if isinstance(record, dict) else None
+    if not isinstance(version, int):
+        raise RunNotFound(f"{file} is not the record of a bundle.", EXPORT_AGAIN)
+    if version > FORMAT:
+        raise newer_version(folder, str(record.get("made_by", "unknown")), version)
+    try:
+        return BundleRecord.from_json(record)
+    except KeyError as error:
+        raise RunNotFound(f"{file} is damaged: it lacks {error}.", EXPORT_AGAIN) from error
+    except (TypeError, ValueError, AttributeError, BadSpec) as error:
+        raise RunNotFound(f"{file} is damaged: {type(error).__name__}: {error}.", EXPORT_AGAIN) from error
+
+
+def newer_version(folder: Path, made_by: str, version: int = FORMAT) -> RunNotFound:
+    """The error for a bundle that this version cannot read yet."""
+    return RunNotFound(
+        f"{folder} was made by a newer potstill ({made_by}, format {version}).",
+        "Upgrade with: pip install --upgrade potstill",
+    )
+
+
+def write_record(folder: Path, record: BundleRecord) -> None:
+    """Write `potstill.json`; a list of numbers stays on one line, and NaN becomes null, which JSON has not."""
+    plain = json.loads(json.dumps(record.to_json()), parse_constant=lambda name: None)
+    written = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False)
+    written = re.sub(r"\[\n[\s\d.,eE+-]*(?:null[\s\d.,eE+-]*)*\]", lambda found: " ".join(found[0].split()), written)
+    with atomic_file(folder / RECORD_FILE) as path:
+        path.write_text(written, encoding="utf-8")
+
+
+def list_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and SHA-256 of every file of a bundle but its record, by name."""
+    files = sorted(file for file in folder.iterdir() if file.name != RECORD_FILE)
+    return {file.name: FileRecord(file.stat().st_size, sha256(file)) for file in files}
+
+
+def check_file(folder: Path, name: str, file: FileRecord, *, verify: bool) -> None:
+    """Compare a file with its record: size, and with `verify` SHA-256.
+
+    Raises:
+        RunNotFound: it is missing, differs, or would lie outside the folder.
+    """
+    if Path(name).name != name:
+        raise RunNotFound(f"{folder / RECORD_FILE} names the file {name!r}, outside its folder.", EXPORT_AGAIN)
+    path = folder / name
+    if not path.is_file():
+        raise RunNotFound(f"{path} is missing.", EXPORT_AGAIN)
+    if path.stat().st_size != file.bytes:
+        raise RunNotFound(f"{path} has {path.stat().st_size} bytes, and {file.bytes} were written.", EXPORT_AGAIN)
+    if verify and sha256(path) != file.sha256:
+        raise RunNotFound(f"{path} was changed: its SHA-256 differs from the record's.", EXPORT_AGAIN)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
