@@ -71,7 +71,7 @@ def test_a_file_becomes_a_classifier_that_answers(reviews, tmp_path):
 def test_json_holds_the_report_and_nothing_else(reviews, tmp_path):
     result = call("distill", reviews, *LINEAR, "-b", 1, "-o", tmp_path / "run", "--json")
     report = json.loads(result.stdout)
-    assert report["format"] == 1
+    assert report["format"] == 2
     assert report["student"]["accuracy"]["low"] <= report["student"]["accuracy"]["value"]
     assert 0 < report["money"]["charged_usd"] <= report["money"]["limit_usd"] == 1.0
     assert json.loads(call("report", tmp_path / "run", "--json").stdout) == report

@@ -104,7 +104,7 @@ def distill(
     from potstill.errors import SpendingDeclined
     from potstill.planning.cost_estimate import estimate_cost, is_remote
     from potstill.procedures.kinds import recipe_kind
-    from potstill.reports.build_report import build_report
+    from potstill.reports.finish_run import finish_run
     from potstill.run.inputs import read_inputs, spec_overrides
     from potstill.run.run import Run
 
@@ -126,7 +126,7 @@ def distill(
         for sentence in order.messages:
             run.reporter.info(sentence)
         learnt = recipe(run)
-        return DistillResult(folder, build_report(run, learnt, cleaning=order.messages, source=order.source))
+        return DistillResult(folder, finish_run(run, learnt, cleaning=order.messages, source=order.source))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from potstill.bundle.record import BundleRecord
+from potstill.data.task import Task
 from potstill.errors import RunNotFound
 from potstill.evaluation.metrics import EvaluationResult, McNemar, Score
 from potstill.evaluation.reliability import Reliability
@@ -197,6 +199,54 @@ class RunSettings:
     versions: Mapping[str, str] = field(default_factory=dict)
     options: ShownFacts = field(default_factory=dict)
     prices: tuple[PriceRecord, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EgressFacts:
+    """What left this machine.
+
+    Attributes:
+        host: it was sent to; empty if nothing was sent.
+        pool_texts: texts of the pool that were sent; None if only labelled texts were.
+        redacted: kind -> number of pieces removed from the texts before; None without redaction.
+    """
+
+    host: str = ""
+    pool_texts: int | None = None
+    redacted: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All facts of a finished run; `build_report` adds the sentences.
+
+    Attributes:
+        folder: of the run.
+        bundle: the record of the exported student.
+        recipe_sentences: summaries that the recipe noted.
+        simulated_teachers: names of teachers that only replayed labels.
+        duration_s, finished_at and the other records: as in `Report`.
+    """
+
+    folder: Path
+    task: Task
+    bundle: BundleRecord
+    student: StudentSummary
+    money: CostSummary
+    settings: RunSettings
+    data: DataSummary
+    egress: EgressFacts
+    duration_s: float
+    finished_at: str
+    teacher: TeacherSummary | None = None
+    baselines: tuple[Baseline, ...] = ()
+    answers: AnswerSummary | None = None
+    reliability: Reliability | None = None
+    rounds: RoundHistory | None = None
+    mcnemar: McNemar | None = None
+    samples: tuple[SamplePrediction, ...] = ()
+    recipe_sentences: tuple[str, ...] = ()
+    simulated_teachers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

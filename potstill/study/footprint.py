@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.bundle import Bundle
 from potstill.bundle.export.export import FP32, export
 from potstill.data.task import Task
 from potstill.errors import PotstillError

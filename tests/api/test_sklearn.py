@@ -191,7 +191,7 @@ def test_it_becomes_a_bundle_with_its_promises(fitted: Any, tmp_path: Path) -> N
     many = np.tile(TEXTS, 3)
     folder = fitted.export(tmp_path / "bundle", many, np.tile(Y, 3))
     bundle = potstill.load(folder)
-    assert bundle.trust is not None
+    assert bundle.guarantees is not None
     assert bundle.predict(list(TEXTS)) == list(fitted.predict(TEXTS))
     assert potstill.load(fitted.export(tmp_path / "bare", TEXTS)).guarantees is None
     with pytest.raises(ValueError, match="known class"):

@@ -16,7 +16,7 @@ from potstill.errors import BadData
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import gold_weight, kd
 from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
-from potstill.reports.build_report import build_report
+from potstill.reports.finish_run import finish_run
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.run.spec import Spec
@@ -35,7 +35,7 @@ def begin(folder: Path, pool: Pool, keyword_labels: Path, **over: object) -> Run
 
 def test_a_student_taught_by_a_mediocre_teacher_beats_the_gold_alone_and_its_teacher(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
-        report = build_report(run, kd(run))
+        report = finish_run(run, kd(run))
     assert report.student.evaluation is not None
     assert report.teacher is not None
     assert report.teacher.evaluation is not None
@@ -118,7 +118,7 @@ def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, 
 
 def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
-        report = build_report(run, kd(run))
+        report = finish_run(run, kd(run))
     assert "imulation" in report.simulation
     assert json.loads((tmp_path / "run" / "report.json").read_text())["simulated"] is True
     assert "imulat" in (tmp_path / "run" / "report.html").read_text()
@@ -126,7 +126,7 @@ def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, keyword_la
 
 def test_the_report_adds_up(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
-        report = build_report(run, kd(run))
+        report = finish_run(run, kd(run))
         totals = run.ledger.totals()
     money = report.money
     assert round(money.charged_usd * 1e6) == totals.charged
@@ -173,7 +173,7 @@ def test_a_budget_too_small_for_one_answer_says_so_and_trains_nothing(tmp_path, 
 def test_a_larger_model_trained_on_the_gold_can_be_the_teacher(tmp_path, pool, minilm):
     spec = Spec.from_dict({"budget": 1, "teacher": "trained:minilm", "student": "linear"})
     with Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as run:
-        report = build_report(run, kd(run))
+        report = finish_run(run, kd(run))
     assert report.teacher is not None
     assert report.teacher.name == "trained:minilm"
     assert report.money.by_category["llm"] == 0
@@ -183,7 +183,7 @@ def test_a_larger_model_trained_on_the_gold_can_be_the_teacher(tmp_path, pool, m
 
 def test_fine_tuning_learns_the_gold_and_asks_nobody(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels, teacher=None) as run:
-        report = build_report(run, finetune(run))
+        report = finish_run(run, finetune(run))
     assert report.teacher is None
     assert report.money.by_category["llm"] == 0
 

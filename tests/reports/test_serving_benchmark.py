@@ -26,7 +26,7 @@ from potstill.errors import BadData, BadInput, RunNotFound
 from potstill.evaluation.energy import EnergyMeter, cpu_meter, gpu_meter
 from potstill.evaluation.latency import measure_latency
 from potstill.procedures.kd import kd
-from potstill.reports.build_report import build_report
+from potstill.reports.finish_run import finish_run
 from potstill.reports.serving_benchmark import benchmark_serving, read_sample_texts
 from potstill.reports.serving_table import ServingRow, ServingTable, break_even
 from potstill.run.run import Run
@@ -39,7 +39,7 @@ def distilled(folder: Path, teacher: dict[str, Any], prices: dict[str, Any] | No
     pool = build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split")).pool
     spec = Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear", "prices": prices or {}})
     with Run.open(folder, spec, Task(LABELS, name="world"), pool) as run:
-        build_report(run, kd(run))
+        finish_run(run, kd(run))
     return folder
 
 
@@ -101,8 +101,8 @@ def test_a_teacher_on_this_machine_is_asked_again_and_timed_as_the_student_is(
     asked: list[int] = []
 
     class Here:
-        name, category, simulated, parallel, batch = "local:m", "llm", False, 1, 16
-        about: dict[str, Any] = {"model": "m"}  # noqa: RUF012
+        name, category, simulated, parallel, batch_size = "local:m", "llm", False, 1, 16
+        metadata: dict[str, Any] = {"model": "m"}  # noqa: RUF012
 
         def answer(self, texts: Sequence[str]) -> None:
             asked.append(len(texts))

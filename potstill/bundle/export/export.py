@@ -122,7 +122,7 @@ def _export_graph(student: Student, folder: Path, task: Task) -> BundleRecord:
 
 def _metadata(student: Student) -> dict[str, Any]:
     facts: Any = getattr(student, "metadata", {})
-    return asdict(facts) if is_dataclass(facts) else dict(facts)
+    return asdict(facts) if is_dataclass(facts) and not isinstance(facts, type) else dict(facts)
 
 
 def _check(

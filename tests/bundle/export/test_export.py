@@ -128,8 +128,8 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) 
 
 def test_lost_tails_are_told(tmp_path: Path, linear: LinearStudent) -> None:
     linear.metadata = {"truncated": 0.25}  # type: ignore[attr-defined]
-    export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
-    assert "25.0% of the texts it was trained on were too long and lost their tail." in load(tmp_path / "b").record.notes
+    made = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
+    assert "25.0% of the texts it was trained on were too long and lost their tail." in made.record.notes
     del linear.metadata  # type: ignore[attr-defined]
 
 

@@ -16,7 +16,7 @@ from potstill.data.tables import Table
 from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec
 from potstill.procedures.allocate.recipe import allocate
-from potstill.reports.build_report import build_report
+from potstill.reports.finish_run import finish_run
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -68,7 +68,7 @@ def decisions(run: Run) -> list[str]:
 
 def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_student(opened: Opened) -> None:
     with opened() as run:
-        report = build_report(run, allocate(run))
+        report = finish_run(run, allocate(run))
         assert decisions(run)[:2] == ["generate_texts", "generate_texts"]
         (end,) = notes(run, "allocated")
         assert end["written"] > 0

@@ -17,7 +17,7 @@ from potstill.ledger.store import Note
 from potstill.procedures.allocate.decisions import Decision, DecisionBasis
 from potstill.procedures.allocate.priors import TeacherPriors
 from potstill.procedures.allocate.recipe import allocate
-from potstill.reports.build_report import build_report
+from potstill.reports.finish_run import finish_run
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -69,7 +69,7 @@ def test_simulated_people_make_the_whole_report_a_simulation_whoever_taught_last
             allocate(run)
             assert run.simulated_teachers == {"human"}
     with begin(tmp_path / "run", rows, budget=8) as run:
-        report = build_report(run, allocate(run))
+        report = finish_run(run, allocate(run))
     assert report.simulation.startswith("Simulation: human replays")
 
 

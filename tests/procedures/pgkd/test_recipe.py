@@ -13,7 +13,7 @@ from support.toy_data import LABELS, Begin, briefs, notes, pretend
 from potstill.data.pool import Pool
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.procedures.pgkd.recipe import pgkd
-from potstill.reports.build_report import build_report
+from potstill.reports.finish_run import finish_run
 from potstill.teachers.base import Teacher
 
 # --- the loop ----------------------------------------------------------------------------------------------
@@ -21,7 +21,7 @@ from potstill.teachers.base import Teacher
 
 def test_what_the_teacher_writes_makes_a_better_student(begin: Begin, pool: Pool) -> None:
     with begin(rounds=5) as run:
-        report = build_report(run, pgkd(run))
+        report = finish_run(run, pgkd(run))
         rounds = notes(run, "round")
     base = next(each for each in report.baselines if each.name.startswith("linear"))
     assert report.student.evaluation is not None
@@ -180,7 +180,7 @@ def test_a_teacher_that_cannot_read_the_whole_brief_gets_a_label_at_a_time(
     with begin(folds=3, rounds=2) as run:
         pretend(run, monkeypatch, lambda real, brief: real.generate(brief).texts, reads_feedback=False)
         seen = briefs(run, monkeypatch)
-        build_report(run, pgkd(run))
+        finish_run(run, pgkd(run))
     first = [brief for brief in seen if brief.seed == seen[0].seed]
     assert {brief.label for brief in first} <= set(LABELS)
     assert sum(brief.n for brief in first) == 32

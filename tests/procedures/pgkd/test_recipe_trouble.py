@@ -16,7 +16,7 @@ from potstill.data.tables import Table
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.errors import BadData, BadSpec, BudgetExceeded, TeacherError
 from potstill.procedures.pgkd.recipe import pgkd
-from potstill.reports.build_report import build_report
+from potstill.reports.finish_run import finish_run
 from potstill.teachers.base import Teacher
 
 # --- what must not pass ------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ def test_a_teacher_that_copies_guarded_texts_teaches_none_of_them(
         pretend(run, monkeypatch, copies)
         learn = run.learn
         monkeypatch.setattr(run, "learn", lambda texts, *a, **b: (learnt.update(texts), learn(texts, *a, **b))[1])
-        report = build_report(run, pgkd(run))
+        report = finish_run(run, pgkd(run))
         (told,) = notes(run, "round")
     assert told["rejected"]["copies validation"] == 15
     assert told["rejected"]["copies test"] == 15
@@ -169,7 +169,7 @@ def test_when_the_money_ends_the_best_student_so_far_is_returned_and_the_report_
         (end,) = notes(run, "pgkd")
         rounds = notes(run, "round")
         run.ledger.limit = 10**6
-        report = build_report(run, student)
+        report = finish_run(run, student)
     assert end["ended"]
     assert end["best"] == min(rounds, key=lambda each: each["validation_loss"])["number"]
     assert any("money ended" in note for note in report.notes)
@@ -260,7 +260,7 @@ def test_a_chat_model_that_goes_astray_is_counted_and_does_no_harm(
     with Standin(writes=REPLIES[manner]) as server:
         teacher = {"name": "openai:m", "base_url": server.url}
         with begin(teacher=teacher, rounds=2, texts=6, folds=3) as run:
-            report = build_report(run, pgkd(run))
+            report = finish_run(run, pgkd(run))
             (end,) = notes(run, "pgkd")
         sent = json.dumps([body["messages"] for body in server.seen if "surest" in json.dumps(body)])
     assert (end["accepted"], end["rejected"]) == (accepted, rejected)

@@ -14,7 +14,7 @@ from potstill.data.task import LabelledText
 from potstill.ledger.store import Note
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports import Report, render_html
-from potstill.reports.build_report import build_report
+from potstill.reports.finish_run import finish_run
 from potstill.reports.rounds import RoundHistory, RoundRecord, draw_rounds, read_rounds
 
 
@@ -78,7 +78,7 @@ def test_a_run_that_is_taken_up_again_keeps_the_money_of_the_first_time(
         first = pgkd(run)
         told = notes(run, "round")
         pgkd(run)
-        report = build_report(run, first)
+        report = finish_run(run, first)
     found = report.rounds
     assert found is not None
     assert [each.number for each in found.rounds] == [0, 1, 2]

@@ -1,0 +1,44 @@
+"""The end of a run: evaluated once, its report built and written as `report.json` and `report.html`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from potstill.data.atomic import atomic_file
+from potstill.errors import RunNotFound
+from potstill.reports.build_report import build_report
+from potstill.reports.evaluate import evaluate
+from potstill.reports.html import render_html
+from potstill.reports.records import Report, read_report
+from potstill.run.run import Run
+from potstill.students.base import Student
+
+
+def finish_run(run: Run, student: Student, *, source: str = "", cleaning: tuple[str, ...] = ()) -> Report:
+    """The report of a run with the student its recipe returned; read again if it was finished with this student.
+
+    Args:
+        run: the run the student comes from.
+        student: the student its recipe returned.
+        source: where the data comes from, in a few words.
+        cleaning: sentences about what reading the data did to it.
+    """
+    key, path = run.student_key(student), run.folder / "report.json"
+    if run.store.get_meta("finished") == key:
+        try:
+            return read_report(path)
+        except RunNotFound:  # removed, or of an older format
+            run.reporter.info("Building the report anew.")
+    report = build_report(evaluate(run, student, source=source, cleaning=cleaning))
+    write_report(report, run.folder)
+    run.store.set_meta("finished", key)
+    return report
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write `report.json` and `report.html` into the run's folder."""
+    with atomic_file(folder / "report.json") as path:
+        path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2), encoding="utf-8")
+    with atomic_file(folder / "report.html") as path:
+        path.write_text(render_html(report), encoding="utf-8")

@@ -1,0 +1,125 @@
+"""What a run's spec, store and ledger say about it, as the records of a report. Measures nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from potstill import __version__
+from potstill.data.pool import Split
+from potstill.evaluation.latency import Latency
+from potstill.ledger.prices import MICROS_PER_USD, Usage
+from potstill.ledger.store import CallRecord
+from potstill.reports.records import AnswerSummary, CostSummary, DataSummary, EgressFacts, PriceRecord, RunSettings
+from potstill.run.run import Run, TeacherRecord
+
+LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
+SPLITS: dict[str, Split] = {"gold": "train", "pool": "pool", "validation": "validation", "test": "test"}
+
+
+def teacher_calls(run: Run) -> list[CallRecord]:
+    """The settled calls in which the run's teacher labelled texts."""
+    if run.teacher_record is None:
+        return []
+    name = run.teacher_record.teacher.name
+    return [row for row in run.store.calls() if row.state == "settled" and row.what.startswith(f"{name}: ")]
+
+
+def cost_summary(run: Run, speed: Latency) -> CostSummary:
+    """The ledger's sums, and the prices of a million texts labelled by teacher and student."""
+    usd_per_hour = run.spec.compute_rates.cost_micros(Usage(seconds=3600)) / MICROS_PER_USD
+    calls = teacher_calls(run)
+    n_texts = sum(row.n_texts for row in calls)
+    return CostSummary.from_totals(
+        run.ledger.totals(),
+        teacher_usd_per_million=sum(row.charged for row in calls) / n_texts if calls else None,
+        student_usd_per_million=usd_per_hour / 3600 / speed.texts_per_s * 1e6,
+    )
+
+
+def active_seconds(run: Run) -> float:
+    """Wall time spent in this run, over all its sessions; the pauses between them do not count."""
+    events = [(note.time, note.description == "opened") for note in run.store.notes()]
+    events += [
+        (moment, False) for row in run.store.calls() for moment in (row.started_at, row.ended_at or row.started_at)
+    ]
+    total, opened, last = 0.0, 0.0, 0.0
+    for moment, is_opening in sorted(events):
+        if is_opening:
+            total += last - opened
+            opened = moment
+        last = moment
+    return total + last - opened
+
+
+def data_summary(run: Run, source: str, cleaning: tuple[str, ...]) -> DataSummary:
+    """The number of texts in each split, with what the caller knows of their source."""
+    sizes = {name: len(run.pool.subset(split).texts) for name, split in SPLITS.items()}
+    return DataSummary(**sizes, source=source, cleaning=cleaning)
+
+
+def answer_summary(record: TeacherRecord | None) -> AnswerSummary | None:
+    """The teacher's answers about the pool; None if it was not asked about any."""
+    if record is None or not record.answers.texts:
+        return None
+    asked = sum(state != "unasked" for state in record.answers.states)
+    sources = sorted(set(record.answers.score_source) - {""})
+    return AnswerSummary(asked=asked, by_state=record.answers.state_counts, score_source=", ".join(sources))
+
+
+def egress_facts(record: TeacherRecord | None) -> EgressFacts:
+    """What the teacher's calls sent to another machine."""
+    host = record.teacher.metadata.get("host") if record is not None else None
+    if record is None or not host:
+        return EgressFacts()
+    facts = record.teacher.metadata
+    asked = sum(state != "unasked" for state in record.answers.states)
+    redacted = dict(facts["redacted"]) if facts.get("redact") else None
+    return EgressFacts(host=str(host), pool_texts=asked if record.answers.texts else None, redacted=redacted)
+
+
+def simulated_teachers(run: Run) -> tuple[str, ...]:
+    """The names of the teachers that only replayed labels."""
+    names = set(run.simulated_teachers)
+    if run.teacher_record is not None and run.teacher_record.teacher.simulated:
+        names.add(run.teacher_record.teacher.name)
+    return tuple(sorted(names))
+
+
+def recipe_sentences(run: Run) -> tuple[str, ...]:
+    """The summaries that recipes noted. A resumed run notes them again, so the last of each kind counts."""
+    found = {note.description: str(note.facts["sentence"]) for note in run.store.notes() if "sentence" in note.facts}
+    return tuple(found.values())
+
+
+def run_settings(run: Run) -> RunSettings:
+    """The settings that reproduce the run."""
+    spec = run.spec
+    components = {"student": spec.student, "teacher": spec.teacher, "procedure": spec.procedure}
+    hour = spec.compute_rates
+    prices = [PriceRecord(item="this machine", price=f"${hour.usd_per_hour}/hour", source=hour.source)]
+    if run.teacher_record is not None and run.teacher_record.teacher.category == "llm":
+        teacher = run.teacher_record.teacher
+        prices.append(PriceRecord(item=teacher.name, price="as listed", source=teacher.price.source))
+    return RunSettings(
+        procedure=spec.procedure.name,
+        seed=spec.seed,
+        potstill=__version__,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        versions={name: found for name in LIBRARIES if (found := _version(name))},
+        options={
+            f"{part}.{name}": value
+            for part, component in components.items()
+            if component is not None
+            for name, value in component.options.items()
+        },
+        prices=tuple(prices),
+    )
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
