@@ -140,7 +140,7 @@ class PlanResult:
     def to_json(self) -> dict[str, Any]:
         """The teacher's figures, and the ways beside them."""
         teacher = {} if self.teacher is None else self.teacher.to_json()
-        return {**teacher, "ways": None if self.options is None else self.options.to_json()}
+        return {**teacher, "options": None if self.options is None else self.options.to_json()}
 
     def to_text(self) -> str:
         """Both, for a terminal."""
@@ -177,13 +177,13 @@ def plan(
     from potstill.data.atomic import atomic_file
     from potstill.planning import compare_options
     from potstill.planning.cost_estimate import estimate_cost
+    from potstill.procedures.kinds import recipe_kind
     from potstill.run.inputs import read_inputs, spec_overrides
 
     order = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
-    asked = (
-        measure or page is not None or order.spec.procedure.kind == "allocate" or "usd_per_label" in order.spec.prices
-    )
-    ways = compare_options(order, measure=bool(measure)) if asked and order.task.kind != "multi" else None
+    wanted = measure or page is not None or "usd_per_label" in order.spec.prices
+    wanted = wanted or recipe_kind(order.spec.procedure.name).compares_strategies
+    ways = compare_options(order, measure=bool(measure)) if wanted and order.task.kind != "multi" else None
     if page is not None and ways is not None:
         with atomic_file(Path(page)) as path:
             path.write_text(ways.page(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What was weighed, told: on a terminal, as JSON, and as a page with its chart. Decides and measures nothing."""
+"""The comparison of strategies as records: on a terminal, as JSON, and as a page with a chart."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from potstill.reports import charts
 from potstill.reports.environment import jinja_environment
 from potstill.run import CachedAnswers
 
+FORMAT = 2
 STRATEGY_TITLES: dict[Strategy, str] = {
     "annotate": "labels by people only",
-    "distil": "the labels there are teach a large model, that teaches the student",
+    "distil": "the labels there are train a large model, which teaches the student",
     "mix": "more labels, then the same through a large model",
     "llm": "answers of the language model",
     "pgkd": "texts the language model writes",
@@ -24,16 +25,17 @@ STRATEGY_TITLES: dict[Strategy, str] = {
 
 @dataclass(frozen=True)
 class ImitationSummary:
-    """What a student has of its teacher: its expected accuracy for each of the teacher's, and the teacher's expected.
+    """Expected accuracy of a student, for each accuracy of its teacher.
 
     Attributes:
-        way: that goes through this teacher. texts: that the student is taught on.
-        accuracy, low, high: of the teacher, with its interval of 80 %.
+        strategy: the strategy that trains on this teacher's labels.
+        texts: how many texts the student trains on.
+        accuracy, low, high: of the teacher, with its 80 % interval.
         scores: accuracy of the teacher -> median accuracy of the student.
         source: "prior", or what it was measured on.
     """
 
-    way: Strategy
+    strategy: Strategy
     texts: int
     accuracy: float
     low: float
@@ -42,10 +44,10 @@ class ImitationSummary:
     source: str
 
     def sentence(self) -> str:
-        """One for a terminal."""
-        said = ", ".join(f"{each:.0%} {100 * score:.0f}" for each, score in self.scores.items())
+        """The summary for a terminal."""
+        students = ", ".join(f"{accuracy:.0%} {100 * score:.0f}" for accuracy, score in self.scores.items())
         return (
-            f"{self.way}: a teacher right in 50–95 % makes, with {self.texts:,} texts, students of: {said}. "
+            f"{self.strategy}: a teacher right in 50–95 % makes, with {self.texts:,} texts, students of: {students}. "
             f"Expected of this one: {100 * self.accuracy:.0f} ({100 * self.low:.0f}–{100 * self.high:.0f}). "
             f"{self.source[0].upper()}{self.source[1:]}."
         )
@@ -53,35 +55,92 @@ class ImitationSummary:
 
 @dataclass(frozen=True)
 class CostToMatch:
-    """The `score` that labels alone are expected to bring for `alone_usd`, and the least the best way needs for it."""
+    """The least budget that reaches the score which labels alone reach with the largest budget.
+
+    Attributes:
+        score: what labels alone are expected to reach with `labels_only_usd`.
+        labels_only_usd: the largest budget that was compared.
+        usd: the budget with which `strategy` reaches the same.
+        strategy: the best strategy at that budget.
+    """
 
     score: float
     labels_only_usd: float
     usd: float
-    way: Strategy
+    strategy: Strategy
 
     def sentence(self) -> str:
-        """One for a plan."""
+        """The record for a terminal."""
         return (
             f"What labels alone are expected to reach with ${self.labels_only_usd:,.2f} ({100 * self.score:.1f} %), "
-            f"{self.way} reaches with ${self.usd:,.2f}: {self.labels_only_usd / max(self.usd, 1e-9):.1f} times less."
+            f"{self.strategy} reaches with ${self.usd:,.2f}: {self.labels_only_usd / max(self.usd, 1e-9):.1f} times less."
+        )
+
+
+@dataclass(frozen=True)
+class StrategyRow:
+    """One strategy at one budget, as it is printed and stored.
+
+    Attributes:
+        strategy, title: its name, and what it is in words.
+        score, low, high: expected score with its 80 % interval.
+        win_probability: share of the draws in which it is the best.
+        labels, texts: human labels in all, and texts a teacher labels, answers or generates.
+        labels_usd, compute_usd, llm_usd, usd: what it spends, in parts and in all.
+        all_in_usd: with the price of the labels that are already there.
+    """
+
+    strategy: Strategy
+    title: str
+    score: float
+    low: float
+    high: float
+    win_probability: float
+    labels: int
+    texts: int
+    labels_usd: float
+    compute_usd: float
+    llm_usd: float
+    usd: float
+    all_in_usd: float
+
+    @classmethod
+    def of(cls, estimate: StrategyEstimate, owned_usd: float) -> StrategyRow:
+        """The row of an estimate; `owned_usd` is what the labels there are would cost today."""
+        allocation, score = estimate.allocation, estimate.score
+        return cls(
+            strategy=estimate.strategy,
+            title=STRATEGY_TITLES[estimate.strategy],
+            score=score.value,
+            low=score.low,
+            high=score.high,
+            win_probability=estimate.win_probability,
+            labels=allocation.labels,
+            texts=allocation.texts,
+            labels_usd=allocation.labels_usd,
+            compute_usd=allocation.compute_usd,
+            llm_usd=allocation.llm_usd,
+            usd=allocation.usd,
+            all_in_usd=allocation.usd + owned_usd,
         )
 
 
 @dataclass(frozen=True)
 class OptionComparison:
-    """What each way is expected to bring, for the budget and around it.
+    """What each strategy is expected to reach, at the budget and around it.
 
     Attributes:
-        basis: "measured" or "prior", and on what, in words.
-        owned: labels there are. owned_usd: what they would cost today; None where labels have no price.
-        verdicts: by rising budget; `budget_usd` is the one that was asked for.
-        turns: budgets at which another way becomes the best.
-        missing: ways that cannot be weighed, each with what is missing.
-        copied: teacher accuracy -> student accuracy, for each way that has a teacher.
-        had: answers of the language model that other runs bought.
-        again_usd: teaching another student the same rows, at most: labels, answers and a taught teacher are there.
-        reach: dollars to what labels alone reach with the largest budget; None where no way gets there.
+        basis: "Measured" or "Prior", and on what, in words.
+        budget_usd: the budget that was asked for, less what is left for training.
+        n_labels: labels there are.
+        owned_usd: what they would cost today; None if labels have no price.
+        comparisons: by rising budget.
+        turning_points: budgets at which another strategy becomes the best.
+        unpriced: strategies that cannot be compared, each with what is missing.
+        imitation: one for each strategy that has a teacher.
+        cached: answers of the language model that other runs bought.
+        next_student_usd: training another student on the same rows, at most; their labels and answers are paid for.
+        cost_to_match: None if no strategy reaches what labels alone reach with the largest budget.
     """
 
     basis: str
@@ -97,146 +156,137 @@ class OptionComparison:
     cost_to_match: CostToMatch | None = None
 
     def page(self) -> str:
-        """The chart and the table as one self-contained HTML file."""
-        return (
-            jinja_environment()
-            .get_template("prospects.html.j2")
-            .render(told=self, words=STRATEGY_TITLES, chart=self.chart())
-        )
+        """The chart and the tables as one self-contained HTML file."""
+        template = jinja_environment().get_template("option_comparison.html.j2")
+        return template.render(comparison=self, chart=self.chart())
 
     @property
     def at_budget(self) -> BudgetComparison:
-        """The verdict for the budget that was asked for."""
-        return min(self.comparisons, key=lambda verdict: abs(verdict.budget_usd - self.budget_usd))
+        """The comparison at the budget that was asked for."""
+        return min(self.comparisons, key=lambda each: abs(each.budget_usd - self.budget_usd))
+
+    def rows(self, comparison: BudgetComparison) -> list[StrategyRow]:
+        """The strategies of one budget, the best first."""
+        return [StrategyRow.of(estimate, self.owned_usd or 0.0) for estimate in comparison.strategies]
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return {
+            "format": FORMAT,
             "basis": self.basis,
-            "owned": self.n_labels,
+            "budget_usd": self.budget_usd,
+            "n_labels": self.n_labels,
             "owned_usd": self.owned_usd,
-            "turns": list(self.turning_points),
-            "missing": list(self.unpriced),
-            "copied": [
-                {**asdict(each), "scores": {f"{at:g}": y for at, y in each.scores.items()}} for each in self.imitation
+            "turning_points": list(self.turning_points),
+            "unpriced": list(self.unpriced),
+            "imitation": [
+                {**asdict(each), "scores": {f"{at:g}": score for at, score in each.scores.items()}}
+                for each in self.imitation
             ],
-            "had": None if self.cached is None else asdict(self.cached),
-            "again_usd": self.next_student_usd,
-            "reach": None if self.cost_to_match is None else asdict(self.cost_to_match),
-            "budgets": [
+            "cached": None if self.cached is None else asdict(self.cached),
+            "next_student_usd": self.next_student_usd,
+            "cost_to_match": None if self.cost_to_match is None else asdict(self.cost_to_match),
+            "comparisons": [
                 {
-                    "budget_usd": verdict.budget_usd,
-                    "sure": verdict.sure,
-                    "ways": [_plain(each, self.owned_usd or 0.0) for each in verdict.strategies],
+                    "budget_usd": each.budget_usd,
+                    "sure": each.sure,
+                    "strategies": [asdict(row) for row in self.rows(each)],
                 }
-                for verdict in self.comparisons
+                for each in self.comparisons
             ],
         }
 
     def to_text(self) -> str:
         """A table for a terminal."""
-        lines = [f"Distill or annotate? {self.basis}", ""]
-        verdict = self.at_budget
-        if verdict.strategies:
-            head = f"  {f'with ${verdict.budget_usd:,.2f}':<13}"
-            lines.append(f"{head}    accuracy  best in    labels    texts     spends     all in")
-        for each in verdict.strategies:
-            score = f"{100 * each.score.value:5.1f} ({100 * each.score.low:.0f}–{100 * each.score.high:.0f})"
-            usd, all_in = each.allocation.usd, each.allocation.usd + (self.owned_usd or 0.0)
-            counts = (
-                f"{each.allocation.labels:>8,} {each.allocation.texts:>8,} {f'${usd:,.2f}':>10} {f'${all_in:,.2f}':>10}"
-            )
-            lines.append(f"  {each.strategy:<10} {score:>15}  {each.win_probability:>6.0%}  {counts}")
-        if verdict.strategies and not verdict.sure:
-            lines.append("  Too close to call: no way is the best in nine draws of ten.")
-        lines += ["", *_strip(self.comparisons), *self._turning()]
+        lines = [f"Distill or annotate? {self.basis}", "", *self._table(self.at_budget)]
+        lines += ["", *_best_strip(self.comparisons), *self._turning()]
         lines += [f"  {sentence}" for sentence in self.paid_notes]
         lines += ["", *(f"  {each.sentence()}" for each in self.imitation)] if self.imitation else []
-        lines += [f"  Not weighed: {sentence}" for sentence in self.unpriced]
+        lines += [f"  Not compared: {sentence}" for sentence in self.unpriced]
         return "\n".join(lines)
+
+    def _table(self, comparison: BudgetComparison) -> list[str]:
+        if not comparison.strategies:
+            return []
+        budget = f"with ${comparison.budget_usd:,.2f}"
+        lines = [f"  {budget:<13}    accuracy  best in    labels    texts     spends     all in"]
+        for row in self.rows(comparison):
+            score = f"{100 * row.score:5.1f} ({100 * row.low:.0f}–{100 * row.high:.0f})"
+            counts = f"{row.labels:>8,} {row.texts:>8,} {f'${row.usd:,.2f}':>10} {f'${row.all_in_usd:,.2f}':>10}"
+            lines.append(f"  {row.strategy:<10} {score:>15}  {row.win_probability:>6.0%}  {counts}")
+        if not comparison.sure:
+            lines.append("  Too close to call: no strategy is the best in nine draws of ten.")
+        return lines
 
     @property
     def best_by_budget(self) -> str:
-        """Which way is the best from which budget on, in words."""
-        said: list[str] = []
+        """Which strategy is the best from which budget on, in words."""
+        phrases: list[str] = []
         before = ""
-        for verdict in self.comparisons:
-            if verdict.strategies and verdict.best.strategy != before:
-                before = verdict.best.strategy
-                said.append(f"{before} {'from' if said else 'with'} {_short(verdict.budget_usd)}")
-        return ", ".join(said)
+        for comparison in self.comparisons:
+            if comparison.strategies and comparison.best.strategy != before:
+                before = comparison.best.strategy
+                phrases.append(f"{before} {'from' if phrases else 'with'} {_short_usd(comparison.budget_usd)}")
+        return ", ".join(phrases)
 
     @property
     def paid_notes(self) -> tuple[str, ...]:
-        """What is already paid for, what of a purchase can be used again, and how far the money reaches: sentences."""
-        said = []
+        """What is already paid for, what can be used again, and how far the money reaches: sentences."""
+        notes = []
         if self.owned_usd:
-            worth = f"bought today they are ${self.owned_usd:,.2f} more (all in)."
-            said.append(f"The {self.n_labels:,} labels there are count as paid; {worth}")
+            notes.append(
+                f"The {self.n_labels:,} labels there are count as paid; "
+                f"bought today they are ${self.owned_usd:,.2f} more (all in)."
+            )
         if self.cached is not None and self.cached.n_cached:
-            said.append(self.cached.sentence())
+            notes.append(self.cached.sentence())
         if self.comparisons and self.at_budget.strategies:
-            kept = "Labels, answers and a taught teacher are kept: another student of the same texts costs"
-            said.append(f"{kept} ${self.next_student_usd:,.4f} at most.")
+            notes.append(
+                "Labels, answers and a trained teacher are stored: another student of the same texts costs "
+                f"${self.next_student_usd:,.4f} at most."
+            )
         if self.cost_to_match is not None:
-            said.append(self.cost_to_match.sentence())
-        return tuple(said)
+            notes.append(self.cost_to_match.sentence())
+        return tuple(notes)
 
     def _turning(self) -> list[str]:
-        if not self.turning_points:
-            return []
-        said = ", ".join(f"${turn:,.2f}" for turn in self.turning_points)
-        return [f"  The answer turns at about {said}."]
+        budgets = ", ".join(f"${budget:,.2f}" for budget in self.turning_points)
+        return [f"  The answer turns at about {budgets}."] if budgets else []
 
     def chart(self) -> str:
-        """Budget on x (doubling), the best way and its expected score on y, as inline SVG."""
-        there = [verdict for verdict in self.comparisons if verdict.strategies]
-        if len(there) < 2:
+        """Budget on x (doubling), the best strategy's expected score on y, as inline SVG."""
+        shown = [each for each in self.comparisons if each.strategies]
+        if len(shown) < 2:
             return ""
-        places = np.linspace(0, 1, len(there))
+        places = [float(x) for x in np.linspace(0, 1, len(shown))]
         dots = [
-            charts.Dot(float(x), v.best.score.value, v.best.score.low, v.best.score.high)
-            for x, v in zip(places, there, strict=True)
+            charts.Dot(x, each.best.score.value, each.best.score.low, each.best.score.high)
+            for x, each in zip(places, shown, strict=True)
         ]
-        axis = [charts.Tick(float(x), _short(v.budget_usd)) for x, v in zip(places, there, strict=True)]
-        at = there.index(self.at_budget) if self.at_budget in there else 0
-        return charts.line_chart(
-            dots, key="prospects", title="The best way and its score", axis=axis, highlight=dots[at]
-        )
+        axis = [charts.Tick(x, _short_usd(each.budget_usd)) for x, each in zip(places, shown, strict=True)]
+        at = shown.index(self.at_budget) if self.at_budget in shown else 0
+        title = "The best strategy and its score"
+        return charts.line_chart(dots, key="options", title=title, axis=axis, highlight=dots[at])
 
 
-def _short(usd: float) -> str:
-    """A sum that six of fit side by side on a phone."""
+def _short_usd(usd: float) -> str:
+    """A sum short enough that six fit side by side on a phone."""
     return f"${usd:,.0f}" if usd >= 10 else f"${usd:.2g}"
 
 
-def _strip(verdicts: Sequence[BudgetComparison]) -> list[str]:
-    there = [verdict for verdict in verdicts if verdict.strategies]
-    if not there:
+def _best_strip(comparisons: Sequence[BudgetComparison]) -> list[str]:
+    """Budgets, and below each the best strategy and its score."""
+    shown = [each for each in comparisons if each.strategies]
+    if not shown:
         return []
-    width = max(11, *(len(f"${verdict.budget_usd:,.2f}") + 2 for verdict in there))
-    return [
-        "  budget     " + "".join(f"{f'${verdict.budget_usd:,.2f}':>{width}}" for verdict in there),
-        "  best       "
-        + "".join(f"{verdict.best.strategy + ('' if verdict.sure else '?'):>{width}}" for verdict in there),
-        "  accuracy   " + "".join(f"{f'{100 * verdict.best.score.value:.1f} %':>{width}}" for verdict in there),
+    width = max(11, *(len(f"${each.budget_usd:,.2f}") + 2 for each in shown))
+    columns = [
+        (
+            f"${each.budget_usd:,.2f}",
+            each.best.strategy + ("" if each.sure else "?"),
+            f"{100 * each.best.score.value:.1f} %",
+        )
+        for each in shown
     ]
-
-
-def _plain(each: StrategyEstimate, owned_usd: float) -> dict[str, Any]:
-    split, score = each.allocation, each.score
-    return {
-        "way": each.strategy,
-        "is": STRATEGY_TITLES[each.strategy],
-        "score": score.value,
-        "low": score.low,
-        "high": score.high,
-        "best": each.win_probability,
-        "labels": split.labels,
-        "texts": split.texts,
-        "labels_usd": split.labels_usd,
-        "compute_usd": split.compute_usd,
-        "llm_usd": split.llm_usd,
-        "usd": split.usd,
-        "all_in_usd": split.usd + owned_usd,
-    }
+    names = ("budget", "best", "accuracy")
+    return [f"  {name:<11}" + "".join(f"{column[i]:>{width}}" for column in columns) for i, name in enumerate(names)]

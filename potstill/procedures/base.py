@@ -93,6 +93,7 @@ class Recipe(Generic[OptionsT]):
         task_kinds: the kinds of task it can do.
         asks_teacher: whether it buys from the spec's teacher; if not, it spends compute alone.
         quote: the purchases it plans, the main one first; None if unknown, which plans as "at most the budget".
+        compares_strategies: whether a plan also compares the strategies among which it will choose.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Recipe(Generic[OptionsT]):
     task_kinds: frozenset[TaskKind] = ONE_LABEL
     asks_teacher: bool = True
     quote: Callable[[QuoteInputs[OptionsT]], tuple[Ask, ...]] | None = None
+    compares_strategies: bool = False
 
     def read_options(self, spec: Spec) -> OptionsT:
         """Validate the spec's `[procedure]` table. Raises BadSpec."""

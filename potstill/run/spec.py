@@ -22,6 +22,7 @@ from potstill.ledger.prices import Rates, parse_usd
 from potstill.registry import Options
 from potstill.students import DEFAULT_STUDENT
 from potstill.students import REGISTRY as STUDENTS
+from potstill.students.kinds import student_kind
 from potstill.teachers.kinds import teacher_kind
 
 DEFAULT_USD_PER_HOUR = Decimal("0.10")
@@ -209,6 +210,13 @@ def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
     kind = teacher.model.partition(":")[0]
     name = teacher.model if kind in STUDENTS else f"{DEFAULT_STUDENT}:{teacher.model}".rstrip(":")
     return ComponentSpec(name=name, **teacher.options)
+
+
+def quick_student(student: ComponentSpec) -> ComponentSpec:
+    """The student with the options under which its kind trains in seconds."""
+    return ComponentSpec(
+        name=student.name, **{**student.options, **student_kind(student.kind).capabilities.quick_options}
+    )
 
 
 def merge_specs(record: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

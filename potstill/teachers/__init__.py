@@ -16,5 +16,6 @@ MENU = Registry(
     },
 )
 
+DEFAULT_ANNOTATOR = "human"  # whom a recipe that buys labels asks
 DEFAULT_TEACHER = "local"  # of a run that names none
 SIMULATED_TEACHER = "replay"  # answers from a file of labels; what contract suites and trials use

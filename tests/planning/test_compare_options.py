@@ -73,7 +73,7 @@ def test_the_plan_shows_them_and_writes_a_page_that_needs_nothing_else(spec: Pat
     written = page.read_text(encoding="utf-8")
     assert "<svg" in written
     assert "http" not in written.replace("http-equiv", "").replace("http://www.w3.org", "")
-    assert told.to_json()["ways"]["budgets"][0]["ways"]
+    assert told.to_json()["options"]["comparisons"][0]["strategies"]
 
 
 def test_what_is_paid_what_is_kept_and_how_far_the_money_reaches_is_said(spec: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_is_paid_what_is_kept_and_how_far_the_money_reaches_is_said(spec: P
     text = told.to_text()
     assert "count as paid" in text
     assert "another student" in text
-    first = told.to_json()["budgets"][0]["ways"][0]
+    first = told.to_json()["comparisons"][0]["strategies"][0]
     assert first["all_in_usd"] == pytest.approx(first["usd"] + told.to_json()["owned_usd"])
 
 
@@ -96,7 +96,7 @@ def test_a_teacher_that_can_write_is_weighed_by_a_prior_that_says_so(spec: Path,
     assert asked is not None
     assert written.allocation.texts == 320
     assert 0 < written.allocation.llm_usd < told.budget_usd
-    (copied,) = [each for each in told.imitation if each.way == "llm"]
+    (copied,) = [each for each in told.imitation if each.strategy == "llm"]
     assert copied.source == "prior"
     assert list(copied.scores.values()) == sorted(copied.scores.values())
     assert "a teacher right in" in told.to_text()

@@ -71,4 +71,4 @@ def _decide(run: Run, plan: Callable[[], Decision], *key_parts: str | int) -> De
     return Decision.from_json(run.remember_decision("planned", lambda: plan().to_json(), *key_parts))
 
 
-RECIPE = Recipe("allocate", allocate, AllocateOptions, quote=quote_answers)
+RECIPE = Recipe("allocate", allocate, AllocateOptions, quote=quote_answers, compares_strategies=True)
