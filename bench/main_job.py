@@ -115,7 +115,7 @@ def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[
     toml.parent.mkdir(parents=True, exist_ok=True)
     toml.write_text(as_toml(record), encoding="utf-8")
     print(f"\n== {name}", file=sys.stderr)
-    return run(toml, out=toml.with_suffix(""), tell=ConsoleReporter()).to_json()
+    return run(toml, out=toml.with_suffix(""), reporter=ConsoleReporter()).to_json()
 
 
 def as_toml(record: dict[str, Any], table: str = "") -> str:

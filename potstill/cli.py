@@ -13,7 +13,7 @@ import signal
 import sys
 import typing
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +120,12 @@ def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
             positional += given.pop(parameter.name, ())
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
             positional.append(given.pop(parameter.name))
-    if "tell" in inspect.signature(function).parameters:
-        from potstill.reports.console import ConsoleReporter
+    with ExitStack() as stack:
+        if "reporter" in inspect.signature(function).parameters:
+            from potstill.reports.console import ConsoleReporter
 
-        given["tell"] = ConsoleReporter()
-    result = function(*positional, **given)
+            given["reporter"] = stack.enter_context(ConsoleReporter())
+        result = function(*positional, **given)
     if as_json:
         click.echo(json.dumps(result.to_json(), ensure_ascii=False, indent=2))
     else:
@@ -167,7 +168,3 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

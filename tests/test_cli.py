@@ -268,7 +268,7 @@ def test_a_distillation_without_unlabelled_texts_says_what_to_give(reviews, tmp_
 
 
 def test_an_error_is_two_lines_and_exit_code_2_in_a_real_shell(tmp_path):
-    command = [sys.executable, "-m", "potstill.cli", "distill", str(tmp_path / "none.csv"), "-b", "1"]
+    command = [sys.executable, "-m", "potstill", "distill", str(tmp_path / "none.csv"), "-b", "1"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stdout == ""

@@ -134,7 +134,7 @@ def test_the_help_page_loads_no_heavy_library() -> None:
 import contextlib, io, runpy
 sys.argv = ["potstill", "--help"]
 with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
-    runpy.run_module("potstill.cli", run_name="__main__")
+    runpy.run_module("potstill", run_name="__main__")
 assert "distill" in page.getvalue(), page.getvalue()
 """
     assert not _loaded_by(code) & set(HEAVY)

@@ -59,7 +59,7 @@ def annotate(
     annotator: Annotated[str | None, "Whose labels they are; with --export, whose turn it is.", "-a"] = None,
     port: Annotated[int | None, "Where the page is; else any free port."] = None,
     close: Annotated[bool | None, "Ask no more: the run goes on with the labels there are."] = None,
-    tell: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> AnnotateResult:
     """Label the texts a run asks people about: on a page in the browser, or in a file.
 
@@ -79,7 +79,7 @@ def annotate(
         n_open = 0 if export is None else _write(desk, Path(export), annotator or "")
         closed = desk.store.close_unfinished() if close else None
         if import_from is None and export is None and not close:
-            _serve(desk, port or 0, tell)
+            _serve(desk, port or 0, reporter)
         return AnnotateResult(Path(run), summarise(desk.store, desk.task), taken, export, n_open, closed)
     finally:
         desk.close()
@@ -109,13 +109,13 @@ def _write(desk: AnnotationSession, path: Path, annotator: str) -> int:
     return write_spreadsheet(path, desk.store, who)
 
 
-def _serve(desk: AnnotationSession, port: int, tell: ProgressReporter | None) -> None:
+def _serve(desk: AnnotationSession, port: int, reporter: ProgressReporter | None) -> None:
     from potstill.annotation.web.app import create_app
     from potstill.annotation.web.server import serve
 
     def ready(url: str) -> None:
-        if tell is not None:
-            tell.info(f"Label at {url}   (Ctrl-C ends it; every label is kept)")
+        if reporter is not None:
+            reporter.info(f"Label at {url}   (Ctrl-C ends it; every label is kept)")
 
     serve(create_app(desk), port, ready)
 

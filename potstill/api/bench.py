@@ -17,7 +17,7 @@ def bench(
     text: Annotated[str | None, "The column with the text, or first,second; else guessed."] = None,
     usd_per_hour: Annotated[float | None, "What an hour of this machine costs; else as in the run, or 0.10."] = None,
     gpu_usd_per_hour: Annotated[float | None, "What an hour of this machine with its GPU costs."] = None,
-    tell: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> ServingTable:
     """Time and price the student, and the teacher of a run, on the same texts on this machine.
 
@@ -35,7 +35,7 @@ def bench(
     from potstill.reports.serving_benchmark import benchmark_serving, read_sample_texts
 
     some = () if texts is None else read_sample_texts(Path(texts), text, pairs=load(model).takes_pairs)
-    say = (lambda sentence: None) if tell is None else tell.info
+    say = (lambda sentence: None) if reporter is None else reporter.info
     return benchmark_serving(
         Path(model), some, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, reporter=say
     )

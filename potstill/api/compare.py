@@ -41,7 +41,7 @@ def compare(
     budget: Annotated[str | float | None, "US dollars for compute and model calls; else the study's.", "-b"] = None,
     max_hours: Annotated[float | None, "Stop cleanly after so many hours."] = None,
     allow_leak: Annotated[bool | None, "Go on where test texts are in train as well."] = None,
-    tell: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> CompareResult:
     """Compare fine-tuning, prompting and distillation over model and label counts, on your data.
 
@@ -64,7 +64,7 @@ def compare(
     spec = StudySpec.from_toml(Path(study), {} if budget is None else {"budget": budget})
     folder = out or Path("runs") / "-".join(spec.name.split())
     recipes = {name: recipe_kind(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
-    done = run_study(spec, folder, recipes, StudyLimits(max_hours, bool(allow_leak), data), tell)
+    done = run_study(spec, folder, recipes, StudyLimits(max_hours, bool(allow_leak), data), reporter)
     write_tables(done, folder)
     with atomic_file(folder / "compare.html") as path:
         path.write_text(render_page(done), encoding="utf-8")

@@ -86,7 +86,7 @@ def distill(
     student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
-    tell: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
     **options: Unpack[DistillOptions],
 ) -> DistillResult:
     """Teach a small student what a big teacher knows, within a budget.
@@ -115,14 +115,14 @@ def distill(
     folder = out or Path("runs") / "-".join(order.name.split())
     if recipe.asks_teacher and is_remote(order.spec):
         expected = estimate_cost(order)
-        if tell is not None and expected is not None:
-            tell.info(expected.summary())
+        if reporter is not None and expected is not None:
+            reporter.info(expected.summary())
             begun = folder.exists()
-            if expected.costs_money and not agreed and not begun and not tell.confirm("Spend it?"):
+            if expected.costs_money and not agreed and not begun and not reporter.confirm("Spend it?"):
                 raise SpendingDeclined(
                     "Nothing was asked and nothing was spent.", "Add --yes to go on without a question."
                 )
-    with Run.open(folder, order.spec, order.task, order.pool, tell) as run:
+    with Run.open(folder, order.spec, order.task, order.pool, reporter) as run:
         for sentence in order.messages:
             run.reporter.info(sentence)
         learnt = recipe(run)

@@ -74,7 +74,7 @@ def predict(
     text: Annotated[str | None, "The column with the text, or of pairs both: first,second; else guessed."] = None,
     encoding: Annotated[str | None, "The file's encoding, when it is not UTF-8."] = None,
     coverage: Annotated[float | None, "Also give the labels among which the right one is this often (0.9)."] = None,
-    tell: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> PredictResult:
     """Label texts, or a file of any size, with a trained student.
 
@@ -98,7 +98,7 @@ def predict(
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
     bundle = load(model)
     if len(texts) == 1 and names_a_table(texts[0]):
-        progress = None if tell is None else partial(tell.progress, "Labelling")
+        progress = None if reporter is None else partial(reporter.progress, "Labelling")
         file = Path(texts[0])
         done = label_file(bundle, file, out=out, column=text, encoding=encoding, coverage=coverage, progress=progress)
         return PredictResult(file=done.file, n=done.n, notes=done.notes)

@@ -1,15 +1,18 @@
-"""What a person sees while a command works: sentences, and one line of progress; in a log, a line now and then."""
+"""Progress of a command on standard error: sentences and bars on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 BAR_WIDTH = 24
-REFRESH_S = 0.2
-LOG_REFRESH_S = 15.0
+REFRESHES_PER_S = 5
+LOG_INTERVAL_S = 15.0
 
 
 class TerminalOptions(TypedDict):
@@ -25,50 +28,85 @@ def terminal_options() -> TerminalOptions:
 
 
 class ConsoleReporter:
-    """A teller that writes to standard error, so that results on standard output stay clean."""
+    """A `ProgressReporter` that writes to standard error, so that results on standard output stay clean.
+
+    Use it in a `with` block: leaving it, also by Ctrl-C, ends the bars and gives the cursor back.
+    """
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._began: dict[str, float] = {}
-        self._shown = 0.0
-        self._open = False
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+        self._logged_at = 0.0
+
+    def __enter__(self) -> ConsoleReporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
 
     def info(self, sentence: str) -> None:
-        """One sentence, on a line of its own."""
-        self._close()
-        print(sentence, file=sys.stderr, flush=True)
+        """One sentence, on a line of its own, above the bars."""
+        if self._bars is None:
+            print(sentence, file=sys.stderr, flush=True)
+        else:
+            self._bars.console.print(sentence, markup=False, highlight=False, emoji=False)
 
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """A bar with the share done and the time left; redrawn in place on a terminal, a line now and then in a log."""
-        now = time.monotonic()
-        began = self._began.setdefault(what, now)
+        """A bar with the share done and the time left; where there is no terminal, a line every few seconds."""
+        counted = f"{done:.0f}/{total:.0f} {detail}" if total > 1 else detail
         finished = done >= total
-        if not finished and now - self._shown < (REFRESH_S if self._live else LOG_REFRESH_S):
-            return
-        self._shown = now
-        share = min(done / total, 1.0) if total else 1.0
-        left = (now - began) * (1 - share) / share if 0 < share < 1 else 0.0
-        timing = f"{left:3.0f} s left" if left else f"{now - began:3.0f} s"
-        counted = f" {done:.0f}/{total:.0f}" if total > 1 else ""
         if not self._live:
-            print(f"{what}: {share:.0%}{counted}, {timing}, {detail}".rstrip(", "), file=sys.stderr, flush=True)
-        else:
-            filled = round(BAR_WIDTH * share)
-            line = f"{what} {'━' * filled}{'╌' * (BAR_WIDTH - filled)} {share:4.0%}{counted}  {timing}  {detail}"
-            print(f"\r\x1b[2K{line[:118]}", end="", file=sys.stderr, flush=True)
-            self._open = True
+            self._log(what, min(done / total, 1.0) if total else 1.0, counted)
+            return
+        bars = self._bars or self._open()
+        if what not in self._tasks:
+            self._tasks[what] = bars.add_task(what, total=total, detail=counted)
+        bars.update(self._tasks[what], completed=min(done, total), total=total, detail=counted)
         if finished:
-            self._began.pop(what, None)
-            self._close()
+            del self._tasks[what]
+            if not self._tasks:
+                self._close()
 
     def confirm(self, question: str) -> bool:
-        """Ask on a terminal; where there is none, go on: a script has given its budget."""
+        """Ask on a terminal; without one, go on: a script has given its budget."""
         if not (sys.stdin.isatty() and self._live):
             return True
         self._close()
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
+    def _log(self, what: str, share: float, detail: str) -> None:
+        now = time.monotonic()
+        took = now - self._started.setdefault(what, now)
+        if share < 1 and now - self._logged_at < LOG_INTERVAL_S:
+            return
+        self._logged_at = now
+        timing = f"{took * (1 - share) / share:.0f} s left" if 0 < share < 1 else f"{took:.0f} s"
+        print(f"{what}: {share:.0%}, {timing}, {detail}".rstrip(", "), file=sys.stderr, flush=True)
+        if share == 1:
+            del self._started[what]
+
+    def _open(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what the other columns leave
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(BAR_WIDTH),
+            TaskProgressColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[detail]}", markup=False, table_column=rest),
+            console=Console(stderr=True),
+            refresh_per_second=REFRESHES_PER_S,
+            expand=True,
+        )
+        self._bars.start()
+        return self._bars
+
     def _close(self) -> None:
-        if self._open:
-            print(file=sys.stderr, flush=True)
-            self._open = False
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars, self._tasks = None, {}

@@ -111,7 +111,7 @@ def test_answers_that_other_runs_bought_are_said_to_be_paid(
     monkeypatch.chdir(tmp_path)
     replay = '{name = "replay", file = "known.jsonl", usd_per_million_tokens = 1.0}'
     spec.write_text(spec.read_text().replace('"human"', replay) + '[procedure]\nname = "kd"\n')
-    distill(spec, tell=None)
+    distill(spec, reporter=None)
     told = compare_options(read_inputs(spec, None, {}))
     assert told.cached is not None
     assert told.cached.n_cached == told.cached.n_texts > 0

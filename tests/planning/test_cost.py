@@ -115,7 +115,9 @@ class Asked(ConsoleReporter):
 def test_before_a_bill_comes_the_user_is_asked_and_may_say_no(tickets: Path, tmp_path: Path):
     tell = Asked()
     with pytest.raises(SpendingDeclined) as declined:
-        api.distill(tickets, teacher="openai:gpt-4.1-mini", student="linear", budget=1, out=tmp_path / "run", tell=tell)
+        api.distill(
+            tickets, teacher="openai:gpt-4.1-mini", student="linear", budget=1, out=tmp_path / "run", reporter=tell
+        )
     assert tell.questions == 1
     assert any("costs $" in sentence for sentence in tell.said)
     assert "--yes" in declined.value.hint

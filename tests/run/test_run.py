@@ -274,7 +274,7 @@ def test_a_run_that_was_refused_before_it_bought_anything_leaves_nothing_behind(
 
 
 def distilling(toml: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "potstill.cli", "distill", str(toml), "-o", str(out), "--json"]
+    command = [sys.executable, "-m", "potstill", "distill", str(toml), "-o", str(out), "--json"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -91,7 +91,7 @@ class Life:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
         self.began = time.time()
-        command = [sys.executable, "-m", "potstill.cli", "distill", str(spec), "-o", str(out)]
+        command = [sys.executable, "-m", "potstill", "distill", str(spec), "-o", str(out)]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=bounded
         )

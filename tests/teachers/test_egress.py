@@ -60,7 +60,7 @@ def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
 ) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
     with Standin(key=KEY) as server:
-        done = distill(order(tmp_path, server, "redact = true", *options), out=tmp_path / "run", tell=Heard())
+        done = distill(order(tmp_path, server, "redact = true", *options), out=tmp_path / "run", reporter=Heard())
     assert len(server.seen) > 40
     assert not planted_in(json.dumps(server.seen))
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
 def test_without_redaction_texts_leave_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
     with Standin(key=KEY) as server:
-        distill(order(tmp_path, server), out=tmp_path / "run", tell=Heard())
+        distill(order(tmp_path, server), out=tmp_path / "run", reporter=Heard())
     assert planted_in(json.dumps(server.seen))
 
 
@@ -89,7 +89,7 @@ def test_the_key_is_in_no_file_no_log_and_nothing_said(
     blabbing = Fault(400, message=f"invalid request with key {KEY}")
     by_word = {"sports 22 ": blabbing, "business 23 ": Fault(500, times=1, message=f"upstream says {KEY}")}
     with Standin(key=KEY, by_word=by_word) as server:
-        done = distill(order(tmp_path, server), out=tmp_path / "run", tell=heard)
+        done = distill(order(tmp_path, server), out=tmp_path / "run", reporter=heard)
         assert f"Bearer {KEY}" in {each["authorization"] for each in server.headers}
     said = [*heard.sentences, *capfd.readouterr(), caplog.text, done.to_text(), json.dumps(done.to_json()), repr(done)]
     assert not [each for each in said if KEY in each]
@@ -103,7 +103,7 @@ def test_the_key_is_in_no_error(
 ) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
     with Standin(key="another") as server, pytest.raises(TeacherError, match="SPENDING_KEY") as caught:
-        distill(order(tmp_path, server), out=tmp_path / "run", tell=Heard())
+        distill(order(tmp_path, server), out=tmp_path / "run", reporter=Heard())
     assert server.seen
     whole = "".join(traceback.format_exception(caught.value))
     assert KEY not in whole + "".join(capfd.readouterr())

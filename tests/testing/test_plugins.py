@@ -70,7 +70,7 @@ class Shop:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command line in a process of its own, without a terminal."""
-        command = [sys.executable, "-m", "potstill.cli", *arguments]
+        command = [sys.executable, "-m", "potstill", *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
@@ -78,7 +78,7 @@ class Shop:
     def run_on_terminal(self, answer: str, *arguments: str) -> tuple[int, str]:
         """The same on a terminal, where the user types `answer`: the exit code and what was printed."""
         ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "potstill.cli", *arguments]
+        command = [sys.executable, "-m", "potstill", *arguments]
         process = subprocess.Popen(
             command, cwd=self.folder, env=self.environment, stdin=theirs, stdout=theirs, stderr=theirs
         )

@@ -33,7 +33,7 @@ def served() -> Iterator[Callable[..., Served]]:
     running: list[Served] = []
 
     def start(run: Path, port: int = 0) -> Served:
-        command = [sys.executable, "-m", "potstill.cli", "annotate", str(run), "--port", str(port)]
+        command = [sys.executable, "-m", "potstill", "annotate", str(run), "--port", str(port)]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
