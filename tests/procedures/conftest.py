@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.keyword_task import world
-from support.toy_data import LABELS, Begin, table
+from support.toy_data import LABELS, OpenRun, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -32,7 +32,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def begin(tmp_path: Path, pool: Pool, known: Path) -> Begin:
+def begin(tmp_path: Path, pool: Pool, known: Path) -> OpenRun:
     def opened(name: str = "run", given: Pool = pool, *, budget: float = 1, teacher: Any = None, **options: Any) -> Run:
         replay = {"name": "replay", "file": str(known), "generate_from": str(known), "accuracy": 0.95}
         record = {

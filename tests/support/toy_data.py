@@ -1,4 +1,4 @@
-"""A small world where words tell the labels apart, and teachers that write badly: for recipes that write."""
+"""A toy data set whose labels differ by their words, and teachers that generate prescribed texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from potstill.data.task import GenerationRequest, LabelledText
 from potstill.run.run import Run
 from potstill.teachers.base import GeneratedTexts, Teacher
 
-Begin = Callable[..., Run]
+OpenRun = Callable[..., Run]
 LABELS = ("money", "sport", "weather", "food")
 LETTERS = np.random.default_rng(0)
 
@@ -22,63 +22,68 @@ def vocabulary(n: int) -> list[str]:
     return ["".join(LETTERS.choice(list("abcdefghijklmnopqrstuvwxyz"), 6)) for _ in range(n)]
 
 
-OWN = {label: vocabulary(40) for label in LABELS}
-SHARED = [*vocabulary(30), *(word for words in OWN.values() for word in words)]
+LABEL_WORDS = {label: vocabulary(40) for label in LABELS}
+SHARED_WORDS = [*vocabulary(30), *(word for words in LABEL_WORDS.values() for word in words)]
 
 
-def texts_of(label: str, n: int, seed: int) -> list[str]:
-    """Each with three words of its label out of forty, so that a few texts do not know them all."""
+def label_texts(label: str, n: int, seed: int) -> list[str]:
+    """Texts with three of the forty words of their label each, so that a few texts do not cover them all."""
     draw = np.random.default_rng([seed, LABELS.index(label)])
-    return [" ".join([*draw.choice(OWN[label], 3), *draw.choice(SHARED, 4), f"n{seed}x{i}"]) for i in range(n)]
+    return [
+        " ".join([*draw.choice(LABEL_WORDS[label], 3), *draw.choice(SHARED_WORDS, 4), f"n{seed}x{i}"]) for i in range(n)
+    ]
 
 
 def table(n: int, seed: int, split: str) -> list[dict[str, str]]:
-    return [{"text": text, "label": label, "split": split} for label in LABELS for text in texts_of(label, n, seed)]
+    return [{"text": text, "label": label, "split": split} for label in LABELS for text in label_texts(label, n, seed)]
 
 
 def notes(run: Run, what: str) -> list[dict[str, Any]]:
     return [dict(note.facts) for note in run.store.notes() if note.description == what]
 
 
-def briefs(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[GenerationRequest]:
-    """All briefs that the run will give."""
-    seen: list[GenerationRequest] = []
+def next_label(text: LabelledText) -> LabelledText:
+    """The text with the label that follows its own in LABELS."""
+    return LabelledText(text.text, LABELS[(LABELS.index(text.label) + 1) % len(LABELS)])
+
+
+def record_requests(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[GenerationRequest]:
+    """A list that receives every generation request of the run."""
+    requests: list[GenerationRequest] = []
     write = run.write
-    monkeypatch.setattr(run, "write", lambda t, brief, **more: (seen.append(brief), write(t, brief, **more))[1])
-    return seen
+    monkeypatch.setattr(
+        run, "write", lambda teacher, request, **more: (requests.append(request), write(teacher, request, **more))[1]
+    )
+    return requests
 
 
-class Pretender:
-    """A teacher whose `write` is somebody else's; everything else is the real one's."""
+class ScriptedTeacher:
+    """A teacher whose `generate` is replaced; everything else is the original's."""
 
     def __init__(
-        self, real: Teacher, writes: Callable[[GenerationRequest], Sequence[LabelledText]], **more: Any
+        self, original: Teacher, generate: Callable[[GenerationRequest], Sequence[LabelledText]], **capabilities: bool
     ) -> None:
-        self._real, self._writes = real, writes
-        self.capabilities = replace(real.capabilities, reads_feedback=more.pop("reads_feedback", True))
-        self.__dict__.update(more)
+        self._original, self._generate = original, generate
+        self.capabilities = replace(original.capabilities, **capabilities)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+        return getattr(self._original, name)
 
-    def generate(self, brief: GenerationRequest) -> GeneratedTexts:
-        draft = self._real.generate(brief) if not getattr(self, "by_label", False) else None
-        return GeneratedTexts(
-            tuple(self._writes(brief)), draft.usage if draft else self._real.max_generation_usage(brief)
-        )
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
+        return GeneratedTexts(tuple(self._generate(request)), self._original.generate(request).usage)
 
 
-def pretend(
+def script_teacher(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
-    writes: Callable[[Teacher, GenerationRequest], Sequence[LabelledText]],
-    **more: Any,
+    generate: Callable[[Teacher, GenerationRequest], Sequence[LabelledText]],
+    **capabilities: bool,
 ) -> None:
-    """The run's teacher writes so from now on; the real one is handed over."""
-    opened = run.teacher
+    """Replace what the run's teacher generates; `generate` receives the original teacher and the request."""
+    open_teacher = run.teacher
 
     def teacher(*args: Any, **options: Any) -> Any:
-        real = opened(*args, **options)
-        return Pretender(real, lambda brief: writes(real, brief), **more)
+        original = open_teacher(*args, **options)
+        return ScriptedTeacher(original, lambda request: generate(original, request), **capabilities)
 
     monkeypatch.setattr(run, "teacher", teacher)

@@ -1,4 +1,4 @@
-"""A round of PGKD as one of the things that `allocate` can buy; the teacher is the replay teacher, a simulation."""
+"""PGKD rounds as a purchase of `allocate`; the teacher is the replay teacher, a simulation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.toy_data import LABELS, notes, pretend, table
+from support.toy_data import LABELS, notes, script_teacher, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -27,7 +27,7 @@ DEAR = {"usd_per_label": 5.0, "usd_per_hour": 0.1}
 
 @pytest.fixture(scope="module")
 def rows() -> Pool:
-    """Twelve gold texts a label, a hundred to measure on, and unlabelled ones whose labels people could say."""
+    """Twelve training texts a label, a hundred validation texts, and unlabelled ones with hidden labels."""
     there = [*table(12, 1, "train"), *table(25, 2, "validation"), *table(10, 3, "test"), *table(30, 5, "pool")]
     columns = {name: [row[name] for row in there] for name in ("text", "label", "split")}
     return build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split")).pool
@@ -66,7 +66,7 @@ def decisions(run: Run) -> list[str]:
     return [each["action"] for each in notes(run, "planned")]
 
 
-def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_student(opened: Opened) -> None:
+def test_a_round_that_gains_most_per_dollar_is_run_and_makes_a_better_student(opened: Opened) -> None:
     with opened() as run:
         report = finish_run(run, allocate(run))
         assert decisions(run)[:2] == ["generate_texts", "generate_texts"]
@@ -80,33 +80,33 @@ def test_a_round_is_taken_where_a_dollar_gains_most_in_it_and_makes_a_better_stu
     assert "imulation" in report.simulation
 
 
-def test_people_are_paid_first_where_their_labels_gain_more_a_dollar(opened: Opened) -> None:
+def test_labels_are_bought_first_if_they_gain_more_per_dollar(opened: Opened) -> None:
     with opened(prices=CHEAP, teacher={"usd_per_million_tokens": 5000.0}) as run:
         allocate(run)
         assert decisions(run)[0] == "buy_labels"
         assert "generate_texts" not in decisions(run)[:1]
 
 
-def test_what_a_round_gained_corrects_what_the_next_is_expected_to(opened: Opened) -> None:
+def test_the_gain_of_a_round_updates_the_expectation_of_the_next(opened: Opened) -> None:
     with opened() as run:
         allocate(run)
-        told = notes(run, "planned")
-    assert "prior" in told[0]["basis"]["sources"]["generation"]
-    assert "prior and 1 measured" in told[1]["basis"]["sources"]["generation"]
+        records = notes(run, "planned")
+    assert "prior" in records[0]["basis"]["sources"]["generation"]
+    assert "prior and 1 measured" in records[1]["basis"]["sources"]["generation"]
     assert (
-        told[0]["basis"]["sources"]["generation"].split(",")[0]
-        != told[1]["basis"]["sources"]["generation"].split(",")[0]
+        records[0]["basis"]["sources"]["generation"].split(",")[0]
+        != records[1]["basis"]["sources"]["generation"].split(",")[0]
     )
 
 
-def test_a_teacher_that_cannot_write_is_not_asked_to(opened: Opened) -> None:
+def test_a_teacher_that_cannot_generate_is_not_asked_to(opened: Opened) -> None:
     with opened(teacher={"generate_from": ""}) as run:
         allocate(run)
         assert "generate_texts" not in decisions(run)
         assert all(each["basis"]["sources"]["generation"] == "" for each in notes(run, "planned"))
 
 
-def test_rounds_can_be_done_without(opened: Opened) -> None:
+def test_rounds_can_be_switched_off(opened: Opened) -> None:
     with opened(generation={"rounds": 0}) as run:
         allocate(run)
         assert "generate_texts" not in decisions(run)
@@ -120,13 +120,13 @@ def test_it_ends_within_any_budget(opened: Opened, budget: float) -> None:
         assert run.ledger.free >= 0
 
 
-def test_a_least_gain_ends_the_writing_as_it_ends_all_else(opened: Opened) -> None:
+def test_min_gain_ends_generation_as_it_ends_all_purchases(opened: Opened) -> None:
     with opened(min_gain=1e6) as run:
         allocate(run)
         assert decisions(run) == ["stop"]
 
 
-def test_killed_in_a_round_and_taken_up_again_it_ends_as_if_never_cut(
+def test_a_run_that_is_killed_in_a_round_and_resumed_ends_the_same(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["bank loan", *(row["text"] for row in table(5, 9, ""))]
@@ -153,14 +153,14 @@ def test_killed_in_a_round_and_taken_up_again_it_ends_as_if_never_cut(
 def test_a_round_that_does_not_lower_the_loss_is_undone_and_patience_ends_it(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(real: Any, brief: GenerationRequest) -> list[LabelledText]:
+    def wrong(original: Any, request: GenerationRequest) -> list[LabelledText]:
         return [
             LabelledText(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)])
-            for each in real.generate(brief).texts
+            for each in original.generate(request).texts
         ]
 
     with opened(generation={"patience": 2}) as run:
-        pretend(run, monkeypatch, wrong)
+        script_teacher(run, monkeypatch, wrong)
         allocate(run)
         rounds, (end,) = notes(run, "round"), notes(run, "allocated")
     assert 1 <= len(rounds) <= 2
@@ -168,42 +168,42 @@ def test_a_round_that_does_not_lower_the_loss_is_undone_and_patience_ends_it(
     assert "written" not in end["tried"]
 
 
-def test_a_text_to_measure_on_is_not_learnt_though_the_teacher_writes_it(
+def test_a_copy_of_a_validation_text_is_not_trained_on(
     opened: Opened, rows: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = rows.subset("validation")
 
-    def copies(real: Any, brief: GenerationRequest) -> list[LabelledText]:
+    def copies(original: Any, request: GenerationRequest) -> list[LabelledText]:
         return [LabelledText(text, LABELS[k]) for text, k in zip(held.texts[:20], held.gold[:20], strict=True)]
 
     with opened() as run:
-        pretend(run, monkeypatch, copies)
+        script_teacher(run, monkeypatch, copies)
         allocate(run)
-        told = notes(run, "round")
-        assert told[0]["rejected"]["copies validation"] == 20
-        assert all(each["accepted"] == 0 for each in told)
+        records = notes(run, "round")
+        assert records[0]["rejected"]["copies validation"] == 20
+        assert all(each["accepted"] == 0 for each in records)
 
 
-def test_real_texts_are_labelled_by_a_way_of_its_own(opened: Opened) -> None:
+def test_the_option_real_is_refused(opened: Opened) -> None:
     with opened(generation={"real": "margin"}) as run, pytest.raises(BadSpec, match="strategy of its own"):
         allocate(run)
 
 
-def test_answers_are_bought_at_once_a_slice_at_a_time_and_then_measured(opened: Opened, tmp_path: Path) -> None:
+def test_answers_are_bought_a_part_at_a_time_and_then_measured(opened: Opened, tmp_path: Path) -> None:
     there = [*table(25, 2, ""), *table(30, 5, "")]
     (tmp_path / "there.jsonl").write_text("\n".join(map(json.dumps, there)), encoding="utf-8")
     with opened(teacher={"prompt_tokens": 20, "file": str(tmp_path / "there.jsonl")}) as run:
         allocate(run)
-        told = [each for each in notes(run, "planned") if each["action"] != "generate_texts"]
-        assert told[0]["action"] == "buy_answers"
-        assert told[0]["n_texts"] <= 120
-        measured = told[-1]["basis"]["findings"]["llm"]["accuracy"]
+        records = [each for each in notes(run, "planned") if each["action"] != "generate_texts"]
+        assert records[0]["action"] == "buy_answers"
+        assert records[0]["n_texts"] <= 120
+        measured = records[-1]["basis"]["findings"]["llm"]["accuracy"]
         assert 0.7 < measured <= 1
         (end,) = notes(run, "allocated")
         assert end["tried"]["answers"] > end["tried"]["labels only"]
 
 
-def test_every_decision_says_why(opened: Opened) -> None:
+def test_every_decision_has_a_reason(opened: Opened) -> None:
     with opened() as run:
         allocate(run)
         assert all(len(each["reason"]) > 20 for each in notes(run, "planned"))

@@ -1,4 +1,4 @@
-"""Learning curves: what a pilot says of sizes that were not tried."""
+"""Learning curves: expected scores at sizes beyond the pilot."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ def test_the_interval_widens_with_every_doubling() -> None:
     assert widths == sorted(widths)
 
 
-def test_how_many_are_needed_goes_up_with_the_score_and_ends_in_never() -> None:
+def test_the_number_needed_grows_with_the_score_and_becomes_infinite() -> None:
     found = fit_learning_curve(pilot(TRUTHS["exponential"], noise=0.001))
     assert found.labels_for(0.70).value < found.labels_for(0.75).value
     assert found.labels_for(0.99).high == np.inf
 
 
-def test_what_is_needed_for_an_expected_score_is_about_that_many() -> None:
+def test_the_number_needed_for_an_expected_score_is_about_its_size() -> None:
     found = fit_learning_curve(pilot(TRUTHS["power"], noise=0.001))
     assert found.labels_for(found.predict(1000).value).value == pytest.approx(1000, rel=0.1)
 
 
-def test_a_noisier_pilot_is_trusted_less_far() -> None:
+def test_a_noisier_pilot_is_reliable_for_fewer_labels() -> None:
     quiet, loud = (fit_learning_curve(pilot(TRUTHS["power"], noise=noise)) for noise in (0.0005, 0.02))
     assert quiet.max_reliable_n(0.03) >= loud.max_reliable_n(0.03) >= loud.largest
 
 
-def test_a_pilot_that_is_too_small_is_told_how_many_sizes_are_missing() -> None:
+def test_the_error_of_a_pilot_that_is_too_small_names_the_missing_sizes() -> None:
     with pytest.raises(BadData, match="has 2") as caught:
         fit_learning_curve(pilot(TRUTHS["power"], sizes=(32, 64)))
     assert "2 more" in caught.value.hint
@@ -77,7 +77,7 @@ def test_a_pilot_that_is_too_small_is_told_how_many_sizes_are_missing() -> None:
         [CurvePoint(8, (50.0,)), CurvePoint(16, (0.6,)), CurvePoint(32, (0.7,)), CurvePoint(64, (0.7,))],
     ],
 )
-def test_points_that_cannot_be_are_refused(points: list[CurvePoint]) -> None:
+def test_invalid_points_are_refused(points: list[CurvePoint]) -> None:
     with pytest.raises(BadData):
         fit_learning_curve(points)
 
@@ -90,7 +90,7 @@ scores = st.floats(0, 1, allow_nan=False)
     st.integers(1, 50),
     st.floats(1, 1e6),
 )
-def test_any_pilot_gives_scores_between_nought_and_one(seeds: list[list[float]], first: int, n: float) -> None:
+def test_any_pilot_gives_scores_between_zero_and_one(seeds: list[list[float]], first: int, n: float) -> None:
     found: LearningCurve = fit_learning_curve([CurvePoint(first * 2**i, tuple(own)) for i, own in enumerate(seeds)])
     expected = found.predict(n)
     assert 0 <= expected.low <= expected.value <= expected.high <= 1

@@ -1,4 +1,4 @@
-"""allocate on a small world where words tell the labels apart; people and language model are simulations."""
+"""allocate on toy data; the annotators and the language model are simulations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def bases(run: Run) -> list[DecisionBasis]:
     return [Decision.from_json(note.facts).basis for note in plans(run)]
 
 
-def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_budget(
+def test_labels_are_bought_while_they_are_expected_to_gain_and_never_over_the_budget(
     tmp_path: Path, rows: Pool
 ) -> None:
     with begin(tmp_path / "run", rows, budget=8) as run:
@@ -63,7 +63,7 @@ def test_labels_are_bought_while_they_are_expected_to_help_and_never_over_the_bu
         assert done.facts["way"] in done.facts["sentence"]
 
 
-def test_simulated_people_make_the_whole_report_a_simulation_whoever_taught_last(tmp_path: Path, rows: Pool) -> None:
+def test_simulated_annotators_make_the_whole_report_a_simulation(tmp_path: Path, rows: Pool) -> None:
     for _ in range(2):  # also when it is taken up again
         with begin(tmp_path / "run", rows, budget=8) as run:
             allocate(run)
@@ -86,9 +86,9 @@ def test_the_same_command_again_decides_and_buys_nothing_anew(tmp_path: Path, ro
 def test_a_gain_that_is_too_small_for_its_price_ends_the_buying(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, min_gain=1000.0) as run:
         allocate(run)
-        told = plans(run)
-        assert [note.facts["action"] for note in told] == ["stop"]
-        assert "min_gain is 1000.0" in told[0].facts["reason"]
+        notes = plans(run)
+        assert [note.facts["action"] for note in notes] == ["stop"]
+        assert "min_gain is 1000.0" in notes[0].facts["reason"]
 
 
 def test_without_a_price_for_labels_a_language_model_may_be_asked(
@@ -103,7 +103,7 @@ def test_without_a_price_for_labels_a_language_model_may_be_asked(
         assert not any(call.category == "human" for call in run.store.calls())
 
 
-def test_nothing_labelled_and_nobody_to_ask_is_one_sentence(tmp_path: Path) -> None:
+def test_no_labels_and_no_annotator_are_reported_in_one_sentence(tmp_path: Path) -> None:
     texts = world(50)["text"]
     bare = build_pool(
         Table.from_columns({"text": texts}), labels=("money", "sport", "weather"), options=PoolOptions()
@@ -115,7 +115,7 @@ def test_nothing_labelled_and_nobody_to_ask_is_one_sentence(tmp_path: Path) -> N
         allocate(run)
 
 
-def test_where_nothing_can_be_bought_the_labels_there_are_are_learnt(tmp_path: Path) -> None:
+def test_if_nothing_can_be_bought_the_student_is_trained_on_the_labels_there_are(tmp_path: Path) -> None:
     all_known = build_pool(Table.from_columns(world(60)), options=PoolOptions()).pool
     assert not len(all_known.subset("pool"))
     with begin(tmp_path / "run", all_known, prices={}) as run:
@@ -124,7 +124,7 @@ def test_where_nothing_can_be_bought_the_labels_there_are_are_learnt(tmp_path: P
         assert "can be bought" in plans(run)[0].facts["reason"]
 
 
-def test_it_begins_without_any_label(tmp_path: Path) -> None:
+def test_a_run_can_begin_without_any_label(tmp_path: Path) -> None:
     rows = build_pool(Table.from_columns(world(120)), options=PoolOptions(gold=3, validation_share=0)).pool
     with begin(tmp_path / "run", rows, budget=10) as run:
         student = allocate(run)
@@ -134,18 +134,18 @@ def test_it_begins_without_any_label(tmp_path: Path) -> None:
         assert first.n_texts > 0
 
 
-def test_people_are_waited_for(tmp_path: Path, rows: Pool) -> None:
+def test_a_run_waits_for_annotators(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, annotator={}) as run, pytest.raises(Waiting):
         allocate(run)
 
 
-@pytest.mark.parametrize("how", ["random", "margin", "entropy", "diverse", "badge"])
-def test_each_way_to_choose_buys_distinct_texts(tmp_path: Path, rows: Pool, how: str) -> None:
-    with begin(tmp_path / "run", rows, budget=8, query_strategy=how) as run:
+@pytest.mark.parametrize("strategy", ["random", "margin", "entropy", "diverse", "badge"])
+def test_each_query_strategy_buys_distinct_texts(tmp_path: Path, rows: Pool, strategy: str) -> None:
+    with begin(tmp_path / "run", rows, budget=8, query_strategy=strategy) as run:
         allocate(run)
-        chosen = [note.facts["rows"] for note in plans(run) if note.facts["action"] == "buy_labels"]
-        assert chosen
-        assert all(len(set(each)) == len(each) for each in chosen)
+        bought = [note.facts["rows"] for note in plans(run) if note.facts["action"] == "buy_labels"]
+        assert bought
+        assert all(len(set(each)) == len(each) for each in bought)
 
 
 def test_an_option_that_does_not_exist_names_the_nearest(tmp_path: Path, rows: Pool) -> None:
@@ -154,7 +154,7 @@ def test_an_option_that_does_not_exist_names_the_nearest(tmp_path: Path, rows: P
     assert "min_gain" in caught.value.hint
 
 
-def test_what_was_weighed_is_noted_with_its_reasons(tmp_path: Path, rows: Pool) -> None:
+def test_the_compared_strategies_are_stored_with_their_estimates(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
         basis = bases(run)[0]
@@ -164,7 +164,7 @@ def test_what_was_weighed_is_noted_with_its_reasons(tmp_path: Path, rows: Pool) 
         assert np.isclose(sum(each.win_probability for each in basis.strategies), 1)
 
 
-def test_a_large_model_that_cannot_turn_the_choice_is_neither_timed_nor_taught(tmp_path: Path, rows: Pool) -> None:
+def test_a_large_model_that_cannot_change_the_choice_is_neither_timed_nor_trained(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
         decision = bases(run)[0].findings.information_values["large"]
@@ -173,7 +173,7 @@ def test_a_large_model_that_cannot_turn_the_choice_is_neither_timed_nor_taught(t
         assert not any("probe" in call.what for call in run.store.calls())
 
 
-def test_one_that_may_win_is_timed_measured_and_weighed_and_the_probe_is_paid(
+def test_a_large_model_that_may_win_is_timed_and_measured_and_the_probe_is_paid(
     tmp_path: Path, rows: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TeacherPriors, "LARGE_LABELS", 10)  # a prior by which a large model helps with few labels
@@ -188,7 +188,7 @@ def test_one_that_may_win_is_timed_measured_and_weighed_and_the_probe_is_paid(
         assert any("probe" in call.what for call in run.store.calls())
 
 
-def test_no_look_takes_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool) -> None:
+def test_no_measurement_costs_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool) -> None:
     prices = {"usd_per_label": 0.1, "usd_per_hour": 20_000}
     with begin(tmp_path / "run", rows, budget=8, prices=prices) as run:
         allocate(run)
@@ -197,16 +197,18 @@ def test_no_look_takes_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool
 
 
 @pytest.mark.parametrize(
-    "slip", [{"large_model": "liner"}, {"large_model_options": {"foo": 1}}, {"generation": {"round": 3}}]
+    "wrong", [{"large_model": "liner"}, {"large_model_options": {"foo": 1}}, {"generation": {"round": 3}}]
 )
-def test_a_slip_of_the_pen_is_told_before_anybody_labels(tmp_path: Path, rows: Pool, slip: dict[str, Any]) -> None:
-    with begin(tmp_path / "run", rows, **slip) as run:
+def test_a_wrong_option_is_reported_before_anything_is_bought(
+    tmp_path: Path, rows: Pool, wrong: dict[str, Any]
+) -> None:
+    with begin(tmp_path / "run", rows, **wrong) as run:
         with pytest.raises((BadSpec, UnknownName)):
             allocate(run)
         assert not run.store.calls()
 
 
-def test_where_even_timing_the_large_model_is_dear_it_is_done_without(tmp_path: Path, rows: Pool) -> None:
+def test_a_large_model_that_is_expensive_to_time_is_left_out(tmp_path: Path, rows: Pool) -> None:
     prices = {"usd_per_label": 0.1, "usd_per_hour": 400}
     with begin(tmp_path / "run", rows, budget=8, prices=prices, large_model="encoder:gte-small") as run:
         allocate(run)

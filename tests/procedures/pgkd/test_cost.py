@@ -1,4 +1,4 @@
-"""What writing takes by each option of pgkd; the replay teacher is a simulation whose prices are exact."""
+"""The planned cost of PGKD by its options; the replay teacher is a simulation whose prices are exact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def planned(spec: Path, **options: Any) -> Any:
     return api.plan(spec).teacher
 
 
-def test_asking_about_what_was_written_is_in_the_price(spec: Path) -> None:
+def test_relabelling_of_generated_texts_is_in_the_price(spec: Path) -> None:
     plain, agree, soft = planned(spec), planned(spec, agree="teacher"), planned(spec, soft_labels=True)
     assert plain.extra_calls == ""
     assert agree.high_usd > plain.high_usd
@@ -42,28 +42,28 @@ def test_asking_about_what_was_written_is_in_the_price(spec: Path) -> None:
     assert "160 to 320 texts besides (what it wrote)" in agree.extra_calls
     assert "in the price" in agree.to_text()
     assert soft.high_usd == agree.high_usd
-    # Both ask the same question of the same texts: it is paid once.
+    # Both need the same answers about the same texts, which are paid once.
     assert planned(spec, agree="teacher", soft_labels=True).high_usd == agree.high_usd
 
 
-def test_whom_the_student_asks_itself_costs_nothing_more(spec: Path) -> None:
+def test_confirmation_by_the_student_costs_nothing_more(spec: Path) -> None:
     assert planned(spec, agree="student").high_usd == planned(spec).high_usd
 
 
-def test_rounds_that_label_take_the_place_of_rounds_that_write(spec: Path) -> None:
+def test_rounds_that_label_replace_rounds_that_generate(spec: Path) -> None:
     turns = planned(spec, real="margin", mix="turns")
     assert "asked about 160 texts besides (texts of the pool)" in turns.extra_calls
-    gained = planned(spec, real="margin")
-    assert "96 to 224 texts" in gained.extra_calls
-    assert gained.low_usd <= turns.low_usd <= turns.high_usd <= gained.high_usd
+    by_gain = planned(spec, real="margin")
+    assert "96 to 224 texts" in by_gain.extra_calls
+    assert by_gain.low_usd <= turns.low_usd <= turns.high_usd <= by_gain.high_usd
 
 
 def test_no_more_texts_are_labelled_than_there_are(spec: Path) -> None:
-    told = planned(spec, real="margin", mix="turns", texts=200)
-    assert "asked about 400 texts" in told.extra_calls
+    plan = planned(spec, real="margin", mix="turns", texts=200)
+    assert "asked about 400 texts" in plan.extra_calls
 
 
 def test_no_round_costs_nothing(spec: Path) -> None:
-    told = planned(spec, rounds=0)
-    assert told.high_usd == 0
-    assert told.n_texts == 0
+    plan = planned(spec, rounds=0)
+    assert plan.high_usd == 0
+    assert plan.n_texts == 0

@@ -7,7 +7,7 @@ from weakref import ref
 
 import numpy as np
 import pytest
-from support.toy_data import LABELS, OWN, Begin, briefs, notes, pretend, table
+from support.toy_data import LABEL_WORDS, LABELS, OpenRun, notes, record_requests, script_teacher, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -22,7 +22,7 @@ from potstill.run.spec import Spec, merge_specs
 
 @pytest.fixture(scope="module")
 def unlabelled() -> Pool:
-    """The world with sixty texts of the replay teacher's file as its pool."""
+    """The toy data with sixty texts of the replay teacher's file as its pool."""
     rows = [*table(12, 1, "train"), *table(25, 2, "validation"), *table(15, 4, "pool")]
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
     return build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
@@ -32,52 +32,54 @@ def unlabelled() -> Pool:
 
 
 @pytest.mark.parametrize("real", ["margin", "hard_negatives", "random"])
-def test_in_turns_the_teacher_writes_and_labels_texts_of_the_pool(begin: Begin, unlabelled: Pool, real: str) -> None:
+def test_in_turns_the_teacher_generates_and_labels_texts_of_the_pool(
+    begin: OpenRun, unlabelled: Pool, real: str
+) -> None:
     with begin(f"{real}/run", unlabelled, rounds=4, texts=20, real=real, mix="turns") as run:
         pgkd(run)
-        told, (end,) = notes(run, "round"), notes(run, "pgkd")
-    assert [each["action"] for each in told] == ["generate", "label", "generate", "label"]
+        rounds, (end,) = notes(run, "round"), notes(run, "pgkd")
+    assert [each["action"] for each in rounds] == ["generate", "label", "generate", "label"]
     assert end["labelled"] == 40
     assert "labelled 40 texts of the pool" in end["sentence"]
-    assert all(each["usd"] > 0 for each in told)
+    assert all(each["usd"] > 0 for each in rounds)
 
 
-def test_when_the_pool_is_used_up_the_teacher_writes(begin: Begin, unlabelled: Pool) -> None:
+def test_when_the_pool_is_used_up_the_teacher_generates(begin: OpenRun, unlabelled: Pool) -> None:
     with begin("run", unlabelled, rounds=6, texts=40, real="random", mix="turns") as run:
         pgkd(run)
-        told = notes(run, "round")
-    assert sum(each["written"] for each in told if each["action"] == "label") == 60
-    assert told[5]["action"] == "generate"
+        rounds = notes(run, "round")
+    assert sum(each["written"] for each in rounds if each["action"] == "label") == 60
+    assert rounds[5]["action"] == "generate"
 
 
-def test_a_second_run_takes_the_same_ways_though_nothing_is_paid(begin: Begin, unlabelled: Pool) -> None:
+def test_a_repeated_run_takes_the_same_sources_though_nothing_is_paid(begin: OpenRun, unlabelled: Pool) -> None:
     with begin("run", unlabelled, rounds=4, texts=10, real="margin") as run:
         first = run.student_key(pgkd(run))
-        ways = [each["action"] for each in notes(run, "round")]
+        sources = [each["action"] for each in notes(run, "round")]
         assert run.student_key(pgkd(run)) == first
-        assert [each["action"] for each in notes(run, "round")] == ways * 2
-    assert ways[:2] == ["generate", "label"]
+        assert [each["action"] for each in notes(run, "round")] == sources * 2
+    assert sources[:2] == ["generate", "label"]
 
 
-def test_without_unlabelled_texts_it_says_what_to_do(begin: Begin) -> None:
+def test_without_unlabelled_texts_it_says_what_to_do(begin: OpenRun) -> None:
     with begin(real="margin") as run, pytest.raises(BadData, match="--pool"):
         pgkd(run)
 
 
-def test_each_way_is_tried_then_the_one_that_gains_more_a_dollar_and_sometimes_the_other() -> None:
-    write, label = SourceGain("generate", 0.2, 0.01), SourceGain("label", 0.1, 0.001)
+def test_each_source_is_tried_then_the_one_that_gains_more_per_dollar_and_sometimes_the_other() -> None:
+    generate, label = SourceGain("generate", 0.2, 0.01), SourceGain("label", 0.1, 0.001)
     assert better_source([]) == "generate"
-    assert better_source([write]) == "label"
-    assert better_source([write, label]) == "label"
-    assert better_source([write, label, label]) == "generate"
+    assert better_source([generate]) == "label"
+    assert better_source([generate, label]) == "label"
+    assert better_source([generate, label, label]) == "generate"
     assert better_source([SourceGain("generate", 0.2, 0.0001), label]) == "generate"
 
 
-# --- what is learnt -----------------------------------------------------------------------------------------
+# --- training targets -------------------------------------------------------------------------------------
 
 
-def test_soft_targets_are_half_the_label_and_half_what_the_teacher_says(
-    begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
+def test_soft_targets_are_half_the_label_and_half_the_teachers_probabilities(
+    begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(rounds=1, soft_labels=True) as run:
         seen = []
@@ -90,9 +92,9 @@ def test_soft_targets_are_half_the_label_and_half_what_the_teacher_says(
     assert ((written.max(axis=1) > 0.5 - 1e-6) & (written.max(axis=1) < 1)).all()
 
 
-def test_a_text_passes_pvi_if_the_student_is_as_sure_as_of_held_out_texts() -> None:
-    held, gold = [[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]], [0, 0, 1]
-    assert passes_pvi([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.4, 0.6]], [0, 0, 1, 1], held, gold) == [
+def test_a_text_passes_pvi_if_its_label_is_as_probable_as_those_of_validation_texts() -> None:
+    validation_probs, gold = [[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]], [0, 0, 1]
+    assert passes_pvi([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.4, 0.6]], [0, 0, 1, 1], validation_probs, gold) == [
         True,
         False,
         False,
@@ -100,9 +102,9 @@ def test_a_text_passes_pvi_if_the_student_is_as_sure_as_of_held_out_texts() -> N
     ]
 
 
-def test_with_pvi_wrong_labels_are_refused_more_than_right_ones(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_wrong(real, brief):  # type: ignore[no-untyped-def]
-        texts = real.generate(brief).texts
+def test_pvi_rejects_wrong_labels_more_often_than_right_ones(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_wrong(original, request):  # type: ignore[no-untyped-def]
+        texts = original.generate(request).texts
         return [
             LabelledText(each.text, LABELS[(LABELS.index(each.label) + i % 2) % len(LABELS)])
             for i, each in enumerate(texts)
@@ -110,7 +112,7 @@ def test_with_pvi_wrong_labels_are_refused_more_than_right_ones(begin: Begin, mo
 
     learnt: list[tuple[str, str]] = []
     with begin(rounds=2, agree="pvi") as run:
-        pretend(run, monkeypatch, half_wrong)
+        script_teacher(run, monkeypatch, half_wrong)
         learn = run.learn
         monkeypatch.setattr(
             run,
@@ -129,40 +131,42 @@ def test_with_pvi_wrong_labels_are_refused_more_than_right_ones(begin: Begin, mo
     assert np.mean([truth[text] != label for text, label in mine]) < 0.3
 
 
-# --- the brief ----------------------------------------------------------------------------------------------
+# --- the request ------------------------------------------------------------------------------------------
 
 
-def test_a_brief_about_the_confused_labels_names_no_other(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_about_the_confused_labels_names_no_other(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(rounds=1, folds=3, groups=2) as run:
-        seen = briefs(run, monkeypatch)
+        seen = record_requests(run, monkeypatch)
         pgkd(run)
-        (told,) = notes(run, "round")
-    guide = seen[0].feedback
-    assert guide is not None
-    assert len(guide.labels) == 2
-    assert [each.label for each in guide.report] == list(guide.labels)
-    assert {each.label for each in (*seen[0].examples, *guide.correct, *guide.incorrect)} <= set(guide.labels)
-    assert told["written"] == 32
+        (rounds,) = notes(run, "round")
+    feedback = seen[0].feedback
+    assert feedback is not None
+    assert len(feedback.labels) == 2
+    assert [each.label for each in feedback.report] == list(feedback.labels)
+    assert {each.label for each in (*seen[0].examples, *feedback.correct, *feedback.incorrect)} <= set(feedback.labels)
+    assert rounds["written"] == 32
 
 
-def test_each_brief_asks_for_another_manner_if_wished(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_request_asks_for_another_style_with_diverse(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(rounds=3, diverse=True) as run:
-        seen = briefs(run, monkeypatch)
+        seen = record_requests(run, monkeypatch)
         pgkd(run)
-    manners = {brief.feedback.style for brief in seen if brief.feedback}
-    assert len(manners) == 3
-    assert all(manners)
+    styles = {request.feedback.style for request in seen if request.feedback}
+    assert len(styles) == 3
+    assert all(styles)
 
 
 @pytest.mark.parametrize("spend", ["need", "gain"])
-def test_what_is_spent_on_a_label_follows_its_errors(begin: Begin, monkeypatch: pytest.MonkeyPatch, spend: str) -> None:
+def test_the_number_of_texts_of_a_label_follows_its_errors(
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch, spend: str
+) -> None:
     rows = [row for row in table(12, 1, "train") if row["label"] != "food"]
-    strange = [{"text": f"{word} only", "label": "food", "split": "train"} for word in OWN["money"][:12]]
+    strange = [{"text": f"{word} only", "label": "food", "split": "train"} for word in LABEL_WORDS["money"][:12]]
     rows += [*strange, *table(25, 2, "validation")]
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
     pool = build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
     with begin(f"{spend}/run", pool, rounds=1, spend=spend) as run:
-        seen = briefs(run, monkeypatch)
+        seen = record_requests(run, monkeypatch)
         pgkd(run)
     assert seen[0].feedback is not None
     wanted = seen[0].feedback.label_counts
@@ -173,18 +177,18 @@ def test_what_is_spent_on_a_label_follows_its_errors(begin: Begin, monkeypatch: 
 # --- the student, and the command line -----------------------------------------------------------------------
 
 
-def test_a_student_goes_on_from_the_best_one_if_wished(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_starts_from_the_best_one_with_start_best(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(rounds=2, start="best") as run:
         starts = []
         learn = run.learn
-        monkeypatch.setattr(run, "learn", lambda *a, **b: (starts.append(b["start"]), learn(*a, **b))[1])
+        monkeypatch.setattr(run, "learn", lambda *a, **b: (starts.append(b["init_from"]), learn(*a, **b))[1])
         pgkd(run)
     assert starts[0] is None
     assert all(each is not None for each in starts[1:])
 
 
 def test_of_all_the_students_of_a_loop_only_the_best_and_the_last_stay_in_memory(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(rounds=4, folds=3) as run:
         made = []
@@ -205,7 +209,7 @@ def test_of_all_the_students_of_a_loop_only_the_best_and_the_last_stay_in_memory
         assert len(run.student_keys) == len(made)
 
 
-def test_the_papers_ablations_are_flags_and_mean_pgkd() -> None:
+def test_the_ablation_flags_select_pgkd() -> None:
     over = spec_overrides("replay", None, 1, {"no_report": True, "no_hard_negatives": True})
     assert over["procedure"] == {"name": "pgkd", "report": False, "hard_negatives": False}
     file = {"budget": 1, "procedure": {"name": "pgkd", "rounds": 3}}

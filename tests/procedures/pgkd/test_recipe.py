@@ -1,4 +1,4 @@
-"""PGKD on a small world where words tell the labels apart; the teacher is the replay teacher, a simulation."""
+"""PGKD on toy data; the teacher is the replay teacher, a simulation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.toy_data import LABELS, Begin, briefs, notes, pretend
+from support.toy_data import LABELS, OpenRun, notes, record_requests, script_teacher
 
 from potstill.data.pool import Pool
 from potstill.data.task import GenerationRequest, LabelledText
@@ -19,7 +19,7 @@ from potstill.teachers.base import Teacher
 # --- the loop ----------------------------------------------------------------------------------------------
 
 
-def test_what_the_teacher_writes_makes_a_better_student(begin: Begin, pool: Pool) -> None:
+def test_generated_texts_make_a_better_student(begin: OpenRun, pool: Pool) -> None:
     with begin(rounds=5) as run:
         report = finish_run(run, pgkd(run))
         rounds = notes(run, "round")
@@ -32,27 +32,27 @@ def test_what_the_teacher_writes_makes_a_better_student(begin: Begin, pool: Pool
     assert "imulation" in report.simulation
 
 
-def test_the_student_with_the_lowest_validation_loss_is_returned(begin: Begin, pool: Pool) -> None:
+def test_the_student_with_the_lowest_validation_loss_is_returned(begin: OpenRun, pool: Pool) -> None:
     with begin(rounds=4) as run:
         student = pgkd(run)
         losses = [run.judge(student, pool.subset("validation")).log_loss]
-        told, (told_end,) = notes(run, "round"), notes(run, "pgkd")
+        rounds, (end,) = notes(run, "round"), notes(run, "pgkd")
         judged = {each["student"] for each in notes(run, "judged")}
-    assert losses[0] == min(each["validation_loss"] for each in told)
-    assert told_end["best"] == min(told, key=lambda each: each["validation_loss"])["number"]
+    assert losses[0] == min(each["validation_loss"] for each in rounds)
+    assert end["best"] == min(rounds, key=lambda each: each["validation_loss"])["number"]
     assert judged >= {"round 0", "round 1"}
 
 
 def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
-    begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(real: Teacher, brief: GenerationRequest) -> list[LabelledText]:
+    def wrong(original: Teacher, request: GenerationRequest) -> list[LabelledText]:
         """Texts with the label that comes next in the list."""
-        texts = real.generate(brief).texts
+        texts = original.generate(request).texts
         return [LabelledText(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)]) for each in texts]
 
     with begin(rounds=8, patience=2) as run:
-        pretend(run, monkeypatch, wrong)
+        script_teacher(run, monkeypatch, wrong)
         student = pgkd(run)
         rounds = notes(run, "round")
         assert [each["best"] for each in rounds] == [False, False]
@@ -63,8 +63,8 @@ def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
         assert run.student_key(student) == run.student_key(alone)
 
 
-def test_written_texts_may_be_disbelieved_if_asked_for(
-    begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
+def test_generated_labels_may_be_corrected_with_doubt(
+    begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for doubt in (False, True):
         seen: list[Any] = []
@@ -80,16 +80,16 @@ def test_written_texts_may_be_disbelieved_if_asked_for(
     assert seen[1]["noisy"][len(pool.subset("train")) :].all()
 
 
-def test_with_roll_back_a_harmful_round_is_forgotten(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_roll_back_a_harmful_round_is_undone(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     turn: list[int] = []
 
-    def first_wrong(real: Teacher, brief: GenerationRequest) -> Sequence[LabelledText]:
+    def first_wrong(original: Teacher, request: GenerationRequest) -> Sequence[LabelledText]:
         turn.append(1)
-        texts = real.generate(brief).texts
+        texts = original.generate(request).texts
         return [LabelledText(each.text, "money") for each in texts] if len(turn) == 1 else texts
 
     with begin(rounds=2, roll_back=True) as run:
-        pretend(run, monkeypatch, first_wrong)
+        script_teacher(run, monkeypatch, first_wrong)
         pgkd(run)
         first, second = notes(run, "round")
     assert not first["best"]
@@ -97,7 +97,7 @@ def test_with_roll_back_a_harmful_round_is_forgotten(begin: Begin, monkeypatch: 
     assert second["train"] < first["train"] + second["accepted"]
 
 
-def test_the_same_seed_and_remembered_answers_give_the_same_student(begin: Begin, pool: Pool) -> None:
+def test_the_same_seed_and_stored_answers_give_the_same_student(begin: OpenRun, pool: Pool) -> None:
     texts = pool.subset("test").texts
     with begin("one") as run:
         first = pgkd(run).predict_proba(texts)
@@ -110,37 +110,39 @@ def test_the_same_seed_and_remembered_answers_give_the_same_student(begin: Begin
         assert not [call for call in run.store.calls() if call.category == "llm" and call.paid]
 
 
-# --- the brief ---------------------------------------------------------------------------------------------
+# --- the request ------------------------------------------------------------------------------------------
 
 
-def test_a_brief_shows_training_texts_alone_and_never_a_validation_or_test_text(
-    begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
+def test_a_request_shows_training_texts_alone_and_never_a_validation_or_test_text(
+    begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(folds=3, spend="need") as run:
-        seen = briefs(run, monkeypatch)
+        seen = record_requests(run, monkeypatch)
         pgkd(run)
-    shown = json.dumps([[str(brief), str(brief.feedback)] for brief in seen])
+    shown = json.dumps([[str(request), str(request.feedback)] for request in seen])
     assert len(seen) == 3
     assert any(text in shown for text in pool.subset("train").texts)
     for split in ("validation", "test"):
         assert not [text for text in pool.subset(split).texts if text in shown]  # type: ignore[arg-type]
 
 
-def test_a_brief_has_the_report_and_up_to_sixteen_of_each_kind(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_has_the_report_and_up_to_sixteen_texts_of_each_kind(
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with begin(folds=3, rounds=1) as run:
-        seen = briefs(run, monkeypatch)
+        seen = record_requests(run, monkeypatch)
         pgkd(run)
-    (brief,) = seen
-    guide = brief.feedback
-    assert guide is not None
-    assert (brief.n, len(brief.examples), len(guide.incorrect), len(guide.hard_negatives)) == (32, 16, 16, 16)
-    assert 0 < len(guide.correct) <= 16
-    assert [each.label for each in guide.report] == list(LABELS)
-    assert all(each.predicted == each.label for each in guide.correct)
-    assert all(each.predicted != each.label for each in (*guide.incorrect, *guide.hard_negatives))
-    sure = [each.confidence for each in guide.hard_negatives]
-    assert sure == sorted(sure, reverse=True)
-    assert max(sure) >= max(each.confidence for each in guide.incorrect)
+    (request,) = seen
+    feedback = request.feedback
+    assert feedback is not None
+    assert (request.n, len(request.examples), len(feedback.incorrect), len(feedback.hard_negatives)) == (32, 16, 16, 16)
+    assert 0 < len(feedback.correct) <= 16
+    assert [each.label for each in feedback.report] == list(LABELS)
+    assert all(each.predicted == each.label for each in feedback.correct)
+    assert all(each.predicted != each.label for each in (*feedback.incorrect, *feedback.hard_negatives))
+    confidences = [each.confidence for each in feedback.hard_negatives]
+    assert confidences == sorted(confidences, reverse=True)
+    assert max(confidences) >= max(each.confidence for each in feedback.incorrect)
 
 
 @pytest.mark.parametrize(
@@ -152,40 +154,42 @@ def test_a_brief_has_the_report_and_up_to_sixteen_of_each_kind(begin: Begin, mon
         ({"report": False, "hard_negatives": False, "predictions": False}, {"report", "hard_negatives", "correct"}),
     ],
 )
-def test_an_ablation_takes_its_part_out_of_the_brief(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch, off: dict[str, bool], gone: set[str]
+def test_an_ablation_takes_its_part_out_of_the_request(
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch, off: dict[str, bool], gone: set[str]
 ) -> None:
     with begin(folds=3, rounds=1, **off) as run:
-        seen = briefs(run, monkeypatch)
+        seen = record_requests(run, monkeypatch)
         pgkd(run)
-    guide = seen[0].feedback
-    assert guide is not None
+    feedback = seen[0].feedback
+    assert feedback is not None
     for part in ("report", "correct", "incorrect", "hard_negatives"):
-        assert bool(getattr(guide, part)) is not (part in gone or (part == "incorrect" and "correct" in gone))
-    assert (guide.accuracy is None) is ("report" in gone)
+        assert bool(getattr(feedback, part)) is not (part in gone or (part == "incorrect" and "correct" in gone))
+    assert (feedback.accuracy is None) is ("report" in gone)
 
 
-def test_by_need_says_how_many_texts_of_each_label(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spend_by_need_sets_the_number_of_texts_of_each_label(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(spend="need", rounds=1) as run:
-        seen = briefs(run, monkeypatch)
+        seen = record_requests(run, monkeypatch)
         pgkd(run)
         written = notes(run, "round")[0]["written"]
     assert seen[0].feedback is not None
     assert sum(seen[0].feedback.label_counts.values()) == written == 32
 
 
-def test_a_teacher_that_cannot_read_the_whole_brief_gets_a_label_at_a_time(
-    begin: Begin, pool: Pool, monkeypatch: pytest.MonkeyPatch
+def test_a_teacher_that_reads_no_feedback_is_asked_for_a_label_at_a_time(
+    begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(folds=3, rounds=2) as run:
-        pretend(run, monkeypatch, lambda real, brief: real.generate(brief).texts, reads_feedback=False)
-        seen = briefs(run, monkeypatch)
+        script_teacher(
+            run, monkeypatch, lambda original, request: original.generate(request).texts, reads_feedback=False
+        )
+        seen = record_requests(run, monkeypatch)
         finish_run(run, pgkd(run))
-    first = [brief for brief in seen if brief.seed == seen[0].seed]
-    assert {brief.label for brief in first} <= set(LABELS)
-    assert sum(brief.n for brief in first) == 32
-    shown = {each.text for brief in first for each in (*brief.examples, *brief.counterexamples)}
+    first = [request for request in seen if request.seed == seen[0].seed]
+    assert {request.label for request in first} <= set(LABELS)
+    assert sum(request.n for request in first) == 32
+    shown = {each.text for request in first for each in (*request.examples, *request.counterexamples)}
     assert shown
     assert shown <= set(pool.subset("train").texts)
-    assert all(each.label == brief.label for brief in first for each in brief.examples)
-    assert all(each.label != brief.label for brief in first for each in brief.counterexamples)
+    assert all(each.label == request.label for request in first for each in request.examples)
+    assert all(each.label != request.label for request in first for each in request.counterexamples)

@@ -1,4 +1,4 @@
-"""reports/rounds.py: what a run noted of its rounds, read once, drawn over the money, shown on the page."""
+"""reports/rounds.py: the rounds of a run, read from its notes, drawn over the money, shown on the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.reports import HOSTILE, full
-from support.toy_data import Begin, notes, pretend
+from support.toy_data import OpenRun, notes, script_teacher
 
 from potstill.data.task import LabelledText
 from potstill.ledger.store import Note
@@ -34,14 +34,14 @@ def row(number: int, usd: float, **more: Any) -> RoundRecord:
     )
 
 
-def rounds(say: str = "fine") -> RoundHistory:
+def rounds(text: str = "fine") -> RoundHistory:
     return RoundHistory(
-        rounds=(row(0, 0.01), row(1, 0.02, action="generate", written=32, accepted=30, rejected={say: 2})),
+        rounds=(row(0, 0.01), row(1, 0.02, action="generate", written=32, accepted=30, rejected={text: 2})),
         best_round=1,
-        before={say: 0.4, "other": 0.8},
-        after={say: 0.7, "other": 0.75},
-        accepted=(f"{say}: a text",),
-        rejected=(f"copies test: {say}",),
+        before={text: 0.4, "other": 0.8},
+        after={text: 0.7, "other": 0.75},
+        accepted=(f"{text}: a text",),
+        rejected=(f"copies test: {text}",),
     )
 
 
@@ -71,18 +71,22 @@ def test_one_round_or_no_money_draws_no_curve() -> None:
 
 
 def test_a_run_that_is_taken_up_again_keeps_the_money_of_the_first_time(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(rounds=2) as run:
-        pretend(run, monkeypatch, lambda real, brief: [*real.generate(brief).texts[1:], LabelledText("x", "sport")])
+        script_teacher(
+            run,
+            monkeypatch,
+            lambda original, request: [*original.generate(request).texts[1:], LabelledText("x", "sport")],
+        )
         first = pgkd(run)
-        told = notes(run, "round")
+        noted = notes(run, "round")
         pgkd(run)
         report = finish_run(run, first)
     found = report.rounds
     assert found is not None
     assert [each.number for each in found.rounds] == [0, 1, 2]
-    assert [each.charged_usd for each in found.rounds[1:]] == [each["charged_usd"] for each in told]
+    assert [each.charged_usd for each in found.rounds[1:]] == [each["charged_usd"] for each in noted]
     assert found.rounds[0].charged_usd < found.rounds[1].charged_usd < found.rounds[2].charged_usd
     assert found.rounds[1].rejected == {"too short": 1}
     assert any("too short: x" in each for each in found.rejected)
