@@ -7,7 +7,7 @@ from math import isnan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
@@ -28,6 +28,7 @@ def test_alpha_is_the_one_of_the_paper() -> None:
     assert agreement.krippendorff_alpha(OBSERVERS.T - 1) == pytest.approx(0.743, abs=5e-4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(-1, 2), min_size=3, max_size=3), min_size=1, max_size=12))
 def test_alpha_is_one_less_disagreement_over_what_chance_would_make(rows: list[list[int]]) -> None:
     units = [[label for label in row if label >= 0] for row in rows]
@@ -43,6 +44,7 @@ def test_alpha_is_one_less_disagreement_over_what_chance_would_make(rows: list[l
     assert found == pytest.approx(1 - observed / expected)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
 def test_kappa_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     one, other = np.array(pairs).T

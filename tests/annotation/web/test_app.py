@@ -1,4 +1,4 @@
-"""The annotation page in a real browser: labelling by keyboard through a crash, search, undo, and no injected script."""
+"""The annotation page in a real browser: labelling by keyboard through a crash, search, undo; injected scripts never run."""
 
 from __future__ import annotations
 
