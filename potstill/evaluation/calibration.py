@@ -1,4 +1,4 @@
-"""Scores into probabilities: softmax, the label prior, temperature. Functions of arrays; they do not read or write."""
+"""Turns scores into probabilities: softmax, label prior, temperature. Functions of arrays."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> Array:
 
 
 def sigmoid(scores: NDArray[np.floating]) -> Array:
-    """Scores -> probabilities, each by itself."""
+    """Scores -> probabilities, elementwise."""
     return np.exp(log_sigmoid(scores))
 
 
 def log_sigmoid(scores: NDArray[np.floating]) -> Array:
-    """Scores -> log-probabilities, each by itself."""
+    """Scores -> log-probabilities, elementwise."""
     scores = np.asarray(scores, dtype=np.float64)
     return np.asarray(np.minimum(scores, 0) - np.log1p(np.exp(-np.abs(scores))))
 
@@ -39,15 +39,19 @@ def one_hot(gold: NDArray[np.integer], n_labels: int) -> NDArray[np.float32]:
 
 
 def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], rounds: int = 200) -> Array:
-    """The (K,) offsets that make the mean probability of each label over N unlabelled texts equal `prior`.
+    """(K,) offsets that make the mean probability of each label over N unlabelled texts equal `prior`.
 
-    Add them to any scores of the same teacher. A small language model prefers some label words whatever the
-    text says; fitting only K numbers, on texts without labels, removes that preference. Batch calibration
-    (Zhou et al. 2024) divides by the mean once; this iterates to the fixed point, as Sinkhorn does.
+    Small language models prefer some label words whatever the text; K offsets, fitted on texts without labels, remove
+    that preference. Batch calibration (Zhou et al. 2024) divides by the mean once; this iterates to the fixed point,
+    as Sinkhorn's algorithm does.
 
     Args:
         scores: (N, K) natural-log scores.
         prior: (K,) label frequencies, all above zero, summing to one.
+        rounds: most iterations.
+
+    Returns:
+        (K,) offsets with mean zero, to be added to any scores of the same teacher.
     """
     log_prior = np.log(np.asarray(prior, dtype=np.float64))
     offsets = np.zeros(len(log_prior))
@@ -61,26 +65,24 @@ def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], round
 
 
 def match_rates(scores: NDArray[np.floating], rates: NDArray[np.floating]) -> Array:
-    """The (K,) offsets that make the mean sigmoid of each label over N texts equal its rate.
-
-    What `match_prior` is where each label is decided by itself.
+    """(K,) offsets that make the mean sigmoid of each label over N texts equal its rate: the multi-label `match_prior`.
 
     Args:
         scores: (N, K) natural-log scores.
-        rates: (K,) how often a text has each label, in (0, 1).
+        rates: (K,) share of texts with each label, in (0, 1).
     """
     scores = np.asarray(scores, dtype=np.float64)
     low, high = (bound - end for bound, end in ((-40.0, scores.max(axis=0)), (40.0, scores.min(axis=0))))
     for _ in range(60):
         middle = (low + high) / 2
-        short = sigmoid(scores + middle).mean(axis=0) < rates
-        low, high = np.where(short, middle, low), np.where(short, high, middle)
+        too_low = sigmoid(scores + middle).mean(axis=0) < rates
+        low, high = np.where(too_low, middle, low), np.where(too_low, high, middle)
     return np.asarray((low + high) / 2)
 
 
 def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> float:
-    """The temperature in [0.05, 20] with the least log-loss of (N, K) scores on (N,) gold columns (Guo et al. 2017)."""
-    # Late: a bundle reads softmax from here, and a machine that only serves has no scipy.
+    """The temperature in [0.05, 20] that minimises the log-loss of (N, K) scores on (N,) gold (Guo et al. 2017)."""
+    # Imported late: a bundle uses softmax from here on machines without scipy.
     from scipy.optimize import minimize_scalar
 
     scores = np.asarray(scores, dtype=np.float64)
@@ -93,21 +95,21 @@ def fit_temperature(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> 
 
 
 def temperature_for_accuracy(scores: NDArray[np.floating], accuracy: float) -> float:
-    """The temperature in [0.05, 20] at which (N, K) scores are as sure on average as they are right: `accuracy`.
+    """The temperature in [0.05, 20] at which the mean confidence of (N, K) scores equals a known accuracy.
 
-    For scores whose accuracy is known, and the texts they are right on are not.
+    Needs no labels: calibrates scores whose accuracy was measured elsewhere.
     """
     low, high = 0.05, 20.0
     for _ in range(40):
         middle = float(np.sqrt(low * high))
-        sure = softmax(scores, middle).max(axis=1).mean() > accuracy
-        low, high = (middle, high) if sure else (low, middle)
+        overconfident = softmax(scores, middle).max(axis=1).mean() > accuracy
+        low, high = (middle, high) if overconfident else (low, middle)
     return float(np.sqrt(low * high))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a teacher's scores are read: add the (K,) `offsets`, divide by `temperature`, softmax."""
+    """Scores -> probabilities of one label a text: add the (K,) `offsets`, divide by `temperature`, softmax."""
 
     offsets: tuple[float, ...]
     temperature: float = 1.0
@@ -119,7 +121,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class MultilabelCalibration(Calibration):
-    """How the scores of a teacher that says several labels are read: as the log-probability of each label by itself."""
+    """Log-probabilities of each label by itself -> probabilities, for multi-label teachers."""
 
     def apply(self, scores: NDArray[np.floating]) -> Array:
         """(N, K) scores -> (N, K) probabilities."""
@@ -127,6 +129,6 @@ class MultilabelCalibration(Calibration):
 
 
 def smoothed_prior(gold: NDArray[np.integer], n_labels: int, strength: float = 2.0) -> Array:
-    """(K,) label frequencies of (N,) gold columns, drawn towards uniform as by `strength` more labels of each class."""
+    """(K,) label frequencies of (N,) gold columns, smoothed by `strength` pseudo-counts a label."""
     counts = np.bincount(np.asarray(gold, dtype=np.int64), minlength=n_labels) + strength
     return np.asarray(counts / counts.sum())

@@ -1,7 +1,7 @@
-"""Joules, where the machine counts them: RAPL for the processor's packages, NVML for NVIDIA GPUs. Estimates nothing.
+"""Measures energy in joules: RAPL for processor packages, NVML for NVIDIA GPUs. Nothing is estimated.
 
-RAPL counts whole packages, other programs on them included, and is often readable by root alone; most virtual machines
-have none. Where there is no counter, energy is not measured.
+RAPL counts whole packages, including other programs, and is often readable by root only; most virtual machines have
+none. Without a counter, energy is not measured.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ NVML = "libnvidia-ml.so.1"
 
 @dataclass(frozen=True)
 class EnergyMeter:
-    """A counter of joules: `source` says which, and the difference between two readings is what was used between."""
+    """A counter of joules, named by `source`: the difference of two readings is the energy used between them."""
 
     source: str
     read: Callable[[], float]
 
 
 def cpu_meter(folder: Path = POWERCAP) -> EnergyMeter | None:
-    """The processor's packages together; None where they cannot be read."""
+    """The sum of all processor packages; None if they cannot be read."""
     packages = [path for path in sorted(folder.glob("intel-rapl:*")) if path.name.count(":") == 1]
     counters: list[_Package] = []
     for path in packages:
@@ -38,23 +38,23 @@ def cpu_meter(folder: Path = POWERCAP) -> EnergyMeter | None:
 
 
 class _Package:
-    """One RAPL counter, which begins again at zero after a range of its own."""
+    """One RAPL counter, which wraps around after its own range."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "energy_uj"
         self._range = int((folder / "max_energy_range_uj").read_text())
         self._last = int(self._file.read_text())
-        self._turns = 0
+        self._wraps = 0
 
     def joules(self) -> float:
         now = int(self._file.read_text())
-        self._turns += now < self._last
+        self._wraps += now < self._last
         self._last = now
-        return (now + self._turns * self._range) / 1e6
+        return (now + self._wraps * self._range) / 1e6
 
 
 def gpu_meter(library: str = NVML) -> EnergyMeter | None:
-    """All NVIDIA GPUs together; None where there is none, or one that does not count."""
+    """The sum of all NVIDIA GPUs; None without a GPU, or if one has no counter."""
     try:
         nvml = ctypes.CDLL(library)
         count = ctypes.c_uint()
@@ -70,8 +70,8 @@ def gpu_meter(library: str = NVML) -> EnergyMeter | None:
         return None
 
     def millijoules(handle: ctypes.c_void_p) -> int | None:
-        found = ctypes.c_ulonglong()
-        return None if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(found)) else found.value
+        energy = ctypes.c_ulonglong()
+        return None if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy)) else energy.value
 
     if any(millijoules(handle) is None for handle in handles):
         return None

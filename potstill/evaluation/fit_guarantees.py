@@ -1,4 +1,4 @@
-"""Held-out texts with their labels -> what may be promised of a graph's scores."""
+"""Fits the guarantees of a graph's scores on held-out labelled texts."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from potstill.evaluation.guarantees import (
 )
 from potstill.evaluation.scaling import select_scaling
 
-N_RESAMPLES = 200  # resamples of an interval; their ends need no more than two digits
+N_RESAMPLES = 200  # of an interval; its ends need no more than two digits
 
 
 def fit_guarantees(
     logits: NDArray[np.floating], gold: NDArray[np.integer], graph: str = "", seed: int = 0
 ) -> Guarantees:
-    """Everything that N labelled texts say about a graph's scores.
+    """Scaling, abstention thresholds, conformal sets and scope of a graph, from N held-out texts.
 
-    The thresholds are counted on probabilities from a scaling that had not seen the text, the sets on unscaled
-    ones: no promise rests on a number that was fitted on the text it is checked with.
+    The thresholds use probabilities from a scaling that was fitted without the text (cross-validation), the conformal
+    sets unscaled ones: no guarantee depends on a number that was fitted on the text it is checked with.
 
     Args:
-        logits: (N, K) of texts that the student did not learn from.
-        gold: (N,) their right columns; N >= 50, or all of it is noise.
+        logits: (N, K) logits of texts that the student did not learn from.
+        gold: (N,) gold columns; N >= 50, fewer give only noise.
         graph: SHA-256 of the graph the logits come from.
         seed: draws folds and resamples.
     """
-    right = np.asarray(gold, dtype=np.int64)
-    chosen = select_scaling(logits, right, seed)
-    raw = log_softmax(logits)
-    wrong = chosen.probs.argmax(axis=1) != right
-    reached = [chosen.probs.max(axis=1) >= threshold for threshold in THRESHOLDS]
-    scores = np.sort(-raw[np.arange(len(right)), right])
+    gold_ = np.asarray(gold, dtype=np.int64)
+    selected = select_scaling(logits, gold_, seed)
+    log_probs = log_softmax(logits)
+    wrong = selected.probs.argmax(axis=1) != gold_
+    above = [selected.probs.max(axis=1) >= threshold for threshold in THRESHOLDS]
+    scores = np.sort(-log_probs[np.arange(len(gold_)), gold_])
     energies = np.sort(energy_score(logits))
-    n = len(right)
+    n = len(gold_)
     return Guarantees(
         graph=graph,
         n=n,
-        scaling=chosen.scaling,
-        log_loss=chosen.log_loss,
-        calibration_quality=_quality(right, np.exp(raw), chosen.probs, seed),
-        n_above=tuple(int(row.sum()) for row in reached),
-        n_wrong_above=tuple(int((row & wrong).sum()) for row in reached),
-        # Rounded up a little: a batch of another shape moves a logit in its seventh digit.
+        scaling=selected.scaling,
+        log_loss=selected.log_loss,
+        calibration_quality=_calibration_quality(gold_, np.exp(log_probs), selected.probs, seed),
+        n_above=tuple(int(row.sum()) for row in above),
+        n_wrong_above=tuple(int((row & wrong).sum()) for row in above),
+        # With a margin: a batch of another shape changes a logit in its seventh digit.
         conformal_scores=tuple(
             float(scores[rank - 1]) + 1e-5 if (rank := conformal_rank(level, n)) <= n else None
             for level in COVERAGE_LEVELS
@@ -60,10 +60,10 @@ def fit_guarantees(
     )
 
 
-def _quality(gold: NDArray[np.int64], before: Array, after: Array, seed: int) -> CalibrationQuality:
+def _calibration_quality(gold: NDArray[np.int64], before: Array, after: Array, seed: int) -> CalibrationQuality:
     def score(metric: metrics.Metric, probs: Array) -> metrics.Score:
         return metrics.bootstrap_interval(
-            metric, gold, probs, seed=seed, draws=N_RESAMPLES, centred=metric is metrics.ece
+            metric, gold, probs, seed=seed, n_resamples=N_RESAMPLES, centred=metric is metrics.ece
         )
 
     return CalibrationQuality(

@@ -1,7 +1,7 @@
-"""Held-out texts with their sets of labels -> how scores become probabilities, and from which one on a label is given.
+"""Fits the scaling and the thresholds of a multi-label student on held-out texts.
 
-Everything is chosen by cross-validation, the simplest first: no scaling, one temperature, a scale and a shift a label
-(Platt 1999); one threshold for all labels, or one a label (the S-cut of Yang 2001) where that wins.
+Both are selected by cross-validation, simplest first: no scaling, one temperature, or a scale and a shift a label
+(Platt 1999); one threshold for all labels, or one a label (S-cut: Yang 2001).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresho
 
 FOLDS = 5
 THRESHOLD_GRID = tuple(step / 100 for step in range(2, 99))
-L2_STRENGTH = 10.0  # of a label's scale and shift to the common ones, as in scaling.py
-MIN_TEXTS_PER_LABEL = 8  # texts of a label below which it takes the common threshold
+L2_STRENGTH = 10.0  # pulls a label's scale and shift to the common ones, as in scaling.py
+MIN_TEXTS_PER_LABEL = 8  # a label with fewer texts takes the common threshold
 N_RESAMPLES = 200
 BoolArray = NDArray[np.bool_]
 
@@ -27,46 +27,46 @@ BoolArray = NDArray[np.bool_]
 def fit_multilabel_guarantees(
     logits: NDArray[np.floating], gold: NDArray[np.bool_], graph: str = "", seed: int = 0
 ) -> MultilabelGuarantees:
-    """Everything that N held-out texts say about the scores of a student that gives several labels.
+    """Scaling and thresholds of a multi-label student's scores, from N held-out texts.
 
     Args:
-        logits: (N, K) of texts that the student did not learn from.
-        gold: (N, K) truths; N >= 50, or all of it is noise.
+        logits: (N, K) logits of texts that the student did not learn from.
+        gold: (N, K) bool, the texts' labels; N >= 50, fewer give only noise.
         graph: SHA-256 of the graph the logits come from.
         seed: draws folds and resamples.
     """
-    values, truths = np.asarray(logits, dtype=np.float64), np.asarray(gold, dtype=np.bool_)
+    values, gold_ = np.asarray(logits, dtype=np.float64), np.asarray(gold, dtype=np.bool_)
     fold = np.random.default_rng(seed).permutation(len(values)) % FOLDS
     losses: dict[str, Array] = {}
     probs: dict[str, Array] = {}
     for fit in LABEL_SCALING_METHODS:
         out, name = np.empty_like(values), ""
-        for held in range(min(FOLDS, len(values))):
-            scaling = fit(values[fold != held], truths[fold != held])
-            out[fold == held], name = scaling.apply(values[fold == held]), scaling.method
+        for k in range(min(FOLDS, len(values))):
+            scaling = fit(values[fold != k], gold_[fold != k])
+            out[fold == k], name = scaling.apply(values[fold == k]), scaling.method
         probs[name] = out
-        losses[name] = -np.log(np.clip(np.where(truths, out, 1 - out), 1e-15, None)).sum(axis=1)
-    best, chosen = "none", LABEL_SCALING_METHODS[0]
+        losses[name] = -np.log(np.clip(np.where(gold_, out, 1 - out), 1e-15, None)).sum(axis=1)
+    best, best_fit = "none", LABEL_SCALING_METHODS[0]
     for fit, name in zip(LABEL_SCALING_METHODS[1:], list(losses)[1:], strict=True):
         gain = losses[best] - losses[name]
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            best, chosen = name, fit
-    never_empty = bool(truths.any(axis=1).all())
-    cut, f1 = _choose_cut(probs[best], truths, fold, never_empty)
+            best, best_fit = name, fit
+    never_empty = bool(gold_.any(axis=1).all())
+    thresholds, f1 = select_thresholds(probs[best], gold_, fold, never_empty)
     return MultilabelGuarantees(
         graph=graph,
         n=len(values),
-        scaling=chosen(values, truths),
-        label_thresholds=cut,
+        scaling=best_fit(values, gold_),
+        label_thresholds=thresholds,
         log_loss={name: float(loss.mean()) for name, loss in losses.items()},
         f1=f1,
-        ece_before=_ece(truths, sigmoid(values), seed),
-        ece_after=_ece(truths, probs[best], seed),
+        ece_before=_ece_with_interval(gold_, sigmoid(values), seed),
+        ece_after=_ece_with_interval(gold_, probs[best], seed),
     )
 
 
 def no_label_scaling(logits: Array, gold: BoolArray) -> LabelScaling:
-    """The student's own probabilities."""
+    """No scaling: the student's own probabilities."""
     return LabelScaling()
 
 
@@ -83,22 +83,22 @@ def label_temperature_scaling(logits: Array, gold: BoolArray) -> LabelScaling:
 
 
 def platt_scaling(logits: Array, gold: BoolArray) -> LabelScaling:
-    """A scale and a shift a label, pulled towards the one scale by an L2 penalty against the summed log-loss."""
+    """A scale and a shift a label (Platt 1999), pulled to the common scale by an L2 penalty on the summed log-loss."""
     from scipy.optimize import minimize
 
-    middle, n_labels = label_temperature_scaling(logits, gold).scale[0], logits.shape[1]
+    common, n_labels = label_temperature_scaling(logits, gold).scale[0], logits.shape[1]
 
-    def loss(free: Array) -> tuple[float, Array]:
-        spread, shift = free[:n_labels], free[n_labels:]
-        scaled = logits * (middle * np.exp(spread))
+    def loss(parameters: Array) -> tuple[float, Array]:
+        log_ratio, shift = parameters[:n_labels], parameters[n_labels:]
+        scaled = logits * (common * np.exp(log_ratio))
         p = sigmoid(scaled + shift)
-        off = p - gold
-        slope = np.concatenate([(off * scaled).sum(axis=0), off.sum(axis=0)]) + L2_STRENGTH * free
+        error = p - gold
+        gradient = np.concatenate([(error * scaled).sum(axis=0), error.sum(axis=0)]) + L2_STRENGTH * parameters
         cross = -np.log(np.clip(np.where(gold, p, 1 - p), 1e-15, None)).sum()
-        return float(cross + L2_STRENGTH / 2 * (free @ free)), slope
+        return float(cross + L2_STRENGTH / 2 * (parameters @ parameters)), gradient
 
     found = minimize(loss, np.zeros(2 * n_labels), jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
-    scale = middle * np.exp(found[:n_labels])
+    scale = common * np.exp(found[:n_labels])
     return LabelScaling("platt", tuple(scale.tolist()), tuple(found[n_labels:].tolist()))
 
 
@@ -110,47 +110,50 @@ LABEL_SCALING_METHODS: tuple[Callable[[Array, BoolArray], LabelScaling], ...] = 
 
 
 def fit_global_threshold(probs: Array, gold: BoolArray, never_empty: bool) -> LabelThresholds:
-    """The one threshold with the most micro F1."""
-    scored = [multilabel_micro_f1(gold, LabelThresholds((at,), never_empty).apply(probs)) for at in THRESHOLD_GRID]
-    return LabelThresholds((THRESHOLD_GRID[int(np.argmax(scored))],), never_empty)
+    """The one threshold that maximises micro F1."""
+    f1 = [multilabel_micro_f1(gold, LabelThresholds((each,), never_empty).apply(probs)) for each in THRESHOLD_GRID]
+    return LabelThresholds((THRESHOLD_GRID[int(np.argmax(f1))],), never_empty)
 
 
 def fit_label_thresholds(probs: Array, gold: BoolArray, never_empty: bool) -> LabelThresholds:
-    """For each label the threshold with its most F1; the common one for labels with few texts, and between equals."""
+    """For each label the threshold that maximises its F1; the common one for labels with few texts.
+
+    Of equally good thresholds the one nearest to the common one is taken.
+    """
     common = fit_global_threshold(probs, gold, never_empty).thresholds[0]
-    grid = np.array(sorted(THRESHOLD_GRID, key=lambda at: abs(at - common)))
+    grid = np.array(sorted(THRESHOLD_GRID, key=lambda each: abs(each - common)))
     found = []
     for k in range(probs.shape[1]):
-        given = probs[:, k, None] >= grid
-        right = (given & gold[:, k, None]).sum(0)
-        f1 = 2 * right / np.maximum(given.sum(0) + gold[:, k].sum(), 1)
+        predicted = probs[:, k, None] >= grid
+        correct = (predicted & gold[:, k, None]).sum(0)
+        f1 = 2 * correct / np.maximum(predicted.sum(0) + gold[:, k].sum(), 1)
         found.append(float(grid[f1.argmax()]) if gold[:, k].sum() >= MIN_TEXTS_PER_LABEL else common)
     return LabelThresholds(tuple(found), never_empty)
 
 
-def _choose_cut(
+def select_thresholds(
     probs: Array, gold: BoolArray, fold: NDArray[np.int64], never_empty: bool
 ) -> tuple[LabelThresholds, dict[str, float]]:
-    """The cut, and what each way of cutting reached on texts that its thresholds had not seen."""
-    ways = {"global": fit_global_threshold, "per label": fit_label_thresholds}
-    reached: dict[str, float] = {}
-    for name, way in ways.items():
-        given = np.zeros_like(gold)
-        for held in range(FOLDS):
-            if (fold == held).any() and (fold != held).any():
-                cut = way(probs[fold != held], gold[fold != held], never_empty)
-                given[fold == held] = cut.apply(probs[fold == held])
-        reached[name] = (multilabel_micro_f1(gold, given) + multilabel_macro_f1(gold, given)) / 2
-    best = max(reached, key=lambda name: reached[name])  # the first, simpler one between equals
-    return ways[best](probs, gold, never_empty), reached
+    """The better of one threshold and one a label, and method -> cross-validated mean of micro and macro F1."""
+    methods = {"global": fit_global_threshold, "per label": fit_label_thresholds}
+    f1: dict[str, float] = {}
+    for name, fit in methods.items():
+        predicted = np.zeros_like(gold)
+        for k in range(FOLDS):
+            if (fold == k).any() and (fold != k).any():
+                thresholds = fit(probs[fold != k], gold[fold != k], never_empty)
+                predicted[fold == k] = thresholds.apply(probs[fold == k])
+        f1[name] = (multilabel_micro_f1(gold, predicted) + multilabel_macro_f1(gold, predicted)) / 2
+    best = max(f1, key=lambda name: f1[name])  # in a tie the first, simpler one
+    return methods[best](probs, gold, never_empty), f1
 
 
-def _ece(gold: BoolArray, probs: Array, seed: int) -> Score:
-    """With the interval of resampled texts, shifted by what resampling adds, as for single labels."""
+def _ece_with_interval(gold: BoolArray, probs: Array, seed: int) -> Score:
+    """ECE with a bootstrap interval, shifted by the bias that resampling adds (see `metrics.bootstrap_interval`)."""
     draw = np.random.default_rng(seed)
     value = multilabel_ece(gold, probs)
     rows = [draw.integers(0, len(gold), len(gold)) for _ in range(N_RESAMPLES)]
-    values = [multilabel_ece(gold[some], probs[some]) for some in rows]
+    values = [multilabel_ece(gold[sample], probs[sample]) for sample in rows]
     low, high = np.percentile(values, [2.5, 97.5])
-    added = float(np.mean(values)) - value
-    return Score(value, max(float(low) - added, 0.0), max(float(high) - added, 0.0))
+    bias = float(np.mean(values)) - value
+    return Score(value, max(float(low) - bias, 0.0), max(float(high) - bias, 0.0))

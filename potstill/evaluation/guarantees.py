@@ -1,9 +1,9 @@
-"""What was measured of a student's scores on held-out texts, applied to new ones. Needs numpy alone.
+"""Applies what was measured of a student's scores on held-out texts to new texts. Needs only numpy.
 
-All promises are for texts that come as the held-out ones came (exchangeable), and hold on average over such draws;
-none of them holds for a text of another kind, which is what `Trust.usualness` is there to notice.
+All guarantees assume new texts from the same distribution as the held-out ones (exchangeable), and hold on average over
+such draws. `Guarantees.typicality` detects texts of another kind, for which none of them holds.
 
-Does not cover measuring (`measure.py`) or several right labels a text.
+Fitting is in `fit_guarantees.py`; multi-label tasks are in `multilabel_thresholds.py`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.calibration import Array, log_softmax
-from potstill.evaluation.metrics import Score
+from potstill.evaluation.metrics import JsonObject, Score
 
-# Thresholds fixed before any text is seen: 0.00, 0.01, ..., 0.99.
+# Fixed before any text is seen: 0.00, 0.01, ..., 0.99.
 THRESHOLDS = tuple(step / 100 for step in range(100))
-GUARANTEE_CONFIDENCE = 0.9  # how often, over draws of held-out texts, a threshold keeps its promise
-TARGET_PRECISION = 0.95  # the promise that `Prediction.sure` makes
-# Coverages a label set can be asked for: 0.50, 0.51, ..., 0.99.
+GUARANTEE_CONFIDENCE = 0.9  # share of draws of held-out texts for which a threshold keeps its precision
+TARGET_PRECISION = 0.95  # of the labels a bundle calls confident
+# Coverages of a conformal set: 0.50, 0.51, ..., 0.99.
 COVERAGE_LEVELS = tuple(step / 100 for step in range(50, 100))
-SCOPE_QUANTILES = tuple(step / 100 for step in range(1, 100))  # of the held-out texts, least usual first
-MIN_TYPICALITY = 0.05  # usualness from which on a text is called out of scope
+SCOPE_QUANTILES = tuple(step / 100 for step in range(1, 100))  # of the held-out texts' energy, least typical first
+MIN_TYPICALITY = 0.05  # a text at or below it is out of scope
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Scaling:
         return np.exp(log_softmax(np.asarray(logits, dtype=np.float64) * self.scale + np.asarray(self.shift)))
 
     def argmax(self, logits: NDArray[np.floating]) -> NDArray[np.intp]:
-        """(N, K) logits -> (N,) columns of the likeliest label; one scale for all labels changes none of them."""
+        """(N, K) logits -> (N,) columns of the most probable label; one scale for all labels does not change them."""
         if len(self.scale) == 1:
             return np.asarray(logits.argmax(axis=1))
         return np.asarray((np.asarray(logits, dtype=np.float64) * self.scale + self.shift).argmax(axis=1))
@@ -53,8 +53,10 @@ class Scaling:
 
 @dataclass(frozen=True)
 class CalibrationQuality:
-    """Calibration error (15 bins) and Brier score with 95 % intervals, before and after scaling, on texts whose own
-    scaling had not seen them (cross-validated)."""
+    """Expected calibration error (15 bins) and Brier score with 95 % intervals, before and after scaling.
+
+    Cross-validated: each text is scaled by a scaling that was fitted without it.
+    """
 
     ece_before: Score
     ece_after: Score
@@ -64,18 +66,19 @@ class CalibrationQuality:
 
 @dataclass(frozen=True)
 class Guarantees:
-    """What `measure` found of one graph on n held-out texts.
+    """What `fit_guarantees` measured of one graph on n held-out texts.
 
     Attributes:
-        graph: SHA-256 of the graph whose logits were measured; of another graph this says nothing.
-        n: texts.
-        scaling: how its logits become probabilities.
-        log_loss: method -> cross-validated log-loss, what the scaling was chosen by.
-        quality: how well calibrated it is.
-        accepted: for each of `THRESHOLDS` the texts whose confidence reaches it.
-        wrong: those of them that were given a wrong label.
-        set_scores: for each of `LEVELS` the -log probability (unscaled) up to which a label is in the set.
-        scope_scores: for each of `SHARES` the energy that this share of the texts does not exceed.
+        graph: SHA-256 of the graph whose logits were measured; valid for this graph only.
+        n: held-out texts.
+        scaling: logits -> probabilities.
+        log_loss: method -> cross-validated log-loss, by which the scaling was selected.
+        calibration_quality: calibration before and after scaling.
+        n_above: for each of `THRESHOLDS` the texts whose confidence reaches it.
+        n_wrong_above: those of them with a wrong label.
+        conformal_scores: for each of `COVERAGE_LEVELS` the -log probability (unscaled) up to which a label is in the
+            set; None if too few texts were held out.
+        energy_quantiles: for each of `SCOPE_QUANTILES` the energy that this share of the texts does not exceed.
     """
 
     graph: str
@@ -89,12 +92,16 @@ class Guarantees:
     energy_quantiles: tuple[float, ...]
 
     def threshold(self, precision: float = TARGET_PRECISION, confidence: float = GUARANTEE_CONFIDENCE) -> float | None:
-        """The lowest probability from which on at least `precision` of the labels are right; None if none can be shown.
+        """The lowest probability above which at least `precision` of the labels are right; None if none can be shown.
 
-        Learn-then-Test (Angelopoulos et al. 2021): "too many are wrong" is tested with the exact binomial tail (the
-        test whose inversion is Clopper-Pearson's interval), first at the threshold that equals the precision, where a
-        calibrated student has some to spare, then at lower ones until a test fails (fixed-sequence testing, so that
-        no test has to be paid for). With probability `confidence` over the held-out texts the promise holds.
+        Learn-then-Test (Angelopoulos et al. 2021): "too many are wrong" is tested with the exact binomial tail (whose
+        inversion is Clopper-Pearson's interval), first at the threshold that equals the precision, where a
+        calibrated student has a margin, then at lower ones until a test fails (fixed-sequence testing, which needs no
+        correction for multiple tests). With probability `confidence` over the held-out texts the precision holds.
+
+        Args:
+            precision: share of right labels, in (0, 1).
+            confidence: in (0, 1).
 
         Raises:
             ValueError: precision or confidence is not between 0 and 1.
@@ -109,15 +116,15 @@ class Guarantees:
         return lowest
 
     def coverage_above(self, threshold: float) -> float:
-        """The share of the held-out texts whose confidence reaches one of `THRESHOLDS`."""
+        """The share of the held-out texts whose confidence reaches `threshold`, one of `THRESHOLDS`."""
         return self.n_above[min(round(100 * threshold), 99)] / self.n
 
     def prediction_sets(self, logits: NDArray[np.floating], coverage: float) -> NDArray[np.bool_]:
-        """(N, K) logits -> (N, K) which labels are in each text's set: the right one is, with probability `coverage`.
+        """(N, K) logits -> (N, K) bool, conformal label sets that hold the right label with probability `coverage`.
 
         Split conformal prediction with the score -log p of the label ("LAC", Sadinle et al. 2019: the smallest sets
-        on average), of the student's own unscaled probabilities, since the scaling was fitted on these very texts.
-        The likeliest label is always in, so no set is empty; a coverage between two `LEVELS` takes the upper one.
+        on average), of the unscaled probabilities, since the scaling was fitted on the same texts. The most probable
+        label is always in the set, so no set is empty; a coverage between two `COVERAGE_LEVELS` takes the upper one.
 
         Raises:
             ValueError: the coverage is not between 0 and 1.
@@ -128,30 +135,30 @@ class Guarantees:
         bound = self.conformal_scores[step] if step < len(COVERAGE_LEVELS) else None
         if bound is None:  # too few texts were held out for so much coverage
             return np.ones(np.shape(logits), dtype=np.bool_)
-        inside = -log_softmax(logits) <= bound
-        inside[np.arange(len(inside)), self.scaling.argmax(logits)] = True
-        return np.asarray(inside)
+        sets = -log_softmax(logits) <= bound
+        sets[np.arange(len(sets)), self.scaling.argmax(logits)] = True
+        return np.asarray(sets)
 
     def typicality(self, logits: NDArray[np.floating]) -> Array:
-        """(N, K) logits -> (N,) in (0, 1]: about the share of held-out texts that are at least as strange.
+        """(N, K) logits -> (N,) in (0, 1]: about the share of held-out texts that are at least as atypical.
 
-        A conformal p-value of the energy score (Liu et al. 2020): of texts like the held-out ones at most a share a
-        comes out at a or below, for every a; what is foreign to the student mostly comes out near 0.01.
+        A conformal p-value of the energy score (Liu et al. 2020): of texts like the held-out ones at most a share a has
+        a value of a or below, for every a; texts unlike the training data mostly have values near 0.01.
         """
         below = np.searchsorted(np.asarray(self.energy_quantiles), energy_score(logits), side="right")
         ranks = np.array([*(conformal_rank(share, self.n) for share in SCOPE_QUANTILES), self.n + 1])
         return np.asarray(ranks[below] / (self.n + 1))
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary that `Guarantees.from_json` reads back."""
+    def to_json(self) -> JsonObject:
+        """A JSON object that `Guarantees.from_json` reads."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Guarantees:
-        """What `to_json` wrote.
+    def from_json(cls, record: JsonObject) -> Guarantees:
+        """Read what `to_json` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not.
+            KeyError, TypeError, ValueError: a key is missing, or a value has the wrong type or length.
         """
         scaling, quality = record["scaling"], record["calibration_quality"]
         read = cls(
@@ -167,19 +174,19 @@ class Guarantees:
         )
         shapes = (len(read.n_above), len(read.n_wrong_above), len(read.conformal_scores), len(read.energy_quantiles))
         if shapes != (len(THRESHOLDS), len(THRESHOLDS), len(COVERAGE_LEVELS), len(SCOPE_QUANTILES)):
-            raise ValueError(f"the calibration's lists have the lengths {shapes}")
+            raise ValueError(f"the guarantees' lists have the lengths {shapes}")
         return read
 
 
 def energy_score(logits: NDArray[np.floating]) -> Array:
-    """(N, K) logits -> (N,) log of the sum of their exponentials, around their mean; low for what is unfamiliar."""
+    """(N, K) logits -> (N,) logsumexp minus mean logit (Liu et al. 2020); low for texts unlike the training data."""
     logits = np.asarray(logits, dtype=np.float64)
     top = logits.max(axis=1)
     return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits.mean(axis=1))
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:
-    """The chance of at most k successes in n independent tries of probability p, 0 < p < 1."""
+    """The probability of at most k successes in n independent trials of probability p, 0 < p < 1."""
     if k >= n:
         return 1.0
     terms = [
@@ -190,7 +197,7 @@ def binomial_tail(k: int, n: int, p: float) -> float:
 
 
 def conformal_rank(share: float, n: int) -> int:
-    """Which of n sorted values stands at a share, counted from 1, so that n + 1 exchangeable ones keep the promise."""
+    """The conformal rank, from 1, of a quantile of n sorted values: ceil(share * (n + 1))."""
     return max(1, ceil(round(share * (n + 1), 6)))
 
 

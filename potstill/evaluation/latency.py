@@ -1,4 +1,4 @@
-"""How fast something predicts, measured here and now. Functions of a callable; nothing is kept."""
+"""Measures latency and throughput of a predict function on this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MAX_ROUNDS = 50
 
 @dataclass(frozen=True)
 class Latency:
-    """What `measure` saw.
+    """What `measure_latency` measured.
 
     Attributes:
         texts_per_s: median over the rounds, all texts in one call.
-        p50_ms, p99_ms: of one text alone, a call each.
-        batch_s: median of a call with `BATCH` texts; None if it was not asked for.
-        alone: how many texts were asked alone: of fewer than a hundred, p99 is hardly more than the slowest.
-        joules_per_text: used by the whole device while all texts were in one call; None if nothing counts them.
+        p50_ms, p99_ms: median and 99th percentile of calls with one text.
+        batch_s: median seconds of a call with `BATCH` texts; None if not measured.
+        n_single: calls with one text; with fewer than a hundred, p99 is hardly more than the slowest.
+        joules_per_text: energy of the whole device during the calls with all texts; None without a counter.
     """
 
     texts_per_s: float
@@ -48,42 +48,43 @@ def measure_latency(
     """Time `predict` on all texts at once and on one at a time, about `seconds` each after a warm-up.
 
     Args:
-        predict: anything that takes texts.
-        texts: what it is timed on; those of a batch and alone are taken from them in turn.
-        seconds: for each of the two, or three.
+        predict: takes a sequence of texts.
+        texts: the texts to predict; batches and single texts are taken from them in turn.
+        seconds: time for each kind of call.
         batch: also time calls of `BATCH` texts.
-        meter: counts joules while all texts are in one call.
+        meter: counts joules during the calls with all texts.
 
     Raises:
         ValueError: no texts.
     """
     if not texts:
-        raise ValueError("speed is measured on at least one text")
+        raise ValueError("latency is measured on at least one text")
     predict(texts[:32])
     before = meter.read() if meter is not None else 0.0
-    took = _timed(predict, [texts], seconds, fewest=1, most=MAX_ROUNDS)
-    used = meter.read() - before if meter is not None else 0.0
-    whole = [list(islice(cycle(texts), at, at + BATCH)) for at in range(0, max(len(texts), BATCH), BATCH)]
-    batches = _timed(predict, whole, seconds, fewest=1, most=MAX_ROUNDS) if batch else []
-    alone = _timed(predict, [[text] for text in texts], seconds, fewest=MIN_SINGLE_CALLS, most=MAX_SINGLE_CALLS)
+    whole = _call_seconds(predict, [texts], seconds, n_min=1, n_max=MAX_ROUNDS)
+    joules = meter.read() - before if meter is not None else 0.0
+    chunks = [list(islice(cycle(texts), at, at + BATCH)) for at in range(0, max(len(texts), BATCH), BATCH)]
+    batches = _call_seconds(predict, chunks, seconds, n_min=1, n_max=MAX_ROUNDS) if batch else []
+    singles = [[text] for text in texts]
+    single = _call_seconds(predict, singles, seconds, n_min=MIN_SINGLE_CALLS, n_max=MAX_SINGLE_CALLS)
     return Latency(
-        texts_per_s=len(texts) / median(took),
-        p50_ms=median(alone) * 1000,
-        p99_ms=quantiles(alone, n=100)[98] * 1000,
+        texts_per_s=len(texts) / median(whole),
+        p50_ms=median(single) * 1000,
+        p99_ms=quantiles(single, n=100)[98] * 1000,
         batch_s=median(batches) if batches else None,
-        n_single=len(alone),
-        joules_per_text=used / (len(texts) * len(took)) if used > 0 else None,
+        n_single=len(single),
+        joules_per_text=joules / (len(texts) * len(whole)) if joules > 0 else None,
     )
 
 
-def _timed(
-    predict: PredictFunction, calls: Sequence[Sequence[str]], seconds: float, *, fewest: int, most: int
+def _call_seconds(
+    predict: PredictFunction, calls: Sequence[Sequence[str]], seconds: float, *, n_min: int, n_max: int
 ) -> list[float]:
-    """Seconds of each call, in turn, until the time is up."""
-    took: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(took) < fewest or (time.perf_counter() < until and len(took) < most):
-        began = time.perf_counter()
-        predict(calls[len(took) % len(calls)])
-        took.append(time.perf_counter() - began)
-    return took
+    """Seconds of each call, in turn, from `n_min` to `n_max` calls until the time is up."""
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(durations) < n_min or (time.perf_counter() < end and len(durations) < n_max):
+        start = time.perf_counter()
+        predict(calls[len(durations) % len(calls)])
+        durations.append(time.perf_counter() - start)
+    return durations

@@ -1,20 +1,19 @@
-"""What was measured of a student that gives several labels, applied to new texts. Needs numpy alone.
+"""Applies the scaling and thresholds of a multi-label student, fitted on held-out texts, to new ones. Needs only numpy.
 
-Each label has a scale, a shift and a threshold of its own, or shares them. Does not cover measuring (`thresholds.py`).
-Of sets of labels nothing is promised: no abstaining, no conformal sets, no scope.
+Each label has a scale, a shift and a threshold of its own, or all share one. Fitting is in `fit_thresholds.py`. Without
+guarantees: multi-label tasks have no abstention, no conformal sets and no scope.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.calibration import Array, sigmoid
-from potstill.evaluation.metrics import Score
+from potstill.evaluation.metrics import JsonObject, Score
 
 
 @dataclass(frozen=True)
@@ -35,37 +34,37 @@ class LabelScaling:
 
 @dataclass(frozen=True)
 class LabelThresholds:
-    """From which probability on a label is given.
+    """The probability from which a label is predicted.
 
     Attributes:
         thresholds: one for all labels, or K.
-        never_empty: a text for which no label reaches its threshold gets the likeliest: no held-out text had none.
+        never_empty: predict the most probable label if none reaches its threshold; set if every held-out text has one.
     """
 
     thresholds: tuple[float, ...] = (0.5,)
     never_empty: bool = False
 
     def apply(self, probs: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """(N, K) probabilities -> (N, K) the labels given."""
+        """(N, K) probabilities -> (N, K) bool, the predicted labels."""
         probs = np.asarray(probs)
-        given = probs >= np.asarray(self.thresholds, dtype=probs.dtype)
+        predicted = probs >= np.asarray(self.thresholds, dtype=probs.dtype)
         if self.never_empty and probs.size:
-            empty = np.flatnonzero(~given.any(axis=1))
-            given[empty, probs[empty].argmax(axis=1)] = True
-        return np.asarray(given)
+            empty = np.flatnonzero(~predicted.any(axis=1))
+            predicted[empty, probs[empty].argmax(axis=1)] = True
+        return np.asarray(predicted)
 
 
 @dataclass(frozen=True)
 class MultilabelGuarantees:
-    """What `thresholds.measure_several` found of one graph on n held-out texts.
+    """What `fit_multilabel_guarantees` measured of one graph on n held-out texts.
 
     Attributes:
-        graph: SHA-256 of the graph whose logits were measured; of another graph this says nothing.
-        n: texts.
-        scaling: how its logits become probabilities.
-        cut: which labels are given.
-        log_loss: method -> cross-validated log-loss a text, what the scaling was chosen by.
-        f1: "global" and "per label" -> cross-validated mean of micro and macro F1, what the thresholds were chosen by.
+        graph: SHA-256 of the graph whose logits were measured; valid for this graph only.
+        n: held-out texts.
+        scaling: logits -> probabilities of each label.
+        label_thresholds: probabilities -> predicted labels.
+        log_loss: method -> cross-validated log-loss a text, by which the scaling was selected.
+        f1: "global" and "per label" -> cross-validated mean of micro and macro F1, by which thresholds were selected.
         ece_before, ece_after: calibration error of all decisions, cross-validated, with 95 % intervals.
     """
 
@@ -78,25 +77,27 @@ class MultilabelGuarantees:
     ece_before: Score
     ece_after: Score
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary that `MultilabelGuarantees.from_json` reads back."""
+    def to_json(self) -> JsonObject:
+        """A JSON object that `MultilabelGuarantees.from_json` reads."""
         return {**asdict(self), "kind": "multi"}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> MultilabelGuarantees:
-        """What `to_json` wrote.
+    def from_json(cls, record: JsonObject) -> MultilabelGuarantees:
+        """Read what `to_json` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not.
+            KeyError, TypeError, ValueError: a key is missing, or a value has the wrong type.
         """
-        scaling, cut = record["scaling"], record["label_thresholds"]
+        scaling, thresholds = record["scaling"], record["label_thresholds"]
         return cls(
             graph=str(record["graph"]),
             n=int(record["n"]),
             scaling=LabelScaling(
                 str(scaling["method"]), tuple(map(float, scaling["scale"])), tuple(map(float, scaling["shift"]))
             ),
-            label_thresholds=LabelThresholds(tuple(map(float, cut["thresholds"])), bool(cut["never_empty"])),
+            label_thresholds=LabelThresholds(
+                tuple(map(float, thresholds["thresholds"])), bool(thresholds["never_empty"])
+            ),
             log_loss={str(name): float(loss) for name, loss in record["log_loss"].items()},
             f1={str(name): float(value) for name, value in record["f1"].items()},
             ece_before=Score.from_json(record["ece_before"]),

@@ -1,30 +1,28 @@
-"""The promises held against the test part: what really happened where the student was sure, and in its label sets.
+"""Checks the guarantees on the test set: precision of confident labels, coverage of label sets, and calibration.
 
-Arrays in, one record out; the record is part of a report. Does not cover measuring the promises (`measure.py`).
+The guarantees themselves are fitted in `fit_guarantees.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from potstill.evaluation import metrics
 from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees
-from potstill.evaluation.metrics import Score
+from potstill.evaluation.metrics import JsonObject, Score
 
-POINTS = 50  # of a curve that is drawn
-COVERAGE = 0.9  # of the label sets that a report looks at
+POINTS = 50  # of the risk-coverage curve
+COVERAGE = 0.9  # of the label sets in a report
 N_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
 class RiskCoveragePoint:
-    """Of the `coverage` most confident share of the texts, `accuracy` got their right label; 95 % interval."""
+    """The accuracy on the `coverage` most confident share of the texts, with its 95 % interval."""
 
     coverage: float
     accuracy: float
@@ -34,20 +32,20 @@ class RiskCoveragePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """What n test texts say of the student's confidence.
+    """How reliable the student's confidence is on n test texts.
 
     Attributes:
         n: test texts; nothing was fitted on them.
-        ece, brier: of the probabilities as they ship, with 95 % bootstrap intervals.
-        curve: risk and coverage, from the surest texts to all.
-        held_out: texts the promises were measured on; 0 where none were made, and the rest is None.
-        method: how logits become probabilities: none, temperature or vector.
-        precision: what was promised of the labels it is sure of, with `confidence`.
-        threshold: the probability it is sure from; None if none could be shown to keep that promise.
-        sure: the share of the test texts it is sure of, `sure_accuracy` how many of those labels are right.
-        coverage: what was promised of the label sets; `covered` the share that hold the right label.
-        set_size: labels in a set, on average.
-        unusual: the share of the test texts called out of scope.
+        ece, brier: of the bundle's probabilities, with 95 % bootstrap intervals.
+        curve: risk-coverage curve, from the most confident texts to all.
+        n_held_out: texts the guarantees were fitted on; 0 without guarantees, and the following are None.
+        method: the scaling: "none", "temperature" or "vector".
+        target_precision: guaranteed precision of the confident labels, with probability `confidence`.
+        threshold: the probability from which a label is confident; None if no threshold reaches that precision.
+        confident_share: share of the test texts with a confident label; `confident_accuracy` is their accuracy.
+        target_coverage: guaranteed coverage of the label sets; `set_coverage` is the measured one.
+        mean_set_size: labels in a set, on average.
+        out_of_scope: share of the test texts that are out of scope.
     """
 
     n: int
@@ -66,13 +64,13 @@ class Reliability:
     mean_set_size: float | None = None
     out_of_scope: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary that `Exam.from_json` reads back."""
+    def to_json(self) -> JsonObject:
+        """A JSON object that `Reliability.from_json` reads."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Reliability:
-        """The exam that `to_json` wrote."""
+    def from_json(cls, record: JsonObject) -> Reliability:
+        """Read what `to_json` returned."""
         scores = {name: record[name] and Score.from_json(record[name]) for name in _SCORES}
         return cls(**{**record, **scores, "curve": tuple(RiskCoveragePoint(**point) for point in record["curve"])})
 
@@ -83,62 +81,71 @@ _SCORES = ("ece", "brier", "confident_accuracy", "set_coverage")
 def measure_reliability(
     gold: ArrayLike, logits: NDArray[np.floating], probs: NDArray[np.floating], guarantees: Guarantees | None
 ) -> Reliability:
-    """Compare what a bundle promises with what happened on N test texts.
+    """Compare a bundle's guarantees with the results on N test texts.
 
     Args:
-        gold: (N,) right columns, N > 0.
-        logits: (N, K) of the graph that is served.
-        probs: (N, K) probabilities, as they ship.
-        trust: what was measured before; None if nothing was.
+        gold: (N,) gold columns, N > 0.
+        logits: (N, K) logits of the served graph.
+        probs: (N, K) float32 probabilities of the bundle.
+        guarantees: measured on held-out texts; None without them.
     """
-    right_columns, shipped = np.asarray(gold, dtype=np.int64), np.asarray(probs, dtype=np.float64)
-    promised: dict[str, Any] = {}
-    if guarantees is not None:
-        inside = guarantees.prediction_sets(logits, COVERAGE)
-        promised = {
-            "n_held_out": guarantees.n,
-            "method": guarantees.scaling.method,
-            "threshold": guarantees.threshold(),
-            "set_coverage": wilson_score(
-                int(inside[np.arange(len(right_columns)), right_columns].sum()), len(right_columns)
-            ),
-            "mean_set_size": float(inside.sum(axis=1).mean()),
-            "out_of_scope": float((guarantees.typicality(logits) <= MIN_TYPICALITY).mean()),
-        }
-        if promised["threshold"] is not None:
-            # As the bundle compares: the float32 probability it hands out.
-            sure = probs.max(axis=1) >= promised["threshold"]
-            right = int((sure & (shipped.argmax(axis=1) == right_columns)).sum())
-            promised["confident_share"] = float(sure.mean())
-            promised["confident_accuracy"] = wilson_score(right, int(sure.sum())) if sure.any() else None
-    return Reliability(
-        n=len(right_columns),
-        ece=metrics.bootstrap_interval(metrics.ece, right_columns, shipped, draws=N_RESAMPLES, centred=True),
-        brier=metrics.bootstrap_interval(metrics.brier, right_columns, shipped, draws=N_RESAMPLES),
-        curve=risk_coverage(right_columns, shipped),
-        **promised,
+    gold_, probs_ = np.asarray(gold, dtype=np.int64), np.asarray(probs, dtype=np.float64)
+    measured = Reliability(
+        n=len(gold_),
+        ece=metrics.bootstrap_interval(metrics.ece, gold_, probs_, n_resamples=N_RESAMPLES, centred=True),
+        brier=metrics.bootstrap_interval(metrics.brier, gold_, probs_, n_resamples=N_RESAMPLES),
+        curve=risk_coverage(gold_, probs_),
+    )
+    if guarantees is None:
+        return measured
+    sets = guarantees.prediction_sets(logits, COVERAGE)
+    measured = replace(
+        measured,
+        n_held_out=guarantees.n,
+        method=guarantees.scaling.method,
+        set_coverage=wilson_score(int(sets[np.arange(len(gold_)), gold_].sum()), len(gold_)),
+        mean_set_size=float(sets.sum(axis=1).mean()),
+        out_of_scope=float((guarantees.typicality(logits) <= MIN_TYPICALITY).mean()),
+    )
+    threshold = guarantees.threshold()
+    if threshold is None:
+        return measured
+    confident = probs.max(axis=1) >= threshold  # in float32, as the bundle compares
+    correct = int((confident & (probs_.argmax(axis=1) == gold_)).sum())
+    return replace(
+        measured,
+        threshold=threshold,
+        confident_share=float(confident.mean()),
+        confident_accuracy=wilson_score(correct, int(confident.sum())) if confident.any() else None,
     )
 
 
 def risk_coverage(gold: ArrayLike, probs: ArrayLike, points: int = POINTS) -> tuple[RiskCoveragePoint, ...]:
     """Accuracy on the most confident texts, for at most `points` shares of them (El-Yaniv and Wiener 2010).
 
-    Equally confident texts come in together. Its mean shortfall from one is the area under the risk-coverage curve.
+    Equally confident texts are added together. One minus the mean accuracy is the area under the risk-coverage curve.
+
+    Args:
+        gold: (N,) gold columns.
+        probs: (N, K) probabilities.
+        points: most points of the curve.
     """
-    columns, probs_ = np.asarray(gold, dtype=np.int64), np.asarray(probs, dtype=np.float64)
+    gold_, probs_ = np.asarray(gold, dtype=np.int64), np.asarray(probs, dtype=np.float64)
     confidence = probs_.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
-    right = np.cumsum((probs_.argmax(axis=1) == columns)[order])
+    n_correct = np.cumsum((probs_.argmax(axis=1) == gold_)[order])
     ranked = confidence[order]
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    wanted = np.ceil(np.linspace(1 / points, 1, points) * len(columns)) - 1
-    shown = np.unique(ends[np.searchsorted(ends, wanted)])
-    made = ((int(end) + 1, wilson_score(int(right[end]), int(end) + 1)) for end in shown)
-    return tuple(RiskCoveragePoint(n / len(columns), score.value, score.low, score.high) for n, score in made)
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last of equally confident texts
+    targets = np.ceil(np.linspace(1 / points, 1, points) * len(gold_)) - 1
+    curve = []
+    for end in np.unique(ends[np.searchsorted(ends, targets)]).tolist():
+        score = wilson_score(int(n_correct[end]), end + 1)
+        curve.append(RiskCoveragePoint((end + 1) / len(gold_), score.value, score.low, score.high))
+    return tuple(curve)
 
 
 def wilson_score(k: int, n: int) -> Score:
-    """k of n with the 95 % interval of Wilson (1927), which does not vanish where all or none are."""
+    """k / n with the 95 % interval of Wilson (1927), which has a width even if k is 0 or n."""
     z2 = 1.959964**2
     middle, half = (k + z2 / 2) / (n + z2), sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)
     return Score(k / n, max(0.0, middle - half), min(1.0, middle + half))

@@ -1,7 +1,6 @@
-"""Logits -> probabilities that mean what they say: nothing, one temperature, or one scale and one shift a label.
+"""Selects a scaling of logits for calibrated probabilities: none, one temperature, or one scale and shift a label.
 
-Which of the three is chosen by cross-validated log-loss, and a richer one has to win clearly: on few texts it would
-fit noise.
+Selected by cross-validated log-loss; a richer method must win by a standard error, since it overfits few texts.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from potstill.evaluation.calibration import Array, fit_temperature, log_softmax,
 from potstill.evaluation.guarantees import Scaling
 
 FOLDS = 5
-# Of a label's scale (as a logarithm) and shift to the one temperature: as if drawn around it with a deviation of 0.3.
+# Of a label's log scale and shift, to the common temperature: a Gaussian prior with a deviation of 0.3.
 L2_STRENGTH = 10.0
-MAX_ROWS = 5000  # more texts do not change 2 K numbers
+MAX_ROWS = 5000  # more texts do not change 2 K parameters
 
 
 @dataclass(frozen=True)
 class ScalingChoice:
-    """A scaling and how it was chosen.
+    """A scaling and how it was selected.
 
     Attributes:
         scaling: fitted on all texts.
         log_loss: method -> mean cross-validated log-loss.
-        probs: (N, K) probabilities, each text's from a scaling of the chosen method that had not seen it.
+        probs: (N, K) cross-validated probabilities of the selected method.
     """
 
     scaling: Scaling
@@ -37,7 +36,7 @@ class ScalingChoice:
 
 
 def no_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> Scaling:
-    """The student's own probabilities."""
+    """No scaling: the student's own probabilities."""
     return Scaling()
 
 
@@ -47,31 +46,31 @@ def temperature_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer])
 
 
 def vector_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> Scaling:
-    """A scale and a shift for each label (Guo et al. 2017), pulled towards the one temperature by an L2 penalty.
+    """A scale and a shift for each label (Guo et al. 2017), pulled to the common temperature by an L2 penalty.
 
-    The penalty stands against the summed log-loss, so K labels with few texts each stay near the temperature.
+    The penalty is added to the summed log-loss, so labels with few texts stay near the temperature.
     """
     from scipy.optimize import minimize
 
-    middle = 1 / fit_temperature(logits, gold)
+    common = 1 / fit_temperature(logits, gold)
     if len(gold) > MAX_ROWS:
-        some = np.random.default_rng(0).permutation(len(gold))[:MAX_ROWS]
-        logits, gold = logits[some], gold[some]
+        sample = np.random.default_rng(0).permutation(len(gold))[:MAX_ROWS]
+        logits, gold = logits[sample], gold[sample]
     values = np.asarray(logits, dtype=np.float64)
     values = values - values.mean(axis=1, keepdims=True)
     n_labels = values.shape[1]
     target = one_hot(gold, n_labels).astype(np.float64)
 
-    def loss(free: Array) -> tuple[float, Array]:
-        spread, shift = free[:n_labels], free[n_labels:]
-        scaled = values * (middle * np.exp(spread))
-        logs = log_softmax(scaled + shift)
-        off = np.exp(logs) - target
-        slope = np.concatenate([(off * scaled).sum(axis=0), off.sum(axis=0)]) + L2_STRENGTH * free
-        return float(-(logs * target).sum() + L2_STRENGTH / 2 * (free @ free)), slope
+    def loss(parameters: Array) -> tuple[float, Array]:
+        log_ratio, shift = parameters[:n_labels], parameters[n_labels:]
+        scaled = values * (common * np.exp(log_ratio))
+        log_probs = log_softmax(scaled + shift)
+        error = np.exp(log_probs) - target
+        gradient = np.concatenate([(error * scaled).sum(axis=0), error.sum(axis=0)]) + L2_STRENGTH * parameters
+        return float(-(log_probs * target).sum() + L2_STRENGTH / 2 * (parameters @ parameters)), gradient
 
     found = minimize(loss, np.zeros(2 * n_labels), jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
-    scale, shift = middle * np.exp(found[:n_labels]), found[n_labels:]
+    scale, shift = common * np.exp(found[:n_labels]), found[n_labels:]
     return Scaling("vector", tuple(scale.tolist()), tuple((shift - shift.mean()).tolist()))
 
 
@@ -80,11 +79,11 @@ SCALING_METHODS: tuple[ScalingMethod, ...] = (no_scaling, temperature_scaling, v
 
 
 def select_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed: int = 0) -> ScalingChoice:
-    """The simplest of `METHODS` that no richer one beats by more than a standard error, in cross-validated log-loss.
+    """The simplest scaling that no richer one beats by more than a standard error of the cross-validated log-loss.
 
     Args:
-        logits: (N, K) of held-out texts; centred rows or not, it does not matter.
-        gold: (N,) their right columns.
+        logits: (N, K) logits of held-out texts; a constant added to a row changes nothing.
+        gold: (N,) gold columns.
         seed: draws the folds.
     """
     values = np.asarray(logits, dtype=np.float64)
@@ -95,16 +94,16 @@ def select_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed
     probs: dict[str, Array] = {}
     for fit in SCALING_METHODS:
         out, name = np.empty_like(values), ""
-        for held in range(min(FOLDS, len(gold))):
-            scaling = fit(values[fold != held], gold[fold != held])
-            out[fold == held], name = scaling.apply(values[fold == held]), scaling.method
+        for k in range(min(FOLDS, len(gold))):
+            scaling = fit(values[fold != k], gold[fold != k])
+            out[fold == k], name = scaling.apply(values[fold == k]), scaling.method
         probs[name] = out
         losses[name] = -np.log(np.maximum(out[rows, gold], 1e-15))
     best = "none"
-    chosen: ScalingMethod = no_scaling
+    best_fit: ScalingMethod = no_scaling
     for fit, name in zip(SCALING_METHODS[1:], list(losses)[1:], strict=True):
         gain = losses[best] - losses[name]
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            best, chosen = name, fit
+            best, best_fit = name, fit
     means = {name: float(loss.mean()) for name, loss in losses.items()}
-    return ScalingChoice(chosen(values, gold), means, probs[best])
+    return ScalingChoice(best_fit(values, gold), means, probs[best])

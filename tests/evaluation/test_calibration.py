@@ -1,4 +1,4 @@
-"""Scores into probabilities."""
+"""Calibration of scores: softmax, prior, temperature."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_matching_a_prior_makes_it_the_mean_prediction(values, seed):
     np.testing.assert_allclose(softmax(values + offsets).mean(axis=0), prior, atol=1e-3)
 
 
-def test_a_teacher_that_likes_one_word_too_much_is_put_right():
+def test_matching_the_prior_corrects_a_biased_teacher():
     rng = np.random.default_rng(0)
     gold = rng.integers(0, 3, 600)
     values = rng.normal(size=(600, 3)) + 2.5 * one_hot(gold, 3)
@@ -47,7 +47,7 @@ def test_a_teacher_that_likes_one_word_too_much_is_put_right():
     assert abs(after - (values.argmax(1) == gold).mean()) < 0.02
 
 
-def test_the_temperature_that_made_the_labels_is_found_again():
+def test_the_temperature_of_simulated_labels_is_recovered():
     rng = np.random.default_rng(1)
     values = rng.normal(scale=3, size=(20_000, 4))
     probs = softmax(values, 2.5)
@@ -55,7 +55,7 @@ def test_the_temperature_that_made_the_labels_is_found_again():
     assert abs(fit_temperature(values, gold) - 2.5) < 0.1
 
 
-def test_a_smoothed_prior_never_forbids_a_label():
+def test_a_smoothed_prior_has_no_zero():
     prior = smoothed_prior(np.array([0, 0, 0, 1]), 3)
     assert prior[2] > 0
     assert prior[0] > prior[1] > prior[2]
@@ -63,20 +63,20 @@ def test_a_smoothed_prior_never_forbids_a_label():
     np.testing.assert_allclose(smoothed_prior(np.array([], dtype=int), 4), 0.25)
 
 
-def test_a_calibration_shifts_then_cools_then_normalises():
+def test_a_calibration_adds_offsets_divides_by_temperature_and_normalises():
     values = np.array([[0.0, 1.0]])
     expected = softmax(np.array([[2.0, 1.0]]) / 0.5)
     np.testing.assert_allclose(Calibration((2.0, 0.0), 0.5).apply(values), expected)
 
 
 @given(scores, st.integers(0, 1000))
-def test_matching_rates_makes_them_the_mean_of_each_label_by_itself(values, seed):
+def test_matching_rates_makes_them_the_mean_of_each_label(values, seed):
     rates = np.random.default_rng(seed).uniform(0.02, 0.98, values.shape[1])
     np.testing.assert_allclose(sigmoid(values + match_rates(values, rates)).mean(axis=0), rates, atol=1e-6)
 
 
 @given(scores, st.floats(0.05, 0.95))
-def test_scores_are_made_as_sure_as_they_are_right_or_as_near_as_a_temperature_gets(values, share):
+def test_the_mean_confidence_equals_the_accuracy_or_is_as_near_as_a_temperature_gets(values, share):
     k = values.shape[1]
     accuracy = 1 / k + share * (1 - 1 / k)
     sure = softmax(values, temperature_for_accuracy(values, accuracy)).max(axis=1).mean()

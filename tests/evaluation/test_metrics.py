@@ -18,7 +18,7 @@ K = len(LABELS)
 
 
 @st.composite
-def judged(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def predictions(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     n = draw(st.integers(1, 60))
     columns = st.lists(st.integers(0, K - 1), min_size=n, max_size=n)
     return np.array(draw(columns)), np.array(draw(columns))
@@ -36,7 +36,7 @@ def with_probs(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 @settings(deadline=None)
-@given(judged())
+@given(predictions())
 def test_accuracy_and_both_f1_are_scikit_learns(case: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
@@ -49,7 +49,7 @@ def test_accuracy_and_both_f1_are_scikit_learns(case: tuple[NDArray[np.int64], N
 
 
 @settings(deadline=None)
-@given(judged(), st.integers(0, 2**32 - 1))
+@given(predictions(), st.integers(0, 2**32 - 1))
 def test_weights_count_as_scikit_learns_sample_weights(
     case: tuple[NDArray[np.int64], NDArray[np.int64]], seed: int
 ) -> None:
@@ -64,7 +64,7 @@ def test_weights_count_as_scikit_learns_sample_weights(
 
 
 @settings(deadline=None)
-@given(judged())
+@given(predictions())
 def test_the_class_table_and_the_confusion_matrix_are_scikit_learns(
     case: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> None:
@@ -136,7 +136,7 @@ def test_mcnemar_does_not_underflow_on_thousands_of_disagreements() -> None:
 # --- intervals ---------------------------------------------------------------------------------------------
 
 
-def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_an_interval_covers_the_true_value_about_as_often_as_stated() -> None:
     rng = np.random.default_rng(7)
     covered = {metrics.accuracy: 0, metrics.macro_f1: 0}
     truth, n, repeats = 0.8, 300, 200
@@ -144,7 +144,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         gold = rng.integers(0, 3, n)
         predicted = np.where(rng.random(n) < truth, gold, (gold + rng.integers(1, 3, n)) % 3)
         for metric in covered:
-            score = metrics.bootstrap_interval(metric, gold, predicted, seed=repeat, draws=200)
+            score = metrics.bootstrap_interval(metric, gold, predicted, seed=repeat, n_resamples=200)
             # Errors are symmetric over balanced classes, so the true macro F1 is the true accuracy.
             covered[metric] += score.low <= truth <= score.high
     for metric, times in covered.items():
@@ -166,7 +166,7 @@ def test_the_bootstrap_agrees_with_the_normal_approximation_for_every_mean_of_ro
     rng = np.random.default_rng(5)
     probs = rng.dirichlet(np.ones(K), 2000)
     gold = rng.integers(0, K, 2000)
-    score = metrics.bootstrap_interval(metrics.log_loss, gold, probs, draws=2000)
+    score = metrics.bootstrap_interval(metrics.log_loss, gold, probs, n_resamples=2000)
     rows = -np.log(probs[np.arange(2000), gold])
     half = 1.96 * rows.std() / np.sqrt(2000)
     assert score.value == pytest.approx(rows.mean())
@@ -191,67 +191,68 @@ def test_an_interval_of_nothing_or_of_uneven_arrays_is_refused(gold: list[int], 
 # --- edges -------------------------------------------------------------------------------------------------
 
 
-def test_macro_f1_leaves_out_a_class_that_nobody_mentions_and_counts_an_unpredicted_one_as_zero() -> None:
+def test_macro_f1_leaves_out_an_absent_class_and_counts_an_unpredicted_one_as_zero() -> None:
     assert metrics.macro_f1([0, 0, 3], [0, 0, 3]) == 1.0
     assert metrics.macro_f1([0, 0, 3], [0, 0, 0]) == pytest.approx((0.8 + 0) / 2)
     assert metrics.macro_f1([0, 0], [0, 2]) == pytest.approx((2 / 3 + 0) / 2)
 
 
-def test_a_text_without_an_answer_is_wrong_but_spoils_no_other_label() -> None:
+def test_an_unanswered_text_is_wrong_and_changes_no_other_label() -> None:
     probs = np.array([[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan]])
-    judgement = metrics.compute_metrics([0, 1, 1], probs, ("a", "b"))
-    assert judgement.unanswered == 1
-    assert judgement.accuracy.value == pytest.approx(2 / 3)
-    first, second = judgement.per_class
+    result = metrics.compute_metrics([0, 1, 1], probs, ("a", "b"))
+    assert result.unanswered == 1
+    assert result.accuracy.value == pytest.approx(2 / 3)
+    first, second = result.per_class
     assert (first.precision, first.recall) == (1.0, 1.0)
     assert (second.precision, second.recall, second.predicted) == (1.0, 0.5, 1)
-    assert judgement.log_loss == pytest.approx(-(np.log(0.9) + np.log(0.8)) / 2)
-    assert judgement.confusions == ()
+    assert result.log_loss == pytest.approx(-(np.log(0.9) + np.log(0.8)) / 2)
+    assert result.confusions == ()
 
 
-def test_a_teacher_that_answered_nothing_is_judged_at_zero() -> None:
-    judgement = metrics.compute_metrics([0, 1], np.full((2, 2), np.nan), ("a", "b"))
-    assert judgement.accuracy == Score(0.0, 0.0, 0.0)
-    assert judgement.macro_f1.value == 0.0
-    assert judgement.ece is judgement.log_loss is judgement.brier is None
+def test_a_teacher_without_answers_has_accuracy_zero() -> None:
+    result = metrics.compute_metrics([0, 1], np.full((2, 2), np.nan), ("a", "b"))
+    assert result.accuracy == Score(0.0, 0.0, 0.0)
+    assert result.macro_f1.value == 0.0
+    assert result.ece is result.log_loss is result.brier is None
 
 
-def test_confusions_come_most_frequent_first_and_leave_out_what_is_right() -> None:
+def test_confusions_are_sorted_by_count_and_leave_out_right_predictions() -> None:
     gold = [0, 0, 0, 1, 1, 2]
     predicted = np.array([1, 1, 0, 2, 1, 2])
-    judgement = metrics.compute_metrics(gold, np.eye(3)[predicted], ("a", "b", "c"))
-    assert [(c.gold, c.predicted, c.n) for c in judgement.confusions] == [("a", "b", 2), ("b", "c", 1)]
+    result = metrics.compute_metrics(gold, np.eye(3)[predicted], ("a", "b", "c"))
+    assert [(c.gold, c.predicted, c.n) for c in result.confusions] == [("a", "b", 2), ("b", "c", 1)]
 
 
 @pytest.mark.parametrize(
     ("gold", "probs"), [([], np.zeros((0, 2))), ([0], np.zeros((1, 3))), ([2], np.eye(2)[:1]), ([-1], np.eye(2)[:1])]
 )
-def test_judge_refuses_what_does_not_fit(gold: list[int], probs: NDArray[np.float64]) -> None:
+def test_arrays_that_do_not_fit_are_refused(gold: list[int], probs: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="gold"):
         metrics.compute_metrics(gold, probs, ("a", "b"))
 
 
 @settings(max_examples=30, deadline=None)
 @given(with_probs())
-def test_a_judgement_survives_json(case: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
+def test_a_result_survives_json(case: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
     gold, probs = case
-    judgement = metrics.compute_metrics(gold, probs, LABELS, draws=20)
-    assert EvaluationResult.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement
+    result = metrics.compute_metrics(gold, probs, LABELS, n_resamples=20)
+    assert EvaluationResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
-def test_a_judgement_of_another_format_is_refused() -> None:
+def test_a_result_of_another_format_is_refused() -> None:
     record = metrics.compute_metrics([0, 1], np.eye(2), ("a", "b")).to_json()
-    with pytest.raises(ValueError, match="format 2"):
-        EvaluationResult.from_json({**record, "format": 2})
+    with pytest.raises(ValueError, match="format 1"):
+        EvaluationResult.from_json({**record, "format": 1})
 
 
-def test_a_centred_interval_of_the_calibration_error_holds_the_value() -> None:
-    """Of calibrated probabilities, whose ECE is mere noise: each resample adds noise of its own."""
+def test_a_centred_interval_of_the_calibration_error_holds_its_value() -> None:
+    """The ECE of calibrated probabilities is noise, and each resample adds more."""
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(3), 400)
     gold = (probs.cumsum(axis=1) > rng.random((400, 1))).argmax(axis=1)
     plain, centred = (
-        metrics.bootstrap_interval(metrics.ece, gold, probs, draws=200, centred=choice) for choice in (False, True)
+        metrics.bootstrap_interval(metrics.ece, gold, probs, n_resamples=200, centred=choice)
+        for choice in (False, True)
     )
     assert plain.value == centred.value
     assert centred.low <= centred.value <= centred.high

@@ -1,7 +1,6 @@
-"""Other people's libraries as judges: where they compute the same thing, they get the same numbers.
+"""Our results equal those of reference libraries: scikit-learn's temperature, model2vec's static vectors.
 
-scikit-learn judges the temperature, model2vec the static vectors. Elsewhere: transformers in `test_export.py`, mapie
-in `trust/test_reading.py`, scikit-learn's scores in `test_metrics.py`.
+Elsewhere: transformers in `test_export.py`, mapie in `test_guarantees.py`, scikit-learn in `test_metrics.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.static import StaticStudent
 
 WORDS = ["the", "soup", "is", "hot", "match", "was", "lost", "a", "café", "!"]
-TEXTS = ["the soup is hot", "the match was lost!", "soup", "a hot soup, a lost match", "CAFÉ", "nothing known", ""]
+TEXTS = ["the soup is hot", "the match was lost!", "soup", "a hot soup, a lost match", "CAFÉ", "no known word", ""]
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])

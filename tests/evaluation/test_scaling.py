@@ -1,4 +1,4 @@
-"""Temperature and vector scaling: what made the labels is found again, and little data is not over-fitted."""
+"""Temperature and vector scaling: recovered on simulated labels, and not overfitted to few."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from potstill.evaluation.guarantees import Scaling
 from potstill.evaluation.scaling import no_scaling, select_scaling, temperature_scaling, vector_scaling
 
 
-def test_a_calibrated_student_is_left_alone() -> None:
+def test_a_calibrated_student_is_not_scaled() -> None:
     scores = drawn(2000)
     chosen = select_scaling(scores.logits, scores.gold)
     assert chosen.scaling == Scaling()
     np.testing.assert_allclose(chosen.probs, Scaling().apply(scores.logits))
 
 
-def test_one_temperature_is_chosen_where_one_is_enough() -> None:
+def test_one_temperature_is_selected_if_it_is_enough() -> None:
     scores = drawn(2000, temperature=2.5)
     chosen = select_scaling(scores.logits, scores.gold)
     assert chosen.scaling.method == "temperature"
@@ -26,7 +26,7 @@ def test_one_temperature_is_chosen_where_one_is_enough() -> None:
     assert chosen.log_loss["temperature"] < chosen.log_loss["none"]
 
 
-def test_a_shift_a_label_is_found_where_there_are_texts_enough() -> None:
+def test_vector_scaling_is_selected_with_enough_texts() -> None:
     shift = np.array([2.0, -2.0, 0.0, 0.0])
     scores, new = drawn(3000, temperature=2.0, shift=shift), drawn(3000, temperature=2.0, shift=shift, seed=1)
     chosen = select_scaling(scores.logits, scores.gold)
@@ -43,7 +43,7 @@ def test_few_texts_of_many_labels_are_scaled_by_one_temperature(seed: int) -> No
     assert select_scaling(few.logits, few.gold).scaling.method == "temperature"
 
 
-def test_the_pull_keeps_labels_with_few_texts_near_the_one_temperature() -> None:
+def test_the_penalty_keeps_labels_with_few_texts_near_the_one_temperature() -> None:
     scores = drawn(50, k=30, temperature=2.0)
     scaling, middle = vector_scaling(scores.logits, scores.gold), temperature_scaling(scores.logits, scores.gold)
     assert np.abs(np.log(np.array(scaling.scale) / middle.scale[0])).max() < 0.5
@@ -75,7 +75,7 @@ def test_temperature_scaling_is_scikit_learns() -> None:
     np.testing.assert_allclose(ours, expected, atol=2e-3)
 
 
-def test_the_likeliest_label_is_the_one_of_the_highest_probability() -> None:
+def test_argmax_is_the_label_of_the_highest_probability() -> None:
     scores = drawn(500, shift=np.array([2.0, -2.0, 0.0, 0.0]))
     for fit in (no_scaling, temperature_scaling, vector_scaling):
         scaling = fit(scores.logits, scores.gold)

@@ -33,7 +33,7 @@ def judgement(right: int, n: int, labels: tuple[str, ...] = LABELS) -> Evaluatio
     """`right` of `n` texts are right; the others are taken for the next label."""
     gold = np.arange(n) % len(labels)
     predicted = np.where(np.arange(n) < right, gold, (gold + 1) % len(labels))
-    return compute_metrics(gold, np.eye(len(labels))[predicted] * 0.9 + 0.1 / len(labels), labels, draws=50)
+    return compute_metrics(gold, np.eye(len(labels))[predicted] * 0.9 + 0.1 / len(labels), labels, n_resamples=50)
 
 
 @cache

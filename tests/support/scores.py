@@ -1,4 +1,4 @@
-"""Logits whose labels are drawn from known probabilities: what a student's scores would be if all were known."""
+"""Simulated student scores: logits, and labels drawn from their probabilities."""
 
 from __future__ import annotations
 

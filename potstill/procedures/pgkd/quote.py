@@ -68,7 +68,7 @@ def estimate_generation_cost(
     rows = TrainingTexts.from_subset(gold)
     probs = np.random.default_rng(0).dirichlet(np.ones(task.n_labels), len(rows.texts))
     brief = make_generation_request(
-        task, rows, probs, compute_metrics(rows.gold, probs, task.labels, draws=1), options, (0, 0)
+        task, rows, probs, compute_metrics(rows.gold, probs, task.labels, n_resamples=1), options, (0, 0)
     )
     if not teacher.capabilities.reads_feedback:
         brief = split_by_label(brief, task.labels, gold_examples(task, rows), np.random.default_rng(0))[0]
