@@ -28,8 +28,8 @@ LABELS = ("a", "b", "c", "d")
 def simulate(n: int, seed: int = 0, overconfidence: float = 3.0) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Logits scaled by `overconfidence`, and labels drawn from the unscaled ones; the last label is rare."""
     draw = np.random.default_rng(seed)
-    quiet = draw.normal([-0.5, -1.0, -1.0, -3.0], 1.5, (n, 4))
-    return quiet * loud, draw.random((n, 4)) < sigmoid(quiet)
+    true_logits = draw.normal([-0.5, -1.0, -1.0, -3.0], 1.5, (n, 4))
+    return true_logits * overconfidence, draw.random((n, 4)) < sigmoid(true_logits)
 
 
 @settings(max_examples=40, deadline=None)
