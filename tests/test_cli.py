@@ -118,7 +118,7 @@ def test_a_prediction_can_be_had_as_json(reviews, tmp_path):
     said = json.loads(call("predict", tmp_path / "run", "a brilliant film", "--json").stdout)["predictions"]
     assert said[0]["label"] == "positive"
     assert said[0]["text"] == "a brilliant film"
-    assert {"confidence", "sure", "in_scope"} < set(said[0])
+    assert {"confidence", "confident", "in_scope"} < set(said[0])
 
 
 def test_show_tells_of_an_unfinished_run_too(reviews, tmp_path):

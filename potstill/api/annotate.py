@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 if TYPE_CHECKING:
     from potstill.annotation import AnnotationSession, AnnotationSummary, ImportResult
     from potstill.annotation.label_errors import LabelIssueReport
+    from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
 JSON = ".json"  # Label Studio's; every other suffix is a table
@@ -25,7 +26,7 @@ class AnnotateResult:
     unlabelled: int = 0
     n_closed: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """All of it."""
         return {
             "run": str(self.folder),
@@ -142,7 +143,7 @@ def label_errors(
     from potstill.annotation.label_errors import find_label_errors
     from potstill.run.inputs import read_inputs
 
-    given: dict[str, Any] = {name: value for name, value in (("text", text), ("label", label)) if value}
+    given: dict[str, object] = {name: value for name, value in (("text", text), ("label", label)) if value}
     order = read_inputs(Path(data), None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})
     found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)
     return found if out is None else found.write(Path(out))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
+    from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
     from potstill.study.records import StudyResult
 
@@ -20,7 +21,7 @@ class CompareResult:
     folder: Path
     study: StudyResult
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Every cell and what follows from them."""
         from potstill.study.tables import study_record
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
     from potstill.data.pool import Pool
-    from potstill.data.task import Task
+    from potstill.data.task import JsonObject, Task
     from potstill.planning import OptionComparison
     from potstill.planning.cost import CostPlan
     from potstill.reports import Report
@@ -67,7 +67,7 @@ class DistillResult:
 
         return load(self.folder).predict(texts)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The report."""
         return self.report.to_json()
 
@@ -137,7 +137,7 @@ class PlanResult:
     options: OptionComparison | None = None
     page: Path | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The teacher's figures, and the ways beside them."""
         teacher = {} if self.teacher is None else self.teacher.to_json()
         return {**teacher, "options": None if self.options is None else self.options.to_json()}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    from potstill.data.task import JsonObject
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class DownloadResult:
 
     files: dict[str, str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Short name -> path or description."""
         return self.files
 
@@ -53,7 +56,7 @@ class InitResult:
     file: Path
     sentences: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The file and the guesses."""
         return {"file": str(self.file), "guessed": list(self.sentences)}
 

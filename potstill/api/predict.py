@@ -1,20 +1,22 @@
-"""`predict`: a trained student at work, on a few texts or a file of any size."""
+"""`predict`: labels for a few texts, or for a file of any size."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 if TYPE_CHECKING:
     from potstill.bundle.bundle import Prediction
+    from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
 
 @dataclass(frozen=True)
 class PredictResult:
-    """What `predict` made: what the student says of each text (or pair), or the file it was written to."""
+    """The predictions for some texts (or pairs), or the file they were written to."""
 
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
@@ -22,48 +24,46 @@ class PredictResult:
     file: Path | None = None
     n: int = 0
     notes: tuple[str, ...] = ()
-    multi: bool = False
+    multilabel: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label of each text; of several, separated by commas, and a dash for none."""
-        return tuple(", ".join(one.labels) or "–" if self.multi else one.label for one in self.predictions)
+        """The label of each text; in a multi-label task its labels separated by commas, and a dash for none."""
+        return tuple(", ".join(one.labels) or "–" if self.multilabel else one.label for one in self.predictions)
 
-    def to_json(self) -> dict[str, Any]:
-        """One object a text, or the file's name and what was noticed."""
+    def to_json(self) -> JsonObject:
+        """One object a text, or the file's name with the number of rows and the notes."""
         if self.file is not None:
             return {"file": str(self.file), "n": self.n, "notes": list(self.notes)}
-        said: list[dict[str, Any]] = [
-            {
+        return {"predictions": list(self._objects())}
+
+    def _objects(self) -> Iterator[JsonObject]:
+        for row, (text, one) in enumerate(zip(self.texts, self.predictions, strict=True)):
+            labels = {"labels": list(one.labels)} if self.multilabel else {}
+            sets = {"label_set": list(self.label_sets[row])} if self.label_sets else {}
+            yield {
                 "text": text,
                 "label": one.label,
                 "confidence": one.probability,
-                "sure": one.confident,
+                "confident": one.confident,
                 "in_scope": one.in_scope,
+                **labels,
+                **sets,
             }
-            for text, one in zip(self.texts, self.predictions, strict=True)
-        ]
-        for own, one in zip(said, self.predictions, strict=True):
-            if self.multi:
-                own["labels"] = list(one.labels)
-        for own, labels in zip(said, self.label_sets, strict=False):
-            own["label_set"] = list(labels)
-        return {"predictions": said}
 
     def to_text(self) -> str:
-        """One line a text: label, confidence, a question mark where the student is not sure, text."""
+        """One line a text: label, confidence, a question mark where the student is not confident, text."""
         if self.file is not None:
             return "\n".join([f"{self.n} texts labelled in {self.file}.", *self.notes])
-        labels = self.labels
-        width = max(map(len, labels), default=0)
+        width = max(map(len, self.labels), default=0)
         lines = []
-        for nth, (text, one) in enumerate(zip(self.texts, self.predictions, strict=True)):
-            doubt = "?" if one.confident is False or not one.in_scope else " "
-            lines.append(f"{labels[nth]:<{width}}  {one.probability:6.1%} {doubt} {' '.join(text.split())[:80]}")
+        for row, (text, label, one) in enumerate(zip(self.texts, self.labels, self.predictions, strict=True)):
+            mark = "?" if one.confident is False or not one.in_scope else " "
+            lines.append(f"{label:<{width}}  {one.probability:6.1%} {mark} {' '.join(text.split())[:80]}")
             if self.label_sets:
-                lines.append(f"{'':<{width}}   among {', '.join(self.label_sets[nth])}")
+                lines.append(f"{'':<{width}}   among {', '.join(self.label_sets[row])}")
         if any(one.confident is False or not one.in_scope for one in self.predictions):
-            lines.append("? = the student is not sure, or the text is unlike those it was checked on.")
+            lines.append("? = the student is not confident, or the text is unlike its held-out texts.")
         return "\n".join(lines)
 
 
@@ -71,23 +71,23 @@ def predict(
     model: Annotated[Path, "A run's folder, or a bundle's."],
     *texts: Annotated[str, "Texts to label; or one file."],
     out: Annotated[Path | None, "Where a file's labels go; else FILE.labelled.EXT.", "-o"] = None,
-    text: Annotated[str | None, "The column with the text, or of pairs both: first,second; else guessed."] = None,
+    text: Annotated[str | None, "The column with the text, or for pairs both: first,second; else guessed."] = None,
     encoding: Annotated[str | None, "The file's encoding, when it is not UTF-8."] = None,
-    coverage: Annotated[float | None, "Also give the labels among which the right one is this often (0.9)."] = None,
+    coverage: Annotated[float | None, "Also give a set of labels that contains the right one this often (0.9)."] = None,
     reporter: ProgressReporter | None = None,
 ) -> PredictResult:
     """Label texts, or a file of any size, with a trained student.
 
     A file (CSV, TSV, JSON Lines, Parquet) keeps its columns and gets `predicted` and `confidence`, and where the
-    student was measured on held-out texts `sure` and `in_scope`. Rows that cannot be read are left out and told with
-    their line. The same command continues what was stopped.
+    student was calibrated on held-out texts `confident` and `in_scope`. Rows that cannot be read are left out and
+    listed with their line. The same command continues a job that was stopped.
 
-    A student that compares two texts takes the texts two by two: the first with the second, the third with the fourth.
+    In a pair task the texts are taken two by two: the first with the second, the third with the fourth.
 
     Raises:
-        NotARun: the folder holds no bundle.
+        RunNotFound: the folder holds no bundle.
         BadData: the file cannot be read, or has no such column.
-        BadInput: there is nothing to label, a text has none to be compared with, or no coverage can be promised.
+        BadInput: there is nothing to label, the last pair lacks a text, or no coverage can be guaranteed.
     """
     from potstill.bundle.bundle import load
     from potstill.bundle.label_file import label_file, names_a_table
@@ -111,4 +111,4 @@ def predict(
         texts = tuple(join_pair(one, other) for one, other in zip(texts[::2], texts[1::2], strict=True))
     logits = bundle.predict_logits(texts)
     sets = () if coverage is None else tuple(bundle.prediction_sets(logits, coverage))
-    return PredictResult(texts, tuple(bundle.predictions_from_logits(logits)), sets, multi=bundle.multilabel)
+    return PredictResult(texts, tuple(bundle.predictions_from_logits(logits)), sets, multilabel=bundle.multilabel)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
+    from potstill.data.task import JsonObject
     from potstill.reports import Report
     from potstill.reports.status import RunStatus, SpendingReport
 
@@ -20,7 +21,7 @@ class ReportResult:
     page: Path
     report: Report
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The report."""
         return self.report.to_json()
 

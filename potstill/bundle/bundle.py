@@ -1,9 +1,8 @@
-"""The artefact that ships: load a bundle folder, predict. Needs numpy, onnxruntime and tokenizers, never torch.
+"""Load a bundle folder and predict with it. Needs numpy, onnxruntime and tokenizers, never torch.
 
-A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a reader (`tokenizer.json`, or those of a bag), and
-`potstill.json`, which says all about them. Nothing in it is pickled. A bundle of a `pair` task takes pairs of texts
-wherever another takes texts, and one of a `multi` task gives a tuple of labels wherever another gives a label. Does not
-cover making one (`export`) or serving one over HTTP.
+A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a preprocessor (`tokenizer.json`, or a vocabulary),
+and their record `potstill.json`. Nothing in it is pickled. In a pair task texts are pairs of texts, and in a
+multi-label task a prediction is a tuple of labels. Does not cover export, or serving over HTTP.
 """
 
 from __future__ import annotations
@@ -35,28 +34,27 @@ from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresho
 from potstill.models.tokens.tokenizer import check_texts, mean_by_row
 
 Floats = NDArray[np.float32]
-Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, where two texts are compared
+Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, in a pair task
 
 MAX_BLOCK_TEXTS = 8192  # texts whose token ids are in memory at once
 NO_MULTILABEL_SETS = (
-    "This student gives several labels, and nothing is promised of a set of them.",
-    "Leave abstain and coverage out, and look at the probabilities.",
+    "This student gives several labels, and nothing is guaranteed of a set of them.",
+    "Leave abstain and coverage out, and use the probabilities.",
 )
 HOLD_OUT_MEND = "Distill again with at least 50 validation texts (--validation FILE)."
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the student says of one text.
+    """The prediction for one text.
 
     Attributes:
-        label: the likeliest label.
+        label: the most probable label.
         probability: of that label, in [0, 1].
-        sure: False if the probability is below the bundle's abstain threshold: let somebody else decide; None if the
-            bundle has no threshold, so that there is no telling.
-        labels: all labels of the text, likeliest first, in a task where it may have several; else just the one.
-        usual: in (0, 1], about the share of the held-out texts that looked at least as strange to the student; None
-            if nothing was held out.
+        confident: whether the probability reaches the bundle's abstain threshold; None if it has no threshold.
+        typicality: in (0, 1], about the share of the held-out texts that are at least as atypical; None without
+            held-out texts.
+        labels: in a multi-label task all labels of the text, most probable first; else the one.
     """
 
     label: str
@@ -67,7 +65,7 @@ class Prediction:
 
     @property
     def in_scope(self) -> bool:
-        """False for a text unlike those the student was checked on; one in twenty of its own kind is, too."""
+        """False if the text is unlike the held-out texts; so is one in twenty of those themselves."""
         return self.typicality is None or self.typicality > MIN_TYPICALITY
 
 
@@ -122,7 +120,7 @@ class Bundle:
 
     @property
     def threshold(self) -> float | None:
-        """The probability below which the student is not sure; None if there is no telling."""
+        """The probability below which a prediction is not confident; None if there is no threshold."""
         return self._threshold
 
     @overload
@@ -134,33 +132,33 @@ class Bundle:
         """A label, or None."""
 
     def predict(self, texts: Sequence[Text], abstain: bool | float = False) -> list[str] | list[str | None]:
-        """The likeliest label of each of N texts; in a `multi` task a tuple of labels for each, likeliest first.
+        """The most probable label of each of N texts; in a multi-label task a tuple of labels, most probable first.
 
         Args:
             texts: N texts.
-            abstain: True gives None where the student is not sure; a number in (0, 1) is the share of the labels given
-                that has to be right, instead of the bundle's own.
+            abstain: True returns None for predictions that are not confident; a number in (0, 1) is the precision to
+                guarantee, instead of the bundle's own.
 
         Raises:
             BadData: a text is not a string.
-            BadInput: abstain, but no threshold could be shown to keep that promise.
+            BadInput: abstain, but no threshold could be shown to reach that precision.
         """
         logits = self.predict_logits(texts)
         if isinstance(self._scaling, LabelScaling):
             if abstain is not False:
                 raise BadInput(*NO_MULTILABEL_SETS)
             return self.label_tuples(self.calibrated_probs(logits))  # type: ignore[return-value]
-        said = [self.labels[column] for column in self._scaling.argmax(logits)]
+        labels = [self.labels[column] for column in self._scaling.argmax(logits)]
         if abstain is False:
-            return said
+            return labels
         threshold = self._threshold if abstain is True else self.threshold_for(abstain)
         if threshold is None:
             raise BadInput(*self._no_threshold(TARGET_PRECISION if abstain is True else abstain))
-        sure = self.calibrated_probs(logits).max(axis=1) >= threshold
-        return [label if keep else None for label, keep in zip(said, sure, strict=True)]
+        confident = self.calibrated_probs(logits).max(axis=1) >= threshold
+        return [label if keep else None for label, keep in zip(labels, confident, strict=True)]
 
     def predict_proba(self, texts: Sequence[Text]) -> Floats:
-        """(N, K) calibrated probabilities of N texts; rows sum to one, unless each label is decided by itself.
+        """(N, K) calibrated probabilities of N texts; rows sum to one, except in a multi-label task.
 
         Raises:
             BadData: a text is not a string.
@@ -172,23 +170,23 @@ class Bundle:
         return np.asarray(self._scaling.apply(logits), dtype=np.float32)
 
     def predict_sets(self, texts: Sequence[Text], coverage: float = 0.9) -> list[tuple[str, ...]]:
-        """For each of N texts the labels among which the right one is with probability `coverage`, likeliest first.
+        """For each of N texts a set that contains the right label with probability `coverage`, most probable first.
 
-        Split conformal sets: true on average over texts that come as the held-out ones came, whatever the student.
-        One label is a clear case; many mean that the student cannot tell.
+        Split conformal sets: the coverage holds on average over texts drawn like the held-out ones, for any student.
+        One label is a clear case; many mean that the student cannot separate them.
 
         Raises:
             BadData: a text is not a string.
-            BadInput: coverage is not between 0 and 1, or nothing was held out to measure it on.
+            BadInput: coverage is not between 0 and 1, or the bundle was not calibrated on held-out texts.
         """
         return self.prediction_sets(self.predict_logits(texts), coverage)
 
     def prediction_sets(self, logits: Floats, coverage: float = 0.9) -> list[tuple[str, ...]]:
-        """`predict_sets` for texts whose (N, K) logits are known already."""
+        """`predict_sets` from (N, K) logits."""
         if self.multilabel:
             raise BadInput(*NO_MULTILABEL_SETS)
         if self.guarantees is None:
-            raise BadInput("This bundle has no held-out texts to say how wide a label set must be.", HOLD_OUT_MEND)
+            raise BadInput("This bundle was not calibrated on held-out texts, so it has no label sets.", HOLD_OUT_MEND)
         if not 0 < coverage < 1:
             raise BadInput(f"A coverage of {coverage} is not between 0 and 1.", "Ask for 0.9, for instance.")
         inside = self.guarantees.prediction_sets(logits, coverage)
@@ -196,19 +194,19 @@ class Bundle:
         return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, inside, strict=True)]
 
     def label_indicator(self, probs: Floats) -> NDArray[np.bool_]:
-        """(N, K) probabilities -> (N, K) which labels are given: those above their thresholds, or the likeliest one."""
+        """(N, K) probabilities -> (N, K) the labels given: those above their thresholds, or the most probable one."""
         if self.multilabel:
             return self._label_thresholds.apply(probs)
         return np.asarray(np.arange(len(self.labels)) == probs.argmax(axis=1)[:, None])
 
     def label_tuples(self, probs: Floats) -> list[tuple[str, ...]]:
-        """(N, K) probabilities -> the labels given to each of N texts, likeliest first."""
+        """(N, K) probabilities -> the labels given to each of N texts, most probable first."""
         order = np.argsort(-probs, axis=1, kind="stable")
         given = self.label_indicator(probs)
         return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, given, strict=True)]
 
     def threshold_for(self, precision: float) -> float | None:
-        """The probability from which on a share `precision` of the labels is right; None if none can be shown.
+        """The lowest probability from which on a share `precision` of the labels is right; None if none is shown.
 
         Raises:
             BadInput: precision is not between 0 and 1.
@@ -230,7 +228,7 @@ class Bundle:
         """(N, K) natural-log scores of N texts, before calibration.
 
         Raises:
-            BadData: a text is not a string, or not two where two are compared.
+            BadData: a text is not a string, or in a pair task not a pair.
         """
         texts = texts if isinstance(texts, str | list | tuple) else list(texts)
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
@@ -245,7 +243,7 @@ class Bundle:
         return logits
 
     def _run(self, texts: Sequence[Any], logits: Floats) -> None:
-        """Write the scores of the texts into the first rows of `logits`."""
+        """Write the logits of the texts into the first rows of `logits`."""
 
         def run(batch: tuple[NDArray[np.intp], Feeds]) -> None:
             rows, feeds = batch
@@ -253,7 +251,7 @@ class Bundle:
             logits[rows[first]] = mean_by_row(rows, self.session.run(["logits"], feeds)[0])
 
         # Each batch on one thread, and several batches at once: more texts a second than several threads a batch,
-        # and a busy neighbour slows one batch down instead of all. Later batches are filled while the first ones run.
+        # and a busy core slows one batch down instead of all. Later batches are filled while the first ones run.
         feeds = self.preprocessor.feeds(texts)
         head = list(islice(feeds, 2))
         if len(head) > 1 and self.threads > 1:
@@ -273,20 +271,20 @@ class Bundle:
     def predictions_from_logits(self, logits: Floats) -> Iterator[Prediction]:
         """(N, K) logits of this graph -> N predictions."""
         probabilities = self.calibrated_probs(logits)
-        usual = [None] * len(logits) if self.guarantees is None else self.guarantees.typicality(logits).tolist()
+        typicality = [None] * len(logits) if self.guarantees is None else self.guarantees.typicality(logits).tolist()
         given = self.label_tuples(probabilities)
-        best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), usual, given, strict=True)
-        for column, probability, share, labels in best:
-            sure = None if self._threshold is None else bool(probability >= self._threshold)
-            yield Prediction(self.labels[column], float(probability), sure, share, labels)
+        best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), typicality, given, strict=True)
+        for column, probability, typical, labels in best:
+            confident = None if self._threshold is None else bool(probability >= self._threshold)
+            yield Prediction(self.labels[column], float(probability), confident, typical, labels)
 
     @property
     def truncated(self) -> int:
-        """How many of all the texts it was given so far were too long to be read as a whole."""
+        """The number of texts so far that were too long to be read as a whole."""
         return self.preprocessor.truncated
 
     def summary(self) -> dict[str, str | int | float | bool]:
-        """What a report says of the bundle, flat."""
+        """Facts for a report, as one flat dictionary."""
         flat: dict[str, str | int | float | bool] = {
             "preprocessor": self.record.preprocessor.name,
             "graph": self.graph,
@@ -312,17 +310,17 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     Args:
         path: the bundle's or the run's folder.
         verify: compare every file's SHA-256 too; sizes are always compared.
-        threads: how many batches are computed at once; None takes `POTSTILL_THREADS`, or one for each processor that
+        threads: batches computed at once; None takes `POTSTILL_THREADS`, or one for each processor that
             this process may use.
-        graph: "model.onnx" or "model.int8.onnx"; None takes the one that was found to serve best.
+        graph: "model.onnx" or "model.int8.onnx"; None takes the one that export chose.
 
     Raises:
-        NotARun: there is no bundle, it is damaged, or a newer potstill made it.
+        RunNotFound: there is no bundle, it is damaged, or a newer potstill made it.
         MissingExtra: onnxruntime or tokenizers is not installed.
         BadInput: fewer than one thread.
     """
     if threads is not None and threads < 1:
-        raise BadInput(f"{threads} threads cannot compute anything.", "Give one or more, or leave it open.")
+        raise BadInput(f"{threads} threads cannot compute anything.", "Give one or more, or leave it out.")
     folder = Path(path)
     if not (folder / RECORD_FILE).is_file() and (folder / "bundle" / RECORD_FILE).is_file():
         folder = folder / "bundle"
@@ -333,7 +331,7 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
         raise newer_version(folder, record.made_by)
     chosen = graph or record.graph
     if chosen not in record.files:
-        raise RunNotFound(f"{folder} holds no {chosen}.", "Leave the graph open, or export the bundle again.")
+        raise RunNotFound(f"{folder} holds no {chosen}.", "Leave the graph out, or export the bundle again.")
     try:
         return Bundle(folder, record, graph=chosen, threads=threads or available_cpus())
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -344,5 +342,5 @@ def _pairs(texts: Sequence[Text]) -> list[str]:
     """The pairs as strings."""
     joined = [join_pair(*text) if isinstance(text, tuple) and len(text) == 2 else text for text in texts]
     if isinstance(texts, str) or not all(isinstance(text, str) and is_pair(text) for text in joined):
-        raise BadData("This student compares two texts, and was given one.", "Give pairs: [(first, second), ...].")
+        raise BadData("This student compares two texts, and got one.", "Give pairs: [(first, second), ...].")
     return [str(text) for text in joined]

@@ -1,17 +1,19 @@
-"""Blocks of finished work, one JSON line each, beside the file they are for: what was done before a stop is not redone.
+"""A journal of finished blocks of work, one JSON line each, so that work done before a stop is not repeated.
 
-A block is found again by a key made of its content, so a journal can be out of date but never wrong. Knows nothing of
-what the work is. Does not cover several processes that share the work.
+A block is found by a key made of its content, so a journal can be out of date but never wrong. Independent of the kind
+of work. Does not cover several processes that share the work.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from potstill.data.task import JsonObject
 
 FORMAT = 1
 
@@ -20,53 +22,53 @@ class Journal:
     """The blocks of one job, in order: `find` each in turn, and `add` those that are not there.
 
     Args:
-        path: the file; made if it is not there, removed by `finish`, or where nothing was kept.
-        job: what all blocks depend on, JSON values; a journal of another job is emptied.
+        path: the file; created if absent, removed after `finish`, or if no block was stored.
+        job: everything that all blocks depend on, as JSON values; a journal of another job is emptied.
     """
 
-    def __init__(self, path: Path, job: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, job: JsonObject) -> None:
         self.path = path
         self._file = path.open("a+b")
         self._file.seek(0)
         head = json.loads(json.dumps({"journal": FORMAT, **job}))
         self._reading = _parsed(self._file.readline()) == head
-        self._kept = 0
+        self._n_stored = 0
         if not self._reading:
             self._file.truncate(0)
             self._write(head)
 
     def find(self, key: str) -> Any | None:
-        """What was added under `key`, if it is the next block; else None, and all later blocks are forgotten."""
+        """The result stored under `key` if that is the next block; else None, and all later blocks are dropped."""
         if not self._reading:
             return None
         at = self._file.tell()
         block = _parsed(self._file.readline())
         if isinstance(block, dict) and block.get("key") == key and "result" in block:
-            self._kept += 1
+            self._n_stored += 1
             return block["result"]
         self._reading = False
         self._file.truncate(at)  # the line may be half a line: the process was killed while it wrote
         return None
 
     def add(self, key: str, result: Any) -> None:
-        """Keep a block's result, JSON values, after those found or added before."""
+        """Store a block's result, as JSON values, after those found or added before."""
         self._reading = False
-        self._kept += 1
+        self._n_stored += 1
         self._write({"key": key, "result": result})
 
     def finish(self) -> None:
         """The work is done and written elsewhere: remove the file."""
-        self._kept = 0
+        self._n_stored = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
-        if not self._kept:
+        if not self._n_stored:
             self.path.unlink(missing_ok=True)
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: JsonObject) -> None:
         self._file.write(json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n")
         self._file.flush()
 

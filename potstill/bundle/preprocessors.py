@@ -1,18 +1,19 @@
-"""Texts -> what a graph eats, in batches: one reader for each kind of graph a student exports.
+"""Texts -> batches of a graph's inputs: one preprocessor for each kind of graph that students export.
 
-Needs numpy (and tokenizers, where the kind uses one). Does not run graphs; `bundle` does.
+Needs numpy, and tokenizers if the kind uses one. Does not run graphs; `bundle` does.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.data.task import JsonObject
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
 from potstill.models.features import load_vectorizer
 from potstill.models.tokens.tokenizer import (
@@ -34,7 +35,7 @@ class Preprocessor(Protocol):
     """Texts -> batches of a graph's inputs.
 
     Attributes:
-        truncated: how many of all the texts it was given so far were not read as a whole.
+        truncated: number of texts so far that were not read as a whole.
     """
 
     truncated: int
@@ -50,14 +51,14 @@ class Preprocessor(Protocol):
 
 
 class TokenPreprocessor:
-    """Token ids and mask, for transformers: settings `max_length`, `pad_id`, `long` and `pairs`."""
+    """Token ids and mask, for transformers: config `max_length`, `pad_id`, `long` and `pairs`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        pairs, long = bool(settings.get("pairs")), settings.get("long", "head")
+    def __init__(self, folder: Path, config: JsonObject) -> None:
+        pairs, long = bool(config.get("pairs")), config.get("long", "head")
         if long not in LONG_TEXT_MODES:
             raise ValueError(f"an unknown way to read long texts: {long!r}")
-        self._tokens = TextTokenizer(folder / "tokenizer.json", int(settings["max_length"]), pairs=pairs, long=long)
-        self._pad_id = int(settings["pad_id"])
+        self._tokens = TextTokenizer(folder / "tokenizer.json", int(config["max_length"]), pairs=pairs, long=long)
+        self._pad_id = int(config["pad_id"])
         self._lock = threading.Lock()
         self.truncated = 0
 
@@ -89,10 +90,10 @@ def _together(encoded: EncodedTexts) -> Iterator[NDArray[np.intp]]:
 
 
 class FeaturePreprocessor:
-    """Ids and values of a bag, for the linear and the static student: settings as their reader wrote them."""
+    """Ids and values of a bag of features: config as its vectorizer wrote it."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self._reader = load_vectorizer(folder, settings)
+    def __init__(self, folder: Path, config: JsonObject) -> None:
+        self._reader = load_vectorizer(folder, config)
         self._lock = threading.Lock()
         self.truncated = 0
 
@@ -112,11 +113,11 @@ class FeaturePreprocessor:
 
 
 class ClozePreprocessor:
-    """Token ids and mask of texts in a pattern, for language models: settings as `Surroundings.to_json` wrote them."""
+    """Token ids and mask of texts in a pattern, for language models: config as `PatternLayout.to_json` wrote it."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: JsonObject) -> None:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        self._ids = PatternTokenizer(text, PatternLayout.from_json(settings))
+        self._ids = PatternTokenizer(text, PatternLayout.from_json(config))
         self._lock = threading.Lock()
         self.truncated = 0
 
@@ -131,7 +132,7 @@ class ClozePreprocessor:
             yield rows, {"input_ids": filled, "attention_mask": mask}
 
 
-PREPROCESSORS: dict[str, Callable[[Path, Mapping[str, Any]], Preprocessor]] = {
+PREPROCESSORS: dict[str, Callable[[Path, JsonObject], Preprocessor]] = {
     "encoder": TokenPreprocessor,
     "bag": FeaturePreprocessor,
     "cloze": ClozePreprocessor,

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from potstill.bundle.upgrade import JsonObject, upgrade_format_1
+from potstill.bundle.upgrade import upgrade_format_1
 from potstill.data.atomic import atomic_file
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import BadSpec, RunNotFound
 from potstill.evaluation.guarantees import Guarantees
 from potstill.evaluation.metrics import Score

@@ -1,6 +1,6 @@
-"""A graph file, open in onnxruntime: the options that make it fast, and its faults in one sentence.
+"""A graph file, open in onnxruntime: the options that make it fast, and its errors in one sentence.
 
-Needs onnxruntime. Knows nothing of texts, labels or bundles.
+Needs onnxruntime. Knows no texts, labels or bundles.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def open_session(file: Path) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU, one thread a call; any number of threads may call it at once.
 
     Raises:
-        NotARun: it is no graph that onnxruntime can run.
+        RunNotFound: it is not a graph that onnxruntime can run.
         MissingExtra: onnxruntime is not installed.
     """
     try:
@@ -47,7 +47,7 @@ def open_session(file: Path) -> Any:
 
 
 def available_cpus() -> int:
-    """How many processors to use: `POTSTILL_THREADS` if it is set, else what affinity and a container's quota allow.
+    """Processors to use: `POTSTILL_THREADS` if set, else what affinity and a container's quota allow.
 
     Raises:
         BadInput: the variable is not a whole number above zero.

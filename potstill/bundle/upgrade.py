@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-JsonObject = Mapping[str, Any]
+from potstill.data.task import JsonObject
 
 # Format 1's keys, and format 2's.
 CONFIG = {"begin": "prefix_ids", "end": "suffix_ids", "glue": "text_prefix", "between": "separator_ids"}
@@ -53,5 +52,5 @@ def upgrade_format_1(record: JsonObject) -> JsonObject:
     }
 
 
-def _renamed(record: JsonObject, names: Mapping[str, str]) -> dict[str, Any]:
+def _renamed(record: JsonObject, names: Mapping[str, str]) -> JsonObject:
     return {names.get(name, name): value for name, value in record.items()}

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from potstill.evaluation.metrics import ClassScore, EvaluationResult, Score
 from potstill.reports import charts
 from potstill.reports import text as words
 from potstill.reports.environment import jinja_environment
-from potstill.reports.records import Report
+from potstill.reports.records import Report, ShownFacts
 from potstill.reports.rounds import draw_rounds
 
 MAX_CLASSES = 12
@@ -65,7 +64,7 @@ def render_html(report: Report) -> str:
     return words.strip_control_characters(pages.get_template("report.html.j2").render(_view(report)))
 
 
-def _view(report: Report) -> dict[str, Any]:
+def _view(report: Report) -> dict[str, object]:
     models = tuple(_models(report))
     rows = _classes(report)
     return {
@@ -267,5 +266,5 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
     }
 
 
-def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
+def _shown(facts: ShownFacts) -> dict[str, str]:
     return {str(name): str(value) for name, value in facts.items() if value is not None}

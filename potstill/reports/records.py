@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from potstill.bundle.record import BundleRecord
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import RunNotFound
 from potstill.evaluation.metrics import EvaluationResult, McNemar, Score
 from potstill.evaluation.reliability import Reliability
@@ -287,7 +287,7 @@ class Report:
     next_command: str = ""
     format: int = FORMAT
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The document as JSON values; `Report.from_json` reads it back.
 
         Accuracy and macro F1 are repeated at the top of teacher, student and baselines for readers of these alone: the
@@ -302,7 +302,7 @@ class Report:
         return {"format": record.pop("format"), **record, "simulated": bool(self.simulation)}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Report:
+    def from_json(cls, record: JsonObject) -> Report:
         """The report that `to_json` wrote.
 
         Raises:
@@ -338,7 +338,7 @@ def read_report(path: Path) -> Report:
     raise RunNotFound(f"There is no report to read in {path}: {reason}", "Give the folder of a finished run.")
 
 
-def _scores(evaluation: EvaluationResult | None, *, plain: bool = False) -> dict[str, Any]:
+def _scores(evaluation: EvaluationResult | None, *, plain: bool = False) -> JsonObject:
     if evaluation is None:
         return {"accuracy": None, "macro_f1": None}
     micro = {} if evaluation.micro_f1 is None else {"micro_f1": evaluation.micro_f1.value}

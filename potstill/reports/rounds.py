@@ -71,12 +71,6 @@ class RoundHistory:
         rows = [(label, f1, self.after.get(label, f1)) for label, f1 in self.before.items()]
         return tuple(sorted(rows, key=lambda row: (-abs(row[2] - row[1]), row[0])))
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> RoundHistory:
-        """The rounds that `dataclasses.asdict` made plain."""
-        lists = {name: tuple(record[name]) for name in ("accepted", "rejected")}
-        return cls(**{**record, **lists, "rounds": tuple(RoundRecord(**each) for each in record["rounds"])})
-
 
 def read_rounds(notes: Iterable[Note]) -> RoundHistory | None:
     """The rounds that a run noted; None if there were none.

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from io import StringIO
-from typing import Any, Literal
+from typing import Literal
 
+from potstill.data.task import JsonObject
 from potstill.reports import text as words
 
 FORMAT = 1
@@ -92,7 +93,7 @@ class ServingTable:
         """Teacher / student; of times only where both were on one device."""
         return tuple(_ratios(self.rows))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """A plain dictionary."""
         return {**asdict(self), "ratios": [asdict(each) for each in self.ratios]}
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from potstill.data.task import JsonObject
 from potstill.ledger.prices import LedgerTotals, micros_to_usd
 from potstill.ledger.store import CallRecord, Note, RunStore
 
@@ -32,7 +33,7 @@ class RunStatus:
     finished: bool
     abandoned_micros: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Sums in USD, times as ISO 8601."""
         return {
             "run": str(self.folder),
@@ -96,7 +97,7 @@ class SpendingReport:
     as_csv: bool = False
     abandoned_micros: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Sums and calls in USD with six decimals, which is exact: a micro-dollar is the smallest sum there is."""
         totals = self.totals
         return {

@@ -96,14 +96,14 @@ def test_every_kind_keeps_its_columns_and_gets_the_new_ones(
     done = label_file(bundle, path, out=tmp_path / f"out{target}", coverage=0.9)
     rows = read(done.file)
     assert done.n == len(rows) == 95
-    assert list(rows[0]) == ["id", "text", "who", "predicted", "confidence", "sure", "in_scope", "label_set"]
+    assert list(rows[0]) == ["id", "text", "who", "predicted", "confidence", "confident", "in_scope", "label_set"]
     assert [row["who"] for row in rows] == [f"é, {i}" for i in range(95)]
     assert [row["predicted"] for row in rows] == bundle.predict([row["text"] for row in rows])
     first = next(bundle.iter_predictions([rows[0]["text"]]))
-    sure, labels = rows[0]["sure"], rows[0]["label_set"]
+    confident, labels = rows[0]["confident"], rows[0]["label_set"]
     if target == ".csv":
-        sure, labels = json.loads(sure), json.loads(labels)
-    assert (sure, float(rows[0]["confidence"])) == (first.confident, round(first.probability, 4))
+        confident, labels = json.loads(confident), json.loads(labels)
+    assert (confident, float(rows[0]["confidence"])) == (first.confident, round(first.probability, 4))
     assert tuple(labels) == bundle.predict_sets([rows[0]["text"]])[0]
     assert not [file for file in tmp_path.iterdir() if file not in (path, done.file)]
 

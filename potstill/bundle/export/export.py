@@ -30,7 +30,7 @@ from potstill.bundle.record import (
 )
 from potstill.data.atomic import atomic_folder
 from potstill.data.pairs import join_pair, split_pair
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import RunNotFound
 from potstill.evaluation.fit_guarantees import fit_guarantees
 from potstill.evaluation.fit_thresholds import fit_multilabel_guarantees
@@ -120,7 +120,7 @@ def _export_graph(student: Student, folder: Path, task: Task) -> BundleRecord:
     )
 
 
-def _metadata(student: Student) -> dict[str, Any]:
+def _metadata(student: Student) -> JsonObject:
     facts: Any = getattr(student, "metadata", {})
     return asdict(facts) if is_dataclass(facts) and not isinstance(facts, type) else dict(facts)
 
