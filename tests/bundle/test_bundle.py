@@ -139,7 +139,7 @@ def test_an_unsure_text_gets_none_where_that_is_asked_for(bundle: Bundle) -> Non
 def test_what_was_never_measured_is_not_promised(bundle: Bundle) -> None:
     assert bundle.guarantees is None
     for ask in (lambda: bundle.predict_sets(["a"]), lambda: bundle.predict(["a"], abstain=0.9)):
-        with pytest.raises(BadInput, match="This bundle (has no|was not calibrated)") as raised:
+        with pytest.raises(BadInput, match=r"This bundle (has no|was not calibrated)") as raised:
             ask()
         assert "--validation" in raised.value.hint
     assert [answer.typicality for answer in bundle.iter_predictions(["a"])] == [None]
