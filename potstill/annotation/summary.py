@@ -80,18 +80,6 @@ class AnnotationSummary:
         """A page for a terminal."""
         return "\n".join(self._lines())
 
-    def sentence(self) -> str:
-        """One sentence for a report, with a second one about agreement."""
-        people = f"{len(self.annotators)} people" if len(self.annotators) != 1 else "one person"
-        seconds = [annotator.seconds for annotator in self.annotators if annotator.seconds]
-        pace = f", {median(seconds):.1f} s each" if seconds else ""
-        sentence = f"{people.capitalize()} gave {self.labels} labels to {self.complete} texts{pace}."
-        if self.alpha is not None:
-            sentence += (
-                f" Krippendorff's alpha is {self.alpha:.2f} on the {self.n_overlapping} texts with more than one label."
-            )
-        return sentence
-
     def _lines(self) -> Iterator[str]:
         yield f"{self.complete} of {self.texts} texts have every label that was ordered; {self.labels} labels in all."
         if self.annotators:

@@ -7,6 +7,7 @@ it doubts (uncertainty sampling: Lewis and Gale 1994; Settles 2009).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from potstill.procedures.annotate_options import AnnotateOptions
 from potstill.procedures.base import Ask, QuoteInputs, Recipe, quote_answers
 from potstill.registry import read_options
 from potstill.run import Answers
+from potstill.run.notes import Annotated
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
@@ -142,9 +144,20 @@ def _tell(run: Run, annotator: Teacher, labelled: Sequence[Answers]) -> None:
         return
     labels = AnnotationStore(run.folder, write=False)
     try:
-        run.note("annotated", sentence=summarise(labels, run.task).sentence())
+        summary = summarise(labels, run.task)
     finally:
         labels.close()
+    timed = [person.seconds for person in summary.annotators if person.seconds]
+    run.note(
+        Annotated(
+            n_annotators=len(summary.annotators),
+            n_labels=summary.labels,
+            n_complete=summary.complete,
+            median_seconds=median(timed) if timed else None,
+            alpha=summary.alpha,
+            n_overlapping=summary.n_overlapping,
+        )
+    )
 
 
 def quote_labels(request: QuoteInputs[AnnotateOptions]) -> tuple[Ask, ...]:

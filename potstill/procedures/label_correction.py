@@ -19,6 +19,7 @@ from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import log_softmax, softmax, temperature_for_accuracy
 from potstill.evaluation.metrics import mcnemar
 from potstill.procedures.label_propagation import propagate_labels
+from potstill.run.notes import LabelsCorrected
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats
@@ -69,12 +70,9 @@ def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers,
         beliefs = np.concatenate([spoken[some], known])
         heard[some] = propagate_labels(beliefs, vectors, len(some), neighbours, self_weight=SELF_WEIGHT)
     changed = float((soft.argmax(axis=1) != heard.argmax(axis=1)).mean())
-    sentence = (
-        "The gold tells the student more than the teacher knows, so both were heard, and neighbours: they outvoted "
-        f"{changed:.1%} of the teacher's {len(texts):,} answers."
-    )
-    run.note("voices", sentence=sentence, texts=len(texts), changed=changed, gold_alone=share)
-    run.reporter.info(sentence)
+    corrected = LabelsCorrected(len(texts), changed, share)
+    run.note(corrected)
+    run.reporter.info(corrected.sentence())
     return heard
 
 

@@ -19,6 +19,7 @@ from potstill.procedures.base import Recipe, quote_nothing
 from potstill.procedures.kd import gold_weight
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.registry import Options, read_options
+from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
@@ -72,7 +73,7 @@ def selftrain(run: Run) -> Student:
             vectors = student.embed([*texts, *gold.texts])
             heard = propagate_labels(np.concatenate([said, targets]), vectors, len(texts), options.n_neighbors)
         changed = float((said.argmax(axis=1) != heard.argmax(axis=1)).mean())
-        run.note("pseudo-labels", round=number, texts=len(texts), changed_by_neighbours=changed)
+        run.note(PseudoLabelled(number, len(texts), changed))
         run.reporter.info(
             f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels."
         )

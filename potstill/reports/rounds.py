@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from potstill.ledger.store import Note
 from potstill.reports import charts
+from potstill.run.notes import RoundFacts, RoundSamples, RoundsFinished, TimedNote
 
 SAMPLES = 6  # accepted and rejected texts that are shown
 TICKS = 4
@@ -72,44 +72,51 @@ class RoundHistory:
         return tuple(sorted(rows, key=lambda row: (-abs(row[2] - row[1]), row[0])))
 
 
-def read_rounds(notes: Iterable[Note]) -> RoundHistory | None:
+def read_rounds(notes: Iterable[TimedNote]) -> RoundHistory | None:
     """The rounds that a run noted; None if there were none.
 
-    A run that was taken up again notes its rounds again, with the money of that moment: the first note of each counts.
+    A resumed run notes its rounds again, with the money charged by then, so the first note of each round counts.
     """
-    rows: dict[int, Mapping[str, Any]] = {}
-    samples: dict[int, Mapping[str, Any]] = {}
-    end: Mapping[str, Any] = {}
+    rows: dict[int, RoundFacts] = {}
+    samples: dict[int, RoundSamples] = {}
+    end: RoundsFinished | None = None
     for note in notes:
-        if note.description in ("base", "round"):
-            rows.setdefault(note.facts["number"], note.facts)
-        elif note.description == "samples":
-            samples.setdefault(note.facts["number"], note.facts)
-        elif note.description == "pgkd":
-            end = note.facts
-    if 0 not in rows or not end:
+        record = note.record
+        if isinstance(record, RoundFacts):
+            rows.setdefault(record.round, record)
+        elif isinstance(record, RoundSamples):
+            samples.setdefault(record.round, record)
+        elif isinstance(record, RoundsFinished):
+            end = record
+    if 0 not in rows or end is None:
         return None
-    rounds = tuple(_round(rows[number]) for number in sorted(rows))
-    shown = {name: _spread([list(each[name]) for _, each in sorted(samples.items())]) for name in _SAMPLES}
-    returned = int(end["best"])
+    shown = [each for _, each in sorted(samples.items())]
     return RoundHistory(
-        rounds=rounds,
-        best_round=returned,
-        before=rows[0]["f1"],
-        after=rows.get(returned, rows[0])["f1"],
-        accepted=shown["accepted"],
-        rejected=shown["rejected"],
+        rounds=tuple(_round(rows[number]) for number in sorted(rows)),
+        best_round=end.best_round,
+        before=rows[0].f1,
+        after=rows.get(end.best_round, rows[0]).f1,
+        accepted=_spread([[f"{one.label}: {one.text}" for one in each.accepted] for each in shown]),
+        rejected=_spread([[f"{one.reason}: {one.text}" for one in each.rejected] for each in shown]),
     )
 
 
-_SAMPLES = ("accepted", "rejected")
-
-
-def _round(facts: Mapping[str, Any]) -> RoundRecord:
-    names = ("number", "train", "validation_loss", "accuracy", "macro_f1", "charged_usd", "best")
-    also = {name: facts[name] for name in ("action", "written", "accepted", "rejected") if name in facts}
-    low, high = facts["interval"]
-    return RoundRecord(**{name: facts[name] for name in names}, **also, low=low, high=high)
+def _round(facts: RoundFacts) -> RoundRecord:
+    return RoundRecord(
+        number=facts.round,
+        train=facts.n_train,
+        validation_loss=facts.validation_loss,
+        accuracy=facts.accuracy,
+        low=facts.accuracy_low,
+        high=facts.accuracy_high,
+        macro_f1=facts.macro_f1,
+        charged_usd=facts.charged_usd,
+        best=facts.is_best,
+        action=facts.source,
+        written=facts.n_acquired,
+        accepted=facts.n_accepted,
+        rejected=facts.rejected_by_reason,
+    )
 
 
 def _spread(lists: list[list[str]]) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from potstill.data.task import JsonObject
 from potstill.ledger.prices import LedgerTotals, micros_to_usd
-from potstill.ledger.store import CallRecord, Note, RunStore
+from potstill.ledger.store import CallRecord, RunStore
+from potstill.run.notes import TimedNote, read_notes
 
 COLUMNS = ("id", "began", "seconds", "category", "purpose", "state", "n", "held_usd", "charged_usd", "paid_usd", "what")
 
@@ -29,7 +30,7 @@ class RunStatus:
     labels: tuple[str, ...]
     totals: LedgerTotals
     calls: tuple[CallRecord, ...]
-    notes: tuple[Note, ...]
+    notes: tuple[TimedNote, ...]
     finished: bool
     abandoned_micros: int | None = None
 
@@ -49,7 +50,7 @@ class RunStatus:
                 "by": {name: micros_to_usd(micros) for name, micros in self.totals.by_category.items()},
             },
             "calls": len(self.calls),
-            "steps": [{"time": _clock(note.time), "what": note.description, **note.facts} for note in self.notes],
+            "steps": [{"time": _clock(note.time), "what": note.name, **note.record.to_json()} for note in self.notes],
         }
 
     def to_text(self) -> str:
@@ -63,7 +64,7 @@ class RunStatus:
             *_left(self.abandoned_micros),
             "",
         ]
-        lines += [f"{_clock(note.time)}  {note.description:<10} {_facts(note.facts)}" for note in self.notes]
+        lines += [f"{_clock(note.time)}  {note.name:<16} {_facts(note.record.to_json())}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -78,7 +79,7 @@ def read_status(folder: Path) -> RunStatus:
             labels=tuple(task["labels"]),
             totals=store.totals(store.get_meta("limit_micros") or 0),
             calls=tuple(store.calls()),
-            notes=tuple(store.notes()),
+            notes=tuple(read_notes(store)),
             finished=store.get_meta("finished") is not None,
             abandoned_micros=store.abandoned_micros(),
         )

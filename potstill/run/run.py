@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -30,8 +30,9 @@ from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, Usage, micros_to_usd
 from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore
-from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient
+from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
+from potstill.run.notes import NoteRecord, TimedNote
 from potstill.run.spec import ComponentSpec, Spec, diff_specs
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
@@ -40,6 +41,9 @@ from potstill.students.training_data import apply_class_weights
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.kinds import teacher_kind
+
+
+RecordT = TypeVar("RecordT", bound=NoteRecord)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Run:
             self.ledger = Ledger(self.store, spec.limit_micros, reporter.info)
             self._cache = AnswerCache(folder.absolute().parent) if spec.cache else None
             self.asker = TeacherClient(task, self.store, self.ledger, self._cache, reporter, engine)
-            self.note("opened", budget_usd=micros_to_usd(spec.limit_micros))
+            self.note(notes.Opened(micros_to_usd(spec.limit_micros)))
         except BaseException:
             self.store.close()
             raise
@@ -169,8 +173,8 @@ class Run:
             self.simulated_teachers.add(teacher.name)
         asked = self.asker.ask(teacher, texts, purpose=purpose, reserve_micros=reserve_micros)
         if asked.n_new:
-            facts = {"teacher": teacher.name, "asked": asked.n_new, "by_state": asked.answers.state_counts}
-            self.note("asked", purpose=purpose, **facts, seconds=asked.seconds)
+            by_state = asked.answers.state_counts
+            self.note(notes.AskFinished(purpose, teacher.name, asked.n_new, by_state, asked.seconds))
         return asked.answers
 
     def copy_answers(self, teacher: Teacher, texts: Sequence[str], other: Run) -> None:
@@ -272,17 +276,21 @@ class Run:
             held_out = self.pool.subset("validation")
             known = {key: evaluate_student(self.task, student, part, held_out).to_json()}
             self.store.save(known)
-            self.note("judged", student=name, n=len(part.texts), accuracy=known[key]["accuracy"]["value"])
+            self.note(notes.Judged(name, len(part.texts), known[key]["accuracy"]["value"]))
         return EvaluationResult.from_json(known[key])
 
-    def note(self, what: str, **facts: Any) -> None:
-        """Remember something for the report."""
-        self.store.note(what, facts)
+    def note(self, record: NoteRecord) -> None:
+        """Append a note for the report."""
+        self.store.note(record.name, record.to_json())
+
+    def notes(self) -> list[TimedNote]:
+        """All notes of the run, oldest first."""
+        return notes.read_notes(self.store)
 
     def record_teacher(self, teacher: Teacher, reading: Calibration, answers: Answers) -> None:
         """Say who taught, and how its scores were read, so that the teacher can be measured the same way."""
         self.teacher_record = TeacherRecord(teacher, reading, answers)
-        self.note("taught", teacher=teacher.name, offsets=reading.offsets, temperature=reading.temperature)
+        self.note(notes.TeacherRecorded(teacher.name, reading.offsets, reading.temperature))
 
     def _remember(self, student: Student, key: str) -> Student:
         self._learnt[id(student)] = (ref(student), key)
@@ -301,6 +309,26 @@ class Run:
         key = self.student_key(student)
         return float(self.store.load([key])[key]["seconds"])
 
+    def decide(self, record_type: type[RecordT], compute: Callable[[], RecordT], *key_parts: Any) -> RecordT:
+        """A decision that depends on more than content (money left, time taken): made once, stored and noted.
+
+        Args:
+            record_type: the decision's record; its `name` is a part of the key.
+            compute: makes the decision.
+            key_parts: JSON values that tell this decision from others of its type.
+
+        Returns:
+            The stored decision if there is one, else that of `compute`.
+        """
+        key = content_key("decide", record_type.name, *key_parts)
+        found = self.store.load([key])
+        if key in found:
+            return record_type.from_json(found[key])
+        decision = compute()
+        self.store.save({key: decision.to_json()})
+        self.note(decision)
+        return decision
+
     def remember_decision(self, what: str, compute: Callable[[], dict[str, Any]], *known: Any) -> dict[str, Any]:
         """A decision that rests on more than content (money left, time taken): made once, then remembered.
 
@@ -314,7 +342,7 @@ class Run:
         if key not in found:
             found = {key: compute()}
             self.store.save(found)
-            self.note(what, **found[key])
+            self.store.note(what, found[key])
         decided: dict[str, Any] = found[key]
         return decided
 

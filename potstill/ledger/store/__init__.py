@@ -6,7 +6,7 @@ share.
 
 from potstill.ledger.store.annotations import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
 from potstill.ledger.store.answer_cache import AnswerCache
-from potstill.ledger.store.records import BatchJobRecord, CallRecord, Note, PaidAnswer
+from potstill.ledger.store.records import BatchJobRecord, CallRecord, JsonObject, PaidAnswer, StoredNote
 from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, LOCK_FILE, MIGRATIONS, RUN_FILE, RunStore
 
 __all__ = [
@@ -20,8 +20,9 @@ __all__ = [
     "AnswerCache",
     "BatchJobRecord",
     "CallRecord",
+    "JsonObject",
     "LabelRequest",
-    "Note",
     "PaidAnswer",
     "RunStore",
+    "StoredNote",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
+
+JsonObject: TypeAlias = Mapping[str, Any]  # a JSON object whose keys another room knows
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class BatchJobRecord:
 
 
 @dataclass(frozen=True)
-class Note:
-    """One thing a recipe thought worth remembering; `time` is seconds since 1970."""
+class StoredNote:
+    """A note as it is stored; `run.notes` reads its facts into a typed record. `time` is seconds since 1970."""
 
     time: float
-    description: str
-    facts: Mapping[str, Any]
+    name: str
+    facts: JsonObject
 
 
 @dataclass(frozen=True)

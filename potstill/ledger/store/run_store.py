@@ -21,7 +21,7 @@ from typing import Any
 from potstill.errors import PotstillError, RunBusy, RunNotFound
 from potstill.ledger.prices import CATEGORIES, Category, LedgerTotals, Purchase
 from potstill.ledger.store.group_commit import GroupCommit, WriteStep
-from potstill.ledger.store.records import BatchJobRecord, CallRecord, Note, PaidAnswer
+from potstill.ledger.store.records import BatchJobRecord, CallRecord, JsonObject, PaidAnswer, StoredNote
 from potstill.ledger.store.sqlite_file import SqliteFile
 
 RUN_FILE = "run.sqlite"
@@ -346,18 +346,18 @@ class RunStore(SqliteFile):
         """The values kept under those of `keys` that are there."""
         return {key: json.loads(value) for key, value in self._select("key, value FROM kept", keys)}
 
-    def note(self, what: str, facts: Mapping[str, Any]) -> None:
-        """Remember something, in the order it happened."""
+    def note(self, name: str, facts: JsonObject) -> None:
+        """Append a note: the name of its kind and its facts as JSON values."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO notes (time, what, facts) VALUES (?, ?, ?)", (time.time(), what, json.dumps(facts))
+                "INSERT INTO notes (time, what, facts) VALUES (?, ?, ?)", (time.time(), name, json.dumps(facts))
             )
 
-    def notes(self) -> list[Note]:
-        """Everything noted, oldest first."""
+    def notes(self) -> list[StoredNote]:
+        """All notes, oldest first."""
         with self._guard:
             rows = self._db.execute("SELECT time, what, facts FROM notes ORDER BY id").fetchall()
-        return [Note(when, what, json.loads(facts)) for when, what, facts in rows]
+        return [StoredNote(when, name, json.loads(facts)) for when, name, facts in rows]
 
     def get_meta(self, name: str) -> Any:
         """The JSON value stored under `name`, or None."""
