@@ -32,6 +32,7 @@ from potstill.data.tables import Table, read_table
 from potstill.data.task import Task
 from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.kinds import recipe_kind
+from potstill.run.notes import RoundsFinished
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 from potstill.students.base import Student
@@ -254,7 +255,7 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
         student = (labelling if arm == "labelling" else recipe_kind(spec.procedure.kind))(run)
         judged = run.judge(student, world.pool.subset("test"), "test")
         llm_usd = run.ledger.totals().by_category["llm"] / 1e6
-        end = next((note.facts for note in run.store.notes() if note.description == "pgkd"), {})
+        end = next((note.record for note in run.notes() if isinstance(note.record, RoundsFinished)), None)
     return Row(
         data=study.name,
         arm=arm,
@@ -263,9 +264,9 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
         macro_f1=judged.macro_f1.value,
         llm_usd=llm_usd,
         seconds=time.perf_counter() - began,
-        best_round=end.get("best"),
-        accepted=end.get("accepted"),
-        rejected=end.get("rejected"),
+        best_round=end and end.best_round,
+        accepted=end and end.n_accepted,
+        rejected=end and dict(end.rejected_by_reason),
     )
 
 

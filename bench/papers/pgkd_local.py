@@ -25,6 +25,7 @@ from potstill.data.task import Task
 from potstill.evaluation.calibration import Calibration, match_prior
 from potstill.evaluation.metrics import compute_metrics
 from potstill.procedures.kinds import recipe_kind
+from potstill.run.notes import RoundSamples, RoundsFinished
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -100,12 +101,15 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder
     with Run.open(folder, spec, Task(pool.labels, name=NAME), pool) as run:
         student = recipe_kind(spec.procedure.kind)(run)
         judged = run.judge(student, pool.subset("test"), "test")
-        notes = list(run.store.notes())
+        notes = [note.record for note in run.notes()]
         usd = run.ledger.totals().by_purpose.get("teach", 0) / 1e6
-    end = next((note.facts for note in notes if note.description == "pgkd"), {})
+    end = next((note for note in notes if isinstance(note, RoundsFinished)), None)
     if seed == 0 and end:
-        told = [note.facts for note in notes if note.description == "samples"]
-        samples[arm] = {name: [text for each in told for text in each[name][:2]] for name in ("accepted", "rejected")}
+        shown = [note for note in notes if isinstance(note, RoundSamples)]
+        samples[arm] = {
+            "accepted": [f"{one.label}: {one.text}" for each in shown for one in each.accepted[:2]],
+            "rejected": [f"{one.reason}: {one.text}" for each in shown for one in each.rejected[:2]],
+        }
     return Row(
         data=NAME,
         arm=arm,
@@ -114,9 +118,9 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder
         macro_f1=judged.macro_f1.value,
         llm_usd=usd,
         seconds=time.perf_counter() - began,
-        best_round=end.get("best"),
-        accepted=end.get("accepted"),
-        rejected=end.get("rejected"),
+        best_round=end and end.best_round,
+        accepted=end and end.n_accepted,
+        rejected=end and dict(end.rejected_by_reason),
     )
 
 

@@ -36,6 +36,7 @@ from potstill.reports.run_facts import (
     simulated_teachers,
 )
 from potstill.run.evaluate_student import display_labels, evaluate_probs, majority_baseline, mcnemar_test
+from potstill.run.notes import Finished
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Student
@@ -71,7 +72,7 @@ def evaluate(run: Run, student: Student, *, source: str = "", cleaning: tuple[st
     texts = test.texts or run.pool.subset("pool").texts or run.pool.subset("train").texts
     speed = measure_latency(bundle.predict_proba, texts[:MAX_TIMED_TEXTS])
     baselines = tuple(_baselines(run, test, student))
-    run.note("finished", student=run.student_key(student))
+    run.note(Finished(run.student_key(student)))
     # `bench` times student and teacher on these later, wherever it is called.
     run.store.set_meta("bench", {"texts": list(texts[:BENCH_TEXTS]), "folder": str(run.spec.folder.absolute())})
     reliability = None
@@ -87,7 +88,7 @@ def evaluate(run: Run, student: Student, *, source: str = "", cleaning: tuple[st
         reliability=reliability,
         mcnemar=_mcnemar(run.task, test, predictions, teacher_labels),
         samples=tuple(_samples(run, test, predictions, teacher_labels)),
-        rounds=read_rounds(run.store.notes()),
+        rounds=read_rounds(run.notes()),
         recipe_sentences=recipe_sentences(run),
         money=cost_summary(run, speed),
         data=data_summary(run, source, cleaning),

@@ -102,6 +102,7 @@ def read_rounds(notes: Iterable[TimedNote]) -> RoundHistory | None:
 
 
 def _round(facts: RoundFacts) -> RoundRecord:
+    acquired = facts.acquired
     return RoundRecord(
         number=facts.round,
         train=facts.n_train,
@@ -112,10 +113,10 @@ def _round(facts: RoundFacts) -> RoundRecord:
         macro_f1=facts.macro_f1,
         charged_usd=facts.charged_usd,
         best=facts.is_best,
-        action=facts.source,
-        written=facts.n_acquired,
-        accepted=facts.n_accepted,
-        rejected=facts.rejected_by_reason,
+        action=acquired.source,
+        written=acquired.n_texts,
+        accepted=acquired.n_accepted,
+        rejected=acquired.rejected_by_reason,
     )
 
 

@@ -12,6 +12,7 @@ from potstill.evaluation.latency import Latency
 from potstill.ledger.prices import MICROS_PER_USD, Usage
 from potstill.ledger.store import CallRecord
 from potstill.reports.records import AnswerSummary, CostSummary, DataSummary, EgressFacts, PriceRecord, RunSettings
+from potstill.run.notes import Opened
 from potstill.run.run import Run, TeacherRecord
 
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
@@ -40,7 +41,7 @@ def cost_summary(run: Run, speed: Latency) -> CostSummary:
 
 def active_seconds(run: Run) -> float:
     """Wall time spent in this run, over all its sessions; the pauses between them do not count."""
-    events = [(note.time, note.description == "opened") for note in run.store.notes()]
+    events = [(note.time, isinstance(note.record, Opened)) for note in run.notes()]
     events += [
         (moment, False) for row in run.store.calls() for moment in (row.started_at, row.ended_at or row.started_at)
     ]
@@ -89,7 +90,7 @@ def simulated_teachers(run: Run) -> tuple[str, ...]:
 
 def recipe_sentences(run: Run) -> tuple[str, ...]:
     """The summaries that recipes noted. A resumed run notes them again, so the last of each kind counts."""
-    found = {note.description: str(note.facts["sentence"]) for note in run.store.notes() if "sentence" in note.facts}
+    found = {note.name: sentence for note in run.notes() if (sentence := note.record.sentence())}
     return tuple(found.values())
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -38,7 +37,10 @@ class NoteRecord:
     @classmethod
     def from_json(cls, record: JsonObject) -> Self:
         """The record that `to_json` wrote. Raises pydantic's ValidationError if a field is missing or invalid."""
-        found: Self = _adapter(cls).validate_python(record)
+        adapter = _adapters.get(cls)
+        if adapter is None:
+            adapter = _adapters[cls] = TypeAdapter(cls)
+        found: Self = adapter.validate_python(record)
         return found
 
     def sentence(self) -> str:
@@ -46,9 +48,7 @@ class NoteRecord:
         return ""
 
 
-@cache
-def _adapter(cls: type[NoteRecord]) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
+_adapters: dict[type[NoteRecord], TypeAdapter[Any]] = {}  # built once a class, which takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,25 @@ class Allocated(NoteRecord):
     def sentence(self) -> str:
         """The candidate that was selected, and all scores."""
         scores = ", ".join(f"{candidate} {score:.1%}" for candidate, score in self.candidate_scores.items())
-        return f"Of the affordable candidates, {self.candidate!r} won on {self.n_validation} validation texts: {scores}."
+        return f"The student of {self.candidate!r} was selected on {self.n_validation} validation texts: {scores}."
+
+
+@dataclass(frozen=True)
+class AcquisitionCounts:
+    """The texts that a round acquired.
+
+    Attributes:
+        source: "generate", or "label" if they are texts of the pool; empty for round 0, which acquires none.
+        n_texts, n_accepted: all of them, and those that passed the filters.
+        rejected_by_reason: reason -> number of texts.
+        usd: their price.
+    """
+
+    source: str = ""
+    n_texts: int = 0
+    n_accepted: int = 0
+    rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
+    usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -222,10 +240,7 @@ class RoundFacts(NoteRecord):
         macro_f1, f1: on the validation texts; `f1` is label -> F1.
         charged_usd: by the whole run, when the round was over.
         is_best: whether the loss was the lowest so far.
-        source: how the round's texts were acquired, "write" or "label"; empty for round 0.
-        n_acquired, n_accepted: texts acquired, and those of them that passed the filters.
-        rejected_by_reason: reason -> number of texts.
-        usd: what the round's texts cost.
+        acquired: the round's texts.
     """
 
     name = "round"
@@ -239,11 +254,7 @@ class RoundFacts(NoteRecord):
     f1: Mapping[str, float]
     charged_usd: float
     is_best: bool
-    source: str = ""
-    n_acquired: int = 0
-    n_accepted: int = 0
-    rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
-    usd: float = 0.0
+    acquired: AcquisitionCounts = AcquisitionCounts()
 
 
 @dataclass(frozen=True)
@@ -296,9 +307,9 @@ class RoundsFinished(NoteRecord):
         labelled = f" It labelled {self.n_labelled} texts of the pool." if self.n_labelled else ""
         exhausted = " The money ended before the rounds did." if self.budget_exhausted else ""
         return (
-            f"{self.teacher} wrote {self.n_generated} texts in {self.n_rounds} rounds, guided by the student's errors; "
-            f"{self.n_accepted - self.n_labelled} were accepted ({rejected} rejected).{labelled} "
-            f"It was shown {self.n_shown} training texts. The student of round {self.best_round} had the lowest "
+            f"{self.teacher} generated {self.n_generated} texts in {self.n_rounds} rounds, guided by the student's "
+            f"errors; {self.n_accepted - self.n_labelled} were accepted ({rejected} rejected).{labelled} "
+            f"Its prompts showed {self.n_shown} training texts. The student of round {self.best_round} had the lowest "
             f"validation loss and is the one returned.{exhausted}"
         )
 
@@ -331,8 +342,8 @@ class LabelsCorrected(NoteRecord):
     def sentence(self) -> str:
         """Why, and how many labels changed."""
         return (
-            "A student trained on the gold labels alone is more accurate than the teacher, so the teacher's labels were "
-            f"corrected with it and with label propagation: {self.changed_share:.1%} of {self.n_texts:,} changed."
+            "A student trained on the gold labels alone is more accurate than the teacher, so the teacher's labels "
+            f"were corrected with it and with label propagation: {self.changed_share:.1%} of {self.n_texts:,} changed."
         )
 
 

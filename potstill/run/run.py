@@ -42,7 +42,6 @@ from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.kinds import teacher_kind
 
-
 RecordT = TypeVar("RecordT", bound=NoteRecord)
 
 
@@ -328,23 +327,6 @@ class Run:
         self.store.save({key: decision.to_json()})
         self.note(decision)
         return decision
-
-    def remember_decision(self, what: str, compute: Callable[[], dict[str, Any]], *known: Any) -> dict[str, Any]:
-        """A decision that rests on more than content (money left, time taken): made once, then remembered.
-
-        Args:
-            what: a name for it.
-            make: decides, in JSON values.
-            known: content that tells this decision from others of its name.
-        """
-        key = content_key("decide", what, *known)
-        found = self.store.load([key])
-        if key not in found:
-            found = {key: compute()}
-            self.store.save(found)
-            self.store.note(what, found[key])
-        decided: dict[str, Any] = found[key]
-        return decided
 
     @property
     def student_keys(self) -> tuple[str, ...]:

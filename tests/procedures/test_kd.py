@@ -82,7 +82,7 @@ def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
         in_parts = correct_soft_labels(texts, soft, bad, 10, run).argmax(axis=1)
         assert (in_parts == truth).mean() > (said == truth).mean() + 0.1
         assert len(run.store.calls()) == calls
-        assert [note.description for note in run.store.notes()].count("voices") == 2
+        assert [note.name for note in run.notes()].count("labels_corrected") == 2
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, keyword_labels, p
     unlabelled = build_pool({"pool": Table.from_columns({"text": world(40)["text"]})}, labels=tuple(WORDS)).pool
     with begin(tmp_path / "run", unlabelled, keyword_labels, student="static:potion-8m") as run:
         student = kd(run)
-        assert not [note for note in run.store.notes() if note.description == "voices"]
+        assert not [note for note in run.notes() if note.name == "labels_corrected"]
         assert student.predict_proba(["a goal of the team"]).argmax() == unlabelled.labels.index("sport")
 
 

@@ -16,6 +16,7 @@ from potstill.errors import BadData, BadSpec
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.procedures.selftrain import SelfTrainOptions, pseudo_label_student, selftrain
 from potstill.registry import read_options
+from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
 
@@ -43,15 +44,11 @@ def test_the_pool_is_learnt_and_no_teacher_is_paid(tmp_path: Path, pool: Pool) -
         alone = run.learn(run.pool.subset("train").texts, np.eye(3, dtype=np.float32)[run.pool.subset("train").gold])
         better = run.judge(taught, test).accuracy.value
         assert better > run.judge(alone, test).accuracy.value
-        rounds = [facts for what, facts in notes(run) if what == "pseudo-labels"]
-        assert [facts["round"] for facts in rounds] == [1, 2]
+        rounds = [note.record.round for note in run.notes() if isinstance(note.record, PseudoLabelled)]
+        assert rounds == [1, 2]
         bought = run.ledger.totals().by_category
         assert bought["llm"] == bought["human"] == 0
         assert bought["compute"] > 0
-
-
-def notes(run: Run) -> list[tuple[str, dict[str, object]]]:
-    return [(each.description, each.facts) for each in run.store.notes()]
 
 
 def test_the_same_run_again_learns_nothing_new(tmp_path: Path, pool: Pool) -> None:

@@ -240,7 +240,7 @@ def test_a_judgement_is_made_once(run: Run, pool: Pool):
     student = run.learn(gold.texts, one_hot(gold.gold, 2))
     first = run.judge(student, test)
     assert first == run.judge(student, test)
-    assert [note.description for note in run.store.notes()].count("judged") == 1
+    assert [note.name for note in run.notes()].count("judged") == 1
 
 
 def test_a_run_cannot_be_opened_twice_nor_with_another_question(run: Run, spec: Spec, pool: Pool):

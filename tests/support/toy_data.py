@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
 from potstill.data.task import GenerationRequest, LabelledText
+from potstill.run.notes import NoteRecord, RoundFacts
 from potstill.run.run import Run
 from potstill.teachers.base import GeneratedTexts, Teacher
 
 OpenRun = Callable[..., Run]
+NoteT = TypeVar("NoteT", bound=NoteRecord)
 LABELS = ("money", "sport", "weather", "food")
 LETTERS = np.random.default_rng(0)
 
@@ -38,8 +40,14 @@ def table(n: int, seed: int, split: str) -> list[dict[str, str]]:
     return [{"text": text, "label": label, "split": split} for label in LABELS for text in label_texts(label, n, seed)]
 
 
-def notes(run: Run, what: str) -> list[dict[str, Any]]:
-    return [dict(note.facts) for note in run.store.notes() if note.description == what]
+def notes(run: Run, kind: type[NoteT]) -> list[NoteT]:
+    """The run's notes of one kind."""
+    return [note.record for note in run.notes() if isinstance(note.record, kind)]
+
+
+def finished_rounds(run: Run) -> list[RoundFacts]:
+    """The notes of all rounds but round 0."""
+    return [facts for facts in notes(run, RoundFacts) if facts.round]
 
 
 def next_label(text: LabelledText) -> LabelledText:

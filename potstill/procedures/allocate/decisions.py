@@ -7,15 +7,17 @@ it waited for annotators, reads the stored decisions and so repeats them. `potst
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter
 
+from potstill.ledger.store import JsonObject
 from potstill.procedures.allocate.learning_curves import CurvePoint, Estimate
 from potstill.procedures.allocate.pilot import DISTILLATION_STRATEGIES, PilotFindings
 from potstill.procedures.allocate.strategies import Allocation, ExpectedLead, Strategy
+from potstill.run.notes import NoteRecord
 
 MIN_WIN_PROBABILITY = 0.1  # distillation is tried at the end if it won in at least this share of the draws
 
@@ -73,7 +75,7 @@ class DecisionBasis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(NoteRecord):
     """The base of the four decisions.
 
     Attributes:
@@ -81,17 +83,15 @@ class Decision:
         basis: the estimates it rests on.
     """
 
+    name = "decision"
     reason: str
     basis: DecisionBasis
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, with the decision's name under "action"."""
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Decision:
-        """The decision that `to_json` wrote."""
-        return _reader().validate_python(record)
+    def from_json(cls, record: JsonObject) -> Self:
+        """The decision that `to_json` wrote: the one of the four that "action" names."""
+        found: Self = _reader().validate_python(record)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,5 +127,5 @@ class Stop(Decision):
 
 
 @cache
-def _reader() -> TypeAdapter[Decision]:
+def _reader() -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[BuyLabels | BuyAnswers | GenerateTexts | Stop, Field(discriminator="action")])

@@ -21,6 +21,7 @@ from potstill.procedures.allocate.label_sources import AllocationState, LabelSou
 from potstill.procedures.allocate.strategies import ExpectedLead
 from potstill.procedures.kd import calibrate_teacher
 from potstill.run import Answers
+from potstill.run.notes import Allocated
 from potstill.run.run import TeacherRecord
 from potstill.students.base import Student
 from potstill.teachers.base import Teacher
@@ -81,17 +82,15 @@ class ModelSelection:
         return selected.student
 
     def _note(self, selected: Candidate) -> None:
-        scores = {each.strategy: each.score for each in self._candidates}
-        listed = ", ".join(f"{name} {score:.1%}" for name, score in scores.items())
-        sentence = f"The student of {selected.strategy!r} was selected on {len(self._validation)} validation texts"
         self._run.note(
-            "allocated",
-            way=selected.strategy,
-            score=selected.score,
-            labels=len(self._state.labelled),
-            tried=scores,
-            written=len(self._rounds.accepted),
-            sentence=f"{sentence}: {listed}.",
+            Allocated(
+                candidate=selected.strategy,
+                score=selected.score,
+                n_validation=len(self._validation),
+                n_labels=len(self._state.labelled),
+                n_generated=len(self._rounds.accepted),
+                candidate_scores={each.strategy: each.score for each in self._candidates},
+            )
         )
 
     def _train_on_generated(self) -> None:

@@ -10,7 +10,6 @@ and the best on validation data is returned (`model_selection.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from potstill.data.task import content_key
@@ -43,7 +42,7 @@ def allocate(run: Run) -> Student:
         pilot = Pilot(sources, validation, state, rounds)
         plan = partial(next_purchase, pilot, findings, state, sources)
         known = content_key(state.labelled.texts), len(state.asked), rounds.remaining_texts(state.labelled)
-        decision = _decide(run, plan, n_purchases, *known)
+        decision = run.decide(Decision, plan, n_purchases, *known)
         findings = decision.basis.findings
         state = state.with_asked(max(len(state.asked), decision.basis.n_sampled))
         match decision:
@@ -65,10 +64,6 @@ def allocate(run: Run) -> Student:
 
     rounds.close()
     return ModelSelection(sources, state, validation, rounds).select(decision.basis)
-
-
-def _decide(run: Run, plan: Callable[[], Decision], *key_parts: str | int) -> Decision:
-    return Decision.from_json(run.remember_decision("planned", lambda: plan().to_json(), *key_parts))
 
 
 RECIPE = Recipe("allocate", allocate, AllocateOptions, quote=quote_answers, compares_strategies=True)

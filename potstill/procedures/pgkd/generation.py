@@ -24,6 +24,7 @@ from potstill.procedures.pgkd.quote import BIAS_TEXTS, EXPLORE_EVERY
 from potstill.procedures.pgkd.rounds import AcquiredTexts, RoundStudent, TextSource
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
+from potstill.run.notes import NoteRecord
 from potstill.run.run import Run
 from potstill.teachers.base import Teacher
 from potstill.teachers.generation_quotas import split_by_label
@@ -38,6 +39,14 @@ class SourceGain:
 
     source: TextSource
     loss_drop: float
+    usd: float
+
+
+@dataclass(frozen=True)
+class Spent(NoteRecord):
+    """What the texts of a round cost when they were bought: a repeated run pays nothing for them."""
+
+    name = "spent"
     usd: float
 
 
@@ -98,14 +107,14 @@ class TextAcquisition:
         generates = source == "generate"
         acquired = self._generate(request, current) if generates else self._label(request.n, probs, current)
         # Stored, because a repeated run pays nothing for the same texts and has to choose the same sources.
-        spent = self._run.remember_decision(
-            "spent",
-            lambda: {"usd": micros_to_usd(totals().charged - before)},
+        spent = self._run.decide(
+            Spent,
+            lambda: Spent(micros_to_usd(totals().charged - before)),
             self.teacher.key,
             request.seed,
             len(current.train.texts),
         )
-        return replace(acquired, usd=spent["usd"])
+        return replace(acquired, usd=spent.usd)
 
     def record_gain(self, acquired: AcquiredTexts, loss_drop: float) -> None:
         """Record by how much the validation loss fell with these texts."""

@@ -7,9 +7,9 @@ compares a round with everything else that the budget can buy.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,14 @@ from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.prices import Purpose, micros_to_usd
 from potstill.procedures.pgkd.filters import MAX_EXCERPT_CHARS, FilterResult
 from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, TrainingTexts, make_generation_request
+from potstill.run.notes import (
+    AcquisitionCounts,
+    RejectedExcerpt,
+    RoundFacts,
+    RoundSamples,
+    RoundsFinished,
+    list_reasons,
+)
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Student
@@ -169,7 +177,7 @@ class RoundLog:
     budget_exhausted: bool = False
 
     def __post_init__(self) -> None:
-        self._note("base", self.baseline, best=True)
+        self._note(self.baseline, True, AcquisitionCounts())
         self.run.reporter.info(f"Before the first round: {self._describe(self.baseline)}.")
 
     def add(self, result: RoundResult, improved: bool) -> None:
@@ -186,13 +194,15 @@ class RoundLog:
         self.rejected_by_reason.update(reasons)
         self.shown_texts.update(prompt_texts(result.request) if generates else [])
         self.budget_exhausted = acquired.budget_exhausted
-        counts: dict[str, Any] = {"action": acquired.source, "written": n, "accepted": n_accepted}
-        self._note("round", student, best=improved, rejected=reasons, usd=acquired.usd, **counts)
-        accepted = [f"{each.label}: {each.text}"[:MAX_EXCERPT_CHARS] for each in filtered.accepted[:MAX_SAMPLES]]
-        rejected = [f"{each.reason}: {each.text}" for each in filtered.rejected[:MAX_SAMPLES]]
-        self.run.note("samples", number=student.round, accepted=accepted, rejected=rejected)
+        counts = AcquisitionCounts(acquired.source, n, n_accepted, reasons, acquired.usd)
+        self._note(student, improved, counts)
+        accepted = tuple(
+            LabelledText(each.text[:MAX_EXCERPT_CHARS], each.label) for each in filtered.accepted[:MAX_SAMPLES]
+        )
+        rejected = tuple(RejectedExcerpt(each.text, each.reason) for each in filtered.rejected[:MAX_SAMPLES])
+        self.run.note(RoundSamples(student.round, accepted, rejected))
         title = "generated texts accepted" if generates else "texts of the pool labelled"
-        listed = f" ({_listed(reasons)})" if reasons else ""
+        listed = f" ({list_reasons(reasons)})" if reasons else ""
         self.run.reporter.info(
             f"Round {student.round} of {self.max_rounds}: {self._describe(student)}"
             f"{' - the best so far' if improved else ''}; {n_accepted} of {n} {title}{listed}."
@@ -200,40 +210,36 @@ class RoundLog:
 
     def close(self, best: RoundStudent) -> None:
         """Record the end of the loop and the student that is returned."""
-        rejected = _listed(self.rejected_by_reason) or "none"
-        labelled = f" It labelled {self.n_labelled} texts of the pool." if self.n_labelled else ""
-        ended = " The money ended before the rounds did." if self.budget_exhausted else ""
-        sentence = (
-            f"{self.teacher.name} generated {self.n_generated} texts in {self.n_rounds} rounds, guided by the "
-            f"student's errors; {self.n_accepted - self.n_labelled} were accepted ({rejected} rejected).{labelled} "
-            f"Its prompts showed {len(self.shown_texts)} training texts. The student of round {best.round} had the "
-            f"lowest validation loss and is the one returned.{ended}"
-        )
         self.run.note(
-            "pgkd",
-            best=best.round,
-            rounds=self.n_rounds,
-            written=self.n_generated,
-            labelled=self.n_labelled,
-            accepted=self.n_accepted,
-            rejected=dict(self.rejected_by_reason),
-            ended=self.budget_exhausted,
-            sentence=sentence,
+            RoundsFinished(
+                teacher=self.teacher.name,
+                best_round=best.round,
+                n_rounds=self.n_rounds,
+                n_generated=self.n_generated,
+                n_labelled=self.n_labelled,
+                n_accepted=self.n_accepted,
+                n_shown=len(self.shown_texts),
+                rejected_by_reason=dict(self.rejected_by_reason),
+                budget_exhausted=self.budget_exhausted,
+            )
         )
 
-    def _note(self, what: str, student: RoundStudent, **facts: Any) -> None:
+    def _note(self, student: RoundStudent, is_best: bool, acquired: AcquisitionCounts) -> None:
         judged = student.judgement
         self.run.note(
-            what,
-            number=student.round,
-            train=len(student.train.texts),
-            validation_loss=student.loss,
-            accuracy=judged.accuracy.value,
-            interval=[judged.accuracy.low, judged.accuracy.high],
-            macro_f1=judged.macro_f1.value,
-            f1={each.label: round(each.f1, 4) for each in judged.per_class},
-            charged_usd=micros_to_usd(self.run.ledger.totals().charged),
-            **facts,
+            RoundFacts(
+                round=student.round,
+                n_train=len(student.train.texts),
+                validation_loss=student.loss,
+                accuracy=judged.accuracy.value,
+                accuracy_low=judged.accuracy.low,
+                accuracy_high=judged.accuracy.high,
+                macro_f1=judged.macro_f1.value,
+                f1={each.label: round(each.f1, 4) for each in judged.per_class},
+                charged_usd=micros_to_usd(self.run.ledger.totals().charged),
+                is_best=is_best,
+                acquired=acquired,
+            )
         )
 
     def _describe(self, student: RoundStudent) -> str:
@@ -242,7 +248,3 @@ class RoundLog:
             f"validation loss {student.loss:.4f}, accuracy {accuracy:.1%}, "
             f"${micros_to_usd(totals.charged):.4f} of ${micros_to_usd(totals.limit):.2f} charged"
         )
-
-
-def _listed(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda each: -each[1]))

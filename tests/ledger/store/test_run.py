@@ -46,7 +46,7 @@ def test_thousands_of_keys_are_looked_up_at_once(store):
 def test_notes_come_back_in_order(store):
     store.note("first", {"n": 1})
     store.note("second", {"words": ["ä", "☃"]})
-    assert [(note.description, note.facts) for note in store.notes()] == [
+    assert [(note.name, note.facts) for note in store.notes()] == [
         ("first", {"n": 1}),
         ("second", {"words": ["ä", "☃"]}),
     ]
@@ -57,7 +57,7 @@ def test_two_processes_cannot_work_in_one_run_but_one_may_look(store, tmp_path):
         RunStore(tmp_path, write=True)
     store.note("still working", {})
     looking = RunStore(tmp_path, write=False)
-    assert looking.notes()[0].description == "still working"
+    assert looking.notes()[0].name == "still working"
     looking.close()
 
 

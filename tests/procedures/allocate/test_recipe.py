@@ -13,11 +13,11 @@ from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, UnknownName, Waiting
-from potstill.ledger.store import Note
-from potstill.procedures.allocate.decisions import Decision, DecisionBasis
+from potstill.procedures.allocate.decisions import BuyLabels, Decision, DecisionBasis, Stop
 from potstill.procedures.allocate.priors import TeacherPriors
 from potstill.procedures.allocate.recipe import allocate
 from potstill.reports.finish_run import finish_run
+from potstill.run.notes import Allocated
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -41,12 +41,12 @@ def begin(folder: Path, pool: Pool, budget: float = 20, prices: Any = None, **ov
     return Run.open(folder, Spec.from_dict(record), Task(pool.labels, name="world"), pool)
 
 
-def plans(run: Run) -> list[Note]:
-    return [note for note in run.store.notes() if note.description == "planned"]
+def plans(run: Run) -> list[Decision]:
+    return [note.record for note in run.notes() if isinstance(note.record, Decision)]
 
 
 def bases(run: Run) -> list[DecisionBasis]:
-    return [Decision.from_json(note.facts).basis for note in plans(run)]
+    return [decision.basis for decision in plans(run)]
 
 
 def test_labels_are_bought_while_they_are_expected_to_gain_and_never_over_the_budget(
@@ -55,12 +55,12 @@ def test_labels_are_bought_while_they_are_expected_to_gain_and_never_over_the_bu
     with begin(tmp_path / "run", rows, budget=8) as run:
         allocate(run)
         assert run.ledger.free >= 0
-        assert plans(run)[0].facts["action"] == "buy_labels"
+        assert isinstance(plans(run)[0], BuyLabels)
         labelled = [call for call in run.store.calls() if call.category == "human"]
         assert 0 < sum(call.n_texts for call in labelled) <= 80
-        done = [note for note in run.store.notes() if note.description == "allocated"][-1]
-        assert done.facts["labels"] > 36
-        assert done.facts["way"] in done.facts["sentence"]
+        done = [note.record for note in run.notes() if isinstance(note.record, Allocated)][-1]
+        assert done.n_labels > 36
+        assert done.candidate in done.sentence()
 
 
 def test_simulated_annotators_make_the_whole_report_a_simulation(tmp_path: Path, rows: Pool) -> None:
@@ -86,9 +86,9 @@ def test_the_same_command_again_decides_and_buys_nothing_anew(tmp_path: Path, ro
 def test_a_gain_that_is_too_small_for_its_price_ends_the_buying(tmp_path: Path, rows: Pool) -> None:
     with begin(tmp_path / "run", rows, min_gain=1000.0) as run:
         allocate(run)
-        notes = plans(run)
-        assert [note.facts["action"] for note in notes] == ["stop"]
-        assert "min_gain is 1000.0" in notes[0].facts["reason"]
+        (decision,) = plans(run)
+        assert isinstance(decision, Stop)
+        assert "min_gain is 1000.0" in decision.reason
 
 
 def test_without_a_price_for_labels_a_language_model_may_be_asked(
@@ -120,8 +120,8 @@ def test_if_nothing_can_be_bought_the_student_is_trained_on_the_labels_there_are
     assert not len(all_known.subset("pool"))
     with begin(tmp_path / "run", all_known, prices={}) as run:
         allocate(run)
-        assert [note.facts["action"] for note in plans(run)] == ["stop"]
-        assert "can be bought" in plans(run)[0].facts["reason"]
+        assert [type(decision) for decision in plans(run)] == [Stop]
+        assert "can be bought" in plans(run)[0].reason
 
 
 def test_a_run_can_begin_without_any_label(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_run_waits_for_annotators(tmp_path: Path, rows: Pool) -> None:
 def test_each_query_strategy_buys_distinct_texts(tmp_path: Path, rows: Pool, strategy: str) -> None:
     with begin(tmp_path / "run", rows, budget=8, query_strategy=strategy) as run:
         allocate(run)
-        bought = [note.facts["rows"] for note in plans(run) if note.facts["action"] == "buy_labels"]
+        bought = [each.rows for each in plans(run) if isinstance(each, BuyLabels)]
         assert bought
         assert all(len(set(each)) == len(each) for each in bought)
 

@@ -7,7 +7,16 @@ from weakref import ref
 
 import numpy as np
 import pytest
-from support.toy_data import LABEL_WORDS, LABELS, OpenRun, notes, record_requests, script_teacher, table
+from support.toy_data import (
+    LABEL_WORDS,
+    LABELS,
+    OpenRun,
+    finished_rounds,
+    notes,
+    record_requests,
+    script_teacher,
+    table,
+)
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -17,6 +26,7 @@ from potstill.procedures.pgkd.filters import passes_pvi
 from potstill.procedures.pgkd.generation import SourceGain, better_source
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.run.inputs import spec_overrides
+from potstill.run.notes import RoundsFinished
 from potstill.run.spec import Spec, merge_specs
 
 
@@ -37,27 +47,27 @@ def test_in_turns_the_teacher_generates_and_labels_texts_of_the_pool(
 ) -> None:
     with begin(f"{real}/run", unlabelled, rounds=4, texts=20, real=real, mix="turns") as run:
         pgkd(run)
-        rounds, (end,) = notes(run, "round"), notes(run, "pgkd")
-    assert [each["action"] for each in rounds] == ["generate", "label", "generate", "label"]
-    assert end["labelled"] == 40
-    assert "labelled 40 texts of the pool" in end["sentence"]
-    assert all(each["usd"] > 0 for each in rounds)
+        rounds, (end,) = finished_rounds(run), notes(run, RoundsFinished)
+    assert [each.acquired.source for each in rounds] == ["generate", "label", "generate", "label"]
+    assert end.n_labelled == 40
+    assert "labelled 40 texts of the pool" in end.sentence()
+    assert all(each.acquired.usd > 0 for each in rounds)
 
 
 def test_when_the_pool_is_used_up_the_teacher_generates(begin: OpenRun, unlabelled: Pool) -> None:
     with begin("run", unlabelled, rounds=6, texts=40, real="random", mix="turns") as run:
         pgkd(run)
-        rounds = notes(run, "round")
-    assert sum(each["written"] for each in rounds if each["action"] == "label") == 60
-    assert rounds[5]["action"] == "generate"
+        rounds = finished_rounds(run)
+    assert sum(each.acquired.n_texts for each in rounds if each.acquired.source == "label") == 60
+    assert rounds[5].acquired.source == "generate"
 
 
 def test_a_repeated_run_takes_the_same_sources_though_nothing_is_paid(begin: OpenRun, unlabelled: Pool) -> None:
     with begin("run", unlabelled, rounds=4, texts=10, real="margin") as run:
         first = run.student_key(pgkd(run))
-        sources = [each["action"] for each in notes(run, "round")]
+        sources = [each.acquired.source for each in finished_rounds(run)]
         assert run.student_key(pgkd(run)) == first
-        assert [each["action"] for each in notes(run, "round")] == sources * 2
+        assert [each.acquired.source for each in finished_rounds(run)] == sources * 2
     assert sources[:2] == ["generate", "label"]
 
 
@@ -123,10 +133,10 @@ def test_pvi_rejects_wrong_labels_more_often_than_right_ones(begin: OpenRun, mon
             )[1],
         )
         pgkd(run)
-        (end,) = notes(run, "pgkd")
+        (end,) = notes(run, RoundsFinished)
     truth = {row["text"]: row["label"] for row in table(150, 4, "")}
     mine = {(text, label) for text, label in learnt if text in truth}
-    assert end["rejected"]["disagreed"] > 10
+    assert end.rejected_by_reason["disagreed"] > 10
     assert mine
     assert np.mean([truth[text] != label for text, label in mine]) < 0.3
 
@@ -138,13 +148,13 @@ def test_a_request_about_the_confused_labels_names_no_other(begin: OpenRun, monk
     with begin(rounds=1, folds=3, groups=2) as run:
         seen = record_requests(run, monkeypatch)
         pgkd(run)
-        (rounds,) = notes(run, "round")
+        (rounds,) = finished_rounds(run)
     feedback = seen[0].feedback
     assert feedback is not None
     assert len(feedback.labels) == 2
     assert [each.label for each in feedback.report] == list(feedback.labels)
     assert {each.label for each in (*seen[0].examples, *feedback.correct, *feedback.incorrect)} <= set(feedback.labels)
-    assert rounds["written"] == 32
+    assert rounds.acquired.n_texts == 32
 
 
 def test_each_request_asks_for_another_style_with_diverse(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.toy_data import LABELS, OpenRun, notes, record_requests, script_teacher
+from support.toy_data import LABELS, OpenRun, finished_rounds, notes, record_requests, script_teacher
 
 from potstill.data.pool import Pool
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports.finish_run import finish_run
+from potstill.run.notes import Judged, RoundsFinished
 from potstill.teachers.base import Teacher
 
 # --- the loop ----------------------------------------------------------------------------------------------
@@ -22,13 +23,13 @@ from potstill.teachers.base import Teacher
 def test_generated_texts_make_a_better_student(begin: OpenRun, pool: Pool) -> None:
     with begin(rounds=5) as run:
         report = finish_run(run, pgkd(run))
-        rounds = notes(run, "round")
+        rounds = finished_rounds(run)
     base = next(each for each in report.baselines if each.name.startswith("linear"))
     assert report.student.evaluation is not None
     assert base.accuracy is not None
     assert report.student.evaluation.accuracy.value > base.accuracy.value + 0.03
-    assert [each["number"] for each in rounds] == [1, 2, 3, 4, 5]
-    assert all(each["train"] <= len(pool.subset("train")) + 32 * each["number"] for each in rounds)
+    assert [each.round for each in rounds] == [1, 2, 3, 4, 5]
+    assert all(each.n_train <= len(pool.subset("train")) + 32 * each.round for each in rounds)
     assert "imulation" in report.simulation
 
 
@@ -36,10 +37,10 @@ def test_the_student_with_the_lowest_validation_loss_is_returned(begin: OpenRun,
     with begin(rounds=4) as run:
         student = pgkd(run)
         losses = [run.judge(student, pool.subset("validation")).log_loss]
-        rounds, (end,) = notes(run, "round"), notes(run, "pgkd")
-        judged = {each["student"] for each in notes(run, "judged")}
-    assert losses[0] == min(each["validation_loss"] for each in rounds)
-    assert end["best"] == min(rounds, key=lambda each: each["validation_loss"])["number"]
+        rounds, (end,) = finished_rounds(run), notes(run, RoundsFinished)
+        judged = {each.student for each in notes(run, Judged)}
+    assert losses[0] == min(each.validation_loss for each in rounds)
+    assert end.best_round == min(rounds, key=lambda each: each.validation_loss).round
     assert judged >= {"round 0", "round 1"}
 
 
@@ -54,10 +55,10 @@ def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
     with begin(rounds=8, patience=2) as run:
         script_teacher(run, monkeypatch, wrong)
         student = pgkd(run)
-        rounds = notes(run, "round")
-        assert [each["best"] for each in rounds] == [False, False]
-        (end,) = notes(run, "pgkd")
-        assert end["best"] == 0
+        rounds = finished_rounds(run)
+        assert [each.is_best for each in rounds] == [False, False]
+        (end,) = notes(run, RoundsFinished)
+        assert end.best_round == 0
         gold = pool.subset("train")
         alone = run.learn(gold.texts, np.eye(4, dtype=np.float32)[gold.gold])
         assert run.student_key(student) == run.student_key(alone)
@@ -91,10 +92,10 @@ def test_with_roll_back_a_harmful_round_is_undone(begin: OpenRun, monkeypatch: p
     with begin(rounds=2, roll_back=True) as run:
         script_teacher(run, monkeypatch, first_wrong)
         pgkd(run)
-        first, second = notes(run, "round")
-    assert not first["best"]
-    assert second["best"]
-    assert second["train"] < first["train"] + second["accepted"]
+        first, second = finished_rounds(run)
+    assert not first.is_best
+    assert second.is_best
+    assert second.n_train < first.n_train + second.acquired.n_accepted
 
 
 def test_the_same_seed_and_stored_answers_give_the_same_student(begin: OpenRun, pool: Pool) -> None:
@@ -171,7 +172,7 @@ def test_spend_by_need_sets_the_number_of_texts_of_each_label(begin: OpenRun, mo
     with begin(spend="need", rounds=1) as run:
         seen = record_requests(run, monkeypatch)
         pgkd(run)
-        written = notes(run, "round")[0]["written"]
+        written = finished_rounds(run)[0].acquired.n_texts
     assert seen[0].feedback is not None
     assert sum(seen[0].feedback.label_counts.values()) == written == 32
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.chat_server import Standin
-from support.toy_data import LABELS, OpenRun, notes, script_teacher, table
+from support.toy_data import LABELS, OpenRun, finished_rounds, notes, script_teacher, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -17,6 +17,7 @@ from potstill.data.task import GenerationRequest, LabelledText
 from potstill.errors import BadData, BadSpec, BudgetExceeded, TeacherError
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports.finish_run import finish_run
+from potstill.run.notes import RoundSamples, RoundsFinished
 from potstill.teachers.base import Teacher
 
 # --- what must not pass ------------------------------------------------------------------------------------
@@ -37,10 +38,10 @@ def test_copies_of_held_out_texts_are_never_trained_on(
         learn = run.learn
         monkeypatch.setattr(run, "learn", lambda texts, *a, **b: (learnt.update(texts), learn(texts, *a, **b))[1])
         report = finish_run(run, pgkd(run))
-        (record,) = notes(run, "round")
-    assert record["rejected"]["copies validation"] == 15
-    assert record["rejected"]["copies test"] == 15
-    assert record["accepted"] == 2
+        (record,) = finished_rounds(run)
+    assert record.acquired.rejected_by_reason["copies validation"] == 15
+    assert record.acquired.rejected_by_reason["copies test"] == 15
+    assert record.acquired.n_accepted == 2
     assert not [text for text in learnt for copied in stolen if copied.casefold() in text.casefold()]
     assert any("30" not in note and "15 copies validation" in note for note in report.notes)
 
@@ -69,10 +70,10 @@ def test_wrong_labels_are_found_by_asking_the_teacher_again(begin: OpenRun, monk
                 )[1],
             )
             pgkd(run)
-            (end,) = notes(run, "pgkd")
+            (end,) = notes(run, RoundsFinished)
         mine = {each.text: each.label for each in trained if each.text in truth}
         shares[agree] = np.mean([label != truth[text] for text, label in mine.items()])
-        assert (end["rejected"].get("disagreed", 0) > 10) is (agree == "teacher")
+        assert (end.rejected_by_reason.get("disagreed", 0) > 10) is (agree == "teacher")
     assert shares["none"] > 0.2
     assert shares["teacher"] < 0.05
 
@@ -95,7 +96,7 @@ def test_the_student_may_reject_labels_less_probable_than_chance(
             if case == "wrong":
                 script_teacher(run, monkeypatch, wrong)
             pgkd(run)
-            refused[case] = notes(run, "round")[0]["rejected"].get("disagreed", 0)
+            refused[case] = finished_rounds(run)[0].acquired.rejected_by_reason.get("disagreed", 0)
     assert refused["right"] < 10 < 20 < refused["wrong"]
 
 
@@ -117,8 +118,8 @@ def test_unusable_texts_are_counted_by_reason(begin: OpenRun, monkeypatch: pytes
     with begin(rounds=1, texts=12) as run:
         script_teacher(run, monkeypatch, bad)
         pgkd(run)
-        (record,) = notes(run, "round")
-        (samples,) = notes(run, "samples")
+        (record,) = finished_rounds(run)
+        (samples,) = notes(run, RoundSamples)
     expected = {
         "duplicate": 3,
         "unreadable": 1,
@@ -127,10 +128,10 @@ def test_unusable_texts_are_counted_by_reason(begin: OpenRun, monkeypatch: pytes
         "too long": 1,
         "prompt injection": 1,
     }
-    assert record["rejected"] == expected | {"missing": 3}
-    assert record["accepted"] == 1
-    assert len(samples["accepted"]) == 1
-    assert samples["rejected"][0].startswith("duplicate: ")
+    assert record.acquired.rejected_by_reason == expected | {"missing": 3}
+    assert record.acquired.n_accepted == 1
+    assert len(samples.accepted) == 1
+    assert samples.rejected[0].reason == "duplicate"
 
 
 def test_a_teacher_without_usable_texts_leaves_the_student_unchanged(
@@ -140,10 +141,10 @@ def test_a_teacher_without_usable_texts_leaves_the_student_unchanged(
         script_teacher(run, monkeypatch, lambda original, request: [LabelledText("Sorry, I cannot do that.", "")])
         pgkd(run)
         trained = [call for call in run.store.calls() if call.category == "compute"]
-        (end,) = notes(run, "pgkd")
+        (end,) = notes(run, RoundsFinished)
     assert len(trained) == 1
-    assert (end["rounds"], end["accepted"], end["best"]) == (2, 0, 0)
-    assert end["rejected"] == {"missing": 62, "unreadable": 2}
+    assert (end.n_rounds, end.n_accepted, end.best_round) == (2, 0, 0)
+    assert end.rejected_by_reason == {"missing": 62, "unreadable": 2}
 
 
 # --- money, and what cannot be -----------------------------------------------------------------------------
@@ -164,12 +165,12 @@ def test_when_the_money_ends_the_best_student_so_far_is_returned_and_the_report_
 
         monkeypatch.setattr(run, "write", dear)
         student = pgkd(run)
-        (end,) = notes(run, "pgkd")
-        rounds = notes(run, "round")
+        (end,) = notes(run, RoundsFinished)
+        rounds = finished_rounds(run)
         run.ledger.limit = 10**6
         report = finish_run(run, student)
-    assert end["ended"]
-    assert end["best"] == min(rounds, key=lambda each: each["validation_loss"])["number"]
+    assert end.budget_exhausted
+    assert end.best_round == min(rounds, key=lambda each: each.validation_loss).round
     assert any("money ended" in note for note in report.notes)
 
 
@@ -190,11 +191,11 @@ def test_texts_bought_before_the_money_ended_are_trained_on_and_evaluated(
 
         monkeypatch.setattr(run, "write", dear)
         pgkd(run)
-        (record,) = notes(run, "round")
-        (end,) = notes(run, "pgkd")
-    assert end["ended"]
-    assert 0 < record["accepted"] == record["written"] < 32
-    assert "missing" not in record["rejected"]
+        (record,) = finished_rounds(run)
+        (end,) = notes(run, RoundsFinished)
+    assert end.budget_exhausted
+    assert 0 < record.acquired.n_accepted == record.acquired.n_texts < 32
+    assert "missing" not in record.acquired.rejected_by_reason
 
 
 def test_without_validation_texts_the_error_says_what_to_do(begin: OpenRun) -> None:
@@ -261,9 +262,9 @@ def test_bad_replies_of_a_chat_model_are_counted_and_do_no_harm(
         teacher = {"name": "openai:m", "base_url": server.url}
         with begin(teacher=teacher, rounds=2, texts=6, folds=3) as run:
             report = finish_run(run, pgkd(run))
-            (end,) = notes(run, "pgkd")
+            (end,) = notes(run, RoundsFinished)
         sent = json.dumps([body["messages"] for body in server.seen if "surest" in json.dumps(body)])
-    assert (end["accepted"], end["rejected"]) == (accepted, rejected)
+    assert (end.n_accepted, end.rejected_by_reason) == (accepted, rejected)
     assert "Training texts that it gets wrong and is surest of" in sent
     assert "Training texts and their labels were sent to" in report.egress
     assert any(reason in note for note in report.notes for reason in rejected)

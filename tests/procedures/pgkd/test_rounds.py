@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from support.reports import HOSTILE, full
-from support.toy_data import OpenRun, notes, script_teacher
+from support.toy_data import OpenRun, finished_rounds, script_teacher
 
 from potstill.data.task import LabelledText
-from potstill.ledger.store import Note
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports import Report, render_html
 from potstill.reports.finish_run import finish_run
 from potstill.reports.rounds import RoundHistory, RoundRecord, draw_rounds, read_rounds
+from potstill.run.notes import Opened, TimedNote
 
 
 def row(number: int, usd: float, **more: Any) -> RoundRecord:
@@ -62,7 +62,7 @@ def test_a_report_with_rounds_survives_json() -> None:
 
 def test_without_rounds_the_page_has_no_such_section() -> None:
     assert "Round by round" not in render_html(full())
-    assert read_rounds([Note(0.0, "opened", {})]) is None
+    assert read_rounds([TimedNote(0.0, Opened(1.0))]) is None
 
 
 def test_one_round_or_no_money_draws_no_curve() -> None:
@@ -80,13 +80,13 @@ def test_a_run_that_is_taken_up_again_keeps_the_money_of_the_first_time(
             lambda original, request: [*original.generate(request).texts[1:], LabelledText("x", "sport")],
         )
         first = pgkd(run)
-        noted = notes(run, "round")
+        noted = finished_rounds(run)
         pgkd(run)
         report = finish_run(run, first)
     found = report.rounds
     assert found is not None
     assert [each.number for each in found.rounds] == [0, 1, 2]
-    assert [each.charged_usd for each in found.rounds[1:]] == [each["charged_usd"] for each in noted]
+    assert [each.charged_usd for each in found.rounds[1:]] == [each.charged_usd for each in noted]
     assert found.rounds[0].charged_usd < found.rounds[1].charged_usd < found.rounds[2].charged_usd
     assert found.rounds[1].rejected == {"too short": 1}
     assert any("too short: x" in each for each in found.rejected)
