@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from potstill.reports import charts
 from potstill.run.notes import RoundFacts, RoundSamples, RoundsFinished, TimedNote

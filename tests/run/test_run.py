@@ -330,5 +330,5 @@ name = "linear"
     in_flight = 4 * kills
     dearest = 3 * 10**-6 * 400  # a call's bound here, generously
     assert money["charged_usd"] <= money["limit_usd"]  # type: ignore[index]
-    assert money["by"]["llm"] <= uncut_money["by"]["llm"] + in_flight * dearest  # type: ignore[index]
+    assert money["by_category"]["llm"] <= uncut_money["by_category"]["llm"] + in_flight * dearest  # type: ignore[index]
     assert cut["answers"] == uncut["answers"]
