@@ -119,12 +119,14 @@ class Waiting(PotstillError):
     exit_code = 75
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known names as a sentence, or all of them when none is near."""
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """The nearest known names as a sentence; if none is near, `otherwise`, or else all of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+    if otherwise is not None:
+        return otherwise
     return f"There are: {', '.join(names)}." if names else ""
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all: written beside their place, then moved there."""
+"""Files and folders that appear complete or not at all: written to a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes the place of `folder` when the block ends well, and vanishes otherwise."""
+    """Yield an empty folder to fill; it replaces `folder` if the block succeeds and is deleted if it raises."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -28,7 +28,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path to write; it takes the place of `path` when the block ends well, and vanishes when it does not."""
+    """Yield a path to write; it replaces `path` if the block succeeds and is deleted if it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}-{os.getpid()}")
     try:

@@ -1,6 +1,6 @@
-"""Which column is the text, which the label, which the split: guessed from names and contents, with reasons in words.
+"""Guesses which columns are the text, the label and the split, from their names and contents, and gives reasons.
 
-A column that the user names is never guessed. Does NOT cover: the labels' meaning, or several labels a text.
+A column that the user names is not guessed. The separator of several labels is guessed in `label_sets.py`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from potstill.data.tables import Table
+from potstill.data.task import Split
 from potstill.errors import BadData
-
-Split = Literal["train", "validation", "test", "pool"]
 
 SPLIT_ALIASES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
@@ -23,22 +21,22 @@ SPLIT_ALIASES: Mapping[str, Split] = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "heldout", "held-out"), "test"),
     **dict.fromkeys(("pool", "unlabelled", "unlabeled", "unsup", "unsupervised"), "pool"),
 }
-_TEXT = "text sentence review content message body utterance query question comment tweet document headline title"
-_LABEL = (
+_TEXT_NAMES = "text sentence review content message body utterance query question comment tweet document headline title"
+_LABEL_NAMES = (
     "label labels class classes category categories intent intents sentiment target topic topics tag tags gold rating "
     "stars score emotion emotions label_text y"
 )
-_SPLIT = "split partition subset fold set part"
-_PAIRS = (("premise", "hypothesis"), ("query", "document"), ("query", "passage"), ("claim", "evidence"))
-# Two columns whose names differ in these alone: text_a and text_b, sentence1 and sentence2, left_text and right_text.
-_ENDS = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("source", "target"))
+_SPLIT_NAMES = "split partition subset fold set part"
+_PAIR_NAMES = (("premise", "hypothesis"), ("query", "document"), ("query", "passage"), ("claim", "evidence"))
+# Columns whose names differ only in these words: text_a and text_b, sentence1 and sentence2, left_text and right_text.
+_PAIR_WORDS = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("source", "target"))
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*%?")
-_SEEN = 2000  # filled cells looked at
+_SAMPLE_SIZE = 2000  # non-empty cells of a column that are examined
 
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """The columns that the user named; empty ones are guessed."""
+    """The columns that the user named; empty to guess."""
 
     text: str = ""
     text_b: str = ""
@@ -48,14 +46,14 @@ class ColumnNames:
 
 @dataclass(frozen=True)
 class ColumnGuess:
-    """What the columns are taken for.
+    """The columns of a table.
 
     Attributes:
         text: the column of the text.
         text_b: the column of the second text of a pair, or None.
-        label: the column of the label, or None if none looks like one.
-        split: the column that says train, validation, test or pool, or None.
-        reasons: one sentence for each, why.
+        label: the column of the label, or None.
+        split: the column with train, validation, test or pool, or None.
+        reasons: one sentence for each guess.
     """
 
     text: str
@@ -66,8 +64,8 @@ class ColumnGuess:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What a column looks like: shares in [0, 1] over the cells that are not empty."""
+class _ColumnStats:
+    """Statistics of a column's non-empty cells; `length` in characters, `numeric` a share in [0, 1]."""
 
     name: str
     filled: int
@@ -78,50 +76,51 @@ class _Look:
 
     @property
     def repeats(self) -> float:
+        """Share of cells that repeat another's value."""
         return 1 - self.distinct / self.filled if self.filled else 0.0
 
 
 def guess_columns(
     table: Table, named: ColumnNames = ColumnNames(), *, unlabelled: bool = False, pairs: bool = True
 ) -> ColumnGuess:
-    """What each column of `table` is.
+    """Guess the columns of `table`.
 
     Args:
-        table: what was read.
+        table: the table.
         named: the columns the user named; they are checked, not guessed.
-        unlabelled: the table is known to have no labels; none is looked for unless named.
-        pairs: two columns may be the two texts of a pair; else only if both are named.
+        unlabelled: the table has no labels; guess no label column.
+        pairs: two columns may be the two texts of a pair; otherwise only if both are named.
 
     Raises:
-        BadData: a named column is not there (lists those there), or no column looks like a text.
+        BadData: a named column is missing, or no column looks like a text.
     """
     for column in (named.text, named.text_b, named.label, named.split):
         if column:
             table.column(column)
-    looks = {name: _look(table, name) for name in table.columns}
+    stats = {name: _column_stats(table, name) for name in table.columns}
     free = [c for c in table.columns if c not in (named.text, named.text_b, named.label, named.split)]
     reasons: list[str] = []
-    split = named.split or _split(looks, free, reasons)
-    pair = _pair(looks) if pairs and not named.text and not named.text_b else None
+    split = named.split or _guess_split(stats, free, reasons)
+    pair = _guess_pair(stats) if pairs and not named.text and not named.text_b else None
     text, text_b = named.text, named.text_b or None
     if pair:
         text, text_b = pair
         reasons.append(f"texts: {text!r} and {text_b!r}, a pair by their names")
     elif not text:
-        text = _text(table, looks, [c for c in free if c != split], reasons)
+        text = _guess_text(table, stats, [c for c in free if c != split], reasons)
     label = named.label or None
     if not label and not unlabelled:
-        label = _label(looks, [c for c in free if c not in (text, text_b, split)], reasons)
+        label = _guess_label(stats, [c for c in free if c not in (text, text_b, split)], reasons)
     return ColumnGuess(text, text_b, label, split or None, tuple(reasons))
 
 
-def _look(table: Table, name: str) -> _Look:
+def _column_stats(table: Table, name: str) -> _ColumnStats:
     cells = table.column(name)
     filled = [c for cell in cells if cell and (c := cell.strip())]
-    if len(filled) > _SEEN:  # drawn, not every n-th: files have rhythms
-        filled = random.Random(0).sample(filled, _SEEN)
+    if len(filled) > _SAMPLE_SIZE:  # random: every n-th row may be alike
+        filled = random.Random(0).sample(filled, _SAMPLE_SIZE)
     n = max(1, len(filled))
-    return _Look(
+    return _ColumnStats(
         name=name,
         filled=len(filled),
         distinct=len(set(filled)),
@@ -132,77 +131,87 @@ def _look(table: Table, name: str) -> _Look:
 
 
 def _hint(name: str, hints: str) -> int:
-    """2 if the name is a hint, 1 if one of its words is, else 0."""
+    """2 if the name is one of the hints, 1 if one of its words is, else 0."""
     plain = name.casefold().strip()
-    known = hints.split()
-    if plain in known:
+    words = hints.split()
+    if plain in words:
         return 2
-    return int(any(word in known for word in re.split(r"[^a-z]+", plain)))
+    return int(any(word in words for word in re.split(r"[^a-z]+", plain)))
 
 
-def _pair(looks: Mapping[str, _Look]) -> tuple[str, str] | None:
-    lower = {c.casefold(): c for c in looks}
-    known = next(((lower[a], lower[b]) for a, b in _PAIRS if a in lower and b in lower), None)
-    if known:
-        return known
+def _guess_pair(stats: Mapping[str, _ColumnStats]) -> tuple[str, str] | None:
+    lower = {c.casefold(): c for c in stats}
+    named = next(((lower[a], lower[b]) for a, b in _PAIR_NAMES if a in lower and b in lower), None)
+    if named:
+        return named
     stems: dict[tuple[str, ...], str] = {}
-    for name in looks:
-        look, words = looks[name], re.findall(r"[a-z]+|\d+", name.casefold())
-        if not words or not look.filled or look.numeric > 0.5 or _hint(name, _LABEL):
+    for name in stats:
+        column, words = stats[name], re.findall(r"[a-z]+|\d+", name.casefold())
+        if not words or not column.filled or column.numeric > 0.5 or _hint(name, _LABEL_NAMES):
             continue
-        for one, other in _ENDS:
-            stems |= {tuple(one + other if word == one else word for word in words): name} if one in words else {}
-            twin = stems.get(tuple(one + other if word == other else word for word in words))
-            if other in words and twin:
-                return twin, name
+        for first, second in _PAIR_WORDS:
+            if first in words:
+                stems[tuple(first + second if word == first else word for word in words)] = name
+            partner = stems.get(tuple(first + second if word == second else word for word in words))
+            if second in words and partner:
+                return partner, name
     return None
 
 
-def _split(looks: Mapping[str, _Look], free: Sequence[str], reasons: list[str]) -> str:
-    for name in sorted(free, key=lambda c: -_hint(c, _SPLIT)):
-        look = looks[name]
-        if look.filled and look.values <= SPLIT_ALIASES.keys() and (look.distinct > 1 or _hint(name, _SPLIT)):
-            reasons.append(f"split: {name!r}, it says {', '.join(sorted(look.values))}")
+def _guess_split(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:
+    for name in sorted(free, key=lambda c: -_hint(c, _SPLIT_NAMES)):
+        column = stats[name]
+        if (
+            column.filled
+            and column.values <= SPLIT_ALIASES.keys()
+            and (column.distinct > 1 or _hint(name, _SPLIT_NAMES))
+        ):
+            reasons.append(f"split: {name!r}, its values are {', '.join(sorted(column.values))}")
             return name
     return ""
 
 
-def _text(table: Table, looks: Mapping[str, _Look], free: Sequence[str], reasons: list[str]) -> str:
+def _guess_text(table: Table, stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:
     def score(name: str) -> float:
-        look = looks[name]
-        if not look.filled or (look.numeric > 0.9 and _hint(name, _TEXT) < 2):
+        column = stats[name]
+        if not column.filled or (column.numeric > 0.9 and _hint(name, _TEXT_NAMES) < 2):
             return -1.0
-        # a label's column repeats itself and is short; a text's name is the best witness
-        return 3 * _hint(name, _TEXT) + min(look.length, 200) / 40 - 2 * look.repeats - 3 * (_hint(name, _LABEL) == 2)
+        # Label columns are short and repeat; the name is the best evidence of a text.
+        return (
+            3 * _hint(name, _TEXT_NAMES)
+            + min(column.length, 200) / 40
+            - 2 * column.repeats
+            - 3 * (_hint(name, _LABEL_NAMES) == 2)
+        )
 
     best = max(free, key=score, default=None)
     if best is None or score(best) < 0:
-        there = ", ".join(repr(c) for c in table.columns)
-        raise BadData(f"No column of {table.name} looks like a text; it has {there}.", "Name it: --text COLUMN")
-    why = "by its name" if _hint(best, _TEXT) else "the longest and least repeated"
-    reasons.append(f"text: {best!r}, {why} ({looks[best].length:.0f} characters a row)")
+        columns = ", ".join(repr(c) for c in table.columns)
+        raise BadData(f"No column of {table.name} looks like a text; it has {columns}.", "Name it: --text COLUMN")
+    why = "by its name" if _hint(best, _TEXT_NAMES) else "the longest and least repeated"
+    reasons.append(f"text: {best!r}, {why} ({stats[best].length:.0f} characters a row)")
     return best
 
 
-def _label(looks: Mapping[str, _Look], free: Sequence[str], reasons: list[str]) -> str | None:
+def _guess_label(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str | None:
     def score(name: str) -> float:
-        look, hint = looks[name], _hint(name, _LABEL)
-        if look.length > 60 or not look.filled:
+        column, hint = stats[name], _hint(name, _LABEL_NAMES)
+        if column.length > 60 or not column.filled:
             return 0.0
-        few = look.distinct >= 2 and look.filled >= 10 and look.distinct <= max(2, 0.2 * look.filled)
-        return 2 * hint + (1.5 if few and not 0 < look.numeric < 1 else 0.0) - (look.numeric > 0.9) * 0.4
+        categorical = column.distinct >= 2 and column.filled >= 10 and column.distinct <= max(2, 0.2 * column.filled)
+        return 2 * hint + (1.5 if categorical and not 0 < column.numeric < 1 else 0.0) - (column.numeric > 0.9) * 0.4
 
     best = max(free, key=score, default=None)
     if best is None or score(best) < 1.0:
         reasons.append("label: none, no column has a label's name or few different short values")
         return None
-    look = looks[best]
-    why = "by its name" if _hint(best, _LABEL) else "few different short values"
-    reasons.append(f"label: {best!r}, {why} ({look.distinct:,} different)")
+    column = stats[best]
+    why = "by its name" if _hint(best, _LABEL_NAMES) else "few different short values"
+    reasons.append(f"label: {best!r}, {why} ({column.distinct:,} different)")
     return best
 
 
-def format_values(cells: Sequence[str | None], most: int = 8) -> str:
-    """The commonest values with their counts, for messages."""
-    counts = Counter((c or "").strip() for c in cells if (c or "").strip()).most_common(most + 1)
-    return ", ".join(f"{v!r} ({n:,})" for v, n in counts[:most]) + (", ..." if len(counts) > most else "")
+def format_values(cells: Sequence[str | None], n_max: int = 8) -> str:
+    """The most frequent values with their counts, for messages."""
+    counts = Counter((c or "").strip() for c in cells if (c or "").strip()).most_common(n_max + 1)
+    return ", ".join(f"{v!r} ({n:,})" for v, n in counts[:n_max]) + (", ..." if len(counts) > n_max else "")

@@ -1,4 +1,4 @@
-"""What to decide: the labels, what they mean, and what a teacher said of one text. Knows no model and no money."""
+"""The task: its labels and their meaning; a teacher's answer on one text; what a teacher is asked to generate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from potstill.errors import BadSpec
 from potstill.evaluation.metrics import ClassScore
@@ -14,6 +14,8 @@ from potstill.evaluation.metrics import ClassScore
 TaskKind = Literal["single", "multi", "pair", "text2text"]
 AnswerState = Literal["ok", "unparsable", "refused", "failed"]
 JsonObject = Mapping[str, Any]  # what `to_json` returns and `from_json` reads
+Split = Literal["train", "validation", "test", "pool"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 ScoreMethod = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"]
 
 
@@ -25,8 +27,8 @@ class Task:
         labels: the K label names, in the order every (N, K) array of this package uses.
         name: a short name for reports.
         descriptions: label -> one sentence on what belongs there; may cover only some labels.
-        instruction: what a teacher is told to decide; empty takes a neutral default.
-        kind: one label a text (`single`), several (`multi`), one for two texts (`pair`), or free text.
+        instruction: what a teacher has to decide; empty takes a neutral default.
+        kind: one label a text (`single`), any number (`multi`), one for two texts (`pair`), or free text.
 
     Raises:
         BadSpec: fewer than two labels, an empty or duplicate name, a description of no label.
@@ -42,16 +44,16 @@ class Task:
         object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "descriptions", dict(self.descriptions))
         if len(self.labels) < 2:
-            found = repr(self.labels[0]) if self.labels else "none"
-            raise BadSpec(f"A task needs at least two labels and has {found}.", "Name every label the texts can get.")
+            given = repr(self.labels[0]) if self.labels else "none"
+            raise BadSpec(f"A task needs at least two labels and has {given}.", "Name every label the texts can get.")
         if any(not label.strip() for label in self.labels):
             raise BadSpec("A label is empty.", "Give every label a name.")
-        twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
-        if twice:
-            raise BadSpec(f"The label {twice[0]!r} is named twice.", "Name each label once.")
-        strangers = sorted(set(self.descriptions) - set(self.labels))
-        if strangers:
-            raise BadSpec(f"{strangers[0]!r} is described but is not a label.", "Describe only labels of the task.")
+        repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if repeated:
+            raise BadSpec(f"The label {repeated[0]!r} is named twice.", "Name each label once.")
+        unknown = sorted(set(self.descriptions) - set(self.labels))
+        if unknown:
+            raise BadSpec(f"{unknown[0]!r} is described but is not a label.", "Describe only labels of the task.")
 
     @property
     def n_labels(self) -> int:
@@ -60,7 +62,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """A content hash: two tasks that ask the same have the same key, whatever they are called."""
+        """A content hash of everything but the name: equal tasks have equal keys."""
         return content_key(self.labels, sorted(self.descriptions.items()), self.instruction, self.kind)
 
     def index(self, label: str) -> int:
@@ -68,7 +70,7 @@ class Task:
         return self.labels.index(label)
 
     def to_json(self) -> JsonObject:
-        """A plain dictionary that `Task.from_json` reads back."""
+        """A JSON object that `Task.from_json` reads."""
         return {
             "name": self.name,
             "labels": list(self.labels),
@@ -79,21 +81,21 @@ class Task:
 
     @classmethod
     def from_json(cls, record: JsonObject) -> Task:
-        """The task that `to_json` wrote."""
+        """Read what `to_json` returned."""
         return cls(**{**record, "labels": tuple(record["labels"])})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a teacher said of one text.
+    """A teacher's answer on one text.
 
     Attributes:
-        state: `ok`, or why there are no scores: the row stays unanswered, the job goes on.
+        state: `ok`, or why there are no scores; the text is then unanswered and the run continues.
         scores: K natural-log scores in the task's label order (log-probabilities up to a constant);
             None unless `state` is `ok`.
-        how: where the softness comes from: full label scoring by a local model, token log-probabilities,
-            k-sample votes, a confidence the model stated, a single label, or a gold label.
-        raw: what was literally returned, shortened; for reading, never parsed again.
+        how: the source of the scores: label scoring by a local model, token log-probabilities, votes of k samples,
+            a confidence the model stated, a single label, or a gold label.
+        raw: the literal response, shortened; for reading only.
     """
 
     state: AnswerState
@@ -102,19 +104,19 @@ class Answer:
     raw: str = ""
 
     def to_json(self) -> JsonObject:
-        """A plain dictionary that `Answer.from_json` reads back."""
+        """A JSON object that `Answer.from_json` reads."""
         return {"state": self.state, "scores": self.scores, "how": self.how, "raw": self.raw}
 
     @classmethod
     def from_json(cls, record: JsonObject) -> Answer:
-        """The answer that `to_json` wrote."""
+        """Read what `to_json` returned."""
         scores = record["scores"]
         return cls(record["state"], None if scores is None else tuple(scores), record["how"], record["raw"])
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text that a teacher wrote for a label."""
+    """A text and its label."""
 
     text: str
     label: str
@@ -122,7 +124,7 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class StudentPrediction:
-    """A labelled text and what a student takes it for, with its probability in [0, 1]."""
+    """A labelled text, a student's predicted label, and its probability in [0, 1]."""
 
     text: str
     label: str
@@ -132,16 +134,16 @@ class StudentPrediction:
 
 @dataclass(frozen=True)
 class Feedback:
-    """How a student does, for a teacher that writes what it needs (PGKD: Palo et al. 2024).
+    """A student's performance, shown to a teacher that generates training texts (PGKD: Palo et al. 2024).
 
     Attributes:
-        accuracy: on validation texts, which are themselves never shown; None if it is not told.
-        report: precision, recall, F1 and support of labels on those texts; empty if it is not told.
-        correct, incorrect: training texts that the student gets right, and wrong.
-        hard_negatives: training texts that it gets wrong and is surest of.
-        wanted: label -> how many texts of it; empty leaves that to the teacher.
-        labels: those the brief is about; empty is all of them.
-        manner: how the texts should be, in a few words; empty leaves that to the teacher.
+        accuracy: on the validation set, whose texts are never shown; None to leave it out.
+        report: precision, recall, F1 and support of each label on the validation set; empty to leave it out.
+        correct, incorrect: training texts that the student predicts correctly, and incorrectly.
+        hard_negatives: incorrectly predicted training texts with the highest confidence.
+        label_counts: label -> number of texts to generate; empty leaves that to the teacher.
+        labels: the labels to generate for; empty for all.
+        style: the texts' style, in a few words; empty leaves that to the teacher.
     """
 
     accuracy: float | None = None
@@ -156,16 +158,16 @@ class Feedback:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What a teacher is asked to write.
+    """A request for generated texts.
 
     Attributes:
-        label: the class wanted; empty, with a guide, for several.
+        label: the label of the texts; empty, with `feedback`, for several labels.
         n: how many texts.
-        examples: gold (text, label) examples to write in the manner of.
-        avoid: texts of other classes that are easily confused with this one.
-        seed: makes two briefs for the same label different.
-        guide: what a student needs; only for a teacher that `takes_guides` (see teachers/base.py). With a label only
-            its manner counts.
+        examples: gold examples, whose style the texts should have.
+        counterexamples: texts of other labels that are easily confused with this one.
+        seed: makes two requests for the same label different.
+        feedback: the student's performance; only for teachers that read feedback (see teachers/base.py). With a label
+            only its style is used.
     """
 
     label: str

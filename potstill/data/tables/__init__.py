@@ -1,8 +1,7 @@
-"""Files <-> rows: CSV, TSV, JSON Lines, JSON, Parquet and plain text. Knows columns and cells, no labels and no splits.
+"""Reads and writes tables: CSV, TSV, JSON Lines, JSON, Parquet and plain text.
 
-`read_table` reads a whole file, `stream_rows` walks through one of any size, `write_table` writes one atomically.
-One file a kind; `decode` turns bytes into lines. Does NOT cover: compressed files, spreadsheets,
-databases, remote files.
+`read_table` reads a whole file, `stream_rows` iterates over one of any size, `write_table` writes one atomically. One
+file a format; `decode` turns bytes into lines. Not supported: compressed files, spreadsheets, databases, remote files.
 """
 
 from potstill.data.tables.base import Cell, OnBadRow, Row, Table

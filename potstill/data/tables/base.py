@@ -1,4 +1,4 @@
-"""The records of this room: a table, a row, a cell, and how any value becomes the text of a cell."""
+"""Tables, rows and cells, and the conversion of any value to the text of a cell."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from potstill.errors import BadData, did_you_mean
 
 Cell = str | None
 Row = dict[str, Cell]
-# A line's number, and its cells or, as a sentence's end ("has 3 cells ..."), what is wrong with it.
+# A line number, and the row or, as the end of a sentence ("has 3 cells ..."), what is wrong with it.
 NumberedRow = tuple[int, Row | str]
 OnBadRow = Literal["error", "skip"]
+OutputRow = Mapping[str, Any]  # column -> value of any type, for writing
 
 
 class JsonText(str):
-    """The text of a cell that was no text where it came from: a number, a truth or a list, written as JSON.
+    """The text of a cell that was not text in its file: a number, a bool or a list, as JSON.
 
-    A string like any other to all who read it; a writer that knows other values gives the value back.
+    A plain string to all readers; `write_table` writes the original value to formats that have other types.
     """
 
     __slots__ = ()
@@ -28,16 +29,16 @@ class JsonText(str):
 
 @dataclass(frozen=True)
 class Table:
-    """A file's rows, kept by column.
+    """A file's rows, stored by column.
 
     Attributes:
         name: the file's name, for messages.
         columns: the C column names in file order.
-        cells: column -> its N cells; None where the file has none (JSON null, a missing key), "" where it is empty.
-        lines: N line numbers, from 1; the line a row starts on (in Parquet: the row's number).
-        encoding: how the bytes were read; "parquet" for Parquet.
-        problems: sentences about what was skipped or looks odd.
-        skipped: how many bad rows were left out.
+        cells: column -> its N cells; None if the file has no value (JSON null, a missing key), "" if it is empty.
+        line_numbers: N line numbers, from 1; the line a row starts on (in Parquet: the row's number).
+        encoding: of the file's bytes; "parquet" for Parquet.
+        warnings: sentences about skipped rows and an unusual header.
+        skipped: number of bad rows that were left out.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Table:
         """The N cells of one column.
 
         Raises:
-            BadData: there is no such column; the message lists those there.
+            BadData: there is no such column; the message lists the columns.
         """
         if name not in self.cells:
             raise missing_column_error(self.name, name, self.columns)
@@ -68,7 +69,7 @@ class Table:
 
     @classmethod
     def from_columns(cls, columns: Any, name: str = "data") -> Table:
-        """A table from memory: a mapping of column -> N values, or a data frame (anything with `keys` and `[]`).
+        """A table from a mapping of column -> N values, or a data frame (anything with `keys` and `[]`).
 
         Raises:
             BadData: no columns, or columns of unequal length.
@@ -76,23 +77,22 @@ class Table:
         cells = {str(key): [to_cell(value) for value in columns[key]] for key in columns.keys()}  # noqa: SIM118
         lengths = {len(values) for values in cells.values()}
         if len(lengths) != 1:
-            found = ", ".join(f"{key!r} has {len(values):,}" for key, values in cells.items()) or "none"
-            raise BadData(f"The columns of {name} must be equally long: {found}.", "Give every row every column.")
+            sizes = ", ".join(f"{key!r} has {len(values):,}" for key, values in cells.items()) or "none"
+            raise BadData(f"The columns of {name} must be equally long: {sizes}.", "Give every row every column.")
         return cls(name, tuple(cells), cells, range(1, lengths.pop() + 1))
 
 
 def missing_column_error(name: str, column: str, columns: Sequence[str]) -> BadData:
-    """The error of a column that is not there; names those that are."""
-    there = ", ".join(repr(c) for c in columns)
-    near = did_you_mean(column, columns)
+    """The error of a missing column; lists the columns of the table."""
+    present = ", ".join(repr(c) for c in columns)
     return BadData(
-        f"{name} has no column {column!r}; it has {there}.",
-        near if near.startswith("Did") else "Name one of these.",
+        f"{name} has no column {column!r}; it has {present}.",
+        did_you_mean(column, columns, otherwise="Name one of these."),
     )
 
 
 def to_cell(value: Any) -> Cell:
-    """A cell's text: strings as they are, None and NaN as None, true/false, and anything nested as JSON."""
+    """A cell's text: strings as they are, None and NaN as None, bools, numbers and nested values as JSON."""
     if isinstance(value, str) or value is None:
         return value
     if isinstance(value, bool):
@@ -107,7 +107,7 @@ def to_cell(value: Any) -> Cell:
 
 
 def oversized_cell_error(row: Row, max_cell: int) -> str:
-    """What is wrong if a cell has more than `max_cell` characters; empty if none has."""
+    """The problem of a row with a cell of more than `max_cell` characters; "" if there is none."""
     for column, cell in row.items():
         if cell is not None and len(cell) > max_cell:
             size, limit = f"{len(cell) / 1e6:.1f} MB", f"{max_cell / 1e6:g} MB"
@@ -116,10 +116,10 @@ def oversized_cell_error(row: Row, max_cell: int) -> str:
 
 
 def column_names(path: Path, header: Sequence[str]) -> tuple[str, ...]:
-    """The header's names, trimmed; a nameless column (a data frame's index) is called `column_<n>`.
+    """The header's names, trimmed; a column without a name (a data frame's index) is called `column_<n>`.
 
     Raises:
-        BadData: a name is there twice.
+        BadData: two columns have the same name.
     """
     names = tuple(name.strip() or f"column_{i}" for i, name in enumerate(header, 1))
     for i, name in enumerate(names):

@@ -1,7 +1,7 @@
-"""Bytes -> lines of text: byte-order marks, encodings, and a good word about the first byte that does not fit.
+"""Decodes text files: byte-order marks, encodings, and errors that name the first bad byte and guess the encoding.
 
-Does NOT cover: what the lines mean. UTF-8 is tried first, a byte-order mark decides for UTF-8, UTF-16 and UTF-32;
-nothing else is ever assumed, because a wrong guess garbles texts in silence. A guess is only offered in the error.
+A byte-order mark selects UTF-8, UTF-16 or UTF-32; otherwise UTF-8 is used. No other encoding is assumed: a wrong
+guess garbles texts silently, so a guess is only suggested in the error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 from potstill.errors import BadData, did_you_mean
 
-_MARKS = (  # UTF-32's mark starts with UTF-16's, so it goes first
+_BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -26,8 +26,8 @@ _MARKS = (  # UTF-32's mark starts with UTF-16's, so it goes first
 COMMON_ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1254", "koi8_r", "shift_jis", "gb18030", "big5")
 _CHUNK = 1 << 20
 _BYTES_BEFORE, _BYTES_AFTER = 2_000, 20_000  # around the first bad byte, for the guess
-# A line may hold many cells; past this many times the cell limit it is refused before it is in memory as a whole.
-_LINE_PER_CELL = 8
+# A line of more than this many cell limits is refused before all of it is in memory.
+_MAX_CELLS_PER_LINE = 8
 
 
 @dataclass
@@ -36,9 +36,9 @@ class TextFile:
 
     Attributes:
         path: the file.
-        encoding: what its bytes are read as.
-        handle: positioned at the start; line ends are kept as they are.
-        max_cell: the most characters a cell may have.
+        encoding: the encoding of its bytes.
+        handle: positioned at the start; line ends are not translated.
+        max_cell: most characters of a cell.
     """
 
     path: Path
@@ -47,12 +47,12 @@ class TextFile:
     max_cell: int
 
     def lines(self) -> Iterator[str]:
-        """The lines from where the handle stands, line ends included.
+        """The lines from the handle's position on, with line ends.
 
         Raises:
-            BadData: bytes that are not text in this encoding, or a line longer than eight cells may be.
+            BadData: bytes that do not fit the encoding, or a line longer than eight times the cell limit.
         """
-        limit = _LINE_PER_CELL * self.max_cell
+        limit = _MAX_CELLS_PER_LINE * self.max_cell
         readline, n = self.handle.readline, 0
         try:
             while line := readline(limit):
@@ -67,7 +67,7 @@ class TextFile:
             raise decode_error(self.path, self.encoding) from None
 
     def peek(self, n: int) -> str:
-        """The first n characters; the handle stands at the start again."""
+        """The first n characters; the handle is positioned at the start again."""
         try:
             start = self.handle.read(n)
         except UnicodeError:
@@ -77,55 +77,54 @@ class TextFile:
 
 
 def open_text(path: Path, encoding: str | None, max_cell: int) -> TextFile:
-    """Open `path` in `encoding`; None reads the byte-order mark, and takes UTF-8 where there is none.
+    """Open `path` in `encoding`; None uses the byte-order mark, or UTF-8 without one.
 
     Raises:
         BadData: an unknown encoding.
     """
-    chosen = _known(encoding) if encoding else _marked(path)
-    return TextFile(path, chosen, path.open(encoding=chosen, newline=""), max_cell)
+    name = _codec_name(encoding) if encoding else _detect_mark(path)
+    return TextFile(path, name, path.open(encoding=name, newline=""), max_cell)
 
 
-def _known(encoding: str) -> str:
+def _codec_name(encoding: str) -> str:
     try:
-        "".encode(encoding)  # refuses codecs that are not of text (base64, rot13), too
+        "".encode(encoding)  # also refuses codecs that are not text encodings (base64, rot13)
         name = codecs.lookup(encoding).name
     except (LookupError, ValueError):
         names = {n.replace("_", "-") for n in aliases.values()} | {"cp1252", "utf-8", "latin-1"}
-        near = did_you_mean(encoding.lower().replace("_", "-"), names)
         common = "Common ones are utf-8, utf-16, cp1252, latin-1, shift-jis and gb18030."
-        mend = near if near.startswith("Did") else common
-        raise BadData(f"There is no encoding called {encoding!r}.", mend) from None
-    return "utf-8-sig" if name == "utf-8" else name  # a mark is never part of the first column's name
+        hint = did_you_mean(encoding.lower().replace("_", "-"), names, otherwise=common)
+        raise BadData(f"There is no encoding called {encoding!r}.", hint) from None
+    return "utf-8-sig" if name == "utf-8" else name  # the mark must not become part of the first column's name
 
 
-def _marked(path: Path) -> str:
+def _detect_mark(path: Path) -> str:
     with path.open("rb") as handle:
         start = handle.read(4)
-    return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+    return next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
 
 
 def decode_error(path: Path, encoding: str) -> BadData:
-    """The error of a file that is not in `encoding`: the first byte that does not fit, its line, and a guess."""
+    """The error of a file that is not in `encoding`: the first bad byte, its line, and a guess of the encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    line, last = 1, False
+    line, at_end = 1, False
     with path.open("rb") as handle:
-        while not last:
+        while not at_end:
             chunk = handle.read(_CHUNK)
-            last = not chunk
+            at_end = not chunk
             try:
-                line += decoder.decode(chunk, final=last).count("\n")
+                line += decoder.decode(chunk, final=at_end).count("\n")
             except UnicodeDecodeError as error:
                 line += error.object[: error.start].decode(encoding, "ignore").count("\n")
                 byte = error.object[error.start]
                 guess = _guess_encoding(error.object, error.start)
                 if guess:
-                    mend = f"Say which encoding it is in; it looks like: --encoding {guess}"
+                    hint = f"Name its encoding; it looks like: --encoding {guess}"
                 else:
-                    mend = "Save the file as UTF-8, or say which encoding it is in, as in: --encoding cp1252"
+                    hint = "Save the file as UTF-8, or name its encoding, as in: --encoding cp1252"
                 shown = encoding.removesuffix("-sig").upper()
-                return BadData(f"{path.name} is not {shown}: line {line:,} has the byte 0x{byte:02x}.", mend)
-            except UnicodeError:  # UTF-16 and UTF-32 without their mark
+                return BadData(f"{path.name} is not {shown}: line {line:,} has the byte 0x{byte:02x}.", hint)
+            except UnicodeError:  # UTF-16 and UTF-32 without a byte-order mark
                 break
     return BadData(f"{path.name} is not {encoding.upper()}.", "Save the file as UTF-8, or name its --encoding.")
 

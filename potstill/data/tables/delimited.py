@@ -1,6 +1,6 @@
-"""Delimited text -> rows: CSV and TSV, with quotes, cells over several lines, and line numbers.
+"""Reads CSV and TSV: quotes, cells over several lines, and line numbers.
 
-Does NOT cover: files without a header line, comments, or several tables in one file.
+Not supported: files without a header line, comments, or several tables in one file.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from potstill.errors import BadData
 
 _DELIMITERS = (",", "\t", ";", "|")
 _SAMPLE = 1 << 16
-_NOTHING = "\x1f"  # separates nothing: a file of one column may hold commas without quotes
+_NO_DELIMITER = "\x1f"  # occurs nowhere: a file of one column may hold commas without quotes
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the cells of a line are told apart: the delimiter, and whether quotes mean anything."""
+    """The delimiter between the cells of a line, and whether quotes have a meaning."""
 
     delimiter: str
     quoting: bool = True
 
 
 @dataclass
-class _Fed:
-    """What was handed to the parser since its last row: the number of characters, and the first line with a NUL."""
+class _RowInput:
+    """The parser's input since its last row: the number of characters, and the first line with a NUL byte."""
 
     characters: int = 0
     nul_line: int = 0
 
 
 def sniff(sample: str, suffix: str) -> Dialect:
-    """The dialect under which the sample's lines have the header's number of cells most often.
+    """The dialect with which most of the sample's lines have as many cells as the header.
 
-    A header that no delimiter splits means one column. Quotes mean nothing in a TSV that they would break.
+    A header without any delimiter means one column. In a TSV that quotes would break, quotes have no meaning.
     """
     lines = sample.splitlines(keepends=True)
-    whole = lines[:-1] if len(lines) > 1 and len(sample) >= _SAMPLE else lines  # the last one may be cut
+    whole = lines[:-1] if len(lines) > 1 and len(sample) >= _SAMPLE else lines  # the last line may be cut off
     ranked = sorted(
         (_fit(whole, d) for d in _DELIMITERS),
         key=lambda f: (f.share, f.width, suffix == ".tsv" and f.dialect.delimiter == "\t"),
     )
     best = ranked[-1]
     if best.width < 2:
-        return Dialect(_NOTHING)
+        return Dialect(_NO_DELIMITER)
     if best.dialect.delimiter == "\t" and best.broken:
         return Dialect("\t", quoting=False)
     return best.dialect
@@ -82,17 +82,17 @@ def _fit(lines: list[str], delimiter: str) -> _Fit:
 
 
 def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
-    """The rows of a CSV or TSV file; the first line that is not blank is the header.
+    """The rows of a CSV or TSV file; the first non-blank line is the header.
 
     Raises:
-        BadData: no header, a column name twice, a quote that is never closed.
+        BadData: no header, two columns of one name, or a quote that is never closed.
     """
-    # Our own limit is stricter and names lines.
+    # Our own limit is stricter, and its error names the line.
     csv.field_size_limit(max(csv.field_size_limit(), 8 * file.max_cell))
     dialect = sniff(file.peek(_SAMPLE), file.path.suffix.lower())
-    fed = _Fed()
+    row_input = _RowInput()
     reader = csv.reader(
-        _watched(file, fed),
+        _counted_lines(file, row_input),
         delimiter=dialect.delimiter,
         quoting=csv.QUOTE_MINIMAL if dialect.quoting else csv.QUOTE_NONE,
         strict=True,
@@ -100,7 +100,7 @@ def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
     columns: tuple[str, ...] = ()
     while True:
         start = reader.line_num + 1
-        fed.characters = fed.nul_line = 0
+        row_input.characters = row_input.nul_line = 0
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -113,33 +113,33 @@ def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
         if not cells:
             continue
         if not columns:
-            if fed.nul_line:
+            if row_input.nul_line:
                 raise BadData(
                     f"The header of {file.path.name} has a NUL byte.",
-                    "If this is a text file in UTF-16, say so: --encoding utf-16",
+                    "If the file is UTF-16, name the encoding: --encoding utf-16",
                 )
             columns = column_names(file.path, cells)
             continue
-        yield start, _row(columns, cells, fed, file.max_cell)
+        yield start, _row(columns, cells, row_input, file.max_cell)
 
 
-def _watched(file: TextFile, fed: _Fed) -> Iterator[str]:
+def _counted_lines(file: TextFile, row_input: _RowInput) -> Iterator[str]:
     for n, line in enumerate(file.lines(), 1):
-        fed.characters += len(line)
+        row_input.characters += len(line)
         if "\0" in line:
-            fed.nul_line = fed.nul_line or n
-        if fed.characters > 16 * file.max_cell:  # an open quote must not swallow a file of any size
+            row_input.nul_line = row_input.nul_line or n
+        if row_input.characters > 16 * file.max_cell:  # an open quote must not read a file of any size
             raise csv.Error("field larger than any row may be")
         yield line
 
 
-def _row(columns: tuple[str, ...], cells: list[str], fed: _Fed, max_cell: int) -> Row | str:
-    if fed.nul_line:
+def _row(columns: tuple[str, ...], cells: list[str], row_input: _RowInput, max_cell: int) -> Row | str:
+    if row_input.nul_line:
         return "has a NUL byte"
     if len(cells) != len(columns):
         return f"has {len(cells)} cell{'s' * (len(cells) != 1)} where the header has {len(columns)}"
     row: Row = dict(zip(columns, cells, strict=True))
-    return (fed.characters > max_cell and oversized_cell_error(row, max_cell)) or row
+    return (row_input.characters > max_cell and oversized_cell_error(row, max_cell)) or row
 
 
 def _unclosed(path: Path, line: int) -> BadData:

@@ -1,6 +1,6 @@
-"""JSON -> rows: one object a line (JSON Lines), or one array of objects. Numbers keep the digits they are written with.
+"""Reads JSON: one object a line (JSON Lines), or an array of objects, which is read as a whole.
 
-Does NOT cover: objects inside objects (a nested value becomes a cell of JSON text). An array is read as a whole.
+Numbers keep the digits of the file; a nested value becomes a cell of JSON text.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from potstill.data.tables.decode import TextFile
 from potstill.errors import BadData
 
 _DECODER = json.JSONDecoder(parse_int=JsonText, parse_float=JsonText)
-_BLANK = re.compile(r"[ \t\r\n]*")
+_WHITE_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_json(file: TextFile) -> Iterator[NumberedRow]:
-    """The objects of a JSON Lines file or of a JSON array, whichever the first character says."""
+    """The objects of a JSON array if the file starts with "[", else of JSON Lines."""
     if file.peek(4096).lstrip().startswith("["):
         return _array(file)
     return _lines(file)
@@ -45,31 +45,31 @@ def _lines(file: TextFile) -> Iterator[NumberedRow]:
 
 def _array(file: TextFile) -> Iterator[NumberedRow]:
     text = "".join(file.lines())
-    at = _after_blank(text, _after_blank(text, 0) + 1)
+    at = _skip_white_space(text, _skip_white_space(text, 0) + 1)
     line = 1 + text.count("\n", 0, at)
     while not text.startswith("]", at):
         try:
             value, end = _DECODER.raw_decode(text, at)
-            after = _after_blank(text, end)
+            after = _skip_white_space(text, end)
             if not text.startswith((",", "]"), after):
                 raise json.JSONDecodeError("expecting ',' or ']'", text, after)
         except json.JSONDecodeError as error:
             what = f"{error.msg.lower()} at column {error.colno:,}"
             raise BadData(
                 f"Line {error.lineno:,} of {file.path.name} is not JSON ({what}).",
-                "Mend it; an array of objects or one object a line is expected.",
+                "Correct it; an array of objects or one object a line is expected.",
             ) from None
         except RecursionError:
             raise BadData(f"Line {line:,} of {file.path.name} is nested too deeply.", "Flatten it.") from None
         yield line, _row(value, file.max_cell, escaped=True)
-        after = _after_blank(text, after + 1) if text[after] == "," else after
+        after = _skip_white_space(text, after + 1) if text[after] == "," else after
         line += text.count("\n", at, after)
         at = after
 
 
-def _after_blank(text: str, at: int) -> int:
-    blank = _BLANK.match(text, at)
-    return blank.end() if blank else at
+def _skip_white_space(text: str, at: int) -> int:
+    match = _WHITE_SPACE.match(text, at)
+    return match.end() if match else at
 
 
 def _row(value: Any, max_cell: int, *, escaped: bool) -> Row | str:
@@ -79,7 +79,7 @@ def _row(value: Any, max_cell: int, *, escaped: bool) -> Row | str:
         row = {key: to_cell(_values(cell)) for key, cell in value.items()}
     except RecursionError:
         return "is nested too deeply"
-    if escaped:  # only an escape can bring half a character (a lone surrogate), which no tokenizer takes
+    if escaped:  # only an escape can hold half a character (a lone surrogate), which tokenizers refuse
         for key, cell in row.items():
             if cell is not None and not cell.isascii():
                 row[key] = type(cell)(cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
@@ -87,7 +87,7 @@ def _row(value: Any, max_cell: int, *, escaped: bool) -> Row | str:
 
 
 def _values(cell: Any) -> Any:
-    """Numbers inside a list or an object as numbers again; a number alone keeps the digits it is written with."""
+    """The cell with numbers inside lists and objects as numbers; a number alone keeps its digits."""
     if isinstance(cell, list):
         return [_number(each) for each in cell]
     if isinstance(cell, dict):
@@ -100,5 +100,5 @@ def _number(cell: Any) -> Any:
         return _values(cell)
     try:
         return json.loads(cell)
-    except ValueError:  # more digits than Python takes
+    except ValueError:  # more digits than Python converts
         return str(cell)

@@ -1,24 +1,24 @@
-"""Parquet <-> rows, through pyarrow, a batch at a time. The only file that knows pyarrow."""
+"""Reads and writes Parquet with pyarrow, in batches. The only file that imports pyarrow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from potstill.data.tables.base import Cell, NumberedRow, Row, column_names, oversized_cell_error, to_cell
+from potstill.data.tables.base import Cell, NumberedRow, OutputRow, Row, column_names, oversized_cell_error, to_cell
 from potstill.errors import BadData, missing_extra
 
 _BATCH = 4096
 
 
 def read_parquet(path: Path, max_cell: int) -> Iterator[NumberedRow]:
-    """The rows of a Parquet file, numbered from 1. Whole floats lose their ".0": they are integers beside gaps.
+    """The rows of a Parquet file, numbered from 1. A column of whole floats is read as integers with missing values.
 
     Raises:
         MissingExtra: pyarrow is not installed.
-        BadData: the file is no Parquet file.
+        BadData: the file is not a Parquet file.
     """
     pa, parquet = _pyarrow(path)
     n = 0
@@ -26,7 +26,7 @@ def read_parquet(path: Path, max_cell: int) -> Iterator[NumberedRow]:
         with parquet.ParquetFile(path) as file:
             columns = column_names(path, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=_BATCH):
-                cells = [_texts(batch.column(i).to_pylist()) for i in range(batch.num_columns)]
+                cells = [_to_cells(batch.column(i).to_pylist()) for i in range(batch.num_columns)]
                 for values in zip(*cells, strict=True):
                     n += 1
                     row: Row = dict(zip(columns, values, strict=True))
@@ -35,27 +35,27 @@ def read_parquet(path: Path, max_cell: int) -> Iterator[NumberedRow]:
         raise BadData(f"{path.name} cannot be read as Parquet: {error}", "Write the file again.") from None
 
 
-def _texts(values: list[Any]) -> list[Cell]:
+def _to_cells(values: list[Any]) -> list[Cell]:
     whole = all(v is None or (isinstance(v, float) and (v != v or v.is_integer())) for v in values)
     return [to_cell(int(v) if whole and v is not None and v == v else v) for v in values]
 
 
 def write_parquet(
-    path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], schema_from: Path | None = None
+    path: Path, columns: Sequence[str], rows: Iterator[OutputRow], schema_from: Path | None = None
 ) -> int:
-    """Write the rows and return how many.
+    """Write the rows; returns how many.
 
-    A column takes the type of its first values, or in a file `like` another the type it has there, if that is one
-    whose text can be read back: a whole number, a float, a truth, a date or a time without zone.
+    A column has the type of its first values, or its type in the Parquet file `schema_from` if cells of that type are
+    read back exactly: integer, float, bool, date, or time without a zone.
 
     Raises:
         MissingExtra: pyarrow is not installed.
     """
     pa, parquet = _pyarrow(path)
-    known = (
+    types_from = (
         {}
         if schema_from is None
-        else {f.name: f.type for f in parquet.read_schema(schema_from) if _readable(pa, f.type)}
+        else {f.name: f.type for f in parquet.read_schema(schema_from) if _is_exact(pa, f.type)}
     )
     n = 0
     writer: Any = None
@@ -63,12 +63,12 @@ def write_parquet(
     try:
         while (batch := [{c: row.get(c) for c in columns} for row in islice(rows, _BATCH)]) or writer is None:
             if schema is None:
-                guessed = pa.Table.from_pylist(batch).schema if batch else pa.schema([])
-                types = {f.name: pa.string() if pa.types.is_null(f.type) else f.type for f in guessed}
-                asked = pa.schema([(c, types.get(c, pa.string())) for c in columns])
-                schema = pa.schema([(f.name, known.get(f.name, f.type)) for f in asked])
+                inferred = pa.Table.from_pylist(batch).schema if batch else pa.schema([])
+                types = {f.name: pa.string() if pa.types.is_null(f.type) else f.type for f in inferred}
+                first = pa.schema([(c, types.get(c, pa.string())) for c in columns])
+                schema = pa.schema([(f.name, types_from.get(f.name, f.type)) for f in first])
                 writer = parquet.ParquetWriter(path, schema, compression="zstd")
-            writer.write_table(pa.Table.from_pylist(batch, schema=asked).cast(schema))
+            writer.write_table(pa.Table.from_pylist(batch, schema=first).cast(schema))
             n += len(batch)
     finally:
         if writer is not None:
@@ -76,7 +76,7 @@ def write_parquet(
     return n
 
 
-def _readable(pa: Any, kind: Any) -> bool:
+def _is_exact(pa: Any, kind: Any) -> bool:
     types = pa.types
     if types.is_timestamp(kind):
         return kind.tz is None and kind.unit in ("s", "us")

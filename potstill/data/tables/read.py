@@ -1,4 +1,4 @@
-"""Any supported file -> a table, or a stream of rows; all that can be wrong with it is told with its line."""
+"""Reads any supported file as a table or a stream of rows; errors name the line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from potstill.data.tables.json_files import read_json
 from potstill.data.tables.parquet import read_parquet
 from potstill.errors import BadData
 
-# suffix -> what it is called in messages
+# suffix -> name in messages
 FILE_FORMATS = {
     ".csv": "CSV",
     ".tsv": "TSV",
@@ -25,7 +25,7 @@ FILE_FORMATS = {
     ".parquet": "Parquet",
     ".txt": "one text a line",
 }
-_SHOWN = 5
+_MAX_SHOWN = 5
 _MB = 1_000_000
 
 
@@ -36,49 +36,49 @@ def read_table(
 
     Args:
         path: a .csv, .tsv, .jsonl, .ndjson, .json, .parquet or .txt file (one text a line, column `text`).
-        encoding: of a text file; None reads a byte-order mark and else takes UTF-8.
-        max_cell_mb: a row with a cell of more million characters is bad.
-        on_bad: what becomes of bad rows (wrong number of cells, no JSON, a NUL byte, too large a cell): `error`
-            names the first few, `skip` leaves them out and counts them in `Table.skipped`.
+        encoding: of a text file; None uses the byte-order mark, or UTF-8 without one.
+        max_cell_mb: a row with a longer cell is bad; in million characters.
+        on_bad: what to do with bad rows (wrong number of cells, not JSON, a NUL byte, too large a cell): `error` raises
+            and names the first few, `skip` leaves them out and counts them in `Table.skipped`.
 
     Raises:
-        BadData: no such file, not a file, an unknown suffix or encoding, bytes outside the encoding, no rows,
-            bad rows, two columns of one name, a quote that is never closed.
+        BadData: no such file, a folder, an unknown suffix or encoding, bytes that do not fit the encoding, no rows, bad
+            rows, two columns of one name, a quote that is never closed.
         MissingExtra: a Parquet file without pyarrow.
     """
-    path = _checked(path)
+    path = _check_path(path)
     cells: dict[str, list[Cell]] = {}
     lines: array[int] = array("q")
-    flaws: list[str] = []
-    n_flaws = 0
-    file = _opened(path, encoding, max_cell_mb)
+    bad: list[str] = []
+    n_bad = 0
+    file = _open(path, encoding, max_cell_mb)
     with closing(_rows(path, file, int(max_cell_mb * _MB))) as rows:
         for line, row in rows:
             if isinstance(row, str):
-                n_flaws += 1
-                if len(flaws) < _SHOWN:
-                    flaws.append(_told(path, line, row))
+                n_bad += 1
+                if len(bad) < _MAX_SHOWN:
+                    bad.append(_describe(path, line, row))
                 continue
             if len(row) != len(cells) or row.keys() != cells.keys():
-                for column in row:  # a key that appears late was missing until now
+                for column in row:  # a key that first occurs here was missing before
                     cells.setdefault(column, [None] * len(lines))
                 for column in cells.keys() - row.keys():
                     cells[column].append(None)
             for column, cell in row.items():
                 cells[column].append(cell)
             lines.append(line)
-    more = f" and {n_flaws - len(flaws):,} more" if n_flaws > len(flaws) else ""
-    told = "; ".join(flaws) + more
-    if n_flaws and (on_bad == "error" or not lines):
-        count = f"{n_flaws:,} bad row{'s' * (n_flaws != 1)}"
-        raise BadData(f"{path.name} has {count}: {told}.", "Mend them, or leave them out: --on-bad-row skip")
+    more = f" and {n_bad - len(bad):,} more" if n_bad > len(bad) else ""
+    problems = "; ".join(bad) + more
+    if n_bad and (on_bad == "error" or not lines):
+        count = f"{n_bad:,} bad row{'s' * (n_bad != 1)}"
+        raise BadData(f"{path.name} has {count}: {problems}.", "Correct them, or leave them out: --on-bad-row skip")
     if not lines:
-        raise _no_rows(path)
-    problems = [f"{n_flaws:,} bad row{'s' * (n_flaws != 1)} of {path.name} left out: {told}."] if n_flaws else []
+        raise _no_rows_error(path)
+    warnings = [f"{n_bad:,} bad row{'s' * (n_bad != 1)} of {path.name} left out: {problems}."] if n_bad else []
     if file is not None and path.suffix.lower() in (".csv", ".tsv") and max(map(len, cells)) > 80:
-        problems.append(f"The first line of {path.name} looks like data; it is read as the names of the columns.")
+        warnings.append(f"The first line of {path.name} looks like data; it is read as the names of the columns.")
     name = file.encoding.removesuffix("-sig") if file else "parquet"
-    return Table(path.name, tuple(cells), cells, lines, name, tuple(problems), n_flaws)
+    return Table(path.name, tuple(cells), cells, lines, name, tuple(warnings), n_bad)
 
 
 def stream_rows(
@@ -88,35 +88,35 @@ def stream_rows(
     max_cell_mb: float = 10,
     on_bad: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[int, Row]]:
-    """The rows of a file of any size, each with its line number; only one is in memory (a JSON array: all).
+    """The rows of a file of any size with their line numbers; one row at a time is in memory (a JSON array: all).
 
-    The file is looked for at once and read while the result is walked through. Arguments and errors as in
-    `read_table`, but for bad rows: the first one ends it, or with `on_bad` each is left out after it was told there
-    ("line 7 has 3 cells where the header has 2").
+    The path is checked at once, the file is read during the iteration. Arguments and errors as in `read_table`, but for
+    bad rows: the first one raises, or with `on_bad` each is passed to it ("line 7 has 3 cells where the header has 2")
+    and left out.
     """
-    path = _checked(path)
-    return _streamed(path, _opened(path, encoding, max_cell_mb), int(max_cell_mb * _MB), on_bad)
+    path = _check_path(path)
+    return _stream(path, _open(path, encoding, max_cell_mb), int(max_cell_mb * _MB), on_bad)
 
 
-def _streamed(
+def _stream(
     path: Path, file: TextFile | None, max_cell: int, on_bad: Callable[[str], None] | None
 ) -> Iterator[tuple[int, Row]]:
     any_row = False
     with closing(_rows(path, file, max_cell)) as rows:
         for line, row in rows:
             if isinstance(row, str) and on_bad is not None:
-                on_bad(_told(path, line, row))
+                on_bad(_describe(path, line, row))
                 any_row = True
                 continue
             if isinstance(row, str):
-                raise BadData(f"{path.name}: {_told(path, line, row)}.", "Mend this row and run again.")
+                raise BadData(f"{path.name}: {_describe(path, line, row)}.", "Correct this row and run again.")
             any_row = True
             yield line, row
     if not any_row:
-        raise _no_rows(path)
+        raise _no_rows_error(path)
 
 
-def _opened(path: Path, encoding: str | None, max_cell_mb: float) -> TextFile | None:
+def _open(path: Path, encoding: str | None, max_cell_mb: float) -> TextFile | None:
     if path.suffix.lower() == ".parquet":
         return None
     return open_text(path, encoding, int(max_cell_mb * _MB))
@@ -140,35 +140,35 @@ def _rows(path: Path, file: TextFile | None, max_cell: int) -> Generator[Numbere
             yield from read_json(file)
 
 
-def _told(path: Path, line: int, what: str) -> str:
+def _describe(path: Path, line: int, what: str) -> str:
     return f"{'row' if path.suffix.lower() == '.parquet' else 'line'} {line:,} {what}"
 
 
-def _no_rows(path: Path) -> BadData:
+def _no_rows_error(path: Path) -> BadData:
     if path.suffix.lower() == ".parquet" or path.stat().st_size > 4:
         return BadData(f"{path.name} has a header and no rows.", "Give it at least one row.")
     return BadData(f"{path.name} is empty.", "Check that the file was written.")
 
 
-def _checked(path: str | Path) -> Path:
+def _check_path(path: str | Path) -> Path:
     path = Path(path).expanduser()
     suffixes = ", ".join(FILE_FORMATS)
     if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in FILE_FORMATS)[:_SHOWN]
-        mend = f"Name a file in it: {', '.join(inside)}" if inside else f"Name a file ({suffixes})."
-        raise BadData(f"{path} is a folder, not a file.", mend)
+        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in FILE_FORMATS)[:_MAX_SHOWN]
+        hint = f"Name a file in it: {', '.join(inside)}" if inside else f"Name a file ({suffixes})."
+        raise BadData(f"{path} is a folder, not a file.", hint)
     if not path.exists():
         if not path.parent.is_dir():
             raise BadData(f"There is no folder {path.parent}, so no {path.name} in it.", "Check the path.")
         names = sorted(p.name for p in path.parent.iterdir())
         near = get_close_matches(path.name, names, n=3, cutoff=0.5)
-        there = [n for n in names if Path(n).suffix.lower() in FILE_FORMATS][:_SHOWN]
-        mend = f"There are: {', '.join(there)}." if there else "Check the path."
-        mend = f"Did you mean {' or '.join(near)}?" if near else mend
-        raise BadData(f"There is no file {path}.", mend)
+        tables = [n for n in names if Path(n).suffix.lower() in FILE_FORMATS][:_MAX_SHOWN]
+        hint = f"There are: {', '.join(tables)}." if tables else "Check the path."
+        hint = f"Did you mean {' or '.join(near)}?" if near else hint
+        raise BadData(f"There is no file {path}.", hint)
     if path.suffix.lower() not in FILE_FORMATS:
         what = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
-        raise BadData(f"{path.name} {what}, which is no kind of table known here.", f"Save it as one of {suffixes}.")
+        raise BadData(f"{path.name} {what}, which is not a supported table.", f"Save it as one of {suffixes}.")
     if path.stat().st_size == 0:
         raise BadData(f"{path.name} is empty.", "Check that the file was written.")
     try:
