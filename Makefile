@@ -2,7 +2,7 @@
 # Needs Python >= 3.11 and make. A second run starts at once; a changed pyproject.toml or constraints.txt reinstalls.
 #
 #   PYTHON=python3.12     which interpreter builds the virtual environment
-#   TORCH_INDEX=<url>     where pip finds the CPU build of torch, on machines where it would bring the CUDA one
+#   TORCH_INDEX=<url>     where pip finds the CPU build of torch, on machines for which it would bring the CUDA one
 #                         (docs/quickstart.md, "A small torch")
 
 PYTHON ?= python3
@@ -16,10 +16,10 @@ WEIGHTS := smollm2 minilm potion-8m
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint format types docs clean distclean absent
 
-help:  ## say what there is
+help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-demo: $(READY)  ## a language model teaches a small student on real text; a few minutes, no key, no GPU
+demo: $(READY)  ## distil a language model into a small student on real text; a few minutes, no key, no GPU
 	@$(BIN)/potstill fetch smollm2 bge-small
 	@$(BIN)/potstill fetch movies --to demo/data
 	@$(BIN)/potstill distill demo/potstill.toml -o runs/demo
@@ -49,7 +49,7 @@ clean:  ## remove what the tools left behind; runs, weights and the virtual envi
 distclean: clean  ## clean, and remove the virtual environment too
 	rm -rf .venv
 
-# Somebody removed .venv and left the stamp.
+# .venv was removed and the stamp is still there.
 absent:
 
 # torch goes first and alone: its version is fixed before anything that depends on it is looked at.
