@@ -11,6 +11,7 @@ from potstill.reports.console import terminal_options
 if TYPE_CHECKING:
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
+    from potstill.study.cell import Recipes
     from potstill.study.records import StudyResult
 
 
@@ -25,7 +26,7 @@ class CompareResult:
         """Every cell and what follows from them."""
         from potstill.study.tables import study_record
 
-        return study_record(self.study)
+        return study_record(self.study).to_json()
 
     def to_text(self) -> str:
         """The study for a terminal."""
@@ -55,8 +56,6 @@ def compare(
         RunConflict: another process works in the folder.
     """
     from potstill.data.atomic import atomic_file
-    from potstill.procedures.kinds import recipe_kind
-    from potstill.study.cell import RECIPE_NAMES
     from potstill.study.page import render_page
     from potstill.study.run_study import StudyLimits, run_study
     from potstill.study.spec import StudySpec
@@ -64,9 +63,21 @@ def compare(
 
     spec = StudySpec.from_toml(Path(study), {} if budget is None else {"budget": budget})
     folder = out or Path("runs") / "-".join(spec.name.split())
-    recipes = {name: recipe_kind(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
-    done = run_study(spec, folder, recipes, StudyLimits(max_hours, bool(allow_leak), data), reporter)
+    done = run_study(spec, folder, study_recipes(), StudyLimits(max_hours, bool(allow_leak), data), reporter)
     write_tables(done, folder)
     with atomic_file(folder / "compare.html") as path:
         path.write_text(render_page(done), encoding="utf-8")
     return CompareResult(folder, done)
+
+
+def study_recipes() -> Recipes:
+    """The recipe of each procedure of a study."""
+    from potstill.procedures import finetune, kd, prompt, trained_teacher_kd
+
+    return {
+        "ft": finetune.RECIPE,
+        "p": prompt.RECIPE,
+        "ft+kd": trained_teacher_kd.FT_KD,
+        "p+kd": trained_teacher_kd.P_KD,
+        "llm+kd": kd.RECIPE,
+    }

@@ -2,7 +2,7 @@
 
 The four procedures of Aina et al. 2022 are `finetune`, `prompt` and these two, which differ only in how their teacher
 learns. Loss of an unlabelled text: T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al. 2015; T = 2 and
-no gold term as in Kang et al. 2023, unless `gold` is asked for).
+no gold term as in Kang et al. 2023, unless `learn_gold` is asked for).
 
 A student here learns the softened distribution itself: its scores are those of the paper divided by T, which is the
 same function, and its confidence is mended where it is measured, on validation texts. T^2 stands in the weights, where
@@ -30,11 +30,11 @@ class TrainedTeacherKdOptions(Options):
 
     Attributes:
         temperature: T, which softens the teacher's distribution.
-        gold: learn the gold labels too; they weigh as much as the unlabelled texts together.
+        learn_gold: train on the gold labels too; they weigh as much as the unlabelled texts together.
     """
 
     temperature: float = Field(default=2.0, gt=0, lt=100)
-    gold: StrictBool = False
+    learn_gold: StrictBool = False
 
 
 def ft_kd(run: Run) -> Student:
@@ -64,7 +64,7 @@ def _named(run: Run, such_as: str) -> ComponentSpec:
 def _student_of(run: Run) -> Student:
     """Train the teacher on the gold, ask it about the pool, teach the student its softened answers.
 
-    `[procedure]` takes `temperature` (2) and `gold` (false): with it the gold labels are learnt too, weighing as much
+    `[procedure]` takes `temperature` (2) and `learn_gold` (false): with it the gold labels are learnt too, weighing as much
     as the unlabelled texts together.
 
     Raises:
@@ -95,7 +95,7 @@ def _student_of(run: Run) -> Student:
         )
     texts = [said.texts[i] for i in there]
     soft = softmax(said.scores[there], options.temperature).astype(np.float32)
-    if not options.gold:
+    if not options.learn_gold:
         return run.learn(texts, soft)
     each = len(texts) / (len(gold.texts) * options.temperature**2)
     weights = np.concatenate([np.full(len(gold.texts), each), np.ones(len(texts))])

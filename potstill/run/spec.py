@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -119,6 +119,12 @@ class Spec(Options):
         """Where the spec's relative file names are looked up from: the TOML file's folder, or the working one."""
         return self._folder
 
+    def with_folder(self, folder: Path) -> Self:
+        """A copy whose relative file names are looked up from `folder`."""
+        copied = self.model_copy()
+        copied._folder = folder
+        return copied
+
     @field_validator("budget", mode="before")
     @classmethod
     def _sum(cls, value: Any) -> Decimal:
@@ -210,6 +216,11 @@ def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
     kind = teacher.model.partition(":")[0]
     name = teacher.model if kind in STUDENTS else f"{DEFAULT_STUDENT}:{teacher.model}".rstrip(":")
     return ComponentSpec(name=name, **teacher.options)
+
+
+def trained_teacher(student: ComponentSpec) -> ComponentSpec:
+    """The teacher that is a student trained here; the inverse of `teacher_backbone`."""
+    return ComponentSpec(name=f"trained:{student.name}", **student.options)
 
 
 def quick_student(student: ComponentSpec) -> ComponentSpec:

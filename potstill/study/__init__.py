@@ -1,5 +1,6 @@
-"""A study: the same task learnt by several procedures, backbones, label counts and seeds, and what that says.
+"""A study: one task learnt by several procedures, backbones, label counts and seeds, and what follows from it.
 
-`spec` is what was asked, `backbones` what each model can do, `data` the subsets, `cells` the grid, `conduct` runs it,
-`records` is what came out, `readings` what follows from it, `terminal` and `page` tell it. Recipes come from outside.
+`spec` is the specification, `backbones` what each model can run, `dataset` the subsets, `grid` the cells. `run_study`
+runs them, `records` are the results, `analysis` and `advice` what follows, `terminal` and `page` show it. Recipes are
+passed in.
 """

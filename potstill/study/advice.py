@@ -1,7 +1,7 @@
-"""What to take: the cheapest procedure that is nearly the best, and what that answer hangs on. Functions of records.
+"""The recommendation: the cheapest point that is nearly the best, and the assumptions it depends on.
 
-The choice is made on the very texts that measure it, so the chosen figure flatters a little. How much is told: the same
-rule is applied to one half of the test texts and its choice measured on the other half.
+The choice is made on the test texts, so its score is slightly too high. By how much is estimated: the same rule is
+applied to one half of the test texts and its choice evaluated on the other half.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 from potstill.study.analysis import ROUNDING, GridPoint, PointScore
 
-NEAR_BEST = 0.01  # of the best: "nearly"
+NEAR_BEST = 0.01  # a score within this of the best is nearly the best
 OTHER_TOLERANCES = (0.005, 0.02)
 PRICE_FACTORS = (0.1, 10.0)
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """What would be taken if something were otherwise: `when` it is, and the point taken then."""
+    """The point that would be recommended under another condition."""
 
     condition: str
     point: GridPoint
@@ -32,11 +32,12 @@ class Recommendation:
     """The recommendation for one data set.
 
     Attributes:
-        take: the cheapest point within a point of the best; `best` is that.
-        held_out: what the same rule's choice reaches on test texts it was not chosen on.
-        sure: in which share of the draws the rule takes the same procedure and backbone.
-        instead: what it takes most often otherwise.
-        otherwise: the assumptions under which another point is taken.
+        choice: the cheapest point within 0.01 of the best.
+        best: the point with the highest score.
+        held_out: score of the rule's choice on test texts that it was not chosen on.
+        stability: share of the bootstrap draws in which the rule chooses the same procedure and backbone.
+        runner_up: what it chooses most often otherwise.
+        alternatives: conditions under which another point is chosen.
     """
 
     choice: PointScore
@@ -49,7 +50,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class SizeRecommendation:
-    """With so many labels: the best point, and the cheapest to serve within a point of it."""
+    """The best point at one size, and the fastest within 0.01 of it."""
 
     n: int
     best: PointScore
@@ -57,7 +58,7 @@ class SizeRecommendation:
 
 
 def recommend(means: Mapping[GridPoint, PointScore]) -> Recommendation | None:
-    """The recommendation; None where nothing was done."""
+    """The recommendation; None if no cell is done."""
     rows = list(means.values())
     if not rows:
         return None
@@ -71,50 +72,55 @@ def recommend(means: Mapping[GridPoint, PointScore]) -> Recommendation | None:
         near = np.flatnonzero(quality >= quality.max() - within - ROUNDING)
         return int(near[np.lexsort((latency[near], total[near]))[0]])
 
-    taken = choose(values)
+    choice = choose(values)
     halves = np.array([row.half_scores for row in rows])
     held_out = float(np.mean([halves[choose(halves[:, h]), 1 - h] for h in (0, 1)]))
     draws = np.stack([row.draws for row in rows], axis=1)
-    seen = Counter((rows[i].point.procedure, rows[i].point.backbone, rows[i].point.n) for i in map(choose, draws))
-    mine = rows[taken].point
-    same = sum(k for (how, who, _), k in seen.items() if (how, who) == (mine.procedure, mine.backbone))
-    others = [(k, each) for each, k in seen.items() if each[:2] != (mine.procedure, mine.backbone)]
+    counts = Counter(rows[i].point for i in map(choose, draws))
+    chosen = rows[choice].point
+    others = {point: count for point, count in counts.items() if _series(point) != _series(chosen)}
+    same = sum(counts.values()) - sum(others.values())
     return Recommendation(
-        choice=rows[taken],
+        choice=rows[choice],
         best=rows[int(values.argmax())],
         held_out=held_out,
         stability=same / len(draws),
-        runner_up=GridPoint(*max(others)[1]) if others else None,
-        alternatives=tuple(_otherwise(rows, taken, values, choose)),
+        runner_up=max(others, key=lambda point: (others[point], *_series(point), point.n)) if others else None,
+        alternatives=tuple(_alternatives(rows, choice, values, choose)),
     )
 
 
-def _otherwise(
-    rows: Sequence[PointScore], taken: int, values: np.ndarray, choose: Callable[..., int]
+def _series(point: GridPoint) -> tuple[str, str]:
+    return point.procedure, point.backbone
+
+
+def _alternatives(
+    rows: Sequence[PointScore], choice: int, values: np.ndarray, choose: Callable[..., int]
 ) -> list[Alternative]:
-    found = []
+    alternatives = []
     for within in OTHER_TOLERANCES:
         i = choose(values, within=within)
-        if i != taken:
-            found.append(Alternative(f"{100 * within:g} points less than the best are accepted", rows[i].point))
+        if i != choice:
+            condition = f"{100 * within:g} points less than the best are accepted"
+            alternatives.append(Alternative(condition, rows[i].point))
     if any(row.labels_usd for row in rows):
         for price in PRICE_FACTORS:
             i = choose(values, price=price)
-            if i != taken:
-                how = "ten times as much" if price > 1 else "a tenth"
-                found.append(Alternative(f"a label costs {how}", rows[i].point))
-    return found
+            if i != choice:
+                factor = "ten times as much" if price > 1 else "a tenth"
+                alternatives.append(Alternative(f"a label costs {factor}", rows[i].point))
+    return alternatives
 
 
 def recommend_by_size(means: Mapping[GridPoint, PointScore]) -> list[SizeRecommendation]:
-    """For each number of labels the best, and of those within a point of it the quickest to answer one text."""
-    found = []
+    """For each size the best point, and of those within 0.01 of it the one with the lowest latency."""
+    rows = []
     for n in sorted({point.n for point in means if point.n}):
-        there = [mean for point, mean in means.items() if point.n in (0, n)]
-        best = max(there, key=lambda mean: mean.score.value)
-        near = [mean for mean in there if mean.score.value >= best.score.value - NEAR_BEST - ROUNDING]
-        found.append(SizeRecommendation(n, best, min(near, key=_latency)))
-    return found
+        candidates = [mean for point, mean in means.items() if point.n in (0, n)]
+        best = max(candidates, key=lambda mean: mean.score.value)
+        near = [mean for mean in candidates if mean.score.value >= best.score.value - NEAR_BEST - ROUNDING]
+        rows.append(SizeRecommendation(n, best, min(near, key=_latency)))
+    return rows
 
 
 def _latency(mean: PointScore) -> tuple[float, float]:

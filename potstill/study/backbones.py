@@ -1,23 +1,25 @@
-"""What each backbone of a study can do: which student it is when fine-tuned, which when prompted, or neither.
+"""The backbones of a study: which student each is when fine-tuned and when prompted, and which procedures it can run.
 
-Looks at the weights' files, loads none of them. Static vectors and n-grams have no language-model head; encoders as
-they are published for sentence vectors have none either; causal language models have one and no encoder.
+Reads the configuration of weights, not the weights. Static vectors and n-grams have no language-model head; encoders
+published for sentence embeddings have none either; causal language models have one, and are no encoders.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from potstill.errors import BadSpec
 from potstill.models.weights import Weights, find_weights
 from potstill.run.spec import ComponentSpec
-from potstill.study.spec import BackboneSpec, Procedure, StudySpec
+from potstill.students.kinds import student_kind
+from potstill.study.records import PROCEDURE_TITLES
+from potstill.study.spec import PROCEDURES, BackboneSpec, Procedure, StudySpec
 
-PROCEDURE_TITLES: Mapping[Procedure, str] = {"ft": "FT", "p": "P", "ft+kd": "FT+KD", "p+kd": "P+KD", "llm+kd": "LLM+KD"}
-BY_KIND = {"encoder": "encoder", "static": "static"}
+STUDENT_KINDS = {"encoder": "encoder", "static": "static"}  # kind of weights -> student fine-tuned from it
+WITHOUT_WEIGHTS = ("linear",)  # students that need no weights
+LM_STUDENT = "cloze"  # the student with a language-model head
 
 
 @dataclass(frozen=True)
@@ -26,56 +28,60 @@ class Backbone:
 
     Attributes:
         name: as the study calls it.
-        tuned: the student it is with a classification head; None where that cannot be.
-        prompted: the student it is with its language-model head; None where it has none.
-        procedures: those it is to run.
-        alternatives: option tables to choose among on validation texts; may be empty.
-        size: bytes of its weights; ranks teachers where the study names none.
+        finetuned: the student with a classification head; None if there is none for these weights.
+        prompted: the student with the weights' language-model head; None if they have none.
+        procedures: those to run.
+        alternatives: option tables to select among on validation texts; may be empty.
+        n_bytes: of its weights; ranks teachers if the study names none.
     """
 
     name: str
     finetuned: ComponentSpec | None
     prompted: ComponentSpec | None
     procedures: tuple[Procedure, ...]
-    alternatives: tuple[Mapping[str, Any], ...] = ()
+    alternatives: tuple[Mapping[str, object], ...] = ()
     n_bytes: int = 0
 
     @property
     def supported(self) -> tuple[Procedure, ...]:
         """The procedures it can run."""
-        return _can(self.finetuned, self.prompted)
+        return _supported(self.finetuned, self.prompted)
 
     def student(self, procedure: Procedure) -> ComponentSpec:
-        """Who learns in this procedure."""
-        found = self.prompted if procedure == "p" else self.finetuned
-        assert found is not None  # `resolve` saw to it
-        return found
+        """The student that a procedure trains."""
+        student = self.prompted if procedure == "p" else self.finetuned
+        assert student is not None  # checked by `resolve_backbones`
+        return student
 
 
 @dataclass(frozen=True)
 class StudyBackbones:
-    """Who takes part: the backbones, and those of them that teach in FT + KD and P + KD."""
+    """The backbones for one data set, and those of them that teach in FT + KD and P + KD."""
 
     backbones: tuple[Backbone, ...]
     ft_teacher: Backbone | None = None
     p_teacher: Backbone | None = None
 
+    def get(self, name: str) -> Backbone:
+        """The backbone of that name."""
+        return next(each for each in self.backbones if each.name == name)
+
     def teacher(self, procedure: Procedure) -> Backbone | None:
-        """Whose soft labels a procedure learns; None where no backbone teaches."""
+        """The backbone whose soft labels a procedure trains on; None if it has none."""
         return {"ft+kd": self.ft_teacher, "p+kd": self.p_teacher}.get(procedure)
 
 
 def resolve_backbones(study: StudySpec, data: str) -> StudyBackbones:
-    """Every backbone of the study for one data set, looked up and checked against what it is asked to do.
+    """Look up every backbone of the study for one data set, and check that it can run its procedures.
 
     Raises:
-        UnknownName, MissingWeights, BadInput: weights that are not here.
-        BadSpec: a backbone asked for what it cannot do, or nobody who could teach.
+        UnknownName, MissingWeights, BadInput: weights that are not on this machine.
+        BadSpec: a backbone that cannot run one of its procedures, or no backbone that can teach.
     """
     backbones = tuple(_resolve(each, study, data) for each in study.backbones)
-    for asked in study.procedures:
-        if not any(asked in each.procedures for each in backbones):
-            raise _cannot(backbones[0].name, asked, backbones[0].supported)
+    for procedure in study.procedures:
+        if not any(procedure in each.procedures for each in backbones):
+            raise _cannot(backbones[0].name, procedure, backbones[0].supported)
     teachers: dict[str, Backbone | None] = {"ft+kd": None, "p+kd": None}
     wanted: tuple[tuple[Procedure, str | None, Procedure], ...] = (
         ("ft+kd", study.kd.ft_teacher, "ft"),
@@ -86,57 +92,59 @@ def resolve_backbones(study: StudySpec, data: str) -> StudyBackbones:
             continue
         able = [each for each in backbones if how in each.supported and (name is None or each.name == name)]
         if not able:
-            who = f"{name!r}" if name else "no backbone of the study"
+            subject = f"{name!r} cannot do" if name else "no backbone of the study can do"
+            needs = f"{PROCEDURE_TITLES[procedure]} needs a teacher trained by {PROCEDURE_TITLES[how]}"
             raise BadSpec(
-                f"{PROCEDURE_TITLES[procedure]} needs a teacher trained by {PROCEDURE_TITLES[how]}, and {who} can do that.",
+                f"{needs}, and {subject} that.",
                 "Add one, such as smollm2." if how == "p" else "Add an encoder, such as gte-small.",
             )
         teachers[procedure] = max(able, key=lambda each: each.n_bytes)
     return StudyBackbones(backbones, teachers["ft+kd"], teachers["p+kd"])
 
 
-def _resolve(asked: BackboneSpec, study: StudySpec, data: str) -> Backbone:
-    tuned, prompted, size = _students(asked, {**asked.prompt, **study.data[data].prompt})
-    can = _can(tuned, prompted)
-    procedures = asked.procedures
+def _resolve(spec: BackboneSpec, study: StudySpec, data: str) -> Backbone:
+    students = _students(spec, {**spec.prompt, **study.data[data].prompt})
+    supported = _supported(students.finetuned, students.prompted)
+    procedures = spec.procedures
     if procedures is None:
-        procedures = tuple(each for each in study.procedures if each in can)
-    impossible = [each for each in procedures if each not in can]
+        procedures = tuple(each for each in study.procedures if each in supported)
+    impossible = [each for each in procedures if each not in supported]
     if impossible or not procedures:
-        raise _cannot(asked.name, (impossible or list(study.procedures))[0], can)
-    return Backbone(asked.name, tuned, prompted, procedures, asked.alternatives, size)
+        raise _cannot(spec.name, (impossible or list(study.procedures))[0], supported)
+    return replace(students, procedures=procedures)
 
 
-def _cannot(name: str, procedure: Procedure, can: tuple[Procedure, ...]) -> BadSpec:
-    lacks = "language-model head" if procedure == "p" else "classification head here"
-    able = " and ".join(PROCEDURE_TITLES[each] for each in can)
+def _cannot(name: str, procedure: Procedure, supported: tuple[Procedure, ...]) -> BadSpec:
+    missing = "language-model head" if procedure == "p" else "classification head here"
+    able = " and ".join(PROCEDURE_TITLES[each] for each in supported) or "nothing"
     return BadSpec(
-        f"The backbone {name!r} has no {lacks}, so it cannot do {PROCEDURE_TITLES[procedure]}; it can do {able or 'nothing'}.",
+        f"The backbone {name!r} has no {missing}, so it cannot do {PROCEDURE_TITLES[procedure]}; it can do {able}.",
         "Name what it is to do with `procedures` under it, or add a backbone that can"
         + (", such as smollm2." if procedure == "p" else ", such as minilm."),
     )
 
 
-def _students(
-    asked: BackboneSpec, prompt: Mapping[str, Any]
-) -> tuple[ComponentSpec | None, ComponentSpec | None, int]:  # unpacked at once, twice
-    """The student with a classification head, the one with a language-model head, and the bytes of the weights."""
-    kind, _, weights = (asked.student or "").partition(":")
-    if asked.name == "linear" or kind == "linear":
-        return ComponentSpec(name="linear", **asked.options), None, 0
-    found = find_weights(weights or asked.name)
-    tuned = kind or BY_KIND.get(found.kind, "")
-    named = (
-        ComponentSpec(name=f"{tuned}:{weights or asked.name}", **asked.options) if tuned and tuned != "cloze" else None
-    )
-    prompted = ComponentSpec(name=f"cloze:{weights or asked.name}", **prompt) if has_language_head(found) else None
-    if kind == "cloze" and prompted is None:
-        raise _cannot(asked.name, "p", _can(named, prompted))
-    return named, prompted, _bytes(found)
+def _students(spec: BackboneSpec, prompt_options: Mapping[str, object]) -> Backbone:
+    """The backbone without its procedures."""
+    kind, _, weights = (spec.student or "").partition(":")
+    weights = weights or spec.name
+    if spec.name in WITHOUT_WEIGHTS or kind in WITHOUT_WEIGHTS:
+        student = ComponentSpec(name=kind or spec.name, **spec.options)
+        return Backbone(spec.name, student, None, (), spec.alternatives)
+    found = find_weights(weights)
+    kind = kind or STUDENT_KINDS.get(found.kind, "")
+    finetuned, prompted = None, None
+    if kind and not student_kind(kind).capabilities.language_head:
+        finetuned = ComponentSpec(name=f"{kind}:{weights}", **spec.options)
+    if has_language_head(found):
+        prompted = ComponentSpec(name=f"{LM_STUDENT}:{weights}", **prompt_options)
+    elif kind == LM_STUDENT:
+        raise _cannot(spec.name, "p", _supported(finetuned, prompted))
+    return Backbone(spec.name, finetuned, prompted, (), spec.alternatives, _n_bytes(found))
 
 
 def has_language_head(found: Weights) -> bool:
-    """Whether the weights say words: a causal language model, or an encoder with its masked-language-model head."""
+    """Whether the weights are a causal language model, or an encoder with its masked-language-model head."""
     if found.kind in ("gguf", "causal"):
         return True
     if found.kind != "encoder":
@@ -145,12 +153,11 @@ def has_language_head(found: Weights) -> bool:
     return any("MaskedLM" in str(each) for each in config.get("architectures") or [])
 
 
-def _can(tuned: ComponentSpec | None, prompted: ComponentSpec | None) -> tuple[Procedure, ...]:
-    learns: tuple[Procedure, ...] = ("ft", "ft+kd", "p+kd", "llm+kd") if tuned is not None else ()
-    return tuple(each for each in PROCEDURE_TITLES if each in learns or (each == "p" and prompted is not None))
+def _supported(finetuned: ComponentSpec | None, prompted: ComponentSpec | None) -> tuple[Procedure, ...]:
+    return tuple(each for each in PROCEDURES if (prompted if each == "p" else finetuned) is not None)
 
 
-def _bytes(found: Weights) -> int:
+def _n_bytes(found: Weights) -> int:
     if found.path.is_file():
-        return found.path.stat().st_size * (4 if found.kind == "gguf" else 1)  # quantised: rank it by its parameters
+        return found.path.stat().st_size * (4 if found.kind == "gguf" else 1)  # quantised: ranked by its parameters
     return sum(file.stat().st_size for file in found.path.glob("*.safetensors"))

@@ -1,13 +1,13 @@
-"""One cell of a study: its student taught by the recipe it stands for, and what it says of the test texts.
+"""One cell of a study: train its student with the recipe it stands for, and evaluate it on the test texts.
 
-What a cell costs is told as if it were alone: the time of its teacher counts, also where another cell had trained it.
+The cost of a cell is reported as if it were alone: its teacher's time counts even if another cell had trained it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,34 +17,52 @@ from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import match_prior
 from potstill.evaluation.metrics import accuracy, macro_f1, mcc
 from potstill.ledger.prices import Purpose, micros_to_usd
+from potstill.ledger.store import CallRecord
 from potstill.run import Answers, ProgressReporter
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec
+from potstill.run.spec import ComponentSpec, trained_teacher
 from potstill.students.base import Student
 from potstill.students.kinds import revision
 from potstill.study.backbones import Backbone, StudyBackbones
 from potstill.study.dataset import StudyDataset
-from potstill.study.records import Cell, CellResult
-from potstill.study.spec import Procedure, StudySpec
+from potstill.study.records import Cell, CellResult, CellScores, CellUsage
+from potstill.study.spec import Procedure, StudySpec, is_distilled
 from potstill.study.zero_shot import zero_shot_labels
 from potstill.teachers.base import Teacher
 
-VERSION = 1  # raised when a cell would come to something else
-BIAS_TEXTS = 200  # unlabelled texts that tell a language model's preference for some label words
-Recipe = Callable[[Run], Student]
-Recipes = Mapping[Procedure, Recipe]
-RECIPE_NAMES: Mapping[Procedure, str] = {
-    "ft": "finetune",
-    "p": "prompt",
-    "ft+kd": "ft-kd",
-    "p+kd": "p-kd",
-    "llm+kd": "kd",
-}
+VERSION = 2  # raised when a cell would have another result
+BIAS_TEXTS = 200  # unlabelled texts that a language model's label bias is estimated on
+NO_USAGE = CellUsage()
+TFIDF_STUDENT = ComponentSpec(name="linear")
+
+
+class StudyRecipe(Protocol):
+    """A recipe as a study calls it."""
+
+    @property
+    def name(self) -> str:
+        """As `[procedure] name` has it."""
+
+    def __call__(self, run: Run) -> Student:
+        """Train the run's student."""
+
+
+Recipes = Mapping[Procedure, StudyRecipe]
 
 
 @dataclass(frozen=True)
 class CellContext:
-    """What the cells of one subset share: the study, its cast, the data, the run without gold, the subset's run."""
+    """What the cells of one gold subset share.
+
+    Attributes:
+        study: the specification.
+        backbones: of the data set.
+        dataset: its texts.
+        base_run: the run without gold, which buys a language model's answers for all subsets.
+        run: the run of the subset.
+        recipes: procedure -> recipe.
+        reporter: prints progress.
+    """
 
     study: StudySpec
     backbones: StudyBackbones
@@ -52,202 +70,218 @@ class CellContext:
     base_run: Run
     run: Run
     recipes: Recipes
-    tell: ProgressReporter
+    reporter: ProgressReporter
 
     def committed_micros(self) -> int:
         """Micro-dollars held or charged in both runs."""
         return sum(run.store.committed() for run in self._runs())
 
     def set_allowance(self, micros: int) -> None:
-        """Let the next cell spend so much, wherever it spends it."""
+        """Let the next cell spend `micros` in either run."""
         for run in self._runs():
             run.ledger.limit = run.store.committed() + max(micros, 0)
 
     def _runs(self) -> tuple[Run, ...]:
         return (self.base_run,) if self.base_run is self.run else (self.base_run, self.run)
 
-    def backbone(self, name: str) -> Backbone:
-        """The backbone of that name."""
-        return next(each for each in self.backbones.backbones if each.name == name)
+
+@dataclass(frozen=True)
+class TrainedAlternative:
+    """A student that was trained with one of a backbone's alternative option tables, and the run it was trained in."""
+
+    run: Run
+    student: Student
+    options: Mapping[str, object]
 
 
-def cell_key(cell: Cell, study: StudySpec, cast: StudyBackbones, pool: str) -> str:
-    """What a cell's result is kept under: all that it depends on, and nothing else."""
-    parts: list[Any] = ["cell", VERSION, pool, cell.procedure, cell.seed if cell.n else 0]
-    learners = ["linear"] if cell.procedure == "tf-idf" else []
+def cell_key(cell: Cell, study: StudySpec, backbones: StudyBackbones, pool: str) -> str:
+    """The key a cell's result is stored under: a hash of all it depends on.
+
+    Args:
+        cell: the cell.
+        study: the specification.
+        backbones: of its data set.
+        pool: the key of its gold subset.
+    """
+    parts: list[object] = ["cell", VERSION, pool, cell.procedure, cell.seed if cell.n else 0]
+    kinds = [TFIDF_STUDENT.kind] if cell.procedure == "tf-idf" else []
     if cell.procedure == "zero-llm":
         parts += [study.teacher and study.teacher.model_dump()]
     elif cell.backbone:
-        backbone = next(each for each in cast.backbones if each.name == cell.backbone)
+        backbone = backbones.get(cell.backbone)
         student = backbone.prompted if cell.procedure == "p" else backbone.finetuned
         parts += [student and student.model_dump(), [dict(each) for each in backbone.alternatives]]
-        learners += [] if student is None else [student.kind]
-        if cell.procedure.endswith("+kd"):
-            teacher = cast.teacher(cell.procedure)  # type: ignore[arg-type]
-            named = study.teacher if teacher is None else _trained(teacher, cell.procedure)
+        kinds += [] if student is None else [student.kind]
+        if is_distilled(cell.procedure):
+            procedure = cast(Procedure, cell.procedure)
+            teacher = backbones.teacher(procedure)
+            named = study.teacher if teacher is None else _as_teacher(teacher, procedure)
             parts += [named and named.model_dump(), study.kd.temperature, study.kd.learn_gold]
-            learners += [] if named is None or teacher is None else [named.model.partition(":")[0]]
-    # A kind that has come to learn otherwise; the first way is not written, so that old results stay known.
-    parts += [f"{kind} revision {turn}" for kind in learners if (turn := revision(kind)) > 1]
+            kinds += [] if named is None or teacher is None else [named.model.partition(":")[0]]
+    # The first revision is not part of the key, so that its results stay valid.
+    parts += [f"{kind} revision {number}" for kind in kinds if (number := revision(kind)) > 1]
     return content_key(*parts)
 
 
-def run_cell(cell: Cell, bench: CellContext) -> tuple[CellResult, Student | None]:
-    """The cell's result, and the student where one was made.
+def run_cell(cell: Cell, context: CellContext) -> tuple[CellResult, Student | None]:
+    """The cell's result, and the student if one was trained.
 
     Raises:
-        PotstillError: whatever its recipe raises.
+        PotstillError: what its recipe raises.
     """
     if cell.procedure == "majority":
-        return _majority(bench), None
+        return _majority(context), None
     if cell.procedure == "zero-encoder":
-        named = bench.backbone(cell.backbone).finetuned
-        assert named is not None
-        test = bench.dataset.pool.subset("test")
-        return _measured(bench, zero_shot_labels(named, bench.dataset.task, test.texts)), None
+        student = context.backbones.get(cell.backbone).finetuned
+        assert student is not None
+        texts = context.dataset.pool.subset("test").texts
+        return _evaluate(context, zero_shot_labels(student, context.dataset.task, texts)), None
     if cell.procedure == "zero-llm":
-        return _zero_llm(bench), None
+        return _zero_llm(context), None
     if cell.procedure == "tf-idf":
-        run = bench.run.variant(student=ComponentSpec(name="linear"))
-        return _learnt(bench, [(run, bench.recipes["ft"](run), {})])
-    return _procedure(cell.procedure, bench.backbone(cell.backbone), bench)  # type: ignore[arg-type]
+        run = context.run.variant(student=TFIDF_STUDENT)
+        return _select(context, [TrainedAlternative(run, context.recipes["ft"](run), {})])
+    return _procedure(cast(Procedure, cell.procedure), context.backbones.get(cell.backbone), context)
 
 
-def _procedure(procedure: Procedure, backbone: Backbone, bench: CellContext) -> tuple[CellResult, Student | None]:
-    student, recipe = backbone.student(procedure), bench.recipes[procedure]
-    teacher = bench.study.teacher
-    options: dict[str, Any] = {"shots": 0}
-    llm: tuple[float, float] = (0.0, 0.0)
-    if procedure == "llm+kd":
-        llm = _share_llm(bench)
-    elif procedure.endswith("+kd"):
-        trained = bench.backbones.teacher(procedure)
-        assert trained is not None
-        teacher = _trained(trained, procedure)
-        options = {"temperature": bench.study.kd.temperature, "gold": bench.study.kd.learn_gold}
-    tried = []
+def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -> tuple[CellResult, Student | None]:
+    student, recipe, teacher = backbone.student(procedure), context.recipes[procedure], context.study.teacher
+    options: dict[str, object] = {}
+    shared = NO_USAGE
+    trained = context.backbones.teacher(procedure)
+    if trained is not None:
+        teacher = _as_teacher(trained, procedure)
+        options = {"temperature": context.study.kd.temperature, "learn_gold": context.study.kd.learn_gold}
+    elif is_distilled(procedure):
+        options, shared = {"shots": 0}, _share_llm_answers(context)
+    alternatives = []
     for alternative in backbone.alternatives or ({},):
-        run = bench.run.variant(
+        run = context.run.variant(
             student=ComponentSpec(name=student.name, **{**student.options, **alternative}),
             teacher=teacher,
-            procedure=ComponentSpec(name=RECIPE_NAMES[procedure], **(options if procedure.endswith("kd") else {})),
+            procedure=ComponentSpec(name=recipe.name, **options),
         )
-        tried.append((run, recipe(run), alternative))
-    return _learnt(bench, tried, llm)
+        alternatives.append(TrainedAlternative(run, recipe(run), alternative))
+    return _select(context, alternatives, shared, "" if trained is None or teacher is None else teacher.name)
 
 
-def _trained(backbone: Backbone, procedure: str) -> ComponentSpec:
-    """The backbone as the teacher of a student: the model of its own FT or P cell."""
-    named = backbone.prompted if procedure == "p+kd" else backbone.finetuned
-    assert named is not None
-    return ComponentSpec(name=f"trained:{named.name}", **named.options)
+def _as_teacher(backbone: Backbone, procedure: Procedure) -> ComponentSpec:
+    """The backbone as the teacher of a procedure: the model of its own FT or P cell."""
+    student = backbone.prompted if procedure == "p+kd" else backbone.finetuned
+    assert student is not None
+    return trained_teacher(student)
 
 
-def _learnt(
-    bench: CellContext, tried: Sequence[tuple[Run, Student, Mapping[str, Any]]], llm: tuple[float, float] = (0.0, 0.0)
+def _select(
+    context: CellContext,
+    alternatives: Sequence[TrainedAlternative],
+    shared: CellUsage = NO_USAGE,
+    trained: str = "",
 ) -> tuple[CellResult, Student]:
-    """The best of what was tried, by the validation texts, measured on the test; all that was tried is counted."""
-    validation = bench.run.pool.subset("validation")
-    taken = 0
-    if len(tried) > 1 and len(validation):
-        scores = [
-            accuracy(validation.gold, student.predict_logits(validation.texts).argmax(axis=1))
-            for _, student, _ in tried
-        ]
-        taken = int(np.argmax(scores))
-    keys = {key for run, _, _ in tried for key in run.student_keys}
-    own = {run.student_key(student) for run, student, _ in tried}
-    seconds = {key: float(kept["seconds"]) for key, kept in bench.run.store.load(keys).items()}
-    teachers = {run.spec.teacher.name for run, _, _ in tried if run.spec.teacher is not None}
-    asked_s = _asked_seconds(bench.run, {name for name in teachers if name.startswith("trained")})
-    taught_s = sum(took for key, took in seconds.items() if key not in own) + asked_s + llm[0]
-    student = tried[taken][1]
-    predicted = student.predict_logits(bench.dataset.pool.subset("test").texts).argmax(axis=1)
-    result = _measured(
-        bench,
-        predicted,
-        seconds=sum(seconds[key] for key in own) + taught_s,
-        teacher_seconds=taught_s,
-        llm_usd=llm[1],
-        choice=dict(tried[taken][2]) if len(tried) > 1 else {},
-    )
-    return result, student
+    """Evaluate the alternative that is best on the validation set; the usage is that of all alternatives.
+
+    Args:
+        context: of the cell.
+        alternatives: students to select from.
+        shared: usage of a language model's answers, which several cells share.
+        trained: name of the teacher if it was trained here.
+    """
+    validation = context.run.pool.subset("validation")
+    best = alternatives[0]
+    if len(alternatives) > 1 and len(validation):
+        best = max(
+            alternatives,
+            key=lambda each: accuracy(validation.gold, each.student.predict_logits(validation.texts).argmax(axis=1)),
+        )
+    keys = {key for each in alternatives for key in each.run.student_keys}
+    own_keys = {each.run.student_key(each.student) for each in alternatives}
+    seconds = {key: float(stored["seconds"]) for key, stored in context.run.store.load(keys).items()}
+    teacher_s = sum(took for key, took in seconds.items() if key not in own_keys)
+    teacher_s += shared.seconds + (_answering_seconds(context.run, trained) if trained else 0.0)
+    predictions = best.student.predict_logits(context.dataset.pool.subset("test").texts).argmax(axis=1)
+    usage = CellUsage(sum(seconds[key] for key in own_keys) + teacher_s, teacher_s, shared.llm_usd)
+    options = best.options if len(alternatives) > 1 else {}
+    return _evaluate(context, predictions, usage, options), best.student
 
 
-def _asked_seconds(run: Run, names: set[str]) -> float:
-    return sum(
-        (row.ended_at or row.started_at) - row.started_at
-        for row in run.store.calls()
-        if row.state == "settled" and any(row.what.startswith(f"{name}: ") for name in names)
-    )
+def _calls_to(run: Run, teacher: str) -> list[CallRecord]:
+    """The settled calls to a teacher."""
+    return [call for call in run.store.calls() if call.state == "settled" and call.what.startswith(f"{teacher}: ")]
 
 
-def _measured(bench: CellContext, predicted: NDArray[np.integer], **facts: Any) -> CellResult:
-    test, run = bench.dataset.pool.subset("test"), bench.run
+def _answering_seconds(run: Run, teacher: str) -> float:
+    return sum((call.ended_at or call.started_at) - call.started_at for call in _calls_to(run, teacher))
+
+
+def _evaluate(
+    context: CellContext,
+    predictions: NDArray[np.integer],
+    usage: CellUsage = NO_USAGE,
+    chosen_options: Mapping[str, object] | None = None,
+) -> CellResult:
+    gold, run = context.dataset.pool.subset("test").gold, context.run
     return CellResult(
         "done",
-        scores={
-            "accuracy": accuracy(test.gold, predicted),
-            "macro_f1": macro_f1(test.gold, predicted),
-            "mcc": mcc(test.gold, predicted),
-        },
-        predictions=tuple(int(each) for each in predicted),
+        scores=CellScores(accuracy(gold, predictions), macro_f1(gold, predictions), mcc(gold, predictions)),
+        predictions=tuple(int(each) for each in predictions),
         n_train=len(run.pool.subset("train")),
         n_validation=len(run.pool.subset("validation")),
-        **facts,
+        usage=usage,
+        chosen_options=dict(chosen_options or {}),
     )
 
 
-def _majority(bench: CellContext) -> CellResult:
-    gold = bench.run.pool.subset("train").gold
-    column = int(np.bincount(gold, minlength=bench.dataset.task.n_labels).argmax())
-    return _measured(bench, np.full(len(bench.dataset.pool.subset("test")), column))
+def _majority(context: CellContext) -> CellResult:
+    gold = context.run.pool.subset("train").gold
+    column = int(np.bincount(gold, minlength=context.dataset.task.n_labels).argmax())
+    return _evaluate(context, np.full(len(context.dataset.pool.subset("test")), column))
 
 
-# --- a language model's labels, asked once for all cells --------------------------------------------------
+# --- a language model's answers, bought once for all cells --------------------------------------------------
 
 
-def _llm(bench: CellContext) -> Teacher:
-    assert bench.study.teacher is not None
-    return bench.base_run.open_teacher(bench.study.teacher)
+def _open_llm(context: CellContext) -> Teacher:
+    assert context.study.teacher is not None
+    return context.base_run.open_teacher(context.study.teacher)
 
 
-def _ask(bench: CellContext, teacher: Teacher, texts: Sequence[str], purpose: Purpose = "teach") -> Answers:
-    """What the language model says of all of the texts. Raises OverBudget where the money does not reach for that."""
-    said = bench.base_run.ask(teacher, texts, purpose=purpose)
-    if "unasked" in said.states:
+def _ask(context: CellContext, teacher: Teacher, texts: Sequence[str], purpose: Purpose = "teach") -> Answers:
+    """The language model's answers about all texts. Raises BudgetExceeded if the money ends before."""
+    answers = context.base_run.ask(teacher, texts, purpose=purpose)
+    if "unasked" in answers.states:
         raise BudgetExceeded(f"The money ends before {teacher.name} was asked about all texts.", "Raise the budget.")
-    return said
+    return answers
 
 
-def _zero_llm(bench: CellContext) -> CellResult:
-    """The language model itself on the test texts, without an example; a local one's label bias removed by the pool."""
-    teacher, test = _llm(bench), bench.dataset.pool.subset("test")
-    offsets = np.zeros(bench.dataset.task.n_labels)
-    loose = bench.dataset.pool.subset("pool").texts[:BIAS_TEXTS]
-    if teacher.needs_prior_correction and loose:
-        heard = _ask(bench, teacher, loose)
-        if heard.answered.any():
+def _zero_llm(context: CellContext) -> CellResult:
+    """The language model on the test texts, without an example; the label bias of a local one is removed."""
+    teacher, test = _open_llm(context), context.dataset.pool.subset("test")
+    offsets = np.zeros(context.dataset.task.n_labels)
+    unlabelled = context.dataset.pool.subset("pool").texts[:BIAS_TEXTS]
+    if teacher.needs_prior_correction and unlabelled:
+        on_pool = _ask(context, teacher, unlabelled)
+        if on_pool.answered.any():
             uniform = np.full(len(offsets), 1 / len(offsets))
-            offsets = match_prior(heard.scores[heard.answered], uniform)
-    said = _ask(bench, teacher, test.texts, "measure")
-    scores = np.where(said.answered[:, None], np.nan_to_num(said.scores) + offsets, 0.0)
-    return _measured(bench, np.where(said.answered, scores.argmax(axis=1), -1))
+            offsets = match_prior(on_pool.scores[on_pool.answered], uniform)
+    answers = _ask(context, teacher, test.texts, "measure")
+    scores = np.where(answers.answered[:, None], np.nan_to_num(answers.scores) + offsets, 0.0)
+    return _evaluate(context, np.where(answers.answered, scores.argmax(axis=1), -1))
 
 
-def _share_llm(bench: CellContext) -> tuple[float, float]:
-    """Ask about the pool and the gold in the run without gold, hand the answers over; (seconds, USD) of these alone."""
-    teacher = _llm(bench)
-    texts = [*bench.run.pool.subset("train").texts, *bench.dataset.pool.subset("pool").texts]
-    before = bench.base_run.store.committed()
-    _ask(bench, teacher, texts)
-    bench.run.ledger.limit -= bench.base_run.store.committed() - before  # what is left is left for both together
-    bench.base_run.copy_answers(teacher, texts, bench.run)
-    rows = [
-        row for row in bench.base_run.store.calls() if row.state == "settled" and row.what.startswith(f"{teacher.name}")
-    ]
-    asked = max(sum(row.n_texts for row in rows), 1)
-    share = len(texts) / asked
+def _share_llm_answers(context: CellContext) -> CellUsage:
+    """Buy answers about the pool and the gold in the run without gold, and copy them to the subset's run.
+
+    Returns:
+        The usage of these answers alone.
+    """
+    teacher, base_run = _open_llm(context), context.base_run
+    texts = [*context.run.pool.subset("train").texts, *context.dataset.pool.subset("pool").texts]
+    before = base_run.store.committed()
+    _ask(context, teacher, texts)
+    context.run.ledger.limit -= base_run.store.committed() - before  # both runs share what is left
+    base_run.copy_answers(teacher, texts, context.run)
+    calls = _calls_to(base_run, teacher.name)
+    share = len(texts) / max(sum(call.n_texts for call in calls), 1)
     if teacher.category != "compute":
-        return 0.0, micros_to_usd(sum(row.charged for row in rows)) * share
-    return sum((row.ended_at or row.started_at) - row.started_at for row in rows) * share, 0.0
+        return CellUsage(llm_usd=micros_to_usd(sum(call.charged for call in calls)) * share)
+    return CellUsage(_answering_seconds(base_run, teacher.name) * share)

@@ -1,8 +1,8 @@
-"""A study's data: one test set, one unlabelled pool, and for each size and seed the gold subset, nested in the next.
+"""The data of a study: one test set, one unlabelled pool, and for each size and seed a gold subset, nested in the next.
 
-The unlabelled texts are set aside first and are the same for all cells, so that what a teacher says of them can be
-shared. Gold comes class by class in turn, in an order that the seed draws; every so-many-th of a class is for choosing,
-where something is chosen. A validation split that the source has is labelled text like any other: it is gold.
+The unlabelled texts are set aside first and are the same for all cells, so that a teacher's answers can be shared. Gold
+is drawn class by class in turn, in an order that the seed draws; every n-th of a class is for validation, if there are
+alternatives to select from. A validation split of the source is labelled text like any other: it counts as gold.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +33,9 @@ class StudyDataset:
     Attributes:
         name: as the study calls it.
         task: its labels.
-        pool: all of its rows: "train" is what gold may be drawn from, "pool" the unlabelled texts, "test" the test.
-        notes: what reading it found, in sentences.
-        leaks: rows that are in test as well and were left in, as asked.
+        pool: all of its rows: "train" for gold, "pool" for the unlabelled texts, "test".
+        notes: sentences about what reading it found.
+        leaks: rows that are in train and in test and were left in, as specified.
         source: where it came from.
     """
 
@@ -50,135 +49,144 @@ class StudyDataset:
     @property
     def without_gold(self) -> Pool:
         """The pool without gold: the test and the unlabelled texts."""
-        return _rows(self.pool, np.flatnonzero(np.isin(self.pool.split, ("test", "pool"))))
+        return _take(self.pool, np.flatnonzero(np.isin(self.pool.split, ("test", "pool"))))
 
 
 def read_dataset(
-    name: str, asked: StudyDataSpec, study: StudySpec, folder: Path, allow_leak: bool = False
+    name: str, spec: StudyDataSpec, study: StudySpec, folder: Path, allow_leak: bool = False
 ) -> StudyDataset:
-    """Read one data set and set its parts aside.
+    """Read one data set and split it.
+
+    Args:
+        name: as the study calls it.
+        spec: of the data set.
+        study: the specification.
+        folder: that relative paths start from.
+        allow_leak: whether test texts may be in train.
 
     Raises:
-        BadData: whatever `build_pool` raises; test texts that are in train as well; a label without a labelled text;
-            too few labels for the smallest size; no unlabelled text where one is needed.
-        MissingWeights: a carrier that is not here.
+        BadData: what `build_pool` raises; test texts that are in train; a label without a labelled text; too few
+            labels for the smallest size; no unlabelled text for distillation.
+        MissingWeights: sample data that are not on this machine.
     """
-    sources, source = _sources(asked, folder)
-    given = asked.model_dump(
+    sources, source = _sources(spec, folder)
+    pool_options = spec.model_dump(
         include={"text", "text_b", "label", "split", "encoding", "limit", "test_share"}, exclude_none=True
     )
-    options = PoolOptions(**given, on_leak="allow" if allow_leak else asked.on_leak, validation_share=0.0)
+    options = PoolOptions(**pool_options, on_leak="allow" if allow_leak else spec.on_leak, validation_share=0.0)
     try:
-        built = build_pool(sources, labels=asked.labels, options=options)
+        built = build_pool(sources, labels=spec.labels, options=options)
     except BadData as error:
         if "in test or" in error.message:
             raise BadData(
                 f"{name}: {error.message}",
-                'Take them out of one side, say on_leak = "drop" under that data set, or go on with --allow-leak.',
+                'Remove them from one side, set on_leak = "drop" under that data set, or go on with --allow-leak.',
             ) from None
         raise BadData(f"{name}: {error.message}", error.hint) from None
     if built.pool.kind == "multi":
-        raise BadData(f"{name}: a text may have several labels, and a comparison knows one.", "Take: potstill distill")
-    pool = _set_aside(name, built.pool, study, study.unlabelled if asked.unlabelled is None else asked.unlabelled)
-    task = Task(pool.labels, name=name, descriptions=asked.descriptions, instruction=asked.instruction, kind=pool.kind)
+        raise BadData(
+            f"{name}: a text may have several labels; a comparison has one per text.", "Take: potstill distill"
+        )
+    max_unlabelled = study.max_unlabelled if spec.max_unlabelled is None else spec.max_unlabelled
+    pool = _split(name, built.pool, study, max_unlabelled)
+    task = Task(pool.labels, name=name, descriptions=spec.descriptions, instruction=spec.instruction, kind=pool.kind)
     _check_sizes(name, pool, study)
-    left = built.report.cleaning.leaks_kept
-    return StudyDataset(name, task, pool, tuple(built.report.sentences()), left, source)
+    leaks = built.report.cleaning.leaks_kept
+    return StudyDataset(name, task, pool, tuple(built.report.sentences()), leaks, source)
 
 
-def subset_sizes(world: StudyDataset, study: StudySpec) -> tuple[int, ...]:
-    """Gold labels in all, for each size of the study, ascending; a size beyond what there is becomes "all"."""
-    counts = np.array(list(world.pool.counts("train").values()))
+def subset_sizes(dataset: StudyDataset, study: StudySpec) -> tuple[int, ...]:
+    """Gold labels in all, for each size of the study, ascending; a size above the number of labels becomes "all"."""
+    counts = np.array(list(dataset.pool.counts("train").values()))
     return tuple(sorted({_total(size, counts, study) for size in study.sizes}))
 
 
-def gold_subset(world: StudyDataset, total: int, seed: int, study: StudySpec) -> Pool:
-    """The pool of one subset: `total` gold labels drawn by the seed, the unlabelled texts and the test.
+def gold_subset(dataset: StudyDataset, total: int, seed: int, study: StudySpec) -> Pool:
+    """The pool of one subset: `total` gold labels drawn by the seed, the unlabelled texts and the test texts.
 
-    What is chosen for a smaller total is chosen for a larger one, for training as for validation.
+    The texts of a smaller total are among those of a larger one, for training as for validation.
     """
-    rows = np.flatnonzero(world.pool.split == "train")
-    gold = world.pool.gold[rows]
-    order = _drawn(world, seed)
-    chosen = balanced_sample(gold, order, total)
-    split = world.pool.split.copy()
-    split[rows[~chosen]] = ""
+    rows = np.flatnonzero(dataset.pool.split == "train")
+    gold = dataset.pool.gold[rows]
+    order = _random_order(dataset, seed)
+    drawn = balanced_sample(gold, order, total)
+    split = dataset.pool.split.copy()
+    split[rows[~drawn]] = ""
     if study.needs_validation:
-        split[_every_nth(rows[chosen], gold[chosen], order[chosen], study.validation)] = "validation"
-    pool = _rows(world.pool, np.flatnonzero(split != ""))
+        split[_every_nth(rows[drawn], gold[drawn], order[drawn], study.validation_share)] = "validation"
+    pool = _take(dataset.pool, np.flatnonzero(split != ""))
     return Pool(pool.labels, pool.texts, pool.gold, split[split != ""], pool.ids, pool.hidden_labels, pool.kind)
 
 
 @lru_cache(maxsize=16)
-def _drawn(world: StudyDataset, seed: int) -> NDArray[np.uint64]:
-    """(M,) a number for each text that gold may be drawn from; their order is the seed's."""
-    return hash_texts([normalise(text) for text in world.pool.subset("train").texts], SEED_SALT + seed)
+def _random_order(dataset: StudyDataset, seed: int) -> NDArray[np.uint64]:
+    """(M,) a number for each of the M training texts, whose order depends on the seed."""
+    return hash_texts([normalise(text) for text in dataset.pool.subset("train").texts], SEED_SALT + seed)
 
 
-def _sources(asked: StudyDataSpec, folder: Path) -> tuple[Any, str]:  # what to read, and its name for a reader
-    if asked.carrier is not None:
-        if asked.carrier not in DOWNLOADS or DOWNLOADS[asked.carrier].kind != "data":
-            raise unknown_name(
-                "sample data", asked.carrier, [row.name for row in DOWNLOADS.values() if row.kind == "data"]
-            )
-        found = cached_path(asked.carrier)
-        if found is None:
+def _sources(spec: StudyDataSpec, folder: Path) -> tuple[dict[str, Path], str]:
+    """Part -> file, and a name of the source for the report."""
+    if spec.sample is not None:
+        samples = [row.name for row in DOWNLOADS.values() if row.kind == "data"]
+        if spec.sample not in samples:
+            raise unknown_name("sample data", spec.sample, samples)
+        cached = cached_path(spec.sample)
+        if cached is None:
             raise MissingWeights(
-                f"The sample data {asked.carrier!r} are not in {cache_folder()}.",
-                f"Run: potstill fetch {asked.carrier}",
+                f"The sample data {spec.sample!r} are not in {cache_folder()}.", f"Run: potstill fetch {spec.sample}"
             )
-        return {"train": found / "train.csv", "test": found / "test.csv"}, asked.carrier
-    if asked.folder is not None:
-        lies = folder / asked.folder.expanduser()
-        parts = {
-            part: path
-            for part in ("train", "validation", "pool", "test")
-            if (
-                path := next(
-                    (lies / f"{part}.{kind}" for kind in FILE_SUFFIXES if (lies / f"{part}.{kind}").exists()), None
-                )
-            )
-        }
-        if "train" not in parts or "test" not in parts:
-            raise BadData(
-                f"{lies} holds no train and test file ({', '.join(FILE_SUFFIXES)}).", "Name the folder that does."
-            )
-        return parts, str(asked.folder)
-    named = {"data": asked.file} if asked.file else {"train": asked.train}
-    named |= {part: getattr(asked, part) for part in ("validation", "pool", "test")}
-    return {part: folder / path.expanduser() for part, path in named.items() if path is not None}, str(
-        asked.file or asked.train
-    )
+        return {"train": cached / "train.csv", "test": cached / "test.csv"}, spec.sample
+    if spec.folder is not None:
+        parts = _find_parts(folder / spec.folder.expanduser())
+        return parts, str(spec.folder)
+    files = {"data": spec.file} if spec.file else {"train": spec.train}
+    files |= {"validation": spec.validation, "pool": spec.pool, "test": spec.test}
+    paths = {part: folder / path.expanduser() for part, path in files.items() if path is not None}
+    return paths, str(spec.file or spec.train)
 
 
-def _set_aside(name: str, pool: Pool, study: StudySpec, unlabelled: int) -> Pool:
+def _find_parts(folder: Path) -> dict[str, Path]:
+    parts: dict[str, Path] = {}
+    for part in ("train", "validation", "pool", "test"):
+        paths = (folder / f"{part}.{suffix}" for suffix in FILE_SUFFIXES)
+        path = next((each for each in paths if each.exists()), None)
+        if path is not None:
+            parts[part] = path
+    if "train" not in parts or "test" not in parts:
+        raise BadData(f"{folder} has no train and test file ({', '.join(FILE_SUFFIXES)}).", "Name the folder that has.")
+    return parts
+
+
+def _split(name: str, pool: Pool, study: StudySpec, max_unlabelled: int) -> Pool:
+    """The pool with at most `max_test` test texts, and with unlabelled texts set aside if the study distils."""
     split = pool.split.copy()
     split[split == "validation"] = "train"
     test = np.flatnonzero(split == "test")
     if not len(test):
-        raise BadData(f"{name} has no test texts.", "Give some: every cell is measured on the same ones.")
-    order = np.argsort(hash_texts([pool.texts[i] for i in test], TEST_SALT), kind="stable")
-    split[test[order[study.test :]]] = ""
-    loose = np.flatnonzero(split == "pool")
-    needed = any("kd" in each for each in study.procedures)
-    if len(loose):
-        order = np.argsort(hash_texts([pool.texts[i] for i in loose], POOL_SALT), kind="stable")
-        split[loose[order[unlabelled:]]] = ""
-    elif needed:
+        raise BadData(f"{name} has no test texts.", "Give some: every cell is evaluated on the same ones.")
+    split[_shuffle(pool, test, TEST_SALT)[study.max_test :]] = ""
+    unlabelled = np.flatnonzero(split == "pool")
+    if len(unlabelled):
+        split[_shuffle(pool, unlabelled, POOL_SALT)[max_unlabelled:]] = ""
+    elif study.distils:
         train = np.flatnonzero(split == "train")
-        order = np.argsort(hash_texts([pool.texts[i] for i in train], POOL_SALT), kind="stable")
-        split[train[order[: min(unlabelled, len(train) // 2)]]] = "pool"
-    if needed and not (split == "pool").any():
+        split[_shuffle(pool, train, POOL_SALT)[: min(max_unlabelled, len(train) // 2)]] = "pool"
+    if study.distils and not (split == "pool").any():
         raise BadData(
             f"{name} has no unlabelled text, and distillation needs some.",
-            "Set unlabelled above 0, give a pool file, or leave out the procedures with KD.",
+            "Set max_unlabelled above 0, give a pool file, or leave out the procedures with KD.",
         )
-    kept = np.flatnonzero(split != "")
-    part = _rows(pool, kept)
-    loose_now = split[kept] == "pool"
-    gold = np.where(loose_now, -1, part.gold)
-    hidden = np.where(loose_now, np.maximum(part.gold, part.hidden_labels), -1)
-    return Pool(part.labels, part.texts, gold, split[kept], part.ids, hidden, pool.kind)
+    rows = np.flatnonzero(split != "")
+    subset = _take(pool, rows)
+    is_unlabelled = split[rows] == "pool"
+    gold = np.where(is_unlabelled, -1, subset.gold)
+    hidden = np.where(is_unlabelled, np.maximum(subset.gold, subset.hidden_labels), -1)
+    return Pool(subset.labels, subset.texts, gold, split[rows], subset.ids, hidden, pool.kind)
+
+
+def _shuffle(pool: Pool, rows: NDArray[np.int64], salt: int) -> NDArray[np.int64]:
+    """The rows in an order that depends on their texts alone."""
+    return rows[np.argsort(hash_texts([pool.texts[i] for i in rows], salt), kind="stable")]
 
 
 def _check_sizes(name: str, pool: Pool, study: StudySpec) -> None:
@@ -188,7 +196,7 @@ def _check_sizes(name: str, pool: Pool, study: StudySpec) -> None:
     if counts[rarest] == 0:
         raise BadData(
             f"{name} has no labelled text of {rarest!r} to draw gold from, so every subset would lack that class.",
-            "Label some, name the labels without it, or set fewer texts aside with `unlabelled`.",
+            "Label some, name the labels without it, or set fewer texts aside with `max_unlabelled`.",
         )
     if smallest is None:
         return
@@ -220,16 +228,15 @@ def _total(size: SubsetSize, counts: NDArray[np.int64], study: StudySpec) -> int
 def _every_nth(
     rows: NDArray[np.int64], gold: NDArray[np.int64], order: NDArray[np.uint64], share: float
 ) -> NDArray[np.int64]:
-    """Of each class in its drawn order every (1/share)-th row: nested, as the subsets are."""
+    """Every (1/share)-th row of each class in the given order: nested, as the subsets are."""
     step = max(2, round(1 / share))
     ranked = np.lexsort((order, gold))
     starts = np.searchsorted(gold[ranked], gold[ranked], side="left")
-    turn = np.arange(len(ranked)) - starts
-    return np.asarray(rows[ranked[turn % step == step - 1]])
+    rank = np.arange(len(ranked)) - starts
+    return np.asarray(rows[ranked[rank % step == step - 1]])
 
 
-def _rows(pool: Pool, rows: NDArray[np.int64]) -> Pool:
-    part = pool.take(rows)
-    return Pool(
-        pool.labels, part.texts, part.gold.copy(), pool.split[rows], part.ids, pool.hidden_labels[rows], pool.kind
-    )
+def _take(pool: Pool, rows: NDArray[np.int64]) -> Pool:
+    subset = pool.take(rows)
+    split, hidden = pool.split[rows], pool.hidden_labels[rows]
+    return Pool(pool.labels, subset.texts, subset.gold.copy(), split, subset.ids, hidden, pool.kind)

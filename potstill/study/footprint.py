@@ -1,14 +1,13 @@
-"""What a student weighs: exported as it would ship, its numbers counted, its products counted, its speed measured.
+"""The footprint of a student: parameters, FLOPs, latency, throughput, size and energy of its exported bundle.
 
-FLOPs are counted, not guessed: the exported graph is run on real texts one at a time with the shapes of every product
-of matrices read out, and a product of (M, K) by (K, N) is 2 M K N. Additions, normalisations and activations are left
-out (a few per cent), and so is the tokeniser.
+FLOPs are counted: the exported graph is run on real texts one at a time, the shapes of all matrix products are read
+out, and a product of (M, K) by (K, N) is 2 M K N. Additions, normalisations and activations are left out (a few per
+cent), and so is the tokeniser.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,12 +29,12 @@ MATMUL_OPS = ("MatMul", "Gemm", "FusedMatMul")
 
 
 def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: str = "") -> Footprint:
-    """Export the student and measure it on some texts; what cannot be measured stays None and the note says why."""
+    """Export the student and measure it on some texts; what cannot be measured is None, and the note says why."""
     with TemporaryDirectory(prefix="potstill-") as scratch:
         folder = Path(scratch) / "bundle"
-        exact = _made_exact(student)
+        dtype_note = _predict_in_float32(student)
         try:
-            bundle = export(student, folder, task=task, texts=() if exact else texts[:TIMED_TEXTS])
+            bundle = export(student, folder, task=task, texts=() if dtype_note else texts[:TIMED_TEXTS])
         except (PotstillError, NotImplementedError, RuntimeError, OSError) as error:
             return Footprint(note=f"not exported: {str(error).splitlines()[0][:200]}")
         speed = measure_latency(bundle.predict_proba, list(texts[:TIMED_TEXTS]), seconds=1.0, meter=cpu_meter())
@@ -49,21 +48,21 @@ def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: 
             size_mb=bundle.size_mb,
             joules_per_1000=None if speed.joules_per_text is None else 1000 * speed.joules_per_text,
             dtype="int8" if "int8" in bundle.graph else "fp32",
-            note=", ".join(each for each in (note, counted.note, exact) if each),
+            note=", ".join(each for each in (note, counted.note, dtype_note) if each),
         )
 
 
-def _made_exact(student: Student) -> str:
-    """Have a student that predicts in bfloat16 predict in float32, as its graph does; says so where it was needed."""
+def _predict_in_float32(student: Student) -> str:
+    """Switch a student that predicts in bfloat16 to float32, as its graph computes; returns a note if it did."""
     options: Any = getattr(student, "options", None)
     if getattr(options, "dtype", "float32") == "float32":
         return ""
-    student.options = replace(options, dtype="float32")  # type: ignore[attr-defined]
+    student.options = options.model_copy(update={"dtype": "float32"})  # type: ignore[attr-defined]
     return "exported in float32, int8 not tried"
 
 
 def count_graph(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
-    """Parameters and FLOPs a text of an exported graph; not counted where the library that reads graphs is missing."""
+    """Count the parameters of an exported graph and its FLOPs per text; needs the package onnx."""
     try:
         import onnx
     except ImportError:
@@ -73,29 +72,28 @@ def count_graph(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
     model = onnx.load(str(graph))
     parameters = sum(int(np.prod(each.dims)) for each in model.graph.initializer if len(each.dims) > 0)
     products = [node for node in model.graph.node if node.op_type in MATMUL_OPS]
-    fixed = {each.name: tuple(each.dims) for each in model.graph.initializer}
-    outputs = {each.name for each in model.graph.output}
-    given = {each.name for each in model.graph.input}
-    # Shapes inside a graph are known only once it runs: the operands of each product become outputs of their own.
-    wanted = dict.fromkeys(name for node in products for name in node.input[:2] if name not in fixed)
-    for name in wanted:
-        if name not in outputs and name not in given:
+    constants = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    known = {each.name for each in (*model.graph.output, *model.graph.input)}
+    # Shapes inside a graph are known only when it runs: the operands of each product become outputs.
+    operands = dict.fromkeys(name for node in products for name in node.input[:2])
+    for name in operands:
+        if name not in constants and name not in known:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
-    quiet = onnxruntime.SessionOptions()
-    quiet.log_severity_level = 3
-    quiet.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     totals = []
     for text in texts:
         _, feeds = next(iter(bundle.preprocessor.feeds([text])))
         names = [each.name for each in session.get_outputs()]
-        shapes = fixed | {name: value.shape for name, value in feeds.items()}
+        shapes = constants | {name: value.shape for name, value in feeds.items()}
         shapes |= {name: value.shape for name, value in zip(names, session.run(names, feeds), strict=True)}
-        totals.append(sum(_operations(node, shapes) for node in products))
+        totals.append(sum(_count_flops(node, shapes) for node in products))
     return Footprint(parameters=parameters, flops=float(np.mean(totals)) if totals else None)
 
 
-def _operations(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+def _count_flops(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     left, right = list(shapes[node.input[0]]), list(shapes[node.input[1]])
     settings = {each.name: each.i for each in node.attribute if each.name in ("transA", "transB")}
     if settings.get("transA"):

@@ -1,38 +1,44 @@
-"""The grid: which cells a study has, in the order they are run. Knows no data beyond their sizes."""
+"""The grid: the cells of a study, in the order they are run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from potstill.students.kinds import student_kind
 from potstill.study.backbones import StudyBackbones
 from potstill.study.records import Cell
 from potstill.study.spec import PROCEDURES, Procedure, StudySpec
 
+TRAINS_TEACHER: Mapping[Procedure, tuple[Procedure, ...]] = {"p+kd": ("p",), "ft+kd": ("ft",)}
+
 
 def make_grid(
     study: StudySpec,
-    casts: Mapping[str, StudyBackbones],
+    backbones: Mapping[str, StudyBackbones],
     sizes: Mapping[str, Sequence[int]],
-    classes: Mapping[str, int],
+    n_labels: Mapping[str, int],
 ) -> list[Cell]:
-    """Every cell: what needs no gold first, then seed by seed and size by size, so that an interrupted study has whole
-    columns.
+    """All cells: those without gold first, then by seed and by size, so that an interrupted study has complete seeds.
 
     Args:
-        study: what was asked.
-        casts: data set -> the backbones.
+        study: the specification.
+        backbones: data set -> backbones.
         sizes: data set -> gold labels in all.
-        classes: data set -> K.
+        n_labels: data set -> K.
     """
-    return [cell for name in study.data for cell in _of(study, casts[name], name, sizes[name], classes[name])]
+    return [cell for name in study.data for cell in _cells(study, backbones[name], name, sizes[name], n_labels[name])]
 
 
-def _of(study: StudySpec, cast: StudyBackbones, data: str, sizes: Sequence[int], classes: int) -> Iterator[Cell]:
-    seen = set()
-    for backbone in cast.backbones:
-        named = backbone.finetuned
-        if named is not None and named.kind in ("encoder", "static") and named.name not in seen:
-            seen.add(named.name)  # before it learns anything its options make no difference
+def _cells(
+    study: StudySpec, backbones: StudyBackbones, data: str, sizes: Sequence[int], n_labels: int
+) -> Iterator[Cell]:
+    zero_shot = set()
+    for backbone in backbones.backbones:
+        student = backbone.finetuned
+        if student is None or student.name in zero_shot:
+            continue
+        if student_kind(student.kind).capabilities.vectors:
+            zero_shot.add(student.name)  # without training its options make no difference
             yield Cell(data, 0, study.seeds[0], "zero-encoder", backbone.name)
     if study.teacher is not None:
         yield Cell(data, 0, study.seeds[0], "zero-llm", study.teacher.name)
@@ -43,19 +49,15 @@ def _of(study: StudySpec, cast: StudyBackbones, data: str, sizes: Sequence[int],
             for procedure in PROCEDURES:
                 yield from (
                     Cell(data, n, seed, procedure, each.name)
-                    for each in cast.backbones
+                    for each in backbones.backbones
                     if procedure in each.procedures
-                    and not _too_large(study, data, procedure, n, classes)
-                    and not (procedure == "ft+kd" and each is cast.ft_teacher)
+                    and not _is_too_large(study, data, procedure, n, n_labels)
+                    and not (procedure == "ft+kd" and each is backbones.ft_teacher)
                 )
 
 
-def _too_large(study: StudySpec, data: str, procedure: Procedure, n: int, classes: int) -> bool:
-    """Whether the study keeps a procedure away from so many labels. P + KD needs its teacher, so P's limit holds it."""
-    most = {**study.most, **study.data[data].most}
-    limits = [most[each] for each in _needs(procedure) if each in most]
-    return bool(limits) and n > min(limits) * (classes if study.per == "class" else 1)
-
-
-def _needs(procedure: Procedure) -> tuple[Procedure, ...]:
-    return {"p+kd": ("p", "p+kd"), "ft+kd": ("ft", "ft+kd")}.get(procedure, (procedure,))  # type: ignore[return-value]
+def _is_too_large(study: StudySpec, data: str, procedure: Procedure, n: int, n_labels: int) -> bool:
+    """Whether `n` is above the procedure's `max_size`, or that of the procedure which trains its teacher."""
+    max_size = {**study.max_size, **study.data[data].max_size}
+    limits = [max_size[each] for each in (procedure, *TRAINS_TEACHER.get(procedure, ())) if each in max_size]
+    return bool(limits) and n > min(limits) * (n_labels if study.per == "class" else 1)

@@ -1,19 +1,20 @@
-"""What comes out of a study, as frozen records: cells, their results, what a student weighs, and the whole.
+"""The results of a study as frozen records: cells, their results, the footprints of students, and the whole study.
 
-Knows no run and no model; computes nothing but what can be read off its own fields.
+Imports no run and no model.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
+JsonObject = dict[str, Any]
 Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm"]
 BASELINES: tuple[Baseline, ...] = ("majority", "tf-idf", "zero-encoder", "zero-llm")
 PROCEDURE_TITLES: Mapping[str, str] = {
@@ -31,14 +32,14 @@ PROCEDURE_TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One square of the grid.
+    """One cell of the grid.
 
     Attributes:
         data: the data set's name.
-        n: gold labels in all, those for choosing included; 0 for what needs none.
+        n: gold labels in all, those of the validation set included; 0 for a procedure that needs none.
         seed: draws the gold and the initialisation.
-        procedure: a procedure or a baseline; a key of `TITLES`.
-        backbone: its name in the study; empty where there is none.
+        procedure: a procedure or a baseline; a key of PROCEDURE_TITLES.
+        backbone: its name in the study; empty for a baseline without one.
     """
 
     data: str
@@ -49,57 +50,89 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """Procedure and backbone, as a reader would say them."""
+        """Procedure and backbone, as they are shown."""
         return f"{PROCEDURE_TITLES[self.procedure]} {self.backbone}".strip()
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """What a cell came to.
+class CellScores:
+    """Scores on the test texts."""
+
+    accuracy: float
+    macro_f1: float
+    mcc: float
+
+
+@dataclass(frozen=True)
+class CellUsage:
+    """What a cell used, its teacher included, as if no other cell had shared it.
 
     Attributes:
-        state: "done", "failed" (with the `reason`), or "left" where the time or the money ended first.
-        scores: "accuracy", "macro_f1", "mcc" on the test texts.
-        predicted: the column said of each test text.
-        trained_on, chosen_on: gold texts learnt, and gold texts that only chose.
-        seconds: this machine's time for all that the cell needs, its teacher's included, as if it were the only one.
-        teacher_seconds: the part of them for training and asking a teacher.
-        llm_usd: what a language model's answers cost, as if bought for this cell alone.
-        choice: the alternative that was chosen; empty where there was no choice.
+        seconds: this machine's time.
+        teacher_seconds: the part of it for training and asking a teacher.
+        llm_usd: price of a language model's answers.
     """
 
-    state: Literal["done", "failed", "left"]
-    reason: str = ""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    predictions: tuple[int, ...] = ()
-    n_train: int = 0
-    n_validation: int = 0
     seconds: float = 0.0
     teacher_seconds: float = 0.0
     llm_usd: float = 0.0
-    chosen_options: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary that `from_json` reads back."""
-        return {**asdict(self), "predicted": list(self.predictions)}
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a cell.
+
+    Attributes:
+        state: "done", "failed" (with the `reason`), or "pending" if the time or the money ended first.
+        reason: why it is not done.
+        scores: on the test texts; None unless done.
+        predictions: the predicted column of each test text.
+        n_train: gold texts that the student was trained on.
+        n_validation: gold texts that only selected among alternatives.
+        usage: time and money.
+        chosen_options: the student options that were selected; empty without alternatives.
+    """
+
+    state: Literal["done", "failed", "pending"]
+    reason: str = ""
+    scores: CellScores | None = None
+    predictions: tuple[int, ...] = ()
+    n_train: int = 0
+    n_validation: int = 0
+    usage: CellUsage = CellUsage()
+    chosen_options: Mapping[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> JsonObject:
+        """JSON values that `from_json` reads."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> CellResult:
         """The result that `to_json` wrote."""
-        return cls(**{**record, "predicted": tuple(record["predicted"])})
+        scores = record["scores"]
+        return cls(
+            **{
+                **record,
+                "scores": None if scores is None else CellScores(**scores),
+                "predictions": tuple(record["predictions"]),
+                "usage": CellUsage(**record["usage"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a student weighs once it is exported. None is "not measured"; `note` says why, or of which cell.
+    """Size and speed of a student's bundle. None is "not measured".
 
     Attributes:
         parameters: numbers in the exported graph.
-        flops: floating-point operations a text, counted over the products of matrices in the graph, mean of some texts.
-        texts_per_s: in batches; p50_ms, p99_ms: one text alone; of the bundle as it is served.
+        flops: floating-point operations per text, counted over the graph's matrix products; the mean of some texts.
+        texts_per_s: throughput in batches.
+        p50_ms, p99_ms: latency of a single text.
         size_mb: all files the bundle needs, in 10^6 bytes.
-        joules_per_1000: energy of a thousand texts, where a counter exists.
-        served: the number format of the graph that is served.
+        joules_per_1000: energy of a thousand texts, if the machine has a counter.
+        dtype: number format of the graph that is served.
+        note: why something was not measured, or which cell it was measured on.
     """
 
     parameters: int | None = None
@@ -114,14 +147,26 @@ class Footprint:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Footprint:
-        """The footprint in a dictionary; keys of another version are left out."""
-        known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in record.items() if name in known})
+        """The footprint that `dataclasses.asdict` made plain."""
+        return cls(**record)
 
 
 @dataclass(frozen=True, eq=False)
 class DatasetSummary:
-    """One data set as the study used it; `gold` is (N,) the right columns of the test texts."""
+    """One data set as the study used it.
+
+    Attributes:
+        name: as the study calls it.
+        labels: the K labels.
+        metric: "accuracy", "macro_f1" or "mcc".
+        gold: (N,) label columns of the N test texts.
+        sizes: gold labels in all, ascending.
+        unlabelled: unlabelled texts.
+        train: texts that gold may be drawn from.
+        source: where it came from.
+        notes: sentences about what reading it found.
+        leaks: texts that are in train and in test and were left in.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -137,13 +182,24 @@ class DatasetSummary:
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """A study as far as it got.
+    """The results of a study, of all cells or of those that were run.
 
     Attributes:
-        results: cell -> what it came to; every cell of the grid is here.
-        footprints: (data, procedure family, backbone) -> what that student weighs; see `footprint_key`.
-        stopped: why it ended before the last cell; empty if it did not.
-        simulation: which figures are simulated, in a sentence; empty if none is.
+        name: of the study.
+        data: name -> data set.
+        results: cell -> result, for every cell of the grid.
+        footprints: `footprint_key` -> footprint.
+        usd_per_label, usd_per_hour: prices of a gold label and of this machine.
+        seeds: of the gold subsets.
+        per: whether sizes are per class or in total.
+        layout: see `StudySpec`.
+        spec: the study's specification, as plain JSON.
+        charged_usd: spent on all cells together.
+        seconds: of this session.
+        stop_reason: why it ended before the last cell; empty if it did not.
+        simulation: a sentence about simulated figures; empty if there are none.
+        machine: what the cells were run on.
+        finished: when, in ISO 8601.
     """
 
     name: str
@@ -155,7 +211,7 @@ class StudyResult:
     seeds: tuple[int, ...]
     per: str
     layout: str = ""
-    spec: Mapping[str, Any] = field(default_factory=dict)
+    spec: JsonObject = field(default_factory=dict)
     charged_usd: float = 0.0
     seconds: float = 0.0
     stop_reason: str = ""
@@ -165,12 +221,11 @@ class StudyResult:
 
     def cost(self, cell: Cell) -> CellCost:
         """What a cell would have cost by itself, in USD."""
-        result = self.results[cell]
-        labels = 0.0 if cell.procedure.startswith("zero") else cell.n * self.usd_per_label
-        return CellCost(labels, result.seconds / 3600 * self.usd_per_hour, result.llm_usd)
+        usage = self.results[cell].usage
+        return CellCost(cell.n * self.usd_per_label, usage.seconds / 3600 * self.usd_per_hour, usage.llm_usd)
 
     def footprint(self, cell: Cell) -> Footprint:
-        """What the cell's student weighs; an empty one where nothing was exported."""
+        """The footprint of the cell's student; an empty one if nothing was exported."""
         return self.footprints.get(footprint_key(cell), Footprint(note="nothing to export"))
 
 
@@ -184,12 +239,12 @@ class CellCost:
 
     @property
     def total_usd(self) -> float:
-        """All three."""
+        """The sum."""
         return math.fsum((self.labels_usd, self.compute_usd, self.llm_usd))
 
 
 def footprint_key(cell: Cell) -> str:
-    """Cells whose students are built alike share a footprint: the data set, prompted or not, and the backbone."""
+    """Cells with the same data set, way of training (prompted or not) and backbone share a footprint."""
     if cell.procedure in ("p", "tf-idf", "majority", "zero-llm"):
         return f"{cell.data} {cell.procedure} {cell.backbone}"
     return f"{cell.data} tuned {cell.backbone}"

@@ -1,8 +1,8 @@
-"""A study, run: every cell once, by content, into one folder; what was done before is read again.
+"""Runs a study: every cell once, into one folder; results of earlier sessions are read from it.
 
-Each gold subset is a `Run` of its own, in which all procedures share what was bought and learnt: the teacher of FT + KD
-is the very model of that FT cell, and its soft labels are computed once for all students. Results of a data set lie in
-the store of its run without gold, under keys of all they depend on. Cells run one after the other: the seeds of torch
+Each gold subset is a `Run` of its own, in which all procedures share answers and students: the teacher of FT + KD is
+the model of that FT cell, and its soft labels are computed once for all students. The results of a data set are in the
+store of its run without gold, under keys of all they depend on. Cells run one after the other: the seeds of torch
 are the process's, and two at once would not give the same numbers again.
 """
 
@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from potstill.data.pool import Pool
 from potstill.data.task import content_key
@@ -27,12 +26,12 @@ from potstill.errors import BudgetExceeded, PotstillError, RunConflict, Waiting
 from potstill.ledger.prices import micros_to_usd
 from potstill.ledger.store import RUN_FILE, RunStore
 from potstill.run import ProgressReporter, SilentReporter
-from potstill.run.run import Run
-from potstill.run.spec import Spec
+from potstill.run.run import Run, open_teacher
+from potstill.run.spec import ComponentSpec, Spec
 from potstill.students.base import Student
-from potstill.study import sentences as words
+from potstill.study import sentences
 from potstill.study.backbones import StudyBackbones, resolve_backbones
-from potstill.study.cell import CellContext, Recipes, cell_key, run_cell
+from potstill.study.cell import TFIDF_STUDENT, CellContext, Recipes, cell_key, run_cell
 from potstill.study.dataset import StudyDataset, gold_subset, read_dataset, subset_sizes
 from potstill.study.footprint import measure_footprint
 from potstill.study.grid import make_grid
@@ -40,14 +39,19 @@ from potstill.study.records import Cell, CellResult, DatasetSummary, Footprint, 
 from potstill.study.spec import StudySpec
 
 SUBSETS_FOLDER = "subsets"
-LARGE_STUDENT_PARAMETERS = (
-    100_000_000  # parameters from which on a student is exported and measured on one data set for all
-)
+FOOTPRINT_VERSION = 2  # raised when a footprint would have other values or fields
+LARGE_STUDENT_PARAMETERS = 100_000_000  # from here on a student's footprint is measured on one data set for all
 
 
 @dataclass(frozen=True)
 class StudyLimits:
-    """How far a study may go: hours of this session, and whether test texts may be in train."""
+    """Limits of a session.
+
+    Attributes:
+        max_hours: after which no cell is started.
+        allow_leak: whether test texts may be in train.
+        data: the folder of the data; None takes the study's own.
+    """
 
     max_hours: float | None = None
     allow_leak: bool = False
@@ -56,30 +60,30 @@ class StudyLimits:
 
 @dataclass
 class _Clock:
-    """What cells of a kind took, to say how long the rest will take, and whether one more fits."""
+    """Durations of cells by procedure and backbone, to estimate the remaining time."""
 
-    until: float | None
-    total: int
-    began: float = field(default_factory=time.monotonic)
+    deadline: float | None
+    pending: list[Cell]
     done: int = 0
-    took: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    durations: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
-    def expect(self, cell: Cell) -> float | None:
-        """Seconds a cell will take, by the slowest of its kind so far; None if none was run."""
-        seen = self.took.get((cell.procedure, cell.backbone))
-        return max(seen) if seen else None
+    def add(self, cell: Cell, seconds: float) -> None:
+        """Record a finished cell."""
+        self.durations.setdefault((cell.procedure, cell.backbone), []).append(seconds)
+        self.done += 1
 
-    def late(self, cell: Cell) -> bool:
-        """Whether the cell would end after the time is up."""
-        return self.until is not None and time.monotonic() + (self.expect(cell) or 0.0) >= self.until
+    def is_late(self, cell: Cell) -> bool:
+        """Whether the cell would end after the deadline, if it takes as long as the slowest of its kind."""
+        longest = max(self.durations.get((cell.procedure, cell.backbone), [0.0]))
+        return self.deadline is not None and time.monotonic() + longest >= self.deadline
 
-    def left(self, cells: list[Cell]) -> float:
-        """Seconds for the cells that are left, a kind not seen yet counted as the mean of those that were."""
-        seen = [each for some in self.took.values() for each in some]
-        mean = sum(seen) / len(seen) if seen else 0.0
+    def remaining_seconds(self) -> float:
+        """An estimate for all pending cells; one of a new kind counts as the mean of all."""
+        known = [each for those in self.durations.values() for each in those]
+        mean = sum(known) / len(known) if known else 0.0
         return sum(
-            sum(some) / len(some) if (some := self.took.get((cell.procedure, cell.backbone))) else mean
-            for cell in cells
+            sum(those) / len(those) if (those := self.durations.get((cell.procedure, cell.backbone))) else mean
+            for cell in self.pending[self.done :]
         )
 
 
@@ -90,242 +94,258 @@ def run_study(
     limits: StudyLimits = StudyLimits(),
     reporter: ProgressReporter | None = None,
 ) -> StudyResult:
-    """Run what is left of a study; the study as far as it got.
+    """Run the cells of a study that have no result yet, and return the results of all.
 
     Args:
-        study: what was asked.
-        folder: the study's own; made if it is not there.
+        study: the specification.
+        folder: the study's own; made if it does not exist.
         recipes: procedure of the study -> recipe.
-        bounds: where to stop.
-        tell: hears how it goes.
+        limits: when to stop.
+        reporter: prints progress.
 
     Raises:
         BadInput: the data or the backbones cannot be used; nothing was run.
-        RunBusy: another process works in the folder.
+        RunConflict: another process works in the folder.
     """
     reporter = reporter or SilentReporter()
-    casts = {name: resolve_backbones(study, name) for name in study.data}
-    lies = limits.data or study.folder
-    worlds = {name: read_dataset(name, asked, study, lies, limits.allow_leak) for name, asked in study.data.items()}
-    sizes = {name: subset_sizes(world, study) for name, world in worlds.items()}
-    cells = make_grid(study, casts, sizes, {name: world.task.n_labels for name, world in worlds.items()})
-    return _Conduct(study, folder, casts, worlds, recipes, reporter).run(cells, sizes, limits)
+    backbones = {name: resolve_backbones(study, name) for name in study.data}
+    data = limits.data or study.folder
+    datasets = {name: read_dataset(name, spec, study, data, limits.allow_leak) for name, spec in study.data.items()}
+    sizes = {name: subset_sizes(dataset, study) for name, dataset in datasets.items()}
+    cells = make_grid(study, backbones, sizes, {name: each.task.n_labels for name, each in datasets.items()})
+    return _StudyRun(study, folder, backbones, datasets, recipes, reporter).run(cells, sizes, limits)
 
 
-class _Conduct:
+class _StudyRun:
     def __init__(
         self,
         study: StudySpec,
         folder: Path,
-        casts: Mapping[str, StudyBackbones],
-        worlds: Mapping[str, StudyDataset],
+        backbones: Mapping[str, StudyBackbones],
+        datasets: Mapping[str, StudyDataset],
         recipes: Recipes,
         reporter: ProgressReporter,
     ) -> None:
-        self.study, self.folder, self.casts, self.worlds = study, folder, casts, worlds
-        self.recipes, self.tell = recipes, reporter
-        record: dict[str, Any] = {"budget": str(study.budget), "student": "linear", "procedure": "finetune"}
-        self.spec = Spec.from_dict(
-            {**record, "prices": {**study.prices, "usd_per_hour": study.usd_per_hour}, "engine": study.engine}
-        )
-        self.spec._folder = study.folder
+        self.study, self.folder, self.backbones, self.datasets = study, folder, backbones, datasets
+        self.recipes, self.reporter = recipes, reporter
+        self.spec = Spec(
+            budget=study.budget,
+            student=TFIDF_STUDENT,
+            procedure=ComponentSpec(name=recipes["ft"].name),
+            prices={**study.prices, "usd_per_hour": study.usd_per_hour},
+            engine=study.engine,
+        ).with_folder(study.folder)
         self.charged = {each.name: _charged(each) for each in (folder / SUBSETS_FOLDER).glob("*")}
         self.spent = sum(self.charged.values())
         self.footprints: dict[str, Footprint] = {}
+        self.results: dict[Cell, CellResult] = {}
+        self.keys: dict[Cell, str] = {}
 
     def run(self, cells: list[Cell], sizes: Mapping[str, tuple[int, ...]], limits: StudyLimits) -> StudyResult:
-        """All cells, or as many as the bounds allow."""
-        began, stopped = time.monotonic(), ""
-        results: dict[Cell, CellResult] = {}
-        with ExitStack() as opened:
-            bases = {name: opened.enter_context(self._open(name, 0, 0, world.without_gold)) for name, world in
-                     self.worlds.items()}  # fmt: skip
-            keys = self._known(cells, bases, results)
-            todo = [cell for cell in cells if results[cell].state != "done"]
-            until = None if limits.max_hours is None else began + 3600 * limits.max_hours
-            clock = _Clock(until, len(todo))
-            if todo:
-                known = len(cells) - len(todo)
-                self.tell.info(
-                    f"{len(cells)} cells, {known} of them known already." if known else f"{len(cells)} cells."
-                )
-            groups = (list(some) for _, some in groupby(todo, key=lambda cell: (cell.data, cell.n, cell.seed)))
-            for group in groups:
-                stopped = self._group(group, bases[group[0].data], keys, results, clock, todo)
-                if stopped:
+        """Run all cells, or as many as the limits allow."""
+        began, stop_reason = time.monotonic(), ""
+        with ExitStack() as stack:
+            base_runs = {
+                name: stack.enter_context(self._open_run(name, 0, 0, dataset.without_gold))
+                for name, dataset in self.datasets.items()
+            }
+            self._load(cells, base_runs)
+            pending = [cell for cell in cells if self.results[cell].state != "done"]
+            clock = _Clock(None if limits.max_hours is None else began + 3600 * limits.max_hours, pending)
+            if pending:
+                n_done = len(cells) - len(pending)
+                self.reporter.info(f"{len(cells)} cells{f', {n_done} of them done already' * bool(n_done)}.")
+            for _, group in groupby(pending, key=lambda cell: (cell.data, cell.n, cell.seed)):
+                stop_reason = self._run_subset(list(group), base_runs, clock)
+                if stop_reason:
+                    n_pending = sum(result.state == "pending" for result in self.results.values())
+                    self.reporter.info(f"{stop_reason} {n_pending} cells are pending: the same command goes on.")
                     break
-            if stopped:
-                left = sum(result.state == "left" for result in results.values())
-                self.tell.info(f"{stopped} {left} cells are left: the same command goes on.")
-        return self._told(results, sizes, stopped, time.monotonic() - began)
+        return self._result(sizes, stop_reason, time.monotonic() - began)
 
-    def _known(self, cells: list[Cell], bases: Mapping[str, Run], results: dict[Cell, CellResult]) -> dict[Cell, str]:
-        """Fill in what is in the stores; returns the key of each cell."""
-        pools: dict[tuple[str, int, int], str] = {}
-        keys = {}
+    def _load(self, cells: list[Cell], base_runs: Mapping[str, Run]) -> None:
+        """Compute the key of each cell, and read the results and footprints that are stored."""
+        pool_keys: dict[tuple[str, int, int], str] = {}
         for cell in cells:
-            of = (cell.data, cell.n, cell.seed if cell.n else 0)
-            if of not in pools:
-                world = self.worlds[cell.data]
-                pools[of] = (
-                    gold_subset(world, cell.n, cell.seed, self.study).key if cell.n else bases[cell.data].pool.key
-                )
-            keys[cell] = cell_key(cell, self.study, self.casts[cell.data], pools[of])
-        for name, base in bases.items():
-            mine = {cell: key for cell, key in keys.items() if cell.data == name}
-            wanted = {footprint_key(cell): self._weight_key(cell) for cell in mine}
-            found = base.store.load([*mine.values(), *(f"{key} failed" for key in mine.values()), *wanted.values()])
-            for cell, key in mine.items():
-                failed = found.get(f"{key} failed")
-                results[cell] = CellResult("left") if failed is None else CellResult("failed", reason=failed)
-                if key in found:
-                    results[cell] = CellResult.from_json(found[key])
-            for key, kept in wanted.items():
-                if kept in found:
-                    self.footprints[key] = Footprint.from_json(found[kept])
-        return keys
+            subset = (cell.data, cell.n, cell.seed if cell.n else 0)
+            if subset not in pool_keys:
+                pool_keys[subset] = self._subset_pool(cell, base_runs[cell.data].pool).key
+            self.keys[cell] = cell_key(cell, self.study, self.backbones[cell.data], pool_keys[subset])
+        for name, base_run in base_runs.items():
+            keys = {cell: key for cell, key in self.keys.items() if cell.data == name}
+            footprint_keys = {footprint_key(cell): self._footprint_store_key(cell) for cell in keys}
+            stored = base_run.store.load([*keys.values(), *map(_failed, keys.values()), *footprint_keys.values()])
+            for cell, key in keys.items():
+                if key in stored:
+                    self.results[cell] = CellResult.from_json(stored[key])
+                elif _failed(key) in stored:
+                    self.results[cell] = CellResult("failed", reason=stored[_failed(key)])
+                else:
+                    self.results[cell] = CellResult("pending")
+            for key, store_key in footprint_keys.items():
+                if store_key in stored:
+                    self.footprints[key] = Footprint.from_json(stored[store_key])
 
-    def _group(
-        self, group: list[Cell], base: Run, keys: Mapping[Cell, str], results: dict[Cell, CellResult], clock: _Clock,
-        todo: list[Cell],
-    ) -> str:  # fmt: skip
-        """All cells of one subset; why the study stops here, or nothing."""
-        first = group[0]
-        world = self.worlds[first.data]
-        with ExitStack() as opened:
-            run = base
+    def _subset_pool(self, cell: Cell, without_gold: Pool) -> Pool:
+        dataset = self.datasets[cell.data]
+        return gold_subset(dataset, cell.n, cell.seed, self.study) if cell.n else without_gold
+
+    def _run_subset(self, cells: list[Cell], base_runs: Mapping[str, Run], clock: _Clock) -> str:
+        """Run all cells of one gold subset; returns why the study stops here, or an empty string."""
+        first = cells[0]
+        base_run = base_runs[first.data]
+        with ExitStack() as stack:
+            run = base_run
             if first.n:
-                pool = gold_subset(world, first.n, first.seed, self.study)
-                run = opened.enter_context(self._open(first.data, first.n, first.seed, pool))
-            bench = CellContext(self.study, self.casts[first.data], world, base, run, self.recipes, self.tell)
-            engine = open_engine(self.study.engine, self.tell.info)
-            for cell, result in engine.map(lambda cell: self._one(cell, bench, clock, todo), group):
-                if result.state == "left":
+                pool = self._subset_pool(first, base_run.pool)
+                run = stack.enter_context(self._open_run(first.data, first.n, first.seed, pool))
+            context = CellContext(
+                study=self.study,
+                backbones=self.backbones[first.data],
+                dataset=self.datasets[first.data],
+                base_run=base_run,
+                run=run,
+                recipes=self.recipes,
+                reporter=self.reporter,
+            )
+            engine = open_engine(self.study.engine, self.reporter.info)
+            for cell, result in engine.map(lambda cell: (cell, self._run_cell(cell, context, clock)), cells):
+                if result.state == "pending":
                     return result.reason
-                results[cell] = result
-                failed = {f"{keys[cell]} failed": result.reason}
-                base.store.save({keys[cell]: result.to_json()} if result.state == "done" else failed)
-            # Results and soft labels stay; the weights of a hundred students would fill the disk.
+                self.results[cell] = result
+                key = self.keys[cell]
+                done = result.state == "done"
+                base_run.store.save({key: result.to_json()} if done else {_failed(key): result.reason})
+            # Results and soft labels are kept; the weights of a hundred students would fill the disk.
             shutil.rmtree(run.folder / "students", ignore_errors=True)
         return ""
 
-    def _one(self, cell: Cell, bench: CellContext, clock: _Clock, todo: list[Cell]) -> tuple[Cell, CellResult]:
-        if clock.late(cell):
-            return cell, CellResult("left", reason="The time is up.")
-        self.tell.progress(
-            "cells", clock.done, clock.total,
-            f"{cell.data}, {cell.n} labels, seed {cell.seed}: {cell.title}; about "
-            f"{_duration(clock.left(todo[clock.done :]))} of work left",
-        )  # fmt: skip
-        before = bench.committed_micros()
-        bench.set_allowance(self.study.limit_micros - self.spent)
+    def _run_cell(self, cell: Cell, context: CellContext, clock: _Clock) -> CellResult:
+        title = f"{cell.data}, {cell.n} labels, seed {cell.seed}: {cell.title}"
+        if clock.is_late(cell):
+            return CellResult("pending", reason="The time is up.")
+        remaining = f"about {_duration(clock.remaining_seconds())} of work left"
+        self.reporter.progress("cells", clock.done, len(clock.pending), f"{title}; {remaining}")
+        before = context.committed_micros()
+        context.set_allowance(self.study.limit_micros - self.spent)
         started = time.monotonic()
         try:
-            result, student = run_cell(cell, bench)
+            result, student = run_cell(cell, context)
             if student is not None:
-                self._weigh(cell, student, bench)
+                self._measure_footprint(cell, student, context)
         except BudgetExceeded as error:
-            budget = words.format_usd(micros_to_usd(self.study.limit_micros))
-            return cell, CellResult("left", reason=f"The budget of {budget} does not reach further. {error.message}")
+            budget = sentences.format_usd(micros_to_usd(self.study.limit_micros))
+            return CellResult("pending", reason=f"The budget of {budget} does not reach further. {error.message}")
         except (Waiting, RunConflict):
             raise
         except PotstillError as error:
             result = CellResult("failed", reason=str(error))
-        except Exception as error:  # a fault in one cell must not cost the others
-            result = CellResult("failed", reason=f"{type(error).__name__}: {str(error).splitlines()[:1]}")
+        except Exception as error:  # an error in one cell must not stop the others
+            result = CellResult("failed", reason=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
         finally:
-            self.spent += bench.committed_micros() - before
+            self.spent += context.committed_micros() - before
         if result.state == "failed":
-            self.tell.info(f"Failed: {cell.data}, {cell.n} labels, seed {cell.seed}, {cell.title}: {result.reason}")
-        clock.took.setdefault((cell.procedure, cell.backbone), []).append(time.monotonic() - started)
-        clock.done += 1
-        self.tell.progress("cells", clock.done, clock.total)
-        return cell, result
+            self.reporter.info(f"Failed: {title}: {result.reason}")
+        clock.add(cell, time.monotonic() - started)
+        self.reporter.progress("cells", clock.done, len(clock.pending))
+        return result
 
-    def _weigh(self, cell: Cell, student: Student, bench: CellContext) -> None:
-        """Measure the student as it ships, if none built like it was measured."""
+    def _measure_footprint(self, cell: Cell, student: Student, context: CellContext) -> None:
+        """Measure the student's bundle, unless one with the same footprint was measured."""
         key = footprint_key(cell)
         if key in self.footprints:
             return
-        test = bench.dataset.pool.subset("test")
-        alike = [each for name, each in self.footprints.items() if name.partition(" ")[2] == key.partition(" ")[2]]
-        found = next(
-            (each for each in alike if (each.parameters or 0) >= LARGE_STUDENT_PARAMETERS), None
-        )  # its note names its data set
-        if found is None:
-            found = measure_footprint(student, bench.dataset.task, test.texts, f"measured on {cell.data}, {cell.title}")
-        self.footprints[key] = found
-        bench.base_run.store.save({self._weight_key(cell): asdict(found)})
+        on_other_data = [each for name, each in self.footprints.items() if _without_data(name) == _without_data(key)]
+        large = (each for each in on_other_data if (each.parameters or 0) >= LARGE_STUDENT_PARAMETERS)
+        footprint = next(large, None)
+        if footprint is None:
+            task, texts = context.dataset.task, context.dataset.pool.subset("test").texts
+            footprint = measure_footprint(student, task, texts, f"measured on {cell.data}, {cell.title}")
+        self.footprints[key] = footprint
+        context.base_run.store.save({self._footprint_store_key(cell): asdict(footprint)})
 
-    def _weight_key(self, cell: Cell) -> str:
-        who = [
-            (each.finetuned, each.prompted) for each in self.casts[cell.data].backbones if each.name == cell.backbone
+    def _footprint_store_key(self, cell: Cell) -> str:
+        backbones = [each for each in self.backbones[cell.data].backbones if each.name == cell.backbone]
+        students = [
+            [None if student is None else student.model_dump() for student in (each.finetuned, each.prompted)]
+            for each in backbones
         ]
-        options = [[None if named is None else named.model_dump() for named in pair] for pair in who]
-        return content_key("footprint", 1, footprint_key(cell), options)
+        return content_key("footprint", FOOTPRINT_VERSION, footprint_key(cell), students)
 
-    def _open(self, data: str, n: int, seed: int, pool: Pool) -> Run:
-        mark = content_key(pool.key, self.spec.identity())[:10]
-        folder = self.folder / SUBSETS_FOLDER / f"{data}-{n}-{seed}-{mark}"
+    def _open_run(self, data: str, n: int, seed: int, pool: Pool) -> Run:
+        digest = content_key(pool.key, self.spec.identity())[:10]
+        folder = self.folder / SUBSETS_FOLDER / f"{data}-{n}-{seed}-{digest}"
         spec = self.spec.model_copy(update={"seed": seed})
-        spec._folder = self.study.folder
-        run = Run.open(folder, spec, self.worlds[data].task, pool, QuietReporter(self.tell))
-        # What a killed session was at is booked as lost only now.
+        run = Run.open(folder, spec, self.datasets[data].task, pool, QuietReporter(self.reporter))
+        # What a killed session held is booked as lost when its run is opened again.
         self.spent += run.store.committed() - self.charged.get(folder.name, 0)
         return run
 
-    def _told(
-        self, results: dict[Cell, CellResult], sizes: Mapping[str, tuple[int, ...]], stopped: str, seconds: float
-    ) -> StudyResult:
-        facts = {}
-        for name, world in self.worlds.items():
-            facts[name] = DatasetSummary(
-                name=name,
-                labels=world.task.labels,
-                metric=self.study.data[name].metric or self.study.metric,
-                gold=world.pool.subset("test").gold,
-                sizes=sizes[name],
-                unlabelled=len(world.pool.subset("pool")),
-                train=len(world.pool.subset("train")),
-                source=world.source,
-                notes=world.notes,
-                leaks=world.leaks,
-            )
-        teacher = self.study.teacher
-        simulated = teacher is not None and teacher.kind == "replay"
+    def _result(self, sizes: Mapping[str, tuple[int, ...]], stop_reason: str, seconds: float) -> StudyResult:
+        study = self.study
         return StudyResult(
-            name=self.study.name,
-            data=facts,
-            results=results,
+            name=study.name,
+            data={name: self._summary(name, dataset, sizes[name]) for name, dataset in self.datasets.items()},
+            results=self.results,
             footprints=self.footprints,
-            usd_per_label=self.study.usd_per_label,
-            usd_per_hour=self.study.usd_per_hour,
-            seeds=self.study.seeds,
-            per=self.study.per,
-            layout=self.study.layout,
-            spec=self.study.model_dump(mode="json", exclude_none=True),
+            usd_per_label=study.usd_per_label,
+            usd_per_hour=study.usd_per_hour,
+            seeds=study.seeds,
+            per=study.per,
+            layout=study.layout,
+            spec=study.model_dump(mode="json", exclude_none=True),
             charged_usd=micros_to_usd(self.spent),
             seconds=seconds,
-            stop_reason=stopped,
-            simulation="Simulation: the teacher replays labels that were known." if simulated else "",
+            stop_reason=stop_reason,
+            simulation="Simulation: the teacher replays known labels." if self._is_simulated() else "",
             machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
         )
 
+    def _is_simulated(self) -> bool:
+        if self.study.teacher is None:
+            return False
+        task = next(iter(self.datasets.values())).task
+        return open_teacher(self.spec, task, self.study.teacher, asks=False).simulated
+
+    def _summary(self, name: str, dataset: StudyDataset, sizes: tuple[int, ...]) -> DatasetSummary:
+        return DatasetSummary(
+            name=name,
+            labels=dataset.task.labels,
+            metric=self.study.data[name].metric or self.study.metric,
+            gold=dataset.pool.subset("test").gold,
+            sizes=sizes,
+            unlabelled=len(dataset.pool.subset("pool")),
+            train=len(dataset.pool.subset("train")),
+            source=dataset.source,
+            notes=dataset.notes,
+            leaks=dataset.leaks,
+        )
+
+
+def _failed(key: str) -> str:
+    """The key that the reason of a failed cell is stored under."""
+    return f"{key} failed"
+
+
+def _without_data(key: str) -> str:
+    """A footprint key without the name of the data set."""
+    return key.partition(" ")[2]
+
 
 class QuietReporter(SilentReporter):
-    """Passes on what a cell's run has to say of money and answers, and keeps its training to itself."""
+    """Passes on the questions of a cell's run, and nothing else."""
 
     def __init__(self, reporter: ProgressReporter) -> None:
-        self._tell = reporter
+        self._reporter = reporter
 
     def confirm(self, question: str) -> bool:
-        """As the study's own teller."""
-        return self._tell.confirm(question)
+        """The answer of the study's reporter."""
+        return self._reporter.confirm(question)
 
 
 def _charged(folder: Path) -> int:
-    """Micro-dollars a subset has cost; what a killed session held is not in it."""
+    """Micro-dollars charged to a subset's run, without what a killed session held."""
     if not (folder / RUN_FILE).exists():
         return 0
     store = RunStore(folder, write=False)

@@ -1,8 +1,9 @@
-"""What a study says, in sentences: crossovers, the smallest good model, what to take and what that hangs on."""
+"""The findings of a study as sentences: crossovers, the smallest good model, and the recommendation."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from potstill.study.advice import Recommendation, recommend
 from potstill.study.analysis import (
@@ -55,86 +56,85 @@ def format_count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
-def crossover_sentence(found: Crossover) -> str:
-    """Where P stops beating FT, with its interval."""
-    who, whom, largest = f"P {found.p}", f"FT {found.ft}", found.sizes[-1]
-    smallest = f"at {found.sizes[0]:,} labels it is {_points(found.differences[0].value)} (95 %: {_range(found, 0)})"
-    if found.n == 0:
-        told = f"{who} does not beat {whom} at any size: {smallest}"
-    elif math.isinf(found.n):
-        told = f"{who} beats {whom} at every size up to {largest:,} labels: {smallest}"
+def crossover_sentence(crossover: Crossover) -> str:
+    """The number of labels up to which P beats FT, with its interval."""
+    p, ft, largest, first = f"P {crossover.p}", f"FT {crossover.ft}", crossover.sizes[-1], crossover.differences[0]
+    ahead = f"{abs(100 * first.value):.1f} points {'ahead' if first.value > 0 else 'behind'}"
+    interval = f"{100 * first.low:+.1f} to {100 * first.high:+.1f}"
+    smallest = f"at {crossover.sizes[0]:,} labels it is {ahead} (95 %: {interval})"
+    if crossover.n == 0:
+        finding = f"{p} does not beat {ft} at any size: {smallest}"
+    elif math.isinf(crossover.n):
+        finding = f"{p} beats {ft} at every size up to {largest:,} labels: {smallest}"
     else:
-        told = f"{who} beats {whom} below about {found.n:.0f} labels: {smallest}"
-    low, high = (_place(each, largest) for each in (found.low, found.high))
-    return f"{told}; the crossing's 95 % interval: {low if low == high else f'{low} to {high}'}."
+        finding = f"{p} beats {ft} below about {crossover.n:.0f} labels: {smallest}"
+    low, high = (_format_crossing(each, largest) for each in (crossover.low, crossover.high))
+    return f"{finding}; the crossing's 95 % interval: {low if low == high else f'{low} to {high}'}."
 
 
-def _place(n: float, largest: int) -> str:
+def _format_crossing(n: float, largest: int) -> str:
     return "never ahead" if n == 0 else f"beyond {largest:,}" if math.isinf(n) else f"{n:.0f}"
-
-
-def _points(gap: float) -> str:
-    return f"{abs(100 * gap):.1f} points {'ahead' if gap > 0 else 'behind'}"
-
-
-def _range(found: Crossover, i: int) -> str:
-    return f"{100 * found.differences[i].low:+.1f} to {100 * found.differences[i].high:+.1f}"
 
 
 def smallest_sentence(best: PointScore, small: PointScore, n: int) -> str:
     """The smallest model that is nearly the best at one size."""
+    best_score, best_size = format_percent(best.score.value), format_count(best.footprint.parameters)
     if small.point == best.point:
-        return f"With {n:,} labels {point_title(best.point)} is the best ({format_percent(best.score.value)}); nothing smaller is near."
+        return f"With {n:,} labels {point_title(best.point)} is the best ({best_score}); nothing smaller is near."
     return (
         f"With {n:,} labels the smallest within a point of the best is {point_title(small.point)}: "
         f"{format_percent(small.score.value)} with {format_count(small.footprint.parameters)} parameters; the best, "
-        f"{point_title(best.point)}, reaches {format_percent(best.score.value)} with {format_count(best.footprint.parameters)}."
+        f"{point_title(best.point)}, reaches {best_score} with {best_size}."
     )
 
 
-def recommendation_sentences(advice: Recommendation, metric: str) -> list[str]:
-    """What to take, and what that hangs on."""
-    take, best = advice.choice, advice.best
-    latency = take.footprint.p50_ms
-    first = f"Take {point_description(take.point)}: {metric} {format_percent(take.score.value)} for {format_usd(take.total_usd)} in all"
+def recommendation_sentences(recommendation: Recommendation, metric: str) -> list[str]:
+    """The recommendation, and what it depends on."""
+    choice, best, runner_up = recommendation.choice, recommendation.best, recommendation.runner_up
+    latency = choice.footprint.p50_ms
+    score, usd = format_percent(choice.score.value), format_usd(choice.total_usd)
+    first = f"Take {point_description(choice.point)}: {metric} {score} for {usd} in all"
     first += f", {format_ms(latency)} a text." if latency is not None else "."
-    if take.point == best.point:
+    if choice.point == best.point:
         first += " Nothing tried is better."
     else:
-        first += f" The best, {point_description(best.point)}, reaches {format_percent(best.score.value)} for {format_usd(best.total_usd)}."
-    held = format_percent(advice.held_out)
-    told = [first, f"Chosen on one half of the test texts and measured on the other, this rule reaches {held}."]
-    sure = f"With texts and seeds drawn again, the same procedure and backbone are taken {advice.stability:.0%} of the time"
-    told.append(
-        f"{sure}." if advice.runner_up is None else f"{sure}; next comes {point_description(advice.runner_up)}."
+        score, usd = format_percent(best.score.value), format_usd(best.total_usd)
+        first += f" The best, {point_description(best.point)}, reaches {score} for {usd}."
+    held_out = format_percent(recommendation.held_out)
+    stability = (
+        "With texts and seeds drawn again, the same procedure and backbone are chosen "
+        f"{recommendation.stability:.0%} of the time"
     )
-    told += [f"If {other.condition}, it would be {point_description(other.point)}." for other in advice.alternatives]
-    return told
+    return [
+        first,
+        f"Chosen on one half of the test texts and measured on the other, this rule reaches {held_out}.",
+        f"{stability}." if runner_up is None else f"{stability}; next comes {point_description(runner_up)}.",
+        *(f"If {each.condition}, it would be {point_description(each.point)}." for each in recommendation.alternatives),
+    ]
 
 
 def analysis_sentences(study: StudyResult, data: str) -> list[str]:
     """All sentences about one data set but the recommendation."""
     means = point_scores(study, data)
-    told = [crossover_sentence(each) for each in crossovers(means)]
-    trained = sorted({point.n for point in means if point.n})
-    for n in trained[-1:]:
-        found = smallest_near_best(means, n)
-        if found is not None:
-            told.append(smallest_sentence(*found, n))
-    return told
+    sentences = [crossover_sentence(each) for each in crossovers(means)]
+    largest = max((point.n for point in means), default=0)
+    near_best = smallest_near_best(means, largest) if largest else None
+    if near_best is not None:
+        sentences.append(smallest_sentence(*near_best, largest))
+    return sentences
 
 
 def advice_sentences(study: StudyResult, data: str) -> list[str]:
-    """The recommendation for one data set; empty where nothing was done."""
-    advice = recommend(point_scores(study, data))
-    return [] if advice is None else recommendation_sentences(advice, metric_name(study.data[data]))
+    """The recommendation for one data set; empty if no cell is done."""
+    recommendation = recommend(point_scores(study, data))
+    return [] if recommendation is None else recommendation_sentences(recommendation, metric_name(study.data[data]))
 
 
 def failure_sentences(study: StudyResult) -> list[str]:
-    """The cells that failed, with their reasons, one sentence for those that failed alike."""
-    alike: dict[tuple[str, str, str], int] = {}
-    for cell, result in study.results.items():
-        if result.state == "failed":
-            key = (cell.data, cell.title, result.reason)
-            alike[key] = alike.get(key, 0) + 1
-    return [f"{data}, {who}: {n} cell{'s' * (n != 1)} failed. {why}" for (data, who, why), n in alike.items()]
+    """The cells that failed with their reasons; one sentence for all cells of a series with the same reason."""
+    counts = Counter(
+        (cell.data, cell.title, result.reason) for cell, result in study.results.items() if result.state == "failed"
+    )
+    return [
+        f"{data}, {title}: {n} cell{'s' * (n != 1)} failed. {reason}" for (data, title, reason), n in counts.items()
+    ]

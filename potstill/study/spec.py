@@ -1,4 +1,4 @@
-"""All that is asked of a study, checked: what a `STUDY.toml` may say. Knows no data and no model."""
+"""The specification of a study: the keys of a `STUDY.toml`, validated. Reads no data and no weights."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ DEFAULT_PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd")
 
 
 class BackboneSpec(Options):
-    """`[[backbones]]`: weights by name or path, or "linear"; how they are fine-tuned (`options`) and prompted
-    (`prompt`).
+    """`[[backbones]]`.
 
-    With `alternatives` each of these option tables is tried, and the one that is best on the validation texts is kept.
+    Attributes:
+        name: weights by name or path, or a student kind without weights.
+        student: a student kind and its weights, if the name is only a title.
+        procedures: those to run; None runs all that the backbone can.
+        options: of the student with a classification head.
+        prompt: of the student with a language-model head.
+        alternatives: option tables, of which the best on the validation texts is selected.
     """
 
     name: str
@@ -40,7 +45,13 @@ class BackboneSpec(Options):
 
 
 class KdSpec(Options):
-    """`[kd]`: the temperature, whether gold is learnt beside the soft labels, and whose soft labels they are."""
+    """`[kd]`.
+
+    Attributes:
+        temperature: of the softened distribution.
+        learn_gold: whether students are also trained on the gold labels.
+        ft_teacher, p_teacher: backbones that teach in FT + KD and P + KD; None takes the largest.
+    """
 
     temperature: float = Field(default=2.0, gt=0, lt=100)
     learn_gold: bool = False
@@ -49,14 +60,14 @@ class KdSpec(Options):
 
 
 class StudyDataSpec(Options):
-    """`[data.NAME]`: a carrier, a folder with train and test files, or the files themselves; columns and labels.
+    """`[data.NAME]`: sample data, a folder with train and test files, or the files themselves; columns and labels.
 
-    `most` and `unlabelled` win over the study's, where texts are long or labels many; `prompt` (pattern, words) is laid
-    over that of the backbones, since every task has words of its own. Paths are relative to the study's file, or to the
-    folder given beside it.
+    `max_size` and `max_unlabelled` replace the study's, for long texts or many labels. `prompt` (pattern, words) is
+    merged over that of the backbones, because label words differ by task. Paths are relative to the study's file, or to
+    the folder given with --data.
     """
 
-    carrier: str | None = None
+    sample: str | None = None
     folder: Path | None = None
     file: Path | None = None
     train: Path | None = None
@@ -76,32 +87,40 @@ class StudyDataSpec(Options):
     instruction: str = ""
     metric: Metric | None = None
     prompt: dict[str, Any] = Field(default_factory=dict)
-    most: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
-    unlabelled: int | None = Field(default=None, ge=0)
+    max_size: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    max_unlabelled: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _one_source(self) -> StudyDataSpec:
-        given = [name for name in ("carrier", "folder", "file", "train") if getattr(self, name) is not None]
+        given = [name for name in ("sample", "folder", "file", "train") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError("give one of `carrier`, `folder`, `file` or `train`")
+            raise ValueError("give one of `sample`, `folder`, `file` or `train`")
         return self
 
 
 class StudySpec(Options):
-    """A study as it was asked for.
+    """The specification of a study.
 
     Attributes:
-        budget: US dollars for this machine's time and for model calls, all cells together.
-        procedures: of the four of the paper and LLM + KD; the baselines are always there.
-        sizes: gold labels, a class or in all (`per`); "all" takes what there is.
+        name: a title, and the name of its folder.
+        budget: USD for this machine's time and for model calls, all cells together.
+        procedures: the four of the paper and LLM + KD; baselines are always run.
+        backbones: the models.
+        data: name -> data set.
+        sizes: gold labels per class or in total (`per`); "all" takes all there are.
         seeds: how many, or which.
-        validation: the share of the gold that only chooses among `alternatives`; it is counted, and 0 without any.
-        unlabelled: texts set aside for distillation where there is no pool; they are never gold.
-        test: test texts at most; one set for all cells.
-        most: procedure -> the largest size it is run at.
+        validation_share: of the gold, used only to select among `alternatives`; it counts as gold.
+        max_unlabelled: texts set aside for distillation if there is no pool; they are never gold.
+        max_test: test texts at most; the same for all cells.
+        max_size: procedure -> the largest size it is run at.
+        kd: temperature and teachers of distillation.
+        teacher: a language model, for LLM + KD and as a baseline.
+        metric: of all data sets that name none.
         usd_per_label: what a gold label would have cost.
+        usd_per_hour: price of this machine.
         engine: runs the cells, and the calls to the teacher.
         layout: "setfit" also prints the table of SetFit's few-shot protocol.
+        prices: as in a run's specification.
     """
 
     name: str = "study"
@@ -112,10 +131,10 @@ class StudySpec(Options):
     sizes: tuple[SubsetSize, ...] = Field(min_length=1)
     per: Literal["class", "total"] = "class"
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0, 1, 2), min_length=1)
-    validation: float = Field(default=0.2, ge=0, lt=1)
-    unlabelled: int = Field(default=1000, ge=0)
-    test: int = Field(default=2000, gt=0)
-    most: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    validation_share: float = Field(default=0.2, ge=0, lt=1)
+    max_unlabelled: int = Field(default=1000, ge=0)
+    max_test: int = Field(default=2000, gt=0)
+    max_size: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     kd: KdSpec = KdSpec()
     teacher: ComponentSpec | None = None
     metric: Metric = "accuracy"
@@ -128,7 +147,7 @@ class StudySpec(Options):
 
     @property
     def folder(self) -> Path:
-        """Where relative file names are looked up from."""
+        """The folder that relative file names start from."""
         return self._folder
 
     @property
@@ -138,8 +157,13 @@ class StudySpec(Options):
 
     @property
     def needs_validation(self) -> bool:
-        """Whether anything is chosen, so that gold has to be set aside to choose by."""
-        return self.validation > 0 and any(each.alternatives for each in self.backbones)
+        """Whether gold is set aside to select among alternatives."""
+        return self.validation_share > 0 and any(each.alternatives for each in self.backbones)
+
+    @property
+    def distils(self) -> bool:
+        """Whether any procedure needs unlabelled texts."""
+        return any(is_distilled(each) for each in self.procedures)
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -179,11 +203,11 @@ class StudySpec(Options):
         return self
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any], folder: Path = Path()) -> StudySpec:
-        """The study in a mapping shaped like the TOML file.
+    def from_dict(cls, record: Mapping[str, object], folder: Path = Path()) -> StudySpec:
+        """Validate a mapping shaped like the TOML file.
 
         Raises:
-            BadSpec: a key that does not exist (with the nearest that does), a value that cannot be.
+            BadSpec: an unknown key (the hint names the nearest), or an invalid value.
         """
         try:
             spec = cls.model_validate(dict(record))
@@ -193,8 +217,8 @@ class StudySpec(Options):
         return spec
 
     @classmethod
-    def from_toml(cls, path: Path, over: Mapping[str, Any] | None = None) -> StudySpec:
-        """The study in a TOML file; `over` wins over its top-level keys.
+    def from_toml(cls, path: Path, overrides: Mapping[str, object] | None = None) -> StudySpec:
+        """Read a TOML file; `overrides` replace its top-level keys.
 
         Raises:
             BadSpec: no such file, not TOML, or not a study.
@@ -205,7 +229,12 @@ class StudySpec(Options):
             raise BadSpec(f"There is no file {path}.", "Begin with a copy of one in studies/.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadSpec(f"{path} is not a TOML file: {error}.", "Correct that line.") from None
-        return cls.from_dict({"name": path.stem, **record, **(over or {})}, path.parent)
+        return cls.from_dict({"name": path.stem, **record, **(overrides or {})}, path.parent)
+
+
+def is_distilled(procedure: str) -> bool:
+    """Whether the student of a procedure is trained on a teacher's answers about unlabelled texts."""
+    return procedure.endswith("+kd")
 
 
 SECTIONS: dict[str, type[BaseModel]] = {"backbones": BackboneSpec, "kd": KdSpec, "data": StudyDataSpec}
@@ -220,8 +249,8 @@ def _as_bad_spec(error: ValidationError) -> BadSpec:
         return BadSpec(f"A study has no key {where!r}.", near)
     if first["type"] == "missing":
         return BadSpec(f"The study lacks {where!r}.", "Add it; docs/compare.md shows every key.")
-    said = first["msg"].removeprefix("Value error, ")
+    reason = first["msg"].removeprefix("Value error, ")
     if len(first["loc"]) == 0:
-        return BadSpec(f"The study cannot be: {said}.", "Correct that.")
-    given = json.dumps(first.get("input"), default=str)[:80]
-    return BadSpec(f"{where} = {given} cannot be: {said[:1].lower()}{said[1:]}.", "Correct that value.")
+        return BadSpec(f"The study is invalid: {reason}.", "Correct that.")
+    value = json.dumps(first.get("input"), default=str)[:80]
+    return BadSpec(f"{where} = {value} is invalid: {reason[:1].lower()}{reason[1:]}.", "Correct that value.")

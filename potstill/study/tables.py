@@ -1,151 +1,330 @@
-"""A study as JSON and as CSV: every cell, and what follows from them. Format 1."""
+"""A study as JSON and as CSV: its cells, and the analysis of each data set. Format 2."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from potstill.data.atomic import atomic_file
+from potstill.evaluation.metrics import Score
 from potstill.study.advice import Recommendation, recommend, recommend_by_size
-from potstill.study.analysis import Crossover, PointScore, crossovers, pareto, point_scores, smallest_near_best
-from potstill.study.records import FORMAT, PROCEDURE_TITLES, StudyResult
+from potstill.study.analysis import (
+    Crossover,
+    GridPoint,
+    PointScore,
+    crossovers,
+    pareto,
+    point_scores,
+    smallest_near_best,
+)
+from potstill.study.records import FORMAT, PROCEDURE_TITLES, Footprint, JsonObject, StudyResult
 
-COLUMNS = (
-    "data", "procedure", "backbone", "labels", "seed", "state", "reason", "accuracy", "macro_f1", "mcc", "trained_on",
-    "chosen_on", "seconds", "teacher_seconds", "labels_usd", "compute_usd", "llm_usd", "total_usd", "parameters",
-    "flops", "texts_per_s", "p50_ms", "p99_ms", "size_mb", "joules_per_1000",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class CellRow:
+    """A cell as a line of `cells.csv`; the fields are its columns. None is "not measured"."""
+
+    data: str
+    procedure: str
+    backbone: str
+    labels: int
+    seed: int
+    state: str
+    reason: str
+    accuracy: float | None
+    macro_f1: float | None
+    mcc: float | None
+    n_train: int
+    n_validation: int
+    seconds: float | None
+    teacher_seconds: float | None
+    labels_usd: float
+    compute_usd: float | None
+    llm_usd: float | None
+    total_usd: float | None
+    parameters: int | None
+    flops: float | None
+    texts_per_s: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    size_mb: float | None
+    joules_per_1000: float | None
 
 
-def cell_rows(study: StudyResult) -> list[dict[str, Any]]:
-    """A flat dictionary a cell, in the order of the grid; None is "not measured"."""
-    found = []
+@dataclass(frozen=True)
+class PointRow:
+    """A point's mean over the seeds, as a flat record. None is "not measured"; `sd` is None with one seed."""
+
+    procedure: str
+    backbone: str
+    n: int
+    value: float
+    low: float
+    high: float
+    sd: float | None
+    seeds: int
+    labels_usd: float
+    compute_usd: float
+    llm_usd: float
+    total_usd: float
+    seconds: float
+    parameters: int | None
+    flops: float | None
+    texts_per_s: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    size_mb: float | None
+    joules_per_1000: float | None
+
+
+@dataclass(frozen=True)
+class ParetoFronts:
+    """The points that no other beats, by latency and by total cost."""
+
+    p50_ms: tuple[GridPoint, ...]
+    total_usd: tuple[GridPoint, ...]
+
+
+@dataclass(frozen=True)
+class CrossoverRow:
+    """A `Crossover` without infinities: None stands for "beyond the largest size"."""
+
+    p: str
+    ft: str
+    sizes: tuple[int, ...]
+    differences: tuple[Score, ...]
+    n: float | None
+    low: float | None
+    high: float | None
+    lead_share: float
+
+
+@dataclass(frozen=True)
+class SmallestRow:
+    """The best point at the largest size, and the smallest within a point of it."""
+
+    n: int
+    best: GridPoint
+    smallest: GridPoint
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """The best point at one size, and the fastest within a point of it."""
+
+    n: int
+    best: GridPoint
+    choice: GridPoint
+
+
+@dataclass(frozen=True)
+class AlternativeRow:
+    """The point that would be recommended under another condition."""
+
+    condition: str
+    point: GridPoint
+
+
+@dataclass(frozen=True)
+class RecommendationRow:
+    """A `Recommendation` by its points."""
+
+    choice: GridPoint
+    best: GridPoint
+    held_out: float
+    stability: float
+    runner_up: GridPoint | None
+    alternatives: tuple[AlternativeRow, ...]
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """A data set of a study, and its analysis."""
+
+    labels: tuple[str, ...]
+    metric: str
+    n_test: int
+    n_train: int
+    n_unlabelled: int
+    sizes: tuple[int, ...]
+    source: str
+    notes: tuple[str, ...]
+    leaks: int
+    means: tuple[PointRow, ...]
+    pareto: ParetoFronts
+    crossovers: tuple[CrossoverRow, ...]
+    smallest_within_a_point: SmallestRow | None
+    by_size: tuple[SizeRow, ...]
+    recommendation: RecommendationRow | None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as `compare.json` holds it."""
+
+    name: str
+    spec: JsonObject
+    data: Mapping[str, DatasetRecord]
+    cells: tuple[CellRow, ...]
+    footprints: Mapping[str, Footprint]
+    charged_usd: float
+    seconds: float
+    stop_reason: str
+    simulation: str
+    machine: str
+    finished: str
+    format: int = FORMAT
+
+    def to_json(self) -> JsonObject:
+        """JSON values."""
+        return asdict(self)
+
+
+def cell_rows(study: StudyResult) -> tuple[CellRow, ...]:
+    """A row for each cell, in the order of the grid."""
+    rows = []
     for cell, result in study.results.items():
-        cost, weight = study.cost(cell), study.footprint(cell)
+        cost, weight, scores = study.cost(cell), study.footprint(cell), result.scores
         done = result.state == "done"
-        found.append(
-            {
-                "data": cell.data,
-                "procedure": PROCEDURE_TITLES[cell.procedure],
-                "backbone": cell.backbone,
-                "labels": cell.n,
-                "seed": cell.seed,
-                "state": result.state,
-                "reason": result.reason,
-                **{name: result.scores.get(name) for name in ("accuracy", "macro_f1", "mcc")},
-                "trained_on": result.n_train,
-                "chosen_on": result.n_validation,
-                "seconds": result.seconds if done else None,
-                "teacher_seconds": result.teacher_seconds if done else None,
-                "labels_usd": cost.labels_usd,
-                "compute_usd": cost.compute_usd if done else None,
-                "llm_usd": cost.llm_usd if done else None,
-                "total_usd": cost.total_usd if done else None,
-                **{name: getattr(weight, name) for name in COLUMNS[18:]},
-            }
+        rows.append(
+            CellRow(
+                data=cell.data,
+                procedure=PROCEDURE_TITLES[cell.procedure],
+                backbone=cell.backbone,
+                labels=cell.n,
+                seed=cell.seed,
+                state=result.state,
+                reason=result.reason,
+                accuracy=None if scores is None else scores.accuracy,
+                macro_f1=None if scores is None else scores.macro_f1,
+                mcc=None if scores is None else scores.mcc,
+                n_train=result.n_train,
+                n_validation=result.n_validation,
+                seconds=result.usage.seconds if done else None,
+                teacher_seconds=result.usage.teacher_seconds if done else None,
+                labels_usd=cost.labels_usd,
+                compute_usd=cost.compute_usd if done else None,
+                llm_usd=cost.llm_usd if done else None,
+                total_usd=cost.total_usd if done else None,
+                parameters=weight.parameters,
+                flops=weight.flops,
+                texts_per_s=weight.texts_per_s,
+                p50_ms=weight.p50_ms,
+                p99_ms=weight.p99_ms,
+                size_mb=weight.size_mb,
+                joules_per_1000=weight.joules_per_1000,
+            )
         )
-    return found
+    return tuple(rows)
 
 
-def study_record(study: StudyResult) -> dict[str, Any]:
-    """The whole study: what was asked, the cells, the means, and the readings of each data set."""
-    return {
-        "format": FORMAT,
-        "name": study.name,
-        "asked": study.spec,
-        "data": {name: _data(study, name) for name in study.data},
-        "cells": cell_rows(study),
-        "footprints": {name: asdict(each) for name, each in study.footprints.items()},
-        "charged_usd": study.charged_usd,
-        "seconds": study.seconds,
-        "stopped": study.stop_reason,
-        "simulation": study.simulation,
-        "machine": study.machine,
-        "finished": study.finished,
-    }
+def point_row(mean: PointScore) -> PointRow:
+    """A point's mean as a flat record."""
+    weight = mean.footprint
+    return PointRow(
+        procedure=mean.point.procedure,
+        backbone=mean.point.backbone,
+        n=mean.point.n,
+        value=mean.score.value,
+        low=mean.score.low,
+        high=mean.score.high,
+        sd=None if math.isnan(mean.sd) else mean.sd,
+        seeds=mean.seeds,
+        labels_usd=mean.labels_usd,
+        compute_usd=mean.compute_usd,
+        llm_usd=mean.llm_usd,
+        total_usd=mean.total_usd,
+        seconds=mean.seconds,
+        parameters=weight.parameters,
+        flops=weight.flops,
+        texts_per_s=weight.texts_per_s,
+        p50_ms=weight.p50_ms,
+        p99_ms=weight.p99_ms,
+        size_mb=weight.size_mb,
+        joules_per_1000=weight.joules_per_1000,
+    )
+
+
+def study_record(study: StudyResult) -> StudyRecord:
+    """The whole study: its specification, cells and footprints, and the analysis of each data set."""
+    return StudyRecord(
+        name=study.name,
+        spec=study.spec,
+        data={name: _dataset_record(study, name) for name in study.data},
+        cells=cell_rows(study),
+        footprints=study.footprints,
+        charged_usd=study.charged_usd,
+        seconds=study.seconds,
+        stop_reason=study.stop_reason,
+        simulation=study.simulation,
+        machine=study.machine,
+        finished=study.finished,
+    )
 
 
 def write_tables(study: StudyResult, folder: Path) -> None:
     """Write `compare.json` and `cells.csv` into the study's folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    record = study_record(study)
     with atomic_file(folder / "compare.json") as path:
-        path.write_text(json.dumps(study_record(study), ensure_ascii=False, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(record.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
     with atomic_file(folder / "cells.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
+        table = csv.DictWriter(file, [each.name for each in fields(CellRow)])
         table.writeheader()
-        table.writerows(cell_rows(study))
+        table.writerows(asdict(row) for row in record.cells)
 
 
-def _data(study: StudyResult, name: str) -> dict[str, Any]:
-    facts, means = study.data[name], point_scores(study, name)
-    advice = recommend(means)
-    fronts = {}
-    for what in ("p50_ms", "total_usd"):
-        rows = [mean for mean in means.values() if score_cost(mean, what) is not None]
-        front = pareto([row.score.value for row in rows], [score_cost(row, what) or 0.0 for row in rows])
-        fronts[what] = [asdict(rows[i].point) for i in front]
+def _dataset_record(study: StudyResult, name: str) -> DatasetRecord:
+    summary, means = study.data[name], point_scores(study, name)
     largest = max((point.n for point in means), default=0)
-    small = smallest_near_best(means, largest)
-    return {
-        "labels": list(facts.labels),
-        "metric": facts.metric,
-        "test": len(facts.gold),
-        "train": facts.train,
-        "unlabelled": facts.unlabelled,
-        "sizes": list(facts.sizes),
-        "source": facts.source,
-        "notes": list(facts.notes),
-        "leaks": facts.leaks,
-        "means": [score_record(mean) for mean in means.values()],
-        "pareto": fronts,
-        "crossovers": [_crossover(each) for each in crossovers(means)],
-        "smallest_within_a_point": None if small is None else {"n": largest, "best": asdict(small[0].point),
-                                                              "smallest": asdict(small[1].point)},
-        "by_size": [{"n": each.n, "best": asdict(each.best.point), "take": asdict(each.choice.point)}
-                    for each in recommend_by_size(means)],
-        "advice": None if advice is None else _advice(advice),
-    }  # fmt: skip
+    near_best = smallest_near_best(means, largest)
+    recommendation = recommend(means)
+    return DatasetRecord(
+        labels=summary.labels,
+        metric=summary.metric,
+        n_test=len(summary.gold),
+        n_train=summary.train,
+        n_unlabelled=summary.unlabelled,
+        sizes=summary.sizes,
+        source=summary.source,
+        notes=summary.notes,
+        leaks=summary.leaks,
+        means=tuple(point_row(mean) for mean in means.values()),
+        pareto=ParetoFronts(
+            p50_ms=_front({mean: mean.footprint.p50_ms for mean in means.values()}),
+            total_usd=_front({mean: mean.total_usd for mean in means.values()}),
+        ),
+        crossovers=tuple(_crossover_row(each) for each in crossovers(means)),
+        smallest_within_a_point=None
+        if near_best is None
+        else SmallestRow(largest, near_best[0].point, near_best[1].point),
+        by_size=tuple(SizeRow(each.n, each.best.point, each.choice.point) for each in recommend_by_size(means)),
+        recommendation=None if recommendation is None else _recommendation_row(recommendation),
+    )
 
 
-def score_cost(mean: PointScore, what: str) -> float | None:
-    """A mean's `p50_ms` or `total_usd`; None where it was not measured."""
-    return mean.total_usd if what == "total_usd" else mean.footprint.p50_ms
+def _front(costs: Mapping[PointScore, float | None]) -> tuple[GridPoint, ...]:
+    """The Pareto front over the points whose cost was measured."""
+    measured = [(mean, cost) for mean, cost in costs.items() if cost is not None]
+    rows = pareto([mean.score.value for mean, _ in measured], [cost for _, cost in measured])
+    return tuple(measured[i][0].point for i in rows)
 
 
-def score_record(mean: PointScore) -> dict[str, Any]:
-    """A mean as a flat dictionary."""
-    return {
-        **asdict(mean.point),
-        "value": mean.score.value,
-        "low": mean.score.low,
-        "high": mean.score.high,
-        "sd": None if math.isnan(mean.sd) else mean.sd,
-        "seeds": mean.seeds,
-        "labels_usd": mean.labels_usd,
-        "compute_usd": mean.compute_usd,
-        "llm_usd": mean.llm_usd,
-        "total_usd": mean.total_usd,
-        "seconds": mean.seconds,
-        **{name: getattr(mean.footprint, name) for name in COLUMNS[18:]},
-    }
+def _crossover_row(each: Crossover) -> CrossoverRow:
+    n, low, high = (None if math.isinf(value) else value for value in (each.n, each.low, each.high))
+    return CrossoverRow(each.p, each.ft, each.sizes, each.differences, n, low, high, each.lead_share)
 
 
-def _crossover(found: Crossover) -> dict[str, Any]:
-    record = {**asdict(found), "sizes": list(found.sizes), "gaps": [asdict(each) for each in found.differences]}
-    # JSON has no infinity: null stands for "not up to the largest size".
-    return {key: None if value == math.inf else value for key, value in record.items()}
-
-
-def _advice(advice: Recommendation) -> dict[str, Any]:
-    return {
-        "take": asdict(advice.choice.point),
-        "best": asdict(advice.best.point),
-        "held_out": advice.held_out,
-        "sure": advice.stability,
-        "instead": None if advice.runner_up is None else asdict(advice.runner_up),
-        "otherwise": [{"when": each.condition, **asdict(each.point)} for each in advice.alternatives],
-    }
+def _recommendation_row(found: Recommendation) -> RecommendationRow:
+    return RecommendationRow(
+        choice=found.choice.point,
+        best=found.best.point,
+        held_out=found.held_out,
+        stability=found.stability,
+        runner_up=found.runner_up,
+        alternatives=tuple(AlternativeRow(each.condition, each.point) for each in found.alternatives),
+    )

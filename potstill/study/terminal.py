@@ -1,14 +1,14 @@
-"""A study for the terminal: a table a data set, what each student weighs, and the sentences that follow."""
+"""A study for the terminal: for each data set a table of scores, one of footprints, and the findings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
 from potstill.reports.environment import string_console
-from potstill.study import sentences as words
+from potstill.study import sentences
 from potstill.study.analysis import GridPoint, PointScore, metric_name, point_scores
 from potstill.study.records import StudyResult
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def render_study(study: StudyResult, *, width: int = 80, color: bool = False, page: str = "") -> str:
-    """The study as lines of at most `width` columns (sixty at least).
+    """The study as lines of at most `width` columns.
 
     Args:
-        study: what to tell.
-        width: columns.
+        study: the results.
+        width: columns, at least 60.
         color: with ANSI colours.
-        page: where the HTML page lies, to be named.
+        page: path of the HTML page, to be printed.
     """
     from rich.text import Text
 
@@ -39,10 +39,10 @@ def render_study(study: StudyResult, *, width: int = 80, color: bool = False, pa
         _data(console, study, name)
     if study.layout == "setfit":
         console.print(Text(setfit_table(study)), soft_wrap=True)
-    for sentence in words.failure_sentences(study):
+    for sentence in sentences.failure_sentences(study):
         console.print(Text(sentence, style="bold red"))
     console.print(
-        Text(f"This study has used {words.format_usd(study.charged_usd)} of compute and model calls.", style="dim")
+        Text(f"This study has used {sentences.format_usd(study.charged_usd)} of compute and model calls.", style="dim")
     )
     if page:
         console.print(Text(f"report   {page}"), soft_wrap=True)
@@ -52,24 +52,25 @@ def render_study(study: StudyResult, *, width: int = 80, color: bool = False, pa
 def _data(console: Console, study: StudyResult, name: str) -> None:
     from rich.text import Text
 
-    facts, means = study.data[name], point_scores(study, name)
+    summary, means = study.data[name], point_scores(study, name)
     console.print()
-    about = f"{len(facts.labels)} classes, {len(facts.gold):,} test texts, {facts.unlabelled:,} unlabelled"
-    console.print(Text(f"{name}: {metric_name(facts)} in %, mean and 95 % interval ({about})", style="bold"))
-    if facts.leaks:
-        console.print(Text(f"{facts.leaks:,} texts are in train and in test: these figures flatter.", style="bold red"))
+    size = f"{len(summary.labels)} classes, {len(summary.gold):,} test texts, {summary.unlabelled:,} unlabelled"
+    console.print(Text(f"{name}: {metric_name(summary)} in %, mean and 95 % interval ({size})", style="bold"))
+    if summary.leaks:
+        warning = f"{summary.leaks:,} texts are in train and in test: these figures are too high."
+        console.print(Text(warning, style="bold red"))
     if not means:
-        console.print("Nothing is done yet.")
+        console.print("No cell is done yet.")
         return
-    _quality(console, means)
-    _weights(console, means)
-    for sentence in words.analysis_sentences(study, name):
+    _print_scores(console, means)
+    _print_footprints(console, means)
+    for sentence in sentences.analysis_sentences(study, name):
         console.print(Text(f"• {sentence}"))
-    for sentence in words.advice_sentences(study, name):
+    for sentence in sentences.advice_sentences(study, name):
         console.print(Text(f"→ {sentence}", style="bold" if sentence.startswith("Take") else ""))
 
 
-def _quality(console: Console, means: Mapping[GridPoint, PointScore]) -> None:
+def _print_scores(console: Console, means: Mapping[GridPoint, PointScore]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -79,77 +80,91 @@ def _quality(console: Console, means: Mapping[GridPoint, PointScore]) -> None:
     table.add_column("")
     for n in shown:
         table.add_column(f"{n:,} labels", justify="right", no_wrap=True)
-    for who in dict.fromkeys((point.procedure, point.backbone) for point in means):
-        alone = means.get(GridPoint(*who, 0))
-        cells = [_cell(means.get(GridPoint(*who, n))) for n in shown]
-        if alone is not None:
-            cells = [_cell(alone), *("" for _ in shown[1:])]
-        table.add_row(words.point_title(GridPoint(*who, 0)), *cells)
+    for procedure, backbone in dict.fromkeys((point.procedure, point.backbone) for point in means):
+        without_gold = GridPoint(procedure, backbone, 0)
+        cells = [_format_score(means.get(GridPoint(procedure, backbone, n))) for n in shown]
+        if without_gold in means:
+            cells = [_format_score(means[without_gold]), *("" for _ in shown[1:])]
+        table.add_row(sentences.point_title(without_gold), *cells)
     console.print(table)
 
 
-def _cell(mean: PointScore | None) -> str:
+def _format_score(mean: PointScore | None) -> str:
     if mean is None:
         return "–"
     score = mean.score
     return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
 
 
-def _weights(console: Console, means: Mapping[GridPoint, PointScore]) -> None:
+def _print_footprints(console: Console, means: Mapping[GridPoint, PointScore]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in ("as exported", "params", "FLOPs", "texts/s", "p50", "p99", "MB", "J/1000"):
         table.add_column(name, justify="left" if name == "as exported" else "right", no_wrap=name != "as exported")
-    seen = set()
+    shown = set()
     for point, mean in means.items():
         weight = mean.footprint
         key = (point.backbone or point.procedure, point.procedure == "p")
-        if (weight.parameters is None and weight.texts_per_s is None) or key in seen:
+        if (weight.parameters is None and weight.texts_per_s is None) or key in shown:
             continue
-        seen.add(key)
-        speed = "–" if weight.texts_per_s is None else f"{weight.texts_per_s:,.0f}"
-        size = "–" if weight.size_mb is None else f"{weight.size_mb:.1f}"
-        energy = "–" if weight.joules_per_1000 is None else f"{weight.joules_per_1000:.1f}"
-        name = f"{point.backbone or words.point_title(point)}{', prompted' * (point.procedure == 'p')} {weight.dtype}"
-        table.add_row(name, words.format_count(weight.parameters), words.format_count(weight.flops), speed,
-                      words.format_ms(weight.p50_ms), words.format_ms(weight.p99_ms), size, energy)  # fmt: skip
+        shown.add(key)
+        prompted = ", prompted" * (point.procedure == "p")
+        table.add_row(
+            f"{point.backbone or sentences.point_title(point)}{prompted} {weight.dtype}",
+            sentences.format_count(weight.parameters),
+            sentences.format_count(weight.flops),
+            "–" if weight.texts_per_s is None else f"{weight.texts_per_s:,.0f}",
+            sentences.format_ms(weight.p50_ms),
+            sentences.format_ms(weight.p99_ms),
+            "–" if weight.size_mb is None else f"{weight.size_mb:.1f}",
+            "–" if weight.joules_per_1000 is None else f"{weight.joules_per_1000:.1f}",
+        )
     if table.row_count:
         console.print(table)
 
 
 def setfit_table(study: StudyResult) -> str:
-    """The table layout of SetFit's paper: a block a number of shots, a row a method, a column a data set, the average.
+    """The layout of the table in SetFit's paper: a block for each number of shots, methods by data sets, the average.
 
-    Mean over the seeds, their standard deviation below it, in the metric of each data set.
+    A cell is the mean and the standard deviation over the seeds, in the metric of the data set.
     """
     names = list(study.data)
     means = {name: point_scores(study, name) for name in names}
-    shots: dict[str, list[tuple[str, int]]] = {}
-    for name in names:
-        classes = len(study.data[name].labels)
-        for n in study.data[name].sizes:
-            each = n // classes if study.per == "class" else n
-            full = study.spec.get("sizes", [])[-1:] == ["all"] and n == study.data[name].sizes[-1]
-            shots.setdefault("full" if full else str(each), []).append((name, n))
-    rows = [f"{'method':<32}" + "".join(f"{name[:14]:>15}" for name in names) + f"{'average':>15}"]
-    for shot, columns in shots.items():
-        rows.append(f"|N| = {shot}" + ("" if shot == "full" else f" per {study.per}"))
-        sizes = dict(columns)
-        for who in dict.fromkeys((p.procedure, p.backbone) for name in names for p in means[name] if p.n):
-            found = [means[name].get(GridPoint(*who, sizes[name])) if name in sizes else None for name in names]
-            if not any(found):
-                continue
-            cells = ["–" if mean is None else _spread(mean.score.value, mean.sd) for mean in found]
-            there = [mean for mean in found if mean is not None]
-            average = sum(mean.score.value for mean in there) / len(there)
-            spread = sum(mean.sd for mean in there) / len(there)
-            cells.append(_spread(average, spread) if len(there) == len(names) else "–")
-            rows.append(f"{words.point_title(GridPoint(*who, 0)):<32}" + "".join(f"{cell:>15}" for cell in cells))
+    series = list(dict.fromkeys((p.procedure, p.backbone) for name in names for p in means[name] if p.n))
+    lines = [f"{'method':<32}" + "".join(f"{name[:14]:>15}" for name in names) + f"{'average':>15}"]
+    for shots, sizes in _sizes_by_shots(study).items():
+        lines.append(f"|N| = {shots}" + ("" if shots == "full" else f" per {study.per}"))
+        for procedure, backbone in series:
+            row = [means[name].get(GridPoint(procedure, backbone, sizes.get(name, -1))) for name in names]
+            if any(row):
+                title = sentences.point_title(GridPoint(procedure, backbone, 0))
+                lines.append(f"{title:<32}" + "".join(f"{cell:>15}" for cell in _setfit_cells(row)))
     metrics = ", ".join(f"{name}: {metric_name(study.data[name])}" for name in names)
-    return "\n".join([*rows, f"Mean (standard deviation) over {len(study.seeds)} splits, x 100; {metrics}."])
+    return "\n".join([*lines, f"Mean (standard deviation) over {len(study.seeds)} splits, x 100; {metrics}."])
 
 
-def _spread(value: float, sd: float) -> str:
+def _sizes_by_shots(study: StudyResult) -> dict[str, dict[str, int]]:
+    """Shots, or "full" -> data set -> gold labels in all."""
+    shots: dict[str, dict[str, int]] = {}
+    for name, data in study.data.items():
+        for n in data.sizes:
+            n_shots = n // len(data.labels) if study.per == "class" else n
+            is_full = study.spec.get("sizes", [])[-1:] == ["all"] and n == data.sizes[-1]
+            shots.setdefault("full" if is_full else str(n_shots), {})[name] = n
+    return shots
+
+
+def _setfit_cells(row: Sequence[PointScore | None]) -> list[str]:
+    """The cells of a line, and their average if none is missing."""
+    cells = ["–" if mean is None else _format_mean(mean.score.value, mean.sd) for mean in row]
+    known = [mean for mean in row if mean is not None]
+    if len(known) < len(row):
+        return [*cells, "–"]
+    n = len(known)
+    return [*cells, _format_mean(sum(mean.score.value for mean in known) / n, sum(mean.sd for mean in known) / n)]
+
+
+def _format_mean(value: float, sd: float) -> str:
     return f"{100 * value:.1f}" + ("" if math.isnan(sd) else f" ({100 * sd:.1f})")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.study_results import QUALITY, made
+from support.study_results import QUALITY, made_study
 
 from potstill.study.page import render_page
 from potstill.study.records import Cell, CellResult
@@ -15,7 +15,7 @@ from potstill.study.terminal import render_study, setfit_table
 
 
 def test_the_page_needs_nothing_but_itself() -> None:
-    page = render_page(made())
+    page = render_page(made_study())
     assert not re.search(r"(?:src|href)\s*=|@import|url\(|fetch\(|https?://(?!www\.w3\.org)", page)
     assert "default-src 'none'" in page
     figures = json.loads(re.search(r'<script id="figures"[^>]*>(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
@@ -23,20 +23,20 @@ def test_the_page_needs_nothing_but_itself() -> None:
 
 
 def test_every_mean_stands_in_a_table_of_the_page_and_of_the_terminal() -> None:
-    study = made()
-    page, told = render_page(study), render_study(study, width=120)
+    study = made_study()
+    page, text = render_page(study), render_study(study, width=120)
     for (_, who), curve in QUALITY.items():
         for value in curve.values():
             assert f"{100 * value:.1f} <small>" in page
-            assert f"{100 * value:.1f} [" in told
-        assert who in told
+            assert f"{100 * value:.1f} [" in text
+        assert who in text
     assert "Take " in page
-    assert "Take " in told
+    assert "Take " in text
 
 
 def test_names_and_reasons_cannot_become_markup() -> None:
     nasty = "<script>alert(1)</script>"
-    study = made()
+    study = made_study()
     study.results[Cell("d", 8, 0, "p", "lm")] = CellResult("failed", reason=nasty)  # type: ignore[index]
     study.results[Cell("d", 8, 9, "ft", nasty)] = study.results[Cell("d", 8, 0, "ft", "big")]  # type: ignore[index]
     page = render_page(study)
@@ -45,7 +45,7 @@ def test_names_and_reasons_cannot_become_markup() -> None:
 
 
 def test_what_was_not_measured_is_called_so() -> None:
-    study = made()
+    study = made_study()
     assert "not measured" in render_page(study)
     for key in study.footprints:
         study.footprints[key] = type(study.footprints[key])(note="not exported: no graph")  # type: ignore[index]
@@ -54,7 +54,7 @@ def test_what_was_not_measured_is_called_so() -> None:
 
 
 def test_the_setfit_layout_has_a_block_a_size_and_a_column_a_data_set() -> None:
-    table = setfit_table(made())
+    table = setfit_table(made_study())
     assert [line for line in table.splitlines() if line.startswith("|N|")] == [
         "|N| = 8 per total", "|N| = 64 per total", "|N| = 512 per total",
     ]  # fmt: skip
@@ -64,10 +64,10 @@ def test_the_setfit_layout_has_a_block_a_size_and_a_column_a_data_set() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_terminal_keeps_to_its_width(width: int) -> None:
-    told = render_study(made(), width=width, page="/x/compare.html")
-    assert max(len(line) for line in told.splitlines() if not line.startswith("report")) <= width
+    text = render_study(made_study(), width=width, page="/x/compare.html")
+    assert max(len(line) for line in text.splitlines() if not line.startswith("report")) <= width
 
 
 def test_the_page_of_an_empty_study_still_opens(tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(render_page(made({})))
+    (tmp_path / "page.html").write_text(render_page(made_study({})))
     assert "</html>" in (tmp_path / "page.html").read_text()

@@ -1,4 +1,4 @@
-"""What a study's file may say, what a backbone can do, and how a mistake is told: one sentence, one mend."""
+"""What a study's file may say, what a backbone can do, and how a mistake is error: one sentence, one mend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_shipped_studies_can_be_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "said"),
+    ("over", "message"),
     [
         ({"sises": [2]}, "no key 'sises'"),
         ({"sizes": []}, "sizes"),
@@ -35,22 +35,24 @@ def test_the_shipped_studies_can_be_read(path: Path) -> None:
         ({"budget": "free"}, "not a budget"),
         ({"procedures": ["zen"]}, "procedures"),
         ({"procedures": ["llm+kd"]}, "needs a \\[teacher\\]"),
-        ({"kd": {"ft_teacher": "nobody"}}, "none of the backbones"),
+        ({"kd": {"ft_teacher": "unknown"}}, "none of the backbones"),
         ({"kd": {"temperature": 0}}, "temperature"),
         ({"data": {"a": {}}}, "give one of"),
-        ({"data": {"a": {"carrier": "movies", "folder": "x"}}}, "give one of"),
+        ({"data": {"a": {"sample": "movies", "folder": "x"}}}, "give one of"),
         ({"data": {"a": {"folder": "x", "onleak": "drop"}}}, "no key"),
         ({"backbones": ["linear", "linear"]}, "twice"),
     ],
 )
-def test_a_mistake_in_a_study_is_one_sentence_with_a_mend(tmp_path: Path, over: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadSpec, match=said) as refused:
+def test_a_wrong_key_is_reported_in_one_sentence_with_a_hint(
+    tmp_path: Path, over: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadSpec, match=message) as refused:
         study_of(tmp_path, **over)
     assert refused.value.hint
     assert "\n" not in refused.value.message
 
 
-def test_a_file_that_is_not_there_or_not_toml_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_toml_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="There is no file"):
         StudySpec.from_toml(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("sizes = [")
@@ -89,7 +91,7 @@ def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
     assert cast.ft_teacher is bert  # the largest that can
 
 
-def test_distillation_without_anyone_to_teach_is_refused(tmp_path: Path) -> None:
+def test_distillation_without_a_teacher_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="P\\+KD needs a teacher trained by P"):
         resolve_backbones(study_of(tmp_path, backbones=["linear"], procedures=["ft", "p+kd"], kd={}), "topics")
 
@@ -99,7 +101,9 @@ def test_an_unknown_backbone_is_named(tmp_path: Path) -> None:
         resolve_backbones(study_of(tmp_path, backbones=["minilmm"], kd={}), "topics")
 
 
-def test_a_sentence_about_the_study_is_all_a_user_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_shows_one_sentence_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import sys
     from unittest.mock import patch
 
@@ -111,7 +115,7 @@ def test_a_sentence_about_the_study_is_all_a_user_sees(tmp_path: Path, capsys: p
     ):
         main()
     assert end.value.code == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 2
-    assert "Traceback" not in told
+    error = capsys.readouterr().err
+    assert error.count("\n") == 2
+    assert "Traceback" not in error
     assert issubclass(BadSpec, PotstillError)

@@ -1,4 +1,4 @@
-"""A study that takes a second: three topics of made-up sentences, two linear backbones. Not a test itself."""
+"""A study that takes a second: three topics of made-up sentences, two linear backbones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from potstill.procedures.kinds import recipe_kind
-from potstill.study.cell import RECIPE_NAMES
+from potstill.api.compare import study_recipes
 from potstill.study.records import StudyResult
 from potstill.study.run_study import StudyLimits, run_study
 from potstill.study.spec import StudySpec
@@ -19,7 +18,7 @@ TOPICS = {
     "money": "bank loan market shares profit invoice interest tax broker deposit".split(),
 }
 FILLER = "the and one please or a much longer text with some more words today here there very".split()
-RECIPES = {name: recipe_kind(RECIPE_NAMES[name]) for name in RECIPE_NAMES}
+RECIPES = study_recipes()
 
 
 def write_topics(folder: Path, train: int = 60, test: int = 30, seed: int = 0) -> Path:
@@ -55,7 +54,7 @@ def study_of(folder: Path, **over: Any) -> StudySpec:
         "kd": {"ft_teacher": "large"},
         "sizes": [2, 8],
         "seeds": 2,
-        "unlabelled": 60,
+        "max_unlabelled": 60,
         "usd_per_label": 0.1,
         "data": {"topics": {"folder": "topics"}},
     }

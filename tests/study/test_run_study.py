@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from potstill.run.run import Run
 from potstill.students.base import Student
 from potstill.study.records import Cell, Footprint, StudyResult
 from potstill.study.run_study import StudyLimits
+from potstill.study.spec import Procedure
 from potstill.study.tables import cell_rows, study_record, write_tables
 
 
@@ -31,21 +33,34 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-class Counting:
-    """Recipes that remember how often they were called."""
+@dataclass(frozen=True)
+class CountedRecipe:
+    """A recipe that appends each of its calls to `calls`, and may fail or interrupt the process."""
 
-    def __init__(self, fail: str = "") -> None:
-        self.calls: list[tuple[str, str, int]] = []
-        self.fail = fail
+    procedure: Procedure
+    calls: list[tuple[Procedure, int]]
+    fails: bool = False
+    max_calls: int = 1000
 
-    def __getitem__(self, name: str):  # type: ignore[no-untyped-def]
-        def recipe(run: Run) -> Student:
-            self.calls.append((name, run.spec.student.options.get("max_features", "large"), run.spec.seed))
-            if name == self.fail:
-                raise TeacherError("The teacher is asleep.", "Wake it.")
-            return RECIPES[name](run)
+    @property
+    def name(self) -> str:
+        return RECIPES[self.procedure].name
 
-        return recipe
+    def __call__(self, run: Run) -> Student:
+        if len(self.calls) == self.max_calls:
+            raise KeyboardInterrupt
+        self.calls.append((self.procedure, run.spec.seed))
+        if self.fails:
+            raise TeacherError("The teacher does not answer.", "Start it.")
+        return RECIPES[self.procedure](run)
+
+
+class CountedRecipes(dict[Procedure, CountedRecipe]):
+    """All recipes, with a list of their calls."""
+
+    def __init__(self, fail: str = "", max_calls: int = 1000) -> None:
+        self.calls: list[tuple[Procedure, int]] = []
+        super().__init__({name: CountedRecipe(name, self.calls, name == fail, max_calls) for name in RECIPES})
 
 
 def quality(study: StudyResult) -> dict[Cell, tuple[int, ...]]:
@@ -70,46 +85,40 @@ def test_the_same_study_twice_gives_the_same_predictions_to_the_bit(tmp_path: Pa
     assert [r.scores for r in first.results.values()] == [r.scores for r in second.results.values()]
 
 
-def test_what_was_run_is_not_run_again_and_a_new_seed_runs_alone(tmp_path: Path) -> None:
+def test_finished_cells_are_not_run_again_and_a_new_seed_runs_alone(tmp_path: Path) -> None:
     first = run(study_of(tmp_path), tmp_path / "out")
-    again = Counting()
+    again = CountedRecipes()
     second = run(study_of(tmp_path), tmp_path / "out", recipes=again)
     assert again.calls == []
     assert quality(first) == quality(second)
     run(study_of(tmp_path, seeds=3), tmp_path / "out", recipes=again)
-    assert {seed for _, _, seed in again.calls} == {2}
+    assert {seed for _, seed in again.calls} == {2}
 
 
-def test_a_kind_that_came_to_learn_otherwise_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_of_a_new_revision_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(study_of(tmp_path), tmp_path / "out")
     monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 2, raising=False)
-    again = Counting()
+    again = CountedRecipes()
     run(study_of(tmp_path), tmp_path / "out", recipes=again)
-    assert {name for name, _, _ in again.calls} == {"ft", "ft+kd"}
+    assert {name for name, _ in again.calls} == {"ft", "ft+kd"}
 
 
-def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
-    class Impatient(Counting):
-        def __getitem__(self, name: str):  # type: ignore[no-untyped-def]
-            if len(self.calls) == 5:
-                raise KeyboardInterrupt
-            return super().__getitem__(name)
-
-    cut, rest = Impatient(), Counting()
+def test_an_interrupted_study_continues(tmp_path: Path) -> None:
+    cut, rest = CountedRecipes(max_calls=5), CountedRecipes()
     with pytest.raises(KeyboardInterrupt):
         run(study_of(tmp_path), tmp_path / "out", recipes=cut)
     whole = run(study_of(tmp_path), tmp_path / "out", recipes=rest)
     assert quality(whole) == quality(run(study_of(tmp_path), tmp_path / "other"))
-    everything = Counting()
+    everything = CountedRecipes()
     run(study_of(tmp_path), tmp_path / "third", recipes=everything)
     assert len(rest.calls) == len(everything.calls) - 5
 
 
-def test_a_failed_cell_tells_its_reason_and_the_others_go_on(tmp_path: Path) -> None:
-    done = run(study_of(tmp_path), tmp_path / "out", recipes=Counting(fail="ft+kd"))
+def test_a_failed_cell_has_a_reason_and_the_others_are_run(tmp_path: Path) -> None:
+    done = run(study_of(tmp_path), tmp_path / "out", recipes=CountedRecipes(fail="ft+kd"))
     states = {cell.procedure: result for cell, result in done.results.items() if cell.seed == 1}
     assert states["ft+kd"].state == "failed"
-    assert "asleep" in states["ft+kd"].reason
+    assert "does not answer" in states["ft+kd"].reason
     assert states["ft"].state == "done"
     mended = run(study_of(tmp_path), tmp_path / "out")
     assert all(result.state == "done" for result in mended.results.values())
@@ -131,22 +140,22 @@ def test_teacher_labels_are_bought_once_for_all_students(tmp_path: Path) -> None
     assert asked == 60
     assert trained == 6  # the baseline, three fine-tuned, two students of the first
     kd = done.results[Cell("topics", 24, 0, "ft+kd", "a")]
-    assert kd.seconds > kd.teacher_seconds > 0
+    assert kd.usage.seconds > kd.usage.teacher_seconds > 0
 
 
 def test_the_time_and_the_money_stop_a_study_cleanly(tmp_path: Path) -> None:
     late = run(study_of(tmp_path), tmp_path / "late", StudyLimits(max_hours=0.0))
     assert "time" in late.stop_reason
-    assert {result.state for result in late.results.values()} == {"left"}
+    assert {result.state for result in late.results.values()} == {"pending"}
     poor = run(study_of(tmp_path, budget="0.000002"), tmp_path / "poor")
     assert "budget" in poor.stop_reason
-    assert any(result.state == "left" for result in poor.results.values())
+    assert any(result.state == "pending" for result in poor.results.values())
     assert poor.charged_usd <= 0.000002
     rich = run(study_of(tmp_path), tmp_path / "poor")
     assert all(result.state == "done" for result in rich.results.values())
 
 
-def test_alternatives_are_chosen_by_gold_set_aside_for_it(tmp_path: Path) -> None:
+def test_alternatives_are_selected_on_gold_set_aside_for_it(tmp_path: Path) -> None:
     backbones = [{"name": "large", "student": "linear", "alternatives": [{"c": 0.0001}, {"c": 10.0}]}]
     spec = study_of(tmp_path, backbones=backbones, procedures=["ft"], kd={}, sizes=[10], seeds=1)
     found = run(spec, tmp_path / "out").results[Cell("topics", 30, 0, "ft", "large")]
@@ -171,13 +180,14 @@ def test_the_tables_hold_every_cell(tmp_path: Path) -> None:
     done = run(study_of(tmp_path), tmp_path / "out")
     write_tables(done, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert record == json.loads(json.dumps(study_record(done)))
+    assert record == json.loads(json.dumps(study_record(done).to_json()))
     assert (
         len(record["cells"]) == len(done.results) == len((tmp_path / "out" / "cells.csv").read_text().splitlines()) - 1
     )
-    row = next(row for row in cell_rows(done) if row["procedure"] == "FT+KD" and row["labels"] == 24)
-    assert row["labels_usd"] == pytest.approx(2.4)
-    assert row["total_usd"] == pytest.approx(row["labels_usd"] + row["compute_usd"])
+    row = next(row for row in cell_rows(done) if row.procedure == "FT+KD" and row.labels == 24)
+    assert row.labels_usd == pytest.approx(2.4)
+    assert row.compute_usd is not None
+    assert row.total_usd == pytest.approx(row.labels_usd + row.compute_usd)
 
 
 def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path: Path, topics: Path) -> None:
@@ -188,11 +198,13 @@ def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path
     done = run(study_of(tmp_path, procedures=["ft", "llm+kd"], kd={}, teacher=teacher), tmp_path / "out")
     assert all(result.state == "done" for result in done.results.values())
     zero = done.results[Cell("topics", 0, 0, "zero-llm", "replay")]
-    assert zero.scores["accuracy"] == pytest.approx(0.9, abs=0.1)
+    assert zero.scores is not None
+    assert zero.scores.accuracy == pytest.approx(0.9, abs=0.1)
     assert done.cost(Cell("topics", 0, 0, "zero-llm", "replay")).labels_usd == 0
     kd = done.results[Cell("topics", 24, 1, "llm+kd", "large")]
-    assert kd.scores["accuracy"] > 0.5
-    assert kd.llm_usd > 0
+    assert kd.scores is not None
+    assert kd.scores.accuracy > 0.5
+    assert kd.usage.llm_usd > 0
     assert "Simulation" in done.simulation
 
 
@@ -205,7 +217,9 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
         {"name": "tiny", "student": "linear"},
     ]
     four = ["ft", "p", "ft+kd", "p+kd"]
-    spec = study_of(tmp_path, backbones=backbones, procedures=four, kd={}, sizes=[2], seeds=1, test=30, unlabelled=20)
+    spec = study_of(
+        tmp_path, backbones=backbones, procedures=four, kd={}, sizes=[2], seeds=1, max_test=30, max_unlabelled=20
+    )
     done = run(spec, tmp_path / "out")
     assert {(cell.procedure, cell.backbone) for cell in done.results if cell.n} == {
         ("majority", ""), ("tf-idf", ""), ("ft", "lm"), ("ft", "tiny"), ("p", "lm"), ("ft+kd", "tiny"),
@@ -220,7 +234,7 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
     assert done.footprint(Cell("topics", 6, 0, "ft", "lm")).flops
 
 
-def test_what_a_killed_session_held_does_not_end_the_study(tmp_path: Path) -> None:
+def test_money_held_by_a_killed_session_does_not_stop_the_study(tmp_path: Path) -> None:
     from potstill.ledger.prices import Purchase
     from potstill.ledger.store import RunStore
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.study_results import QUALITY, made, said
+from support.study_results import QUALITY, made_study, predict
 
 from potstill.evaluation.metrics import mcc
 from potstill.study.advice import recommend, recommend_by_size
@@ -19,25 +19,25 @@ from potstill.study.sentences import advice_sentences, analysis_sentences, cross
 
 
 def test_a_mean_lies_in_its_interval_and_costs_what_its_cells_cost() -> None:
-    mean = point_scores(made(), "d")[GridPoint("ft", "big", 64)]
+    mean = point_scores(made_study(), "d")[GridPoint("ft", "big", 64)]
     assert mean.score.value == pytest.approx(0.85)
     assert mean.score.low < 0.85 < mean.score.high
     assert mean.total_usd == pytest.approx(6.4 + 0.001)
     assert mean.seeds == 3
 
 
-def test_intervals_know_of_seeds_as_well_as_of_texts() -> None:
-    steady = point_scores(made({("ft", "big"): {64: 0.8}}), "d")[GridPoint("ft", "big", 64)]
-    study = made({("ft", "big"): {64: 0.8}})
+def test_intervals_contain_the_variance_over_seeds_and_texts() -> None:
+    steady = point_scores(made_study({("ft", "big"): {64: 0.8}}), "d")[GridPoint("ft", "big", 64)]
+    study = made_study({("ft", "big"): {64: 0.8}})
     for seed, value in enumerate((0.6, 0.8, 1.0)):
         cell = Cell("d", 64, seed, "ft", "big")
-        study.results[cell] = CellResult("done", predictions=said(value, seed, "x"))  # type: ignore[index]
+        study.results[cell] = CellResult("done", predictions=predict(value, seed, "x"))  # type: ignore[index]
     shaken = point_scores(study, "d")[GridPoint("ft", "big", 64)]
     assert shaken.score.high - shaken.score.low > 3 * (steady.score.high - steady.score.low)
 
 
 def test_p_stops_beating_ft_between_the_sizes_where_the_lead_changes() -> None:
-    found = {each.ft: each for each in crossovers(point_scores(made(), "d"))}
+    found = {each.ft: each for each in crossovers(point_scores(made_study(), "d"))}
     assert 8 < found["big"].n < 64
     assert 64 < found["small"].n < 512
     assert found["big"].low <= found["big"].n <= found["big"].high
@@ -53,17 +53,17 @@ def test_a_crossing_is_the_first_and_log_linear(gaps: list[float], n: float) -> 
     assert crossing_size([4, 16, 64], gaps) == pytest.approx(n)
 
 
-def test_a_lead_that_never_ends_or_never_begins_is_said_in_words() -> None:
-    never = made({("p", "lm"): {8: 0.5, 64: 0.5}, ("ft", "big"): {8: 0.8, 64: 0.9}})
+def test_a_lead_that_never_ends_or_never_begins_has_a_sentence() -> None:
+    never = made_study({("p", "lm"): {8: 0.5, 64: 0.5}, ("ft", "big"): {8: 0.8, 64: 0.9}})
     assert "does not beat" in analysis_sentences(never, "d")[0]
-    always = made({("p", "lm"): {8: 0.9, 64: 0.95}, ("ft", "big"): {8: 0.6, 64: 0.7}})
+    always = made_study({("p", "lm"): {8: 0.9, 64: 0.95}, ("ft", "big"): {8: 0.6, 64: 0.7}})
     assert "at every size up to 64" in analysis_sentences(always, "d")[0]
     assert "interval: beyond 64." in analysis_sentences(always, "d")[0]
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 100)), min_size=1, max_size=30))
-def test_nothing_beats_a_point_of_the_front_and_something_beats_every_other(rows: list[tuple[float, float]]) -> None:
+def test_no_point_of_the_front_is_dominated_and_every_other_is(rows: list[tuple[float, float]]) -> None:
     quality, cost = ([row[i] for row in rows] for i in (0, 1))
     front = pareto(quality, cost)
     for i in range(len(rows)):
@@ -78,26 +78,26 @@ def test_nothing_beats_a_point_of_the_front_and_something_beats_every_other(rows
 
 
 def test_the_smallest_within_a_point_is_smaller_than_the_best() -> None:
-    found = smallest_near_best(point_scores(made(), "d"), 512)
+    found = smallest_near_best(point_scores(made_study(), "d"), 512)
     assert found is not None
     best, small = found
     assert (best.point.backbone, small.point.backbone) == ("big", "small")
 
 
-def test_the_advice_takes_the_cheapest_that_is_nearly_the_best_and_says_what_it_hangs_on() -> None:
+def test_the_recommendation_is_the_cheapest_that_is_nearly_the_best() -> None:
     quality = {**QUALITY, ("p+kd", "small"): {8: 0.90, 64: 0.90, 512: 0.90}}
-    found = recommend(point_scores(made(quality), "d"))
+    found = recommend(point_scores(made_study(quality), "d"))
     assert found is not None
     assert found.choice.point == GridPoint("p+kd", "small", 8)
     assert found.best.point == GridPoint("ft", "big", 512)
     assert 0 < found.stability <= 1
     assert found.held_out == pytest.approx(0.9, abs=0.03)
-    assert "Take P+KD small on 8 labels" in advice_sentences(made(quality), "d")[0]
+    assert "Take P+KD small on 8 labels" in advice_sentences(made_study(quality), "d")[0]
 
 
-def test_advice_changes_with_what_may_be_lost() -> None:
+def test_the_recommendation_depends_on_the_tolerance() -> None:
     quality = {("ft", "big"): {512: 0.90}, ("ft", "small"): {8: 0.885}}
-    found = recommend(point_scores(made(quality), "d"))
+    found = recommend(point_scores(made_study(quality), "d"))
     assert found is not None
     assert found.choice.point.n == 512
     assert [other.point.n for other in found.alternatives] == [8]
@@ -105,14 +105,14 @@ def test_advice_changes_with_what_may_be_lost() -> None:
 
 
 def test_for_each_number_of_labels_the_quickest_within_a_point_is_named() -> None:
-    rows = {row.n: row for row in recommend_by_size(point_scores(made(), "d"))}
+    rows = {row.n: row for row in recommend_by_size(point_scores(made_study(), "d"))}
     assert rows[8].best.point.procedure == "p"
     assert rows[8].choice.point == GridPoint("p+kd", "small", 8)
 
 
-def test_an_empty_study_has_no_advice() -> None:
+def test_an_empty_study_has_no_recommendation() -> None:
     assert recommend({}) is None
-    assert analysis_sentences(made({}), "d") == []
+    assert analysis_sentences(made_study({}), "d") == []
 
 
 @settings(deadline=None)
