@@ -14,7 +14,6 @@ from potstill.run.inputs import read_inputs
 
 SPEC_FILE = "potstill.toml"
 SHOWN_LABELS = 30
-KEYS = {"second text": "text_b"}  # a column as a report calls it -> its key under [data]
 
 
 def write_spec_template(
@@ -64,7 +63,7 @@ labels = [
 
 [data]
 file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
-{chr(10).join(f"{KEYS.get(name, name)} = {quoted(column)}" for name, column in columns.items())}
+{chr(10).join(f"{name} = {quoted(column)}" for name, column in columns.items())}
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 

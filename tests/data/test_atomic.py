@@ -7,7 +7,7 @@ import pytest
 from potstill.data.atomic import atomic_file, atomic_folder
 
 
-def test_a_folder_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
+def test_a_folder_replaces_the_old_one_only_when_complete(tmp_path):
     target = tmp_path / "bundle"
     for content in ("old", "new"):
         with atomic_folder(target) as fresh:
@@ -21,7 +21,7 @@ def test_a_folder_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_file_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
+def test_a_file_replaces_the_old_one_only_when_complete(tmp_path):
     target = tmp_path / "report.json"
     with atomic_file(target) as path:
         path.write_text("old")

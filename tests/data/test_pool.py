@@ -1,4 +1,4 @@
-"""Files -> a pool: what judges is never learnt from, nothing is lost unsaid, and the split follows the texts alone."""
+"""Building a pool: no leaks between splits, every row counted, and splits that depend on the texts alone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refused(sources: object, labels: Sequence[str] = (), **options: object) -> B
     return caught.value
 
 
-def said(built: PoolBuild) -> str:
+def sentences(built: PoolBuild) -> str:
     return " ".join(built.report.sentences())
 
 
@@ -69,7 +69,7 @@ def said(built: PoolBuild) -> str:
 
 
 def test_one_file_is_split_into_disjoint_stratified_parts() -> None:
-    built = build_pool(table(corpus(300, "aaabbc") + [(f"nobody said {i}", "") for i in range(40)]))
+    built = build_pool(table(corpus(300, "aaabbc") + [(f"unlabelled {i}", "") for i in range(40)]))
     pool = built.pool
     assert [len(pool.subset(s)) for s in ("test", "pool")] == [60, 40]
     assert built.report.created_splits == ("test", "validation")
@@ -80,7 +80,7 @@ def test_one_file_is_split_into_disjoint_stratified_parts() -> None:
 
 @settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(4, 60), st.integers(0, 5))
-def test_row_order_changes_no_membership(draw: random.Random, n: int, seed: int) -> None:
+def test_row_order_changes_no_split(draw: random.Random, n: int, seed: int) -> None:
     rows = corpus(n, "ab") + [(t.upper() + "!", y) for t, y in corpus(n // 3, "ab")]
     shuffled = rows.copy()
     draw.shuffle(shuffled)
@@ -103,35 +103,37 @@ ROLES = st.sampled_from(["data", "train", "pool", "validation", "test"])
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(ROLES, TEXTS, st.sampled_from(["x", "y", ""])), max_size=40))
-def test_no_leak_survives_whatever_the_files(rows: list[tuple[str, str, str]]) -> None:
+def test_no_leak_remains_whatever_the_files(rows: list[tuple[str, str, str]]) -> None:
     sources: dict[str, list[tuple[str, str]]] = {}
     for role, text, label in rows:
         sources.setdefault(role, []).append((text, label))
     try:
-        built = build_pool({role: table(mine, role) for role, mine in sources.items()}, labels=["x", "y"])
+        built = build_pool({role: table(given, role) for role, given in sources.items()}, labels=["x", "y"])
     except (BadData, BadSpec):
         return
     pool, report, found = built.pool, built.report, sides(built.pool)
-    learnt = found["train"] | found["pool"]
-    assert not learnt & found["test"]
-    assert not learnt & found["validation"]
+    to_learn = found["train"] | found["pool"]
+    assert not to_learn & found["test"]
+    assert not to_learn & found["validation"]
     assert not found["validation"] & found["test"]
     c = report.cleaning
-    gone = c.empty + c.duplicates + c.conflicting_rows + c.leaks_exact + c.leaks_normalised + report.unlabelled_dropped
-    assert len(pool) + gone == len(rows), "every row is in the pool or counted"
+    left_out = (
+        c.empty + c.duplicates + c.conflicting_rows + c.leaks_exact + c.leaks_normalised + report.unlabelled_dropped
+    )
+    assert len(pool) + left_out == len(rows), "every row is in the pool or counted"
 
 
-def test_labels_with_few_rows_keep_one_to_learn_from_and_are_reported() -> None:
+def test_a_rare_label_keeps_a_training_row_and_is_reported() -> None:
     rows = [*corpus(200, "ab"), ("the only one of c", "c"), ("d one", "d"), ("d two", "d"), ("d three", "d")]
     built = build_pool(table(rows))
     train = built.pool.counts("train")
     assert train["c"] == 1
     assert train["d"] >= 1
-    assert "No row of test has the label 'c'" in said(built)
-    assert "Only one row of train has the label 'c'" in said(built)
+    assert "No row of test has the label 'c'" in sentences(built)
+    assert "Only one row of train has the label 'c'" in sentences(built)
 
 
-def test_a_given_test_set_is_left_whole_and_only_validation_is_set_aside() -> None:
+def test_a_given_test_set_is_unchanged_and_only_validation_is_set_aside() -> None:
     test = corpus(50, seed=1)
     built = build_pool({"train": table(corpus(100)), "test": table([*test, test[0]])})
     assert built.report.created_splits == ("validation",)
@@ -139,7 +141,7 @@ def test_a_given_test_set_is_left_whole_and_only_validation_is_set_aside() -> No
     assert built.report.cleaning.test_duplicates == 1
 
 
-def test_a_split_column_is_honoured() -> None:
+def test_a_split_column_is_used() -> None:
     names = ["train"] * 20 + ["dev"] * 6 + ["test"] * 6 + ["unlabelled"] * 6
     rows = corpus(38, "ab")
     source = Table.from_columns({"text": [t for t, _ in rows], "label": [y for _, y in rows], "split": names})
@@ -152,10 +154,10 @@ def test_a_split_column_is_honoured() -> None:
 
 def test_labels_of_pool_rows_are_hidden_from_learning() -> None:
     built = build_pool({"train": table(corpus(60)), "pool": table(corpus(30, seed=2))})
-    part = built.pool.subset("pool")
-    assert (part.gold == -1).all()
-    assert (built.pool.hidden_labels[part.rows] >= 0).all()
-    assert "nothing learns from it" in said(built)
+    subset = built.pool.subset("pool")
+    assert (subset.gold == -1).all()
+    assert (built.pool.hidden_labels[subset.rows] >= 0).all()
+    assert "nothing learns from it" in sentences(built)
 
 
 def test_a_limit_is_drawn_by_content() -> None:
@@ -179,13 +181,13 @@ def test_empty_and_duplicate_texts_are_left_out_and_counted() -> None:
     assert len(kept.pool) == 41
 
 
-@pytest.mark.parametrize(("choice", "left"), [("drop", 0), ("first", 1)])
-def test_a_text_with_two_labels_is_left_out_or_the_first_taken(choice: str, left: int) -> None:
+@pytest.mark.parametrize(("choice", "n_left"), [("drop", 0), ("first", 1)])
+def test_a_text_with_two_labels_is_left_out_or_the_first_taken(choice: str, n_left: int) -> None:
     rows = [*corpus(40), ("hard to say", "b"), ("hard to say", "c")]
     built = build_pool(table(rows), options=PoolOptions(on_conflict=choice))  # type: ignore[arg-type]
-    assert built.pool.texts.count("hard to say") == left
+    assert built.pool.texts.count("hard to say") == n_left
     assert built.report.cleaning.conflicting_texts == 1
-    assert built.report.cleaning.conflicting_rows == 2 - left
+    assert built.report.cleaning.conflicting_rows == 2 - n_left
 
 
 def test_a_text_with_two_labels_can_be_an_error_with_its_lines() -> None:
@@ -193,30 +195,30 @@ def test_a_text_with_two_labels_can_be_an_error_with_its_lines() -> None:
     assert "data:11, data:12" in refused(table(rows), on_conflict="error").message
 
 
-def test_test_texts_are_taken_out_of_train_and_pool_and_counted() -> None:
+def test_test_texts_are_left_out_of_train_and_pool_and_counted() -> None:
     test = corpus(20, seed=1)
     train = [*corpus(60), test[0], (test[1][0].upper().replace(" ", ",  ") + "!", "a")]
     sources = {"train": table(train), "pool": table([test[2], ("new", "")]), "test": table(test)}
     built = build_pool(sources)
     assert (built.report.cleaning.leaks_exact, built.report.cleaning.leaks_normalised) == (2, 1)
-    assert "in test or validation as well" in said(built)
+    assert "in test or validation as well" in sentences(built)
     assert "3 rows" in refused(sources, on_leak="error").message
     allowed = build_pool(sources, options=PoolOptions(on_leak="allow"))
     assert allowed.report.cleaning.leaks_kept == 3
     assert test[0][0] in allowed.pool.subset("train").texts + allowed.pool.subset("validation").texts
 
 
-def test_near_twins_are_a_warning_and_stay() -> None:
+def test_near_duplicates_are_a_warning_and_are_kept() -> None:
     test = [(f"{' '.join(random.Random(i).choices(WORDS, k=30))}", "ab"[i % 2]) for i in range(10)]
     train = [*corpus(50, "ab"), (test[3][0] + " indeed", "a")]
     built = build_pool({"train": table(train, "train"), "test": table(test, "test")})
     assert built.report.cleaning.near_duplicates == 1
-    assert "test:4 like train:51" in said(built)
+    assert "test:4 like train:51" in sentences(built)
     assert test[3][0] + " indeed" in built.pool.texts
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("a", "b", "equal"),
     [
         ("Hello, World!", "hello world", True),
         ("“Straße” – 5", "strasse 5", True),
@@ -227,14 +229,14 @@ def test_near_twins_are_a_warning_and_stay() -> None:
         ("!!!", "???", False),
     ],
 )
-def test_only_case_punctuation_and_white_space_are_ignored(one: str, other: str, same: bool) -> None:
-    assert (normalise(one) == normalise(other)) is same
+def test_only_case_punctuation_and_white_space_are_ignored(a: str, b: str, equal: bool) -> None:
+    assert (normalise(a) == normalise(b)) is equal
 
 
 # ---- labels and columns
 
 
-def test_labels_are_those_found_sorted_or_those_named_in_order() -> None:
+def test_labels_are_sorted_or_in_the_given_order() -> None:
     assert build_pool(table(corpus(30, "cab"))).pool.labels == ("a", "b", "c")
     numbers = [(f"text {i}", str(i % 11)) for i in range(44)]
     assert build_pool(table(numbers)).pool.labels == tuple(map(str, range(11)))
@@ -250,22 +252,22 @@ def test_labels_of_test_that_are_not_in_the_task_are_refused_with_counts(labels:
 
 
 def test_one_class_and_no_class_are_refused() -> None:
-    assert "the same one, 'a'" in refused(table(corpus(20, "a"))).message
+    assert "the same, 'a'" in refused(table(corpus(20, "a"))).message
     assert "No row has a label" in refused(table([("a", ""), ("b", "")])).message
 
 
-def test_a_pool_without_any_gold_is_fine_when_the_labels_are_named() -> None:
+def test_a_pool_without_gold_needs_named_labels() -> None:
     built = build_pool(Table.from_columns({"text": ["one thing", "another"]}), labels=["x", "y"])
     assert len(built.pool.subset("pool")) == 2
-    assert "no test set" in said(built)
+    assert "no test set" in sentences(built)
 
 
-def test_train_that_is_the_test_set_is_refused() -> None:
+def test_equal_train_and_test_files_are_refused() -> None:
     rows = table(corpus(30))
     assert "Nothing is left" in refused({"train": rows, "test": rows}).message
 
 
-def test_a_missing_column_lists_those_there() -> None:
+def test_the_error_of_a_missing_column_lists_the_columns() -> None:
     error = refused(table(corpus(10)), text="txt")
     assert "it has 'text', 'label'" in error.message
     assert "'text'" in error.hint
@@ -282,14 +284,14 @@ def test_a_missing_column_lists_those_there() -> None:
     ],
 )
 def test_columns_are_guessed_with_reasons(columns: Mapping[str, str], text: str, label: str | None) -> None:
-    made = {
+    values = {
         "number": [str(i) for i in range(60)],
         "numbers": [str(i % 2) for i in range(60)],
         "long": [t for t, _ in corpus(60)],
         "few": ["good", "bad", "so-so"] * 20,
         "short": [f"name {i}" for i in range(60)],
     }
-    source = Table.from_columns({name: made[kind] for name, kind in columns.items()})
+    source = Table.from_columns({name: values[kind] for name, kind in columns.items()})
     built = build_pool(source, labels=() if label else ["x", "y"])
     read = built.report.sources[0]
     assert read.columns["text"] == text
@@ -297,7 +299,7 @@ def test_columns_are_guessed_with_reasons(columns: Mapping[str, str], text: str,
     assert all(r.partition(":")[2].strip() for r in read.reasons)
 
 
-def test_sparse_labels_in_a_rhythm_are_found() -> None:
+def test_sparse_regularly_spaced_labels_are_found() -> None:
     rows = [(f"text number {i}", "ab"[i // 200 % 2] if i % 100 == 1 else "") for i in range(10_000)]
     assert len(build_pool(table(rows)).pool.subset("pool")) == 9_900
 
@@ -320,24 +322,24 @@ def test_options_out_of_range_are_refused(options: PoolOptions) -> None:
         build_pool({"train": table(corpus(10))}, options=options)
 
 
-def test_an_unknown_part_offers_the_nearest() -> None:
+def test_an_unknown_source_name_offers_the_nearest() -> None:
     with pytest.raises(BadSpec, match="'train'"):
         build_pool({"trian": table(corpus(10))})
 
 
-def test_files_are_read_with_bad_rows_counted_and_origins_kept(tmp_path: Path) -> None:
+def test_bad_rows_of_a_file_are_counted_and_origins_kept(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text("text,label\n" + "".join(f"{t},{y}\n" for t, y in corpus(30)) + "lonely\n")
     assert "line 32" in refused(path).message
     built = build_pool(path, options=PoolOptions(on_bad_row="skip"))
     assert built.report.sources[0].skipped == 1
-    assert "line 32" in said(built)
+    assert "line 32" in sentences(built)
     assert built.pool.ids[0] == "reviews.csv:2"
 
 
 def test_the_report_survives_json() -> None:
     built = build_pool(table([*corpus(40), ("", "a")]))
     report = json.loads(json.dumps(built.report.to_json()))
-    assert report["format"] == 1
-    assert report["cleaned"]["empty"] == 1
+    assert report["format"] == 2
+    assert report["cleaning"]["empty"] == 1
     assert report["counts"]["train"] == built.pool.counts("train")

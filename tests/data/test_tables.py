@@ -1,4 +1,4 @@
-"""Files <-> rows: what is written reads back, and every flaw is told with its line and a mend."""
+"""Reading and writing tables: round trips, and errors that name the line and a remedy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refused(path: Path, **options: object) -> BadData:
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 @QUIET
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8))
-def test_what_is_written_reads_back(tmp_path: Path, suffix: str, rows: list[tuple[str, str]]) -> None:
+def test_a_written_table_reads_back(tmp_path: Path, suffix: str, rows: list[tuple[str, str]]) -> None:
     path = tmp_path / f"rows{suffix}"
     written = [{"text": a, "label": b} for a, b in rows]
     assert write_table(path, ["text", "label"], written) == len(rows)
@@ -49,7 +49,7 @@ def test_what_is_written_reads_back(tmp_path: Path, suffix: str, rows: list[tupl
     assert [row for _, row in stream_rows(path)] == written
 
 
-def test_rows_know_the_line_they_start_on(tmp_path: Path) -> None:
+def test_rows_have_the_number_of_the_line_they_start_on(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", 'text,label\n"two\nlines",x\n\nplain,y\n')
     table = read_table(path)
     assert list(table.line_numbers) == [2, 5]
@@ -63,7 +63,7 @@ def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
     assert read_table(path).column("label") == ["a", "b", "c"]
 
 
-def test_a_single_column_may_hold_commas_without_quotes(tmp_path: Path) -> None:
+def test_a_single_column_may_hold_unquoted_commas(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", "text\nwell, hello\nbye\n")
     assert read_table(path).column("text") == ["well, hello", "bye"]
 
@@ -74,7 +74,7 @@ def test_a_tsv_without_quoting_keeps_its_quotes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_is_read_and_left_out(tmp_path: Path, encoding: str) -> None:
+def test_a_byte_order_mark_selects_the_encoding_and_is_not_text(tmp_path: Path, encoding: str) -> None:
     path = put(tmp_path, "a.csv", "text,label\ncafé,x\n".encode(encoding))
     table = read_table(path)
     assert table.columns == ("text", "label")
@@ -100,7 +100,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line_and_a_guess(tmp_path:
         ("“Don’t” – die Straße ist schön … 5 €", "cp1252"),
     ],
 )
-def test_the_guess_tells_common_encodings_apart(tmp_path: Path, text: str, encoding: str) -> None:
+def test_common_encodings_are_guessed(tmp_path: Path, text: str, encoding: str) -> None:
     path = put(tmp_path, "a.csv", ("text,label\n" + f"{text},x\n" * 20).encode(encoding))
     assert refused(path).hint.endswith(encoding)
 
@@ -140,7 +140,7 @@ def test_many_bad_rows_are_counted_and_only_a_few_named(tmp_path: Path) -> None:
     assert "and 15 more" in error.message
 
 
-def test_a_nul_byte_is_named_by_its_line(tmp_path: Path) -> None:
+def test_a_nul_byte_is_reported_with_its_line(tmp_path: Path) -> None:
     assert "line 3 has a NUL byte" in refused(put(tmp_path, "a.csv", b"text,label\na,x\nb\0c,y\n")).message
     assert "line 1 has a NUL byte" in refused(put(tmp_path, "a.jsonl", b'{"text": "a\0b"}\n')).message
 
@@ -180,7 +180,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "columns 1 and 3" in refused(put(tmp_path, "a.csv", "text,label,text\na,b,c\n")).message
 
 
-def test_a_missing_file_offers_its_neighbours(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_file_offers_similar_names(tmp_path: Path) -> None:
     put(tmp_path, "reviews.csv", "text\nx\n")
     assert "reviews.csv" in refused(tmp_path / "review.csv").hint
     assert "no folder" in refused(tmp_path / "nowhere" / "a.csv").message
@@ -192,21 +192,21 @@ def test_a_folder_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     assert ".csv" in refused(put(tmp_path, "a.xlsx", "PK")).hint
 
 
-def test_lines_that_are_no_json_objects_are_named(tmp_path: Path) -> None:
+def test_lines_that_are_not_json_objects_are_reported(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": \n["a"]\n')
     error = refused(path)
     assert "line 2 is not JSON" in error.message
     assert "line 3 is not an object" in error.message
 
 
-def test_keys_that_come_late_or_not_at_all_are_none(tmp_path: Path) -> None:
+def test_a_key_that_is_missing_in_a_row_is_none(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "label": 1.50}\n{"label": null, "text": "c"}\n')
     table = read_table(path)
     assert table.columns == ("text", "label")
     assert table.column("label") == [None, "1.50", None]
 
 
-def test_a_json_array_reads_like_json_lines_and_knows_lines(tmp_path: Path) -> None:
+def test_a_json_array_reads_like_json_lines_with_line_numbers(tmp_path: Path) -> None:
     path = put(tmp_path, "a.json", '[\n  {"text": "a"},\n\n  {"text": "b]"}\n]\n')
     table = read_table(path)
     assert list(table.line_numbers) == [2, 4]
@@ -219,16 +219,16 @@ def test_a_json_array_that_is_cut_off_is_refused(tmp_path: Path) -> None:
         assert "not JSON" in refused(put(tmp_path, "a.json", content)).message
 
 
-def test_half_a_character_does_not_get_in(tmp_path: Path) -> None:
+def test_a_lone_surrogate_is_replaced(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", '{"text": "a\\ud800b"}\n')
     assert read_table(path).column("text") == ["a\ufffdb"]
 
 
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     assert "Parquet" in refused(put(tmp_path, "a.parquet", "text,label\n")).message
 
 
-def test_integers_beside_gaps_stay_integers_in_parquet(tmp_path: Path) -> None:
+def test_integers_with_missing_values_stay_integers_in_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write_table(path, ["text", "label"], [{"text": "a", "label": 1.0}, {"text": "b", "label": None}])
     assert read_table(path).column("label") == ["1", None]
@@ -241,7 +241,7 @@ def test_a_stream_ends_at_the_first_bad_row(tmp_path: Path) -> None:
         next(rows)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", "old")
 
     def rows() -> Iterator[Row]:
@@ -270,7 +270,7 @@ def test_a_table_from_memory_turns_values_into_text() -> None:
         Table.from_columns({"text": ["a"], "label": []})
 
 
-def test_a_column_that_is_not_there_lists_those_that_are() -> None:
+def test_the_error_of_a_missing_column_lists_the_columns() -> None:
     with pytest.raises(BadData, match="it has 'text', 'label'") as caught:
         Table.from_columns({"text": ["a"], "label": ["b"]}).column("lable")
     assert caught.value.hint == "Did you mean 'label'?"
@@ -294,7 +294,7 @@ def test_odd_json_values_are_cells_and_deep_ones_are_bad_rows(tmp_path: Path) ->
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()[0])["a"] == long
 
 
-def test_a_parquet_file_written_like_another_has_its_types(tmp_path: Path) -> None:
+def test_a_parquet_file_keeps_the_types_of_its_source(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import datetime as dt
 
@@ -323,7 +323,7 @@ def test_a_parquet_file_written_like_another_has_its_types(tmp_path: Path) -> No
     assert written["new"].to_pylist() == [0.5] * 3
 
 
-def test_what_a_killed_writer_left_is_swept_and_a_living_ones_file_is_not(tmp_path: Path) -> None:
+def test_leftovers_of_ended_processes_are_removed_and_those_of_running_ones_kept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left, other = tmp_path / f".o[1].csv.{dead.pid}.unfinished", tmp_path / f".o[1].csv.{os.getppid()}.unfinished"

@@ -1,4 +1,4 @@
-"""What to decide, and what was said of one text."""
+"""Tasks, answers and content keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_only_labels_can_be_described():
         Task(("a", "b"), descriptions={"c": "the third"})
 
 
-def test_a_tasks_key_is_what_it_asks_and_not_what_it_is_called():
+def test_a_tasks_key_depends_on_its_content_and_not_its_name():
     task = Task(("a", "b"), name="one")
     assert task.key == Task(("a", "b"), name="two").key
     assert task.key != Task(("b", "a")).key

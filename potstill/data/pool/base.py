@@ -1,19 +1,16 @@
-"""The pool itself: the texts, their gold labels and their splits. Reads nothing, decides nothing."""
+"""The pool: texts, gold labels and splits, and the subsets of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import TaskKind, content_key
+from potstill.data.task import Split, TaskKind, content_key
 from potstill.evaluation.calibration import one_hot
-
-Split = Literal["train", "validation", "test", "pool"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -22,9 +19,9 @@ class Subset:
 
     Attributes:
         texts: n texts.
-        gold: (n,) label indices, -1 where nobody said; in a multi-label task (n, K) of 0 and 1, -1 where nobody said.
+        gold: (n,) label columns, -1 if unlabelled; in a multi-label task (n, K) of 0 and 1, a row of -1 if unlabelled.
         ids: n origins, "file:line".
-        rows: (n,) where they stand in the pool.
+        rows: (n,) row numbers in the pool.
     """
 
     texts: tuple[str, ...]
@@ -36,31 +33,31 @@ class Subset:
         return len(self.texts)
 
     def targets(self, n_labels: int) -> NDArray[np.float32]:
-        """(n, K) what a student learns; every row must be labelled."""
+        """(n, K) target probabilities of the gold labels; every row must be labelled."""
         if self.gold.ndim == 2:
             return self.gold.astype(np.float32)
         return one_hot(self.gold, n_labels)
 
 
 def is_labelled(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(N,) where somebody said the label, or the labels."""
+    """(N,) True where a row of `gold`, (N,) or (N, K), is labelled."""
     return np.asarray(gold >= 0) if gold.ndim == 1 else np.asarray((gold >= 0).all(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """N texts, and who said what of them.
+    """N texts with their gold labels and splits.
 
     Attributes:
         labels: the K label names.
         texts: N texts; the two of a pair as `pairs.join_pair` joins them.
-        gold: (N,) label indices, -1 where nobody said; in a multi-label task (N, K) of 0 and 1, -1 throughout a row
-            where nobody said. Rows of the split "pool" never have one.
+        gold: (N,) label columns, -1 if unlabelled; in a multi-label task (N, K) of 0 and 1, a row of -1 if unlabelled.
+            Rows of the split "pool" are always unlabelled.
         split: (N,) of "train", "validation", "test" or "pool".
         ids: N origins, "file:line".
-        hidden: like `gold`, the labels that the file had for rows of the split "pool", -1 elsewhere. Nothing learns
-            from them; a replaying teacher or a simulated annotator may sell them.
-        kind: what a row is: one text with one label (`single`), two texts (`pair`), one text with several (`multi`).
+        hidden_labels: like `gold`, the labels that the file has for rows of the split "pool", -1 elsewhere. Nothing
+            learns from them; replaying teachers and simulated annotators answer with them.
+        kind: one text with one label (`single`), two texts (`pair`), or one text with several labels (`multi`).
     """
 
     labels: tuple[str, ...]
@@ -74,7 +71,7 @@ class Pool:
     def __post_init__(self) -> None:
         n = len(self.texts)
         if not len(self.gold) == len(self.split) == len(self.ids) == len(self.hidden_labels) == n:
-            raise ValueError("texts, gold, split, ids and hidden must be equally long")
+            raise ValueError("texts, gold, split, ids and hidden_labels must be equally long")
         for array in (self.gold, self.split, self.hidden_labels):
             array.setflags(write=False)
 
@@ -97,25 +94,25 @@ class Pool:
         return self.take(np.flatnonzero(self.split == split))
 
     def labelled(self, split: Split = "train") -> Subset:
-        """The rows of a split whose label is known."""
+        """The labelled rows of a split."""
         return self.take(np.flatnonzero((self.split == split) & is_labelled(self.gold)))
 
     def held_out_texts(self) -> dict[str, tuple[str, ...]]:
-        """The texts, without labels, that nothing may be taught: for comparing only (see gates.py)."""
+        """The texts of validation and test, without labels: for comparison only (see pgkd/filters.py)."""
         return {"validation": self.subset("validation").texts, "test": self.subset("test").texts}
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Subset:
-        """The rows at these places, in this order."""
-        places = rows.tolist()
+        """The rows with these numbers, in this order."""
+        numbers = rows.tolist()
         return Subset(
-            texts=tuple(self.texts[i] for i in places),
+            texts=tuple(self.texts[i] for i in numbers),
             gold=self.gold[rows],
-            ids=tuple(self.ids[i] for i in places),
+            ids=tuple(self.ids[i] for i in numbers),
             rows=rows.astype(np.int64),
         )
 
     def counts(self, split: Split) -> dict[str, int]:
-        """Label -> rows of a split that have it, in the order of the labels, zeros included."""
+        """Label -> rows of a split with this label, in the order of the labels, including zeros."""
         gold = self.gold[(self.split == split) & is_labelled(self.gold)]
-        numbers = (gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=self.n_labels)).tolist()
-        return dict(zip(self.labels, numbers, strict=True))
+        counts = (gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=self.n_labels)).tolist()
+        return dict(zip(self.labels, counts, strict=True))

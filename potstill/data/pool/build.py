@@ -1,16 +1,16 @@
-"""Files -> a pool: gather, clean, settle the labels, split, and say what may disappoint."""
+"""Builds a pool from files or tables: read, clean, resolve the labels, split, and warn of likely problems."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.pool.base import SPLITS, Pool, is_labelled
+from potstill.data.pool.base import Pool, is_labelled
 from potstill.data.pool.clean import (
     CleaningOptions,
     CleaningResult,
@@ -24,13 +24,14 @@ from potstill.data.pool.options import PoolOptions
 from potstill.data.pool.read_sources import Sources, read_sources
 from potstill.data.pool.report import PoolBuild, PoolReport
 from potstill.data.pool.splits import balanced_sample, stratified_sample
+from potstill.data.task import SPLITS, TaskKind
 from potstill.errors import BadData, BadSpec
 
-# A test set beyond this adds no certainty worth the labels: +-1.4 points at 5,000 rows.
-_MOST_TEST, _MOST_VALIDATION, _MOST_A_LABEL = 5_000, 2_000, 20
-_SURE_TEST, _SURE_VALIDATION = 4, 10
-_FEW_TEST, _FEW_TRAIN = 100, 2
-_SHOWN = 5
+# A larger test set adds no certainty worth the labels: +-1.4 points at 5,000 rows.
+_MAX_TEST, _MAX_VALIDATION, _MAX_PER_LABEL = 5_000, 2_000, 20
+_MIN_GROUPS_TEST, _MIN_GROUPS_VALIDATION = 4, 10  # a label with as many texts is in the split
+_SMALL_TEST, _SMALL_TRAIN_LABEL = 100, 2
+_MAX_SHOWN = 5
 
 
 def build_pool(
@@ -42,134 +43,150 @@ def build_pool(
     """Read, check, clean and split.
 
     Args:
-        sources: one file or table ("data": rows with a label are gold, rows without are the pool, a split column is
-            honoured, else validation and test are set aside), or a mapping of "data", "train", "pool" (or
+        sources: one file or table ("data": labelled rows are gold, unlabelled rows are the pool; a split column is
+            used, otherwise validation and test are set aside), or a mapping of "data", "train", "pool" (or
             "unlabelled"), "validation" and "test" to files or tables.
-        labels: the task's labels, in order; none takes those found, sorted (numbers by value).
-        options: columns, encoding, and what becomes of bad rows, duplicates, conflicts and leaks.
+        labels: the task's labels, in order; empty to take those of the data, sorted (numbers by value).
+        options: columns, encoding, and what to do with bad rows, duplicates, conflicts and leaks.
 
     Raises:
-        BadData: whatever `read_table` raises; a missing column; labels that are not the task's, with counts;
-            fewer than two labels; nothing left to learn from.
-        BadSpec: an unknown part, or a share outside [0, 1).
+        BadData: what `read_table` raises; a missing column; labels that are not the task's, with counts; fewer than two
+            labels; no rows left to learn from.
+        BadSpec: an unknown role of a source, or a share outside [0, 1).
     """
-    _check(options)
-    gathered = read_sources(sources, options)
-    rules = CleaningOptions(options.on_duplicate, options.on_conflict, options.on_leak, options.seed)
-    had = Counter(gathered.rows.splits)
-    done = clean_rows(gathered.rows, rules)
-    _survived(had, done.rows)
-    multi = gathered.kind == "multi"
-    names = resolve_labels(done.rows, tuple(label.strip() for label in labels), multi=multi)
-    said = encode_labels(done.rows.labels, names, multi=multi)
-    parts, carved = _split(done, strata(said), len(names), options)
-    rows, cleaned = replace(done.rows, splits=parts), done.cleaning
-    if carved and options.on_leak != "allow":
-        # Labelled twins ("Great!" beside "great") went together; an unlabelled one may still be in the pool.
-        split = np.array(parts)
-        told = np.isin(done.groups, done.groups[np.isin(split, carved)]) & (split == "pool")
-        rows, said = rows.filter(~told), said[~told]
-        cleaned = replace(cleaned, leaks_normalised=cleaned.leaks_normalised + int(told.sum()))
+    _check_options(options)
+    read = read_sources(sources, options)
+    cleaned = clean_rows(
+        read.rows, CleaningOptions(options.on_duplicate, options.on_conflict, options.on_leak, options.seed)
+    )
+    _check_not_emptied(Counter(read.rows.splits), cleaned.rows)
+    multi = read.kind == "multi"
+    names = resolve_labels(cleaned.rows, tuple(label.strip() for label in labels), multi=multi)
+    encoded = encode_labels(cleaned.rows.labels, names, multi=multi)
+    splits = _assign_splits(cleaned, strata(encoded), len(names), options)
+    rows, report = replace(cleaned.rows, splits=splits.names), cleaned.cleaning
+    if splits.created and options.on_leak != "allow":
+        # Labelled rows of one group are in one split; an unlabelled row of the group may still be in the pool.
+        split = np.array(rows.splits)
+        held_out = np.isin(cleaned.groups, cleaned.groups[np.isin(split, splits.created)])
+        leaks = held_out & (split == "pool")
+        rows, encoded = rows.filter(~leaks), encoded[~leaks]
+        report = replace(report, leaks_normalised=report.leaks_normalised + int(leaks.sum()))
+    pool = _make_pool(rows, names, encoded, read.kind)
+    if options.on_leak != "allow":
+        report = count_near_duplicates(rows, report)
+    n_unlabelled = int((pool.split == "pool").sum())
+    return PoolBuild(
+        pool,
+        PoolReport(
+            sources=read.sources,
+            cleaning=report,
+            counts={s: {"unlabelled": n_unlabelled} if s == "pool" else pool.counts(s) for s in SPLITS},
+            created_splits=splits.created,
+            unlabelled_dropped=read.unlabelled_dropped,
+            over_limit=read.over_limit,
+            hidden=int(is_labelled(pool.hidden_labels).sum()),
+            warnings=(*read.warnings, *_warnings(pool)),
+        ),
+    )
+
+
+def _make_pool(rows: RawRows, labels: tuple[str, ...], encoded: NDArray[np.int64], kind: TaskKind) -> Pool:
+    """The pool of these rows; the labels of the split "pool" are hidden."""
     split = np.array(rows.splits, dtype="<U10")
-    in_pool = split == "pool"
-    pool = Pool(
-        labels=names,
+    in_pool = (split == "pool")[:, None] if kind == "multi" else split == "pool"
+    return Pool(
+        labels=labels,
         texts=rows.texts,
-        gold=np.where(in_pool[:, None] if multi else in_pool, -1, said),
+        gold=np.where(in_pool, -1, encoded),
         split=split,
         ids=rows.ids,
-        hidden_labels=np.where(in_pool[:, None] if multi else in_pool, said, -1),
-        kind=gathered.kind,
+        hidden_labels=np.where(in_pool, encoded, -1),
+        kind=kind,
     )
-    cleaned = count_near_duplicates(rows, cleaned) if options.on_leak != "allow" else cleaned
-    report = PoolReport(
-        sources=gathered.sources,
-        cleaning=cleaned,
-        counts={s: ({"unlabelled": int(in_pool.sum())} if s == "pool" else pool.counts(s)) for s in SPLITS},
-        created_splits=carved,
-        unlabelled_dropped=gathered.unlabelled_dropped,
-        over_limit=gathered.over_limit,
-        hidden=int(is_labelled(pool.hidden_labels).sum()),
-        warnings=(*gathered.warnings, *_warnings(pool)),
-    )
-    return PoolBuild(pool, report)
 
 
-def _check(options: PoolOptions) -> None:
+def _check_options(options: PoolOptions) -> None:
     for name in ("test_share", "validation_share"):
         share = getattr(options, name)
         if not 0 <= share < 1:
-            raise BadSpec(f"{name} is {share:g}; a share from 0 up to, not including, 1 is expected.", "Try 0.2.")
+            raise BadSpec(f"{name} is {share:g}; a share of at least 0 and below 1 is expected.", "Try 0.2.")
     if options.limit < 0:
         raise BadSpec(f"limit is {options.limit}; a number of rows is expected.", "Leave it out to take all rows.")
 
 
-def _survived(had: Counter[str], rows: RawRows) -> None:
-    """A part that was given must not vanish unsaid."""
-    left = Counter(rows.splits)
-    for part in ("train", ""):
-        if had[part] and not left[part] and not left["train"]:
+def _check_not_emptied(before: Counter[str], rows: RawRows) -> None:
+    """Raise if cleaning left no row of the training or test set."""
+    after = Counter(rows.splits)
+    for split in ("train", ""):
+        if before[split] and not after[split] and not after["train"]:
             raise BadData(
-                f"Nothing is left of the {format_rows(had[part])} to learn from: each is without text, contradicted, "
-                "or in test or validation as well.",
+                f"Nothing is left of the {format_rows(before[split])} to learn from: each is without text, has "
+                "conflicting labels, or is in test or validation as well.",
                 "Check that train and test are not the same file.",
             )
-    if had["test"] and not left["test"]:
-        raise BadData(f"Nothing is left of the {format_rows(had['test'])} of test.", "Check its texts and labels.")
+    if before["test"] and not after["test"]:
+        raise BadData(f"Nothing is left of the {format_rows(before['test'])} of test.", "Check its texts and labels.")
 
 
-def _split(
-    done: CleaningResult, said: NDArray[np.int64], n_labels: int, options: PoolOptions
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Each row's final part, and which parts were set aside here."""
-    parts = np.array(done.rows.splits, dtype="<U10")
-    parts[(parts == "") | (parts == "train")] = "train"
-    parts[(parts == "train") & (said < 0)] = "pool"
-    carved = []
-    for part, share, most, sure in (
-        ("test", options.test_share, _MOST_TEST, _SURE_TEST),
-        ("validation", options.validation_share, _MOST_VALIDATION, _SURE_VALIDATION),
+@dataclass(frozen=True)
+class _Splits:
+    """The split of each row, and the splits that were created here."""
+
+    names: tuple[str, ...]
+    created: tuple[str, ...]
+
+
+def _assign_splits(cleaned: CleaningResult, stratum: NDArray[np.int64], n_labels: int, options: PoolOptions) -> _Splits:
+    """Decide the split of undecided rows, and set aside test and validation if they were not given."""
+    splits = np.array(cleaned.rows.splits, dtype="<U10")
+    splits[splits == ""] = "train"
+    splits[(splits == "train") & (stratum < 0)] = "pool"
+    created = []
+    for name, share, n_max, min_groups in (
+        ("test", options.test_share, _MAX_TEST, _MIN_GROUPS_TEST),
+        ("validation", options.validation_share, _MAX_VALIDATION, _MIN_GROUPS_VALIDATION),
     ):
-        if part == "validation" and options.gold:
-            train = np.flatnonzero(parts == "train")
-            parts[train[~balanced_sample(said[train], done.groups[train], options.gold)]] = "pool"
-        if (parts == part).any() or not share:
+        if name == "validation" and options.gold:
+            train = np.flatnonzero(splits == "train")
+            splits[train[~balanced_sample(stratum[train], cleaned.groups[train], options.gold)]] = "pool"
+        if (splits == name).any() or not share:
             continue
-        rows = np.flatnonzero(parts == "train")
-        total = min(ceil(share * len(rows)), max(most, _MOST_A_LABEL * n_labels))
-        taken = rows[stratified_sample(said[rows], done.groups[rows], total, min_groups=sure)]
-        if len(taken):
-            parts[taken] = part
-            carved.append(part)
-    return tuple(parts.tolist()), tuple(carved)
+        rows = np.flatnonzero(splits == "train")
+        total = min(ceil(share * len(rows)), max(n_max, _MAX_PER_LABEL * n_labels))
+        sample = rows[stratified_sample(stratum[rows], cleaned.groups[rows], total, min_groups=min_groups)]
+        if len(sample):
+            splits[sample] = name
+            created.append(name)
+    return _Splits(tuple(splits.tolist()), tuple(created))
 
 
 def _warnings(pool: Pool) -> list[str]:
-    told = []
+    warnings = []
     test, validation, train = (pool.counts(s) for s in ("test", "validation", "train"))
     n_test, n_train = sum(test.values()), sum(train.values())
     if not n_test:
-        told.append("There is no test set: nothing will be measured.")
-    elif n_test < _FEW_TEST:
-        told.append(f"The test set has only {format_rows(n_test)}: its figures are wide guesses.")
+        warnings.append("There is no test set: nothing will be measured.")
+    elif n_test < _SMALL_TEST:
+        warnings.append(f"The test set has only {format_rows(n_test)}: its metrics have wide intervals.")
     if n_train and not sum(validation.values()):
-        told.append("There is no validation set.")
+        warnings.append("There is no validation set.")
     for split, counts in (("train", train), ("validation", validation), ("test", test)):
-        lacking = [label for label, n in counts.items() if not n]
-        if lacking and sum(counts.values()):
-            told.append(f"No row of {split} has the label {_listed(lacking)}.")
-    few = [label for label, n in train.items() if 0 < n < _FEW_TRAIN]
-    if few:
-        told.append(f"Only one row of train has the label {_listed(few)}.")
-    plain: dict[str, list[str]] = {}
+        missing = [label for label, n in counts.items() if not n]
+        if missing and sum(counts.values()):
+            warnings.append(f"No row of {split} has the label {_listed(missing)}.")
+    rare = [label for label, n in train.items() if 0 < n < _SMALL_TRAIN_LABEL]
+    if rare:
+        warnings.append(f"Only one row of train has the label {_listed(rare)}.")
+    by_normalised: dict[str, list[str]] = {}
     for label in pool.labels:
-        plain.setdefault(" ".join(label.casefold().split()), []).append(label)
-    alike = [same for same in plain.values() if len(same) > 1]
+        by_normalised.setdefault(" ".join(label.casefold().split()), []).append(label)
+    alike = [labels for labels in by_normalised.values() if len(labels) > 1]
     if alike:
-        told.append(f"Labels differ only in case or white space: {' and '.join(map(repr, alike[0]))}.")
-    return told
+        warnings.append(f"Labels differ only in case or white space: {' and '.join(map(repr, alike[0]))}.")
+    return warnings
 
 
 def _listed(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - _SHOWN:,} others" if len(labels) > _SHOWN else ""
-    return ", ".join(map(repr, labels[:_SHOWN])) + more
+    more = f" and {len(labels) - _MAX_SHOWN:,} others" if len(labels) > _MAX_SHOWN else ""
+    return ", ".join(map(repr, labels[:_MAX_SHOWN])) + more

@@ -1,27 +1,28 @@
-"""Rows -> clean rows: empty texts, duplicates, contradicting labels, texts on both sides. All counted, none silent.
+"""Cleans rows: empty texts, duplicates, conflicting labels, and texts that leak between splits. Everything is counted.
 
-Knows rows in memory, no files. Does NOT cover wrong labels that no other row contradicts.
+Works on rows in memory. Wrong labels that no other row contradicts are found by `potstill label-errors`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.near_duplicates import find_near_duplicates, hash_texts, normalise
+from potstill.data.task import JsonObject
 from potstill.errors import BadData
 
 Mask = NDArray[np.bool_]
 OnDuplicate = Literal["first", "keep"]
 OnConflict = Literal["drop", "first", "error"]
 OnLeak = Literal["drop", "error", "allow"]
-# A text belongs to the strictest part that has it: what judges must not be learnt from.
-_STRICTEST = ("test", "validation", "")
+# A text in several of these stays in the first: no text of an evaluation set may be learnt. "" is all other splits.
+_STRICTEST_FIRST = ("test", "validation", "")
+_MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class RawRows:
 
     Attributes:
         texts: N texts.
-        labels: N labels; "" where nobody said.
-        parts: N of "train", "validation", "test", "pool", or "" where it is still to be decided.
+        labels: N labels; "" if unlabelled.
+        splits: N of "train", "validation", "test", "pool", or "" if not yet decided.
         ids: N origins, "file:line".
     """
 
@@ -56,20 +57,19 @@ class RawRows:
 
 @dataclass(frozen=True)
 class CleaningReport:
-    """What cleaning took out, in rows; the zeros are findings too.
+    """What cleaning left out, in rows.
 
     Attributes:
-        empty: without text.
-        duplicates: the same text with the same label, or without one beside a labelled one; the first was kept.
-        conflict_texts: texts that came with different labels.
-        conflicts: the rows these were taken out with.
-        left_in_test: rows of a given test set whose text it has more than once. A given test set is never thinned
-            for that, so that figures stay comparable with those of others.
-        leaks_exact: of train, validation or pool whose text is also in a stricter part, word for word.
-        leaks_normalised: likewise, but for case, punctuation and white space.
-        leaks_left: found and left in, because that was asked for.
-        near_twins: test texts nearly like a text of train, validation or pool; only a warning, none is taken out.
-        near_checked: how many texts were compared for that; 0 if it was not done.
+        empty: rows without text.
+        duplicates: rows that repeat a text with the same label, or without a label; the first row was kept.
+        conflicting_texts: texts with different labels, in `conflicting_rows` left out.
+        conflicting_rows: rows left out because of conflicting labels.
+        test_duplicates: repeated texts of a given test set, which is never changed, so that metrics stay comparable.
+        leaks_exact: rows of train, validation or pool whose text is also in a stricter split, literally.
+        leaks_normalised: likewise, up to case, punctuation and white space.
+        leaks_kept: leaks found and kept, as the option `on_leak` says.
+        near_duplicates: test texts nearly equal to a text of train, validation or pool; a warning, none is left out.
+        near_duplicates_checked: texts compared for that; 0 if it was not done.
         examples: finding -> a few of its rows, as "file:line".
     """
 
@@ -87,43 +87,39 @@ class CleaningReport:
 
     def sentences(self) -> list[str]:
         """The findings that are not zero, one sentence each."""
-        found = dict(self.examples)
-
-        def at(finding: str) -> str:
-            return f" (first: {', '.join(found[finding])})" if found.get(finding) else ""
-
-        told = []
+        sentences = []
         if self.empty:
-            told.append(f"Left out {format_rows(self.empty)} without text{at('empty')}.")
+            sentences.append(f"Left out {format_rows(self.empty)} without text{self._first('empty')}.")
         if self.duplicates:
-            told.append(
-                f"Left out {format_rows(self.duplicates)} with a text that was there already{at('duplicates')}."
-            )
+            where = self._first("duplicates")
+            sentences.append(f"Left out {format_rows(self.duplicates)} that repeat a text{where}.")
         if self.conflicting_texts:
-            texts = f"{self.conflicting_texts:,} text{'s come' if self.conflicting_texts != 1 else ' comes'}"
-            told.append(
-                f"{texts} with different labels; left out {format_rows(self.conflicting_rows)}{at('conflicts')}."
-            )
+            texts = f"{self.conflicting_texts:,} text{'s have' if self.conflicting_texts != 1 else ' has'}"
+            rows, where = format_rows(self.conflicting_rows), self._first("conflicts")
+            sentences.append(f"{texts} different labels; left out {rows}{where}.")
         if self.test_duplicates:
-            told.append(f"The test set repeats texts in {format_rows(self.test_duplicates)}; it is left as given.")
+            sentences.append(f"The test set repeats texts in {format_rows(self.test_duplicates)}; it is left as given.")
         if self.leaks_exact or self.leaks_normalised:
             n = self.leaks_exact + self.leaks_normalised
-            done = "They were left in, as asked" if self.leaks_kept else "They were left out there"
-            told.append(
-                f"{format_rows(n)} of train, validation or pool {'are' if n != 1 else 'is'} in test or validation as well, "
-                f"{self.leaks_exact:,} word for word and {self.leaks_normalised:,} but for case and punctuation"
-                f"{at('leaks')}. {done}."
+            sentences.append(
+                f"{format_rows(n)} of train, validation or pool {'are' if n != 1 else 'is'} in test or validation as "
+                f"well, {self.leaks_exact:,} literally and {self.leaks_normalised:,} up to case and punctuation"
+                f"{self._first('leaks')}. {'They were kept' if self.leaks_kept else 'They were left out there'}."
             )
         if self.near_duplicates:
-            n = self.near_duplicates
-            told.append(
-                f"{n:,} test text{'s look' if n != 1 else ' looks'} nearly like a text elsewhere{at('near_twins')}; "
-                "the test may flatter."
+            n, where = self.near_duplicates, self._first("near_duplicates")
+            sentences.append(
+                f"{n:,} test text{'s are' if n != 1 else ' is'} nearly equal to a text elsewhere{where}; "
+                "the test scores may be too high."
             )
-        return told
+        return sentences
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+    def _first(self, finding: str) -> str:
+        ids = dict(self.examples).get(finding)
+        return f" (first: {', '.join(ids)})" if ids else ""
+
+    def to_json(self) -> JsonObject:
+        """A JSON object."""
         return {f.name: getattr(self, f.name) for f in fields(self)} | {
             "examples": {finding: list(ids) for finding, ids in self.examples}
         }
@@ -136,7 +132,7 @@ def format_rows(n: int) -> str:
 
 @dataclass(frozen=True)
 class CleaningResult:
-    """The rows that are left, their content numbers (N,) by normalised text, and what was taken out."""
+    """The rows that are left, (N,) hashes of their normalised texts, and what was left out."""
 
     rows: RawRows
     groups: NDArray[np.uint64]
@@ -145,7 +141,7 @@ class CleaningResult:
 
 @dataclass(frozen=True)
 class CleaningOptions:
-    """What becomes of duplicates, of contradictions and of texts on both sides, and what orders the rows by content."""
+    """What to do with duplicates, conflicting labels and leaks, and the seed of the hashes; see `PoolOptions`."""
 
     on_duplicate: OnDuplicate = "first"
     on_conflict: OnConflict = "drop"
@@ -153,129 +149,130 @@ class CleaningOptions:
     seed: int = 0
 
 
-def clean_rows(rows: RawRows, rules: CleaningOptions) -> CleaningResult:
-    """Take out what must not be learnt from.
+@dataclass(frozen=True)
+class _RepeatedTexts:
+    """Masks (N,) of the rows to keep, of rows with conflicting labels and of duplicates; the number of such texts."""
 
-    Duplicates and contradictions are looked for among the rows one learns from (train, pool and undecided together),
-    and within validation; a given test set is left as it is. A text in two of the three is a leak and stays in the
-    stricter one.
+    keep: Mask
+    conflicts: Mask
+    duplicates: Mask
+    n_conflicting_texts: int
+
+
+def clean_rows(rows: RawRows, options: CleaningOptions) -> CleaningResult:
+    """Leave out rows without text, duplicates, conflicts and leaks.
+
+    Duplicates and conflicts are searched among the rows to learn from (train, pool and undecided together), and within
+    validation; a given test set is not changed. A text in two of the three leaks and stays in the stricter split.
 
     Raises:
-        BadData: contradictions or leaks where `rules` asks for an error.
+        BadData: conflicts or leaks, if the options say so.
     """
-    seen: dict[str, tuple[str, ...]] = {}
-    full = _mask(bool(t.strip()) for t in rows.texts)
-    seen["empty"] = _some(rows, ~full)
-    cleaned = CleaningReport(empty=int((~full).sum()))
-    rows = rows.filter(full)
-    kept, n_texts, conflicts, duplicates = _same_texts(rows, rules)
-    given = [text for part, text in zip(rows.splits, rows.texts, strict=True) if part == "test"]
-    if n_texts and rules.on_conflict == "error":
-        where = ", ".join(_some(rows, conflicts))
+    has_text = np.array([bool(text.strip()) for text in rows.texts], dtype=np.bool_)
+    examples = {"empty": _first_ids(rows, ~has_text)}
+    n_empty = int((~has_text).sum())
+    rows = rows.filter(has_text)
+    repeated = _find_repeated(rows, options)
+    if repeated.n_conflicting_texts and options.on_conflict == "error":
+        n, where = repeated.n_conflicting_texts, ", ".join(_first_ids(rows, repeated.conflicts))
         raise BadData(
-            f"{n_texts:,} text{'s come' if n_texts != 1 else ' comes'} with different labels (at {where}).",
-            "Settle their labels, or leave them out: --on-conflict drop",
+            f"{n:,} text{'s have' if n != 1 else ' has'} different labels (at {where}).",
+            "Correct their labels, or leave them out: --on-conflict drop",
         )
-    gone = conflicts & ~kept
-    cleaned = replace(cleaned, test_duplicates=len(given) - len(set(given)))
-    seen["conflicts"], seen["duplicates"] = _some(rows, conflicts), _some(rows, duplicates)
-    cleaned = replace(
-        cleaned, conflicting_texts=n_texts, conflicting_rows=int(gone.sum()), duplicates=int(duplicates.sum())
+    test_texts = [text for split, text in zip(rows.splits, rows.texts, strict=True) if split == "test"]
+    examples["conflicts"] = _first_ids(rows, repeated.conflicts)
+    examples["duplicates"] = _first_ids(rows, repeated.duplicates)
+    report = CleaningReport(
+        empty=n_empty,
+        duplicates=int(repeated.duplicates.sum()),
+        conflicting_texts=repeated.n_conflicting_texts,
+        conflicting_rows=int((repeated.conflicts & ~repeated.keep).sum()),
+        test_duplicates=len(test_texts) - len(set(test_texts)),
     )
-    rows = rows.filter(kept)
-    plain = [normalise(t) for t in rows.texts]
-    exact, alike = _leaks(rows, plain)
-    leaks = exact | alike
-    seen["leaks"] = _some(rows, leaks)
-    if leaks.any() and rules.on_leak == "error":
+    rows = rows.filter(repeated.keep)
+    normalised = [normalise(text) for text in rows.texts]
+    exact, up_to_case = _find_leaks(rows, normalised)
+    leaks = exact | up_to_case
+    examples["leaks"] = _first_ids(rows, leaks)
+    if leaks.any() and options.on_leak == "error":
+        n = int(leaks.sum())
         raise BadData(
-            f"{format_rows(int(leaks.sum()))} of train, validation or pool {'are' if leaks.sum() != 1 else 'is'} in test or "
-            f"validation as well (at {', '.join(seen['leaks'])}).",
-            "Take them out of one side, or let it be done: --on-leak drop",
+            f"{format_rows(n)} of train, validation or pool {'are' if n != 1 else 'is'} in test or "
+            f"validation as well (at {', '.join(examples['leaks'])}).",
+            "Remove them from one of the files, or leave them out: --on-leak drop",
         )
-    cleaned = replace(cleaned, leaks_exact=int(exact.sum()), leaks_normalised=int(alike.sum()))
-    if rules.on_leak == "allow":
-        cleaned = replace(cleaned, leaks_kept=int(leaks.sum()))
-        leaks = np.zeros_like(leaks)
-    groups = hash_texts(plain, rules.seed)[~leaks]
-    examples = tuple((k, v) for k, v in seen.items() if v)
-    return CleaningResult(rows.filter(~leaks), groups, replace(cleaned, examples=examples))
+    drop = leaks if options.on_leak != "allow" else np.zeros_like(leaks)
+    report = replace(
+        report,
+        leaks_exact=int(exact.sum()),
+        leaks_normalised=int(up_to_case.sum()),
+        leaks_kept=int((leaks & ~drop).sum()),
+        examples=tuple((finding, ids) for finding, ids in examples.items() if ids),
+    )
+    return CleaningResult(rows.filter(~drop), hash_texts(normalised, options.seed)[~drop], report)
 
 
-def count_near_duplicates(rows: RawRows, cleaned: CleaningReport, max_texts: int = 50_000) -> CleaningReport:
-    """`cleaned` with the count of test texts that have a near twin elsewhere; `rows.parts` must all be decided."""
-    test = [i for i, p in enumerate(rows.splits) if p == "test"]
-    rest = [i for i, p in enumerate(rows.splits) if p != "test"]
+def count_near_duplicates(rows: RawRows, report: CleaningReport, max_texts: int = 50_000) -> CleaningReport:
+    """The report with the number of test texts that have a near duplicate in another split; all splits are decided."""
+    test = [i for i, split in enumerate(rows.splits) if split == "test"]
+    rest = [i for i, split in enumerate(rows.splits) if split != "test"]
     if not test or not rest or max_texts <= 0:
-        return cleaned
+        return report
     found = find_near_duplicates(
         [normalise(rows.texts[i]) for i in test], [normalise(rows.texts[i]) for i in rest], max_texts=max_texts
     )
-    some = tuple(f"{rows.ids[test[i]]} like {rows.ids[rest[j]]}" for i, j in found.pairs[:3])
-    examples = cleaned.examples + ((("near_twins", some),) if some else ())
-    return replace(
-        cleaned, near_duplicates=len(found.pairs), near_duplicates_checked=found.n_checked, examples=examples
-    )
+    ids = tuple(f"{rows.ids[test[i]]} like {rows.ids[rest[j]]}" for i, j in found.pairs[:_MAX_EXAMPLES])
+    examples = report.examples + ((("near_duplicates", ids),) if ids else ())
+    return replace(report, near_duplicates=len(found.pairs), near_duplicates_checked=found.n_checked, examples=examples)
 
 
-def _domain(part: str) -> str:
-    return part if part in ("test", "validation") else ""
+def _strictness(split: str) -> str:
+    return split if split in ("test", "validation") else ""
 
 
-def _same_texts(rows: RawRows, rules: CleaningOptions) -> tuple[Mask, int, Mask, Mask]:  # one caller, unpacked at once
-    """Kept (N,), the number of texts with conflicts, rows in conflict (N,), rows left out as duplicates (N,)."""
+def _find_repeated(rows: RawRows, options: CleaningOptions) -> _RepeatedTexts:
+    """The rows of texts that occur more than once, outside the test set."""
     first: dict[tuple[str, str], int] = {}
-    twins: dict[tuple[str, str], list[int]] = {}
-    for i, (part, text) in enumerate(zip(rows.splits, rows.texts, strict=True)):
-        if part == "test":
+    repeats: dict[tuple[str, str], list[int]] = {}
+    for i, (split, text) in enumerate(zip(rows.splits, rows.texts, strict=True)):
+        if split == "test":
             continue
-        key = (_domain(part), text.strip())
-        met = first.setdefault(key, i)
-        if met != i:
-            twins.setdefault(key, [met]).append(i)
-    kept, conflicts, duplicates = (np.full(len(rows), value, dtype=np.bool_) for value in (True, False, False))
-    n_texts = 0
-    for same in twins.values():
-        # what a pool row is said to be is hidden from learning, so it contradicts nobody
-        said = [i for i in same if rows.labels[i] and rows.splits[i] != "pool"]
-        if len({rows.labels[i] for i in said}) > 1:
-            n_texts += 1
-            conflicts[said] = True
-            kept[same] = False
-            duplicates[[i for i in same if i not in said]] = True
-            if rules.on_conflict == "first":
-                kept[said[0]] = True
-        elif rules.on_duplicate == "first":
-            kept[same] = False
-            kept[said[0] if said else same[0]] = True
-            duplicates[same] = ~kept[same]
-    return kept, n_texts, conflicts, duplicates
+        key = (_strictness(split), text.strip())
+        earlier = first.setdefault(key, i)
+        if earlier != i:
+            repeats.setdefault(key, [earlier]).append(i)
+    keep, conflicts, duplicates = (np.full(len(rows), value, dtype=np.bool_) for value in (True, False, False))
+    n_conflicting_texts = 0
+    for same in repeats.values():
+        # The label of a pool row is hidden from learning, so it conflicts with no other.
+        labelled = [i for i in same if rows.labels[i] and rows.splits[i] != "pool"]
+        if len({rows.labels[i] for i in labelled}) > 1:
+            n_conflicting_texts += 1
+            conflicts[labelled] = True
+            keep[same] = False
+            duplicates[[i for i in same if i not in labelled]] = True
+            if options.on_conflict == "first":
+                keep[labelled[0]] = True
+        elif options.on_duplicate == "first":
+            keep[same] = False
+            keep[labelled[0] if labelled else same[0]] = True
+            duplicates[same] = ~keep[same]
+    return _RepeatedTexts(keep, conflicts, duplicates, n_conflicting_texts)
 
 
-def _leaks(rows: RawRows, plain: Sequence[str]) -> tuple[Mask, Mask]:
-    """Rows (N,) whose text is in a stricter part word for word, and rows whose normalised text is."""
-    domains = [_domain(p) for p in rows.splits]
-    exact, alike = (np.zeros(len(rows), dtype=np.bool_) for _ in range(2))
-    for rank, strict in enumerate(_STRICTEST[:-1]):
-        theirs = [i for i, d in enumerate(domains) if d == strict and not (exact[i] or alike[i])]
-        texts, plains = {rows.texts[i].strip() for i in theirs}, {plain[i] for i in theirs}
-        for i, domain in enumerate(domains):
-            if _STRICTEST.index(domain) > rank and plain[i] in plains:
+def _find_leaks(rows: RawRows, normalised: Sequence[str]) -> tuple[Mask, Mask]:
+    """Masks (N,) of rows whose text is in a stricter split literally, and of rows whose normalised text is."""
+    strictness = [_strictness(split) for split in rows.splits]
+    exact, up_to_case = (np.zeros(len(rows), dtype=np.bool_) for _ in range(2))
+    for rank, strict in enumerate(_STRICTEST_FIRST[:-1]):
+        stricter = [i for i, each in enumerate(strictness) if each == strict and not (exact[i] or up_to_case[i])]
+        texts, normalised_texts = {rows.texts[i].strip() for i in stricter}, {normalised[i] for i in stricter}
+        for i, each in enumerate(strictness):
+            if _STRICTEST_FIRST.index(each) > rank and normalised[i] in normalised_texts:
                 exact[i] |= rows.texts[i].strip() in texts
-                alike[i] = not exact[i]
-    return exact, alike
+                up_to_case[i] = not exact[i]
+    return exact, up_to_case
 
 
-def _mask(values: Any) -> Mask:
-    return np.fromiter(values, dtype=np.bool_)
-
-
-def _some(rows: RawRows, chosen: Mask, max_texts: int = 3) -> tuple[str, ...]:
-    return tuple(rows.ids[i] for i in np.flatnonzero(chosen)[:max_texts])
-
-
-def label_counts(labels: Sequence[str]) -> dict[str, int]:
-    """Label -> rows, commonest first; "" is not a label."""
-    counts = Counter(labels)
-    del counts[""]
-    return dict(counts.most_common())
+def _first_ids(rows: RawRows, mask: Mask) -> tuple[str, ...]:
+    return tuple(rows.ids[i] for i in np.flatnonzero(mask)[:_MAX_EXAMPLES])

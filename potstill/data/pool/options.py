@@ -1,4 +1,4 @@
-"""What a user may say about how files become a pool."""
+"""The options of `build_pool`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ class PoolOptions:
     """How files become a pool. All have defaults.
 
     Attributes:
-        text, text_b, label, split: column names; empty ones are guessed.
-        kind: what a row is: one text with one label ("single"), two texts ("pair"), a text with several labels
-            ("multi"); empty takes it from the columns.
-        label_separator: what stands between the labels of a cell, "json" for a JSON list; empty guesses. An empty cell
-            is unlabelled; that no label fits is said by "[]", or by the separator alone.
-        encoding: of text files; None reads a byte-order mark and else takes UTF-8.
-        on_duplicate: of a text that is there twice keep the `first`, or `keep` all.
-        on_conflict: of a text with different labels `drop` all rows, take the `first` said, or raise an `error`.
-        on_leak: a text of train or pool that is also in test or validation: `drop` it there, `error`, or `allow`.
-        on_bad_row: a row that cannot be read is an `error`, or left out and counted (`skip`).
-        test_share: share of the labelled rows set aside where there is no test set; 0 sets none aside.
-        validation_share: share of the labelled rows that are not test, set aside where there is no validation set.
-        seed: another seed, another split; the split depends on nothing else but the texts.
-        gold: know only so many labels, as evenly over the classes as they come; the other labelled rows join the pool,
-            their labels hidden. Validation is carved from these, so it is not free. 0 knows them all. A larger number
-            contains the smaller one's rows.
-        limit: at most so many rows of each source, drawn by content; 0 takes all.
+        text, text_b, label, split: column names; empty to guess.
+        kind: one text with one label ("single"), two texts ("pair"), or one text with several labels ("multi"); empty
+            to infer it from the columns.
+        label_separator: the separator of the labels in a cell, "json" for a JSON list; None to guess. An empty cell is
+            unlabelled; "[]", or the separator alone, means that no label fits.
+        encoding: of text files; None uses the byte-order mark, or UTF-8 without one.
+        on_duplicate: for repeated texts `first` keeps the first row, `keep` all.
+        on_conflict: for a text with different labels `drop` leaves out all rows, `first` all but the first, `error`
+            raises.
+        on_leak: for a text of train or pool that is also in test or validation `drop` leaves out that row, `error`
+            raises, `allow` keeps it.
+        on_bad_row: a row that cannot be read raises (`error`), or is left out and counted (`skip`).
+        test_share: share of the labelled rows set aside for test if no test set is given; 0 for none.
+        validation_share: share of the other labelled rows set aside for validation if no validation set is given.
+        seed: of the split, which otherwise depends only on the texts.
+        gold: number of labels to use, balanced over the classes; the other labelled rows join the pool with hidden
+            labels. A validation set that is set aside is taken from these. 0 uses all labels. The rows of a smaller
+            number are among those of a larger one.
+        limit: most rows of each source, drawn by content; 0 for all.
     """
 
     text: str = ""

@@ -1,9 +1,9 @@
-"""Sources -> rows: read each, find its columns, say which part each row belongs to. Cleans and splits nothing."""
+"""Reads the sources of a pool: finds the columns of each, and the split and the labels of each row."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +22,21 @@ from potstill.errors import BadData, BadSpec, did_you_mean
 
 Source = str | Path | Table
 Sources = Source | Mapping[str, Source]
-_PARTS = {"data": "", "train": "train", "validation": "validation", "test": "test", "pool": "pool"}
-_ALSO = {"unlabelled": "pool", "unlabeled": "pool"}
+_SPLIT_OF_ROLE = {"data": "", "train": "train", "validation": "validation", "test": "test", "pool": "pool"}
+_ROLE_ALIASES = {"unlabelled": "pool", "unlabeled": "pool"}
 
 
 @dataclass(frozen=True)
 class SourceRows:
-    """All rows of all sources, what was read, how many rows were left out so far, and what to beware of.
+    """The rows of all sources.
 
-    `kind`: what a row is. Where it may have several labels, each of `rows.labels` is a set (`labelcells.canonical`).
+    Attributes:
+        rows: all rows; if `kind` is "multi", each label is an encoded set (`label_sets.encode_label_set`).
+        sources: what was read.
+        unlabelled_dropped: unlabelled rows of test and validation, left out.
+        over_limit: rows left out because of the option `limit`.
+        warnings: sentences about skipped rows and unusual headers.
+        kind: the kind of task the columns show.
     """
 
     rows: RawRows
@@ -42,47 +48,53 @@ class SourceRows:
 
 
 def read_sources(sources: Sources, options: PoolOptions) -> SourceRows:
-    """Read every source. The first of "data", "train", ... settles the columns for the others.
+    """Read every source. The columns of the first one are preferred in the others.
 
     Raises:
         BadData: see `build_pool`.
-        BadSpec: an unknown part, the same part twice, or a split column for files that are split already.
+        BadSpec: an unknown role, a role given twice, or a split column for files that are splits already.
     """
-    tables = _read(sources, options)
+    tables = _read_tables(sources, options)
     names = Counter(table.name for table in tables.values())
     rows = RawRows((), (), (), ())
     reports: list[SourceReport] = []
     warnings: list[str] = []
-    dropped = limited = 0
+    n_unlabelled = n_over_limit = 0
     first: ColumnGuess | None = None
     separator: Separator | None = None
     for role, table in tables.items():
-        columns = _columns(role, table, options, first)
+        columns = _find_columns(role, table, options, first)
         first = first or columns
         _check_pair(role, table, columns, first, options)
         prefix = f"{role}/{table.name}" if names[table.name] > 1 else table.name
         if separator is None and columns.label:
-            separator = _separator(table, columns, options)
-        mine = _rows(role, table, columns, prefix, separator)
+            separator = _find_separator(table, columns, options)
+        new = _extract_rows(role, table, columns, prefix, separator)
         reports.append(_report(role, table, columns, separator))
         warnings += table.warnings
-        if options.limit and len(mine) > options.limit:
-            order = np.argsort(hash_texts(mine.texts, options.seed), kind="stable")
-            chosen = np.zeros(len(mine), dtype=np.bool_)
-            chosen[order[: options.limit]] = True
-            limited += len(mine) - options.limit
-            mine = mine.filter(chosen)
-        judged = np.array(
-            [p in ("test", "validation") and not y for p, y in zip(mine.splits, mine.labels, strict=True)]
+        limited = _limit(new, options)
+        n_over_limit += len(new) - len(limited)
+        unlabelled = np.array(
+            [s in ("test", "validation") and not y for s, y in zip(limited.splits, limited.labels, strict=True)]
         )
-        dropped += int(judged.sum())
-        rows = rows + mine.filter(~judged)
+        n_unlabelled += int(unlabelled.sum())
+        rows = rows + limited.filter(~unlabelled)
     kind: TaskKind = "pair" if first and first.text_b else "multi" if separator else "single"
-    return SourceRows(rows, tuple(reports), dropped, limited, tuple(warnings), kind)
+    return SourceRows(rows, tuple(reports), n_unlabelled, n_over_limit, tuple(warnings), kind)
 
 
-def _separator(table: Table, columns: ColumnGuess, options: PoolOptions) -> Separator | None:
-    """What stands between the labels of a cell; None where each holds one."""
+def _limit(rows: RawRows, options: PoolOptions) -> RawRows:
+    """At most `options.limit` of the rows, drawn by content."""
+    if not options.limit or len(rows) <= options.limit:
+        return rows
+    order = np.argsort(hash_texts(rows.texts, options.seed), kind="stable")
+    keep = np.zeros(len(rows), dtype=np.bool_)
+    keep[order[: options.limit]] = True
+    return rows.filter(keep)
+
+
+def _find_separator(table: Table, columns: ColumnGuess, options: PoolOptions) -> Separator | None:
+    """The separator of the labels in a cell; None if each cell holds one label."""
     if columns.text_b or options.kind in ("single", "pair"):
         if options.label_separator:
             raise BadSpec(
@@ -99,11 +111,11 @@ def _separator(table: Table, columns: ColumnGuess, options: PoolOptions) -> Sepa
 
 
 def _check_pair(role: str, table: Table, columns: ColumnGuess, first: ColumnGuess, options: PoolOptions) -> None:
-    """Every source has the same number of texts a row, and as many as the task says."""
-    there = ", ".join(map(repr, table.columns))
+    """Check that every source has the same number of texts a row, and as many as the task."""
+    present = ", ".join(map(repr, table.columns))
     if options.kind == "pair" and not columns.text_b:
         raise BadData(
-            f"The task compares two texts, and {table.name} shows one column of texts; it has {there}.",
+            f"The task is on pairs of texts, and {table.name} seems to have one column of texts; it has {present}.",
             "Name them both: --text COLUMN --text-b COLUMN",
         )
     if options.kind not in ("", "pair") and columns.text_b:
@@ -112,117 +124,118 @@ def _check_pair(role: str, table: Table, columns: ColumnGuess, first: ColumnGues
             'Write kind = "pair" under [task], or leave the column out.',
         )
     if bool(columns.text_b) != bool(first.text_b):
-        few, many = ("one text", "two") if first.text_b else ("two texts", "one")
+        here, expected = ("one text", "two") if first.text_b else ("two texts", "one")
         raise BadData(
-            f"{table.name} ({role}) has {few} a row where the first file has {many}; its columns are {there}.",
-            "Name the columns alike in every file, or say them: --text COLUMN --text-b COLUMN",
+            f"{table.name} ({role}) has {here} a row, and the first file {expected}; its columns are {present}.",
+            "Give the columns the same names in every file, or name them: --text COLUMN --text-b COLUMN",
         )
 
 
-def _read(sources: Sources, options: PoolOptions) -> dict[str, Table]:
+def _read_tables(sources: Sources, options: PoolOptions) -> dict[str, Table]:
     given = sources if isinstance(sources, Mapping) else {"data": sources}
     roles: dict[str, Source] = {}
     for name, source in given.items():
-        role = _ALSO.get(name, name)
-        if role not in _PARTS:
-            raise BadSpec(f"There is no part called {name!r}.", did_you_mean(name, (*_PARTS, *_ALSO)))
+        role = _ROLE_ALIASES.get(name, name)
+        if role not in _SPLIT_OF_ROLE:
+            known = (*_SPLIT_OF_ROLE, *_ROLE_ALIASES)
+            raise BadSpec(f"There is no source called {name!r}.", did_you_mean(name, known))
         if role in roles:
-            raise BadSpec(f"The part {role!r} is given twice.", "Give each part one file.")
+            raise BadSpec(f"The source {role!r} is given twice.", "Give each split one file.")
         roles[role] = source
     if not roles:
         raise BadSpec("No data was given.", "Name at least one file.")
     if options.split and "data" not in roles:
         raise BadSpec(
-            f"A split column ({options.split!r}) was named, but every file is a part already.",
+            f"A split column ({options.split!r}) was named, but every file is a split already.",
             "Give one file with the split column, or leave the column out.",
         )
-    read = {
+    tables = {
         role: s if isinstance(s, Table) else read_table(s, encoding=options.encoding, on_bad=options.on_bad_row)
-        for role in _PARTS
+        for role in _SPLIT_OF_ROLE
         if (s := roles.get(role)) is not None
     }
-    empty = next((table for table in read.values() if not len(table)), None)
+    empty = next((table for table in tables.values() if not len(table)), None)
     if empty is not None:
         raise BadData(f"{empty.name} has no rows.", "Give it at least one row.")
-    return read
+    return tables
 
 
-def _columns(role: str, table: Table, options: PoolOptions, first: ColumnGuess | None) -> ColumnGuess:
-    there = set(table.columns)
+def _find_columns(role: str, table: Table, options: PoolOptions, first: ColumnGuess | None) -> ColumnGuess:
+    present = set(table.columns)
 
     def like_first(name: str | None) -> str:
-        return name if name in there and name else ""
+        return name if name in present and name else ""
 
     text = options.text or (like_first(first.text) if first else "")
     text_b = options.text_b or (like_first(first.text_b) if first else "")
     label = options.label or (like_first(first.label) if first else "")
-    if role == "pool" and label not in there:
-        label = ""  # a pool needs none
+    if role == "pool" and label not in present:
+        label = ""  # a pool needs no labels
     split = options.split if role == "data" else ""
     named = ColumnNames(text, text_b, label, split)
-    found = guess_columns(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
-    if role != "pool" and role != "data" and not found.label:
+    guess = guess_columns(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
+    if role != "pool" and role != "data" and not guess.label:
         columns = ", ".join(map(repr, table.columns))
         raise BadData(
             f"No column of {table.name} ({role}) looks like a label; it has {columns}.", "Name it: --label COLUMN"
         )
-    return found
+    return guess
 
 
-def _rows(role: str, table: Table, columns: ColumnGuess, prefix: str, separator: Separator | None) -> RawRows:
+def _extract_rows(role: str, table: Table, columns: ColumnGuess, prefix: str, separator: Separator | None) -> RawRows:
     texts = [(t or "").strip() for t in table.column(columns.text)]
     if columns.text_b:
         seconds = [(t or "").strip() for t in table.column(columns.text_b)]
         texts = [join_pair(a, b) if a and b else "" for a, b in zip(texts, seconds, strict=True)]
     labels = [(y or "").strip() for y in table.column(columns.label)] if columns.label else [""] * len(table)
     if separator:
-        labels = [_set(cell, separator, table, row) for row, cell in enumerate(labels)]
-    parts = [_PARTS[role]] * len(table)
+        labels = [_encode_cell(cell, separator, table, row) for row, cell in enumerate(labels)]
+    splits = [_SPLIT_OF_ROLE[role]] * len(table)
     if role == "data" and columns.split:
-        parts = _parts(table, columns.split)
-    parts = ["pool" if p in ("", "train") and not y else p for p, y in zip(parts, labels, strict=True)]
+        splits = _read_splits(table, columns.split)
+    splits = ["pool" if s in ("", "train") and not y else s for s, y in zip(splits, labels, strict=True)]
     ids = [f"{prefix}:{line}" for line in table.line_numbers]
-    return RawRows(tuple(texts), tuple(labels), tuple(parts), tuple(ids))
+    return RawRows(tuple(texts), tuple(labels), tuple(splits), tuple(ids))
 
 
-def _set(cell: str, separator: Separator, table: Table, row: int) -> str:
+def _encode_cell(cell: str, separator: Separator, table: Table, row: int) -> str:
     try:
-        found = parse_labels(cell, separator)
+        labels = parse_labels(cell, separator)
     except BadData as error:
         raise BadData(f"{table.name}, line {table.line_numbers[row]:,}: {error.message}", error.hint) from None
-    return "" if found is None else encode_label_set(found)
+    return "" if labels is None else encode_label_set(labels)
 
 
-def _parts(table: Table, column: str) -> list[str]:
+def _read_splits(table: Table, column: str) -> list[str]:
     cells = table.column(column)
-    named = [(c or "").strip().casefold() for c in cells]
-    strangers = [i for i, name in enumerate(named) if name and name not in SPLIT_ALIASES]
-    if strangers:
-        lines = ", ".join(f"{table.line_numbers[i]:,}" for i in strangers[:3])
+    names = [(c or "").strip().casefold() for c in cells]
+    unknown = [i for i, name in enumerate(names) if name and name not in SPLIT_ALIASES]
+    if unknown:
+        lines = ", ".join(f"{table.line_numbers[i]:,}" for i in unknown[:3])
         raise BadData(
             f"The split column {column!r} of {table.name} has values that are no split: "
-            f"{format_values([cells[i] for i in strangers])}; first on line {lines}.",
+            f"{format_values([cells[i] for i in unknown])}; first on line {lines}.",
             "Use train, validation, test and pool.",
         )
-    # where some rows say "train", a blank one is undecided no more than they are
-    blank = "train" if any(named) else ""
-    return [SPLIT_ALIASES[name] if name else blank for name in named]
+    # If any row has a split, an empty cell means train; otherwise the splits are still to be decided.
+    empty = "train" if any(names) else ""
+    return [SPLIT_ALIASES[name] if name else empty for name in names]
 
 
 def _report(role: str, table: Table, columns: ColumnGuess, separator: Separator | None) -> SourceReport:
-    found: Sequence[tuple[str, str | None]] = (
-        ("text", columns.text),
-        ("second text", columns.text_b),
-        ("label", columns.label),
-        ("split", columns.split if role == "data" else None),
-    )
+    by_option = {
+        "text": columns.text,
+        "text_b": columns.text_b,
+        "label": columns.label,
+        "split": columns.split if role == "data" else None,
+    }
     return SourceReport(
         name=table.name,
         role=role,
         rows=len(table),
         skipped=table.skipped,
         encoding=table.encoding,
-        columns={what: name for what, name in found if name},
+        columns={option: name for option, name in by_option.items() if name},
         reasons=columns.reasons,
         separator=(separator or "") if columns.label else "",
     )

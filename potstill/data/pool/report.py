@@ -1,20 +1,29 @@
-"""What was found and decided while a pool was made: counts for machines, sentences for people."""
+"""The report on how a pool was built: counts, and the same as sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from potstill.data.pool.base import Pool
 from potstill.data.pool.clean import CleaningReport
+from potstill.data.task import JsonObject
+
+_COLUMN_TITLES = {"text_b": "second text"}
 
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What was read of one source: its part ("data": still to split), rows, skipped rows, encoding, and the columns.
+    """What was read from one source.
 
-    `separator`: what stands between the labels of a cell, where it may hold several.
+    Attributes:
+        name: the file's name.
+        role: "train", "validation", "test", "pool", or "data" for a source that is still to be split.
+        rows: rows read; `skipped` bad rows were left out.
+        encoding: of the file's bytes.
+        columns: "text", "text_b", "label" or "split" -> the column's name.
+        reasons: one sentence for each guessed column.
+        separator: of the labels in a cell; "" if each holds one.
     """
 
     name: str
@@ -29,17 +38,17 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class PoolReport:
-    """What was found and decided while the pool was made.
+    """How a pool was built.
 
     Attributes:
         sources: what was read.
-        cleaned: what was taken out.
+        cleaning: what was left out.
         counts: split -> label -> rows; the split "pool" has only "unlabelled".
-        carved: the splits that were set aside here rather than given.
-        unlabelled_dropped: rows of test and validation without a label, left out.
-        limited: rows left out because of `limit`.
-        hidden: rows of the pool whose label the file had; nothing learns from it.
-        warnings: sentences about what may disappoint.
+        created_splits: splits that were set aside from the training rows, not given.
+        unlabelled_dropped: unlabelled rows of test and validation, left out.
+        over_limit: rows left out because of `limit`.
+        hidden: rows of the pool with a label in the file; nothing learns from it.
+        warnings: sentences about likely problems.
         format: version of this record.
     """
 
@@ -51,38 +60,38 @@ class PoolReport:
     over_limit: int = 0
     hidden: int = 0
     warnings: tuple[str, ...] = ()
-    format: int = 1
+    format: int = 2
 
     def sentences(self) -> list[str]:
-        """All of it for a person: what was read, what was left out, how it was split, what to beware of."""
-        told = []
+        """The report as sentences: what was read and left out, the splits, and the warnings."""
+        sentences = []
         for s in self.sources:
-            columns = ", ".join(f"{role} from {name!r}" for role, name in s.columns.items())
-            how = "a JSON list" if s.separator == "json" else f"separated by {s.separator!r}"
-            several = f"; a row may have several labels, {how}" if s.separator else ""
-            told.append(f"Read {s.rows:,} rows of {s.name} ({s.role}): {columns}{several}.")
-        told += self.cleaning.sentences()
+            columns = ", ".join(f"{_COLUMN_TITLES.get(role, role)} from {name!r}" for role, name in s.columns.items())
+            separated = "a JSON list" if s.separator == "json" else f"separated by {s.separator!r}"
+            several = f"; a row may have several labels, {separated}" if s.separator else ""
+            sentences.append(f"Read {s.rows:,} rows of {s.name} ({s.role}): {columns}{several}.")
+        sentences += self.cleaning.sentences()
         if self.unlabelled_dropped:
-            told.append(f"Left out {self.unlabelled_dropped:,} test or validation rows without a label.")
+            sentences.append(f"Left out {self.unlabelled_dropped:,} test or validation rows without a label.")
         if self.over_limit:
-            told.append(f"Left out {self.over_limit:,} rows beyond the limit, drawn by content.")
+            sentences.append(f"Left out {self.over_limit:,} rows beyond the limit, drawn by content.")
         sizes = ", ".join(f"{sum(c.values()):,} {split}" for split, c in self.counts.items())
         aside = f"; {' and '.join(self.created_splits)} set aside here, stratified" if self.created_splits else ""
-        told.append(f"Split into {sizes}{aside}.")
+        sentences.append(f"Split into {sizes}{aside}.")
         if self.hidden:
-            told.append(f"{self.hidden:,} rows of the pool have a label in the file; nothing learns from it.")
-        return told + list(self.warnings)
+            sentences.append(f"{self.hidden:,} rows of the pool have a label in the file; nothing learns from it.")
+        return sentences + list(self.warnings)
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+    def to_json(self) -> JsonObject:
+        """A JSON object."""
         return {
             "format": self.format,
             "sources": [{**vars(s), "columns": dict(s.columns), "reasons": list(s.reasons)} for s in self.sources],
-            "cleaned": self.cleaning.to_json(),
+            "cleaning": self.cleaning.to_json(),
             "counts": {split: dict(c) for split, c in self.counts.items()},
-            "carved": list(self.created_splits),
+            "created_splits": list(self.created_splits),
             "unlabelled_dropped": self.unlabelled_dropped,
-            "limited": self.over_limit,
+            "over_limit": self.over_limit,
             "hidden": self.hidden,
             "warnings": list(self.warnings),
         }
@@ -90,7 +99,7 @@ class PoolReport:
 
 @dataclass(frozen=True)
 class PoolBuild:
-    """What `build_pool` made."""
+    """A pool and the report on it."""
 
     pool: Pool
     report: PoolReport
