@@ -1,4 +1,4 @@
-"""What a study's file may say, what a backbone can do, and how a mistake is error: one sentence, one mend."""
+"""The specification of a study, the procedures of a backbone, and errors of one sentence with a hint."""
 
 from __future__ import annotations
 

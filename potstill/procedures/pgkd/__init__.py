@@ -1,1 +1,1 @@
-"""PGKD: the teacher writes training texts guided by the validation report (Palo et al. 2024)."""
+"""PGKD: the teacher generates training texts, guided by the validation report (Palo et al. 2024)."""

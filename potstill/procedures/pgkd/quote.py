@@ -1,6 +1,6 @@
-"""What writing to a student's needs will take (PGKD), by the prompts as they will be: nobody is asked.
+"""The quote of PGKD: how many calls of the teacher all rounds take, by its options and with prompts of real size.
 
-Knows how often a teacher is called by each option of `[procedure] name = "pgkd"`; what a call costs is the teacher's.
+No teacher is called. What a call consumes is the teacher's own estimate.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from potstill.procedures.pgkd.generation_request import (
 from potstill.teachers.base import Teacher, UsageEstimate
 from potstill.teachers.generation_quotas import split_by_label
 
-BIAS_TEXTS = 200  # gold texts that tell the label bias of a teacher that has one
-EXPLORE_EVERY = 4  # every so many rounds the way that has gained less gets another chance
-MIN_PASS_RATE = 0.5  # share of the written texts that pass the gate at least: assumed
+BIAS_TEXTS = 200  # gold texts that a teacher's label bias is estimated on
+EXPLORE_EVERY = 4  # every so many rounds the text source that has gained less is tried again
+MIN_PASS_RATE = 0.5  # assumed lower bound of the share of generated texts that pass the filters
 
 
 @dataclass(frozen=True)
 class CallCounts:
-    """How many texts are written, and about how many the teacher is asked beside that."""
+    """How many texts the teacher generates, and about how many it answers besides."""
 
     n_generated: int
     n_asked: int
@@ -39,12 +39,14 @@ class CallCounts:
 
 @dataclass(frozen=True)
 class GenerationCost:
-    """What a run of rounds takes.
+    """The teacher's calls in all rounds.
 
     Attributes:
-        few, many: calls where most rounds go the cheaper way, and where most go the other; see `usd` of whoever asks.
-        expected: of one writing call. bound: the most one can consume. a_text: writing calls a written text.
-        words: about what the teacher is asked beside writing; empty if nothing.
+        low_calls, high_calls: if as few rounds as possible label texts, and if as many as possible do.
+        expected: usage of one call that generates.
+        bound: upper bound of that usage.
+        calls_per_text: such calls per generated text.
+        description: what the teacher answers besides; empty if nothing.
     """
 
     low_calls: CallCounts
@@ -56,31 +58,39 @@ class GenerationCost:
 
 
 def estimate_generation_cost(
-    task: Task, gold: Subset, pool: int, teacher: Teacher, options: PgkdOptions
+    task: Task, gold: Subset, n_unlabelled: int, teacher: Teacher, options: PgkdOptions
 ) -> GenerationCost:
-    """What all rounds take, if none is left out; a brief as large as those of the run, about a student without a clue.
+    """The calls of all rounds, none left out, with a request as large as in a run, for a student that guesses.
 
     Args:
+        task: the labels.
         gold: labelled texts, at least one.
-        pool: unlabelled texts there are, for rounds that label.
-        teacher: who writes.
+        n_unlabelled: texts for rounds that label.
+        teacher: the teacher that generates.
+        options: of PGKD.
     """
     rows = TrainingTexts.from_subset(gold)
     probs = np.random.default_rng(0).dirichlet(np.ones(task.n_labels), len(rows.texts))
-    brief = make_generation_request(
-        task, rows, probs, compute_metrics(rows.gold, probs, task.labels, n_resamples=1), options, (0, 0)
-    )
+    evaluation = compute_metrics(rows.gold, probs, task.labels, n_resamples=1)
+    request = make_generation_request(task, rows, probs, evaluation, options, (0, 0))
     if not teacher.capabilities.reads_feedback:
-        brief = split_by_label(brief, task.labels, gold_examples(task, rows), np.random.default_rng(0))[0]
-    bound = teacher.max_generation_usage(brief)
-    expected = teacher.estimate_generation_usage(brief)
-    biased = len(gold) if teacher.needs_prior_correction else 0
-    few, many = (_calls(options, rounds, pool, biased, share) for rounds, share in _ends(options))
-    return GenerationCost(few, many, expected, bound, 1 / brief.n, _words(options, few, many))
+        request = split_by_label(request, task.labels, gold_examples(task, rows), np.random.default_rng(0))[0]
+    n_bias_texts = min(len(gold), BIAS_TEXTS) if teacher.needs_prior_correction else 0
+    few, many = _labelling_rounds(options)
+    low = _count_calls(options, few, n_unlabelled, n_bias_texts, MIN_PASS_RATE)
+    high = _count_calls(options, many, n_unlabelled, n_bias_texts, 1.0)
+    return GenerationCost(
+        low_calls=low,
+        high_calls=high,
+        expected=teacher.estimate_generation_usage(request),
+        bound=teacher.max_generation_usage(request),
+        calls_per_text=1 / request.n,
+        description=_describe(options, low, high),
+    )
 
 
 def quote_generation(request: QuoteInputs[PgkdOptions]) -> tuple[Ask, ...]:
-    """All rounds' calls that generate texts, and the texts the teacher answers about besides."""
+    """The calls of all rounds that generate texts, and the texts that the teacher answers about besides."""
     gold, pool = request.inputs.pool.subset("train"), request.inputs.pool.subset("pool").texts
     if not gold.texts:
         raise BadData("PGKD needs labelled texts and there are none.", "Label some, or take --procedure kd.")
@@ -95,30 +105,32 @@ def quote_generation(request: QuoteInputs[PgkdOptions]) -> tuple[Ask, ...]:
     return generated, answers(teacher, sample, low.n_asked, high.n_asked, cost.description)
 
 
-def _ends(options: PgkdOptions) -> tuple[tuple[int, float], tuple[int, float]]:
-    """(rounds that label, share of what is written that passes) at either end."""
+def _labelling_rounds(options: PgkdOptions) -> tuple[int, int]:
+    """The lowest and the highest number of rounds that label texts of the pool."""
     rounds = options.rounds
     if options.real == "none":
-        return (0, MIN_PASS_RATE), (0, 1.0)
+        return 0, 0
     if options.mix == "turns":
-        return (rounds // 2, MIN_PASS_RATE), (rounds // 2, 1.0)
-    fewest = min(1 + rounds // EXPLORE_EVERY, rounds // 2)
-    return (fewest, MIN_PASS_RATE), (rounds - fewest, 1.0)
+        return rounds // 2, rounds // 2
+    few = min(1 + rounds // EXPLORE_EVERY, rounds // 2)
+    return few, rounds - few
 
 
-def _calls(options: PgkdOptions, labelling: int, pool: int, gold: int, share: float) -> CallCounts:
-    labelled = min(labelling * options.texts, pool)
-    written = options.rounds * options.texts - labelled
-    again = round(written * share) if options.relabels else 0
-    return CallCounts(written, labelled + again + min(gold, BIAS_TEXTS))
+def _count_calls(
+    options: PgkdOptions, labelling_rounds: int, n_unlabelled: int, n_bias_texts: int, pass_rate: float
+) -> CallCounts:
+    n_labelled = min(labelling_rounds * options.texts, n_unlabelled)
+    n_generated = options.rounds * options.texts - n_labelled
+    n_relabelled = round(n_generated * pass_rate) if options.relabels else 0
+    return CallCounts(n_generated, n_labelled + n_relabelled + n_bias_texts)
 
 
-def _words(options: PgkdOptions, few: CallCounts, many: CallCounts) -> str:
-    low, high = sorted((few.n_asked, many.n_asked))
-    if not high:
+def _describe(options: PgkdOptions, low: CallCounts, high: CallCounts) -> str:
+    fewest, most = sorted((low.n_asked, high.n_asked))
+    if not most:
         return ""
-    about = ["what it wrote"] if options.relabels else []
+    about = ["what it generated"] if options.relabels else []
     about += ["texts of the pool"] if options.real != "none" else []
     about = about or ["gold texts, for the bias of its scores"]
-    span = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    return f"asked about {span} texts besides ({' and '.join(about)})"
+    count = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return f"asked about {count} texts besides ({' and '.join(about)})"

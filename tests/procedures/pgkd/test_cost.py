@@ -39,7 +39,7 @@ def test_relabelling_of_generated_texts_is_in_the_price(spec: Path) -> None:
     assert plain.extra_calls == ""
     assert agree.high_usd > plain.high_usd
     assert agree.low_usd > plain.low_usd
-    assert "160 to 320 texts besides (what it wrote)" in agree.extra_calls
+    assert "160 to 320 texts besides (what it generated)" in agree.extra_calls
     assert "in the price" in agree.to_text()
     assert soft.high_usd == agree.high_usd
     # Both need the same answers about the same texts, which are paid once.
