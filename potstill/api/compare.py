@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,21 +64,29 @@ def compare(
 
     spec = StudySpec.from_toml(Path(study), {} if budget is None else {"budget": budget})
     folder = out or Path("runs") / "-".join(spec.name.split())
-    done = run_study(spec, folder, study_recipes(), StudyLimits(max_hours, bool(allow_leak), data), reporter)
+    done = run_study(
+        spec, folder, study_recipes(spec.procedures), StudyLimits(max_hours, bool(allow_leak), data), reporter
+    )
     write_tables(done, folder)
     with atomic_file(folder / "compare.html") as path:
         path.write_text(render_page(done), encoding="utf-8")
     return CompareResult(folder, done)
 
 
-def study_recipes() -> Recipes:
-    """The recipe of each procedure of a study."""
-    from potstill.procedures import finetune, kd, prompt, trained_teacher_kd
+def study_recipes(procedures: Iterable[str] = ()) -> Recipes:
+    """The recipe of each procedure of the papers, and of the other `procedures`, which are names of recipes.
 
-    return {
+    Raises:
+        UnknownName: no recipe has this name.
+    """
+    from potstill.procedures import finetune, kd, prompt, trained_teacher_kd
+    from potstill.procedures.kinds import recipe_kind
+
+    papers: Recipes = {
         "ft": finetune.RECIPE,
         "p": prompt.RECIPE,
         "ft+kd": trained_teacher_kd.FT_KD,
         "p+kd": trained_teacher_kd.P_KD,
         "llm+kd": kd.RECIPE,
     }
+    return {**papers, **{name: recipe_kind(name) for name in procedures if name not in papers}}

@@ -36,6 +36,7 @@ class StudentCapabilities:
         language_head: whether it predicts label words with a language-model head.
         zero_shot: whether it can predict from label names alone, under `zero_shot_options`.
         zero_shot_options: options under which `fit` needs no rows.
+        pretrained: whether it starts from weights, named after the colon.
         exports: formats `export` writes: "onnx", "transformers".
     """
 
@@ -46,6 +47,7 @@ class StudentCapabilities:
     language_head: bool = False
     zero_shot: bool = False
     zero_shot_options: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
     exports: tuple[str, ...] = ("onnx",)
 
 

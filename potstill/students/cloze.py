@@ -59,6 +59,7 @@ class ClozeStudent(Student):
     capabilities = StudentCapabilities(
         task_kinds=ALL_TASK_KINDS,
         language_head=True,
+        pretrained=True,
         zero_shot=True,
         zero_shot_options={"mode": "zero-shot"},
     )

@@ -57,6 +57,7 @@ class EncoderStudent(Student):
     capabilities = StudentCapabilities(
         task_kinds=ALL_TASK_KINDS,
         vectors=True,
+        pretrained=True,
         quick_options={"mode": "frozen"},
         pseudo_label_options={"few_shot": True},
         zero_shot=True,

@@ -80,7 +80,9 @@ class StaticStudent(Student):
         BadSpec: an unknown option or an invalid value.
     """
 
-    capabilities = StudentCapabilities(task_kinds=ALL_TASK_KINDS, vectors=True, quick_options={"epochs": 0})
+    capabilities = StudentCapabilities(
+        task_kinds=ALL_TASK_KINDS, vectors=True, pretrained=True, quick_options={"epochs": 0}
+    )
 
     def __init__(self, config: StudentConfig) -> None:
         self.options = read_options(StaticOptions, "student 'static'", config.options)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from potstill.errors import BadSpec
 from potstill.models.weights import Weights, find_weights
 from potstill.run.spec import ComponentSpec
+from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
-from potstill.study.records import PROCEDURE_TITLES
+from potstill.study.records import procedure_title
 from potstill.study.spec import PROCEDURES, BackboneSpec, Procedure, StudySpec
 
 STUDENT_KINDS = {"encoder": "encoder", "static": "static"}  # kind of weights -> student fine-tuned from it
-WITHOUT_WEIGHTS = ("linear",)  # students that need no weights
 LM_STUDENT = "cloze"  # the student with a language-model head
 
 
@@ -44,8 +44,12 @@ class Backbone:
 
     @property
     def supported(self) -> tuple[Procedure, ...]:
-        """The procedures it can run."""
+        """Those of `PROCEDURES` it can run."""
         return _supported(self.finetuned, self.prompted)
+
+    def supports(self, procedure: Procedure) -> bool:
+        """Whether the student exists that the procedure trains: the prompted one in P, else the fine-tuned one."""
+        return (self.prompted if procedure == "p" else self.finetuned) is not None
 
     def student(self, procedure: Procedure) -> ComponentSpec:
         """The student that a procedure trains."""
@@ -93,7 +97,7 @@ def resolve_backbones(study: StudySpec, data: str) -> StudyBackbones:
         able = [each for each in backbones if how in each.supported and (name is None or each.name == name)]
         if not able:
             subject = f"{name!r} cannot do" if name else "no backbone of the study can do"
-            needs = f"{PROCEDURE_TITLES[procedure]} needs a teacher trained by {PROCEDURE_TITLES[how]}"
+            needs = f"{procedure_title(procedure)} needs a teacher trained by {procedure_title(how)}"
             raise BadSpec(
                 f"{needs}, and {subject} that.",
                 "Add one, such as smollm2." if how == "p" else "Add an encoder, such as gte-small.",
@@ -104,21 +108,20 @@ def resolve_backbones(study: StudySpec, data: str) -> StudyBackbones:
 
 def _resolve(spec: BackboneSpec, study: StudySpec, data: str) -> Backbone:
     students = _students(spec, {**spec.prompt, **study.data[data].prompt})
-    supported = _supported(students.finetuned, students.prompted)
     procedures = spec.procedures
     if procedures is None:
-        procedures = tuple(each for each in study.procedures if each in supported)
-    impossible = [each for each in procedures if each not in supported]
+        procedures = tuple(each for each in study.procedures if students.supports(each))
+    impossible = [each for each in procedures if not students.supports(each)]
     if impossible or not procedures:
-        raise _cannot(spec.name, (impossible or list(study.procedures))[0], supported)
+        raise _cannot(spec.name, (impossible or list(study.procedures))[0], students.supported)
     return replace(students, procedures=procedures)
 
 
 def _cannot(name: str, procedure: Procedure, supported: tuple[Procedure, ...]) -> BadSpec:
     missing = "language-model head" if procedure == "p" else "classification head here"
-    able = " and ".join(PROCEDURE_TITLES[each] for each in supported) or "nothing"
+    able = " and ".join(procedure_title(each) for each in supported) or "nothing"
     return BadSpec(
-        f"The backbone {name!r} has no {missing}, so it cannot do {PROCEDURE_TITLES[procedure]}; it can do {able}.",
+        f"The backbone {name!r} has no {missing}, so it cannot do {procedure_title(procedure)}; it can do {able}.",
         "Name what it is to do with `procedures` under it, or add a backbone that can"
         + (", such as smollm2." if procedure == "p" else ", such as minilm."),
     )
@@ -126,10 +129,10 @@ def _cannot(name: str, procedure: Procedure, supported: tuple[Procedure, ...]) -
 
 def _students(spec: BackboneSpec, prompt_options: Mapping[str, object]) -> Backbone:
     """The backbone without its procedures."""
-    kind, _, weights = (spec.student or "").partition(":")
+    kind, _, weights = (spec.student or (spec.name if spec.name in STUDENTS else "")).partition(":")
     weights = weights or spec.name
-    if spec.name in WITHOUT_WEIGHTS or kind in WITHOUT_WEIGHTS:
-        student = ComponentSpec(name=kind or spec.name, **spec.options)
+    if kind in STUDENTS and not student_kind(kind).capabilities.pretrained:
+        student = ComponentSpec(name=kind, **spec.options)
         return Backbone(spec.name, student, None, (), spec.alternatives)
     found = find_weights(weights)
     kind = kind or STUDENT_KINDS.get(found.kind, "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from potstill.students.kinds import revision
 from potstill.study.backbones import Backbone, StudyBackbones
 from potstill.study.dataset import StudyDataset
 from potstill.study.records import Cell, CellResult, CellScores, CellUsage
-from potstill.study.spec import Procedure, StudySpec, is_distilled
+from potstill.study.spec import PROCEDURES, Procedure, StudySpec, is_distilled
 from potstill.study.zero_shot import zero_shot_labels
 from potstill.teachers.base import Teacher
 
@@ -112,8 +112,10 @@ def cell_key(cell: Cell, study: StudySpec, backbones: StudyBackbones, pool: str)
         student = backbone.prompted if cell.procedure == "p" else backbone.finetuned
         parts += [student and student.model_dump(), [dict(each) for each in backbone.alternatives]]
         kinds += [] if student is None else [student.kind]
-        if is_distilled(cell.procedure):
-            procedure = cast(Procedure, cell.procedure)
+        if cell.procedure not in PROCEDURES:
+            parts += [study.teacher and study.teacher.model_dump()]
+        elif is_distilled(cell.procedure):
+            procedure = cell.procedure
             teacher = backbones.teacher(procedure)
             named = study.teacher if teacher is None else _as_teacher(teacher, procedure)
             parts += [named and named.model_dump(), study.kd.temperature, study.kd.learn_gold]
@@ -141,7 +143,7 @@ def run_cell(cell: Cell, context: CellContext) -> tuple[CellResult, Student | No
     if cell.procedure == "tf-idf":
         run = context.run.variant(student=TFIDF_STUDENT)
         return _select(context, [TrainedAlternative(run, context.recipes["ft"](run), {})])
-    return _procedure(cast(Procedure, cell.procedure), context.backbones.get(cell.backbone), context)
+    return _procedure(cell.procedure, context.backbones.get(cell.backbone), context)
 
 
 def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -> tuple[CellResult, Student | None]:
@@ -162,7 +164,14 @@ def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -
             procedure=ComponentSpec(name=recipe.name, **options),
         )
         alternatives.append(TrainedAlternative(run, recipe(run), alternative))
+    if procedure not in PROCEDURES:
+        shared = CellUsage(llm_usd=_answers_usd(context.run))
     return _select(context, alternatives, shared, "" if trained is None or teacher is None else teacher.name)
+
+
+def _answers_usd(run: Run) -> float:
+    """What teachers were paid in this run; the answers of LLM + KD are copied into it and not counted."""
+    return micros_to_usd(sum(call.charged for call in run.store.calls() if call.category != "compute"))
 
 
 def _as_teacher(backbone: Backbone, procedure: Procedure) -> ComponentSpec:

@@ -46,7 +46,7 @@ def _cells(
         for n in sizes:
             yield Cell(data, n, seed, "majority")
             yield Cell(data, n, seed, "tf-idf")
-            for procedure in PROCEDURES:
+            for procedure in dict.fromkeys((*PROCEDURES, *study.procedures)):
                 yield from (
                     Cell(data, n, seed, procedure, each.name)
                     for each in backbones.backbones

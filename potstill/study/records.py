@@ -30,6 +30,11 @@ PROCEDURE_TITLES: Mapping[str, str] = {
 }
 
 
+def procedure_title(procedure: str) -> str:
+    """A procedure or baseline as it is shown; a recipe of another name is shown by its name."""
+    return PROCEDURE_TITLES.get(procedure, procedure)
+
+
 @dataclass(frozen=True, order=True)
 class Cell:
     """One cell of the grid.
@@ -38,7 +43,7 @@ class Cell:
         data: the data set's name.
         n: gold labels in all, those of the validation set included; 0 for a procedure that needs none.
         seed: draws the gold and the initialisation.
-        procedure: a procedure or a baseline; a key of PROCEDURE_TITLES.
+        procedure: a procedure or a baseline.
         backbone: its name in the study; empty for a baseline without one.
     """
 
@@ -51,7 +56,7 @@ class Cell:
     @property
     def title(self) -> str:
         """Procedure and backbone, as they are shown."""
-        return f"{PROCEDURE_TITLES[self.procedure]} {self.backbone}".strip()
+        return f"{procedure_title(self.procedure)} {self.backbone}".strip()
 
 
 @dataclass(frozen=True)

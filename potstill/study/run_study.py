@@ -22,7 +22,7 @@ from pathlib import Path
 from potstill.data.pool import Pool
 from potstill.data.task import content_key
 from potstill.engines.kinds import open_engine
-from potstill.errors import BudgetExceeded, PotstillError, RunConflict, Waiting
+from potstill.errors import BudgetExceeded, PotstillError, RunConflict, Waiting, unknown_name
 from potstill.ledger.prices import micros_to_usd
 from potstill.ledger.store import RUN_FILE, RunStore
 from potstill.run import ProgressReporter, SilentReporter
@@ -107,6 +107,9 @@ def run_study(
         BadInput: the data or the backbones cannot be used; nothing was run.
         RunConflict: another process works in the folder.
     """
+    for name in study.procedures:
+        if name not in recipes:
+            raise unknown_name("procedure", name, recipes)
     reporter = reporter or SilentReporter()
     backbones = {name: resolve_backbones(study, name) for name in study.data}
     data = limits.data or study.folder

@@ -15,12 +15,12 @@ from potstill.study.analysis import (
     point_scores,
     smallest_near_best,
 )
-from potstill.study.records import PROCEDURE_TITLES, StudyResult
+from potstill.study.records import StudyResult, procedure_title
 
 
 def point_title(point: GridPoint) -> str:
     """Procedure and backbone."""
-    return f"{PROCEDURE_TITLES[point.procedure]} {point.backbone}".strip()
+    return f"{procedure_title(point.procedure)} {point.backbone}".strip()
 
 
 def point_description(point: GridPoint) -> str:

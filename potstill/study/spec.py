@@ -17,7 +17,7 @@ from potstill.ledger.prices import parse_usd
 from potstill.registry import Options
 from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec
 
-Procedure = Literal["ft", "p", "ft+kd", "p+kd", "llm+kd"]
+Procedure = str  # one of PROCEDURES, or the name of any other recipe
 Metric = Literal["accuracy", "macro_f1", "mcc"]
 SubsetSize = Annotated[int, Field(gt=0)] | Literal["all"]
 PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd", "llm+kd")

@@ -21,7 +21,7 @@ from potstill.study.analysis import (
     point_scores,
     smallest_near_best,
 )
-from potstill.study.records import FORMAT, PROCEDURE_TITLES, Footprint, JsonObject, StudyResult
+from potstill.study.records import FORMAT, Footprint, JsonObject, StudyResult, procedure_title
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def cell_rows(study: StudyResult) -> tuple[CellRow, ...]:
         rows.append(
             CellRow(
                 data=cell.data,
-                procedure=PROCEDURE_TITLES[cell.procedure],
+                procedure=procedure_title(cell.procedure),
                 backbone=cell.backbone,
                 labels=cell.n,
                 seed=cell.seed,

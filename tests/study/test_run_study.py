@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.study import RECIPES, run, study_of, write_topics
 
-from potstill.errors import BadData, TeacherError
+from potstill.errors import BadData, TeacherError, UnknownName
 from potstill.run.run import Run
 from potstill.students.base import Student
 from potstill.study.records import Cell, Footprint, StudyResult
@@ -244,3 +244,10 @@ def test_money_held_by_a_killed_session_does_not_stop_the_study(tmp_path: Path) 
     store.close()
     done = run(study_of(tmp_path, seeds=2), tmp_path / "out")
     assert all(result.state == "done" for result in done.results.values())
+
+
+def test_a_procedure_that_is_no_recipe_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    write_topics(tmp_path / "topics")
+    with pytest.raises(UnknownName, match="no procedure called 'zen'"):
+        run(study_of(tmp_path, procedures=["ft", "zen"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

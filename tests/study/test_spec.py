@@ -33,7 +33,6 @@ def test_the_shipped_studies_can_be_read(path: Path) -> None:
         ({"sizes": [2, 2]}, "names one twice"),
         ({"seeds": 0}, "seeds"),
         ({"budget": "free"}, "not a budget"),
-        ({"procedures": ["zen"]}, "procedures"),
         ({"procedures": ["llm+kd"]}, "needs a \\[teacher\\]"),
         ({"kd": {"ft_teacher": "unknown"}}, "none of the backbones"),
         ({"kd": {"temperature": 0}}, "temperature"),

@@ -151,3 +151,19 @@ def test_a_distillation_uses_all_four(shop: Shop):
     predicted = shop.run("predict", "run", "some food with bread and soup", "--json")
     assert predicted.returncode == 0, predicted.stderr
     assert "food" in predicted.stdout
+
+
+def test_a_comparison_uses_all_four(shop: Shop):
+    (shop.folder / "study.toml").write_text(
+        'budget = 1\nengine = "one-by-one"\nteacher = "words"\nprocedures = ["ft", "first-texts"]\nsizes = [2]\nseeds = 1\n'
+        'validation_share = 0\nmax_unlabelled = 8\n[[backbones]]\nname = "plain"\nstudent = "plain"\n'
+        '[data.shop]\nfile = "shop.csv"\n',
+        encoding="utf-8",
+    )
+    done = shop.run("compare", "study.toml", "-o", "study", "--json")
+    assert done.returncode == 0, done.stderr
+    cells = json.loads((shop.folder / "study" / "compare.json").read_text(encoding="utf-8"))["cells"]
+    learnt = {cell["procedure"]: cell for cell in cells if cell["procedure"] in ("FT", "first-texts")}
+    assert [cell["reason"] for cell in learnt.values()] == ["", ""]
+    assert "engine opened" in shop.log
+    assert any(line.startswith("asked") for line in shop.log)
