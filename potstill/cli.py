@@ -1,7 +1,7 @@
 """The command line: one command per function of api/; a command's options are that function's parameters.
 
-Nothing is decided here. A function's signature becomes the options, its docstring the help, its result is printed by
-the result itself (`to_text`), or as JSON with `--json`. A `PotstillError` becomes its sentence and its exit code.
+A function's signature becomes the options and its docstring the help; the result prints itself (`to_text`), or as JSON
+with `--json`. A `PotstillError` becomes its sentence and its exit code.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class CommandGroup(click.Group):
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="potstill")
 def app() -> None:
-    """Turn a big model's knowledge, plus the labels and money you have, into a small text classifier.
+    """Turn a large model's knowledge, your labels and your budget into a small text classifier.
 
     \b
-    potstill init tickets.csv                               look at the data, write potstill.toml
-    potstill distill tickets.csv --budget 2 -o runs/tickets teach a small model, within two dollars
-    potstill predict runs/tickets "my card was declined"    ask it
+    potstill init tickets.csv                               read the data, write potstill.toml
+    potstill distill tickets.csv --budget 2 -o runs/tickets train a small model for at most two dollars
+    potstill predict runs/tickets "my card was declined"    label a text
     """
 
 
@@ -85,7 +85,7 @@ def _parameters(function: Callable[..., Any]) -> typing.Iterator[click.Parameter
 
 
 class _Names(dict[str, Any]):
-    """The names of a room of api/, and `Any` for those it imports only for type checking: no option has such a type."""
+    """The names in a module of api/, and `Any` for its type-checking imports, which no option has as its type."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, Any)
@@ -138,7 +138,7 @@ for _function in COMMANDS:
 
 
 class TerminationSignal(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM)."""
+    """The process received SIGTERM."""
 
 
 def _stopped(*_: object) -> None:
@@ -147,7 +147,7 @@ def _stopped(*_: object) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the `potstill` command."""
-    # Who stops a container or a service asks with this first: what is in flight ends and is booked, as with Ctrl-C.
+    # Containers and services are stopped with this signal: calls in flight end and are booked, as with Ctrl-C.
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _stopped)
     try:

@@ -1,7 +1,7 @@
-"""What potstill does, a function a command. Everything heavy is imported when it is called.
+"""The functions of potstill, one per command. Heavy libraries are imported when a function is called.
 
-A function's annotated parameters are its command's options, its docstring that command's help; results know how to
-print themselves (`to_text`) and how to become JSON (`to_json`).
+A function's annotated parameters are the options of its command, its docstring is the help; a result has `to_text` for
+the terminal and `to_json`.
 """
 
 from __future__ import annotations

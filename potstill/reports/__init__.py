@@ -1,4 +1,4 @@
-"""A run, told: the record (`facts`), its sentences (`words`), the terminal (`terminal`), one HTML file (`page`)."""
+"""Reports: evaluate a finished run, build its report, show it in a terminal or as one HTML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What results are printed on: the templates of pages, and a sheet of a terminal's width. Knows nothing to print."""
+"""The jinja environment of the pages, and a rich console that writes into a string."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def jinja_environment() -> Environment:
-    """The pages in `templates/`: everything that is put into them is escaped, and a name nobody gave is an error."""
+    """The pages in `templates/`: every value is escaped, and an undefined name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -24,7 +24,7 @@ def jinja_environment() -> Environment:
 
 
 def string_console(out: StringIO, width: int, *, color: bool) -> Console:
-    """A terminal of `width` columns that writes into `out`, with ANSI colours or without."""
+    """A console of `width` columns that writes into `out`, with ANSI colours or without."""
     from rich.console import Console
 
     return Console(

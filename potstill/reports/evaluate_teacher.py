@@ -15,7 +15,6 @@ from potstill.reports.records import TeacherSummary
 from potstill.reports.run_facts import teacher_calls
 from potstill.run.evaluate_student import evaluate_probs, tune_label_thresholds
 from potstill.run.run import Run, TeacherRecord
-from potstill.teachers.kinds import teacher_kind
 
 MAX_TEACHER_TEST_TEXTS = 2000  # test texts the teacher is asked about, at most
 N_SINGLE_CALLS = 15  # of them in calls of their own, for its latency
@@ -40,7 +39,7 @@ def evaluate_teacher(run: Run, test: Subset) -> tuple[TeacherSummary | None, Tea
     teacher = run.teacher_record.teacher
     probs = np.full((len(test.texts), run.task.n_labels), np.nan)
     result, thresholds = None, LabelThresholds()
-    if len(test.texts) and not teacher_kind(teacher.name.partition(":")[0]).capabilities.human:
+    if len(test.texts) and not teacher.capabilities.human:
         result, thresholds = _ask(run, run.teacher_record, test, probs)
     # The ledger stores every call, so a resumed run knows the speed of answers from its earlier sessions.
     calls = [(row.n_texts, (row.ended_at or row.started_at) - row.started_at) for row in teacher_calls(run)]

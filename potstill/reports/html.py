@@ -1,6 +1,6 @@
 """A report as one HTML file that needs nothing else: no script, no font, no request.
 
-Lays out what `facts` says in the sentences of `words` and the drawings of `charts`; the markup is the template.
+Lays out the records of a report with the sentences of `text` and the drawings of `charts`; the markup is the template.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from potstill.reports import text as words
 from potstill.reports.environment import jinja_environment
 from potstill.reports.records import Report, ShownFacts
 from potstill.reports.rounds import draw_rounds
+from potstill.run.notes import list_reasons
 
 MAX_CLASSES = 12
 MAX_CONFUSIONS = 8
@@ -56,6 +57,8 @@ def render_html(report: Report) -> str:
         percent=words.percent,
         interval=words.interval,
         usd=words.usd,
+        reasons=list_reasons,
+        clock=words.clock,
         number=words.number,
         ms=words.milliseconds,
         tight=words.nonbreaking,
@@ -74,11 +77,11 @@ def _view(report: Report) -> dict[str, object]:
         "figure": _headed(report),
         "simulated": words.simulation_sentence(report),
         "verdicts": words.comparison_sentences(report),
-        "trusted": words.reliability_sentences(report),
+        "reliability": words.reliability_sentences(report),
         "method": words.method_notes(report),
         "cards": _cards(report),
         "models": models,
-        "spent": tuple(_spent(report)),
+        "spending": tuple(_spending(report)),
         "classes": rows,
         "first_classes": MAX_CLASSES,
         "first_confusions": MAX_CONFUSIONS,
@@ -108,25 +111,25 @@ def _models(report: Report) -> Iterator[ModelRow]:
         )
 
 
-def _model(role: charts.Role, name: str, judged: EvaluationResult | None, texts_per_s: float | None) -> ModelRow:
-    if judged is None:
+def _model(role: charts.Role, name: str, result: EvaluationResult | None, texts_per_s: float | None) -> ModelRow:
+    if result is None:
         return ModelRow(role, name, role, None, None, texts_per_s)
-    return ModelRow(role, name, role, judged.main_score, judged.macro_f1, texts_per_s)
+    return ModelRow(role, name, role, result.main_score, result.macro_f1, texts_per_s)
 
 
 def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
-    """(what, figure, in small print) for the four figures at the top."""
+    """(name, figure, small print) of the four figures at the top."""
     student, teacher, money = report.student, report.teacher, report.money
-    judged = student.evaluation
-    speed = [f"one text {words.milliseconds(student.p50_ms)}"] if student.p50_ms is not None else []
+    result = student.evaluation
+    speed = [f"single text {words.milliseconds(student.p50_ms)}"] if student.p50_ms is not None else []
     if teacher is not None and teacher.texts_per_s and student.texts_per_s:
         speed.insert(0, f"{words.format_ratio(student.texts_per_s / teacher.texts_per_s)} its teacher")
     used = f"{words.percent(money.charged_usd / money.limit_usd)} of the budget" if money.limit_usd > 0 else ""
     return (
         (
             _headed(report),
-            words.percent(None if judged is None else judged.main_score.value),
-            "" if judged is None else f"95 % interval {words.interval(judged.main_score)}",
+            words.percent(None if result is None else result.main_score.value),
+            "" if result is None else f"95 % interval {words.interval(result.main_score)}",
         ),
         ("Speed", words.texts_per_s(student.texts_per_s), " · ".join(speed)),
         ("Size", words.megabytes(student.size_mb), student.name),
@@ -134,7 +137,7 @@ def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _spent(report: Report) -> Iterator[SpendingRow]:
+def _spending(report: Report) -> Iterator[SpendingRow]:
     money = report.money
     names: dict[str, tuple[str, charts.Role]] = {
         "llm": ("LLM answers", "llm"),
@@ -188,7 +191,7 @@ def _charts(report: Report, models: tuple[ModelRow, ...]) -> dict[str, str]:
         drawn["price"] = charts.bar_chart(rows, key="price", title="US dollars for a million texts", top=top)
     if money.limit_usd > 0:
         whole = max(money.limit_usd, money.charged_usd + money.held_usd)
-        parts = [charts.Segment(spent.name, spent.usd / whole, spent.role) for spent in _spent(report)]
+        parts = [charts.Segment(spent.name, spent.usd / whole, spent.role) for spent in _spending(report)]
         if money.lost_usd:
             lost = money.lost_usd / whole
             parts.append(charts.Segment("of the charged sum lost", lost, "lost", money.charged_usd / whole - lost))
@@ -197,26 +200,26 @@ def _charts(report: Report, models: tuple[ModelRow, ...]) -> dict[str, str]:
 
 
 def _curve(report: Report) -> str:
-    exam = report.reliability
-    if exam is None or len(exam.curve) < 2:
+    found = report.reliability
+    if found is None or len(found.curve) < 2:
         return ""
-    dots = [charts.Dot(point.coverage, point.accuracy, point.low, point.high) for point in exam.curve]
+    dots = [charts.Dot(point.coverage, point.accuracy, point.low, point.high) for point in found.curve]
     mark = None
-    if exam.confident_share and exam.confident_accuracy is not None:
+    if found.confident_share and found.confident_accuracy is not None:
         mark = charts.Dot(
-            exam.confident_share,
-            exam.confident_accuracy.value,
-            exam.confident_accuracy.low,
-            exam.confident_accuracy.high,
+            found.confident_share,
+            found.confident_accuracy.value,
+            found.confident_accuracy.low,
+            found.confident_accuracy.high,
         )
-    title = "Accuracy on the surest share of the test texts"
+    title = "Accuracy on the most confident share of the test texts"
     return charts.line_chart(
-        dots, key="curve", title=title, target=exam.target_precision if exam.n_held_out else None, highlight=mark
+        dots, key="curve", title=title, target=found.target_precision if found.n_held_out else None, highlight=mark
     )
 
 
 def _classes(report: Report) -> tuple[ClassRow, ...]:
-    """The labels, the student's worst first."""
+    """The labels, the student's weakest first."""
     student = report.student.evaluation
     if student is None:
         return ()
@@ -241,11 +244,11 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
     if answers is not None:
         asked = {"Texts asked": f"{answers.asked:,}"}
         asked |= {f"… {state}": f"{n:,}" for state, n in answers.by_state.items()}
-        asked["Answers are"] = answers.score_source
+        asked["Scores from"] = answers.score_source
     how = {
         "Procedure": settings.procedure,
         "Seed": "" if settings.seed is None else str(settings.seed),
-        "Took": words.duration(report.duration_s),
+        "Duration": words.duration(report.duration_s),
         "Finished": report.finished_at,
         "Machine": settings.machine,
         "potstill": settings.potstill,

@@ -1,7 +1,7 @@
-"""Student and teacher timed and priced on the same texts on this machine: what `potstill bench` does.
+"""The serving benchmark (`potstill bench`): student and teacher timed and priced on the same texts on this machine.
 
-A teacher on this machine is asked again, which costs time and no money. One behind an API is not: its times and its
-price are those of the run's real calls, or the price list's where it was not asked. Says nothing of quality.
+A teacher on this machine is asked again, which costs time and no money. One behind an API is not: its times and price
+are those of the run's real calls, or of the price list if there were none. Does not measure quality.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_TEACHER_SECONDS = 60.0  # a teacher that would take longer for all texts is 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run's store says: how it was begun, what it was timed on, its calls and its money."""
+    """A run in its store: its spec, the texts kept for timing, its calls and its money."""
 
     folder: Path
     spec: Spec
@@ -61,31 +61,31 @@ def benchmark_serving(
 
     Args:
         folder: a run's, or a bundle's.
-        texts: to time on; else test texts that the run kept.
+        texts: to time on; if empty, test texts that the run kept.
         usd_per_hour: price of this machine; else the run's, or the assumed one.
-        gpu_usd_per_hour: price of this machine with its GPU; without, what runs there has no price.
-        tell: hears what is being timed.
+        gpu_usd_per_hour: price of this machine with its GPU; without it the GPU rows have no price.
+        reporter: called with a sentence before each timing.
 
     Raises:
-        NotARun: there is neither a run nor a bundle.
+        RunNotFound: the folder holds neither a run nor a bundle.
         BadInput: there are no texts to time on.
     """
     bundle = load(folder)
-    past = _past(folder)
-    chosen = tuple(texts) or (past.texts if past is not None else ())
+    run = _read_run(folder)
+    chosen = tuple(texts) or (run.texts if run is not None else ())
     if not chosen:
         raise BadInput(f"{folder} keeps no texts to time on.", "Give some with --texts FILE.")
     origin = "given" if texts else "of the run's test part"
     while len(chosen) < MIN_TEXTS:
         chosen += chosen
         origin += ", repeated"
-    rates = _rates(usd_per_hour, past)
+    rates = _rates(usd_per_hour, run)
     rows = list(_students(bundle, chosen, rates, gpu_usd_per_hour, reporter))
-    teacher = None if past is None else _teacher(past, chosen, rates, reporter)
+    teacher = None if run is None else _teacher(run, chosen, rates, reporter)
     even: BreakEven | None = None
-    if past is not None and teacher is not None:
+    if run is not None and teacher is not None:
         rows.append(teacher)
-        even = break_even(past.charged_usd, rows[0], teacher)
+        even = break_even(run.charged_usd, rows[0], teacher)
     simulated = teacher is not None and teacher.note.startswith("Simulation")
     return ServingTable(
         source=str(folder),
@@ -94,14 +94,16 @@ def benchmark_serving(
         mean_characters=sum(map(len, chosen)) / len(chosen),
         rows=tuple(rows),
         break_even=even,
-        simulation="Simulation: the teacher replays known labels; its price and pace are assumed." if simulated else "",
+        simulation="Simulation: the teacher replays known labels; its price and speed are assumed."
+        if simulated
+        else "",
     )
 
 
 def read_sample_texts(
     file: Path, column: str | None = None, *, pairs: bool = False, max_texts: int = 2000
 ) -> tuple[str, ...]:
-    """The first texts of a table, or where texts are compared its first pairs (`column` is then "first,second").
+    """The first texts of a table, or in a pair task its first pairs (`column` is then "first,second").
 
     Raises:
         BadData: the file cannot be read, has no such column, or no text.
@@ -113,8 +115,8 @@ def read_sample_texts(
         names = [name for name in (found.text, found.text_b if pairs else None) if name]
     for name in names:
         if name not in table.columns:
-            there = ", ".join(table.columns)
-            raise BadData(f"{file.name} has no column {name!r}; there are {there}.", "Name it with --text.")
+            available = ", ".join(table.columns)
+            raise BadData(f"{file.name} has no column {name!r}; it has {available}.", "Name it with --text.")
     if len(names) != 1 + pairs:
         raise BadData("The student compares two texts.", "Name both columns with --text first,second.")
     rows = list(zip(*(table.column(name) for name in names), strict=True))
@@ -147,7 +149,7 @@ def _students(
 
 
 def _on_gpu(bundle: Bundle) -> PredictFunction | None:
-    """The fp32 graph on a GPU, where onnxruntime has one; token ids are made on the CPU."""
+    """The fp32 graph on a GPU; None without a GPU build of onnxruntime. Token ids are made on the CPU."""
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -164,7 +166,7 @@ def _on_gpu(bundle: Bundle) -> PredictFunction | None:
 def _timed(
     predict: PredictFunction, texts: Sequence[str], rates: Rates | None, meter: energy.EnergyMeter | None
 ) -> ServingRow:
-    """A row for something that runs on this machine."""
+    """A row for a model that runs on this machine."""
     speed = measure_latency(predict, texts, seconds=TIMING_SECONDS, batch=True, meter=meter)
     per_text = None
     if rates is not None:
@@ -194,27 +196,27 @@ def _cpu() -> str:
 # --- the teacher -----------------------------------------------------------------------------------------------
 
 
-def _teacher(past: RunRecord, texts: Sequence[str], rates: Rates, reporter: Reporter) -> ServingRow | None:
-    """The run's teacher: asked again if it is on this machine, else as the run's calls and the price list tell."""
-    named = past.spec.teacher
+def _teacher(run: RunRecord, texts: Sequence[str], rates: Rates, reporter: Reporter) -> ServingRow | None:
+    """The run's teacher: asked again if it is on this machine, else from the run's calls and the price list."""
+    named = run.spec.teacher
     if named is None:
         return None
     try:
-        teacher = open_teacher(past.spec, past.task, named, past.examples, asks=False)
+        teacher = open_teacher(run.spec, run.task, named, run.examples, asks=False)
     except (PotstillError, TypeError) as error:  # TypeError: a teacher that is made of a student
-        why = error.message if isinstance(error, PotstillError) else "it is made of a student of the run"
-        row = _of_calls(past, named.name, here=_runs_here(named.kind))
-        return replace(row, note=f"It was not asked again: {why}")
-    if teacher.simulated:  # its pace is an assumption: there is nothing to time
+        reason = error.message if isinstance(error, PotstillError) else "it is made of a student of the run"
+        row = _from_calls(run, named.name, here=_runs_here(named.kind))
+        return replace(row, note=f"It was not asked again: {reason}")
+    if teacher.simulated:  # its speed is an assumption: there is nothing to time
         row = ServingRow(name=teacher.name, role="teacher", device="simulated", note="Simulation.")
-        return _priced(row, teacher, past, texts)
-    if teacher.category != "human" and not teacher.metadata.get("host"):
+        return _priced(row, teacher, run, texts)
+    if not (teacher.capabilities.remote or teacher.capabilities.human):
         reporter(f"Timing {teacher.name} on the CPU.")
-        some = _fewer(teacher, texts)
-        row = _timed(_asking(teacher), some, rates, energy.cpu_meter())
-        fewer = f"Timed on {len(some)} of the texts." if len(some) < len(texts) else ""
-        return replace(row, role="teacher", name=teacher.name, note=fewer)
-    return _priced(_of_calls(past, teacher.name, teacher.parallel), teacher, past, texts)
+        sample = _affordable(teacher, texts)
+        row = _timed(_asking(teacher), sample, rates, energy.cpu_meter())
+        note = f"Timed on {len(sample)} of the texts." if len(sample) < len(texts) else ""
+        return replace(row, role="teacher", name=teacher.name, note=note)
+    return _priced(_from_calls(run, teacher.name, teacher.parallel), teacher, run, texts)
 
 
 def _runs_here(kind: str) -> bool:
@@ -231,8 +233,8 @@ def _asking(teacher: Teacher) -> PredictFunction:
     return ask
 
 
-def _fewer(teacher: Teacher, texts: Sequence[str]) -> Sequence[str]:
-    """As many texts as it answers in a minute, by a try with a few; `BATCH` at least."""
+def _affordable(teacher: Teacher, texts: Sequence[str]) -> Sequence[str]:
+    """As many texts as it answers in a minute, estimated on a few; `BATCH` at least."""
     import time
 
     _asking(teacher)(texts[:4])  # reads the weights
@@ -242,9 +244,9 @@ def _fewer(teacher: Teacher, texts: Sequence[str]) -> Sequence[str]:
     return texts[: max(BATCH, int(rate * MAX_TEACHER_SECONDS))]
 
 
-def _of_calls(past: RunRecord, name: str, parallel: int = 1, *, here: bool = False) -> ServingRow:
-    """The times and the price of the run's questions; those bought earlier by another run took no time, but money."""
-    settled = [row for row in past.calls if row.state == "settled" and row.what.startswith((f"{name}: ", f"{name}, "))]
+def _from_calls(run: RunRecord, name: str, parallel: int = 1, *, here: bool = False) -> ServingRow:
+    """Times and price of the run's calls; answers that another run had bought took no time, but money."""
+    settled = [row for row in run.calls if row.state == "settled" and row.what.startswith((f"{name}: ", f"{name}, "))]
     calls = [row for row in settled if row.what.startswith(f"{name}: ") and row.ended_at]
     row = ServingRow(name=name, role="teacher", device="elsewhere")
     if settled:
@@ -268,9 +270,9 @@ def _of_calls(past: RunRecord, name: str, parallel: int = 1, *, here: bool = Fal
     )
 
 
-def _priced(row: ServingRow, teacher: Teacher, past: RunRecord, texts: Sequence[str]) -> ServingRow:
-    """The row with the price of the run's calls; where there were none, of the texts at the teacher's price list."""
-    own = _of_calls(past, teacher.name, teacher.parallel)
+def _priced(row: ServingRow, teacher: Teacher, run: RunRecord, texts: Sequence[str]) -> ServingRow:
+    """The row with the price of the run's calls, or if there were none, of the texts by the teacher's price list."""
+    own = _from_calls(run, teacher.name, teacher.parallel)
     if own.usd_per_million is not None:
         return replace(row, usd_per_million=own.usd_per_million, price_from=own.price_from)
     usages = [teacher.estimate_usage([text]).high for text in texts[:BATCH]]
@@ -281,22 +283,22 @@ def _priced(row: ServingRow, teacher: Teacher, past: RunRecord, texts: Sequence[
 
 
 def _thousand(usage: Usage) -> Usage:
-    """A thousand times the usage, so that rounding up to a micro-dollar does not count."""
+    """A thousand times the usage, so that rounding up to a micro-dollar does not matter."""
     return Usage(**{name: value * 1000 for name, value in usage.__dict__.items()})
 
 
 # --- the run ---------------------------------------------------------------------------------------------------
 
 
-def _past(folder: Path) -> RunRecord | None:
-    """What the run in `folder` was; None if it is a bundle's."""
+def _read_run(folder: Path) -> RunRecord | None:
+    """The run in `folder`; None if it is a bundle."""
     if not (folder / RUN_FILE).exists():
         return None
     store = RunStore(folder, write=False)
     try:
         identity = store.get_meta("identity")
         if identity is None:
-            raise RunNotFound(f"{folder} was not begun by this version.", "Give the folder of a finished run.")
+            raise RunNotFound(f"{folder} was not started by this version.", "Give the folder of a finished run.")
         limit = store.get_meta("limit_micros") or 1
         record = {name: value for name, value in identity.items() if name not in ("data", "task")}
         kept = store.get_meta("bench") or {}
@@ -315,8 +317,8 @@ def _past(folder: Path) -> RunRecord | None:
         store.close()
 
 
-def _rates(usd_per_hour: float | None, past: RunRecord | None) -> Rates:
+def _rates(usd_per_hour: float | None, run: RunRecord | None) -> Rates:
     if usd_per_hour is not None:
         return Rates("--usd-per-hour", usd_per_hour=Decimal(str(usd_per_hour)))
-    spec = past.spec if past is not None else Spec(budget=Decimal(1))
+    spec = run.spec if run is not None else Spec(budget=Decimal(1))
     return spec.compute_rates

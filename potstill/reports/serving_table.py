@@ -1,7 +1,7 @@
-"""What answering costs from now on: student and teacher side by side, ratios, and when the distillation is paid for.
+"""The cost of serving: student beside teacher, their ratios, and when the distillation has paid for itself.
 
-Records and their words; measures nothing. A ratio of times is formed on one device only: the figures that compare a
-model on a GPU with a price on a CPU (as a headline of Palo et al. 2024 does) mean nothing.
+Records and their sentences; measures nothing. Times are compared on one device only: a ratio between a model on a GPU
+and a price on a CPU (as in a headline of Palo et al. 2024) is meaningless.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Literal
 from potstill.data.task import JsonObject
 from potstill.reports import text as words
 
-FORMAT = 1
-SpeedSource = Literal["measured here", "the run's calls", "price list", "simulated"]
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class ServingRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """The teacher's figure divided by the student's: so many times slower, or dearer."""
+    """The teacher's figure divided by the student's."""
 
     student: str
     teacher: str
@@ -59,7 +58,7 @@ class Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakEven:
-    """After how many predictions the distillation has paid for itself; None if never, `why` says why.
+    """The number of predictions after which the distillation has paid for itself; None if never, with the `reason`.
 
     predictions = charged / (teacher's price of a text - student's price of a text).
     """
@@ -74,9 +73,9 @@ class ServingTable:
     """The cost and latency table of a run or a bundle.
 
     Attributes:
-        source: the folder. texts: how many were timed, `texts_from` where they are from.
+        source: the folder. texts: the number that was timed; texts_from: their origin.
         rows: the served student first.
-        simulation: empty, or which figures are simulated.
+        simulation: empty, or a sentence on the simulated figures.
     """
 
     source: str
@@ -103,16 +102,16 @@ class ServingTable:
 
 
 def break_even(charged_usd: float, student: ServingRow | None, teacher: ServingRow | None) -> BreakEven | None:
-    """When what was charged has been saved; None if there is no teacher.
+    """When the savings reach the sum charged; None without a teacher.
 
     Args:
-        charged_usd: what the distillation cost.
-        student, teacher: whose prices of a text are compared.
+        charged_usd: the cost of the distillation.
+        student, teacher: rows with the prices of a text.
     """
     if teacher is None or student is None:
         return None
     if teacher.usd_per_million is None or student.usd_per_million is None:
-        return BreakEven(charged_usd=charged_usd, predictions=None, reason="The price of one of both is not known.")
+        return BreakEven(charged_usd=charged_usd, predictions=None, reason="One of the two prices is unknown.")
     saved = (teacher.usd_per_million - student.usd_per_million) / 1e6
     if saved <= 0:
         return BreakEven(charged_usd=charged_usd, predictions=None, reason="Never: the student is not cheaper.")
@@ -162,17 +161,18 @@ def _lines(serving: ServingTable) -> Iterator[str]:
     yield from (line.rstrip() for line in out.getvalue().rstrip().splitlines())
     yield ""
     for row in serving.rows:
-        told = [f"times: {row.speed_from}" if row.speed_from else "times not measured"]
-        told += [f"price: {row.price_from}" if row.price_from else "price not known", f"energy: {row.energy}"]
-        yield f"{row.name}: {'; '.join(told)}.{' ' + row.note if row.note else ''}"
+        sources = [f"times: {row.speed_from}" if row.speed_from else "times not measured"]
+        sources += [f"price: {row.price_from}" if row.price_from else "price unknown", f"energy: {row.energy}"]
+        yield f"{row.name}: {'; '.join(sources)}.{' ' + row.note if row.note else ''}"
     for ratio in serving.ratios:
         verb = "as expensive" if ratio.quantity == "price of a text" else "as slow"
-        yield f"{ratio.teacher} is {words.format_ratio(ratio.ratio)} {verb} as {ratio.student} ({ratio.quantity}; {ratio.device})."
+        times = words.format_ratio(ratio.ratio)
+        yield f"{ratio.teacher} is {times} {verb} as {ratio.student} ({ratio.quantity}; {ratio.device})."
     if serving.break_even is not None:
-        yield _paid(serving.break_even)
+        yield _break_even_sentence(serving.break_even)
 
 
-def _paid(even: BreakEven) -> str:
-    if even.predictions is None:
-        return f"Break-even: {even.reason}"
-    return f"Break-even: the {words.usd(even.charged_usd)} charged are saved after {even.predictions:,} predictions."
+def _break_even_sentence(found: BreakEven) -> str:
+    if found.predictions is None:
+        return f"Break-even: {found.reason}"
+    return f"Break-even: the {words.usd(found.charged_usd)} charged are saved after {found.predictions:,} predictions."

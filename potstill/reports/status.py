@@ -1,4 +1,4 @@
-"""What a run did and what it cost so far, read from its store; it may be still working in another window."""
+"""The steps and the spending of a run, read from its store; it may still be working in another process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ COLUMNS = ("id", "began", "seconds", "category", "purpose", "state", "n", "held_
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as its store tells it: the task's name and labels, the money, the calls and the notes.
+    """A run in its store: the task's name and labels, the money, the calls and the notes.
 
-    `left_micros` is what a process that ended left held and the next start books as lost; None where there is no such.
+    `abandoned_micros` was held by a process that ended, and the next start books it as lost; None without such holds.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class RunStatus:
                 "charged_usd": micros_to_usd(self.totals.charged),
                 "paid_usd": micros_to_usd(self.totals.paid),
                 "lost_usd": micros_to_usd(self.totals.lost),
-                "by": {name: micros_to_usd(micros) for name, micros in self.totals.by_category.items()},
+                "by_category": {name: micros_to_usd(micros) for name, micros in self.totals.by_category.items()},
             },
             "calls": len(self.calls),
             "steps": [{"time": _clock(note.time), "what": note.name, **note.record.to_json()} for note in self.notes],
@@ -59,9 +59,9 @@ class RunStatus:
         state = "finished" if self.finished else "not finished: the same command goes on from here"
         lines = [
             f"{self.folder}: {self.task} ({len(self.labels)} labels), {state}.",
-            f"${micros_to_usd(totals.charged):.6f} of ${micros_to_usd(totals.limit):.2f} charged in {totals.calls} calls, "
-            f"${micros_to_usd(totals.held):.6f} held, ${micros_to_usd(totals.lost):.6f} lost to crashes.",
-            *_left(self.abandoned_micros),
+            f"${micros_to_usd(totals.charged):.6f} of ${micros_to_usd(totals.limit):.2f} charged in {totals.calls} "
+            f"calls, ${micros_to_usd(totals.held):.6f} held, ${micros_to_usd(totals.lost):.6f} lost to crashes.",
+            *_abandoned(self.abandoned_micros),
             "",
         ]
         lines += [f"{_clock(note.time)}  {note.name:<16} {_facts(note.record.to_json())}" for note in self.notes]
@@ -69,7 +69,7 @@ class RunStatus:
 
 
 def read_status(folder: Path) -> RunStatus:
-    """The status of the run in `folder`. Raises NotARun where there is none."""
+    """The status of the run in `folder`. Raises RunNotFound if there is none."""
     store = RunStore(folder, write=False)
     try:
         task = store.get_meta("task") or {"name": "", "labels": []}
@@ -89,7 +89,7 @@ def read_status(folder: Path) -> RunStatus:
 
 @dataclass(frozen=True)
 class SpendingReport:
-    """A run's money. `shown` says whether the reader asked for every call, `as_csv` for CSV; `left_micros` as above."""
+    """A run's money. `list_calls` adds every call to the text, `as_csv` makes it CSV; `abandoned_micros` as above."""
 
     folder: Path
     totals: LedgerTotals
@@ -109,7 +109,7 @@ class SpendingReport:
             "paid_usd": micros_to_usd(totals.paid),
             "lost_usd": micros_to_usd(totals.lost),
             "free_usd": micros_to_usd(totals.free),
-            "by": {name: micros_to_usd(micros) for name, micros in totals.by_category.items()},
+            "by_category": {name: micros_to_usd(micros) for name, micros in totals.by_category.items()},
             "by_purpose": {name: micros_to_usd(micros) for name, micros in totals.by_purpose.items()},
             "calls": [dict(zip(COLUMNS, row, strict=True)) for row in self._rows()],
         }
@@ -130,7 +130,7 @@ class SpendingReport:
             ("paid now", totals.paid),
         ):
             yield f"  {name:<12} ${micros_to_usd(micros):>14,.6f}"
-        yield from (f"  {line}" for line in _left(self.abandoned_micros))
+        yield from (f"  {line}" for line in _abandoned(self.abandoned_micros))
         yield ""
         yield f"  {'for':<44} {'calls':>7} {'texts':>9} {'charged':>14}"
         for (category, purpose, what), rows in sorted(self._kinds().items()):
@@ -179,7 +179,7 @@ class SpendingReport:
 
 
 def read_spending(folder: Path, *, calls: bool = False, as_csv: bool = False) -> SpendingReport:
-    """The account of the run in `folder`. Raises NotARun where there is none."""
+    """The spending of the run in `folder`. Raises RunNotFound if there is none."""
     store = RunStore(folder, write=False)
     try:
         totals = store.totals(store.get_meta("limit_micros") or 0)
@@ -188,12 +188,10 @@ def read_spending(folder: Path, *, calls: bool = False, as_csv: bool = False) ->
         store.close()
 
 
-def _left(micros: int | None) -> list[str]:
+def _abandoned(micros: int | None) -> list[str]:
     if micros is None:
         return []
-    return [
-        f"What is held was left by a process that ended: the same command books ${micros_to_usd(micros):.6f} as lost."
-    ]
+    return [f"A process ended and left money held: the same command books ${micros_to_usd(micros):.6f} as lost."]
 
 
 def _clock(seconds: float) -> str:

@@ -24,10 +24,10 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
     """The report as lines of at most `width` columns (forty at least).
 
     Args:
-        report: what to tell.
+        report: the records to show.
         width: columns.
         color: with ANSI colours.
-        page: where the HTML page lies, to be named.
+        page: the path of the HTML page, to be named.
     """
     from rich.text import Text
 
@@ -41,15 +41,15 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
     if report.simulation:
         console.print(Text(words.one_line(words.simulation_sentence(report), 400), style="bold red"))
     console.print(Text(words.strip_control_characters(words.headline(report))))
-    for verdict in words.comparison_sentences(report):
-        console.print(Text(words.strip_control_characters(verdict), style="dim"))
+    for sentence in words.comparison_sentences(report):
+        console.print(Text(words.strip_control_characters(sentence), style="dim"))
     console.print()
     console.print(_models(report, console.width))
     if report.student.evaluation is not None:
         console.print(Text(words.test_set_sentence(report), style="dim"))
     for sentence in words.reliability_sentences(report)[:1]:
         console.print(Text(words.strip_control_characters(sentence), style="dim"))
-    _answers(console, report)
+    _samples(console, report)
     console.print()
     _money(console, report)
     for note in (*report.notes, report.egress):
@@ -64,8 +64,8 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _answers(console: Console, report: Report) -> None:
-    """A few predictions for texts nobody learnt from."""
+def _samples(console: Console, report: Report) -> None:
+    """A few predictions for test texts."""
     from rich.text import Text
 
     samples = report.samples[:SAMPLES]
@@ -74,9 +74,9 @@ def _answers(console: Console, report: Report) -> None:
     console.print()
     widest = max(len(words.one_line(each.student, 24)) for each in samples)
     for each in samples:
-        sure = "     " if each.confidence is None else f"{100 * each.confidence:3.0f} %"
+        confidence = "     " if each.confidence is None else f"{100 * each.confidence:3.0f} %"
         right = " " if each.gold is None else ("✓" if each.gold == each.student else "✗")
-        line = Text(f"{right} {words.one_line(each.student, 24):<{widest}} {sure}  ")
+        line = Text(f"{right} {words.one_line(each.student, 24):<{widest}} {confidence}  ")
         line.append(words.one_line(each.text, max(12, console.width - widest - 10)), style="dim")
         console.print(line, no_wrap=True, overflow="ellipsis")
 
@@ -92,7 +92,7 @@ def _models(report: Report, width: int) -> Table:
     heads = [figure, "macro F1, %", "texts/s", "p50"] if wide else [figure, "macro F1, %"]
     shown = [row.cells if wide else [cell.partition(" (")[0] for cell in row.cells[:2]] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    # The figures are never cut; the name takes what is left.
+    # The figures are never cut; the name gets the rest of the width.
     widths = [max(len(head), *(len(cells[nth]) for cells in shown)) for nth, head in enumerate(heads)]
     table.add_column("", overflow="ellipsis", no_wrap=True, max_width=width - sum(widths) - 2 * len(heads) - 1)
     for head, size in zip(heads, widths, strict=True):
@@ -125,19 +125,21 @@ class _Row:
 
 def _rows(report: Report) -> Iterator[_Row]:
     student, teacher = report.student, report.teacher
-    yield _judged("student", f"student {student.name}", student.evaluation).speed(student.texts_per_s, student.p50_ms)
+    yield _evaluated("student", f"student {student.name}", student.evaluation).speed(
+        student.texts_per_s, student.p50_ms
+    )
     if teacher is not None:
-        yield _judged("teacher", f"teacher {teacher.name}", teacher.evaluation).speed(
+        yield _evaluated("teacher", f"teacher {teacher.name}", teacher.evaluation).speed(
             teacher.texts_per_s, teacher.p50_ms
         )
     for baseline in report.baselines:
         yield _Row("", baseline.name, baseline.main_score, baseline.macro_f1)
 
 
-def _judged(role: str, name: str, judgement: EvaluationResult | None) -> _Row:
-    if judgement is None:
+def _evaluated(role: str, name: str, result: EvaluationResult | None) -> _Row:
+    if result is None:
         return _Row(role, name, None, None)
-    return _Row(role, name, judgement.main_score, judgement.macro_f1)
+    return _Row(role, name, result.main_score, result.macro_f1)
 
 
 def _money(console: Console, report: Report) -> None:

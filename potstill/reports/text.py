@@ -1,4 +1,4 @@
-"""A report's sentences and figures as text: every number comes from the record, and None reads "not measured"."""
+"""The sentences and figures of a report as text. Every number comes from its records; None reads "not measured"."""
 
 from __future__ import annotations
 
@@ -92,110 +92,105 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def clock(iso: str) -> str:
+    """ "2026-11-30T09:28:21+00:00" -> "2026-11-30 09:28"; anything else stays."""
+    return iso[:16].replace("T", " ") if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", iso) else iso
+
+
 def format_ratio(ratio: float) -> str:
     """40.2 -> "40×", 1.53 -> "1.5×"."""
     return f"{ratio:,.0f}×" if round(ratio, 1) >= 10 else f"{ratio:.1f}×"
 
 
 def main_metric_name(report: Report) -> str:
-    """What the first figure of each model is called: accuracy, or micro F1 where a text may have several labels."""
-    judged = report.student.evaluation
-    return "micro F1" if judged is not None and judged.micro_f1 is not None else "accuracy"
+    """The name of the main score: accuracy, or micro F1 in a multi-label task."""
+    result = report.student.evaluation
+    return "micro F1" if result is not None and result.micro_f1 is not None else "accuracy"
 
 
 def headline(report: Report) -> str:
-    """What came of it, in one sentence: the student, its teacher, the money. What was not measured is left out."""
+    """The result in one sentence: the student, its teacher, the money. What was not measured is left out."""
     student, teacher, money = report.student, report.teacher, report.money
-    said = f"A {megabytes(student.size_mb)} student" if student.size_mb is not None else "A student"
+    sentence = f"A {megabytes(student.size_mb)} student" if student.size_mb is not None else "A student"
     answers = [f"answers {texts_per_s(student.texts_per_s)}"] if student.texts_per_s is not None else []
     if student.evaluation is not None:
         share = f"{percent(student.evaluation.main_score.value)} {main_metric_name(report)}"
         answers.append(f"at {share}" if answers else f"reached {share}")
-    said = f"{said} {' '.join(answers) or 'was trained'}"
+    sentence = f"{sentence} {' '.join(answers) or 'was trained'}"
     if teacher is not None and teacher.evaluation is not None:
-        said += f" – its teacher reached {percent(teacher.evaluation.main_score.value)}"
+        sentence += f" – its teacher reached {percent(teacher.evaluation.main_score.value)}"
         if teacher.texts_per_s is not None:
-            said += f" at {texts_per_s(teacher.texts_per_s)}"
+            sentence += f" at {texts_per_s(teacher.texts_per_s)}"
     elif teacher is not None and teacher.texts_per_s is not None:
-        said += f" – its teacher answered {texts_per_s(teacher.texts_per_s)}"
-    return f"{said}; {usd(money.charged_usd)} of {usd(money.limit_usd)} spent."
+        sentence += f" – its teacher answered {texts_per_s(teacher.texts_per_s)}"
+    return f"{sentence}; {usd(money.charged_usd)} of {usd(money.limit_usd)} spent."
 
 
 def test_set_sentence(report: Report) -> str:
-    """On how many texts student and teacher were judged; empty if the student was not."""
+    """The number of texts that student and teacher were evaluated on; empty if the student was not."""
     student = report.student.evaluation
     if student is None:
         return ""
     name = main_metric_name(report)
-    said = f"{name[0].upper()}{name[1:]} on {student.n:,} test texts that nothing was learnt from"
+    sentence = f"{name[0].upper()}{name[1:]} on {student.n:,} test texts, none of them used for training"
     teacher = report.teacher.evaluation if report.teacher is not None else None
     if teacher is not None and teacher.n != student.n:
-        said += f"; the teacher was asked about {teacher.n:,} of them"
+        sentence += f"; the teacher was asked about {teacher.n:,} of them"
     if student.lrap is not None:
-        whole, ranked = percent(student.accuracy.value), percent(student.lrap.value)
-        said += f". The student’s whole set of labels is right for {whole}; label ranking average precision {ranked}"
-    return f"{said}."
+        exact = f"The student’s set of labels is exactly right for {percent(student.accuracy.value)}"
+        sentence += f". {exact}; label ranking average precision {percent(student.lrap.value)}"
+    return f"{sentence}."
 
 
 def simulation_sentence(report: Report) -> str:
-    """The simulation sentence, sure to begin with the word; empty if nothing was simulated."""
-    said = report.simulation.strip()
-    return said if not said or said.lower().startswith("simulat") else f"Simulated: {said}"
+    """The simulation sentence, which begins with that word; empty if nothing was simulated."""
+    sentence = report.simulation.strip()
+    return sentence if not sentence or sentence.lower().startswith("simulat") else f"Simulated: {sentence}"
 
 
 def comparison_sentences(report: Report) -> tuple[str, ...]:
     """Sentences on whether the student beats its teacher and the baselines."""
-    said = [sentence for sentence in (_against_teacher(report), _against_baselines(report)) if sentence]
-    return tuple(said)
+    return tuple(sentence for sentence in (_against_teacher(report), _against_baselines(report)) if sentence)
 
 
 def reliability_sentences(report: Report) -> tuple[str, ...]:
-    """How far the student's confidence may be trusted: the threshold, the label sets, the calibration."""
-    exam = report.reliability
-    if exam is None:
+    """How reliable the student's confidence is: the threshold, the label sets, the calibration."""
+    found = report.reliability
+    if found is None:
         return ()
-    return tuple(said for said in (_threshold(exam), _sets(exam), _calibrated(exam)) if said)
+    return tuple(sentence for sentence in (_threshold(found), _label_sets(found), _calibration(found)) if sentence)
 
 
-def _threshold(exam: Reliability) -> str:
-    if not exam.n_held_out:
-        return (
-            "Too few labelled texts were held out to say from which probability on it may be trusted: its "
-            "probabilities are its own."
-        )
-    on = f"on {exam.n_held_out:,} held-out texts"
-    if exam.threshold is None:
-        return f"No threshold could be shown to make {_whole(exam.target_precision)} of the labels right {on}."
-    promise = (
-        f"promised, {on} and with {_whole(exam.confidence)} confidence, were at least {_whole(exam.target_precision)}"
-    )
-    if exam.confident_accuracy is None or exam.confident_share is None:
-        return f"It is sure from a probability of {exam.threshold:.2f} on ({promise}), and was of no test text."
-    right = f"{percent(exam.confident_accuracy.value)} ({interval(exam.confident_accuracy)}) of"
-    if exam.confident_share == 1:
-        return f"It need not abstain: {right} its labels are right; {promise}."
-    return (
-        f"It is sure from a probability of {exam.threshold:.2f} on: that is {percent(exam.confident_share)} of the test texts, "
-        f"and {right} those labels are right; {promise}."
-    )
+def _threshold(found: Reliability) -> str:
+    if not found.n_held_out:
+        return "Too few labelled texts were held out to calibrate its probabilities and to guarantee a threshold."
+    precision, held_out = _whole(found.target_precision), f"{found.n_held_out:,} held-out texts"
+    if found.threshold is None:
+        return f"No threshold could be shown to make {precision} of the labels right on {held_out}."
+    guarantee = f"the guarantee, from {held_out} with {_whole(found.confidence)} confidence, is at least {precision}"
+    begin = f"It is confident from a probability of {found.threshold:.2f} on"
+    if found.confident_accuracy is None or found.confident_share is None:
+        return f"{begin} ({guarantee}), which no test text reaches."
+    right = f"{percent(found.confident_accuracy.value)} ({interval(found.confident_accuracy)}) of"
+    if found.confident_share == 1:
+        return f"It need not abstain: {right} its labels are right; {guarantee}."
+    covered = f"that is {percent(found.confident_share)} of the test texts"
+    return f"{begin}: {covered}, and {right} those labels are right; {guarantee}."
 
 
-def _sets(exam: Reliability) -> str:
-    if exam.set_coverage is None or exam.mean_set_size is None:
+def _label_sets(found: Reliability) -> str:
+    if found.set_coverage is None or found.mean_set_size is None:
         return ""
-    return (
-        f"Asked for label sets that hold the right label in {_whole(exam.target_coverage)} of cases, it gives "
-        f"{exam.mean_set_size:.2f} labels on average, and the right one is among them for {percent(exam.set_coverage.value)} "
-        f"({interval(exam.set_coverage)}) of the test texts."
-    )
+    sets = f"Its label sets for a coverage of {_whole(found.target_coverage)} have {found.mean_set_size:.2f} labels"
+    reached = f"{percent(found.set_coverage.value)} ({interval(found.set_coverage)})"
+    return f"{sets} on average and contain the right one for {reached} of the test texts."
 
 
-def _calibrated(exam: Reliability) -> str:
-    how = {"temperature": ", calibrated by one temperature,", "vector": ", calibrated label by label,"}
-    return (
-        f"Its probabilities{how.get(exam.method, '')} are off by {percent(exam.ece.value)} ({interval(exam.ece)}) on "
-        f"average (ECE); Brier score {exam.brier.value:.3f} ({exam.brier.low:.3f}–{exam.brier.high:.3f})."
-    )
+def _calibration(found: Reliability) -> str:
+    how = "" if found.method == "none" else f", calibrated by {found.method} scaling,"
+    ece = f"a calibration error (ECE) of {percent(found.ece.value)} ({interval(found.ece)})"
+    brier = f"Brier score {found.brier.value:.3f} ({found.brier.low:.3f}–{found.brier.high:.3f})"
+    return f"Its probabilities{how} have {ece}; {brier}."
 
 
 def _whole(share: float) -> str:
@@ -204,35 +199,36 @@ def _whole(share: float) -> str:
 
 
 def method_notes(report: Report) -> tuple[str, ...]:
-    """The footnotes: how each figure came to be."""
-    judged = report.student.evaluation
+    """The footnotes: how each figure was measured."""
+    result = report.student.evaluation
     notes = []
-    if judged is not None:
+    if result is not None:
         notes.append(
-            "Test texts neither trained nor tuned anything. Intervals are 95 % percentile bootstrap intervals over "
-            f"texts ({judged.n_resamples:,} resamples): they speak of other texts drawn the same way, not of other seeds."
+            "Test texts were used neither for training nor for tuning. Intervals are 95 % percentile bootstrap "
+            f"intervals over texts ({result.n_resamples:,} resamples): they cover other texts drawn the same way, not "
+            "other seeds."
         )
         notes.append(
-            "Macro F1 is the plain mean of F1 over the labels that occur in the gold labels or in the predictions."
+            "Macro F1 is the unweighted mean of F1 over the labels that occur in the gold labels or in the predictions."
         )
     if report.reliability is not None and report.reliability.n_held_out:
         notes.append(
             "The threshold was found by fixed-sequence testing with exact binomial tails, the label sets are split "
-            "conformal (LAC). Both promises are for texts that come as the held-out ones came."
+            "conformal (LAC). Both guarantees are for texts drawn like the held-out ones."
         )
     if report.mcnemar is not None:
         notes.append(
-            "Student and teacher are compared on the texts both were judged on, by McNemar’s two-sided mid-p test."
+            "Student and teacher are compared on the texts both were evaluated on, by McNemar’s two-sided mid-p test."
         )
     speeds = [report.student.texts_per_s, report.student.p50_ms, report.teacher and report.teacher.texts_per_s]
     if any(speed is not None for speed in speeds):
         machine = f" on {report.settings.machine}" if report.settings.machine else ""
         notes.append(
-            f"Speeds were measured{machine}: texts/s in batches, p50 is the median time of one text alone."
-            " The teacher’s texts/s are those it reached while teaching."
+            f"Speeds were measured{machine}: texts/s in batches; p50 is the median latency of a single text."
+            " The teacher’s texts/s are those of the run’s calls."
         )
     notes.append(
-        "Charged is what this run costs on its own; paid is the cash that left now (answers from the cache are charged "
+        "Charged is what this run costs on its own; paid is the cash it cost now (answers from the cache are charged "
         "at their recorded price and paid at zero). Lost is the part of charged that bought nothing, after a crash."
     )
     return tuple(notes)

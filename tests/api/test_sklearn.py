@@ -53,11 +53,11 @@ class OfNumbers(potstill.Classifier):  # type: ignore[misc, valid-type]
         return super().fit(self._words(X), y, sample_weight)
 
     def predict(self, X: Any) -> Any:
-        self._learnt()
+        self._fitted()
         return super().predict(self._words(validate_data(self, X, reset=False)))
 
     def predict_proba(self, X: Any) -> Any:
-        self._learnt()
+        self._fitted()
         return super().predict_proba(self._words(validate_data(self, X, reset=False)))
 
     def __sklearn_tags__(self) -> Any:
@@ -194,7 +194,7 @@ def test_it_becomes_a_bundle_with_its_promises(fitted: Any, tmp_path: Path) -> N
     assert bundle.guarantees is not None
     assert bundle.predict(list(TEXTS)) == list(fitted.predict(TEXTS))
     assert potstill.load(fitted.export(tmp_path / "bare", TEXTS)).guarantees is None
-    with pytest.raises(ValueError, match="known class"):
+    with pytest.raises(ValueError, match="not one of `classes_`"):
         fitted.export(tmp_path / "wrong", TEXTS, ["nonsense"] * len(TEXTS))
 
 

@@ -126,17 +126,17 @@ def test_any_words_can_be_reported(say: str) -> None:
     render_terminal(report).encode("utf-8")
 
 
-def test_how_far_to_trust_the_student_is_told_with_what_was_promised_and_what_happened() -> None:
+def test_the_page_compares_the_guarantees_with_the_test_texts() -> None:
     page = Page(render_html(full())).text.replace("\u00a0", " ")
-    assert "It is sure from a probability of" in page
-    assert "with 90 % confidence, were at least 95 %" in page
-    assert "label sets that hold the right label in 90 % of cases" in page
+    assert "It is confident from a probability of" in page
+    assert "with 90 % confidence, is at least 95 %" in page
+    assert "label sets for a coverage of 90 %" in page
     none = Page(render_html(replace(full(), reliability=exam(held_out=0)))).text
     assert "Too few labelled texts were held out" in none
     assert "How far to trust it" not in Page(render_html(replace(full(), reliability=None))).text
 
 
-def test_a_report_without_an_exam_is_still_read() -> None:
+def test_a_report_without_reliability_is_still_read() -> None:
     record = full().to_json()
     assert Report.from_json(record) == full()
     del record["reliability"]

@@ -197,7 +197,7 @@ def test_the_verdict_follows_the_test(test: McNemar, begins: str) -> None:
 def test_it_is_said_when_the_teacher_was_asked_about_fewer_texts() -> None:
     whole = full()
     assert whole.teacher is not None
-    assert words.test_set_sentence(whole) == "Accuracy on 100 test texts that nothing was learnt from."
+    assert words.test_set_sentence(whole) == "Accuracy on 100 test texts, none of them used for training."
     fewer = replace(whole, teacher=replace(whole.teacher, evaluation=judgement(40, 50)))
     assert "the teacher was asked about 50 of them" in words.test_set_sentence(fewer)
     assert "the teacher was asked about 50" in " ".join(render_terminal(fewer).split())

@@ -31,6 +31,7 @@ from potstill.reports.serving_benchmark import benchmark_serving, read_sample_te
 from potstill.reports.serving_table import ServingRow, ServingTable, break_even
 from potstill.run.run import Run
 from potstill.run.spec import Spec
+from potstill.teachers.base import TeacherCapabilities
 
 
 def distilled(folder: Path, teacher: dict[str, Any], prices: dict[str, Any] | None = None) -> Path:
@@ -102,6 +103,7 @@ def test_a_teacher_on_this_machine_is_asked_again_and_timed_as_the_student_is(
 
     class Here:
         name, category, simulated, parallel, batch_size = "local:m", "llm", False, 1, 16
+        capabilities = TeacherCapabilities()
         metadata: dict[str, Any] = {"model": "m"}  # noqa: RUF012
 
         def answer(self, texts: Sequence[str]) -> None:
@@ -168,7 +170,7 @@ def test_the_command_prints_a_table_or_json(replayed: Path) -> None:
     assert said.exit_code == 0, said.output
     assert "Break-even" in said.stdout
     record = json.loads(CliRunner().invoke(cli.app, ["bench", str(replayed), "--json"]).stdout)
-    assert record["format"] == 1
+    assert record["format"] == 2
     assert record["rows"][0]["role"] == "student"
     assert record["break_even"]["charged_usd"] > 0
 
@@ -222,7 +224,7 @@ def test_a_dearer_student_never_pays_and_without_a_teacher_there_is_nothing_to_p
     assert "not cheaper" in dear.reason
     unknown = break_even(1.0, STUDENT, replace(TEACHER, usd_per_million=None))
     assert unknown is not None
-    assert "not known" in unknown.reason
+    assert "unknown" in unknown.reason
     assert break_even(1.0, STUDENT, None) is None
 
 

@@ -14,34 +14,38 @@ from potstill.data.task import LabelledText
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports import Report, render_html
 from potstill.reports.finish_run import finish_run
-from potstill.reports.rounds import RoundHistory, RoundRecord, draw_rounds, read_rounds
-from potstill.run.notes import Opened, TimedNote
+from potstill.reports.rounds import RoundHistory, draw_rounds, read_rounds
+from potstill.run.notes import AcquisitionCounts, Opened, RoundFacts, TimedNote
 
 
-def row(number: int, usd: float, **more: Any) -> RoundRecord:
+def row(number: int, usd: float, **more: Any) -> RoundFacts:
     share = 0.5 + number / 20
-    return RoundRecord(
-        number=number,
-        train=40 + 32 * number,
-        validation_loss=1 - number / 10,
-        accuracy=share,
-        low=share - 0.1,
-        high=share + 0.1,
-        macro_f1=share,
-        charged_usd=usd,
-        best=True,
-        **more,
-    )
+    facts = {
+        "round": number,
+        "n_train": 40 + 32 * number,
+        "validation_loss": 1 - number / 10,
+        "accuracy": share,
+        "accuracy_low": share - 0.1,
+        "accuracy_high": share + 0.1,
+        "macro_f1": share,
+        "f1": {},
+        "charged_usd": usd,
+        "is_best": True,
+    }
+    return RoundFacts(**{**facts, **more})
 
 
 def rounds(text: str = "fine") -> RoundHistory:
     return RoundHistory(
-        rounds=(row(0, 0.01), row(1, 0.02, action="generate", written=32, accepted=30, rejected={text: 2})),
+        rounds=(
+            row(0, 0.01, f1={text: 0.4, "other": 0.8}),
+            row(
+                1, 0.02, f1={text: 0.7, "other": 0.75}, acquired=AcquisitionCounts("generate", 32, 30, {text: 2}, 0.01)
+            ),
+        ),
         best_round=1,
-        before={text: 0.4, "other": 0.8},
-        after={text: 0.7, "other": 0.75},
-        accepted=(f"{text}: a text",),
-        rejected=(f"copies test: {text}",),
+        accepted_samples=(f"{text}: a text",),
+        rejected_samples=(f"copies test: {text}",),
     )
 
 
@@ -85,9 +89,9 @@ def test_a_run_that_is_taken_up_again_keeps_the_money_of_the_first_time(
         report = finish_run(run, first)
     found = report.rounds
     assert found is not None
-    assert [each.number for each in found.rounds] == [0, 1, 2]
+    assert [each.round for each in found.rounds] == [0, 1, 2]
     assert [each.charged_usd for each in found.rounds[1:]] == [each.charged_usd for each in noted]
     assert found.rounds[0].charged_usd < found.rounds[1].charged_usd < found.rounds[2].charged_usd
-    assert found.rounds[1].rejected == {"too short": 1}
-    assert any("too short: x" in each for each in found.rejected)
-    assert found.best_round == min(found.rounds, key=lambda each: each.validation_loss).number
+    assert found.rounds[1].acquired.rejected_by_reason == {"too short": 1}
+    assert any("too short: x" in each for each in found.rejected_samples)
+    assert found.best_round == min(found.rounds, key=lambda each: each.validation_loss).round
