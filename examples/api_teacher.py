@@ -2,9 +2,9 @@
 
     python examples/api_teacher.py
 
-With OPENAI_API_KEY set, the teacher is `gpt-4.1-mini` and the budget two dollars: that is the limit, whatever happens, and
-the plan that is printed first says what it will cost. Without a key a stand-in server on this machine answers instead, and
-the example says so: it shows how the calls go, not what a model knows.
+With OPENAI_API_KEY set, the teacher is `gpt-4.1-mini` and the budget two dollars: that is the limit, whatever happens,
+and the plan that is printed first says what it will cost. Without a key a stand-in server on this machine answers
+instead, and the example says so: it shows how the calls go, not what a model knows.
 """
 
 from __future__ import annotations
