@@ -1,25 +1,25 @@
 """Every error potstill raises on purpose: one tree, drawn here.
 
-    PotstillError                what happened + how to mend it; the command line prints both and exits with 2
-    |- BadInput                  something the user gave cannot be used
+    PotstillError                a message and a hint; the command line prints both and exits with 2
+    |- BadInput                  the user gave something that cannot be used
     |  |- BadData                a file, a column, a row, a label
     |  |- BadSpec                an option, a TOML key, a budget
-    |  |- UnknownName            a teacher, student, procedure, weights or column nobody has heard of
+    |  |- UnknownName            an unknown teacher, student, procedure, set of weights or column
     |  |- MissingExtra           a library that an optional part needs is not installed
     |  |- MissingWeights         a model's weights are not on this machine
-    |  |- NotARun                a folder that is no run, or no bundle
-    |  `- Declined               asked before spending, the user said no
+    |  |- RunNotFound            the folder is not a run, or not a bundle
+    |  `- SpendingDeclined       asked before spending, the user said no
     |- RunConflict               the run exists and does not fit what is asked of it
-    |  |- RunBusy                another process holds it
-    |  `- SpecChanged            it was started with other options
+    |  |- RunBusy                another process holds its lock
+    |  `- SpecMismatch           it was started with other options
     |- MoneyError
-    |  |- OverBudget             the next hold does not fit under the limit
-    |  |- UnknownPrice           nobody said what this costs; unknown is never zero
-    |  `- Overcharged            a provider used more than the bound it was held to
+    |  |- BudgetExceeded         the next hold does not fit under the limit
+    |  |- UnknownPrice           no price is known; unknown is refused, never zero
+    |  `- BoundExceeded          a provider reported more usage than the bound it was held to
     |- TeacherError              the teacher cannot answer at all (one bad row is a state of its answer, not an error)
-    `- Waiting                   not a failure: somebody else has to act, then call again
+    `- Waiting                   not a failure: people or a batch queue have to finish first; run the command again
 
-A bug is any other exception; it keeps its traceback. This file knows no other room.
+Any other exception is a bug and keeps its traceback. Imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from difflib import get_close_matches
 
 
 class PotstillError(Exception):
-    """What happened, in one sentence, and what the reader can do about it.
+    """An error with a message and a hint.
 
     Args:
-        happened: one sentence, saying what was found and what was expected.
-        mend: one sentence in the imperative; may be empty where `happened` already says it.
+        message: one sentence: what was found and what was expected.
+        hint: one sentence in the imperative: how to mend it; empty if the message already says it.
     """
 
     exit_code = 2
 
-    def __init__(self, happened: str, mend: str = "") -> None:
-        super().__init__(happened, mend)
-        self.message = happened
-        self.hint = mend
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
 
 class BadInput(PotstillError):
-    """Something the user gave cannot be used."""
+    """The user gave something that cannot be used."""
 
 
 class BadData(BadInput):
@@ -60,11 +60,11 @@ class BadSpec(BadInput):
 
 
 class UnknownName(BadInput):
-    """A name that is on no menu. Build it with `unknown` to get the nearest names."""
+    """A name that is in no registry. Built by `unknown_name`, which finds the nearest names."""
 
 
 class MissingExtra(BadInput):
-    """An optional library is not installed. Build it with `missing_extra`."""
+    """An optional library is not installed. Built by `missing_extra`."""
 
 
 class MissingWeights(BadInput):
@@ -92,7 +92,7 @@ class SpecMismatch(RunConflict):
 
 
 class MoneyError(PotstillError):
-    """Something about money forbids going on."""
+    """The budget or a price does not allow to go on."""
 
 
 class BudgetExceeded(MoneyError):
@@ -108,20 +108,20 @@ class BoundExceeded(MoneyError):
 
 
 class TeacherError(PotstillError):
-    """The teacher cannot answer at all. `billed` is False if surely nothing was bought: the hold may be released."""
+    """The teacher cannot answer at all. `billed` is False if certainly nothing was charged: the hold is released."""
 
     billed = True
 
 
 class Waiting(PotstillError):
-    """Somebody else (a human, a batch queue) has to act first; call the same command again later."""
+    """People or a batch queue have to finish first; run the same command again later."""
 
     exit_code = 75
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """The nearest known names as a sentence; if none is near, `otherwise`, or else all of them."""
-    names = sorted(known)
+def did_you_mean(name: str, names: Iterable[str], otherwise: str | None = None) -> str:
+    """The nearest of `names` as a sentence; if none is near, `otherwise`, or else all of them."""
+    names = sorted(names)
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return f"Did you mean {' or '.join(repr(n) for n in near)}?"
@@ -130,13 +130,13 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
     return f"There are: {', '.join(names)}." if names else ""
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:
-    """An `UnknownName` for `name`, with the nearest of the `known` names as its mend."""
-    return UnknownName(f"There is no {what} called {name!r}.", did_you_mean(name, known))
+def unknown_name(kind: str, name: str, names: Iterable[str]) -> UnknownName:
+    """An `UnknownName` for `name`, a `kind` such as "teacher", with the nearest of `names` in its hint."""
+    return UnknownName(f"There is no {kind} called {name!r}.", did_you_mean(name, names))
 
 
 def missing_extra(library: str, extra: str, why: str) -> MissingExtra:
-    """A `MissingExtra` that carries its own install line."""
+    """A `MissingExtra` whose hint is the command that installs the extra."""
     return MissingExtra(
         f"{why} needs {library}, which is not installed.",
         f"Install it with: pip install 'potstill[{extra}]'",

@@ -1,4 +1,4 @@
-"""What comes in through which door: heavy libraries, menus, the front door; and what is committed is for everybody.
+"""What comes in through which door: heavy libraries, registries, the front door; what is committed names no machine.
 
 The rules are those of docs/architecture.md; floors and sizes are in test_house.py.
 """
@@ -36,7 +36,7 @@ HEAVY: dict[str, set[str]] = {
     "gguf": set(),
     "pandas": set(),
     "pyarrow": set(),
-    "sklearn": {"api/sklearn.py"},  # its class is a scikit-learn class; nobody else imports it
+    "sklearn": {"api/sklearn.py"},  # its class is a scikit-learn class, imported by no other module
     "ray": set(),
     "presidio_analyzer": set(),
     "spacy": set(),
@@ -85,7 +85,7 @@ def test_the_rooms_that_are_torch_through_and_through_are_entered_late() -> None
     assert not early, "\n".join(early)
 
 
-def test_nobody_imports_the_room_that_is_a_scikit_learn_class() -> None:
+def test_no_module_imports_the_one_that_is_a_scikit_learn_class() -> None:
     assert not [module for module in MODULES for found in imports(module) if found.module == "potstill.api.sklearn"]
 
 
@@ -140,55 +140,44 @@ assert "distill" in page.getvalue(), page.getvalue()
     assert not _loaded_by(code) & set(HEAVY)
 
 
-# --- menus -------------------------------------------------------------------------------------------------
+# --- registries -------------------------------------------------------------------------------------------------
 
-MENUS = [module for module, path in MODULES.items() if path.name == "__init__.py" and "MENU" in path.read_text("utf-8")]
+FOLDERS = ("teachers", "students", "procedures", "engines")
+RECORDS = {"teachers": "TeacherKind", "procedures": "Recipe"}  # a kind of these folders is such a record
 
 
-def _offers(folder: str, path: Path) -> bool:
-    """Whether a file holds a kind of its folder, by the mark that kind has."""
+def _defines_a_kind(folder: str, path: Path) -> bool:
+    """Whether a file defines a kind of its folder: the record, or a class with the interface's methods."""
     top = tree(path).body
-    functions = {node.name: node for node in top if isinstance(node, ast.FunctionDef)}
-    if folder == "teachers":
-        return "open_teacher" in functions
-    if folder == "students":
-        return any(
-            isinstance(node, ast.ClassDef)
-            and not any("Protocol" in ast.unparse(base) for base in node.bases)
-            and {"fit", "export"} <= {m.name for m in node.body if isinstance(m, ast.FunctionDef)}
-            for node in top
-        )
-    if folder == "procedures":
-        return any(
-            not name.startswith("_") and node.args.args and "Run" in ast.unparse(node.args.args[0].annotation or node)
-            for name, node in functions.items()
-        )
-    if folder == "engines":
-        classes = [node for node in top if isinstance(node, ast.ClassDef)]
-        return any(isinstance(m, ast.FunctionDef) and m.name == "map" for node in classes for m in node.body)
-    return not path.stem.startswith("_")
+    if folder in RECORDS:
+        values = [node.value for node in top if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None]
+        return any(isinstance(value, ast.Call) and ast.unparse(value.func) == RECORDS[folder] for value in values)
+    methods = {"students": {"fit", "export"}, "engines": {"map"}}[folder]
+    return any(
+        methods <= {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
+        for node in top
+        if isinstance(node, ast.ClassDef) and not any("Protocol" in ast.unparse(base) for base in node.bases)
+    )
 
 
-@pytest.mark.parametrize("module", MENUS)
-def test_every_line_of_a_menu_leads_somewhere(module: str) -> None:
-    menu = importlib.import_module(module).MENU
-    for name, target in menu.items():
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_line_of_a_registry_leads_somewhere(folder: str) -> None:
+    registry = importlib.import_module(f"potstill.{folder}").REGISTRY
+    for name, target in registry.items():
         if target.startswith("potstill."):
-            assert menu.resolve(name) is not None
+            assert registry.resolve(name) is not None
 
 
-@pytest.mark.parametrize("module", MENUS)
-def test_every_kind_is_on_the_menu_of_its_folder(module: str) -> None:
-    folder = MODULES[module].parent
-    listed = {target.partition(":")[0] for target in importlib.import_module(module).MENU.values()}
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_kind_is_in_the_registry_of_its_folder(folder: str) -> None:
+    listed = {target.partition(":")[0] for target in importlib.import_module(f"potstill.{folder}").REGISTRY.values()}
     missing = [
-        path.name
-        for path in folder.glob("*.py")
-        if path.name not in {"__init__.py", "base.py"}
-        and _offers(folder.name, path)
-        and f"{module}.{path.stem}" not in listed
+        relative(path)
+        for module, path in MODULES.items()
+        if relative(path).startswith(f"{folder}/") and path.name not in {"__init__.py", "base.py"}
+        if _defines_a_kind(folder, path) and module not in listed
     ]
-    assert not missing, f"not on the menu of {folder.name}/__init__.py: {missing}"
+    assert not missing, f"not in the registry of {folder}/__init__.py: {missing}"
 
 
 def test_every_name_of_the_front_door_leads_where_it_says() -> None:

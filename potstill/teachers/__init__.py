@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from potstill.registry import Registry
 
-MENU = Registry(
+REGISTRY = Registry(
     "teacher",
     {
         "anthropic": "potstill.teachers.anthropic:KIND",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from potstill.teachers import MENU
+from potstill.teachers import REGISTRY
 from potstill.teachers.base import TeacherCapabilities, TeacherKind
 
 
@@ -16,5 +16,5 @@ def teacher_kind(name: str) -> TeacherKind:
         UnknownName: no kind has this name.
         BadSpec: the registered attribute does not exist.
     """
-    found = MENU.resolve(name)
+    found = REGISTRY.resolve(name)
     return found if isinstance(found, TeacherKind) else TeacherKind(found, TeacherCapabilities(remote=True))

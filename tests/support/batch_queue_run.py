@@ -18,7 +18,7 @@ from potstill.ledger.prices import LedgerTotals, Rates, Usage
 from potstill.ledger.store import CallRecord, RunStore
 from potstill.registry import Registry
 from potstill.run.batch_jobs import AnswerRequest, BatchJobs
-from potstill.teachers import MENU
+from potstill.teachers import REGISTRY
 from potstill.teachers.base import BatchJob, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher
 
@@ -55,7 +55,7 @@ class Shop:
         """A new teacher, as a new process opens it."""
         kind = "anthropic" if self.queue.anthropic else "openai"
         options = {"base_url": self.server.url, "batch": True, **self.options}
-        menu: Registry = MENU
+        menu: Registry = REGISTRY
         opened: BatchChatTeacher = menu.resolve(kind)(
             TeacherSetup(self.task, "m", options=options, prices={"m": FIGURES})
         )

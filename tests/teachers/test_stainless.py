@@ -9,7 +9,7 @@ from support.chat_server import Fault, Standin
 from support.chat_teacher import KEY, TASK
 
 from potstill.errors import TeacherError
-from potstill.teachers import MENU
+from potstill.teachers import REGISTRY
 from potstill.teachers import rate_limit as pace
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
@@ -50,7 +50,9 @@ class Forgetful(dict[str, Any]):
 
 def teacher_at(server: Standin, kind: str, **options: Any) -> ChatTeacher:
     """A new teacher of that kind."""
-    opened: ChatTeacher = MENU.resolve(kind)(TeacherSetup(TASK, "m", (), {"base_url": server.url, **options}, FIGURES))
+    opened: ChatTeacher = REGISTRY.resolve(kind)(
+        TeacherSetup(TASK, "m", (), {"base_url": server.url, **options}, FIGURES)
+    )
     return opened
 
 
