@@ -65,7 +65,7 @@ def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
     assert not planted_in(json.dumps(server.seen))
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert server.url.split("/")[2] in page
-    assert "Taken out before they left" in page
+    assert "Removed from them before" in page
     assert set(done.predict(["more sports", "all business"])) == {"sports", "business"}
 
 

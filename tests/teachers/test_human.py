@@ -117,7 +117,7 @@ def test_money_is_held_for_every_text_and_settled_for_those_that_are_labelled(tm
     assert sum(call.usage.get("labels", 0) for call in calls) == 20
     assert {call.state for call in calls} == {"settled"}
     assert sum(call.charged for call in calls) == 2_000_000
-    assert done.report.money.by["human"] == pytest.approx(2.0)
+    assert done.report.money.by_category["human"] == pytest.approx(2.0)
     assert any("20 labels" in note for note in done.report.notes)
     assert done.report.student.judgement.accuracy.value == 1.0
 
@@ -158,7 +158,7 @@ def test_the_next_run_pays_nothing_for_the_same_labels(tmp_path: Path) -> None:
 
 def test_rounds_ask_about_what_the_student_doubts(tmp_path: Path) -> None:
     write_texts(tmp_path, n=40)
-    run = begin(tmp_path, more='procedure = { name = "annotate", n = 10, rounds = 2, choose = "margin" }')
+    run = begin(tmp_path, more='procedure = { name = "annotate", n_texts = 10, rounds = 2, query_strategy = "margin" }')
     assert len(labels_of(run).requests()) == 5
     label_all(run)
     with pytest.raises(Waiting):
@@ -176,7 +176,7 @@ def test_simulated_people_answer_at_once_and_the_report_says_so(tmp_path: Path) 
     known.write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
     write_spec(tmp_path, teacher='simulate_from = "known.csv"')
     done = go_on(tmp_path)
-    assert done.report.money.by["human"] == pytest.approx(2.0)
+    assert done.report.money.by_category["human"] == pytest.approx(2.0)
     assert "imulation" in done.report.simulation
     assert texts.exists()
 
