@@ -1,330 +1,259 @@
-"""How a call waits for what is outside: it blocks its thread, or lets the other calls of that thread go on.
+"""Waiting inside a call: it blocks its thread, or lets the other calls of its thread run.
 
-Some hundred threads that wait for a server spend more on taking turns in the interpreter than on their work. So calls
-may run as fibres instead (greenlets, by the library of that name): many of them share one thread, and one that has to
-wait hands it over. The functions here serve both, and whoever waits through them need not know where it runs; whoever
-waits otherwise in a fibre holds up all the others. Also says when a call is to hurry. Knows no engine and no teacher.
+Hundreds of threads that wait for a server spend more time taking turns in the interpreter than working. So calls that
+mostly wait can run as greenlets: they share one thread, and the asyncio event loop there resumes each when what it waits
+for is ready. The functions here serve both, so the code that waits is written once, without `async`. Code that waits in
+any other way inside a greenlet holds up all the others. Also tells a call that it has been cancelled.
 """
 
 from __future__ import annotations
 
-import heapq
-import selectors
-import socket
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from importlib.util import find_spec
-from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
-# Deadlines of sockets are looked at so often: a reply that does not come is noticed by then.
-POLL_S = 0.25
-# Whoever lets others go first lets so many, or as many as come in a moment.
+T = TypeVar("T")
+
+# A greenlet that yields lets this many others run, or as many as become ready within this time.
 YIELD_AFTER, YIELD_WAIT_S = 32, 0.002
 
-_here = threading.local()
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+# The loop whose greenlet is running; None in a plain thread.
+_loop: ContextVar[GreenletLoop | None] = ContextVar("loop", default=None)
 
 
 @contextmanager
 def cancel_on(stop: threading.Event) -> Iterator[None]:
-    """Calls made in this thread inside the block are to hurry once `stop` is set."""
-    _here.stop = stop
+    """Calls made inside the block are cancelled once `stop` is set."""
+    token = _stop.set(stop)
     try:
         yield
     finally:
-        del _here.stop
+        _stop.reset(token)
 
 
 def is_cancelled() -> bool:
-    """Whether nobody waits for this call's result any more: begin nothing new."""
-    stop: threading.Event | None = getattr(_here, "stop", None)
+    """Whether the result of this call is no longer needed, so that it should begin nothing new."""
+    stop = _stop.get()
     return stop is not None and stop.is_set()
 
 
 def sleep(seconds: float) -> bool:
-    """Wait; False, and at once, if the call is to be cut short."""
-    loop: GreenletLoop | None = getattr(_here, "loop", None)
+    """Wait. Returns False, at once, if the call is cancelled."""
+    stop, loop = _stop.get(), _loop.get()
     if loop is not None:
-        return loop.rest(seconds)
-    stop: threading.Event | None = getattr(_here, "stop", None)
+        return loop.sleep(seconds, stop)
     if stop is None:
         time.sleep(seconds)
         return True
     return not stop.wait(seconds)
 
 
-def wait_ready(sock: socket.socket, *, for_writing: bool = False, deadline: float) -> None:
-    """Wait until there is something to read on a non-blocking socket, or room to write.
-
-    Args:
-        sock: the socket.
-        to_write: wait for room, not for bytes.
-        ends: when to give up, by `time.monotonic`.
-
-    Raises:
-        TimeoutError: `ends` is over.
-    """
-    events = selectors.EVENT_WRITE if for_writing else selectors.EVENT_READ
-    loop: GreenletLoop | None = getattr(_here, "loop", None)
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the shared event loop and return its result; raises what it raises."""
+    loop = _loop.get()
     if loop is not None:
-        loop.until_ready(sock, events, deadline)
-        return
-    with selectors.DefaultSelector() as selector:
-        selector.register(sock, events)
-        if not selector.select(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError
+        return loop.wait_for(coroutine)
+    future = asyncio.run_coroutine_threadsafe(coroutine, event_loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def in_greenlet() -> bool:
+    """Whether the caller runs in a greenlet, where blocking would hold up all the others."""
+    return _loop.get() is not None
 
 
 def yield_to_others() -> None:
-    """In a fibre: let others that can go on do so. Whoever does one thing for many has more to do then."""
-    loop: GreenletLoop | None = getattr(_here, "loop", None)
+    """In a greenlet: let others that are ready run first, so that one write can serve many. In a thread: nothing."""
+    loop = _loop.get()
     if loop is not None:
-        loop.others_first()
+        loop.yield_to_others()
 
 
 class Event:
-    """Shut until somebody opens it, from whatever thread. Whoever made it, and nobody else, may wait behind it.
+    """Only its creator, a thread or a greenlet, may wait for it; it may be set from any thread.
 
-    It shuts again behind who went through.
+    Unlike `threading.Event` it is cleared by the wait that it ends.
     """
 
     def __init__(self) -> None:
-        self._loop: GreenletLoop | None = getattr(_here, "loop", None)
-        self._open = False
-        self._behind: Any = None
+        self._loop = _loop.get()
+        self._is_set = False
+        self._waiting: Any = None
         if self._loop is None:
-            # A bare lock, held: the cheapest thing one thread can wait on and another can open.
+            # A bare lock, held: the cheapest thing that one thread can wait for and another can release.
             self._lock = threading.Lock()
             self._lock.acquire()
 
     def wait(self) -> None:
-        """Go on once it is open."""
+        """Return once it is set."""
         if self._loop is None:
             self._lock.acquire()
             return
-        if not self._open:
-            self._behind = self._loop.current
+        if not self._is_set:
+            self._waiting = self._loop.current()
             self._loop.switch_out()
-        self._open = False
+        self._is_set = False
 
     def set(self) -> None:
-        """Let who is behind it go on."""
+        """Resume the creator if it waits."""
         if self._loop is None:
             self._lock.release()
-        elif self._loop is getattr(_here, "loop", None):
-            self._let_in()
+        elif self._loop is _loop.get():
+            self._resume()
         else:
-            self._loop.call_soon(self._let_in)
+            self._loop.call_soon(self._resume)
 
-    def _let_in(self) -> None:
-        self._open = True
-        if self._behind is not None and self._loop is not None:
-            self._loop.resume(self._behind)
-            self._behind = None
+    def _resume(self) -> None:
+        self._is_set = True
+        if self._waiting is not None and self._loop is not None:
+            self._loop.resume(self._waiting)
+            self._waiting = None
 
 
 class Semaphore:
-    """Lets so many calls through at once; the next goes in when one comes out, first come, first served."""
+    """At most `limit` calls inside at once; the others enter in the order they came."""
 
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._guard = threading.Lock()
-        self._before: deque[Event] = deque()
+        self._waiting: deque[Event] = deque()
 
     def __enter__(self) -> None:
         with self._guard:
             if self._free:
                 self._free -= 1
                 return
-            door = Event()
-            self._before.append(door)
-        door.wait()
+            event = Event()
+            self._waiting.append(event)
+        event.wait()
 
     def __exit__(self, *_: object) -> None:
         with self._guard:
-            if not self._before:
+            if not self._waiting:
                 self._free += 1
                 return
-            door = self._before.popleft()
-        door.set()
+            event = self._waiting.popleft()
+        event.set()
 
 
 def has_greenlets() -> bool:
-    """Whether calls can run as fibres here: the library is installed."""
+    """Whether the library is installed."""
     return find_spec("greenlet") is not None
 
 
-class GreenletLoop:
-    """Runs fibres in one thread: `run` is called in it, `call` and `end` from anywhere, all else by the fibres.
+@cache
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The process's event loop for calls that wait, in a daemon thread of its own. Begun when first needed."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="potstill_events").start()
+    return loop
 
-    Args:
-        stop: once it is set, and `call` or `end` came, rests are cut short.
+
+@cache
+def greenlet_loop() -> GreenletLoop:
+    """The greenlets of the shared event loop."""
+    return GreenletLoop(event_loop())
+
+
+class GreenletLoop:
+    """Runs greenlets on an event loop.
+
+    `call_soon` may be called from any thread, all else from the loop's thread alone.
     """
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         import greenlet
 
-        self._fibre = greenlet.greenlet
-        self._current = greenlet.getcurrent
-        self._stop = stop
-        self._selector = selectors.DefaultSelector()
-        self._outside: deque[Callable[[], None]] = deque()
-        # (fibre, the error it gets instead of what it waited for), and who lets all of these go first.
-        # Who was let go on by another fibre goes before who was called from outside: what was begun ends first.
-        self._next: deque[Any] = deque()
-        self._ready: deque[tuple[Any, BaseException | None]] = deque()
-        self._last: list[Any] = []
-        self._let_first = 0
-        # File descriptor -> (fibre, deadline).
-        self._waiting: dict[int, tuple[Any, float]] = {}
-        self._resting: list[tuple[float, int, Any]] = []
-        self._numbers = count()
-        self._alive = 0
-        self._ending = self._asleep = False
-        self._look_at = 0.0
-        self._bell, self._rope = socket.socketpair()
-        for each in (self._bell, self._rope):
-            each.setblocking(False)
-        self._selector.register(self._bell, selectors.EVENT_READ)
-
-    # --- from anywhere --------------------------------------------------------------------------------------
+        self._events = loop
+        self._greenlet = greenlet.greenlet
+        self.current: Callable[[], Any] = greenlet.getcurrent
+        self._home: Any = None
+        # Sleeping greenlet -> what wakes it, and what cancels its call.
+        self._sleeping: dict[Any, tuple[asyncio.TimerHandle, threading.Event | None]] = {}
+        self._yielding: list[Any] = []
+        self._n_ran = 0
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        """Have `do` called in the loop's thread, soon; it must not wait."""
-        self._outside.append(function)
-        if self._asleep:
-            with suppress(OSError):  # it is full, and the loop will look; or closed, as the loop has looked and ended
-                self._rope.send(b".")
+        """Have `function` called in the loop's thread; it must not wait."""
+        self._events.call_soon_threadsafe(function)
 
-    def stop_when_idle(self) -> None:
-        """Have `run` return when no fibre is left."""
+    def spawn(self, function: Callable[[], None], stop: threading.Event) -> None:
+        """Run `function` in a new greenlet, cancelled by `stop`. It must not raise."""
 
-        def last() -> None:
-            self._ending = True
-
-        self.call_soon(last)
-
-    # --- in the loop's thread -------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Run fibres until the end was asked for and none is left."""
-        self._home = self._current()
-        _here.loop = self
-        try:
-            with cancel_on(self._stop):
-                while not self._ending or self._alive:
-                    self._turn()
-        finally:
-            del _here.loop
-            self._selector.close()
-            self._bell.close()
-            self._rope.close()
-
-    def _turn(self) -> None:
-        while self._outside:
-            self._outside.popleft()()
-        while self._next or self._ready:
-            if self._let_first >= YIELD_AFTER:
-                self._let_last()
-            fibre, error = (self._next.popleft(), None) if self._next else self._ready.popleft()
-            self._let_first += 1
-            if error is None:
-                fibre.switch()
-            else:
-                fibre.throw(error)
-        if self._ending and not self._alive:
-            return
-        self._look_outside()
-        now = time.monotonic()
-        while self._resting and (self._resting[0][0] <= now or self._stop.is_set()):
-            self._ready.append((heapq.heappop(self._resting)[2], None))
-        if not self._ready:
-            self._let_last()
-
-    def _let_last(self) -> None:
-        self._next.extend(self._last)
-        self._last.clear()
-        self._let_first = 0
-
-    def _look_outside(self) -> None:
-        """Wait until something happens; every socket on which it did, or that waited in vain, is ready then."""
-        self._asleep = True
-        busy = self._ready or self._outside or (self._resting and self._stop.is_set())
-        events = self._selector.select(0 if busy else YIELD_WAIT_S if self._last else self._patience_s())
-        self._asleep = False
-        for key, _ in events:
-            if key.data is None:
-                with suppress(BlockingIOError):
-                    self._bell.recv(4096)
-            else:
-                self._ready.append((key.data, None))
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + POLL_S
-            heard = {id(key.data) for key, _ in events}
-            for fibre, ends in self._waiting.values():
-                if ends < now and id(fibre) not in heard:
-                    self._ready.append((fibre, TimeoutError()))
-
-    def _patience_s(self) -> float | None:
-        waits = [POLL_S] if self._waiting else []
-        if self._resting:
-            waits.append(max(0.0, self._resting[0][0] - time.monotonic()))
-        return min(waits, default=None)
-
-    def spawn(self, function: Callable[[], None]) -> None:
-        """Begin a fibre. `do` must not raise."""
-
-        def whole() -> None:
-            try:
+        def run() -> None:
+            # A greenlet begins with a context of its own.
+            _loop.set(self)
+            with cancel_on(stop):
                 function()
-            finally:
-                self._alive -= 1
 
-        self._alive += 1
-        self._ready.append((self._fibre(whole, self._home), None))
+        if self._home is None:
+            self._home = self.current()
+        self.resume(self._greenlet(run, self._home))
 
-    def resume(self, fibre: Any) -> None:
-        """Have a fibre that handed over go on."""
-        self._next.append(fibre)
+    def resume(self, waiting: Any) -> None:
+        """Have a greenlet go on."""
+        self._events.call_soon(self._switch, waiting)
 
-    # --- by the fibres --------------------------------------------------------------------------------------
+    def cancel_sleeps(self, stop: threading.Event) -> None:
+        """Wake all greenlets that `stop` cancels."""
+        for sleeping, (handle, cancelled_by) in list(self._sleeping.items()):
+            if cancelled_by is stop:
+                handle.cancel()
+                self.resume(sleeping)
 
-    @property
-    def current(self) -> Any:
-        """The fibre that asks."""
-        return self._current()
+    def _switch(self, waiting: Any) -> None:
+        self._n_ran += 1
+        waiting.switch()
+        if self._yielding and self._n_ran >= YIELD_AFTER:
+            self._resume_yielding()
+
+    def _resume_yielding(self) -> None:
+        yielding, self._yielding = self._yielding, []
+        for each in yielding:
+            self.resume(each)
+
+    # --- called by the greenlets ----------------------------------------------------------------------------
 
     def switch_out(self) -> None:
-        """Let others go on until somebody wakes this one."""
+        """Let others run until `resume` is called with this greenlet."""
         self._home.switch()
 
-    def others_first(self) -> None:
-        """See the function of that name."""
-        if not self._last:
-            self._let_first = 0
-        self._last.append(self._current())
+    def yield_to_others(self) -> None:
+        """See the function of this name."""
+        if not self._yielding:
+            self._n_ran = 0
+            self._events.call_later(YIELD_WAIT_S, self._resume_yielding)
+        self._yielding.append(self.current())
         self._home.switch()
 
-    def rest(self, seconds: float) -> bool:
-        """See the function of that name."""
-        ends = time.monotonic() + seconds
-        if self._stop.is_set():
+    def sleep(self, seconds: float, stop: threading.Event | None) -> bool:
+        """See the function of this name."""
+        if stop is not None and stop.is_set():
             return False
-        heapq.heappush(self._resting, (ends, next(self._numbers), self._current()))
-        self._home.switch()
-        return time.monotonic() >= ends or not self._stop.is_set()
-
-    def until_ready(self, sock: socket.socket, events: int, deadline: float) -> None:
-        """See the function of that name."""
-        fibre, name = self._current(), sock.fileno()
-        self._selector.register(name, events, fibre)
-        self._waiting[name] = (fibre, deadline)
+        ends, current = time.monotonic() + seconds, self.current()
+        self._sleeping[current] = self._events.call_later(seconds, self._switch, current), stop
         try:
             self._home.switch()
         finally:
-            del self._waiting[name]
-            self._selector.unregister(name)
+            del self._sleeping[current]
+        return stop is None or not stop.is_set() or time.monotonic() >= ends
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """See the function of this name."""
+        current = self.current()
+        task = self._events.create_task(coroutine)
+        task.add_done_callback(lambda _: self._switch(current))
+        self._home.switch()
+        return task.result()

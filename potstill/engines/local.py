@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 
 from potstill.engines.base import Item, Result
-from potstill.engines.greenlets import has_greenlets
+from potstill.engines.greenlets import has_greenlets, in_greenlet
 from potstill.engines.workers import Future, GreenletPool, ThreadPool, WorkerPool
 
 # So many items for each call in flight are taken ahead: one slow call must not leave the others without work.
@@ -45,7 +45,7 @@ class LocalEngine:
         here in its turn, and one that comes to this thread (Ctrl-C); then what is in flight is also cut short: it
         finishes the request it waits for and begins no other (`waiting.rest`). A second Ctrl-C does not wait for it.
         """
-        if parallel <= 1:
+        if parallel <= 1 or in_greenlet():
             yield from map(function, items)
             return
         crew: WorkerPool[Item, Result] = (GreenletPool if greenlet_safe and has_greenlets() else ThreadPool)(

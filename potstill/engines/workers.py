@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Generic, Protocol
 
 from potstill.engines.base import Item, Result
-from potstill.engines.greenlets import GreenletLoop, cancel_on
+from potstill.engines.greenlets import cancel_on, greenlet_loop
 
 JOIN_POLL_S = 0.5
 
@@ -144,19 +144,18 @@ GC_THROTTLE = GcThrottle()
 
 
 class GreenletPool(_Hands[Item, Result]):
-    """A `Crew` of fibres in one thread, for calls that do little but wait, by `engines.greenlets` alone."""
+    """A `WorkerPool` of greenlets in one thread, for calls that mostly wait, by `engines.greenlets` alone."""
 
     def __init__(self, function: Callable[[Item], Result], limit: int) -> None:
         super().__init__(function, limit)
         self._queue: deque[Future[Item, Result]] = deque()
         self._busy = 0
-        self._loop = GreenletLoop(self.stop)
+        self._loop = greenlet_loop()
+        self._ended = threading.Event()
         GC_THROTTLE.acquire()
-        self._thread = threading.Thread(target=self._loop.run, daemon=True, name="potstill_fibres")
-        self._thread.start()
 
     def submit(self, item: Item) -> Future[Item, Result]:
-        """See `Crew`."""
+        """See `WorkerPool`."""
         call: Future[Item, Result] = Future(item)
         self._queue.append(call)
         if self._busy < self._most:
@@ -166,20 +165,33 @@ class GreenletPool(_Hands[Item, Result]):
     def _hire(self) -> None:
         if self._queue and self._busy < self._most and not self._over and not self.stop.is_set():
             self._busy += 1
-            self._loop.spawn(self._work)
+            self._loop.spawn(self._work, self.stop)
 
     def _work(self) -> None:
         while self._queue and not self._over and not self.stop.is_set():
             self._queue.popleft().run(self._do, self.stop)
+        if self.stop.is_set():
+            self._loop.cancel_sleeps(self.stop)
         self._busy -= 1
-        # What came after the last look into the queue found everybody busy.
+        # An item that came after the last look into the queue found every greenlet busy.
         self._hire()
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._over and not self._busy:
+            self._ended.set()
+
+    def _end(self) -> None:
+        if self.stop.is_set():
+            self._loop.cancel_sleeps(self.stop)
+        self._end_if_idle()
 
     def shutdown(self) -> None:
-        """See `Crew`."""
+        """See `WorkerPool`."""
         self._over = True
-        self._loop.stop_when_idle()
-        _joined(self._thread)
+        self._loop.call_soon(self._end)
+        while not self._ended.wait(JOIN_POLL_S):
+            pass
         GC_THROTTLE.release()
 
 

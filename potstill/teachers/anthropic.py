@@ -114,7 +114,6 @@ class AnthropicServer:
         self._effort = options.effort
         self._long_s = options.batch_timeout_s
         self._line = SdkClient(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
-        self.greenlet_safe = self._line.greenlet_safe
         self._client = self._line.client
 
     def request_body(self, request: ChatRequest) -> Mapping[str, Any]:

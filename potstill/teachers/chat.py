@@ -64,6 +64,7 @@ class ChatTeacher:
 
     simulated = False
     needs_prior_correction = False
+    greenlet_safe = True
     capabilities = CHAT_CAPABILITIES
     batch_size = 1
 
@@ -99,7 +100,6 @@ class ChatTeacher:
         self._reading = reading(self._prompt.names, self._prompt.codes, options.aliases, options.candidates)
         self._options = options
         self._server = server
-        self.greenlet_safe = server.greenlet_safe
         self._max_tokens = options.max_tokens or 32
         self._listable = listable = len(self._prompt.codes) <= limit
         self._schema = self._prompt.schema(listable) if listable or (limit and self._prompt.shortlisted) else None

@@ -111,7 +111,6 @@ class ChatServer(Protocol):
         takes_schema, gives_logprobs, takes_n: what it is still believed to do; it forgets what was refused.
         extra_tokens: prompt tokens it may add on its own, for an enforced schema.
         writes_cache: prompt tokens may be billed as writes to its cache.
-        light: sending waits by `potstill.engines.greenlets` alone.
     """
 
     supports_schema: bool
@@ -119,7 +118,6 @@ class ChatServer(Protocol):
     supports_n: bool
     extra_tokens: int
     bills_cache_writes: bool
-    greenlet_safe: bool
 
     def send(self, request: ChatRequest) -> ChatResponse:
         """The replies to one request, sent once."""

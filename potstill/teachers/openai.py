@@ -131,7 +131,6 @@ class OpenAIServer:
         self._long_s = options.batch_timeout_s
         self._missing = openai.NotFoundError
         self._line = SdkClient(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
-        self.greenlet_safe = self._line.greenlet_safe
         self._client = self._line.client
 
     def send(self, request: ChatRequest) -> ChatResponse:

@@ -7,8 +7,9 @@ them says is known in that server's file.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from potstill.errors import TeacherError
 from potstill.teachers.endpoint import host_of, is_loopback
@@ -23,27 +24,38 @@ from potstill.teachers.rate_limit import (
 )
 from potstill.teachers.response_parsing import retry_after_s
 
+if TYPE_CHECKING:
+    from potstill.teachers.transport import HttpReply
+
 T = TypeVar("T")
+RequestBody = Mapping[str, Any]  # the JSON that a provider documents
 
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 
 CONNECT_S = 10.0
+# Headers about a body that is decoded already.
+BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class SdkClient:
-    """An official SDK's client, set up for one server: no tries of its own, one deadline for a reply.
+    """An official SDK's client, set up for one server: no retries of its own, one deadline for a reply.
+
+    The SDK prepares requests (address, headers) and says what an unsuccessful reply means; requests for answers are
+    sent by `transport.HttpClient`. Batches and files go through the SDK alone.
 
     Args:
         sdk: the SDK's module.
         kind: the name of its client's class.
         url: where the server is.
-        key: for it.
-        timeout_s: for one request.
-        variable: the environment variable with the key, for the reader of an error.
+        key: the API key.
+        timeout_s: deadline of one request.
+        variable: the environment variable with the key, for error messages.
     """
 
     def __init__(self, sdk: Any, kind: str, url: str, key: str, timeout_s: float, variable: str) -> None:
-        from potstill.teachers.transport import make_client
+        import httpx2
+
+        from potstill.teachers.transport import HttpClient
 
         self._sdk = sdk
         self.host = host_of(url)
@@ -51,60 +63,79 @@ class SdkClient:
         self._variable = variable
         # A proxy of the environment must not come between this machine and itself.
         local = is_loopback(url)
+        connect_s = min(CONNECT_S, timeout_s)
         # For batches and their files; made with the SDK's usual way of sending.
         self.client = getattr(sdk, kind)(
             api_key=key,
             base_url=url,
             max_retries=0,
-            timeout=sdk.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
+            timeout=sdk.Timeout(timeout_s, connect=connect_s),
             http_client=sdk.DefaultHttpxClient(trust_env=False) if local else None,
         )
-        self._http = make_client(url, trust_env=not local)
-        self.greenlet_safe = self._http.greenlet_safe
-        self._quick = self.client.with_options(http_client=self._http)
-        self._made: dict[str, Any] = {}
+        # The authorities an environment names (SSL_CERT_FILE) count as they do for the SDK's usual client.
+        trust = httpx2.create_ssl_context(trust_env=not local) if url.startswith("https:") else None
+        self._http = HttpClient(self.host, timeout_s, connect_s, trust=trust, trust_env=not local)
+        self._offline = self.client.with_options(http_client=httpx2.Client(transport=httpx2.MockTransport(self._serve)))
+        self._here = threading.local()
+        self._prepared: dict[str, tuple[str, dict[str, str]]] = {}
 
     def post(
-        self, path: str, body: Mapping[str, Any], read: Callable[[Any], T], classify_error: Callable[[Any], Exception]
+        self, path: str, body: RequestBody, read: Callable[[Any], T], classify_error: Callable[[Any], Exception]
     ) -> T:
         """What `read` makes of the JSON reply to `body`, sent once.
 
         Raises:
-            Trouble, TeacherError: see `called`.
+            RequestError, TeacherError: see `call_sdk`.
         """
         content = json.dumps(body).encode()
 
         def call() -> T:
-            return read(json.loads(self._reply(path, content).content))
+            url, headers = self._prepare(path, content)
+            reply = self._http.post(url, headers, content)
+            if not reply.ok:
+                self._raise_by_sdk(path, content, reply)
+            return read(json.loads(reply.content))
 
         return self.call(call, classify_error)
 
-    def _reply(self, path: str, content: bytes) -> Any:
-        """The reply to ready bytes: arguments the SDK would walk through, for a third of what a request costs.
+    def _prepare(self, path: str, content: bytes) -> tuple[str, dict[str, str]]:
+        """The address and the headers of a request as the SDK makes them; made once, for they cost more than sending."""
+        from potstill.teachers.transport import HOP_HEADERS
 
-        The SDK makes one request for each path, and that is sent again with another body: making it anew costs more
-        than sending it and reading the reply. What is no success is handed to the SDK as the reply it would have had.
-        """
-        made = self._made.get(path)
-        if made is None:
-            reply = self._through_sdk(path, content)
-            # One that must not be told apart from its like by a key of its own can be sent again.
-            if not any(b"idempotency" in name.lower() for name, _ in reply.request.headers.raw):
-                self._made[path] = reply.request
-            return reply
-        from potstill.teachers.transport import copy_request
+        known = self._prepared.get(path)
+        if known is not None:
+            return known
+        made = self._through_sdk(path, content).request
+        headers = {name: value for name, value in made.headers.items() if name.lower() not in HOP_HEADERS}
+        prepared = str(made.url), headers
+        # A request with a key of its own (idempotency) is made anew each time.
+        if not any("idempotency" in name.lower() for name in headers):
+            self._prepared[path] = prepared
+        return prepared
 
-        reply = self._http.send(copy_request(made, content))
-        if not reply.is_success:
-            with self._http.replaying(reply):
-                self._through_sdk(path, content)
-        return reply
+    def _raise_by_sdk(self, path: str, content: bytes, reply: HttpReply) -> NoReturn:
+        """Raise the SDK's error for an unsuccessful reply."""
+        import httpx2
+
+        headers = [(name, value) for name, value in reply.headers.items() if name.lower() not in BODY_HEADERS]
+        self._here.reply = httpx2.Response(reply.status, headers=headers, content=reply.content)
+        try:
+            self._through_sdk(path, content)
+        finally:
+            del self._here.reply
+        raise ResponseLost(f"the server answered {reply.status}, which is no reply")
+
+    def _serve(self, request: Any) -> Any:
+        """What the SDK receives instead of sending: the reply at hand, or an empty success."""
+        import httpx2
+
+        return getattr(self._here, "reply", None) or httpx2.Response(200, json={})
 
     def _through_sdk(self, path: str, content: bytes) -> Any:
         import httpx2
 
-        kind = {"headers": {"Content-Type": "application/json"}}
-        return self._quick.post(path, cast_to=httpx2.Response, content=content, options=kind)
+        options = {"headers": {"Content-Type": "application/json"}}
+        return self._offline.post(path, cast_to=httpx2.Response, content=content, options=options)
 
     def call(self, call: Callable[[], T], classify_error: Callable[[Any], Exception]) -> T:
         """What `call`, which uses `client`, returns; what goes wrong is sorted as in `called`."""

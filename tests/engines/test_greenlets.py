@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from potstill.engines.greenlets import Event, GreenletLoop, Semaphore, sleep, wait_ready, yield_to_others
+from potstill.engines.greenlets import Event, Semaphore, sleep, wait_for, yield_to_others
 from potstill.engines.workers import GreenletPool
 from potstill.ledger.store.group_commit import GroupCommit
 
@@ -32,75 +31,41 @@ def in_fibres(*calls: Callable[[], object]) -> list[object]:
 BOTH = pytest.mark.parametrize("run", [in_threads, in_fibres])
 
 
-@contextmanager
-def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a connection that do not block."""
-    with ExitStack() as stack:
-        ends = [stack.enter_context(end) for end in socket.socketpair()]
-        for end in ends:
-            end.setblocking(False)
-        yield ends[0], ends[1]
+@BOTH
+def test_a_call_waits_for_a_coroutine_while_others_run(run):
+    order: list[str] = []
+
+    async def arrive() -> str:
+        await asyncio.sleep(0.1)
+        order.append("arrived")
+        return "reply"
+
+    def other() -> None:
+        sleep(0.01)
+        order.append("other")
+
+    assert run(lambda: wait_for(arrive()), other) == ["reply", None]
+    assert order == ["other", "arrived"]
 
 
 @BOTH
-def test_who_waits_for_bytes_goes_on_when_they_come(run):
-    with connected() as (here, there):
+def test_what_a_coroutine_raises_is_raised_where_it_is_waited_for(run):
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("broken")
 
-        def listen() -> bytes:
-            wait_ready(here, deadline=time.monotonic() + 20)
-            return here.recv(10)
+    def call() -> str:
+        try:
+            wait_for(fail())
+        except ValueError as error:
+            return str(error)
+        return "no error"
 
-        def speak() -> None:
-            sleep(0.02)
-            there.send(b"hello")
-
-        assert run(listen, speak) == [b"hello", None]
-
-
-@BOTH
-def test_who_waits_in_vain_is_told_and_the_others_are_not(run):
-    with connected() as (here, _), connected() as (other, its_end):
-
-        def in_vain() -> str:
-            try:
-                wait_ready(here, deadline=time.monotonic() + 0.05)
-            except TimeoutError:
-                return "too late"
-            return "heard"
-
-        def patient() -> str:
-            wait_ready(other, deadline=time.monotonic() + 20)
-            return "heard"
-
-        def speak() -> None:
-            sleep(0.6)
-            its_end.send(b".")
-
-        assert run(in_vain, patient, speak) == ["too late", "heard", None]
+    assert run(call, call) == ["broken", "broken"]
 
 
-@BOTH
-def test_who_waits_for_room_goes_on_when_the_other_side_reads(run):
-    with connected() as (here, there):
-        whole = b"x" * 2_000_000
-
-        def speak() -> int:
-            left = memoryview(whole)
-            while left:
-                try:
-                    left = left[here.send(left) :]
-                except BlockingIOError:
-                    wait_ready(here, for_writing=True, deadline=time.monotonic() + 20)
-            return len(left)
-
-        def listen() -> int:
-            came = 0
-            while came < len(whole):
-                wait_ready(there, deadline=time.monotonic() + 20)
-                came += len(there.recv(100_000))
-            return came
-
-        assert run(speak, listen) == [0, len(whole)]
+def test_the_main_thread_can_wait_for_a_coroutine():
+    assert wait_for(asyncio.sleep(0, "done")) == "done"
 
 
 @BOTH
@@ -184,13 +149,9 @@ def test_who_lets_others_first_goes_after_those_that_can_go_on():
     def other() -> None:
         order.append("other")
 
-    loop = GreenletLoop(threading.Event())
-    for each in (polite, other, other):
-        loop.call_soon(lambda each=each: loop.spawn(each))
-    loop.stop_when_idle()
-    loop.run()
+    in_fibres(polite, other, other)
     assert order == ["other", "other", "polite"]
-    yield_to_others()  # in a thread there is nobody to let first
+    yield_to_others()  # a thread has no others to let run
 
 
 def test_who_lets_others_first_gets_its_turn_though_there_are_always_others():
@@ -229,32 +190,33 @@ def test_steps_of_fibres_share_transactions_with_those_of_a_thread():
     assert max(sizes) > 1
 
 
-def test_a_loop_ends_when_its_last_fibre_has_ended():
-    loop, ended = GreenletLoop(threading.Event()), []
+def test_a_pool_ends_when_its_last_call_has_ended():
+    ended: list[bool] = []
 
-    def fibre() -> None:
+    def call(_: int) -> None:
         sleep(0.05)
         ended.append(True)
 
-    loop.call_soon(lambda: loop.spawn(fibre))
-    loop.stop_when_idle()
-    loop.run()
+    pool: GreenletPool[int, None] = GreenletPool(call, 1)
+    pool.submit(0)
+    while not pool._busy:
+        time.sleep(0.001)
+    pool.shutdown()
     assert ended == [True]
 
 
-def test_a_loop_may_end_while_somebody_is_about_to_wake_it():
-    loop = GreenletLoop(threading.Event())
+def test_pools_share_a_thread_and_are_cancelled_apart():
+    slept: dict[str, bool] = {}
 
-    class Slow(list):  # type: ignore[type-arg]
-        """A queue whose owner is taken off the processor between leaving a word and ringing the bell."""
+    def call(name: str) -> None:
+        slept[name] = sleep(0.3 if name == "other" else 20)
 
-        def append(self, do: Callable[[], None]) -> None:
-            do()
-            loop.run()
-            loop._asleep = True  # as it was seen
-
-        def popleft(self) -> Callable[[], None]:
-            raise AssertionError("nothing was left")
-
-    loop._outside = Slow()  # type: ignore[assignment]
-    loop.stop_when_idle()
+    stopped, other = GreenletPool(call, 1), GreenletPool(call, 1)
+    calls = stopped.submit("stopped"), other.submit("other")
+    time.sleep(0.05)
+    stopped.stop.set()
+    stopped.shutdown()
+    for each in calls:
+        each.result()
+    other.shutdown()
+    assert slept == {"stopped": False, "other": True}

@@ -224,7 +224,7 @@ def test_garbage_is_looked_for_less_often_while_fibres_wait_and_as_before_when_a
 
     def call(item: int) -> None:
         seen.append(gc.get_threshold()[0])
-        if item == 0:  # a crew within a crew
+        if item == 0:  # an engine within an engine: its items run one after the other, in this greenlet
             list(LocalEngine().map(lambda _: sleep(0), range(4), 2, greenlet_safe=True))
             seen.append(gc.get_threshold()[0])
 
