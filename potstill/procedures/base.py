@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from potstill.data.task import TaskKind
-from potstill.errors import BadSpec, PotstillError
+from potstill.errors import BadData, BadSpec, PotstillError
 from potstill.ledger.prices import Usage
 from potstill.procedures import REGISTRY
 from potstill.registry import Options, read_options
@@ -142,6 +142,17 @@ def _names_for(kind: TaskKind) -> list[str]:
             if isinstance(recipe, Recipe) and kind in recipe.task_kinds:
                 names.append(name)
     return names
+
+
+def require_pool(run: Run) -> tuple[str, ...]:
+    """The unlabelled texts. Raises BadData if there are none."""
+    texts = run.pool.subset("pool").texts
+    if not texts:
+        raise BadData(
+            "This procedure needs unlabelled texts and there are none.",
+            "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
+        )
+    return tuple(texts)
 
 
 def quote_nothing(request: QuoteInputs[OptionsT]) -> tuple[Ask, ...]:

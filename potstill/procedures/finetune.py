@@ -1,4 +1,4 @@
-"""FT: teach the student the gold labels, nothing else. The comparison every other recipe has to win."""
+"""FT: train the student on the gold labels, nothing else. The baseline that every other recipe has to beat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from potstill.students.base import Student
 
 
 def finetune(run: Run) -> Student:
-    """The student after learning the gold labels of the train part.
+    """The student trained on the gold labels of the train part.
 
     Raises:
         BadData: there are none.

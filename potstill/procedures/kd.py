@@ -1,65 +1,55 @@
-"""KD: a teacher says what it thinks of unlabelled texts, and the student learns that distribution and the gold.
+"""KD: the student learns a teacher's probabilities of unlabelled texts, and the gold labels.
 
-The teacher is whatever the spec names: a language model, or `trained:BACKBONE`, a larger model that is first
-fine-tuned on the same gold labels (FT + KD in Aina et al. 2022; "Dist." in Kang et al. 2023).
-Loss: cross-entropy with the teacher's probabilities, which differs from their KL divergence by a constant
-(Hinton et al. 2015). The temperature is not a guess here: it is fitted on gold texts the prompt does not show. A
-teacher that knows less than the gold tells the student is not alone heard (`voices.py`). What is written in papers, a
-given T, its T^2, a gold term, a match of hidden vectors, is there as options of `[procedure]`.
+The teacher is a language model, or `trained:BACKBONE`, a larger model that is first fine-tuned on the gold labels (FT +
+KD in Aina et al. 2022; "Dist." in Kang et al. 2023). Loss: cross-entropy with the teacher's probabilities, which differs
+from their KL divergence by a constant (Hinton et al. 2015). The temperature is fitted on gold texts that the prompt
+does not show. The soft labels of a teacher that is less accurate than a student of the gold alone are corrected
+(`label_correction.py`). The losses of the papers, with a given T, T^2, a gold term and matched hidden vectors, are
+options of `[procedure]`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from potstill.data.pool import Subset
 from potstill.data.task import LabelledText
 from potstill.errors import BadData, BadSpec, Waiting
-from potstill.evaluation.calibration import (
-    Calibration,
-    MultilabelCalibration,
-    fit_temperature,
-    match_prior,
-    smoothed_prior,
-    softmax,
-)
-from potstill.procedures.base import ANY_TASK, Recipe, quote_answers
+from potstill.evaluation.calibration import Calibration, softmax
+from potstill.procedures.base import ANY_TASK, Recipe, quote_answers, require_pool
 from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
-from potstill.registry import Options, read_options
+from potstill.procedures.soft_labels import calibrate_teacher, gold_weight, open_kd_teacher
+from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples, selects_examples_per_text
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec, teacher_backbone
 from potstill.students.base import FeatureHint, Floats, Student
-from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher
-from potstill.teachers.kinds import teacher_kind
 from potstill.teachers.trained import StudentTeacher
 
-MIN_CALIBRATION_TEXTS = 20  # gold texts below which a temperature fitted on them is noise
-GOLD_CONFIDENCE = 0.99  # how sure a gold label is, where it has to be softened
-GOLD_SHARE = 0.2  # of the lesson's weight, if gold is too rare to have it by number
+GOLD_CONFIDENCE = 0.99  # probability of a gold label before it is softened
 
 
 class KdOptions(Options):
     """`[procedure] name = "kd"`.
 
     Attributes:
-        temperature: a number T softens the teacher's scores by T, whatever gold says of them, and the student learns
-            that distribution itself: its own scores are those of the paper divided by T, which is the same function.
-            The gold is softened by T as well, as said by somebody who is 99 % sure: bare labels pull against soft ones.
-            "fitted" takes the T at which the teacher is neither too sure nor too modest on gold it was not shown.
-        gold: of the loss  gold CE(gold rows) + T^2 KL(soft rows); both terms are means over their rows. 0 leaves the
-            gold out (as Kang et al. 2023 do); "auto" gives it a fifth of the weight, if it is too rare to have that.
-        match: this share of the loss draws the student's vectors to the teacher's (Romero et al. 2015); only where the
-            teacher is `trained` here, and the student an encoder or static.
-        shots: gold examples of each class before a question to the teacher.
-        neighbours: where gold shows that it tells the student more than the teacher knows, the student of the gold is
-            heard too, and each text listens to so many nearest ones; 0: never. Not where a temperature is given, or a
-            text has several labels. See `voices.py`.
+        temperature: a number T softens the teacher's scores by T, whatever gold says of them. The student learns that
+            distribution itself: its scores are those of the paper divided by T, which is the same function. Gold
+            labels are softened by T too, from a probability of 0.99: bare labels pull against soft ones. "fitted"
+            takes the T at which the teacher's confidence fits gold that its prompt did not show.
+        gold_weight: of the loss  gold_weight CE(gold rows) + T^2 KL(soft rows); both terms are means over their rows. 0
+            leaves the gold out (as Kang et al. 2023 do); "auto" gives it a fifth of the weight if it would have less.
+        hint_weight: this share of the loss draws the student's vectors to the teacher's (Romero et al. 2015); for a
+            `trained` teacher, and a student whose kind has vectors.
+        shots: gold examples of each class in the teacher's prompt.
+        n_neighbors: neighbours of a text in label propagation, which corrects a teacher that is less accurate than a
+            student of the gold alone; 0 corrects nothing. Not with a given temperature, or several labels a text.
     """
 
     temperature: Literal["fitted"] | Annotated[float, Field(gt=0, lt=100)] = "fitted"
@@ -70,129 +60,105 @@ class KdOptions(Options):
 
 
 def kd(run: Run) -> Student:
-    """The student after learning the teacher's answers about the pool, and the gold labels.
+    """The student trained on the teacher's answers about the pool, and on the gold labels.
 
     Raises:
-        BadData: there is no unlabelled text to learn from, or the money ended before one answer came.
-        BadSpec: an option nobody knows, or vectors to match of a teacher that has none.
+        BadData: there is no unlabelled text, or the money ended before one was answered.
+        BadSpec: an invalid option, or a hint of a teacher without vectors.
     """
-    options = read_options(KdOptions, "procedure 'kd'", run.spec.procedure.options)
-    gold, pool = run.pool.subset("train"), run.pool.subset("pool")
-    if not pool.texts:
-        raise BadData(
-            "Distilling needs unlabelled texts for the teacher and there are none.",
-            "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
-        )
-    shown = select_examples(gold, run.spec, run.task)
-    teacher = open_kd_teacher(run, gold, shown)
-    like = _likeness(teacher, options.hint_weight)
+    options = RECIPE.read_options(run.spec)
+    gold, pool = run.pool.subset("train"), require_pool(run)
+    examples = select_examples(gold, run.spec, run.task)
+    teacher = open_kd_teacher(run, gold, examples)
+    hint = _feature_hint(teacher, options.hint_weight)
 
-    # A teacher that picks its examples never shows a text itself, so it can be asked about all of them.
-    fixed = set() if selects_examples_per_text(run.spec, run.task) else {each.text for each in shown}
-    held_out = [i for i, text in enumerate(gold.texts) if text not in fixed]
-    shuffled = [pool.texts[i] for i in np.random.default_rng(run.spec.seed).permutation(len(pool.texts))]
+    held_out = _held_out_rows(run, gold, examples)
+    on_gold, on_pool = _ask(run, teacher, [gold.texts[row] for row in held_out], pool)
+    calibration = calibrate_teacher(teacher, on_pool, on_gold, gold.gold[held_out], run)
+    if options.temperature != "fitted":
+        calibration = _with_temperature(calibration, options.temperature, run)
+    run.record_teacher(teacher, calibration, on_pool)
+
+    texts = [text for text, answered in zip(on_pool.texts, on_pool.answered, strict=True) if answered]
+    soft = calibration.apply(on_pool.scores[on_pool.answered]).astype(np.float32)
+    if options.temperature == "fitted":  # with a given one the student learns the teacher's answers as they are
+        predictions = calibration.apply(on_gold.scores[on_gold.answered]).argmax(axis=1)
+        judged = GoldAnswers(held_out[on_gold.answered], predictions)
+        soft = correct_soft_labels(texts, soft, judged, options.n_neighbors, run)
+    return _train(run, options, texts, soft, hint)
+
+
+def _held_out_rows(run: Run, gold: Subset, examples: Sequence[LabelledText]) -> NDArray[np.int64]:
+    """(M,) the gold rows the teacher is evaluated on: all whose text its prompt does not always show."""
+    # A teacher that selects examples for each text never shows the text itself, so it is asked about all of them.
+    shown = set() if selects_examples_per_text(run.spec, run.task) else {example.text for example in examples}
+    return np.array([row for row, text in enumerate(gold.texts) if text not in shown], dtype=np.int64)
+
+
+def _ask(run: Run, teacher: Teacher, gold_texts: Sequence[str], pool: Sequence[str]) -> tuple[Answers, Answers]:
+    """The answers about held-out gold texts, and about the pool in random order, as far as the money reaches."""
+    shuffled = [pool[row] for row in np.random.default_rng(run.spec.seed).permutation(len(pool))]
     try:
-        on_gold = run.ask(teacher, [gold.texts[i] for i in held_out])
+        on_gold = run.ask(teacher, gold_texts)
     except Waiting:
-        # The pool's texts are left in the same visit, so that both are worked on at once.
+        # The pool is submitted in the same visit, so that both are worked on at once.
         run.ask(teacher, shuffled, reserve_micros=run.training_reserve)
         raise
     on_pool = run.ask(teacher, shuffled, reserve_micros=run.training_reserve)
     if not on_pool.answered.any():
         raise BadData(
-            f"{teacher.name} answered none of {len(pool.texts)} texts ({on_pool.state_counts}).",
+            f"{teacher.name} answered none of {len(pool)} texts ({on_pool.state_counts}).",
             "Raise the budget, or look at the answers with: potstill show RUN",
         )
+    return on_gold, on_pool
 
-    reading = calibrate_teacher(teacher, on_pool, on_gold, gold.gold[held_out], run)
-    if options.temperature != "fitted":
-        if run.task.kind == "multi":
-            raise BadSpec("Where a text may have several labels no temperature is given.", "Leave temperature out.")
-        reading = Calibration(reading.offsets, options.temperature)
-    run.record_teacher(teacher, reading, on_pool)
-    texts = [text for text, there in zip(on_pool.texts, on_pool.answered, strict=True) if there]
-    soft = reading.apply(on_pool.scores[on_pool.answered]).astype(np.float32)
-    if options.temperature == "fitted":  # a given one asks for what the teacher says, as the papers do
-        answered = np.array(held_out, dtype=np.int64)[on_gold.answered]
-        said = reading.apply(on_gold.scores[on_gold.answered]).argmax(axis=1)
-        soft = correct_soft_labels(texts, soft, GoldAnswers(answered, said), options.n_neighbors, run)
-    each = _weight_of_gold(options, len(gold.texts), len(texts))
-    learnt = range(len(gold.texts) if each else 0)
-    weights = np.concatenate([np.full(len(learnt), each), np.ones(len(texts))])
+
+def _with_temperature(calibration: Calibration, temperature: float, run: Run) -> Calibration:
+    if run.task.kind == "multi":
+        raise BadSpec("A temperature cannot be given for a task with several labels a text.", "Leave temperature out.")
+    return Calibration(calibration.offsets, temperature)
+
+
+def _train(run: Run, options: KdOptions, texts: Sequence[str], soft: Floats, hint: FeatureHint | None) -> Student:
+    """The student of N soft rows, and of the gold rows unless their weight is zero."""
+    gold = run.pool.subset("train")
+    weight = _gold_weight(options, len(gold.texts), len(texts))
+    n_gold = len(gold.texts) if weight else 0
+    hard = _soften_gold(gold.targets(run.task.n_labels)[:n_gold], options)
     return run.learn(
-        [*(gold.texts[i] for i in learnt), *texts],
-        np.concatenate([_softened(gold.targets(run.task.n_labels)[: len(learnt)], options), soft]),
-        weights=weights.astype(np.float32),
-        noisy=np.arange(len(weights)) >= len(learnt),
-        init_from=like,
+        [*gold.texts[:n_gold], *texts],
+        np.concatenate([hard, soft]),
+        weights=np.concatenate([np.full(n_gold, weight), np.ones(len(texts))]).astype(np.float32),
+        noisy=np.arange(n_gold + len(texts)) >= n_gold,
+        init_from=hint,
     )
 
 
-def _likeness(teacher: Teacher, share: float) -> FeatureHint | None:
-    if not share:
+def _feature_hint(teacher: Teacher, weight: float) -> FeatureHint | None:
+    if not weight:
         return None
     if not isinstance(teacher, StudentTeacher):
         raise BadSpec(
-            f"match = {share:g} asks for the vectors of the teacher {teacher.name!r}, and it has none.",
-            "Take a teacher that is trained here, such as trained:minilm, or match = 0.",
+            f"hint_weight = {weight:g} asks for the vectors of the teacher {teacher.name!r}, and it has none.",
+            "Take a teacher that is trained here, such as trained:minilm, or hint_weight = 0.",
         )
-    return FeatureHint(cast(Student, teacher.student), share)  # it was learnt by this run, see `call_teacher`
+    return FeatureHint(cast(Student, teacher.student), weight)  # trained by this run, see `open_kd_teacher`
 
 
-def _softened(hard: Floats, options: KdOptions) -> Floats:
-    """(N, K) what is learnt of gold labels: themselves, or beside scores softened by T what `SURE` is at T."""
+def _soften_gold(hard: Floats, options: KdOptions) -> Floats:
+    """(N, K) targets of gold rows: one-hot, or with a given T a probability of `GOLD_CONFIDENCE` softened by T."""
     if options.temperature == "fitted" or not len(hard):
         return hard
     margin = np.log(GOLD_CONFIDENCE * (hard.shape[1] - 1) / (1 - GOLD_CONFIDENCE))
     return softmax(hard * margin, options.temperature).astype(np.float32)
 
 
-def _weight_of_gold(options: KdOptions, n_gold: int, n_soft: int) -> float:
-    """What a gold row weighs beside a soft row of weight one."""
+def _gold_weight(options: KdOptions, n_gold: int, n_soft: int) -> float:
+    """The weight of a gold row beside a soft row of weight one."""
     if options.gold_weight == "auto":
         return gold_weight(n_gold, n_soft)
     scale = 1.0 if options.temperature == "fitted" else options.temperature**2
     return options.gold_weight * n_soft / (max(n_gold, 1) * scale)
-
-
-def open_kd_teacher(run: Run, gold: Subset, shown: list[LabelledText]) -> Teacher:
-    """The spec's teacher, ready to answer; `trained:BACKBONE` or `trained:STUDENT:BACKBONE` learns the gold first."""
-    component = run.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
-    capabilities = teacher_kind(component.kind).capabilities
-    if capabilities.human:
-        raise BadSpec("Distilling asks about every text, and people label only some.", "Take --procedure annotate.")
-    if not capabilities.needs_student:
-        return run.teacher(shown)
-    if not gold.texts:
-        raise BadData(f"The teacher {component.name} learns from labelled texts and there are none.", "Label some.")
-    # What the teacher learns with is gone for asking it and for the student.
-    with run.reserving(run.ledger.free // 2):
-        large = run.learn(
-            gold.texts, gold.targets(run.task.n_labels), student=teacher_backbone(component), purpose="teach"
-        )
-    return run.teacher(student=large, key=run.student_key(large), price=run.spec.compute_rates)
-
-
-def calibrate_teacher(teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: np.ndarray, run: Run) -> Calibration:
-    """How this teacher's scores become probabilities: its label bias removed, its confidence fitted on gold."""
-    offsets = np.zeros(run.task.n_labels)
-    if run.task.kind == "multi":
-        return MultilabelCalibration(tuple(offsets.tolist()))
-    if teacher.needs_prior_correction:
-        prior = smoothed_prior(run.pool.subset("train").gold, run.task.n_labels)
-        offsets = match_prior(on_pool.scores[on_pool.answered], prior)
-    there = on_gold.answered
-    temperature = 1.0
-    if there.sum() >= MIN_CALIBRATION_TEXTS:
-        temperature = float(np.clip(fit_temperature(on_gold.scores[there] + offsets, gold[there]), 0.3, 5.0))
-    return Calibration(tuple(offsets.tolist()), temperature)
-
-
-def gold_weight(n_gold: int, n_soft: int) -> float:
-    """The weight of a gold row beside a soft row of weight one: enough for `GOLD_SHARE` of the whole, at most ten."""
-    if not n_gold:
-        return 1.0
-    return float(np.clip(GOLD_SHARE / (1 - GOLD_SHARE) * n_soft / n_gold, 1.0, 10.0))
 
 
 RECIPE = Recipe("kd", kd, KdOptions, ANY_TASK, quote=quote_answers)

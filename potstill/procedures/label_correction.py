@@ -1,16 +1,15 @@
-"""Who else is heard before a teacher's answer is learnt, where the teacher knows less than the gold tells the student.
+"""Corrects a weak teacher's soft labels with label propagation and a gold-only student.
 
-A language model can be a poor judge of texts that a few labels tell apart well. Where that is shown on gold neither had
-seen, the student of the gold alone counts as a second witness, and each text listens to those nearest to it (label
-spreading, Zhou et al. 2004). A teacher not shown to know less has the word alone: its mistakes are its own, and a
-student averages them out better than neighbours do (docs/log.md). Does not ask a teacher and does not learn.
+A language model can be a poor judge of texts that a few labels separate well. If gold texts that neither had seen show
+that, the teacher's probabilities are multiplied with those of a student trained on the gold alone, and spread among
+nearest neighbours (label spreading, Zhou et al. 2004). A teacher not shown to be weaker is not corrected: its errors
+are its own, and a student averages them out better than neighbours do (docs/log.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,87 +20,108 @@ from potstill.evaluation.metrics import mcnemar
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.run.notes import LabelsCorrected
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec
-from potstill.students.base import Floats
+from potstill.run.spec import quick_student
+from potstill.students.base import Floats, Student
+from potstill.students.kinds import student_kind
 
-# The kinds whose vectors lie near where texts mean much the same, and what makes them learn nothing but a head.
-FROZEN_OPTIONS: dict[str, dict[str, Any]] = {"encoder": {"mode": "frozen"}, "static": {"epochs": 0}}
-SELF_WEIGHT = 0.3  # how much of what was first believed of a text it keeps each time it listens
-MAX_GRAPH_TEXTS = 20_000  # texts among which neighbours are looked for: exact search takes time in their square
-FOLDS, MAX_P_VALUE = 4, 0.1  # the gold is told in so many folds; a two-sided p-value above this shows nothing
-MIN_TEACHER_ERRORS = 5  # of the teacher's answers about gold: of fewer, not even all can show that the gold knows more
+SELF_WEIGHT = 0.3  # share of its first probabilities that a text keeps in each iteration
+MAX_GRAPH_TEXTS = 20_000  # texts in one neighbour graph: exact search takes time in their square
+FOLDS, MAX_P_VALUE = 4, 0.1  # of the cross-validation on gold; a larger two-sided p-value shows nothing
+MIN_TEACHER_ERRORS = 5  # fewer errors on gold cannot show that the gold-only student is better
 
 
 @dataclass(frozen=True)
 class GoldAnswers:
-    """What a teacher says of gold it was not shown.
+    """A teacher's predictions for gold texts that its prompt did not show.
 
     Attributes:
-        rows: (M,) which gold texts it answered about.
-        said: (M,) the columns of the labels it gave them.
+        rows: (M,) the gold texts it answered about.
+        labels: (M,) the label columns it predicted.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
 
 
-def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers, neighbours: int, run: Run) -> Floats:
-    """(N, K) a teacher's probabilities of N texts, after the others were heard; rows sum to one.
+def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers, n_neighbors: int, run: Run) -> Floats:
+    """(N, K) corrected probabilities of N texts; rows sum to one.
 
-    As they came where the teacher is not shown to know less, where there is no gold or no money for that, and for a
-    kind of student whose vectors are not a space of texts.
+    Returned unchanged if the teacher is not shown to be weaker than a student of the gold alone, if there is no gold or
+    no money to show it, and for a kind of student without vectors.
+
+    Args:
+        texts: N texts.
+        soft: (N, K) the teacher's probabilities.
+        judged: its predictions for gold texts.
+        n_neighbors: neighbours of each text; 0 corrects nothing.
+        run: trains the students, and stores a `LabelsCorrected` note.
     """
-    gold, k = run.pool.subset("train"), run.task.n_labels
-    if not neighbours or not gold.texts or run.task.kind == "multi" or run.spec.student.kind not in FROZEN_OPTIONS:
+    gold, has_vectors = run.pool.subset("train"), student_kind(run.spec.student.kind).capabilities.vectors
+    if not n_neighbors or not gold.texts or run.task.kind == "multi" or not has_vectors:
         return soft
     try:
-        with run.reserving(run.ledger.free // 2):  # the rest is for learning what is heard
-            share = _share_if_the_gold_knows_more(run, judged)
-            if share is None:
+        with run.reserving(run.ledger.free // 2):  # the other half trains on the corrected labels
+            accuracy = _gold_only_accuracy_if_better(run, judged)
+            if accuracy is None:
                 return soft
-            alone = run.learn(gold.texts, gold.targets(k))  # the report has it trained in any case
+            student = run.learn(gold.texts, gold.targets(run.task.n_labels))  # the report shows it in any case
     except BudgetExceeded:
         return soft
-    own = alone.predict_logits(texts)
-    spoken, known = _both(soft, softmax(own, temperature_for_accuracy(own, share))), gold.targets(k).astype(np.float32)
-    heard, order = np.empty_like(soft), np.random.default_rng(run.spec.seed).permutation(len(texts))
-    for some in np.array_split(order, -(-len(texts) // MAX_GRAPH_TEXTS)):
-        vectors = alone.embed([*(texts[i] for i in some), *gold.texts])
-        beliefs = np.concatenate([spoken[some], known])
-        heard[some] = propagate_labels(beliefs, vectors, len(some), neighbours, self_weight=SELF_WEIGHT)
-    changed = float((soft.argmax(axis=1) != heard.argmax(axis=1)).mean())
-    corrected = LabelsCorrected(len(texts), changed, share)
-    run.note(corrected)
-    run.reporter.info(corrected.sentence())
-    return heard
+    logits = student.predict_logits(texts)
+    gold_probs = softmax(logits, temperature_for_accuracy(logits, accuracy))
+    corrected = _propagate(run, student, texts, _multiply(soft, gold_probs), n_neighbors)
+    changed = float((soft.argmax(axis=1) != corrected.argmax(axis=1)).mean())
+    note = LabelsCorrected(len(texts), changed, accuracy)
+    run.note(note)
+    run.reporter.info(note.sentence())
+    return corrected
 
 
-def _both(one: Floats, other: NDArray[np.floating]) -> Floats:
-    """(N, K) probabilities of two witnesses who do not know of each other, multiplied."""
-    log = np.log(np.maximum(one, 1e-9)) + np.log(np.maximum(other, 1e-9))
-    return np.exp(log_softmax(log)).astype(np.float32)
+def _propagate(run: Run, student: Student, texts: Sequence[str], probs: Floats, n_neighbors: int) -> Floats:
+    """(N, K) probabilities after label propagation among random parts of the texts, each with all the gold."""
+    gold = run.pool.subset("train")
+    targets = gold.targets(run.task.n_labels).astype(np.float32)
+    order = np.random.default_rng(run.spec.seed).permutation(len(texts))
+    propagated = np.empty_like(probs)
+    for rows in np.array_split(order, -(-len(texts) // MAX_GRAPH_TEXTS)):
+        vectors = student.embed([*(texts[row] for row in rows), *gold.texts])
+        known = np.concatenate([probs[rows], targets])
+        propagated[rows] = propagate_labels(known, vectors, len(rows), n_neighbors, self_weight=SELF_WEIGHT)
+    return propagated
 
 
-def _share_if_the_gold_knows_more(run: Run, judged: GoldAnswers) -> float | None:
-    """Of how many gold texts the others tell a student the label, if that is clearly more than the teacher knows.
+def _multiply(teacher_probs: Floats, gold_probs: NDArray[np.floating]) -> Floats:
+    """(N, K) normalised product of the probabilities of two independent sources."""
+    logs = np.log(np.maximum(teacher_probs, 1e-9)) + np.log(np.maximum(gold_probs, 1e-9))
+    return np.exp(log_softmax(logs)).astype(np.float32)
 
-    The student learns a head alone, in folds: that takes moments, and errs on the teacher's side.
+
+def _gold_only_accuracy_if_better(run: Run, judged: GoldAnswers) -> float | None:
+    """The cross-validated accuracy of a gold-only student; None unless it is significantly above the teacher's.
+
+    The students train with their kind's quick options: that takes moments, and errs on the teacher's side.
     """
-    gold, k = run.pool.subset("train"), run.task.n_labels
-    if (judged.labels != gold.gold[judged.rows]).sum() < MIN_TEACHER_ERRORS:
+    gold = run.pool.subset("train").gold
+    if (judged.labels != gold[judged.rows]).sum() < MIN_TEACHER_ERRORS:
         return None
-    named = run.spec.student
-    quick = ComponentSpec(name=named.name, **{**named.options, **FROZEN_OPTIONS[named.kind]})
-    rank = np.empty(len(gold.gold), dtype=np.int64)  # of each text among those of its label, drawn
+    predictions = _cross_validate(run)
+    test = mcnemar(gold[judged.rows], predictions[judged.rows], judged.labels)
+    is_better = test.only_a > test.only_b and test.p_exact < MAX_P_VALUE
+    return float((predictions == gold).mean()) if is_better else None
+
+
+def _cross_validate(run: Run) -> NDArray[np.int64]:
+    """(N,) predicted columns of the gold texts, each by a student that was not trained on it; -1 if there is none."""
+    gold, k = run.pool.subset("train"), run.task.n_labels
+    targets, student_spec = gold.targets(k), quick_student(run.spec.student)
+    rank = np.empty(len(gold.gold), dtype=np.int64)  # of each text among those of its label, in random order
     for column in range(k):
         rows = np.flatnonzero(gold.gold == column)
         rank[rows] = np.random.default_rng(run.spec.seed).permutation(len(rows))
-    told = np.full(len(gold.gold), -1)
+    predictions = np.full(len(gold.gold), -1)
     for fold in range(FOLDS):
-        asked, shown = np.flatnonzero(rank % FOLDS == fold), np.flatnonzero(rank % FOLDS != fold)
-        if len(asked) and len(shown):
-            student = run.learn([gold.texts[i] for i in shown], gold.targets(k)[shown], student=quick)
-            told[asked] = student.predict_logits([gold.texts[i] for i in asked]).argmax(axis=1)
-    differ = mcnemar(gold.gold[judged.rows], told[judged.rows], judged.labels)
-    sure = differ.only_a > differ.only_b and differ.p_exact < MAX_P_VALUE
-    return float((told == gold.gold).mean()) if sure else None
+        held_out, train = np.flatnonzero(rank % FOLDS == fold), np.flatnonzero(rank % FOLDS != fold)
+        if len(held_out) and len(train):
+            student = run.learn([gold.texts[row] for row in train], targets[train], student=student_spec)
+            predictions[held_out] = student.predict_logits([gold.texts[row] for row in held_out]).argmax(axis=1)
+    return predictions

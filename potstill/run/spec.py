@@ -94,6 +94,10 @@ class ComponentSpec(BaseModel):
         """What stands after the colon of the name; may be empty."""
         return self.name.partition(":")[2]
 
+    def with_options(self, options: Mapping[str, Any]) -> ComponentSpec:
+        """The component with `options` laid over its own; itself if there are none."""
+        return ComponentSpec(name=self.name, **{**self.options, **options}) if options else self
+
 
 class Spec(Options):
     """A run as it was asked for.
@@ -225,9 +229,7 @@ def trained_teacher(student: ComponentSpec) -> ComponentSpec:
 
 def quick_student(student: ComponentSpec) -> ComponentSpec:
     """The student with the options under which its kind trains in seconds."""
-    return ComponentSpec(
-        name=student.name, **{**student.options, **student_kind(student.kind).capabilities.quick_options}
-    )
+    return student.with_options(student_kind(student.kind).capabilities.quick_options)
 
 
 def merge_specs(record: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData
 from potstill.procedures.finetune import finetune
-from potstill.procedures.kd import gold_weight, kd
+from potstill.procedures.kd import kd
 from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
+from potstill.procedures.soft_labels import gold_weight
 from potstill.reports.finish_run import finish_run
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run

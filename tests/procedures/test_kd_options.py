@@ -37,8 +37,8 @@ def pool() -> Pool:
     return build_pool(sources, labels=LABELS, options=PoolOptions(validation_share=0.0)).pool
 
 
-def taught(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **procedure: Any) -> dict[str, Any]:
-    """What the student of one distillation was given to learn, and the teacher's raw scores of it."""
+def train_inputs(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **procedure: Any) -> dict[str, Any]:
+    """What the student of one distillation is trained on, and the teacher's raw scores of it."""
     spec = Spec.from_dict(
         {
             "budget": 1,
@@ -51,12 +51,12 @@ def taught(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **procedur
     with Run.open(folder, spec, Task(pool.labels), pool) as run:
         learn = run.learn
 
-        def listen(texts: Any, targets: Any, **more: Any) -> Any:
-            if "weights" in more:  # the student's lesson, not the teacher's
+        def record(texts: Any, targets: Any, **more: Any) -> Any:
+            if "weights" in more:  # the student's training data, not the teacher's
                 given.update(texts=texts, targets=targets, **more)
             return learn(texts, targets, **more)
 
-        monkeypatch.setattr(run, "learn", listen)
+        monkeypatch.setattr(run, "learn", record)
         kd(run)
         assert run.teacher_record is not None
         given |= {
@@ -66,29 +66,29 @@ def taught(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **procedur
     return given
 
 
-def test_a_given_temperature_softens_what_the_teacher_said(
+def test_a_given_temperature_softens_the_teachers_scores(
     tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = taught(tmp_path / "run", pool, monkeypatch, temperature=4, gold=0)
+    given = train_inputs(tmp_path / "run", pool, monkeypatch, temperature=4, gold_weight=0)
     scores = given["scores"] / 4
     soft = np.exp(scores - scores.max(1, keepdims=True))
     np.testing.assert_allclose(given["targets"], soft / soft.sum(1, keepdims=True), atol=1e-5)
     assert given["temperature"] == 4
 
 
-def test_without_a_gold_term_no_gold_text_is_learnt(
+def test_without_a_gold_term_no_gold_text_is_trained_on(
     tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = taught(tmp_path / "run", pool, monkeypatch, gold=0)
+    given = train_inputs(tmp_path / "run", pool, monkeypatch, gold_weight=0)
     assert not set(given["texts"]) & set(pool.subset("train").texts)
     assert given["noisy"].all()
 
 
 @pytest.mark.parametrize(("temperature", "share"), [("fitted", 3.0), (2, 3.0 / 4), (5, 3.0 / 25)])
-def test_the_gold_term_weighs_as_asked_beside_t_squared(
+def test_the_gold_term_has_the_given_weight_beside_t_squared(
     tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, temperature: Any, share: float
 ) -> None:
-    given = taught(tmp_path / "run", pool, monkeypatch, temperature=temperature, gold_weight=3)
+    given = train_inputs(tmp_path / "run", pool, monkeypatch, temperature=temperature, gold_weight=3)
     gold = ~given["noisy"]
     assert given["weights"][gold].sum() / given["weights"][~gold].sum() == pytest.approx(share, rel=1e-5)
     assert set(np.array(given["texts"])[gold]) == set(pool.subset("train").texts)
@@ -97,12 +97,12 @@ def test_the_gold_term_weighs_as_asked_beside_t_squared(
 @pytest.mark.parametrize(
     "options", [{"temperature": 0}, {"temperature": "warm"}, {"gold_weight": -1}, {"hint_weight": 1}, {"temprature": 2}]
 )
-def test_an_option_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec, match=next(iter(options))):
         read_options(KdOptions, "procedure 'kd'", options)
 
 
-def test_vectors_of_a_teacher_without_any_cannot_be_matched(tmp_path: Path, pool: Pool) -> None:
+def test_a_hint_of_a_teacher_without_vectors_is_refused(tmp_path: Path, pool: Pool) -> None:
     known = tmp_path / "known.csv"
     known.write_text("text,label\n" + "\n".join(f"{row['text']},{row['label']}" for row in table(30, 2, "")))
     spec = Spec.from_dict(
@@ -150,7 +150,7 @@ def test_a_students_vectors_move_to_the_teachers(kind: str, tmp_path: Path) -> N
         like = FeatureHint(teacher, share) if share else None
         lesson = TrainingData(rows.texts, rows.targets, hint=like, seed=1)
         if kind == "encoder":
-            options = {"mode": "full", "epochs": 25, "lr": 3e-3, "batch": 8, "c": 1.0}
+            options = {"mode": "full", "epochs": 25, "lr": 3e-3, "batch_size": 8, "c": 1.0}
             return (
                 EncoderStudent(StudentConfig(StudentContract.labels, str(folder), options=options))
                 .fit(lesson)
@@ -166,7 +166,7 @@ def test_a_students_vectors_move_to_the_teachers(kind: str, tmp_path: Path) -> N
     assert apart(vectors(0.9), group) > 1.3 * apart(vectors(0.0), group)
 
 
-def test_a_student_without_vectors_refuses_to_match() -> None:
+def test_a_student_without_vectors_refuses_a_hint() -> None:
     rows = StudentContract().training_data()
     like = FeatureHint(Twins(rows.texts), 0.5)  # type: ignore[arg-type]
     with pytest.raises(BadSpec, match="no vectors of its own"):

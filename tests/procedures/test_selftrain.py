@@ -36,13 +36,13 @@ def tiny(tmp_path: Path) -> dict[str, object]:
     return {"name": f"encoder:{write_tinybert(tmp_path / 'tinybert')}", "mode": "frozen"}
 
 
-def test_the_pool_is_learnt_and_no_teacher_is_paid(tmp_path: Path, pool: Pool) -> None:
+def test_it_trains_on_the_pool_and_pays_no_teacher(tmp_path: Path, pool: Pool) -> None:
     student = {"name": "linear", "c": 3.0}
     with begin(tmp_path / "run", pool, student, rounds=2) as run:
-        taught = selftrain(run)
+        student = selftrain(run)
         test = run.pool.subset("test")
         alone = run.learn(run.pool.subset("train").texts, np.eye(3, dtype=np.float32)[run.pool.subset("train").gold])
-        better = run.judge(taught, test).accuracy.value
+        better = run.judge(student, test).accuracy.value
         assert better > run.judge(alone, test).accuracy.value
         rounds = [note.record.round for note in run.notes() if isinstance(note.record, PseudoLabelled)]
         assert rounds == [1, 2]
@@ -51,7 +51,7 @@ def test_the_pool_is_learnt_and_no_teacher_is_paid(tmp_path: Path, pool: Pool) -
         assert bought["compute"] > 0
 
 
-def test_the_same_run_again_learns_nothing_new(tmp_path: Path, pool: Pool) -> None:
+def test_the_same_run_again_trains_nothing(tmp_path: Path, pool: Pool) -> None:
     texts = list(pool.subset("test").texts)
     with begin(tmp_path / "run", pool, {"name": "linear"}) as run:
         first, spent = selftrain(run).predict_proba(texts), run.ledger.totals().charged
@@ -60,41 +60,44 @@ def test_the_same_run_again_learns_nothing_new(tmp_path: Path, pool: Pool) -> No
         assert run.ledger.totals().charged == spent
 
 
-def test_without_gold_an_encoder_begins_from_the_names(tmp_path: Path, tiny: dict[str, object]) -> None:
+def test_without_gold_an_encoder_begins_from_the_label_names(tmp_path: Path, tiny: dict[str, object]) -> None:
     columns = {"text": world(30)["text"]}
     bare = build_pool(Table.from_columns(columns), labels=("soup", "tennis", "loan")).pool
     with begin(tmp_path / "run", bare, tiny) as run:
         student = selftrain(run)
         assert student.predict_proba(["a loan"]).shape == (1, 3)
         assert len(run.student_keys) == 2
-    with begin(tmp_path / "other", bare, "linear") as run, pytest.raises(BadSpec, match="only an encoder can begin"):
+    with (
+        begin(tmp_path / "other", bare, "linear") as run,
+        pytest.raises(BadSpec, match="linear cannot begin without a labelled text"),
+    ):
         selftrain(run)
 
 
-def test_no_pool_is_told_with_a_mend(tmp_path: Path) -> None:
+def test_no_pool_is_an_error_with_a_hint(tmp_path: Path) -> None:
     gold_only = build_pool(Table.from_columns(world(20)), options=PoolOptions(validation_share=0)).pool
     with begin(tmp_path / "run", gold_only, "linear") as run, pytest.raises(BadData, match="--procedure finetune"):
         selftrain(run)
 
 
-def test_guesses_become_surer_among_texts_that_are_known() -> None:
+def test_label_propagation_makes_probabilities_surer_near_gold_texts() -> None:
     towards = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 0, 1]]
     vectors = towards + np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32) * 0.02
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     beliefs = np.array([[0.6, 0.4], [0.4, 0.6], [0.5, 0.5], [0.3, 0.7], [1, 0], [0, 1]], dtype=np.float32)
-    heard = propagate_labels(beliefs, vectors, 4, n_neighbors=2)
-    np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
-    assert heard.argmax(axis=1).tolist() == [0, 0, 1, 1]
-    assert heard.max(axis=1).min() > 0.7
+    propagated = propagate_labels(beliefs, vectors, 4, n_neighbors=2)
+    np.testing.assert_allclose(propagated.sum(axis=1), 1, atol=1e-5)
+    assert propagated.argmax(axis=1).tolist() == [0, 0, 1, 1]
+    assert propagated.max(axis=1).min() > 0.7
 
 
-def test_an_encoder_learns_its_guesses_as_it_learns_few_rows(
+def test_an_encoder_trains_on_pseudo_labels_with_its_kinds_options(
     tmp_path: Path, pool: Pool, tiny: dict[str, object]
 ) -> None:
     with begin(tmp_path / "run", pool, {**tiny, "mode": "full", "epochs": 1}) as run:
-        taught = selftrain(run)
-        assert taught.learnt["validation_rows"] == 0
-    frozen = ComponentSpec.model_validate({"name": "encoder:minilm", "few": False})
+        student = selftrain(run)
+        assert student.fit_info["validation_rows"] == 0
+    frozen = ComponentSpec.model_validate({"name": "encoder:minilm", "few_shot": False})
     assert pseudo_label_student(frozen) is frozen
     linear = ComponentSpec.model_validate({"name": "linear"})
     assert pseudo_label_student(linear) is linear
@@ -110,6 +113,6 @@ def test_an_encoder_learns_its_guesses_as_it_learns_few_rows(
         ({"max_texts": 2.5}, "max_texts = 2.5"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, object], says: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(BadSpec, match=says):
         read_options(SelfTrainOptions, "procedure 'selftrain'", options)

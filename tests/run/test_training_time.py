@@ -14,7 +14,7 @@ from potstill.errors import BadData
 from potstill.ledger.prices import Rates
 from potstill.ledger.store import RunStore
 from potstill.planning.cost_estimate import estimate_cost
-from potstill.procedures.kd import open_kd_teacher
+from potstill.procedures.soft_labels import open_kd_teacher
 from potstill.run import training_time as forecast
 from potstill.run.inputs import read_inputs, spec_overrides
 from potstill.run.run import Run

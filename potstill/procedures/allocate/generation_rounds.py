@@ -15,11 +15,11 @@ from potstill.evaluation.calibration import Calibration, one_hot
 from potstill.ledger.prices import micros_to_usd
 from potstill.procedures.allocate.label_sources import LabelledSet, LabelSources
 from potstill.procedures.allocate.priors import GenerationPrior, RoundGain
-from potstill.procedures.kd import calibrate_teacher
 from potstill.procedures.pgkd.generation import GeneratingTeacher, TextAcquisition
 from potstill.procedures.pgkd.generation_request import Floats, TrainingTexts, gold_examples
 from potstill.procedures.pgkd.quote import BIAS_TEXTS
 from potstill.procedures.pgkd.rounds import RoundLog, RoundResult, RoundStudent, RoundTrainer, run_round
+from potstill.procedures.soft_labels import calibrate_teacher
 from potstill.teachers.generation_quotas import split_by_label
 
 MIN_PROBABILITY = 1e-4  # bounds the loss of a text

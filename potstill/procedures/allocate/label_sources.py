@@ -21,8 +21,8 @@ from potstill.evaluation.calibration import Calibration, one_hot, softmax
 from potstill.ledger.prices import Purchase, Usage, micros_to_usd
 from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
-from potstill.procedures.kd import calibrate_teacher, gold_weight
 from potstill.procedures.pgkd.generation_request import PgkdOptions
+from potstill.procedures.soft_labels import calibrate_teacher, gold_weight
 from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples

@@ -19,7 +19,7 @@ from potstill.procedures.allocate.decisions import DecisionBasis
 from potstill.procedures.allocate.generation_rounds import GenerationRounds
 from potstill.procedures.allocate.label_sources import AllocationState, LabelSources, combine_gold_and_soft
 from potstill.procedures.allocate.strategies import ExpectedLead
-from potstill.procedures.kd import calibrate_teacher
+from potstill.procedures.soft_labels import calibrate_teacher
 from potstill.run import Answers
 from potstill.run.notes import Allocated
 from potstill.run.run import TeacherRecord

@@ -17,11 +17,11 @@ from potstill.errors import BadData, BadSpec, BudgetExceeded
 from potstill.evaluation.calibration import Calibration
 from potstill.ledger.prices import micros_to_usd
 from potstill.procedures import query_strategies
-from potstill.procedures.kd import calibrate_teacher
 from potstill.procedures.pgkd.filters import FilterResult, TextFilter, drop_disagreements, passes_pvi
 from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, gold_examples
 from potstill.procedures.pgkd.quote import BIAS_TEXTS, EXPLORE_EVERY
 from potstill.procedures.pgkd.rounds import AcquiredTexts, RoundStudent, TextSource
+from potstill.procedures.soft_labels import calibrate_teacher
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
 from potstill.run.notes import NoteRecord

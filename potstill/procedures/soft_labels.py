@@ -1,0 +1,84 @@
+"""A teacher's answers as soft labels: which teacher answers, how its scores become probabilities, what gold weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.data.pool import Subset
+from potstill.data.task import LabelledText
+from potstill.errors import BadData, BadSpec
+from potstill.evaluation.calibration import (
+    Calibration,
+    MultilabelCalibration,
+    fit_temperature,
+    match_prior,
+    smoothed_prior,
+)
+from potstill.run import Answers
+from potstill.run.run import Run
+from potstill.run.spec import ComponentSpec, teacher_backbone
+from potstill.teachers import DEFAULT_TEACHER
+from potstill.teachers.base import Teacher
+from potstill.teachers.kinds import teacher_kind
+
+MIN_CALIBRATION_TEXTS = 20  # gold texts below which a fitted temperature is noise
+TEMPERATURE_RANGE = (0.3, 5.0)
+GOLD_SHARE, MAX_GOLD_WEIGHT = 0.2, 10.0
+
+
+def open_kd_teacher(run: Run, gold: Subset, examples: Sequence[LabelledText]) -> Teacher:
+    """The spec's teacher, ready to answer; one that needs a student is trained on the gold first.
+
+    Training it takes at most half of the free money: asking it and training the student come after it.
+
+    Raises:
+        BadSpec: the teacher is human.
+        BadData: it has to be trained and there is no gold.
+    """
+    component = run.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
+    capabilities = teacher_kind(component.kind).capabilities
+    if capabilities.human:
+        raise BadSpec("Distilling asks about every text, and people label only some.", "Take --procedure annotate.")
+    if not capabilities.needs_student:
+        return run.teacher(examples)
+    if not gold.texts:
+        raise BadData(f"The teacher {component.name} learns from labelled texts and there are none.", "Label some.")
+    targets = gold.targets(run.task.n_labels)
+    with run.reserving(run.ledger.free // 2):
+        student = run.learn(gold.texts, targets, student=teacher_backbone(component), purpose="teach")
+    return run.teacher(student=student, key=run.student_key(student), price=run.spec.compute_rates)
+
+
+def calibrate_teacher(
+    teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: NDArray[np.int64], run: Run
+) -> Calibration:
+    """How the teacher's scores become probabilities: its label bias is removed, its temperature fitted on gold.
+
+    Args:
+        teacher: the teacher.
+        on_pool: its answers about unlabelled texts, whose mean shows its label bias.
+        on_gold: its answers about M gold texts that its prompt does not show.
+        gold: (M,) their label columns.
+        run: gives the task and the label prior.
+    """
+    offsets = np.zeros(run.task.n_labels)
+    if run.task.kind == "multi":
+        return MultilabelCalibration(tuple(offsets.tolist()))
+    if teacher.needs_prior_correction:
+        prior = smoothed_prior(run.pool.subset("train").gold, run.task.n_labels)
+        offsets = match_prior(on_pool.scores[on_pool.answered], prior)
+    temperature, answered = 1.0, on_gold.answered
+    if answered.sum() >= MIN_CALIBRATION_TEXTS:
+        fitted = fit_temperature(on_gold.scores[answered] + offsets, gold[answered])
+        temperature = float(np.clip(fitted, *TEMPERATURE_RANGE))
+    return Calibration(tuple(offsets.tolist()), temperature)
+
+
+def gold_weight(n_gold: int, n_soft: int) -> float:
+    """The weight of a gold row beside a soft row of weight one: `GOLD_SHARE` of all the weight, at most ten, or one."""
+    if not n_gold:
+        return 1.0
+    return float(np.clip(GOLD_SHARE / (1 - GOLD_SHARE) * n_soft / n_gold, 1.0, MAX_GOLD_WEIGHT))
