@@ -1,14 +1,14 @@
 """Small charts as inline SVG: numbers and names in, markup out.
 
 Positions are percentages and text is in pixels, so a chart fills its column and stays legible on a phone without a
-script. Colours come from the page's custom properties (`--student`, ...) with a fallback; what colour says is also
-said by shape, pattern or words. Every chart carries a title and a description for those who do not see it.
-All names are escaped here. Not here: which numbers to draw, and axes with many ticks.
+script. Colours come from the page's custom properties (`--student`, ...) with a fallback; what colour shows is also
+shown by shape, pattern or words. Every chart has a title and a description for screen readers. All names are escaped
+here. Does not cover which numbers to draw, or axes with many ticks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -29,11 +29,12 @@ _COLOURS: dict[Role, str] = {
 _INK, _SOFT = "var(--ink,#222)", "var(--soft,#666)"
 _TRACK, _PAPER = "var(--track,#ece8e1)", "var(--paper,#fff)"
 _HATCHED: tuple[Role, ...] = ("held", "lost")
+PLOT_PX, TOP_PX = 190, 10  # the height of a line chart, and the room above it
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of `bars`. `value`, `low` and `high` are in the chart's unit; `text` is what stands at the right."""
+    """A row of `bar_chart`. `value`, `low` and `high` are in the chart's unit; `text` is shown at the right."""
 
     name: str
     value: float
@@ -45,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on the axis of `bars`, in the chart's unit."""
+    """A mark on the axis of a chart, in its unit."""
 
     value: float
     name: str
@@ -53,9 +54,9 @@ class Tick:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of `stack`: its share of the whole in [0, 1].
+    """A segment of `stacked_bar`: its share of the whole in [0, 1].
 
-    With a `start` in [0, 1] it is no segment but a strip laid over them there: a part of what is already shown.
+    With a `start` in [0, 1] it is a strip laid over the segments there: a part of what is already shown.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of `curve`, all in [0, 1]; `low` and `high` are the interval of `y`."""
+    """A point of `line_chart`, all in [0, 1]; `low` and `high` are the interval of `y`."""
 
     x: float
     y: float
@@ -100,8 +101,8 @@ def bar_chart(rows: Sequence[Bar], *, key: str, title: str, top: float, ticks: S
         parts.extend(_line(at, at, y + 21, y + 33, cut) for at in marks if 0 < at < 100)
         if row.low is not None and row.high is not None:
             parts.append(_whisker(_percent(row.low, top), _percent(row.high, top), y + 27))
-    described = "; ".join(f"{row.name}: {row.text}" for row in rows)
-    return _svg(key, title, described, axis_y + 6 if ticks else row_px * len(rows), "".join(parts))
+    description = "; ".join(f"{row.name}: {row.text}" for row in rows)
+    return _svg(key, title, description, axis_y + 6 if ticks else row_px * len(rows), "".join(parts))
 
 
 def stacked_bar(segments: Sequence[Segment], *, key: str, title: str) -> str:
@@ -116,12 +117,12 @@ def stacked_bar(segments: Sequence[Segment], *, key: str, title: str) -> str:
         start = left if part.start is None else 100 * part.start
         width = max(0.0, min(100 * part.share, 100 - start))
         if part.start is None:
-            drawn.append(_rect(start, width, 0, 26, style, _said(part)))
+            drawn.append(_rect(start, width, 0, 26, style, _segment_text(part)))
             left += width
         else:
-            drawn.append(_rect(start, width, 18, 8, style, _said(part)))
-    described = "; ".join(_said(part) for part in segments)
-    return _svg(key, title, described, 26, f"<defs>{hatches}</defs>{''.join(drawn)}")
+            drawn.append(_rect(start, width, 18, 8, style, _segment_text(part)))
+    description = "; ".join(_segment_text(part) for part in segments)
+    return _svg(key, title, description, 26, f"<defs>{hatches}</defs>{''.join(drawn)}")
 
 
 def line_chart(
@@ -139,58 +140,62 @@ def line_chart(
         dots: by ascending x.
         key: makes the ids of this chart unique on its page.
         title: one sentence; first, last and marked dot become the description.
-        goal: a share to reach, drawn as a dashed line.
-        mark: one dot to show, a ring on the line.
-        axis: what stands under the line, x in [0, 1]; else it is a share in percent. Then every dot is shown.
+        target: a share to reach, drawn as a dashed line.
+        highlight: one dot, drawn as a ring on the line.
+        axis: ticks under the line, x in [0, 1], and then every dot is drawn; without them x is a share in percent.
     """
-    tall, lift = 190, 10  # pixels: of the plot, and of the room above it
     lowest = min([*(dot.low for dot in dots), *([] if target is None else [target])])
     step = 0.1 if lowest < 0.7 else 0.05 if lowest < 0.9 else 0.02
     bottom = max(0.0, min(int(lowest / step) * step, 1 - 2 * step))
 
-    def down(share: float) -> float:
-        return round(tall * (1 - (share - bottom) / (1 - bottom)), 2)
+    def y_of(share: float) -> float:
+        return round(PLOT_PX * (1 - (share - bottom) / (1 - bottom)), 2)
 
     parts = []
     for nth in range(round((1 - bottom) / step) + 1):
-        share, y = bottom + nth * step, lift + down(bottom + nth * step)
-        parts.append(_line(0, 100, y, y, f"stroke:{_TRACK};stroke-width:1"))
-        said = (
-            f'<text x="-8" y="{y + 4}" text-anchor="end" style="fill:{_SOFT};font-size:12px">{100 * share:.0f} %</text>'
-        )
-        parts.append(said)
+        share = bottom + nth * step
+        parts.append(_grid_line(TOP_PX + y_of(share), f"{100 * share:.0f} %"))
     ticks = axis or [Tick(at / 100, f"{at} %") for at in (0, 25, 50, 75, 100)]
-    parts += [_axis_text(100 * tick.value, lift + tall + 20, tick.name) for tick in ticks]
-    upper = [f"{100 * dot.x:.2f},{down(dot.high)}" for dot in dots]
-    lower = [f"{100 * dot.x:.2f},{down(dot.low)}" for dot in reversed(dots)]
-    middle = " ".join(f"{100 * dot.x:.2f},{down(dot.y)}" for dot in dots)
-    pen = f"fill:none;stroke:{colour('student')};stroke-width:2;stroke-linejoin:round;stroke-linecap:round"
-    parts.append(
-        # Stretched to the width; its strokes are not.
-        f'<svg x="0" y="{lift}" width="100%" height="{tall}" viewBox="0 0 100 {tall}" preserveAspectRatio="none"'
-        f' style="overflow:visible"><polygon points="{" ".join(upper + lower)}"'
-        f' style="fill:{colour("student")};opacity:.16"/>'
-        f'<polyline points="{middle}" vector-effect="non-scaling-stroke" style="{pen}"/></svg>'
-    )
+    parts += [_axis_text(100 * tick.value, TOP_PX + PLOT_PX + 20, tick.name) for tick in ticks]
+    parts.append(_band(dots, y_of))
     for dot in dots if axis else ():
         filled = f"fill:{colour('student')}"
-        parts.append(f'<circle cx="{100 * dot.x:.2f}%" cy="{lift + down(dot.y)}" r="3" style="{filled}"/>')
+        parts.append(f'<circle cx="{100 * dot.x:.2f}%" cy="{TOP_PX + y_of(dot.y)}" r="3" style="{filled}"/>')
+    dashes = f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"
     if target is not None:
-        y = lift + down(target)
-        parts.append(_line(0, 100, y, y, f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"))
+        parts.append(_line(0, 100, TOP_PX + y_of(target), TOP_PX + y_of(target), dashes))
     if highlight is not None:
-        x, y = 100 * highlight.x, lift + down(highlight.y)
-        parts.append(_line(x, x, y, lift + tall, f"stroke:{_INK};stroke-width:1;stroke-dasharray:3 4"))
+        x, y = 100 * highlight.x, TOP_PX + y_of(highlight.y)
+        parts.append(_line(x, x, y, TOP_PX + PLOT_PX, dashes))
         ring = f"fill:{_PAPER};stroke:{colour('student')};stroke-width:2.5"
         parts.append(f'<circle cx="{x:.2f}%" cy="{y}" r="5.5" style="{ring}"/>')
-    told = [*dots[:1], *([] if highlight is None else [highlight]), *dots[-1:]]
-    described = "; ".join(f"{100 * dot.y:.1f} % on {100 * dot.x:.0f} %" for dot in told)
-    frame = _svg(key, title, described, lift + tall + 26, "".join(parts))
+    named = [*dots[:1], *([] if highlight is None else [highlight]), *dots[-1:]]
+    description = "; ".join(f"{100 * dot.y:.1f} % on {100 * dot.x:.0f} %" for dot in named)
+    frame = _svg(key, title, description, TOP_PX + PLOT_PX + 26, "".join(parts))
     return frame.replace('class="chart"', 'class="chart plot"', 1)
 
 
+def _grid_line(y: float, name: str) -> str:
+    label = f'<text x="-8" y="{y + 4}" text-anchor="end" style="fill:{_SOFT};font-size:12px">{name}</text>'
+    return _line(0, 100, y, y, f"stroke:{_TRACK};stroke-width:1") + label
+
+
+def _band(dots: Sequence[Dot], y_of: Callable[[float], float]) -> str:
+    """The line through the dots on the band of their intervals, stretched to the width; its strokes are not."""
+    upper = [f"{100 * dot.x:.2f},{y_of(dot.high)}" for dot in dots]
+    lower = [f"{100 * dot.x:.2f},{y_of(dot.low)}" for dot in reversed(dots)]
+    middle = " ".join(f"{100 * dot.x:.2f},{y_of(dot.y)}" for dot in dots)
+    pen = f"fill:none;stroke:{colour('student')};stroke-width:2;stroke-linejoin:round;stroke-linecap:round"
+    return (
+        f'<svg x="0" y="{TOP_PX}" width="100%" height="{PLOT_PX}" viewBox="0 0 100 {PLOT_PX}"'
+        f' preserveAspectRatio="none" style="overflow:visible"><polygon points="{" ".join(upper + lower)}"'
+        f' style="fill:{colour("student")};opacity:.16"/>'
+        f'<polyline points="{middle}" vector-effect="non-scaling-stroke" style="{pen}"/></svg>'
+    )
+
+
 def swatch(role: Role) -> str:
-    """A small square in a role's colour or pattern, for a legend; it says nothing to a screen reader."""
+    """A small square in a role's colour or pattern, for a legend; hidden from screen readers."""
     key = f"swatch-{role}"
     fill, frame = colour(role), ""
     defs = ""
@@ -204,7 +209,7 @@ def swatch(role: Role) -> str:
 
 def dot_plot(student: float, teacher: float | None = None, *, label: str) -> str:
     """A track from 0 to 1 with a filled dot (student) and a hollow ring (teacher), for one row of a table."""
-    said = f"{label}: student {student:.2f}" + ("" if teacher is None else f", teacher {teacher:.2f}")
+    text = f"{label}: student {student:.2f}" + ("" if teacher is None else f", teacher {teacher:.2f}")
     parts = [_line(0, 100, 9, 9, f"stroke:{_TRACK};stroke-width:4;stroke-linecap:round")]
     if teacher is not None:
         ends = sorted((100 * student, 100 * teacher))
@@ -212,7 +217,7 @@ def dot_plot(student: float, teacher: float | None = None, *, label: str) -> str
         ring = f"fill:{_PAPER};stroke:{colour('teacher')};stroke-width:2"
         parts.append(f'<circle cx="{100 * teacher:.2f}%" cy="9" r="4.5" style="{ring}"/>')
     parts.append(f'<circle cx="{100 * student:.2f}%" cy="9" r="5" style="fill:{colour("student")}"/>')
-    body = f"<title>{escape(said)}</title>{''.join(parts)}"
+    body = f"<title>{escape(text)}</title>{''.join(parts)}"
     return f'<svg class="dots" role="img" width="100%" height="18" style="overflow:visible">{body}</svg>'
 
 
@@ -246,9 +251,9 @@ def _text(weight: int = 400) -> str:
     return f'style="fill:{_INK};font-size:13px;font-weight:{weight}"'
 
 
-def _rect(x: float, width: float, y: float, height: float, style: str, said: str = "") -> str:
+def _rect(x: float, width: float, y: float, height: float, style: str, text: str = "") -> str:
     at = f'x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="{height}" rx="2"'
-    title = f"<title>{escape(said)}</title>" if said else ""
+    title = f"<title>{escape(text)}</title>" if text else ""
     return f'<rect {at} style="{style}">{title}</rect>'
 
 
@@ -277,5 +282,5 @@ def _percent(value: float, top: float) -> float:
     return 100 * min(max(value / top, 0.0), 1.0) if top > 0 else 0.0
 
 
-def _said(part: Segment) -> str:
+def _segment_text(part: Segment) -> str:
     return f"{part.name}: {100 * part.share:.1f} %"

@@ -1,4 +1,4 @@
-"""The products with learnt weights in a graph: what they read, what they multiply it with, what is added after.
+"""The linear layers in a graph: their input, weights and bias.
 
 Covers `MatMul` and the `Add` of a bias. Does not cover products of two computed values (attention's), nor `Gemm`, which
 is a head on one vector a text. Changes nothing in the graph.
@@ -21,11 +21,11 @@ class LinearOp:
     """`source @ weights + bias`.
 
     Attributes:
-        source: the name of what is multiplied.
+        source: the name of the input.
         weights: the name of the (K, N) weights.
         bias: the name of the (N,) bias; "" for none.
-        result: the name of what comes out, the bias added.
-        nodes: the graph's nodes that are the product, one or two; their names need not be unique, they are the objects.
+        result: the name of the output, with the bias added.
+        nodes: the one or two nodes of the graph; the objects, as names need not be unique.
     """
 
     source: str
@@ -36,7 +36,7 @@ class LinearOp:
 
 
 def find_linear_ops(graph: Any) -> list[LinearOp]:
-    """All of an onnx `GraphProto`, in its order."""
+    """All linear layers of an onnx `GraphProto`, in its order."""
     constants = {each.name: tuple(each.dims) for each in graph.initializer if each.data_type == 1}
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(each.name for each in graph.output)
@@ -60,7 +60,7 @@ def find_linear_ops(graph: Any) -> list[LinearOp]:
 
 
 def initializer_array(graph: Any, name: str) -> Floats:
-    """The numbers of a constant of the graph."""
+    """The values of a constant of the graph."""
     from onnx import numpy_helper
 
     return np.asarray(numpy_helper.to_array(next(each for each in graph.initializer if each.name == name)))

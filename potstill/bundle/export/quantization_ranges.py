@@ -1,11 +1,11 @@
-"""What range of each product's input an int8 graph keeps in its 256 steps, measured on a few texts.
+"""The range of each linear layer's input that an int8 graph covers with its 256 steps, measured on a few texts.
 
 In an encoder a few columns of a few tokens (the first one's above all) are many times as large as all the rest, and
-always the same ones; a range that holds them leaves few steps for the rest. So the range is cut shorter, and what
-passes it is kept in one of two ways. Narrow inputs: the columns that pass it are made smaller and their weights larger
-(SmoothQuant, Xiao et al. 2023, arXiv:2211.10438, with the factors that cost least by estimate). Wide ones, where
-that would cost more time: the columns get copies, and what is above the range goes into the first copy, what that does
-not hold into the second (outlier channel splitting, Zhao et al. 2019, arXiv:1901.09504, split where the range ends).
+always the same ones; a range that covers them leaves few steps for the rest. So the range is clipped, and outliers are
+represented in one of two ways. Narrow inputs: their columns are scaled down and the weights up (SmoothQuant, Xiao et
+al. 2023, arXiv:2211.10438, with the factors of least estimated error). Wide inputs, where that would cost more time:
+their columns get copies; the part above the range goes into the first copy, the part above that into the second
+(outlier channel splitting, Zhao et al. 2019, arXiv:1901.09504, split where the range ends).
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from potstill.bundle.export.linear_ops import find_linear_ops, initializer_array
 Floats = NDArray[np.float64]
 # Candidate ends of a range, as shares of the largest value seen.
 CLIP_RATIOS = 0.75 ** np.arange(14)
-# Inputs of more columns get copies, one in so many columns at most; and nothing is done unless the error falls by so
-# much. What a copied column may rise by above all that was seen.
+# Wider inputs get copies, at most one in so many columns; neither is done unless the error falls to this ratio. The
+# margin of a copied column above the largest value seen.
 NARROW_WIDTH, COLUMNS_A_COPY, MAX_COST_RATIO, RANGE_MARGIN = 1024, 384, 0.3, 1.1
 
 
-# Weights of a product that is worth it for its size alone.
+# Weights of a layer that is quantised for its size alone.
 LARGE_WEIGHT = 1_000_000
 
 
 @dataclass(frozen=True)
 class ChannelSplit:
-    """One copy of a column: of its values it keeps those in 255 steps from `start` on, and cuts the others.
+    """One copy of a column: represents its values in 255 steps from `start` on, and clips the others.
 
     Attributes:
-        column: of which column.
-        start: where the copy's steps begin.
-        rest: how many steps it holds where the value is inside the range: 0, or 255 if the copy lies below it.
+        column: the index of the column.
+        start: the value of the copy's first step.
+        rest: its step for values inside the range: 0, or 255 if the copy lies below it.
     """
 
     column: int
@@ -52,10 +52,10 @@ class QuantizationRange:
     """A range in 256 steps.
 
     Attributes:
-        step: the width of a step.
-        zero: the step that is zero, 0 to 255.
-        copies: the columns that pass the range and matter.
-        divisors: (K,) what the columns are divided by, and the rows of the weights multiplied with; None for nothing.
+        scale: the width of a step.
+        zero_point: the step of zero, 0 to 255.
+        copies: of the columns whose outliers matter.
+        divisors: (K,) the columns are divided by them, and the rows of the weights multiplied; None for neither.
     """
 
     scale: float
@@ -65,23 +65,23 @@ class QuantizationRange:
 
     @property
     def low(self) -> float:
-        """The least value that is kept."""
+        """The smallest value that is represented."""
         return -self.zero_point * self.scale
 
     @property
     def high(self) -> float:
-        """The largest value that is kept."""
+        """The largest value that is represented."""
         return (255 - self.zero_point) * self.scale
 
 
 class _ObservedRange:
-    """What was seen of one input with K columns, and the (K, N) weights of all products that read it."""
+    """The values seen of one input with K columns, and the (K, N) weights of all layers that read it."""
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
         self.weights, k = weights, len(weights)
         self.weight = (weights.astype(np.float64) ** 2).sum(axis=1)
         self.low, self.high, self.squares = np.zeros(k), np.zeros(k), np.zeros(k)
-        # What it costs in a column, before its weights, to cut it at a share of the largest value of all.
+        # The squared error of a column, before its weights, when clipped at a ratio of the largest value of all.
         self.above, self.below = np.zeros((len(CLIP_RATIOS), k)), np.zeros((len(CLIP_RATIOS), k))
         self.rows = 0
 
@@ -100,12 +100,12 @@ class _ObservedRange:
 def calibrate_ranges(
     file: Path, feeds: Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
 ) -> dict[str, QuantizationRange]:
-    """The range of the input of every product in the fp32 graph, small ones on a few vectors a text left out.
+    """The range of the input of every linear layer in the fp32 graph, without heads on one vector a text.
 
     Args:
         file: the graph.
-        feeds: gives the graph's inputs for a few hundred tokens or more, the same each time; it is called twice. Where
-            an input is called `attention_mask`, what it hides is left out.
+        feeds: returns the graph's inputs for a few hundred tokens or more, the same each time; called twice. Masked
+            positions are left out if an input is called `attention_mask`.
     """
     import onnx
 
@@ -120,10 +120,10 @@ def calibrate_ranges(
     session = _session(model)
     for step in (_ObservedRange.extremes, _ObservedRange.costs):
         for inputs in feeds():
-            kept = inputs["attention_mask"].astype(bool) if "attention_mask" in inputs else None
+            visible = inputs["attention_mask"].astype(bool) if "attention_mask" in inputs else None
             for own, values in zip(seen.values(), session.run(list(seen), dict(inputs)), strict=True):
-                fits = kept is not None and values.shape[:-1] == kept.shape
-                step(own, values[kept] if fits else values.reshape(-1, values.shape[-1]))
+                fits = visible is not None and values.shape[:-1] == visible.shape
+                step(own, values[visible] if fits else values.reshape(-1, values.shape[-1]))
     most = max(own.rows for own in seen.values())
     return {
         name: _best(own)
@@ -142,7 +142,7 @@ def _session(model: Any) -> Any:
 
 
 def _best(seen: _ObservedRange) -> QuantizationRange:
-    """The range that costs least: the squared error of what is rounded, and of what is cut."""
+    """The range of least squared error, by rounding and by clipping."""
     if seen.high.max() <= seen.low.min() or not seen.rows:
         return QuantizationRange(1.0, 0)
     narrow = len(seen.weight) <= NARROW_WIDTH
@@ -158,7 +158,7 @@ def _best(seen: _ObservedRange) -> QuantizationRange:
                 better = min(better, _copied(seen, rounding, cut, range_), key=_cost)
             elif i % 2 == j % 2 == 0:
                 better = min(better, _divided(seen, range_), key=_cost)
-    if narrow:  # what dividing does to the weights is in its cost, so it must be in the other's
+    if narrow:  # the error of the weights is in the cost of dividing, so it must be in the other cost
         plain = (plain[0] + _weights_error(seen, np.ones(len(seen.weight))), plain[1])
     return better[1] if better[0] < MAX_COST_RATIO * plain[0] else plain[1]
 
@@ -168,7 +168,7 @@ def _cost(known: tuple[float, QuantizationRange]) -> float:
 
 
 def _divided(seen: _ObservedRange, range_: QuantizationRange) -> tuple[float, QuantizationRange]:
-    """Every column that passes the range divided by as much as it passes it, and what that costs."""
+    """The range with every outlier column divided until it fits, and its cost."""
     with np.errstate(divide="ignore", invalid="ignore"):
         passed = np.fmax(seen.high / range_.high, seen.low / range_.low)
     divisors = np.maximum(np.nan_to_num(passed, posinf=np.inf), 1.0)
@@ -179,7 +179,7 @@ def _divided(seen: _ObservedRange, range_: QuantizationRange) -> tuple[float, Qu
 
 
 def _weights_error(seen: _ObservedRange, divisors: Floats) -> float:
-    """What rounding the weights to 127 steps a side costs, their rows multiplied with the divisors."""
+    """The error of rounding the weights to 127 steps a side, their rows multiplied with the divisors."""
     raised = np.flatnonzero(divisors > 1)
     most = np.abs(seen.weights).max(axis=0)
     if len(raised):
@@ -190,7 +190,7 @@ def _weights_error(seen: _ObservedRange, divisors: Floats) -> float:
 def _copied(
     seen: _ObservedRange, rounding: float, cut: Floats, range_: QuantizationRange
 ) -> tuple[float, QuantizationRange]:
-    """Copies for the columns whose cut costs most, and what it costs then."""
+    """The range with copies of the columns whose clipping costs most, and its cost."""
     copies: list[ChannelSplit] = []
     left, width, budget = rounding + float(cut.sum()), 255 * range_.scale, 4 * round(len(cut) / COLUMNS_A_COPY / 4)
     for column in np.argsort(-cut)[:budget]:
