@@ -1,7 +1,7 @@
-"""What a text gives away about a person, taken out before the text leaves this machine.
+"""Replaces what identifies a person by placeholders, before a text leaves this machine.
 
-E-mail addresses, phone numbers, payment cards (Luhn), IBANs (mod 97), IPv4 and IPv6 addresses become placeholders such
-as [EMAIL]. Standard library only; the time taken grows with the length of the text and with nothing else. Does NOT
+E-mail addresses, phone numbers, payment cards, IBANs, IPv4 and IPv6 addresses become placeholders such as [EMAIL];
+python-stdnum checks the numbers that carry a checksum. The time grows linearly with the length of the text. Does NOT
 cover names, postal addresses, dates of birth, passport or tax numbers, keys and passwords, or anything spelt out
 ("jo at example dot com"): Presidio (`redactor("presidio")`) finds some of these, and nothing finds all.
 
@@ -17,28 +17,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Literal
 
 from potstill.errors import MissingWeights, missing_extra
 
 RedactionMode = Literal["own", "presidio"]
 
-# Letters of a country code -> the length of its IBANs (the SWIFT registry).
-_IBAN_LENGTHS = {
-    country: length
-    for length, countries in {
-        15: "NO", 16: "BE", 18: "DK FI FK FO GL NL SD", 19: "MK SI", 20: "AT BA EE KZ LT LU MN XK", 21: "CH HR LI LV",
-        22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL IQ OM SO TL", 24: "AD CZ ES MD PK RO SA SE SK TN VG",
-        25: "LY PT ST", 26: "IS TR", 27: "BI DJ FR GR IT MC MR SM", 28: "AL AZ BY CY DO GT HN HU LB NI PL",
-        29: "BR EG PS QA UA", 30: "JO KW MU", 31: "MT SC", 32: "LC", 33: "RU",
-    }.items()
-    for country in countries.split()
-}  # fmt: skip
 # First digits and lengths of the cards people hold; one number in ten passes Luhn by chance, so that is not enough.
 _CARDS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[0-8]|6\d)\d{14}|2[2-7]\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|35\d{14}"
     r"|6\d{17,18}"
 )
+MIN_IBAN, MAX_IBAN = 15, 34
 _GAP = " -\u00a0\u202f"
 
 # Every pattern reads a bounded stretch, or a run that it enters at its beginning only (possessively): linear time.
@@ -114,9 +105,11 @@ def redactor(mode: RedactionMode) -> Redactor:
     """`redact`, or `redact` followed by Microsoft Presidio, which also knows names and places (English).
 
     Raises:
-        MissingExtra: Presidio is not installed.
+        MissingExtra: python-stdnum or Presidio is not installed.
         MissingWeights: none of spaCy's English models is; Presidio would download one by itself.
     """
+    if find_spec("stdnum") is None:
+        raise missing_extra("python-stdnum", "openai", "redact = true")
     if mode == "own":
         return redact
     try:
@@ -139,7 +132,7 @@ def redactor(mode: RedactionMode) -> Redactor:
 
     def both(text: str) -> RedactedText:
         own = redact(text)
-        with lock:  # nobody promises that it may be used by many threads
+        with lock:  # its documentation does not promise thread safety
             found = engine.analyze(text=own.text, language="en")
         return _without_spans(own, [(each.start, each.end, str(each.entity_type)) for each in found])
 
@@ -195,28 +188,26 @@ def _closed(text: str, end: int) -> bool:
 
 
 def _iban_end(text: str, match: re.Match[str]) -> int:
-    length = _IBAN_LENGTHS.get(match[0][:2].upper())
-    if length is None:
-        return 0
-    ends = _run(text, match.start(), length, lambda character: character.isascii() and character.isalnum())
-    if len(ends) < length or not _closed(text, ends[-1]):
-        return 0
+    from stdnum import iban
+
+    ends = _run(text, match.start(), MAX_IBAN, lambda character: character.isascii() and character.isalnum())
     letters = "".join(text[end - 1] for end in ends)
-    return ends[-1] if int("".join(str(int(c, 36)) for c in letters[4:] + letters[:4])) % 97 == 1 else 0
-
-
-def _card_end(text: str, match: re.Match[str]) -> int:
-    ends = _run(text, match.start(), 19, str.isdecimal)
-    digits = "".join(str(int(text[end - 1])) for end in ends)
-    for length in range(len(ends), 12, -1):
-        if _CARDS.fullmatch(digits, 0, length) and _closed(text, ends[length - 1]) and _luhn(digits[:length]):
+    for length in range(len(ends), MIN_IBAN - 1, -1):
+        # The length and the structure depend on the country; the checks of a country's own banks are left out.
+        if _closed(text, ends[length - 1]) and iban.is_valid(letters[:length], check_country=False):
             return ends[length - 1]
     return 0
 
 
-def _luhn(digits: str) -> bool:
-    doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
-    return len(set(digits)) > 1 and sum(value - 9 * (value > 9) for value in doubled) % 10 == 0
+def _card_end(text: str, match: re.Match[str]) -> int:
+    from stdnum import luhn
+
+    ends = _run(text, match.start(), 19, str.isdecimal)
+    digits = "".join(str(int(text[end - 1])) for end in ends)
+    for length in range(len(ends), 12, -1):
+        if _CARDS.fullmatch(digits, 0, length) and _closed(text, ends[length - 1]) and luhn.is_valid(digits[:length]):
+            return ends[length - 1]
+    return 0
 
 
 def _ipv6_end(text: str, match: re.Match[str]) -> int:
