@@ -1,143 +1,150 @@
-"""Annotate: people label texts of the pool, and the student learns their labels and the gold. No machine in between.
+"""Annotate: people label texts of the pool, and the student is trained on their labels and the gold. No machine teacher.
 
-"Ann." in Kang et al. 2023: the whole budget goes into labels. In several rounds a student says in between which texts
-it doubts (uncertainty sampling: Lewis and Gale 1994; Settles 2009).
+"Ann." in Kang et al. 2023: the whole budget buys labels. With several rounds a student in between selects the texts it is
+least certain of (uncertainty sampling: Lewis and Gale 1994; Settles 2009).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from potstill.annotation import summarise
-from potstill.data.pool import Subset
+from potstill.data.pool import Pool
 from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import Calibration, one_hot
 from potstill.ledger.store import AnnotationStore
-from potstill.procedures import query_strategies as choose
-from potstill.procedures.annotate_options import AnnotateOptions
 from potstill.procedures.base import Ask, QuoteInputs, Recipe, quote_answers
-from potstill.registry import read_options
+from potstill.procedures.query_strategies import entropy_sampling, margin_sampling, random_sampling
+from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.notes import Annotated
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
+from potstill.teachers import DEFAULT_ANNOTATOR
 from potstill.teachers.base import Teacher
 
 
+class AnnotateOptions(Options):
+    """`[procedure] name = "annotate"`.
+
+    Attributes:
+        n_texts: how many texts people label; None takes as many as the money buys, at most all.
+        rounds: the number of parts they are labelled in; before each but the first a student is trained on the labels
+            so far and selects the texts.
+        query_strategy: which texts come next: "random", or those whose prediction has the smallest "margin" or the
+            highest "entropy".
+    """
+
+    n_texts: int | None = Field(default=None, gt=0)
+    rounds: int = Field(default=1, ge=1, le=1000)
+    query_strategy: Literal["random", "margin", "entropy"] = "random"
+
+
 def annotate(run: Run) -> Student:
-    """The student after learning what people said of `n` texts of the pool, and the gold labels.
+    """The student trained on people's labels of `n_texts` texts of the pool, and on the gold labels.
 
     Raises:
-        BadData: there is nothing to label, or nobody could tell of any text.
-        BadSpec: an option nobody knows, or a teacher that is no person.
+        BadData: there are no unlabelled texts, or no text got a label.
+        BadSpec: an invalid option, or a teacher that is not human.
         Waiting: people have to label first.
     """
-    options = read_options(AnnotateOptions, "procedure 'annotate'", run.spec.procedure.options)
-    gold, pool = run.pool.subset("train"), run.pool.subset("pool")
+    options = RECIPE.read_options(run.spec)
+    pool = run.pool.subset("pool")
     if not pool.texts:
         raise BadData("There are no unlabelled texts for people to label.", "Give some with --pool FILE.")
-    people = open_annotator(run)
-    labelled: list[Answers] = []
-    n = affordable_labels(run, people, options, len(pool.texts))
-    left = np.arange(len(pool.texts))
+    annotator = _open_annotator(run)
+    n_texts = _affordable_texts(run, annotator, options, len(pool.texts))
+    answers: list[Answers] = []
+    unlabelled = np.arange(len(pool.texts))
     for number in range(options.rounds):
-        share = (n * (number + 1)) // options.rounds - (n * number) // options.rounds
-        rows = left[_next(run, options, gold, labelled, [pool.texts[i] for i in left], share, number)]
-        left = np.setdiff1d(left, rows)
-        labelled.append(run.ask(people, [pool.texts[i] for i in rows], reserve_micros=run.training_reserve))
-    _tell(run, people, labelled)
-    return fit_answers(run, gold, labelled)
+        n = (n_texts * (number + 1)) // options.rounds - (n_texts * number) // options.rounds
+        rows = unlabelled[_select(run, options, answers, [pool.texts[row] for row in unlabelled], n)]
+        unlabelled = np.setdiff1d(unlabelled, rows)
+        texts = [pool.texts[row] for row in rows]
+        answers.append(run.ask(annotator, texts, reserve_micros=run.training_reserve))
+    _record(run, annotator, answers)
+    return _train(run, answers)
 
 
-def open_annotator(run: Run, named: ComponentSpec | None = None) -> Teacher:
-    """Whoever labels, by the spec or as `named`; simulated ones with `simulate_from = "pool"` get the pool's hidden labels.
-
-    Raises:
-        BadSpec: a teacher that is paid as a machine.
-        UnknownPrice: nobody said what a label costs.
-    """
-    named = named or run.spec.teacher or ComponentSpec(name="human")
-    hidden: dict[str, Any] = {}
-    if named.options.get("simulate_from") == "pool":
-        rows = np.flatnonzero(run.pool.hidden_labels >= 0).tolist()
-        hidden["known"] = {run.pool.texts[i]: int(run.pool.hidden_labels[i]) for i in rows}
-    people = run.open_teacher(named, **hidden)
-    if people.category != "human":
+def _open_annotator(run: Run) -> Teacher:
+    """The spec's human teacher; one that simulates people from the pool is given the pool's hidden labels."""
+    component = run.spec.teacher or ComponentSpec(name=DEFAULT_ANNOTATOR)
+    if component.options.get("simulate_from") == "pool":
+        annotator = run.open_teacher(component, known=_hidden_labels(run.pool))
+    else:
+        annotator = run.open_teacher(component)
+    if annotator.category != "human":
         raise BadSpec(
-            f"{named.name!r} is no person, and this procedure asks people.",
+            f"{component.name!r} is not human, and this procedure asks people.",
             "Take --teacher human (or replay with usd_per_label), or --procedure kd.",
         )
-    return people
+    return annotator
 
 
-def affordable_labels(run: Run, annotator: Teacher, options: AnnotateOptions, available: int) -> int:
-    """How many texts are labelled: `n`, or as many as the money reaches beside training; at most all there are."""
-    each = annotator.price.cost_micros(annotator.max_usage(["x"]))
-    free = run.ledger.limit - run.training_reserve
-    most = available if not each else min(available, free // each)
-    if most < 1:
+def _hidden_labels(pool: Pool) -> dict[str, int]:
+    """Text -> label column, of the pool texts whose label is held back."""
+    rows = np.flatnonzero(pool.hidden_labels >= 0).tolist()
+    return {pool.texts[row]: int(pool.hidden_labels[row]) for row in rows}
+
+
+def _affordable_texts(run: Run, annotator: Teacher, options: AnnotateOptions, available: int) -> int:
+    """How many texts are labelled: `n_texts`, or as many as the money buys beside training; at most all."""
+    label_micros = annotator.price.cost_micros(annotator.max_usage(["x"]))
+    free_micros = run.ledger.limit - run.training_reserve
+    affordable = available if not label_micros else min(available, free_micros // label_micros)
+    if affordable < 1:
         raise BadData(
-            f"A label can cost ${each / 1e6:.4f} and ${max(free, 0) / 1e6:.4f} of the budget is for labels.",
+            f"A label can cost ${label_micros / 1e6:.4f} and ${max(free_micros, 0) / 1e6:.4f} of the budget is for labels.",
             "Raise the budget.",
         )
-    return min(options.n_texts or most, available)
+    return min(options.n_texts or affordable, available)
 
 
-def fit_answers(run: Run, gold: Subset, labelled: Sequence[Answers]) -> Student:
-    """A student of the gold and of what people said; several people's labels of a text count by their shares.
+def _select(
+    run: Run, options: AnnotateOptions, answers: Sequence[Answers], texts: Sequence[str], n: int
+) -> NDArray[np.int64]:
+    """The (n,) rows of `texts` to label next; random until the labels so far name two classes."""
+    rng = np.random.default_rng((run.spec.seed, len(answers)))
+    labelled, targets = _training_rows(run, answers)
+    n_classes = int((targets.sum(axis=0) > 0.5).sum())
+    if options.query_strategy == "random" or n_classes < 2:
+        return random_sampling(np.arange(len(texts)), n, rng)
+    probs = run.learn(labelled, targets).predict_proba(texts)
+    return margin_sampling(probs, n) if options.query_strategy == "margin" else entropy_sampling(probs, n)
 
-    Raises:
-        BadData: there is neither.
-    """
-    texts, targets = _rows(run, gold, labelled)
+
+def _train(run: Run, answers: Sequence[Answers]) -> Student:
+    texts, targets = _training_rows(run, answers)
     if not texts:
-        raise BadData("Nobody could tell of any text.", "Look at the guideline, then: potstill annotate RUN")
+        raise BadData("No text got a label.", "Look at the guideline, then: potstill annotate RUN")
     return run.learn(texts, targets)
 
 
-def _rows(run: Run, gold: Subset, labelled: Sequence[Answers]) -> tuple[list[str], Floats]:
+def _training_rows(run: Run, answers: Sequence[Answers]) -> tuple[list[str], Floats]:
+    """The gold and the labelled texts, and their (N, K) targets; several people's labels of a text count by share."""
+    gold = run.pool.subset("train")
     texts, targets = list(gold.texts), [one_hot(gold.gold, run.task.n_labels)]
-    for answers in labelled:
-        there = answers.answered
-        texts += [text for text, ok in zip(answers.texts, there, strict=True) if ok]
-        targets.append(np.exp(answers.scores[there]).astype(np.float32))
-    together = np.concatenate(targets)
-    return texts, together / together.sum(axis=1, keepdims=True)
+    for each in answers:
+        texts += [text for text, answered in zip(each.texts, each.answered, strict=True) if answered]
+        targets.append(np.exp(each.scores[each.answered]).astype(np.float32))
+    stacked = np.concatenate(targets)
+    return texts, stacked / stacked.sum(axis=1, keepdims=True)
 
 
-def _next(
-    run: Run,
-    options: AnnotateOptions,
-    gold: Subset,
-    labelled: Sequence[Answers],
-    texts: Sequence[str],
-    n: int,
-    number: int,
-) -> NDArray[np.int64]:
-    """The (n,) places in `texts` that come next."""
-    draw = np.random.default_rng((run.spec.seed, number))
-    known, targets = _rows(run, gold, labelled)
-    seen = int((targets.sum(axis=0) > 0.5).sum())
-    if options.query_strategy == "random" or seen < 2:
-        return choose.random_sampling(np.arange(len(texts)), n, draw)
-    probs = run.learn(known, targets).predict_proba(texts)
-    return choose.margin_sampling(probs, n) if options.query_strategy == "margin" else choose.entropy_sampling(probs, n)
-
-
-def _tell(run: Run, annotator: Teacher, labelled: Sequence[Answers]) -> None:
-    """Remember who taught, and how far people agreed."""
-    texts = tuple(text for answers in labelled for text in answers.texts)
+def _record(run: Run, annotator: Teacher, answers: Sequence[Answers]) -> None:
+    """Record the teacher and its answers, and a note of how far real people agreed."""
     together = Answers(
-        texts,
-        np.concatenate([answers.scores for answers in labelled]),
-        tuple(state for answers in labelled for state in answers.states),
-        tuple(how for answers in labelled for how in answers.score_source),
+        tuple(text for each in answers for text in each.texts),
+        np.concatenate([each.scores for each in answers]),
+        tuple(state for each in answers for state in each.states),
+        tuple(source for each in answers for source in each.score_source),
     )
     run.record_teacher(annotator, Calibration(tuple([0.0] * run.task.n_labels), 1.0), together)
     if annotator.simulated or not (run.folder / "labels.sqlite").exists():
@@ -147,13 +154,13 @@ def _tell(run: Run, annotator: Teacher, labelled: Sequence[Answers]) -> None:
         summary = summarise(labels, run.task)
     finally:
         labels.close()
-    timed = [person.seconds for person in summary.annotators if person.seconds]
+    seconds = [person.seconds for person in summary.annotators if person.seconds]
     run.note(
         Annotated(
             n_annotators=len(summary.annotators),
             n_labels=summary.labels,
             n_complete=summary.complete,
-            median_seconds=median(timed) if timed else None,
+            median_seconds=median(seconds) if seconds else None,
             alpha=summary.alpha,
             n_overlapping=summary.n_overlapping,
         )

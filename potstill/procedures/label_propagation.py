@@ -1,9 +1,8 @@
-"""What texts believe, lent to their neighbours: probabilities smoothed over the nearest texts. Functions of arrays.
+"""Label propagation: probabilities smoothed over nearest neighbours. Functions of arrays.
 
-Texts that lie together in a good space mostly share a label, so the errors of a student on unlabelled texts partly
-cancel among neighbours (label spreading: Zhou et al. 2004; with what is known kept as it is, label propagation: Zhu
-and Ghahramani 2002). Exact search in blocks of rows: N x N products, never an N x N array. Does not learn, and does
-not know texts.
+Neighbours in a good vector space mostly share a label, so a student's errors on unlabelled texts partly cancel among
+them (label spreading: Zhou et al. 2004; with known labels held fixed, label propagation: Zhu and Ghahramani 2002).
+Exact search in blocks of rows: N x N products, never an N x N array.
 """
 
 from __future__ import annotations
@@ -16,98 +15,96 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 BLOCK_ROWS = 1024  # rows compared at once
-# How much of its first belief a text keeps each time it listens, and how often it does: chosen on train texts of
-# BANKING77, HWU64 and AG News that no fold had seen (docs/log.md).
+# Share of its first probabilities that a text keeps in each iteration, and the number of iterations: chosen on train
+# texts of BANKING77, HWU64 and AG News that no fold had seen (docs/log.md).
 SELF_WEIGHT, N_ITER = 0.1, 10
-KERNEL_WIDTH = 0.1  # of the kernel: a neighbour whose cosine is this much lower counts 1/e
+KERNEL_WIDTH = 0.1  # a neighbour whose cosine is this much lower weighs 1/e
 
 
 @dataclass(frozen=True)
 class NeighborGraph:
-    """Of each of N texts the k nearest others.
+    """The k nearest other rows of each of N rows.
 
     Attributes:
-        rows: (N, k) which texts.
-        weights: (N, k) float32, how near each is, in (0, 1].
+        indices: (N, k) row numbers.
+        weights: (N, k) float32 in (0, 1], higher for nearer rows.
     """
 
     indices: NDArray[np.int64]
     weights: Floats
 
     def affinity_matrix(self) -> Any:
-        """(N, N) CSR float32: who is near whom, both ways, over the root of both texts' sums.
+        """(N, N) CSR float32: the symmetric weights, each over the root of the product of both rows' sums.
 
-        So a text that is near to very many does not talk to all of them as loudly as a near one does.
+        The normalisation keeps a row that is near to very many from dominating them.
         """
         from scipy.sparse import csr_matrix, diags
 
         n, k = self.indices.shape
-        one_way = csr_matrix((self.weights.ravel(), self.indices.ravel(), np.arange(n + 1) * k), shape=(n, n))
-        both = one_way + one_way.T
-        scale = diags(1 / np.sqrt(np.maximum(np.asarray(both.sum(axis=1)).ravel(), 1e-30)))
-        return (scale @ both @ scale).tocsr().astype(np.float32)
+        directed = csr_matrix((self.weights.ravel(), self.indices.ravel(), np.arange(n + 1) * k), shape=(n, n))
+        symmetric = directed + directed.T
+        scale = diags(1 / np.sqrt(np.maximum(np.asarray(symmetric.sum(axis=1)).ravel(), 1e-30)))
+        return (scale @ symmetric @ scale).tocsr().astype(np.float32)
 
 
 def nearest_neighbors(vectors: Floats, k: int) -> NeighborGraph:
-    """The k nearest others of each of N texts, by the cosine.
+    """The k nearest other rows of each of N rows, by cosine.
 
     Args:
         vectors: (N, D) of length one.
-        k: how many; fewer where there are fewer others.
+        k: how many; fewer if there are fewer other rows.
     """
     n = len(vectors)
     k = min(k, n - 1)
-    rows, near = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=np.float32)
+    indices, similarity = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=np.float32)
     for start in range(0, n if k else 0, BLOCK_ROWS):
         cosines = vectors[start : start + BLOCK_ROWS] @ vectors.T
-        own = np.arange(len(cosines))
-        cosines[own, start + own] = -np.inf
-        found = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-        rows[start : start + BLOCK_ROWS], near[start : start + BLOCK_ROWS] = (
-            found,
-            np.take_along_axis(cosines, found, axis=1),
-        )
-    return NeighborGraph(rows, np.exp((np.minimum(near, 1) - 1) / np.float32(KERNEL_WIDTH)).astype(np.float32))
+        block = np.arange(len(cosines))
+        cosines[block, start + block] = -np.inf  # no row is its own neighbour
+        nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        indices[start : start + BLOCK_ROWS] = nearest
+        similarity[start : start + BLOCK_ROWS] = np.take_along_axis(cosines, nearest, axis=1)
+    return NeighborGraph(indices, np.exp((np.minimum(similarity, 1) - 1) / np.float32(KERNEL_WIDTH)).astype(np.float32))
 
 
 def spread_labels(
     probs: Floats,
-    neighbours: NeighborGraph,
+    graph: NeighborGraph,
     fixed: NDArray[np.bool_] | None = None,
     *,
     self_weight: float = SELF_WEIGHT,
     n_iter: int = N_ITER,
 ) -> Floats:
-    """(N, K) probabilities after each text has listened to its neighbours; rows sum to one.
+    """(N, K) probabilities after `n_iter` iterations over the graph; rows sum to one.
 
     Args:
-        beliefs: (N, K) probabilities, rows sum to one.
-        neighbours: of the same N texts.
-        known: (N,) texts whose belief is certain and stays as it is; None means no text.
-        own: how much of a text's first belief it keeps in each round, in [0, 1].
-        rounds: how far a belief travels.
+        probs: (N, K) probabilities, rows sum to one.
+        graph: neighbours of the same N rows.
+        fixed: (N,) rows whose probabilities stay as they are; None for no row.
+        self_weight: share of its first probabilities that a row keeps in each iteration, in [0, 1].
+        n_iter: iterations, that is how many edges a label travels.
     """
-    if not neighbours.indices.shape[1]:
+    if not graph.indices.shape[1]:
         return probs
-    graph, found = neighbours.affinity_matrix(), probs
+    affinity, spread = graph.affinity_matrix(), probs
     for _ in range(n_iter):
-        found = (self_weight * probs + (1 - self_weight) * (graph @ found)).astype(np.float32)
+        spread = (self_weight * probs + (1 - self_weight) * (affinity @ spread)).astype(np.float32)
         if fixed is not None:
-            found[fixed] = probs[fixed]
-    return np.asarray(found / found.sum(axis=1, keepdims=True), dtype=np.float32)
+            spread[fixed] = probs[fixed]
+    return np.asarray(spread / spread.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def propagate_labels(
     probs: Floats, vectors: Floats, n: int, n_neighbors: int, *, self_weight: float = SELF_WEIGHT
 ) -> Floats:
-    """(n, K) what is left of the first n rows' beliefs among their neighbours; the other rows are known and stay.
+    """(n, K) probabilities of the first n rows after label propagation; the other rows are labelled and stay fixed.
 
     Args:
-        beliefs: (N, K) of n texts that are guessed, then of those that are known.
+        probs: (N, K) of n unlabelled rows, then of the labelled ones.
         vectors: (N, D) of length one.
-        n: how many are guessed.
-        neighbours: to how many texts each listens.
-        own: see `spread`.
+        n: how many rows are unlabelled.
+        n_neighbors: neighbours of each row.
+        self_weight: see `spread_labels`.
     """
-    known = np.arange(len(probs)) >= n
-    return spread_labels(probs, nearest_neighbors(vectors, n_neighbors), known, self_weight=self_weight)[:n]
+    labelled = np.arange(len(probs)) >= n
+    return spread_labels(probs, nearest_neighbors(vectors, n_neighbors), labelled, self_weight=self_weight)[:n]

@@ -90,7 +90,7 @@ def test_what_is_missing_and_common_gets_most() -> None:
     assert by_need([1.0, 1.0], [3, 1], 4, draw()).tolist() == [3, 1]
 
 
-def test_an_empty_world_chooses_nothing() -> None:
+def test_no_rows_select_nothing() -> None:
     nothing = np.empty((0, 3))
     assert hard_negatives([], nothing, 4).tolist() == []
     assert margin_sampling(nothing, 4).tolist() == []
@@ -98,7 +98,7 @@ def test_an_empty_world_chooses_nothing() -> None:
         margin_sampling(np.ones((3, 1)), 1)
 
 
-def test_the_labels_that_are_taken_for_each_other_the_most_are_named_in_pairs() -> None:
+def test_the_most_confused_labels_come_in_pairs() -> None:
     probs = [[0.9, 0.1, 0.0, 0.0], [0.4, 0.6, 0.0, 0.0], [0.0, 0.0, 0.8, 0.2], [0.0, 0.0, 0.1, 0.9]]
     assert choose.most_confused_labels([0, 1, 2, 3], probs, 2).tolist() == [0, 1]
     assert choose.most_confused_labels([0, 1, 2, 3], probs, 4).tolist() == [0, 1, 2, 3]
