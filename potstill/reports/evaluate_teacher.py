@@ -72,11 +72,11 @@ def _ask(
     for text in texts[: N_SINGLE_CALLS if teacher.batch_size > 1 else 0]:
         run.ask(teacher, [text], purpose="measure", reserve_micros=reserve)
     answers = run.ask(teacher, texts, purpose="measure", reserve_micros=reserve)
+    # When the money ends, calls are in flight: the texts without one are anywhere, not only at the end.
+    probs[asked[answers.answered]] = calibration.apply(answers.scores[answers.answered])
     asked = asked[[state != "unasked" for state in answers.states]]
     if not len(asked):
         return None, LabelThresholds()
-    answered = answers.answered[: len(asked)]
-    probs[asked[answered]] = calibration.apply(answers.scores[: len(asked)][answered])
     thresholds = LabelThresholds()
     if run.task.kind == "multi" and teacher.category == "compute":
         held_out = run.pool.subset("validation")  # its thresholds are chosen as the student's are
