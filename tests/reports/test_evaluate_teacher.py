@@ -42,7 +42,9 @@ class HalfAsked:
 def test_unasked_test_texts_count_neither_for_nor_against_the_teacher() -> None:
     texts = tuple(str(i) for i in range(len(GOLD)))
     summary, labels = evaluate_teacher(cast(Run, HalfAsked()), Subset(texts, GOLD, texts, np.arange(len(GOLD))))
-    assert summary is not None and labels is not None and summary.evaluation is not None
+    assert summary is not None
+    assert labels is not None
+    assert summary.evaluation is not None
     assert (summary.evaluation.n, summary.evaluation.accuracy.value) == (4, 1.0)
     assert labels.answered.sum() == 4
     assert (labels.given[labels.answered].argmax(axis=1) == GOLD[labels.answered]).all()
