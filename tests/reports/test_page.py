@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.reports import HOSTILE, empty, exam, full, judgement, partly
+from support.reports import HOSTILE, empty, evaluation, full, partly, reliability
 
 from potstill.evaluation.metrics import compute_metrics
 from potstill.reports import Baseline, Report, SamplePrediction, StudentSummary, render_html, render_terminal
@@ -111,7 +111,7 @@ def test_many_labels_show_the_weakest_first_and_keep_the_others() -> None:
 
 
 def test_a_baseline_that_is_as_good_stands_on_the_page() -> None:
-    ahead = replace(full(), baselines=(Baseline.from_evaluation("frozen + LR", judgement(90, 100)),))
+    ahead = replace(full(), baselines=(Baseline.from_evaluation("frozen + LR", evaluation(90, 100)),))
     assert "“frozen + LR” is at least as good, at 90.0 %" in Page(render_html(ahead)).text.replace("\u00a0", " ")
 
 
@@ -131,7 +131,7 @@ def test_the_page_compares_the_guarantees_with_the_test_texts() -> None:
     assert "It is confident from a probability of" in page
     assert "with 90 % confidence, is at least 95 %" in page
     assert "label sets for a coverage of 90 %" in page
-    none = Page(render_html(replace(full(), reliability=exam(held_out=0)))).text
+    none = Page(render_html(replace(full(), reliability=reliability(held_out=0)))).text
     assert "Too few labelled texts were held out" in none
     assert "How far to trust it" not in Page(render_html(replace(full(), reliability=None))).text
 

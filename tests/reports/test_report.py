@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.reports import HOSTILE, empty, full, judgement, partly
+from support.reports import HOSTILE, empty, evaluation, full, partly
 
 from potstill.errors import RunNotFound
 from potstill.evaluation.metrics import McNemar
@@ -127,8 +127,8 @@ def test_every_number_of_the_headline_comes_from_the_record(
     assert whole.teacher is not None
     report = replace(
         whole,
-        student=replace(whole.student, evaluation=judgement(student_right, 100), texts_per_s=rate, size_mb=size_mb),
-        teacher=replace(whole.teacher, evaluation=judgement(teacher_right, 100), texts_per_s=rate / 7),
+        student=replace(whole.student, evaluation=evaluation(student_right, 100), texts_per_s=rate, size_mb=size_mb),
+        teacher=replace(whole.teacher, evaluation=evaluation(teacher_right, 100), texts_per_s=rate / 7),
         money=CostSummary(limit_usd=2 * charged, charged_usd=charged),
     )
     said = [float(figure.replace(",", "")) for figure in re.findall(r"\d[\d,]*\.?\d*", words.headline(report))]
@@ -198,7 +198,7 @@ def test_it_is_said_when_the_teacher_was_asked_about_fewer_texts() -> None:
     whole = full()
     assert whole.teacher is not None
     assert words.test_set_sentence(whole) == "Accuracy on 100 test texts, none of them used for training."
-    fewer = replace(whole, teacher=replace(whole.teacher, evaluation=judgement(40, 50)))
+    fewer = replace(whole, teacher=replace(whole.teacher, evaluation=evaluation(40, 50)))
     assert "the teacher was asked about 50 of them" in words.test_set_sentence(fewer)
     assert "the teacher was asked about 50" in " ".join(render_terminal(fewer).split())
 
@@ -210,7 +210,7 @@ def test_a_simulation_is_called_one_once(said: str) -> None:
 
 
 def test_a_baseline_that_is_as_good_is_not_hidden() -> None:
-    ahead = replace(full(), baselines=(Baseline.from_evaluation("frozen + LR", judgement(90, 100)),))
+    ahead = replace(full(), baselines=(Baseline.from_evaluation("frozen + LR", evaluation(90, 100)),))
     assert "“frozen + LR” is at least as good, at 90.0 %" in words.comparison_sentences(ahead)[-1]
 
 

@@ -29,7 +29,7 @@ LABELS = ("World", "Sports", "Business")
 HOSTILE = "<script>alert('x')</script> [bold]\x1b[31m\x00\u202e \ud800 {{ 7*7 }} \"'&"
 
 
-def judgement(right: int, n: int, labels: tuple[str, ...] = LABELS) -> EvaluationResult:
+def evaluation(right: int, n: int, labels: tuple[str, ...] = LABELS) -> EvaluationResult:
     """`right` of `n` texts are right; the others are taken for the next label."""
     gold = np.arange(n) % len(labels)
     predicted = np.where(np.arange(n) < right, gold, (gold + 1) % len(labels))
@@ -37,14 +37,14 @@ def judgement(right: int, n: int, labels: tuple[str, ...] = LABELS) -> Evaluatio
 
 
 @cache
-def exam(held_out: int = 600, n: int = 400) -> Reliability:
-    """A student whose scores mean what they say, measured on some texts and examined on others."""
+def reliability(held_out: int = 600, n: int = 400) -> Reliability:
+    """A calibrated student, with guarantees from some texts and measured on others."""
     rng = np.random.default_rng(0)
     logits = rng.normal(scale=4.0, size=(held_out + n, 3))
     gold = (softmax(logits).cumsum(axis=1) > rng.random((len(logits), 1))).argmax(axis=1)
-    trust = fit_guarantees(logits[:held_out], gold[:held_out]) if held_out else None
+    guarantees = fit_guarantees(logits[:held_out], gold[:held_out]) if held_out else None
     probs = softmax(logits[held_out:])
-    return measure_reliability(gold[held_out:], logits[held_out:], probs, trust)
+    return measure_reliability(gold[held_out:], logits[held_out:], probs, guarantees)
 
 
 def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
@@ -54,7 +54,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
         labels=labels,
         teacher=TeacherSummary(
             name=f"local:{say}",
-            evaluation=judgement(79, 100, labels),
+            evaluation=evaluation(79, 100, labels),
             texts_per_s=46.3,
             p50_ms=31.2,
             metadata={"model": say},
@@ -62,7 +62,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
         student=StudentSummary(
             name=f"encoder:{say}",
             bundle=f"runs/{say}",
-            evaluation=judgement(84, 100, labels),
+            evaluation=evaluation(84, 100, labels),
             texts_per_s=1850.2,
             p50_ms=1.72,
             p99_ms=3.9,
@@ -81,11 +81,11 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
             teacher_usd_per_million_texts=0.62,
             student_usd_per_million_texts=0.0153,
         ),
-        baselines=(Baseline.from_evaluation(f"TF-IDF {say}", judgement(62, 100, labels), say),),
+        baselines=(Baseline.from_evaluation(f"TF-IDF {say}", evaluation(62, 100, labels), say),),
         duration_s=252.3,
         data=DataSummary(gold=32, pool=3000, validation=64, test=100, source=say, cleaning=(say,)),
         answers=AnswerSummary(asked=3000, by_state={"ok": 2991, "failed": 9}, score_source=say),
-        reliability=exam(),
+        reliability=reliability(),
         mcnemar=McNemar(93, 42, 0.00002, 0.00001),
         samples=(SamplePrediction(text=say, student=labels[0], gold=labels[1], teacher=labels[1], confidence=0.61),),
         settings=RunSettings(
@@ -119,10 +119,12 @@ def partly() -> Iterator[Report]:
     for field in fields(Report):
         if field.name not in ("task", "student", "money", "format"):
             yield replace(whole, **{field.name: getattr(empty(), field.name)})
-    yield replace(whole, reliability=exam(held_out=0))
-    yield replace(whole, reliability=replace(exam(), threshold=None, confident_share=None, confident_accuracy=None))
-    yield replace(whole, reliability=replace(exam(), threshold=0.0, confident_share=1.0))
-    yield replace(whole, reliability=replace(exam(), confident_share=0.0, confident_accuracy=None))
+    yield replace(whole, reliability=reliability(held_out=0))
+    yield replace(
+        whole, reliability=replace(reliability(), threshold=None, confident_share=None, confident_accuracy=None)
+    )
+    yield replace(whole, reliability=replace(reliability(), threshold=0.0, confident_share=1.0))
+    yield replace(whole, reliability=replace(reliability(), confident_share=0.0, confident_accuracy=None))
     yield replace(whole, baselines=(Baseline(name="unmeasured"),))
     yield replace(whole, samples=(SamplePrediction(text="t", student="World"),))
     yield replace(whole, money=CostSummary(limit_usd=1.0, charged_usd=1.2))
