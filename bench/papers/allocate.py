@@ -5,10 +5,10 @@
 Real texts and real weights; the people are simulated (labels known all along, at the paper's prices) and so is the
 price of compute in the "paper" rows: what the paper's figure implies for its 11B teacher. "here" rows price the time
 these students take on this machine. The large teacher is a regression on frozen gte-small vectors; the student is
-`linear` (weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). Everybody owns 100 labels and 100
-more to measure on, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys labels at most as many
-again as it has, measures again, and ends in the way it expects most of. It measures the teacher only where that is
-expected to gain more than it costs; what it costs is paid from its budget.
+`linear` (weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). All start with 100 labels and 100
+validation labels, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys at most as many labels as
+it has, measures again, and ends with the strategy it expects most of. It measures the teacher only if that is expected
+to gain more than it costs; the cost is paid from its budget.
 The oracle is the best of eleven splits by test score. Budgets below the paper's teacher buy labels only.
 """
 
@@ -35,11 +35,12 @@ from curves import read
 from sections import commit, write_section
 
 from potstill.evaluation.calibration import one_hot, softmax
+from potstill.procedures.allocate.decisions import MIN_WIN_PROBABILITY
 from potstill.procedures.allocate.expected_scores import PilotScores, TeacherMeasurement
 from potstill.procedures.allocate.imitation import ImitationPoint
 from potstill.procedures.allocate.learning_curves import CurvePoint, LearningCurve, fit_learning_curve
 from potstill.procedures.allocate.model_selection import Candidate, select_candidate
-from potstill.procedures.allocate.next_purchase import MIN_WIN_PROBABILITY, SMALL_REMAINDER
+from potstill.procedures.allocate.next_purchase import SMALL_REMAINDER
 from potstill.procedures.allocate.pilot import DISTILLATION_STRATEGIES, MAX_MEASURING_SHARE, REMEASURE_FACTOR
 from potstill.procedures.allocate.strategies import (
     BudgetComparison,
@@ -62,7 +63,7 @@ PILOT_TEXTS = 1000
 WAYS = ("labels only", "distilled")
 
 
-class World:
+class Dataset:
     """Texts, labels, vectors of one data set, in the order of one seed: owned, to check, pool, and test."""
 
     def __init__(self, name: str, data: Path, kept: Path | None, seed: int) -> None:
@@ -94,21 +95,21 @@ def _vectors(which: str, name: str, kept: Path | None) -> Vectors:
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """A student: whether it is right on each of the texts to check, and its accuracy on the test texts."""
+class TrainedStudent:
+    """A student: whether it is right on each validation text, and its accuracy on the test texts."""
 
     right: NDArray[np.bool_]
     test: float
 
     @property
     def score(self) -> float:
-        """Accuracy on the texts to check."""
+        """Accuracy on the validation texts."""
         return float(self.right.mean())
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What the planner came to: test accuracy, labels in all, the way it ended, and what measuring teachers cost."""
+class PlannerResult:
+    """The planner's test accuracy, labels in all, its last strategy, and the price of measuring teachers."""
 
     score: float
     labels: int
@@ -119,70 +120,70 @@ class Spent:
 Scores = Callable[[Sequence[str]], NDArray[np.floating[Any]]]
 
 
-def fitted(world: World, student: str, texts: Sequence[str], targets: Any, weights: Any) -> Scores:
-    """A student that learnt, as a function texts -> (N, K) scores."""
+def fit_student(dataset: Dataset, student: str, texts: Sequence[str], targets: Any, weights: Any) -> Scores:
+    """A trained student, as a function texts -> (N, K) scores."""
     if student == "linear":
-        made = LinearStudent(StudentConfig(tuple(world.labels), options={"c": 10.0})).fit(
+        made = LinearStudent(StudentConfig(tuple(dataset.labels), options={"c": 10.0})).fit(
             TrainingData(texts, targets, weights)
         )
         return made.predict_logits
-    vectors = world.large if student == "large" else world.small
+    vectors = dataset.large if student == "large" else dataset.small
     found = fit_regression(vectors.of(texts), targets, weights, SolverOptions(c=10.0, tolerance=1e-4))
     return lambda asked: vectors.of(asked) @ found.weights + found.bias
 
 
 class Bench:
-    """Students of one world by labels and distilled texts, each trained once."""
+    """Students of one dataset by labels and distilled texts, each trained once."""
 
-    def __init__(self, world: World, student: str) -> None:
-        self.world, self.student = world, student
-        self._known: dict[tuple[int, int, int], Learnt] = {}
+    def __init__(self, dataset: Dataset, student: str) -> None:
+        self.dataset, self.student = dataset, student
+        self._known: dict[tuple[int, int, int], TrainedStudent] = {}
         self._soft: dict[int, NDArray[np.float32]] = {}
 
-    def tried(self, labels: int, texts: int, seed: int = -1) -> Learnt:
+    def train(self, labels: int, texts: int, seed: int = -1) -> TrainedStudent:
         """The student after `labels`, and `texts` distilled from a teacher of those.
 
         A seed of the pilot draws which of the owned labels; -1 takes the first.
         """
         key = (labels, texts, seed)
         if key not in self._known:
-            world = self.world
-            rows = world.rest[:labels]
+            dataset = self.dataset
+            rows = dataset.rest[:labels]
             if seed >= 0:
-                rows = world.rest[np.random.default_rng(seed).permutation(max(labels, self.pilot))[:labels]]
-            learnt, targets = [world.texts[row] for row in rows], world.targets(rows)
+                rows = dataset.rest[np.random.default_rng(seed).permutation(max(labels, self.pilot))[:labels]]
+            learnt, targets = [dataset.texts[row] for row in rows], dataset.targets(rows)
             weights = np.ones(len(rows), np.float32)
             if texts:
-                others = world.rest[-texts:] if texts < len(world.rest) - labels else world.rest[labels:]
-                soft = self._taught(labels)[others]
+                others = dataset.rest[-texts:] if texts < len(dataset.rest) - labels else dataset.rest[labels:]
+                soft = self._teacher_probs(labels)[others]
                 share = float(np.clip(0.25 * len(others) / len(rows), 1.0, 10.0))
-                learnt = [*learnt, *(world.texts[row] for row in others)]
+                learnt = [*learnt, *(dataset.texts[row] for row in others)]
                 weights = np.concatenate([np.full(len(rows), share), np.ones(len(others))]).astype(np.float32)
                 targets = np.concatenate([targets, soft])
-            predict = fitted(world, self.student, learnt, targets, weights)
-            check = predict([world.texts[row] for row in world.check]).argmax(1) == world.gold[world.check]
-            self._known[key] = Learnt(check, float((predict(world.asked).argmax(1) == world.right).mean()))
+            predict = fit_student(dataset, self.student, learnt, targets, weights)
+            check = predict([dataset.texts[row] for row in dataset.check]).argmax(1) == dataset.gold[dataset.check]
+            self._known[key] = TrainedStudent(check, float((predict(dataset.asked).argmax(1) == dataset.right).mean()))
         return self._known[key]
 
     pilot = OWNED
 
     def teacher_right(self, labels: int) -> float:
-        """Accuracy of the large teacher on the texts to check."""
-        check = self.world.check
-        return float((self._taught(labels)[check].argmax(1) == self.world.gold[check]).mean())
+        """Accuracy of the large teacher on the validation texts."""
+        check = self.dataset.check
+        return float((self._teacher_probs(labels)[check].argmax(1) == self.dataset.gold[check]).mean())
 
-    def _taught(self, labels: int) -> NDArray[np.float32]:
+    def _teacher_probs(self, labels: int) -> NDArray[np.float32]:
         if labels not in self._soft:
-            rows = self.world.rest[:labels]
+            rows = self.dataset.rest[:labels]
             ones = np.ones(labels, np.float32)
-            texts = [self.world.texts[row] for row in rows]
-            teacher = fitted(self.world, "large", texts, self.world.targets(rows), ones)
-            self._soft[labels] = softmax(teacher(self.world.texts)).astype(np.float32)
+            texts = [self.dataset.texts[row] for row in rows]
+            teacher = fit_student(self.dataset, "large", texts, self.dataset.targets(rows), ones)
+            self._soft[labels] = softmax(teacher(self.dataset.texts)).astype(np.float32)
         return self._soft[labels]
 
 
 def prices(name: str, compute: str) -> UnitCosts:
-    """What things cost in this world."""
+    """The unit prices of a data set."""
     label = USD_PER_LABEL.get(PRICED_AS.get(name, ""), ASSUMED_LABEL)
     if compute == "here":
         return UnitCosts(
@@ -204,31 +205,31 @@ def at_split(bench: Bench, costs: UnitCosts, budget: float, share: float) -> tup
     """Labels in all and texts distilled, if this share of the budget goes to labels and the rest to compute."""
     assert costs.usd_per_label is not None
     assert costs.teacher_training is not None
-    room = len(bench.world.rest)
+    room = len(bench.dataset.rest)
     labels = min(OWNED + int(budget * share / costs.usd_per_label), room - 1)
     left = budget - (labels - OWNED) * costs.usd_per_label - float(np.median(costs.teacher_training(labels)))
     texts = int(np.clip(left / float(np.median(costs.usd_per_distilled)), 0, room - labels))
     return labels, texts if share < 1 and left > 0 else 0
 
 
-def planned(bench: Bench, costs: UnitCosts, budget: float) -> Spent:
-    """What the planner does with a budget: as `procedures/allocate/`, on vectors that are there."""
+def run_planner(bench: Bench, costs: UnitCosts, budget: float) -> PlannerResult:
+    """The planner of `procedures/allocate/`, on cached vectors."""
     assert costs.usd_per_label is not None
     assert costs.teacher_training is not None
     labels, money, known, there, looks = OWNED, budget, TeacherMeasurement(), 0, 0.0
-    room, k = len(bench.world.rest), len(bench.world.labels)
+    room, k = len(bench.dataset.rest), len(bench.dataset.labels)
     for _ in range(8):
         bench.pilot = labels
         sizes = [labels >> shift for shift in (3, 2, 1)]
-        points = [CurvePoint(n, tuple(bench.tried(n, 0, seed).score for seed in range(3))) for n in sizes]
-        points.append(CurvePoint(labels, (bench.tried(labels, 0).score,)))
-        curve, doubt = fit_learning_curve(points), float(np.sqrt(0.25 / CHECK) / 2)
+        points = [CurvePoint(n, tuple(bench.train(n, 0, seed).score for seed in range(3))) for n in sizes]
+        points.append(CurvePoint(labels, (bench.train(labels, 0).score,)))
+        curve, std_error = fit_learning_curve(points), float(np.sqrt(0.25 / CHECK) / 2)
 
-        def asked(
-            usd: float, curve: LearningCurve = curve, doubt: float = doubt, owned: int = labels
+        def compare(
+            usd: float, curve: LearningCurve = curve, std_error: float = std_error, owned: int = labels
         ) -> BudgetComparison:
-            outlook = PilotScores(curve, known, n_labels=k, doubt=doubt)  # noqa: B023 - asked at once
-            return compare_strategies(outlook, costs, usd, n_labels_owned=owned, n_unlabelled=room - owned)
+            scores = PilotScores(curve, known, n_labels=k, std_error=std_error)  # noqa: B023 - called at once
+            return compare_strategies(scores, costs, usd, n_labels_owned=owned, n_unlabelled=room - owned)
 
         texts = min(PILOT_TEXTS, room - labels)
         price = float(np.median(costs.teacher_training(labels))) + texts * float(np.median(costs.usd_per_distilled))
@@ -236,16 +237,16 @@ def planned(bench: Bench, costs: UnitCosts, budget: float) -> Spent:
         if (
             anew
             and price <= MAX_MEASURING_SHARE * money
-            and value_of_information(asked, money, price, DISTILLATION_STRATEGIES, doubt).is_worth_it
+            and value_of_information(compare, money, price, DISTILLATION_STRATEGIES, std_error).is_worth_it
         ):
             money, looks, there = money - price, looks + price, labels
             right = bench.teacher_right(labels)
             students = tuple(
-                ImitationPoint(right, labels, n, bench.tried(labels, n).score) for n in (texts // 4, texts) if n
+                ImitationPoint(right, labels, n, bench.train(labels, n).score) for n in (texts // 4, texts) if n
             )
             known = TeacherMeasurement(right, labels, students)
-        verdict = asked(money)
-        best = verdict.exclude_unmeasured(DISTILLATION_STRATEGIES, known.accuracy is not None)[0]
+        comparison = compare(money)
+        best = comparison.exclude_unmeasured(DISTILLATION_STRATEGIES, known.accuracy is not None)[0]
         more = min(best.allocation.labels, room - 1) - labels
         if more < 1:
             break
@@ -253,10 +254,10 @@ def planned(bench: Bench, costs: UnitCosts, budget: float) -> Spent:
         labels, money = labels + bought, money - bought * costs.usd_per_label
         if bought == more:
             break
-    tried = [bench.tried(labels, 0)]
-    lead = expected_lead(verdict, DISTILLATION_STRATEGIES)
+    tried = [bench.train(labels, 0)]
+    lead = expected_lead(comparison, DISTILLATION_STRATEGIES)
     if (
-        sum(each.win_probability for each in verdict.strategies if each.strategy in DISTILLATION_STRATEGIES)
+        sum(each.win_probability for each in comparison.strategies if each.strategy in DISTILLATION_STRATEGIES)
         >= MIN_WIN_PROBABILITY
     ):
         # A teacher of the same labels was taught for the pilot, and its texts are labelled.
@@ -267,22 +268,22 @@ def planned(bench: Bench, costs: UnitCosts, budget: float) -> Spent:
             else 0
         )
         if texts >= 1:
-            tried.append(bench.tried(labels, min(texts, room - labels)))
+            tried.append(bench.train(labels, min(texts, room - labels)))
     taken = select_candidate(
         [Candidate(way, None, each.right) for way, each in zip(WAYS, tried, strict=False)], {"distilled": lead}
     )
-    return Spent(tried[WAYS.index(taken.strategy)].test, labels, taken.strategy, looks)
+    return PlannerResult(tried[WAYS.index(taken.strategy)].test, labels, taken.strategy, looks)
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
-    asked.add_argument("--sets", nargs="*", default=["fever_doa", "multipit_id_doa", "banking77", "ag_news"])
-    asked.add_argument("--compute", nargs="*", default=["paper", "here"], help="prices of compute to measure with")
-    asked.add_argument("--table", action="store_true", help="measure nothing, write the section again")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
+    parser.add_argument("--sets", nargs="*", default=["fever_doa", "multipit_id_doa", "banking77", "ag_news"])
+    parser.add_argument("--compute", nargs="*", default=["paper", "here"], help="prices of compute to measure with")
+    parser.add_argument("--table", action="store_true", help="measure nothing, write the section again")
+    options = parser.parse_args()
     rows: list[Row] = []
     before: dict[tuple[str, str, str, int, float], Row] = {}
     if RESULTS.exists():  # sets that were measured before stay, unless they are measured again
@@ -295,21 +296,21 @@ def main() -> None:
         before = {_key(row): row for row in there}
     for name in options.sets if not options.table else ():
         for seed in range(options.seeds):
-            world = World(name, options.data, options.vectors, seed)
+            dataset = Dataset(name, options.data, options.vectors, seed)
             for student in ("linear", "frozen minilm"):
-                bench = Bench(world, student)
+                bench = Bench(dataset, student)
                 for compute in options.compute:
                     for budget in BUDGETS:
                         at = before.get((name, student, compute, seed, budget))
                         rows.append(one(name, bench, compute, seed, budget, at))
                         print(rows[-1], flush=True)
-        world.small.save()
-        world.large.save()
+        dataset.small.save()
+        dataset.large.save()
         record = {"format": 1, "bench": "allocate", "commit": commit(), "seeds": options.seeds}
         RESULTS.write_text(json.dumps(record | {"rows": [asdict(row) for row in rows]}, indent=1))
-    told = page(rows, options.seeds)
-    write_section("allocate", told)
-    print(told)
+    section = page(rows, options.seeds)
+    write_section("allocate", section)
+    print(section)
 
 
 def _key(row: Row) -> tuple[str, str, str, int, float]:
@@ -320,11 +321,11 @@ def one(name: str, bench: Bench, compute: str, seed: int, budget: float, before:
     """All ways for one budget; of splits measured `before` only the best is measured again: no planner is in them."""
     costs = prices(name, compute)
     shares = SHARES if before is None else (before.oracle_share,)
-    tried = {share: bench.tried(*at_split(bench, costs, budget, share)).test for share in shares}
+    tried = {share: bench.train(*at_split(bench, costs, budget, share)).test for share in shares}
     best = max(tried, key=lambda share: tried[share])
     if before is not None:
         tried |= {1.0: before.annotate / 100, 0.0: before.distil / 100}
-    spent = planned(bench, costs, budget)
+    spent = run_planner(bench, costs, budget)
     percent = [100 * value for value in (tried[1.0], tried[0.0], spent.score, max(tried[best], spent.score))]
     return Row(name, bench.student, compute, seed, budget, *percent, best, spent.labels, spent.way, spent.looks_usd)
 

@@ -1,4 +1,4 @@
-"""The claims of Aina et al. 2022, held against this library's own cells: prompting, fine-tuning, distillation.
+"""The claims of Aina et al. 2022 on prompting, fine-tuning and distillation, tested on cells of this library.
 
     python bench/papers/compare.py [--data ../shared/data] [--study FILE.toml] [--out FOLDER] [--max-hours H]
 
@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from same_model import NAME, rows
 from sections import commit, write_section
 
-from potstill.api import compare
+from potstill.api.compare import compare
+from potstill.evaluation.metrics import Score
 from potstill.reports.console import ConsoleReporter
 from potstill.study.analysis import GridPoint, PointScore, crossovers, point_scores
 from potstill.study.records import StudyResult
@@ -36,7 +37,7 @@ from potstill.study.tables import study_record
 
 RESULTS = Path(__file__).parents[1] / "results" / "compare.json"
 NEAR = 0.02  # "within 1-2 points"
-FEWEST_SEEDS = 3  # below, an interval knows only of texts
+MIN_SEEDS = 3  # with fewer, an interval covers only the texts
 LARGE = 300  # "many labels": the paper has P ahead below 320
 NAMES = "gte-small + names"
 COMMAND = "python bench/papers/compare.py"
@@ -44,7 +45,7 @@ COMMAND = "python bench/papers/compare.py"
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim on one data set: what was seen, and "held", "did not hold", "undecided" or "not measured"."""
+    """One claim on one data set: the evidence, and "held", "did not hold", "undecided" or "not measured"."""
 
     claim: str
     data: str
@@ -63,30 +64,28 @@ CLAIMS = {
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--study", type=Path, default=Path(__file__).with_suffix(".toml"))
-    asked.add_argument("--out", type=Path, default=Path("runs/bench-compare"))
-    asked.add_argument("--max-hours", type=float)
-    asked.add_argument("--no-same", action="store_true", help="without FT of the language model itself")
-    asked.add_argument("--no-write", action="store_true", help="print only")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--study", type=Path, default=Path(__file__).with_suffix(".toml"))
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-compare"))
+    parser.add_argument("--max-hours", type=float)
+    parser.add_argument("--no-same", action="store_true", help="without FT of the language model itself")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    options = parser.parse_args()
     done = compare(
-        options.study, out=options.out, data=options.data, max_hours=options.max_hours, tell=ConsoleReporter()
+        options.study, out=options.out, data=options.data, max_hours=options.max_hours, reporter=ConsoleReporter()
     )
     spec = StudySpec.from_toml(options.study)
-    asked_in_words = {
-        cell.data for cell, at in done.study.results.items() if cell.procedure == "p" and at.state == "done"
-    }
-    names = set() if options.no_same else asked_in_words
+    prompted = {cell.data for cell, at in done.study.results.items() if cell.procedure == "p" and at.state == "done"}
+    names = set() if options.no_same else prompted
     others = rows(spec, names, options.data, options.out / "same_model.json")
     study = replace(done.study, results={**done.study.results, **others})
     findings = [finding for name in study.data for finding in judge(study, name)]
     print(done.to_text())
-    print("\n".join(told(findings)))
+    print("\n".join(findings_text(findings)))
     if options.no_write:
         return
-    record = study_record(study)
+    record = study_record(study).to_json()
     record.pop("cells")  # a line a seed: what is kept are the means, the footprints and the findings
     record |= {"commit": commit(), "command": COMMAND, "findings": [asdict(each) for each in findings]}
     RESULTS.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -105,7 +104,7 @@ def judge(study: StudyResult, data: str) -> Iterator[Finding]:
         small_is_near(means, data, 1),
         on_the_front(means, data),
     ):
-        few = seeds < FEWEST_SEEDS and found.verdict in ("held", "did not hold")
+        few = seeds < MIN_SEEDS and found.verdict in ("held", "did not hold")
         yield replace(found, verdict=f"undecided ({seeds} seed, else {found.verdict})") if few else found
 
 
@@ -114,13 +113,13 @@ def _best(means: Mapping[GridPoint, PointScore], procedure: str, n: int) -> Poin
     return max(there, key=lambda mean: mean.score.value) if there else None
 
 
-def _gap(a: PointScore, b: PointScore) -> tuple[float, float, float]:  # value, low, high; unpacked at once
+def _gap(a: PointScore, b: PointScore) -> Score:
     low, high = np.percentile(a.draws - b.draws, [2.5, 97.5])
-    return a.score.value - b.score.value, float(low), float(high)
+    return Score(a.score.value - b.score.value, float(low), float(high))
 
 
-def _said(gap: tuple[float, float, float]) -> str:
-    return f"{100 * gap[0]:+.1f} points [{100 * gap[1]:+.1f}, {100 * gap[2]:+.1f}]"
+def _format_gap(gap: Score) -> str:
+    return f"{100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
 
 
 def _verdict(low: float, high: float) -> str:
@@ -139,31 +138,31 @@ def prompting_wins(means: Mapping[GridPoint, PointScore], data: str, claim: str)
     if p is None or ft is None:
         return Finding(claim, data, "P or FT was not run", "not measured")
     gap = _gap(p, ft)
-    told = f"at {sizes[0]} labels {point_title(p.point)} {format_percent(p.score.value)}, {point_title(ft.point)} "
-    told += f"{format_percent(ft.score.value)}: {_said(gap)}. " + " ".join(
+    evidence = f"at {sizes[0]} labels {point_title(p.point)} {format_percent(p.score.value)}, {point_title(ft.point)} "
+    evidence += f"{format_percent(ft.score.value)}: {_format_gap(gap)}. " + " ".join(
         crossover_sentence(each) for each in crossovers(mine)
     )
-    return Finding(claim, data, told.strip(), _verdict(gap[1], gap[2]))
+    return Finding(claim, data, evidence.strip(), _verdict(gap.low, gap.high))
 
 
 def both_fine(means: Mapping[GridPoint, PointScore], data: str) -> Finding:
     """(b): at the largest size that both have, is the better of the two less than 2 points ahead?"""
     sizes = sorted({a.n for a in means if a.procedure == "p"} & {b.n for b in means if b.procedure == "ft"})
     if not sizes or sizes[-1] < LARGE:
-        told = f"P was run up to {sizes[-1] if sizes else 0} labels only"
-        return Finding("b", data, told, "not measured")
+        evidence = f"P was run up to {sizes[-1] if sizes else 0} labels only"
+        return Finding("b", data, evidence, "not measured")
     means = {point: mean for point, mean in means.items() if point.backbone != NAMES}
     p, ft = _best(means, "p", sizes[-1]), _best(means, "ft", sizes[-1])
     assert p is not None
     assert ft is not None
     gap = _gap(p, ft)
-    told = f"at {sizes[-1]} labels {point_title(p.point)} {format_percent(p.score.value)}, "
-    told += f"{point_title(ft.point)} {format_percent(ft.score.value)}: "
-    if gap[1] >= -NEAR and gap[2] <= NEAR:
+    evidence = f"at {sizes[-1]} labels {point_title(p.point)} {format_percent(p.score.value)}, "
+    evidence += f"{point_title(ft.point)} {format_percent(ft.score.value)}: "
+    if gap.low >= -NEAR and gap.high <= NEAR:
         verdict = "held"
     else:
-        verdict = "did not hold" if gap[1] > NEAR or gap[2] < -NEAR else "undecided"
-    return Finding("b", data, told + _said(gap), verdict)
+        verdict = "did not hold" if gap.low > NEAR or gap.high < -NEAR else "undecided"
+    return Finding("b", data, evidence + _format_gap(gap), verdict)
 
 
 def small_is_near(means: Mapping[GridPoint, PointScore], data: str, rank: int) -> Finding:
@@ -179,15 +178,15 @@ def small_is_near(means: Mapping[GridPoint, PointScore], data: str, rank: int) -
         return Finding(claim, data, "P+KD was not run", "not measured")
     rows = sorted(((m, t) for size, m, t in pairs if size == students[rank]), key=lambda row: row[0].point.n)
     gaps = [_gap(mean, teacher) for mean, teacher in rows]
-    told = "; ".join(
+    evidence = "; ".join(
         f"{mean.point.n} labels: {point_title(mean.point)} {format_percent(mean.score.value)}, {point_title(teacher.point)} "
-        f"{format_percent(teacher.score.value)}, {_said(gap)}"
+        f"{format_percent(teacher.score.value)}, {_format_gap(gap)}"
         for (mean, teacher), gap in zip(rows, gaps, strict=True)
     )
-    near = [_verdict(low + NEAR, high + NEAR) for _, low, high in gaps]
+    near = [_verdict(gap.low + NEAR, gap.high + NEAR) for gap in gaps]
     best = max(range(len(rows)), key=lambda i: rows[i][1].score.value)
     return Finding(
-        claim, data, f"{told}. Judged where the teacher is best, at {rows[best][0].point.n} labels", near[best]
+        claim, data, f"{evidence}. Judged where the teacher is best, at {rows[best][0].point.n} labels", near[best]
     )
 
 
@@ -200,27 +199,27 @@ def on_the_front(means: Mapping[GridPoint, PointScore], data: str) -> Finding:
     cost = np.array([[mean.footprint.flops or 0.0, mean.point.n] for mean in rows])
     values = np.array([mean.score.value for mean in rows])
     draws = np.stack([mean.draws for mean in rows], axis=1)
-    front = unbeaten(values, cost)
-    share = float(np.mean([bool(set(unbeaten(row, cost)) & set(mine)) for row in draws]))
+    front = pareto_front(values, cost)
+    share = float(np.mean([bool(set(pareto_front(row, cost)) & set(mine)) for row in draws]))
     there = [rows[i].point for i in mine if i in front]
-    told = f"{len(there)} of {len(mine)} P+KD points are on it" + (": " if there else "")
-    told += ", ".join(f"{point_title(point)} at {point.n}" for point in there)
-    told += f"; one is in {share:.0%} of the draws"
-    return Finding("d", data, told, "held" if share > 0.975 else "did not hold" if share < 0.025 else "undecided")
+    evidence = f"{len(there)} of {len(mine)} P+KD points are on it" + (": " if there else "")
+    evidence += ", ".join(f"{point_title(point)} at {point.n}" for point in there)
+    evidence += f"; one is in {share:.0%} of the draws"
+    return Finding("d", data, evidence, "held" if share > 0.975 else "did not hold" if share < 0.025 else "undecided")
 
 
-def unbeaten(values: Any, cost: Any) -> list[int]:
-    """The points that no other beats: at least as good in all three, better in one."""
-    kept = []
+def pareto_front(values: Any, cost: Any) -> list[int]:
+    """The points that no other dominates: at least as good in all three, better in one."""
+    front = []
     for i in range(len(values)):
         no_worse = (values >= values[i]) & (cost <= cost[i]).all(axis=1)
         better = (values > values[i]) | (cost < cost[i]).any(axis=1)
         if not (no_worse & better).any():
-            kept.append(i)
-    return kept
+            front.append(i)
+    return front
 
 
-def told(findings: list[Finding]) -> Iterator[str]:
+def findings_text(findings: list[Finding]) -> Iterator[str]:
     """The claims with their evidence, for a terminal."""
     for key, claim in CLAIMS.items():
         yield f"\n({key}) {claim}"

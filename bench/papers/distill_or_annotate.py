@@ -2,9 +2,9 @@
 
     python bench/papers/distill_or_annotate.py
 
-For each of the paper's 48 cells (a task, starting labels, extra money) the planner is told what a reader of the paper's
-Pareto figure knows who stopped at the starting labels: prices, and scores and costs up to that size. It says which is
-better, more labels or a distilled teacher, and how sure it is. No cell is used to fit anything. The compute costs are
+For each of the paper's 48 cells (a task, starting labels, extra money) the planner gets the prices, and the scores and
+costs of the paper's Pareto figure up to the starting labels. It predicts which is better, more labels or a distilled
+teacher, with a probability. No cell is used to fit anything. The compute costs are
 what the figure's totals leave after the labels: a fixed part, one for each label, one for each distilled text.
 Real training runs are in `allocate.py`.
 """
@@ -30,13 +30,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from sections import commit, table, write_section
 
 RESULTS = Path(__file__).parent.parent / "results" / "distill_or_annotate.json"
-READING_SCORE, READING_COST = 0.01, 0.05  # how far a figure read off a plot may be wrong
+READING_SCORE, READING_COST = 0.01, 0.05  # errors of values read off a plot
 NO_LIMIT = 1e9  # the paper had more unlabelled text than money
 
 
 @dataclass(frozen=True)
-class Said:
-    """The planner's word on a cell: P(distilling is better), the scores it expects in percent, and the truth."""
+class Prediction:
+    """The planner's prediction of a cell: P(distilling is better), the expected scores in percent, and the truth."""
 
     cell: Cell
     distil_wins: float
@@ -55,8 +55,8 @@ class Said:
 
 
 def main() -> None:
-    said = [judged(cell) for cell in CELLS]
-    for each in said:
+    predictions = [predict(cell) for cell in CELLS]
+    for each in predictions:
         cell = each.cell
         print(
             f"{cell.task:13} {cell.start:>6,} +${cell.extra_usd:<4.0f}"
@@ -64,28 +64,37 @@ def main() -> None:
             f"  distil {each.distil:5.1f} ({cell.distil:4.1f})  P {each.distil_wins:4.0%}"
             f"  {'right' if each.right else 'WRONG'}{'' if each.sure else ', unsure'}"
         )
-    record = {"format": 1, "bench": "distill_or_annotate", "commit": commit(), "cells": [asdict(s) for s in said]}
+    record = {
+        "format": 1,
+        "bench": "distill_or_annotate",
+        "commit": commit(),
+        "cells": [asdict(each) for each in predictions],
+    }
     RESULTS.write_text(json.dumps(record, indent=1))
-    told = page(said)
-    write_section("distill-or-annotate", told)
-    print(told)
+    section = page(predictions)
+    write_section("distill-or-annotate", section)
+    print(section)
 
 
-def judged(cell: Cell) -> Said:
-    """What the planner says of one cell, knowing the figure's points up to its starting labels."""
+def predict(cell: Cell) -> Prediction:
+    """The prediction for one cell from the figure's points up to its starting labels."""
     known = [seen for seen in PARETO if seen.task == cell.task and seen.labels <= cell.start]
-    outlook = InterpolatedScores(
-        [Measurement(each.labels, each.texts, each.score / 100) for each in known], doubt=READING_SCORE
+    scores = InterpolatedScores(
+        [Measurement(each.labels, each.texts, each.score / 100) for each in known], std_error=READING_SCORE
     )
     costs = costs_of(cell.task, [each for each in known if each.texts])
-    ways = ("annotate", "distil")
-    verdict = compare_strategies(
-        outlook, costs, cell.extra_usd, n_labels_owned=cell.start, n_unlabelled=NO_LIMIT, strategies=ways
+    comparison = compare_strategies(
+        scores,
+        costs,
+        cell.extra_usd,
+        n_labels_owned=cell.start,
+        n_unlabelled=NO_LIMIT,
+        strategies=("annotate", "distil"),
     )
-    annotate, distil = verdict.get("annotate"), verdict.get("distil")
+    annotate, distil = comparison.get("annotate"), comparison.get("distil")
     assert annotate is not None
     assert distil is not None
-    return Said(cell, distil.win_probability, 100 * annotate.score.value, 100 * distil.score.value)
+    return Prediction(cell, distil.win_probability, 100 * annotate.score.value, 100 * distil.score.value)
 
 
 def costs_of(task: str, known: Sequence[Seen]) -> UnitCosts:
@@ -112,17 +121,17 @@ def costs_of(task: str, known: Sequence[Seen]) -> UnitCosts:
     )
 
 
-def page(said: Sequence[Said]) -> str:
+def page(predictions: Sequence[Prediction]) -> str:
     """The section of RESULTS.md."""
-    losing = [each for each in said if each.cell.distil < each.cell.annotate]
-    sure = [each for each in said if each.sure]
-    naive = sum(each.cell.distil > each.cell.annotate for each in said)
+    losing = [each for each in predictions if each.cell.distil < each.cell.annotate]
+    sure = [each for each in predictions if each.sure]
+    naive = sum(each.cell.distil > each.cell.annotate for each in predictions)
     caught = sum(each.right or not each.sure for each in losing)
     rows = [
-        ["the planner", f"{sum(each.right for each in said)} of {len(said)}"],
+        ["the planner", f"{sum(each.right for each in predictions)} of {len(predictions)}"],
         ["the planner, where it is sure", f"{sum(each.right for each in sure)} of {len(sure)}"],
-        ["always distil", f"{naive} of {len(said)}"],
-        ["always annotate", f"{len(said) - naive} of {len(said)}"],
+        ["always distil", f"{naive} of {len(predictions)}"],
+        ["always annotate", f"{len(predictions) - naive} of {len(predictions)}"],
     ]
     lines = [
         f"- {each.cell.task}, {each.cell.start:,} labels, +${each.cell.extra_usd:.0f}: "
@@ -131,7 +140,7 @@ def page(said: Sequence[Said]) -> str:
     ]
     return f"""## Distill or annotate: the planner on the paper's own 48 cells
 
-`python bench/papers/distill_or_annotate.py`, commit {commit()}, {time.strftime("%Y-%m-%d")}. Known to it: prices, and
+`python bench/papers/distill_or_annotate.py`, commit {commit()}, {time.strftime("%Y-%m-%d")}. It gets the prices and
 the paper's Pareto figure up to the starting labels. No cell was fitted; how a curve goes on beyond its last point was
 settled while looking at this table.
 

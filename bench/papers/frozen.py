@@ -1,7 +1,7 @@
 """A student for benchmarks with many fits: regression on the frozen vectors of a sentence encoder, each computed once.
 
-It learns what `encoder` with `mode = "frozen"` learns, at one fixed penalty, and keeps the vectors in a file, so that a
-round of a loop costs less than a second. Not a kind that ships: it exports nothing. Reads 128 tokens of a text.
+It is `encoder` with `mode = "frozen"` at one fixed penalty, with the vectors cached in a file, so that a round of a loop
+takes less than a second. It exports nothing. Reads 128 tokens of a text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from potstill.evaluation.calibration import softmax
 from potstill.models.tokens.tokenizer import TextTokenizer
 from potstill.models.weights import find_weights
 from potstill.students import REGISTRY
-from potstill.students.base import ExportedGraph, StudentConfig, TrainingData
+from potstill.students.base import ExportedGraph, Student, StudentCapabilities, StudentConfig, TrainingData
 from potstill.students.logistic_regression import SolverOptions, fit_regression
 from potstill.students.training_data import check_training_data
 
@@ -28,15 +28,15 @@ LENGTH = 128
 
 
 class Vectors:
-    """Vectors by text, of one encoder; computed when first wanted."""
+    """Vectors by text, of one encoder; computed on first use."""
 
     def __init__(self, weights: str, file: Path | None) -> None:
         self.weights, self.file = weights, file
         self._known: dict[str, Floats] = {}
         self._network: Any = None
         if file is not None and file.exists():
-            kept = np.load(file)
-            self._known = dict(zip(kept["keys"].tolist(), kept["rows"].astype(np.float32), strict=True))
+            cached = np.load(file)
+            self._known = dict(zip(cached["keys"].tolist(), cached["rows"].astype(np.float32), strict=True))
 
     def of(self, texts: Sequence[str]) -> Floats:
         """(N, D) float32 rows of length one."""
@@ -47,7 +47,7 @@ class Vectors:
         return np.stack([self._known[key] for key in keys])
 
     def save(self) -> None:
-        """Keep them for the next time."""
+        """Write them to the file."""
         if self.file is not None and self._known:
             np.savez(self.file, keys=list(self._known), rows=np.stack(list(self._known.values())).astype(np.float16))
 
@@ -59,7 +59,7 @@ class Vectors:
             self._network = init_network(found.folder, 2, found.pooling)
             self._tokens = TextTokenizer(found.folder / "tokenizer.json", LENGTH)
         ids = self._tokens.encode(texts).ids
-        # Rounded as they are kept, so that the first time and the next time give the same student.
+        # Rounded as in the file, so that computed and cached vectors give the same student.
         rows = predict_batches(self._network.embed, ids, self._tokens.pad_id, low_precision=True)
         return rows.astype(np.float16).astype(np.float32)
 
@@ -68,33 +68,32 @@ VECTORS = Vectors("minilm", None)
 
 
 def use(weights: str, file: Path | None) -> Vectors:
-    """Put `frozen` on the menu of students, with the vectors of these weights, kept in `file`."""
+    """Register the student `frozen` with the vectors of these weights, cached in `file`."""
     global VECTORS
     VECTORS = Vectors(weights, file)
-    REGISTRY._shipped["frozen"] = f"{__name__}:Frozen"
+    REGISTRY._shipped["frozen"] = f"{__name__}:FrozenStudent"
     REGISTRY.__dict__.pop("_all", None)
     return VECTORS
 
 
-class Frozen:
+class FrozenStudent(Student):
     """Regression on frozen vectors. Option `c`: inverse penalty (10)."""
 
-    def __init__(self, make: StudentConfig) -> None:
-        self.labels = tuple(make.labels)
-        self.options = dict(make.options)
+    capabilities = StudentCapabilities(vectors=True, exports=())
+
+    def __init__(self, config: StudentConfig) -> None:
+        self.labels = tuple(config.labels)
+        self.options = dict(config.options)
         self._w: Floats = np.zeros((0, len(self.labels)), dtype=np.float32)
         self._b: Floats = np.zeros(len(self.labels), dtype=np.float32)
 
-    def prepare(self) -> None:
-        """Nothing to see to."""
-
-    def fit(self, lesson: TrainingData) -> Self:
-        """Learn from scratch."""
-        lesson = check_training_data(lesson, len(self.labels))
-        assert lesson.sample_weight is not None
-        effort = SolverOptions(c=float(self.options.get("c", 10.0)), tolerance=1e-5)
-        found = fit_regression(VECTORS.of(lesson.texts), lesson.targets, lesson.sample_weight, effort)
-        self._w, self._b = found.weights, found.bias
+    def fit(self, data: TrainingData) -> Self:
+        """Train from scratch."""
+        data = check_training_data(data, len(self.labels))
+        assert data.sample_weight is not None
+        solver = SolverOptions(c=float(self.options.get("c", 10.0)), tolerance=1e-5)
+        fitted = fit_regression(VECTORS.of(data.texts), data.targets, data.sample_weight, solver)
+        self._w, self._b = fitted.weights, fitted.bias
         return self
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
@@ -119,10 +118,10 @@ class Frozen:
         """The student that `save` wrote."""
         record = json.loads((folder / "student.json").read_text())
         student = cls(StudentConfig(tuple(record["labels"]), options=record["options"]))
-        kept = np.load(folder / "head.npz")
-        student._w, student._b = kept["w"], kept["b"]
+        head = np.load(folder / "head.npz")
+        student._w, student._b = head["w"], head["b"]
         return student
 
     def export(self, folder: Path) -> ExportedGraph:
-        """It stays here."""
+        """Not supported."""
         raise NotImplementedError

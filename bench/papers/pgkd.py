@@ -6,7 +6,7 @@
 A simulation: the teacher replays real texts that were held back, near the student's errors, and errs as often as the
 paper's teacher did zero-shot (`--write-accuracy` says how often its written labels are right, if not as often as that).
 1,000 labelled texts, one of each class for certain and the rest at random, 800 to learn and 200 to validate; measured
-on test texts nobody else sees. Every arm of a seed has the same 1,000. Not covered: what a real LLM writes.
+on test texts that nothing else uses. Every arm of a seed has the same 1,000. Not covered: what a real LLM writes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "agree teacher": {"name": "pgkd", "agree": "teacher"},
     "agree student": {"name": "pgkd", "agree": "student"},
     "pvi": {"name": "pgkd", "agree": "pvi"},
-    "soft": {"name": "pgkd", "soft": True},
+    "soft": {"name": "pgkd", "soft_labels": True},
     "real random": {"name": "pgkd", "real": "random"},
     "real margin": {"name": "pgkd", "real": "margin"},
     "real near": {"name": "pgkd", "real": "hard_negatives"},
@@ -118,24 +118,24 @@ class World:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--sets", nargs="*", default=list(STUDIES), choices=list(STUDIES))
-    asked.add_argument("--arms", nargs="*", default=list(PAPERS_ARMS), choices=list(ARMS))
-    asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--student", default="frozen", help="`frozen`: see frozen.py; or any student on the menu")
-    asked.add_argument("--vectors", type=Path, help="a folder that keeps the vectors of `frozen` for the next time")
-    asked.add_argument("--rounds", type=int, default=10)
-    asked.add_argument("--texts", type=int, default=32)
-    asked.add_argument(
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sets", nargs="*", default=list(STUDIES), choices=list(STUDIES))
+    parser.add_argument("--arms", nargs="*", default=list(PAPERS_ARMS), choices=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--student", default="frozen", help="`frozen`: see frozen.py; or any student on the menu")
+    parser.add_argument("--vectors", type=Path, help="a folder that keeps the vectors of `frozen` for the next time")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--texts", type=int, default=32)
+    parser.add_argument(
         "--folds", type=int, default=0, help="errors of students that did not learn the text; 0: the paper"
     )
-    asked.add_argument("--held-back", type=int, default=20_000, help="texts the simulated teacher can write")
-    asked.add_argument("--test", type=int, default=3000)
-    asked.add_argument("--write-accuracy", type=float, help="how often its written labels are right")
-    asked.add_argument("--out", type=Path)
-    asked.add_argument("--option", nargs="*", default=[], help="options of the student, as name=number")
-    options = asked.parse_args()
+    parser.add_argument("--held-back", type=int, default=20_000, help="texts the simulated teacher can write")
+    parser.add_argument("--test", type=int, default=3000)
+    parser.add_argument("--write-accuracy", type=float, help="how often its written labels are right")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--option", nargs="*", default=[], help="options of the student, as name=number")
+    options = parser.parse_args()
     rows: list[Row] = []
     for name in options.sets:
         vectors = frozen.use("minilm", options.vectors / f"{name}.npz" if options.vectors else None)
@@ -247,8 +247,14 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
     procedure = {name: value for name, value in ARMS[arm].items() if name != "more"}
     if procedure["name"] == "pgkd":
         procedure = {"rounds": options.rounds, "texts": options.texts, "folds": options.folds, **procedure}
-    student = {"name": options.student, **{name: float(x) for name, x in (each.split("=") for each in options.option)}}
-    record = {"budget": 1000, "seed": seed, "teacher": teacher, "student": student, "procedure": procedure}
+    student_options = {name: float(x) for name, x in (each.split("=") for each in options.option)}
+    record = {
+        "budget": 1000,
+        "seed": seed,
+        "teacher": teacher,
+        "student": {"name": options.student, **student_options},
+        "procedure": procedure,
+    }
     spec = Spec.from_dict({**record, "cache": False})
     began = time.perf_counter()
     with Run.open(folder, spec, Task(world.pool.labels, name=study.name), world.pool) as run:
@@ -264,9 +270,9 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
         macro_f1=judged.macro_f1.value,
         llm_usd=llm_usd,
         seconds=time.perf_counter() - began,
-        best_round=end and end.best_round,
-        accepted=end and end.n_accepted,
-        rejected=end and dict(end.rejected_by_reason),
+        best_round=end.best_round if end else None,
+        accepted=end.n_accepted if end else None,
+        rejected=dict(end.rejected_by_reason) if end else None,
     )
 
 
@@ -282,11 +288,11 @@ def table(rows: Sequence[Row], *, simulation: bool = True) -> Iterator[str]:
             accuracy = np.array([row.accuracy for row in some])
             gains = [row.accuracy - base[row.seed] for row in some if row.seed in base]
             f1, usd = (float(np.mean([getattr(row, what) for row in some])) for what in ("macro_f1", "llm_usd"))
-            told = STUDIES[name].paper.get(arm)
+            paper = STUDIES[name].paper.get(arm)
             gain = f"{np.mean(gains):+.3f}" if gains else ""
             yield (
                 f"{name:<12} {arm:<18} {accuracy.mean():>7.3f} ± {accuracy.std():.3f} {gain:>13} {f1:>9.3f} "
-                f"{usd:>8.4f} {told or '':>6}"
+                f"{usd:>8.4f} {paper or '':>6}"
             )
     yield "± is over seeds, not over texts."
     if simulation:

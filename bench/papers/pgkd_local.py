@@ -34,7 +34,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "pgkd": {"name": "pgkd"},
     "agree teacher": {"name": "pgkd", "agree": "teacher"},
     "diverse": {"name": "pgkd", "agree": "teacher", "diverse": True},
-    "soft": {"name": "pgkd", "soft": True},
+    "soft": {"name": "pgkd", "soft_labels": True},
     "real margin": {"name": "pgkd", "real": "margin"},
 }
 NAME = "ag_news"
@@ -42,19 +42,19 @@ VALIDATION, POOL = 100, 1000
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--teacher", default="local:smollm2")
-    asked.add_argument("--gold", type=int, default=40)
-    asked.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
-    asked.add_argument("--seeds", type=int, default=2)
-    asked.add_argument("--rounds", type=int, default=4)
-    asked.add_argument("--texts", type=int, default=32)
-    asked.add_argument("--test", type=int, default=2000)
-    asked.add_argument("--asked", type=int, default=300, help="test texts the teacher itself is asked about")
-    asked.add_argument("--vectors", type=Path)
-    asked.add_argument("--out", type=Path)
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--teacher", default="local:smollm2")
+    parser.add_argument("--gold", type=int, default=40)
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--texts", type=int, default=32)
+    parser.add_argument("--test", type=int, default=2000)
+    parser.add_argument("--asked", type=int, default=300, help="test texts the teacher itself is asked about")
+    parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
     vectors = frozen.use("minilm", options.vectors / f"{NAME}.npz" if options.vectors else None)
     rows: list[Row] = []
     samples: dict[str, Any] = {}
@@ -118,9 +118,9 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder
         macro_f1=judged.macro_f1.value,
         llm_usd=usd,
         seconds=time.perf_counter() - began,
-        best_round=end and end.best_round,
-        accepted=end and end.n_accepted,
-        rejected=end and dict(end.rejected_by_reason),
+        best_round=end.best_round if end else None,
+        accepted=end.n_accepted if end else None,
+        rejected=dict(end.rejected_by_reason) if end else None,
     )
 
 

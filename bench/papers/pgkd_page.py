@@ -63,7 +63,7 @@ def page(parts: Mapping[str, Any]) -> str:
     ]
     for name, part in parts.items():
         commits = ", ".join(sorted({run["commit"] for run in part["runs"]}))
-        right = {run["asked"].get("generation_accuracy", "None") for run in part["runs"]} - {"None"}
+        right = {run["asked"].get("write_accuracy", "None") for run in part["runs"]} - {"None"}
         told = f" Written labels are right with {', '.join(sorted(right))}." if right else ""
         lines += ["", f"### {TITLES[name]}", "", f"Commit {commits}.{told}"]
         if part["simulation"]:

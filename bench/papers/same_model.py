@@ -19,31 +19,31 @@ from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.cloze import ClozeStudent
 from potstill.students.logistic_regression import SolverOptions, fit_regression
 from potstill.study.dataset import StudyDataset, gold_subset, read_dataset, subset_sizes
-from potstill.study.records import Cell, CellResult
+from potstill.study.records import Cell, CellResult, CellScores
 from potstill.study.spec import StudySpec
 
 NAME = "smollm2, head on frozen states"
 
 
-def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Cell, CellResult]:
-    """The cells of every size that P was run at; read from the file `kept`, or made and written there.
+def rows(study: StudySpec, names: set[str], folder: Path, file: Path) -> dict[Cell, CellResult]:
+    """The cells of every size that P was run at; read from the file `file`, or made and written there.
 
     Args:
         study: whose data, sizes and seeds.
         names: the data sets.
         folder: where its data lie.
-        kept: a JSON file, a line a data set.
+        file: a JSON file, a line a data set.
     """
-    known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    for name, asked in study.data.items():
+    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name, spec in study.data.items():
         if name in names and name not in known:
-            world = read_dataset(name, asked, study, folder)
-            most = {**study.most, **asked.most}.get("p")
-            limit = np.inf if most is None else most * (world.task.n_labels if study.per == "class" else 1)
-            sizes = [n for n in subset_sizes(world, study) if n <= limit]
-            prompt = {**next(each.prompt for each in study.backbones if each.name == "smollm2"), **asked.prompt}
-            known[name] = _measure(world, study, sizes, prompt)
-            kept.write_text(json.dumps(known), encoding="utf-8")
+            dataset = read_dataset(name, spec, study, folder)
+            max_size = {**study.max_size, **spec.max_size}.get("p")
+            limit = np.inf if max_size is None else max_size * (dataset.task.n_labels if study.per == "class" else 1)
+            sizes = [n for n in subset_sizes(dataset, study) if n <= limit]
+            prompt = {**next(each.prompt for each in study.backbones if each.name == "smollm2"), **spec.prompt}
+            known[name] = _measure(dataset, study, sizes, prompt)
+            file.write_text(json.dumps(known), encoding="utf-8")
     found = {}
     for name, cells in known.items():
         if name not in names:
@@ -53,13 +53,13 @@ def rows(study: StudySpec, names: set[str], folder: Path, kept: Path) -> dict[Ce
     return found
 
 
-def _measure(world: StudyDataset, study: StudySpec, sizes: list[int], prompt: Mapping[str, Any]) -> list[list[Any]]:
+def _measure(dataset: StudyDataset, study: StudySpec, sizes: list[int], prompt: Mapping[str, Any]) -> list[list[Any]]:
     model = ClozeStudent(
-        StudentConfig(world.task.labels, "smollm2", world.task.descriptions, {**prompt, "mode": "zero-shot"})
+        StudentConfig(dataset.task.labels, "smollm2", dataset.task.descriptions, {**prompt, "mode": "zero-shot"})
     )
-    model.fit(TrainingData((), np.zeros((0, world.task.n_labels), dtype=np.float32)))
-    pools = {(n, seed): gold_subset(world, n, seed, study) for n in sizes for seed in study.seeds}
-    test = world.pool.subset("test")
+    model.fit(TrainingData((), np.zeros((0, dataset.task.n_labels), dtype=np.float32)))
+    pools = {(n, seed): gold_subset(dataset, n, seed, study) for n in sizes for seed in study.seeds}
+    test = dataset.pool.subset("test")
     train = sorted({text for pool in pools.values() for text in pool.subset("train").texts})
     texts = [*train, *test.texts]
     states = model.embed(texts)
@@ -70,10 +70,10 @@ def _measure(world: StudyDataset, study: StudySpec, sizes: list[int], prompt: Ma
     for (n, seed), pool in pools.items():
         gold = pool.subset("train")
         learnt = states[[place[text] for text in gold.texts]]
-        targets = one_hot(gold.gold, world.task.n_labels)
+        targets = one_hot(gold.gold, dataset.task.n_labels)
         found = fit_regression(learnt, targets, np.ones(len(gold), dtype=np.float32), SolverOptions(c=10.0))
         predicted = (states[[place[text] for text in test.texts]] @ found.weights + found.bias).argmax(axis=1)
-        scores = {f.__name__: f(test.gold, predicted) for f in (accuracy, macro_f1, mcc)}
+        scores = CellScores(*(metric(test.gold, predicted) for metric in (accuracy, macro_f1, mcc)))
         result = CellResult("done", scores=scores, predictions=tuple(map(int, predicted)), n_train=len(gold))
         cells.append([n, seed, result.to_json()])
     return cells

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.ledger.store import JsonObject
+
 FORMAT = 2
-JsonObject = dict[str, Any]
 Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm"]
 BASELINES: tuple[Baseline, ...] = ("majority", "tf-idf", "zero-encoder", "zero-llm")
 PROCEDURE_TITLES: Mapping[str, str] = {
@@ -112,7 +113,7 @@ class CellResult:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> CellResult:
+    def from_json(cls, record: JsonObject) -> CellResult:
         """The result that `to_json` wrote."""
         scores = record["scores"]
         return cls(
@@ -151,7 +152,7 @@ class Footprint:
     note: str = ""
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Footprint:
+    def from_json(cls, record: JsonObject) -> Footprint:
         """The footprint that `dataclasses.asdict` made plain."""
         return cls(**record)
 

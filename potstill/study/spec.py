@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
+from potstill.ledger.store import JsonObject
 from potstill.registry import Options
 from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec
 
@@ -39,9 +40,9 @@ class BackboneSpec(Options):
     name: str
     student: str | None = None
     procedures: tuple[Procedure, ...] | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    prompt: dict[str, Any] = Field(default_factory=dict)
-    alternatives: tuple[dict[str, Any], ...] = ()
+    options: JsonObject = Field(default_factory=dict)
+    prompt: JsonObject = Field(default_factory=dict)
+    alternatives: tuple[JsonObject, ...] = ()
 
 
 class KdSpec(Options):
@@ -86,7 +87,7 @@ class StudyDataSpec(Options):
     descriptions: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
     metric: Metric | None = None
-    prompt: dict[str, Any] = Field(default_factory=dict)
+    prompt: JsonObject = Field(default_factory=dict)
     max_size: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     max_unlabelled: int | None = Field(default=None, ge=0)
 
@@ -142,7 +143,7 @@ class StudySpec(Options):
     usd_per_hour: float = Field(default=float(DEFAULT_USD_PER_HOUR), gt=0)
     layout: Literal["", "setfit"] = ""
     engine: str = DEFAULT_ENGINE
-    prices: dict[str, Any] = Field(default_factory=dict)
+    prices: JsonObject = Field(default_factory=dict)
     _folder: Path = PrivateAttr(default_factory=Path)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from potstill.data.atomic import atomic_file
 from potstill.evaluation.metrics import Score
+from potstill.ledger.store import JsonObject
 from potstill.study.advice import Recommendation, recommend, recommend_by_size
 from potstill.study.analysis import (
     Crossover,
@@ -21,7 +22,7 @@ from potstill.study.analysis import (
     point_scores,
     smallest_near_best,
 )
-from potstill.study.records import FORMAT, Footprint, JsonObject, StudyResult, procedure_title
+from potstill.study.records import FORMAT, Footprint, StudyResult, procedure_title
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,26 @@ from potstill.data.pool import Subset
 from potstill.errors import BadSpec, UnknownPrice
 from potstill.evaluation.calibration import Calibration, one_hot, softmax
 from potstill.ledger.prices import Purchase, Usage, micros_to_usd
+from potstill.ledger.store import JsonObject
 from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
+from potstill.procedures.annotate import open_annotator
 from potstill.procedures.pgkd.generation_request import PgkdOptions
 from potstill.procedures.soft_labels import calibrate_teacher, gold_weight
 from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec
+from potstill.run.spec import ComponentSpec, quick_student, trained_teacher
 from potstill.run.training_time import estimate_training_time
-from potstill.students import REGISTRY as STUDENTS
 from potstill.students.base import Floats, Student, StudentConfig
+from potstill.students.kinds import student_kind
+from potstill.teachers import DEFAULT_ANNOTATOR
 from potstill.teachers.base import Teacher
 from potstill.teachers.kinds import teacher_kind
 
 PROBE_TEXTS = 64  # texts that the large student is timed on
-PROBE_SECONDS = 30.0  # roughly what timing a transformer takes
+PROBE_SECONDS, QUICK_PROBE_SECONDS = 30.0, 1.0  # roughly what timing a transformer takes, and another student
 PRICE_DOUBT = 0.3  # standard deviation of the log of the price of a distilled text
 
 
@@ -56,9 +59,9 @@ class AllocateOptions(Options):
         proxy_student: the student that the pilot trains; "" takes the run's own, with its quick options.
     """
 
-    annotator: dict[str, Any] = Field(default_factory=dict)
+    annotator: JsonObject = Field(default_factory=dict)
     large_model: str = "encoder:gte-small"
-    large_model_options: dict[str, Any] = Field(default_factory=dict)
+    large_model_options: JsonObject = Field(default_factory=dict)
     generation: PgkdOptions = PgkdOptions()
     query_strategy: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
     pilot_labels: int = Field(default=100, ge=8)
@@ -162,25 +165,18 @@ class LabelSources:
         self.large_model = (
             ComponentSpec(name=options.large_model, **options.large_model_options) if options.large_model else None
         )
-        name = options.proxy_student or run.spec.student.name
-        student_options = {} if options.proxy_student else run.spec.student.options
-        if name.partition(":")[0] == "encoder":
-            student_options = {**student_options, "mode": "frozen"}
-        self.proxy_student = ComponentSpec(name=name, **student_options)
+        proxy = ComponentSpec(name=options.proxy_student) if options.proxy_student else run.spec.student
+        self.proxy_student = quick_student(proxy) if _is_slow(proxy) else proxy
         for each in (self.large_model, self.proxy_student):  # a wrong option is reported before anything is bought
             if each is not None:
                 task = run.task
-                STUDENTS.resolve(each.kind)(
+                student_kind(each.kind)(
                     StudentConfig(task.labels, each.model, task.descriptions, each.options, task.kind)
                 )
 
     def _open_annotator(self) -> Teacher | None:
-        pool, options = self.run.pool, self.options.annotator
-        if options.get("simulate_from") == "pool":
-            rows = np.flatnonzero(pool.hidden_labels >= 0)
-            options = {**options, "known": {pool.texts[row]: int(pool.hidden_labels[row]) for row in rows}}
         try:
-            return self.run.open_teacher(ComponentSpec(name="human"), **options)
+            return open_annotator(self.run, ComponentSpec(name=DEFAULT_ANNOTATOR, **self.options.annotator))
         except UnknownPrice:
             return None  # without a price no label is bought
 
@@ -208,7 +204,7 @@ class LabelSources:
     def large_teacher(self, large: Student) -> Teacher:
         """The large student as a teacher."""
         assert self.large_model is not None
-        teacher = ComponentSpec(name=f"trained:{self.large_model.name}")
+        teacher = trained_teacher(ComponentSpec(name=self.large_model.name))
         return self.run.open_teacher(
             teacher, student=large, key=self.run.student_key(large), price=self.run.spec.compute_rates
         )
@@ -217,7 +213,7 @@ class LabelSources:
     def probe_usd(self) -> float:
         """Roughly what timing the large student costs: it is loaded and trained on a few rows."""
         assert self.large_model is not None
-        return self._usd(PROBE_SECONDS if self.large_model.kind in ("encoder", "cloze") else 1.0)
+        return self._usd(PROBE_SECONDS if _is_slow(self.large_model) else QUICK_PROBE_SECONDS)
 
     def teacher_cost(self, labelled: LabelledSet, texts: Sequence[str], large: Student | None = None) -> TeacherCost:
         """What the large student costs: as measured, or by a short probe if it was not trained yet."""
@@ -278,6 +274,11 @@ class LabelSources:
 def _is_llm(teacher: ComponentSpec) -> bool:
     capabilities = teacher_kind(teacher.kind).capabilities
     return not (capabilities.human or capabilities.needs_student)
+
+
+def _is_slow(student: ComponentSpec) -> bool:
+    """Whether a student is trained in passes over the data, as transformers are."""
+    return student_kind(student.kind).training_passes(student.options, 1) is not None
 
 
 def _times(usage: Usage, n: int) -> Usage:

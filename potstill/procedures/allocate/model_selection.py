@@ -100,7 +100,7 @@ class ModelSelection:
         if teacher is not None:
             no_answers = Answers((), np.empty((0, self._run.task.n_labels)), (), ())
             record = self._record_teacher(teacher.teacher, teacher.calibration, no_answers)
-        self._add("written", student, record)
+        self._add("generated", student, record)
 
     def _distil(self) -> None:
         run, sources, validation = self._run, self._sources, self._validation

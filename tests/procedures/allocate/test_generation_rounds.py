@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.toy_data import LABELS, notes, script_teacher, table
+from support.toy_data import LABELS, finished_rounds, next_label, notes, script_teacher, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec
+from potstill.procedures.allocate.decisions import BuyAnswers, BuyLabels, Decision, GenerateTexts, Stop
 from potstill.procedures.allocate.recipe import allocate
 from potstill.reports.finish_run import finish_run
+from potstill.run.notes import Allocated
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
@@ -62,18 +64,18 @@ def opened(tmp_path: Path, rows: Pool, known: Path) -> Opened:
     return open_run
 
 
-def decisions(run: Run) -> list[str]:
-    return [each["action"] for each in notes(run, "planned")]
+def decisions(run: Run) -> list[type[Decision]]:
+    return [type(each) for each in notes(run, Decision)]
 
 
 def test_a_round_that_gains_most_per_dollar_is_run_and_makes_a_better_student(opened: Opened) -> None:
     with opened() as run:
         report = finish_run(run, allocate(run))
-        assert decisions(run)[:2] == ["generate_texts", "generate_texts"]
-        (end,) = notes(run, "allocated")
-        assert end["written"] > 0
-        assert end["tried"]["written"] > end["tried"]["labels only"]
-        assert notes(run, "planned")[0]["points_per_usd"] > 0
+        assert decisions(run)[:2] == [GenerateTexts, GenerateTexts]
+        (end,) = notes(run, Allocated)
+        assert end.n_generated > 0
+        assert end.candidate_scores["generated"] > end.candidate_scores["labels only"]
+        assert notes(run, GenerateTexts)[0].points_per_usd > 0
         assert any(call.category == "llm" for call in run.store.calls())
         assert run.ledger.free >= 0
     assert report.rounds is not None
@@ -83,33 +85,29 @@ def test_a_round_that_gains_most_per_dollar_is_run_and_makes_a_better_student(op
 def test_labels_are_bought_first_if_they_gain_more_per_dollar(opened: Opened) -> None:
     with opened(prices=CHEAP, teacher={"usd_per_million_tokens": 5000.0}) as run:
         allocate(run)
-        assert decisions(run)[0] == "buy_labels"
-        assert "generate_texts" not in decisions(run)[:1]
+        assert decisions(run)[0] is BuyLabels
 
 
 def test_the_gain_of_a_round_updates_the_expectation_of_the_next(opened: Opened) -> None:
     with opened() as run:
         allocate(run)
-        records = notes(run, "planned")
-    assert "prior" in records[0]["basis"]["sources"]["generation"]
-    assert "prior and 1 measured" in records[1]["basis"]["sources"]["generation"]
-    assert (
-        records[0]["basis"]["sources"]["generation"].split(",")[0]
-        != records[1]["basis"]["sources"]["generation"].split(",")[0]
-    )
+        first, second = (each.basis.sources.generation for each in notes(run, Decision)[:2])
+    assert "prior" in first
+    assert "prior and 1 measured" in second
+    assert first.split(",")[0] != second.split(",")[0]
 
 
 def test_a_teacher_that_cannot_generate_is_not_asked_to(opened: Opened) -> None:
     with opened(teacher={"generate_from": ""}) as run:
         allocate(run)
-        assert "generate_texts" not in decisions(run)
-        assert all(each["basis"]["sources"]["generation"] == "" for each in notes(run, "planned"))
+        assert GenerateTexts not in decisions(run)
+        assert all(each.basis.sources.generation == "" for each in notes(run, Decision))
 
 
 def test_rounds_can_be_switched_off(opened: Opened) -> None:
     with opened(generation={"rounds": 0}) as run:
         allocate(run)
-        assert "generate_texts" not in decisions(run)
+        assert GenerateTexts not in decisions(run)
 
 
 @pytest.mark.parametrize("budget", [0.005, 0.02, 0.05])
@@ -123,7 +121,7 @@ def test_it_ends_within_any_budget(opened: Opened, budget: float) -> None:
 def test_min_gain_ends_generation_as_it_ends_all_purchases(opened: Opened) -> None:
     with opened(min_gain=1e6) as run:
         allocate(run)
-        assert decisions(run) == ["stop"]
+        assert decisions(run) == [Stop]
 
 
 def test_a_run_that_is_killed_in_a_round_and_resumed_ends_the_same(
@@ -131,7 +129,7 @@ def test_a_run_that_is_killed_in_a_round_and_resumed_ends_the_same(
 ) -> None:
     asked = ["bank loan", *(row["text"] for row in table(5, 9, ""))]
     with opened("uncut/run") as run:
-        whole, way = allocate(run).predict_logits(asked), decisions(run)
+        whole, actions = allocate(run).predict_logits(asked), decisions(run)
     with opened("cut/run") as run:
         write, calls = run.write, []
 
@@ -146,7 +144,7 @@ def test_a_run_that_is_killed_in_a_round_and_resumed_ends_the_same(
             allocate(run)
     with opened("cut/run") as run:
         again = allocate(run).predict_logits(asked)
-        assert decisions(run) == way
+        assert decisions(run) == actions
     assert np.array_equal(whole, again)
 
 
@@ -154,18 +152,15 @@ def test_a_round_that_does_not_lower_the_loss_is_undone_and_patience_ends_it(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(original: Any, request: GenerationRequest) -> list[LabelledText]:
-        return [
-            LabelledText(each.text, LABELS[(LABELS.index(each.label) + 1) % len(LABELS)])
-            for each in original.generate(request).texts
-        ]
+        return [next_label(each) for each in original.generate(request).texts]
 
     with opened(generation={"patience": 2}) as run:
         script_teacher(run, monkeypatch, wrong)
         allocate(run)
-        rounds, (end,) = notes(run, "round"), notes(run, "allocated")
+        rounds, (end,) = finished_rounds(run), notes(run, Allocated)
     assert 1 <= len(rounds) <= 2
-    assert end["written"] == 0
-    assert "written" not in end["tried"]
+    assert end.n_generated == 0
+    assert "generated" not in end.candidate_scores
 
 
 def test_a_copy_of_a_validation_text_is_not_trained_on(
@@ -179,9 +174,9 @@ def test_a_copy_of_a_validation_text_is_not_trained_on(
     with opened() as run:
         script_teacher(run, monkeypatch, copies)
         allocate(run)
-        records = notes(run, "round")
-        assert records[0]["rejected"]["copies validation"] == 20
-        assert all(each["accepted"] == 0 for each in records)
+        rounds = [each.acquired for each in finished_rounds(run)]
+        assert rounds[0].rejected_by_reason["copies validation"] == 20
+        assert all(each.n_accepted == 0 for each in rounds)
 
 
 def test_the_option_real_is_refused(opened: Opened) -> None:
@@ -194,16 +189,17 @@ def test_answers_are_bought_a_part_at_a_time_and_then_measured(opened: Opened, t
     (tmp_path / "there.jsonl").write_text("\n".join(map(json.dumps, there)), encoding="utf-8")
     with opened(teacher={"prompt_tokens": 20, "file": str(tmp_path / "there.jsonl")}) as run:
         allocate(run)
-        records = [each for each in notes(run, "planned") if each["action"] != "generate_texts"]
-        assert records[0]["action"] == "buy_answers"
-        assert records[0]["n_texts"] <= 120
-        measured = records[-1]["basis"]["findings"]["llm"]["accuracy"]
+        first = next(each for each in notes(run, Decision) if not isinstance(each, GenerateTexts))
+        assert isinstance(first, BuyAnswers)
+        assert first.n_texts <= 120
+        measured = notes(run, Decision)[-1].basis.findings.llm.accuracy
+        assert measured is not None
         assert 0.7 < measured <= 1
-        (end,) = notes(run, "allocated")
-        assert end["tried"]["answers"] > end["tried"]["labels only"]
+        (end,) = notes(run, Allocated)
+        assert end.candidate_scores["answers"] > end.candidate_scores["labels only"]
 
 
 def test_every_decision_has_a_reason(opened: Opened) -> None:
     with opened() as run:
         allocate(run)
-        assert all(len(each["reason"]) > 20 for each in notes(run, "planned"))
+        assert all(len(each.reason) > 20 for each in notes(run, Decision))
