@@ -179,8 +179,8 @@ def small_is_near(means: Mapping[GridPoint, PointScore], data: str, rank: int) -
     rows = sorted(((m, t) for size, m, t in pairs if size == students[rank]), key=lambda row: row[0].point.n)
     gaps = [_gap(mean, teacher) for mean, teacher in rows]
     evidence = "; ".join(
-        f"{mean.point.n} labels: {point_title(mean.point)} {format_percent(mean.score.value)}, {point_title(teacher.point)} "
-        f"{format_percent(teacher.score.value)}, {_format_gap(gap)}"
+        f"{mean.point.n} labels: {point_title(mean.point)} {format_percent(mean.score.value)}, "
+        f"{point_title(teacher.point)} {format_percent(teacher.score.value)}, {_format_gap(gap)}"
         for (mean, teacher), gap in zip(rows, gaps, strict=True)
     )
     near = [_verdict(gap.low + NEAR, gap.high + NEAR) for gap in gaps]

@@ -1,7 +1,7 @@
 """A student for benchmarks with many fits: regression on the frozen vectors of a sentence encoder, each computed once.
 
-It is `encoder` with `mode = "frozen"` at one fixed penalty, with the vectors cached in a file, so that a round of a loop
-takes less than a second. It exports nothing. Reads 128 tokens of a text.
+It is `encoder` with `mode = "frozen"` at one fixed penalty, with the vectors cached in a file, so that a round of a
+loop takes less than a second. It exports nothing. Reads 128 tokens of a text.
 """
 
 from __future__ import annotations
