@@ -59,7 +59,7 @@ def annotate(run: Run) -> Student:
     pool = run.pool.subset("pool")
     if not pool.texts:
         raise BadData("There are no unlabelled texts for people to label.", "Give some with --pool FILE.")
-    annotator = open_annotator(run)
+    annotator = open_annotator(run, run.spec.teacher or ComponentSpec(name=DEFAULT_ANNOTATOR))
     n_texts = _affordable_texts(run, annotator, options, len(pool.texts))
     answers: list[Answers] = []
     unlabelled = np.arange(len(pool.texts))
@@ -73,9 +73,13 @@ def annotate(run: Run) -> Student:
     return _train(run, answers)
 
 
-def open_annotator(run: Run) -> Teacher:
-    """The spec's human teacher; one that simulates people from the pool is given the pool's hidden labels."""
-    component = run.spec.teacher or ComponentSpec(name=DEFAULT_ANNOTATOR)
+def open_annotator(run: Run, component: ComponentSpec) -> Teacher:
+    """Open a human teacher; one that simulates people from the pool is given the pool's hidden labels.
+
+    Raises:
+        BadSpec: the teacher is not human.
+        UnknownPrice: a label has no price.
+    """
     if component.options.get("simulate_from") == "pool":
         annotator = run.open_teacher(component, known=_hidden_labels(run.pool))
     else:
