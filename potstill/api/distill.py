@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from potstill.planning.cost import CostPlan
     from potstill.reports import Report
     from potstill.run import ProgressReporter
+    from potstill.run.inputs import RunInputs
 
 NO_TEACHER = "This recipe asks no teacher: it costs only this machine's time."
 
@@ -101,32 +102,44 @@ def distill(
         RunConflict: the folder holds another run.
         MoneyError: the budget does not suffice.
     """
-    from potstill.errors import SpendingDeclined
-    from potstill.planning.cost_estimate import estimate_cost, is_remote
     from potstill.procedures.kinds import recipe_kind
     from potstill.reports.finish_run import finish_run
     from potstill.run.inputs import read_inputs, spec_overrides
     from potstill.run.run import Run
 
     agreed = options.pop("yes", False)
-    order = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
-    recipe = recipe_kind(order.spec.procedure.name)
-    recipe.check(order.spec, order.task.kind)
-    folder = out or Path("runs") / "-".join(order.name.split())
-    if recipe.asks_teacher and is_remote(order.spec):
-        expected = estimate_cost(order)
-        if reporter is not None and expected is not None:
-            reporter.info(expected.summary())
-            begun = folder.exists()
-            if expected.costs_money and not agreed and not begun and not reporter.confirm("Spend it?"):
-                raise SpendingDeclined(
-                    "Nothing was asked and nothing was spent.", "Add --yes to go on without a question."
-                )
-    with Run.open(folder, order.spec, order.task, order.pool, reporter) as run:
-        for sentence in order.messages:
+    inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
+    recipe = recipe_kind(inputs.spec.procedure.name)
+    recipe.check(inputs.spec, inputs.task.kind)
+    folder = out or Path("runs") / "-".join(inputs.name.split())
+    if recipe.asks_teacher:
+        _confirm_spending(inputs, folder, reporter, agreed)
+    with Run.open(folder, inputs.spec, inputs.task, inputs.pool, reporter) as run:
+        for sentence in inputs.messages:
             run.reporter.info(sentence)
-        learnt = recipe(run)
-        return DistillResult(folder, finish_run(run, learnt, cleaning=order.messages, source=order.source))
+        trained = recipe(run)
+        return DistillResult(folder, finish_run(run, trained, cleaning=inputs.messages, source=inputs.source))
+
+
+def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporter | None, agreed: bool) -> None:
+    """Show what a teacher that sends texts away will cost; ask before a new run spends it, unless the user `agreed`.
+
+    Raises:
+        SpendingDeclined: the user said no.
+    """
+    from potstill.errors import SpendingDeclined
+    from potstill.ledger.store import RUN_FILE
+    from potstill.planning.cost_estimate import estimate_cost, is_remote
+
+    if not is_remote(inputs.spec):
+        return
+    cost = estimate_cost(inputs)  # also without a reporter: what cannot be priced is an error before the run begins
+    if reporter is None or cost is None:
+        return
+    reporter.info(cost.summary())
+    is_new = not (folder / RUN_FILE).exists()
+    if cost.costs_money and is_new and not agreed and not reporter.confirm("Spend it?"):
+        raise SpendingDeclined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
 
 
 @dataclass(frozen=True)
@@ -180,11 +193,11 @@ def plan(
     from potstill.procedures.kinds import recipe_kind
     from potstill.run.inputs import read_inputs, spec_overrides
 
-    order = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
-    wanted = measure or page is not None or "usd_per_label" in order.spec.prices
-    wanted = wanted or recipe_kind(order.spec.procedure.name).compares_strategies
-    ways = compare_options(order, measure=bool(measure)) if wanted and order.task.kind != "multi" else None
-    if page is not None and ways is not None:
+    inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
+    wanted = measure or page is not None or "usd_per_label" in inputs.spec.prices
+    wanted = wanted or recipe_kind(inputs.spec.procedure.name).compares_strategies
+    comparison = compare_options(inputs, measure=bool(measure)) if wanted and inputs.task.kind != "multi" else None
+    if page is not None and comparison is not None:
         with atomic_file(Path(page)) as path:
-            path.write_text(ways.page(), encoding="utf-8")
-    return PlanResult(estimate_cost(order), ways, None if page is None else Path(page))
+            path.write_text(comparison.page(), encoding="utf-8")
+    return PlanResult(estimate_cost(inputs), comparison, None if page is None else Path(page))

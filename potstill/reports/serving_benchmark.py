@@ -302,8 +302,7 @@ def _read_run(folder: Path) -> RunRecord | None:
         limit = store.get_meta("limit_micros") or 1
         record = {name: value for name, value in identity.items() if name not in ("data", "task")}
         kept = store.get_meta("bench") or {}
-        spec = Spec.from_dict({**record, "budget": micros_to_usd(limit)})
-        spec._folder = Path(kept.get("folder", "."))
+        spec = Spec.from_dict({**record, "budget": micros_to_usd(limit)}).with_folder(Path(kept.get("folder", ".")))
         return RunRecord(
             folder=folder,
             spec=spec,

@@ -1,4 +1,4 @@
-"""Which gold examples a teacher is offered for its prompt."""
+"""Selects the gold examples of a teacher's prompt."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from potstill.teachers.prompt_builder import MAX_FIXED_EXAMPLE_LABELS
 
 
 def selects_examples_per_text(spec: Spec, task: Task) -> bool:
-    """Whether the teacher picks examples and labels for each text, by how near they are, and so wants all gold."""
+    """Whether the teacher selects examples for each text itself, by their similarity, and so is given all gold."""
     if spec.teacher is None or task.kind == "multi":
         return False
     options = spec.teacher.options
     if options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0):
         return True
     many = task.n_labels > MAX_FIXED_EXAMPLE_LABELS and "shots" not in spec.procedure.options
-    able = teacher_kind(spec.teacher.kind).capabilities.picks_examples
-    return many and able and options.get("examples", "auto") == "auto"
+    can_select = teacher_kind(spec.teacher.kind).capabilities.picks_examples
+    return many and can_select and options.get("examples", "auto") == "auto"
 
 
 def select_examples(gold: Subset, spec: Spec, task: Task) -> list[LabelledText]:
-    """`[procedure] shots` gold examples of each class; by default one, or none above `MANY_LABELS` classes.
+    """`[procedure] shots` gold examples of each class; by default one, or none above `MAX_FIXED_EXAMPLE_LABELS` classes.
 
-    All of the gold, where the teacher picks for each text what it shows.
+    All of the gold if the teacher selects examples for each text itself.
     """
     if task.kind == "multi":
-        return _sets(gold, spec, task)
+        return _label_set_examples(gold, spec, task)
     if selects_examples_per_text(spec, task):
         return [LabelledText(text, task.labels[k]) for text, k in zip(gold.texts, gold.gold, strict=True)]
     shots = _shots(spec, task)
@@ -45,16 +45,16 @@ def _shots(spec: Spec, task: Task) -> int:
     return int(spec.procedure.options.get("shots", 1 if task.n_labels <= MAX_FIXED_EXAMPLE_LABELS else 0))
 
 
-def _sets(gold: Subset, spec: Spec, task: Task) -> list[LabelledText]:
-    """Texts with their whole sets of labels: as many as show each label, and no label at all, so many times."""
+def _label_set_examples(gold: Subset, spec: Spec, task: Task) -> list[LabelledText]:
+    """Texts with their sets of labels: enough to show each label, and no label at all, `shots` times."""
     if spec.teacher is None or not teacher_kind(spec.teacher.kind).capabilities.picks_examples:
         return []  # the others that can give several labels read no examples
     order = np.random.default_rng(spec.seed).permutation(len(gold.texts))
-    with_none = (gold.gold == 1).sum(axis=1, keepdims=True) == 0
-    has = np.hstack([gold.gold == 1, with_none])
+    without_label = (gold.gold == 1).sum(axis=1, keepdims=True) == 0
+    has = np.hstack([gold.gold == 1, without_label])
     chosen = list(dict.fromkeys(i for k in range(has.shape[1]) for i in order[has[order, k]][: _shots(spec, task)]))
     names = [
-        encode_label_set(label for label, there in zip(task.labels, row, strict=True) if there)
+        encode_label_set(label for label, given in zip(task.labels, row, strict=True) if given)
         for row in gold.gold == 1
     ]
     return [LabelledText(gold.texts[i], names[i]) for i in np.random.default_rng(0).permutation(chosen)]

@@ -1,21 +1,29 @@
-"""What a caller said - files, flags, a TOML file, Python objects - becomes a Spec, a Task and a Pool."""
+"""Reads the inputs of a run: files, options, a TOML file or Python objects become a Spec, a Task and a Pool."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import BadSpec
-from potstill.run.spec import Spec, merge_specs
+from potstill.run.spec import ABLATION_PROCEDURE, Spec, merge_specs
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What was asked, read and checked."""
+    """The inputs of a run, read and checked.
+
+    Attributes:
+        spec, task, pool: what the run works on.
+        name: of the task.
+        source: the files, in words.
+        messages: what was found and cleaned while reading, a sentence each.
+        columns: part of a row -> the column it was read from.
+    """
 
     spec: Spec
     task: Task
@@ -27,49 +35,49 @@ class RunInputs:
 
 
 def spec_overrides(
-    teacher: str | None, student: str | None, budget: str | float | None, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The parameters as a piece of a spec."""
-    given = {"teacher": teacher, "student": student, "budget": budget}
-    over: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    for name in ("teacher", "student"):
-        if name in over:
-            over[name] = {"name": over[name]}
-    data = dict(options)
-    asked = {name: data.pop(name) for name in ("base_url", "batch", "redact") if name in data}
-    if asked:
-        over["teacher"] = {**over.get("teacher", {}), **asked}
-    if "procedure" in data:
-        over["procedure"] = {"name": data.pop("procedure")}
+    teacher: str | None, student: str | None, budget: str | float | None, options: Mapping[str, object]
+) -> JsonObject:
+    """The parameters of a command as overrides of a spec."""
+    rest = dict(options)
+
+    def take(*names: str) -> dict[str, object]:
+        return {name: rest.pop(name) for name in names if name in rest}
+
+    teacher_table = {**_named(teacher), **take("base_url", "batch", "redact")}
+    procedure_table = _named(rest.pop("procedure", None))
     for name in ("report", "hard_negatives"):
-        if data.pop(f"no_{name}", False):
-            over["procedure"] = {"name": "pgkd", **over.get("procedure", {}), name: False}
-    if "seed" in data:
-        over["seed"] = data.pop("seed")
-    prices = {name: data.pop(name) for name in ("usd_per_hour", "usd_per_label") if name in data}
-    if prices:
-        over["prices"] = prices
-    task: dict[str, Any] = {"kind": data.pop("kind")} if "kind" in data else {}
-    if "labels" in data:
-        task["labels"] = [label.strip() for label in str(data.pop("labels")).split(",")]
-    if task:
-        over["task"] = task
-    if data:
-        over["data"] = data
-    return over
+        if rest.pop(f"no_{name}", False):
+            procedure_table = {"name": ABLATION_PROCEDURE, **procedure_table, name: False}
+    task_table = take("kind", "labels")
+    if "labels" in task_table:
+        task_table["labels"] = [label.strip() for label in str(task_table["labels"]).split(",")]
+    tables: dict[str, object] = {
+        "teacher": teacher_table,
+        "student": _named(student),
+        "procedure": procedure_table,
+        "prices": take("usd_per_hour", "usd_per_label"),
+        "task": task_table,
+        **take("seed"),
+        **({} if budget is None else {"budget": budget}),
+    }
+    return {name: value for name, value in {**tables, "data": rest}.items() if value != {}}
 
 
-def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: dict[str, Any]) -> RunInputs:
-    """What `distill` is to do: the files read and checked, the spec complete.
+def _named(name: object) -> dict[str, object]:
+    return {} if name is None else {"name": name}
+
+
+def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: JsonObject) -> RunInputs:
+    """Read the files, and complete the spec.
 
     Args:
         data: a table, a potstill.toml, or a Task.
         pool: a file of unlabelled texts, or the Task's Pool.
-        over: a piece of a spec that wins over the file's.
+        overrides: values that replace those of the potstill.toml.
 
     Raises:
         BadData: a file cannot be used.
-        BadSpec: an option cannot be, or there are no data.
+        BadSpec: an invalid option, or no data.
     """
     if isinstance(data, Task):
         if not isinstance(pool, Pool):
@@ -108,5 +116,5 @@ def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: dict[str
 def _kind(spec: Spec) -> Literal["", "single", "pair", "multi"]:
     kind = spec.task.kind
     if kind == "text2text":
-        raise BadSpec("Tasks of the kind 'text2text' are not there yet.", "Take single, pair or multi.")
+        raise BadSpec("Tasks of the kind 'text2text' are not supported yet.", "Take single, pair or multi.")
     return kind or ""

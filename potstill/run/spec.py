@@ -1,6 +1,6 @@
-"""All that was asked of a run, checked: what `potstill.toml` may say, and what the flags become.
+"""The specification of a run: what `potstill.toml` may say, and what the command line's options become.
 
-One dial is the `budget`; everything else has a default. Knows what may be asked, not how it is done.
+Only `budget` is required; everything else has a default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.data.label_sets import Separator
-from potstill.data.task import TaskKind
+from potstill.data.task import JsonObject, TaskKind
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
@@ -23,15 +23,16 @@ from potstill.registry import Options
 from potstill.students import DEFAULT_STUDENT
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
+from potstill.teachers import TRAINED_TEACHER
 from potstill.teachers.kinds import teacher_kind
 
 DEFAULT_USD_PER_HOUR = Decimal("0.10")
-# The recipe of a run that names none: where people label, and otherwise.
-HUMAN_PROCEDURE, DEFAULT_PROCEDURE = "annotate", "kd"
+# The recipes of a run that names none: by default, with people as the teacher, and with flags for PGKD's ablations.
+DEFAULT_PROCEDURE, HUMAN_PROCEDURE, ABLATION_PROCEDURE = "kd", "annotate", "pgkd"
 
 
 class TaskSpec(Options):
-    """`[task]`: what to decide. Without `labels` they are those found in the data, and so is the `kind` without one."""
+    """`[task]`: what to decide. Missing `labels` and a missing `kind` are those found in the data."""
 
     name: str = ""
     labels: tuple[str, ...] = ()
@@ -74,27 +75,27 @@ class DataSpec(Options):
 
 
 class ComponentSpec(BaseModel):
-    """`[teacher]`, `[student]`, `[procedure]`: a name from the menu; the other keys are that kind's own options."""
+    """`[teacher]`, `[student]`, `[procedure]`: a registered name; the other keys are that kind's own options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JsonObject:
         """Every key but the name."""
         return dict(self.model_extra or {})
 
     @property
     def kind(self) -> str:
-        """What stands before the colon of the name."""
+        """The part of the name before the colon."""
         return self.name.partition(":")[0]
 
     @property
     def model(self) -> str:
-        """What stands after the colon of the name; may be empty."""
+        """The part of the name after the colon; may be empty."""
         return self.name.partition(":")[2]
 
-    def with_options(self, options: Mapping[str, Any]) -> ComponentSpec:
+    def with_options(self, options: JsonObject) -> ComponentSpec:
         """The component with `options` laid over its own; itself if there are none."""
         return ComponentSpec(name=self.name, **{**self.options, **options}) if options else self
 
@@ -113,14 +114,14 @@ class Spec(Options):
     teacher: ComponentSpec | None = None
     student: ComponentSpec = ComponentSpec(name=DEFAULT_STUDENT)
     procedure: ComponentSpec = ComponentSpec(name=DEFAULT_PROCEDURE)
-    prices: dict[str, Any] = Field(default_factory=dict)
+    prices: JsonObject = Field(default_factory=dict)
     cache: bool = True
     engine: str = DEFAULT_ENGINE
     _folder: Path = PrivateAttr(default_factory=Path)
 
     @property
     def folder(self) -> Path:
-        """Where the spec's relative file names are looked up from: the TOML file's folder, or the working one."""
+        """The folder that relative file names of the spec start from: the TOML file's, or the working directory."""
         return self._folder
 
     def with_folder(self, folder: Path) -> Self:
@@ -160,25 +161,25 @@ class Spec(Options):
         """The price of this machine's time.
 
         Raises:
-            BadSpec: `usd_per_hour` is no sum.
+            BadSpec: `usd_per_hour` is not an amount of money.
         """
         given = self.prices.get("usd_per_hour")
         if given is None:
             return Rates("assumed: a small 2-core cloud machine", usd_per_hour=DEFAULT_USD_PER_HOUR)
         return Rates("[prices] usd_per_hour", usd_per_hour=Decimal(parse_usd(given)) / 1_000_000)
 
-    def identity(self) -> dict[str, Any]:
-        """What makes a run this run: all but the budget, which may be raised later, and the data, known by content."""
+    def identity(self) -> JsonObject:
+        """What a run cannot change: all but the budget, which may be raised, and the data, identified by their content."""
         left_out = {"budget", "data", "task", "cache", "engine"}
-        record: dict[str, Any] = json.loads(self.model_dump_json(exclude=left_out, exclude_none=True))
+        record: JsonObject = json.loads(self.model_dump_json(exclude=left_out, exclude_none=True))
         return record
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Spec:
+    def from_dict(cls, record: JsonObject) -> Spec:
         """The spec in a mapping shaped like the TOML file.
 
         Raises:
-            BadSpec: a key that does not exist (with the nearest that does), a value that cannot be.
+            BadSpec: an unknown key (the hint names the nearest), or an invalid value.
         """
         try:
             return cls.model_validate(dict(record))
@@ -186,15 +187,15 @@ class Spec(Options):
             raise _as_bad_spec(error) from None
 
     @classmethod
-    def from_toml(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Spec:
-        """The spec in a TOML file; its data paths are taken from the folder it lies in.
+    def from_toml(cls, path: Path, overrides: JsonObject | None = None) -> Spec:
+        """The spec in a TOML file; its data paths are relative to the file's folder.
 
         Args:
             path: the file.
-            over: values that win over the file's, shaped alike.
+            overrides: values that replace the file's, in tables of the same shape.
 
         Raises:
-            BadSpec: no such file, not TOML, or not a spec.
+            BadSpec: the file does not exist, is not TOML, or is not a spec.
         """
         try:
             record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -224,7 +225,7 @@ def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
 
 def trained_teacher(student: ComponentSpec) -> ComponentSpec:
     """The teacher that is a student trained here; the inverse of `teacher_backbone`."""
-    return ComponentSpec(name=f"trained:{student.name}", **student.options)
+    return ComponentSpec(name=f"{TRAINED_TEACHER}:{student.name}", **student.options)
 
 
 def quick_student(student: ComponentSpec) -> ComponentSpec:
@@ -232,8 +233,8 @@ def quick_student(student: ComponentSpec) -> ComponentSpec:
     return student.with_options(student_kind(student.kind).capabilities.quick_options)
 
 
-def merge_specs(record: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` with the values of `over` laid on top, table by table; a new `name` in a table drops its old options."""
+def merge_specs(record: JsonObject, overrides: JsonObject) -> JsonObject:
+    """`record` with the values of `overrides`, table by table; a new `name` in a table drops its old options."""
     merged = dict(record)
     for name, value in overrides.items():
         old = merged.get(name)
@@ -247,8 +248,8 @@ def merge_specs(record: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
     return merged
 
 
-def diff_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Where two identities differ, a phrase each: 'student.name was "linear" and is "static"'."""
+def diff_specs(old: JsonObject, new: JsonObject) -> list[str]:
+    """The differences of two identities, a phrase each: 'student.name was "linear" and is "static"'."""
     flat_old, flat_new = _flat(old), _flat(new)
     return [
         f"{name} was {json.dumps(flat_old.get(name))} and is {json.dumps(flat_new.get(name))}"
@@ -257,8 +258,8 @@ def diff_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(record: JsonObject, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in record.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
@@ -280,4 +281,6 @@ def _as_bad_spec(error: ValidationError) -> BadSpec:
             return BadSpec("No budget is given.", "Say how many US dollars may be spent, with --budget or `budget =`.")
         return BadSpec(f"The spec lacks {where!r}.", "Add it.")
     given = json.dumps(first.get("input"), default=str)[:80]
-    return BadSpec(f"{where} = {given} cannot be: {first['msg'][:1].lower()}{first['msg'][1:]}.", "Correct that value.")
+    return BadSpec(
+        f"{where} = {given} is not valid: {first['msg'][:1].lower()}{first['msg'][1:]}.", "Correct that value."
+    )

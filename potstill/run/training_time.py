@@ -1,8 +1,8 @@
-"""How long teaching a student will take here, and what that costs: a short timed probe, scaled by what has to be done.
+"""Estimates how long training a student takes on this machine, by a short timed probe scaled by the work.
 
-The work is counted as passes over the rows (their number follows the student's own rule) and, for transformers, as
-floating-point operations: 2 a parameter and token forwards, 6 in training (Kaplan et al. 2020, without attention's
-quadratic part). Not a bound: what training may take at most is what is held for it, and there it stops.
+Work is counted in passes over the rows (their number is the student's `training_passes`) and, for transformers, in
+floating-point operations: 2 a parameter and token forwards, 6 in training (Kaplan et al. 2020, without the quadratic
+part of attention). The estimate is no bound: training stops where the money held for it ends.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
 from potstill.errors import PotstillError
 from potstill.ledger.prices import Rates, Usage, micros_to_usd
 from potstill.models.weights import find_weights
@@ -35,15 +34,15 @@ TOKENS_PER_WORD = 1.4
 
 @dataclass(frozen=True)
 class TrainingTime:
-    """What teaching a student will take.
+    """The estimated time and price of training a student.
 
     Attributes:
         low_s, high_s: seconds, probably at least and at most.
-        usd: what the middle of them costs.
-        flops: operations in all; None where they cannot be counted.
-        flops_per_s: those the probe reached here; None likewise.
-        probed_s: how long the probe took.
-        student: the student of the probe, which has learnt next to nothing.
+        usd: price of the middle of them.
+        flops: operations in all; None if they cannot be counted.
+        flops_per_s: operations a second that the probe reached; None likewise.
+        probe_s: seconds the probe took.
+        student: the student of the probe, which was trained on a few rows.
     """
 
     low_s: float
@@ -55,105 +54,124 @@ class TrainingTime:
     student: Student
 
     def sentence(self) -> str:
-        """One for a plan."""
+        """The estimate for a plan."""
         middle = (self.low_s + self.high_s) / 2
         took = f"{middle:.0f} seconds" if middle < 120 else f"{middle / 60:.0f} minutes"
         span = f"{self.low_s:.0f} to {self.high_s:.0f} s"
-        told = f"training it takes about {took} ({span}), ${self.usd:.4f}"
+        sentence = f"training it takes about {took} ({span}), ${self.usd:.4f}"
         if self.flops is not None and self.flops_per_s is not None:
-            told += f"; {self.flops:.1e} FLOPs at {self.flops_per_s / 1e9:.0f} GFLOP/s, timed here"
-        return told
-
-
-def estimate_training_time(
-    named: ComponentSpec, task: Task, texts: Sequence[str], targets: Floats, rates: Rates, *, seed: int = 0
-) -> TrainingTime:
-    """What teaching `named` N texts will take; spends the time of the probe.
-
-    Args:
-        named: a student of the menu, with its options.
-        task: with K labels.
-        texts, targets: all that it will learn, (N, K).
-        rates: the price of this machine's time.
-        seed: draws the rows of the probe.
-
-    Raises:
-        PotstillError: the student cannot be made, or learns nothing from so few rows.
-    """
-    began = time.perf_counter()
-    n = len(texts)
-    passes = student_kind(named.kind).training_passes(named.options, n)
-    order = np.random.default_rng(seed).permutation(n)
-    _Probe.of(named, task, texts, targets, _varied(order, targets, 8), epochs=1.0 if passes else None)  # warms up
-    some = _varied(order, targets, PROBE_ROWS_OTHER if passes is None else PROBE_ROWS if passes else PROBE_ROWS_FROZEN)
-    if not passes:
-        half = _Probe.of(named, task, texts, targets, some[: len(some) // 2])
-        whole = _Probe.of(named, task, texts, targets, some)
-        each = max(whole.seconds - half.seconds, 1e-9) / max(len(some) - len(some) // 2, 1)
-        seconds = whole.seconds + each * (n - len(some))
-    else:
-        half = _Probe.of(named, task, texts, targets, some, epochs=1.0)
-        whole = _Probe.of(named, task, texts, targets, some, epochs=3.0)
-        each = max(whole.seconds - half.seconds, 1e-6) / (2 * len(some))
-        # What is neither training nor reading: loading, the head.
-        rest = max(half.seconds - len(some) * each * (1 + FORWARD_FLOPS / TRAINING_FLOPS), 0.0)
-        seconds = rest + n * each * (passes + FORWARD_FLOPS / TRAINING_FLOPS)
-    flops, speed = None, None
-    parameters = None if passes is None else _parameters(named)
-    if parameters and passes is not None:
-        tokens = TOKENS_PER_WORD * float(np.mean([len(text.split()) for text in texts]))
-        flops = parameters * tokens * n * (TRAINING_FLOPS * passes + FORWARD_FLOPS)
-        speed = (TRAINING_FLOPS if passes else FORWARD_FLOPS) * parameters * tokens / each
-    usd = micros_to_usd(rates.cost_micros(Usage(seconds=seconds * (LOW_FACTOR + HIGH_FACTOR) / 2)))
-    took = time.perf_counter() - began
-    return TrainingTime(LOW_FACTOR * seconds, HIGH_FACTOR * seconds, usd, flops, speed, took, whole.student)
+            sentence += f"; {self.flops:.1e} FLOPs at {self.flops_per_s / 1e9:.0f} GFLOP/s, timed here"
+        return sentence
 
 
 @dataclass(frozen=True)
 class _Probe:
-    """A student that learnt a few rows, and how long that took."""
+    """A student trained on a few rows, and the seconds that took."""
 
     student: Student
     seconds: float
 
-    @classmethod
-    def of(
-        cls,
-        named: ComponentSpec,
-        task: Task,
-        texts: Sequence[str],
-        targets: Floats,
-        rows: Sequence[int],
-        epochs: float | None = None,
-    ) -> _Probe:
-        options: dict[str, Any] = dict(named.options)
+
+@dataclass(frozen=True)
+class _Work:
+    """The seconds of the whole training, of one row and pass, and the probe they were scaled from."""
+
+    seconds: float
+    seconds_per_row: float
+    probe: _Probe
+
+
+@dataclass(frozen=True)
+class _Prober:
+    """Trains the student on a few of its N rows, and measures the time."""
+
+    component: ComponentSpec
+    task: Task
+    texts: Sequence[str]
+    targets: Floats
+    order: NDArray[np.int64]
+
+    def rows(self, n: int) -> list[int]:
+        """At most n rows, two labels among them if there are two: a student cannot be trained on one."""
+        rows = [int(row) for row in self.order[:n]]
+        labels = np.asarray(self.targets).argmax(axis=1)
+        others = [int(row) for row in self.order if labels[row] != labels[rows[0]]]
+        if others and all(labels[row] == labels[rows[0]] for row in rows):
+            rows[-1] = others[0]
+        return rows
+
+    def train(self, rows: Sequence[int], epochs: float | None = None) -> _Probe:
+        """A student of these rows; `epochs` replaces the number of its options."""
+        options: JsonObject = self.component.options
         if epochs is not None:
-            options |= {"epochs": epochs} | ({"n_averaged": 1} if "n_averaged" in options else {})
-        made = student_kind(named.kind)(StudentConfig(task.labels, named.model, task.descriptions, options, task.kind))
-        made.check_requirements()
+            options = {**options, "epochs": epochs} | ({"n_averaged": 1} if "n_averaged" in options else {})
+        task = self.task
+        config = StudentConfig(task.labels, self.component.model, task.descriptions, options, task.kind)
+        student = student_kind(self.component.kind)(config)
+        student.check_requirements()
         began = time.perf_counter()
-        made.fit(TrainingData([texts[i] for i in rows], np.asarray(targets, dtype=np.float32)[list(rows)]))
-        return cls(made, time.perf_counter() - began)
+        targets = np.asarray(self.targets, dtype=np.float32)[list(rows)]
+        student.fit(TrainingData([self.texts[row] for row in rows], targets))
+        return _Probe(student, time.perf_counter() - began)
+
+    def by_rows(self, rows: Sequence[int]) -> _Work:
+        """Training time that is proportional to the rows: from half of the probe's rows and all of them."""
+        half, whole = self.train(rows[: len(rows) // 2]), self.train(rows)
+        per_row = max(whole.seconds - half.seconds, 1e-9) / max(len(rows) - len(rows) // 2, 1)
+        return _Work(whole.seconds + per_row * (len(self.texts) - len(rows)), per_row, whole)
+
+    def by_passes(self, rows: Sequence[int], passes: float) -> _Work:
+        """Training time that is proportional to rows and passes: from one epoch and three."""
+        one, three = self.train(rows, epochs=1.0), self.train(rows, epochs=3.0)
+        per_row = max(three.seconds - one.seconds, 1e-6) / (2 * len(rows))
+        forward = FORWARD_FLOPS / TRAINING_FLOPS  # the passes that only read
+        fixed = max(one.seconds - len(rows) * per_row * (1 + forward), 0.0)  # loading, the head
+        return _Work(fixed + len(self.texts) * per_row * (passes + forward), per_row, three)
 
 
-def _varied(order: Any, targets: Floats, n: int) -> list[int]:
-    """At most n rows, two labels among them if there are two: nothing can be learnt from one."""
-    rows = [int(i) for i in order[:n]]
-    likeliest = np.asarray(targets).argmax(axis=1)
-    others = [int(i) for i in order if likeliest[i] != likeliest[rows[0]]]
-    if others and all(likeliest[i] == likeliest[rows[0]] for i in rows):
-        rows[-1] = others[0]
-    return rows
+def estimate_training_time(
+    component: ComponentSpec, task: Task, texts: Sequence[str], targets: Floats, rates: Rates, *, seed: int = 0
+) -> TrainingTime:
+    """Estimate the training of a student on N texts; takes the time of the probe.
+
+    Args:
+        component: the student and its options.
+        task: with K labels.
+        texts: N texts.
+        targets: (N, K).
+        rates: the price of this machine's time.
+        seed: draws the rows of the probe.
+
+    Raises:
+        PotstillError: the student cannot be made, or cannot be trained on so few rows.
+    """
+    began = time.perf_counter()
+    passes = student_kind(component.kind).training_passes(component.options, len(texts))
+    prober = _Prober(component, task, texts, targets, np.random.default_rng(seed).permutation(len(texts)))
+    prober.train(prober.rows(8), epochs=1.0 if passes else None)  # the first training is slower
+    if passes:
+        work = prober.by_passes(prober.rows(PROBE_ROWS), passes)
+    else:
+        work = prober.by_rows(prober.rows(PROBE_ROWS_OTHER if passes is None else PROBE_ROWS_FROZEN))
+    flops, flops_per_s = None, None
+    parameters = None if passes is None else _count_parameters(work.probe.student)
+    if parameters and passes is not None:
+        n_tokens = TOKENS_PER_WORD * float(np.mean([len(text.split()) for text in texts]))
+        flops = parameters * n_tokens * len(texts) * (TRAINING_FLOPS * passes + FORWARD_FLOPS)
+        flops_per_s = (TRAINING_FLOPS if passes else FORWARD_FLOPS) * parameters * n_tokens / work.seconds_per_row
+    low_s, high_s = LOW_FACTOR * work.seconds, HIGH_FACTOR * work.seconds
+    usd = micros_to_usd(rates.cost_micros(Usage(seconds=(low_s + high_s) / 2)))
+    return TrainingTime(low_s, high_s, usd, flops, flops_per_s, time.perf_counter() - began, work.probe.student)
 
 
-def _parameters(named: ComponentSpec) -> int | None:
-    """Parameters that every token meets: all but the embeddings, read from the header of the weights."""
+def _count_parameters(student: Student) -> int | None:
+    """Parameters applied to every token: all but the embeddings, read from the header of the student's weights."""
     try:
-        folder = find_weights(named.model or "minilm", kind="encoder").folder
+        folder = find_weights(getattr(student, "weights", "")).folder
     except PotstillError:
         return None
     total = 0
-    for file in sorted(Path(folder).glob("*.safetensors")):
+    for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as handle:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
         shapes = [each["shape"] for name, each in header.items() if name != "__metadata__" and "embed" not in name]

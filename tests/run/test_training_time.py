@@ -15,10 +15,10 @@ from potstill.ledger.prices import Rates
 from potstill.ledger.store import RunStore
 from potstill.planning.cost_estimate import estimate_cost
 from potstill.procedures.soft_labels import open_kd_teacher
-from potstill.run import training_time as forecast
 from potstill.run.inputs import read_inputs, spec_overrides
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec, teacher_backbone
+from potstill.run.training_time import estimate_training_time
 from potstill.students.encoder_options import ENCODER_EPOCHS
 from potstill.students.kinds import student_kind
 
@@ -36,7 +36,7 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
     weights = write_tinybert(tmp_path / "tiny")
     texts, targets = lesson(400)
     found = {
-        epochs: forecast.estimate_training_time(
+        epochs: estimate_training_time(
             ComponentSpec(name=f"encoder:{weights}", epochs=epochs), TASK, texts, targets, RATES
         )
         for epochs in (2, 8)
@@ -51,9 +51,7 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
 
 
 def test_any_other_student_is_scaled_by_its_rows() -> None:
-    few, many = (
-        forecast.estimate_training_time(ComponentSpec(name="linear"), TASK, *lesson(n), RATES) for n in (300, 30_000)
-    )
+    few, many = (estimate_training_time(ComponentSpec(name="linear"), TASK, *lesson(n), RATES) for n in (300, 30_000))
     assert few.flops is None
     assert few.high_s < many.high_s
     assert "FLOPs" not in few.sentence()
