@@ -1,8 +1,8 @@
 """The one door for money: hold -> call -> settle.
 
-Before a call its upper-bound price is held, durably; after it the true price is settled, in the same step as what it
-bought. `held + charged <= limit` always. Where the rows are kept is the book's matter (`store.Store` is one); this
-file knows neither who spends nor what is bought.
+Before a call its upper-bound price is held, durably; after it the true price is settled, in the same step as its
+results. `held + charged <= limit` always. Money for later is kept back by a named reserve. The rows are stored by a
+`LedgerStorage` (`ledger.store.RunStore`).
 """
 
 from __future__ import annotations
@@ -15,43 +15,45 @@ from threading import Event, Thread
 from typing import Any, Protocol
 
 from potstill.errors import BoundExceeded, BudgetExceeded, TeacherError
-from potstill.ledger.prices import LedgerTotals, Purchase, Rates, Usage, micros_to_usd
+from potstill.ledger.prices import LedgerTotals, NewBatchJob, Purchase, Rates, Usage, micros_to_usd
 
 HEARTBEAT_S = 1.0
+WARNING_SHARES = (0.5, 0.8)  # parts of the budget at which the user is warned
 
 
 class LedgerStorage(Protocol):
-    """Keeps a ledger's rows durably. Each method is one atomic step."""
+    """Stores a ledger's rows durably. Each method is one atomic step."""
 
-    def hold(self, purchase: Purchase, micros: int, limit: int, ticket: Mapping[str, Any] | None = None) -> int | None:
+    def hold(self, purchase: Purchase, micros: int, limit: int, job: NewBatchJob | None = None) -> int | None:
         """Write a hold and return its id; None if `held + charged + micros` would pass `limit`.
 
-        With a `ticket` it outlives the process, and both are written in one step.
+        The hold of a `job` outlives the process; hold and job are written in one step.
         """
 
-    def settle(
-        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], results: Mapping[str, Any]
-    ) -> None:
-        """Turn a hold into a charge and keep what was bought, in one transaction."""
+    def settle(self, hold_id: int, *, charged: int, paid: int, usage: Usage, results: Mapping[str, Any]) -> None:
+        """Turn a hold into a charge and store its results (key -> JSON value), in one transaction."""
 
     def drop_hold(self, hold_id: int, *, lost: bool) -> None:
-        """End a hold that bought nothing: booked as lost, at its full price or up to its last beat, else released."""
+        """End a hold without results: release it, or book it as lost.
+
+        Lost is the full price, or with a heartbeat the price of the time up to the last one.
+        """
 
     def heartbeat(self, hold_id: int) -> None:
-        """Say that the time-priced call behind this hold is still running."""
+        """Record that the machine time behind this hold is still being used."""
 
     def abandoned_holds(self) -> Sequence[int]:
-        """Holds without a ticket that nobody in this process made and nobody settled: a crash left them."""
+        """Ids of the open holds without a batch job that this process did not make: a crash left them."""
 
     def committed(self) -> int:
-        """Held plus charged, in micro-dollars; cheap enough to ask after every call."""
+        """Held plus charged, in micro-dollars; cheap enough to read after every call."""
 
     def totals(self, limit: int) -> LedgerTotals:
-        """The sums as they stand."""
+        """The current sums."""
 
 
 class Hold:
-    """Money set aside for one call, as handed out by `Ledger.hold`."""
+    """Money held for one call; made by `Ledger.hold`."""
 
     def __init__(self, ledger: Ledger, hold_id: int, micros: int, purchase: Purchase) -> None:
         self._ledger = ledger
@@ -68,168 +70,192 @@ class Hold:
         paid: int | None = None,
         results: Mapping[str, Any] | None = None,
     ) -> None:
-        """The call came back: charge it, and keep what it bought in the same step.
+        """Charge a call that returned, and store its results in the same step.
 
         Args:
             charged: the true price in micro-dollars.
             usage: what was consumed, for the record.
-            paid: the cash that left now; None means all of `charged`.
-            bought: key -> JSON value, kept in the same transaction.
+            paid: the cash that left now, in micro-dollars; None means all of `charged`.
+            results: key -> JSON value, stored in the same transaction.
 
         Raises:
-            Overcharged: the price passed the hold. It is recorded first, and nothing is lost.
+            BoundExceeded: the price is above the hold. The charge and the results are stored first.
         """
         self.open = False
         self._ledger.storage.settle(
             self.id,
             charged=charged,
             paid=charged if paid is None else paid,
-            usage=usage.to_json() if usage else {},
+            usage=usage or Usage(),
             results=results or {},
         )
         if charged > self.micros:
             raise BoundExceeded(
-                f"{self.purchase.description} cost ${micros_to_usd(charged):.6f}, above the ${micros_to_usd(self.micros):.6f} held for it.",
+                f"{self.purchase.description} cost ${micros_to_usd(charged):.6f}, "
+                f"above the ${micros_to_usd(self.micros):.6f} held for it.",
                 "Its answers are kept; check the price and the provider before running again.",
             )
 
     def release(self) -> None:
-        """The request never left: the money is free again."""
+        """Free the money of a request that was not sent."""
         self.open = False
         self._ledger.storage.drop_hold(self.id, lost=False)
 
 
 class ComputeHold:
-    """A hold on this machine's time, as handed out by `Ledger.machine_time`: its clock is running."""
+    """A hold on this machine's time, with a running clock; made by `Ledger.hold_compute`."""
 
     def __init__(self, hold: Hold, rates: Rates) -> None:
         self._hold = hold
         self._rates = rates
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
         per_hour_micros = rates.cost_micros(Usage(seconds=3600))
         self.deadline_s = hold.micros / per_hour_micros * 3600 if per_hour_micros else float("inf")
 
     @property
     def seconds(self) -> float:
         """Time used so far."""
-        return time.perf_counter() - self._began
+        return time.perf_counter() - self._started
 
     def settle(self, results: Mapping[str, Any]) -> None:
-        """Charge the time used, at most what was held, and keep what it bought in the same step."""
+        """Charge the time used, at most the money held, and store the results in the same step."""
         usage = Usage(seconds=self.seconds)
         self._hold.settle(min(self._rates.cost_micros(usage), self._hold.micros), usage, results=results)
 
 
 class Ledger:
-    """Every micro-dollar of one run: a limit, what is held, what was charged, what was paid.
+    """Every micro-dollar of one run: the limit, and what is held, charged and paid.
 
     Args:
-        book: keeps the rows.
+        storage: stores the rows.
         limit: the budget in micro-dollars.
-        tell: called with a sentence when half and four fifths of the limit are gone.
+        warn: called with a sentence at each of `WARNING_SHARES`.
     """
 
-    def __init__(self, book: LedgerStorage, limit: int, tell: Callable[[str], None] | None = None) -> None:
-        self.storage = book
+    def __init__(self, storage: LedgerStorage, limit: int, warn: Callable[[str], None] | None = None) -> None:
+        self.storage = storage
         self.limit = limit
-        self._tell = tell
-        for hold_id in book.abandoned_holds():
-            book.drop_hold(hold_id, lost=True)
-        self._told = self._share()
+        self._warn = warn
+        self._reserves: Mapping[str, int] = {}
+        for hold_id in storage.abandoned_holds():
+            storage.drop_hold(hold_id, lost=True)
+        self._warned_share = self._share()
 
     @contextmanager
-    def hold(self, micros: int, purchase: Purchase, *, reserve: int = 0) -> Iterator[Hold]:
-        """Set `micros` aside for the call made inside the `with` block, and have `leave` more free beside it.
+    def reserve(self, name: str, micros: int) -> Iterator[None]:
+        """Keep `micros` back for a later purpose: inside the block every hold has to leave them free.
 
-        Left without `settle` or `release` the hold is booked as lost at its full price: nobody can
-        know whether the provider will charge for it. Only an error that is sure nothing was bought
-        (`billed` is False) sets it free.
+        Reserves of different names add up. A reserve of a name that is already in force replaces it inside the block.
+        A reserve does not outlive the process: a resumed run sets it again.
+        """
+        before = self._reserves
+        self._reserves = {**before, name: max(micros, 0)}  # replaced, not changed: other threads may be reading it
+        try:
+            yield
+        finally:
+            self._reserves = before
+
+    @contextmanager
+    def hold(self, micros: int, purchase: Purchase) -> Iterator[Hold]:
+        """Hold `micros` for the call that is made inside the block.
+
+        Without `settle` or `release` the hold is booked as lost at its full price, because the provider may charge for
+        the call. It is freed only by an error that is known to have bought nothing (`billed` is False).
 
         Raises:
-            OverBudget: it does not fit under the limit; nothing was held.
+            BudgetExceeded: it does not fit under the limit less the reserves; nothing was held.
         """
-        hold = self._set_aside(micros, purchase, reserve)
-        sure = False
+        hold = self._hold(micros, purchase)
+        billed = True
         try:
             yield hold
         except TeacherError as error:
-            sure = not error.billed
+            billed = error.billed
             raise
         finally:
             if hold.open:
-                self.storage.drop_hold(hold.id, lost=not sure)
-            self._warn()
+                self.storage.drop_hold(hold.id, lost=billed)
+            self._warn_of_spending()
 
-    def _set_aside(
-        self, micros: int, purchase: Purchase, reserve: int, ticket: Mapping[str, Any] | None = None
-    ) -> Hold:
-        hold_id = self.storage.hold(purchase, micros, self.limit - reserve, ticket)
+    def _hold(self, micros: int, purchase: Purchase, job: NewBatchJob | None = None) -> Hold:
+        reserved = self.reserved
+        hold_id = self.storage.hold(purchase, micros, self.limit - reserved, job)
         if hold_id is None:
-            totals = self.totals()
+            also = f", and ${micros_to_usd(reserved):.6f} of that is reserved" if reserved else ""
             raise BudgetExceeded(
-                f"{purchase.description} can cost ${micros_to_usd(micros):.6f} and ${micros_to_usd(totals.free):.6f} "
-                f"of the ${micros_to_usd(self.limit):.2f} budget is free.",
+                f"{purchase.description} can cost ${micros_to_usd(micros):.6f} and ${micros_to_usd(self.free):.6f} "
+                f"of the ${micros_to_usd(self.limit):.2f} budget is free{also}.",
                 "Raise the budget, or take a cheaper teacher or fewer texts.",
             )
         return Hold(self, hold_id, micros, purchase)
 
-    def hold_ticket(self, ticket: Mapping[str, Any], micros: int, purchase: Purchase, *, reserve: int = 0) -> Hold:
-        """Set `micros` aside for something that is left elsewhere and fetched later, by whatever process.
+    def hold_job(self, job: NewBatchJob, micros: int, purchase: Purchase) -> Hold:
+        """Hold `micros` for a job whose answers are fetched later, perhaps by another process.
 
-        The hold stays until somebody settles or releases it; `ticket` (teacher, mark, keys, facts) is written with
-        it, before anything leaves, so that what was left can be found again. Raises OverBudget as `hold` does.
+        The hold stays until it is settled or released. The job is stored with it, before it is submitted, so that it
+        can be found again. Raises BudgetExceeded as `hold` does.
         """
-        hold = self._set_aside(micros, purchase, reserve, ticket)
-        self._warn()
+        hold = self._hold(micros, purchase, job)
+        self._warn_of_spending()
         return hold
 
-    def resume_hold(self, call: int, micros: int, purchase: Purchase) -> Hold:
-        """The hold of a ticket, made earlier by `hold_for`."""
-        return Hold(self, call, micros, purchase)
+    def resume_hold(self, hold_id: int, micros: int, purchase: Purchase) -> Hold:
+        """The hold of a job, made earlier by `hold_job`."""
+        return Hold(self, hold_id, micros, purchase)
 
     @contextmanager
     def hold_compute(self, micros: int, rates: Rates, purchase: Purchase) -> Iterator[ComputeHold]:
-        """`hold` for work on this machine: it beats every second and is charged the time it really took.
+        """`hold` for work on this machine: with a heartbeat every second, and charged by the time it took.
 
-        The block must keep within `micros` by itself (a student stops at its deadline). It may settle the
-        hold, with what it bought; otherwise the measured time is settled here, also when it raises.
+        The block has to stop by itself at the hold's `deadline_s`. It may settle the hold with its results; otherwise
+        the measured time is settled here, also if the block raises.
         """
         per_second = rates.cost_micros(Usage(seconds=3600)) / 3600
         over = Event()
-        with self.hold(micros, replace(purchase, micros_per_second=per_second)) as held:
-            hold = ComputeHold(held, rates)
+        with self.hold(micros, replace(purchase, micros_per_second=per_second)) as hold:
+            compute = ComputeHold(hold, rates)
 
-            def beat() -> None:
+            def send_heartbeats() -> None:
                 while not over.wait(HEARTBEAT_S):
-                    self.storage.heartbeat(held.id)
+                    self.storage.heartbeat(hold.id)
 
-            beating = Thread(target=beat, daemon=True, name="potstill-beat")
-            beating.start()
+            thread = Thread(target=send_heartbeats, daemon=True, name="potstill-heartbeat")
+            thread.start()
             try:
-                yield hold
+                yield compute
             finally:
                 over.set()
-                beating.join()
-                if held.open:
-                    hold.settle({})
+                thread.join()
+                if hold.open:
+                    compute.settle({})
 
     def totals(self) -> LedgerTotals:
-        """The sums as they stand."""
+        """The current sums."""
         return self.storage.totals(self.limit)
+
+    @property
+    def free(self) -> int:
+        """Micro-dollars that are neither held nor charged."""
+        return self.limit - self.storage.committed()
+
+    @property
+    def reserved(self) -> int:
+        """Micro-dollars that are kept back by the reserves in force."""
+        return sum(self._reserves.values())
+
+    @property
+    def available(self) -> int:
+        """Micro-dollars that can be held now: the free ones without the reserves; negative if less is free."""
+        return self.free - self.reserved
 
     def _share(self) -> float:
         return self.storage.committed() / self.limit
 
-    @property
-    def free(self) -> int:
-        """What can still be held, in micro-dollars."""
-        return self.limit - self.storage.committed()
-
-    def _warn(self) -> None:
-        if self._tell is None:
+    def _warn_of_spending(self) -> None:
+        if self._warn is None:
             return
         share = self._share()
-        for mark in (0.5, 0.8):
-            if self._told < mark <= share:
-                self._tell(f"{mark:.0%} of the ${micros_to_usd(self.limit):.2f} budget is spent.")
-        self._told = max(self._told, share)
+        for mark in WARNING_SHARES:
+            if self._warned_share < mark <= share:
+                self._warn(f"{mark:.0%} of the ${micros_to_usd(self.limit):.2f} budget is spent.")
+        self._warned_share = max(self._warned_share, share)

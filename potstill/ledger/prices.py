@@ -15,6 +15,9 @@ from potstill.errors import BadSpec, UnknownPrice
 
 Category = Literal["llm", "human", "compute"]
 Purpose = Literal["teach", "train", "measure", "plan"]
+# How a purchase is made: texts are labelled by direct calls, by a provider's batch API or by people, taken from the
+# workspace's answers, or generated; machine time trains a student.
+CallMode = Literal["direct", "batch", "labels", "cached", "generate", "train"]
 CATEGORIES: tuple[Category, ...] = ("llm", "human", "compute")
 MICROS_PER_USD = 1_000_000
 # What Anthropic documents for a cache of five minutes; others write for the price of input or less.
@@ -244,11 +247,14 @@ class Purchase:
     """What a hold is for.
 
     Attributes:
-        category: who is paid.
-        purpose: to teach the student, to train it, or only to measure something.
-        what: a few words for the ledger's reader.
-        n: how many texts it covers.
-        micros_per_second: for machine time that beats while it runs; a crash then loses the time it ran, not the hold.
+        category: what is paid for: a language model, human labels, or machine time.
+        purpose: to teach the student, to train it, to measure, or to plan.
+        description: a few words for the reader of the ledger; no program parses them.
+        n_texts: how many texts it covers.
+        micros_per_second: price of machine time with a heartbeat: a crash then loses the time until the last beat, not
+            the whole hold.
+        teacher: name of the teacher that is asked; empty for the training of a student.
+        mode: how the purchase is made.
     """
 
     category: Category
@@ -256,3 +262,24 @@ class Purchase:
     description: str
     n_texts: int = 1
     micros_per_second: float | None = None
+    teacher: str = ""
+    mode: CallMode = "direct"
+
+
+@dataclass(frozen=True)
+class NewBatchJob:
+    """A job whose answers are fetched later, perhaps by another process.
+
+    Attributes:
+        teacher_key: key of the teacher that does it.
+        client_id: our own id of the job, under which the provider's record of it can be found.
+        keys: the store keys of its answers, in order.
+        samples: replies requested for each text.
+        max_usage: upper bound of the usage of one of its texts.
+    """
+
+    teacher_key: str
+    client_id: str
+    keys: tuple[str, ...]
+    samples: int = 1
+    max_usage: Usage = Usage()

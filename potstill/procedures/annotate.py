@@ -24,7 +24,7 @@ from potstill.procedures.query_strategies import entropy_sampling, margin_sampli
 from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.notes import Annotated
-from potstill.run.run import Run
+from potstill.run.run import Run, training_reserve
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
 from potstill.teachers import DEFAULT_ANNOTATOR
@@ -68,7 +68,8 @@ def annotate(run: Run) -> Student:
         rows = unlabelled[_select(run, options, answers, [pool.texts[row] for row in unlabelled], n)]
         unlabelled = np.setdiff1d(unlabelled, rows)
         texts = [pool.texts[row] for row in rows]
-        answers.append(run.ask(annotator, texts, reserve_micros=run.training_reserve))
+        with run.reserve_training():
+            answers.append(run.ask(annotator, texts))
     _record(run, annotator, answers)
     return _train(run, answers)
 
@@ -101,7 +102,7 @@ def _hidden_labels(pool: Pool) -> dict[str, int]:
 def _affordable_texts(run: Run, annotator: Teacher, options: AnnotateOptions, available: int) -> int:
     """How many texts are labelled: `n_texts`, or as many as the money buys beside training; at most all."""
     label_micros = annotator.price.cost_micros(annotator.max_usage(["x"]))
-    free_micros = run.ledger.limit - run.training_reserve
+    free_micros = run.ledger.limit - training_reserve(run.spec)
     affordable = available if not label_micros else min(available, free_micros // label_micros)
     if affordable < 1:
         raise BadData(

@@ -102,9 +102,11 @@ def _ask(run: Run, teacher: Teacher, gold_texts: Sequence[str], pool: Sequence[s
         on_gold = run.ask(teacher, gold_texts)
     except Waiting:
         # The pool is submitted in the same visit, so that both are worked on at once.
-        run.ask(teacher, shuffled, reserve_micros=run.training_reserve)
+        with run.reserve_training():
+            run.ask(teacher, shuffled)
         raise
-    on_pool = run.ask(teacher, shuffled, reserve_micros=run.training_reserve)
+    with run.reserve_training():
+        on_pool = run.ask(teacher, shuffled)
     if not on_pool.answered.any():
         raise BadData(
             f"{teacher.name} answered none of {len(pool)} texts ({on_pool.state_counts}).",

@@ -60,7 +60,7 @@ def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers,
     if not n_neighbors or not gold.texts or run.task.kind == "multi" or not has_vectors:
         return soft
     try:
-        with run.reserving(run.ledger.free // 2):  # the other half trains on the corrected labels
+        with run.ledger.reserve("training on the corrected labels", run.ledger.free // 2):
             accuracy = _gold_only_accuracy_if_better(run, judged)
             if accuracy is None:
                 return soft

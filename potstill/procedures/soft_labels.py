@@ -47,7 +47,7 @@ def open_kd_teacher(run: Run, gold: Subset, examples: Sequence[LabelledText]) ->
     if not gold.texts:
         raise BadData(f"The teacher {component.name} learns from labelled texts and there are none.", "Label some.")
     targets = gold.targets(run.task.n_labels)
-    with run.reserving(run.ledger.free // 2):
+    with run.ledger.reserve("asking the teacher and training the student", run.ledger.free // 2):
         student = run.learn(gold.texts, targets, student=teacher_backbone(component), purpose="teach")
     return run.teacher(student=student, key=run.student_key(student), price=run.spec.compute_rates)
 

@@ -95,7 +95,8 @@ def _distil(run: Run) -> Student:
 def _answers(run: Run, pool: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
     """The pool's texts that the teacher answered about, and its (N, K) scores."""
     teacher = open_kd_teacher(run, run.pool.subset("train"), [])
-    answers = run.ask(teacher, pool, reserve_micros=run.training_reserve)
+    with run.reserve_training():
+        answers = run.ask(teacher, pool)
     if "unasked" in answers.states:
         raise BudgetExceeded(
             f"The money ends before {teacher.name} was asked about all of {len(pool)} texts.",

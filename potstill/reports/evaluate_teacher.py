@@ -13,6 +13,7 @@ from potstill.evaluation.metrics import EvaluationResult
 from potstill.evaluation.multilabel_thresholds import LabelThresholds
 from potstill.reports.records import TeacherSummary
 from potstill.reports.run_facts import teacher_calls
+from potstill.reports.teacher_calls import single_call_seconds, texts_per_second
 from potstill.run.evaluate_student import evaluate_probs, tune_label_thresholds
 from potstill.run.run import Run, TeacherRecord
 
@@ -42,13 +43,12 @@ def evaluate_teacher(run: Run, test: Subset) -> tuple[TeacherSummary | None, Tea
     if len(test.texts) and not teacher.capabilities.human:
         result, thresholds = _ask(run, run.teacher_record, test, probs)
     # The ledger stores every call, so a resumed run knows the speed of answers from its earlier sessions.
-    calls = [(row.n_texts, (row.ended_at or row.started_at) - row.started_at) for row in teacher_calls(run)]
-    seconds = sum(took for _, took in calls) / teacher.parallel
-    single_ms = [took * 1000 for n, took in calls if n == 1]
+    calls = teacher_calls(run)
+    single_ms = [1000 * seconds for seconds in single_call_seconds(calls)]
     summary = TeacherSummary(
         name=teacher.name,
         evaluation=result,
-        texts_per_s=sum(n for n, _ in calls) / seconds if seconds else None,
+        texts_per_s=texts_per_second(calls, teacher.parallel),
         p50_ms=median(single_ms) if single_ms else None,
         metadata=dict(teacher.metadata),
     )
@@ -68,18 +68,18 @@ def _ask(
     teacher, calibration = record.teacher, record.calibration
     asked = np.random.default_rng(run.spec.seed).permutation(len(test.texts))[:MAX_TEACHER_TEST_TEXTS]
     texts = [test.texts[i] for i in asked]
-    reserve = max(run.ledger.free - run.ledger.limit // EVALUATION_BUDGET_DIVISOR, 0)
-    for text in texts[: N_SINGLE_CALLS if teacher.batch_size > 1 else 0]:
-        run.ask(teacher, [text], purpose="measure", reserve_micros=reserve)
-    answers = run.ask(teacher, texts, purpose="measure", reserve_micros=reserve)
-    # When the money ends, calls are in flight: the texts without one are anywhere, not only at the end.
-    probs[asked[answers.answered]] = calibration.apply(answers.scores[answers.answered])
-    asked = asked[[state != "unasked" for state in answers.states]]
-    if not len(asked):
-        return None, LabelThresholds()
     thresholds = LabelThresholds()
-    if run.task.kind == "multi" and teacher.category == "compute":
-        held_out = run.pool.subset("validation")  # its thresholds are chosen as the student's are
-        scores = run.ask(teacher, held_out.texts, purpose="measure", reserve_micros=reserve).scores
-        thresholds = tune_label_thresholds(held_out, calibration.apply(scores))
+    with run.ledger.reserve("all but the evaluation", run.ledger.free - run.ledger.limit // EVALUATION_BUDGET_DIVISOR):
+        for text in texts[: N_SINGLE_CALLS if teacher.batch_size > 1 else 0]:
+            run.ask(teacher, [text], purpose="measure")
+        answers = run.ask(teacher, texts, purpose="measure")
+        # When the money ends, calls are in flight: the texts without one are anywhere, not only at the end.
+        probs[asked[answers.answered]] = calibration.apply(answers.scores[answers.answered])
+        asked = asked[[state != "unasked" for state in answers.states]]
+        if not len(asked):
+            return None, thresholds
+        if run.task.kind == "multi" and teacher.category == "compute":
+            held_out = run.pool.subset("validation")  # its thresholds are chosen as the student's are
+            scores = run.ask(teacher, held_out.texts, purpose="measure").scores
+            thresholds = tune_label_thresholds(held_out, calibration.apply(scores))
     return evaluate_probs(run.task, test.gold[asked], probs[asked], thresholds), thresholds

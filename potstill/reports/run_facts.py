@@ -12,6 +12,7 @@ from potstill.evaluation.latency import Latency
 from potstill.ledger.prices import MICROS_PER_USD, Usage
 from potstill.ledger.store import CallRecord
 from potstill.reports.records import AnswerSummary, CostSummary, DataSummary, EgressFacts, PriceRecord, RunSettings
+from potstill.reports.teacher_calls import labelling_calls, micros_per_text
 from potstill.run.notes import Opened
 from potstill.run.run import Run, TeacherRecord
 
@@ -23,18 +24,15 @@ def teacher_calls(run: Run) -> list[CallRecord]:
     """The settled calls in which the run's teacher labelled texts."""
     if run.teacher_record is None:
         return []
-    name = run.teacher_record.teacher.name
-    return [row for row in run.store.calls() if row.state == "settled" and row.what.startswith(f"{name}: ")]
+    return labelling_calls(run.store.calls(), run.teacher_record.teacher.name)
 
 
 def cost_summary(run: Run, speed: Latency) -> CostSummary:
     """The ledger's sums, and the prices of a million texts labelled by teacher and student."""
     usd_per_hour = run.spec.compute_rates.cost_micros(Usage(seconds=3600)) / MICROS_PER_USD
-    calls = teacher_calls(run)
-    n_texts = sum(row.n_texts for row in calls)
     return CostSummary.from_totals(
         run.ledger.totals(),
-        teacher_usd_per_million=sum(row.charged for row in calls) / n_texts if calls else None,
+        teacher_usd_per_million=micros_per_text(teacher_calls(run)),
         student_usd_per_million=usd_per_hour / 3600 / speed.texts_per_s * 1e6,
     )
 

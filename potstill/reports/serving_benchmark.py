@@ -25,6 +25,13 @@ from potstill.evaluation.latency import BATCH, PredictFunction, measure_latency
 from potstill.ledger.prices import MICROS_PER_USD, Rates, Usage, micros_to_usd
 from potstill.ledger.store import RUN_FILE, CallRecord, RunStore
 from potstill.reports.serving_table import BreakEven, ServingRow, ServingTable, break_even
+from potstill.reports.teacher_calls import (
+    JOB_MODES,
+    labelling_calls,
+    micros_per_text,
+    single_call_seconds,
+    texts_per_second,
+)
 from potstill.run.run import open_teacher
 from potstill.run.spec import Spec
 from potstill.teachers.base import Teacher
@@ -245,28 +252,27 @@ def _affordable(teacher: Teacher, texts: Sequence[str]) -> Sequence[str]:
 
 
 def _from_calls(run: RunRecord, name: str, parallel: int = 1, *, here: bool = False) -> ServingRow:
-    """Times and price of the run's calls; answers that another run had bought took no time, but money."""
-    settled = [row for row in run.calls if row.state == "settled" and row.what.startswith((f"{name}: ", f"{name}, "))]
-    calls = [row for row in settled if row.what.startswith(f"{name}: ") and row.ended_at]
+    """Speed and price by the run's calls; cached answers have a price and took no time."""
+    calls = labelling_calls(run.calls, name)
     row = ServingRow(name=name, role="teacher", device="elsewhere")
-    if settled:
-        charged, n = sum(call.charged for call in settled), sum(call.n_texts for call in settled)
-        row = replace(
-            row, usd_per_million=micros_to_usd(charged) / n * 1e6, price_from=f"the run's calls ({n:,} texts)"
-        )
-    if not calls:
+    if calls:
+        n_texts = sum(call.n_texts for call in calls)
+        row = replace(row, usd_per_million=micros_per_text(calls), price_from=f"the run's calls ({n_texts:,} texts)")
+    per_s = texts_per_second(calls, parallel)
+    if per_s is None:
         return row
-    took = [(call.ended_at or call.started_at) - call.started_at for call in calls]
-    alone = [1000 * seconds for seconds, call in zip(took, calls, strict=True) if call.n_texts == 1]
-    per_s = sum(call.n_texts for call in calls) * parallel / sum(took) if sum(took) else None
+    n_jobs, n_direct = (sum(call.mode in modes for call in calls) for modes in (JOB_MODES, ("direct",)))
+    single_ms = [1000 * seconds for seconds in single_call_seconds(calls)]
     return replace(
         row,
         device=_cpu() if here else "elsewhere",
-        speed_from=f"the run's calls ({len(calls)}, {parallel} at once)",
+        speed_from=f"the run's calls ({n_jobs} jobs)"
+        if n_jobs
+        else f"the run's calls ({n_direct}, {parallel} at once)",
         texts_per_s=per_s,
-        batch_s=BATCH / per_s if per_s else None,
-        p50_ms=median(alone) if alone else None,
-        p99_ms=quantiles(alone, n=100)[98] if len(alone) > 1 else None,
+        batch_s=BATCH / per_s,
+        p50_ms=median(single_ms) if single_ms else None,
+        p99_ms=quantiles(single_ms, n=100)[98] if len(single_ms) > 1 else None,
     )
 
 

@@ -144,14 +144,14 @@ class SpendingReport:
             for row in self.calls:
                 yield (
                     f"  {_clock(row.started_at):<19} {row.state:<8} {row.n_texts:>6,} {micros_to_usd(row.held):>12,.6f}"
-                    f" {micros_to_usd(row.charged):>12,.6f} {micros_to_usd(row.paid):>12,.6f}  {row.what}"
+                    f" {micros_to_usd(row.charged):>12,.6f} {micros_to_usd(row.paid):>12,.6f}  {row.description}"
                 )
 
     def _kinds(self) -> dict[tuple[str, str, str], list[CallRecord]]:
         kinds: dict[tuple[str, str, str], list[CallRecord]] = {}
         for row in self.calls:
-            who = row.what.rpartition(":")[0] or row.what
-            kinds.setdefault((row.category, row.purpose, who), []).append(row)
+            payee = f"{row.teacher}, {row.mode}" if row.teacher else row.description.split(" on ")[0]
+            kinds.setdefault((row.category, row.purpose, payee), []).append(row)
         return kinds
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
@@ -167,7 +167,7 @@ class SpendingReport:
                 row.state,
                 row.n_texts,
                 *money,
-                row.what,
+                row.description,
             )
 
     def _csv(self) -> str:

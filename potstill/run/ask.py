@@ -1,18 +1,18 @@
-"""Asking: texts -> answers, each bought once. Looks in the run's store, then in the workspace's answers, then asks.
+"""Asking teachers: texts -> answers, each bought once. Looks in the run's store, in the workspace's answers, then asks.
 
-Everything that is bought here goes through the ledger: a hold before the call, and its answers kept in the step that
-settles it. An answer from the workspace is charged at the price it was bought for and paid at zero, so that two runs
-can be compared and nothing is bought twice. Knows no recipe and no student.
+Every purchase goes through the ledger: a hold before the call, and the answers stored in the step that settles it. An
+answer from the workspace is charged at the price it was bought for and paid at zero, so that two runs can be compared
+and nothing is bought twice.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,55 +22,54 @@ from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
 from potstill.errors import BudgetExceeded
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import Category, Purchase, Purpose, micros_to_usd
-from potstill.ledger.store import AnswerCache, RunStore
-from potstill.run.batch_jobs import KEPT_STATES, AnswerRequest, BatchJobs
+from potstill.ledger.prices import CallMode, Category, Purchase, Purpose, micros_to_usd
+from potstill.ledger.store import AnswerCache, JsonObject, RunStore
+from potstill.run.batch_jobs import STORED_STATES, AnswerRequest, BatchJobs
 from potstill.teachers.base import DeferredTeacher, Teacher
 
-CACHED_CATEGORIES: tuple[Category, ...] = (
-    "llm",
-    "human",
-)  # what a trained model says is cheaper to compute than to keep
-CALLS_PER_EXTRA_SLOT = 8  # of so many calls at a time one more may be held for, or booked
+# Categories that the workspace shares. A trained model's answers are cheaper to compute than to store.
+CACHED_CATEGORIES: tuple[Category, ...] = ("llm", "human")
+CALLS_PER_EXTRA_SLOT = 8  # for so many parallel calls one more may be waiting with its money held, or being booked
 CACHE_CHUNK = 1000  # answers taken from the workspace in one step
+StoredAnswers: TypeAlias = dict[str, Answer]  # store key -> answer
 
 
 class ProgressReporter(Protocol):
-    """Hears what happens while it happens."""
+    """Shows a run's progress to the user."""
 
     def info(self, sentence: str) -> None:
-        """One sentence worth reading now."""
+        """Show one sentence."""
 
-    def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """`what` stands at `done` of `total`."""
+    def progress(self, title: str, done: float, total: float, detail: str = "") -> None:
+        """Show that the work called `title` is at `done` of `total`."""
 
     def confirm(self, question: str) -> bool:
-        """Whether to go on; True where nobody is there to ask."""
+        """Ask whether to go on; True without a user to ask."""
 
 
 class SilentReporter:
-    """A teller that tells nobody."""
+    """A reporter without output."""
 
     def info(self, sentence: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
-    def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Nothing."""
+    def progress(self, title: str, done: float, total: float, detail: str = "") -> None:
+        """Do nothing."""
 
     def confirm(self, question: str) -> bool:
-        """Yes."""
+        """Go on."""
         return True
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a teacher said of N texts.
+    """A teacher's answers about N texts.
 
     Attributes:
         texts: the N texts, as asked.
-        scores: (N, K) float64 natural-log scores; a row of NaN where there is none.
-        states: for each text the state of its answer, or "unasked" where the money ended first.
-        how: for each text where its softness comes from; empty where there is no answer.
+        scores: (N, K) float64 natural-log scores; a row of NaN if there is none.
+        states: for each text the state of its answer, or "unasked" if the budget ended first.
+        score_source: for each text what its scores were computed from; empty without an answer.
     """
 
     texts: tuple[str, ...]
@@ -80,7 +79,7 @@ class Answers:
 
     @property
     def answered(self) -> NDArray[np.bool_]:
-        """(N,) True where there are scores."""
+        """(N,) True if there are scores."""
         return np.array([state == "ok" for state in self.states], dtype=bool)
 
     @property
@@ -91,7 +90,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class AskResult:
-    """Answers, how many of their texts were not in the run's store before, and how long it took."""
+    """Answers, the number of texts that were not in the run's store before, and wall time in seconds."""
 
     answers: Answers
     n_new: int
@@ -99,15 +98,15 @@ class AskResult:
 
 
 class TeacherClient:
-    """Asks for one task, on one ledger.
+    """Asks teachers about the texts of one task, paid from one ledger.
 
     Args:
-        task: what is decided.
-        store: keeps what was bought.
+        task: the task.
+        store: stores what was bought.
         ledger: pays.
         cache: the workspace's answers; None asks without them.
+        reporter: shows the progress.
         engine: runs the calls.
-        tell: hears what happens.
     """
 
     def __init__(
@@ -123,139 +122,148 @@ class TeacherClient:
         self._store = store
         self._ledger = ledger
         self._cache = cache
-        self._tell = reporter
+        self._reporter = reporter
         self._engine = engine
         self.publish_answers()
 
-    def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose, reserve_micros: int) -> AskResult:
+    def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose) -> AskResult:
         """See `Run.ask`."""
-        began = time.perf_counter()
-        task, whom = self._task.key, teacher.key
-        keys = {text: content_key("answer", task, whom, text) for text in dict.fromkeys(texts)}
-        known = self._store.load(keys.values())
-        new = sum(key not in known for key in keys.values())
-        if new:
-            wanted = [key for key in keys.values() if key not in known]
-            known |= self._recall(wanted, teacher, purpose, reserve_micros)
-            missing = [text for text, key in keys.items() if key not in known]
+        started = time.perf_counter()
+        keys = {text: content_key("answer", self._task.key, teacher.key, text) for text in dict.fromkeys(texts)}
+        answers = self._load(keys.values())
+        n_new = sum(key not in answers for key in keys.values())
+        if n_new:
+            missing_keys = [key for key in keys.values() if key not in answers]
+            answers |= _read_answers(self._take_cached(missing_keys, teacher, purpose, "cached"))
+            missing = [text for text, key in keys.items() if key not in answers]
             if isinstance(teacher, DeferredTeacher):
-                # Also where nothing is missing any more: what was left before is fetched and booked.
-                BatchJobs(teacher, self._store, self._ledger).ask(
-                    AnswerRequest({text: keys[text] for text in missing}, purpose, reserve_micros)
-                )
-                known |= self._store.load(keys[text] for text in missing)
-                if unanswered := len(keys) - len(known):
-                    self._tell.info(
-                        f"{unanswered} texts stay unanswered: the budget ends here, or they failed each time."
+                # Also if nothing is missing any more: jobs that were submitted earlier are fetched and booked.
+                request = AnswerRequest({text: keys[text] for text in missing}, purpose)
+                BatchJobs(teacher, self._store, self._ledger).ask(request)
+                answers |= self._load(keys[text] for text in missing)
+                if n_unanswered := len(keys) - len(answers):
+                    self._reporter.info(
+                        f"{n_unanswered} texts stay unanswered: the budget ends here, or they failed each time."
                     )
             else:
-                # What a ticket did not bring is not asked directly: that would cost twice as much.
-                known |= self._call(teacher, missing, keys, purpose, reserve_micros)
+                # A text that a job did not answer is not asked directly: that would cost twice as much.
+                answers |= self._call(teacher, missing, keys, purpose)
             self.publish_answers()
-        found = [Answer.from_json(known[keys[text]]) if keys[text] in known else None for text in texts]
-        return AskResult(_as_answers(texts, found, self._task.n_labels), new, time.perf_counter() - began)
+        found = [answers.get(keys[text]) for text in texts]
+        return AskResult(_as_answers(texts, found, self._task.n_labels), n_new, time.perf_counter() - started)
 
-    def _call(
-        self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], purpose: Purpose, reserve_micros: int
-    ) -> dict[str, Any]:
-        """Ask the teacher itself, as many calls at once as it takes, until all is answered or the money ends."""
-        began, before, total = time.perf_counter(), self._ledger.free, len(texts)
-        known: dict[str, Any] = {}
-        light, parallel = teacher.greenlet_safe, teacher.parallel
-        # While some are asked, the money for the next is held already, and the last are booked: no slot stays idle.
-        turnstile, calls_at_once = Semaphore(parallel), parallel + (parallel // CALLS_PER_EXTRA_SLOT if light else 0)
+    def _load(self, keys: Iterable[str]) -> StoredAnswers:
+        return _read_answers(self._store.load(keys))
 
-        def call(chunk: Sequence[str]) -> dict[str, Any] | None:
+    def _call(self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], purpose: Purpose) -> StoredAnswers:
+        """Ask the teacher in parallel calls until all texts are answered or the budget ends."""
+        started, free_before, n_texts = time.perf_counter(), self._ledger.free, len(texts)
+        answers: StoredAnswers = {}
+        greenlet_safe, parallel = teacher.greenlet_safe, teacher.parallel
+        # While calls run, the money for the next is held already and finished ones are booked: no slot stays idle.
+        semaphore = Semaphore(parallel)
+        n_slots = parallel + (parallel // CALLS_PER_EXTRA_SLOT if greenlet_safe else 0)
+
+        def call(chunk: Sequence[str]) -> StoredAnswers | None:
             bound = teacher.price.cost_micros(teacher.max_usage(chunk))
-            purchase = Purchase(teacher.category, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk))
+            purchase = _purchase(teacher, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk), "direct")
             try:
-                with self._ledger.hold(bound, purchase, reserve=reserve_micros) as hold:
-                    with turnstile:
+                with self._ledger.hold(bound, purchase) as hold:
+                    with semaphore:
                         reply = teacher.answer(chunk)
                     bought = {
-                        keys[text]: answer.to_json()
+                        keys[text]: answer
                         for text, answer in zip(chunk, reply.answers, strict=True)
-                        if answer.state in KEPT_STATES
+                        if answer.state in STORED_STATES
                     }
-                    hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=bought)
+                    results = {key: answer.to_json() for key, answer in bought.items()}
+                    hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=results)
             except BudgetExceeded:
                 return None
             return bought
 
-        # Closing lets what is in flight end and be booked before anything else happens, also on Ctrl-C.
+        # Closing lets the calls in flight end and be booked before anything else happens, also on Ctrl-C.
         chunks = _chunks(texts, teacher.batch_size)
-        with closing(self._engine.map(call, chunks, calls_at_once, greenlet_safe=light)) as calls:
+        with closing(self._engine.map(call, chunks, n_slots, greenlet_safe=greenlet_safe)) as calls:
             for bought in calls:
                 if bought is None:
-                    self._tell.info(f"The budget ends here: {len(known)} of {total} texts are answered.")
+                    self._reporter.info(f"The budget ends here: {len(answers)} of {n_texts} texts are answered.")
                     break
-                known |= bought
-                if total > 1:
-                    rate = len(known) / (time.perf_counter() - began)
-                    money = micros_to_usd(before - self._ledger.free)
-                    what = f"asking {teacher.name}"
-                    self._tell.progress(what, len(known), total, f"{rate:.0f} texts/s, ${money:.4f}")
-        if len(known) < total:
-            known |= self._store.load(keys[text] for text in texts)  # what was in flight when the money ended
-        return known
+                answers |= bought
+                if n_texts > 1:
+                    rate = len(answers) / (time.perf_counter() - started)
+                    usd = micros_to_usd(free_before - self._ledger.free)
+                    title = f"asking {teacher.name}"
+                    self._reporter.progress(title, len(answers), n_texts, f"{rate:.0f} texts/s, ${usd:.4f}")
+        if len(answers) < n_texts:
+            answers |= self._load(keys[text] for text in texts)  # those in flight when the budget ended
+        return answers
 
     def copy(self, teacher: Teacher, texts: Sequence[str], to: RunStore) -> None:
-        """Copy what is known of these texts into another run's store, at no price: whoever copies accounts for it."""
+        """Copy the stored answers about these texts into another run's store, unpriced: the caller accounts for them."""
         to.save(self._store.load(content_key("answer", self._task.key, teacher.key, text) for text in texts))
 
-    def generate(self, teacher: Teacher, brief: GenerationRequest, reserve_micros: int = 0) -> tuple[LabelledText, ...]:
-        """See `Run.write`."""
-        examples = [[each.text, each.label] for each in (*brief.examples, *brief.counterexamples)]
-        guide = [asdict(brief.feedback)] if brief.feedback is not None else []
+    def generate(self, teacher: Teacher, request: GenerationRequest) -> tuple[LabelledText, ...]:
+        """See `Run.generate`."""
+        examples = [[each.text, each.label] for each in (*request.examples, *request.counterexamples)]
+        feedback = [asdict(request.feedback)] if request.feedback is not None else []
         key = content_key(
-            "write", self._task.key, teacher.generation_key, brief.label, brief.n, brief.seed, examples, *guide
+            "write", self._task.key, teacher.generation_key, request.label, request.n, request.seed, examples, *feedback
         )
-        known = self._store.load([key]) or self._recall([key], teacher, "teach", reserve_micros)
-        if key not in known:
-            bound = teacher.price.cost_micros(teacher.max_generation_usage(brief))
-            purchase = Purchase(teacher.category, "teach", f"{teacher.name} writes {brief.n} texts", brief.n)
-            with self._ledger.hold(bound, purchase, reserve=reserve_micros) as hold:
-                draft = teacher.generate(brief)
-                known = {key: [[each.text, each.label] for each in draft.texts]}
-                hold.settle(teacher.price.cost_micros(draft.usage), draft.usage, results=known)
+        found = self._store.load([key]) or self._take_cached([key], teacher, "teach", "generate")
+        if key not in found:
+            bound = teacher.price.cost_micros(teacher.max_generation_usage(request))
+            description = f"{teacher.name} generates {request.n} texts"
+            with self._ledger.hold(bound, _purchase(teacher, "teach", description, request.n, "generate")) as hold:
+                generated = teacher.generate(request)
+                found = {key: [[each.text, each.label] for each in generated.texts]}
+                hold.settle(teacher.price.cost_micros(generated.usage), generated.usage, results=found)
             self.publish_answers()
-        return tuple(LabelledText(text, label) for text, label in known[key])
+        return tuple(LabelledText(text, label) for text, label in found[key])
 
     # --- the workspace ------------------------------------------------------------------------------------
 
     def publish_answers(self) -> None:
-        """Let other runs of the workspace have what this one bought; what a crash kept from it is shared now."""
+        """Share with the workspace what this run bought, also what a crash prevented it from sharing earlier."""
         if self._cache is not None:
-            bought = self._store.paid_answers(CACHED_CATEGORIES, known_to=self._cache.path)
+            bought = self._store.paid_answers(CACHED_CATEGORIES, unknown_to=self._cache.path)
             self._cache.put(bought)
             self._store.mark_shared(bought, to=self._cache.path)
 
-    def _recall(self, keys: Sequence[str], teacher: Teacher, purpose: Purpose, reserve_micros: int) -> dict[str, Any]:
-        """What another run bought: charged at the price it had then, paid at zero."""
+    def _take_cached(self, keys: Sequence[str], teacher: Teacher, purpose: Purpose, mode: CallMode) -> JsonObject:
+        """Results that another run bought, by key: charged at the price they had then, paid at zero."""
         if self._cache is None:
             return {}
-        found = self._cache.get(keys)
-        known: dict[str, Any] = {}
-        for some in _chunks(list(found), CACHE_CHUNK):
-            price = -(-sum(found[key].price_nanos for key in some) // 1000)
-            purchase = Purchase(
-                teacher.category, purpose, f"{teacher.name}, bought before: {len(some)} texts", len(some)
-            )
+        cached = self._cache.get(keys)
+        taken: dict[str, object] = {}
+        for chunk in _chunks(list(cached), CACHE_CHUNK):
+            price = -(-sum(cached[key].price_nanos for key in chunk) // 1000)
+            description = f"{teacher.name}, bought before: {len(chunk)} texts"
             try:
-                with self._ledger.hold(price, purchase, reserve=reserve_micros) as hold:
-                    bought = {key: found[key].value for key in some}
-                    hold.settle(price, paid=0, results=bought)
+                with self._ledger.hold(price, _purchase(teacher, purpose, description, len(chunk), mode)) as hold:
+                    results = {key: cached[key].value for key in chunk}
+                    hold.settle(price, paid=0, results=results)
             except BudgetExceeded:
                 break
-            known |= bought
-        if known:
-            self._tell.info(f"{len(known)} answers of {teacher.name} were bought before: charged again, paid nothing.")
-        return known
+            taken |= results
+        if taken:
+            self._reporter.info(
+                f"{len(taken)} answers of {teacher.name} were bought before: charged again, paid nothing."
+            )
+        return taken
 
 
-def _chunks(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), size):
-        yield texts[start : start + size]
+def _purchase(teacher: Teacher, purpose: Purpose, description: str, n_texts: int, mode: CallMode) -> Purchase:
+    return Purchase(teacher.category, purpose, description, n_texts, teacher=teacher.name, mode=mode)
+
+
+def _read_answers(values: JsonObject) -> StoredAnswers:
+    return {key: Answer.from_json(value) for key, value in values.items()}
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _as_answers(texts: Sequence[str], found: Sequence[Answer | None], n_labels: int) -> Answers:

@@ -1,18 +1,18 @@
-"""The neck: one attempt, one folder, five verbs - `ask`, `write`, `learn`, `judge`, `note`.
+"""A run: one attempt at a task in one folder, with the verbs `ask`, `generate`, `learn`, `judge`, `decide` and `note`.
 
-Every verb looks in the store first, so running the same recipe again takes up where it was cut: recipes hold no
-resume code. Everything that costs goes through the ledger here. A run decides nothing: what is asked, learnt and
-when to stop is the recipe's.
+Every verb looks in the store first, so that running the same recipe again continues where it was interrupted: recipes
+have no resume code. Every purchase goes through the ledger here. What is asked and learnt, and when to stop, is the
+recipe's business.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from weakref import ref
@@ -29,7 +29,7 @@ from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, Usage, micros_to_usd
-from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore
+from potstill.ledger.store import RUN_FILE, AnswerCache, JsonObject, RunStore
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.notes import NoteRecord, TimedNote
@@ -47,11 +47,29 @@ RecordT = TypeVar("RecordT", bound=NoteRecord)
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """Who taught the student: the teacher, how its scores are read, and what it said of the pool."""
+    """The teacher of a student: the teacher, the calibration of its scores, and its answers about the pool."""
 
     teacher: Teacher
     calibration: Calibration
     answers: Answers
+
+
+@dataclass(frozen=True)
+class LearnRecord:
+    """What the store has of a trained student: its name, the number of texts, and the seconds of training."""
+
+    student: str
+    n: int
+    seconds: float
+
+    def to_json(self) -> JsonObject:
+        """The fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> LearnRecord:
+        """The record that `to_json` wrote."""
+        return cls(record["student"], record["n"], record["seconds"])
 
 
 class Run:
@@ -63,40 +81,39 @@ class Run:
         self.task = task
         self.pool = pool
         self.reporter = reporter
-        self._fresh = not (folder / RUN_FILE).exists()
+        self._is_new = not (folder / RUN_FILE).exists()
         self.store = RunStore(folder, write=True)
         try:
             self._check_same()
             engine = open_engine(spec.engine, reporter.info)
             self.ledger = Ledger(self.store, spec.limit_micros, reporter.info)
             self._cache = AnswerCache(folder.absolute().parent) if spec.cache else None
-            self.asker = TeacherClient(task, self.store, self.ledger, self._cache, reporter, engine)
+            self.client = TeacherClient(task, self.store, self.ledger, self._cache, reporter, engine)
             self.note(notes.Opened(micros_to_usd(spec.limit_micros)))
         except BaseException:
             self.store.close()
             raise
         self.teacher_record: TeacherRecord | None = None
-        self.simulated_teachers: set[str] = set()  # names of the teachers asked here that only replay what was known
-        self._left = 0
-        # Held weakly: a loop learns dozens of students and returns one.
-        self._learnt: dict[int, tuple[ref[Student], str]] = {}
-        self._order: dict[str, None] = {}
+        self.simulated_teachers: set[str] = set()  # names of the teachers asked here that only replay known labels
+        # Weak references: a loop trains dozens of students and returns one.
+        self._keys_by_id: dict[int, tuple[ref[Student], str]] = {}
+        self._student_keys: dict[str, None] = {}
 
     @classmethod
     def open(cls, folder: Path, spec: Spec, task: Task, pool: Pool, reporter: ProgressReporter | None = None) -> Self:
-        """The run in `folder`, begun now or taken up again.
+        """The run in `folder`, new or resumed.
 
         Args:
             folder: made if it does not exist.
-            spec: all that was asked.
-            task: what to decide.
+            spec: the options.
+            task: the task.
             pool: the texts.
-            tell: hears what happens.
+            reporter: shows the progress.
 
         Raises:
-            NotARun: the folder holds something else.
+            RunNotFound: the folder contains something else.
             RunBusy: another process works in it.
-            SpecChanged: it was begun with other options or data; the message names them.
+            SpecMismatch: the run was started with other options or data; the message names them.
         """
         if folder.exists() and not folder.is_dir():
             raise RunNotFound(f"{folder} is a file.", "Give a new folder with -o.")
@@ -105,28 +122,28 @@ class Run:
         return cls(folder, spec, task, pool, reporter or SilentReporter())
 
     def _check_same(self) -> None:
-        asked = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
-        begun = self.store.get_meta("identity")
-        if begun is None:
-            self.store.set_meta("identity", asked)
+        identity = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
+        stored = self.store.get_meta("identity")
+        if stored is None:
+            self.store.set_meta("identity", identity)
             self.store.set_meta("task", self.task.to_json())
-        elif begun != asked:
-            changes = diff_specs(begun, asked)
+        elif stored != identity:
+            changes = diff_specs(stored, identity)
             raise SpecMismatch(
                 f"{self.folder} was begun with other options: {'; '.join(changes[:3])}.",
                 "Give a new folder with -o, or the old options.",
             )
         self.store.set_meta("limit_micros", self.spec.limit_micros)
 
-    def variant(self, **over: Any) -> Self:
-        """This attempt with other fields of its spec (student, teacher, procedure, seed), on the same pool and ledger.
+    def variant(self, **overrides: Any) -> Self:
+        """The same attempt with other fields of its spec (student, teacher, procedure, seed), same pool and ledger.
 
-        What one variant bought or learnt is in the store for the next: for studies that compare recipes on one pool.
+        The variants share the store, for studies that compare recipes on one pool.
         """
         other = copy(self)
-        other.spec = self.spec.model_copy(update=over)
+        other.spec = self.spec.model_copy(update=overrides)
         other.teacher_record = None
-        other._learnt, other._order = {}, {}
+        other._keys_by_id, other._student_keys = {}, {}
         return other
 
     def __enter__(self) -> Self:
@@ -134,61 +151,63 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         refused = kind is not None and issubclass(kind, PotstillError)
-        in_vain = refused and self._fresh and not self.store.calls()
+        unused = refused and self._is_new and not self.store.calls()
         if self._cache is not None:
             self._cache.close()
         self.store.close()
-        if in_vain:
-            shutil.rmtree(self.folder)  # begun a moment ago, with options that cannot be: as if it never was
+        if unused:
+            shutil.rmtree(self.folder)  # made a moment ago with invalid options: leave nothing behind
 
-    # --- whom to ask, whom to teach ----------------------------------------------------------------------
+    # --- teachers ---------------------------------------------------------------------------------------
 
     def teacher(self, examples: Sequence[LabelledText] = (), **options: Any) -> Teacher:
-        """The spec's teacher, showing `examples` in its prompt; `options` are laid over the spec's own."""
+        """The spec's teacher, with `examples` in its prompt; `options` override the spec's."""
         named = self.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
-        self.store.set_meta("examples", [[each.text, each.label] for each in examples])  # `bench` opens it like this
+        self.store.set_meta("examples", [[each.text, each.label] for each in examples])  # read by `potstill bench`
         return self.open_teacher(named, examples, **options)
 
     def open_teacher(self, named: ComponentSpec, examples: Sequence[LabelledText] = (), **options: Any) -> Teacher:
-        """Any teacher on the menu."""
+        """Any teacher of the registry, opened for this run."""
         return open_teacher(self.spec, self.task, named, examples, folder=self.folder, **options)
 
-    @property
-    def training_reserve(self) -> int:
-        """Micro-dollars that asking leaves for training."""
-        return training_reserve(self.spec)
+    def record_teacher(self, teacher: Teacher, calibration: Calibration, answers: Answers) -> None:
+        """Record the student's teacher and the calibration of its scores, so that it is evaluated the same way."""
+        self.teacher_record = TeacherRecord(teacher, calibration, answers)
+        self.note(notes.TeacherRecorded(teacher.name, calibration.offsets, calibration.temperature))
 
-    # --- the five verbs ----------------------------------------------------------------------------------
+    def reserve_training(self) -> AbstractContextManager[None]:
+        """Inside the block, purchases leave the money that training needs; see `training_reserve`."""
+        return self.ledger.reserve("training", training_reserve(self.spec))
 
-    def ask(
-        self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach", reserve_micros: int = 0
-    ) -> Answers:
-        """What `teacher` says of each text; asked once, then remembered.
+    # --- the verbs --------------------------------------------------------------------------------------
 
-        Asking stops quietly when the next call does not fit into the budget less `leave_micros`: the rest
-        is "unasked". Raises Waiting where the answers have to be fetched later.
+    def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach") -> Answers:
+        """The teacher's answers about the texts; each is asked once, then read from the store.
+
+        Asking stops without an error if the next call does not fit into the money that is available: the rest of the
+        texts is "unasked". Raises Waiting if the answers have to be fetched later.
         """
         if teacher.simulated:
             self.simulated_teachers.add(teacher.name)
-        asked = self.asker.ask(teacher, texts, purpose=purpose, reserve_micros=reserve_micros)
-        if asked.n_new:
-            by_state = asked.answers.state_counts
-            self.note(notes.AskFinished(purpose, teacher.name, asked.n_new, by_state, asked.seconds))
-        return asked.answers
+        result = self.client.ask(teacher, texts, purpose=purpose)
+        if result.n_new:
+            by_state = result.answers.state_counts
+            self.note(notes.AskFinished(purpose, teacher.name, result.n_new, by_state, result.seconds))
+        return result.answers
 
     def copy_answers(self, teacher: Teacher, texts: Sequence[str], other: Run) -> None:
-        """Let another run of the same task have what `teacher` said here of these texts, without paying again."""
-        self.asker.copy(teacher, texts, other.store)
+        """Copy the teacher's answers into another run of the same task, without paying again."""
+        self.client.copy(teacher, texts, other.store)
 
-    def write(self, teacher: Teacher, brief: GenerationRequest, *, reserve_micros: int = 0) -> tuple[LabelledText, ...]:
-        """Texts that `teacher` writes to the brief; asked once, then remembered.
+    def generate(self, teacher: Teacher, request: GenerationRequest) -> tuple[LabelledText, ...]:
+        """Texts that the teacher generates; requested once, then read from the store.
 
         Raises:
-            OverBudget: its bound does not fit into the budget less `leave_micros`.
+            BudgetExceeded: the upper bound of the call does not fit into the money that is available.
         """
         if teacher.simulated:
             self.simulated_teachers.add(teacher.name)
-        return self.asker.generate(teacher, brief, reserve_micros)
+        return self.client.generate(teacher, request)
 
     def learn(
         self,
@@ -201,112 +220,72 @@ class Run:
         purpose: Purpose = "train",
         init_from: Student | FeatureHint | None = None,
     ) -> Student:
-        """A student taught from `texts` and `targets` (N, K); trained once, then remembered.
+        """Train a student; trained once, then loaded from the run's folder.
 
-        `weights` (N,) says how much a row counts, `doubtful` (N,) whether its target may be wrong, `start` a student of
-        this run whose weights it goes on from, or a likeness to one's vectors; see `Lesson`.
+        Training may use all available money, stops at that deadline, and is charged the time it took.
 
-        Training may use all the money that is free, stops cleanly when that is used up, and is charged the
-        time it took.
+        Args:
+            texts: N texts.
+            targets: (N, K) label probabilities.
+            weights: (N,) sample weights.
+            noisy: (N,) whether a target may be wrong.
+            student: its kind and options; None takes the spec's.
+            purpose: what the training is for.
+            init_from: a student of this run whose weights are the initial ones, or a hint from its features.
 
         Raises:
-            OverBudget: there is not a micro-dollar left to train with.
+            BudgetExceeded: no money is available.
         """
         named = student or self.spec.student
-        like, init_from = (init_from, None) if isinstance(init_from, FeatureHint) else (None, init_from)
-        begun = [] if init_from is None else [self.student_key(init_from)]
-        begun += [] if like is None else [f"{self.student_key(like.teacher)} {like.loss_weight}"]
-        begun += [f"revision {turn}"] if (turn := revision(named.kind)) > 1 else []
+        hint, init_from = (init_from, None) if isinstance(init_from, FeatureHint) else (None, init_from)
+        key_parts = [] if init_from is None else [self.student_key(init_from)]
+        key_parts += [] if hint is None else [f"{self.student_key(hint.teacher)} {hint.loss_weight}"]
+        key_parts += [f"revision {number}"] if (number := revision(named.kind)) > 1 else []
         key = content_key(
-            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, noisy), *begun
+            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, noisy), *key_parts
         )
         kind = STUDENTS.resolve(named.kind)
         folder = self.folder / "students" / key
         if key in self.store.load([key]) and folder.is_dir():
-            return self._remember(kind.load(folder), key)
-        wish = named.options.get(CLASS_WEIGHTS)
-        weights = apply_class_weights(targets, weights, wish, self.task.labels, multi=self.task.kind == "multi")
-        made = kind(
-            StudentConfig(
-                labels=self.task.labels,
-                weights=named.model,
-                descriptions=self.task.descriptions,
-                options=named.options,
-                kind=self.task.kind,
-            )
+            return self._register(kind.load(folder), key)
+        class_weights = named.options.get(CLASS_WEIGHTS)
+        multi = self.task.kind == "multi"
+        data = TrainingData(
+            texts=texts,
+            targets=np.asarray(targets, dtype=np.float32),
+            sample_weight=apply_class_weights(targets, weights, class_weights, self.task.labels, multi=multi),
+            noisy=noisy,
+            init_from=init_from,
+            hint=hint,
+            seed=self.spec.seed,
+            progress=lambda share, detail: self.reporter.progress(f"training {named.name}", share, 1.0, detail),
         )
-        made.check_requirements()
-        rates = self.spec.compute_rates
-        purchase = Purchase("compute", purpose, f"train {named.name} on {len(texts)} texts", len(texts))
-        with self.ledger.hold_compute(max(self.ledger.free - self._left, 1), rates, purchase) as hold:
-            made.fit(
-                TrainingData(
-                    texts=texts,
-                    targets=np.asarray(targets, dtype=np.float32),
-                    sample_weight=weights,
-                    noisy=noisy,
-                    init_from=init_from,
-                    hint=like,
-                    seed=self.spec.seed,
-                    time_limit_s=hold.deadline_s,
-                    progress=lambda share, words: self.reporter.progress(f"training {named.name}", share, 1.0, words),
-                )
-            )
-            with atomic_folder(folder) as unfinished:
-                made.save(unfinished)
-            hold.settle({key: {"student": named.name, "n": len(texts), "seconds": hold.seconds}})
-        return self._remember(made, key)
+        task = self.task
+        config = StudentConfig(task.labels, named.model, task.descriptions, named.options, task.kind)
+        return self._register(self._train(kind(config), named.name, data, key, purpose), key)
 
-    @contextmanager
-    def reserving(self, micros: int) -> Iterator[None]:
-        """What is learnt in this block leaves so many micro-dollars for what comes after it."""
-        before, self._left = self._left, micros
-        try:
-            yield
-        finally:
-            self._left = before
-
-    def judge(self, student: Student, part: Subset, name: str = "") -> EvaluationResult:
-        """How good `student` is on a labelled part; computed once, then remembered. Measuring here costs nothing."""
-        learnt = self.student_key(student)
-        key = content_key("judge", learnt, _digest(part.texts, part.gold))
-        known = self.store.load([key])
-        if key not in known:
-            held_out = self.pool.subset("validation")
-            known = {key: evaluate_student(self.task, student, part, held_out).to_json()}
-            self.store.save(known)
-            self.note(notes.Judged(name, len(part.texts), known[key]["accuracy"]["value"]))
-        return EvaluationResult.from_json(known[key])
-
-    def note(self, record: NoteRecord) -> None:
-        """Append a note for the report."""
-        self.store.note(record.name, record.to_json())
-
-    def notes(self) -> list[TimedNote]:
-        """All notes of the run, oldest first."""
-        return notes.read_notes(self.store)
-
-    def record_teacher(self, teacher: Teacher, reading: Calibration, answers: Answers) -> None:
-        """Say who taught, and how its scores were read, so that the teacher can be measured the same way."""
-        self.teacher_record = TeacherRecord(teacher, reading, answers)
-        self.note(notes.TeacherRecorded(teacher.name, reading.offsets, reading.temperature))
-
-    def _remember(self, student: Student, key: str) -> Student:
-        self._learnt[id(student)] = (ref(student), key)
-        self._order[key] = None
+    def _train(self, student: Student, name: str, data: TrainingData, key: str, purpose: Purpose) -> Student:
+        """Train and save a student on held money, and store its record when the hold is settled."""
+        student.check_requirements()
+        n_texts = len(data.texts)
+        purchase = Purchase("compute", purpose, f"train {name} on {n_texts} texts", n_texts, mode="train")
+        with self.ledger.hold_compute(max(self.ledger.available, 1), self.spec.compute_rates, purchase) as hold:
+            student.fit(replace(data, time_limit_s=hold.deadline_s))
+            with atomic_folder(self.folder / "students" / key) as unfinished:
+                student.save(unfinished)
+            hold.settle({key: LearnRecord(name, n_texts, hold.seconds).to_json()})
         return student
 
-    def student_key(self, student: Student) -> str:
-        """The content key under which `learn` remembers this student."""
-        alive, key = self._learnt[id(student)]
-        if alive() is not student:
-            raise KeyError("this student was not learnt here")
-        return key
-
-    def training_seconds(self, student: Student) -> float:
-        """How long `learn` took for this student, whenever that was."""
-        key = self.student_key(student)
-        return float(self.store.load([key])[key]["seconds"])
+    def judge(self, student: Student, part: Subset, name: str = "") -> EvaluationResult:
+        """Evaluate a student on a labelled part; computed once, then read from the store. Costs nothing."""
+        key = content_key("judge", self.student_key(student), _digest(part.texts, part.gold))
+        found = self.store.load([key])
+        if key in found:
+            return EvaluationResult.from_json(found[key])
+        result = evaluate_student(self.task, student, part, self.pool.subset("validation"))
+        self.store.save({key: result.to_json()})
+        self.note(notes.Judged(name, len(part.texts), result.accuracy.value))
+        return result
 
     def decide(self, record_type: type[RecordT], compute: Callable[[], RecordT], *key_parts: Any) -> RecordT:
         """A decision that depends on more than content (money left, time taken): made once, stored and noted.
@@ -328,10 +307,41 @@ class Run:
         self.note(decision)
         return decision
 
+    def note(self, record: NoteRecord) -> None:
+        """Append a note for the report."""
+        self.store.note(record.name, record.to_json())
+
+    def notes(self) -> list[TimedNote]:
+        """All notes of the run, oldest first."""
+        return notes.read_notes(self.store)
+
+    # --- trained students -------------------------------------------------------------------------------
+
+    def _register(self, student: Student, key: str) -> Student:
+        self._keys_by_id[id(student)] = (ref(student), key)
+        self._student_keys[key] = None
+        return student
+
+    def student_key(self, student: Student) -> str:
+        """The content key of a student that `learn` returned."""
+        alive, key = self._keys_by_id[id(student)]
+        if alive() is not student:
+            raise KeyError("this student was not trained in this run")
+        return key
+
+    def learn_records(self, keys: Iterable[str]) -> dict[str, LearnRecord]:
+        """The records of trained students, by content key."""
+        return {key: LearnRecord.from_json(record) for key, record in self.store.load(keys).items()}
+
+    def training_seconds(self, student: Student) -> float:
+        """How long the training of a student took, in this session or an earlier one."""
+        key = self.student_key(student)
+        return self.learn_records([key])[key].seconds
+
     @property
     def student_keys(self) -> tuple[str, ...]:
-        """The content keys of all that was learnt through this object, in order."""
-        return tuple(self._order)
+        """The content keys of all students trained through this object, in order."""
+        return tuple(self._student_keys)
 
 
 def open_teacher(

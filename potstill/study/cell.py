@@ -204,7 +204,7 @@ def _select(
         )
     keys = {key for each in alternatives for key in each.run.student_keys}
     own_keys = {each.run.student_key(each.student) for each in alternatives}
-    seconds = {key: float(stored["seconds"]) for key, stored in context.run.store.load(keys).items()}
+    seconds = {key: record.seconds for key, record in context.run.learn_records(keys).items()}
     teacher_s = sum(took for key, took in seconds.items() if key not in own_keys)
     teacher_s += shared.seconds + (_answering_seconds(context.run, trained) if trained else 0.0)
     predictions = best.student.predict_logits(context.dataset.pool.subset("test").texts).argmax(axis=1)
@@ -215,11 +215,11 @@ def _select(
 
 def _calls_to(run: Run, teacher: str) -> list[CallRecord]:
     """The settled calls to a teacher."""
-    return [call for call in run.store.calls() if call.state == "settled" and call.what.startswith(f"{teacher}: ")]
+    return [call for call in run.store.calls() if call.state == "settled" and call.teacher == teacher]
 
 
 def _answering_seconds(run: Run, teacher: str) -> float:
-    return sum((call.ended_at or call.started_at) - call.started_at for call in _calls_to(run, teacher))
+    return sum(call.seconds for call in _calls_to(run, teacher))
 
 
 def _evaluate(

@@ -41,7 +41,7 @@ def test_a_call_is_held_before_it_is_made_and_charged_its_true_price_after(store
     totals = ledger.totals()
     assert (totals.held, totals.charged, totals.paid, totals.free, totals.calls) == (0, 250, 250, 750, 1)
     assert store.load(["answer"]) == {"answer": "yes"}
-    assert store.calls()[0].usage == {"input_tokens": 7}
+    assert store.calls()[0].usage == Usage(input_tokens=7)
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written(store):

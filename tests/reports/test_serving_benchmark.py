@@ -127,7 +127,7 @@ def test_where_nothing_was_asked_the_price_list_speaks(tmp_path: Path) -> None:
     import sqlite3
 
     with sqlite3.connect(folder / "run.sqlite") as db:
-        db.execute("UPDATE calls SET what = 'openai:m writes 3 texts' WHERE what LIKE 'openai:m: %'")
+        db.execute("UPDATE calls SET mode = 'generate' WHERE teacher = 'openai:m'")
     teacher = benchmark_serving(folder).rows[-1]
     assert "price list" in teacher.price_from
     assert teacher.usd_per_million

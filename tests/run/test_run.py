@@ -121,7 +121,8 @@ def test_asking_stops_quietly_where_the_money_ends_and_never_passes_it(run: Run,
 
 
 def test_asking_leaves_the_money_it_is_told_to_leave(run: Run, pool: Pool):
-    run.ask(watched(run), pool.subset("pool").texts, reserve_micros=999_000)
+    with run.ledger.reserve("training", 999_000):
+        run.ask(watched(run), pool.subset("pool").texts)
     assert 0 < run.ledger.totals().charged <= 1000
 
 
@@ -185,7 +186,7 @@ def test_answers_from_the_workspace_stay_within_the_budget_too(run: Run, spec: S
 
 
 def test_what_a_crash_kept_from_the_workspace_is_shared_when_the_run_is_opened_again(run: Run, spec: Spec, pool: Pool):
-    run.asker._cache = None  # as if the process had died before it could share
+    run.client._cache = None  # as if the process had died before it could share
     run.ask(run.teacher(), pool.subset("pool").texts)
     run.store.close()
     with Run.open(run.folder, spec, run.task, pool):
@@ -198,9 +199,9 @@ def test_what_a_crash_kept_from_the_workspace_is_shared_when_the_run_is_opened_a
 def test_what_was_written_is_written_once(run: Run, known: Path):
     teacher = run.teacher(generate_from=str(known))
     brief = GenerationRequest("good", 3)
-    first = run.write(teacher, brief)
+    first = run.generate(teacher, brief)
     calls = len(run.store.calls())
-    assert run.write(teacher, brief) == first
+    assert run.generate(teacher, brief) == first
     assert len(run.store.calls()) == calls
     assert {each.label for each in first} == {"good"}
 

@@ -120,7 +120,7 @@ def test_what_a_teacher_learns_with_is_held_apart_from_what_is_left_for_its_stud
         (call,) = run.store.calls()
         assert call.held == 500_000
         assert call.charged < call.held
-        with run.reserving(900_000):
+        with run.ledger.reserve("later", 900_000):
             run.learn(gold.texts, np.eye(2)[gold.gold][::-1].copy())
         run.learn(gold.texts[:40], np.eye(2)[gold.gold][:40])
         held = [call.held for call in run.store.calls()]

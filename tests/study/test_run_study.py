@@ -134,8 +134,8 @@ def test_teacher_labels_are_bought_once_for_all_students(tmp_path: Path) -> None
     asked, trained = 0, 0
     for folder in (tmp_path / "out" / "subsets").glob("topics-24-*"):
         store = RunStore(folder, write=False)
-        asked += sum(row.n_texts for row in store.calls() if row.what.startswith("trained"))
-        trained += sum(row.what.startswith("train ") for row in store.calls())
+        asked += sum(row.n_texts for row in store.calls() if row.teacher.startswith("trained"))
+        trained += sum(row.mode == "train" for row in store.calls())
         store.close()
     assert asked == 60
     assert trained == 6  # the baseline, three fine-tuned, two students of the first

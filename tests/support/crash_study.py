@@ -156,7 +156,7 @@ def look(out: Path) -> Look:
     finally:
         store.close()
     with sqlite3.connect(f"{(out / 'run.sqlite').absolute().as_uri()}?mode=ro", uri=True) as db:
-        rows = db.execute("SELECT key, value FROM kept WHERE call IS NOT NULL").fetchall()
+        rows = db.execute("SELECT key, value FROM results WHERE call_id IS NOT NULL").fetchall()
     db.close()
     kept = {key: json.loads(value) for key, value in rows}
     return Look(totals, calls, {key: value for key, value in kept.items() if "state" in value})

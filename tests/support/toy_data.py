@@ -58,9 +58,9 @@ def next_label(text: LabelledText) -> LabelledText:
 def record_requests(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[GenerationRequest]:
     """A list that receives every generation request of the run."""
     requests: list[GenerationRequest] = []
-    write = run.write
+    generate = run.generate
     monkeypatch.setattr(
-        run, "write", lambda teacher, request, **more: (requests.append(request), write(teacher, request, **more))[1]
+        run, "generate", lambda teacher, request: (requests.append(request), generate(teacher, request))[1]
     )
     return requests
 

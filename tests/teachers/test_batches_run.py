@@ -47,7 +47,7 @@ prices.m = {{ usd_per_million_input = 1, usd_per_million_output = 2, batch_price
     assert report["student"]["accuracy"]["value"] == pytest.approx(1.0)
     assert len(shop.bought()) == len(set(shop.bought()))
     store = RunStore(tmp_path / "run", write=False)
-    batches = [call for call in store.calls() if "by batch" in call.what]
+    batches = [call for call in store.calls() if call.mode == "batch"]
     store.close()
     assert len(batches) == len(shop.queue.batches) == 3
     assert {call.state for call in batches} == {"settled"}

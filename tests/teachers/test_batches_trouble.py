@@ -15,7 +15,7 @@ from support.chat_server_batches import BatchQueue
 
 from potstill.errors import BoundExceeded, TeacherError, Waiting
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import Purchase
+from potstill.ledger.prices import NewBatchJob, Purchase, Usage
 from potstill.ledger.store import RunStore
 from potstill.run import batch_jobs as tickets
 from potstill.teachers.base import BatchJob
@@ -174,24 +174,25 @@ def test_a_strangers_batch_of_the_same_size_is_not_taken_for_ours(shop: Shop, mo
 def test_a_hold_with_a_ticket_outlives_the_process_and_another_is_lost(tmp_path: Path) -> None:
     store = RunStore(tmp_path, write=True)
     ledger = Ledger(store, 1000)
-    ticket = {"teacher": "t", "mark": "m", "keys": ["a", "b"], "facts": {"samples": 1}}
-    kept = ledger.hold_ticket(ticket, 300, Purchase("llm", "teach", "a batch", 2))
+    job = NewBatchJob("t", "m", ("a", "b"), samples=1, max_usage=Usage(input_tokens=3))
+    kept = ledger.hold_job(job, 300, Purchase("llm", "teach", "a batch", 2))
     store.hold(Purchase("llm", "teach", "one call"), 50, 1000)
     store.close()
     store = RunStore(tmp_path, write=True)
     totals = Ledger(store, 1000).totals()
     assert (totals.held, totals.charged, totals.lost) == (300, 50, 50)
     store.set_provider_id(kept.id, "there")
-    (row,) = store.tickets("t")
-    assert (row.call, row.client_id, row.provider_id, row.keys, row.facts, row.held) == (
+    (row,) = store.batch_jobs("t")
+    assert (row.call_id, row.client_id, row.provider_id, row.keys, row.samples, row.max_usage, row.held) == (
         kept.id,
         "m",
         "there",
         ("a", "b"),
-        {"samples": 1},
+        1,
+        Usage(input_tokens=3),
         300,
     )
-    assert store.tickets("another") == []
+    assert store.batch_jobs("another") == []
     store.close()
 
 

@@ -6,8 +6,9 @@ share.
 
 from potstill.ledger.store.annotations import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
 from potstill.ledger.store.answer_cache import AnswerCache
+from potstill.ledger.store.migrations import MIGRATIONS
 from potstill.ledger.store.records import BatchJobRecord, CallRecord, JsonObject, PaidAnswer, StoredNote
-from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, LOCK_FILE, MIGRATIONS, RUN_FILE, RunStore
+from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, LOCK_FILE, RUN_FILE, RunStore
 
 __all__ = [
     "HEARTBEAT_SLACK_S",

@@ -5,27 +5,36 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from potstill.ledger.prices import CallMode, Category, Purpose, Usage
 
 JsonObject: TypeAlias = Mapping[str, Any]  # a JSON object whose keys another room knows
 
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One row of the ledger, in micro-dollars; times are seconds since 1970."""
+    """One row of the ledger. Sums are micro-dollars, times seconds since 1970; `Purchase` describes the other fields."""
 
     id: int
-    category: str
-    purpose: str
-    what: str
+    category: Category
+    purpose: Purpose
+    description: str
     n_texts: int
-    state: str
+    teacher: str
+    mode: CallMode
+    state: Literal["held", "settled", "lost", "released"]
     held: int
     charged: int
     paid: int
-    usage: Mapping[str, Any]
+    usage: Usage
     started_at: float
     ended_at: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Time from the start to the end; zero if it has not ended."""
+        return (self.ended_at or self.started_at) - self.started_at
 
 
 @dataclass(frozen=True)
@@ -33,20 +42,22 @@ class BatchJobRecord:
     """A held call whose answer is fetched later, perhaps by another process.
 
     Attributes:
-        call: its row of the ledger.
-        mark: our own name for it, under which it can be found again where it was left.
-        place: the provider's name for it; empty while nobody knows whether it arrived.
-        keys: what its answers are kept under, in order.
-        facts: what else whoever left it needs to read it again.
+        call_id: its row of the ledger.
+        client_id: our own id, under which the provider's record of it can be found.
+        provider_id: the provider's id; empty as long as it is unknown whether the job arrived.
+        keys: the store keys of its answers, in order.
+        samples: replies requested for each text.
+        max_usage: upper bound of the usage of one of its texts.
         held: micro-dollars.
-        began: seconds since 1970.
+        started_at: seconds since 1970.
     """
 
-    call: int
+    call_id: int
     client_id: str
     provider_id: str
     keys: tuple[str, ...]
-    facts: Mapping[str, Any]
+    samples: int
+    max_usage: Usage
     held: int
     started_at: float
 

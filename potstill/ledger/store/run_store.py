@@ -14,50 +14,21 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from potstill.errors import PotstillError, RunBusy, RunNotFound
-from potstill.ledger.prices import CATEGORIES, Category, LedgerTotals, Purchase
+from potstill.ledger.prices import CATEGORIES, Category, LedgerTotals, NewBatchJob, Purchase, Usage
 from potstill.ledger.store.group_commit import GroupCommit, WriteStep
+from potstill.ledger.store.migrations import MIGRATIONS
 from potstill.ledger.store.records import BatchJobRecord, CallRecord, JsonObject, PaidAnswer, StoredNote
 from potstill.ledger.store.sqlite_file import SqliteFile
 
 RUN_FILE = "run.sqlite"
 LOCK_FILE = "lock.sqlite"
 HEARTBEAT_SLACK_S = 5.0
-
-
-def _first_format(db: sqlite3.Connection) -> None:
-    db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-    db.execute(
-        """CREATE TABLE calls (
-            id INTEGER PRIMARY KEY, category TEXT NOT NULL, purpose TEXT NOT NULL, what TEXT NOT NULL,
-            n INTEGER NOT NULL, state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'lost', 'released')),
-            held INTEGER NOT NULL CHECK (held >= 0), charged INTEGER NOT NULL DEFAULT 0,
-            paid INTEGER NOT NULL DEFAULT 0, usage TEXT NOT NULL DEFAULT '{}',
-            micros_per_second REAL, began REAL NOT NULL, ended REAL)"""
-    )
-    db.execute(
-        """CREATE TABLE kept (
-            key TEXT PRIMARY KEY, value TEXT NOT NULL, call INTEGER REFERENCES calls (id)) WITHOUT ROWID"""
-    )
-    db.execute(
-        "CREATE TABLE notes (id INTEGER PRIMARY KEY, time REAL NOT NULL, what TEXT NOT NULL, facts TEXT NOT NULL)"
-    )
-
-
-def _tickets(db: sqlite3.Connection) -> None:
-    db.execute(
-        """CREATE TABLE tickets (
-            call INTEGER PRIMARY KEY REFERENCES calls (id), teacher TEXT NOT NULL, mark TEXT NOT NULL UNIQUE,
-            place TEXT NOT NULL DEFAULT '', keys TEXT NOT NULL, facts TEXT NOT NULL)"""
-    )
-
-
-# One function per format version; opening an older file runs the ones it has not seen.
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_format, _tickets]
 
 
 class RunStore(SqliteFile):
@@ -86,7 +57,7 @@ class RunStore(SqliteFile):
             super().__init__(folder / RUN_FILE, MIGRATIONS, write=write, durable=True)
             self._committed = self._sum_committed()
             self._counting = threading.Lock()
-            self._together = GroupCommit(self._write)
+            self._commits = GroupCommit(self._write)
         except BaseException:
             self.close()
             raise
@@ -120,10 +91,10 @@ class RunStore(SqliteFile):
         """Held plus charged, in micro-dollars."""
         return self._committed
 
-    def hold(self, purchase: Purchase, micros: int, limit: int, ticket: Mapping[str, Any] | None = None) -> int | None:
+    def hold(self, purchase: Purchase, micros: int, limit: int, job: NewBatchJob | None = None) -> int | None:
         """Write a hold and return its id; None if `held + charged + micros` would pass `limit`.
 
-        With a `ticket` (teacher, mark, keys, facts) it outlives the process, and both are written in one step.
+        The hold of a `job` outlives the process; hold and job are written in one step.
         """
 
         def step() -> int | None:
@@ -132,40 +103,37 @@ class RunStore(SqliteFile):
                 if self._committed + micros > limit:
                     return None
                 self._committed += micros
-            return self._insert_hold(purchase, micros, ticket)
+            return self._insert_hold(purchase, micros, job)
 
         def undo(hold_id: int | None) -> None:
             if hold_id is not None:
                 with self._counting:
                     self._committed -= micros
 
-        return self._together.do(step, undo)
+        return self._commits.do(step, undo)
 
-    def _insert_hold(self, purchase: Purchase, micros: int, ticket: Mapping[str, Any] | None) -> int | None:
-        cursor = self._db.execute(
-            """INSERT INTO calls (category, purpose, what, n, state, held, micros_per_second, began)
-               VALUES (?, ?, ?, ?, 'held', ?, ?, ?)""",
+    def _insert_hold(self, purchase: Purchase, micros: int, job: NewBatchJob | None) -> int | None:
+        hold_id = self._db.execute(
+            """INSERT INTO calls (category, purpose, description, n_texts, teacher, mode, state, held,
+               micros_per_second, started_at) VALUES (?, ?, ?, ?, ?, ?, 'held', ?, ?, ?)""",
             (
                 purchase.category,
                 purchase.purpose,
                 purchase.description,
                 purchase.n_texts,
+                purchase.teacher,
+                purchase.mode,
                 micros,
                 purchase.micros_per_second,
                 time.time(),
             ),
-        )
-        hold_id = cursor.lastrowid
-        if ticket is not None:
+        ).lastrowid
+        if job is not None:
+            keys, max_usage = json.dumps(list(job.keys)), json.dumps(job.max_usage.to_json())
             self._db.execute(
-                "INSERT INTO tickets (call, teacher, mark, keys, facts) VALUES (?, ?, ?, ?, ?)",
-                (
-                    hold_id,
-                    ticket["teacher"],
-                    ticket["mark"],
-                    json.dumps(list(ticket["keys"])),
-                    json.dumps(ticket["facts"]),
-                ),
+                "INSERT INTO batch_jobs (call_id, teacher_key, client_id, keys, samples, max_usage)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (hold_id, job.teacher_key, job.client_id, keys, job.samples, max_usage),
             )
         return hold_id
 
@@ -195,40 +163,43 @@ class RunStore(SqliteFile):
         except Exception as error:
             step.error = error
 
-    def settle(
-        self, hold_id: int, *, charged: int, paid: int, usage: Mapping[str, Any], results: Mapping[str, Any]
-    ) -> None:
-        """Turn a hold into a charge and keep what was bought, in one transaction."""
+    def settle(self, hold_id: int, *, charged: int, paid: int, usage: Usage, results: JsonObject) -> None:
+        """Turn a hold into a charge and store its results (key -> JSON value), in one transaction."""
 
         def step() -> int:
             held = self._end(hold_id, "settled", charged, paid, usage)
-            self._keep(results, hold_id)
+            self._save(results, hold_id)
             return held
 
-        held = self._together.do(step)
+        held = self._commits.do(step)
         with self._counting:
             self._committed += charged - held
 
     def drop_hold(self, hold_id: int, *, lost: bool) -> None:
-        """End a hold that bought nothing: booked as lost, at its full price or up to its last beat, else released."""
+        """End a hold without results: release it, or book it as lost (see `_loss`)."""
         with self._guard:
             with self._transaction():
-                held, lost_then = self._price_of_losing(hold_id)
-                charged = lost_then if lost else 0
-                self._end(hold_id, "lost" if lost else "released", charged, charged, {})
+                held, loss = self._loss(hold_id)
+                charged = loss if lost else 0
+                self._end(hold_id, "lost" if lost else "released", charged, charged, Usage())
             with self._counting:
                 self._committed += charged - held
 
-    def _price_of_losing(self, hold_id: int) -> tuple[int, int]:
-        """What is held, and what of it is lost if its call never comes back."""
-        held, rate, began, beat = self._db.execute(
-            "SELECT held, micros_per_second, began, COALESCE(ended, began) FROM calls WHERE id = ?", (hold_id,)
+    def _loss(self, hold_id: int) -> tuple[int, int]:
+        """The money held, and the part that is lost without a result: all, or the time up to the last heartbeat."""
+        held, rate, started, heartbeat = self._db.execute(
+            "SELECT held, micros_per_second, started_at, COALESCE(ended_at, started_at) FROM calls WHERE id = ?",
+            (hold_id,),
         ).fetchone()
-        return held, held if rate is None else min(held, math.ceil(rate * (beat - began + HEARTBEAT_SLACK_S)))
+        if rate is None:
+            return held, held
+        return held, min(held, math.ceil(rate * (heartbeat - started + HEARTBEAT_SLACK_S)))
 
     def abandoned_micros(self) -> int | None:
-        """What a process that ended left held and the next start books as lost, in micro-dollars; None while a process
-        works here, or where nothing was left."""
+        """Micro-dollars that a process which ended left held, and that the next start books as lost.
+
+        None if a process works in the run, or nothing was left.
+        """
         lock = sqlite3.connect(self.folder / LOCK_FILE, isolation_level=None, timeout=0)
         try:
             lock.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
@@ -237,53 +208,57 @@ class RunStore(SqliteFile):
         finally:
             lock.close()
         with self._guard:
-            left = self.abandoned_holds()
-            return sum(self._price_of_losing(hold_id)[1] for hold_id in left) if left else None
+            hold_ids = self.abandoned_holds()
+            return sum(self._loss(hold_id)[1] for hold_id in hold_ids) if hold_ids else None
 
     def heartbeat(self, hold_id: int) -> None:
-        """Say that the time-priced call behind this hold is still running."""
+        """Record that the machine time behind this hold is still being used."""
         with self._transaction():
-            self._db.execute("UPDATE calls SET ended = ? WHERE id = ? AND state = 'held'", (time.time(), hold_id))
+            self._db.execute("UPDATE calls SET ended_at = ? WHERE id = ? AND state = 'held'", (time.time(), hold_id))
 
-    def _end(self, hold_id: int, state: str, charged: int, paid: int, usage: Mapping[str, Any]) -> int:
+    def _end(self, hold_id: int, state: str, charged: int, paid: int, usage: Usage) -> int:
         row = self._db.execute(
-            """UPDATE calls SET state = ?, charged = ?, paid = ?, usage = ?, ended = ?
+            """UPDATE calls SET state = ?, charged = ?, paid = ?, usage = ?, ended_at = ?
                WHERE id = ? AND state = 'held' RETURNING held""",
-            (state, charged, paid, json.dumps(usage), time.time(), hold_id),
+            (state, charged, paid, json.dumps(usage.to_json()), time.time(), hold_id),
         ).fetchone()
         if row is None:
             raise LookupError(f"call {hold_id} holds no money")
         return int(row[0])
 
     def abandoned_holds(self) -> Sequence[int]:
-        """The open holds without a ticket. Whoever holds the lock made none of them: a crash left them."""
+        """Ids of the open holds without a batch job. The process that has the lock made none of them."""
         rows = self._db.execute(
-            "SELECT id FROM calls WHERE state = 'held' AND id NOT IN (SELECT call FROM tickets) ORDER BY id"
+            "SELECT id FROM calls WHERE state = 'held' AND id NOT IN (SELECT call_id FROM batch_jobs) ORDER BY id"
         )
         return [row[0] for row in rows]
 
-    # --- tickets ----------------------------------------------------------------------------------------
+    # --- batch jobs -------------------------------------------------------------------------------------
 
-    def tickets(self, teacher: str, state: str = "held") -> list[BatchJobRecord]:
-        """The tickets of one teacher (its key) whose calls are in `state`, oldest first."""
+    def batch_jobs(self, teacher_key: str, state: str = "held") -> list[BatchJobRecord]:
+        """The jobs of one teacher whose calls are in `state`, oldest first."""
         with self._guard:
             rows = self._db.execute(
-                """SELECT call, mark, place, keys, facts, held, began FROM tickets JOIN calls ON call = id
-                   WHERE teacher = ? AND state = ? ORDER BY call""",
-                (teacher, state),
+                """SELECT call_id, client_id, provider_id, keys, samples, max_usage, held, started_at
+                   FROM batch_jobs JOIN calls ON call_id = id WHERE teacher_key = ? AND state = ? ORDER BY call_id""",
+                (teacher_key, state),
             ).fetchall()
         return [
-            BatchJobRecord(call, mark, place, tuple(json.loads(keys)), json.loads(facts), held, began)
-            for call, mark, place, keys, facts, held, began in rows
+            BatchJobRecord(
+                call_id, client_id, provider_id, tuple(json.loads(keys)), samples, Usage(**json.loads(usage)), *rest
+            )
+            for call_id, client_id, provider_id, keys, samples, usage, *rest in rows
         ]
 
-    def set_provider_id(self, call: int, place: str) -> None:
-        """Write down the provider's name for what was left with it."""
+    def set_provider_id(self, call_id: int, provider_id: str) -> None:
+        """Store the provider's id of a job that was submitted."""
         with self._transaction():
-            self._db.execute("UPDATE tickets SET place = ? WHERE call = ?", (place, call))
+            self._db.execute("UPDATE batch_jobs SET provider_id = ? WHERE call_id = ?", (provider_id, call_id))
+
+    # --- reading the ledger -----------------------------------------------------------------------------
 
     def totals(self, limit: int) -> LedgerTotals:
-        """The sums as they stand, added up from the rows."""
+        """The current sums, added up from the rows."""
         with self._guard:
             held, charged, paid, lost, calls = self._db.execute(
                 """SELECT COALESCE(SUM(held) FILTER (WHERE state = 'held'), 0), COALESCE(SUM(charged), 0),
@@ -295,68 +270,69 @@ class RunStore(SqliteFile):
         return LedgerTotals(limit, held, charged, paid, {c: by.get(c, 0) for c in CATEGORIES}, by_purpose, lost, calls)
 
     def calls(self) -> list[CallRecord]:
-        """Every row of the ledger, in the order the calls began."""
+        """Every row of the ledger, in the order the calls started."""
+        columns = [field.name for field in fields(CallRecord) if field.name != "usage"]
         with self._guard:
-            cursor = self._db.execute(
-                """SELECT id, category, purpose, what, n AS n_texts, state, held, charged, paid, usage,
-                   began AS started_at, ended AS ended_at
-                   FROM calls ORDER BY id"""
-            )
-            names = [column[0] for column in cursor.description]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        return [CallRecord(**{**row, "usage": json.loads(row["usage"])}) for row in rows]
+            rows = self._db.execute(f"SELECT usage, {', '.join(columns)} FROM calls ORDER BY id").fetchall()
+        return [
+            CallRecord(usage=Usage(**json.loads(usage)), **dict(zip(columns, rest, strict=True)))
+            for usage, *rest in rows
+        ]
 
-    def paid_answers(self, categories: Sequence[Category], known_to: Path) -> list[PaidAnswer]:
-        """What was paid for here and not yet `given` to `known_to`, with its share of its call's price."""
+    def paid_answers(self, categories: Sequence[Category], unknown_to: Path) -> list[PaidAnswer]:
+        """Results that were paid for and not yet shared with the cache `unknown_to`, in the order they were settled.
+
+        Each has its share of its call's price.
+        """
         marks = ",".join("?" * len(categories))
         with self._guard:
-            after = self.get_meta(_given(known_to)) or 0.0
+            after = self.get_meta(_shared_with(unknown_to)) or 0.0
             rows = self._db.execute(
-                f"""SELECT ended, key, value, charged, id FROM kept JOIN calls ON call = id
-                    WHERE ended >= ? AND state = 'settled' AND paid > 0 AND category IN ({marks})""",
+                f"""SELECT ended_at, key, value, charged, id FROM results JOIN calls ON call_id = id
+                    WHERE ended_at >= ? AND state = 'settled' AND paid > 0 AND category IN ({marks})""",
                 (after, *categories),
             ).fetchall()
-        # Counted and sorted here: SQLite would carry the values along, several times as long.
+        # Counted and sorted here: SQLite would move the values along, several times as long.
         of_call = Counter(row[-1] for row in rows)
         found = [
             PaidAnswer(key, value, -(-charged * 1000 // of_call[i]), ended) for ended, key, value, charged, i in rows
         ]
-        # By the time of settling, not the order of the calls: a ticket is settled long after it was left.
+        # By the time of settling, not the order of the calls: a batch job is settled long after it was submitted.
         return sorted(found, key=lambda each: each.settled_at)
 
     def mark_shared(self, results: Sequence[PaidAnswer], to: Path) -> None:
-        """Remember that these are safe in `to`; what was settled in the same instant may be given again."""
+        """Record that the cache `to` has these; results settled at the same instant may be shared again."""
         if results:
-            self.set_meta(_given(to), results[-1].settled_at)
+            self.set_meta(_shared_with(to), results[-1].settled_at)
 
-    # --- what was bought, what was said -----------------------------------------------------------------
+    # --- results, notes, meta data ----------------------------------------------------------------------
 
-    def _keep(self, values: Mapping[str, Any], call: int | None) -> None:
+    def _save(self, values: JsonObject, call_id: int | None) -> None:
         self._db.executemany(
-            "INSERT OR REPLACE INTO kept (key, value, call) VALUES (?, ?, ?)",
-            [(key, json.dumps(value), call) for key, value in values.items()],
+            "INSERT OR REPLACE INTO results (key, value, call_id) VALUES (?, ?, ?)",
+            [(key, json.dumps(value), call_id) for key, value in values.items()],
         )
 
-    def save(self, values: Mapping[str, Any]) -> None:
-        """Keep JSON values that cost nothing."""
+    def save(self, values: JsonObject) -> None:
+        """Store JSON values that cost nothing, by key."""
         with self._transaction():
-            self._keep(values, None)
+            self._save(values, None)
 
-    def load(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values kept under those of `keys` that are there."""
-        return {key: json.loads(value) for key, value in self._select("key, value FROM kept", keys)}
+    def load(self, keys: Iterable[str]) -> JsonObject:
+        """The JSON values stored under those of `keys` that exist, by key."""
+        return {key: json.loads(value) for key, value in self._select("key, value FROM results", keys)}
 
     def note(self, name: str, facts: JsonObject) -> None:
         """Append a note: the name of its kind and its facts as JSON values."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO notes (time, what, facts) VALUES (?, ?, ?)", (time.time(), name, json.dumps(facts))
+                "INSERT INTO notes (time, name, facts) VALUES (?, ?, ?)", (time.time(), name, json.dumps(facts))
             )
 
     def notes(self) -> list[StoredNote]:
         """All notes, oldest first."""
         with self._guard:
-            rows = self._db.execute("SELECT time, what, facts FROM notes ORDER BY id").fetchall()
+            rows = self._db.execute("SELECT time, name, facts FROM notes ORDER BY id").fetchall()
         return [StoredNote(when, name, json.loads(facts)) for when, name, facts in rows]
 
     def get_meta(self, name: str) -> Any:
@@ -366,10 +342,10 @@ class RunStore(SqliteFile):
         return None if row is None else json.loads(row[0])
 
     def set_meta(self, name: str, value: Any) -> None:
-        """Store a JSON value under `name`, replacing what was there."""
+        """Store a JSON value under `name`, replacing an older one."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, json.dumps(value)))
 
 
-def _given(to: Path) -> str:
-    return f"given to {to.absolute()}"
+def _shared_with(cache: Path) -> str:
+    return f"shared with {cache.absolute()}"

@@ -142,7 +142,8 @@ class GenerationRounds:
         calibration = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
         if llm.needs_prior_correction and self.options.relabels:
             texts = labelled.texts[:BIAS_TEXTS]
-            answers = run.ask(llm, texts, reserve_micros=run.training_reserve)
+            with run.reserve_training():
+                answers = run.ask(llm, texts)
             if answers.answered.any():
                 calibration = calibrate_teacher(llm, answers, answers, labelled.gold[: len(texts)], run)
         return GeneratingTeacher(llm, calibration)

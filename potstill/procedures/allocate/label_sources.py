@@ -183,16 +183,16 @@ class LabelSources:
     def buy_labels(self, texts: Sequence[str]) -> LabelledSet:
         """Human labels of the texts, without those that were skipped. Raises Waiting."""
         assert self.annotator is not None
-        reserve = self.run.training_reserve
-        return answers_to_labelled(self.run.ask(self.annotator, texts, reserve_micros=reserve))
+        with self.run.reserve_training():
+            return answers_to_labelled(self.run.ask(self.annotator, texts))
 
     def ask_llm(self, texts: Sequence[str], labelled: LabelledSet) -> tuple[Answers, Calibration]:
         """The language model's answers about the texts, and the calibration of its scores (fitted on the labels)."""
         assert self.llm is not None
-        reserve = self.run.training_reserve
-        answers = self.run.ask(self.llm, texts, reserve_micros=reserve)
         gold_texts = labelled.texts[: max(50, len(labelled) // 10)] if self.llm.needs_prior_correction else ()
-        on_gold = self.run.ask(self.llm, gold_texts, reserve_micros=reserve)
+        with self.run.reserve_training():
+            answers = self.run.ask(self.llm, texts)
+            on_gold = self.run.ask(self.llm, gold_texts)
         gold = labelled.gold[: len(gold_texts)]
         return answers, calibrate_teacher(self.llm, answers, on_gold, gold, self.run)
 
@@ -222,8 +222,8 @@ class LabelSources:
         if large is not None:
             return TeacherCost(self.training_usd(large) / n, self._labelling_usd(large, texts), True)
         rates, seed = run.spec.compute_rates, run.spec.seed
-        purchase = Purchase("compute", "plan", f"probe {self.large_model.name}", PROBE_TEXTS)
-        with run.ledger.hold_compute(max(run.ledger.free, 1), rates, purchase):
+        purchase = Purchase("compute", "plan", f"probe {self.large_model.name}", PROBE_TEXTS, mode="train")
+        with run.ledger.hold_compute(max(run.ledger.available, 1), rates, purchase):
             probe = estimate_training_time(
                 self.large_model, run.task, labelled.texts, labelled.targets, rates, seed=seed
             )

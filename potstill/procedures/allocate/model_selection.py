@@ -22,7 +22,7 @@ from potstill.procedures.allocate.strategies import ExpectedLead
 from potstill.procedures.soft_labels import calibrate_teacher
 from potstill.run import Answers
 from potstill.run.notes import Allocated
-from potstill.run.run import TeacherRecord
+from potstill.run.run import TeacherRecord, training_reserve
 from potstill.students.base import Student
 from potstill.teachers.base import Teacher
 
@@ -104,10 +104,10 @@ class ModelSelection:
 
     def _distil(self) -> None:
         run, sources, validation = self._run, self._sources, self._validation
-        reserve = run.training_reserve // 2
         teacher = sources.large_teacher(sources.train_large(self._state.labelled))
-        answers = run.ask(teacher, self._state.unlabelled, reserve_micros=reserve)
-        on_validation = run.ask(teacher, validation.texts, reserve_micros=reserve)
+        with run.ledger.reserve("training", training_reserve(run.spec) // 2):
+            answers = run.ask(teacher, self._state.unlabelled)
+            on_validation = run.ask(teacher, validation.texts)
         calibration = calibrate_teacher(teacher, answers, on_validation, validation.gold, run)
         self._train_on_answers("distilled", teacher, answers, calibration)
 

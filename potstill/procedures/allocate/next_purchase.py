@@ -37,6 +37,7 @@ from potstill.procedures.allocate.strategies import (
     compare_strategies,
     expected_lead,
 )
+from potstill.run.run import training_reserve
 
 MIN_PURCHASE = 10  # labels
 SMALL_REMAINDER = 0.25  # share of the labels: a smaller remainder is bought along rather than planned again
@@ -71,7 +72,7 @@ def next_purchase(pilot: Pilot, findings: PilotFindings, state: AllocationState,
 def _decide(pilot: PilotResult, state: AllocationState, sources: LabelSources) -> Decision:
     run, min_gain = sources.run, sources.options.min_gain
     n_labels, n_unlabelled = len(state.labelled), len(state.unlabelled)
-    free_usd = micros_to_usd(max(0, run.ledger.free - run.training_reserve))
+    free_usd = micros_to_usd(max(0, run.ledger.free - training_reserve(run.spec)))
     comparison = compare_strategies(
         pilot.expected_scores, pilot.unit_costs, free_usd, n_labels_owned=n_labels, n_unlabelled=n_unlabelled
     )

@@ -37,6 +37,7 @@ from potstill.procedures.allocate.strategies import (
     value_of_information,
 )
 from potstill.run import Answers
+from potstill.run.run import training_reserve
 from potstill.students.base import Student
 
 DISTILLATION_STRATEGIES: tuple[Strategy, ...] = ("distil", "mix")
@@ -194,7 +195,7 @@ class Pilot:
     @property
     def _free_usd(self) -> float:
         run = self._sources.run
-        return micros_to_usd(max(0, run.ledger.free - run.training_reserve))
+        return micros_to_usd(max(0, run.ledger.free - training_reserve(run.spec)))
 
     def _comparison(self, findings: PilotFindings) -> Callable[[float], BudgetComparison]:
         """Budget in USD -> the comparison of all strategies."""
@@ -234,9 +235,8 @@ class Pilot:
     def _measure_large(self, large: Student) -> TeacherMeasurement:
         run, validation = self._sources.run, self._validation
         texts = list(self._unlabelled[:MAX_PILOT_TEXTS])
-        answers = run.ask(
-            self._sources.large_teacher(large), texts, purpose="plan", reserve_micros=run.training_reserve
-        )
+        with run.reserve_training():
+            answers = run.ask(self._sources.large_teacher(large), texts, purpose="plan")
         accuracy = float((large.predict_logits(validation.texts).argmax(axis=1) == validation.gold).mean())
         probs = softmax(answers.scores[answers.answered])
         students = self._train_students(answers, probs, accuracy, "distilled")
@@ -246,7 +246,8 @@ class Pilot:
         sources, validation = self._sources, self._validation
         assert sources.llm is not None
         run, texts = sources.run, validation.texts[:MAX_VALIDATION_TEXTS]
-        on_validation = run.ask(sources.llm, texts, purpose="plan", reserve_micros=run.training_reserve)
+        with run.reserve_training():
+            on_validation = run.ask(sources.llm, texts, purpose="plan")
         answers, calibration = sources.ask_llm(self._llm_texts, self._labelled)
         answered = on_validation.answered
         if not answered.any():

@@ -137,7 +137,8 @@ class TextAcquisition:
         budget_exhausted = False
         for each in requests:
             try:
-                texts += run.write(self.teacher, each, reserve_micros=run.training_reserve)
+                with run.reserve_training():
+                    texts += run.generate(self.teacher, each)
             except BudgetExceeded:
                 budget_exhausted = True
                 break
@@ -152,7 +153,8 @@ class TextAcquisition:
         rows = query_strategies.random_sampling(np.arange(len(self._unlabelled)), MAX_CANDIDATE_TEXTS, draw)
         candidates = [self._unlabelled[i] for i in rows]
         selected = [candidates[i] for i in self._select(candidates, n, probs, current, draw)]
-        answers = run.ask(self.teacher, selected, reserve_micros=run.training_reserve)
+        with run.reserve_training():
+            answers = run.ask(self.teacher, selected)
         asked = {text for text, state in zip(selected, answers.states, strict=True) if state != "unasked"}
         self._unlabelled = [text for text in self._unlabelled if text not in asked]
         answered = np.flatnonzero(answers.answered)
@@ -179,7 +181,8 @@ class TextAcquisition:
         """(M, K) mean of the label a text was generated for and the teacher's probabilities of the text."""
         run = self._run
         texts = [each.text for each in filtered.accepted]
-        answers = run.ask(self.teacher, texts, reserve_micros=run.training_reserve)
+        with run.reserve_training():
+            answers = run.ask(self.teacher, texts)
         intended = np.eye(run.task.n_labels)[[run.task.index(each.label) for each in filtered.accepted]]
         probs = intended.copy()
         probs[answers.answered] = self._calibration.apply(answers.scores[answers.answered])
@@ -193,7 +196,8 @@ class TextAcquisition:
             return filtered
         labels = np.array([run.task.index(each.label) for each in filtered.accepted])
         if agree == "teacher":
-            answers = run.ask(self.teacher, texts, reserve_micros=run.training_reserve)
+            with run.reserve_training():
+                answers = run.ask(self.teacher, texts)
             scores = np.nan_to_num(answers.scores + np.array(self._calibration.offsets))
             predictions = np.where(answers.answered, scores.argmax(axis=1), -1)
             return drop_disagreements(filtered, list(predictions == labels))
@@ -232,7 +236,8 @@ def _open_teacher(run: Run, train: Subset) -> GeneratingTeacher:
     calibration = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
     if teacher.needs_prior_correction:
         rows = np.random.default_rng(run.spec.seed).permutation(len(train))[:BIAS_TEXTS]
-        answers = run.ask(teacher, [train.texts[i] for i in rows], reserve_micros=run.training_reserve)
+        with run.reserve_training():
+            answers = run.ask(teacher, [train.texts[i] for i in rows])
         if answers.answered.any():
             calibration = calibrate_teacher(teacher, answers, answers, train.gold[rows], run)
     no_answers = Answers((), np.empty((0, run.task.n_labels)), (), ())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import PotstillError, RunBusy, RunNotFound
-from potstill.ledger.prices import Purchase
+from potstill.ledger.prices import Purchase, Usage
 from potstill.ledger.store import MIGRATIONS, RUN_FILE, RunStore
 
 json_values = st.recursive(
@@ -98,11 +98,11 @@ def test_a_store_of_an_older_format_can_be_looked_at_and_stays_as_it_is(tmp_path
     db.close()
     before = (tmp_path / RUN_FILE).read_bytes()
     store = RunStore(tmp_path, write=False)
-    assert (store.totals(100).charged, store.tickets("any")) == (7, [])
+    assert (store.totals(100).charged, store.batch_jobs("any")) == (7, [])
     store.close()
     assert (tmp_path / RUN_FILE).read_bytes() == before
     work = RunStore(tmp_path, write=True)
-    assert (work.committed(), work.tickets("any")) == (7, [])
+    assert (work.committed(), work.batch_jobs("any")) == (7, [])
     work.close()
 
 
@@ -115,9 +115,9 @@ def test_a_store_that_is_just_being_made_is_no_run_yet(tmp_path):
 
 def test_a_settled_call_cannot_be_settled_again(store):
     hold = store.hold(Purchase("llm", "teach", "a call"), 10, 100)
-    store.settle(hold, charged=5, paid=5, usage={}, results={})
+    store.settle(hold, charged=5, paid=5, usage=Usage(), results={})
     with pytest.raises(LookupError):
-        store.settle(hold, charged=5, paid=5, usage={}, results={})
+        store.settle(hold, charged=5, paid=5, usage=Usage(), results={})
     assert store.committed() == 5
 
 

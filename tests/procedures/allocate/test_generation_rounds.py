@@ -131,15 +131,15 @@ def test_a_run_that_is_killed_in_a_round_and_resumed_ends_the_same(
     with opened("uncut/run") as run:
         whole, actions = allocate(run).predict_logits(asked), decisions(run)
     with opened("cut/run") as run:
-        write, calls = run.write, []
+        generate, calls = run.generate, []
 
         def cut(*args: Any, **more: Any) -> Any:
             calls.append(1)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return write(*args, **more)
+            return generate(*args, **more)
 
-        monkeypatch.setattr(run, "write", cut)
+        monkeypatch.setattr(run, "generate", cut)
         with pytest.raises(KeyboardInterrupt):
             allocate(run)
     with opened("cut/run") as run:

@@ -170,7 +170,7 @@ def test_a_large_model_that_cannot_change_the_choice_is_neither_timed_nor_traine
         decision = bases(run)[0].findings.information_values["large"]
         assert not decision.done
         assert decision.gain < decision.cost
-        assert not any("probe" in call.what for call in run.store.calls())
+        assert not any("probe" in call.description for call in run.store.calls())
 
 
 def test_a_large_model_that_may_win_is_timed_and_measured_and_the_probe_is_paid(
@@ -185,7 +185,7 @@ def test_a_large_model_that_may_win_is_timed_and_measured_and_the_probe_is_paid(
         assert basis.findings.teacher_cost is not None
         assert basis.findings.teacher_cost.usd_per_label_learnt > 0
         assert "measured" in basis.sources.distillation or not basis.findings.information_values["large"].done
-        assert any("probe" in call.what for call in run.store.calls())
+        assert any("probe" in call.description for call in run.store.calls())
 
 
 def test_no_measurement_costs_more_than_a_fifth_of_the_money(tmp_path: Path, rows: Pool) -> None:
@@ -215,4 +215,4 @@ def test_a_large_model_that_is_expensive_to_time_is_left_out(tmp_path: Path, row
         decision = bases(run)[0].findings.information_values["large"]
         assert not decision.done
         assert decision.cost == 1
-        assert not any("gte-small" in call.what for call in run.store.calls())
+        assert not any("gte-small" in call.description for call in run.store.calls())

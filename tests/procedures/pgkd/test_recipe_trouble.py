@@ -154,7 +154,7 @@ def test_when_the_money_ends_the_best_student_so_far_is_returned_and_the_report_
     begin: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(rounds=6) as run:
-        opened = run.write
+        opened = run.generate
         turns: list[int] = []
 
         def dear(teacher: Teacher, request: GenerationRequest, **more: Any) -> Any:
@@ -163,7 +163,7 @@ def test_when_the_money_ends_the_best_student_so_far_is_returned_and_the_report_
                 run.ledger.limit = run.ledger.totals().charged + 1
             return opened(teacher, request, **more)
 
-        monkeypatch.setattr(run, "write", dear)
+        monkeypatch.setattr(run, "generate", dear)
         student = pgkd(run)
         (end,) = notes(run, RoundsFinished)
         rounds = finished_rounds(run)
@@ -181,7 +181,7 @@ def test_texts_bought_before_the_money_ended_are_trained_on_and_evaluated(
         script_teacher(
             run, monkeypatch, lambda original, request: original.generate(request).texts, reads_feedback=False
         )
-        opened, turns = run.write, []
+        opened, turns = run.generate, []
 
         def dear(teacher: Teacher, request: GenerationRequest, **more: Any) -> Any:
             turns.append(1)
@@ -189,7 +189,7 @@ def test_texts_bought_before_the_money_ended_are_trained_on_and_evaluated(
                 raise BudgetExceeded("The next call does not fit.")
             return opened(teacher, request, **more)
 
-        monkeypatch.setattr(run, "write", dear)
+        monkeypatch.setattr(run, "generate", dear)
         pgkd(run)
         (record,) = finished_rounds(run)
         (end,) = notes(run, RoundsFinished)
