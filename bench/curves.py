@@ -1,11 +1,11 @@
-"""Do learning curves keep their word? Fitted on a pilot, checked at sizes the pilot did not see.
+"""How reliable learning curves are: fitted on a pilot, checked at larger sizes.
 
     python bench/curves.py [--data ../shared/data] [--seeds 3] [--vectors FOLDER]
 
 Two students (regression on frozen MiniLM vectors, and `linear`) on six data sets, sizes doubling. Every prefix of four
-to six sizes is a pilot; the curve has to say the score of the sizes after it: how often its 80 % interval holds the
-truth, how far off it is, and how many labels it says a score takes, beside a plain power law. The two constants of the
-interval were chosen on the first two data sets; the others are the test. One test set a data set, nested subsets.
+to six sizes is a pilot; the curve predicts the scores of the sizes after it. Reported are the coverage of its 80 %
+interval, its error, and the error of the number of labels for a score, beside a plain power law. The two constants of
+the interval were chosen on the first two data sets; the others are the test. One test set a data set, nested subsets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "curves.json"
 
 @dataclass(frozen=True)
 class Check:
-    """One forecast: `octaves` beyond the pilot, what was said, what came true, and how many labels that would take."""
+    """One forecast: the true score, the predicted one (`said`), and the labels predicted for the true score."""
 
     data: str
     student: str
@@ -56,24 +56,24 @@ class Check:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
+    options = parser.parse_args()
     checks: list[Check] = []
     for name in (*CHOSEN_ON, *CHECKED_ON):
-        for student, points in measured(name, options.data, options.seeds, options.vectors).items():
+        for student, points in measure(name, options.data, options.seeds, options.vectors).items():
             print(name, student, " ".join(f"{each.n}:{each.mean:.3f}" for each in points), flush=True)
             checks += forecasts(name, student, points)
     record = {"format": 1, "bench": "curves", "commit": commit(), "seeds": options.seeds}
     RESULTS.write_text(json.dumps(record | {"checks": [asdict(each) for each in checks]}, indent=1))
-    told = page(checks, options.seeds)
-    write_section("curves", told)
-    print(told)
+    section = page(checks, options.seeds)
+    write_section("curves", section)
+    print(section)
 
 
-def measured(name: str, data: Path, seeds: int, kept: Path | None) -> Mapping[str, Sequence[CurvePoint]]:
+def measure(name: str, data: Path, seeds: int, kept: Path | None) -> Mapping[str, Sequence[CurvePoint]]:
     """Scores of both students at doubling sizes, the same test texts for all."""
     learn, test = (read(data / name / f"{split}.parquet") for split in ("train", "test"))
     draw = np.random.default_rng(5)
@@ -82,22 +82,24 @@ def measured(name: str, data: Path, seeds: int, kept: Path | None) -> Mapping[st
     labels = sorted({label for _, label in learn})
     gold = np.array([labels.index(label) for _, label in learn])
     right = np.array([labels.index(label) if label in labels else -1 for _, label in test])
-    texts, asked = [text for text, _ in learn], [text for text, _ in test]
+    texts, test_texts = [text for text, _ in learn], [text for text, _ in test]
     vectors = Vectors("minilm", kept / f"{name}.npz" if kept else None)
-    seen, shown = vectors.of(texts), vectors.of(asked)
+    train_vectors, test_vectors = vectors.of(texts), vectors.of(test_texts)
     vectors.save()
 
     def frozen(rows: np.ndarray) -> np.ndarray:
         targets = one_hot(gold[rows], len(labels))
-        found = fit_regression(
-            seen[rows], targets, np.ones(len(rows), np.float32), SolverOptions(c=10.0, tolerance=1e-5)
+        fitted = fit_regression(
+            train_vectors[rows], targets, np.ones(len(rows), np.float32), SolverOptions(c=10.0, tolerance=1e-5)
         )
-        return np.asarray(shown @ found.weights + found.bias)
+        return np.asarray(test_vectors @ fitted.weights + fitted.bias)
 
     def linear(rows: np.ndarray) -> np.ndarray:
-        lesson = TrainingData([texts[row] for row in rows], one_hot(gold[rows], len(labels)))
+        training_data = TrainingData([texts[row] for row in rows], one_hot(gold[rows], len(labels)))
         return np.asarray(
-            LinearStudent(StudentConfig(tuple(labels), options={"c": 10.0})).fit(lesson).predict_logits(asked)
+            LinearStudent(StudentConfig(tuple(labels), options={"c": 10.0}))
+            .fit(training_data)
+            .predict_logits(test_texts)
         )
 
     students: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"frozen minilm": frozen, "linear": linear}
@@ -122,16 +124,16 @@ def read(file: Path) -> list[tuple[str, str]]:
 
 def forecasts(data: str, student: str, points: Sequence[CurvePoint]) -> list[Check]:
     """Every pilot of this curve against every larger size."""
-    found = []
+    checks = []
     for end in range(4, len(points)):
         pilot = points[max(0, end - PILOT) : end]
         ours, plain = fit_learning_curve(pilot), fit_learning_curve(pilot, families=("power",))
         for later in points[end:]:
-            said, power = ours.predict(later.n), plain.predict(later.n)
-            figures = (later.mean, said.value, said.low, said.high, power.value)
+            predicted, power = ours.predict(later.n), plain.predict(later.n)
+            figures = (later.mean, predicted.value, predicted.low, predicted.high, power.value)
             needed = (ours.labels_for(later.mean).value, plain.labels_for(later.mean).value)
-            found.append(Check(data, student, pilot[-1].n, later.n, *figures, *needed))
-    return found
+            checks.append(Check(data, student, pilot[-1].n, later.n, *figures, *needed))
+    return checks
 
 
 def page(checks: Sequence[Check], seeds: int) -> str:
@@ -140,13 +142,13 @@ def page(checks: Sequence[Check], seeds: int) -> str:
     for title, names in (("chosen on", CHOSEN_ON), ("checked on", CHECKED_ON)):
         for octaves in (1, 2, 3):
             some = [each for each in checks if each.data in names and each.octaves == octaves]
-            held = np.mean([each.low <= each.true <= each.high for each in some])
+            coverage = np.mean([each.low <= each.true <= each.high for each in some])
             off = [abs(each.said - each.true) for each in some]
             plain = [abs(each.power - each.true) for each in some]
             ratio = [max(x, 1 / x) for x in (min(each.needed / each.n, 1e3) for each in some)]
             plain_ratio = [max(x, 1 / x) for x in (min(each.power_needed / each.n, 1e3) for each in some)]
             wide = np.mean([each.high - each.low for each in some]) * 50
-            figures = [f"{len(some)}", f"{held:.0%}", f"± {wide:.1f}", f"{100 * np.mean(off):.1f}"]
+            figures = [f"{len(some)}", f"{coverage:.0%}", f"± {wide:.1f}", f"{100 * np.mean(off):.1f}"]
             figures += [f"{100 * np.mean(plain):.1f}", f"{np.median(ratio):.1f}x", f"{np.median(plain_ratio):.1f}x"]
             rows.append([f"{title} {len(names)} sets, {2**octaves}x", *figures])
     head = ["how far beyond the pilot", "forecasts", f"in the {INTERVAL_LEVEL:.0%} interval", "its width (points)"]

@@ -1,8 +1,8 @@
-"""The folds of the few-shot benchmarks: which texts are learnt, which are an unlabelled pool, which are tested on.
+"""The folds of the few-shot benchmarks: training texts, an unlabelled pool, and test texts.
 
 Seed 0 is the published few-shot file where there is one; it is a single fixed draw. Every other seed draws as many
 texts a class from the train part, 5 nested in 10. The pool is the rest of the train part without its labels, less
-every text that is also learnt or tested on.
+every text that is also a training or test text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Fold:
-    """N texts to learn with (N,) labels as columns of `labels`, a pool, and (M,) gold of the texts tested on."""
+    """N training texts with (N,) labels as columns of `labels`, a pool, and (M,) gold of the texts tested on."""
 
     setting: Setting
     seed: int
@@ -64,14 +64,14 @@ def fold(folder: Path, setting: Setting, seed: int, judged_on: str = "test") -> 
     labels = tuple(sorted(set(train_names)))
     official = folder / setting.data / f"few_shot_{setting.per_class}.parquet"
     if seed == 0 and official.exists():
-        texts, given = read(folder, setting.data, f"few_shot_{setting.per_class}")
+        texts, names = read(folder, setting.data, f"few_shot_{setting.per_class}")
     else:
         order = np.random.default_rng(1000 + seed).permutation(len(train_texts))
         by_label: dict[str, list[int]] = {label: [] for label in labels}
         for row in order:
             by_label[train_names[row]].append(int(row))
         rows = [row for label in labels for row in by_label[label][: setting.per_class]]
-        texts, given = [train_texts[row] for row in rows], [train_names[row] for row in rows]
+        texts, names = [train_texts[row] for row in rows], [train_names[row] for row in rows]
     test_order = np.random.default_rng(7).permutation(len(test_texts))[: setting.tested]
     known = {_plain(text) for text in [*texts, *test_texts]}
     pool = [text for text in dict.fromkeys(train_texts) if _plain(text) not in known]
@@ -81,7 +81,7 @@ def fold(folder: Path, setting: Setting, seed: int, judged_on: str = "test") -> 
         seed=seed,
         labels=labels,
         texts=texts,
-        gold=np.array([labels.index(name) for name in given]),
+        gold=np.array([labels.index(name) for name in names]),
         pool=[pool[row] for row in kept],
         test_texts=[test_texts[row] for row in test_order],
         test_gold=np.array([labels.index(test_names[row]) for row in test_order]),

@@ -1,4 +1,4 @@
-"""How far the time that `potstill plan` foretells for training a student is from the time it takes.
+"""The error of the training time that `potstill plan` estimates.
 
     python bench/forecast.py [--data ../shared/data] [--cases encoder:minilm=200 encoder:minilm=600 linear=3000]
 
@@ -26,42 +26,46 @@ from potstill.data.task import Task
 from potstill.ledger.prices import Rates
 from potstill.run.spec import ComponentSpec
 from potstill.run.training_time import estimate_training_time
-from potstill.students import REGISTRY
 from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.kinds import student_kind
 
 CASES = ["encoder:minilm=200", "encoder:minilm=600", "static:potion-8m=2000", "linear=3000"]
 
 
 def main() -> None:
-    """Foretell, train, compare."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--data", type=Path, default=Path("../shared/data"))
-    words.add_argument("--cases", nargs="+", default=CASES)
-    given = words.parse_args()
-    read = read_table(given.data / "ag_news" / "train.parquet")
+    """Estimate, train, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cases", nargs="+", default=CASES)
+    options = parser.parse_args()
+    read = read_table(options.data / "ag_news" / "train.parquet")
     texts, named = ([str(cell) for cell in read.column(name)] for name in ("text", "label"))
     labels = tuple(sorted(set(named)))
     rows = []
-    for case in given.cases:
+    for case in options.cases:
         name, _, n = case.partition("=")
         chosen = np.random.default_rng(0).permutation(len(read))[: int(n)]
         some = [texts[i] for i in chosen]
         targets = np.eye(len(labels), dtype=np.float32)[[labels.index(named[i]) for i in chosen]]
         student = ComponentSpec(name=name)
-        told = estimate_training_time(student, Task(labels), some, targets, Rates("bench", usd_per_hour=Decimal("0.1")))
-        made = REGISTRY.resolve(student.kind)(StudentConfig(labels, student.model))
+        estimate = estimate_training_time(
+            student, Task(labels), some, targets, Rates("bench", usd_per_hour=Decimal("0.1"))
+        )
+        made = student_kind(student.kind)(StudentConfig(labels, student.model))
         began = time.perf_counter()
         made.fit(TrainingData(some, targets))
         took = time.perf_counter() - began
-        rows.append([name, n, f"{told.low_s:.1f} to {told.high_s:.1f}", f"{took:.1f}", f"{told.probe_s:.1f}"])
-        rows[-1].append("-" if told.flops is None else f"{told.flops:.1e}")
+        rows.append(
+            [name, n, f"{estimate.low_s:.1f} to {estimate.high_s:.1f}", f"{took:.1f}", f"{estimate.probe_s:.1f}"]
+        )
+        rows[-1].append("-" if estimate.flops is None else f"{estimate.flops:.1e}")
         print(*rows[-1], flush=True)
     text = (
-        f"## What training takes, foretold\n\n`python bench/forecast.py`, commit {commit()}, "
-        f"{date.today().isoformat()}, one core that other work may have shared: seconds foretold, taken, and spent on "
+        f"## Estimated training time\n\n`python bench/forecast.py`, commit {commit()}, "
+        f"{date.today().isoformat()}, one core that other work may have shared: seconds estimated, taken, and spent on "
         "the probe.\n\n"
     )
-    write_section("forecast", text + table(["student", "rows", "foretold s", "took s", "probe s", "FLOPs"], rows))
+    write_section("forecast", text + table(["student", "rows", "estimated s", "took s", "probe s", "FLOPs"], rows))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How good a student becomes by the accuracy of its teacher: the curve that the planner uses, on real texts.
+"""The accuracy of a student by that of its teacher: the curve that the planner uses, on real texts.
 
     python bench/imitation.py [--data ../shared/data] [--seeds 3] [--vectors FOLDER]
 
 Two sorts of teachers: `replay` ones of a stated accuracy (a simulation: known labels with believable errors), and
-regressions on frozen gte-small vectors that learnt few or many labels (real ones). The student is a regression on
-frozen MiniLM vectors and learns the teacher's probabilities of some texts, no gold. What `allocate.imitation`
-says of each (its own learning curve is known to it) stands beside what came true, beside the guess that a student is as
-good as its teacher, and beside the curve after one student was measured. Its two constants were chosen on the first two
-sets; the others are the check.
+regressions on frozen gte-small vectors trained on few or many labels (real ones). The student is a regression on frozen
+MiniLM vectors, trained on the teacher's probabilities of some texts, without gold. The prediction of
+`allocate.imitation` for each (from the student's own learning curve) is compared with the measured accuracy, with the
+guess that a student is as good as its teacher, and with the curve after one student was measured. Its two constants
+were chosen on the first two sets; the others are the check.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Seen:
     student: float
 
 
-class World:
+class Dataset:
     """Texts, gold columns and vectors of one data set."""
 
     def __init__(self, name: str, data: Path, kept: Path | None) -> None:
@@ -128,26 +128,26 @@ class World:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
-    asked.add_argument("--table", action="store_true", help="measure nothing, write the section again")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--vectors", type=Path, help="a folder that keeps the frozen vectors for the next time")
+    parser.add_argument("--table", action="store_true", help="measure nothing, write the section again")
+    options = parser.parse_args()
     found: list[Seen] = []
     if options.table:
         found = [Seen(**each) for each in json.loads(RESULTS.read_text())["seen"]]
     for name in () if options.table else (*CHOSEN_ON, *CHECKED_ON):
-        world = World(name, options.data, options.vectors)
+        dataset = Dataset(name, options.data, options.vectors)
         for seed in range(options.seeds):
-            for each in world.seen(seed):
+            for each in dataset.seen(seed):
                 found.append(each)
                 print(each, flush=True)
             record = {"format": 1, "bench": "imitation", "commit": commit(), "seeds": options.seeds}
             RESULTS.write_text(json.dumps(record | {"seen": [asdict(each) for each in found]}, indent=1))
-    told = page(found, options.seeds)
-    write_section("imitation", told)
-    print(told)
+    section = page(found, options.seeds)
+    write_section("imitation", section)
+    print(section)
 
 
 def curves_of(found: Sequence[Seen], name: str) -> LearningCurve:
@@ -157,8 +157,8 @@ def curves_of(found: Sequence[Seen], name: str) -> LearningCurve:
     return fit_learning_curve([CurvePoint(n, tuple(each.student for each in gold if each.texts == n)) for n in sizes])
 
 
-def said(found: Sequence[Seen], name: str, kind: str, classes: int) -> list[tuple[Seen, float, float]]:
-    """(What was seen, what the prior curve says of it, what it says after one student was measured) of each student."""
+def predict(found: Sequence[Seen], name: str, kind: str, classes: int) -> list[tuple[Seen, float, float]]:
+    """(Student, score by the prior curve, score by the curve after one student was measured), for each student."""
     some = [each for each in found if each.data == name and each.teacher == kind]
     habit = np.full(N_DRAWS, HABIT[kind])
     curve = ImitationCurve(curves_of(found, name).draws, 1 / classes, habit)
@@ -175,15 +175,15 @@ def page(found: Sequence[Seen], seeds: int) -> str:
     """The section of RESULTS.md."""
     rows, errors = [], []
     for name, kind in ((name, kind) for name in (*CHOSEN_ON, *CHECKED_ON) for kind in HABIT):
-        all_said = said(found, name, kind, CLASSES[name])
-        guesses = np.array([[prior, after, each.taught] for each, prior, after in all_said])
-        off = 100 * np.abs(guesses - np.array([each.student for each, _, _ in all_said])[:, None]).mean(axis=0)
+        predictions = predict(found, name, kind, CLASSES[name])
+        guesses = np.array([[prior, after, each.taught] for each, prior, after in predictions])
+        off = 100 * np.abs(guesses - np.array([each.student for each, _, _ in predictions])[:, None]).mean(axis=0)
         part = "chosen on" if name in CHOSEN_ON else "checked on"
-        errors.append([f"{part} {name}, {kind}", f"{len(all_said)}", *(f"{x:.1f}" for x in off)])
+        errors.append([f"{part} {name}, {kind}", f"{len(predictions)}", *(f"{x:.1f}" for x in off)])
         for texts in TEXTS:
             figures = []
             for low, high in itertools.pairwise(EDGES):
-                some = [(s.student, x) for s, x, _ in all_said if s.texts == texts and low <= s.taught < high]
+                some = [(s.student, x) for s, x, _ in predictions if s.texts == texts and low <= s.taught < high]
                 mean = 100 * np.array(some).mean(axis=0) if some else None
                 figures.append("" if mean is None else f"{mean[0]:.0f} / {mean[1]:.0f}")
             if any(figures):

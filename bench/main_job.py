@@ -3,7 +3,7 @@
     python bench/main_job.py [--data ../shared/data] [--out bench/results/main_job.json] [--only ag_news] [--runs DIR]
 
 Every row is one run of the ordinary command; the figures come from its report.json. Needs the weights smollm2, minilm,
-bge-small and potion-8m (`potstill fetch`). Pool texts have labels in the files; they are hidden from everybody.
+bge-small and potion-8m (`potstill fetch`). Pool texts have labels in the files; no run reads them.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--out", type=Path, default=Path("bench/results/main_job.json"))
-    asked.add_argument("--only", default="", help="run only the rows whose name contains this")
-    asked.add_argument("--runs", type=Path, help="keep the runs here, and go on with those that are there")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=Path("bench/results/main_job.json"))
+    parser.add_argument("--only", default="", help="run only the rows whose name contains this")
+    parser.add_argument("--runs", type=Path, help="keep the runs here, and go on with those that are there")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.runs or Path(scratch)
         rows = [

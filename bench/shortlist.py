@@ -1,9 +1,9 @@
-"""How often the right label is on the shortlist of a teacher with many labels, on three public sets; asks no teacher.
+"""Recall of the label shortlist of a teacher with many labels, on three public sets; no teacher is asked.
 
     python bench/shortlist.py [--data ../shared/data] [--texts 500] [--out bench/results/shortlist.json]
 
-Columns: the share of test texts whose label is among the first 20, 40 and 60 (one, two and three rounds), what a
-teacher would tell of the first from its gold alone, and milliseconds a text. With no gold, labels are known by their
+Columns: the share of test texts whose label is among the first 20, 40 and 60 (one, two and three rounds), the estimate
+of the first from the gold alone, and milliseconds per text. With no gold, labels are known by their
 names only. `potion-8m` needs `potstill fetch potion-8m`. Prints a table, writes JSON with the commit. Asserts nothing.
 """
 
@@ -34,14 +34,14 @@ def rows(file: Path, seed: int = 0) -> list[LabelledText]:
 
 def main() -> None:
     """Measure all sets, with and without gold, in both spaces."""
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--texts", type=int, default=500)
-    asked.add_argument("--out", type=Path)
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--texts", type=int, default=500)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
     found = []
     print(
-        f"{'set':11} {'labels':>6} {'gold':>5} {'embedding':10} {'@20':>6} {'@40':>6} {'@60':>6} {'told':>6} {'ms':>6}"
+        f"{'set':11} {'labels':>6} {'gold':>5} {'embedding':10} {'@20':>6} {'@40':>6} {'@60':>6} {'gold':>6} {'ms':>6}"
     )
     for name in SETS:
         train, test = rows(options.data / name / "train.parquet"), rows(options.data / name / "test.parquet")
@@ -56,12 +56,12 @@ def main() -> None:
                 ms = 1e3 * (time.perf_counter() - began) / len(orders)
                 places = [order.index(task.index(row.label)) for order, row in zip(orders, test, strict=False)]
                 recall = {size: float(np.mean([place < size for place in places])) for size in SIZES}
-                told = near.recall(20)
+                estimate = near.recall(20)
                 shares = " ".join(f"{recall[size]:6.1%}" for size in SIZES)
-                said = f"{told.share:.1%}" if told else "-"
-                print(f"{name:11} {task.n_labels:6} {shots:5} {embedding:10} {shares} {said:>6} {ms:6.2f}", flush=True)
+                shown = f"{estimate.share:.1%}" if estimate else "-"
+                print(f"{name:11} {task.n_labels:6} {shots:5} {embedding:10} {shares} {shown:>6} {ms:6.2f}", flush=True)
                 row = {"set": name, "gold_per_label": shots, "embedding": embedding, "recall": recall, "ms": ms}
-                found.append(row | {"told": told.share if told else None, "n": len(places)})
+                found.append(row | {"told": estimate.share if estimate else None, "n": len(places)})
     if options.out:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False

@@ -7,8 +7,8 @@ price of compute in the "paper" rows: what the paper's figure implies for its 11
 these students take on this machine. The large teacher is a regression on frozen gte-small vectors; the student is
 `linear` (weak, as the paper's is) or a regression on frozen MiniLM vectors (strong). All start with 100 labels and 100
 validation labels, and may spend 25, 50, 100 or 300 dollars. The planner measures a pilot, buys at most as many labels
-as it has, measures again, and ends with the strategy it expects most of. It measures the teacher only if that is expected
-to gain more than it costs; the cost is paid from its budget.
+as it has, measures again, and ends with the strategy it expects most of. It measures the teacher only if that is
+expected to gain more than it costs; the cost is paid from its budget.
 The oracle is the best of eleven splits by test score. Budgets below the paper's teacher buy labels only.
 """
 

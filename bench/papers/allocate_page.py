@@ -53,13 +53,13 @@ def page(rows: Sequence[Row], seeds: int) -> str:
             regret = [r.oracle - r.planner for r in some]
             figures = [f"{mean[key]:.1f}" for key in mean]
             lines.append([f"{name}, {student}, {compute}", f"${budget:.0f}", *figures, f"{np.mean(regret):.1f}"])
-    told = []
+    evidence = []
     for compute in ("paper", "here"):
         some = [row for row in rows if row.compute == compute]
         ways = {"planner": 0.0, "annotate": 0.0, "distil": 0.0}
         ways = {way: float(np.mean([max(r.oracle - getattr(r, way), 0) for r in some])) for way in ways}
         said = f"planner {ways['planner']:.1f} points, always annotate {ways['annotate']:.1f}"
-        told.append(f'- compute priced as "{compute}": {said}, always distil {ways["distil"]:.1f}.')
+        evidence.append(f'- compute priced as "{compute}": {said}, always distil {ways["distil"]:.1f}.')
     head = ["data, student, price of compute", "budget", "annotate", "distil", "planner", "oracle", "regret"]
     return f"""## Distill or annotate on real data, simulated people
 
@@ -72,7 +72,7 @@ looking at fever_doa and multipit_id_doa here.{missing}
 
 Mean regret, in which the oracle's luck on the test texts counts as well:
 
-{chr(10).join(told)}
+{chr(10).join(evidence)}
 
 {table(head, lines)}
 
@@ -102,8 +102,8 @@ def reach(rows: Sequence[Row]) -> str:
             )
             for key in ("planner", "oracle")
         ]
-        told = [f"${usd:.0f} ({max(BUDGETS) / usd:.1f}x)" if usd is not None else "not reached" for usd in figures]
-        lines.append([f"{name}, {student}, {compute}", f"{goal:.1f}", *told])
+        evidence = [f"${usd:.0f} ({max(BUDGETS) / usd:.1f}x)" if usd is not None else "not reached" for usd in figures]
+        lines.append([f"{name}, {student}, {compute}", f"{goal:.1f}", *evidence])
     head = [
         "data, student, price of compute",
         f"labels alone, ${max(BUDGETS):.0f}",

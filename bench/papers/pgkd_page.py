@@ -64,18 +64,18 @@ def page(parts: Mapping[str, Any]) -> str:
     for name, part in parts.items():
         commits = ", ".join(sorted({run["commit"] for run in part["runs"]}))
         right = {run["asked"].get("write_accuracy", "None") for run in part["runs"]} - {"None"}
-        told = f" Written labels are right with {', '.join(sorted(right))}." if right else ""
-        lines += ["", f"### {TITLES[name]}", "", f"Commit {commits}.{told}"]
+        accuracy = f" Written labels are right with {', '.join(sorted(right))}." if right else ""
+        lines += ["", f"### {TITLES[name]}", "", f"Commit {commits}.{accuracy}"]
         if part["simulation"]:
             lines.append(
                 "**A simulation**: the teacher replays real texts near the student's errors; its skill is assumed."
             )
         lines += ["", _table(part["rows"], paper=name in ("zero-shot", "careful")), ""]
         lines += _against(part["rows"]) if name in ("zero-shot", "careful") else []
-        for arm, told in part.get("samples", {}).items():
-            lines += [f"Samples of `{arm}`: " + " · ".join(f"“{text[:140]}”" for text in told["accepted"][:4]), ""]
-            if told["rejected"]:
-                lines += ["Not learnt: " + " · ".join(f"“{text[:110]}”" for text in told["rejected"][:3]), ""]
+        for arm, sample in part.get("samples", {}).items():
+            lines += [f"Samples of `{arm}`: " + " · ".join(f"“{text[:140]}”" for text in sample["accepted"][:4]), ""]
+            if sample["rejected"]:
+                lines += ["Not learnt: " + " · ".join(f"“{text[:110]}”" for text in sample["rejected"][:3]), ""]
     return "\n".join(lines)
 
 
