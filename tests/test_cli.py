@@ -115,10 +115,10 @@ def test_a_file_is_labelled_row_by_row_and_keeps_its_columns(reviews, tmp_path):
 
 def test_a_prediction_can_be_had_as_json(reviews, tmp_path):
     call("distill", reviews, *LINEAR, "-b", 1, "-o", tmp_path / "run")
-    said = json.loads(call("predict", tmp_path / "run", "a brilliant film", "--json").stdout)["predictions"]
-    assert said[0]["label"] == "positive"
-    assert said[0]["text"] == "a brilliant film"
-    assert {"confidence", "confident", "in_scope"} < set(said[0])
+    predictions = json.loads(call("predict", tmp_path / "run", "a brilliant film", "--json").stdout)["predictions"]
+    assert predictions[0]["label"] == "positive"
+    assert predictions[0]["text"] == "a brilliant film"
+    assert {"confidence", "confident", "in_scope"} < set(predictions[0])
 
 
 def test_show_tells_of_an_unfinished_run_too(reviews, tmp_path):
@@ -153,7 +153,7 @@ SPOILT = {
     "NUL": b"text,label\ngood,pos\nb\x00d,neg\n",
     "line 3": b"text,label\ngood,pos\nbad,neg,or,what\n",
     "UTF-8": b"text,label\nsch\xf6n,pos\n\xfcbel,neg\n",
-    "two labels are the least": b"text,label\ngood,pos\nfine,pos\nnice,pos\nlovely,pos\n",
+    "at least two labels": b"text,label\ngood,pos\nfine,pos\nnice,pos\nlovely,pos\n",
 }
 
 
@@ -256,7 +256,7 @@ def test_weights_that_are_not_here_come_with_their_install_line(reviews, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_key_is_said_before_anything_is_written(reviews, tmp_path):
+def test_a_missing_key_is_reported_before_anything_is_written(reviews, tmp_path):
     refused = refusal("distill", reviews, "-t", "openai:gpt-4.1-mini", "-b", 1, "--yes", "-o", tmp_path / "run")
     assert "OPENAI_API_KEY" in str(refused)
     assert not (tmp_path / "run").exists()

@@ -187,7 +187,7 @@ def test_equal_seeds_give_equal_students() -> None:
     np.testing.assert_array_equal(one, other)
 
 
-def test_it_becomes_a_bundle_with_its_promises(fitted: Any, tmp_path: Path) -> None:
+def test_it_becomes_a_bundle_with_guarantees(fitted: Any, tmp_path: Path) -> None:
     many = np.tile(TEXTS, 3)
     folder = fitted.export(tmp_path / "bundle", many, np.tile(Y, 3))
     bundle = potstill.load(folder)
@@ -202,7 +202,7 @@ def test_it_becomes_a_bundle_with_its_promises(fitted: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("texts", "labels", "said"),
+    ("texts", "labels", "message"),
     [
         ("one text", ["a"], "no list of texts"),
         ([], [], "no texts"),
@@ -214,8 +214,8 @@ def test_it_becomes_a_bundle_with_its_promises(fitted: Any, tmp_path: Path) -> N
         (["a", "b"], None, "requires y"),
     ],
 )
-def test_what_cannot_be_learnt_from_is_a_value_error_and_one_of_ours(texts: Any, labels: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as raised:
+def test_unusable_training_data_is_a_value_error_and_a_potstill_error(texts: Any, labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
         potstill.Classifier().fit(texts, labels)
     assert isinstance(raised.value, BadData)
 

@@ -69,9 +69,9 @@ def broken(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def test_it_predicts_the_labels_it_learnt(bundle: Bundle) -> None:
-    said = bundle.predict(LESSON.texts)
-    assert np.mean([label == TASK.labels[gold] for label, gold in zip(said, GOLD, strict=True)]) > 0.9
+def test_it_predicts_the_labels_it_was_trained_on(bundle: Bundle) -> None:
+    found = bundle.predict(LESSON.texts)
+    assert np.mean([label == TASK.labels[gold] for label, gold in zip(found, GOLD, strict=True)]) > 0.9
     assert bundle.labels == TASK.labels
 
 
@@ -91,7 +91,7 @@ def test_the_order_of_texts_does_not_matter(folder: Path) -> None:
     )
 
 
-def test_odd_texts_and_no_texts_are_answered(bundle: Bundle) -> None:
+def test_unusual_texts_and_no_texts_are_answered(bundle: Bundle) -> None:
     assert np.isfinite(bundle.predict_proba(ODD_TEXTS)).all()
     assert bundle.predict([]) == []
     assert bundle.predict_proba([]).shape == (0, 3)
@@ -120,23 +120,23 @@ def test_a_stream_is_answered_in_order_and_never_read_far_ahead(bundle: Bundle) 
     assert len(first) + sum(1 for _ in answers) == 1000
 
 
-def test_a_doubtful_text_is_marked_as_not_sure(bundle: Bundle) -> None:
+def test_a_text_of_low_probability_is_marked_as_not_confident(bundle: Bundle) -> None:
     answers = list(bundle.iter_predictions([*LESSON.texts, "zzz qqq"]))
     assert {answer.confident for answer in answers} == {True, False}
     assert all(answer.confident == (answer.probability >= 0.6) for answer in answers)
 
 
-def test_an_unsure_text_gets_none_where_that_is_asked_for(bundle: Bundle) -> None:
+def test_with_abstain_a_text_that_is_not_confident_gets_none(bundle: Bundle) -> None:
     texts = [*LESSON.texts, "zzz qqq"]
-    said = bundle.predict(texts, abstain=True)
-    sure = [answer.confident for answer in bundle.iter_predictions(texts)]
-    assert [label is not None for label in said] == sure
-    assert [label for label in said if label] == [
-        label for label, keep in zip(bundle.predict(texts), sure, strict=True) if keep
+    found = bundle.predict(texts, abstain=True)
+    confident = [answer.confident for answer in bundle.iter_predictions(texts)]
+    assert [label is not None for label in found] == confident
+    assert [label for label in found if label] == [
+        label for label, keep in zip(bundle.predict(texts), confident, strict=True) if keep
     ]
 
 
-def test_what_was_never_measured_is_not_promised(bundle: Bundle) -> None:
+def test_a_bundle_without_calibration_guarantees_nothing(bundle: Bundle) -> None:
     assert bundle.guarantees is None
     for ask in (lambda: bundle.predict_sets(["a"]), lambda: bundle.predict(["a"], abstain=0.9)):
         with pytest.raises(BadInput, match=r"This bundle (has no|was not calibrated)") as raised:
@@ -145,7 +145,7 @@ def test_what_was_never_measured_is_not_promised(bundle: Bundle) -> None:
     assert [answer.typicality for answer in bundle.iter_predictions(["a"])] == [None]
 
 
-def test_without_a_threshold_there_is_no_telling_whether_it_is_sure(broken: Path) -> None:
+def test_without_a_threshold_no_prediction_is_confident_or_not(broken: Path) -> None:
     _edit(broken, abstain_threshold=None)
     assert [answer.confident for answer in load(broken).iter_predictions(["a"])] == [None]
 
@@ -310,9 +310,9 @@ def test_ten_times_the_texts_stream_in_the_same_memory(bundle: Bundle) -> None:
 def test_a_text_of_fifty_megabytes_is_answered_from_its_ends(bundle: Bundle) -> None:
     phrase = "soup and bread for dinner "
     huge = phrase * 2_000_000
-    said = bundle.predict_proba([huge, "match"])
-    assert np.isfinite(said).all()
-    np.testing.assert_allclose(bundle.predict_proba([phrase * 40_000, "match"]), said, atol=1e-4)
+    found = bundle.predict_proba([huge, "match"])
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(bundle.predict_proba([phrase * 40_000, "match"]), found, atol=1e-4)
 
 
 @pytest.mark.parametrize("threads", [0, -1])

@@ -1,4 +1,4 @@
-"""Labelling files: columns stay, bad rows are told, and a job that was stopped continues to the same result."""
+"""Labelling files: columns stay, bad rows are listed, and a job that was stopped continues to the same result."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_another_wish_starts_afresh(bundle: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_bad_rows_are_left_out_and_told_by_line(bundle: Bundle, tmp_path: Path) -> None:
+def test_bad_rows_are_left_out_and_listed_by_line(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     bad = {7: "3,too,many,cells\n", 12: "only one\n", 40: 'a,"quo"te",b\n'}
     lines = ["id,text,who\n"] + [f'{i},"{TEXTS[i % 30]}",w\n' for i in range(60)]
@@ -166,8 +166,8 @@ def test_bad_rows_are_left_out_and_told_by_line(bundle: Bundle, tmp_path: Path) 
     rows = read(done.file)
     assert done.n == len(rows) == 57
     assert done.notes[0].startswith("3 bad rows left out: line 7 has 4 cells")
-    told = (tmp_path / "out.csv.bad.txt").read_text(encoding="utf-8").splitlines()
-    assert [line.split()[1] for line in told] == ["7", "12", "40"]
+    listed = (tmp_path / "out.csv.bad.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[1] for line in listed] == ["7", "12", "40"]
     assert [row["predicted"] for row in rows] == bundle.predict([row["text"] for row in rows])
     path.write_text("".join(lines), encoding="utf-8")
     label_file(bundle, path, out=tmp_path / "out.csv", column="text")
@@ -222,7 +222,7 @@ def test_parquet_keeps_its_types_unless_a_column_is_written_over(bundle: Bundle,
     assert pq.read_table(again.file)["predicted"].to_pylist() == bundle.predict(TEXTS[:5])
 
 
-def test_columns_of_the_same_name_are_written_over_and_that_is_said(bundle: Bundle, tmp_path: Path) -> None:
+def test_columns_of_the_same_name_are_written_over_with_a_note(bundle: Bundle, tmp_path: Path) -> None:
     first = label_file(bundle, table(tmp_path / "in.csv")).file
     assert first == tmp_path / "in.labelled.csv"
     again = label_file(bundle, first)

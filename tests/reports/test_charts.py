@@ -1,4 +1,4 @@
-"""charts.py: well-formed, escaped, within its frame, and said in words as well."""
+"""charts.py: well-formed, escaped, within its frame, and described in words."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_part_of_what_is_shown_lies_over_it_and_moves_nothing() -> None:
     assert (share(over[2], "x"), share(over[2], "width")) == (40, 10)
 
 
-def test_money_that_bought_nothing_is_told_by_pattern_and_not_by_colour_alone() -> None:
+def test_lost_money_is_shown_by_pattern_and_not_by_colour_alone() -> None:
     chart = charts.stacked_bar(
         [Segment("Held", 0.2, "held"), Segment("Lost", 0.1, "lost"), Segment("LLM", 0.7, "llm")], key="m", title="t"
     )

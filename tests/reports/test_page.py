@@ -1,4 +1,4 @@
-"""reports/page.py: one file that loads nothing, runs nothing, and shows hostile words as words."""
+"""reports/html.py: one file that loads nothing, runs nothing, and shows hostile words as words."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def test_ids_on_a_page_are_given_once() -> None:
 
 
 def test_simulated_figures_are_called_so_at_the_top() -> None:
-    said = "The labels were replayed from the data set."
-    report = replace(full(), simulation=said)
+    sentence = "The labels were replayed from the data set."
+    report = replace(full(), simulation=sentence)
     text = Page(render_html(report)).text
-    assert text.index(said) < text.index("Quality")
+    assert text.index(sentence) < text.index("Quality")
     assert said in render_terminal(report).splitlines()[1]
     assert "Simulated" not in Page(render_html(replace(report, simulation=""))).text
 

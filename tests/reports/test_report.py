@@ -131,11 +131,11 @@ def test_every_number_of_the_headline_comes_from_the_record(
         teacher=replace(whole.teacher, evaluation=evaluation(teacher_right, 100), texts_per_s=rate / 7),
         money=CostSummary(limit_usd=2 * charged, charged_usd=charged),
     )
-    said = [float(figure.replace(",", "")) for figure in re.findall(r"\d[\d,]*\.?\d*", words.headline(report))]
+    figures = [float(figure.replace(",", "")) for figure in re.findall(r"\d[\d,]*\.?\d*", words.headline(report))]
     size = 1000 * size_mb if size_mb < 0.1 else size_mb
     expected = [size, rate, student_right, teacher_right, rate / 7, charged, 2 * charged]
-    assert len(said) == len(expected)
-    for figure, truth in zip(said, expected, strict=True):
+    assert len(figures) == len(expected)
+    for figure, truth in zip(figures, expected, strict=True):
         assert figure == pytest.approx(truth, rel=0.06, abs=1e-9)
 
 
@@ -159,7 +159,7 @@ def test_dollars_are_written_for_people(sum_usd: float | None, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
+    ("shown", "text"),
     [
         (words.number(1850.3), "1,850"),
         (words.number(46.2), "46"),
@@ -178,8 +178,8 @@ def test_dollars_are_written_for_people(sum_usd: float | None, text: str) -> Non
         (words.format_ratio(40.2), "40×"),
     ],
 )
-def test_figures_are_written_for_people(said: str, text: str) -> None:
-    assert said == text
+def test_figures_are_written_for_people(shown: str, text: str) -> None:
+    assert shown == text
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_verdict_follows_the_test(test: McNemar, begins: str) -> None:
     assert words.comparison_sentences(replace(full(), mcnemar=test))[0].startswith(begins)
 
 
-def test_it_is_said_when_the_teacher_was_asked_about_fewer_texts() -> None:
+def test_the_sentence_names_the_texts_the_teacher_was_asked_about() -> None:
     whole = full()
     assert whole.teacher is not None
     assert words.test_set_sentence(whole) == "Accuracy on 100 test texts, none of them used for training."
@@ -203,10 +203,10 @@ def test_it_is_said_when_the_teacher_was_asked_about_fewer_texts() -> None:
     assert "the teacher was asked about 50" in " ".join(render_terminal(fewer).split())
 
 
-@pytest.mark.parametrize("said", ["", "Simulation: labels were replayed.", "Labels were replayed."])
-def test_a_simulation_is_called_one_once(said: str) -> None:
-    spoken = words.simulation_sentence(replace(full(), simulation=said))
-    assert spoken.lower().count("simulat") == bool(said)
+@pytest.mark.parametrize("simulation", ["", "Simulation: labels were replayed.", "Labels were replayed."])
+def test_a_simulation_is_called_one_once(simulation: str) -> None:
+    sentence = words.simulation_sentence(replace(full(), simulation=simulation))
+    assert sentence.lower().count("simulat") == bool(simulation)
 
 
 def test_a_baseline_that_is_as_good_is_not_hidden() -> None:

@@ -1,4 +1,4 @@
-"""appraisal.py, reports/serving.py, speed.py and energy.py: what answering costs, and where each figure is from."""
+"""reports/serving_benchmark.py and serving_table.py: the cost of serving, and the source of each figure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_run_is_timed_and_priced_beside_its_teacher(replayed: Path) -> None:
     assert found.texts >= 64
 
 
-def test_a_simulated_teacher_is_not_timed_and_said_to_be_one(replayed: Path) -> None:
+def test_a_simulated_teacher_is_not_timed_and_is_called_simulated(replayed: Path) -> None:
     found = benchmark_serving(replayed)
     assert found.rows[1].texts_per_s is None
     assert "imulation" in found.simulation
@@ -81,7 +81,7 @@ def test_a_simulated_teacher_is_not_timed_and_said_to_be_one(replayed: Path) -> 
     assert {each.quantity for each in found.ratios} == {"price of a text"}
 
 
-def test_a_teacher_behind_an_api_is_told_from_the_runs_real_calls_and_not_asked_again(tmp_path: Path) -> None:
+def test_a_teacher_behind_an_api_has_the_times_of_the_runs_calls_and_is_not_asked_again(tmp_path: Path) -> None:
     with Standin() as server:
         prices = {"m": {"usd_per_million_input": 10, "usd_per_million_output": 10}}
         folder = distilled(tmp_path / "run", {"name": "openai:m", "base_url": server.url}, prices)
@@ -166,9 +166,9 @@ def test_pairs_are_read_from_two_columns(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_a_table_or_json(replayed: Path) -> None:
-    said = CliRunner().invoke(cli.app, ["bench", str(replayed)])
-    assert said.exit_code == 0, said.output
-    assert "Break-even" in said.stdout
+    result = CliRunner().invoke(cli.app, ["bench", str(replayed)])
+    assert result.exit_code == 0, result.output
+    assert "Break-even" in result.stdout
     record = json.loads(CliRunner().invoke(cli.app, ["bench", str(replayed), "--json"]).stdout)
     assert record["format"] == 2
     assert record["rows"][0]["role"] == "student"

@@ -126,7 +126,7 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lost_tails_are_told(tmp_path: Path, linear: LinearStudent) -> None:
+def test_truncated_training_texts_are_noted(tmp_path: Path, linear: LinearStudent) -> None:
     linear.metadata = {"truncated": 0.25}  # type: ignore[attr-defined]
     made = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     assert "25.0% of the texts it was trained on were too long and lost their tail." in made.record.notes
@@ -152,7 +152,7 @@ def test_a_failed_export_leaves_the_earlier_bundle(linear: LinearStudent, tmp_pa
     np.testing.assert_array_equal(load(tmp_path / "b", verify=True).predict_proba(LESSON.texts), before)
 
 
-def test_a_folder_of_somebody_elses_files_is_never_replaced(linear: LinearStudent, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_never_replaced(linear: LinearStudent, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(RunNotFound, match="not a bundle"):
         export(linear, tmp_path, task=TASK, texts=LESSON.texts)
@@ -177,7 +177,7 @@ def test_int8_is_served_only_when_it_is_faster_here(
     assert result.reason in load(tmp_path / "b").record.notes
 
 
-def test_int8_that_names_other_labels_is_dropped_and_the_reason_told(
+def test_int8_that_predicts_other_labels_is_dropped_with_the_reason(
     encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantise, "_speedup", _speedup(3.0))

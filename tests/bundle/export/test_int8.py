@@ -111,7 +111,7 @@ def test_an_input_that_is_always_zero_has_a_range(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(tmp_path / "int8.onnx", input=values), np.broadcast_to(bias, (1, 2, 24)), atol=1e-6)
 
 
-def test_a_graph_without_learnt_products_is_not_rewritten(tmp_path: Path) -> None:
+def test_a_graph_without_linear_layers_is_not_rewritten(tmp_path: Path) -> None:
     file = write(tmp_path / "plain.onnx", [onnx.helper.make_node("Relu", ["input"], ["logits"])], {}, 8)
     assert calibrate_ranges(file, list) == {}
     assert not write_static_int8(file, tmp_path / "int8.onnx", {"elsewhere": QuantizationRange(1.0, 0)})

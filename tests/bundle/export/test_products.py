@@ -1,4 +1,4 @@
-"""What a bundle promises after `entrust`: measured on the graph that is served, kept in its record, dropped with it."""
+"""The guarantees of a bundle: measured on the graph that is served, stored in its record, dropped with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHARED = "the a today very old new big small one other they we good bad again he
 
 
 def written(n: int, seed: int, noise: float = 0.4) -> tuple[list[str], np.ndarray]:
-    """Texts of one word of the label and four of nobody's; with chance `noise` a word of any label joins them."""
+    """Texts of one word of the label and four of no label; with chance `noise` a word of any label joins them."""
     rng = np.random.default_rng(seed)
     gold = rng.integers(0, 3, n)
     texts = []
@@ -70,8 +70,8 @@ def test_probabilities_and_threshold_come_from_what_was_measured(bundle: Bundle,
 def test_a_wanted_precision_is_kept_on_new_texts(bundle: Bundle) -> None:
     texts, gold = written(3000, seed=3)
     for precision in (0.85, 0.9):
-        said = bundle.predict(texts, abstain=precision)
-        right = [label == LABELS[k] for label, k in zip(said, gold, strict=True) if label is not None]
+        found = bundle.predict(texts, abstain=precision)
+        right = [label == LABELS[k] for label, k in zip(found, gold, strict=True) if label is not None]
         assert len(right) > 300
         assert np.mean(right) >= precision
     assert np.mean([label is None for label in bundle.predict(texts, abstain=0.9)]) > 0
@@ -88,11 +88,11 @@ def test_label_sets_hold_the_right_label_and_the_predicted_one_comes_first(bundl
 def test_planted_texts_of_another_kind_look_out_of_scope(bundle: Bundle) -> None:
     own, _ = written(500, seed=5)
     foreign = [f"galaxy {i} quantum telescope nebula" for i in range(100)]
-    assert np.mean([said.in_scope for said in bundle.iter_predictions(own)]) > 0.9
-    assert np.mean([said.in_scope for said in bundle.iter_predictions(foreign)]) < 0.1
+    assert np.mean([found.in_scope for found in bundle.iter_predictions(own)]) > 0.9
+    assert np.mean([found.in_scope for found in bundle.iter_predictions(foreign)]) < 0.1
 
 
-def test_a_promise_nobody_can_keep_is_refused_with_a_mend(bundle: Bundle) -> None:
+def test_a_precision_that_cannot_be_guaranteed_is_refused_with_a_hint(bundle: Bundle) -> None:
     with pytest.raises(BadInput, match="no threshold could be shown") as raised:
         bundle.predict(["soup"], abstain=0.999)
     assert "hold out more" in raised.value.hint
@@ -103,8 +103,8 @@ def test_a_promise_nobody_can_keep_is_refused_with_a_mend(bundle: Bundle) -> Non
             bundle.predict_sets(["soup"], coverage=wrong)
 
 
-def test_another_graph_inherits_no_promise(folder: Path, tmp_path: Path) -> None:
-    """A model that was changed after it was measured is read as it speaks, uncalibrated."""
+def test_another_graph_inherits_no_guarantee(folder: Path, tmp_path: Path) -> None:
+    """A graph that was changed after it was measured predicts uncalibrated."""
     shutil.copytree(folder, tmp_path / "bundle")
     file = tmp_path / "bundle" / "potstill.json"
     record = json.loads(file.read_text("utf-8"))
