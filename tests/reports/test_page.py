@@ -94,7 +94,7 @@ def test_simulated_figures_are_called_so_at_the_top() -> None:
     report = replace(full(), simulation=sentence)
     text = Page(render_html(report)).text
     assert text.index(sentence) < text.index("Quality")
-    assert said in render_terminal(report).splitlines()[1]
+    assert sentence in render_terminal(report).splitlines()[1]
     assert "Simulated" not in Page(render_html(replace(report, simulation=""))).text
 
 
