@@ -1,4 +1,4 @@
-"""Waiting in a thread and in a fibre: the same promises."""
+"""Waiting in a thread and in a greenlet: the same promises."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def in_threads(*calls: Callable[[], object]) -> list[object]:
         return [each.result(20) for each in [pool.submit(call) for call in calls]]
 
 
-def in_fibres(*calls: Callable[[], object]) -> list[object]:
+def in_greenlets(*calls: Callable[[], object]) -> list[object]:
     crew: GreenletPool[Callable[[], object], object] = GreenletPool(lambda call: call(), len(calls))
     taken = [crew.submit(call) for call in calls]
     results = [each.result() for each in taken]
@@ -28,7 +28,7 @@ def in_fibres(*calls: Callable[[], object]) -> list[object]:
     return results
 
 
-BOTH = pytest.mark.parametrize("run", [in_threads, in_fibres])
+BOTH = pytest.mark.parametrize("run", [in_threads, in_greenlets])
 
 
 @BOTH
@@ -49,7 +49,7 @@ def test_a_call_waits_for_a_coroutine_while_others_run(run):
 
 
 @BOTH
-def test_what_a_coroutine_raises_is_raised_where_it_is_waited_for(run):
+def test_the_exception_of_a_coroutine_is_raised_by_the_wait(run):
     async def fail() -> None:
         await asyncio.sleep(0)
         raise ValueError("broken")
@@ -69,7 +69,7 @@ def test_the_main_thread_can_wait_for_a_coroutine():
 
 
 @BOTH
-def test_a_door_lets_through_once_whether_it_is_opened_before_or_after_somebody_waits(run):
+def test_an_event_ends_one_wait_whether_it_is_set_before_or_after(run):
     doors: list[Event] = []
     heard: list[str] = []
 
@@ -93,7 +93,7 @@ def test_a_door_lets_through_once_whether_it_is_opened_before_or_after_somebody_
     assert heard == ["first", "second"]
 
 
-def test_a_door_of_a_fibre_can_be_opened_by_a_thread():
+def test_an_event_of_a_greenlet_can_be_set_by_a_thread():
     doors: list[Event] = []
 
     def wait() -> str:
@@ -109,12 +109,12 @@ def test_a_door_of_a_fibre_can_be_opened_by_a_thread():
 
     thread = threading.Thread(target=open_it)
     thread.start()
-    assert in_fibres(wait) == ["through"]
+    assert in_greenlets(wait) == ["through"]
     thread.join()
 
 
 @BOTH
-def test_a_turnstile_lets_in_so_many_and_in_the_order_they_came(run):
+def test_a_semaphore_admits_its_limit_in_order(run):
     turnstile, inside, most, order = Semaphore(3), set(), [], []
 
     def pass_through(number: int) -> None:
@@ -131,7 +131,7 @@ def test_a_turnstile_lets_in_so_many_and_in_the_order_they_came(run):
     assert order == sorted(order)
 
 
-def test_a_turnstile_opens_for_the_next_when_somebody_falls():
+def test_a_semaphore_is_released_by_an_exception():
     turnstile = Semaphore(1)
     with pytest.raises(ValueError, match="fell"), turnstile:
         raise ValueError("fell")
@@ -139,7 +139,7 @@ def test_a_turnstile_opens_for_the_next_when_somebody_falls():
         pass
 
 
-def test_who_lets_others_first_goes_after_those_that_can_go_on():
+def test_a_greenlet_that_yields_runs_after_those_that_are_ready():
     order: list[str] = []
 
     def polite() -> None:
@@ -149,12 +149,12 @@ def test_who_lets_others_first_goes_after_those_that_can_go_on():
     def other() -> None:
         order.append("other")
 
-    in_fibres(polite, other, other)
+    in_greenlets(polite, other, other)
     assert order == ["other", "other", "polite"]
     yield_to_others()  # a thread has no others to let run
 
 
-def test_who_lets_others_first_gets_its_turn_though_there_are_always_others():
+def test_a_greenlet_that_yields_runs_even_if_others_are_always_ready():
     turns = {"polite": 0, "busy": 0}
 
     def polite() -> None:
@@ -166,11 +166,11 @@ def test_who_lets_others_first_gets_its_turn_though_there_are_always_others():
             turns["busy"] += 1
             sleep(0)
 
-    in_fibres(polite, busy, busy)
+    in_greenlets(polite, busy, busy)
     assert 0 < turns["polite"] < 10_000
 
 
-def test_steps_of_fibres_share_transactions_with_those_of_a_thread():
+def test_steps_of_greenlets_and_threads_share_transactions():
     sizes: list[int] = []
 
     def write(batch) -> None:
@@ -182,7 +182,7 @@ def test_steps_of_fibres_share_transactions_with_those_of_a_thread():
     seen: list[int] = []
     thread = threading.Thread(target=lambda: seen.extend(together.do(lambda n=n: n) for n in range(200)))
     thread.start()
-    results = in_fibres(*[lambda number=number: together.do(lambda: number) for number in range(64)])
+    results = in_greenlets(*[lambda number=number: together.do(lambda: number) for number in range(64)])
     thread.join()
     assert results == list(range(64))
     assert seen == list(range(200))
@@ -199,7 +199,7 @@ def test_a_pool_ends_when_its_last_call_has_ended():
 
     pool: GreenletPool[int, None] = GreenletPool(call, 1)
     pool.submit(0)
-    while not pool._busy:
+    while not pool.n_busy:
         time.sleep(0.001)
     pool.shutdown()
     assert ended == [True]

@@ -15,8 +15,8 @@ from potstill.engines.greenlets import is_cancelled, sleep
 from potstill.engines.local import STOPPING_MESSAGE, LocalEngine
 from potstill.engines.workers import GcThrottle
 
-# Calls that only wait run as fibres in one thread where they may; whoever listens must not see the difference.
-LIGHT = pytest.mark.parametrize("light", [False, True], ids=["threads", "fibres"])
+# Calls that mostly wait run as greenlets in one thread; the results must be the same.
+LIGHT = pytest.mark.parametrize("light", [False, True], ids=["threads", "greenlets"])
 
 
 @LIGHT
@@ -47,7 +47,7 @@ def test_no_more_calls_are_in_flight_than_allowed(light):
 
 
 @LIGHT
-def test_an_endless_supply_is_fine_when_somebody_stops_listening(light):
+def test_endless_items_are_fine_if_the_generator_is_closed(light):
     taken = []
     for result in LocalEngine().map(lambda item: item, count(), 4, greenlet_safe=light):
         taken.append(result)
@@ -57,7 +57,7 @@ def test_an_endless_supply_is_fine_when_somebody_stops_listening(light):
 
 
 @LIGHT
-def test_the_first_exception_stops_the_taking(light):
+def test_the_first_exception_begins_no_more_calls(light):
     begun: list[int] = []
 
     def call(item: int) -> int:
@@ -87,7 +87,7 @@ def test_one_slow_call_does_not_leave_the_others_without_work():
 
 
 @LIGHT
-def test_calls_that_rest_are_cut_short_when_one_of_them_fails(light):
+def test_sleeping_calls_are_cancelled_when_one_of_them_fails(light):
     woken = []
 
     def call(item: int) -> None:
@@ -102,7 +102,7 @@ def test_calls_that_rest_are_cut_short_when_one_of_them_fails(light):
 
 
 @LIGHT
-def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more(light):
+def test_closing_the_generator_ends_the_calls_in_flight_and_begins_no_more(light):
     begun, ended = [], []
 
     def call(item: int) -> int:
@@ -116,12 +116,12 @@ def test_leaving_the_loop_lets_what_is_in_flight_end_and_begins_no_more(light):
     assert sorted(begun) == sorted(ended)
 
 
-def test_without_an_engine_a_rest_is_a_sleep():
+def test_without_an_engine_sleep_sleeps():
     assert sleep(0.001)
     assert not is_cancelled()
 
 
-def test_a_second_ctrl_c_that_comes_while_the_first_is_told_leaves_at_once():
+def test_a_second_ctrl_c_during_the_message_of_the_first_leaves_at_once():
     hanging, begun, ended = threading.Event(), threading.Event(), []
 
     def call(item: int) -> None:
@@ -145,7 +145,7 @@ def test_a_second_ctrl_c_that_comes_while_the_first_is_told_leaves_at_once():
         hanging.set()
 
 
-def test_the_first_ctrl_c_waits_for_what_is_in_flight_and_the_second_does_not():
+def test_the_first_ctrl_c_waits_for_the_calls_in_flight_and_the_second_does_not():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     hanging, begun, said, ended = threading.Event(), threading.Semaphore(0), [], []
 
@@ -176,7 +176,7 @@ def test_the_first_ctrl_c_waits_for_what_is_in_flight_and_the_second_does_not():
 
 
 @LIGHT
-def test_ctrl_c_cuts_short_the_calls_that_rest(light):
+def test_ctrl_c_cancels_sleeping_calls(light):
     woken, begun = [], threading.Event()
 
     def call(item: int) -> None:
@@ -194,7 +194,7 @@ def test_ctrl_c_cuts_short_the_calls_that_rest(light):
     assert not any(woken)
 
 
-def test_light_calls_share_a_thread_and_wait_side_by_side():
+def test_greenlet_safe_calls_share_a_thread_and_wait_side_by_side():
     threads = set()
 
     def call(item: int) -> None:
@@ -207,7 +207,7 @@ def test_light_calls_share_a_thread_and_wait_side_by_side():
     assert time.monotonic() - began < 20  # one after the other they would take 40
 
 
-def test_without_the_library_light_calls_get_threads(monkeypatch):
+def test_without_the_library_greenlet_safe_calls_get_threads(monkeypatch):
     monkeypatch.setattr("potstill.engines.local.has_greenlets", lambda: False)
     threads = set()
 
@@ -219,7 +219,7 @@ def test_without_the_library_light_calls_get_threads(monkeypatch):
     assert len(threads) == 4
 
 
-def test_garbage_is_looked_for_less_often_while_fibres_wait_and_as_before_when_all_have_left():
+def test_garbage_collection_is_rarer_while_greenlets_wait_and_restored_afterwards():
     before, seen = gc.get_threshold(), []
 
     def call(item: int) -> None:
@@ -233,7 +233,7 @@ def test_garbage_is_looked_for_less_often_while_fibres_wait_and_as_before_when_a
     assert gc.get_threshold() == before
 
 
-def test_who_never_looks_for_garbage_does_not_begin_to():
+def test_disabled_garbage_collection_stays_disabled():
     before = gc.get_threshold()
     gc.set_threshold(0, 5, 5)
     try:
@@ -243,7 +243,7 @@ def test_who_never_looks_for_garbage_does_not_begin_to():
         gc.set_threshold(*before)
 
 
-def test_no_item_is_left_when_they_come_one_by_one():
+def test_no_item_is_left_out_when_they_come_one_by_one():
     def slowly():
         for item in range(300):
             time.sleep(0.0005 if item % 3 else 0)

@@ -26,7 +26,7 @@ def tickets(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_plan_needs_no_key_and_asks_nobody(tickets: Path):
+def test_a_plan_needs_no_key_and_calls_no_teacher(tickets: Path):
     plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5).teacher
     assert plan.host == "api.openai.com"
     assert plan.costs_money
@@ -47,13 +47,13 @@ def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
     assert long.low_usd > 3 * short.low_usd
 
 
-def test_a_small_budget_reaches_for_some_of_the_texts(tickets: Path):
+def test_a_small_budget_buys_some_of_the_texts(tickets: Path):
     plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=0.02).teacher
     assert 0 < plan.low_texts < plan.high_texts <= 400
     assert "reaches for" in plan.summary()
 
 
-def test_a_price_nobody_knows_is_refused_and_a_given_one_is_used(tickets: Path):
+def test_an_unknown_price_is_refused_and_a_given_one_is_used(tickets: Path):
     with pytest.raises(UnknownPrice):
         api.plan(tickets, teacher="openai:gpt-99", budget=5)
     toml = tickets.with_name("potstill.toml")
@@ -65,7 +65,7 @@ def test_a_price_nobody_knows_is_refused_and_a_given_one_is_used(tickets: Path):
     assert api.plan(toml).teacher.high_usd > 0
 
 
-def test_limits_of_pace_stretch_the_time(tickets: Path):
+def test_rate_limits_stretch_the_time(tickets: Path):
     toml = tickets.with_name("potstill.toml")
     head = f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n'
     toml.write_text(head + "requests_per_minute = 10\n", encoding="utf-8")
@@ -89,37 +89,37 @@ def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: P
     assert "No text leaves" in plan.to_text()
 
 
-def test_the_plan_is_json_too_and_is_wrong_about_no_budget(tickets: Path):
+def test_the_plan_is_json_too_and_needs_a_budget(tickets: Path):
     result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-4.1-mini", "-b", "5", "--json"])
     assert json.loads(result.stdout)["n_texts"] == 400
     with pytest.raises(BadSpec):
         api.plan(tickets, teacher="openai:gpt-4.1-mini")
 
 
-class Asked(ConsoleReporter):
+class Declining(ConsoleReporter):
     """A console whose user says no."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[str] = []
+        self.sentences: list[str] = []
         self.questions = 0
 
     def info(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.sentences.append(sentence)
 
     def confirm(self, question: str) -> bool:
         self.questions += 1
         return False
 
 
-def test_before_a_bill_comes_the_user_is_asked_and_may_say_no(tickets: Path, tmp_path: Path):
-    tell = Asked()
+def test_the_user_is_asked_before_money_is_spent_and_may_decline(tickets: Path, tmp_path: Path):
+    reporter = Declining()
     with pytest.raises(SpendingDeclined) as declined:
         api.distill(
-            tickets, teacher="openai:gpt-4.1-mini", student="linear", budget=1, out=tmp_path / "run", reporter=tell
+            tickets, teacher="openai:gpt-4.1-mini", student="linear", budget=1, out=tmp_path / "run", reporter=reporter
         )
-    assert tell.questions == 1
-    assert any("costs $" in sentence for sentence in tell.said)
+    assert reporter.questions == 1
+    assert any("costs $" in sentence for sentence in reporter.sentences)
     assert "--yes" in declined.value.hint
     assert not (tmp_path / "run").exists()
 
@@ -129,7 +129,7 @@ def test_a_script_is_not_asked(monkeypatch: pytest.MonkeyPatch):
     assert ConsoleReporter().confirm("Spend it?")
 
 
-def test_a_teacher_that_writes_is_planned_by_its_rounds(tickets: Path):
+def test_a_teacher_that_generates_is_planned_by_its_rounds(tickets: Path):
     toml = tickets.with_name("potstill.toml")
     head = (
         f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n[procedure]\nname = "pgkd"\n'
@@ -148,7 +148,7 @@ def test_a_teacher_that_writes_is_planned_by_its_rounds(tickets: Path):
     assert fewer.high_usd < plan.high_usd
 
 
-def test_a_simulated_writer_is_planned_to_the_micro_dollar(tickets: Path, tmp_path: Path):
+def test_a_simulated_generation_is_planned_to_the_micro_dollar(tickets: Path, tmp_path: Path):
     known = tmp_path / "known.csv"
     known.write_text("text,label\na,card\nb,transfer\n", encoding="utf-8")
     toml = tickets.with_name("potstill.toml")
@@ -161,7 +161,7 @@ def test_a_simulated_writer_is_planned_to_the_micro_dollar(tickets: Path, tmp_pa
 
 
 @pytest.mark.parametrize("procedure", ["finetune", "selftrain"])
-def test_a_recipe_that_asks_nobody_is_not_priced_as_if_it_did(tickets: Path, procedure: str) -> None:
-    told = api.plan(tickets, procedure=procedure, budget=1)
-    assert told.teacher is None
-    assert "asks no teacher" in told.to_text()
+def test_a_recipe_without_a_teacher_has_no_price(tickets: Path, procedure: str) -> None:
+    result = api.plan(tickets, procedure=procedure, budget=1)
+    assert result.teacher is None
+    assert "asks no teacher" in result.to_text()

@@ -34,7 +34,7 @@ def begin(folder: Path, pool: Pool, keyword_labels: Path, **over: object) -> Run
     return Run.open(folder, spec, Task(pool.labels, name="world"), pool)
 
 
-def test_a_student_taught_by_a_mediocre_teacher_beats_the_gold_alone_and_its_teacher(tmp_path, pool, keyword_labels):
+def test_a_student_of_a_mediocre_teacher_beats_the_gold_alone_and_its_teacher(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
         report = finish_run(run, kd(run))
     assert report.student.evaluation is not None
@@ -62,7 +62,7 @@ def more_gold() -> Pool:
     return build_pool(Table.from_columns(world(200)), options=PoolOptions(gold=60, validation_share=0)).pool
 
 
-def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
+def test_a_teacher_weaker_than_the_gold_only_student_is_corrected(
     tmp_path, more_gold, keyword_labels, potion, monkeypatch
 ):
     with begin(tmp_path / "run", more_gold, keyword_labels, student="static:potion-8m") as run:
@@ -89,7 +89,7 @@ def test_a_teacher_that_knows_less_than_the_gold_is_not_alone_heard(
 @pytest.mark.parametrize(
     "over", [{"student": "linear"}, {"student": "static:potion-8m", "n_neighbors": 0}], ids=["no space", "not wanted"]
 )
-def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, keyword_labels, potion, over):
+def test_a_teacher_is_not_corrected_without_vectors_or_neighbours(tmp_path, pool, keyword_labels, potion, over):
     n_neighbors = over.pop("n_neighbors", 10)
     with begin(tmp_path / "run", pool, keyword_labels, **over) as run:
         gold, soft = run.pool.subset("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
@@ -98,7 +98,7 @@ def test_a_teacher_is_alone_heard_where_nobody_else_can_be(tmp_path, pool, keywo
         assert not run.store.calls()
 
 
-def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, keyword_labels, potion):
+def test_without_any_gold_the_teacher_is_not_corrected(tmp_path, keyword_labels, potion):
     unlabelled = build_pool({"pool": Table.from_columns({"text": world(40)["text"]})}, labels=tuple(WORDS)).pool
     with begin(tmp_path / "run", unlabelled, keyword_labels, student="static:potion-8m") as run:
         student = kd(run)
@@ -106,7 +106,7 @@ def test_without_any_gold_the_teacher_is_alone_heard(tmp_path, keyword_labels, p
         assert student.predict_proba(["a goal of the team"]).argmax() == unlabelled.labels.index("sport")
 
 
-def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, more_gold, keyword_labels, potion):
+def test_a_weak_teachers_student_is_better_than_the_teacher(tmp_path, more_gold, keyword_labels, potion):
     teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.4, "usd_per_million_tokens": 1.0}
     scores = []
     for neighbours in (0, 10):
@@ -117,7 +117,7 @@ def test_a_weak_teachers_student_is_better_than_what_the_teacher_says(tmp_path, 
     assert scores[1] > scores[0] + 0.1
 
 
-def test_a_simulation_says_so_wherever_its_figures_go(tmp_path, pool, keyword_labels):
+def test_a_simulation_is_called_one_wherever_its_figures_are_shown(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels) as run:
         report = finish_run(run, kd(run))
     assert "imulation" in report.simulation
@@ -142,7 +142,7 @@ def test_the_report_adds_up(tmp_path, pool, keyword_labels):
     assert report.duration_s > 0
 
 
-def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, pool, keyword_labels, monkeypatch):
+def test_the_test_part_is_neither_trained_on_nor_asked_before_the_end(tmp_path, pool, keyword_labels, monkeypatch):
     asked: list[str] = []
     with begin(tmp_path / "run", pool, keyword_labels) as run:
         ask, learn = run.ask, run.learn
@@ -157,7 +157,7 @@ def test_the_test_part_is_never_learnt_from_nor_asked_before_the_end(tmp_path, p
     assert not set(asked) & set(pool.subset("test").texts)
 
 
-def test_without_unlabelled_texts_there_is_nothing_to_distil(tmp_path, keyword_labels):
+def test_without_unlabelled_texts_it_is_refused(tmp_path, keyword_labels):
     table = world(10)
     pool = build_pool(Table.from_columns(table)).pool
     with begin(tmp_path / "run", pool, keyword_labels) as run, pytest.raises(BadData, match="unlabelled"):
@@ -182,7 +182,7 @@ def test_a_larger_model_trained_on_the_gold_can_be_the_teacher(tmp_path, pool, m
     assert report.simulation == ""
 
 
-def test_fine_tuning_learns_the_gold_and_asks_nobody(tmp_path, pool, keyword_labels):
+def test_fine_tuning_trains_on_the_gold_and_calls_no_teacher(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels, teacher=None) as run:
         report = finish_run(run, finetune(run))
     assert report.teacher is None
@@ -204,7 +204,7 @@ def test_the_prompt_shows_as_many_examples_of_each_label_as_asked(pool):
     assert {each.text for each in shown} <= set(pool.subset("train").texts)
 
 
-def test_a_teacher_that_picks_its_examples_is_offered_all_gold(pool):
+def test_a_teacher_that_selects_its_examples_is_given_all_gold(pool):
     gold, many = pool.subset("train"), Task((*pool.labels, *(f"label {i}" for i in range(40))))
 
     def offered(task: Task, teacher: dict[str, object], **procedure: object) -> int:

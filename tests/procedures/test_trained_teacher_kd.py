@@ -27,34 +27,34 @@ def pool_of(gold: int = 10, loose: int = 20) -> Pool:
     return Pool(("no", "yes"), TEXTS, np.where(split == "pool", -1, labels), split, TEXTS, np.full(n, -1))
 
 
-class Noting(Run):
-    """A run that remembers what was learnt from."""
+class RecordingRun(Run):
+    """A run that records what students are trained on."""
 
-    lessons: list[tuple[list[str], np.ndarray, Any]]
+    trained: list[tuple[list[str], np.ndarray, Any]]
 
     def learn(self, texts: Any, targets: Any, **over: Any) -> Student:  # type: ignore[override]
-        self.lessons.append((list(texts), np.asarray(targets), over.get("weights")))
+        self.trained.append((list(texts), np.asarray(targets), over.get("weights")))
         return super().learn(texts, targets, **over)
 
 
-def run_of(folder: Path, pool: Pool, **over: Any) -> Noting:
+def run_of(folder: Path, pool: Pool, **over: Any) -> RecordingRun:
     spec = Spec.from_dict({"budget": 1, "student": "linear", "teacher": "trained:linear", "procedure": "ft-kd", **over})
-    run = Noting.open(folder / "run", spec, Task(pool.labels), pool)
-    run.lessons = []
+    run = RecordingRun.open(folder / "run", spec, Task(pool.labels), pool)
+    run.trained = []
     return run
 
 
-def test_the_student_learns_the_softened_distribution_and_nothing_else(tmp_path: Path) -> None:
+def test_the_student_trains_on_the_softened_distribution_alone(tmp_path: Path) -> None:
     pool = pool_of()
     with run_of(tmp_path, pool, procedure={"name": "ft-kd", "temperature": 2.0}) as run:
         ft_kd(run)
-        (gold, _, _), (texts, soft, weights) = run.lessons
+        (gold, _, _), (texts, soft, weights) = run.trained
     assert gold == list(pool.subset("train").texts)
     assert texts == list(pool.subset("pool").texts)
     assert weights is None
     with run_of(tmp_path / "sharp", pool, procedure={"name": "ft-kd", "temperature": 1.0}) as run:
         ft_kd(run)
-        sharp = run.lessons[1][1]
+        sharp = run.trained[1][1]
     odds, sharper = (np.log(each[:, 0] / each[:, 1]) for each in (soft, sharp))
     assert odds == pytest.approx(sharper / 2, abs=1e-4)
 
@@ -62,7 +62,7 @@ def test_the_student_learns_the_softened_distribution_and_nothing_else(tmp_path:
 def test_with_gold_the_gold_weighs_as_much_as_the_soft_labels_over_t_squared(tmp_path: Path) -> None:
     with run_of(tmp_path, pool_of(10, 20), procedure={"name": "ft-kd", "temperature": 2.0, "learn_gold": True}) as run:
         ft_kd(run)
-        texts, targets, weights = run.lessons[1]
+        texts, targets, weights = run.trained[1]
     assert len(texts) == 30
     assert targets[:10].max(axis=1) == pytest.approx(1)
     assert weights[:10].sum() * 2.0**2 == pytest.approx(weights[10:].sum())
@@ -81,7 +81,9 @@ def test_with_gold_the_gold_weighs_as_much_as_the_soft_labels_over_t_squared(tmp
         (prompt, {}, "no language-model head"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_mend(tmp_path: Path, recipe: Any, over: dict[str, Any], said: str) -> None:
+def test_a_wrong_teacher_or_option_is_refused_with_a_hint(
+    tmp_path: Path, recipe: Any, over: dict[str, Any], said: str
+) -> None:
     with run_of(tmp_path, pool_of(), **over) as run, pytest.raises(BadSpec, match=said) as refused:
         recipe(run)
     assert refused.value.hint
@@ -92,7 +94,7 @@ def test_distilling_without_unlabelled_texts_says_so(tmp_path: Path) -> None:
         ft_kd(run)
 
 
-def test_variants_of_a_run_share_what_was_learnt_but_not_their_spec(tmp_path: Path) -> None:
+def test_variants_of_a_run_share_trained_students_but_not_their_spec(tmp_path: Path) -> None:
     pool = pool_of()
     with run_of(tmp_path, pool) as run:
         first, second = run.variant(), run.variant(seed=run.spec.seed)

@@ -1,4 +1,4 @@
-"""What may be asked, and how a wrong wish is answered."""
+"""The specification of a run: what it accepts, and how a wrong one is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_name_alone_is_a_table_with_a_name():
     )
 
 
-def test_a_kinds_own_options_are_kept_for_it():
+def test_other_keys_are_the_kinds_options():
     student = Spec.from_dict({"budget": 1, "student": {"name": "encoder:minilm", "epochs": 3}}).student
     assert (student.kind, student.model, student.options) == ("encoder", "minilm", {"epochs": 3})
 
@@ -54,11 +54,11 @@ def test_an_unknown_key_gets_the_nearest_one(record, where, nearest):
         {},
     ],
 )
-def test_what_cannot_be_is_one_sentence_with_a_mend(record):
+def test_an_invalid_spec_is_one_sentence_with_a_hint(record):
     assert "\n" not in str(refused(record))
 
 
-def test_a_toml_file_finds_its_data_beside_itself(tmp_path):
+def test_data_paths_are_relative_to_the_toml_file(tmp_path):
     file = tmp_path / "potstill.toml"
     file.write_text('budget = 2\n[data]\nfile = "texts.csv"\n', encoding="utf-8")
     spec = Spec.from_toml(file, {"seed": 4})
@@ -66,7 +66,7 @@ def test_a_toml_file_finds_its_data_beside_itself(tmp_path):
     assert (spec.seed, spec.folder) == (4, tmp_path)
 
 
-def test_a_file_that_is_no_toml_names_the_line(tmp_path):
+def test_invalid_toml_names_the_line(tmp_path):
     file = tmp_path / "potstill.toml"
     file.write_text("budget = 2\nwhat is this\n", encoding="utf-8")
     with pytest.raises(BadSpec, match="line 2"):
@@ -82,13 +82,13 @@ def test_another_name_drops_the_old_kinds_options_and_the_same_name_keeps_them()
     assert merge_specs(record, {"data": {"label": "stars"}})["data"] == {"text": "review", "label": "stars"}
 
 
-def test_the_budget_and_the_paths_are_no_part_of_what_a_run_is():
+def test_the_budget_and_the_paths_are_not_part_of_the_identity():
     one = Spec.from_dict({"budget": 1, "data": {"file": "a.csv"}})
     other = Spec.from_dict({"budget": 2, "data": {"file": "b.csv"}})
     assert one.identity() == other.identity()
 
 
-def test_a_difference_is_told_key_by_key():
+def test_differences_are_listed_key_by_key():
     old, new = {"seed": 0, "student": {"name": "linear"}}, {"seed": 1, "student": {"name": "static"}}
     assert diff_specs(old, new) == ["seed was 0 and is 1", 'student.name was "linear" and is "static"']
 
@@ -98,7 +98,7 @@ def test_an_hour_of_this_machine_has_an_assumed_price_that_says_so():
     assert Spec.from_dict({"budget": 1, "prices": {"usd_per_hour": "1.875"}}).compute_rates.usd_per_hour == 1.875
 
 
-def test_flags_for_the_teacher_lie_on_top_of_the_files_teacher():
+def test_options_for_the_teacher_override_the_files():
     record = {"budget": 1, "teacher": {"name": "openai:gpt-4.1-mini", "parallel": 4}}
     teacher = Spec.from_dict(
         merge_specs(record, spec_overrides(None, None, None, {"batch": True, "redact": True}))

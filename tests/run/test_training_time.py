@@ -26,7 +26,7 @@ TASK = Task(("a", "b"))
 RATES = Rates("a test", usd_per_hour=Decimal("3.6"))
 
 
-def lesson(n: int) -> tuple[list[str], np.ndarray]:
+def training_rows(n: int) -> tuple[list[str], np.ndarray]:
     draw = np.random.default_rng(n)
     texts = [" ".join(draw.choice(WORDS, 8)) + f" n{i}" for i in range(n)]
     return texts, np.eye(2, dtype=np.float32)[np.arange(n) % 2]
@@ -34,7 +34,7 @@ def lesson(n: int) -> tuple[list[str], np.ndarray]:
 
 def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer(tmp_path: Path) -> None:
     weights = write_tinybert(tmp_path / "tiny")
-    texts, targets = lesson(400)
+    texts, targets = training_rows(400)
     found = {
         epochs: estimate_training_time(
             ComponentSpec(name=f"encoder:{weights}", epochs=epochs), TASK, texts, targets, RATES
@@ -51,13 +51,15 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
 
 
 def test_any_other_student_is_scaled_by_its_rows() -> None:
-    few, many = (estimate_training_time(ComponentSpec(name="linear"), TASK, *lesson(n), RATES) for n in (300, 30_000))
+    few, many = (
+        estimate_training_time(ComponentSpec(name="linear"), TASK, *training_rows(n), RATES) for n in (300, 30_000)
+    )
     assert few.flops is None
     assert few.high_s < many.high_s
     assert "FLOPs" not in few.sentence()
 
 
-def test_the_rule_of_an_encoder_is_its_own() -> None:
+def test_the_number_of_passes_is_the_students_own() -> None:
     assert student_kind("encoder").training_passes({}, 10) == ENCODER_EPOCHS.max_epochs
     assert student_kind("encoder").training_passes({}, 10**6) == ENCODER_EPOCHS.min_epochs
     assert student_kind("encoder").training_passes({"epochs": 7, "class_weights": "balanced"}, 10) == 7
@@ -75,7 +77,7 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_plan_tells_what_training_the_teacher_takes(texts: Path) -> None:
+def test_a_plan_shows_what_training_the_teacher_takes(texts: Path) -> None:
     plan = estimate_cost(read_inputs(texts, None, spec_overrides("trained:linear", None, 5, {})))
     assert plan.teacher_training_usd > 0
     assert "training it takes about" in plan.to_text()
@@ -86,13 +88,13 @@ def test_a_plan_tells_what_training_the_teacher_takes(texts: Path) -> None:
         estimate_cost(read_inputs(texts, None, spec_overrides("trained:linear", None, 5, {"labels": "a,b"})))
 
 
-def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp_path: Path) -> None:
-    """A large model on little money: what it learnt till then is kept, and the budget is never passed."""
+def test_training_stops_where_its_hold_ends(tmp_path: Path) -> None:
+    """A large model on little money: the weights so far are kept, and the budget is not exceeded."""
     weights = write_tinybert(tmp_path / "tiny", hidden=96, layers=4)
     from potstill.data.pool import PoolOptions, build_pool
     from potstill.data.tables import Table
 
-    words, targets = lesson(600)
+    words, targets = training_rows(600)
     columns = {"text": words, "label": ["ab"[int(row.argmax())] for row in targets]}
     pool = build_pool(Table.from_columns(columns), options=PoolOptions()).pool
     # Two seconds of this machine are all the money there is; thirty epochs would take far longer.
@@ -110,9 +112,7 @@ def test_a_teacher_stops_learning_where_its_hold_ends_and_is_charged_no_more(tmp
     assert 0 < call.charged <= call.held == 2000
 
 
-def test_what_a_teacher_learns_with_is_held_apart_from_what_is_left_for_its_student(
-    tmp_path: Path, texts: Path
-) -> None:
+def test_training_a_teacher_leaves_money_for_its_student(tmp_path: Path, texts: Path) -> None:
     order = read_inputs(texts, None, spec_overrides("trained:linear", "linear", 1, {}))
     with Run.open(tmp_path / "run", order.spec, order.task, order.pool) as run:
         gold = run.pool.subset("train")
