@@ -51,9 +51,12 @@ def open_teacher(url: str, parallel: int) -> Any:
     from potstill.data.task import Task
     from potstill.teachers.base import TeacherSetup
     from potstill.teachers.openai import open_teacher as opened
+    from potstill.teachers.price_options import PriceOptions
 
     os.environ.setdefault("OPENAI_API_KEY", "none")
-    return opened(TeacherSetup(Task(LABELS), "m", (), {"base_url": url, "parallel": parallel}, PRICES))
+    return opened(
+        TeacherSetup(Task(LABELS), "m", (), {"base_url": url, "parallel": parallel}, PriceOptions.parse(PRICES))
+    )
 
 
 def body_of(teacher: Any) -> Callable[[int], dict[str, Any]]:

@@ -24,7 +24,7 @@ from potstill.run.run import open_teacher, training_reserve
 from potstill.run.spec import ComponentSpec, Spec, teacher_backbone
 from potstill.run.training_time import TrainingTime, estimate_training_time
 from potstill.teachers import DEFAULT_TEACHER
-from potstill.teachers.base import Teacher
+from potstill.teachers.base import Teacher, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
 
 TIMED_TEXTS = 32  # texts that a teacher trained on this machine is timed on
@@ -101,12 +101,11 @@ def open_planned_teacher(inputs: RunInputs) -> PlannedTeacher:
     capabilities = teacher_kind(component.kind).capabilities
     examples = select_examples(gold, spec, inputs.task)
     if not capabilities.needs_student:
-        teacher = open_teacher(spec, inputs.task, component, examples, asks=False)
+        teacher = open_teacher(spec, inputs.task, component, examples)
         return PlannedTeacher(teacher, component, len(examples), None, capabilities.remote)
     training = _time_teacher_training(inputs, component)
-    teacher = open_teacher(
-        spec, inputs.task, component, student=training.student, key="probe", price=spec.compute_rates
-    )
+    trained = TrainedStudent(training.student, "probe", spec.compute_rates)
+    teacher = open_teacher(spec, inputs.task, component, student=trained)
     texts = inputs.pool.subset("pool").texts or gold.texts
     for _ in range(2):  # the first call warms up
         teacher.answer(texts[:TIMED_TEXTS])
@@ -148,7 +147,7 @@ def _sum(inputs: RunInputs, planned: PlannedTeacher, asks: Sequence[Ask]) -> Cos
         low_s=pace.low_s * units,
         high_s=pace.high_s * units,
         time_basis=pace.basis,
-        host=str(planned.teacher.metadata.get("host") or ""),
+        host=planned.teacher.metadata.host,
         n_examples=planned.n_examples,
         redacted=bool(planned.component.options.get("redact")),
         simulated=planned.teacher.simulated,
@@ -179,7 +178,7 @@ def _unknown_cost(inputs: RunInputs, planned: PlannedTeacher) -> CostPlan:
         low_s=0.0,
         high_s=0.0,
         time_basis="",
-        host=str(planned.teacher.metadata.get("host") or ""),
+        host=planned.teacher.metadata.host,
         n_examples=planned.n_examples,
         redacted=bool(planned.component.options.get("redact")),
         simulated=planned.teacher.simulated,

@@ -92,7 +92,7 @@ def large_model(inputs: RunInputs) -> ComponentSpec | None:
 
 def _label_usd(inputs: RunInputs, texts: Sequence[str], unpriced: list[str]) -> float | None:
     try:
-        people = open_teacher(inputs.spec, inputs.task, ComponentSpec(name=DEFAULT_ANNOTATOR), asks=False)
+        people = open_teacher(inputs.spec, inputs.task, ComponentSpec(name=DEFAULT_ANNOTATOR))
     except UnknownPrice:
         unpriced.append(NO_LABEL_PRICE)
         return None
@@ -109,7 +109,7 @@ def _open_llm(inputs: RunInputs, unpriced: list[str]) -> Teacher | None:
         return None
     try:
         examples = select_examples(inputs.pool.subset("train"), inputs.spec, inputs.task)
-        return open_teacher(inputs.spec, inputs.task, component, examples, asks=False)
+        return open_teacher(inputs.spec, inputs.task, component, examples)
     except PotstillError as error:
         unpriced.append(f"the language model: {error.message}")
         return None

@@ -81,10 +81,8 @@ def open_annotator(run: Run, component: ComponentSpec) -> Teacher:
         BadSpec: the teacher is not human.
         UnknownPrice: a label has no price.
     """
-    if component.options.get("simulate_from") == "pool":
-        annotator = run.open_teacher(component, known=_hidden_labels(run.pool))
-    else:
-        annotator = run.open_teacher(component)
+    hidden = _hidden_labels(run.pool) if component.options.get("simulate_from") == "pool" else None
+    annotator = run.open_teacher(component, gold_columns=hidden)
     if annotator.category != "human":
         raise BadSpec(
             f"{component.name!r} is not human, and this procedure asks people.",

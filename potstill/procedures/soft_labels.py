@@ -21,7 +21,7 @@ from potstill.run import Answers
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, teacher_backbone
 from potstill.teachers import DEFAULT_TEACHER
-from potstill.teachers.base import Teacher
+from potstill.teachers.base import Teacher, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
 
 MIN_CALIBRATION_TEXTS = 20  # gold texts below which a fitted temperature is noise
@@ -49,7 +49,7 @@ def open_kd_teacher(run: Run, gold: Subset, examples: Sequence[LabelledText]) ->
     targets = gold.targets(run.task.n_labels)
     with run.ledger.reserve("asking the teacher and training the student", run.ledger.free // 2):
         student = run.learn(gold.texts, targets, student=teacher_backbone(component), purpose="teach")
-    return run.teacher(student=student, key=run.student_key(student), price=run.spec.compute_rates)
+    return run.teacher(student=TrainedStudent(student, run.student_key(student), run.spec.compute_rates))
 
 
 def calibrate_teacher(

@@ -50,7 +50,7 @@ def evaluate_teacher(run: Run, test: Subset) -> tuple[TeacherSummary | None, Tea
         evaluation=result,
         texts_per_s=texts_per_second(calls, teacher.parallel),
         p50_ms=median(single_ms) if single_ms else None,
-        metadata=dict(teacher.metadata),
+        metadata=teacher.metadata.to_facts(),
     )
     answered = np.isfinite(probs).all(axis=1)
     known = np.where(answered[:, None], probs, 0.0)

@@ -69,13 +69,12 @@ def answer_summary(record: TeacherRecord | None) -> AnswerSummary | None:
 
 def egress_facts(record: TeacherRecord | None) -> EgressFacts:
     """What the teacher's calls sent to another machine."""
-    host = record.teacher.metadata.get("host") if record is not None else None
-    if record is None or not host:
+    if record is None or not record.teacher.metadata.host:
         return EgressFacts()
     facts = record.teacher.metadata
     asked = sum(state != "unasked" for state in record.answers.states)
-    redacted = dict(facts["redacted"]) if facts.get("redact") else None
-    return EgressFacts(host=str(host), pool_texts=asked if record.answers.texts else None, redacted=redacted)
+    pool_texts = asked if record.answers.texts else None
+    return EgressFacts(host=facts.host, pool_texts=pool_texts, redacted=facts.redactions)
 
 
 def simulated_teachers(run: Run) -> tuple[str, ...]:

@@ -209,7 +209,7 @@ def _teacher(run: RunRecord, texts: Sequence[str], rates: Rates, reporter: Repor
     if named is None:
         return None
     try:
-        teacher = open_teacher(run.spec, run.task, named, run.examples, asks=False)
+        teacher = open_teacher(run.spec, run.task, named, run.examples)
     except (PotstillError, TypeError) as error:  # TypeError: a teacher that is made of a student
         reason = error.message if isinstance(error, PotstillError) else "it is made of a student of the run"
         row = _from_calls(run, named.name, here=_runs_here(named.kind))

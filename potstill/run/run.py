@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -39,8 +39,9 @@ from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, 
 from potstill.students.kinds import revision
 from potstill.students.training_data import apply_class_weights
 from potstill.teachers import DEFAULT_TEACHER
-from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.base import Teacher, TeacherSetup, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
+from potstill.teachers.price_options import PriceOptions
 
 RecordT = TypeVar("RecordT", bound=NoteRecord)
 
@@ -160,15 +161,26 @@ class Run:
 
     # --- teachers ---------------------------------------------------------------------------------------
 
-    def teacher(self, examples: Sequence[LabelledText] = (), **options: Any) -> Teacher:
-        """The spec's teacher, with `examples` in its prompt; `options` override the spec's."""
+    def teacher(
+        self, examples: Sequence[LabelledText] = (), *, student: TrainedStudent | None = None, **options: Any
+    ) -> Teacher:
+        """The spec's teacher, with `examples` in its prompt, or with a `student`; `options` override the spec's."""
         named = self.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
         self.store.set_meta("examples", [[each.text, each.label] for each in examples])  # read by `potstill bench`
-        return self.open_teacher(named, examples, **options)
+        return self.open_teacher(named.with_options(options), examples, student=student)
 
-    def open_teacher(self, named: ComponentSpec, examples: Sequence[LabelledText] = (), **options: Any) -> Teacher:
+    def open_teacher(
+        self,
+        named: ComponentSpec,
+        examples: Sequence[LabelledText] = (),
+        *,
+        gold_columns: Mapping[str, int] | None = None,
+        student: TrainedStudent | None = None,
+    ) -> Teacher:
         """Any teacher of the registry, opened for this run."""
-        return open_teacher(self.spec, self.task, named, examples, folder=self.folder, **options)
+        return open_teacher(
+            self.spec, self.task, named, examples, folder=self.folder, gold_columns=gold_columns, student=student
+        )
 
     def record_teacher(self, teacher: Teacher, calibration: Calibration, answers: Answers) -> None:
         """Record the student's teacher and the calibration of its scores, so that it is evaluated the same way."""
@@ -350,13 +362,19 @@ def open_teacher(
     named: ComponentSpec,
     examples: Sequence[LabelledText] = (),
     *,
-    asks: bool = True,
     folder: Path | None = None,
-    **options: Any,
+    gold_columns: Mapping[str, int] | None = None,
+    student: TrainedStudent | None = None,
 ) -> Teacher:
-    """A teacher of the menu, opened for a task; `options` are laid over its own. Without `asks` only to plan.
+    """Open a registered teacher for a task.
 
-    `folder` is the run's, for a teacher that leaves something in it.
+    Args:
+        spec: prices, seed, and the folder of relative file names.
+        task: what to decide.
+        named: the teacher's name and options.
+        examples: gold examples it may show.
+        folder: the folder of the run; without one the teacher is opened to plan, and calls nothing.
+        gold_columns, student: see `TeacherSetup`.
     """
     kind = teacher_kind(named.kind)
     if task.kind not in kind.capabilities.task_kinds:
@@ -368,11 +386,13 @@ def open_teacher(
         task=task,
         model=named.model,
         examples=tuple(examples),
-        options={**named.options, **options},
-        prices=spec.prices,
+        options=named.options,
+        gold_columns=gold_columns,
+        student=student,
+        prices=PriceOptions.parse(spec.prices),
         workspace=spec.folder,
         seed=spec.seed,
-        will_call=asks,
+        will_call=folder is not None,
         run_folder=folder,
     )
     return kind(setup)

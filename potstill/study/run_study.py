@@ -309,7 +309,7 @@ class _StudyRun:
         if self.study.teacher is None:
             return False
         task = next(iter(self.datasets.values())).task
-        return open_teacher(self.spec, task, self.study.teacher, asks=False).simulated
+        return open_teacher(self.spec, task, self.study.teacher).simulated
 
     def _summary(self, name: str, dataset: StudyDataset, sizes: tuple[int, ...]) -> DatasetSummary:
         return DatasetSummary(

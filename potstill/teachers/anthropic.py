@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
@@ -19,8 +19,16 @@ from potstill.teachers.base import JobPending, TeacherKind, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
-from potstill.teachers.messages import CHAT_CAPABILITIES, ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
+from potstill.teachers.messages import (
+    CHAT_CAPABILITIES,
+    ChatIdentity,
+    ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    max_reply_tokens,
+)
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
+from potstill.teachers.prompts import JsonObject, RequestBody
 from potstill.teachers.rate_limit import (
     ContentRefused,
     FeatureUnsupported,
@@ -83,7 +91,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
     server = AnthropicServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
     name = f"anthropic:{model}"
-    identity = {"model": model, "server": host, "effort": options.effort}
+    identity = ChatIdentity(model, host, options.effort)
     if options.batch:
         queued = batch_queue_price(
             model, provider, setup.prices, default_factor=0.5 if provider == "anthropic" else 1.0
@@ -116,16 +124,16 @@ class AnthropicServer:
         self._line = SdkClient(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
         self._client = self._line.client
 
-    def request_body(self, request: ChatRequest) -> Mapping[str, Any]:
+    def request_body(self, request: ChatRequest) -> RequestBody:
         """What is sent for one request, directly or in a batch."""
         system, *turns = _marked(request)
-        body: dict[str, Any] = {
+        body: JsonObject = {
             "model": self._model,
             "max_tokens": request.max_tokens,
             "system": system["content"],
             "messages": turns,
         }
-        config: dict[str, Any] = {}
+        config: JsonObject = {}
         if request.schema is not None and self.supports_schema:
             config["format"] = {"type": "json_schema", "schema": dict(request.schema)}
         if self._effort and self._takes_effort:
@@ -245,7 +253,7 @@ class AnthropicServer:
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
-    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> RequestError | TeacherError:
+    def _sorted(self, error: Any, sent: RequestBody | None) -> RequestError | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
         status, said = error.status_code, self._line.said_by(error)
         meaning: RequestError | TeacherError | None
@@ -256,7 +264,7 @@ class AnthropicServer:
             meaning = self._drop(said, sent)
         return meaning or failed_request(status, said)
 
-    def _drop(self, said: str, sent: Mapping[str, Any]) -> FeatureUnsupported | None:
+    def _drop(self, said: str, sent: RequestBody) -> FeatureUnsupported | None:
         """Forget the feature a 400 is about, if it was sent."""
         config = sent.get("output_config", {})
         if "temperature" in sent and "temperature" in said:
@@ -270,11 +278,11 @@ class AnthropicServer:
         return FeatureUnsupported(said)
 
 
-def _marked(request: ChatRequest) -> list[dict[str, Any]]:
+def _marked(request: ChatRequest) -> list[JsonObject]:
     """The messages in Anthropic's form, with the end of their constant part marked for the cache."""
-    marked: list[dict[str, Any]] = []
+    marked: list[JsonObject] = []
     for number, message in enumerate(request.messages, 1):
-        block: dict[str, Any] = {"type": "text", "text": message["content"]}
+        block: JsonObject = {"type": "text", "text": message["content"]}
         if number == request.n_constant:
             block["cache_control"] = {"type": "ephemeral"}
         marked.append({"role": message["role"], "content": [block]})

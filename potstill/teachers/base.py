@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, TaskKind
 from potstill.ledger.prices import Category, ExactPrice, Price, Usage
 from potstill.registry import Options
+from potstill.teachers.price_options import PriceOptions
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,28 @@ class TeacherCapabilities:
     batch_discount: bool = False
 
 
+class Predictor(Protocol):
+    """A student that a teacher can answer with."""
+
+    def predict_logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, K) natural-log scores."""
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A fitted student that becomes a teacher.
+
+    Attributes:
+        student: the fitted student.
+        key: content of its training; equal keys mean equal answers.
+        price: of this machine's time; None takes `[prices]`.
+    """
+
+    student: Predictor
+    key: str
+    price: Price | None = None
+
+
 @dataclass(frozen=True)
 class TeacherSetup:
     """What a teacher is opened with.
@@ -55,22 +81,26 @@ class TeacherSetup:
         model: what follows the colon of its name: "smollm2" of `local:smollm2`; may be empty.
         examples: gold (text, label) pairs it may show in its prompt, at most a few per label.
         options: the `[teacher]` table of the spec without `name`.
-        prices: the `[prices]` table of the spec.
+        prices: the `[prices]` table of the spec, parsed.
         workspace: the folder that relative file names in `options` start from.
         seed: of every random draw.
         will_call: False to plan: nothing is sent, so no key is needed.
         run_folder: the folder of the run, for a teacher that stores something in it; None to plan.
+        gold_columns: text -> column of its label, from the procedure, for simulated people.
+        student: from the procedure, for a teacher that needs one.
     """
 
     task: Task
     model: str = ""
     examples: Sequence[LabelledText] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    prices: Mapping[str, Any] = field(default_factory=dict)
+    prices: PriceOptions = field(default_factory=PriceOptions)
     workspace: Path = Path()
     seed: int = 0
     will_call: bool = True
     run_folder: Path | None = None
+    gold_columns: Mapping[str, int] | None = None
+    student: TrainedStudent | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +127,44 @@ class UsageEstimate:
     high: Usage
 
 
+Fact = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class TeacherMetadata:
+    """What a report says about a teacher.
+
+    Attributes:
+        price: where its price comes from.
+        model: the model's name.
+        host: the machine that texts are sent to; empty if none leaves this one.
+        n_examples: gold examples it was given.
+        simulation: what it simulates; empty for a real teacher.
+        redactions: kind of personal data -> number of removed pieces; None without redaction.
+        extra: more facts of its kind, by name.
+    """
+
+    price: str
+    model: str = ""
+    host: str = ""
+    n_examples: int = 0
+    simulation: str = ""
+    redactions: Mapping[str, int] | None = None
+    extra: Mapping[str, Fact] = field(default_factory=dict)
+
+    def to_facts(self) -> dict[str, Fact]:
+        """The facts that are set, by name."""
+        redacted = "" if self.redactions is None else ", ".join(f"{n} {kind}" for kind, n in self.redactions.items())
+        named: dict[str, Fact] = {
+            "simulation": self.simulation,
+            "model": self.model,
+            "host": self.host,
+            "examples": self.n_examples,
+            "redacted": redacted or ("" if self.redactions is None else "nothing"),
+        }
+        return {name: fact for name, fact in named.items() if fact} | {**self.extra, "price": self.price}
+
+
 class Teacher(Protocol):
     """Answers for money.
 
@@ -113,7 +181,6 @@ class Teacher(Protocol):
         greenlet_safe: `answer` mostly waits, by `engines.greenlets` alone, so many calls share one thread.
         simulated: True if it replays labels; every figure made with it is called a simulation.
         needs_prior_correction: True if its scores carry a label bias that `calibration.match_prior` should remove.
-        metadata: facts for the report (model, licence, size, runtime).
     """
 
     name: str
@@ -129,7 +196,7 @@ class Teacher(Protocol):
     needs_prior_correction: bool
 
     @property
-    def metadata(self) -> Mapping[str, Any]:
+    def metadata(self) -> TeacherMetadata:
         """Facts for the report."""
 
     def max_usage(self, texts: Sequence[str]) -> Usage:

@@ -8,9 +8,9 @@ batch there is no second question, so an unreadable reply stays unparsable. Know
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from pydantic import Field
@@ -19,9 +19,18 @@ from potstill.data.task import Answer
 from potstill.errors import TeacherError
 from potstill.ledger.prices import ExactPrice, Price, Usage
 from potstill.registry import Options
-from potstill.teachers.base import BatchJob, JobPending, JobRejected, JobResults, JobWording, TeacherSetup
+from potstill.teachers.base import (
+    BatchJob,
+    JobPending,
+    JobRejected,
+    JobResults,
+    JobWording,
+    TeacherMetadata,
+    TeacherSetup,
+)
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.messages import (
+    ChatIdentity,
     ChatOptions,
     ChatRequest,
     ChatResponse,
@@ -31,6 +40,7 @@ from potstill.teachers.messages import (
     multiply_usage,
     shorten,
 )
+from potstill.teachers.prompts import RequestBody
 from potstill.teachers.rate_limit import (
     CallUsage,
     ContentRefused,
@@ -68,7 +78,7 @@ class BatchItem:
     """One request of a batch: its name, and what is sent."""
 
     name: str
-    body: Mapping[str, Any]
+    body: RequestBody
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class BatchServer(ChatServer, Protocol):
     max_requests: int
     max_bytes: int
 
-    def request_body(self, request: ChatRequest) -> Mapping[str, Any]:
+    def request_body(self, request: ChatRequest) -> RequestBody:
         """What is sent for one request of a batch."""
 
     def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
@@ -143,12 +153,17 @@ class BatchChatTeacher(ChatTeacher):
         server: BatchServer,
         price: Price,
         job_price: ExactPrice,
-        identity: Mapping[str, Any],
+        identity: ChatIdentity,
     ) -> None:
         super().__init__(name, setup, options, server, price, identity)
         self._queue = server
         self.job_price = job_price
-        self.metadata = {**self.metadata, "batch": True, "batch_price": job_price.source}
+
+    @property
+    def metadata(self) -> TeacherMetadata:
+        """As for ChatTeacher, with the price of the queue."""
+        facts = super().metadata
+        return replace(facts, extra={**facts.extra, "batch": True, "batch_price": self.job_price.source})
 
     @property
     def samples(self) -> int:

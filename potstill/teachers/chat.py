@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from typing import Any
 
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadSpec, TeacherError, did_you_mean
 from potstill.ledger.prices import Category, Price, Rates, Usage
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherSetup, UsageEstimate
-from potstill.teachers.generation_prompts import GENERATION_PROMPT_TOKENS, GenerationPrompt, fit_generation_prompt
+from potstill.teachers.base import Fact, GeneratedTexts, Reply, TeacherMetadata, TeacherSetup, UsageEstimate
+from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.label_parsing import (
     LabelParser,
     ParsedLabel,
@@ -30,6 +29,7 @@ from potstill.teachers.label_set_parsing import LabelSetParser, scores_from_labe
 from potstill.teachers.messages import (
     CHAT_CAPABILITIES,
     RAW_REPLY_CHARACTERS,
+    ChatIdentity,
     ChatOptions,
     ChatRequest,
     ChatResponse,
@@ -48,6 +48,16 @@ from potstill.teachers.shortlist import ShortlistScores, combine_shortlists, pre
 SPARE_REQUESTS = 2
 # Bytes of a prompt in a token: plain English at most, other languages and short words at least.
 PROMPT_BYTES_PER_TOKEN = (5.5, 2.5)
+# Options that change answers or generated texts; the others are in the identities, or only change speed and price.
+KEY_OPTIONS = (
+    "temperature",
+    "samples",
+    "logprobs",
+    "one_hot_confidence",
+    "aliases",
+    "generation_max_tokens",
+    "generation_prompt_tokens",
+)
 
 
 class ChatTeacher:
@@ -75,7 +85,7 @@ class ChatTeacher:
         options: ChatOptions,
         server: ChatServer,
         price: Price,
-        identity: Mapping[str, Any],
+        identity: ChatIdentity,
     ) -> None:
         if setup.task.kind not in self.capabilities.task_kinds:
             raise BadSpec(
@@ -109,28 +119,33 @@ class ChatTeacher:
         self._patience_s = options.text_timeout_s or options.timeout_s * (2 if self._by_time else 10)
         self._clock = SharedTimer()
         self._pace = RateLimiter(options.requests_per_minute, options.tokens_per_minute, max(8, options.parallel))
-        asked = options.model_dump(
-            include={"temperature", "samples", "logprobs", "one_hot_confidence", "aliases"} | {"generation_max_tokens"}
-        )
-        if options.generation_prompt_tokens != GENERATION_PROMPT_TOKENS:
-            asked["generation_prompt_tokens"] = options.generation_prompt_tokens
+        self._identity = identity
         self.key = self.generation_key = content_key(
             PROMPT_VERSION,
             setup.task.key,
             [(example.text, example.label) for example in setup.examples],
-            asked | {"max_tokens": self._max_tokens, "schema": self._schema is not None, **self._asking.identity},
-            identity,
+            {name: getattr(options, name) for name in KEY_OPTIONS},
+            [self._max_tokens, self._schema is not None],
+            asdict(self._asking.identity),
+            asdict(identity),
         )
-        self.metadata: Mapping[str, Any] = {
-            **identity,
-            **self._asking.metadata,
-            "host": identity.get("server", ""),
-            "prompt_version": PROMPT_VERSION,
-            "examples": len(setup.examples),
-            "samples": options.samples,
-            "one_hot_confidence": options.one_hot_confidence,
-            "price": price.source,
-        }
+        self._n_examples = len(setup.examples)
+
+    @property
+    def metadata(self) -> TeacherMetadata:
+        """Facts for the report, with what was redacted so far."""
+        extra: dict[str, Fact] = {"effort": self._identity.effort} if self._identity.effort else {}
+        extra |= self._asking.facts
+        extra |= {"prompt_version": PROMPT_VERSION, "samples": self._options.samples}
+        extra["one_hot_confidence"] = self._options.one_hot_confidence
+        return TeacherMetadata(
+            price=self.price.source,
+            model=self._identity.model,
+            host=self._identity.host,
+            n_examples=self._n_examples,
+            redactions=self._asking.redactions,
+            extra=extra,
+        )
 
     # --- money -------------------------------------------------------------------------------------------------
 

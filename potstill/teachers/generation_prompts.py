@@ -18,7 +18,14 @@ from potstill.data.task import Feedback, GenerationRequest, LabelledText, Studen
 from potstill.errors import BadSpec, did_you_mean
 from potstill.evaluation.metrics import ClassScore
 from potstill.teachers.label_parsing import parse_texts
-from potstill.teachers.prompts import GENERATION_SCHEMA, QUOTED_CHARACTERS, Message, generation_messages, sanitize_text
+from potstill.teachers.prompts import (
+    GENERATION_SCHEMA,
+    QUOTED_CHARACTERS,
+    JsonObject,
+    Message,
+    generation_messages,
+    sanitize_text,
+)
 
 GENERATION_PROMPT_TOKENS = 24_000
 PROMPT_BYTES_PER_TOKEN = 2.5  # fewer than that only in scripts the vocabulary does not know
@@ -34,9 +41,9 @@ _GAPS = re.compile(r"[\s_\-]+")
 _FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
 
 
-def labelled_texts_schema(labels: Sequence[str]) -> dict[str, Any]:
+def labelled_texts_schema(labels: Sequence[str]) -> JsonObject:
     """The JSON schema of a reply; without `labels` any string passes for a label."""
-    label: dict[str, Any] = {"type": "string"} | ({"enum": list(labels)} if labels else {})
+    label: JsonObject = {"type": "string"} | ({"enum": list(labels)} if labels else {})
     item = {
         "type": "object",
         "properties": {"text": {"type": "string"}, "label": label},
@@ -76,7 +83,7 @@ class GenerationPrompt:
         return messages
 
     @property
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonObject:
         """The JSON schema of a reply."""
         if self.content is None:
             return GENERATION_SCHEMA

@@ -11,18 +11,16 @@ from potstill.teachers.simulated_human import open_simulated_human
 def open_teacher(setup: TeacherSetup) -> Teacher:
     """`human`, priced under `[prices]` by `usd_per_label` or by `usd_per_labelling_hour`.
 
-    With `simulate_from` it is a simulation that answers at once. A procedure may hand over `known`: text -> column.
+    With `simulate_from` it is a simulation that answers at once.
 
     Raises:
         UnknownPrice: neither price is there.
         BadSpec: both are, or an option that cannot be.
     """
-    given = dict(setup.options)
-    known = given.pop("known", None)
-    options = read_options(HumanOptions, "teacher 'human'", given)
+    options = read_options(HumanOptions, "teacher 'human'", setup.options)
     price = human_price(setup.prices)
     if options.simulate_from:
-        return open_simulated_human(setup, options, price, known)
+        return open_simulated_human(setup, options, price)
     return HumanTeacher(setup, options, price)
 
 

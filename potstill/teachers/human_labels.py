@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -28,10 +28,11 @@ from potstill.teachers.base import (
     JobWording,
     Reply,
     TeacherCapabilities,
+    TeacherMetadata,
     TeacherSetup,
     UsageEstimate,
 )
-from potstill.teachers.price_options import parse_rates
+from potstill.teachers.price_options import PriceOptions
 
 MIN_PROBABILITY = 1e-6  # the share of a label that nobody said
 MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # what a plan takes a person to look at a text, at least and at most
@@ -61,19 +62,19 @@ class HumanOptions(Options):
     label: str = "label"
 
 
-def human_price(prices: Mapping[str, Any]) -> Rates:
+def human_price(prices: PriceOptions) -> Rates:
     """What people cost: by the label, or by the hour they label (then a label itself costs nothing more).
 
     Raises:
         UnknownPrice: nobody said.
-        BadSpec: it is said twice, or is no sum.
+        BadSpec: two prices are given.
     """
-    if PER_LABEL in prices and PER_HOUR in prices:
+    if prices.usd_per_label is not None and prices.usd_per_labelling_hour is not None:
         raise BadSpec(f"People are priced twice: {PER_LABEL} and {PER_HOUR}.", "Keep one of them under [prices].")
-    if PER_LABEL in prices:
-        return parse_rates({"usd_per_label": prices[PER_LABEL]}, f"[prices] {PER_LABEL}")
-    if PER_HOUR in prices:
-        return parse_rates({"usd_per_hour": prices[PER_HOUR], "usd_per_label": 0}, f"[prices] {PER_HOUR}")
+    if prices.usd_per_label is not None:
+        return Rates(f"[prices] {PER_LABEL}", usd_per_label=prices.usd_per_label)
+    if prices.usd_per_labelling_hour is not None:
+        return Rates(f"[prices] {PER_HOUR}", usd_per_hour=prices.usd_per_labelling_hour, usd_per_label=Decimal(0))
     raise UnknownPrice(
         "Nobody said what a person's label costs.",
         f"Set [prices] {PER_LABEL} = 0.11, or {PER_HOUR} = 18; 0 is a price, too.",
@@ -110,10 +111,10 @@ class HumanTeacherBase:
         self.price: Price = price
         self.paid_by_hour = price.usd_per_hour is not None
         self.key = self.generation_key = content_key("human", 1, setup.task.key, options.annotators)
-        self.metadata: Mapping[str, Any] = {
-            "annotators a text": options.annotators,
-            "price": f"${price.usd_per_hour}/hour" if self.paid_by_hour else f"${price.usd_per_label}/label",
-        }
+        self.metadata = TeacherMetadata(
+            price=f"${price.usd_per_hour}/hour" if self.paid_by_hour else f"${price.usd_per_label}/label",
+            extra={"annotators a text": options.annotators},
+        )
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         """Every label that is ordered, each taking the longest that is paid for."""

@@ -22,6 +22,7 @@ from potstill.ledger.prices import Usage
 from potstill.models.causal_lm import idle_cores, one_line
 from potstill.models.weights import Weights
 from potstill.teachers.base import GeneratedTexts
+from potstill.teachers.prompts import JsonObject
 
 LINES_PER_CALL = 5  # small models repeat themselves in long lists
 EXAMPLES = 4
@@ -139,7 +140,7 @@ class LlamaCppGenerator:
             "grammar": lines_grammar(n, self.max_tokens),
             "cache_prompt": False,  # the same request must give the same texts, whatever was asked before
         }
-        reply: dict[str, Any] = self._server.handle_chat_completions(asked)
+        reply: JsonObject = self._server.handle_chat_completions(asked)
         if "error" in reply:
             raise TeacherError(f"llama.cpp refused to write: {reply['error'].get('message', reply['error'])}")
         return str(reply["choices"][0]["message"].get("content") or "")

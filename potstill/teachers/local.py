@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -37,10 +37,20 @@ from potstill.models.causal_lm import (
 )
 from potstill.models.device import DeviceName, resolve_device
 from potstill.registry import Options, read_options
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
+from potstill.teachers.base import (
+    Fact,
+    GeneratedTexts,
+    Reply,
+    TeacherCapabilities,
+    TeacherKind,
+    TeacherMetadata,
+    TeacherSetup,
+    UsageEstimate,
+)
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.llamacpp import LlamaCppGenerator
+from potstill.teachers.price_options import PriceOptions
 
 PROMPT_VERSION = "1"
 DEFAULT_MODEL = "smollm2"
@@ -59,7 +69,7 @@ class LocalOptions(Options):
         label_words: label -> the words scored for it; by default the label with "_" read as a space.
         shots: gold examples of each label in one prompt, taken from those the procedure offers; None takes all.
         prompts: so many prompts with different examples, whose log-scores are averaged; each costs the full time.
-        max_text_tokens: a longer text loses its end; `about["truncated"]` counts them.
+        max_text_tokens: a longer text loses its end; the metadata counts them.
         batch: texts a call.
         runtime: what computes the scores.
         dtype: number format; `auto` is bfloat16 where the processor multiplies it natively, else float32.
@@ -149,28 +159,27 @@ class LocalTeacher:
     # --- facts -------------------------------------------------------------------------------------------
 
     @property
-    def metadata(self) -> Mapping[str, Any]:
+    def metadata(self) -> TeacherMetadata:
         """Facts for the report; speeds are there once it has answered."""
-        facts: dict[str, Any] = {
-            "model": self.weights.name,
+        extra: dict[str, Fact] = {
             "licence": self.weights.licence,
             "runtime": f"PyTorch ({self.device.type.upper()})",
             "dtype": self.dtype,
-            "examples": len(self.examples[0]),
             "prompts": len(self.examples),
             "max_text_tokens": self.options.max_text_tokens,
-            "price": self.price.source,
         }
         if "_scorers" in self.__dict__:
-            facts |= {"million_parameters": round(self._model.n_params / 1e6), "threads": self._threads}
-            facts |= {"prompt_tokens": len(self._scorers[0].prompt), "label_tokens": self._scorers[0].tokens_per_text}
+            extra |= {"million_parameters": round(self._model.n_params / 1e6), "threads": self._threads}
+            extra |= {"prompt_tokens": len(self._scorers[0].prompt), "label_tokens": self._scorers[0].tokens_per_text}
         if self._seen["texts"]:
-            facts |= {"texts": self._seen["texts"], "truncated": self._seen["truncated"]}
-            facts |= {
+            extra |= {"texts": self._seen["texts"], "truncated": self._seen["truncated"]}
+            extra |= {
                 "texts_per_s": round(self._seen["texts"] / self._busy_s, 1),
                 "tokens_per_s": round(self._seen["tokens"] / self._busy_s),
             }
-        return facts
+        return TeacherMetadata(
+            price=self.price.source, model=self.weights.name, n_examples=len(self.examples[0]), extra=extra
+        )
 
     # --- answering ---------------------------------------------------------------------------------------
 
@@ -296,19 +305,12 @@ class LocalTeacher:
         return self._threads
 
 
-def _price(prices: Mapping[str, Any], *, on_gpu: bool = False) -> Rates:
-    given = prices.get("usd_per_hour")
-    if given is None:
-        asked, machine = (GPU_USD_PER_HOUR, "machine with a GPU") if on_gpu else (USD_PER_HOUR, "2-vCPU cloud machine")
-        assumed = f"assumed ${asked} an hour, about a {machine}; set [prices] usd_per_hour"
-        return Rates(assumed, usd_per_hour=Decimal(asked))
-    try:
-        rate = Decimal(str(given))
-    except ArithmeticError:
-        rate = Decimal("NaN")
-    if not rate.is_finite() or rate < 0:
-        raise BadSpec(f"usd_per_hour = {given!r} in [prices] is not a rate.", "Give US dollars, zero or more.")
-    return Rates("[prices] usd_per_hour of the spec", usd_per_hour=rate)
+def _price(prices: PriceOptions, *, on_gpu: bool = False) -> Rates:
+    if prices.usd_per_hour is not None:
+        return Rates("[prices] usd_per_hour of the spec", usd_per_hour=prices.usd_per_hour)
+    rate, machine = (GPU_USD_PER_HOUR, "machine with a GPU") if on_gpu else (USD_PER_HOUR, "2-vCPU cloud machine")
+    assumed = f"assumed ${rate} an hour, about a {machine}; set [prices] usd_per_hour"
+    return Rates(assumed, usd_per_hour=Decimal(rate))
 
 
 KIND = TeacherKind(open_teacher, TeacherCapabilities(generates=True), LocalOptions)

@@ -5,9 +5,9 @@ Records and small functions of them; sends nothing and knows no provider.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from potstill.teachers.base import TeacherCapabilities
 from potstill.teachers.generation_prompts import GENERATION_PROMPT_TOKENS
 from potstill.teachers.label_parsing import TokenLogprobs
 from potstill.teachers.prompt_builder import PromptOptions
-from potstill.teachers.prompts import Message
+from potstill.teachers.prompts import JsonSchema, Message
 from potstill.teachers.rate_limit import ContentRefused
 
 RAW_REPLY_CHARACTERS = 200
@@ -71,6 +71,16 @@ class ChatOptions(PromptOptions):
 
 
 @dataclass(frozen=True)
+class ChatIdentity:
+    """What a provider's file decides that changes answers; a part of a chat teacher's key."""
+
+    model: str
+    host: str
+    effort: str = ""
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True)
 class ChatRequest:
     """One request: `n` replies to `messages`. `schema` and `logprobs` are wishes a server may not grant.
 
@@ -81,7 +91,7 @@ class ChatRequest:
     max_tokens: int
     temperature: float
     n: int = 1
-    schema: Mapping[str, Any] | None = None
+    schema: JsonSchema | None = None
     logprobs: bool = False
     n_constant: int = 0
 

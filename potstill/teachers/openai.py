@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -24,8 +24,16 @@ from potstill.teachers.base import JobPending, JobRejected, TeacherKind, Teacher
 from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
-from potstill.teachers.messages import CHAT_CAPABILITIES, ChatOptions, ChatRequest, ChatResponse, max_reply_tokens
+from potstill.teachers.messages import (
+    CHAT_CAPABILITIES,
+    ChatIdentity,
+    ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    max_reply_tokens,
+)
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
+from potstill.teachers.prompts import JsonObject, RequestBody
 from potstill.teachers.rate_limit import (
     ContentRefused,
     FeatureUnsupported,
@@ -96,7 +104,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     max_tokens = max_reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS, setup.task)
     options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
     server = OpenAIServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
-    identity = {"model": model, "server": host, "effort": options.effort}
+    identity = ChatIdentity(model, host, options.effort, top_logprobs=options.top_logprobs)
     if options.batch:
         queued = batch_queue_price(model, provider, setup.prices, default_factor=0.5 if provider == "openai" else 1.0)
         return BatchChatTeacher(f"openai:{model}", setup, options, server, price, queued, identity)
@@ -148,8 +156,8 @@ class OpenAIServer:
             self.supports_logprobs = False
         return said
 
-    def _wishes(self, request: ChatRequest) -> dict[str, Any]:
-        wishes: dict[str, Any] = {}
+    def _wishes(self, request: ChatRequest) -> JsonObject:
+        wishes: JsonObject = {}
         if self._takes_temperature:
             wishes["temperature"] = request.temperature
         if request.schema is not None and self.supports_schema:
@@ -161,21 +169,21 @@ class OpenAIServer:
             wishes["reasoning_effort"] = self._effort
         return wishes
 
-    def _needs(self, request: ChatRequest) -> dict[str, Any]:
+    def _needs(self, request: ChatRequest) -> JsonObject:
         needs = {"model": self._model, "messages": list(request.messages), self._limit_name: request.max_tokens}
         return needs | ({"n": request.n} if request.n > 1 and self.supports_n else {})
 
-    def _create(self, request: ChatRequest, wishes: Mapping[str, Any]) -> ChatResponse:
+    def _create(self, request: ChatRequest, wishes: RequestBody) -> ChatResponse:
         sent = {**self._needs(request), **wishes}
         return self._line.post(_CHAT, sent, parse_chat_completion, lambda error: self._sorted(error, sent))
 
     # --- the batch queue ----------------------------------------------------------------------------------
 
-    def request_body(self, request: ChatRequest) -> Mapping[str, Any]:
+    def request_body(self, request: ChatRequest) -> RequestBody:
         """The body of one request."""
         return {**self._needs(request), **self._wishes(request)}
 
-    def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
+    def upload(self, items: Iterable[BatchItem], client_id: str) -> str:
         """A file of requests, one a line; returns the file's id."""
 
         def call() -> str:
@@ -189,7 +197,7 @@ class OpenAIServer:
 
         return self._line.call(call, self._sorted_batch)
 
-    def create_batch(self, uploaded: Any, client_id: str) -> str:
+    def create_batch(self, uploaded: str, client_id: str) -> str:
         """Begin the batch of an uploaded file; the mark goes along as metadata."""
 
         def call() -> str:
@@ -292,7 +300,7 @@ class OpenAIServer:
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
-    def _sorted(self, error: Any, sent: Mapping[str, Any] | None) -> RequestError | TeacherError:
+    def _sorted(self, error: Any, sent: RequestBody | None) -> RequestError | TeacherError:
         """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
         status, code, said = error.status_code, str(error.code or ""), self._line.said_by(error)
         broke = code in ("insufficient_quota", "billing_hard_limit_reached")
@@ -305,7 +313,7 @@ class OpenAIServer:
             meaning = self._drop(str(error.param or ""), said, sent)
         return meaning or failed_request(status, said)
 
-    def _drop(self, blamed: str, said: str, sent: Mapping[str, Any]) -> FeatureUnsupported | None:
+    def _drop(self, blamed: str, said: str, sent: RequestBody) -> FeatureUnsupported | None:
         """Forget the feature a 400 is about, if it was sent."""
         about = f"{blamed} {said}"
         limit = next(name for name in _LIMIT_NAMES if name in sent)

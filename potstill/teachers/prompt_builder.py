@@ -9,14 +9,14 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
 from potstill.data.task import GenerationRequest, LabelledText, StudentPrediction
 from potstill.errors import BadSpec
 from potstill.registry import Options
-from potstill.teachers.base import TeacherSetup
+from potstill.teachers.base import Fact, TeacherSetup
 from potstill.teachers.prompts import FULL_CONTEXT, Prompt, PromptContext
 from potstill.teachers.redact import RedactionMode, redactor
 from potstill.teachers.shortlist import ShortlistIndex
@@ -55,6 +55,27 @@ class PromptOptions(Options):
     embedding: str = Field(default="tfidf", min_length=1)
     candidates: bool = False
     redact: bool | Literal["presidio"] = False
+
+
+@dataclass(frozen=True)
+class PromptIdentity:
+    """What the prompt builder decides that changes answers; a part of a chat teacher's key.
+
+    Attributes:
+        n_nearest: nearest examples shown to each text; None if all texts are shown the same examples.
+        shortlist_size: labels offered to a text; 0 for all.
+        shortlist_rounds: shortlists a text may be offered; 0 without.
+        embedding: the space of nearest labels and examples, with the content of its weights; empty without.
+        candidates: whether the model may name several labels.
+        redact: how personal data is removed; empty if it is not.
+    """
+
+    n_nearest: int | None = None
+    shortlist_size: int = 0
+    shortlist_rounds: int = 0
+    embedding: str = ""
+    candidates: bool = False
+    redact: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,36 +133,39 @@ class PromptBuilder:
             min(options.shortlist_rounds, -(-task.n_labels // self.shortlist_size)) if self.shortlist_size else 1
         )
         self._ask = lru_cache(PROMPT_CACHE_SIZE)(self._work_out)
-        chosen = {"examples": "nearest", "k": options.n_nearest} if nearest else {}
-        listed = {"shortlist": self.shortlist_size, "rounds": self.shortlist_rounds} if self.shortlist_size else {}
-        embedded = {"embedding": [options.embedding, self._near.identity]} if self._near else {}
-        asked_for = {"candidates": True} if options.candidates else {}
-        guarded = {"redact": mode} if mode else {}
-        self.identity: Mapping[str, Any] = chosen | listed | embedded | asked_for | guarded
-        self.metadata: Mapping[str, Any] = self._facts(options, mode)
+        self.identity = PromptIdentity(
+            n_nearest=options.n_nearest if nearest else None,
+            shortlist_size=self.shortlist_size,
+            shortlist_rounds=self.shortlist_rounds if self.shortlist_size else 0,
+            embedding=f"{options.embedding} {self._near.identity}" if self._near else "",
+            candidates=options.candidates,
+            redact=mode or "",
+        )
+        self.facts = self._facts(options)
 
-    def _facts(self, options: PromptOptions, mode: RedactionMode | None) -> dict[str, Any]:
-        facts: dict[str, Any] = {}
+    @property
+    def redactions(self) -> dict[str, int] | None:
+        """What was removed so far; None without redaction."""
+        return None if self._redact is None else self.redaction_counts
+
+    def _facts(self, options: PromptOptions) -> dict[str, Fact]:
+        facts: dict[str, Fact] = {}
         if self._near is not None:
             facts |= {"nearest_examples": self._k, "embedding": options.embedding}
         if self.shortlist_size and self._near is not None:
             recall = self._near.recall(self.shortlist_size)
-            all_rounds = (
-                self._near.recall(self.shortlist_size * self.shortlist_rounds)
-                if recall and self.shortlist_rounds > 1
-                else None
-            )
             facts |= {
                 "labels_offered": self.shortlist_size,
                 "rounds": self.shortlist_rounds,
                 "shortlist_recall": str(recall or "not measured: no gold examples were given"),
             }
-            if all_rounds is not None:
+            if recall and self.shortlist_rounds > 1:
+                all_rounds = self._near.recall(self.shortlist_size * self.shortlist_rounds)
                 facts["shortlist_recall_all_rounds"] = str(all_rounds)
         if options.candidates:
             facts["candidates"] = True
-        if mode:
-            facts |= {"redact": mode, "redacted": self.redaction_counts}
+        if self.identity.redact:
+            facts["redact"] = self.identity.redact
         return facts
 
     def __call__(self, text: str) -> PromptInputs:

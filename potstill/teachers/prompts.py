@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 from potstill.data.label_sets import decode_label_set
 from potstill.data.pairs import is_pair, split_pair
@@ -22,7 +22,19 @@ from potstill.errors import BadSpec
 from potstill.teachers.label_set_parsing import none_word
 
 PROMPT_VERSION = "1"
-Message = dict[str, str]
+
+# JSON that a provider or a JSON schema defines, and nothing here.
+JsonObject = dict[str, Any]
+JsonSchema = Mapping[str, Any]
+RequestBody = Mapping[str, Any]
+
+
+class Message(TypedDict):
+    """One turn of a conversation with a chat model."""
+
+    role: str
+    content: str
+
 
 # Offered beside a shortlist of labels, as one more code.
 NONE_OF_THESE = "none of these"
@@ -146,9 +158,9 @@ class Prompt:
     def _code_of(self) -> dict[str, str]:
         return dict(zip(self.names, self.codes, strict=True))
 
-    def schema(self, enum: bool = True) -> dict[str, Any]:
+    def schema(self, enum: bool = True) -> JsonObject:
         """The JSON schema of a reply, the same for every text; without `enum` any string passes for a code."""
-        label: dict[str, Any] = {"type": "string"} | ({"enum": list(self.codes)} if enum else {})
+        label: JsonObject = {"type": "string"} | ({"enum": list(self.codes)} if enum else {})
         if self.multi_label:
             return _object({"labels": {"type": "array", "items": label}})
         if not self.candidates:
@@ -258,10 +270,10 @@ class Prompt:
         return self._constant_bound + own
 
 
-_NUMBER: dict[str, Any] = {"type": "number"}
+_NUMBER: JsonObject = {"type": "number"}
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: JsonObject) -> JsonObject:
     """The schema of an object with just these properties, all of them there."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
@@ -292,7 +304,10 @@ def generation_messages(task: Task, request: GenerationRequest, previous_reply: 
     )
     manner = f" This time: {request.feedback.style}." if request.feedback and request.feedback.style else ""
     wish.append(f"Make them differ from these and from each other.{manner} (Set {request.seed}.)")
-    messages = [{"role": "system", "content": "\n".join(lines)}, {"role": "user", "content": "\n".join(wish)}]
+    messages: list[Message] = [
+        {"role": "system", "content": "\n".join(lines)},
+        {"role": "user", "content": "\n".join(wish)},
+    ]
     if previous_reply is not None:
         messages += [
             {"role": "assistant", "content": sanitize_text(previous_reply)[:QUOTED_CHARACTERS] or "(nothing)"},

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,15 @@ from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText
 from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.ledger.prices import Category, Price, Usage
 from potstill.registry import Options, read_options
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
+from potstill.teachers.base import (
+    GeneratedTexts,
+    Reply,
+    TeacherCapabilities,
+    TeacherKind,
+    TeacherMetadata,
+    TeacherSetup,
+    UsageEstimate,
+)
 from potstill.teachers.generation_quotas import error_texts, label_quotas, prompt_texts
 from potstill.teachers.label_centroids import LabelCentroids
 from potstill.teachers.price_options import parse_rates
@@ -134,14 +142,16 @@ class ReplayTeacher:
         self.key = self.generation_key = content_key(
             "replay", setup.task.key, _digest(gold_columns), asked, examples, setup.seed
         )
-        self.metadata: Mapping[str, Any] = {
-            "simulation": "replays known labels; accuracy, price and pace are assumptions",
-            "file": ", ".join(Path(file).name for file in _names(options.file)),
-            "accuracy": options.accuracy,
-            "confusion": options.confusion,
-            "softness": options.softness,
-            "price": self.price.source,
-        }
+        self.metadata = TeacherMetadata(
+            price=self.price.source,
+            simulation="replays known labels; accuracy, price and pace are assumptions",
+            extra={
+                "file": ", ".join(Path(file).name for file in _names(options.file)),
+                "accuracy": options.accuracy,
+                "confusion": options.confusion,
+                "softness": options.softness,
+            },
+        )
 
     @cached_property
     def _near(self) -> LabelCentroids:

@@ -13,6 +13,7 @@ from typing import Any
 from potstill.ledger.prices import Usage
 from potstill.teachers.label_parsing import TokenLogprobs
 from potstill.teachers.messages import ChatResponse, Choice
+from potstill.teachers.prompts import JsonObject
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -37,7 +38,7 @@ def parse_chat_completion(done: Any) -> ChatResponse:
     return ChatResponse(choices, _usage(done.get("usage")))
 
 
-def _choice(choice: Mapping[str, Any]) -> Choice:
+def _choice(choice: JsonObject) -> Choice:
     message = choice["message"]
     finish = choice.get("finish_reason")
     refused = str(message.get("refusal") or "")
@@ -50,7 +51,7 @@ def _choice(choice: Mapping[str, Any]) -> Choice:
     )
 
 
-def _step(token: Mapping[str, Any]) -> TokenLogprobs:
+def _step(token: JsonObject) -> TokenLogprobs:
     top = {each["token"]: float(each["logprob"]) for each in token.get("top_logprobs") or ()}
     return TokenLogprobs(token["token"], top | {token["token"]: float(token["logprob"])})
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from potstill.errors import TeacherError
 from potstill.teachers.endpoint import host_of, is_loopback
+from potstill.teachers.prompts import RequestBody
 from potstill.teachers.rate_limit import (
     ConnectFailed,
     RateLimited,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from potstill.teachers.transport import HttpReply
 
 T = TypeVar("T")
-RequestBody = Mapping[str, Any]  # the JSON that a provider documents
 
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,28 +22,25 @@ from potstill.teachers.replay import ReplayOptions, normalize_whitespace, read_g
 FROM_POOL = "pool"
 
 
-def open_simulated_human(
-    setup: TeacherSetup, options: HumanOptions, price: Rates, gold_columns: Mapping[str, int] | None = None
-) -> SimulatedHumanTeacher:
+def open_simulated_human(setup: TeacherSetup, options: HumanOptions, price: Rates) -> SimulatedHumanTeacher:
     """Simulated people.
 
     Args:
-        setup: the task, and the seed their errors are drawn by.
+        setup: the task, the seed of their errors, and `gold_columns` for `simulate_from = "pool"`.
         options: `simulate_from` names the file(s), unless it is "pool".
         price: a person's.
-        known: text -> true column, for `simulate_from = "pool"`.
 
     Raises:
-        BadSpec: "pool", and the procedure handed over nothing.
+        BadSpec: "pool", and the procedure gave no gold labels.
         BadData: a file that cannot be used.
     """
     columns: dict[str, int] = {}
     if options.simulate_from == FROM_POOL:
-        if gold_columns is None and setup.will_call:
+        if setup.gold_columns is None and setup.will_call:
             raise BadSpec(
                 "This procedure holds no labels back to reveal.", "Name a labelled file: simulate_from = FILE."
             )
-        columns = {normalize_whitespace(text): column for text, column in (gold_columns or {}).items()}
+        columns = {normalize_whitespace(text): column for text, column in (setup.gold_columns or {}).items()}
     else:
         files = (options.simulate_from,) if isinstance(options.simulate_from, str) else options.simulate_from
         reading = ReplayOptions(file=files, text=options.text, text_b=options.text_b, label=options.label)
@@ -69,9 +67,12 @@ class SimulatedHumanTeacher(HumanTeacherBase):
         self._known, self._seed = gold_columns, setup.seed
         digest = hashlib.sha256(repr(sorted(gold_columns.items())).encode("utf-8", "surrogatepass")).hexdigest()
         self.key = self.generation_key = content_key("revealing", 1, self.key, digest, options.error_rate, setup.seed)
-        self.metadata = {**self.metadata, "simulation": "labels known all along are revealed at a person's price"}
-        if options.error_rate:
-            self.metadata = {**self.metadata, "error rate, simulated": options.error_rate}
+        extra = {**self.metadata.extra, "error rate, simulated": options.error_rate} if options.error_rate else {}
+        self.metadata = replace(
+            self.metadata,
+            simulation="labels known all along are revealed at a person's price",
+            extra=extra or self.metadata.extra,
+        )
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text; a text nobody knows is unsure, and paid for like the others."""

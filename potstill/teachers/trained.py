@@ -6,9 +6,8 @@ The procedure trains it and hands it over; here it only answers, at the price of
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,17 @@ from potstill.data.task import Answer, GenerationRequest
 from potstill.errors import BadSpec, TeacherError
 from potstill.evaluation.calibration import log_sigmoid, log_softmax
 from potstill.ledger.prices import Category, Price, Rates, Usage
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherKind, TeacherSetup, UsageEstimate
-from potstill.teachers.price_options import parse_rates
+from potstill.teachers.base import (
+    GeneratedTexts,
+    Predictor,
+    Reply,
+    TeacherCapabilities,
+    TeacherKind,
+    TeacherMetadata,
+    TeacherSetup,
+    UsageEstimate,
+)
+from potstill.teachers.price_options import PriceOptions
 
 BATCH_SIZE = 256
 TRAINED_CAPABILITIES = TeacherCapabilities(needs_student=True, task_kinds=frozenset({"single", "pair", "multi"}))
@@ -27,38 +35,26 @@ FIRST_BOUND_S_PER_TEXT, START_S, TIMES_SLOWEST = 2.0, 10.0, 8.0
 ASSUMED_USD_PER_HOUR = Decimal("0.10")
 
 
-class Predictor(Protocol):
-    """What is needed of a student here."""
-
-    def predict_logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, K) natural-log scores."""
-
-
 def open_teacher(setup: TeacherSetup) -> StudentTeacher:
-    """`trained:BACKBONE`, for a procedure that has trained it.
-
-    Options: `student` (the fitted student) and `key` (the content of its training), given by the procedure; `price`
-    (a Price) where the procedure knows what this machine costs. The student's own options may stand beside them.
+    """`trained:BACKBONE`, for a procedure that has trained it; the options are those of the student.
 
     Raises:
-        BadSpec: no student was handed over.
+        BadSpec: the setup has no student.
     """
-    student, key = setup.options.get("student"), setup.options.get("key")
-    if student is None or not key:
+    trained = setup.student
+    if trained is None:
         raise BadSpec(
             "The teacher 'trained' has to be trained first, and this procedure does not.",
             "Take a procedure that does, such as kd.",
         )
-    price = setup.options.get("price")
-    if price is None:
-        price = _price(setup.prices)
+    price = trained.price or _price(setup.prices)
     name = "trained" + (f":{setup.model}" if setup.model else "")
-    return StudentTeacher(student, name, str(key), price, multi_label=setup.task.kind == "multi")
+    return StudentTeacher(trained.student, name, trained.key, price, multi_label=setup.task.kind == "multi")
 
 
-def _price(prices: Mapping[str, Any]) -> Rates:
-    if "usd_per_hour" in prices:
-        return parse_rates({"usd_per_hour": prices["usd_per_hour"]}, "[prices] usd_per_hour")
+def _price(prices: PriceOptions) -> Rates:
+    if prices.usd_per_hour is not None:
+        return Rates("[prices] usd_per_hour", usd_per_hour=prices.usd_per_hour)
     return Rates("assumed: a small 2-core cloud machine", usd_per_hour=ASSUMED_USD_PER_HOUR)
 
 
@@ -88,7 +84,7 @@ class StudentTeacher:
         self.name = name
         self.key = self.generation_key = key
         self.price = price
-        self.metadata: Mapping[str, Any] = {"trained": name, "price": price.source}
+        self.metadata = TeacherMetadata(price=price.source, extra={"trained": name})
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         """Time for `texts`: two seconds each before anything was measured, then eight times the slowest seen."""

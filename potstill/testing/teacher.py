@@ -98,14 +98,14 @@ class TeacherContract:
         check(teacher.batch_size >= 1 and teacher.parallel >= 1, "batch and parallel start at one")
         check(isinstance(teacher.needs_prior_correction, bool), "needs_prior_correction is yes or no")
         check(teacher.price.source, "a price without a source")
-        json.dumps(dict(teacher.metadata))
+        json.dumps(teacher.metadata.to_facts())
 
     def test_it_is_honest_about_simulating(self) -> None:
         """`simulated` is as declared, and a simulation says so in its facts."""
         teacher = self._opened()
         check(teacher.simulated is self.simulated, f"simulated is {teacher.simulated}")
         if self.simulated:
-            check("simul" in json.dumps(dict(teacher.metadata)).lower(), "its facts do not say that it simulates")
+            check(teacher.metadata.simulation, "its facts do not say that it simulates")
 
     def test_it_answers_what_it_can(self) -> None:
         """The texts it was given for this suite get scores, and the call is charged."""

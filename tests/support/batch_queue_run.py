@@ -21,6 +21,7 @@ from potstill.run.batch_jobs import AnswerRequest, BatchJobs
 from potstill.teachers import REGISTRY
 from potstill.teachers.base import BatchJob, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher
+from potstill.teachers.price_options import PriceOptions
 
 BOTH = pytest.mark.parametrize("shop", ["openai", "anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("shop", ["openai"], indirect=True)
@@ -57,7 +58,7 @@ class Shop:
         options = {"base_url": self.server.url, "batch": True, **self.options}
         menu: Registry = REGISTRY
         opened: BatchChatTeacher = menu.resolve(kind)(
-            TeacherSetup(self.task, "m", options=options, prices={"m": FIGURES})
+            TeacherSetup(self.task, "m", options=options, prices=PriceOptions.parse({"m": FIGURES}))
         )
         return opened
 

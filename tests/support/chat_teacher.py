@@ -12,6 +12,7 @@ from potstill.data.task import Answer, LabelledText, Task
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher
+from potstill.teachers.price_options import PriceOptions
 from potstill.testing import TeacherContract
 
 TASK = Task(("world", "sports", "business"))
@@ -23,7 +24,7 @@ def teacher_at(
     server: Standin | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any
 ) -> ChatTeacher:
     url = server if isinstance(server, str) else server.url
-    return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PRICES))
+    return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PriceOptions.parse(PRICES)))
 
 
 def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:

@@ -20,7 +20,7 @@ from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Rates, Usage, listed_price
 from potstill.teachers.anthropic import open_teacher
 from potstill.teachers.base import Teacher, TeacherSetup
-from potstill.teachers.price_options import batch_queue_price, provider_for_url
+from potstill.teachers.price_options import PriceOptions, batch_queue_price, provider_for_url
 from potstill.teachers.response_parsing import parse_message
 from potstill.testing import TeacherContract
 
@@ -29,7 +29,7 @@ PRICES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 5, "usd_pe
 
 def teacher_at(server: Standin | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> Any:
     url = server if isinstance(server, str) else server.url
-    return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PRICES))
+    return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PriceOptions.parse(PRICES)))
 
 
 def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
@@ -248,7 +248,7 @@ def test_the_public_list_prices_cache_and_batch() -> None:
         price.cost_micros(usage) for usage in (Usage(1000, 1000), Usage(1000, cache_write_tokens=1000), Usage(1000))
     )
     assert read < plain < written
-    batch = batch_queue_price("claude-haiku-4-5", "anthropic", {})
+    batch = batch_queue_price("claude-haiku-4-5", "anthropic", PriceOptions())
     usage = Usage(10_000, 2_000, 500, cache_write_tokens=3_000)
     assert batch.exact_micros(usage) == price.exact_micros(usage) / 2
     assert "batch" in batch.source
@@ -257,21 +257,21 @@ def test_the_public_list_prices_cache_and_batch() -> None:
 def test_own_figures_are_halved_for_a_batch_where_the_provider_documents_it() -> None:
     own = {"m": {"usd_per_million_input": 3, "usd_per_million_output": 6}}
     usage = Usage(1_000_000, 0, 1_000_000)
-    assert batch_queue_price("m", None, own, default_factor=0.5).cost_micros(usage) == 4_500_000
-    assert batch_queue_price("m", None, own).cost_micros(usage) == 9_000_000
+    assert batch_queue_price("m", None, PriceOptions.parse(own), default_factor=0.5).cost_micros(usage) == 4_500_000
+    assert batch_queue_price("m", None, PriceOptions.parse(own)).cost_micros(usage) == 9_000_000
     shared = {"m": {**own["m"], "batch_price_factor": 0.25}}
-    assert batch_queue_price("m", None, shared).cost_micros(usage) == 2_250_000
+    assert batch_queue_price("m", None, PriceOptions.parse(shared)).cost_micros(usage) == 2_250_000
 
 
 @pytest.mark.parametrize("share", [-1, 2, "half", True, float("nan")])
 def test_a_share_that_is_none_is_refused(share: object) -> None:
     with pytest.raises(BadSpec):
-        batch_queue_price("m", None, {"m": {"usd_per_million_input": 3, "batch_price_factor": share}})
+        PriceOptions.parse({"m": {"usd_per_million_input": 3, "batch_price_factor": share}})
 
 
 def test_a_model_paid_by_the_hour_has_no_batch() -> None:
     with pytest.raises(BadSpec, match="hour"):
-        batch_queue_price("m", None, {"m": {"usd_per_hour": 1}})
+        batch_queue_price("m", None, PriceOptions.parse({"m": {"usd_per_hour": 1}}))
 
 
 @given(

@@ -23,6 +23,7 @@ from potstill.run.inputs import read_inputs
 from potstill.teachers.base import DeferredTeacher, Teacher, TeacherSetup
 from potstill.teachers.human import open_teacher
 from potstill.teachers.human_labels import aggregate_labels, label_id
+from potstill.teachers.price_options import PriceOptions
 from potstill.testing import TeacherContract
 
 TASK = Task(("world", "sports", "business"))
@@ -30,8 +31,11 @@ TEXTS = ("news of the world", "sports and more sports", "business as usual")
 PER_LABEL = {"usd_per_label": 0.11}
 
 
-def opened(prices: dict[str, Any] = PER_LABEL, task: Task = TASK, **options: Any) -> Any:
-    return open_teacher(TeacherSetup(task, options=options, prices=prices, seed=1))
+def opened(
+    prices: dict[str, Any] = PER_LABEL, task: Task = TASK, gold: dict[str, int] | None = None, **options: Any
+) -> Any:
+    parsed = PriceOptions.parse(prices)
+    return open_teacher(TeacherSetup(task, options=options, prices=parsed, seed=1, gold_columns=gold))
 
 
 class TestSimulatedPeople(TeacherContract):
@@ -43,7 +47,7 @@ class TestSimulatedPeople(TeacherContract):
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return opened(
-            simulate_from="pool", known={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2
+            simulate_from="pool", gold={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2
         )
 
 
@@ -60,7 +64,7 @@ def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
     assert people.category == "human"
     assert people.job_capacity(["a", "b", "c"]) == 1
     assert people.price.cost_micros(people.max_job_usage("a")) == 330_000
-    assert not isinstance(opened(simulate_from="pool", known={}), DeferredTeacher)
+    assert not isinstance(opened(simulate_from="pool", gold={}), DeferredTeacher)
     for wrong in (lambda: people.answer(["a"]), lambda: people.generate(GenerationRequest("sports", 1))):
         with pytest.raises(TeacherError) as refused:
             wrong()
@@ -87,12 +91,12 @@ def test_several_labels_come_to_their_shares(said: list[str]) -> None:
 
 def test_simulated_people_err_as_often_as_was_said_and_show_no_doubt() -> None:
     known = {f"text {i}": i % 3 for i in range(2000)}
-    people = opened(simulate_from="pool", known=known, error_rate=0.2)
+    people = opened(simulate_from="pool", gold=known, error_rate=0.2)
     answers = people.answer(list(known)).answers
     right = np.mean([np.argmax(a.scores) == k for a, k in zip(answers, known.values(), strict=True)])
     assert right == pytest.approx(0.8, abs=0.03)
     assert {round(max(a.scores), 4) for a in answers} == {0.0}
-    assert "simulation" in people.metadata
+    assert people.metadata.simulation
 
 
 def test_the_id_of_a_text_names_its_task() -> None:
@@ -119,7 +123,7 @@ def test_money_is_held_for_every_text_and_settled_for_those_that_are_labelled(tm
     assert sum(call.charged for call in calls) == 2_000_000
     assert done.report.money.by_category["human"] == pytest.approx(2.0)
     assert any("20 labels" in note for note in done.report.notes)
-    assert done.report.student.judgement.accuracy.value == 1.0
+    assert done.report.student.evaluation.accuracy.value == 1.0
 
 
 def test_people_paid_by_the_hour_are_paid_for_the_time_they_took(tmp_path: Path) -> None:

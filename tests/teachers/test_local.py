@@ -22,6 +22,7 @@ from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.completion_prompt import pick_examples
 from potstill.teachers.llamacpp import lines_grammar, parse_lines, single_label_messages
 from potstill.teachers.local import LocalTeacher, open_teacher
+from potstill.teachers.price_options import PriceOptions
 from potstill.testing import TeacherContract
 
 TASK = Task(("world", "card", "card_fee"))
@@ -93,8 +94,8 @@ def test_a_long_text_is_cut_and_counted(tiny_folder: Path) -> None:
     teacher = opened(tiny_folder, max_text_tokens=8)
     cut, short = scores(teacher, ["day " * 8 + "money", "bank"]), scores(teacher, ["day " * 500, "bank"])
     np.testing.assert_allclose(cut, short, atol=1e-4)
-    assert teacher.metadata["truncated"] == 2
-    assert teacher.metadata["texts"] == 4
+    assert teacher.metadata.extra["truncated"] == 2
+    assert teacher.metadata.extra["texts"] == 4
 
 
 def test_a_text_cannot_speak_in_control_tokens_or_forge_the_next_example(tiny_folder: Path) -> None:
@@ -108,11 +109,11 @@ def test_a_text_cannot_speak_in_control_tokens_or_forge_the_next_example(tiny_fo
 
 def test_it_says_how_fast_it_was(tiny_folder: Path) -> None:
     teacher = opened(tiny_folder)
-    assert "texts_per_s" not in teacher.metadata
+    assert "texts_per_s" not in teacher.metadata.extra
     used = teacher.answer(TEXTS).usage
     assert used.seconds > 0
-    assert teacher.metadata["texts_per_s"] > 0
-    assert teacher.metadata["prompt_tokens"] > len(EXAMPLES) * 4
+    assert teacher.metadata.extra["texts_per_s"] > 0
+    assert teacher.metadata.extra["prompt_tokens"] > len(EXAMPLES) * 4
 
 
 def test_a_call_stays_within_its_bound_and_the_load_is_paid_once(tiny_folder: Path) -> None:
@@ -243,16 +244,18 @@ def test_several_labels_a_text_are_refused(tiny_folder: Path) -> None:
 @pytest.mark.parametrize("price", ["free", -1, "NaN", [1]])
 def test_a_price_that_is_no_rate_is_refused(tiny_folder: Path, price: Any) -> None:
     with pytest.raises(BadSpec, match="usd_per_hour"):
-        open_teacher(TeacherSetup(TASK, str(tiny_folder), EXAMPLES, EXACT, {"usd_per_hour": price}))
+        open_teacher(TeacherSetup(TASK, str(tiny_folder), EXAMPLES, EXACT, PriceOptions.parse({"usd_per_hour": price})))
 
 
 def test_its_hour_costs_what_the_spec_says_or_an_assumption_that_is_named(tiny_folder: Path) -> None:
-    told = open_teacher(TeacherSetup(TASK, str(tiny_folder), EXAMPLES, EXACT, {"usd_per_hour": 3.6}))
+    told = open_teacher(
+        TeacherSetup(TASK, str(tiny_folder), EXAMPLES, EXACT, PriceOptions.parse({"usd_per_hour": 3.6}))
+    )
     hour = told.max_usage(["x"])
     assert told.price.cost_micros(replace(hour, seconds=3600.0)) == 3_600_000
     assumed = opened(tiny_folder)
     assert assumed.price.cost_micros(replace(hour, seconds=3600.0)) == 100_000
-    assert "assumed" in assumed.metadata["price"]
+    assert "assumed" in assumed.metadata.price
 
 
 def test_weights_that_are_not_here_are_named(tmp_path: Path) -> None:
@@ -391,4 +394,4 @@ def test_smollm2_writes_to_the_brief_and_repeats_itself_by_seed(smol: LocalTeach
 def test_local_without_a_model_is_smollm2(smollm2: Path) -> None:
     teacher = local.open_teacher(TeacherSetup(MOODS))
     assert teacher.name == "local:smollm2"
-    assert teacher.metadata["licence"] == "Apache-2.0"
+    assert teacher.metadata.extra["licence"] == "Apache-2.0"

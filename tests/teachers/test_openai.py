@@ -15,6 +15,7 @@ from potstill.errors import BadSpec, UnknownPrice
 from potstill.ledger.prices import Usage
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.openai import open_teacher, provider_for_url
+from potstill.teachers.price_options import PriceOptions
 
 
 class TestContractWithLogprobs(Served):
@@ -39,7 +40,9 @@ class TestContractByTheHour(Served):
     free_units: ClassVar[tuple[str, ...]] = ("input_tokens", "output_tokens", "cache_write_tokens")
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
-        return open_teacher(TeacherSetup(task, "m", examples, {"base_url": self.server.url}, {"usd_per_hour": 0.5}))
+        return open_teacher(
+            TeacherSetup(task, "m", examples, {"base_url": self.server.url}, PriceOptions.parse({"usd_per_hour": 0.5}))
+        )
 
 
 # --- soft labels -------------------------------------------------------------------------------------------
@@ -208,14 +211,16 @@ def test_a_price_of_the_spec_wins_and_an_unknown_one_is_refused() -> None:
     setup = TeacherSetup(TASK, "nobody-knows-it", options={"base_url": "http://127.0.0.1:9/v1"})
     with pytest.raises(UnknownPrice, match="nobody-knows-it"):
         open_teacher(setup)
-    hourly = open_teacher(TeacherSetup(TASK, "x", options=setup.options, prices={"usd_per_hour": 3.6}))
+    hourly = open_teacher(
+        TeacherSetup(TASK, "x", options=setup.options, prices=PriceOptions.parse({"usd_per_hour": 3.6}))
+    )
     assert hourly.category == "compute"
     assert hourly.price.cost_micros(Usage(input_tokens=10, seconds=1)) == 1000
 
 
 def test_the_public_list_prices_a_hosted_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    teacher = open_teacher(TeacherSetup(TASK, "gpt-4.1-mini", prices={"usd_per_hour": 0.1}))
+    teacher = open_teacher(TeacherSetup(TASK, "gpt-4.1-mini", prices=PriceOptions.parse({"usd_per_hour": 0.1})))
     assert "genai-prices" in teacher.price.source
     assert teacher.category == "llm"
     assert teacher.price.cost_micros(Usage(input_tokens=1_000_000)) > 1000

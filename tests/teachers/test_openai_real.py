@@ -12,6 +12,7 @@ from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher
+from potstill.teachers.price_options import PriceOptions
 
 xllamacpp = pytest.importorskip("xllamacpp")
 
@@ -37,7 +38,9 @@ def teacher(url: str, **options: object) -> ChatTeacher:
         LabelledText("Bake the bread for an hour.", "cooking"),
     ]
     prices = {"usd_per_hour": 0.1}
-    return open_teacher(TeacherSetup(TASK, "smollm2", examples, {"base_url": url, "parallel": 1, **options}, prices))
+    return open_teacher(
+        TeacherSetup(TASK, "smollm2", examples, {"base_url": url, "parallel": 1, **options}, PriceOptions.parse(prices))
+    )
 
 
 def test_a_real_server_gives_soft_labels_and_real_usage(url: str) -> None:

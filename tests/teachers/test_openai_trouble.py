@@ -18,6 +18,7 @@ from potstill.ledger.prices import Usage
 from potstill.teachers import rate_limit as pace
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.openai import open_teacher
+from potstill.teachers.price_options import PriceOptions
 
 # --- trouble of one text -----------------------------------------------------------------------------------
 
@@ -122,7 +123,9 @@ def test_many_calls_are_in_flight_at_once_over_one_client() -> None:
 
 def test_time_in_flight_together_is_charged_once() -> None:
     with Standin(latency_s=0.1) as server:
-        setup = TeacherSetup(TASK, "m", options={"base_url": server.url}, prices={"usd_per_hour": 1})
+        setup = TeacherSetup(
+            TASK, "m", options={"base_url": server.url}, prices=PriceOptions.parse({"usd_per_hour": 1})
+        )
         teacher = open_teacher(setup)
         began = time.monotonic()
         with ThreadPoolExecutor(8) as threads:
@@ -218,7 +221,11 @@ def test_many_failures_in_a_row_stop_the_teacher() -> None:
 )
 def test_options_that_cannot_be_are_one_sentence(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec) as caught:
-        open_teacher(TeacherSetup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1", **options}, prices=PRICES))
+        open_teacher(
+            TeacherSetup(
+                TASK, "m", options={"base_url": "http://127.0.0.1:9/v1", **options}, prices=PriceOptions.parse(PRICES)
+            )
+        )
     assert caught.value.hint
 
 
@@ -235,13 +242,17 @@ def test_options_that_cannot_be_are_one_sentence(options: dict[str, Any]) -> Non
 )
 def test_prices_that_cannot_be_are_refused(prices: dict[str, Any]) -> None:
     with pytest.raises(PotstillError) as caught:
-        open_teacher(TeacherSetup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1"}, prices=prices))
+        open_teacher(
+            TeacherSetup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1"}, prices=PriceOptions.parse(prices))
+        )
     assert caught.value.hint
 
 
 def test_a_model_must_be_named_and_the_task_be_one_of_labels() -> None:
     with pytest.raises(BadSpec, match="model"):
-        open_teacher(TeacherSetup(TASK, "", options={"base_url": "http://127.0.0.1:9/v1"}, prices=PRICES))
+        open_teacher(
+            TeacherSetup(TASK, "", options={"base_url": "http://127.0.0.1:9/v1"}, prices=PriceOptions.parse(PRICES))
+        )
     with pytest.raises(BadSpec, match="text2text"):
         teacher_at("http://127.0.0.1:9/v1", task=Task(TASK.labels, kind="text2text"))
 

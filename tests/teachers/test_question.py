@@ -18,6 +18,7 @@ from potstill.errors import BadSpec, MissingExtra
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.openai import open_teacher
+from potstill.teachers.price_options import PriceOptions
 from potstill.teachers.prompts import Prompt
 from potstill.teachers.shortlist import ShortlistIndex
 
@@ -51,7 +52,7 @@ class TestContractWithCandidates(Served):
 
 def at(server: Standin | str, gold: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> ChatTeacher:
     url = server if isinstance(server, str) else server.url
-    return open_teacher(TeacherSetup(task, "m", gold, {"base_url": url, **options}, PRICES))
+    return open_teacher(TeacherSetup(task, "m", gold, {"base_url": url, **options}, PriceOptions.parse(PRICES)))
 
 
 def one(teacher: ChatTeacher, text: str) -> Answer:
@@ -147,15 +148,17 @@ def test_whatever_goes_wrong_stays_within_the_bound(kind: str, options: dict[str
 def test_how_good_the_shortlist_is_is_told() -> None:
     gold = [LabelledText(f"the {label} question", label) for label in MANY.labels]
     teacher = at("http://127.0.0.1:9/v1", gold, MANY)
-    assert teacher.metadata["labels_offered"] == 20
-    assert re.fullmatch(r"shortlist recall at 20: \d+% on 300 gold texts", teacher.metadata["shortlist_recall"])
-    assert "at 60" in teacher.metadata["shortlist_recall_all_rounds"]
-    assert "not measured" in at("http://127.0.0.1:9/v1", task=MANY).metadata["shortlist_recall"]
+    assert teacher.metadata.extra["labels_offered"] == 20
+    assert re.fullmatch(r"shortlist recall at 20: \d+% on 300 gold texts", teacher.metadata.extra["shortlist_recall"])
+    assert "at 60" in teacher.metadata.extra["shortlist_recall_all_rounds"]
+    assert "not measured" in at("http://127.0.0.1:9/v1", task=MANY).metadata.extra["shortlist_recall"]
 
 
 def test_shortlists_begin_where_the_list_is_too_long_for_schema_or_prompt() -> None:
     def offered(task: Task, **options: Any) -> int:
-        return int(at("http://127.0.0.1:9/v1", task=task, **options).metadata.get("labels_offered", task.n_labels))
+        return int(
+            at("http://127.0.0.1:9/v1", task=task, **options).metadata.extra.get("labels_offered", task.n_labels)
+        )
 
     assert offered(MANY) == 20
     assert offered(MANY, enum_limit=500) == 335
@@ -299,14 +302,14 @@ def test_what_gives_a_person_away_never_reaches_the_server(options: dict[str, An
     gold = [LabelledText(f"world {each}", "world") for each in PLANTED]
     with Standin(by_number={0: Fault(500), 1: Fault("said", said="hm")}) as server:
         teacher = at(server, gold, redact=True, **options)
-        assert teacher.metadata["redacted"] == {"email": 1, "card": 1, "iban": 1, "phone": 1, "ipv4": 1}
+        assert teacher.metadata.redactions == {"email": 1, "card": 1, "iban": 1, "phone": 1, "ipv4": 1}
         assert one(teacher, PRIVATE).state == "ok"
         teacher.generate(GenerationRequest("sports", 1, gold, [LabelledText(PRIVATE, "sports")]))
     sent = json.dumps(server.seen)
     assert not [each for each in PLANTED if each in sent]
     assert "[EMAIL]" in sent
-    assert teacher.metadata["redacted"] == {"email": 2, "card": 2, "iban": 2, "phone": 2, "ipv4": 2}
-    assert teacher.metadata["host"] in server.url
+    assert teacher.metadata.redactions == {"email": 2, "card": 2, "iban": 2, "phone": 2, "ipv4": 2}
+    assert teacher.metadata.host in server.url
 
 
 def test_nothing_is_taken_out_unless_asked_for() -> None:
@@ -314,7 +317,7 @@ def test_nothing_is_taken_out_unless_asked_for() -> None:
         teacher = at(server)
         teacher.answer([PRIVATE])
     assert PRIVATE in server.seen[0]["messages"][-1]["content"]
-    assert "redacted" not in teacher.metadata
+    assert teacher.metadata.redactions is None
 
 
 def test_presidio_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from potstill.teachers import REGISTRY
 from potstill.teachers import rate_limit as pace
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.chat import ChatTeacher
+from potstill.teachers.price_options import PriceOptions
 
 FIGURES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 2}}
 FAULTS = [
@@ -51,7 +52,7 @@ class Forgetful(dict[str, Any]):
 def teacher_at(server: Standin, kind: str, **options: Any) -> ChatTeacher:
     """A new teacher of that kind."""
     opened: ChatTeacher = REGISTRY.resolve(kind)(
-        TeacherSetup(TASK, "m", (), {"base_url": server.url, **options}, FIGURES)
+        TeacherSetup(TASK, "m", (), {"base_url": server.url, **options}, PriceOptions.parse(FIGURES))
     )
     return opened
 

@@ -29,6 +29,7 @@ from potstill.teachers.label_set_parsing import (
 )
 from potstill.teachers.messages import ChatOptions, max_reply_tokens
 from potstill.teachers.openai import open_teacher
+from potstill.teachers.price_options import PriceOptions
 from potstill.teachers.prompts import Prompt, label_codes
 
 TASK = Task(("world", "sports", "business"), kind="multi")
@@ -165,7 +166,9 @@ def test_several_samples_are_votes_for_each_label() -> None:
 
 def test_anthropics_models_say_sets_too() -> None:
     with Standin() as server:
-        teacher = anthropic.open_teacher(TeacherSetup(TASK, "m", (), {"base_url": server.url}, PRICES))
+        teacher = anthropic.open_teacher(
+            TeacherSetup(TASK, "m", (), {"base_url": server.url}, PriceOptions.parse(PRICES))
+        )
         assert named(answered(teacher, "sports business")) == {1, 2}
         assert "labels" in json.dumps(server.seen[0]["response_format"])
 
@@ -185,7 +188,9 @@ def test_examples_show_whole_sets() -> None:
 @pytest.mark.parametrize("options", [{"shortlist": 2}, {"examples": "nearest"}, {"candidates": True}])
 def test_what_chooses_by_one_label_is_refused_for_several(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec):
-        open_teacher(TeacherSetup(TASK, "m", (), {"base_url": "http://127.0.0.1:1/v1", **options}, PRICES))
+        open_teacher(
+            TeacherSetup(TASK, "m", (), {"base_url": "http://127.0.0.1:1/v1", **options}, PriceOptions.parse(PRICES))
+        )
 
 
 @given(st.integers(2, 500))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadSpec, TeacherError
-from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.ledger.prices import Price
+from potstill.teachers.base import Predictor, Teacher, TeacherSetup, TrainedStudent
+from potstill.teachers.price_options import PriceOptions
 from potstill.teachers.trained import StudentTeacher, open_teacher
 from potstill.testing import TeacherContract
 
@@ -22,9 +24,10 @@ class Lengths:
         return np.array([[len(text) % 3, 1.0, 2.0] for text in texts], dtype=np.float32)
 
 
-def trained(**options: Any) -> StudentTeacher:
-    given = {"student": Lengths(), "key": "0123456789abcdef", **options}
-    return open_teacher(TeacherSetup(Task(("a", "b", "c")), "large", options=given, prices={"usd_per_hour": 0.36}))
+def trained(student: Predictor | None = None, price: Price | None = None) -> StudentTeacher:
+    handed = TrainedStudent(student or Lengths(), "0123456789abcdef", price)
+    prices = PriceOptions.parse({"usd_per_hour": 0.36})
+    return open_teacher(TeacherSetup(Task(("a", "b", "c")), "large", prices=prices, student=handed))
 
 
 class TestContract(TeacherContract):

@@ -14,7 +14,7 @@ from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, co
 from potstill.errors import BadData, TeacherError
 from potstill.ledger.prices import Rates, Usage
 from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
-from potstill.teachers.base import GeneratedTexts, Reply
+from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherMetadata
 from potstill.teachers.price_options import parse_rates
 from potstill.testing import StudentContract, TeacherContract, run_contract
 
@@ -30,9 +30,11 @@ class Honest:
         self.key = content_key(task.key, [(each.text, each.label) for each in examples])
         self.category = "llm"
         self.price: Any = parse_rates({"usd_per_million_input": 1, "usd_per_million_output": 2}, "here")
-        self.batch, self.parallel = 8, 4
-        self.simulated = self.needs_prior_correction = False
-        self.metadata = {"model": "none"}
+        self.generation_key = self.key
+        self.capabilities = TeacherCapabilities(generates=True)
+        self.batch_size, self.parallel = 8, 4
+        self.simulated = self.needs_prior_correction = self.greenlet_safe = False
+        self.metadata = TeacherMetadata(price="here", model="none")
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         return Usage(input_tokens=sum(10 + len(text) for text in texts), output_tokens=len(texts))
@@ -41,7 +43,7 @@ class Honest:
         return Answer("ok", tuple(0.0 if label in text else -3.0 for label in self.task.labels), "scored")
 
     def answer(self, texts: Sequence[str]) -> Reply:
-        return Reply(tuple(self.one(text) for text in texts), self.bound(texts))
+        return Reply(tuple(self.one(text) for text in texts), self.max_usage(texts))
 
     def max_generation_usage(self, brief: GenerationRequest) -> Usage:
         return Usage(output_tokens=10 * brief.n)

@@ -34,7 +34,7 @@ from potstill.run.training_time import estimate_training_time
 from potstill.students.base import Floats, Student, StudentConfig
 from potstill.students.kinds import student_kind
 from potstill.teachers import DEFAULT_ANNOTATOR
-from potstill.teachers.base import Teacher
+from potstill.teachers.base import Teacher, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
 
 PROBE_TEXTS = 64  # texts that the large student is timed on
@@ -205,9 +205,8 @@ class LabelSources:
         """The large student as a teacher."""
         assert self.large_model is not None
         teacher = trained_teacher(ComponentSpec(name=self.large_model.name))
-        return self.run.open_teacher(
-            teacher, student=large, key=self.run.student_key(large), price=self.run.spec.compute_rates
-        )
+        trained = TrainedStudent(large, self.run.student_key(large), self.run.spec.compute_rates)
+        return self.run.open_teacher(teacher, student=trained)
 
     @property
     def probe_usd(self) -> float:

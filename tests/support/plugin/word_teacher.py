@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from potstill.data.task import Answer, GenerationRequest, content_key
 from potstill.errors import TeacherError
 from potstill.ledger.prices import Category, Price, Usage
-from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherSetup, UsageEstimate
+from potstill.teachers.base import (
+    GeneratedTexts,
+    Reply,
+    TeacherCapabilities,
+    TeacherMetadata,
+    TeacherSetup,
+    UsageEstimate,
+)
 from potstill.teachers.price_options import parse_rates
 
 
@@ -23,7 +29,7 @@ class WordTeacher:
     price: Price = parse_rates({"usd_per_million_input": 1, "usd_per_million_output": 1}, "the plug-in's list")
     batch_size, parallel, greenlet_safe = 4, 2, False
     simulated = needs_prior_correction = False
-    metadata: Mapping[str, Any] = {"host": "words.example"}
+    metadata = TeacherMetadata(price="the plug-in's list", host="words.example")
 
     def __init__(self, setup: TeacherSetup) -> None:
         self.labels = setup.task.labels
