@@ -111,7 +111,7 @@ def serve(student: Any, texts: list[str]) -> tuple[float, float]:
     """Texts a second through the exported graph (best of five, batches of 256 by length), and its megabytes."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        reader = load_vectorizer(folder, student.export(folder).settings)
+        reader = load_vectorizer(folder, student.export(folder).preprocessor_config)
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         best = 0.0

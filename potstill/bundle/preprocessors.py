@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from potstill.data.task import JsonObject
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
-from potstill.models.features import load_vectorizer
+from potstill.models.features import VectorizerConfig, load_vectorizer
 from potstill.models.tokens.tokenizer import (
-    LONG_TEXT_MODES,
     EncodedTexts,
     TextTokenizer,
+    TokenizerConfig,
     check_texts,
     length_batches,
     pad_batch,
@@ -51,14 +51,12 @@ class Preprocessor(Protocol):
 
 
 class TokenPreprocessor:
-    """Token ids and mask, for transformers: config `max_length`, `pad_id`, `long` and `pairs`."""
+    """Token ids and mask, for transformers."""
 
-    def __init__(self, folder: Path, config: JsonObject) -> None:
-        pairs, long = bool(config.get("pairs")), config.get("long", "head")
-        if long not in LONG_TEXT_MODES:
-            raise ValueError(f"an unknown way to read long texts: {long!r}")
-        self._tokens = TextTokenizer(folder / "tokenizer.json", int(config["max_length"]), pairs=pairs, long=long)
-        self._pad_id = int(config["pad_id"])
+    def __init__(self, folder: Path, record: JsonObject) -> None:
+        config = TokenizerConfig.from_json(record)
+        self._tokens = TextTokenizer(folder / "tokenizer.json", config.max_length, pairs=config.pairs, long=config.long)
+        self._pad_id = config.pad_id
         self._lock = threading.Lock()
         self.truncated = 0
 
@@ -90,10 +88,10 @@ def _together(encoded: EncodedTexts) -> Iterator[NDArray[np.intp]]:
 
 
 class FeaturePreprocessor:
-    """Ids and values of a bag of features: config as its vectorizer wrote it."""
+    """Ids and values of sparse features, for linear models and static embeddings."""
 
-    def __init__(self, folder: Path, config: JsonObject) -> None:
-        self._reader = load_vectorizer(folder, config)
+    def __init__(self, folder: Path, record: JsonObject) -> None:
+        self._vectorizer = load_vectorizer(folder, VectorizerConfig.from_json(record))
         self._lock = threading.Lock()
         self.truncated = 0
 
@@ -102,7 +100,7 @@ class FeaturePreprocessor:
         check_texts(texts)
         if not texts:
             return
-        ragged = self._reader.transform(texts)
+        ragged = self._vectorizer.transform(texts)
         with self._lock:
             self.truncated += ragged.truncated
         starts = ragged.starts
@@ -112,12 +110,12 @@ class FeaturePreprocessor:
             yield rows, feeds if bag.second is None else feeds | {"second": bag.second}
 
 
-class ClozePreprocessor:
-    """Token ids and mask of texts in a pattern, for language models: config as `PatternLayout.to_json` wrote it."""
+class PatternPreprocessor:
+    """Token ids and mask of texts in a pattern, for language models."""
 
-    def __init__(self, folder: Path, config: JsonObject) -> None:
+    def __init__(self, folder: Path, record: JsonObject) -> None:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        self._ids = PatternTokenizer(text, PatternLayout.from_json(config))
+        self._ids = PatternTokenizer(text, PatternLayout.from_json(record))
         self._lock = threading.Lock()
         self.truncated = 0
 
@@ -133,7 +131,7 @@ class ClozePreprocessor:
 
 
 PREPROCESSORS: dict[str, Callable[[Path, JsonObject], Preprocessor]] = {
-    "encoder": TokenPreprocessor,
-    "bag": FeaturePreprocessor,
-    "cloze": ClozePreprocessor,
+    "tokens": TokenPreprocessor,
+    "features": FeaturePreprocessor,
+    "pattern": PatternPreprocessor,
 }

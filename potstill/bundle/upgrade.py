@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from potstill.data.task import JsonObject
 
 # Format 1's keys, and format 2's.
-CONFIG = {"begin": "prefix_ids", "end": "suffix_ids", "glue": "text_prefix", "between": "separator_ids"}
+CONFIG = {
+    "begin": "prefix_ids",
+    "end": "suffix_ids",
+    "glue": "text_prefix",
+    "between": "separator_ids",
+    "reader": "vectorizer",
+}
+PREPROCESSORS = {"encoder": "tokens", "bag": "features", "cloze": "pattern"}
+VECTORIZERS = {"tokens": "subwords", "pair-tokens": "pair-subwords"}
 INT8 = {"kept": "accepted", "why": "reason", "loss": "accuracy_loss"}
 GUARANTEES = {
     "quality": "calibration_quality",
@@ -20,21 +28,24 @@ GUARANTEES = {
 
 
 def upgrade_format_1(record: JsonObject) -> JsonObject:
-    """A record of format 1 with the keys of format 2; the values stay as they are.
+    """A record of format 1 with the keys of format 2; values change where they are names that changed.
 
     Raises:
         KeyError: a key is missing.
     """
     parity, int8, trust, hub = (record.get(name) for name in ("parity", "int8", "trust", "hub"))
     lineage = record.get("lineage", {})
+    config = dict(_renamed(record["settings"], CONFIG))
+    if "vectorizer" in config:
+        config["vectorizer"] = VECTORIZERS.get(config["vectorizer"], config["vectorizer"])
     return {
         "format": 2,
         "made_by": record.get("made_by", "unknown"),
         "made_at": record.get("made", ""),
         "task": {**record.get("task", {}), "labels": record["labels"]},
         "preprocessor": {
-            "name": record["kind"],
-            "config": _renamed(record["settings"], CONFIG),
+            "name": PREPROCESSORS.get(record["kind"], record["kind"]),
+            "config": config,
             "files": record["reader_files"],
         },
         "graph": record["serve"],

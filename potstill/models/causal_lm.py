@@ -1,7 +1,7 @@
-"""A causal language model on this machine: from a GGUF file or a transformers folder into PyTorch, and its tokens.
+"""Local causal language models: loading a GGUF file or a transformers folder into PyTorch, and tokenizing for them.
 
-Covers what every use of such a model needs: content hash, number format, threads, safe encoding of strange text.
-Does not cover chat templates, adapters, or anything that is done with the model: see `scoring` and `llamacpp`.
+Also content hashes, number formats, threads, and normalization of texts. Does not cover chat templates, adapters, or
+scoring.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from potstill.errors import BadInput, TeacherError, missing_extra
 from potstill.models.device import cuda_has_bfloat16
+from potstill.models.downloads.record import OLD_RECORD_FILE, RECORD_FILE
 from potstill.models.weights import Weights
 
 if TYPE_CHECKING:
     import torch
 
-# A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
+# A text is first cut at this many characters per token, so that a 50 MB text costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
 CPU_SAMPLE_S = 0.06
 
@@ -32,9 +33,9 @@ CPU_SAMPLE_S = 0.06
 def content_hash(path: Path) -> str:
     """SHA-256 over a model file, or over the names and contents of a model folder's files.
 
-    Remembered within this process while size and date of the files stay; nothing is written to disk.
+    Cached within this process by size and modification time of the files.
     """
-    files = [path] if path.is_file() else [each for each in sorted(path.iterdir()) if _matters(each)]
+    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if _is_content(file)]
     digest = hashlib.sha256()
     for file in files:
         stat = file.stat()
@@ -43,8 +44,9 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _matters(file: Path) -> bool:
-    return file.suffix in {".json", ".safetensors", ".bin", ".model", ".txt"} and file.name != "carrier.json"
+def _is_content(file: Path) -> bool:
+    suffixes = {".json", ".safetensors", ".bin", ".model", ".txt"}
+    return file.suffix in suffixes and file.name not in (RECORD_FILE, OLD_RECORD_FILE)
 
 
 @lru_cache(maxsize=64)
@@ -54,7 +56,7 @@ def _file_hash(file: Path, _size: int, _mtime_ns: int) -> bytes:
 
 
 def best_dtype(device: torch.device) -> str:
-    """`bfloat16` where the device multiplies it natively (on a CPU about three times quicker), else `float32`."""
+    """`bfloat16` if the device multiplies it natively (about three times as fast on a CPU), else `float32`."""
     import torch
 
     if device.type != "cpu":
@@ -64,10 +66,10 @@ def best_dtype(device: torch.device) -> str:
 
 
 def idle_cores() -> int:
-    """How many cores this process may use without fighting others for them; at least one.
+    """Number of idle cores this process may use; at least one.
 
-    Two threads beside one busy process can be fifty times slower than one, because each waits for the other at
-    every step. So the idle share of the machine is looked at, for 60 ms, while this thread sleeps.
+    Two threads beside one busy process can be fifty times slower than one thread, as each waits for the other at every
+    step. So the idle time of the machine is measured for `CPU_SAMPLE_S` seconds.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
@@ -90,7 +92,7 @@ def _idle_seconds() -> float:
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """PyTorch works with `n` threads inside the block and with as many as before after it."""
+    """Set PyTorch's number of threads inside the block, and restore it afterwards."""
     import torch
 
     before = torch.get_num_threads()
@@ -107,10 +109,10 @@ class CausalLM:
 
     Attributes:
         model: an `AutoModelForCausalLM` in eval mode.
-        tokenizer: its tokenizer; text is only ever read as text, so a "<|im_end|>" in it is eight plain characters.
-        begin: the token ids every prompt begins with.
-        context: how many tokens the model can read at once.
-        n_params: its size.
+        tokenizer: its tokenizer; special tokens in texts are encoded as plain characters.
+        prefix_ids: token ids at the beginning of every prompt.
+        context_length: maximum number of tokens of an input.
+        n_params: number of parameters.
     """
 
     model: Any
@@ -120,18 +122,19 @@ class CausalLM:
     n_params: int
 
     def encode(self, texts: Sequence[str], prefix: str = "") -> list[list[int]]:
-        """Token ids of each text as it stands behind `after`, which itself is left out.
+        """Token ids of each text as it continues `prefix`, without those of the prefix.
 
-        Tokenizers glue a space to the next word and some put one before everything; encoding in context avoids both.
+        Encoded together because tokenizers attach a space to the next word, and some put one before the first word.
         """
         if not texts:
             return []
-        head = self._ids([prefix])[0] if prefix else []
-        found = self._ids([prefix + text for text in texts])
-        if all(ids[: len(head)] == head for ids in found):
-            return [ids[len(head) :] for ids in found]
+        prefix_ids = self._ids([prefix])[0] if prefix else []
+        n = len(prefix_ids)
+        whole = self._ids([prefix + text for text in texts])
+        if all(ids[:n] == prefix_ids for ids in whole):
+            return [ids[n:] for ids in whole]
         alone = self._ids(texts)
-        return [ids[len(head) :] if ids[: len(head)] == head else alone[row] for row, ids in enumerate(found)]
+        return [ids[n:] if ids[:n] == prefix_ids else alone[row] for row, ids in enumerate(whole)]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
@@ -140,17 +143,17 @@ class CausalLM:
 
 
 def one_line(text: str, max_tokens: int) -> str:
-    """The text as one line of clean Unicode: line breaks could forge the prompt's own structure."""
-    clean = text[: 8 * max_tokens * CHARACTERS_PER_TOKEN].encode("utf-8", "replace").decode("utf-8")
-    return " ".join(clean.split())[: max_tokens * CHARACTERS_PER_TOKEN]
+    """The text as one line of valid Unicode: line breaks could imitate the structure of the prompt."""
+    valid = text[: 8 * max_tokens * CHARACTERS_PER_TOKEN].encode("utf-8", "replace").decode("utf-8")
+    return " ".join(valid.split())[: max_tokens * CHARACTERS_PER_TOKEN]
 
 
 def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
-    """The model in `weights`, in PyTorch, on the CPU.
+    """Load a causal language model into PyTorch on the CPU.
 
     Args:
         weights: of the kind `gguf` or `causal`.
-        dtype: "bfloat16" or "float32"; quantised weights are unpacked into it.
+        dtype: "bfloat16" or "float32"; quantized weights are converted to it.
 
     Raises:
         MissingExtra: torch, transformers or gguf is not installed.
@@ -162,33 +165,33 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    how: dict[str, Any] = {"dtype": getattr(torch, dtype)}
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.folder), "local_files_only": True}
-    if weights.kind == "gguf":
-        where["gguf_file"] = weights.path.name
-        how |= _unpacked()
-    talkative = logging.is_progress_bar_enabled()
+    folder, is_gguf = str(weights.folder), weights.kind == "gguf"
+    source: dict[str, object] = {"gguf_file": weights.path.name} if is_gguf else {}
+    options = _dequantized() if is_gguf else {}
+    progress_bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with _brisk_gguf() if weights.kind == "gguf" else nullcontext():
-            tokenizer = AutoTokenizer.from_pretrained(**where)
-            model = AutoModelForCausalLM.from_pretrained(**where, **how).eval()
+        with _fast_gguf() if is_gguf else nullcontext():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **source)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, dtype=getattr(torch, dtype), **source, **options
+            ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TeacherError(
             f"The model in {weights.path} cannot be loaded: {reason}", "Fetch it again, or name another model."
         ) from error
     finally:
-        if talkative:
+        if progress_bar:
             logging.enable_progress_bar()
     model.requires_grad_(False)
     context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
-    n_params = sum(each.numel() for each in model.parameters())
-    return CausalLM(model, tokenizer, _begin(tokenizer), context, n_params)
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    return CausalLM(model, tokenizer, _prefix_ids(tokenizer), context, n_params)
 
 
 def require_torch(weights: Weights) -> None:
-    """Raise MissingExtra or BadInput unless `load_causal(weights)` has what it needs; imports nothing."""
+    """Raise MissingExtra or BadInput unless `load_causal_lm(weights)` can load them; imports nothing."""
     if weights.kind not in ("gguf", "causal"):
         raise BadInput(
             f"{weights.name!r} is no causal language model (its kind is {weights.kind!r}).",
@@ -199,8 +202,8 @@ def require_torch(weights: Weights) -> None:
             raise missing_extra(library, "local", "A local language model")
 
 
-def _unpacked() -> dict[str, Any]:
-    """From some release on, transformers leaves GGUF weights packed; here they are wanted dense."""
+def _dequantized() -> dict[str, object]:
+    """Makes transformers dequantize GGUF weights, which newer releases leave quantized."""
     try:
         from transformers import GgufConfig
     except ImportError:
@@ -209,43 +212,43 @@ def _unpacked() -> dict[str, Any]:
 
 
 @contextmanager
-def _brisk_gguf() -> Iterator[None]:
-    """Inside the block transformers parses a GGUF file once instead of three times, and draws no bar.
+def _fast_gguf() -> Iterator[None]:
+    """Inside the block transformers parses a GGUF file once instead of three times, without a progress bar.
 
-    It asks for config, tokenizer and weights one after the other, and for the names of the tensors once a module:
-    ten seconds become three. Only what is read twice is remembered, and only inside the block.
+    It parses the file for the config, for the tokenizer and for the weights, and maps tensor names once per module.
+    Caching both, inside the block only, takes three seconds instead of ten.
     """
     import gguf
     import numpy as np
-    from transformers import modeling_gguf_pytorch_utils as user
+    from transformers import modeling_gguf_pytorch_utils as gguf_utils
 
-    usual_reader: Any = gguf.GGUFReader
+    original_reader: Any = gguf.GGUFReader
 
     def build_fields(reader: Any, offs: int, count: int) -> int:
         reader.data = reader.data.view(np.ndarray)  # slicing a memmap is five times slower than slicing an array
-        return int(usual_reader._build_fields(reader, offs, count))
+        return int(original_reader._build_fields(reader, offs, count))
 
-    plain_reader = type("PlainReader", (usual_reader,), {"_build_fields": build_fields})
+    plain_reader = type("PlainReader", (original_reader,), {"_build_fields": build_fields})
     patched = [
         (gguf, "GGUFReader", lru_cache(plain_reader)),
         (gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map)),
-        (user, "tqdm", lambda rows, **_: rows),
+        (gguf_utils, "tqdm", lambda rows, **_: rows),
     ]
-    before = [(room, name, getattr(room, name)) for room, name, _ in patched if hasattr(room, name)]
-    for room, name, quick in patched:
-        setattr(room, name, quick)
+    originals = [(module, name, getattr(module, name)) for module, name, _ in patched if hasattr(module, name)]
+    for module, name, replacement in patched:
+        setattr(module, name, replacement)
     try:
         yield
     finally:
-        for room, name, usual in before:
-            setattr(room, name, usual)
+        for module, name, original in originals:
+            setattr(module, name, original)
 
 
-def _begin(tokenizer: Any) -> list[int]:
-    """What a document begins with: what the tokenizer adds by itself, else the end of the document before it."""
+def _prefix_ids(tokenizer: Any) -> list[int]:
+    """The first token of a document: the one the tokenizer adds, else the end of the previous document."""
     added: list[int] = list(tokenizer("")["input_ids"])
     if added:
         return added[:1]
-    between = tokenizer.get_vocab().get("<|endoftext|>")
-    known = (between, tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
-    return [next(token for token in known if token is not None)]
+    end_of_text = tokenizer.get_vocab().get("<|endoftext|>")
+    candidates = (end_of_text, tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+    return [next(token for token in candidates if token is not None)]

@@ -1,35 +1,37 @@
-"""A text inside a pattern ("{text} Topic: ...") as token ids, the same way while learning and while serving.
+"""Texts inside a pattern ("{text} Topic: ...") -> token ids, the same in training and in serving.
 
-What stands around the text is constant, so it is kept as token ids; only the text itself is tokenised. Does not decide
-what the pattern is or what is read from it (a student does). Needs numpy and tokenizers, nothing else.
+The pattern around the text is constant, so it is stored as token ids; only the text itself is tokenized. A student
+chooses the pattern. Needs numpy and tokenizers only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.pairs import split_pair
+from potstill.data.task import JsonObject
 from potstill.errors import MissingExtra, RunNotFound
 
-# A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
+# A text is first cut at this many characters per token, so that a 50 MB text costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
 
 
 @dataclass(frozen=True)
 class PatternLayout:
-    """What stands around each text.
+    """A pattern as token ids around each text.
 
     Attributes:
-        begin, end: token ids before and after the text, or the two texts of a pair.
-        glue: what is put before a text's own characters: a space where a word stands before it.
-        max_length: tokens of a row, surroundings included; a longer text loses its tail; of a pair, the longer.
-        pad_id: fills short rows.
-        between: token ids between the two texts of a pair; None where a row is one text.
+        prefix_ids, suffix_ids: token ids before and after the text, or the two texts of a pair.
+        text_prefix: put before a text's own characters: a space if a word precedes it in the pattern.
+        max_length: tokens of a row, pattern included; longer texts lose their tail; of a pair, the longer text does.
+        pad_id: id of the padding token.
+        separator_ids: token ids between the two texts of a pair; None for single texts.
     """
 
     prefix_ids: tuple[int, ...]
@@ -41,16 +43,16 @@ class PatternLayout:
 
     @property
     def max_text_tokens(self) -> int:
-        """How many tokens of a text are read."""
+        """Tokens of a text at most, or of both texts of a pair."""
         return max(1, self.max_length - len(self.prefix_ids) - len(self.separator_ids or ()) - len(self.suffix_ids))
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; `of_json` reads them."""
+    def to_json(self) -> JsonObject:
+        """JSON values; `from_json` reads them."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """What `to_json` wrote."""
+    def from_json(cls, record: JsonObject) -> Self:
+        """Read what `to_json` wrote."""
         separator = record.get("separator_ids")
         return cls(
             prefix_ids=tuple(map(int, record["prefix_ids"])),
@@ -64,68 +66,61 @@ class PatternLayout:
 
 @dataclass(frozen=True)
 class EncodedPatterns:
-    """N texts in the pattern: N arrays of (T_i,) int64, and how many texts lost their tail."""
+    """N texts in the pattern: N arrays of (T_i,) int64, and the number of texts that were cut."""
 
     ids: list[NDArray[np.int64]]
     truncated: int
 
 
 class PatternTokenizer:
-    """A tokenizer and what stands around each text.
+    """A tokenizer and the pattern around each text.
 
     Args:
-        tokenizer: the text of a `tokenizer.json` of the Hugging Face `tokenizers` library.
-        around: the pattern.
+        tokenizer: the content of a `tokenizer.json` of the Hugging Face `tokenizers` library.
+        layout: the pattern.
 
     Raises:
-        NotARun: the tokenizer is damaged.
+        RunNotFound: the tokenizer is damaged.
         MissingExtra: the tokenizers library is not installed.
     """
 
-    def __init__(self, tokenizer: str, around: PatternLayout) -> None:
+    def __init__(self, tokenizer: str, layout: PatternLayout) -> None:
         self.tokenizer = tokenizer
-        self.layout = around
-        own: Any = tokenizer_from_json(tokenizer)
-        own.enable_truncation(around.max_text_tokens)
-        self._own = own
+        self.layout = layout
+        self._tokenizer: Any = tokenizer_from_json(tokenizer)
+        self._tokenizer.enable_truncation(layout.max_text_tokens)
 
     def encode(self, texts: Sequence[str]) -> EncodedPatterns:
-        """N strings -> token ids of each, on one line, with its surroundings; a long text keeps its head."""
-        around = self.layout
-        if around.separator_ids is None:
-            own, cut = self._own_ids(texts)
-            rows = [[*around.prefix_ids, *ids, *around.suffix_ids] for ids in own]
-            return EncodedPatterns([np.array(row, dtype=np.int64) for row in rows], sum(cut))
+        """N texts -> the token ids of each in the pattern, line breaks as spaces; a long text keeps its head."""
+        layout = self.layout
+        if layout.separator_ids is None:
+            ids, truncated = self._encode_texts(texts)
+            rows = [[*layout.prefix_ids, *own, *layout.suffix_ids] for own in ids]
+            return EncodedPatterns([np.array(row, dtype=np.int64) for row in rows], sum(truncated))
         pairs = [split_pair(text) for text in texts]
-        firsts, cut = self._own_ids([first for first, _ in pairs])
-        seconds, cut_too = self._own_ids([second for _, second in pairs])
-        rows, lost = [], 0
-        for first, second, *cuts in zip(firsts, seconds, cut, cut_too, strict=True):
-            kept = min(len(first), max(around.max_text_tokens // 2, around.max_text_tokens - len(second)))
-            rows.append(
-                [
-                    *around.prefix_ids,
-                    *first[:kept],
-                    *around.separator_ids,
-                    *second[: around.max_text_tokens - kept],
-                    *around.suffix_ids,
-                ]
-            )
-            lost += any(cuts) or len(first) + len(second) > around.max_text_tokens
-        return EncodedPatterns([np.array(row, dtype=np.int64) for row in rows], lost)
+        firsts, first_cut = self._encode_texts([first for first, _ in pairs])
+        seconds, second_cut = self._encode_texts([second for _, second in pairs])
+        width = layout.max_text_tokens
+        rows, n_truncated = [], 0
+        for first, second, *cut in zip(firsts, seconds, first_cut, second_cut, strict=True):
+            n_first = min(len(first), max(width // 2, width - len(second)))
+            parts = (layout.prefix_ids, first[:n_first], layout.separator_ids, second[: width - n_first])
+            rows.append([*chain(*parts, layout.suffix_ids)])
+            n_truncated += any(cut) or len(first) + len(second) > width
+        return EncodedPatterns([np.array(row, dtype=np.int64) for row in rows], n_truncated)
 
-    def _own_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        """Each text's own token ids, and whether it was cut."""
+    def _encode_texts(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        """The token ids of each text without the pattern, and whether it was cut."""
         limit = CHARACTERS_PER_TOKEN * self.layout.max_text_tokens
-        cut = [_one_line(text[: 8 * limit]) for text in texts]
-        glued = [self.layout.text_prefix + text[:limit] if text else "" for text in cut]
-        encodings = self._own.encode_batch_fast(glued, add_special_tokens=False)
-        lost = [bool(found.overflowing) or len(text) > limit for text, found in zip(cut, encodings, strict=True)]
-        return [found.ids for found in encodings], lost
+        lines = [_one_line(text[: 8 * limit]) for text in texts]
+        prefixed = [self.layout.text_prefix + line[:limit] if line else "" for line in lines]
+        encodings = self._tokenizer.encode_batch_fast(prefixed, add_special_tokens=False)
+        cut = [bool(encoding.overflowing) or len(line) > limit for line, encoding in zip(lines, encodings, strict=True)]
+        return [encoding.ids for encoding in encodings], cut
 
 
 def tokenizer_from_json(text: str) -> Any:
-    """The tokenizer in the text of a `tokenizer.json`, which takes all text for text and never pads."""
+    """The tokenizer of a `tokenizer.json`, without padding or truncation; special tokens in texts are plain text."""
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError as error:
@@ -139,11 +134,11 @@ def tokenizer_from_json(text: str) -> Any:
         raise RunNotFound("The tokenizer.json is not readable.", "Copy or export the folder again.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    # A "[MASK]" that somebody typed is six characters, not a second place to answer at.
+    # A "[MASK]" in a text is six characters, not a mask token.
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks, which could forge the pattern, and without lone surrogates, which UTF-8 cannot hold."""
+    """The text without line breaks, which could imitate the pattern, and without lone surrogates."""
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

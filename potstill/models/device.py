@@ -1,14 +1,13 @@
-"""Which processor PyTorch computes on: this machine's CUDA device where there is one, else its CPU.
+"""The device PyTorch computes on: CUDA if available, else the CPU.
 
-One choice and its consequences: the number format, the random state, and a copy back on the CPU for whoever exports.
-Networks and batches are put there by those who own them. Does not cover several devices, Apple's MPS (nobody here could
-try it), or onnxruntime, which serves on the CPU.
+Also its number format, its random state, and copies of networks on the CPU for export. Does not cover several devices,
+Apple's MPS (untested), or onnxruntime, which serves on the CPU.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -24,22 +23,22 @@ Module = TypeVar("Module", bound="torch.nn.Module")
 
 
 def check_device(device: object) -> None:
-    """See that a wish can be granted here. PyTorch is imported only where a GPU is insisted on.
+    """Check the option `device`. Imports PyTorch only for "cuda".
 
     Raises:
-        BadSpec: it is no wish, or there is no such device.
+        BadSpec: no such device name, or "cuda" without a CUDA device.
     """
     if device not in DEVICE_NAMES:
-        raise BadSpec(f"device = {device!r} cannot be.", f"Choose {', '.join(DEVICE_NAMES)}.")
-    if device == "cuda" and find_spec("torch") is not None:  # without PyTorch others say so
+        raise BadSpec(f"There is no device {device!r}.", f"Choose {', '.join(DEVICE_NAMES)}.")
+    if device == "cuda" and find_spec("torch") is not None:  # a missing PyTorch is reported by its user
         resolve_device("cuda")
 
 
 def resolve_device(device: DeviceName = "auto") -> torch.device:
-    """The device for a wish; "auto" takes CUDA where PyTorch has it.
+    """The PyTorch device of a name; "auto" is CUDA if available.
 
     Raises:
-        BadSpec: "cuda" where PyTorch sees no CUDA device.
+        BadSpec: "cuda" if PyTorch sees no CUDA device.
     """
     import torch
 
@@ -54,24 +53,24 @@ def resolve_device(device: DeviceName = "auto") -> torch.device:
 
 
 def device_of(network: Any) -> torch.device:
-    """Where the weights of a network are."""
+    """The device a network's parameters are on."""
     found: torch.device = next(network.parameters()).device
     return found
 
 
-def portable_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a student that was saved, perhaps elsewhere: where there was a GPU there need not be one here."""
-    return {**options, "device": "cpu" if options.get("device") == "cpu" else "auto"}
+def portable_device(device: DeviceName) -> DeviceName:
+    """The device name to load a saved student with: "auto" for "cuda", as this machine may have no GPU."""
+    return "cpu" if device == "cpu" else "auto"
 
 
 def to_cpu(network: Module) -> Module:
-    """The network itself if it is on the CPU, else a copy that is: graphs are exported from there."""
+    """The network itself if it is on the CPU, else a copy on the CPU; graphs are exported from there."""
     return network if device_of(network).type == "cpu" else copy.deepcopy(network).cpu()
 
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Inside the block PyTorch draws from `seed`, on CPU and device; afterwards its random state is as before."""
+    """Seed PyTorch on CPU and device inside the block, and restore its random state afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -80,7 +79,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def cuda_has_bfloat16(device: torch.device) -> bool:
-    """Whether a GPU multiplies bfloat16 natively. Of a CPU others know more: `backbone`, `causal`."""
+    """Whether a GPU multiplies bfloat16 natively. For CPUs see `causal_lm.best_dtype`."""
     import torch
 
     return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,6 +1,6 @@
-"""Static token vectors (model2vec) and safetensors files, read with numpy alone: a text is the mean of its subwords.
+"""Static token embeddings (model2vec) and safetensors files, read with numpy alone.
 
-Does not cover making such vectors (a student does that), nor the weights of networks.
+Does not cover distilling embeddings (see `students.distill_embeddings`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SAFETENSORS_DTYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I
 
 @dataclass(frozen=True)
 class StaticEmbeddings:
-    """A vocabulary and its vectors.
+    """A tokenizer and an embedding for each of its V subwords.
 
     Attributes:
-        tokenizer: the text of a `tokenizer.json`.
-        table: (V, D) float32; a text's vector is the mean of its subwords' rows.
+        tokenizer: the content of a `tokenizer.json`.
+        embeddings: (V, D) float32; a text's embedding is the mean over its subwords.
     """
 
     tokenizer: str
@@ -33,10 +33,10 @@ class StaticEmbeddings:
 
 
 def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Every tensor of a safetensors file by name; bfloat16 comes as float32.
+    """All tensors of a safetensors file by name; bfloat16 is converted to float32.
 
     Raises:
-        BadInput: the file is cut short or of a type that is not handled.
+        BadInput: the file is damaged, or a tensor has an unsupported type.
     """
     raw = path.read_bytes()
     try:
@@ -45,8 +45,8 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
         header.pop("__metadata__", None)
         tensors = {}
         for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            data = raw[8 + size + begin : 8 + size + end]
+            start, end = entry["data_offsets"]
+            data = raw[8 + size + start : 8 + size + end]
             if entry["dtype"] == "BF16":
                 wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
                 tensors[name] = wide.view(np.float32).reshape(entry["shape"])
@@ -58,19 +58,21 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def read_model2vec(folder: Path) -> StaticEmbeddings:
-    """A model2vec folder: `embeddings`, and where it was quantised, `mapping` and `weights` too.
+    """Read a model2vec folder: `embeddings`, and `mapping` and `weights` if it is quantized.
 
     Raises:
-        BadInput: a file is missing, damaged or something else.
+        BadInput: a file is missing or damaged, or holds no static embeddings.
     """
     if not (folder / "model.safetensors").exists() or not (folder / "tokenizer.json").exists():
         raise BadInput(f"{folder} lacks model.safetensors or tokenizer.json.", "Name a folder that model2vec saved.")
     tensors = read_safetensors(folder / "model.safetensors")
     if "embeddings" not in tensors:
-        raise BadInput(f"{folder} holds no static vectors, but {', '.join(sorted(tensors)[:3])} ...", "Try potion-8m.")
-    table = tensors["embeddings"].astype(np.float32)
+        raise BadInput(
+            f"{folder} holds no static embeddings, but {', '.join(sorted(tensors)[:3])} ...", "Try potion-8m."
+        )
+    embeddings = tensors["embeddings"].astype(np.float32)
     if "mapping" in tensors:
-        table = table[tensors["mapping"]]
+        embeddings = embeddings[tensors["mapping"]]
     if "weights" in tensors:
-        table = table * tensors["weights"].astype(np.float32)[:, None]
-    return StaticEmbeddings((folder / "tokenizer.json").read_text(encoding="utf-8"), np.ascontiguousarray(table))
+        embeddings = embeddings * tensors["weights"].astype(np.float32)[:, None]
+    return StaticEmbeddings((folder / "tokenizer.json").read_text(encoding="utf-8"), np.ascontiguousarray(embeddings))

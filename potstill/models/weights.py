@@ -1,6 +1,6 @@
-"""A name the user gave -> weights on this disk: a path, a carrier's short name, or a repository of the hub.
+"""Find weights by name: a path, the short name of a download, or a repository of the Hugging Face hub.
 
-Says where weights are and what kind they are, so that teachers and students need not ask; loads none of them.
+Returns where they are, their kind and licence; loads no weights.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from potstill.errors import BadInput, MissingWeights, PotstillError, missing_extra, unknown_name
 from potstill.models.downloads.fetch import DOWNLOADS, cache_folder, cached_path, fetch
+from potstill.models.downloads.record import DownloadRecord
+
+if TYPE_CHECKING:
+    from potstill.data.task import JsonObject  # at run time it would load numpy
 
 WeightsKind = Literal["gguf", "encoder", "static", "causal", "seq2seq"]
+WeightsSource = Literal["path", "download", "hub"]
 Pooling = Literal["mean", "cls"]
 
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]  # never a pickle
@@ -23,22 +28,22 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that are on this disk.
+    """Weights on this machine.
 
     Attributes:
-        name: what the user called them.
+        name: as the user wrote it.
         path: a folder, or the file where `kind` is `gguf`.
         kind: `gguf` (a causal LM in one file), `encoder` (BERT-like), `static` (model2vec), `causal` or `seq2seq`
             (transformers folders).
-        source: where the name led: a `path`, a `carrier`, or the `hub`.
-        licence: as its publisher states it; "unknown" where nobody does.
-        pooling: how an encoder's token vectors become one vector; `mean` where nothing else is written.
+        source: where they come from.
+        licence: as the publisher states it, else "unknown".
+        pooling: how an encoder's token vectors become one vector; `mean` if unknown.
     """
 
     name: str
     path: Path
     kind: WeightsKind
-    source: Literal["path", "carrier", "hub"]
+    source: WeightsSource
     licence: str = "unknown"
     pooling: Pooling = "mean"
 
@@ -49,16 +54,16 @@ class Weights:
 
 
 def find_weights(name: str | Path, *, kind: WeightsKind | None = None, download: bool = False) -> Weights:
-    """The weights a user named.
+    """Find weights by name.
 
     Args:
-        name: a folder or .gguf file; a carrier's short name; `owner/name` or `hub:owner/name` on the hub (downloaded
-            into the hub's own cache where it is not there yet); `hub:owner/name/file.gguf` for one file of it.
-        kind: what the caller can use; None takes any.
-        fetch_missing: download a carrier that is not here instead of raising.
+        name: a folder or .gguf file; the short name of a download; `owner/name` or `hub:owner/name` on the hub (fetched
+            into the hub's own cache if necessary); `hub:owner/name/file.gguf` for one file of it.
+        kind: the kind of weights the caller needs; None accepts any.
+        download: fetch a missing download instead of raising MissingWeights.
 
     Raises:
-        UnknownName: nobody has heard of it; the mend names the nearest ones.
+        UnknownName: no such name; the hint names the nearest.
         MissingWeights: it is known, but not on this machine.
         MissingExtra: it is on the hub and huggingface-hub is not installed.
         BadInput: the path holds no weights, or weights of another kind.
@@ -66,30 +71,30 @@ def find_weights(name: str | Path, *, kind: WeightsKind | None = None, download:
     text = str(name)
     path = Path(name).expanduser()
     if isinstance(name, str) and name.startswith("hub:"):
-        found = _on_hub(name, name.removeprefix("hub:"))
+        found = _from_hub(name, name.removeprefix("hub:"))
     elif isinstance(name, str) and name in DOWNLOADS and DOWNLOADS[name].kind != "data":
-        found = _carried(name, download)
+        found = _from_downloads(name, download)
     elif path.exists():
-        found = _described(text, path, "path")
+        found = _inspect(text, path, "path")
     elif isinstance(name, str) and name in DOWNLOADS:
         raise BadInput(f"{name!r} is a data set, not weights.", f"Its files are where `potstill fetch {name}` says.")
     elif isinstance(name, Path) or text.startswith((".", "/", "~")) or text.endswith(".gguf") or "\\" in text:
-        raise MissingWeights(f"There is nothing at {text}.", "Name a folder with config.json, or a .gguf file.")
+        raise MissingWeights(f"{text} does not exist.", "Name a folder with config.json, or a .gguf file.")
     elif _REPOSITORY.fullmatch(text):
-        found = _on_hub(text, text)
+        found = _from_hub(text, text)
     else:
         raise unknown_name("weights", text, [row.name for row in DOWNLOADS.values() if row.kind != "data"])
     if kind is not None and found.kind != kind:
-        raise BadInput(f"{text!r} is of the kind {found.kind!r}, and {kind!r} is needed here.", _suggest(kind))
+        raise BadInput(f"{text!r} is of the kind {found.kind!r}, and {kind!r} is needed here.", _suggestion(kind))
     return found
 
 
-def _suggest(kind: WeightsKind) -> str:
+def _suggestion(kind: WeightsKind) -> str:
     names = [row.name for row in DOWNLOADS.values() if row.kind == kind and not row.opt_in]
     return f"Try {' or '.join(names)}." if names else f"Name a folder that holds weights of the kind {kind!r}."
 
 
-def _carried(name: str, download: bool) -> Weights:
+def _from_downloads(name: str, download: bool) -> Weights:
     row = DOWNLOADS[name]
     path = fetch(name) if download else cached_path(name)
     if path is None:
@@ -97,10 +102,10 @@ def _carried(name: str, download: bool) -> Weights:
             f"The weights {name!r} ({row.size_mb} MB, {row.licence}) are not in {cache_folder()}.",
             f"Run: potstill fetch {name}" + (" --accept-licence" if row.opt_in else ""),
         )
-    return _described(name, path, "carrier")
+    return _inspect(name, path, "download")
 
 
-def _on_hub(name: str, repository: str) -> Weights:
+def _from_hub(name: str, repository: str) -> Weights:
     owner, _, rest = repository.partition("/")
     model, _, file = rest.partition("/")
     repository = f"{owner}/{model}"
@@ -116,24 +121,24 @@ def _on_hub(name: str, repository: str) -> Weights:
             path = Path(hf_hub_download(repository, file))
         else:
             path = Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, OSError) as failed:  # not found, gated, or no network and no copy
-        reason = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed).__name__
+    except (HfHubHTTPError, HFValidationError, OSError) as error:  # not found, gated, or no network and no copy
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingWeights(
-            f"{repository} could not be had from the hub: {reason}",
+            f"{repository} could not be fetched from the hub: {reason}",
             "Check the name and the network, log in if the repository is gated, or name a local folder.",
         ) from None
     try:
-        return _described(name, path, "hub")
-    except PotstillError as bad:
-        raise BadInput(f"{repository} on the hub cannot be used: {bad.message}", bad.hint) from None
+        return _inspect(name, path, "hub")
+    except PotstillError as error:
+        raise BadInput(f"{repository} on the hub cannot be used: {error.message}", error.hint) from None
 
 
-def _described(name: str, path: Path, source: Literal["path", "carrier", "hub"]) -> Weights:
+def _inspect(name: str, path: Path, source: WeightsSource) -> Weights:
     if path.is_dir() and not (path / "config.json").exists():
         files = sorted(path.glob("*.gguf"))
         if len(files) != 1:
-            held = f"{len(files)} .gguf files" if files else "neither config.json nor a .gguf file"
-            raise BadInput(f"The folder {path} holds {held}.", "Name a folder with config.json, or one .gguf file.")
+            contents = f"{len(files)} .gguf files" if files else "neither config.json nor a .gguf file"
+            raise BadInput(f"The folder {path} holds {contents}.", "Name a folder with config.json, or one .gguf file.")
         path = files[0]
     if path.is_file():
         with path.open("rb") as opened:
@@ -141,13 +146,13 @@ def _described(name: str, path: Path, source: Literal["path", "carrier", "hub"])
         if magic != b"GGUF":
             raise BadInput(f"{path} is not a GGUF file.", "Name a .gguf file, or a folder with config.json.")
         return Weights(name, path, "gguf", source, _licence(path.parent))
-    if not any(path.glob("*.safetensors")):  # a .bin file is a pickle, which can run code when it is read
+    if not any(path.glob("*.safetensors")):  # a .bin file is a pickle, which can execute code when it is loaded
         raise BadInput(f"The folder {path} has a config.json and no *.safetensors.", "Add model.safetensors to it.")
     return Weights(name, path, _kind(_json(path / "config.json")), source, _licence(path), _pooling(path))
 
 
-def _kind(config: dict[str, Any]) -> WeightsKind:
-    architectures = " ".join(str(each) for each in config.get("architectures") or [])
+def _kind(config: JsonObject) -> WeightsKind:
+    architectures = " ".join(str(name) for name in config.get("architectures") or [])
     if config.get("model_type") == "model2vec" or "StaticModel" in architectures:
         return "static"
     if config.get("is_encoder_decoder"):
@@ -156,27 +161,27 @@ def _kind(config: dict[str, Any]) -> WeightsKind:
 
 
 def _pooling(folder: Path) -> Pooling:
-    """As our own record says it, else as sentence-transformers writes it, else mean."""
-    if (folder / "carrier.json").exists():
-        return "cls" if _json(folder / "carrier.json").get("pooling") == "cls" else "mean"
+    """From the record of the download, else from sentence-transformers' files, else mean."""
+    if (record := DownloadRecord.read(folder)) is not None:
+        return "cls" if record.pooling == "cls" else "mean"
     if (folder / "1_Pooling" / "config.json").exists():
         return "cls" if _json(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token") else "mean"
     return "mean"
 
 
 def _licence(folder: Path) -> str:
-    """As our own record says it, else as the model card's front matter does."""
-    if (folder / "carrier.json").exists():
-        return str(_json(folder / "carrier.json").get("licence", "unknown"))
+    """From the record of the download, else from the model card's front matter."""
+    if (record := DownloadRecord.read(folder)) is not None:
+        return record.licence
     card = folder / "README.md"
     head = card.read_text(encoding="utf-8", errors="replace")[:4000] if card.is_file() else ""
     stated = re.search(r"\A---\s.*?^license:\s*([^\s#]+)", head, re.MULTILINE | re.DOTALL)
     return stated[1].strip("\"'") if stated else "unknown"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> JsonObject:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as broken:
-        raise BadInput(f"{path} cannot be read as JSON: {broken}.", "Repair it, or fetch the weights again.") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read as JSON: {error}.", "Repair it, or fetch the weights again.") from None
     return record if isinstance(record, dict) else {}

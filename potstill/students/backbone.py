@@ -1,9 +1,8 @@
-"""A transformer that turns token ids into one vector a text, and the linear head on it: the one door to its code.
+"""A transformer encoder with pooling and a linear head: token ids -> logits. Loading, saving and batched prediction.
 
-The vector is pooled (mean over tokens, or the first token, as the weights were trained), centred, and scaled to
-length one: a layer norm without parameters over sqrt(D). That keeps a well-regularised linear head at a fixed scale,
-and can be written as one more layer of the same transformer, which is what `hub.py` does.
-Does not cover learning, texts, or models that are not encoders.
+The embedding is pooled (mean over tokens, or the first token, as the weights were trained), centred, and scaled to
+length one: a layer norm without parameters, over sqrt(D). This fixes the scale of the head, and can be expressed as one
+more layer of the same transformer (`transformers_export`). Does not cover training or texts.
 """
 
 from __future__ import annotations
@@ -28,16 +27,21 @@ from potstill.models.tokens.tokenizer import Ids, length_batches, pad_batch
 Pooling = Literal["mean", "cls"]
 Floats = NDArray[np.float32]
 CPU = torch.device("cpu")
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+# Families that number positions from the padding id on.
+ROBERTA_FAMILY = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
 
 
 class EncoderNetwork(nn.Module):
-    """Backbone, pooling and head: (B, T) ids and mask -> (B, K) natural-log scores.
+    """Backbone, pooling and head: (B, T) ids and mask -> (B, K) logits.
 
     Args:
         backbone: a transformers encoder whose output has `last_hidden_state`.
         n_labels: K.
         pooling: "mean" over the tokens that are not padding, or "cls", the first token.
+
+    Attributes:
+        dim: D, width of the embeddings.
+        segment_separator_id: of pairs: id of the token before the second text, for weights with token types.
     """
 
     def __init__(self, backbone: Any, n_labels: int, pooling: Pooling) -> None:
@@ -46,26 +50,22 @@ class EncoderNetwork(nn.Module):
         self.pooling = pooling
         self.dim = int(backbone.config.hidden_size)
         self.head = nn.Linear(self.dim, n_labels)
-        # Of pairs: the token after which the second text begins, for weights that tell the two apart.
         self.segment_separator_id: int | None = None
 
     @property
     def max_positions(self) -> int:
-        """The most tokens of a text that the positions of the backbone can number."""
+        """Maximum number of tokens of a text, by the position embeddings of the backbone."""
         config = self.backbone.config
-        rows = int(getattr(config, "max_position_embeddings", 512))
-        # RoBERTa's family numbers positions from the padding id on.
-        offset = int(config.pad_token_id) + 1 if config.model_type in ROBERTA_LIKE else 0
-        return rows - offset
+        n_positions = int(getattr(config, "max_position_embeddings", 512))
+        offset = int(config.pad_token_id) + 1 if config.model_type in ROBERTA_FAMILY else 0
+        return n_positions - offset
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T) ids and mask -> (B, D) vectors of length one."""
-        kinds = (
-            {}
-            if self.segment_separator_id is None
-            else {"token_type_ids": self._token_types(input_ids, attention_mask)}
-        )
-        states: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **kinds).last_hidden_state
+        """(B, T) ids and mask -> (B, D) embeddings of length one."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.segment_separator_id is not None:
+            inputs["token_type_ids"] = self._token_types(input_ids, attention_mask)
+        states: Tensor = self.backbone(**inputs).last_hidden_state
         if self.pooling == "cls":
             pooled = states[:, 0].float()
         else:
@@ -76,23 +76,23 @@ class EncoderNetwork(nn.Module):
         return scaled
 
     def _token_types(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T) 0 for the first text, 1 for the second. Part of the graph, so that nobody need hand them in."""
+        """(B, T) 0 for the first text, 1 for the second. Part of the graph, so that they are no input of it."""
         assert self.segment_separator_id is not None
-        ends = input_ids.eq(self.segment_separator_id).to(torch.int64)
-        after: Tensor = (ends.cumsum(1) - ends).gt(0).to(torch.int64)
-        return after * attention_mask
+        separators = input_ids.eq(self.segment_separator_id).to(torch.int64)
+        second: Tensor = (separators.cumsum(1) - separators).gt(0).to(torch.int64)
+        return second * attention_mask
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T) ids and mask -> (B, K) natural-log scores."""
+        """(B, T) ids and mask -> (B, K) logits."""
         logits: Tensor = self.head(self.embed(input_ids, attention_mask))
         return logits
 
 
 def init_network(folder: Path, n_labels: int, pooling: Pooling) -> EncoderNetwork:
-    """The network on the weights of a transformers folder, its head at zero.
+    """Load the pretrained backbone of a transformers folder, under a head of zeros.
 
     Raises:
-        MissingWeights: the folder holds no encoder that transformers can read.
+        MissingWeights: the folder holds no encoder that transformers can load.
     """
     from safetensors import SafetensorError
     from transformers import AutoModel
@@ -101,12 +101,12 @@ def init_network(folder: Path, n_labels: int, pooling: Pooling) -> EncoderNetwor
         with (
             silence_transformers(),
             torch.random.fork_rng(devices=[]),
-        ):  # making layers draws numbers, which are then overwritten
+        ):  # layers are initialised at random before the weights are loaded
             backbone = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-            network = EncoderNetwork(_bare(backbone), n_labels, pooling)
+            network = EncoderNetwork(_without_pooler(backbone), n_labels, pooling)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise MissingWeights(
-            f"{folder} does not hold an encoder that transformers can read.",
+            f"{folder} does not hold an encoder that transformers can load.",
             "Give a folder with config.json, model.safetensors and tokenizer.json.",
         ) from error
     nn.init.zeros_(network.head.weight)
@@ -115,7 +115,7 @@ def init_network(folder: Path, n_labels: int, pooling: Pooling) -> EncoderNetwor
 
 
 def save_network(network: EncoderNetwork, folder: Path) -> None:
-    """Write what `reopen_network` reads: `config.json` and `network.safetensors`."""
+    """Write `config.json` and `network.safetensors`, which `load_network` reads."""
     from safetensors.torch import save_file
 
     config = network.backbone.config.to_dict()
@@ -125,13 +125,13 @@ def save_network(network: EncoderNetwork, folder: Path) -> None:
 
 
 def load_network(folder: Path, n_labels: int, pooling: Pooling) -> EncoderNetwork:
-    """The network that `write_network` wrote, bit for bit."""
+    """Load the network that `save_network` wrote, bit for bit."""
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):
-        network = EncoderNetwork(_bare(AutoModel.from_config(config, dtype=torch.float32)), n_labels, pooling)
+        network = EncoderNetwork(_without_pooler(AutoModel.from_config(config, dtype=torch.float32)), n_labels, pooling)
     network.load_state_dict(load_file(folder / "network.safetensors"))
     return network.eval()
 
@@ -139,53 +139,55 @@ def load_network(folder: Path, n_labels: int, pooling: Pooling) -> EncoderNetwor
 def predict_batches(
     forward: Callable[[Tensor, Tensor], Tensor], ids: Sequence[Ids], pad_id: int, *, low_precision: bool = False
 ) -> Floats:
-    """N arrays of token ids -> (N, ...) float32 `outputs(input_ids, attention_mask)`, in the order given.
+    """N arrays of token ids -> (N, ...) float32 `forward(input_ids, attention_mask)`, in the order given.
 
     Args:
-        outputs: a network, or a method of one: batches go to the device its weights are on.
-        low_precision: compute in bfloat16 where the processor has it; 4x faster, two to three digits.
+        forward: a network, or a method of one: batches are moved to the device of its weights.
+        ids: N arrays of token ids.
+        pad_id: id of the padding token.
+        low_precision: compute in bfloat16 if the processor supports it; four times as fast, two to three digits.
     """
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
     order: list[NDArray[np.intp]] = []
     device = device_of(getattr(forward, "__self__", forward))
     with torch.inference_mode(), autocast(low_precision, device):
-        for rows in length_batches([len(own) for own in ids]):
-            filled, mask = pad_batch([ids[row] for row in rows], pad_id)
-            kept.append(forward(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device)).float())
+        for rows in length_batches([len(row) for row in ids]):
+            batch = (torch.from_numpy(array).to(device) for array in pad_batch([ids[row] for row in rows], pad_id))
+            outputs.append(forward(*batch).float())
             order.append(rows)
-    if not kept:
+    if not outputs:
         return np.zeros((0, 0), dtype=np.float32)
-    together = torch.cat(kept).cpu().numpy()
-    result = np.empty_like(together)
-    result[np.concatenate(order)] = together
+    by_length = torch.cat(outputs).cpu().numpy()
+    result = np.empty_like(by_length)
+    result[np.concatenate(order)] = by_length
     return result
 
 
 def autocast(enabled: bool = True, device: torch.device = CPU) -> torch.autocast:
-    """bfloat16 where `wanted` and the device multiplies it natively; otherwise plain float32."""
+    """Autocast to bfloat16 if `enabled` and the device multiplies it natively; else float32."""
     native = cpu_has_bfloat16() if device.type == "cpu" else devices.cuda_has_bfloat16(device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and native)
 
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """transformers without its progress bars and warnings, as it was before afterwards."""
+    """Turn off transformers' progress bars and warnings inside the block."""
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level, progress_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        if bars:
+        if progress_bar:
             logging.enable_progress_bar()
 
 
 @cache
 def cpu_has_bfloat16() -> bool:
-    """True if the processor multiplies bfloat16 natively; emulated, it would be slower than float32."""
+    """Whether the processor multiplies bfloat16 natively; emulated, it is slower than float32."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -193,8 +195,8 @@ def cpu_has_bfloat16() -> bool:
     return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "bf16 "))
 
 
-def _bare(backbone: Any) -> Any:
-    """Without the pooler that some classes carry: untrained in sentence encoders, and not used here."""
+def _without_pooler(backbone: Any) -> Any:
+    """The backbone without the pooler that some classes have; sentence encoders do not train it."""
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
     return backbone

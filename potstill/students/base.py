@@ -1,13 +1,13 @@
-"""What every student is: the interface and the records it exchanges. Knows no teacher and no money.
+"""The interface of students, and the records it exchanges. Knows no teacher and no prices.
 
-A kind is a class that is made from a `Make`. `name` is what the user types, `encoder:minilm`: the kind, then the
-weights it starts from.
+A kind is a class that is made from a `StudentConfig`. In `encoder:minilm`, as users write it, the kind is followed by
+the weights that training starts from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from potstill.data.task import TaskKind
+from potstill.data.task import JsonObject, TaskKind
 
 Floats = NDArray[np.float32]
+OptionTable = Mapping[str, Any]  # option -> value, as in the spec; each kind has its own model of it
 CLASS_WEIGHTS = "class_weights"
-# Types of options: numbers above zero; True is no number and "3" neither.
+ALL_TASK_KINDS: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
+# Types of options: numbers above zero, neither True nor "3".
 PositiveInt = Annotated[int, Field(strict=True, gt=0)]
 PositiveFloat = Annotated[float, Field(strict=True, gt=0)]
 
@@ -34,48 +36,45 @@ class StudentCapabilities:
         quick_options: options under which it trains in seconds, without fine-tuning; empty if it always does.
         pseudo_label_options: options for training on mostly pseudo-labels.
         language_head: whether it predicts label words with a language-model head.
-        zero_shot: whether it can predict from label names alone, under `zero_shot_options`.
+        zero_shot: whether it can predict from the label names alone, under `zero_shot_options`.
         zero_shot_options: options under which `fit` needs no rows.
         pretrained: whether it starts from weights, named after the colon.
-        exports: formats `export` writes: "onnx", "transformers".
+        exports: formats that `export` writes: "onnx", "transformers".
     """
 
     task_kinds: frozenset[TaskKind] = frozenset({"single"})
     vectors: bool = False
-    quick_options: Mapping[str, Any] = field(default_factory=dict)
-    pseudo_label_options: Mapping[str, Any] = field(default_factory=dict)
+    quick_options: OptionTable = field(default_factory=dict)
+    pseudo_label_options: OptionTable = field(default_factory=dict)
     language_head: bool = False
     zero_shot: bool = False
-    zero_shot_options: Mapping[str, Any] = field(default_factory=dict)
+    zero_shot_options: OptionTable = field(default_factory=dict)
     pretrained: bool = False
     exports: tuple[str, ...] = ("onnx",)
 
 
-ALL_TASK_KINDS: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
-
-
-def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
+def own_options(options: OptionTable) -> OptionTable:
     """The options a kind reads itself: the `[student]` table less `class_weights`, which every kind has."""
     return {name: value for name, value in options.items() if name != CLASS_WEIGHTS}
 
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """All a student is made from.
+    """What a student is made from.
 
     Attributes:
         labels: the K label names.
-        weights: short name or path of the weights it starts from; empty takes the kind's default.
-        descriptions: label -> one sentence, for kinds that read them.
-        options: the `[student]` table of the spec, less `name` (learning rate, epochs, max_length, ...), and less
-            `class_weights`, which are in the row weights of a lesson (`lesson.class_weighted`).
-        kind: of the task. In a `pair` task each text is two, as `pairs.join_pair` joins them.
+        weights: short name or path of the pretrained weights; empty takes the kind's default.
+        descriptions: label -> one sentence, for kinds that use them.
+        options: the `[student]` table of the spec, without `name` and `class_weights`; the latter become row weights
+            (`training_data.apply_class_weights`).
+        kind: of the task. In a `pair` task each text is two, joined by `pairs.join_pair`.
     """
 
     labels: tuple[str, ...]
     weights: str = ""
     descriptions: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: OptionTable = field(default_factory=dict)
     kind: TaskKind = "single"
 
     def __post_init__(self) -> None:
@@ -84,12 +83,12 @@ class StudentConfig:
 
 @dataclass(frozen=True)
 class FeatureHint:
-    """A larger student whose vectors the learner's are to be like: the hint of a distillation (Romero et al. 2015).
+    """A larger student whose embeddings the trained student's are to match (hints: Romero et al. 2015).
 
     Attributes:
-        teacher: fitted; its `embed` is asked while the learner learns.
-        share: of the loss that is 1 - cosine(A v, teacher's vector), with v the learner's own vector and A learnt, in
-            (0, 1); the rest is the loss on the targets.
+        teacher: a fitted student; its `embed` gives the (N, D') targets.
+        loss_weight: in (0, 1), weight of the loss 1 - cosine(A v, teacher's vector), with v the student's own vector
+            and A a trained matrix; the remaining weight is on the loss of the labels.
     """
 
     teacher: Student
@@ -98,18 +97,19 @@ class FeatureHint:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a student learns from.
+    """What a student is fitted on.
 
     Attributes:
         texts: N texts.
-        targets: (N, K) float32, rows sum to one; one-hot for gold, soft for a teacher's answers.
-        weights: (N,) float32, how much each row counts; None means one each.
-        doubtful: (N,) bool, the rows whose target a teacher gave and may be wrong; None means no row.
-        start: a student of the same kind whose learnt representation this one goes on from, where the kind learns one
-            (encoder, static); its head is fitted anew. None starts from the kind's own weights.
-        like: whose vectors the learner's are to be like, where the kind learns any (encoder, static).
-        seed: draws the initialisation, the order and the dropout.
-        deadline_s: stop learning cleanly after this many seconds and keep what is learnt.
+        targets: (N, K) float32, rows sum to one (multi-label tasks: each in [0, 1]); one-hot for gold labels, soft for
+            a teacher's answers.
+        sample_weight: (N,) float32 weight of each row; None means ones.
+        noisy: (N,) bool, rows whose target a teacher gave and may be wrong; None means no row.
+        init_from: a fitted student of the same kind whose encoder or embeddings training starts from, for kinds that
+            train any; the head is fitted anew. None starts from the kind's own weights.
+        hint: embeddings to match, for kinds that train any.
+        seed: seeds initialisation, order and dropout.
+        time_limit_s: seconds after which training stops cleanly.
         progress: called with (share done in [0, 1], a few words).
     """
 
@@ -125,26 +125,74 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class ExportedGraph:
-    """What `Student.export` wrote, and what the runtime needs to know to run it.
+class FitInfo:
+    """What the last `fit` did. None means: does not apply.
 
     Attributes:
-        kind: which reader of `bundle` prepares the texts: "encoder" (token ids and mask), "bag" (ids and values).
-        settings: what that reader needs (max_length, pad id, ...), JSON values only.
-        quantisable: True if an int8 graph is worth trying.
+        mode: "frozen", "full", "lora" or "zero-shot"; empty before `fit`, and for kinds with one mode.
+        rows: number of rows given.
+        steps: optimiser steps.
+        epochs: epochs of fine-tuning.
+        stop_reason: why training ended.
+        validation_rows: rows held out for early stopping and for choosing between frozen and fine-tuned weights.
+        dropped_noisy: noisy rows that cross-validation contradicted.
+        label_name_rows: label names that were added as rows.
+        c: inverse L2 penalty of the head.
+        frozen_loss, tuned_loss: cross-entropy on the validation rows, in nats.
+        averaged: number of fine-tunings whose weights were averaged.
+        trainable_layers: number of top layers that were trained.
+        cached_states: whether the states of the frozen layers were computed once.
+    """
+
+    mode: str = ""
+    rows: int = 0
+    steps: int | None = None
+    epochs: float | None = None
+    stop_reason: str | None = None
+    validation_rows: int | None = None
+    dropped_noisy: int | None = None
+    label_name_rows: int | None = None
+    c: float | None = None
+    frozen_loss: float | None = None
+    tuned_loss: float | None = None
+    averaged: int | None = None
+    trainable_layers: int | None = None
+    cached_states: bool | None = None
+
+    def to_json(self) -> JsonObject:
+        """What applies, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class PreprocessorConfig(Protocol):
+    """What an exported graph's preprocessor needs beside its files: a record of `models`."""
+
+    def to_json(self) -> JsonObject:
+        """JSON values, which the preprocessor reads."""
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """What `Student.export` wrote.
+
+    Attributes:
+        preprocessor: what turns texts into the graph's inputs, a key of `bundle.preprocessors.PREPROCESSORS`: "tokens"
+            (token ids and mask), "pattern" (the same, of texts in a pattern), "features" (ids and values).
+        preprocessor_config: its config.
+        quantizable: whether to try an int8 graph.
     """
 
     preprocessor: str
-    preprocessor_config: Mapping[str, Any]
+    preprocessor_config: PreprocessorConfig
     quantizable: bool
 
 
 class Student(Protocol):
-    """A trainable classifier. Every array is float32 and its columns are in the order of `labels`.
+    """A trainable text classifier. Arrays are float32, their columns in the order of `labels`.
 
     Attributes:
         capabilities: of the kind.
-        revision: raised when equal options and data lead to other weights than before.
+        revision: of the kind's training; raised when equal options and data lead to other weights than before.
         labels: the K label names.
     """
 
@@ -156,42 +204,51 @@ class Student(Protocol):
     def __init__(self, config: StudentConfig) -> None: ...
 
     @classmethod
-    def training_passes(cls, options: Mapping[str, Any], n_rows: int) -> float | None:
+    def training_passes(cls, options: OptionTable, n_rows: int) -> float | None:
         """Passes of gradient descent over `n_rows` rows that `fit` will make under `options`.
 
         None for kinds whose training time is not proportional to passes.
         """
         return None
 
+    @property
+    def metadata(self) -> JsonObject:
+        """Facts for the report and the model card, such as weights, licence and what `fit` did."""
+        return {}
+
     def check_requirements(self) -> None:
-        """See that `fit` will find all it needs; learns nothing and costs nothing.
+        """Check that `fit` finds its libraries and weights; costs nothing.
 
         Raises:
-            MissingWeights, UnknownName, MissingExtra: it will not.
+            MissingWeights, UnknownName, MissingExtra: it does not.
         """
 
     def fit(self, data: TrainingData) -> Self:
-        """Learn from scratch. Equal lessons give equal students on a CPU.
+        """Train from scratch. Equal data give equal students on a CPU.
 
         Raises:
-            BadData: no rows, targets that are not (N, K), not finite, negative, or do not sum to one.
+            BadData: no rows, or targets that are not (N, K), not finite, negative, or do not sum to one.
         """
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
-        """(N, K) natural-log scores; their softmax is `predict_proba`."""
+        """(N, K) scores in nats; `predict_proba` is their softmax (multi-label tasks: sigmoid)."""
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """(N, K) probabilities, rows sum to one."""
+        """(N, K) probabilities; rows sum to one, except in multi-label tasks."""
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """(N, D) representations under the head."""
+        """(N, D) inputs of the head."""
 
     def save(self, folder: Path) -> None:
-        """Write all that `load` needs into the empty folder; nothing is pickled."""
+        """Write everything `load` needs into an empty folder; nothing is pickled."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The student that `save` wrote, predicting exactly the same."""
+        """Load what `save` wrote; predictions are exactly the same.
+
+        Raises:
+            RunNotFound: the record in `folder` is damaged or of another format.
+        """
 
     def export(self, folder: Path) -> ExportedGraph:
-        """Write `model.onnx` (and `tokenizer.json` where one is used) into the folder, for `bundle` to run."""
+        """Write `model.onnx` and the files of its preprocessor into the folder."""

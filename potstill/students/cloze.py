@@ -1,32 +1,36 @@
-"""The cloze student, procedure P: a pattern around the text, and a language model that says the label's word there.
+"""The cloze student: a pattern around the text, and a language model that predicts the label's words in it.
 
-As in PET (Schick and Schuetze 2021) and LM-BFF (Gao et al. 2021), with soft targets, over a masked language model or a
-small causal one. Before any row is learnt it scores zero-shot, its label bias removed on rows without content.
-Where a text may have several labels, each is said or not by itself. Does not cover ensembles of patterns.
+As in PET (Schick and Schuetze 2021) and LM-BFF (Gao et al. 2021), with soft targets, on a masked language model or a
+small causal one. Untrained it predicts zero-shot, with the label bias of content-free texts removed. In multi-label
+tasks each label has its own sigmoid. Does not cover ensembles of patterns.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
+from potstill.data.task import JsonObject
 from potstill.errors import BadInput, BadSpec, RunNotFound, missing_extra
 from potstill.models.causal_lm import content_hash, require_torch
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
-from potstill.models.device import check_device, portable_options, resolve_device, to_cpu
+from potstill.models.device import check_device, portable_device, resolve_device, to_cpu
 from potstill.models.tokens.tokenizer import check_texts
 from potstill.models.weights import Weights, find_weights
 from potstill.registry import read_options
+from potstill.students import REGISTRY
 from potstill.students.base import (
     ALL_TASK_KINDS,
     ExportedGraph,
+    FitInfo,
     Floats,
+    OptionTable,
     Student,
     StudentCapabilities,
     StudentConfig,
@@ -34,26 +38,63 @@ from potstill.students.base import (
     own_options,
 )
 from potstill.students.cloze_options import CLOZE_EPOCHS, ClozeOptions
+from potstill.students.saved_student import SavedStudent
 from potstill.students.training_data import check_training_data, probabilities, reject_feature_hint, sort_by_content
 from potstill.students.verbalizer import LabelWords, VerbalizerSpec, default_label_words
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from potstill.students.cloze_network import ClozeNetwork, PretrainedLM, TuningMode
+    from potstill.students.cloze_training import ClozeTrainingConfig
 
 DEFAULT_WEIGHTS = "smollm2"
-# Texts without content tell what a label's words are worth whatever the text says (Zhao et al. 2021).
+RECORD_FILE, TRAINED_FILE = "cloze.json", "trained.safetensors"
+# Texts without content: their label probabilities are a bias of the label words (Zhao et al. 2021).
 CONTENT_FREE_TEXTS = ("N/A", "", "text", "...")
-# What names of parts of a masked language model's head begin with.
+# Prefixes of parameter names of masked language-model heads.
 LM_HEAD_PREFIXES = ("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "head.dense.")
+DEFAULT_LR = {"lora": 5e-4, "full": 3e-5, "frozen": 1e-3}
+MAX_EXPORT_BYTES = 1_900_000_000  # of one ONNX file, whose limit is 2 GiB
+
+
+class SavedCloze(SavedStudent):
+    """`cloze.json`.
+
+    Attributes:
+        weights: the user's name of the language model.
+        sha256: of its files.
+        options, descriptions: the user's.
+        label_words: label by label, the words that are scored.
+        layout: the pattern as token ids.
+        verbalizer: how label logits are computed; see `VerbalizerSpec.to_json`.
+        soft_prompt_at: position of the soft prompt.
+        mode, trainable_layers: which parameters were trained.
+        truncated: share of the training texts that were cut.
+        fit_info: what `fit` did.
+    """
+
+    weights: str
+    sha256: str
+    options: ClozeOptions
+    descriptions: dict[str, str]
+    label_words: LabelWords
+    layout: PatternLayout
+    verbalizer: JsonObject
+    soft_prompt_at: int
+    mode: Literal["lora", "full", "frozen"]
+    trainable_layers: int
+    truncated: float
+    fit_info: FitInfo
 
 
 class ClozeStudent(Student):
-    """A student that says a label's word where a pattern asks for it. See `students.base.Student` for the contract.
+    """A language model that predicts label words in a pattern. See `students.base.Student` for the contract.
 
     Attributes:
-        truncated: share of the lesson's texts that lost their tail, in [0, 1].
-        learnt: facts of the last `fit`.
-        words: label by label, what is scored for it; empty before the model is read.
+        truncated: share of the training texts that were cut, in [0, 1].
+        fit_info: what the last `fit` did.
+        label_words: label by label, the words that are scored.
     """
 
     capabilities = StudentCapabilities(
@@ -73,20 +114,24 @@ class ClozeStudent(Student):
         self.descriptions = dict(config.descriptions)
         self.label_words: LabelWords = default_label_words(self.labels, self.options.label_words)
         self.truncated = 0.0
-        self.fit_info: dict[str, Any] = {}
-        self._found: Weights | None = None
+        self.fit_info = FitInfo()
+        self._lm_weights: Weights | None = None
         self._network: ClozeNetwork | None = None
-        self._ids: PatternTokenizer | None = None
+        self._tokenizer: PatternTokenizer | None = None
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """Facts for a report and for the model card."""
-        facts = {"weights": self.weights, "truncated": self.truncated, "words": [list(own) for own in self.label_words]}
-        licence = self._found.licence if self._found else "unknown"
-        return {**facts, "licence": licence, **self.fit_info}
+    def metadata(self) -> JsonObject:
+        """See `Student.metadata`."""
+        return {
+            "weights": self.weights,
+            "truncated": self.truncated,
+            "label_words": [list(words) for words in self.label_words],
+            "licence": self._lm_weights.licence if self._lm_weights else "unknown",
+            **self.fit_info.to_json(),
+        }
 
     @classmethod
-    def training_passes(cls, options: Mapping[str, Any], n_rows: int) -> float:
+    def training_passes(cls, options: OptionTable, n_rows: int) -> float:
         """See `Student.training_passes`."""
         own = read_options(ClozeOptions, "student 'cloze'", own_options(options))
         if own.mode in ("frozen", "zero-shot"):
@@ -94,127 +139,109 @@ class ClozeStudent(Student):
         return own.epochs or CLOZE_EPOCHS.epochs(own.batch_size, n_rows)
 
     def check_requirements(self) -> None:
-        """See that torch and the weights are here, and that the weights can do P; see `Student.prepare`."""
+        """See `Student.check_requirements`.
+
+        Raises:
+            BadInput: the weights have no language-model head.
+        """
         if find_spec("torch") is None or find_spec("transformers") is None:
             raise missing_extra("torch", "train", "A cloze student")
         find_language_model(self.weights)
 
     def fit(self, data: TrainingData) -> Self:
-        """Learn from scratch; see `Student.fit`. The row order does not matter. Mode "zero-shot" reads no row."""
+        """Train from scratch; see `Student.fit`. The order of the rows does not matter; "zero-shot" ignores them."""
         if self.options.mode == "zero-shot":
-            self._begin()
+            self._set_zero_shot()
             return self
         check_texts(data.texts)
         reject_feature_hint(data, "cloze")
         data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
-        base = self._open()
-        from potstill.students.cloze_builder import Pattern, build_cloze_network, choose_label_words
-        from potstill.students.cloze_training import ClozeBatch, ClozeTrainingConfig, train_cloze
+        from potstill.students.cloze_training import ClozeBatch, train_cloze
 
-        pattern = Pattern(base, self.options, self.kind)
-        self.label_words = choose_label_words(pattern, self.labels, self.descriptions, data)
-        network, ids = build_cloze_network(pattern, self.label_words)
-        wrapped = ids.encode(data.texts)
-        self.truncated = wrapped.truncated / len(data.texts)
-        assert data.sample_weight is not None  # check_lesson saw to it
-        mode, layers, lr = self._how(network)
-        effort = ClozeTrainingConfig(
-            mode=mode,
-            trainable_layers=layers,
-            lora_rank=self.options.lora_rank,
-            lr=lr,
-            epochs=self.options.epochs,
-            batch_size=self.options.batch_size,
-            seed=data.seed,
-            deadline=deadline,
-            progress=data.progress,
-        )
-        rows = ClozeBatch(wrapped.ids, data.targets, data.sample_weight, multi=self.kind == "multi")
-        self.fit_info = train_cloze(network, rows, effort, ids.layout.pad_id)
-        self._network, self._ids = network, ids
+        network, tokenizer = self._build(self._load_pretrained(), data)
+        encoded = tokenizer.encode(data.texts)
+        self.truncated = encoded.truncated / len(data.texts)
+        assert data.sample_weight is not None  # set by check_training_data
+        batch = ClozeBatch(encoded.ids, data.targets, data.sample_weight, multi=self.kind == "multi")
+        config = self._training_config(network, data, deadline)
+        self.fit_info = train_cloze(network, batch, config, tokenizer.layout.pad_id)
+        self._network, self._tokenizer = network, tokenizer
         return self
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
-        """(N, K) natural-log scores; zero-shot where nothing was learnt."""
-        return self._run(texts, "forward", len(self.labels))
+        """(N, K) scores in nats; zero-shot before `fit`."""
+        return self._predict(self._loaded()[0].forward, texts, len(self.labels))
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """(N, K) probabilities; rows sum to one unless each label is decided by itself."""
+        """(N, K) probabilities; rows sum to one, except in multi-label tasks."""
         return probabilities(self.predict_logits(texts), self.kind)
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """(N, D) states at the place where the label is said."""
-        return self._run(texts, "embed", self._ready()[0].dim)
+        """(N, D) hidden states at the label's position."""
+        network = self._loaded()[0]
+        return self._predict(network.embed, texts, network.dim)
 
     def save(self, folder: Path) -> None:
-        """Write `cloze.json`, `tokenizer.json` and `learnt.safetensors`.
+        """Write `cloze.json`, `tokenizer.json` and `trained.safetensors`.
 
-        Only what was learnt is written; the language model itself is found again by its name, and known by its hash.
+        Only trained parameters are written; `load` finds the language model by name and checks its hash.
         """
         from safetensors.torch import save_file
 
-        network, ids = self._ready()
-        assert self._found is not None
-        (folder / "tokenizer.json").write_text(ids.tokenizer, encoding="utf-8")
-        learnt = {name: each.cpu().contiguous() for name, each in network.trained_state.items()}
-        save_file(learnt, folder / "learnt.safetensors")
-        mode, layers, _ = self._how(network)
-        record = {
-            "format": 1,
-            "labels": self.labels,
-            "weights": self.weights,
-            "sha256": content_hash(self._found.path),
-            "options": self.options.model_dump(),
-            "descriptions": self.descriptions,
-            "words": self.label_words,
-            "around": ids.layout.to_json(),
-            "reading": network.reading.to_json(),
-            "kind": self.kind,
-            "soft_at": network.soft_prompt_at,
-            "mode": mode,
-            "layers": layers,
-            "truncated": self.truncated,
-            "learnt": self.fit_info,
-        }
-        (folder / "cloze.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        network, tokenizer = self._loaded()
+        assert self._lm_weights is not None
+        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
+        trained = {name: value.cpu().contiguous() for name, value in network.trained_state.items()}
+        save_file(trained, folder / TRAINED_FILE)
+        mode, trainable_layers = self._tuning(network)
+        SavedCloze(
+            labels=self.labels,
+            kind=self.kind,
+            weights=self.weights,
+            sha256=content_hash(self._lm_weights.path),
+            options=self.options,
+            descriptions=self.descriptions,
+            label_words=self.label_words,
+            layout=tokenizer.layout,
+            verbalizer=network.verbalizer.to_json(),
+            soft_prompt_at=network.soft_prompt_at,
+            mode=mode,
+            trainable_layers=trainable_layers,
+            truncated=self.truncated,
+            fit_info=self.fit_info,
+        ).write(folder / RECORD_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The student that `save` wrote, predicting exactly the same.
+        """Load what `save` wrote; predictions are exactly the same.
 
         Raises:
-            MissingWeights: the language model it learnt on is not here any more.
-            NotARun: another model has its name now.
+            MissingWeights: the language model is not on this machine.
+            RunNotFound: another language model has its name now, or the record is damaged.
         """
         from safetensors.torch import load_file
 
-        record = json.loads((folder / "cloze.json").read_text(encoding="utf-8"))
-        labels, descriptions, options = (
-            tuple(record["labels"]),
-            record["descriptions"],
-            portable_options(record["options"]),
-        )
-        student = cls(StudentConfig(labels, record["weights"], descriptions, options, record.get("kind", "single")))
-        student.truncated, student.fit_info = record["truncated"], record["learnt"]
-        student.label_words = tuple(tuple(own) for own in record["words"])
-        base = student._open()
-        assert student._found is not None
-        if content_hash(student._found.path) != record["sha256"]:
-            raise RunNotFound(
-                f"{folder} learnt on other weights than those that are called {record['weights']!r} now.",
-                "Bring the old weights back, or learn again.",
-            )
         from potstill.students.cloze_network import ClozeNetwork
 
-        soft = (student.options.soft_prompt_tokens, record["soft_at"])
-        network = ClozeNetwork(base.model, VerbalizerSpec.from_json(record["reading"]), base.mask_id, soft)
-        network.load_trained_state(
-            load_file(folder / "learnt.safetensors"), record["mode"], record["layers"], student.options.lora_rank
-        )
-        student._network = network
-        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        student._ids = PatternTokenizer(text, PatternLayout.from_json(record["around"]))
+        record = SavedCloze.read(folder / RECORD_FILE)
+        options = {**record.options.model_dump(), "device": portable_device(record.options.device)}
+        student = cls(StudentConfig(record.labels, record.weights, record.descriptions, options, record.kind))
+        student.truncated, student.label_words = record.truncated, record.label_words
+        lm = student._load_pretrained()
+        student.fit_info = record.fit_info
+        assert student._lm_weights is not None
+        if content_hash(student._lm_weights.path) != record.sha256:
+            raise RunNotFound(
+                f"{folder} was trained on other weights than those called {record.weights!r} now.",
+                "Restore the old weights, or train the student again.",
+            )
+        soft_prompt = (student.options.soft_prompt_tokens, record.soft_prompt_at)
+        network = ClozeNetwork(lm.model, VerbalizerSpec.from_json(record.verbalizer), lm.mask_id, soft_prompt)
+        state = load_file(folder / TRAINED_FILE)
+        network.load_trained_state(state, record.mode, record.trainable_layers, student.options.lora_rank)
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        student._network, student._tokenizer = network, PatternTokenizer(tokenizer, record.layout)
         return student
 
     def export(self, folder: Path) -> ExportedGraph:
@@ -225,92 +252,114 @@ class ClozeStudent(Student):
         """
         from potstill.students.torch_onnx import write_torch_onnx
 
-        network, ids = self._ready()
+        network, tokenizer = self._loaded()
         if self.options.dtype != "float32":
             raise BadSpec("A cloze that predicts in bfloat16 has no exact graph.", 'Set dtype = "float32" to export.')
-        size = sum(each.numel() for each in network.parameters()) * 4
-        if size > 1_900_000_000:
+        size = sum(parameter.numel() for parameter in network.parameters()) * 4
+        if size > MAX_EXPORT_BYTES:
             raise BadSpec(
                 f"This cloze is {size / 1e9:.1f} GB, too large for one ONNX file.",
                 "Distil it into a smaller student: --teacher trained:cloze:... --student encoder.",
             )
         write_torch_onnx(to_cpu(network), folder / "model.onnx")
-        (folder / "tokenizer.json").write_text(ids.tokenizer, encoding="utf-8")
-        return ExportedGraph("cloze", ids.layout.to_json(), quantizable=True)
+        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
+        return ExportedGraph("pattern", tokenizer.layout, quantizable=True)
 
-    # --- inside ------------------------------------------------------------------------------------------------
+    def calibrate_label_bias(self, texts: Sequence[str]) -> Self:
+        """Set the label bias so that all labels are equally likely on average over unlabelled texts.
 
-    def _open(self) -> PretrainedLM:
+        In multi-label tasks so that a text has one label on average. Untrained students are calibrated on content-free
+        texts; some tens of the task's own texts are better if the labels are about equally common (batch calibration,
+        Zhou et al. 2024).
+        """
+        from potstill.students.cloze_training import fit_label_bias
+
+        network, tokenizer = self._loaded()
+        uniform = np.full(len(self.labels), 1 / len(self.labels))
+        ids, pad_id = tokenizer.encode(texts).ids, tokenizer.layout.pad_id
+        fit_label_bias(network, ids, uniform, pad_id, multi=self.kind == "multi")
+        return self
+
+    # --- private -----------------------------------------------------------------------------------------------
+
+    def _load_pretrained(self) -> PretrainedLM:
         try:
             from potstill.students.cloze_network import load_pretrained_lm
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "torch", "train", "A cloze student") from error
-        self._found = find_language_model(self.weights)
-        self.fit_info = {}
-        base = load_pretrained_lm(self._found)
-        base.model.to(resolve_device(self.options.device))
-        return base
+        self._lm_weights = find_language_model(self.weights)
+        self.fit_info = FitInfo()
+        lm = load_pretrained_lm(self._lm_weights)
+        lm.model.to(resolve_device(self.options.device))
+        return lm
 
-    def _ready(self) -> tuple[ClozeNetwork, PatternTokenizer]:
-        """The network; where nothing was learnt, the model as it is with the label bias of empty texts removed."""
-        if self._network is None or self._ids is None:
-            self._begin()
-        assert self._network is not None
-        assert self._ids is not None
-        return self._network, self._ids
-
-    def _begin(self) -> None:
-        base = self._open()
+    def _build(self, lm: PretrainedLM, data: TrainingData | None) -> tuple[ClozeNetwork, PatternTokenizer]:
         from potstill.students.cloze_builder import Pattern, build_cloze_network, choose_label_words
 
-        pattern = Pattern(base, self.options, self.kind)
-        self.label_words = choose_label_words(pattern, self.labels, self.descriptions, None)
-        self._network, self._ids = build_cloze_network(pattern, self.label_words)
-        self.fit_info = {"mode": "zero-shot", "rows": 0}
+        pattern = Pattern(lm, self.options, self.kind)
+        self.label_words = choose_label_words(pattern, self.labels, self.descriptions, data)
+        return build_cloze_network(pattern, self.label_words)
+
+    def _set_zero_shot(self) -> None:
+        """Use the pretrained model, calibrated on content-free texts."""
+        self._network, self._tokenizer = self._build(self._load_pretrained(), None)
+        self.fit_info = FitInfo("zero-shot")
         self.calibrate_label_bias(CONTENT_FREE_TEXTS)
 
-    def calibrate_label_bias(self, texts: Sequence[str]) -> Self:
-        """Make the labels equally likely on average over texts without labels: what a label's words are worth alone.
+    def _loaded(self) -> tuple[ClozeNetwork, PatternTokenizer]:
+        """The network and its tokenizer; zero-shot before `fit`."""
+        if self._network is None or self._tokenizer is None:
+            self._set_zero_shot()
+        assert self._network is not None
+        assert self._tokenizer is not None
+        return self._network, self._tokenizer
 
-        Where a text may have several labels, one label a text is expected.
-
-        Fresh students do that on texts without content; the texts of the task themselves do it better, where there are
-        some tens of them and the labels are about equally common (batch calibration, Zhou et al. 2024).
-        """
-        from potstill.students.cloze_training import fit_label_bias
-
-        network, ids = self._ready()
-        uniform = np.full(len(self.labels), 1 / len(self.labels))
-        fit_label_bias(network, ids.encode(texts).ids, uniform, ids.layout.pad_id, multi=self.kind == "multi")
-        return self
-
-    def _run(self, texts: Sequence[str], what: str, width: int) -> Floats:
+    def _predict(self, forward: Callable[..., Tensor], texts: Sequence[str], width: int) -> Floats:
+        """(N, width) outputs of the network's method `forward`."""
         from potstill.students.backbone import predict_batches
 
         check_texts(texts)
-        network, ids = self._ready()
-        found = ids.encode(texts).ids
-        if not found:
+        _, tokenizer = self._loaded()
+        ids = tokenizer.encode(texts).ids
+        if not ids:
             return np.zeros((0, width), dtype=np.float32)
-        low = self.options.dtype == "bfloat16"
-        return predict_batches(getattr(network, what), found, ids.layout.pad_id, low_precision=low)
+        low_precision = self.options.dtype == "bfloat16"
+        return predict_batches(forward, ids, tokenizer.layout.pad_id, low_precision=low_precision)
 
-    def _how(self, network: ClozeNetwork) -> tuple[TuningMode, int, float]:
-        own = self.options
+    def _tuning(self, network: ClozeNetwork) -> tuple[TuningMode, int]:
+        """Which parameters are trained, and in how many top layers."""
+        options = self.options
         mode: TuningMode = "lora" if network.causal else "full"
-        if own.mode != "auto":
-            mode = "frozen" if own.mode == "zero-shot" else own.mode
+        if options.mode != "auto":
+            mode = "frozen" if options.mode == "zero-shot" else options.mode
         n = len(network.blocks)
-        layers = own.trainable_layers or (max(1, n // 2) if network.causal else n)
-        return mode, min(layers, n), own.lr or {"lora": 5e-4, "full": 3e-5, "frozen": 1e-3}[mode]
+        return mode, min(options.trainable_layers or (max(1, n // 2) if network.causal else n), n)
+
+    def _training_config(
+        self, network: ClozeNetwork, data: TrainingData, deadline: float | None
+    ) -> ClozeTrainingConfig:
+        from potstill.students.cloze_training import ClozeTrainingConfig
+
+        mode, trainable_layers = self._tuning(network)
+        return ClozeTrainingConfig(
+            mode=mode,
+            trainable_layers=trainable_layers,
+            lora_rank=self.options.lora_rank,
+            lr=self.options.lr or DEFAULT_LR[mode],
+            epochs=self.options.epochs,
+            batch_size=self.options.batch_size,
+            seed=data.seed,
+            deadline=deadline,
+            progress=data.progress,
+        )
 
 
 def find_language_model(name: str) -> Weights:
-    """The weights a user named, if they can do P: a causal model, or a masked one that kept its head.
+    """Find the weights of a language model: a causal one, or a masked one with its head.
 
     Raises:
-        BadInput: they cannot; the message says which procedures they can do.
-        UnknownName, MissingWeights, MissingExtra: see `weights.find`.
+        BadInput: they have no language-model head; the hint says what they can be used for.
+        UnknownName, MissingWeights, MissingExtra: see `find_weights`.
     """
     found = find_weights(name)
     if found.kind in ("gguf", "causal"):
@@ -318,16 +367,16 @@ def find_language_model(name: str) -> Weights:
         return found
     if found.kind == "encoder" and any(key.startswith(LM_HEAD_PREFIXES) for key in tensor_names(found.folder)):
         return found
-    kind = found.kind if found.kind in ("encoder", "static") else ""
-    can = f"As a student it is {kind}:{name}, for finetune, kd and pgkd" if kind else "It is no student potstill has"
+    # Kinds of weights and kinds of students share names where the one is made for the other.
+    hint = f"Use it as the student {found.kind}:{name}; for a cloze use" if found.kind in REGISTRY else "Use"
     raise BadInput(
-        f"{name!r} has no language-model head, from which P (the student 'cloze') reads the label's word.",
-        f"{can}; for P take cloze:{DEFAULT_WEIGHTS}, or a folder saved from a ...ForMaskedLM or ...ForCausalLM model.",
+        f"{name!r} has no language-model head, with which the student 'cloze' predicts the label's words.",
+        f"{hint} cloze:{DEFAULT_WEIGHTS}, or a folder saved from a ...ForMaskedLM or ...ForCausalLM model.",
     )
 
 
 def tensor_names(folder: Path) -> list[str]:
-    """The names of the tensors in a folder's safetensors files, from their headers alone."""
+    """Names of the tensors in a folder's safetensors files, from their headers alone."""
     names: list[str] = []
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as opened:

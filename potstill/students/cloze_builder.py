@@ -1,12 +1,12 @@
-"""A pattern, words and a language model -> a network that scores labels, and the reader of its texts.
+"""Builds a cloze network and its tokenizer from a pattern, label words and a language model.
 
-Decides which words stand for the labels, and turns pattern and words into token ids and places. Learns nothing.
+Selects the label words, and converts pattern and words to token ids and positions. Trains nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from potstill.students.base import TrainingData
 from potstill.students.cloze_network import ClozeNetwork, PretrainedLM
 from potstill.students.cloze_options import ClozeOptions
 from potstill.students.verbalizer import (
+    LabelTokens,
     LabelWords,
     TokenAggregation,
     VerbalizerSpec,
@@ -33,112 +34,115 @@ from potstill.students.verbalizer import (
     resolve_collisions,
 )
 
-# A label tree of more tokens, or more masks, would cost more than the text: then a word is blended at the first place.
+# A trie of more nodes, or more masks, would cost more than the text: then words are blended at the first position.
 MAX_TRIE_NODES, MAX_MASKS = 16, 4
-ROWS_PER_LABEL = 16  # that the search for words looks at
+ROWS_PER_LABEL = 16  # for the search for label words
 PLACEHOLDERS = re.compile(r"(\{text\}|\{text_b\}|\{label\})")
-# (pair, masked) -> the pattern where the user gives none.
+# (pair task, masked model) -> the default pattern.
 DEFAULT_TEMPLATES = {
     (False, False): "{text}\nTopic: {label}",
     (False, True): "{text} Topic: {label}.",
     (True, False): "{text}\n{text_b}\nTogether: {label}",
     (True, True): "{text}? {label}, {text_b}",
 }
-CONTEXT_CHARS = 12  # characters before a word: enough for any tokenizer to settle
+CONTEXT_CHARS = 12  # characters before a word that it is tokenized with
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What stands around the texts and the label, in one model's token ids.
+    """The pattern around the texts and the label, for one language model.
 
     Attributes:
-        base: the language model.
+        lm: the language model.
         options: the user's.
-        kind: of the task; "pair" has two texts a row.
+        kind: of the task; "pair" has two texts per row.
 
     Raises:
-        BadSpec: places that are missing or in a wrong order, or a causal model's label that does not stand last.
+        BadSpec: placeholders that are missing or in the wrong order, or a causal model's label that is not last.
     """
 
-    base: PretrainedLM
+    lm: PretrainedLM
     options: ClozeOptions
     kind: TaskKind = "single"
 
     def __post_init__(self) -> None:
-        template, causal = self.template, self.base.mask_id is None
+        template, causal = self.template, self.lm.mask_id is None
         texts = ["{text}", "{text_b}"] if self.kind == "pair" else ["{text}"]
-        holes = [piece for piece in PLACEHOLDERS.split(template) if PLACEHOLDERS.fullmatch(piece)]
-        if [hole for hole in holes if hole != "{label}"] != texts:
-            wanted = " and then ".join(texts)
+        placeholders = PLACEHOLDERS.findall(template)
+        if [name for name in placeholders if name != "{label}"] != texts:
             raise BadSpec(
-                f"The cloze's pattern {template!r} needs {wanted} in it, once.", f"As {self.default_template!r}."
+                f"The cloze's pattern {template!r} needs {' and then '.join(texts)}, once.",
+                f"Write it as in {self.default_template!r}.",
             )
         if causal and not template.rstrip().endswith("{label}"):
             raise BadSpec(
                 "A causal model continues a text, and the cloze's pattern does not end in {label}.",
-                f"Write it as {self.default_template!r}, or take a masked language model.",
+                f"Write it as in {self.default_template!r}, or use a masked language model.",
             )
 
     @property
     def default_template(self) -> str:
-        """The pattern of the kind of task and of model."""
-        return DEFAULT_TEMPLATES[self.kind == "pair", self.base.mask_id is not None]
+        """The default pattern of the kind of task and of model."""
+        return DEFAULT_TEMPLATES[self.kind == "pair", self.lm.mask_id is not None]
 
     @property
     def template(self) -> str:
-        """The user's pattern, or the usual one."""
+        """The user's pattern, or the default."""
         return self.options.pattern or self.default_template
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The model's own."""
-        return tokenizer_from_json(self.base.tokenizer)
+        """The model's tokenizer."""
+        return tokenizer_from_json(self.lm.tokenizer)
 
     def encode_after(self, before: str, text: str) -> list[int]:
-        """The token ids of `text` as it stands behind `before`; tokenizers glue spaces, and some add one in front."""
+        """Token ids of `text` as it continues `before`.
+
+        Encoded together because tokenizers attach a space to the next word, and some put one before the first word.
+        """
         whole = self.tokenizer.encode(before + text, add_special_tokens=False).ids
-        head = self.tokenizer.encode(before, add_special_tokens=False).ids if before else []
-        if whole[: len(head)] == head:
-            return list(whole[len(head) :])
+        prefix = self.tokenizer.encode(before, add_special_tokens=False).ids if before else []
+        if whole[: len(prefix)] == prefix:
+            return list(whole[len(prefix) :])
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_word(self, word: str) -> list[int]:
-        """The token ids of a word in the label's place."""
+        """Token ids of a word in the label's position."""
         before = PLACEHOLDERS.split(self.template.partition("{label}")[0])[-1]
-        gap = " " if before and (before[-1] == " " or not before[-1].isspace()) else ""
-        return self.encode_after(before.rstrip(" ")[-CONTEXT_CHARS:], gap + word)
+        space = " " if before and (before[-1] == " " or not before[-1].isspace()) else ""
+        return self.encode_after(before.rstrip(" ")[-CONTEXT_CHARS:], space + word)
 
-    def layout(self, reading: VerbalizerSpec) -> PatternLayout:
-        """What stands around each text, with a mask for each place that is read.
+    def layout(self, verbalizer: VerbalizerSpec) -> PatternLayout:
+        """The pattern as token ids, with one mask per position of the verbalizer.
 
         Raises:
-            BadSpec: rows have no room for a text.
+            BadSpec: `max_length` leaves too few tokens for a text.
         """
-        base = self.base
-        pieces: list[list[int]] = []
-        now = [*base.prefix_ids, *[0] * self.options.soft_prompt_tokens]
+        lm = self.lm
+        parts: list[list[int]] = []
+        ids = [*lm.prefix_ids, *[0] * self.options.soft_prompt_tokens]
         for i, piece in enumerate(PLACEHOLDERS.split(self.template)):
             if piece == "{label}":
-                now += [] if base.mask_id is None else [base.mask_id] * reading.n_positions
+                ids += [] if lm.mask_id is None else [lm.mask_id] * verbalizer.n_positions
             elif PLACEHOLDERS.fullmatch(piece):
-                pieces, now = [*pieces, now], []
+                parts, ids = [*parts, ids], []
             else:
-                now += self.encode_after("x" if i else "", piece.rstrip(" ")) if piece.strip() else []
-        pieces.append([*now, *base.suffix_ids])
-        begin, *between, end = (tuple(piece) for piece in pieces)
-        longest = min(self.options.max_length or 256, base.context_length - len(reading.tokens))
-        found = PatternLayout(begin, end, self._glue, longest, separator_ids=between[0] if between else None)
-        taken = sum(map(len, pieces))
-        if longest < taken + 4:
+                ids += self.encode_after("x" if i else "", piece.rstrip(" ")) if piece.strip() else []
+        parts.append([*ids, *lm.suffix_ids])
+        prefix, *separator, suffix = (tuple(part) for part in parts)
+        max_length = min(self.options.max_length or 256, lm.context_length - len(verbalizer.tokens))
+        n_pattern = sum(map(len, parts))
+        if max_length < n_pattern + 4:
             raise BadSpec(
-                f"A row of {longest} tokens has no room for a text beside the pattern's {taken}.",
-                "Give a larger max_length, or a shorter pattern.",
+                f"A row of {max_length} tokens has no room for a text beside the pattern's {n_pattern}.",
+                "Set a larger max_length, or a shorter pattern.",
             )
-        return found
+        separator_ids = separator[0] if separator else None
+        return PatternLayout(prefix, suffix, self._text_prefix, max_length, separator_ids=separator_ids)
 
     @property
-    def _glue(self) -> str:
-        """A space before a text's characters where a word stands before the (first) text."""
+    def _text_prefix(self) -> str:
+        """A space if a word of the pattern precedes the (first) text."""
         before = self.template.partition("{text}")[0].replace("{label}", "x")
         return " " if before.strip() and not before.endswith("\n") else ""
 
@@ -146,115 +150,127 @@ class Pattern:
 def choose_label_words(
     pattern: Pattern, labels: Sequence[str], descriptions: Mapping[str, str], data: TrainingData | None
 ) -> LabelWords:
-    """The words that stand for K labels; see `Options.verbalizer`.
+    """Select the words of K labels; see `ClozeOptions.verbalizer`.
+
+    Args:
+        pattern: the pattern and its language model.
+        labels: the K label names.
+        descriptions: label -> one sentence; may be empty.
+        data: rows for the search of label words; None for a zero-shot student.
 
     Raises:
-        BadSpec: the words of two labels read the same, and nothing better is known.
+        BadSpec: two labels have words of the same tokens, or a label has words without tokens.
     """
     options = pattern.options
     words = default_label_words(labels, options.label_words)
     free = [label for label in range(len(labels)) if labels[label] not in options.label_words]
-    how = options.verbalizer
-
-    def tokens() -> list[list[list[int]]]:
-        return [[pattern.encode_word(word) for word in own] for own in words]
-
-    if how in ("descriptions", "auto"):
-        better = resolve_collisions(words, labels, descriptions, pattern.encode_word)
-        words = tuple(better[label] if label in free else words[label] for label in range(len(labels)))
-    unread = [label for label in _unread(tokens()) if label in free]
-    wanted = free if how == "data" else [label for label in first_token_collisions(tokens()) if label in free]
-    # Names of several words say more than one found token does, unless a model cannot read them at all.
-    wanted = wanted if how == "data" or (how == "auto" and _few(words, pattern)) else unread
-    if wanted and data is not None:
-        words = _found(pattern, words, wanted, data)
-    bad = _unread(tokens())
-    if bad:
+    method = options.verbalizer
+    if method in ("descriptions", "auto"):
+        resolved = resolve_collisions(words, labels, descriptions, pattern.encode_word)
+        words = tuple(resolved[label] if label in free else words[label] for label in range(len(labels)))
+    tokens = _encode_words(pattern, words)
+    if method == "data":
+        to_search = free
+    elif method == "auto" and all(len(word) <= 1 for label_words in tokens for word in label_words):
+        to_search = [label for label in first_token_collisions(tokens) if label in free]
+    else:  # names of several tokens are better label words than one token of a search
+        to_search = [label for label in _indistinct(tokens) if label in free]
+    if to_search and data is not None:
+        words = _search_words(pattern, words, to_search, data)
+    indistinct = _indistinct(_encode_words(pattern, words))
+    if indistinct:
         raise BadSpec(
-            f"The words of {labels[bad[0]]!r} read like those of another label to this model, or not at all.",
-            "Give it others under `words`, or rows to find some by.",
+            f"The words of {labels[indistinct[0]]!r} have the same tokens as another label's in this model, or none.",
+            "Set others in `label_words`, or give training rows to select them by.",
         )
     return words
 
 
+def _encode_words(pattern: Pattern, words: LabelWords) -> list[list[list[int]]]:
+    return [[pattern.encode_word(word) for word in label_words] for label_words in words]
+
+
 def build_cloze_network(pattern: Pattern, words: LabelWords) -> tuple[ClozeNetwork, PatternTokenizer]:
-    """The network that scores `words` in the pattern, before learning, and the reader of its texts."""
-    base, options = pattern.base, pattern.options
-    tokens = [[pattern.encode_word(word) for word in own] for own in words]
-    if base.mask_id is None:
-        end = [*pattern.encode_after("x", "\n"), base.prefix_ids[0]][0]  # a tokenizer may know no line breaks
-        reading = causal_verbalizer(tokens, _several(options, tokens, causal=True), end)
+    """The untrained network that scores `words` in the pattern, and the tokenizer of its texts."""
+    lm, options = pattern.lm, pattern.options
+    tokens = _encode_words(pattern, words)
+    aggregation = _token_aggregation(options, tokens, causal=lm.mask_id is None)
+    if lm.mask_id is None:
+        end = [*pattern.encode_after("x", "\n"), lm.prefix_ids[0]][0]  # some tokenizers have no line break
+        verbalizer = causal_verbalizer(tokens, aggregation, end)
     else:
-        reading = masked_verbalizer(tokens, _several(options, tokens, causal=False))
-    if pattern.kind == "multi":  # each label by itself: how loud the model is about a text as a whole must not count
-        reading = replace(reading, normalised=True)
-    network = ClozeNetwork(base.model, reading, base.mask_id, (options.soft_prompt_tokens, len(base.prefix_ids)))
+        verbalizer = masked_verbalizer(tokens, aggregation)
+    if pattern.kind == "multi":  # sigmoids need log-probabilities: the scale of logits differs between texts
+        verbalizer = replace(verbalizer, normalised=True)
+    network = ClozeNetwork(lm.model, verbalizer, lm.mask_id, (options.soft_prompt_tokens, len(lm.prefix_ids)))
     if options.soft_prompt_tokens:
-        _start_soft(network, tokens)
-    return network.eval(), PatternTokenizer(base.tokenizer, pattern.layout(reading))
+        _init_soft_prompt(network, tokens)
+    return network.eval(), PatternTokenizer(lm.tokenizer, pattern.layout(verbalizer))
 
 
-def _several(options: ClozeOptions, tokens: Sequence[Sequence[Sequence[int]]], causal: bool) -> TokenAggregation:
+def _token_aggregation(options: ClozeOptions, tokens: LabelTokens, *, causal: bool) -> TokenAggregation:
     if options.token_aggregation != "auto":
         return options.token_aggregation
-    longest = max(len(word) for own in tokens for word in own)
     if causal:
-        inner = {tuple(word[:n]) for own in tokens for word in own for n in range(1, len(word))}
-        return "sum" if len(inner) <= MAX_TRIE_NODES else "blend"
-    return "mean" if longest <= MAX_MASKS else "blend"
+        nodes = {tuple(word[:n]) for own in tokens for word in own for n in range(1, len(word))}
+        return "sum" if len(nodes) <= MAX_TRIE_NODES else "blend"
+    return "mean" if max(len(word) for own in tokens for word in own) <= MAX_MASKS else "blend"
 
 
-def _few(words: LabelWords, pattern: Pattern) -> bool:
-    """Whether all words are single tokens, so that a found token is worth as much as a name."""
-    return all(len(pattern.encode_word(word)) <= 1 for own in words for word in own)
+def _indistinct(tokens: LabelTokens) -> list[int]:
+    """Labels with the same tokens as another label, or without tokens."""
+    label_of: dict[tuple[tuple[int, ...], ...], int] = {}
+    indistinct = set()
+    for label, label_words in enumerate(tokens):
+        key = tuple(sorted(tuple(word) for word in label_words))
+        if not all(key):
+            indistinct.add(label)
+        if key in label_of:
+            indistinct |= {label_of[key], label}
+        label_of.setdefault(key, label)
+    return sorted(indistinct)
 
 
-def _unread(tokens: Sequence[Sequence[Sequence[int]]]) -> list[int]:
-    """Labels whose tokens are those of another label, or none."""
-    seen: dict[tuple[tuple[int, ...], ...], int] = {}
-    bad = []
-    for label, own in enumerate(tokens):
-        key = tuple(sorted(tuple(word) for word in own))
-        if not all(key) or key in seen:
-            bad += [label] if key not in seen else [seen[key], label]
-        seen.setdefault(key, label)
-    return sorted(set(bad))
-
-
-def _found(pattern: Pattern, words: LabelWords, wanted: Sequence[int], data: TrainingData) -> LabelWords:
-    """`words`, with those of the wanted labels found in the rows; the place is where a single token would stand."""
-    base = pattern.base
-    first = VerbalizerSpec((), (), ((0, 0),), np.ones((1, 1), dtype=np.float32), False)
+def _search_words(pattern: Pattern, words: LabelWords, to_search: Sequence[int], data: TrainingData) -> LabelWords:
+    """Replace the words of these labels by single tokens that separate the labels on the training rows."""
+    lm = pattern.lm
+    single = VerbalizerSpec((), (), ((0, 0),), np.ones((1, 1), dtype=np.float32), False)
     hard = replace(pattern, options=pattern.options.model_copy(update={"soft_prompt_tokens": 0}))
-    network, ids = ClozeNetwork(base.model, first, base.mask_id), PatternTokenizer(base.tokenizer, hard.layout(first))
+    network = ClozeNetwork(lm.model, single, lm.mask_id)
+    tokenizer = PatternTokenizer(lm.tokenizer, hard.layout(single))
     gold = np.asarray(data.targets).argmax(axis=1)
-    known = np.asarray(data.targets).max(axis=1) > 0  # a row may have no label, where it may have several
-    rows = np.concatenate([np.flatnonzero(known & (gold == label))[:ROWS_PER_LABEL] for label in range(len(words))])
-    encoded = ids.encode([data.texts[row] for row in rows]).ids
-    scores = predict_batches(network.first_token_log_probs, encoded, ids.layout.pad_id, low_precision=True)
-    vocabulary = pattern.tokenizer.get_vocab()
-    taken = {pattern.encode_word(word)[0] for label, own in enumerate(words) if label not in wanted for word in own}
-    allowed = np.zeros(scores.shape[1], dtype=np.bool_)
-    names: dict[int, str] = {}
-    for token, number in vocabulary.items():
-        bare = token.lstrip("Ġ▁")
-        ok = bare.isalpha() and len(bare) > 2 and number < len(allowed)
-        if ok and number not in taken and pattern.encode_word(bare) == [number]:
-            allowed[number], names[number] = True, bare
-    better = list(words)
-    for label, choices in enumerate(find_label_tokens(scores, gold[rows], len(words), allowed)):
-        choice = next((each for each in choices if each in names and each not in taken), None)
-        if label in wanted and choice is not None:
-            taken.add(choice)
-            better[label] = (names[choice],)
-    return tuple(better)
+    labelled = np.asarray(data.targets).max(axis=1) > 0  # in multi-label tasks a row may have no label
+    rows = np.concatenate([np.flatnonzero(labelled & (gold == label))[:ROWS_PER_LABEL] for label in range(len(words))])
+    ids = tokenizer.encode([data.texts[row] for row in rows]).ids
+    log_probs = predict_batches(network.first_token_log_probs, ids, tokenizer.layout.pad_id, low_precision=True)
+    used = {pattern.encode_word(word)[0] for label, own in enumerate(words) if label not in to_search for word in own}
+    word_of = _single_token_words(pattern, log_probs.shape[1], used)
+    allowed = np.zeros(log_probs.shape[1], dtype=np.bool_)
+    allowed[list(word_of)] = True
+    found = list(words)
+    for label, candidates in enumerate(find_label_tokens(log_probs, gold[rows], len(words), allowed)):
+        token = next((token for token in candidates if token in word_of and token not in used), None)
+        if label in to_search and token is not None:
+            used.add(token)
+            found[label] = (word_of[token],)
+    return tuple(found)
 
 
-def _start_soft(network: ClozeNetwork, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
-    """The soft prompt begins as the labels' own tokens, in turn (Lester et al. 2021)."""
-    flat = [token for own in tokens for word in own for token in word]
+def _single_token_words(pattern: Pattern, vocabulary_size: int, used: Collection[int]) -> dict[int, str]:
+    """Token id -> word, for all words of three or more letters that are one token."""
+    words: dict[int, str] = {}
+    for token, number in pattern.tokenizer.get_vocab().items():
+        word = token.lstrip("Ġ▁")
+        suits = word.isalpha() and len(word) > 2 and number < vocabulary_size and number not in used
+        if suits and pattern.encode_word(word) == [number]:
+            words[number] = word
+    return words
+
+
+def _init_soft_prompt(network: ClozeNetwork, tokens: LabelTokens) -> None:
+    """Initialise the soft prompt with the embeddings of the label words' tokens, in turn (Lester et al. 2021)."""
+    flat = [token for label_words in tokens for word in label_words for token in word]
+    prompt = network.soft_prompt
     with torch.no_grad():
-        ids = torch.tensor([flat[i % len(flat)] for i in range(len(network.soft_prompt))]).to(
-            network.soft_prompt.device
-        )
-        network.soft_prompt.copy_(network.model.get_input_embeddings()(ids))
+        ids = torch.tensor([flat[i % len(flat)] for i in range(len(prompt))]).to(prompt.device)
+        prompt.copy_(network.model.get_input_embeddings()(ids))

@@ -1,57 +1,83 @@
-"""The encoder student: a BERT-like sentence encoder, a logistic regression on its frozen vectors, then all weights.
+"""The encoder student: a BERT-like sentence encoder under a linear head, frozen or fine-tuned.
 
-The order matters. With few rows the frozen vectors under a well-regularised regression are hard to beat; with many
-(soft) rows fine-tuning wins. So the regression comes first and is where fine-tuning starts (linear probing, then
-fine-tuning: Kumar et al. 2022), and where rows can be spared for it, the better of the two on them is kept.
-Two texts of a pair are read together, as the tokenizer joins them. What is not read of a long text is counted in
-`truncated`.
+With few rows a regularised regression on frozen embeddings is hard to beat; with many rows fine-tuning is more
+accurate. `training_strategy` does both in turn. The two texts of a pair are encoded together, as the tokenizer joins
+them. Texts that are not read as a whole are counted in `truncated`.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from potstill.data.task import JsonObject
 from potstill.errors import BadSpec, missing_extra
-from potstill.models.device import check_device, portable_options, resolve_device, to_cpu
+from potstill.models.device import check_device, portable_device, resolve_device, to_cpu
 from potstill.models.tokens.tokenizer import TextTokenizer
-from potstill.models.weights import find_weights
+from potstill.models.weights import Pooling, find_weights
 from potstill.registry import read_options
 from potstill.students.base import (
     ALL_TASK_KINDS,
     ExportedGraph,
+    FitInfo,
     Floats,
+    OptionTable,
     Student,
     StudentCapabilities,
     StudentConfig,
     TrainingData,
     own_options,
 )
-from potstill.students.encoder_options import ENCODER_EPOCHS, MIN_ROWS_TO_HOLD_OUT, EncoderOptions
+from potstill.students.encoder_options import ENCODER_EPOCHS, MIN_ROWS_TO_HOLD_OUT, EncoderOptions, TrainingStrategy
 from potstill.students.label_names import label_texts
+from potstill.students.saved_student import SavedStudent
 from potstill.students.training_data import check_training_data, probabilities, sort_by_content
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from potstill.students.backbone import EncoderNetwork
     from potstill.students.encoder_training import EncodedBatch
 
 DEFAULT_WEIGHTS = "minilm"
+RECORD_FILE = "encoder.json"
+
+
+class SavedEncoder(SavedStudent):
+    """`encoder.json`.
+
+    Attributes:
+        weights: the user's name of the pretrained weights.
+        options: the user's.
+        pooling: of the network.
+        max_length: tokens of a text at most.
+        truncated: share of the training texts that were not read as a whole.
+        fit_info: what `fit` did.
+        licence: of the pretrained weights.
+    """
+
+    weights: str
+    options: EncoderOptions
+    pooling: Pooling
+    max_length: int
+    truncated: float
+    fit_info: FitInfo
+    licence: str
 
 
 class EncoderStudent(Student):
     """A student on a transformer encoder. See `students.base.Student` for the contract.
 
     Attributes:
-        truncated: share of the lesson's texts that were not read as a whole, in [0, 1].
-        learnt: facts of the last `fit`: mode, steps, losses, how it ended.
+        truncated: share of the training texts that were not read as a whole, in [0, 1].
+        fit_info: what the last `fit` did.
     """
 
     capabilities = StudentCapabilities(
@@ -73,19 +99,20 @@ class EncoderStudent(Student):
         self.options = read_options(EncoderOptions, "student 'encoder'", config.options)
         check_device(self.options.device)
         self.truncated = 0.0
-        self.fit_info: dict[str, Any] = {}
+        self.fit_info = FitInfo()
         self._network: EncoderNetwork | None = None
-        self._tokens: TextTokenizer | None = None
+        self._tokenizer: TextTokenizer | None = None
         self._licence = "unknown"
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """Facts for a report and for the model card."""
-        facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated}
-        return facts | {"long": "head" if self.kind == "pair" else self.options.long} | self.fit_info
+    def metadata(self) -> JsonObject:
+        """See `Student.metadata`."""
+        long = "head" if self.kind == "pair" else self.options.long
+        facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated, "long": long}
+        return {**facts, **self.fit_info.to_json()}
 
     @classmethod
-    def training_passes(cls, options: Mapping[str, Any], n_rows: int) -> float:
+    def training_passes(cls, options: OptionTable, n_rows: int) -> float:
         """See `Student.training_passes`."""
         own = read_options(EncoderOptions, "student 'encoder'", own_options(options))
         if own.mode == "frozen":
@@ -94,112 +121,118 @@ class EncoderStudent(Student):
         return epochs * (own.n_averaged if n_rows < MIN_ROWS_TO_HOLD_OUT else 1)
 
     def check_requirements(self) -> None:
-        """See that torch and the weights are here; see `Student.prepare`."""
+        """See `Student.check_requirements`."""
         if find_spec("torch") is None or find_spec("transformers") is None:
             raise missing_extra("torch", "train", "An encoder student")
         find_weights(self.weights, kind="encoder")
 
     def fit(self, data: TrainingData) -> Self:
-        """Learn from scratch; see `Student.fit`. The row order does not matter.
+        """Train from scratch; see `Student.fit`. The order of the rows does not matter.
 
-        With `head = "label"` a lesson may have no rows: the names of the labels are all it then knows.
+        With `head = "label"` there may be no rows: the head is then made of the embedded label names.
         """
-        untaught = self.options.head == "label" and not len(data.texts)
-        if not untaught:
+        zero_shot = self.options.head == "label" and not len(data.texts)
+        if not zero_shot:
             data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
-        self._open()
-        tokens, network = self._ready()
+        self._load_pretrained()
+        tokenizer, network = self._loaded()
         if isinstance(data.init_from, EncoderStudent) and data.init_from.weights == self.weights:
-            network.load_state_dict(data.init_from._ready()[1].state_dict())
-        from potstill.students.encoder_training import EncodedBatch
-        from potstill.students.training_strategy import TrainingStrategy, init_zero_shot, study
+            network.load_state_dict(data.init_from._loaded()[1].state_dict())
+        from potstill.students import training_strategy
 
-        names = self._names(tokens)
-        if untaught:
-            assert names is not None  # a label head without readable names is refused
-            self.fit_info = init_zero_shot(network, names, tokens.pad_id)
+        label_names = self._label_name_batch(tokenizer)
+        if zero_shot:
+            assert label_names is not None  # a label head without readable names is refused
+            self.fit_info = training_strategy.init_zero_shot(network, label_names, tokenizer.pad_id)
             return self
-        encoded = self._to_learn(tokens).encode(data.texts)
-        self.truncated = encoded.truncated / len(data.texts)
-        assert data.sample_weight is not None  # check_lesson saw to it
-        doubtful = np.zeros(len(data.texts), dtype=np.bool_) if data.noisy is None else data.noisy
-        rows = EncodedBatch(encoded.ids, data.targets, data.sample_weight, doubtful, self.kind == "multi")
-        if data.hint is not None:
-            rows = replace(rows, hint_features=data.hint.teacher.embed(data.texts), hint_weight=data.hint.loss_weight)
-        plan = TrainingStrategy(self.options, seed=data.seed, deadline=deadline, progress=data.progress)
-        self.fit_info = study(network, rows, tokens.pad_id, plan, names)
+        batch = self._training_batch(data, tokenizer)
+        strategy = TrainingStrategy(self.options, data.seed, deadline, data.progress)
+        self.fit_info = training_strategy.fit(network, batch, tokenizer.pad_id, strategy, label_names)
         return self
 
-    def _names(self, tokens: TextTokenizer) -> EncodedBatch | None:
-        """The labels' names as rows; None where they are not wanted or cannot be read.
+    def _training_batch(self, data: TrainingData, tokenizer: TextTokenizer) -> EncodedBatch:
+        from potstill.students.encoder_training import EncodedBatch
+
+        # Windows are for predictions; a training text is one row, its head and tail.
+        if tokenizer.long == "windows":
+            tokenizer = TextTokenizer(tokenizer.file, tokenizer.max_length, long="head+tail")
+        encoded = tokenizer.encode(data.texts)
+        self.truncated = encoded.truncated / len(data.texts)
+        assert data.sample_weight is not None  # set by check_training_data
+        noisy = np.zeros(len(data.texts), dtype=np.bool_) if data.noisy is None else data.noisy
+        batch = EncodedBatch(encoded.ids, data.targets, data.sample_weight, noisy, multi=self.kind == "multi")
+        if data.hint is None:
+            return batch
+        features = data.hint.teacher.embed(data.texts)
+        return replace(batch, hint_features=features, hint_weight=data.hint.loss_weight)
+
+    def _label_name_batch(self, tokenizer: TextTokenizer) -> EncodedBatch | None:
+        """The label names and descriptions as rows; None if they are not wanted or no label has any.
 
         Raises:
-            BadSpec: the label head is wanted, and a label has no name to begin from.
+            BadSpec: the head is "label", and a label has neither a name in words nor a description.
         """
         from potstill.students.encoder_training import EncodedBatch
 
-        said = label_texts(self.labels, self.descriptions)
+        names = label_texts(self.labels, self.descriptions)
         label_head = self.options.head == "label"
-        if label_head and (self.kind != "single" or not said.covers_all(len(self.labels))):
+        if label_head and (self.kind != "single" or not names.covers_all(len(self.labels))):
             why = "not every label has one in words" if self.kind == "single" else f"this is a {self.kind} task"
             raise BadSpec(
-                f'head = "label" begins from the names of the labels, and {why}.',
-                'Describe the labels, or take head = "linear".',
+                f'head = "label" starts from the names of the labels, and {why}.',
+                'Describe the labels, or use head = "linear".',
             )
-        if self.kind != "single" or not said.texts or not (label_head or self.options.label_names):
+        if self.kind != "single" or not names.texts or not (label_head or self.options.label_names):
             return None
-        columns = np.array(said.columns)
+        columns = np.array(names.columns)
         targets = np.eye(len(self.labels), dtype=np.float32)[columns]
-        certain = np.zeros(len(columns), dtype=np.bool_)
-        return EncodedBatch(tokens.encode(said.texts).ids, targets, np.ones(len(columns), dtype=np.float32), certain)
+        ids, n = tokenizer.encode(names.texts).ids, len(columns)
+        return EncodedBatch(ids, targets, np.ones(n, dtype=np.float32), np.zeros(n, dtype=np.bool_))
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
-        """(N, K) natural-log scores."""
-        return self._run(texts, "forward", len(self.labels))
+        """(N, K) scores in nats."""
+        return self._predict(self._loaded()[1].forward, texts, len(self.labels))
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """(N, K) probabilities; rows sum to one unless each label is decided by itself."""
+        """(N, K) probabilities; rows sum to one, except in multi-label tasks."""
         return probabilities(self.predict_logits(texts), self.kind)
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """(N, D) vectors of length one, under the head."""
-        return self._run(texts, "embed", self._ready()[1].dim)
+        """(N, D) embeddings of length one, the inputs of the head."""
+        network = self._loaded()[1]
+        return self._predict(network.embed, texts, network.dim)
 
     def save(self, folder: Path) -> None:
         """Write `encoder.json`, `config.json`, `network.safetensors` and `tokenizer.json`."""
         from potstill.students.backbone import save_network
 
-        tokens, network = self._ready()
+        tokenizer, network = self._loaded()
         save_network(network, folder)
-        shutil.copyfile(tokens.file, folder / "tokenizer.json")
-        record = {
-            "format": 1,
-            "labels": self.labels,
-            "weights": self.weights,
-            "options": self.options.model_dump(),
-            "kind": self.kind,
-            "pooling": network.pooling,
-            "max_length": tokens.max_length,
-            "truncated": self.truncated,
-            "learnt": self.fit_info,
-            "licence": self._licence,
-        }
-        (folder / "encoder.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        shutil.copyfile(tokenizer.file, folder / "tokenizer.json")
+        SavedEncoder(
+            labels=self.labels,
+            kind=self.kind,
+            weights=self.weights,
+            options=self.options,
+            pooling=network.pooling,
+            max_length=tokenizer.max_length,
+            truncated=self.truncated,
+            fit_info=self.fit_info,
+            licence=self._licence,
+        ).write(folder / RECORD_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The student that `save` wrote, predicting exactly the same."""
+        """Load what `save` wrote; predictions are exactly the same."""
         from potstill.students.backbone import load_network
 
-        record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-        kind = record.get("kind", "single")
-        options = portable_options(record["options"])
-        student = cls(StudentConfig(tuple(record["labels"]), record["weights"], options=options, kind=kind))
-        student.truncated, student.fit_info = record["truncated"], record["learnt"]
-        student._licence = record["licence"]
-        network = load_network(folder, len(student.labels), record["pooling"])
-        student._ready_with(folder / "tokenizer.json", record["max_length"], network)
+        record = SavedEncoder.read(folder / RECORD_FILE)
+        options = {**record.options.model_dump(), "device": portable_device(record.options.device)}
+        student = cls(StudentConfig(record.labels, record.weights, options=options, kind=record.kind))
+        student.truncated, student.fit_info, student._licence = record.truncated, record.fit_info, record.licence
+        network = load_network(folder, len(student.labels), record.pooling)
+        student._set_network(folder / "tokenizer.json", record.max_length, network)
         return student
 
     def export(self, folder: Path) -> ExportedGraph:
@@ -207,60 +240,48 @@ class EncoderStudent(Student):
         from potstill.students.torch_onnx import write_torch_onnx
         from potstill.students.transformers_export import save_for_transformers
 
-        tokens, network = self._ready()
+        tokenizer, network = self._loaded()
         network = to_cpu(network)
         write_torch_onnx(network, folder / "model.onnx")
-        shutil.copyfile(tokens.file, folder / "tokenizer.json")
-        save_for_transformers(network, self.labels, tokens.max_length, folder, multi=self.kind == "multi")
-        settings = {
-            "max_length": tokens.max_length,
-            "pad_id": tokens.pad_id,
-            "long": tokens.long,
-            "pairs": tokens.pairs,
-        }
-        return ExportedGraph("encoder", settings, quantizable=True)
+        shutil.copyfile(tokenizer.file, folder / "tokenizer.json")
+        save_for_transformers(network, self.labels, tokenizer.max_length, folder, multi=self.kind == "multi")
+        return ExportedGraph("tokens", tokenizer.config, quantizable=True)
 
-    def _open(self) -> None:
-        """Fresh weights: learning never starts from what an earlier lesson left."""
+    def _load_pretrained(self) -> None:
+        """Load the pretrained weights anew: `fit` never starts from what an earlier `fit` left."""
         try:
             from potstill.students.backbone import init_network
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "torch", "train", "An encoder student") from error
-        found = find_weights(self.weights, kind="encoder")
-        self._licence = found.licence
-        network = init_network(found.folder, len(self.labels), found.pooling)
-        longest = network.max_positions
-        length = int(self.options.max_length or min(256, longest))
-        if length > longest:
+        weights = find_weights(self.weights, kind="encoder")
+        self._licence = weights.licence
+        network = init_network(weights.folder, len(self.labels), weights.pooling)
+        max_length = self.options.max_length or min(256, network.max_positions)
+        if max_length > network.max_positions:
             raise BadSpec(
-                f"max_length is {length}, and {self.weights} reads at most {longest} tokens.",
-                f"Give max_length = {longest} or less.",
+                f"max_length is {max_length}, and {self.weights} reads at most {network.max_positions} tokens.",
+                f"Set max_length = {network.max_positions} or less.",
             )
-        self._ready_with(found.folder / "tokenizer.json", length, network)
-        self.fit_info = {}
+        self._set_network(weights.folder / "tokenizer.json", max_length, network)
+        self.fit_info = FitInfo()
 
-    def _ready_with(self, tokenizer: Path, length: int, network: EncoderNetwork) -> None:
-        self._tokens = TextTokenizer(tokenizer, length, pairs=self.kind == "pair", long=self.options.long)
+    def _set_network(self, tokenizer_file: Path, max_length: int, network: EncoderNetwork) -> None:
+        self._tokenizer = TextTokenizer(tokenizer_file, max_length, pairs=self.kind == "pair", long=self.options.long)
         self._network = network.to(resolve_device(self.options.device))
         if self.kind == "pair" and getattr(network.backbone.config, "type_vocab_size", 1) > 1:
-            network.segment_separator_id = self._tokens.segment_separator_id
+            network.segment_separator_id = self._tokenizer.segment_separator_id
 
-    def _to_learn(self, tokens: TextTokenizer) -> TextTokenizer:
-        """Windows are for predicting; a text is learnt from as one row, its head and its tail."""
-        if tokens.long != "windows":
-            return tokens
-        return TextTokenizer(tokens.file, tokens.max_length, long="head+tail")
+    def _loaded(self) -> tuple[TextTokenizer, EncoderNetwork]:
+        if self._tokenizer is None or self._network is None:
+            raise BadSpec("The encoder student is not trained.", "Call fit first.")
+        return self._tokenizer, self._network
 
-    def _ready(self) -> tuple[TextTokenizer, EncoderNetwork]:
-        if self._tokens is None or self._network is None:
-            raise RuntimeError("this encoder has learnt nothing yet: call fit or load first")
-        return self._tokens, self._network
-
-    def _run(self, texts: Sequence[str], what: str, width: int) -> Floats:
+    def _predict(self, forward: Callable[..., Tensor], texts: Sequence[str], width: int) -> Floats:
+        """(N, width) outputs of the network's method `forward`, the mean over the windows of a text."""
         from potstill.students.backbone import predict_batches
 
-        tokens, network = self._ready()
-        encoded = tokens.encode(texts)
+        tokenizer, _ = self._loaded()
+        encoded = tokenizer.encode(texts)
         if not encoded.ids:
             return np.zeros((0, width), dtype=np.float32)
-        return encoded.mean_over_windows(predict_batches(getattr(network, what), encoded.ids, tokens.pad_id))
+        return encoded.mean_over_windows(predict_batches(forward, encoded.ids, tokenizer.pad_id))

@@ -1,7 +1,10 @@
-"""Options of the encoder student, and the rules it derives the unset ones by. Imports no torch."""
+"""Options of the encoder student, the rules that derive unset ones, and the limits of one training. No torch."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool
@@ -56,3 +59,29 @@ class EncoderOptions(Options):
     few_shot: StrictBool | None = None
     n_averaged: Annotated[int, Field(strict=True, ge=1, le=20)] = 1
     device: DeviceName = "auto"
+
+
+@dataclass(frozen=True)
+class TrainingStrategy:
+    """What to train, and for how long.
+
+    Attributes:
+        options: the user's.
+        seed: seeds the order, the dropout and the choice of validation rows.
+        deadline: `time.monotonic()` at which to stop cleanly.
+        progress: called with (share done, a few words).
+    """
+
+    options: EncoderOptions
+    seed: int = 0
+    deadline: float | None = None
+    progress: Callable[[float, str], None] | None = None
+
+    def past_deadline(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def report_progress(self, share: float, words: str) -> None:
+        """Call `progress`, if there is one."""
+        if self.progress is not None:
+            self.progress(share, words)

@@ -1,12 +1,13 @@
-"""Fine-tuning a network on soft targets: batches, schedule, early stopping, deadline. Knows torch, no texts, no files.
+"""Fine-tuning of an encoder on soft targets: batches, learning rate, early stopping, deadline.
 
-The loss is the cross-entropy between soft targets and the softmax of the network, which is the Kullback-Leibler
-divergence up to a constant. It learns on the device the network is on. Does not cover several devices, gradient
-accumulation, or anything distributed.
+The loss is the cross-entropy of soft targets, which is the Kullback-Leibler divergence up to a constant (Hinton et al.
+2015). Trains on the device the network is on. Knows token ids, no texts and no files. Does not cover several devices,
+gradient accumulation, or distributed training.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,12 +25,27 @@ from potstill.students.backbone import EncoderNetwork, autocast, predict_batches
 
 Floats = NDArray[np.float32]
 ProgressCallback = Callable[[float, str], None]
-# Rows of a batch that are padded together, after sorting by length: three quarters of the time a step on short texts,
-# little more than half of it on news (bench/training_speed.py).
+# Rows that are padded together, after sorting a batch by length: takes a quarter off a step on short texts, and nearly
+# half on news texts (bench/training_speed.py).
 PADDING_BLOCK = 8
-# Padded tokens whose activations are held at once: the weights are turned to bfloat16, and their gradients back, once
-# for all of them, which on short texts takes a tenth off a step.
+# Padded tokens whose activations are held at once: weights are cast to bfloat16, and gradients back, once for all of
+# them, which takes a tenth off a step on short texts.
 MAX_ACTIVATION_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """Regularization of fine-tuning beside weight decay.
+
+    Attributes:
+        head_dropout: dropout on the embedding a head reads.
+        token_dropout: share of a text's tokens that are left out, anew in each epoch.
+        freeze_embeddings: leave the word embeddings as they are; they are half of the weights.
+    """
+
+    head_dropout: float = 0.0
+    token_dropout: float = 0.0
+    freeze_embeddings: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,17 +54,15 @@ class FineTuningConfig:
 
     Attributes:
         epochs: passes over the rows.
-        lr: peak learning rate of the backbone, reached after `warmup` of the steps, then falling to zero.
-        head_lr: peak learning rate of the head, whose weights are two orders larger than the backbone's.
-        batch: rows a step.
-        max_tokens: a batch with more tokens than this is parted.
-        warmup: share of the steps, above zero and below one.
-        decay: weight decay of the backbone's matrices.
-        head_dropout: share of a text's vector that the head does not see.
-        word_dropout: share of a text's tokens that are left out, another share each time it is read.
-        keep_words: leave the vectors of the words as they are: half the weights, and few rows say little about them.
-        deadline: `time.monotonic()` after which no step begins; the schedule shrinks to end there.
-        checks: how many times the validation rows are looked at.
+        lr: peak learning rate of the backbone, reached after `warmup` of the steps, then falling linearly to zero.
+        head_lr: peak learning rate of the head, whose weights are two orders of magnitude larger than the backbone's.
+        batch_size: rows per step.
+        max_tokens: batches with more tokens are split.
+        warmup: share of the steps, in (0, 1).
+        weight_decay: of the backbone's matrices.
+        regularization: dropout and frozen embeddings.
+        deadline: `time.monotonic()` after which no step begins; the learning rate falls to zero by then.
+        n_evaluations: number of evaluations on the validation rows.
     """
 
     epochs: float
@@ -58,24 +72,28 @@ class FineTuningConfig:
     max_tokens: int = 8192
     warmup: float = 0.1
     weight_decay: float = 0.01
-    head_dropout: float = 0.0
-    token_dropout: float = 0.0
-    freeze_embeddings: bool = False
+    regularization: Regularization = Regularization()
     deadline: float | None = None
     n_evaluations: int = 6
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """N rows to learn from: token ids, (N, K) soft targets, (N,) weights, (N,) whether a teacher may have erred.
+    """N rows as token ids.
 
-    `multi`: each label is decided by itself. `like`: (N, D') vectors that the rows' own, mapped linearly, are to point
-    along; `share` is that part of the loss.
+    Attributes:
+        ids: N arrays of token ids.
+        targets: (N, K) float32 soft targets.
+        sample_weight: (N,) float32.
+        noisy: (N,) bool, rows whose target is a teacher's and may be wrong.
+        multi: a multi-label task: K sigmoids rather than one softmax.
+        hint_features: (N, D') embeddings to match up to a linear map; None for no hint.
+        hint_weight: weight of that part of the loss.
     """
 
     ids: Sequence[Ids]
     targets: Floats
-    weights: Floats
+    sample_weight: Floats
     noisy: NDArray[np.bool_]
     multi: bool = False
     hint_features: Floats | None = None
@@ -87,111 +105,121 @@ class EncodedBatch:
             self,
             ids=[self.ids[row] for row in rows],
             targets=self.targets[rows],
-            weights=self.weights[rows],
+            sample_weight=self.sample_weight[rows],
             noisy=self.noisy[rows],
             hint_features=None if self.hint_features is None else self.hint_features[rows],
         )
 
     def concat(self, other: EncodedBatch) -> EncodedBatch:
-        """These rows, then the other's, which are like nothing."""
-        blank = (
-            None
-            if self.hint_features is None
-            else np.zeros((len(other.ids), self.hint_features.shape[1]), dtype=np.float32)
-        )
+        """These rows, then the other's with zeros as their hint features."""
+        hint_features = self.hint_features
+        if hint_features is not None:
+            zeros = np.zeros((len(other.ids), hint_features.shape[1]), dtype=np.float32)
+            hint_features = np.concatenate([hint_features, zeros])
         return replace(
             self,
             ids=[*self.ids, *other.ids],
             targets=np.concatenate([self.targets, other.targets]),
-            weights=np.concatenate([self.weights, other.weights]),
+            sample_weight=np.concatenate([self.sample_weight, other.sample_weight]),
             noisy=np.concatenate([self.noisy, other.noisy]),
-            hint_features=None
-            if self.hint_features is None or blank is None
-            else np.concatenate([self.hint_features, blank]),
+            hint_features=hint_features,
         )
 
 
 @dataclass(frozen=True)
 class FineTuningResult:
-    """What fine-tuning did: steps made, and the best (lowest) validation loss seen, nan without validation rows."""
+    """Steps made, the smallest validation loss (nan without validation rows), and why training ended."""
 
     steps: int
     best_loss: float
     stop_reason: str
 
 
+class _EarlyStopping:
+    """Keeps the weights of the smallest validation loss, and stops when it got larger `patience` times in a row."""
+
+    def __init__(self, network: EncoderNetwork, validation: EncodedBatch, pad_id: int, patience: int = 2) -> None:
+        self.network, self.validation, self.pad_id, self.patience = network, validation, pad_id, patience
+        self.best_loss = float("nan")
+        self.best_state: dict[str, Tensor] | None = None
+        self.n_worse = 0
+
+    def should_stop(self) -> bool:
+        """Evaluate the network; leaves it in training mode."""
+        logits = predict_batches(self.network.eval(), self.validation.ids, self.pad_id, low_precision=True)
+        loss = soft_loss(logits, self.validation)
+        self.network.train()
+        if loss >= self.best_loss:  # false the first time, against nan
+            self.n_worse += 1
+            return self.n_worse >= self.patience
+        self.best_loss, self.n_worse = loss, 0
+        self.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
+        return False
+
+
 def fine_tune(
     network: EncoderNetwork,
     batch: EncodedBatch,
-    schedule: FineTuningConfig,
+    config: FineTuningConfig,
     *,
     pad_id: int,
     validation: EncodedBatch | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> FineTuningResult:
-    """Train all weights in place; with validation rows, end on the weights that were best on them.
+    """Train all weights in place; with validation rows, end on the weights of the smallest validation loss.
 
-    Equal arguments give equal weights on a CPU, as long as no deadline cuts in.
+    Equal arguments give equal weights on a CPU, unless the deadline is reached.
     """
-    generator = np.random.default_rng(seed)
-    plan = [rows for _ in range(_ceil(schedule.epochs)) for rows in _epoch(batch, schedule, generator)]
-    plan = plan[: max(1, round(len(plan) * schedule.epochs / _ceil(schedule.epochs)))]
-    across = _across(network, batch, seed)
-    words = list(network.backbone.get_input_embeddings().parameters()) if schedule.freeze_embeddings else []
-    learning = [value for value in words if value.requires_grad]
-    for value in learning:
-        value.requires_grad_(False)
-    optimiser = _optimiser(network, schedule, across)
-    peaks = [group["lr"] for group in optimiser.param_groups]
-    checks = {round(len(plan) * (i + 1) / schedule.n_evaluations) for i in range(schedule.n_evaluations)}
-    best_loss, best_state, worse, stopped, step = float("nan"), None, 0, "finished", 0
-    started = time.monotonic()
-    with seeded(device_of(network), seed), _quick_attention(network):
+    rng = np.random.default_rng(seed)
+    batches = _plan_batches(batch, config, rng)
+    hint_map = _hint_map(network, batch, seed)
+    regularization = config.regularization
+    stopping = None if validation is None else _EarlyStopping(network, validation, pad_id)
+    n_steps, n_checks = len(batches), config.n_evaluations
+    evaluations = {round(n_steps * (i + 1) / n_checks) for i in range(n_checks)}
+    stop_reason, step, started = "finished", 0, time.monotonic()
+    with (
+        _frozen_embeddings(network, regularization.freeze_embeddings),
+        seeded(device_of(network), seed),
+        _eager_attention(network),
+    ):
+        optimizer = _optimizer(network, config, hint_map)
+        peak_lrs = [group["lr"] for group in optimizer.param_groups]
         network.train()
-        for step, rows in enumerate(plan):
-            share = step / len(plan)
-            if schedule.deadline is not None:
-                allowed = max(schedule.deadline - started, 1e-9)
-                share = max(share, (time.monotonic() - started) / allowed)
+        for step, rows in enumerate(batches):
+            share = step / n_steps
+            if config.deadline is not None:
+                share = max(share, (time.monotonic() - started) / max(config.deadline - started, 1e-9))
                 if share >= 1:
-                    stopped = "deadline"
+                    stop_reason = "deadline"
                     break
-            factor = min(share / schedule.warmup, 1.0, (1 - share) / (1 - schedule.warmup))
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            factor = min(share / config.warmup, 1.0, (1 - share) / (1 - config.warmup))
+            for group, peak in zip(optimizer.param_groups, peak_lrs, strict=True):
                 group["lr"] = peak * max(factor, 1e-3)
-            some = _with_gaps(batch.take(rows), schedule.token_dropout, generator)
-            _step(network, some, optimiser, pad_id, across, schedule.head_dropout)
+            some = _drop_tokens(batch.take(rows), regularization.token_dropout, rng)
+            _step(network, some, optimizer, pad_id, hint_map, regularization.head_dropout)
             if progress and step % 10 == 0:
-                progress(share, f"fine-tuning, step {step + 1} of {len(plan)}")
-            if validation is not None and step + 1 in checks:
-                loss = soft_loss(
-                    predict_batches(network.eval(), validation.ids, pad_id, low_precision=True), validation
-                )
-                network.train()
-                if not loss >= best_loss:  # also true the first time, against nan
-                    best_loss, worse = loss, 0
-                    best_state = {name: value.clone() for name, value in network.state_dict().items()}
-                else:
-                    worse += 1
-                    if worse >= 2:
-                        stopped = "validation got worse twice"
-                        break
-    if best_state is not None:
-        network.load_state_dict(best_state)
-    for value in learning:
-        value.requires_grad_(True)
+                progress(share, f"fine-tuning, step {step + 1} of {n_steps}")
+            if stopping is not None and step + 1 in evaluations and stopping.should_stop():
+                stop_reason = "validation loss increased twice"
+                break
+    if stopping is not None and stopping.best_state is not None:
+        network.load_state_dict(stopping.best_state)
     network.eval()
-    return FineTuningResult(step + 1, best_loss, stopped)
+    return FineTuningResult(step + 1, float("nan") if stopping is None else stopping.best_loss, stop_reason)
 
 
 def soft_loss(logits: Floats, batch: EncodedBatch) -> float:
-    """Weighted cross-entropy of (N, K) logits at the best of a few temperatures: a badly scaled head is no bad one."""
+    """Weighted cross-entropy of (N, K) logits, in nats, at the best of 17 temperatures from 1/4 to 4.
+
+    The temperature makes heads of different scale comparable.
+    """
     losses = []
     for temperature in np.geomspace(0.25, 4, 17):
         scaled = torch.from_numpy(logits / np.float32(temperature))
-        rows = row_losses(scaled, batch) * torch.from_numpy(batch.weights)
-        losses.append(float(rows.sum() / batch.weights.sum()))
+        rows = row_losses(scaled, batch) * torch.from_numpy(batch.sample_weight)
+        losses.append(float(rows.sum() / batch.sample_weight.sum()))
     return min(losses)
 
 
@@ -203,128 +231,147 @@ def row_losses(logits: Tensor, batch: EncodedBatch) -> Tensor:
     return -(targets * torch.log_softmax(logits, 1)).sum(1)
 
 
-def _across(network: EncoderNetwork, material: EncodedBatch, seed: int) -> nn.Linear | None:
-    """The map from the network's vectors to those it is to be like; None where it need not."""
-    if material.hint_features is None:
+def _hint_map(network: EncoderNetwork, batch: EncodedBatch, seed: int) -> nn.Linear | None:
+    """The trainable (D -> D') map from the network's embeddings to the hint features; None without a hint."""
+    if batch.hint_features is None:
         return None
     device = device_of(network)
     with seeded(device, seed):
-        return nn.Linear(network.dim, material.hint_features.shape[1], bias=False).to(device)
+        return nn.Linear(network.dim, batch.hint_features.shape[1], bias=False).to(device)
 
 
 def _step(
     network: EncoderNetwork,
-    some: EncodedBatch,
-    optimiser: torch.optim.Optimizer,
+    batch: EncodedBatch,
+    optimizer: torch.optim.Optimizer,
     pad_id: int,
-    across: nn.Linear | None,
-    drop: float,
+    hint_map: nn.Linear | None,
+    head_dropout: float,
 ) -> None:
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     device = device_of(network)
-    for group in _groups([len(own) for own in some.ids], device):
-        with autocast(device=device):  # leaving it forgets the weights in bfloat16: once a group, not once a block
-            lost = torch.stack([_lost(network, some.take(rows), pad_id, across, drop) for rows in group])
-        # Gradients of the groups add up to that of the batch.
-        (lost.sum() / len(some.ids)).backward()  # type: ignore[no-untyped-call]
+    for group in _groups([len(ids) for ids in batch.ids], device):
+        with autocast(device=device):  # leaving it drops the cast weights: once per group, not once per block
+            losses = torch.stack(
+                [_block_loss(network, batch.take(rows), pad_id, hint_map, head_dropout) for rows in group]
+            )
+        # The gradients of the groups add up to that of the batch.
+        (losses.sum() / len(batch.ids)).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()
+    optimizer.step()
 
 
-def _lost(network: EncoderNetwork, some: EncodedBatch, pad_id: int, across: nn.Linear | None, drop: float) -> Tensor:
+def _block_loss(
+    network: EncoderNetwork, block: EncodedBatch, pad_id: int, hint_map: nn.Linear | None, head_dropout: float
+) -> Tensor:
     """The weighted sum of the losses of rows that are padded together."""
     device = device_of(network)
-    filled, mask = pad_batch(some.ids, pad_id)
-    vectors = network.embed(torch.from_numpy(filled).to(device), torch.from_numpy(mask).to(device))
-    logits = network.head(nn.functional.dropout(vectors, drop))
-    crossed = row_losses(logits.float(), some)
-    if across is not None and some.hint_features is not None:
-        mapped = across(vectors.float()).float()
-        far = 1 - nn.functional.cosine_similarity(mapped, torch.from_numpy(some.hint_features).to(device))
-        crossed = (1 - some.hint_weight) * crossed + some.hint_weight * far
-    return (crossed * torch.from_numpy(some.weights).to(device)).sum()
+    ids, mask = (torch.from_numpy(array).to(device) for array in pad_batch(block.ids, pad_id))
+    embeddings = network.embed(ids, mask)
+    logits = network.head(nn.functional.dropout(embeddings, head_dropout))
+    losses = row_losses(logits.float(), block)
+    if hint_map is not None and block.hint_features is not None:
+        mapped = hint_map(embeddings.float()).float()
+        distance = 1 - nn.functional.cosine_similarity(mapped, torch.from_numpy(block.hint_features).to(device))
+        losses = (1 - block.hint_weight) * losses + block.hint_weight * distance
+    return (losses * torch.from_numpy(block.sample_weight).to(device)).sum()
 
 
 def _groups(lengths: Sequence[int], device: torch.device) -> list[list[NDArray[np.intp]]]:
-    """Rows in blocks that are padded together, blocks in groups whose activations are held together."""
+    """Rows in blocks that are padded together; blocks in groups whose activations are held together."""
     order = np.argsort(lengths, kind="stable")
-    # A GPU would rather have one large block than little padding.
+    # A GPU is faster with one large block than with less padding.
     block = PADDING_BLOCK if device.type == "cpu" else len(order)
-    found: list[list[NDArray[np.intp]]] = []
-    held = MAX_ACTIVATION_TOKENS
+    groups: list[list[NDArray[np.intp]]] = []
+    n_tokens = MAX_ACTIVATION_TOKENS
     for rows in np.array_split(order, -(-len(order) // block)):
-        cells = len(rows) * lengths[rows[-1]]
-        if held + cells > MAX_ACTIVATION_TOKENS:
-            found.append([])
-            held = 0
-        found[-1].append(rows)
-        held += cells
-    return found
+        padded = len(rows) * lengths[rows[-1]]
+        if n_tokens + padded > MAX_ACTIVATION_TOKENS:
+            groups.append([])
+            n_tokens = 0
+        groups[-1].append(rows)
+        n_tokens += padded
+    return groups
 
 
-def _with_gaps(some: EncodedBatch, share: float, generator: np.random.Generator) -> EncodedBatch:
-    """The rows with about this share of their tokens left out: never the first, the last, or their like."""
+def _drop_tokens(batch: EncodedBatch, share: float, rng: np.random.Generator) -> EncodedBatch:
+    """The rows without about this share of their tokens; special tokens are kept, and at least one other token."""
     if not share:
-        return some
+        return batch
     ids: list[Ids] = []
-    for own in some.ids:
-        marks = (own == own[0]) | (own == own[-1])
-        kept = (generator.random(len(own)) >= share) | marks
-        ids.append(own[kept] if (kept & ~marks).any() else own)
-    return replace(some, ids=ids)
+    for own in batch.ids:
+        special = (own == own[0]) | (own == own[-1])
+        kept = (rng.random(len(own)) >= share) | special
+        ids.append(own[kept] if (kept & ~special).any() else own)
+    return replace(batch, ids=ids)
 
 
 @contextmanager
-def _quick_attention(network: EncoderNetwork) -> Iterator[None]:
-    """While it learns: attention as plain matrix products, without dropout on its weights.
+def _frozen_embeddings(network: EncoderNetwork, enabled: bool) -> Iterator[None]:
+    """Inside the block the word embeddings are not trained, if `enabled`."""
+    embeddings = list(network.backbone.get_input_embeddings().parameters()) if enabled else []
+    frozen = [parameter for parameter in embeddings if parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
-    On a CPU the fused kernel and the T x T numbers a head that its dropout draws cost a fifth of a step on news texts,
-    nothing on short ones (bench/training_speed.py); the dropout of the layers stays.
+
+@contextmanager
+def _eager_attention(network: EncoderNetwork) -> Iterator[None]:
+    """Inside the block attention is computed as plain matrix products, without dropout on its weights, on a CPU.
+
+    On a CPU the fused kernel, and the T x T random numbers per head of its dropout, take a fifth of a step on news
+    texts and nothing on short ones (bench/training_speed.py). The dropout of the layers stays.
     """
     backbone: Any = network.backbone
     if device_of(network).type != "cpu":
         yield
         return
-    before = getattr(backbone.config, "_attn_implementation", None)
-    drops = [part for name, part in backbone.named_modules() if name.endswith("attention.self.dropout")]
-    shares = [part.p for part in drops]
-    if before == "sdpa":
+    implementation = getattr(backbone.config, "_attn_implementation", None)
+    dropouts = [module for name, module in backbone.named_modules() if name.endswith("attention.self.dropout")]
+    rates = [dropout.p for dropout in dropouts]
+    if implementation == "sdpa":
         backbone.set_attn_implementation("eager")
-    for part in drops:
-        part.p = 0.0
+    for dropout in dropouts:
+        dropout.p = 0.0
     try:
         yield
     finally:
-        if before == "sdpa":
+        if implementation == "sdpa":
             backbone.set_attn_implementation("sdpa")
-        for part, share in zip(drops, shares, strict=True):
-            part.p = share
+        for dropout, rate in zip(dropouts, rates, strict=True):
+            dropout.p = rate
 
 
-def _optimiser(network: EncoderNetwork, schedule: FineTuningConfig, across: nn.Linear | None) -> torch.optim.Optimizer:
-    body = [value for value in network.backbone.parameters() if value.requires_grad]
-    matrices = [value for value in body if value.ndim > 1]
-    vectors = [value for value in body if value.ndim <= 1]
-    head = [*network.head.parameters(), *(across.parameters() if across is not None else ())]
+def _optimizer(network: EncoderNetwork, config: FineTuningConfig, hint_map: nn.Linear | None) -> torch.optim.Optimizer:
+    trainable = [parameter for parameter in network.backbone.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if parameter.ndim > 1]
+    vectors = [parameter for parameter in trainable if parameter.ndim <= 1]
+    head = [*network.head.parameters(), *(hint_map.parameters() if hint_map is not None else ())]
     groups = [
-        {"params": matrices, "lr": schedule.lr, "weight_decay": schedule.weight_decay},
-        {"params": vectors, "lr": schedule.lr, "weight_decay": 0.0},
-        {"params": head, "lr": schedule.head_lr, "weight_decay": 0.0},
+        {"params": matrices, "lr": config.lr, "weight_decay": config.weight_decay},
+        {"params": vectors, "lr": config.lr, "weight_decay": 0.0},
+        {"params": head, "lr": config.head_lr, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _epoch(
-    material: EncodedBatch, schedule: FineTuningConfig, generator: np.random.Generator
-) -> list[NDArray[np.intp]]:
-    """One pass in random batches of equal size, parted where long texts fill them; `_step` saves them from padding."""
-    lengths = np.array([len(own) for own in material.ids])
-    found: list[NDArray[np.intp]] = []
-    for rows in np.array_split(generator.permutation(len(lengths)), -(-len(lengths) // schedule.batch_size)):
-        parts = min(len(rows), -(-int(lengths[rows].sum()) // schedule.max_tokens))
-        found.extend(np.array_split(rows, max(1, parts)))
-    return found
+def _plan_batches(batch: EncodedBatch, config: FineTuningConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    """The rows of every step; a fraction of an epoch is the beginning of a whole one."""
+    n_epochs = max(1, math.ceil(config.epochs))
+    batches = [rows for _ in range(n_epochs) for rows in _epoch(batch, config, rng)]
+    return batches[: max(1, round(len(batches) * config.epochs / n_epochs))]
 
 
-def _ceil(epochs: float) -> int:
-    return max(1, int(-(-epochs // 1)))
+def _epoch(batch: EncodedBatch, config: FineTuningConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    """Random batches of equal size that cover the rows once; those of more than `max_tokens` tokens are split."""
+    lengths = np.array([len(ids) for ids in batch.ids])
+    batches: list[NDArray[np.intp]] = []
+    for rows in np.array_split(rng.permutation(len(lengths)), -(-len(lengths) // config.batch_size)):
+        n_parts = min(len(rows), -(-int(lengths[rows].sum()) // config.max_tokens))
+        batches.extend(np.array_split(rows, max(1, n_parts)))
+    return batches

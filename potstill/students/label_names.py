@@ -1,7 +1,7 @@
-"""What labels are called, as texts a student can read: "card_arrival" says a good deal before the first example does.
+"""Label names as texts: "card_arrival" is "card arrival".
 
-Used as examples of their labels and as the start of a head; see `encoder.py`. Pure: knows no student and no model.
-Does not judge whether a name means anything: who learns with names compares with learning without them.
+The encoder student uses them as training rows and to initialise a head (see `training_strategy`). Whether names carry
+meaning is not checked here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-MIN_LETTERS = 2  # "A", "3" and "?" name nothing
+MIN_LETTERS = 2  # "A", "3" and "?" are no texts
 
 
 @dataclass(frozen=True)
 class LabelTexts:
-    """M texts that speak of labels, and the (M,) column each speaks of. A label has none, one or two."""
+    """M names and descriptions, and the (M,) column of the label of each. A label has none, one or two."""
 
     texts: tuple[str, ...]
     columns: tuple[int, ...]
@@ -26,10 +26,10 @@ class LabelTexts:
 
 
 def label_texts(labels: Sequence[str], descriptions: Mapping[str, str] | None = None) -> LabelTexts:
-    """The names of K labels as words, each followed by its description where there is one.
+    """The names of K labels as words, each followed by its description if it has one.
 
     Args:
-        labels: the K names as they stand in the data: `card_arrival`, `cardArrival`, `CARD-ARRIVAL`, `Sci/Tech`.
+        labels: the K names as in the data: `card_arrival`, `cardArrival`, `CARD-ARRIVAL`, `Sci/Tech`.
         descriptions: label -> a sentence about it.
     """
     texts: list[str] = []
@@ -43,6 +43,6 @@ def label_texts(labels: Sequence[str], descriptions: Mapping[str, str] | None = 
 
 
 def label_to_words(label: str) -> str:
-    """A label's name with its parts as words in small letters: `cardArrival` is "card arrival"."""
-    parted = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", label)
-    return re.sub(r"[\s_/\-]+", " ", parted).strip().lower()
+    """A label's name as lower-case words: `cardArrival` is "card arrival"."""
+    spaced = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", label)
+    return re.sub(r"[\s_/\-]+", " ", spaced).strip().lower()

@@ -1,7 +1,7 @@
-"""Logistic regression on soft targets, multinomial or one a label: L-BFGS in float32 over sparse or dense features.
+"""Logistic regression on soft targets, multinomial or one per label: L-BFGS in float32 on sparse or dense features.
 
-scikit-learn's takes one label a row; repeating rows for every label of a soft target costs K times the work. Here a
-(N, K) target is one row. No class weights, no penalty but L2.
+scikit-learn's takes one label per row, and repeating each row for every label of a soft target costs K times the work.
+L2 penalty only.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Regression:
     Attributes:
         weights: (D, K) float32.
         bias: (K,) float32.
-        steps: L-BFGS steps taken.
-        converged: False if the steps or the time ran out first; what was learnt by then is kept.
+        steps: L-BFGS steps made.
+        converged: False if `max_iter` or the deadline was reached first.
     """
 
     weights: Floats
@@ -39,16 +39,16 @@ class Regression:
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """How hard to try.
+    """The penalty, and when to stop.
 
     Attributes:
         c: inverse strength of the L2 penalty, as scikit-learn's C.
-        around: (D, K) weights that cost nothing: the penalty is on the distance to them. None means zero.
-        max_steps: L-BFGS steps at most.
-        tolerance: stop when the loss per row falls by less than this in a step.
-        deadline: `time.monotonic()` to stop at.
+        anchor_weights: (D, K) weights; the penalty is on the distance to them. None means zeros.
+        max_iter: L-BFGS steps at most.
+        tolerance: stop when the loss per unit of weight falls by less than this in two steps in a row.
+        deadline: `time.monotonic()` at which to stop.
         progress: called with (share done, a few words).
-        multi: each label is decided by itself (sigmoid), rather than one of all (softmax).
+        multi: K sigmoids rather than one softmax.
     """
 
     c: float = 10.0
@@ -60,108 +60,125 @@ class SolverOptions:
     multi: bool = False
 
 
-def fit_regression(
-    features: Any, targets: Floats, sample_weight: Floats, effort: SolverOptions, start: Regression | None = None
-) -> Regression:
-    """The W, b that minimise  sum_i rows_i * CE(softmax(x_i W + b), targets_i) + |W - around|^2 / (2 C).
+LossFunction = Callable[[Floats], tuple[float, Floats]]
 
-    With `effort.multi` the cross-entropy is that of K sigmoids, summed over the labels.
+
+def fit_regression(
+    features: Any, targets: Floats, sample_weight: Floats, solver: SolverOptions, init_from: Regression | None = None
+) -> Regression:
+    """Minimise  sum_i sample_weight_i * CE(softmax(x_i W + b), targets_i) + |W - anchor_weights|^2 / (2 C).
+
+    With `solver.multi` the cross-entropy is that of K sigmoids, summed over the labels.
 
     Args:
         features: (N, D) float32, scipy CSR or dense.
         targets: (N, K) float32, rows sum to one (`multi`: each in [0, 1]).
-        rows: (N,) float32 weight of each row.
-        effort: the penalty and when to stop.
-        start: where to start from; None starts from `around`, or from zero.
+        sample_weight: (N,) float32.
+        solver: the penalty, and when to stop.
+        init_from: initial weights; None starts from the anchor weights, or from zero.
     """
     d, k = features.shape[1], targets.shape[1]
-    transposed = features.T.tocsr() if hasattr(features, "tocsr") else np.ascontiguousarray(features.T)
-    around = None if effort.anchor_weights is None else effort.anchor_weights.astype(np.float32).ravel()
-    targets, mass = np.asarray(targets, np.float32), float(sample_weight.sum())
+    anchor = None if solver.anchor_weights is None else solver.anchor_weights.astype(np.float32).ravel()
+    theta = np.zeros(d * k + k, dtype=np.float32)
+    if anchor is not None:
+        theta[: d * k] = anchor
+    if init_from is not None:
+        theta[: d * k], theta[d * k :] = init_from.weights.ravel(), init_from.bias
+    loss_function = _loss_function(features, np.asarray(targets, np.float32), sample_weight, solver, anchor)
+    theta, steps, converged = _lbfgs(loss_function, theta, solver, float(sample_weight.sum()))
+    return Regression(theta[: d * k].reshape(d, k).copy(), theta[d * k :].copy(), steps, converged)
 
-    def loss_of(theta: Floats) -> tuple[float, Floats]:
-        w = theta[: d * k].reshape(d, k)
-        logits = features @ w + theta[d * k :]
-        if effort.multi:
+
+def _loss_function(
+    features: Any, targets: Floats, sample_weight: Floats, solver: SolverOptions, anchor: Floats | None
+) -> LossFunction:
+    """The penalised loss and its gradient as a function of the (D * K + K,) vector of W and b."""
+    d, k = features.shape[1], targets.shape[1]
+    transposed = features.T.tocsr() if hasattr(features, "tocsr") else np.ascontiguousarray(features.T)
+
+    def loss_and_gradient(theta: Floats) -> tuple[float, Floats]:
+        logits = features @ theta[: d * k].reshape(d, k) + theta[d * k :]
+        if solver.multi:
             small = np.exp(-np.abs(logits))
-            likely = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
-            cross = (np.maximum(logits, 0) + np.log1p(small)).sum(axis=1) - np.einsum("nk,nk->n", targets, logits)
+            probs = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+            losses = (np.maximum(logits, 0) + np.log1p(small)).sum(axis=1) - np.einsum("nk,nk->n", targets, logits)
         else:
             logits -= logits.max(axis=1, keepdims=True)
-            likely = np.exp(logits)
-            total = likely.sum(axis=1, keepdims=True)
-            likely /= total
-            cross = np.log(total[:, 0]) - np.einsum("nk,nk->n", targets, logits)
-        likely -= targets
-        likely *= sample_weight[:, None]
-        slope = np.empty_like(theta)
-        slope[: d * k] = (transposed @ likely).ravel()
-        far = theta[: d * k] if around is None else theta[: d * k] - around
-        slope[: d * k] += far / effort.c
-        slope[d * k :] = likely.sum(axis=0)
-        penalty = float(far @ far) / (2 * effort.c)
-        return float(np.dot(cross.astype(np.float64), sample_weight)) + penalty, slope
+            probs = np.exp(logits)
+            total = probs.sum(axis=1, keepdims=True)
+            probs /= total
+            losses = np.log(total[:, 0]) - np.einsum("nk,nk->n", targets, logits)
+        residuals = probs
+        residuals -= targets
+        residuals *= sample_weight[:, None]
+        gradient = np.empty_like(theta)
+        gradient[: d * k] = (transposed @ residuals).ravel()
+        distance = theta[: d * k] if anchor is None else theta[: d * k] - anchor
+        gradient[: d * k] += distance / solver.c
+        gradient[d * k :] = residuals.sum(axis=0)
+        penalty = float(distance @ distance) / (2 * solver.c)
+        return float(np.dot(losses.astype(np.float64), sample_weight)) + penalty, gradient
 
-    theta = np.zeros(d * k + k, dtype=np.float32)
-    if around is not None:
-        theta[: d * k] = around
-    if start is not None:
-        theta[: d * k], theta[d * k :] = start.weights.ravel(), start.bias
-    loss, slope = loss_of(theta)
-    moves: list[tuple[Floats, Floats, float]] = []
-    step, converged, calm = 0, False, 0
-    while step < effort.max_iter and not converged:
-        if effort.deadline is not None and time.monotonic() > effort.deadline:
+    return loss_and_gradient
+
+
+def _lbfgs(
+    loss_function: LossFunction, theta: Floats, solver: SolverOptions, total_weight: float
+) -> tuple[Floats, int, bool]:
+    """L-BFGS with backtracking line search; the last point, the number of steps, and whether it converged."""
+    loss, gradient = loss_function(theta)
+    history: list[tuple[Floats, Floats, float]] = []
+    step, converged, n_small = 0, False, 0
+    while step < solver.max_iter and not converged:
+        if solver.deadline is not None and time.monotonic() > solver.deadline:
             break
-        toward = _two_loop(slope, moves)
-        downhill = float(slope @ toward)
-        if downhill >= 0:  # float32 has nothing more to give
-            converged = True
-            break
-        # The first step knows no curvature: one of unit length is safe, the line search halves it if not.
-        size = 1.0 if moves else 1.0 / max(1e-12, float(np.linalg.norm(slope)))
+        direction = _two_loop(gradient, history)
+        slope = float(gradient @ direction)
+        if slope >= 0:  # the limit of float32
+            return theta, step, True
+        # The first step knows no curvature: length one, halved by the line search if necessary.
+        size = 1.0 if history else 1.0 / max(1e-12, float(np.linalg.norm(gradient)))
         for _ in range(20):
-            next_theta = theta + np.float32(size) * toward
-            next_loss, next_slope = loss_of(next_theta)
-            if next_loss <= loss + 1e-4 * size * downhill:
+            next_theta = theta + np.float32(size) * direction
+            next_loss, next_gradient = loss_function(next_theta)
+            if next_loss <= loss + 1e-4 * size * slope:
                 break
             size /= 2
         else:
-            converged = True
-            break
-        moved, turned = next_theta - theta, next_slope - slope
+            return theta, step, True
+        moved, turned = next_theta - theta, next_gradient - gradient
         curvature = float(moved @ turned)
         if curvature > 0:
-            moves = [*moves[-(LBFGS_HISTORY - 1) :], (moved, turned, curvature)]
+            history = [*history[-(LBFGS_HISTORY - 1) :], (moved, turned, curvature)]
         step += 1
-        # Two calm steps in a row: a single short one is common after a change of curvature.
-        calm = calm + 1 if (loss - next_loss) < effort.tolerance * mass else 0
-        converged = calm >= 2
-        theta, loss, slope = next_theta, next_loss, next_slope
-        if effort.progress is not None:
-            effort.progress(step / effort.max_iter, f"regression step {step}, loss {loss / mass:.4f}")
-    return Regression(theta[: d * k].reshape(d, k).copy(), theta[d * k :].copy(), step, converged)
+        # Two small steps in a row: a single one is common after a change of curvature.
+        n_small = n_small + 1 if (loss - next_loss) < solver.tolerance * total_weight else 0
+        converged = n_small >= 2
+        theta, loss, gradient = next_theta, next_loss, next_gradient
+        if solver.progress is not None:
+            solver.progress(step / solver.max_iter, f"regression step {step}, loss {loss / total_weight:.4f}")
+    return theta, step, converged
 
 
-def _two_loop(slope: Floats, moves: list[tuple[Floats, Floats, float]]) -> Floats:
-    """Minus the L-BFGS estimate of inverse Hessian times slope (Nocedal and Wright, algorithm 7.4)."""
-    q = -slope
+def _two_loop(gradient: Floats, history: list[tuple[Floats, Floats, float]]) -> Floats:
+    """Minus the L-BFGS estimate of inverse Hessian times gradient (Nocedal and Wright, algorithm 7.4)."""
+    q = -gradient
     alphas: list[float] = []
-    for moved, turned, curvature in reversed(moves):
+    for moved, turned, curvature in reversed(history):
         alpha = float(moved @ q) / curvature
         q -= np.float32(alpha) * turned
         alphas.append(alpha)
-    if moves:
-        _, turned, curvature = moves[-1]
+    if history:
+        _, turned, curvature = history[-1]
         q *= np.float32(curvature / float(turned @ turned))
-    for (moved, turned, curvature), alpha in zip(moves, reversed(alphas), strict=True):
+    for (moved, turned, curvature), alpha in zip(history, reversed(alphas), strict=True):
         q += np.float32(alpha - float(turned @ q) / curvature) * moved
     return q
 
 
-def to_csr(entries: SparseFeatures, width: int) -> Any:
-    """The (N, V) float32 CSR matrix of a reader's entries."""
+def to_csr(features: SparseFeatures, width: int) -> Any:
+    """The (N, V) float32 scipy CSR matrix of a vectorizer's features."""
     from scipy.sparse import csr_matrix
 
-    shape = (len(entries.starts) - 1, max(width, 1))
-    return csr_matrix((entries.values, entries.ids, entries.starts), shape=shape)
+    shape = (len(features.starts) - 1, max(width, 1))
+    return csr_matrix((features.values, features.ids, features.starts), shape=shape)

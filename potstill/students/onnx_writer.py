@@ -1,7 +1,7 @@
-"""A small ONNX file written by hand: the few protobuf messages a bag student's graph needs.
+"""Writes small ONNX files without the onnx package: the protobuf messages that linear and static students need.
 
-The torch-free core can thus train *and* export without the onnx package. Writes only; checks nothing beyond types
-(the tests run onnx.checker over what it writes). Field numbers are those of onnx.proto3, IR version 8, opset 17.
+So students can be trained and exported without torch and onnx. Checks types only (the tests run onnx.checker on the
+files). Field numbers are those of onnx.proto3, IR version 8, opset 17.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ONNX_TYPES = {"float32": 1, "int64": 7, "float16": 10}
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """One operator: names in, names out, attributes of the kinds int, float and list of int."""
+    """One operator: names of inputs and outputs, and attributes of the types int, float and list of int."""
 
     op: str
     inputs: Sequence[str]
@@ -29,7 +29,7 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class ValueInfo:
-    """An input or output: its name, numpy dtype name, and shape, a word being a size left open."""
+    """An input or output: name, numpy dtype name, and shape; a string is a dynamic size."""
 
     name: str
     dtype: str
@@ -43,11 +43,18 @@ def write_onnx(
     inputs: Sequence[ValueInfo],
     outputs: Sequence[ValueInfo],
 ) -> None:
-    """Write the graph as an ONNX model; nodes in the order they run, `constants` by the names the nodes use."""
+    """Write the graph as an ONNX model.
+
+    Args:
+        path: the file.
+        nodes: in the order they run.
+        initializers: constants by name.
+        inputs, outputs: of the graph.
+    """
     graph = b"".join(_message(1, _node(node)) for node in nodes) + _text(2, "potstill")
     graph += b"".join(_message(5, _tensor(name, value)) for name, value in initializers.items())
-    graph += b"".join(_message(11, _port(port)) for port in inputs)
-    graph += b"".join(_message(12, _port(port)) for port in outputs)
+    graph += b"".join(_message(11, _value_info(info)) for info in inputs)
+    graph += b"".join(_message(12, _value_info(info)) for info in outputs)
     opset = _message(8, _text(1, "") + _number(2, OPSET))
     path.write_bytes(_number(1, IR_VERSION) + _text(2, "potstill") + _message(7, graph) + opset)
 
@@ -95,7 +102,7 @@ def _tensor(name: str, value: NDArray[np.generic]) -> bytes:
     return dims + _number(2, ONNX_TYPES[value.dtype.name]) + _text(8, name) + _message(9, little_endian)
 
 
-def _port(port: ValueInfo) -> bytes:
-    dims = b"".join(_message(1, _number(1, d) if isinstance(d, int) else _text(2, d)) for d in port.shape)
-    tensor = _number(1, ONNX_TYPES[port.dtype]) + _message(2, dims)
-    return _text(1, port.name) + _message(2, _message(1, tensor))
+def _value_info(info: ValueInfo) -> bytes:
+    dims = b"".join(_message(1, _number(1, d) if isinstance(d, int) else _text(2, d)) for d in info.shape)
+    tensor = _number(1, ONNX_TYPES[info.dtype]) + _message(2, dims)
+    return _text(1, info.name) + _message(2, _message(1, tensor))

@@ -1,12 +1,11 @@
-"""The static student: the mean of learnt subword vectors, then a small head. Nearly as fast as counting words.
+"""The static student: the mean of subword embeddings, then a small head. Nearly as fast as the linear student.
 
-Starts from static vectors (model2vec) or distils them from an encoder on the spot. With torch the vectors and a hidden
-layer are fine-tuned; without, the vectors stay and a regression is learnt on them. Predicts with numpy alone.
+Starts from static embeddings (model2vec), or distils them from an encoder. With torch, embeddings and a hidden layer
+are fine-tuned; without, the embeddings stay fixed under a logistic regression. Predicts with numpy alone.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,9 +16,9 @@ import numpy as np
 from pydantic import Field
 
 from potstill.errors import BadSpec
-from potstill.models.device import DeviceName, check_device, portable_options
+from potstill.models.device import DeviceName, check_device, portable_device
 from potstill.models.downloads.fetch import cached_path
-from potstill.models.features import PairSubwordVectorizer, SparseFeatures, SubwordVectorizer
+from potstill.models.features import PairSubwordVectorizer, SparseFeatures, SubwordVectorizer, VectorizerConfig
 from potstill.models.weights import find_weights
 from potstill.registry import Options, read_options
 from potstill.students.base import (
@@ -36,14 +35,16 @@ from potstill.students.base import (
 from potstill.students.distill_embeddings import load_token_embeddings
 from potstill.students.linear import select_c
 from potstill.students.logistic_regression import SolverOptions, fit_regression, to_csr
+from potstill.students.saved_student import SavedStudent
 from potstill.students.static_onnx import write_static_onnx
 from potstill.students.static_training import FeatureBatch, StaticClassifier, StaticTrainingConfig, fine_tune_static
 from potstill.students.training_data import check_training_data, hash_split, probabilities, sort_by_content
 
 C_GRID = (10.0, 30.0, 100.0, 300.0)
-MIN_ROWS_FOR_VALIDATION = 2_000  # rows from which some are put aside to stop early by
-CHUNK = 4096
-HEAD_ARRAYS = ("embeddings", "w", "b", "u", "c", "v")
+MIN_ROWS_FOR_VALIDATION = 2_000  # with fewer, all are trained on, without early stopping
+CHUNK_SIZE = 4096  # texts embedded at once
+RECORD_FILE = "student.json"
+CLASSIFIER_ARRAYS = ("embeddings", "w", "b", "u", "c", "v")
 
 
 class StaticOptions(Options):
@@ -70,8 +71,17 @@ class StaticOptions(Options):
     device: DeviceName = "auto"
 
 
+class SavedStatic(SavedStudent):
+    """`student.json` of a static student."""
+
+    weights: str
+    options: StaticOptions
+    c: float
+    vectorizer: VectorizerConfig
+
+
 class StaticStudent(Student):
-    """Mean of subword vectors + head.
+    """Mean of subword embeddings, and a head: linear plus a hidden layer.
 
     Args:
         config: labels; `weights` (potion-8m if it was fetched, else minilm); `StaticOptions`.
@@ -91,68 +101,73 @@ class StaticStudent(Student):
         self.weights = config.weights or ("potion-8m" if cached_path("potion-8m") is not None else "minilm")
         self.kind = config.kind
         self.c = self.options.c or 0.0
-        self._reader: SubwordVectorizer | PairSubwordVectorizer | None = None
-        self._head: StaticClassifier | None = None
+        self._vectorizer: SubwordVectorizer | PairSubwordVectorizer | None = None
+        self._classifier: StaticClassifier | None = None
 
     def check_requirements(self) -> None:
-        """See that the weights are here; see `Student.prepare`."""
+        """Check that the weights are on this machine."""
         find_weights(self.weights)
 
     def fit(self, data: TrainingData) -> Self:
-        """Learn from scratch; see `Student.fit`. The row order does not matter.
+        """Train from scratch; see `Student.fit`. The order of the rows does not matter.
 
         Raises:
-            MissingWeights: the weights it starts from are not here.
+            MissingWeights: the weights it starts from are not on this machine.
         """
         data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
         assert data.sample_weight is not None
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
-        texts = data.texts
-        start = load_token_embeddings(find_weights(self.weights), self.options.dims)
-        if isinstance(data.init_from, StaticStudent) and data.init_from.weights == self.weights:
-            start = replace(start, embeddings=data.init_from._fitted().embeddings)
-        tokens = SubwordVectorizer(start.tokenizer, self.options.max_length)
-        self._reader = PairSubwordVectorizer(tokens) if self.kind == "pair" else tokens
-        entries = self._reader.transform(texts)
-        dims = start.embeddings.shape[1] * (4 if self.kind == "pair" else 1)
-        none = np.zeros((dims, 0), dtype=np.float32)
-        head = StaticClassifier(
-            start.embeddings, none, none[0], none, none[0], np.zeros((0, len(self.labels)), dtype=np.float32)
+        classifier, features = self._untrained(data)
+        inputs = _embed(features, classifier)
+        solver = SolverOptions(deadline=deadline, multi=self.kind == "multi")
+        self.c = self.options.c or select_c(inputs, data, solver, C_GRID)
+        fine_tunes = _has_torch() and self.options.epochs > 0
+        validation = np.zeros(len(data.texts), dtype=bool)
+        if len(data.texts) >= MIN_ROWS_FOR_VALIDATION:
+            validation = hash_split(data.texts, data.seed, 0.1).validation
+        train = ~validation if fine_tunes else np.ones(len(data.texts), dtype=bool)
+        fitted = fit_regression(
+            inputs[train], data.targets[train], data.sample_weight[train], replace(solver, c=self.c)
         )
-        units = _units(entries, head)
-        effort = SolverOptions(deadline=deadline, multi=self.kind == "multi")
-        self.c = self.options.c or select_c(units, data, effort, C_GRID)
-        judge = (
-            hash_split(texts, data.seed, 0.1).validation
-            if len(texts) >= MIN_ROWS_FOR_VALIDATION
-            else np.zeros(len(texts), dtype=bool)
-        )
-        tuned = _has_torch() and self.options.epochs > 0
-        learn = ~judge if tuned else np.ones(len(texts), dtype=bool)
-        weights, effort = data.sample_weight, replace(effort, c=self.c)
-        fitted = fit_regression(units[learn], data.targets[learn], weights[learn], effort)
-        head = replace(head, w=fitted.weights, b=fitted.bias)
-        if tuned:
-            aside = judge if judge.any() else None
-            material = FeatureBatch(entries, data.targets, weights, aside, multi=self.kind == "multi")
-            if data.hint is not None:
-                material = replace(
-                    material, hint_features=data.hint.teacher.embed(texts), hint_weight=data.hint.loss_weight
-                )
-            head = fine_tune_static(head, material, self._training_config(data, deadline))
-        # Kept and exported in half precision: half the size, and the student predicts exactly as its bundle does.
-        self._head = replace(head, embeddings=head.embeddings.astype(np.float16).astype(np.float32))
-        if data.progress is not None:
-            data.progress(
-                1.0, "vectors and head fine-tuned" if tuned else f"regression on frozen vectors, C={self.c:g}"
+        classifier = replace(classifier, w=fitted.weights, b=fitted.bias)
+        if fine_tunes:
+            batch = FeatureBatch(
+                features,
+                data.targets,
+                data.sample_weight,
+                validation if validation.any() else None,
+                multi=self.kind == "multi",
             )
+            if data.hint is not None:
+                vectors = data.hint.teacher.embed(data.texts)
+                batch = replace(batch, hint_features=vectors, hint_weight=data.hint.loss_weight)
+            classifier = fine_tune_static(classifier, batch, self._training_config(data, deadline))
+        # Stored and exported in half precision, so that the student predicts exactly as its bundle does.
+        embeddings = classifier.embeddings.astype(np.float16).astype(np.float32)
+        self._classifier = replace(classifier, embeddings=embeddings)
+        if data.progress is not None:
+            words = "embeddings and head fine-tuned" if fine_tunes else f"regression on fixed embeddings, C={self.c:g}"
+            data.progress(1.0, words)
         return self
 
+    def _untrained(self, data: TrainingData) -> tuple[StaticClassifier, SparseFeatures]:
+        """The classifier with pretrained embeddings and an empty head, and the features of the texts."""
+        pretrained = load_token_embeddings(find_weights(self.weights), self.options.dims)
+        if isinstance(data.init_from, StaticStudent) and data.init_from.weights == self.weights:
+            pretrained = replace(pretrained, embeddings=data.init_from._fitted().embeddings)
+        subwords = SubwordVectorizer(pretrained.tokenizer, self.options.max_length)
+        self._vectorizer = PairSubwordVectorizer(subwords) if self.kind == "pair" else subwords
+        width = pretrained.embeddings.shape[1] * (4 if self.kind == "pair" else 1)
+        empty = np.zeros((width, 0), dtype=np.float32)
+        v = np.zeros((0, len(self.labels)), dtype=np.float32)
+        classifier = StaticClassifier(pretrained.embeddings, w=empty, b=empty[0], u=empty, c=empty[0], v=v)
+        return classifier, self._vectorizer.transform(data.texts)
+
     def predict_logits(self, texts: Sequence[str]) -> Floats:
-        """(N, K) natural-log scores."""
+        """(N, K) scores in nats."""
         out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        for at in range(0, len(texts), CHUNK):
-            out[at : at + CHUNK] = self._fitted().logits(self.embed(texts[at : at + CHUNK]))
+        for at in range(0, len(texts), CHUNK_SIZE):
+            out[at : at + CHUNK_SIZE] = self._fitted().logits(self.embed(texts[at : at + CHUNK_SIZE]))
         return out
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
@@ -160,58 +175,57 @@ class StaticStudent(Student):
         return probabilities(self.predict_logits(texts), self.kind)
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """(N, D) fine-tuned vectors of length one; zero for a text without a known subword.
+        """(N, D) embeddings of length one; zero for a text without a known subword.
 
-        Of a pair (N, 4 D): both vectors, their distance and their product, axis by axis.
+        Of pairs (N, 4 D): both embeddings, their absolute difference and their product, elementwise.
         """
-        head = self._fitted()
-        assert self._reader is not None
-        return _units(self._reader.transform(texts), head)
+        classifier = self._fitted()
+        assert self._vectorizer is not None
+        return _embed(self._vectorizer.transform(texts), classifier)
 
     def save(self, folder: Path) -> None:
-        """Write `student.json`, `tokenizer.json` and the parts of the head as .npy."""
-        head = self._fitted()
-        assert self._reader is not None
-        self._reader.save(folder)
-        record = {"format": 1, "labels": self.labels, "weights": self.weights, "options": self.options.model_dump()}
-        record |= {"c": self.c, "reader": self._reader.settings, "kind": self.kind}
-        (folder / "student.json").write_text(json.dumps(record), encoding="utf-8")
-        for part in HEAD_ARRAYS:
-            value = getattr(head, part)
-            np.save(
-                folder / f"{part}.npy", value.astype(np.float16) if part == "embeddings" else value, allow_pickle=False
-            )
+        """Write `student.json`, `tokenizer.json` and the arrays as .npy."""
+        classifier = self._fitted()
+        assert self._vectorizer is not None
+        self._vectorizer.save(folder)
+        SavedStatic(
+            labels=self.labels,
+            kind=self.kind,
+            weights=self.weights,
+            options=self.options,
+            c=self.c,
+            vectorizer=self._vectorizer.config,
+        ).write(folder / RECORD_FILE)
+        for name in CLASSIFIER_ARRAYS:
+            array = getattr(classifier, name)
+            half = array.astype(np.float16) if name == "embeddings" else array
+            np.save(folder / f"{name}.npy", half, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The student that `save` wrote."""
-        record = json.loads((folder / "student.json").read_text(encoding="utf-8"))
-        kind = record.get("kind", "single")
-        student = cls(
-            StudentConfig(
-                tuple(record["labels"]), record["weights"], options=portable_options(record["options"]), kind=kind
-            )
-        )
-        student.c = float(record["c"])
-        student._reader = (PairSubwordVectorizer if kind == "pair" else SubwordVectorizer).load(
-            folder, record["reader"]
-        )
-        parts = {part: np.load(folder / f"{part}.npy", allow_pickle=False) for part in HEAD_ARRAYS}
-        student._head = StaticClassifier(**{part: value.astype(np.float32) for part, value in parts.items()})
+        """Load what `save` wrote."""
+        record = SavedStatic.read(folder / RECORD_FILE)
+        options = {**record.options.model_dump(), "device": portable_device(record.options.device)}
+        student = cls(StudentConfig(record.labels, record.weights, options=options, kind=record.kind))
+        student.c = record.c
+        vectorizer = PairSubwordVectorizer if record.kind == "pair" else SubwordVectorizer
+        student._vectorizer = vectorizer.load(folder, record.vectorizer)
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in CLASSIFIER_ARRAYS}
+        student._classifier = StaticClassifier(**{name: array.astype(np.float32) for name, array in arrays.items()})
         return student
 
     def export(self, folder: Path) -> ExportedGraph:
         """Write `model.onnx` and `tokenizer.json`."""
-        head = self._fitted()
-        assert self._reader is not None
-        self._reader.save(folder)
-        write_static_onnx(head, len(self.labels), folder / "model.onnx", pairs=self.kind == "pair")
-        return ExportedGraph(preprocessor="bag", preprocessor_config=self._reader.settings, quantizable=False)
+        classifier = self._fitted()
+        assert self._vectorizer is not None
+        self._vectorizer.save(folder)
+        write_static_onnx(classifier, len(self.labels), folder / "model.onnx", pairs=self.kind == "pair")
+        return ExportedGraph("features", self._vectorizer.config, quantizable=False)
 
     def _training_config(self, data: TrainingData, deadline: float | None) -> StaticTrainingConfig:
         return StaticTrainingConfig(
             epochs=self.options.epochs,
-            lr_vectors=self.options.lr,
+            lr_embeddings=self.options.lr,
             hidden=self.options.hidden,
             dropout=self.options.dropout,
             seed=data.seed,
@@ -221,20 +235,20 @@ class StaticStudent(Student):
         )
 
     def _fitted(self) -> StaticClassifier:
-        if self._head is None:
-            raise BadSpec("The static student has not learnt yet.", "Call fit first.")
-        return self._head
+        if self._classifier is None:
+            raise BadSpec("The static student is not trained.", "Call fit first.")
+        return self._classifier
 
 
-def _units(entries: SparseFeatures, head: StaticClassifier) -> Floats:
-    """(N, D) unit vectors of the texts, or (N, 4 D) of the pairs."""
-    first = np.asarray(to_csr(entries, len(head.embeddings)) @ head.embeddings, dtype=np.float32)
-    if entries.second is None:
-        return head.normalize(first)
-    beside = replace(entries, values=entries.second)
-    return head.pair_features(
-        first, np.asarray(to_csr(beside, len(head.embeddings)) @ head.embeddings, dtype=np.float32)
-    )
+def _embed(features: SparseFeatures, classifier: StaticClassifier) -> Floats:
+    """(N, D) embeddings of texts, or (N, 4 D) features of pairs."""
+    embeddings = classifier.embeddings
+    first = np.asarray(to_csr(features, len(embeddings)) @ embeddings, dtype=np.float32)
+    if features.second is None:
+        return classifier.normalize(first)
+    second_text = replace(features, values=features.second)
+    second = np.asarray(to_csr(second_text, len(embeddings)) @ embeddings, dtype=np.float32)
+    return classifier.pair_features(first, second)
 
 
 def _has_torch() -> bool:

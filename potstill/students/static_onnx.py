@@ -1,6 +1,6 @@
-"""A static student as an ONNX graph: gathered vectors, their mean, its length, the head. By hand, without torch.
+"""Writes a static student as an ONNX graph, without torch: gathered embeddings, their mean, its norm, the head.
 
-Does not check that the graph computes the same: `export` does that for every kind of student.
+`bundle.export` checks that the graph computes the same as the student.
 """
 
 from __future__ import annotations
@@ -16,40 +16,44 @@ from potstill.students.onnx_writer import OnnxNode, ValueInfo, write_onnx
 from potstill.students.static_training import EPSILON, StaticClassifier
 
 
-def write_static_onnx(head: StaticClassifier, n_labels: int, file: Path, *, pairs: bool) -> None:
-    """Write the graph `ids, values (N, T)`, of pairs also `second (N, T)`, -> `logits (N, K)`."""
-    last = "straight" if head.v.size else "logits"
-    nodes = [OnnxNode("Gather", ["table", "ids"], ["half"]), OnnxNode("Cast", ["half"], ["rows"], {"to": 1})]
-    constants: dict[str, NDArray[Any]] = {"table": head.embeddings.astype(np.float16), "w": head.w, "b": head.b}
+def write_static_onnx(classifier: StaticClassifier, n_labels: int, file: Path, *, pairs: bool) -> None:
+    """Write the graph `ids, values (N, T)`, and for pairs `second (N, T)`, -> `logits (N, K)`."""
+    output = "linear" if classifier.v.size else "logits"
+    nodes = [OnnxNode("Gather", ["embeddings", "ids"], ["half"]), OnnxNode("Cast", ["half"], ["rows"], {"to": 1})]
+    constants: dict[str, NDArray[Any]] = {
+        "embeddings": classifier.embeddings.astype(np.float16),
+        "w": classifier.w,
+        "b": classifier.b,
+    }
     constants |= {"one": np.array([1], dtype=np.int64), "epsilon": np.array([EPSILON], dtype=np.float32)}
     inputs = [ValueInfo("ids", "int64", ["n", "t"]), ValueInfo("values", "float32", ["n", "t"])]
     if pairs:
         inputs.append(ValueInfo("second", "float32", ["n", "t"]))
-        constants["loud"] = np.array([head.product_scale], dtype=np.float32)
-        nodes += [*_unit("values", "first_unit"), *_unit("second", "second_unit")]
+        constants["product_scale"] = np.array([classifier.product_scale], dtype=np.float32)
+        nodes += [*_unit_vector("values", "first"), *_unit_vector("second", "second_text")]
         nodes += [
-            OnnxNode("Sub", ["first_unit", "second_unit"], ["difference"]),
+            OnnxNode("Sub", ["first", "second_text"], ["difference"]),
             OnnxNode("Abs", ["difference"], ["distance"]),
-            OnnxNode("Mul", ["first_unit", "second_unit"], ["quiet"]),
-            OnnxNode("Mul", ["quiet", "loud"], ["product"]),
-            OnnxNode("Concat", ["first_unit", "second_unit", "distance", "product"], ["unit"], {"axis": 1}),
+            OnnxNode("Mul", ["first", "second_text"], ["unscaled_product"]),
+            OnnxNode("Mul", ["unscaled_product", "product_scale"], ["product"]),
+            OnnxNode("Concat", ["first", "second_text", "distance", "product"], ["vector"], {"axis": 1}),
         ]
     else:
-        nodes += _unit("values", "unit")
-    nodes.append(OnnxNode("Gemm", ["unit", "w", "b"], [last]))
-    if head.v.size:
+        nodes += _unit_vector("values", "vector")
+    nodes.append(OnnxNode("Gemm", ["vector", "w", "b"], [output]))
+    if classifier.v.size:
         nodes += [
-            OnnxNode("Gemm", ["unit", "u", "c"], ["wide"]),
-            OnnxNode("Relu", ["wide"], ["hidden"]),
-            OnnxNode("MatMul", ["hidden", "v"], ["bent"]),
-            OnnxNode("Add", ["straight", "bent"], ["logits"]),
+            OnnxNode("Gemm", ["vector", "u", "c"], ["hidden_input"]),
+            OnnxNode("Relu", ["hidden_input"], ["hidden"]),
+            OnnxNode("MatMul", ["hidden", "v"], ["nonlinear"]),
+            OnnxNode("Add", ["linear", "nonlinear"], ["logits"]),
         ]
-        constants |= {"u": head.u, "c": head.c, "v": head.v}
+        constants |= {"u": classifier.u, "c": classifier.c, "v": classifier.v}
     write_onnx(file, nodes, constants, inputs, [ValueInfo("logits", "float32", ["n", n_labels])])
 
 
-def _unit(values: str, name: str) -> Iterator[OnnxNode]:
-    """The mean of the rows, weighted by `values`, brought to length one."""
+def _unit_vector(values: str, name: str) -> Iterator[OnnxNode]:
+    """The mean of the embeddings, weighted by `values`, scaled to length one."""
     yield OnnxNode("Unsqueeze", [values, "one"], [f"{name}.row"])
     yield OnnxNode("MatMul", [f"{name}.row", "rows"], [f"{name}.sum"])
     yield OnnxNode("Squeeze", [f"{name}.sum", "one"], [f"{name}.mean"])

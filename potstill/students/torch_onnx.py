@@ -1,6 +1,6 @@
-"""A network -> one ONNX file with open batch and length. Knows torch's exporter and nothing else.
+"""Exports a torch network to one ONNX file with dynamic batch and length.
 
-Does not check that the graph computes the same: `export` does that for every kind of student.
+`bundle.export` checks that the graph computes the same as the student.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import nn
 def write_torch_onnx(network: nn.Module, file: Path) -> None:
     """Write the graph `input_ids, attention_mask (B, T) int64 -> logits (B, K) float32`.
 
-    The tracing exporter of torch is not used: with transformers' masks it silently fixes the shapes it saw.
+    By torch.export: the tracing exporter silently fixes the shapes of transformers' masks.
     """
     backbone: Any = network.backbone
-    # Two rows of unequal length: an example of ones would let the exporter take the mask for constant.
+    # Two rows of unequal length: with a mask of ones the exporter would take the mask for a constant.
     ids = torch.full((2, 7), 5, dtype=torch.int64)
     mask = torch.ones((2, 7), dtype=torch.int64)
     mask[1, 4:] = 0
-    size = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    chatter = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in chatter]
+    dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
     attention = backbone.config._attn_implementation
     try:
-        # Written out, attention is half as many nodes as the fused kernel's decomposition, and int8 runs it faster.
+        # Eager attention has half as many nodes as the decomposed fused kernel, and int8 runs it faster.
         backbone.set_attn_implementation("eager")
-        for logger in chatter:
+        for logger in loggers:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -41,12 +41,12 @@ def write_torch_onnx(network: nn.Module, file: Path) -> None:
                 str(file),
                 input_names=["input_ids", "attention_mask"],
                 output_names=["logits"],
-                dynamic_shapes={"input_ids": size, "attention_mask": size},
+                dynamic_shapes={"input_ids": dynamic, "attention_mask": dynamic},
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
     finally:
         backbone.set_attn_implementation(attention)
-        for logger, level in zip(chatter, levels, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

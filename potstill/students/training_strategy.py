@@ -1,16 +1,16 @@
-"""The order in which an encoder learns: frozen vectors, the regression on them, all weights, and which of both to keep.
+"""Training strategy of an encoder: fit a head on frozen embeddings, fine-tune all weights, keep the better of both.
 
-Knows the network and the options, no texts and no files. Does not cover how a step is made (`training.py`).
+The regression on frozen embeddings comes first and fine-tuning starts from it (linear probing, then fine-tuning: Kumar
+et al. 2022). If there are enough rows, the better of the two on held-out rows is kept. Optimiser steps are in
+`encoder_training`. Knows token ids, no texts and no files.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,300 +18,265 @@ from numpy.typing import NDArray
 
 from potstill.models.device import device_of, seeded
 from potstill.students.backbone import EncoderNetwork, predict_batches
-from potstill.students.base import Floats
-from potstill.students.encoder_options import ENCODER_EPOCHS, MIN_ROWS_TO_HOLD_OUT, EncoderOptions
+from potstill.students.base import FitInfo, Floats
+from potstill.students.encoder_options import ENCODER_EPOCHS, MIN_ROWS_TO_HOLD_OUT, TrainingStrategy
 from potstill.students.encoder_training import (
     EncodedBatch,
     FineTuningConfig,
-    ProgressCallback,
+    FineTuningResult,
+    Regularization,
     fine_tune,
     soft_loss,
 )
 from potstill.students.epoch_rule import EpochRule
+from potstill.students.frozen_head import confirmed_rows, fit_head, names_help, select_head_c
 from potstill.students.label_head import ZERO_SHOT_SCALE, label_weights
-from potstill.students.logistic_regression import Regression, SolverOptions, fit_regression
+from potstill.students.logistic_regression import Regression
 from potstill.students.lora import add_lora, merge_lora
 
-# With fewer rows than this, in all or a label, none are spared for validation: they teach more than they tell.
 MIN_ROWS_PER_LABEL_TO_HOLD_OUT, MAX_HELD_OUT_ROWS = 20, 1000
-# Errors of a teacher are memorised if they are seen often.
+# A teacher's errors are memorised if they are seen often.
 NOISY_EPOCHS = EpochRule(target_steps=60, min_epochs=2, max_epochs=15)
-# Against learning few rows by heart; chosen on validation texts of BANKING77 and HWU64 (docs/students.md).
-FEW_SHOT_REGULARIZATION: dict[str, Any] = {"head_dropout": 0.3, "token_dropout": 0.15, "freeze_embeddings": True}
-# The penalties that cross-validation chooses from, and the fewest rows it needs.
-HEAD_C_GRID, MIN_ROWS_FOR_CV, MAX_ROWS_FOR_CV = (1.0, 10.0, 30.0), 64, 3000
-# Where a text may have several labels the best is between the first two.
-MULTILABEL_HEAD_C_GRID = (1.0, 3.0, 10.0, 30.0)
-DEFAULT_C = 10.0
-# With more rows a label than this its name says nothing new.
-MAX_ROWS_PER_LABEL_FOR_NAMES = 50
-# Two thin matrices learn this much faster than the matrix they stand beside.
+# Chosen on validation texts of BANKING77 and HWU64 (docs/students.md).
+FEW_SHOT_REGULARIZATION = Regularization(head_dropout=0.3, token_dropout=0.15, freeze_embeddings=True)
+# LoRA's learning rate over that of full fine-tuning.
 LORA_LR_FACTOR = 10.0
-# The penalty of the regression on tuned vectors.
+# C of the regression on fine-tuned embeddings.
 TUNED_HEAD_C = 3.0
-# The second opinion on a teacher's labels: folds, penalty, and the fewest rows a label it needs.
-FOLDS, NOISE_FILTER_C, MIN_ROWS_PER_LABEL_FOR_NOISE_FILTER = 5, 1.0, 30
 SEED_STRIDE = 1009  # between the seeds of fine-tunings that are averaged
-# Rows between two looks at the clock while the frozen vectors are computed.
-CHUNK = 256
-# Seconds the regression on what was read gets even after the deadline: without it nothing is learnt at all.
-GRACE_S = 1.0
+CHUNK_SIZE = 256  # rows embedded between two looks at the clock
 
 
 @dataclass(frozen=True)
-class TrainingStrategy:
-    """What to train, and for how long.
+class _Split:
+    """Rows to train on with their (N, D) frozen embeddings, and rows for validation if there are any.
 
-    Attributes:
-        options: the user's.
-        seed: seeds the order, the dropout and the choice of validation rows.
-        deadline: `time.monotonic()` at which to stop cleanly.
-        progress: called with (share done, a few words).
+    `noisy`: some targets are a teacher's and untrusted.
     """
 
-    options: EncoderOptions
-    seed: int = 0
-    deadline: float | None = None
-    progress: ProgressCallback | None = None
-
-    def past_deadline(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline is not None and time.monotonic() >= self.deadline
-
-    def report_progress(self, share: float, words: str) -> None:
-        """Tell whoever listens."""
-        if self.progress is not None:
-            self.progress(share, words)
+    train: EncodedBatch
+    embeddings: Floats
+    validation: EncodedBatch | None
+    noisy: bool
 
 
-def study(
+def fit(
     network: EncoderNetwork,
-    rows: EncodedBatch,
+    batch: EncodedBatch,
     pad_id: int,
     strategy: TrainingStrategy,
     label_names: EncodedBatch | None = None,
-) -> dict[str, Any]:
-    """Teach `network` in place on N rows; what was done, as plain facts.
+) -> FitInfo:
+    """Train `network` in place on N rows.
 
-    `mode` "auto" fine-tunes and, where rows could be spared for validation, goes back to the frozen vectors if they
-    did better there; "full" never goes back. `names` are the names of the labels, learnt as rows of their own unless
-    the rows learn better without them; never validated on.
+    Mode "auto" fine-tunes and, if there are validation rows, goes back to the frozen encoder if that is better on them;
+    "full" never goes back.
+
+    Args:
+        network: pretrained, with any head.
+        batch: N rows.
+        pad_id: id of the padding token.
+        strategy: what to train, and for how long.
+        label_names: the names of the labels as rows. With a linear head they are added to the training rows unless
+            cross-validation is better without them; a label head starts from them. Never used for validation.
     """
-    rows = rows.take(np.random.default_rng(strategy.seed).permutation(len(rows.ids)))
-    vectors = _vectors(network, rows, pad_id, strategy)  # shuffled: what a deadline leaves is not all of one label
-    facts: dict[str, Any] = {"mode": "frozen", "rows": len(rows.ids)}
-    if len(vectors) < len(rows.ids):
-        facts["stopped"] = f"deadline, after {len(vectors)} rows"
-        rows = rows.take(np.arange(len(vectors)))
-    believed = _believed(vectors, rows, strategy)
-    if not believed.all():
-        facts["disbelieved"] = int((~believed).sum())
-        vectors, rows = vectors[believed], rows.take(np.flatnonzero(believed))
-    # The rows that are left agree with the frozen vectors: as validation they would favour them. So none are spared.
-    second_hand = rows.noisy.any() and not strategy.options.trust_labels
-    spared = 0 if second_hand or strategy.options.few_shot else _spared(len(vectors), rows.targets.shape[1])
-    held = rows.take(np.arange(spared)) if spared else None
-    vectors, kept = vectors[spared:], rows.take(np.arange(spared, len(vectors)))
-    c = strategy.options.c or _choose_c(vectors, kept, strategy)
-    around = None
-    if label_names is not None:
-        called = _vectors(network, label_names, pad_id, strategy)
-        around = label_weights(called, label_names.targets) if strategy.options.head == "label" else None
-        if strategy.options.head == "linear" and _names_help(vectors, kept, called, label_names, strategy):
-            vectors, kept = np.concatenate([vectors, called]), kept.concat(label_names)
-            facts["names"] = len(label_names.ids)
-    _set_head(network, _regress(vectors, kept, c, strategy, around))
-    facts |= {"validation_rows": spared, "c": c}
+    # Shuffled, so that the rows embedded before a deadline are not all of one label.
+    batch = batch.take(np.random.default_rng(strategy.seed).permutation(len(batch.ids)))
+    embeddings = _embed(network, batch, pad_id, strategy)
+    info = FitInfo("frozen", rows=len(batch.ids))
+    if len(embeddings) < len(batch.ids):
+        info = replace(info, stop_reason=f"deadline, after {len(embeddings)} rows")
+        batch = batch.take(np.arange(len(embeddings)))
+    confirmed = confirmed_rows(embeddings, batch, strategy)
+    if not confirmed.all():
+        info = replace(info, dropped_noisy=int((~confirmed).sum()))
+        embeddings, batch = embeddings[confirmed], batch.take(np.flatnonzero(confirmed))
+    split = _hold_out(embeddings, batch, strategy)
+    train, info = _fit_frozen_head(network, split, label_names, pad_id, strategy, info)
     if strategy.options.mode == "frozen" or strategy.past_deadline():
-        return facts
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    if held is not None:
-        facts["frozen_loss"] = soft_loss(predict_batches(network, held.ids, pad_id, low_precision=True), held)
-    rule = NOISY_EPOCHS if second_hand else ENCODER_EPOCHS
-    epochs = strategy.options.epochs or rule.epochs(strategy.options.batch_size, len(kept.ids))
-    few = held is None and not second_hand if strategy.options.few_shot is None else strategy.options.few_shot
-    low_rank, lr = strategy.options.mode == "lora", strategy.options.lr
-    if low_rank:
-        lr *= LORA_LR_FACTOR
+        return info
+    return _fine_tune(network, replace(split, train=train), pad_id, strategy, info)
+
+
+def init_zero_shot(network: EncoderNetwork, label_names: EncodedBatch, pad_id: int) -> FitInfo:
+    """Set a head that scores texts by similarity to the embedded label names."""
+    embeddings = predict_batches(network.embed, label_names.ids, pad_id, low_precision=True)
+    weights = label_weights(embeddings, label_names.targets, ZERO_SHOT_SCALE)
+    _set_head(network, Regression(weights, np.zeros(weights.shape[1], dtype=np.float32), 0, True))
+    return FitInfo("zero-shot", rows=0, label_name_rows=len(label_names.ids))
+
+
+def _hold_out(embeddings: Floats, batch: EncodedBatch, strategy: TrainingStrategy) -> _Split:
+    """Split N shuffled rows into validation and training rows."""
+    # Noisy rows that passed the filter agree with the frozen embeddings and would favour them as validation rows.
+    noisy = bool(batch.noisy.any()) and not strategy.options.trust_labels
+    n, k = batch.targets.shape
+    n_validation = 0
+    if (
+        not noisy
+        and not strategy.options.few_shot
+        and n >= max(MIN_ROWS_TO_HOLD_OUT, MIN_ROWS_PER_LABEL_TO_HOLD_OUT * k)
+    ):
+        n_validation = min(MAX_HELD_OUT_ROWS, n // 10)
+    validation = batch.take(np.arange(n_validation)) if n_validation else None
+    return _Split(batch.take(np.arange(n_validation, n)), embeddings[n_validation:], validation, noisy)
+
+
+def _fit_frozen_head(
+    network: EncoderNetwork,
+    split: _Split,
+    label_names: EncodedBatch | None,
+    pad_id: int,
+    strategy: TrainingStrategy,
+    info: FitInfo,
+) -> tuple[EncodedBatch, FitInfo]:
+    """Fit the head on frozen embeddings; the training rows, with the label names among them if they help."""
+    train, embeddings = split.train, split.embeddings
+    c = strategy.options.c or select_head_c(embeddings, train, strategy)
+    anchor_weights = None
+    if label_names is not None:
+        name_embeddings = _embed(network, label_names, pad_id, strategy)
+        if strategy.options.head == "label":
+            anchor_weights = label_weights(name_embeddings, label_names.targets)
+        elif names_help(embeddings, train, name_embeddings, label_names, strategy):
+            embeddings, train = np.concatenate([embeddings, name_embeddings]), train.concat(label_names)
+            info = replace(info, label_name_rows=len(label_names.ids))
+    _set_head(network, fit_head(embeddings, train, c, strategy, anchor_weights))
+    n_validation = 0 if split.validation is None else len(split.validation.ids)
+    return train, replace(info, validation_rows=n_validation, c=c)
+
+
+def _fine_tune(
+    network: EncoderNetwork, split: _Split, pad_id: int, strategy: TrainingStrategy, info: FitInfo
+) -> FitInfo:
+    """Fine-tune from the frozen head; in mode "auto" go back to it if that is better on the validation rows."""
+    options, frozen_state = strategy.options, _copy_state(network)
+    if split.validation is not None:
+        logits = predict_batches(network, split.validation.ids, pad_id, low_precision=True)
+        info = replace(info, frozen_loss=soft_loss(logits, split.validation))
+    rule = NOISY_EPOCHS if split.noisy else ENCODER_EPOCHS
+    epochs = options.epochs or rule.epochs(options.batch_size, len(split.train.ids))
+    few_shot = options.few_shot
+    if few_shot is None:
+        few_shot = split.validation is None and not split.noisy
+    config = FineTuningConfig(
+        epochs=epochs,
+        lr=options.lr * (LORA_LR_FACTOR if options.mode == "lora" else 1),
+        batch_size=options.batch_size,
+        deadline=strategy.deadline,
+        regularization=FEW_SHOT_REGULARIZATION if few_shot else Regularization(),
+    )
+    n_runs = options.n_averaged if few_shot and options.mode != "lora" else 1
+    result, averaged = _fine_tune_runs(network, split, config, n_runs, pad_id, strategy)
+    info = replace(
+        info,
+        mode="lora" if options.mode == "lora" else "full",
+        epochs=epochs,
+        steps=result.steps,
+        stop_reason=result.stop_reason,
+        averaged=averaged if averaged > 1 else None,
+    )
+    frozen_loss, tuned_loss = info.frozen_loss, result.best_loss
+    if frozen_loss is None or math.isnan(tuned_loss):
+        return info
+    info = replace(info, tuned_loss=tuned_loss)
+    if options.mode == "auto" and tuned_loss >= frozen_loss:
+        network.load_state_dict(frozen_state)
+        info = replace(info, mode="frozen")
+    return info
+
+
+def _fine_tune_runs(
+    network: EncoderNetwork,
+    split: _Split,
+    config: FineTuningConfig,
+    n_runs: int,
+    pad_id: int,
+    strategy: TrainingStrategy,
+) -> tuple[FineTuningResult, int]:
+    """Fine-tune `n_runs` times and average the weights; the last result, and the number of runs before the deadline.
+
+    Fine-tunings from one start that differ in order and dropout end near each other, and the mean of their weights is
+    more accurate than each (model soups: Wortsman et al. 2022).
+    """
+    start = _copy_state(network) if n_runs > 1 else {}
+    if strategy.options.mode == "lora":
         with seeded(device_of(network), strategy.seed):
             add_lora(network.backbone)
-    schedule = replace(
-        FineTuningConfig(epochs=epochs, lr=lr, batch_size=strategy.options.batch_size, deadline=strategy.deadline),
-        **(FEW_SHOT_REGULARIZATION if few else {}),
-    )
-    tuned: list[dict[str, torch.Tensor]] = []
-    # Fine-tunings from one start that differ in their order and dropout end near each other: their mean is a network
-    # that is better than each, and as fast (model soups: Wortsman et al. 2022).
-    for run in range(strategy.options.n_averaged if few and not low_rank else 1):
+    states: list[dict[str, torch.Tensor]] = []
+    for run in range(n_runs):
         if run:
-            network.load_state_dict(before)
-        done = fine_tune(
+            network.load_state_dict(start)
+        result = fine_tune(
             network,
-            kept,
-            schedule,
+            split.train,
+            config,
             pad_id=pad_id,
-            validation=held,
+            validation=split.validation,
             seed=strategy.seed + run * SEED_STRIDE,
-            progress=partial(_progress, strategy, run),
+            progress=partial(_report_run, strategy, run),
         )
         merge_lora(network.backbone)
-        if few and not strategy.past_deadline():
-            _second_head(network, kept, pad_id, strategy)
-        tuned.append({name: value.clone() for name, value in network.state_dict().items()})
+        if config.regularization == FEW_SHOT_REGULARIZATION and not strategy.past_deadline():
+            _average_heads(network, split.train, pad_id, strategy)
+        if n_runs > 1:
+            states.append(_copy_state(network))
         if strategy.past_deadline():
             break
-    if len(tuned) > 1:
-        network.load_state_dict(_mean(tuned))
-        facts["averaged"] = len(tuned)
-    facts |= {
-        "mode": "lora" if low_rank else "full",
-        "epochs": epochs,
-        "steps": done.steps,
-        "stopped": done.stop_reason,
-    }
-    if held is not None and not math.isnan(done.best_loss):
-        facts["tuned_loss"] = done.best_loss
-        if strategy.options.mode == "auto" and done.best_loss >= facts["frozen_loss"]:
-            network.load_state_dict(before)
-            facts["mode"] = "frozen"
-    return facts
+    if len(states) > 1:
+        network.load_state_dict(_mean_state(states))
+    return result, max(len(states), 1)
 
 
-def _progress(strategy: TrainingStrategy, run: int, share: float, words: str) -> None:
+def _report_run(strategy: TrainingStrategy, run: int, share: float, words: str) -> None:
     strategy.report_progress(0.2 + 0.8 * (run + share) / strategy.options.n_averaged, words)
 
 
-def _mean(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Each weight's mean; what is no float (positions) is the same in all."""
-    first = states[0]
+def _copy_state(network: EncoderNetwork) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def _mean_state(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The mean of each weight; integer buffers (positions) are equal in all states."""
     return {
         name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
-        for name, value in first.items()
+        for name, value in states[0].items()
     }
 
 
-def _second_head(network: EncoderNetwork, rows: EncodedBatch, pad_id: int, strategy: TrainingStrategy) -> None:
-    """Put the mean of two heads on the tuned network: the one that was tuned with it, and a regression on its vectors.
+def _average_heads(network: EncoderNetwork, batch: EncodedBatch, pad_id: int, strategy: TrainingStrategy) -> None:
+    """Set the mean of two heads: the fine-tuned one, and a regression on the fine-tuned embeddings.
 
-    Two linear heads that err differently are one linear head together. The regression's scores are brought to the
-    spread of the tuned head's, so that both count alike and confidence stays the tuned head's.
+    The mean of two linear heads is a linear head. The regression's logits are scaled to the standard deviation of the
+    fine-tuned head's, so that both count alike and confidence stays that of the fine-tuned head.
     """
-    vectors = predict_batches(network.embed, rows.ids, pad_id, low_precision=True)
-    tuned_weights, tuned_bias = (part.detach().cpu().numpy().T for part in (network.head.weight, network.head.bias))
-    found = _regress(vectors, rows, TUNED_HEAD_C, strategy)
-    spreads = [float(np.std(vectors @ w + b)) for w, b in ((tuned_weights, tuned_bias), (found.weights, found.bias))]
-    if spreads[1] < 1e-6:
+    embeddings = predict_batches(network.embed, batch.ids, pad_id, low_precision=True)
+    weights, bias = (value.detach().cpu().numpy().T for value in (network.head.weight, network.head.bias))
+    fitted = fit_head(embeddings, batch, TUNED_HEAD_C, strategy)
+    tuned_std, fitted_std = (
+        float(np.std(embeddings @ w + b)) for w, b in ((weights, bias), (fitted.weights, fitted.bias))
+    )
+    if fitted_std < 1e-6:
         return
-    scale = np.float32(spreads[0] / spreads[1])
-    both = (tuned_weights + scale * found.weights) / 2, (tuned_bias + scale * found.bias) / 2
-    _set_head(network, Regression(both[0], both[1], found.steps, found.converged))
+    scale = np.float32(tuned_std / fitted_std)
+    mean = (weights + scale * fitted.weights) / 2, (bias + scale * fitted.bias) / 2
+    _set_head(network, Regression(*mean, fitted.steps, fitted.converged))
 
 
-def init_zero_shot(network: EncoderNetwork, label_names: EncodedBatch, pad_id: int) -> dict[str, Any]:
-    """Give `network` a head that knows only what the labels are called; what was done, as plain facts."""
-    vectors = predict_batches(network.embed, label_names.ids, pad_id, low_precision=True)
-    weights = label_weights(vectors, label_names.targets, ZERO_SHOT_SCALE)
-    _set_head(network, Regression(weights, np.zeros(weights.shape[1], dtype=np.float32), 0, True))
-    return {"mode": "untaught", "rows": 0, "names": len(label_names.ids)}
-
-
-def _believed(vectors: Floats, rows: EncodedBatch, strategy: TrainingStrategy) -> NDArray[np.bool_]:
-    """(N,) False where a doubtful row's label is contradicted by a regression that did not see the row.
-
-    A teacher's mistakes are not the student's: where both agree the label is right far more often. Cross-validated
-    disagreement is how confident learning finds label errors (Northcutt et al. 2021).
-    """
-    believed = np.ones(len(vectors), dtype=np.bool_)
-    if (
-        strategy.options.trust_labels
-        or rows.multi
-        or not rows.noisy.any()
-        or len(vectors) < MIN_ROWS_PER_LABEL_FOR_NOISE_FILTER * rows.targets.shape[1]
-    ):
-        return believed
-    strategy.report_progress(0.15, "comparing the teacher's labels with a second opinion")
-    for fold in range(FOLDS):
-        inside = np.arange(len(vectors)) % FOLDS != fold
-        learn, asked = np.flatnonzero(inside), np.flatnonzero(~inside)
-        if strategy.past_deadline():
-            return np.ones(len(vectors), dtype=np.bool_)
-        found = _regress(vectors[learn], rows.take(learn), NOISE_FILTER_C, strategy)
-        opinion = (vectors[asked] @ found.weights + found.bias).argmax(axis=1)
-        believed[asked] = ~rows.noisy[asked] | (opinion == rows.targets[asked].argmax(axis=1))
-    return believed
-
-
-def _spared(n: int, k: int) -> int:
-    """How many of n rows of k labels to keep back for validation."""
-    return min(MAX_HELD_OUT_ROWS, n // 10) if n >= max(MIN_ROWS_TO_HOLD_OUT, MIN_ROWS_PER_LABEL_TO_HOLD_OUT * k) else 0
-
-
-def _vectors(network: EncoderNetwork, rows: EncodedBatch, pad_id: int, strategy: TrainingStrategy) -> Floats:
-    """(M, D) vectors of the first M rows: all of them, or as many as the deadline allows (at least one chunk)."""
-    found: list[NDArray[np.float32]] = []
-    for start in range(0, len(rows.ids), CHUNK):
-        if found and strategy.past_deadline():
+def _embed(network: EncoderNetwork, batch: EncodedBatch, pad_id: int, strategy: TrainingStrategy) -> Floats:
+    """(M, D) embeddings of the first M rows: all, or as many as the deadline allows, and at least one chunk."""
+    n = len(batch.ids)
+    chunks: list[NDArray[np.float32]] = []
+    for start in range(0, n, CHUNK_SIZE):
+        if chunks and strategy.past_deadline():
             break
-        strategy.report_progress(0.15 * start / len(rows.ids), f"reading text {start + 1} of {len(rows.ids)}")
-        found.append(predict_batches(network.embed, rows.ids[start : start + CHUNK], pad_id, low_precision=True))
-    return np.concatenate(found)
+        strategy.report_progress(0.15 * start / n, f"embedding text {start + 1} of {n}")
+        ids = batch.ids[start : start + CHUNK_SIZE]
+        chunks.append(predict_batches(network.embed, ids, pad_id, low_precision=True))
+    return np.concatenate(chunks)
 
 
-def _regress(
-    vectors: Floats, rows: EncodedBatch, c: float, strategy: TrainingStrategy, around: Floats | None = None
-) -> Regression:
-    deadline = None if strategy.deadline is None else max(strategy.deadline, time.monotonic() + GRACE_S)
-    effort = SolverOptions(c=c, anchor_weights=around, tolerance=1e-5, deadline=deadline, multi=rows.multi)
-    return fit_regression(vectors, rows.targets, rows.weights, effort)
-
-
-def _choose_c(vectors: Floats, rows: EncodedBatch, strategy: TrainingStrategy) -> float:
-    """The penalty with the least held-out loss over three folds."""
-    if strategy.options.few_shot or len(vectors) < max(MIN_ROWS_FOR_CV, 3 * rows.targets.shape[1]):
-        return DEFAULT_C
-    strategy.report_progress(0.15, "choosing the head's penalty")
-    some = np.random.default_rng(strategy.seed).permutation(len(vectors))[:MAX_ROWS_FOR_CV]
-    penalties = MULTILABEL_HEAD_C_GRID if rows.multi else HEAD_C_GRID
-    losses = dict.fromkeys(penalties, 0.0)
-    for fold in range(3):
-        inside = np.arange(len(some)) % 3 != fold
-        learn, test = some[inside], some[~inside]
-        for c in penalties:
-            if strategy.past_deadline():
-                return DEFAULT_C
-            found = _regress(vectors[learn], rows.take(learn), c, strategy)
-            losses[c] += soft_loss(vectors[test] @ found.weights + found.bias, rows.take(test))
-    return min(losses, key=lambda c: losses[c])
-
-
-def _names_help(
-    vectors: Floats, rows: EncodedBatch, called: Floats, label_names: EncodedBatch, strategy: TrainingStrategy
-) -> bool:
-    """Whether rows that were not learnt are told better by a regression that has learnt the names too, in three folds.
-
-    With few rows there is no telling, and names are believed: they are the one example that is never untypical.
-    """
-    if strategy.options.few_shot or len(vectors) < max(MIN_ROWS_FOR_CV, 3 * rows.targets.shape[1]):
-        return True
-    if len(vectors) > MAX_ROWS_PER_LABEL_FOR_NAMES * rows.targets.shape[1]:
-        return False
-    lost = 0.0
-    for fold in range(3):
-        inside = np.arange(len(vectors)) % 3 != fold
-        learn, test = np.flatnonzero(inside), np.flatnonzero(~inside)
-        if strategy.past_deadline():
-            return False
-        without = rows.take(learn)
-        for sign, x, y in (
-            (-1, vectors[learn], without),
-            (1, np.concatenate([vectors[learn], called]), without.concat(label_names)),
-        ):
-            found = _regress(x, y, DEFAULT_C, strategy)
-            lost += sign * soft_loss(vectors[test] @ found.weights + found.bias, rows.take(test))
-    return lost < 0
-
-
-def _set_head(network: EncoderNetwork, found: Regression) -> None:
+def _set_head(network: EncoderNetwork, head: Regression) -> None:
     with torch.no_grad():
-        network.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(found.weights.T)))
-        network.head.bias.copy_(torch.from_numpy(found.bias))
+        network.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(head.weights.T)))
+        network.head.bias.copy_(torch.from_numpy(head.bias))

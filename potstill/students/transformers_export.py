@@ -1,15 +1,15 @@
-"""A network as a `BertForSequenceClassification`: what `transformers.pipeline("text-classification", folder)` loads.
+"""Exports an encoder as a `BertForSequenceClassification`, which `transformers.pipeline("text-classification")` loads.
 
-That class reads the first token only, and has a tanh before its classifier. The network pools over all tokens and has
-a linear head. It is the same function all the same, once a layer is added whose attention looks at every token alike:
+That class reads the first token only, and has a tanh before its classifier; the network pools over all tokens and has a
+linear head. Both are the same function once a layer is added whose attention is uniform over the tokens:
 
-    attention with zero queries and keys   = the mean over the tokens that are not padding
-    layer norm of LOUD * mean + first      = layer norm of mean, as LOUD makes the residual vanish
-    a feed-forward of zeros                = nothing added; the layer norm of what is normalised changes nothing
-    tanh of QUIET * x, for a small QUIET   = QUIET * x
+    attention with zero queries and keys         = the mean over the tokens that are not padding
+    layer norm of MEAN_SCALE * mean + first      = layer norm of the mean, as MEAN_SCALE makes the residual vanish
+    a feed-forward of zeros                      = the identity, as its layer norm gets normalised input
+    tanh of TANH_SCALE * x, for small TANH_SCALE = TANH_SCALE * x
 
-With first-token pooling the attention adds nothing and the residual alone remains. The price is one more layer of
-work. Covers BERT; other architectures get no hub folder (`write_hub_folder` says so by returning False).
+With first-token pooling the attention adds zeros and only the residual remains. The cost is one more layer. Covers
+BERT; other architectures are exported as ONNX only.
 """
 
 from __future__ import annotations
@@ -26,32 +26,31 @@ from torch import Tensor
 from potstill.data.pairs import is_pair, split_pair
 from potstill.students.backbone import EncoderNetwork, silence_transformers
 
-# LOUD: how much louder the mean is than the residual. QUIET: how flat tanh is taken. Their errors, 1/LOUD and
-# QUIET^2 D / 3, stay below a thousandth of a logit; `export` measures that.
+# Their errors, 1 / MEAN_SCALE and TANH_SCALE^2 D / 3, are below a thousandth of a logit; `bundle.export` measures them.
 MEAN_SCALE, TANH_SCALE = 1e6, 1e-3
 
 
 def save_for_transformers(
     network: EncoderNetwork, labels: Sequence[str], max_length: int, folder: Path, *, multi: bool = False
 ) -> bool:
-    """Write `config.json`, `model.safetensors` and `tokenizer_config.json`; False where it cannot be done.
+    """Write `config.json`, `model.safetensors` and `tokenizer_config.json`; False for other architectures than BERT.
 
     Args:
         network: the trained network.
         labels: the K label names.
-        max_length: tokens read of a text.
-        folder: where `tokenizer.json` lies already.
-        multi: each label is decided by itself.
+        max_length: tokens of a text at most.
+        folder: it holds `tokenizer.json` already.
+        multi: a multi-label task.
     """
     if network.backbone.config.model_type != "bert":
         return False
     from safetensors.torch import save_file
 
     config = network.backbone.config.to_dict()
-    layers = config["num_hidden_layers"]
+    n_layers = config["num_hidden_layers"]
     config |= {
         "architectures": ["BertForSequenceClassification"],
-        "num_hidden_layers": layers + 1,
+        "num_hidden_layers": n_layers + 1,
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
         "problem_type": "multi_label_classification" if multi else "single_label_classification",
@@ -61,10 +60,10 @@ def save_for_transformers(
     (folder / "config.json").write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
     state = {f"bert.{name}": value for name, value in network.backbone.state_dict().items()}
     state |= {
-        f"bert.encoder.layer.{layers}.{name}": value
+        f"bert.encoder.layer.{n_layers}.{name}": value
         for name, value in _pooling_layer(network, config["intermediate_size"]).items()
     }
-    # The network divides by sqrt(D) after its layer norm; here the pooler's scale and the classifier undo each other.
+    # The network divides by sqrt(D) after its layer norm; the pooler's scale is undone by the classifier.
     state["bert.pooler.dense.weight"] = TANH_SCALE * torch.eye(network.dim)
     state["bert.pooler.dense.bias"] = torch.zeros(network.dim)
     state["classifier.weight"] = network.head.weight.detach() / (TANH_SCALE * network.dim**0.5)
@@ -79,41 +78,41 @@ def save_for_transformers(
     return True
 
 
-def _pooling_layer(network: EncoderNetwork, wide: int) -> dict[str, Tensor]:
+def _pooling_layer(network: EncoderNetwork, intermediate_size: int) -> dict[str, Tensor]:
     """The weights of the added layer, by their names within a BERT layer."""
     dim = network.dim
-    loud = MEAN_SCALE if network.pooling == "mean" else 0.0
-    zero, nothing, one = torch.zeros(dim, dim), torch.zeros(dim), torch.ones(dim)
+    mean_scale = MEAN_SCALE if network.pooling == "mean" else 0.0
+    zero_matrix, zeros, ones = torch.zeros(dim, dim), torch.zeros(dim), torch.ones(dim)
     return {
-        "attention.self.query.weight": zero,
-        "attention.self.query.bias": nothing,
-        "attention.self.key.weight": zero.clone(),
-        "attention.self.key.bias": nothing.clone(),
+        "attention.self.query.weight": zero_matrix,
+        "attention.self.query.bias": zeros,
+        "attention.self.key.weight": zero_matrix.clone(),
+        "attention.self.key.bias": zeros.clone(),
         "attention.self.value.weight": torch.eye(dim),
-        "attention.self.value.bias": nothing.clone(),
-        "attention.output.dense.weight": loud * torch.eye(dim),
-        "attention.output.dense.bias": nothing.clone(),
-        "attention.output.LayerNorm.weight": one,
-        "attention.output.LayerNorm.bias": nothing.clone(),
-        "intermediate.dense.weight": torch.zeros(wide, dim),
-        "intermediate.dense.bias": torch.zeros(wide),
-        "output.dense.weight": torch.zeros(dim, wide),
-        "output.dense.bias": nothing.clone(),
-        "output.LayerNorm.weight": one.clone(),
-        "output.LayerNorm.bias": nothing.clone(),
+        "attention.self.value.bias": zeros.clone(),
+        "attention.output.dense.weight": mean_scale * torch.eye(dim),
+        "attention.output.dense.bias": zeros.clone(),
+        "attention.output.LayerNorm.weight": ones,
+        "attention.output.LayerNorm.bias": zeros.clone(),
+        "intermediate.dense.weight": torch.zeros(intermediate_size, dim),
+        "intermediate.dense.bias": torch.zeros(intermediate_size),
+        "output.dense.weight": torch.zeros(dim, intermediate_size),
+        "output.dense.bias": zeros.clone(),
+        "output.LayerNorm.weight": ones.clone(),
+        "output.LayerNorm.bias": zeros.clone(),
     }
 
 
 def transformers_logits(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
-    """(N, K) scores of N texts as a stranger gets them: transformers' own classes, one text at a time."""
+    """(N, K) logits of N texts by transformers' own classes, one text at a time."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     with silence_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
-    found = []
+    logits = []
     with torch.inference_mode():
         for text in texts:
             parts = split_pair(text) if is_pair(text) else (text,)
-            found.append(model(**tokenizer(*parts, truncation=True, return_tensors="pt")).logits.numpy())
-    return np.concatenate(found)
+            logits.append(model(**tokenizer(*parts, truncation=True, return_tensors="pt")).logits.numpy())
+    return np.concatenate(logits)

@@ -200,7 +200,7 @@ class StudentContract:
                 graph = self._taught().export(folder)
             except PotstillError as error:
                 raise SkipTest(str(error)) from None
-            json.dumps(dict(graph.preprocessor_config))
+            json.dumps(dict(graph.preprocessor_config.to_json()))
             session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
             for n, t in ((1, 3), (4, 7)):
                 fed = {

@@ -262,7 +262,7 @@ def test_a_damaged_record_is_one_sentence(broken: Path, text: str) -> None:
     [
         {"task": {"labels": 3}},
         {"task": {"labels": ["one"]}},
-        {"preprocessor": {"name": "bag", "config": {}, "files": ["ngrams.json"]}},
+        {"preprocessor": {"name": "features", "config": {}, "files": ["ngrams.json"]}},
         {"temperature": "warm"},
         {"files": {"../x": {"bytes": 1, "sha256": ""}}},
         {"files": {"x": {"bytes": 1}}},

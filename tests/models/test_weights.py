@@ -37,7 +37,7 @@ def make_gguf(path: Path) -> Path:
 
 def unpack_carrier(cache: Path, name: str) -> Path:
     """Leave what `potstill fetch` would, without the weights themselves."""
-    from potstill.models.downloads import fetch as carriers
+    from potstill.models.downloads.record import DownloadRecord
 
     row = DOWNLOADS[name]
     folder = cache / name
@@ -45,7 +45,7 @@ def unpack_carrier(cache: Path, name: str) -> Path:
         make_gguf(folder / next(iter(row.files[0].members.values())))
     else:
         make_folder(folder, {"model_type": "model2vec"} if row.kind == "static" else None)
-    (folder / "carrier.json").write_text(json.dumps(carriers._record(row)))
+    DownloadRecord.of(row).write(folder)
     return folder
 
 
@@ -107,7 +107,7 @@ def test_a_folder_without_weights_or_with_a_broken_configuration_says_which(tmp_
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "~/no-such-folder", "absent.gguf"])
 def test_a_path_to_nothing_is_told_apart_from_a_misspelt_name(name: str) -> None:
-    with pytest.raises(MissingWeights, match="nothing at"):
+    with pytest.raises(MissingWeights, match="does not exist"):
         find_weights(name)
 
 
@@ -116,7 +116,7 @@ def test_a_fetched_carrier_is_found_by_its_short_name(empty_cache: Path, name: s
     unpack_carrier(empty_cache, name)
     found = find_weights(name)
     row = DOWNLOADS[name]
-    assert (found.kind, found.source, found.licence) == (row.kind, "carrier", row.licence)
+    assert (found.kind, found.source, found.licence) == (row.kind, "download", row.licence)
     assert found.pooling == (row.pooling or "mean")
     assert found.folder == empty_cache / name
 
@@ -156,7 +156,7 @@ def test_a_folder_of_the_same_name_does_not_hide_a_carrier(
     make_folder(tmp_path / "here" / "minilm")
     monkeypatch.chdir(tmp_path / "here")
     unpack_carrier(empty_cache, "minilm")
-    assert find_weights("minilm").source == "carrier"
+    assert find_weights("minilm").source == "download"
     assert find_weights("./minilm").source == "path"
 
 

@@ -104,7 +104,7 @@ def test_training_stops_where_its_hold_ends(tmp_path: Path) -> None:
         student = ComponentSpec(name=f"encoder:{weights}", epochs=300, mode="full")
         large = run.learn(gold.texts, np.eye(2)[gold.gold], student=student, purpose="teach")
         assert large.predict_proba(["a goal"]).shape == (1, 2)
-        assert getattr(large, "fit_info")["stopped"] == "deadline"  # noqa: B009
+        assert getattr(large, "fit_info").stop_reason == "deadline"  # noqa: B009
     store = RunStore(tmp_path / "run", write=False)
     (call,) = store.calls()
     store.close()

@@ -137,7 +137,7 @@ def test_a_causal_model_scores_a_label_by_the_log_probability_of_its_tokens(caus
     ]
     student = cloze(causal, label_words=TREE, pattern="{text} topic: {label}")
     got = student.predict_logits(TEXTS)
-    bias = student._ready()[0].bias.numpy()
+    bias = student._loaded()[0].bias.numpy()
     np.testing.assert_allclose(got - bias, np.array(wanted), atol=1e-3)
 
 
@@ -157,7 +157,7 @@ def test_a_masked_model_reads_a_words_tokens_at_one_mask_each(masked: Path) -> N
         pair = [float(found[0, ids[a]] + found[1, ids[b]]) / 2 for a, b in (("food", "order"), ("sport", "wager"))]
         wanted.append([*pair, float(found[0, ids["money"]])])
     got = student.predict_logits(TEXTS)
-    np.testing.assert_allclose(got - student._ready()[0].bias.numpy(), np.array(wanted), atol=1e-3)
+    np.testing.assert_allclose(got - student._loaded()[0].bias.numpy(), np.array(wanted), atol=1e-3)
 
 
 def test_without_a_row_it_scores_with_the_bias_of_empty_texts_removed(causal: Path) -> None:
@@ -179,7 +179,7 @@ def test_zero_shot_needs_no_row_and_can_be_kept(causal: Path, tmp_path: Path) ->
 
 def test_a_mask_in_a_text_is_only_text(masked: Path) -> None:
     student = cloze(masked)
-    _, ids = student._ready()
+    _, ids = student._loaded()
     row = ids.encode(["the [MASK] soup [SEP]"]).ids[0]
     assert (row == 4).sum() == 1
     assert (row == 3).sum() == 1
@@ -188,7 +188,7 @@ def test_a_mask_in_a_text_is_only_text(masked: Path) -> None:
 @pytest.mark.parametrize("pattern", ["{label}: {text}", "topic: {label}. {text}!", "the {text}, {label}"])
 def test_a_masked_models_label_may_stand_anywhere(masked: Path, pattern: str) -> None:
     student = cloze(masked, pattern=pattern)
-    network, ids = student._ready()
+    network, ids = student._loaded()
     for row in ids.encode(TEXTS).ids:
         assert (row == network.mask_id).sum() == 1
 
@@ -198,7 +198,7 @@ def test_words_are_found_in_the_rows_where_names_say_nothing(causal: Path) -> No
     found = [word for own in student.label_words for word in own]
     assert len(set(found)) == 3
     assert not {"A1", "B2", "C3"} & set(found)
-    with pytest.raises(BadSpec, match="words"):
+    with pytest.raises(BadSpec, match="label_words"):
         ClozeStudent(StudentConfig(("A1", "B2", "C3"), str(causal))).predict_logits(TEXTS)
 
 
@@ -213,15 +213,15 @@ def test_kept_states_teach_what_running_every_layer_teaches(
     kept = cloze(causal, **options).fit(lesson())
     monkeypatch.setattr(clozetune, "MAX_CACHED_BYTES", 0)
     run = cloze(causal, **options).fit(lesson())
-    assert kept.fit_info["kept_states"]
-    assert not run.fit_info["kept_states"]
+    assert kept.fit_info.cached_states
+    assert not run.fit_info.cached_states
     np.testing.assert_allclose(kept.predict_logits(TEXTS), run.predict_logits(TEXTS), atol=0.02)
 
 
 @pytest.mark.parametrize("mode", ["lora", "full", "frozen"])
 def test_only_what_the_mode_names_is_learnt_and_saved(causal: Path, mode: str) -> None:
     student = cloze(causal, mode=mode, trainable_layers=1, epochs=1, soft_prompt_tokens=2).fit(lesson())
-    names = set(student._ready()[0].trained_state)
+    names = set(student._loaded()[0].trained_state)
     assert {"bias", "soft_prompt"} <= names
     inner = {name for name in names if "layers." in name}
     assert bool(inner) == (mode != "frozen")
@@ -252,16 +252,16 @@ def test_a_pair_that_is_too_long_loses_of_its_longer_text(masked: Path) -> None:
             ("same", "other"), str(masked), kind="pair", options={"label_words": {"same": "and", "other": "or"}}
         )
     )
-    _, ids = student._ready()
+    _, ids = student._loaded()
     row = ids.encode([join_pair("soup " * 400, "bread cheese")]).ids[0]
-    vocabulary = student._ids._own.get_vocab()  # type: ignore[union-attr]
+    vocabulary = student._tokenizer._tokenizer.get_vocab()  # type: ignore[union-attr]
     assert len(row) == 64
     assert [int((row == vocabulary[word]).sum()) for word in ("bread", "cheese")] == [1, 1]
 
 
 def test_a_soft_prompt_learns_from_the_labels_own_tokens_on(masked: Path) -> None:
     student = cloze(masked, soft_prompt_tokens=4, mode="frozen", lr=0.1, epochs=5).fit(lesson())
-    network = student._ready()[0]
+    network = student._loaded()[0]
     start = network.model.get_input_embeddings().weight[[int(network.tokens[i % 3]) for i in range(4)]]
     assert float((network.soft_prompt - start).abs().max()) > 0.1
     before = student.predict_logits(TEXTS)
@@ -304,7 +304,6 @@ def test_weights_without_a_language_model_head_say_what_they_can_do(tmp_path: Pa
     with pytest.raises(BadInput, match="no language-model head") as caught:
         cloze(folder).check_requirements()
     assert "encoder" in caught.value.hint
-    assert "finetune, kd" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -331,5 +330,5 @@ def test_a_causal_models_label_stands_last(causal: Path) -> None:
 
 
 def test_labels_that_read_the_same_are_refused(causal: Path) -> None:
-    with pytest.raises(BadSpec, match="read like"):
+    with pytest.raises(BadSpec, match="the same tokens"):
         cloze(causal, label_words={"food": "soup", "sport": "soup"}).predict_logits(TEXTS)

@@ -144,7 +144,7 @@ def test_what_learnt_on_a_gpu_is_saved_and_exported_for_any_machine(
         return  # the exporter is slow, and takes both from the same place
     graph = student.export(tmp_path)
     assert device_of(student._network).type == "cuda"
-    feeds = next(iter(PREPROCESSORS[graph.preprocessor](tmp_path, graph.preprocessor_config).feeds(TEXTS)))
+    feeds = next(iter(PREPROCESSORS[graph.preprocessor](tmp_path, graph.preprocessor_config.to_json()).feeds(TEXTS)))
     logits = open_session(tmp_path / "model.onnx").run(["logits"], feeds[1])[0]
     np.testing.assert_allclose(logits, expected[feeds[0]], atol=1e-4)
 

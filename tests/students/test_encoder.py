@@ -74,8 +74,8 @@ def encoder(tiny: Path, **options: object) -> EncoderStudent:
 def test_frozen_leaves_the_backbone_as_it_was(tiny: Path) -> None:
     frozen = encoder(tiny, mode="frozen").fit(lesson())
     tuned = encoder(tiny, mode="full", epochs=2).fit(lesson())
-    assert frozen.fit_info["mode"] == "frozen"
-    assert "steps" not in frozen.fit_info
+    assert frozen.fit_info.mode == "frozen"
+    assert frozen.fit_info.steps is None
     texts = lesson().texts[:4]
     again = encoder(tiny, mode="frozen", c=0.1).fit(lesson())
     np.testing.assert_array_equal(frozen.embed(texts), again.embed(texts))
@@ -90,24 +90,24 @@ def test_vectors_have_length_one(tiny: Path) -> None:
 def test_enough_rows_spare_some_for_validation_and_the_better_of_both_is_kept(tiny: Path) -> None:
     student = encoder(tiny, epochs=1).fit(lesson(times=20))
     facts = student.fit_info
-    assert facts["validation_rows"] == 72
-    better = facts["tuned_loss"] < facts["frozen_loss"]
-    assert facts["mode"] == ("full" if better else "frozen")
+    assert facts.validation_rows == 72
+    better = facts.tuned_loss < facts.frozen_loss
+    assert facts.mode == ("full" if better else "frozen")
 
 
 def test_many_rows_can_be_learnt_as_few_are_with_none_spared(tiny: Path) -> None:
     many = lesson(times=20)
     student = encoder(tiny, epochs=1, few_shot=True).fit(many)
-    assert student.fit_info["validation_rows"] == 0
-    assert student.fit_info["mode"] == "full"
-    assert encoder(tiny, epochs=1).fit(many).fit_info["validation_rows"] > 0
+    assert student.fit_info.validation_rows == 0
+    assert student.fit_info.mode == "full"
+    assert encoder(tiny, epochs=1).fit(many).fit_info.validation_rows > 0
 
 
 def test_fine_tuning_that_does_harm_is_taken_back(tiny: Path) -> None:
     harmed = encoder(tiny, epochs=1, lr=10.0).fit(lesson(times=20))
     frozen = encoder(tiny, mode="frozen").fit(lesson(times=20))
     texts = lesson().texts
-    assert harmed.fit_info["mode"] == "frozen"
+    assert harmed.fit_info.mode == "frozen"
     np.testing.assert_allclose(harmed.embed(texts), frozen.embed(texts), atol=1e-6)
 
 
@@ -145,7 +145,7 @@ def test_the_mean_of_several_fine_tunings_is_one_network_that_differs_from_each(
     for runs in (1, 3, 3):
         student = encoder(tiny, epochs=3, n_averaged=runs).fit(own)
         said.append(student.predict_logits(own.texts))
-    assert student.fit_info["averaged"] == 3
+    assert student.fit_info.averaged == 3
     assert not np.allclose(said[0], said[1])
     assert (said[1] == said[2]).all()
     assert (said[1].argmax(axis=1) == own.targets.argmax(axis=1)).mean() > 0.8
@@ -162,14 +162,14 @@ def test_a_deadline_in_the_midst_of_fine_tuning_keeps_what_is_learnt(tiny: Path)
     began = time.monotonic()
     student = encoder(tiny, mode="full", epochs=100_000, c=10.0).fit(replace(lesson(), time_limit_s=1.5))
     assert time.monotonic() - began < 60  # a hundred thousand epochs take hours
-    assert student.fit_info["stopped"] == "deadline"
+    assert student.fit_info.stop_reason == "deadline"
     assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
 
 
 def test_a_deadline_that_has_passed_still_leaves_a_head_on_what_was_read(tiny: Path) -> None:
     student = encoder(tiny, c=100.0).fit(replace(lesson(times=30), time_limit_s=1e-6))
-    assert student.fit_info["mode"] == "frozen"
-    assert student.fit_info["stopped"] == "deadline, after 256 rows"
+    assert student.fit_info.mode == "frozen"
+    assert student.fit_info.stop_reason == "deadline, after 256 rows"
     assert (student.predict_proba(lesson().texts).argmax(1) == lesson().targets.argmax(1)).mean() > 0.9
 
 

@@ -76,7 +76,7 @@ def test_without_a_row_it_knows_the_names(tiny: Path, tmp_path: Path) -> None:
     student = encoder(tiny, head="label").fit(TrainingData([], np.zeros((0, 3), dtype=np.float32)))
     texts = ["the soup and the kitchen", "one tennis match", "a bank or a loan"]
     assert student.predict_logits(texts).argmax(1).tolist() == [0, 1, 2]
-    assert student.metadata["mode"] == "untaught"
+    assert student.metadata["mode"] == "zero-shot"
     student.save(tmp_path)
     np.testing.assert_array_equal(EncoderStudent.load(tmp_path).predict_proba(texts), student.predict_proba(texts))
 

@@ -58,7 +58,7 @@ def test_an_encoder_learns_by_lora_and_is_an_encoder_like_any_other(tiny: Path) 
         options = {"mode": mode, "c": 1.0, "epochs": 6, "lr": 1e-3}
         return EncoderStudent(StudentConfig(StudentContract.labels, str(tiny), options=options)).fit(lesson)
 
-    lora, full, frozen = (taught(mode)._ready()[1].state_dict() for mode in ("lora", "full", "frozen"))
+    lora, full, frozen = (taught(mode)._loaded()[1].state_dict() for mode in ("lora", "full", "frozen"))
     assert list(lora) == list(full)
     changed = {name for name in lora if not torch.equal(lora[name], frozen[name])}
     assert {"head.weight", "backbone.encoder.layer.0.attention.self.query.weight"} <= changed
@@ -70,7 +70,7 @@ def test_it_keeps_what_the_student_said_through_save_and_load(tiny: Path, tmp_pa
     student = EncoderStudent(
         StudentConfig(StudentContract.labels, str(tiny), options={"mode": "lora", "epochs": 2})
     ).fit(rows)
-    assert student.fit_info["mode"] == "lora"
+    assert student.fit_info.mode == "lora"
     student.save(tmp_path)
     again = EncoderStudent.load(tmp_path)
     assert np.array_equal(again.predict_logits(rows.texts), student.predict_logits(rows.texts))

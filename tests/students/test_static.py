@@ -14,7 +14,7 @@ from potstill.errors import BadInput, BadSpec
 from potstill.models.static_embeddings import StaticEmbeddings, read_safetensors
 from potstill.models.weights import find_weights
 from potstill.students.base import StudentConfig, TrainingData
-from potstill.students.distill_embeddings import _keep, load_token_embeddings
+from potstill.students.distill_embeddings import load_token_embeddings, write_model2vec
 from potstill.students.static import StaticStudent
 
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     table = np.random.default_rng(0).normal(size=(len(words) + 1, 16)).astype(np.float32)
     made = tmp_path_factory.mktemp("vectors") / "static"
-    _keep(StaticEmbeddings(tokenizer.to_str(), table), made)
+    write_model2vec(StaticEmbeddings(tokenizer.to_str(), table), made)
     return made
 
 
@@ -81,8 +81,8 @@ def test_without_torch_the_vectors_stay_and_the_rest_works(
     monkeypatch.setitem(sys.modules, "torch", None)
     student = make(folder).fit(TrainingData(TEXTS, ONE_HOT))
     table = load_token_embeddings(find_weights(folder)).embeddings
-    assert student._head is not None
-    assert np.allclose(student._head.embeddings, table, atol=2e-3)
+    assert student._classifier is not None
+    assert np.allclose(student._classifier.embeddings, table, atol=2e-3)
     assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).mean() > 0.9
     check_export(student, tmp_path, [*TEXTS, ""])
 

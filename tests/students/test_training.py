@@ -15,7 +15,7 @@ import torch
 
 from potstill.students import encoder_training as training
 from potstill.students.backbone import EncoderNetwork, init_network
-from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, fine_tune
+from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, Regularization, fine_tune
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_the_words_can_be_kept_and_learn_again_afterwards(tiny: Path) -> None:
     name = "backbone.embeddings.word_embeddings.weight"
     before = network_on(tiny).state_dict()[name]
     kept = network_on(tiny)
-    fine_tune(kept, rows(), FineTuningConfig(epochs=4, freeze_embeddings=True), pad_id=0)
+    fine_tune(kept, rows(), FineTuningConfig(epochs=4, regularization=Regularization(freeze_embeddings=True)), pad_id=0)
     np.testing.assert_array_equal(kept.state_dict()[name], before)
     assert all(value.requires_grad for value in kept.parameters())
     assert not torch.equal(weights_after(tiny, FineTuningConfig(epochs=4))[name], before)
@@ -103,9 +103,9 @@ def test_gaps_leave_the_marks_and_some_word() -> None:
     long = EncodedBatch([np.array([2, *range(10, 210), 3, *range(10, 20), 3])], rows(1).targets, *[np.ones(1)] * 2)
     short = EncodedBatch([np.array([2, 7, 3])] * 50, rows(50).targets, *[np.ones(50)] * 2)
     draw = np.random.default_rng(0)
-    with_gaps = training._with_gaps(long, 0.3, draw).ids[0]
+    with_gaps = training._drop_tokens(long, 0.3, draw).ids[0]
     assert with_gaps[0] == 2
     assert (with_gaps == 3).sum() == 2
     assert 100 < len(with_gaps) < 190
-    assert all(len(own) == 3 for own in training._with_gaps(short, 0.9, draw).ids)
-    assert training._with_gaps(long, 0.0, draw) is long
+    assert all(len(own) == 3 for own in training._drop_tokens(short, 0.9, draw).ids)
+    assert training._drop_tokens(long, 0.0, draw) is long

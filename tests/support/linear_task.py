@@ -30,5 +30,5 @@ def check_export(student: Any, folder: Path, texts: list[str]) -> None:
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     bag = load_vectorizer(folder, graph.preprocessor_config)(texts)
     (logits,) = session.run(None, {"ids": bag.ids, "values": bag.values})
-    assert graph.preprocessor == "bag"
+    assert graph.preprocessor == "features"
     assert np.abs(logits - student.predict_logits(texts)).max() < 1e-3

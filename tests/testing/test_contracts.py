@@ -13,6 +13,7 @@ import pytest
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadData, TeacherError
 from potstill.ledger.prices import Rates, Usage
+from potstill.models.features import VectorizerConfig
 from potstill.students.base import ExportedGraph, Floats, StudentConfig, TrainingData
 from potstill.teachers.base import GeneratedTexts, Reply, TeacherCapabilities, TeacherMetadata
 from potstill.teachers.price_options import parse_rates
@@ -314,7 +315,7 @@ class Pickles(Counter):
 class ExportsNonsense(Counter):
     def export(self, folder: Path) -> ExportedGraph:
         (folder / "model.onnx").write_bytes(b"nothing")
-        return ExportedGraph("bag", {}, False)
+        return ExportedGraph("features", VectorizerConfig("ngrams"), False)
 
 
 WRONG_STUDENTS = {

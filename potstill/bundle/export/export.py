@@ -7,11 +7,10 @@ its graph, or what is measured on test texts (the caller adds that).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from potstill.bundle.record import (
 )
 from potstill.data.atomic import atomic_folder
 from potstill.data.pairs import join_pair, split_pair
-from potstill.data.task import JsonObject, Task
+from potstill.data.task import Task
 from potstill.errors import RunNotFound
 from potstill.evaluation.fit_guarantees import fit_guarantees
 from potstill.evaluation.fit_thresholds import fit_multilabel_guarantees
@@ -101,28 +100,24 @@ def export(
 def _export_graph(student: Student, folder: Path, task: Task) -> BundleRecord:
     """Write the fp32 graph and the files of its preprocessor; the record as far as it is known then."""
     graph = student.export(folder)
+    config = graph.preprocessor_config.to_json()
     files = list_files(folder)
     needed = tuple(name for name in files if name not in (FP32, *TRANSFORMERS_FILES))
-    facts = _metadata(student)
+    facts = dict(student.metadata)
     notes = []
     if facts.get("truncated"):
-        lost = TRUNCATION_NOTES[str(graph.preprocessor_config.get("long", "head"))]
+        lost = TRUNCATION_NOTES[str(config.get("long", "head"))]
         notes.append(f"{facts['truncated']:.1%} of the texts it was trained on were too long and {lost}.")
     return BundleRecord(
         made_by=f"potstill {__version__}",
         made_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         task=replace(task, labels=tuple(student.labels)),
-        preprocessor=PreprocessorRecord(graph.preprocessor, dict(graph.preprocessor_config), needed),
+        preprocessor=PreprocessorRecord(graph.preprocessor, config, needed),
         graph=FP32,
         files=files,
         student=facts,
         notes=tuple(notes if graph.quantizable else [*notes, INT8_SKIPPED]),
     )
-
-
-def _metadata(student: Student) -> JsonObject:
-    facts: Any = getattr(student, "metadata", {})
-    return asdict(facts) if is_dataclass(facts) and not isinstance(facts, type) else dict(facts)
 
 
 def _check(

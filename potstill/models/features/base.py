@@ -1,24 +1,51 @@
-"""The records of a bag reader: what a graph eats, padded and not, and what a reader is."""
+"""The interface of vectorizers, and their output: sparse features, and the padded arrays a graph takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.data.task import JsonObject
+
+
+@dataclass(frozen=True)
+class VectorizerConfig:
+    """What loading a vectorizer needs beside its files.
+
+    Attributes:
+        vectorizer: a key of `VECTORIZERS`.
+        max_length: subwords kept of a text; None for n-grams.
+        weighted: whether subwords have weights.
+    """
+
+    vectorizer: str
+    max_length: int | None = None
+    weighted: bool = False
+
+    def to_json(self) -> JsonObject:
+        """JSON values without what does not apply; `from_json` reads them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> Self:
+        """Read what `to_json` wrote."""
+        length = record.get("max_length")
+        return cls(str(record["vectorizer"]), None if length is None else int(length), bool(record.get("weighted")))
+
 
 @dataclass(frozen=True)
 class PaddedFeatures:
-    """What a bag graph eats. Padding has id 0 and value 0.
+    """Inputs of a graph that sums embeddings. Padding has id 0 and value 0.
 
     Attributes:
-        ids: (N, T) int64, rows of the weight table.
-        values: (N, T) float32, how much each row counts.
-        second: (N, T) float32, how much it counts for the second text of a pair; None where the graph reads one bag.
+        ids: (N, T) int64, rows of the embedding or weight matrix.
+        values: (N, T) float32, the weight of each row.
+        second: (N, T) float32, the weight of each row in the second text of a pair; None for single texts and n-grams.
     """
 
     ids: NDArray[np.int64]
@@ -28,14 +55,14 @@ class PaddedFeatures:
 
 @dataclass(frozen=True)
 class SparseFeatures:
-    """The same without padding: text i owns entries starts[i]:starts[i + 1], the layout of a CSR matrix.
+    """The same without padding: text i has the entries starts[i]:starts[i + 1], the layout of a CSR matrix.
 
     Attributes:
         starts: (N + 1,) int64.
         ids: (E,) int64.
         values: (E,) float32.
-        second: (E,) float32, what each entry counts for the second text of a pair; None for one text.
-        truncated: how many of the N texts were longer than the reader reads.
+        second: (E,) float32, the weight of each entry in the second text of a pair; None for single texts and n-grams.
+        truncated: how many of the N texts were too long and were cut.
     """
 
     starts: NDArray[np.int64]
@@ -45,7 +72,7 @@ class SparseFeatures:
     truncated: int = 0
 
     def take(self, rows: NDArray[np.intp]) -> SparseFeatures:
-        """The texts at these places, in this order."""
+        """The features of these texts, in this order."""
         lengths = self.starts[rows + 1] - self.starts[rows]
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         entries = np.arange(ends[-1]) + np.repeat(self.starts[rows] - ends[:-1], lengths)
@@ -53,7 +80,7 @@ class SparseFeatures:
         return SparseFeatures(ends, self.ids[entries], self.values[entries], second)
 
     def pad(self) -> PaddedFeatures:
-        """The (N, T) bag, T being the longest text's entries and at least 1."""
+        """Padded (N, T) arrays; T is the number of entries of the longest text, and at least 1."""
         lengths = np.diff(self.starts)
         width = max(int(lengths.max(initial=0)), 1)
         filled = np.arange(width) < lengths[:, None]
@@ -69,23 +96,27 @@ class SparseFeatures:
 
 
 class Vectorizer(Protocol):
-    """Texts -> bag."""
+    """Texts -> features.
+
+    Attributes:
+        width: number of different ids.
+    """
 
     width: int
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What `load` needs beside the folder; JSON values only, with the key `reader`."""
+    def config(self) -> VectorizerConfig:
+        """What `load` needs beside the folder."""
 
     def transform(self, texts: Sequence[str]) -> SparseFeatures:
-        """N texts -> their entries, unpadded."""
+        """N texts -> their features, unpadded."""
 
     def __call__(self, texts: Sequence[str]) -> PaddedFeatures:
-        """N texts -> the padded (N, T) bag."""
+        """N texts -> padded (N, T) arrays."""
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads."""
 
     @classmethod
-    def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
-        """The reader that `save` wrote."""
+    def load(cls, folder: Path, config: VectorizerConfig) -> Self:
+        """Load what `save` wrote."""

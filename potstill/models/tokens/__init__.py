@@ -1,1 +1,1 @@
-"""Texts as token ids and padded batches, the same in training and in serving."""
+"""Texts -> token ids and padded batches, the same in training and in serving."""

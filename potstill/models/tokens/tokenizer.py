@@ -1,36 +1,70 @@
-"""Texts into token ids and padded batches, the same way while learning and while serving.
+"""Texts -> token ids and padded batches, the same in training and in serving.
 
-Covers: reading `tokenizer.json`, pairs of texts, what is read of a text that is too long, batches of similar length
-under a token budget. Does not cover chat templates. Needs numpy and tokenizers, nothing else.
+Covers: reading `tokenizer.json`, pairs of texts, truncation of long texts, batches of similar length under a token
+budget. Does not cover chat templates. Needs numpy and tokenizers only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.pairs import split_pair
+from potstill.data.task import JsonObject
 from potstill.errors import BadData, MissingExtra, RunNotFound
 from potstill.models.tokens.cached import CachedEncoding, cached_tokenizer
 
 Ids = NDArray[np.int64]
-# What is read of a text that is too long: its head; its head and its tail (Sun et al. 2019); or all of it, in windows.
+# What is read of a text that is too long: its head; its head and tail (Sun et al. 2019); or all of it, in windows.
 LongTextMode = Literal["head", "head+tail", "windows"]
 LONG_TEXT_MODES: tuple[LongTextMode, ...] = get_args(LongTextMode)
-HEAD_FRACTION = 0.5  # of the tokens that are read, where head and tail are
-# Windows of a text at most, and how much of one is in the next as well; more text is read with gaps.
+HEAD_FRACTION = 0.5  # of the tokens that are read under "head+tail"
+# Windows per text at most, and the overlap of neighbouring windows; longer texts are read with gaps.
 MAX_WINDOWS, WINDOW_OVERLAP = 8, 0.125
 
-# A text is first cut at this many characters a token, so that a 50 MB cell costs no more than a page.
+# A text is first cut at this many characters per token, so that a 50 MB text costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
-# What encoders call their padding token: BERT, then RoBERTa and XLM-R, then ELECTRA-likes that say it in lower case.
-_PADS = ("[PAD]", "<pad>", "[pad]")
+# Names of the padding token: BERT; RoBERTa and XLM-R; some ELECTRA models.
+_PAD_TOKENS = ("[PAD]", "<pad>", "[pad]")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """What tokenizing for an exported transformer needs beside `tokenizer.json`.
+
+    Attributes:
+        max_length: tokens of a text at most, special tokens included.
+        pad_id: id of the padding token.
+        long: what is read of longer texts.
+        pairs: whether the texts are pairs.
+    """
+
+    max_length: int
+    pad_id: int
+    long: LongTextMode = "head"
+    pairs: bool = False
+
+    def to_json(self) -> JsonObject:
+        """JSON values; `from_json` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, ValueError: it is damaged.
+        """
+        long = record.get("long", "head")
+        if long not in LONG_TEXT_MODES:
+            raise ValueError(f"unknown mode for long texts: {long!r}")
+        return cls(int(record["max_length"]), int(record["pad_id"]), long, bool(record.get("pairs")))
 
 
 @dataclass(frozen=True)
@@ -39,8 +73,8 @@ class EncodedTexts:
 
     Attributes:
         ids: M arrays of (T_i,) int64, each at most `max_length` long and never empty; M is N unless in windows.
-        truncated: how many of the N texts are not read as a whole.
-        rows: (M,) which text each array is of, ascending.
+        truncated: number of the N texts that are not read as a whole.
+        text_index: (M,) the text each array belongs to, ascending.
     """
 
     ids: list[Ids]
@@ -48,7 +82,7 @@ class EncodedTexts:
     text_index: NDArray[np.int64]
 
     def mean_over_windows(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(M, ...) outputs -> (N, ...), the mean over a text's windows."""
+        """(M, ...) outputs -> (N, ...) means over the windows of each text."""
         return mean_by_row(self.text_index, outputs)
 
 
@@ -57,12 +91,12 @@ class TextTokenizer:
 
     Args:
         file: the `tokenizer.json` of the Hugging Face `tokenizers` library.
-        max_length: how many tokens of a text are read, special tokens included; the rest is cut off.
-        pairs: the texts are pairs, to be joined as the tokenizer joins two texts; the longer one is cut first.
+        max_length: tokens of a text at most, special tokens included.
+        pairs: the texts are pairs, joined as the tokenizer joins two texts; the longer one is cut first.
         long: what is read of a single text that has more tokens.
 
     Raises:
-        NotARun: the file is not there or is damaged.
+        RunNotFound: the file does not exist or is damaged.
         MissingExtra: the tokenizers library is not installed.
     """
 
@@ -81,7 +115,7 @@ class TextTokenizer:
                 f"{file} is not a readable tokenizer.", "Copy or export the folder again; the file is damaged."
             ) from error
         tokenizer.no_padding()
-        self._words = None if pairs or long != "head" else cached_tokenizer(tokenizer)
+        self._cached = None if pairs or long != "head" else cached_tokenizer(tokenizer)
         if pairs or long == "head":
             tokenizer.enable_truncation(max_length)
         else:
@@ -91,17 +125,22 @@ class TextTokenizer:
         self.max_length = max_length
         self.pairs = pairs
         self.long: LongTextMode = "head" if pairs else long
-        known = (tokenizer.token_to_id(pad) for pad in _PADS)
-        self.pad_id: int = next((pad for pad in known if pad is not None), 0)
+        pad_ids = (tokenizer.token_to_id(token) for token in _PAD_TOKENS)
+        self.pad_id: int = next((pad_id for pad_id in pad_ids if pad_id is not None), 0)
+
+    @property
+    def config(self) -> TokenizerConfig:
+        """What serving needs beside the file."""
+        return TokenizerConfig(self.max_length, self.pad_id, self.long, self.pairs)
 
     @cached_property
     def segment_separator_id(self) -> int | None:
-        """The id of the token after which the second text of a pair begins, where the weights tell the two apart."""
+        """Id of the token before the second text of a pair; None if the tokenizer has no token types."""
         joined = self._tokenizer.encode("a", "a")
         return int(joined.ids[joined.type_ids.index(1) - 1]) if 1 in joined.type_ids else None
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """N texts -> their token ids; those that are not read as a whole are counted.
+        """N texts -> their token ids, and the number of texts that are not read as a whole.
 
         Raises:
             BadData: a text is not a string.
@@ -111,70 +150,73 @@ class TextTokenizer:
             return self._encode_long(texts)
         limit = CHARACTERS_PER_TOKEN * self.max_length
         given: list[Any] = [split_pair(text) for text in texts] if self.pairs else list(texts)
-        longest = [max(map(len, each)) for each in given] if self.pairs else list(map(len, given))
-        for row, size in enumerate(longest):
+        n_chars = [max(map(len, pair)) for pair in given] if self.pairs else list(map(len, given))
+        for row, size in enumerate(n_chars):
             if size > limit:
-                each = given[row]
-                given[row] = tuple(one[:limit] for one in each) if self.pairs else each[:limit]
-        found: list[CachedEncoding | None] = [None] * len(given)
-        if self._words is not None:
-            found = self._words.ids(given, self.max_length)
-        others = [row for row, own in enumerate(found) if own is None]
-        cut = [size > limit or (own is not None and own.truncated) for size, own in zip(longest, found, strict=True)]
-        ids = [np.array(own.ids if own is not None else (), dtype=np.int64) for own in found]
-        for row, encoding in zip(others, self._encodings([given[row] for row in others]), strict=True):
+                given[row] = tuple(text[:limit] for text in given[row]) if self.pairs else given[row][:limit]
+        encodings: list[CachedEncoding | None] = [None] * len(given)
+        if self._cached is not None:
+            encodings = self._cached.ids(given, self.max_length)
+        truncated = [
+            size > limit or (encoding is not None and encoding.truncated)
+            for size, encoding in zip(n_chars, encodings, strict=True)
+        ]
+        ids = [np.array(encoding.ids if encoding is not None else (), dtype=np.int64) for encoding in encodings]
+        uncached = [row for row, encoding in enumerate(encodings) if encoding is None]
+        for row, encoding in zip(uncached, self._encode_batch([given[row] for row in uncached]), strict=True):
             ids[row] = np.array(encoding.ids or [self.pad_id], dtype=np.int64)
-            cut[row] |= bool(len(ids[row]) == self.max_length and encoding.overflowing)
-        return EncodedTexts(ids, sum(cut), np.arange(len(ids)))
+            truncated[row] |= bool(len(ids[row]) == self.max_length and encoding.overflowing)
+        return EncodedTexts(ids, sum(truncated), np.arange(len(ids)))
 
-    def _encodings(self, texts: Sequence[Any]) -> list[Any]:
+    def _encode_batch(self, texts: Sequence[Any]) -> list[Any]:
         try:
             return list(self._tokenizer.encode_batch_fast(texts))
         except (UnicodeEncodeError, TypeError):  # lone surrogates, which UTF-8 cannot hold
-            whole = [_scalars(text) if isinstance(text, str) else tuple(map(_scalars, text)) for text in texts]
-            return list(self._tokenizer.encode_batch_fast(whole))
+            valid = [_scalars(text) if isinstance(text, str) else tuple(map(_scalars, text)) for text in texts]
+            return list(self._tokenizer.encode_batch_fast(valid))
 
     def _encode_long(self, texts: Sequence[str]) -> EncodedTexts:
-        """All that `max_length` tokens, or `WINDOWS` times as many, can hold of each text."""
+        """Up to `max_length` tokens of each text, or `MAX_WINDOWS` windows of them."""
         limit = CHARACTERS_PER_TOKEN * self.max_length * (MAX_WINDOWS if self.long == "windows" else 1)
         cut = [text if len(text) <= 2 * limit else f"{text[:limit]} {text[-limit:]}" for text in texts]
-        before, after = self._around
-        room = max(self.max_length - len(before) - len(after), 1)
-        ids, rows, truncated = [], [], 0
-        for row, (text, encoding) in enumerate(zip(texts, self._encodings(cut), strict=True)):
-            own = np.array(encoding.ids or [self.pad_id], dtype=np.int64)
-            if len(own) <= self.max_length:
-                ids.append(own)
-                rows.append(row)
+        prefix, suffix = self._special_ids
+        width = max(self.max_length - len(prefix) - len(suffix), 1)
+        ids, text_index, truncated = [], [], 0
+        for row, (text, encoding) in enumerate(zip(texts, self._encode_batch(cut), strict=True)):
+            whole = np.array(encoding.ids or [self.pad_id], dtype=np.int64)
+            if len(whole) <= self.max_length:
+                ids.append(whole)
+                text_index.append(row)
                 truncated += len(text) > 2 * limit
                 continue
-            content = own[len(before) : len(own) - len(after)]
-            parts = self._parts(content, room)
+            content = whole[len(prefix) : len(whole) - len(suffix)]
+            parts = self._split_long(content, width)
             truncated += len(text) > 2 * limit or sum(map(len, parts)) < len(content)
-            ids += [np.concatenate([before, part, after]) for part in parts]
-            rows += [row] * len(parts)
-        return EncodedTexts(ids, truncated, np.array(rows, dtype=np.int64))
+            ids += [np.concatenate([prefix, part, suffix]) for part in parts]
+            text_index += [row] * len(parts)
+        return EncodedTexts(ids, truncated, np.array(text_index, dtype=np.int64))
 
-    def _parts(self, content: Ids, room: int) -> list[Ids]:
+    def _split_long(self, content: Ids, width: int) -> list[Ids]:
+        """Head and tail of a text's tokens, or windows of `width` tokens."""
         if self.long == "head+tail":
-            head = int(room * HEAD_FRACTION)
-            return [np.concatenate([content[:head], content[len(content) - (room - head) :]])]
-        step = room - int(room * WINDOW_OVERLAP)
-        n = min(MAX_WINDOWS, 1 + -(-(len(content) - room) // step))
-        starts = np.linspace(0, len(content) - room, n).astype(np.int64)
-        return [content[start : start + room] for start in starts]
+            head = int(width * HEAD_FRACTION)
+            return [np.concatenate([content[:head], content[len(content) - (width - head) :]])]
+        step = width - int(width * WINDOW_OVERLAP)
+        n = min(MAX_WINDOWS, 1 + -(-(len(content) - width) // step))
+        starts = np.linspace(0, len(content) - width, n).astype(np.int64)
+        return [content[start : start + width] for start in starts]
 
     @cached_property
-    def _around(self) -> tuple[Ids, Ids]:
-        """The special tokens that go before and after a text."""
+    def _special_ids(self) -> tuple[Ids, Ids]:
+        """The special tokens before and after a text."""
         bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        framed = self._tokenizer.encode("a").ids
-        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-        return np.array(framed[:start], dtype=np.int64), np.array(framed[start + len(bare) :], dtype=np.int64)
+        whole = self._tokenizer.encode("a").ids
+        start = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return np.array(whole[:start], dtype=np.int64), np.array(whole[start + len(bare) :], dtype=np.int64)
 
 
 def mean_by_row(rows: NDArray[np.integer[Any]], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(M, ...) outputs of ascending `rows` -> (N, ...) their mean for each row."""
+    """(M, ...) outputs of ascending (M,) `rows` -> (N, ...) their mean for each row."""
     if not len(rows):
         return outputs
     starts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
@@ -185,6 +227,7 @@ def mean_by_row(rows: NDArray[np.integer[Any]], outputs: NDArray[np.float32]) ->
 
 
 def _scalars(text: str) -> str:
+    """The text without lone surrogates."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -200,10 +243,10 @@ def check_texts(texts: Sequence[str]) -> None:
 
 
 def length_batches(lengths: Sequence[int], token_budget: int = 8192, rows: int = 64) -> Iterator[NDArray[np.intp]]:
-    """Row numbers in batches of similar length, longest first; padding included none passes `token_budget` tokens.
+    """Batches of row numbers of similar length, each of at most `token_budget` tokens including padding.
 
-    A single text longer than the budget is a batch of its own. At most `rows` rows a batch. Longest first, so that
-    what does not fit into memory fails at once, and workers that share the batches end together.
+    A single text longer than the budget is a batch of its own. At most `rows` rows per batch. Longest first: an
+    out-of-memory error then comes at once, and workers that share the batches finish together.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -216,11 +259,11 @@ def length_batches(lengths: Sequence[int], token_budget: int = 8192, rows: int =
 
 
 def pad_batch(ids: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids]:
-    """B arrays of token ids -> (B, T) ids and (B, T) mask, 1 for a token and 0 for padding."""
+    """B arrays of token ids -> (B, T) int64 ids and mask; the mask is 1 for a token and 0 for padding."""
     width = max(len(row) for row in ids)
-    filled = np.full((len(ids), width), pad_id, dtype=np.int64)
+    padded = np.full((len(ids), width), pad_id, dtype=np.int64)
     mask = np.zeros((len(ids), width), dtype=np.int64)
-    for row, own in enumerate(ids):
-        filled[row, : len(own)] = own
-        mask[row, : len(own)] = 1
-    return filled, mask
+    for i, row in enumerate(ids):
+        padded[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return padded, mask

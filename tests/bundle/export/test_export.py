@@ -101,7 +101,7 @@ def test_first_token_pooling_is_the_same_classifier_in_transformers(encoder: Enc
     network = encoder._network
     assert network is not None
     changed = EncoderStudent(StudentConfig(TASK.labels, weights=encoder.weights))
-    changed._tokens, changed._network = encoder._tokens, EncoderNetwork(network.backbone, 3, "cls").eval()
+    changed._tokenizer, changed._network = encoder._tokenizer, EncoderNetwork(network.backbone, 3, "cls").eval()
     changed._network.load_state_dict(network.state_dict())
     changed.export(tmp_path)
     texts = list(LESSON.texts[:8])
@@ -126,11 +126,10 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_truncated_training_texts_are_noted(tmp_path: Path, linear: LinearStudent) -> None:
-    linear.metadata = {"truncated": 0.25}  # type: ignore[attr-defined]
+def test_truncated_training_texts_are_noted(tmp_path: Path, linear: LinearStudent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LinearStudent, "metadata", {"truncated": 0.25})
     made = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     assert "25.0% of the texts it was trained on were too long and lost their tail." in made.record.notes
-    del linear.metadata  # type: ignore[attr-defined]
 
 
 def test_a_metric_that_is_not_a_number_is_left_out(linear: LinearStudent, tmp_path: Path) -> None:

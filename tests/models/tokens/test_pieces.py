@@ -79,6 +79,6 @@ def test_words_are_forgotten_before_they_are_too_many_and_long_ones_at_once(monk
     assert words is not None
     for i in range(50):
         words.ids([f"word{i} number{i}"], 16)
-        assert 2 <= len(words._known) <= 12
+        assert 2 <= len(words._ids_of_word) <= 12
         words.ids(["y" * 100], 16)
-        assert max(map(len, words._known), default=0) <= pieces.MAX_WORD_LETTERS
+        assert max(map(len, words._ids_of_word), default=0) <= pieces.MAX_WORD_LETTERS

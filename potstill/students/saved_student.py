@@ -1,0 +1,46 @@
+"""The record that a saved student begins with: a JSON file with a format number, read back as it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from potstill.data.task import TaskKind
+from potstill.errors import RunNotFound
+
+
+class SavedStudent(BaseModel):
+    """What every kind stores beside its arrays; each adds its own fields.
+
+    Attributes:
+        format: raised when a field changes; other formats are refused.
+        labels: the K label names.
+        kind: of the task.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[2] = 2
+    labels: tuple[str, ...]
+    kind: TaskKind
+
+    def write(self, file: Path) -> None:
+        """Write the record as JSON."""
+        file.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            RunNotFound: the file does not exist, is damaged, or has another format.
+        """
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise RunNotFound(
+                f"{file} is not the record of a student that this version of potstill saved.",
+                "Train the student again.",
+            ) from error
