@@ -18,16 +18,26 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from potstill.data.pool import Subset
-from potstill.data.task import LabelledText
+from potstill.data.task import LabelledText, Task
 from potstill.errors import BadData, BadSpec, Waiting
 from potstill.evaluation.calibration import Calibration, softmax
-from potstill.procedures.base import ANY_TASK, Recipe, quote_answers, require_pool
+from potstill.procedures.base import (
+    ANY_TASK,
+    SAMPLE_TEXTS,
+    Ask,
+    QuoteInputs,
+    Recipe,
+    answers,
+    quote_answers,
+    require_pool,
+)
 from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
 from potstill.procedures.soft_labels import calibrate_teacher, gold_weight, open_kd_teacher
 from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples, selects_examples_per_text
 from potstill.run.run import Run
+from potstill.run.spec import Spec
 from potstill.students.base import FeatureHint, Floats, Student
 from potstill.teachers.base import Teacher
 from potstill.teachers.trained import StudentTeacher
@@ -72,7 +82,7 @@ def kd(run: Run) -> Student:
     teacher = open_kd_teacher(run, gold, examples)
     hint = _feature_hint(teacher, options.hint_weight)
 
-    held_out = _held_out_rows(run, gold, examples)
+    held_out = _held_out_rows(run.spec, run.task, gold, examples)
     on_gold, on_pool = _ask(run, teacher, [gold.texts[row] for row in held_out], pool)
     calibration = calibrate_teacher(teacher, on_pool, on_gold, gold.gold[held_out], run)
     if options.temperature != "fitted":
@@ -88,10 +98,10 @@ def kd(run: Run) -> Student:
     return _train(run, options, texts, soft, hint)
 
 
-def _held_out_rows(run: Run, gold: Subset, examples: Sequence[LabelledText]) -> NDArray[np.int64]:
+def _held_out_rows(spec: Spec, task: Task, gold: Subset, examples: Sequence[LabelledText]) -> NDArray[np.int64]:
     """(M,) the gold rows the teacher is evaluated on: all whose text its prompt does not always show."""
     # A teacher that selects examples for each text never shows the text itself, so it is asked about all of them.
-    shown = set() if selects_examples_per_text(run.spec, run.task) else {example.text for example in examples}
+    shown = set() if selects_examples_per_text(spec, task) else {example.text for example in examples}
     return np.array([row for row, text in enumerate(gold.texts) if text not in shown], dtype=np.int64)
 
 
@@ -163,4 +173,16 @@ def _gold_weight(options: KdOptions, n_gold: int, n_soft: int) -> float:
     return options.gold_weight * n_soft / (max(n_gold, 1) * scale)
 
 
-RECIPE = Recipe("kd", kd, KdOptions, ANY_TASK, quote=quote_answers)
+def quote_kd(request: QuoteInputs[KdOptions]) -> tuple[Ask, ...]:
+    """Answers about the pool, and about the gold texts that calibrate the teacher's scores."""
+    spec, gold = request.inputs.spec, request.inputs.pool.subset("train")
+    rows = _held_out_rows(spec, request.inputs.task, gold, select_examples(gold, spec, request.inputs.task))
+    on_pool = quote_answers(request)
+    if not len(rows):
+        return on_pool
+    sample = np.random.default_rng(spec.seed).permutation(rows)[:SAMPLE_TEXTS]
+    note = f"asked about {len(rows):,} gold texts besides (to calibrate its scores)"
+    return *on_pool, answers(request.teacher, [gold.texts[row] for row in sample], len(rows), len(rows), note)
+
+
+RECIPE = Recipe("kd", kd, KdOptions, ANY_TASK, quote=quote_kd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,9 @@ def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: P
     )
     plan = api.plan(toml).teacher
     assert (plan.host, plan.costs_money, plan.simulated) == ("", False, True)
-    assert parse_usd(plan.low_usd) == parse_usd(plan.high_usd) == 400 * 100_000
+    n_gold = int(re.search(r"asked about (\d+) gold texts", plan.extra_calls).group(1))
+    assert 0 < n_gold < 20
+    assert parse_usd(plan.low_usd) == parse_usd(plan.high_usd) == (400 + n_gold) * 100_000
     assert "simulation" in plan.to_text()
     assert "No text leaves" in plan.to_text()
 
