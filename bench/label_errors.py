@@ -3,8 +3,8 @@
     python bench/label_errors.py [--data ../shared/data] [-n 9000] [--students linear frozen] [--vectors FILE]
 
 `frozen` is a regression on frozen MiniLM vectors, which are computed once for all folds. The data is AG News with a
-fifth of its labels wrong through human errors (`ag_news_noisy`, column `true_label`). Writes the section `label_errors` of
-bench/RESULTS.md. One seed.
+fifth of its labels wrong through human errors (`ag_news_noisy`, column `true_label`). Writes the section `label-errors`
+of bench/RESULTS.md. One seed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
         f"{date.today().isoformat()}, one seed: {len(texts):,} rows of AG News, "
         f"{wrong.mean():.1%} of their labels wrong.\n\n"
     )
-    write_section("label_errors", text + table([*head, "CPU s"], rows))
+    write_section("label-errors", text + table([*head, "CPU s"], rows))
 
 
 if __name__ == "__main__":

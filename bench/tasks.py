@@ -178,8 +178,8 @@ def format_section(rows: list[dict[str, Any]]) -> str:
         "",
         f"`python bench/tasks.py`, {', '.join(sorted({row['commit'] for row in rows}))}. One seed: a point or two is "
         "noise. The exported bundle is evaluated, fp32 or int8 as the export selected. Seconds are processor seconds "
-        "of training; texts/s are texts a processor second of the bundle. In multi-label tasks accuracy is the share of "
-        "texts whose set is exactly right. `goemotions threads` is synthetic: one to three comments joined.",
+        "of training; texts/s are texts a processor second of the bundle. In multi-label tasks accuracy is the share "
+        "of texts whose set is exactly right. `goemotions threads` is synthetic: one to three comments joined.",
         "",
     ]
     head = ["data", "labels", "rows", "student", "accuracy", "macro-F1", "micro-F1", "truncated", "s", "texts/s", "MB"]

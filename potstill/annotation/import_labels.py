@@ -102,6 +102,31 @@ def import_labels(
             one annotator for one text. No label is stored then.
         BadSpec: several annotators were ordered for each text, and a label has no annotator.
     """
+    new = _check_entries(entries, labels, task, file=file, source=source, annotator=annotator)
+    stored: dict[str, set[str]] = {}
+    for each in labels.annotations():
+        stored.setdefault(each.id, set()).add(each.label)
+    outcomes = labels.add_all(new)
+    counts = Counter(outcomes)
+    return ImportResult(
+        file=file,
+        new=counts["new"],
+        unchanged=counts["same"],
+        changed=counts["changed"],
+        unlabelled=len(entries) - len(new),
+        surplus=counts["surplus"],
+        n_disagreeing=sum(
+            outcome == "surplus" and each.label not in stored.get(each.id, ())
+            for outcome, each in zip(outcomes, new, strict=True)
+        ),
+        too_late=counts["taken"],
+    )
+
+
+def _check_entries(
+    entries: Sequence[LabelEntry], labels: AnnotationStore, task: Task, *, file: str, source: str, annotator: str
+) -> list[Annotation]:
+    """The labels of all entries; raises if any entry is wrong, see `import_labels`."""
     requests = {request.id: request for request in labels.requests()}
     new: list[Annotation] = []
     locations: dict[tuple[str, str], str] = {}
@@ -126,24 +151,7 @@ def import_labels(
             )
         locations[key] = entry.location
         new.append(annotation)
-    stored: dict[str, set[str]] = {}
-    for each in labels.annotations():
-        stored.setdefault(each.id, set()).add(each.label)
-    outcomes = labels.add_all(new)
-    counts = Counter(outcomes)
-    return ImportResult(
-        file=file,
-        new=counts["new"],
-        unchanged=counts["same"],
-        changed=counts["changed"],
-        unlabelled=len(entries) - len(new),
-        surplus=counts["surplus"],
-        n_disagreeing=sum(
-            outcome == "surplus" and each.label not in stored.get(each.id, ())
-            for outcome, each in zip(outcomes, new, strict=True)
-        ),
-        too_late=counts["taken"],
-    )
+    return new
 
 
 def _find_request(entry: LabelEntry, requests: Mapping[str, LabelRequest], task: Task, file: str) -> LabelRequest:

@@ -61,29 +61,41 @@ def compute_multilabel_metrics(
         low, high = np.percentile(resampled[:, nth], [2.5, 97.5])
         return Score(float(observed[0, nth]), float(low), float(high))
 
-    answered_probs = p[answered]
-    correct, support, n_predicted = (g & c).sum(0), g.sum(0), c.sum(0)
-    f1 = [safe_ratio(2.0 * hit, float(has + got)) for hit, has, got in zip(correct, support, n_predicted, strict=True)]
-    rows = zip(labels, correct, n_predicted, support, f1, strict=True)
-    losses = -np.log(np.clip(np.where(g[answered], answered_probs, 1 - answered_probs), 1e-15, None))
+    classes = _class_scores(g, c, labels)
+    support = [each.support for each in classes]
+    g_answered, p_answered = g[answered], p[answered]
+    losses = -np.log(np.clip(np.where(g_answered, p_answered, 1 - p_answered), 1e-15, None))
     return EvaluationResult(
         n=len(g),
         accuracy=score(2),
         macro_f1=score(1),
-        weighted_f1=float(np.average(f1, weights=support)) if support.any() else 0.0,
-        ece=multilabel_ece(g[answered], answered_probs) if answered.any() else None,
-        brier=float(((answered_probs - g[answered]) ** 2).sum(1).mean()) if answered.any() else None,
+        weighted_f1=float(np.average([each.f1 for each in classes], weights=support)) if any(support) else 0.0,
+        ece=multilabel_ece(g_answered, p_answered) if answered.any() else None,
+        brier=float(((p_answered - g_answered) ** 2).sum(1).mean()) if answered.any() else None,
         log_loss=float(losses.sum(1).mean()) if answered.any() else None,
-        per_class=tuple(
-            ClassScore(label, safe_ratio(hit, got), safe_ratio(hit, has), score_, int(has), int(got))
-            for label, hit, got, has, score_ in rows
-        ),
+        per_class=classes,
         confusions=(),
         unanswered=int((~answered).sum()),
         n_resamples=n_resamples,
         kind="multi",
         micro_f1=score(0),
         lrap=score(3),
+    )
+
+
+def _class_scores(g: BoolArray, c: BoolArray, labels: Sequence[str]) -> tuple[ClassScore, ...]:
+    """Precision, recall, F1 and counts of each label."""
+    counts = zip((g & c).sum(0), g.sum(0), c.sum(0), strict=True)
+    return tuple(
+        ClassScore(
+            label=label,
+            precision=safe_ratio(correct, n_predicted),
+            recall=safe_ratio(correct, support),
+            f1=safe_ratio(2.0 * correct, float(support + n_predicted)),
+            support=int(support),
+            predicted=int(n_predicted),
+        )
+        for label, (correct, support, n_predicted) in zip(labels, counts, strict=True)
     )
 
 

@@ -65,7 +65,7 @@ def test_sets_hold_the_right_label_with_the_target_coverage(coverage: float) -> 
     rows = np.arange(len(new.gold))
     got = [guarantees.prediction_sets(new.logits, coverage)[rows, new.gold].mean() for guarantees, _ in simulations()]
     assert np.mean(got) >= coverage - 0.012
-    if coverage >= 0.9:  # below, the likeliest label, which is always in, covers more
+    if coverage >= 0.9:  # below, the most probable label, which is always in, covers more
         assert np.mean(got) <= coverage + 0.02
 
 
@@ -90,7 +90,7 @@ def test_sets_equal_mapies() -> None:
     theirs.conformalize(held.logits, held.gold)
     expected = theirs.predict_set(new.logits)[1][:, :, 0]
     ours = fit_guarantees(held.logits, held.gold).prediction_sets(new.logits, 0.9)
-    ours_bare = ours & (expected.any(axis=1)[:, None])  # theirs may be empty; ours holds the likeliest label then
+    ours_bare = ours & (expected.any(axis=1)[:, None])  # theirs may be empty; ours holds the most probable label then
     np.testing.assert_array_equal(ours_bare, expected)
 
 

@@ -53,9 +53,9 @@ def test_the_curve_is_the_accuracy_of_the_most_confident_and_ends_with_all(n: in
     assert [p.coverage for p in curve] == sorted({p.coverage for p in curve})
     confidence = probs.max(axis=1)
     for point in curve:
-        surest = confidence >= np.sort(confidence)[::-1][round(point.coverage * n) - 1]
-        assert surest.sum() == round(point.coverage * n)
-        assert point.accuracy == pytest.approx(accuracy(gold[surest], probs[surest].argmax(axis=1)))
+        most_confident = confidence >= np.sort(confidence)[::-1][round(point.coverage * n) - 1]
+        assert most_confident.sum() == round(point.coverage * n)
+        assert point.accuracy == pytest.approx(accuracy(gold[most_confident], probs[most_confident].argmax(axis=1)))
         assert point.low <= point.accuracy + 1e-12
         assert point.accuracy <= point.high + 1e-12
 

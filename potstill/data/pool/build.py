@@ -66,10 +66,7 @@ def build_pool(
     splits = _assign_splits(cleaned, strata(encoded), len(names), options)
     rows, report = replace(cleaned.rows, splits=splits.names), cleaned.cleaning
     if splits.created and options.on_leak != "allow":
-        # Labelled rows of one group are in one split; an unlabelled row of the group may still be in the pool.
-        split = np.array(rows.splits)
-        held_out = np.isin(cleaned.groups, cleaned.groups[np.isin(split, splits.created)])
-        leaks = held_out & (split == "pool")
+        leaks = _pool_leaks(splits, cleaned.groups)
         rows, encoded = rows.filter(~leaks), encoded[~leaks]
         report = replace(report, leaks_normalised=report.leaks_normalised + int(leaks.sum()))
     pool = _make_pool(rows, names, encoded, read.kind)
@@ -159,6 +156,15 @@ def _assign_splits(cleaned: CleaningResult, stratum: NDArray[np.int64], n_labels
             splits[sample] = name
             created.append(name)
     return _Splits(tuple(splits.tolist()), tuple(created))
+
+
+def _pool_leaks(splits: _Splits, groups: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """(N,) True for rows of the pool whose normalised text is in a split created here.
+
+    Labelled rows of one group are in one split; an unlabelled row of the group may still be in the pool.
+    """
+    names = np.array(splits.names)
+    return np.asarray(np.isin(groups, groups[np.isin(names, splits.created)]) & (names == "pool"))
 
 
 def _warnings(pool: Pool) -> list[str]:

@@ -20,7 +20,8 @@ Mask = NDArray[np.bool_]
 OnDuplicate = Literal["first", "keep"]
 OnConflict = Literal["drop", "first", "error"]
 OnLeak = Literal["drop", "error", "allow"]
-# A text in several of these stays in the first: no text of an evaluation set may be learnt. "" is all other splits.
+# A text in several of these stays in the first: no student may be trained on texts of an evaluation set.
+# "" stands for all other splits.
 _STRICTEST_FIRST = ("test", "validation", "")
 _MAX_EXAMPLES = 3
 
@@ -67,7 +68,7 @@ class CleaningReport:
         test_duplicates: repeated texts of a given test set, which is never changed, so that metrics stay comparable.
         leaks_exact: rows of train, validation or pool whose text is also in a stricter split, literally.
         leaks_normalised: likewise, up to case, punctuation and white space.
-        leaks_kept: leaks found and kept, as the option `on_leak` says.
+        leaks_kept: leaks found and kept, if the option `on_leak` allows it.
         near_duplicates: test texts nearly equal to a text of train, validation or pool; a warning, none is left out.
         near_duplicates_checked: texts compared for that; 0 if it was not done.
         examples: finding -> a few of its rows, as "file:line".
@@ -179,7 +180,6 @@ def clean_rows(rows: RawRows, options: CleaningOptions) -> CleaningResult:
             f"{n:,} text{'s have' if n != 1 else ' has'} different labels (at {where}).",
             "Correct their labels, or leave them out: --on-conflict drop",
         )
-    test_texts = [text for split, text in zip(rows.splits, rows.texts, strict=True) if split == "test"]
     examples["conflicts"] = _first_ids(rows, repeated.conflicts)
     examples["duplicates"] = _first_ids(rows, repeated.duplicates)
     report = CleaningReport(
@@ -187,7 +187,7 @@ def clean_rows(rows: RawRows, options: CleaningOptions) -> CleaningResult:
         duplicates=int(repeated.duplicates.sum()),
         conflicting_texts=repeated.n_conflicting_texts,
         conflicting_rows=int((repeated.conflicts & ~repeated.keep).sum()),
-        test_duplicates=len(test_texts) - len(set(test_texts)),
+        test_duplicates=_count_repeats(rows, "test"),
     )
     rows = rows.filter(repeated.keep)
     normalised = [normalise(text) for text in rows.texts]
@@ -224,6 +224,11 @@ def count_near_duplicates(rows: RawRows, report: CleaningReport, max_texts: int 
     ids = tuple(f"{rows.ids[test[i]]} like {rows.ids[rest[j]]}" for i, j in found.pairs[:_MAX_EXAMPLES])
     examples = report.examples + ((("near_duplicates", ids),) if ids else ())
     return replace(report, near_duplicates=len(found.pairs), near_duplicates_checked=found.n_checked, examples=examples)
+
+
+def _count_repeats(rows: RawRows, split: str) -> int:
+    texts = [text for each, text in zip(rows.splits, rows.texts, strict=True) if each == split]
+    return len(texts) - len(set(texts))
 
 
 def _strictness(split: str) -> str:

@@ -22,7 +22,7 @@ _BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Encodings that a guess may name, the commonest first.
+# Encodings that a guess may name, the most frequent first.
 COMMON_ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1254", "koi8_r", "shift_jis", "gb18030", "big5")
 _CHUNK = 1 << 20
 _BYTES_BEFORE, _BYTES_AFTER = 2_000, 20_000  # around the first bad byte, for the guess
@@ -130,7 +130,7 @@ def decode_error(path: Path, encoding: str) -> BadData:
 
 
 def _guess_encoding(data: bytes, position: int) -> str:
-    """The likeliest encoding of the text around a byte that is not UTF-8; empty if none is plausible.
+    """The most likely encoding of the text around a byte that is not UTF-8; empty if none is plausible.
 
     NUL bytes show UTF-16 without a byte-order mark. All else is decided by charset-normalizer, and between encodings
     that it finds equally likely by the order of `COMMON_ENCODINGS`.

@@ -1,4 +1,4 @@
-"""The annotation page in a real browser: labelling by keyboard through a crash, search, undo; injected scripts never run."""
+"""The annotation page in a real browser: keyboard, crash of the server, search, undo; injected scripts never run."""
 
 from __future__ import annotations
 
@@ -122,11 +122,11 @@ def test_seventy_labels_are_searched_and_every_key_works(
     done(browser, 5)
     assert shown(browser) == second  # a skipped text comes last
     labels = labels_of(run)
-    said = {labels.question(each.id).text: each.label for each in labels.annotations()}  # type: ignore[union-attr]
+    stored = {labels.question(each.id).text: each.label for each in labels.annotations()}  # type: ignore[union-attr]
     labels.close()
-    assert said[first] == "transfer_c"
-    assert said[third] == ""
-    assert second not in said
+    assert stored[first] == "transfer_c"
+    assert stored[third] == ""
+    assert second not in stored
 
 
 def test_two_tabs_of_one_annotator_lose_nothing_and_two_annotators_see_different_texts(
