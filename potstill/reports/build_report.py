@@ -40,8 +40,8 @@ def build_report(evaluation: Evaluation) -> Report:
 def _simulation(names: tuple[str, ...]) -> str:
     if not names:
         return ""
-    verb, their = ("replays", "its") if len(names) == 1 else ("replay", "their")
-    return f"Simulation: {' and '.join(names)} {verb} known labels; {their} cost and skill are assumed."
+    verb, their = ("returns", "its") if len(names) == 1 else ("return", "their")
+    return f"Simulation: {' and '.join(names)} {verb} known labels; {their} cost and accuracy are assumed."
 
 
 def _egress(facts: EgressFacts) -> str:

@@ -70,7 +70,7 @@ def test_simulated_annotators_make_the_whole_report_a_simulation(tmp_path: Path,
             assert run.simulated_teachers == {"human"}
     with begin(tmp_path / "run", rows, budget=8) as run:
         report = finish_run(run, allocate(run))
-    assert report.simulation.startswith("Simulation: human replays")
+    assert report.simulation.startswith("Simulation: human returns")
 
 
 def test_the_same_command_again_decides_and_buys_nothing_anew(tmp_path: Path, rows: Pool) -> None:
