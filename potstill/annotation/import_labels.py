@@ -119,7 +119,7 @@ def import_labels(
             outcome == "surplus" and each.label not in stored.get(each.id, ())
             for outcome, each in zip(outcomes, new, strict=True)
         ),
-        too_late=counts["taken"],
+        too_late=counts["collected"],
     )
 
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from potstill.errors import BoundExceeded, BudgetExceeded
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import Purchase, Rates, Usage
+from potstill.ledger.prices import NewBatchJob, Purchase, Rates, Usage
 from potstill.ledger.store import HEARTBEAT_SLACK_S, RunStore
 from potstill.reports.status import read_spending, read_status
 
@@ -142,6 +143,100 @@ def test_whatever_happens_the_rows_add_up_and_stay_under_the_limit(limit, steps,
         totals = ledger.totals()
         assert totals.held + totals.charged == ledger.storage.committed() == expected <= limit
     store.close()
+
+
+def test_a_reserve_is_left_free_inside_its_block_and_not_after(store):
+    ledger = Ledger(store, 1000)
+    with ledger.reserve("training", 700):
+        assert (ledger.free, ledger.reserved, ledger.available) == (1000, 700, 300)
+        with pytest.raises(BudgetExceeded, match=r"\$0.000700 of that is reserved"), ledger.hold(301, ASK):
+            pytest.fail("the call was made")
+        with ledger.hold(300, ASK) as hold:
+            hold.settle(300)
+    with ledger.hold(700, ASK) as hold:
+        hold.settle(700)
+    assert (ledger.free, ledger.reserved) == (0, 0)
+
+
+def test_reserves_of_two_names_add_up_and_of_one_name_replace_each_other(store):
+    ledger = Ledger(store, 1000)
+    with ledger.reserve("training", 400):
+        with ledger.reserve("evaluation", 100):
+            assert ledger.reserved == 500
+        with ledger.reserve("training", 150):
+            assert ledger.reserved == 150
+        with pytest.raises(RuntimeError), ledger.reserve("training", 900):
+            raise RuntimeError
+        assert ledger.reserved == 400
+        with ledger.reserve("less than nothing", -50):
+            assert ledger.reserved == 400
+    assert ledger.reserved == 0
+
+
+def test_a_job_leaves_the_reserve_free_too(store):
+    ledger = Ledger(store, 1000)
+    job = NewBatchJob("teacher", "client", ("a",))
+    with ledger.reserve("training", 600), pytest.raises(BudgetExceeded):
+        ledger.hold_job(job, 500, ASK)
+    assert store.batch_jobs("teacher") == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    limit=st.integers(1, 2000),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["hold", "reserve", "free", "settle", "lie"]),
+            st.integers(0, 900),
+            st.sampled_from(["training", "evaluation", "rest"]),
+        ),
+        max_size=30,
+    ),
+)
+def test_whatever_is_reserved_no_hold_passes_the_limit_or_takes_reserved_money(limit, steps, tmp_path_factory):
+    store = RunStore(tmp_path_factory.mktemp("ledger"), write=True)
+    ledger, reserves, holds, lied = Ledger(store, limit), ExitStack(), [], 0
+    blocks, expected = [], {}
+    for action, micros, name in steps:
+        if action == "reserve":
+            blocks.append(expected)
+            expected = {**expected, name: micros}
+            reserves.enter_context(ledger.reserve(name, micros))
+        elif action == "free" and blocks:
+            reserves.pop_all().close()
+            blocks, expected = [], {}
+            reserves = ExitStack()
+        elif action == "hold":
+            before = ledger.available
+            hold_id = store.hold(ASK, micros, limit - ledger.reserved)
+            assert (hold_id is not None) is (micros <= before)
+            if hold_id is not None:
+                assert ledger.totals().free >= ledger.reserved
+                holds.append((hold_id, micros))
+        elif holds:
+            hold_id, held = holds.pop()
+            charged = micros if action == "lie" else min(micros, held)
+            lied += max(charged - held, 0)
+            store.settle(hold_id, charged=charged, paid=charged, usage=Usage(), results={})
+        assert ledger.reserved == sum(expected.values())
+        totals = ledger.totals()
+        assert totals.held + totals.charged == store.committed() <= limit + lied
+    store.close()
+
+
+def test_threads_that_spend_beside_a_reserve_never_take_it(store):
+    ledger = Ledger(store, 10_000)
+
+    def call(_: int) -> None:
+        try:
+            with ledger.hold(97, ASK) as hold:
+                hold.settle(97)
+        except BudgetExceeded:
+            pass
+
+    with ThreadPoolExecutor(32) as pool, ledger.reserve("training", 4000):
+        list(pool.map(call, range(300)))
+    assert 5900 < ledger.totals().charged <= 6000
 
 
 def test_machine_time_is_charged_as_measured_and_at_most_what_was_held(store):

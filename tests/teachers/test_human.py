@@ -118,7 +118,7 @@ def test_money_is_held_for_every_text_and_settled_for_those_that_are_labelled(tm
     assert label_all(run) == 8
     done = go_on(tmp_path)
     calls = human_calls(run)
-    assert sum(call.usage.get("labels", 0) for call in calls) == 20
+    assert sum(call.usage.labels for call in calls) == 20
     assert {call.state for call in calls} == {"settled"}
     assert sum(call.charged for call in calls) == 2_000_000
     assert done.report.money.by_category["human"] == pytest.approx(2.0)

@@ -1,8 +1,8 @@
-"""What people are asked in a run, and what they said: a SQLite file of its own beside the run's.
+"""The annotations of a run: the texts people are asked about and their labels, in a SQLite file beside the run's.
 
-It has no lock but SQLite's: a page, an import and the run itself may work in it at once, from processes of their own.
-Whatever is said is on the disk when the method returns, and nothing that was said is ever deleted: what is taken back
-or replaced stays in the file, marked. Knows no prices and no recipe.
+It has no lock but SQLite's: the annotation page, an import and the run may use it at once, from processes of their own.
+A label is on the disk when the method returns, and no label is ever deleted: one that is undone or replaced stays in
+the file, marked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 from potstill.ledger.store.sqlite_file import Migration, SqliteFile
 
 LABELS_FILE = "labels.sqlite"
-AddResult = Literal["new", "same", "changed", "surplus", "taken", "unknown"]
+AddResult = Literal["new", "same", "changed", "surplus", "collected", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class LabelRequest:
     """A text that people are asked about.
 
     Attributes:
-        id: what it is called in files and on pages: the task's and the text's content, hashed.
+        id: its name in files and on pages: the hash of the task and the text.
         text: the text.
-        wanted: labels by different people that were ordered for it.
-        taken: the run has taken its labels; nothing about it can change any more.
+        n_annotators: labels by different people that are wanted.
+        collected: the run has read its labels; nothing about it can change any more.
         closed: nobody is asked about it any more.
     """
 
@@ -41,15 +41,15 @@ class LabelRequest:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one person said of one text.
+    """One person's label of one text.
 
     Attributes:
         id: the text's.
-        annotator: who.
-        label: the label; "" where the person could not tell.
-        seconds: how long the text was looked at; 0 where nobody measured.
-        at: when, in seconds since 1970.
-        way: how it came: "page", "csv" or "label-studio".
+        annotator: the person's name.
+        label: the label; "" if the person could not tell.
+        seconds: how long the text was looked at; 0 if not measured.
+        created_at: seconds since 1970; 0 is now.
+        source: "page", "csv" or "label-studio".
     """
 
     id: str
@@ -62,7 +62,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotationProgress:
-    """How far it is: texts in all, those with every label that was ordered, those one annotator has done or may do."""
+    """Numbers of texts: all, those with every label that is wanted, and those one annotator has labelled or may label."""
 
     texts: int
     complete: int
@@ -70,7 +70,7 @@ class AnnotationProgress:
     remaining: int
 
 
-def _first_format(db: sqlite3.Connection) -> None:
+def _format_1(db: sqlite3.Connection) -> None:
     db.execute(
         """CREATE TABLE asked (
             id TEXT PRIMARY KEY, number INTEGER NOT NULL, mark TEXT NOT NULL, text TEXT NOT NULL,
@@ -83,128 +83,148 @@ def _first_format(db: sqlite3.Connection) -> None:
             label TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, way TEXT NOT NULL,
             undone INTEGER NOT NULL DEFAULT 0)"""
     )
-    # One valid label a person and text, whatever happens at once.
+    # One valid label a person and text, also if several processes write at once.
     db.execute("CREATE UNIQUE INDEX said_once ON said (id, annotator) WHERE undone = 0")
     db.execute("CREATE TABLE skipped (id TEXT, annotator TEXT, at REAL NOT NULL, PRIMARY KEY (id, annotator))")
 
 
-MIGRATIONS: list[Migration] = [_first_format]
-_SAID = "SELECT id, annotator, label, seconds, at, way FROM said WHERE undone = 0"
-_COUNT = "(SELECT COUNT(*) FROM said WHERE said.id = asked.id AND undone = 0)"
-_MINE = "EXISTS (SELECT 1 FROM said WHERE said.id = asked.id AND undone = 0 AND annotator = ?)"
-_OPEN = f"taken = 0 AND closed = 0 AND {_COUNT} < wanted AND NOT {_MINE}"
+def _format_2(db: sqlite3.Connection) -> None:
+    for table, column, name in (
+        ("asked", "mark", "request_key"),
+        ("asked", "wanted", "n_annotators"),
+        ("asked", "taken", "collected"),
+        ("said", "at", "created_at"),
+        ("said", "way", "source"),
+        ("skipped", "at", "skipped_at"),
+    ):
+        db.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO {name}")
+    db.execute("ALTER TABLE asked RENAME TO requests")
+    db.execute("ALTER TABLE said RENAME TO annotations")
+    db.execute("DROP INDEX asked_by_mark")
+    db.execute("DROP INDEX said_once")
+    db.execute("CREATE INDEX requests_by_key ON requests (request_key)")
+    db.execute("CREATE UNIQUE INDEX one_annotation ON annotations (id, annotator) WHERE undone = 0")
+
+
+MIGRATIONS: list[Migration] = [_format_1, _format_2]
+_VALID = "SELECT id, annotator, label, seconds, created_at, source FROM annotations WHERE undone = 0"
+_COUNT = "(SELECT COUNT(*) FROM annotations WHERE annotations.id = requests.id AND undone = 0)"
+_OWN = "EXISTS (SELECT 1 FROM annotations WHERE annotations.id = requests.id AND undone = 0 AND annotator = ?)"
+_OPEN = f"collected = 0 AND closed = 0 AND {_COUNT} < n_annotators AND NOT {_OWN}"
 
 
 class AnnotationStore(SqliteFile):
-    """The labels of the run in `folder`. Raises NotARun where the file is none of ours, or of a newer format."""
+    """The annotations of the run in `folder`. Raises RunNotFound if the file is not one of potstill, or too new."""
 
     def __init__(self, folder: Path, *, write: bool = True) -> None:
         super().__init__(folder / LABELS_FILE, MIGRATIONS, write=write, durable=True)
 
-    # --- what is asked --------------------------------------------------------------------------------------
+    # --- requests -------------------------------------------------------------------------------------------
 
-    def add_request(self, id: str, text: str, wanted: int, request_key: str) -> None:
-        """Ask about a text; asked before, it is only called `mark` from now on, and open again if it was closed."""
+    def add_request(self, id: str, text: str, n_annotators: int, request_key: str) -> None:
+        """Ask people about a text. A text that was requested before gets the new key and is open again."""
         with self._transaction():
             self._db.execute(
-                """INSERT INTO asked (id, number, mark, text, wanted)
-                   VALUES (?, (SELECT COALESCE(MAX(number), 0) + 1 FROM asked), ?, ?, ?)
-                   ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, wanted = excluded.wanted, taken = 0,
-                   closed = 0""",
-                (id, request_key, text, wanted),
+                """INSERT INTO requests (id, number, request_key, text, n_annotators)
+                   VALUES (?, (SELECT COALESCE(MAX(number), 0) + 1 FROM requests), ?, ?, ?)
+                   ON CONFLICT (id) DO UPDATE SET request_key = excluded.request_key,
+                   n_annotators = excluded.n_annotators, collected = 0, closed = 0""",
+                (id, request_key, text, n_annotators),
             )
 
     def find_request(self, request_key: str) -> LabelRequest | None:
-        """The text that is asked under this mark."""
-        return next(iter(self._questions("WHERE mark = ?", request_key)), None)
+        """The request with this key."""
+        return next(iter(self._requests("WHERE request_key = ?", request_key)), None)
 
     def requests(self) -> list[LabelRequest]:
-        """Every text, in the order they were asked."""
-        return self._questions("ORDER BY number")
+        """All requests, oldest first."""
+        return self._requests("ORDER BY number")
 
     def open_requests(self, annotator: str, n: int = -1, start: int = 0) -> list[LabelRequest]:
-        """At most n texts that this person may label, those skipped longest ago last of all.
+        """At most n texts that this person may label; those that were skipped come last, longest ago first.
 
         Args:
-            annotator: who.
+            annotator: the person's name.
             n: how many; -1 for all.
-            start: the first number to begin at; the others follow, so that two people begin at different places.
+            start: the number to start at; smaller ones follow, so that two people start at different texts.
         """
-        return self._questions(
-            f"""LEFT JOIN (SELECT id AS skip, at FROM skipped WHERE annotator = ?) ON skip = asked.id
-                WHERE {_OPEN} ORDER BY at IS NOT NULL, at, number < ?, number LIMIT ?""",
+        return self._requests(
+            f"""LEFT JOIN (SELECT id AS skipped_id, skipped_at FROM skipped WHERE annotator = ?)
+                ON skipped_id = requests.id
+                WHERE {_OPEN} ORDER BY skipped_at IS NOT NULL, skipped_at, number < ?, number LIMIT ?""",
             annotator,
             annotator,
             start,
             n,
         )
 
-    def _questions(self, rest: str, *values: object) -> list[LabelRequest]:
+    def _requests(self, rest: str, *values: object) -> list[LabelRequest]:
         with self._guard:
-            rows = self._db.execute(f"SELECT id, text, wanted, taken, closed FROM asked {rest}", values).fetchall()
-        return [LabelRequest(id, text, wanted, bool(taken), bool(closed)) for id, text, wanted, taken, closed in rows]
+            rows = self._db.execute(
+                f"SELECT id, text, n_annotators, collected, closed FROM requests {rest}", values
+            ).fetchall()
+        return [LabelRequest(id, text, n, bool(collected), bool(closed)) for id, text, n, collected, closed in rows]
 
     def close_unfinished(self) -> int:
-        """Ask nobody any more about what is not fully labelled. Returns how many texts that are."""
+        """Close all requests that lack labels. Returns how many there were."""
         with self._transaction():
             return self._db.execute(
-                f"UPDATE asked SET closed = 1 WHERE taken = 0 AND closed = 0 AND {_COUNT} < wanted"
+                f"UPDATE requests SET closed = 1 WHERE collected = 0 AND closed = 0 AND {_COUNT} < n_annotators"
             ).rowcount
 
-    # --- what is said ---------------------------------------------------------------------------------------
+    # --- labels ---------------------------------------------------------------------------------------------
 
-    def add(self, given: Annotation) -> AddResult:
-        """Write down what somebody said, durably. What is not "new", "same" or "changed" was not taken in."""
+    def add(self, annotation: Annotation) -> AddResult:
+        """Store a label, durably. It is not stored if the result is other than "new", "same" or "changed"."""
         with self._transaction():
-            return self._say(given)
+            return self._add(annotation)
 
-    def add_all(self, given: Sequence[Annotation]) -> list[AddResult]:
-        """As `say`, all in one step."""
+    def add_all(self, annotations: Sequence[Annotation]) -> list[AddResult]:
+        """As `add`, all in one step."""
         with self._transaction():
-            return [self._say(each) for each in given]
+            return [self._add(each) for each in annotations]
 
-    def _say(self, given: Annotation) -> AddResult:
-        row = self._db.execute("SELECT wanted, taken FROM asked WHERE id = ?", (given.id,)).fetchone()
+    def _add(self, annotation: Annotation) -> AddResult:
+        id, annotator = annotation.id, annotation.annotator
+        row = self._db.execute("SELECT n_annotators, collected FROM requests WHERE id = ?", (id,)).fetchone()
         if row is None:
             return "unknown"
-        wanted, taken = row
-        others, own = 0, None
-        for annotator, label in self._db.execute(
-            "SELECT annotator, label FROM said WHERE id = ? AND undone = 0", (given.id,)
-        ):
-            if annotator == given.annotator:
-                own = label
-            else:
-                others += 1
-        if own == given.label:
+        n_annotators, collected = row
+        valid = dict(self._db.execute("SELECT annotator, label FROM annotations WHERE id = ? AND undone = 0", (id,)))
+        own = valid.pop(annotator, None)
+        if own == annotation.label:
             return "same"
-        if taken:
-            return "taken"
-        if own is None and others >= wanted:
+        if collected:
+            return "collected"
+        if own is None and len(valid) >= n_annotators:
             return "surplus"
         if own is not None:
-            self._undo(given.id, given.annotator)
+            self._undo(id, annotator)
+        created_at = annotation.created_at or time.time()
         self._db.execute(
-            "INSERT INTO said (id, annotator, label, seconds, at, way) VALUES (?, ?, ?, ?, ?, ?)",
-            (given.id, given.annotator, given.label, given.seconds, given.created_at or time.time(), given.source),
+            "INSERT INTO annotations (id, annotator, label, seconds, created_at, source) VALUES (?, ?, ?, ?, ?, ?)",
+            (id, annotator, annotation.label, annotation.seconds, created_at, annotation.source),
         )
         return "new" if own is None else "changed"
 
     def _undo(self, id: str, annotator: str) -> None:
-        self._db.execute("UPDATE said SET undone = 1 WHERE id = ? AND annotator = ? AND undone = 0", (id, annotator))
+        self._db.execute(
+            "UPDATE annotations SET undone = 1 WHERE id = ? AND annotator = ? AND undone = 0", (id, annotator)
+        )
 
     def undo(self, annotator: str) -> Annotation | None:
-        """Take back what this person said last and the run has not taken yet; returns it, None where there is none."""
+        """Undo this person's last label that was not collected yet. Returns it, or None if there is none."""
         with self._transaction():
             row = self._db.execute(
-                """SELECT said.id, annotator, label, seconds, at, way FROM said JOIN asked ON asked.id = said.id
-                   WHERE annotator = ? AND undone = 0 AND taken = 0 ORDER BY n DESC LIMIT 1""",
+                """SELECT annotations.id, annotator, label, seconds, created_at, source
+                   FROM annotations JOIN requests ON requests.id = annotations.id
+                   WHERE annotator = ? AND undone = 0 AND collected = 0 ORDER BY n DESC LIMIT 1""",
                 (annotator,),
             ).fetchone()
             if row is None:
                 return None
             self._undo(row[0], annotator)
-            # It comes back first, also if it had been skipped before.
+            # It is shown again first, also if it had been skipped before.
             self._db.execute("DELETE FROM skipped WHERE id = ? AND annotator = ?", (row[0], annotator))
         return Annotation(*row)
 
@@ -214,37 +234,39 @@ class AnnotationStore(SqliteFile):
             self._db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", (id, annotator, time.time()))
 
     def question(self, id: str) -> LabelRequest | None:
-        """The text of this id."""
-        return next(iter(self._questions("WHERE id = ?", id)), None)
+        """The request about the text of this id."""
+        return next(iter(self._requests("WHERE id = ?", id)), None)
 
     def annotations(self, ids: Iterable[str] | None = None) -> list[Annotation]:
-        """What counts of what was said, oldest first; of these texts only."""
+        """The valid labels, oldest first; of all texts, or of those with these ids."""
         with self._guard:
-            rows = self._db.execute(f"{_SAID} ORDER BY n").fetchall()
-        wanted = None if ids is None else set(ids)
-        return [Annotation(*row) for row in rows if wanted is None or row[0] in wanted]
+            rows = self._db.execute(f"{_VALID} ORDER BY n").fetchall()
+        selected = None if ids is None else set(ids)
+        return [Annotation(*row) for row in rows if selected is None or row[0] in selected]
 
     def progress(self, annotator: str = "") -> AnnotationProgress:
-        """How far it is."""
+        """How many texts are labelled, and how many this person has labelled and may label."""
         with self._guard:
             row = self._db.execute(
-                f"""SELECT COUNT(*), COALESCE(SUM({_COUNT} >= wanted), 0), COALESCE(SUM({_MINE}), 0),
-                    COALESCE(SUM({_OPEN}), 0) FROM asked""",
+                f"""SELECT COUNT(*), COALESCE(SUM({_COUNT} >= n_annotators), 0), COALESCE(SUM({_OWN}), 0),
+                    COALESCE(SUM({_OPEN}), 0) FROM requests""",
                 (annotator, annotator),
             ).fetchone()
         return AnnotationProgress(*row)
 
-    # --- what the run takes ---------------------------------------------------------------------------------
+    # --- the run reads the labels ---------------------------------------------------------------------------
 
     def collect(self, request_key: str) -> list[Annotation] | None:
-        """What was said of the text asked under `mark`, and from now on it stays so; None while it is open."""
+        """The labels of a request, which cannot change from now on; None as long as it is open."""
         with self._transaction():
-            row = self._db.execute("SELECT id, wanted, closed FROM asked WHERE mark = ?", (request_key,)).fetchone()
+            row = self._db.execute(
+                "SELECT id, n_annotators, closed FROM requests WHERE request_key = ?", (request_key,)
+            ).fetchone()
             if row is None:
                 return None
-            id, wanted, closed = row
-            found = [Annotation(*each) for each in self._db.execute(f"{_SAID} AND id = ? ORDER BY n", (id,))]
-            if len(found) < wanted and not closed:
+            id, n_annotators, closed = row
+            found = [Annotation(*each) for each in self._db.execute(f"{_VALID} AND id = ? ORDER BY n", (id,))]
+            if len(found) < n_annotators and not closed:
                 return None
-            self._db.execute("UPDATE asked SET taken = 1 WHERE id = ?", (id,))
+            self._db.execute("UPDATE requests SET collected = 1 WHERE id = ?", (id,))
         return found

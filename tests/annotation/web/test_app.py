@@ -64,7 +64,7 @@ def test_twenty_texts_by_keyboard_through_a_killed_server_are_twenty_labels_in_t
     browser.until("!document.getElementById('end').hidden")
     finished = go_on(tmp_path)
     calls = human_calls(run)
-    assert sum(call.usage["labels"] for call in calls) == 20
+    assert sum(call.usage.labels for call in calls) == 20
     assert sum(call.charged for call in calls) == 2_000_000
     assert finished.report.student.evaluation.accuracy.value == 1.0
     labels = labels_of(run)

@@ -31,7 +31,7 @@ def test_a_label_too_many_or_too_late_is_not_taken_in(tmp_path: Path) -> None:
     found = labels.collect("m0")
     assert found is not None
     assert [(each.annotator, each.label) for each in found] == [("a", "x"), ("b", "x")]
-    assert labels.add(Annotation("t0", "a", "y")) == "taken"
+    assert labels.add(Annotation("t0", "a", "y")) == "collected"
     assert labels.undo("a") is None
     assert labels.collect("m1") is None
     assert labels.add(Annotation("nobody's", "a", "x")) == "unknown"
@@ -118,7 +118,7 @@ class AsADictionary(RuleBasedStateMachine):
         if own and own[0][2] == label:
             assert outcome == "same"
         elif text in self.taken:
-            assert outcome == "taken"
+            assert outcome == "collected"
         elif not own and len(others) >= 2:
             assert outcome == "surplus"
         else:
