@@ -1,8 +1,8 @@
-"""Distill or annotate, before any money moves: what each way to spend this budget can be expected to bring.
+"""Planning: what a budget buys, before it is spent. Buys nothing and calls no teacher.
 
-Measured or prior, and it says which: with `measure` the student is taught the labels there are, at a few sizes, and its
-learning curve is drawn on; without, the outlook is experience with other data sets (`outlooks.Experience`). Asks nobody
-and spends nothing; measuring takes this machine's time. How a run then spends is `procedures/allocate/`.
+`cost_estimate` prices what a recipe plans to buy. `compare_options` compares strategies (labels by people, a large model,
+a language model, a mix) by their expected scores: measured, if students are trained on the labels there are, or priors.
+How a run then spends is decided in `procedures/allocate/`.
 """
 
 from potstill.planning.compare_options import compare_options

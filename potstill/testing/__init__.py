@@ -1,11 +1,11 @@
-"""The contract suites: what every teacher and every student promises, as tests that a plug-in subclasses.
+"""Contract suites: what every teacher, student, recipe and engine promises, as tests that a plug-in subclasses.
 
     class TestMyTeacher(TeacherContract):
         def open_teacher(self, task, examples=()):
-            return open_teacher(Setup(task, "my-model", examples))
+            return open_teacher(TeacherSetup(task, "my-model", examples))
 
-Run by pytest, or by `broken_promises` without it; nothing here needs pytest. A suite says what a kind must never do
-wrong; it does not say how good a teacher or a student is.
+Run by pytest, or by `run_contract` without it; nothing here needs pytest. A suite tests what a kind must never get wrong,
+not how good a teacher or a student is.
 """
 
 from __future__ import annotations

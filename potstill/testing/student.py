@@ -1,4 +1,4 @@
-"""What every student promises, as tests on a lesson that a child could learn. Says nothing about real data or speed."""
+"""The contract of every student, as tests on a small separable task. Does not test accuracy on real data, or speed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from potstill.testing.checks import ODD_TEXTS, check
 
 
 class StudentContract:
-    """What every student promises. Override `make_student`, and what is different below.
+    """The contract of every student. Override `make_student`, and what is different below.
 
     Attributes:
-        learns: the accuracy it reaches on the texts it learnt from, which a child could tell apart.
-        close: how much two predictions of one text may differ between batches.
-        task_kind: what it learns here; see also `PairContract`.
-        needs_rows: whether a lesson without rows is refused; some begin from the names of the labels.
+        rejects_empty: whether training data without rows are refused; some students begin from the names of the labels.
+        min_accuracy: the accuracy it reaches on its training texts, which are easily separable.
+        tolerance: how much two predictions of one text may differ between batches.
+        task_kind: the kind of task; see also `PairStudentContract`.
+        labels: the label names.
+        words: for each label the words of its texts.
     """
 
     rejects_empty: ClassVar[bool] = True
@@ -44,11 +46,11 @@ class StudentContract:
     )
     _fitted: Student | None = None
 
-    def make_student(self, make: StudentConfig) -> Student:
+    def make_student(self, config: StudentConfig) -> Student:
         """A new, untrained student of this kind."""
         raise NotImplementedError
 
-    # --- what it learns here -----------------------------------------------------------------------------------
+    # --- the training data -------------------------------------------------------------------------------------
 
     def training_data(self) -> TrainingData:
         """36 short texts of three labels, one-hot."""
@@ -59,12 +61,12 @@ class StudentContract:
                 rows += [column, column]
         return TrainingData(texts, np.eye(len(self.labels), dtype=np.float32)[rows], seed=1)
 
-    def _fit(self, lesson: TrainingData) -> Student:
-        return self.make_student(StudentConfig(self.labels, kind=self.task_kind)).fit(lesson)
+    def _fit(self, data: TrainingData) -> Student:
+        return self.make_student(StudentConfig(self.labels, kind=self.task_kind)).fit(data)
 
-    def _taught(self) -> Student:
-        """One student for all tests that only look at it."""
-        # Looked up in the class itself: a subclass of a suite teaches a student of its own.
+    def _fitted_student(self) -> Student:
+        """One student for all tests that only predict with it."""
+        # Looked up in the class itself: a subclass of a suite fits a student of its own.
         fitted: Student | None = vars(type(self)).get("_fitted")
         if fitted is None:
             fitted = type(self)._fitted = self._fit(self.training_data())
@@ -74,15 +76,15 @@ class StudentContract:
         gap = float(np.abs(one - other).max(initial=0.0)) if one.shape == other.shape else math.inf
         check(gap <= (self.tolerance if within is None else within), f"{what}: they differ by {gap:.2g}")
 
-    def test_it_learns_what_a_child_could(self) -> None:
-        """Texts of three plain topics are told apart."""
-        lesson = self.training_data()
-        right = (self._taught().predict_proba(lesson.texts).argmax(1) == lesson.targets.argmax(1)).mean()
-        check(right >= self.min_accuracy, f"it gets {right:.2f} of its own lesson right")
+    def test_it_learns_a_separable_task(self) -> None:
+        """Its training texts of three topics are classified correctly."""
+        data = self.training_data()
+        right = (self._fitted_student().predict_proba(data.texts).argmax(1) == data.targets.argmax(1)).mean()
+        check(right >= self.min_accuracy, f"its accuracy on its training texts is {right:.2f}")
 
     def test_predictions_are_rows_of_probabilities(self) -> None:
         """(N, K) float32, finite, rows sum to one, and the softmax of the logits."""
-        student, texts = self._taught(), self.training_data().texts
+        student, texts = self._fitted_student(), self.training_data().texts
         logits, probs = student.predict_logits(texts), student.predict_proba(texts)
         shape = (len(texts), len(self.labels))
         check(tuple(student.labels) == self.labels, f"its labels are {student.labels}")
@@ -93,9 +95,9 @@ class StudentContract:
         self._near(probs.sum(1), np.ones(len(texts)), "rows that do not sum to one", 1e-5)
         self._near(probs, softmax(logits), "probabilities and the softmax of the logits", 1e-5)
 
-    def test_a_text_gets_the_same_whatever_stands_beside_it(self) -> None:
+    def test_a_prediction_does_not_depend_on_the_batch(self) -> None:
         """Order and batch do not matter."""
-        student, texts = self._taught(), list(self.training_data().texts)
+        student, texts = self._fitted_student(), list(self.training_data().texts)
         probs = student.predict_proba(texts)
         self._near(student.predict_proba(texts[::-1])[::-1], probs, "in another order")
         self._near(np.concatenate([student.predict_proba([text]) for text in texts[:6]]), probs[:6], "one by one")
@@ -104,51 +106,54 @@ class StudentContract:
 
     def test_any_text_gets_an_answer(self) -> None:
         """Odd texts, and none at all."""
-        student = self._taught()
+        student = self._fitted_student()
         probs = student.predict_proba(list(ODD_TEXTS))
         check(np.isfinite(probs).all(), "an odd text has no probabilities")
         check(student.predict_proba([]).shape == (0, len(self.labels)), "no texts are not (0, K)")
 
     def test_representations_are_one_row_a_text(self) -> None:
         """(N, D) float32, finite."""
-        found = self._taught().embed(list(self.training_data().texts[:5]))
+        found = self._fitted_student().embed(list(self.training_data().texts[:5]))
         check(found.ndim == 2 and len(found) == 5 and found.shape[1] > 0, f"shape {found.shape}")
         check(found.dtype == np.float32 and np.isfinite(found).all(), f"{found.dtype}, or not finite")
 
-    def test_equal_lessons_give_equal_students(self) -> None:
+    def test_equal_training_data_give_equal_students(self) -> None:
         """On a CPU; and weights of one are no weights."""
-        lesson = self.training_data()
-        again = self._fit(replace(lesson, sample_weight=np.ones(len(lesson.texts), dtype=np.float32)))
+        data = self.training_data()
+        again = self._fit(replace(data, sample_weight=np.ones(len(data.texts), dtype=np.float32)))
         self._near(
-            again.predict_proba(lesson.texts), self._taught().predict_proba(lesson.texts), "two equal lessons", 1e-5
+            again.predict_proba(data.texts),
+            self._fitted_student().predict_proba(data.texts),
+            "two trainings on equal data",
+            1e-5,
         )
 
     def test_the_order_of_the_rows_does_not_matter(self) -> None:
-        """Not beyond rounding: what is learnt depends on what is in the lesson."""
-        lesson = self.training_data()
-        order = np.random.default_rng(5).permutation(len(lesson.texts))
-        again = self._fit(replace(lesson, texts=[lesson.texts[i] for i in order], targets=lesson.targets[order]))
-        probs = self._taught().predict_proba(lesson.texts)
-        self._near(again.predict_proba(lesson.texts), probs, "a lesson in another order", max(self.tolerance, 1e-3))
+        """Not beyond rounding."""
+        data = self.training_data()
+        order = np.random.default_rng(5).permutation(len(data.texts))
+        again = self._fit(replace(data, texts=[data.texts[i] for i in order], targets=data.targets[order]))
+        probs = self._fitted_student().predict_proba(data.texts)
+        self._near(again.predict_proba(data.texts), probs, "training rows in another order", max(self.tolerance, 1e-3))
 
     def test_hard_labels_are_targets_of_one(self) -> None:
-        """One-hot targets teach the same as whole numbers, and as soft answers that happen to be sure."""
-        lesson = self.training_data()
-        again = self._fit(replace(lesson, targets=lesson.targets.astype(np.int64)))  # type: ignore[arg-type]
-        probs = self._taught().predict_proba(lesson.texts)
-        self._near(again.predict_proba(lesson.texts), probs, "targets of whole numbers", 1e-5)
+        """One-hot targets of whole numbers give the same student as those of floats."""
+        data = self.training_data()
+        again = self._fit(replace(data, targets=data.targets.astype(np.int64)))  # type: ignore[arg-type]
+        probs = self._fitted_student().predict_proba(data.texts)
+        self._near(again.predict_proba(data.texts), probs, "targets of whole numbers", 1e-5)
 
-    def test_soft_targets_teach_doubt(self) -> None:
-        """A student that was shown 60:20:20, or 70:30, is less sure than one that was shown labels."""
-        lesson = self.training_data()
-        soft = (0.4 * lesson.targets + 0.6 / len(self.labels)).astype(np.float32)
-        unsure = self._fit(replace(lesson, targets=soft)).predict_proba(lesson.texts).max(1).mean()
-        sure = self._taught().predict_proba(lesson.texts).max(1).mean()
+    def test_soft_targets_give_softer_predictions(self) -> None:
+        """A student of targets such as 60:20:20 or 70:30 is less confident than one of labels."""
+        data = self.training_data()
+        soft = (0.4 * data.targets + 0.6 / len(self.labels)).astype(np.float32)
+        unsure = self._fit(replace(data, targets=soft)).predict_proba(data.texts).max(1).mean()
+        sure = self._fitted_student().predict_proba(data.texts).max(1).mean()
         check(unsure < sure - 0.05, f"its confidence is {unsure:.2f}, and {sure:.2f} after hard labels")
 
     def test_bad_targets_are_refused(self) -> None:
         """No rows, a wrong shape, NaN, negative, not summing to one: BadData each."""
-        lesson = self.training_data()
+        data = self.training_data()
         wrong: dict[str, Callable[[Floats], Floats]] = {
             "too few rows": lambda rows: rows[:-1],
             "too few columns": lambda rows: rows[:, :-1],
@@ -157,28 +162,28 @@ class StudentContract:
             "sums of two": lambda rows: rows * 2,
         }
         for what, change in wrong.items():
-            self._refuses(replace(lesson, targets=change(lesson.targets).astype(np.float32)), what)
+            self._refuses(replace(data, targets=change(data.targets).astype(np.float32)), what)
         if self.rejects_empty:
-            self._refuses(replace(lesson, texts=[], targets=lesson.targets[:0]), "no rows")
+            self._refuses(replace(data, texts=[], targets=data.targets[:0]), "no rows")
 
-    def _refuses(self, lesson: TrainingData, what: str) -> None:
+    def _refuses(self, data: TrainingData, what: str) -> None:
         try:
-            self._fit(lesson)
+            self._fit(data)
         except BadData:
             return
         except Exception as error:
             raise AssertionError(f"{what}: {type(error).__name__} instead of BadData") from error
-        raise AssertionError(f"{what}: it was learnt without a word")
+        raise AssertionError(f"{what}: it was accepted")
 
-    def test_a_deadline_ends_learning_cleanly(self) -> None:
+    def test_a_time_limit_ends_training_cleanly(self) -> None:
         """With next to no time it stops and can predict."""
-        lesson = self.training_data()
-        probs = self._fit(replace(lesson, time_limit_s=0.001)).predict_proba(lesson.texts)
-        check(np.isfinite(probs).all(), "no probabilities after a deadline")
+        data = self.training_data()
+        probs = self._fit(replace(data, time_limit_s=0.001)).predict_proba(data.texts)
+        check(np.isfinite(probs).all(), "no probabilities after a time limit")
 
-    def test_what_is_saved_is_loaded(self) -> None:
+    def test_a_saved_student_loads_as_it_was(self) -> None:
         """The same predictions to the last bit, from files that are not pickled."""
-        student, texts = self._taught(), self.training_data().texts
+        student, texts = self._fitted_student(), self.training_data().texts
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             student.save(folder)
@@ -197,7 +202,7 @@ class StudentContract:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             try:
-                graph = self._taught().export(folder)
+                graph = self._fitted_student().export(folder)
             except PotstillError as error:
                 raise SkipTest(str(error)) from None
             json.dumps(dict(graph.preprocessor_config.to_json()))
@@ -212,7 +217,7 @@ class StudentContract:
 
 
 class PairStudentContract(StudentContract):
-    """The same promises of a student that compares two texts: do they speak of the same topic?"""
+    """The same contract for a student of pairs of texts: do they have the same topic?"""
 
     task_kind: ClassVar[TaskKind] = "pair"
     labels: ClassVar[tuple[str, ...]] = ("same", "other")
@@ -231,16 +236,16 @@ class PairStudentContract(StudentContract):
         return TrainingData(texts, np.eye(2, dtype=np.float32)[rows], seed=1)
 
     def test_it_reads_both_texts(self) -> None:
-        """Another second text gets another answer."""
+        """Another second text gives other probabilities."""
         texts = list(self.training_data().texts[:8])
         swapped = [join_pair(split_pair(text)[0], "the referee and the loan") for text in texts]
-        student = self._taught()
+        student = self._fitted_student()
         gap = float(np.abs(student.predict_proba(texts) - student.predict_proba(swapped)).max())
         check(gap > 1e-3, f"with another second text the probabilities move by {gap:.2g}")
 
 
 class MultiLabelStudentContract(StudentContract):
-    """The same promises of a student that gives a text several labels, or none."""
+    """The same contract for a student that gives a text several labels, or none."""
 
     task_kind: ClassVar[TaskKind] = "multi"
 
@@ -250,8 +255,8 @@ class MultiLabelStudentContract(StudentContract):
         rows: list[list[int]] = []
         for i in range(6):
             for columns in ((0,), (1,), (2,), (0, 1), (1, 2), (0, 2)):
-                said = [self.words[k][i] for k in columns]
-                texts.append(f"the {' and the '.join(said)}")
+                chosen = [self.words[k][i] for k in columns]
+                texts.append(f"the {' and the '.join(chosen)}")
                 rows.append([int(k in columns) for k in range(3)])
         for i, words in enumerate(self.words):
             texts += [f"one {word}, please" for word in words]
@@ -260,15 +265,15 @@ class MultiLabelStudentContract(StudentContract):
         rows += [[0, 0, 0]] * 6
         return TrainingData(texts, np.array(rows, dtype=np.float32), seed=1)
 
-    def test_it_learns_what_a_child_could(self) -> None:
-        """Of each text every label is decided rightly."""
-        lesson = self.training_data()
-        right = ((self._taught().predict_proba(lesson.texts) > 0.5) == (lesson.targets > 0.5)).mean()
-        check(right >= self.min_accuracy, f"it gets {right:.2f} of its own lesson's decisions right")
+    def test_it_learns_a_separable_task(self) -> None:
+        """Its training texts get the right sets of labels."""
+        data = self.training_data()
+        right = ((self._fitted_student().predict_proba(data.texts) > 0.5) == (data.targets > 0.5)).mean()
+        check(right >= self.min_accuracy, f"it is right in {right:.2f} of the decisions on its training texts")
 
     def test_predictions_are_rows_of_probabilities(self) -> None:
         """(N, K) float32, finite, in [0, 1], and the sigmoid of the logits."""
-        student, texts = self._taught(), self.training_data().texts
+        student, texts = self._fitted_student(), self.training_data().texts
         logits, probs = student.predict_logits(texts), student.predict_proba(texts)
         for name, array in (("logits", logits), ("probabilities", probs)):
             check(array.shape == (len(texts), len(self.labels)), f"{name} of shape {array.shape}")
@@ -276,30 +281,30 @@ class MultiLabelStudentContract(StudentContract):
         check((probs >= 0).all() and (probs <= 1).all(), "probabilities outside [0, 1]")
         self._near(probs, sigmoid(logits), "probabilities and the sigmoid of the logits", 1e-5)
 
-    def test_soft_targets_teach_doubt(self) -> None:
-        """A student that was shown 80:20 is less sure than one that was shown labels."""
-        lesson = self.training_data()
-        soft = (0.6 * lesson.targets + 0.2).astype(np.float32)
+    def test_soft_targets_give_softer_predictions(self) -> None:
+        """A student of targets of 80:20 is less confident than one of labels."""
+        data = self.training_data()
+        soft = (0.6 * data.targets + 0.2).astype(np.float32)
         unsure, sure = (
-            np.abs(student.predict_proba(lesson.texts) - 0.5).mean()
-            for student in (self._fit(replace(lesson, targets=soft)), self._taught())
+            np.abs(student.predict_proba(data.texts) - 0.5).mean()
+            for student in (self._fit(replace(data, targets=soft)), self._fitted_student())
         )
         check(unsure < sure - 0.03, f"it is {unsure:.2f} off even, and {sure:.2f} after hard labels")
 
     def test_bad_targets_are_refused(self) -> None:
         """No rows, a wrong shape, NaN, negative, above one, one set for all: BadData each."""
-        lesson = self.training_data()
+        data = self.training_data()
         wrong: dict[str, Floats] = {
-            "too few rows": lesson.targets[:-1],
-            "too few columns": lesson.targets[:, :-1],
-            "NaN": np.where(lesson.targets == 1, np.nan, lesson.targets),
-            "negative": np.where(lesson.targets == 0, -0.5, lesson.targets),
-            "above one": lesson.targets * 2,
-            "one set for all": np.ones_like(lesson.targets),
+            "too few rows": data.targets[:-1],
+            "too few columns": data.targets[:, :-1],
+            "NaN": np.where(data.targets == 1, np.nan, data.targets),
+            "negative": np.where(data.targets == 0, -0.5, data.targets),
+            "above one": data.targets * 2,
+            "one set for all": np.ones_like(data.targets),
         }
         for what, targets in wrong.items():
-            self._refuses(replace(lesson, targets=targets.astype(np.float32)), what)
-        self._refuses(replace(lesson, texts=[], targets=lesson.targets[:0]), "no rows")
+            self._refuses(replace(data, targets=targets.astype(np.float32)), what)
+        self._refuses(replace(data, texts=[], targets=data.targets[:0]), "no rows")
 
 
 def _is_pickle(path: Path) -> bool:

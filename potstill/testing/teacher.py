@@ -1,4 +1,4 @@
-"""What every teacher promises, as tests. Says nothing about how good its answers are, nor about what a server does."""
+"""The contract of every teacher, as tests. Does not test how good its answers are, or how a server behaves."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from potstill.testing.checks import ODD_TEXTS, check
 
 
 class TeacherContract:
-    """What every teacher promises. Override `open_teacher`, and what is different below.
+    """The contract of every teacher. Override `open_teacher`, and what is different below.
 
     Attributes:
-        task: what it is asked.
+        task: the task it answers about.
         texts: texts it can answer.
-        example: a gold example, for teachers that read some.
-        repeats: the same call gives the same answers.
+        example: a gold example, for teachers whose prompt shows some.
+        deterministic: the same call gives the same answers.
         reads_examples: gold examples change its key.
-        simulates: it replays known labels.
-        writes: it can write texts.
-        free_units: units of `Usage` it gives away on purpose.
-        odd_texts: texts that must not kill it.
-        close: how much two scores of the same text may differ, between batches.
+        simulated: it replays known labels.
+        generates: it can generate texts.
+        free_units: units of `Usage` that cost nothing on purpose.
+        odd_texts: texts that must not make a call fail.
+        tolerance: how much two scores of the same text may differ between batches.
     """
 
     task: ClassVar[Task] = Task(("world", "sports", "business"))
@@ -89,8 +89,8 @@ class TeacherContract:
         paid, held = teacher.price.cost_micros(usage), teacher.price.cost_micros(bound)
         check(paid <= held, f"it cost {paid} micro-dollars and {held} were held")
 
-    def test_it_says_what_it_is(self) -> None:
-        """Name, key, category, batch and facts are there and plain."""
+    def test_its_attributes_are_complete(self) -> None:
+        """Name, key, category, batch size and metadata are present, and the metadata are JSON."""
         teacher = self._opened()
         check(teacher.name and isinstance(teacher.name, str), "no name")
         check(len(teacher.key) >= 16, f"the key {teacher.key!r} is no content hash")
@@ -100,15 +100,15 @@ class TeacherContract:
         check(teacher.price.source, "a price without a source")
         json.dumps(teacher.metadata.to_facts())
 
-    def test_it_is_honest_about_simulating(self) -> None:
+    def test_a_simulation_is_declared(self) -> None:
         """`simulated` is as declared, and a simulation says so in its facts."""
         teacher = self._opened()
         check(teacher.simulated is self.simulated, f"simulated is {teacher.simulated}")
         if self.simulated:
             check(teacher.metadata.simulation, "its facts do not say that it simulates")
 
-    def test_it_answers_what_it_can(self) -> None:
-        """The texts it was given for this suite get scores, and the call is charged."""
+    def test_it_answers_the_given_texts(self) -> None:
+        """The texts of this suite get scores, and the call is charged."""
         teacher = self._opened()
         for text in self.texts:
             reply = self._call(teacher, [text])
@@ -135,13 +135,13 @@ class TeacherContract:
         gaps = [abs(a - b) for a, b in zip(one.scores or (), other.scores or (), strict=True)]
         check(max(gaps, default=0.0) <= self.tolerance, f"{text!r} got {one.scores} and then {other.scores}")
 
-    def test_no_text_kills_a_call(self) -> None:
-        """Whatever the text, the call comes back with a state for it, within its bound."""
+    def test_no_text_makes_a_call_fail(self) -> None:
+        """Whatever the text, the call returns a state for it, within its bound."""
         teacher = self._opened()
         for text in self.odd_texts:
             self._call(teacher, [text])
 
-    def test_a_longer_text_is_never_bound_to_less(self) -> None:
+    def test_a_longer_text_never_has_a_lower_bound(self) -> None:
         """The bound grows with the texts, or stays."""
         teacher = self._opened()
         short, long = (teacher.price.cost_micros(teacher.max_usage([text])) for text in ("word", "word " * 1000))
@@ -168,30 +168,30 @@ class TeacherContract:
                 continue
             check(cost > 0, f"ten million {unit} cost nothing")
 
-    def test_it_writes_to_the_brief_or_refuses(self) -> None:
+    def test_it_generates_as_requested_or_refuses(self) -> None:
         """At most n texts, for the label asked, within the bound; or one TeacherError."""
         teacher = self._opened()
-        brief = GenerationRequest(self.example.label, 2, examples=(self.example,))
-        bound = teacher.max_generation_usage(brief)
+        request = GenerationRequest(self.example.label, 2, examples=(self.example,))
+        bound = teacher.max_generation_usage(request)
         try:
-            draft = teacher.generate(brief)
+            generated = teacher.generate(request)
         except TeacherError:
-            check(not self.generates, "it was said to write")
+            check(not self.generates, "it was declared to generate")
             return
-        check(self.generates, "it was said not to write")
-        check(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
-        check(all(item.label == brief.label and item.text.strip() for item in draft.texts), f"{draft.texts}")
-        self._check_usage(teacher, draft.usage, bound)
+        check(self.generates, "it was declared not to generate")
+        check(len(generated.texts) <= 2, f"{len(generated.texts)} texts where two were asked")
+        check(all(item.label == request.label and item.text.strip() for item in generated.texts), f"{generated.texts}")
+        self._check_usage(teacher, generated.usage, bound)
 
-    def test_it_writes_to_a_guide_if_it_says_so(self) -> None:
+    def test_it_generates_with_feedback_if_it_declares_it(self) -> None:
         """At most n texts of the task's labels (or of none, if unreadable), within the bound."""
         teacher = self._opened()
         if not (self.generates and teacher.capabilities.reads_feedback):
             raise SkipTest("it takes one label at a time")
         error = StudentPrediction(self.example.text, self.example.label, self.task.labels[0], 0.9)
-        brief = GenerationRequest("", 2, examples=(self.example,), feedback=Feedback(hard_negatives=(error,)))
-        bound = teacher.max_generation_usage(brief)
-        draft = teacher.generate(brief)
-        check(len(draft.texts) <= 2, f"{len(draft.texts)} texts where two were asked")
-        check(all(item.label in ("", *self.task.labels) for item in draft.texts), f"{draft.texts}")
-        self._check_usage(teacher, draft.usage, bound)
+        request = GenerationRequest("", 2, examples=(self.example,), feedback=Feedback(hard_negatives=(error,)))
+        bound = teacher.max_generation_usage(request)
+        generated = teacher.generate(request)
+        check(len(generated.texts) <= 2, f"{len(generated.texts)} texts where two were asked")
+        check(all(item.label in ("", *self.task.labels) for item in generated.texts), f"{generated.texts}")
+        self._check_usage(teacher, generated.usage, bound)

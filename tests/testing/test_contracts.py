@@ -157,22 +157,22 @@ class CannotWrite(Honest):
 
 WRONG_TEACHERS = {
     OutOfOrder: "test_answers_are_in_the_order_of_the_texts",
-    Short: "test_no_text_kills_a_call",
-    MissingColumn: "test_it_answers_what_it_can",
-    NotFinite: "test_it_answers_what_it_can",
-    ScoresWithoutAnswer: "test_no_text_kills_a_call",
-    InventedState: "test_no_text_kills_a_call",
-    Greedy: "test_it_answers_what_it_can",
-    Free: "test_it_answers_what_it_can",
-    Raises: "test_no_text_kills_a_call",
+    Short: "test_no_text_makes_a_call_fail",
+    MissingColumn: "test_it_answers_the_given_texts",
+    NotFinite: "test_it_answers_the_given_texts",
+    ScoresWithoutAnswer: "test_no_text_makes_a_call_fail",
+    InventedState: "test_no_text_makes_a_call_fail",
+    Greedy: "test_it_answers_the_given_texts",
+    Free: "test_it_answers_the_given_texts",
+    Raises: "test_no_text_makes_a_call_fail",
     Moody: "test_answers_are_in_the_order_of_the_texts",
     DeafToExamples: "test_the_key_is_the_content",
     NewKeyEachTime: "test_the_key_is_the_content",
-    HiddenSimulation: "test_it_is_honest_about_simulating",
+    HiddenSimulation: "test_a_simulation_is_declared",
     UnknownIsZero: "test_no_unit_is_free_by_accident",
-    WritesTooMuch: "test_it_writes_to_the_brief_or_refuses",
-    WritesAnotherLabel: "test_it_writes_to_the_brief_or_refuses",
-    CannotWrite: "test_it_writes_to_the_brief_or_refuses",
+    WritesTooMuch: "test_it_generates_as_requested_or_refuses",
+    WritesAnotherLabel: "test_it_generates_as_requested_or_refuses",
+    CannotWrite: "test_it_generates_as_requested_or_refuses",
 }
 
 
@@ -319,16 +319,16 @@ class ExportsNonsense(Counter):
 
 
 WRONG_STUDENTS = {
-    Untaught: "test_it_learns_what_a_child_could",
-    HardHeaded: "test_soft_targets_teach_doubt",
+    Untaught: "test_it_learns_a_separable_task",
+    HardHeaded: "test_soft_targets_give_softer_predictions",
     Trusting: "test_bad_targets_are_refused",
     SumsToTwo: "test_predictions_are_rows_of_probabilities",
     DoublePrecision: "test_predictions_are_rows_of_probabilities",
-    LooksAtTheBatch: "test_a_text_gets_the_same_whatever_stands_beside_it",
+    LooksAtTheBatch: "test_a_prediction_does_not_depend_on_the_batch",
     ChokesOnNothing: "test_any_text_gets_an_answer",
-    Dice: "test_equal_lessons_give_equal_students",
-    ForgetsOnLoad: "test_what_is_saved_is_loaded",
-    Pickles: "test_what_is_saved_is_loaded",
+    Dice: "test_equal_training_data_give_equal_students",
+    ForgetsOnLoad: "test_a_saved_student_loads_as_it_was",
+    Pickles: "test_a_saved_student_loads_as_it_was",
     ExportsNonsense: "test_the_exported_graph_runs",
 }
 
