@@ -73,11 +73,11 @@ def count_graph(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
     parameters = sum(int(np.prod(each.dims)) for each in model.graph.initializer if len(each.dims) > 0)
     products = [node for node in model.graph.node if node.op_type in MATMUL_OPS]
     constants = {each.name: tuple(each.dims) for each in model.graph.initializer}
-    known = {each.name for each in (*model.graph.output, *model.graph.input)}
+    named = {each.name for each in (*model.graph.output, *model.graph.input)}
     # Shapes inside a graph are known only when it runs: the operands of each product become outputs.
     operands = dict.fromkeys(name for node in products for name in node.input[:2])
     for name in operands:
-        if name not in constants and name not in known:
+        if name not in constants and name not in named:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -79,8 +79,8 @@ class _Clock:
 
     def remaining_seconds(self) -> float:
         """An estimate for all pending cells; one of a new kind counts as the mean of all."""
-        known = [each for those in self.durations.values() for each in those]
-        mean = sum(known) / len(known) if known else 0.0
+        durations = [each for those in self.durations.values() for each in those]
+        mean = sum(durations) / len(durations) if durations else 0.0
         return sum(
             sum(those) / len(those) if (those := self.durations.get((cell.procedure, cell.backbone))) else mean
             for cell in self.pending[self.done :]

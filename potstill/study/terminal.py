@@ -159,11 +159,11 @@ def _sizes_by_shots(study: StudyResult) -> dict[str, dict[str, int]]:
 def _setfit_cells(row: Sequence[PointScore | None]) -> list[str]:
     """The cells of a line, and their average if none is missing."""
     cells = ["–" if mean is None else _format_mean(mean.score.value, mean.sd) for mean in row]
-    known = [mean for mean in row if mean is not None]
-    if len(known) < len(row):
+    measured = [mean for mean in row if mean is not None]
+    if len(measured) < len(row):
         return [*cells, "–"]
-    n = len(known)
-    return [*cells, _format_mean(sum(mean.score.value for mean in known) / n, sum(mean.sd for mean in known) / n)]
+    n = len(measured)
+    return [*cells, _format_mean(sum(mean.score.value for mean in measured) / n, sum(mean.sd for mean in measured) / n)]
 
 
 def _format_mean(value: float, sd: float) -> str:

@@ -11,6 +11,7 @@ from support.study import study_of
 from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec, PotstillError, UnknownName
+from potstill.students.kinds import student_kind
 from potstill.study.backbones import resolve_backbones
 from potstill.study.spec import StudySpec
 
@@ -22,6 +23,16 @@ def test_the_shipped_studies_can_be_read(path: Path) -> None:
     spec = StudySpec.from_toml(path)
     assert len(spec.seeds) >= 3
     assert len(spec.backbones) >= 3
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.name)
+def test_the_student_options_of_the_shipped_studies_exist(path: Path) -> None:
+    spec = StudySpec.from_toml(path)
+    for backbone in spec.backbones:
+        for options in ({**backbone.options, **each} for each in backbone.alternatives or ({},)):
+            student_kind("encoder").training_passes(options, 100)  # raises BadSpec for an option that does not exist
+        for data in spec.data.values():
+            student_kind("cloze").training_passes({**backbone.prompt, **data.prompt}, 100)
 
 
 @pytest.mark.parametrize(

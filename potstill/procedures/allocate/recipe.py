@@ -41,8 +41,8 @@ def allocate(run: Run) -> Student:
         state = state.with_generation_score(rounds.score)
         pilot = Pilot(sources, validation, state, rounds)
         plan = partial(next_purchase, pilot, findings, state, sources)
-        known = content_key(state.labelled.texts), len(state.asked), rounds.remaining_texts(state.labelled)
-        decision = run.decide(Decision, plan, n_purchases, *known)
+        key_parts = content_key(state.labelled.texts), len(state.asked), rounds.remaining_texts(state.labelled)
+        decision = run.decide(Decision, plan, n_purchases, *key_parts)
         findings = decision.basis.findings
         state = state.with_asked(max(len(state.asked), decision.basis.n_sampled))
         match decision:

@@ -160,10 +160,10 @@ def compare_strategies(
     estimates: list[StrategyEstimate] = []
     for strategy in strategies:
         allocations = _allocations(strategy, costs, budget_usd, n_labels_owned, n_unlabelled)
-        scored = [(each, _score_draws(model, costs, each, n_unlabelled)) for each in allocations]
-        known = [(allocation, draws) for allocation, draws in scored if draws is not None]
-        if known:
-            allocation, draws = max(known, key=lambda pair: float(np.median(pair[1])))
+        expected = [(each, _score_draws(model, costs, each, n_unlabelled)) for each in allocations]
+        scored = [(allocation, draws) for allocation, draws in expected if draws is not None]
+        if scored:
+            allocation, draws = max(scored, key=lambda pair: float(np.median(pair[1])))
             estimates.append(StrategyEstimate(strategy, allocation, _estimate(draws), 0.0, draws))
     if not estimates:
         return BudgetComparison(budget_usd, ())
@@ -183,9 +183,11 @@ def compare_budgets(
         compare_strategies(model, costs, budget, n_labels_owned=n_labels_owned, n_unlabelled=n_unlabelled)
         for budget in sorted(budgets)
     )
-    known = [each for each in comparisons if each.strategies]
+    affordable = [each for each in comparisons if each.strategies]
     turning_points = tuple(
-        above.budget_usd for below, above in itertools.pairwise(known) if below.best.strategy != above.best.strategy
+        above.budget_usd
+        for below, above in itertools.pairwise(affordable)
+        if below.best.strategy != above.best.strategy
     )
     return comparisons, turning_points
 
