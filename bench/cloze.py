@@ -1,10 +1,10 @@
-"""P of one small language model beside a head on its frozen states, and beside fine-tuned and frozen MiniLM.
+"""P with one small language model, compared with a head on its frozen states and with fine-tuned and frozen MiniLM.
 
     python bench/cloze.py [--data ../shared/data] [--only sst2] [--per-class 4 16] [--seeds 1 2 3] [--choose | --page]
 
-SmolLM2-135M in bfloat16, on SST-2 and TREC-6 with few gold texts a class, 400 test texts. P by LoRA in its top half and
-in its top third, by a soft prompt alone, and with nothing learnt; each with a pattern and words of the task, zero-shot
-also with the default pattern and plain names. All seconds are processor seconds, of one thread. `--choose` compares
+SmolLM2-135M in bfloat16, on SST-2 and TREC-6 with few gold texts per class, 400 test texts. P by LoRA in its top half
+and in its top third, by a soft prompt alone, and zero-shot; each with a pattern and label words of the task, zero-shot
+also with the default pattern and plain names. All seconds are processor seconds of one thread. `--choose` compares
 options of P on 200 validation texts, two draws; defaults may be chosen there and nowhere else. Results are added to
 bench/results/cloze.json row by row. The larger grid is `papers/compare.py`.
 """
@@ -32,31 +32,31 @@ RESULTS = Path(__file__).with_name("results") / "cloze.json"
 MODEL = "smollm2"
 NAMES = {"ABBR": "abbreviation", "DESC": "description", "ENTY": "entity", "HUM": "human", "LOC": "location"}
 PROMPTS: dict[str, dict[str, Any]] = {
-    "sst2": {"pattern": "{text} It was {label}", "words": {"positive": "great", "negative": "terrible"}},
-    "trec6": {"pattern": "{text}\nAnswer type: {label}", "words": {**NAMES, "NUM": "number"}},
+    "sst2": {"pattern": "{text} It was {label}", "label_words": {"positive": "great", "negative": "terrible"}},
+    "trec6": {"pattern": "{text}\nAnswer type: {label}", "label_words": {**NAMES, "NUM": "number"}},
 }
 MEGABYTES = {MODEL: 540, "minilm": 91}  # of the float32 weights; the bundle of P holds all of them
 TESTED, VALIDATED = 400, 200
-# What --choose compares. The default is 15 of the 30 layers since, learning rate 5e-4, 20 epochs of few rows.
+# What --choose compares. The default is now 15 of the 30 layers, learning rate 5e-4, 20 epochs on few rows.
 CHOICES: dict[str, dict[str, Any]] = {
-    "10 layers": {"layers": 10},
-    "10 layers, lr 2e-4": {"layers": 10, "lr": 2e-4},
-    "10 layers, lr 1e-3": {"layers": 10, "lr": 1e-3},
-    "10 layers, 40 epochs": {"layers": 10, "epochs": 40},
-    "15 layers": {"layers": 15},
+    "10 layers": {"trainable_layers": 10},
+    "10 layers, lr 2e-4": {"trainable_layers": 10, "lr": 2e-4},
+    "10 layers, lr 1e-3": {"trainable_layers": 10, "lr": 1e-3},
+    "10 layers, 40 epochs": {"trainable_layers": 10, "epochs": 40},
+    "15 layers": {"trainable_layers": 15},
 }
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--only", nargs="*", default=list(PROMPTS))
-    asked.add_argument("--per-class", type=int, nargs="*", default=[4, 16])
-    asked.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    asked.add_argument("--arms", nargs="*")
-    asked.add_argument("--choose", action="store_true")
-    asked.add_argument("--page", action="store_true", help="measure nothing, write the section")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*", default=list(PROMPTS))
+    parser.add_argument("--per-class", type=int, nargs="*", default=[4, 16])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--arms", nargs="*")
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--page", action="store_true", help="measure nothing, write the section")
+    options = parser.parse_args()
     rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     part, tested = ("validation", VALIDATED) if options.choose else ("test", TESTED)
     for n in [] if options.page else options.per_class:
@@ -72,13 +72,13 @@ def main() -> None:
                     print(row, flush=True)
                     rows = [old for old in rows if key_of(old) != key_of(row)] + [row]
                     RESULTS.write_text(json.dumps({"format": 1, "bench": "cloze", "rows": rows}, indent=1) + "\n")
-    told = page(rows)
-    write_section("cloze", told)
-    print(told)
+    section = page(rows)
+    write_section("cloze", section)
+    print(section)
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a row is of."""
+    """What a row measures."""
     return tuple(row[key] for key in ("part", "data", "n", "seed", "arm"))
 
 
@@ -91,32 +91,32 @@ def prompted(given: Fold, own: Mapping[str, Any], named: Mapping[str, Any] | Non
 
 
 def zero_shot(given: Fold) -> dict[str, Any]:
-    """P that learns nothing."""
+    """P, untrained."""
     return prompted(given, {"mode": "zero-shot"})
 
 
 def zero_shot_plain(given: Fold) -> dict[str, Any]:
-    """P that learns nothing and was told nothing."""
+    """P, untrained, with the default pattern and the label names."""
     return prompted(given, {"mode": "zero-shot"}, {})
 
 
 def low_rank(given: Fold) -> dict[str, Any]:
-    """P as it is by default."""
+    """P with default options."""
     return prompted(given, {})
 
 
 def low_rank_third(given: Fold) -> dict[str, Any]:
-    """P that learns in fewer layers."""
-    return prompted(given, {"layers": 10})
+    """P with fewer trained layers."""
+    return prompted(given, {"trainable_layers": 10})
 
 
 def soft(given: Fold) -> dict[str, Any]:
-    """P whose only learnt weights are eight vectors before the text, and the label offsets."""
-    return prompted(given, {"mode": "frozen", "soft": 8, "lr": 1e-2})
+    """P that trains eight vectors before the text and the label bias only."""
+    return prompted(given, {"mode": "frozen", "soft_prompt_tokens": 8, "lr": 1e-2})
 
 
 def head(given: Fold) -> dict[str, Any]:
-    """A regression on the states that P reads its words from, the model frozen and without any label in its pattern."""
+    """A regression on the frozen states at the label's position, with no label in the pattern."""
     began = time.process_time()
     model = ClozeStudent(
         StudentConfig(given.labels, MODEL, options={"dtype": "bfloat16", **PROMPTS[given.setting.data]})
@@ -132,12 +132,12 @@ def head(given: Fold) -> dict[str, Any]:
 
 
 def frozen(given: Fold) -> dict[str, Any]:
-    """MiniLM's vectors and a regression."""
+    """A regression on MiniLM's frozen embeddings."""
     return _timed(given, EncoderStudent(StudentConfig(given.labels, "minilm", options={"mode": "frozen"})))
 
 
 def tuned(given: Fold) -> dict[str, Any]:
-    """MiniLM, all weights."""
+    """MiniLM, all weights fine-tuned."""
     return _timed(given, EncoderStudent(StudentConfig(given.labels, "minilm", options={"mode": "full"})))
 
 
@@ -151,7 +151,7 @@ ARMS: dict[str, Callable[[Fold], dict[str, Any]]] = {
     "MiniLM, frozen": frozen,
     "MiniLM, fine-tuned": tuned,
 }
-# Arms that are run for these (seed, texts a class) only: nothing is learnt, or it takes too long.
+# Arms that run for these (seed, texts per class) only: untrained, or too slow.
 ONCE = {
     "P, zero-shot, default pattern": {(1, 4)},
     "P, zero-shot": {(1, 4)},
@@ -184,7 +184,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "## P beside fine-tuning, with few labels",
         "",
         f"`python bench/cloze.py`, {', '.join(sorted({row['commit'] for row in rows}))}. Accuracy on {TESTED} test "
-        "texts, mean over the draws ± their standard deviation. Seconds are processor seconds of loading and learning; "
+        "texts, mean over the draws ± their standard deviation. Seconds are processor seconds of loading and training; "
         "texts/s are texts a processor second in PyTorch (P in bfloat16). MB are the weights a prediction needs.",
         "",
     ]

@@ -1,12 +1,12 @@
-"""Few labels, one backbone: SetFit, frozen vectors + regression, plain fine-tuning, ours, and ours with a pool.
+"""Few labels, one backbone: SetFit, frozen embeddings + regression, plain fine-tuning, ours, and ours with a pool.
 
     python bench/few_shot.py [--data ../shared/data] [--setfit PYTHON] [--systems ...] [--seeds 0 1 2] [--only hwu64]
 
-All start from the weights `minilm`, see the same labels and are tested on the same texts. `--setfit` is the python of a
-virtual environment with SetFit; without it its rows are left out. Every finished row is written at once to
-bench/results/few_shot.json and not measured again; `--table` only rewrites the section of bench/RESULTS.md.
-Seconds are those of training alone, with as many threads as OMP_NUM_THREADS says; processor seconds hold also on a busy
-machine, so they are what the table shows.
+All start from the weights `minilm`, with the same labels and test texts. `--setfit` is the Python of a virtual
+environment with SetFit; without it its rows are left out. Every finished row is written at once to
+bench/results/few_shot.json and not measured again; `--table` only rewrites the section of bench/RESULTS.md. Seconds are
+those of training alone, with OMP_NUM_THREADS threads; the table shows processor seconds, which are comparable on a busy
+machine.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ command goes on with it.
 
 - *setfit*: SetFit 1.2.0, one epoch, batches of 16 pairs, num_iterations 20 (AG News), 10 (HWU64), 5 and 2 (BANKING77 at
   5 and 10 a class). *setfit, 20*: the 20 of its documentation, which is a quarter of an hour and more a fold here.
-- *frozen*: logistic regression on frozen vectors. *plain*: fine-tuning from a head of zeros, {steps} steps.
+- *frozen*: logistic regression on frozen embeddings. *plain*: fine-tuning from a head of zeros, {steps} steps.
 - *ours*: an encoder student with default options; *ours, frozen*: the same without fine-tuning.
-- *ours, 3 runs*: the option `runs = 3`, the mean of three fine-tunings.
+- *ours, 3 runs*: the option `n_averaged = 3`, the mean of three fine-tunings.
 - *ours + pool*: the procedure `selftrain` with 4,000 texts of the rest of train (AG News: 2,000) as unlabelled texts;
   its seconds include the first student's.
 
@@ -66,15 +66,15 @@ class Outcome:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--setfit", help="the python of a virtual environment with SetFit")
-    asked.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
-    asked.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    asked.add_argument("--only", default="", help="only settings whose name contains this")
-    asked.add_argument("--out", type=Path, default=OUT)
-    asked.add_argument("--table", action="store_true", help="measure nothing, rewrite the section")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--setfit", help="the python of a virtual environment with SetFit")
+    parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--only", default="", help="only settings whose name contains this")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--table", action="store_true", help="measure nothing, rewrite the section")
+    options = parser.parse_args()
     rows: list[dict[str, Any]] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     done = {(row["setting"], row["seed"], row["system"]) for row in rows}
     for setting in () if options.table else SETTINGS:
@@ -112,7 +112,7 @@ def run_setfit(given: Fold, python: str, iterations: int) -> Outcome:
     """SetFit in its own environment."""
     from potstill.models.weights import find_weights
 
-    asked = {
+    request = {
         "weights": str(find_weights(WEIGHTS, kind="encoder").folder),
         "texts": given.texts,
         "labels": given.gold.tolist(),
@@ -122,10 +122,12 @@ def run_setfit(given: Fold, python: str, iterations: int) -> Outcome:
         "threads": threads(),
     }
     script = Path(__file__).parent / "rivals" / "setfit_fold.py"
-    done = subprocess.run([python, str(script)], input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True)
-    said = json.loads(done.stdout)
-    facts = {"iterations": iterations, "steps": said["steps"], "versions": said["versions"]}
-    return Outcome(said["predictions"], said["seconds"], said["cpu_seconds"], facts)
+    done = subprocess.run(
+        [python, str(script)], input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=True
+    )
+    reply = json.loads(done.stdout)
+    facts = {"iterations": iterations, "steps": reply["steps"], "versions": reply["versions"]}
+    return Outcome(reply["predictions"], reply["seconds"], reply["cpu_seconds"], facts)
 
 
 def run_encoder(given: Fold, **options: Any) -> Outcome:
@@ -138,12 +140,12 @@ def run_encoder(given: Fold, **options: Any) -> Outcome:
     student.fit(TrainingData(given.texts, given.targets, seed=given.seed))
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
     return Outcome(
-        student.predict_logits(given.test_texts).argmax(1), seconds, cpu_seconds, {"learnt": student.fit_info}
+        student.predict_logits(given.test_texts).argmax(1), seconds, cpu_seconds, {"learnt": student.fit_info.to_json()}
     )
 
 
 def run_plain(given: Fold) -> Outcome:
-    """What a training script does: a head of zeros on the encoder, all weights, the same number of steps as ours."""
+    """As a training script does it: a head of zeros on the encoder, all weights, as many steps as ours."""
     from potstill.models.tokens.tokenizer import TextTokenizer
     from potstill.models.weights import find_weights
     from potstill.students.backbone import init_network, predict_batches
@@ -178,24 +180,24 @@ def run_pool(given: Fold) -> Outcome:
         ids=tuple(str(row) for row in range(n + m)),
         hidden_labels=np.full(n + m, -1),
     )
-    student = {"name": f"encoder:{WEIGHTS}"}
-    spec = Spec.from_dict({"budget": 1, "seed": given.seed, "student": student, "procedure": {"name": "selftrain"}})
+    name = f"encoder:{WEIGHTS}"
+    spec = Spec.from_dict({"budget": 1, "seed": given.seed, "student": name, "procedure": {"name": "selftrain"}})
     began, worked = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         with Run.open(Path(folder) / "run", spec, Task(given.labels, name="few-shot"), pool) as run:
-            taught = selftrain(run)
+            student = selftrain(run)
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
-        return Outcome(taught.predict_logits(given.test_texts).argmax(1), seconds, cpu_seconds, {"pool": m})
+        return Outcome(student.predict_logits(given.test_texts).argmax(1), seconds, cpu_seconds, {"pool": m})
 
 
 SYSTEMS: dict[str, Callable[[Fold, str], Outcome]] = {
     "setfit": lambda given, python: run_setfit(given, python, ITERATIONS[given.setting.name]),
     "setfit, 20": lambda given, python: run_setfit(given, python, DOCUMENTED),
-    "frozen": lambda given, _: run_encoder(given, mode="frozen", names=False),
+    "frozen": lambda given, _: run_encoder(given, mode="frozen", label_names=False),
     "plain": lambda given, _: run_plain(given),
     "ours, frozen": lambda given, _: run_encoder(given, mode="frozen"),
     "ours": lambda given, _: run_encoder(given),
-    "ours, 3 runs": lambda given, _: run_encoder(given, runs=3),
+    "ours, 3 runs": lambda given, _: run_encoder(given, n_averaged=3),
     "ours + pool": lambda given, _: run_pool(given),
 }
 
@@ -206,7 +208,7 @@ def threads() -> int:
 
 
 def section(rows: list[dict[str, Any]]) -> str:
-    """The Markdown section: a line for each setting and system, over the seeds there are."""
+    """The Markdown section: a line for each setting and system, over the measured seeds."""
     lines = []
     for setting in SETTINGS:
         rival = {row["seed"]: row for row in rows if row["setting"] == setting.name and row["system"] == "setfit"}

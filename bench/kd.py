@@ -1,12 +1,12 @@
-"""Distilling an encoder into a static student: the fitted temperature beside T with T^2, a gold term, a vector match.
+"""Distilling an encoder into a static student: fitted and given temperatures, a gold term, a hint.
 
     python bench/kd.py [--data ../shared/data] [--only "banking77 10/class"] [--arms 0 1] [--seeds 0] [--full]
 
-Each data set: some gold texts a class, the rest of its train part as the unlabelled transfer set. The teacher
-(MiniLM-L6, a regression on its frozen vectors, or with `--full` fine-tuned) learns the gold; every student (static
-vectors distilled from the same MiniLM) learns what it says of the transfer set. "share" is the student's accuracy over
-the teacher's, the aim is 95 %. Runs are real runs of the recipe `kd`, which share one teacher and its answers. Results
-are added to what is in bench/results/kd.json, so a cut run still counts. Covers one pair of models.
+Each data set: some gold texts per class, the rest of its train part as the unlabelled transfer set. The teacher
+(MiniLM-L6, a regression on its frozen embeddings, or with `--full` fine-tuned) is trained on the gold; every student
+(static embeddings distilled from the same MiniLM) on its predictions of the transfer set. "share" is the student's
+accuracy over the teacher's, the aim is 95 %. Runs are real runs of the recipe `kd`, which share one teacher and its
+answers. Results are added to bench/results/kd.json row by row. Covers one pair of models.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ TEACHERS = {"frozen": "MiniLM-L6, frozen", "encoder:minilm": "MiniLM-L6, fine-tu
 ARMS: dict[str, dict[str, Any] | None] = {
     "gold alone, no teacher": None,
     "fitted T, gold a fifth (default)": {},
-    "fitted T, no gold": {"gold": 0.0},
-    "T = 1, no gold": {"temperature": 1.0, "gold": 0.0},
-    "T = 2, no gold (as Kang et al.)": {"temperature": 2.0, "gold": 0.0},
-    "T = 2, gold 1": {"temperature": 2.0, "gold": 1.0},
-    "T = 4, no gold": {"temperature": 4.0, "gold": 0.0},
-    "fitted T, match 0.5": {"match": 0.5},
+    "fitted T, no gold": {"gold_weight": 0.0},
+    "T = 1, no gold": {"temperature": 1.0, "gold_weight": 0.0},
+    "T = 2, no gold (as Kang et al.)": {"temperature": 2.0, "gold_weight": 0.0},
+    "T = 2, gold 1": {"temperature": 2.0, "gold_weight": 1.0},
+    "T = 4, no gold": {"temperature": 4.0, "gold_weight": 0.0},
+    "fitted T, match 0.5": {"hint_weight": 0.5},
 }
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--only", nargs="*", default=[each.name for each in SETTINGS])
-    asked.add_argument("--seeds", type=int, nargs="*", default=[0])
-    asked.add_argument("--keep", type=Path, help="folder of the runs, so that a cut run goes on; else a temporary one")
-    asked.add_argument("--arms", type=int, nargs="*", default=list(range(len(ARMS))), help="numbers, from 0")
-    asked.add_argument("--full", action="store_true", help="the teacher is fine-tuned")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*", default=[each.name for each in SETTINGS])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--keep", type=Path, help="folder of the runs, so that a cut run goes on; else a temporary one")
+    parser.add_argument("--arms", type=int, nargs="*", default=list(range(len(ARMS))), help="numbers, from 0")
+    parser.add_argument("--full", action="store_true", help="the teacher is fine-tuned")
+    options = parser.parse_args()
     teacher = "encoder:minilm" if options.full else "frozen"
     arms = {arm: ARMS[arm] for i, arm in enumerate(ARMS) if i in options.arms}
     rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
@@ -82,18 +82,18 @@ def main() -> None:
                     rows = [old for old in rows if key_of(old) != key_of(row)] + [row]
                     record = {"format": 1, "bench": "kd", "student": STUDENT, "rows": rows}
                     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
-    told = page(rows)
-    write_section("kd", told)
-    print(told)
+    section = page(rows)
+    write_section("kd", section)
+    print(section)
 
 
 def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What a row is of."""
+    """What a row measures."""
     return tuple(row[key] for key in ("data", "seed", "teacher_is", "arm"))
 
 
 def measured(given: Fold, folder: Path, large: str, arms: dict[str, dict[str, Any] | None]) -> Any:
-    """One row a student, and the teacher's accuracy with each."""
+    """One row per student, with the teacher's accuracy."""
     pool = pool_of(given)
     named = f"trained:{large}"
     spec = Spec.from_dict({"budget": 50, "seed": given.seed, "teacher": named, "student": STUDENT, "cache": False})
@@ -131,7 +131,7 @@ def pool_of(given: Fold) -> Pool:
 
 
 def accuracy(student: Any, given: Fold) -> float:
-    """Share of the test texts that it gets right."""
+    """Accuracy on the test texts, in [0, 1]."""
     return float((student.predict_logits(given.test_texts).argmax(1) == given.test_gold).mean())
 
 
@@ -154,11 +154,11 @@ def page(rows: list[dict[str, Any]]) -> str:
             if not own:
                 continue
             mean = {key: float(np.mean([row[key] for row in own])) for key in ("teacher", "student")}
-            heats = [row["temperature"] for row in own if row["temperature"] is not None]
-            heat = f"{np.mean(heats):.2f}" if heats else ""
+            temperatures = [row["temperature"] for row in own if row["temperature"] is not None]
+            temperature = f"{np.mean(temperatures):.2f}" if temperatures else ""
             share = mean["student"] / mean["teacher"]
             lines.append(
-                f"| {data} | {large} | {arm} | {len(own)} | {own[0]['texts'] if heats else 0:,} | {heat} "
+                f"| {data} | {large} | {arm} | {len(own)} | {own[0]['texts'] if temperatures else 0:,} | {temperature} "
                 f"| {mean['teacher']:.1%} | {mean['student']:.1%} | {share:.1%} |"
             )
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""What this machine allows: matrix products a second in onnxruntime, texts a second of the tokenizer alone.
+"""Upper limits of this machine: matrix products per second in onnxruntime, texts per second of the tokenizer alone.
 
-A student cannot be faster than its matrix products; the share of that limit is how well it is served.
+A student cannot be faster than its matrix products. A module of `runtime.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Limits:
-    """Measured: 10^9 operations a second of all threads together, texts a second of the tokenizer, work of a text."""
+    """10^9 operations per second of all threads, texts per second of the tokenizer, tokens and operations per text."""
 
     int8_gops: float
     fp32_gops: float
@@ -32,17 +32,17 @@ class Limits:
 
     @property
     def int8_texts_per_s(self) -> float:
-        """Texts a second if there were nothing but int8 products."""
+        """Texts per second of the int8 products alone."""
         return self.int8_gops / self.gflop_per_text
 
     @property
     def fp32_texts_per_s(self) -> float:
-        """Texts a second if there were nothing but fp32 products."""
+        """Texts per second of the fp32 products alone."""
         return self.fp32_gops / self.gflop_per_text
 
 
 def measure_limits(tokens: TextTokenizer, texts: Sequence[str], linear: int, threads: int, scratch: Path) -> Limits:
-    """Measure them; `linear` is how many weights of the encoder every token is multiplied with."""
+    """Measure the limits; `linear` is the number of weights that every token is multiplied with."""
     lengths = np.array([len(own) for own in tokens.encode(texts).ids])
     rates = []
     for _ in range(5):
@@ -59,7 +59,7 @@ def measure_limits(tokens: TextTokenizer, texts: Sequence[str], linear: int, thr
 
 
 def _products(scratch: Path, precision: str, threads: int) -> float:
-    """10^9 operations a second of `threads` threads, each with products of its own."""
+    """10^9 operations per second of `threads` threads, each with its own products."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -82,7 +82,7 @@ def _products(scratch: Path, precision: str, threads: int) -> float:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), file)
     session = open_session(file)
 
-    def busy(until: float) -> int:
+    def multiply(until: float) -> int:
         binding = session.io_binding()
         binding.bind_cpu_input("x", feed)
         binding.bind_output("y")
@@ -96,6 +96,6 @@ def _products(scratch: Path, precision: str, threads: int) -> float:
     for _ in range(3):
         began = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
-            done = sum(pool.map(busy, [began + SECONDS / 3] * threads))
+            done = sum(pool.map(multiply, [began + SECONDS / 3] * threads))
         best = max(best, 2 * ROWS * IN * OUT * done / (time.perf_counter() - began) / 1e9)
     return best

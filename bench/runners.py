@@ -1,4 +1,4 @@
-"""What `runtime.py` measures: callables from texts to labels and time, in this process or in the rivals' own."""
+"""Runners of `runtime.py`: callables from texts to labels and time, in this process or in that of the rivals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Took:
+class Timing:
     """One call: labels, wall seconds, processor seconds of the whole process."""
 
     labels: Sequence[str]
@@ -20,16 +20,16 @@ class Took:
     cpu_s: float
 
 
-Runner = Callable[[Sequence[str]], Took]
+Runner = Callable[[Sequence[str]], Timing]
 
 
-def here(predict: Callable[[Sequence[str]], Sequence[str]]) -> Runner:
+def local_runner(predict: Callable[[Sequence[str]], Sequence[str]]) -> Runner:
     """A runner in this process."""
 
-    def run(texts: Sequence[str]) -> Took:
+    def run(texts: Sequence[str]) -> Timing:
         began, used = time.perf_counter(), time.process_time()
         labels = predict(texts)
-        return Took(labels, time.perf_counter() - began, time.process_time() - used)
+        return Timing(labels, time.perf_counter() - began, time.process_time() - used)
 
     return run
 
@@ -45,17 +45,17 @@ class Rivals:
         self._send(setup)
 
     def open(self, name: str) -> Runner | None:
-        """The rival, trained where it has to be; None, and a line that says why, where it cannot run."""
+        """The rival, trained if necessary; None, and a printed reason, if it cannot run."""
         self._send({"open": name})
         reply = self._reply()
         if "error" in reply:
             print(f"{name}: {reply['error']}")
             return None
 
-        def run(texts: Sequence[str]) -> Took:
+        def run(texts: Sequence[str]) -> Timing:
             self._send({"run": name, "texts": list(texts)})
             reply = self._reply()
-            return Took(reply["labels"], reply["seconds"], reply["cpu_seconds"])
+            return Timing(reply["labels"], reply["seconds"], reply["cpu_seconds"])
 
         return run
 

@@ -1,10 +1,10 @@
-"""How fast an encoder's and a static student's bundles answer, beside what one would use instead, in the same run.
+"""Speed of the bundles of an encoder and a static student, and of what one would use instead, in the same run.
 
     python bench/runtime.py [--data ../shared/data] [--threads 2] [--rounds 5] [--rivals PYTHON] [--made FOLDER]
 
-Trains on BANKING77's few_shot_10 (head on frozen vectors) and exports, into `--made` if that is given and empty. Then
-every runner answers the test set once, for its accuracy, and in interleaved rounds, so that a busy moment hits all
-of them: texts a second, processor time of a text, p50 and p99 of one text alone. `--rivals` is the interpreter of an
+Trains on BANKING77's few_shot_10 (head on frozen embeddings) and exports, into `--made` if that is given and empty.
+Then every runner predicts the test set once, for its accuracy, and in interleaved rounds, so that other load hits all
+of them: texts per second, processor time per text, p50 and p99 of single texts. `--rivals` is the interpreter of an
 environment with openvino, adaptive-classifier and model2vec (`runtime_rivals.py`). Writes JSON with the commit and a
 section of RESULTS.md. Asserts nothing.
 """
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from limits import Limits, measure_limits
 from numpy.typing import NDArray
-from runners import Rivals, Runner, here
+from runners import Rivals, Runner, local_runner
 from sections import RESULTS, commit, table, write_section
 
 from potstill.bundle.bundle import load
@@ -45,8 +45,8 @@ from potstill.students.static import StaticStudent
 
 SINGLES = 60
 PLAIN_BATCH = 32
-FEW = 3  # a slow runner is timed on every third text
-MANY = {"potstill, static", "model2vec + regression"}  # so fast that the test set is repeated
+SLOW_STRIDE = 3  # slow runners predict every third text
+FAST = {"potstill, static", "model2vec + regression"}  # they predict the test set five times
 
 
 def read(file: Path) -> tuple[list[str], list[str]]:
@@ -60,7 +60,7 @@ def read(file: Path) -> tuple[list[str], list[str]]:
 def in_order(
     tokens: TextTokenizer, labels: Sequence[str], run: Callable[[Any, Any], Any], *, by_length: bool
 ) -> Runner:
-    """What one writes first: 32 texts a batch, padded; in the order they came, or sorted by length."""
+    """The simplest script: padded batches of 32 texts, in the given order or sorted by length."""
 
     def predict(texts: Sequence[str]) -> list[str]:
         ids = tokens.encode(texts).ids
@@ -72,11 +72,11 @@ def in_order(
                 found[row] = labels[column]
         return found
 
-    return here(predict)
+    return local_runner(predict)
 
 
 def plain_session(file: Path, threads: int) -> Callable[[Any, Any], Any]:
-    """A plain onnxruntime session: its defaults, all threads on one batch."""
+    """An onnxruntime session with defaults, all threads on one batch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -91,7 +91,7 @@ def eager(student: EncoderStudent, *, low_precision: bool = False) -> Callable[[
 
     from potstill.students.backbone import autocast
 
-    network = student._ready()[1].eval()
+    network = student._loaded()[1].eval()
 
     def run(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Any:
         with torch.inference_mode(), autocast(low_precision):
@@ -103,7 +103,7 @@ def eager(student: EncoderStudent, *, low_precision: bool = False) -> Callable[[
 def time_all(
     runners: dict[str, Runner], texts: Sequence[str], gold: Sequence[str], rounds: int
 ) -> list[dict[str, Any]]:
-    """A row for each runner; rounds interleaved."""
+    """One row per runner; rounds are interleaved."""
     rates: dict[str, list[float]] = {name: [] for name in runners}
     cpu: dict[str, list[float]] = {name: [] for name in runners}
     singles: dict[str, list[float]] = {name: [] for name in runners}
@@ -111,15 +111,17 @@ def time_all(
     for name, run in runners.items():
         run(texts[:64])
         slow = run(texts[:128]).seconds > 128 / 700
-        asked = texts[::FEW] if slow else texts
-        sample[name] = list(texts) * 5 if name in MANY else list(asked)
-        said = run(asked).labels
-        right[name] = float(np.mean([a == b for a, b in zip(said, gold[::FEW] if slow else gold, strict=True)]))
+        tested = texts[::SLOW_STRIDE] if slow else texts
+        sample[name] = list(texts) * 5 if name in FAST else list(tested)
+        predicted = run(tested).labels
+        right[name] = float(
+            np.mean([a == b for a, b in zip(predicted, gold[::SLOW_STRIDE] if slow else gold, strict=True)])
+        )
     for round_ in range(rounds):
         for name, run in runners.items():
-            took = run(sample[name])
-            rates[name].append(len(sample[name]) / took.seconds)
-            cpu[name].append(1e6 * took.cpu_s / len(sample[name]))
+            timing = run(sample[name])
+            rates[name].append(len(sample[name]) / timing.seconds)
+            cpu[name].append(1e6 * timing.cpu_s / len(sample[name]))
             for text in texts[round_ * SINGLES // rounds : (round_ + 1) * SINGLES // rounds]:
                 singles[name].append(1000 * run([text]).seconds)
     return [
@@ -166,22 +168,22 @@ print(*(b - a for a, b in zip(t, t[1:])))
 
 
 def make(given: argparse.Namespace, place: Path) -> str:
-    """Train both students and export them into `place`; what was said of int8."""
+    """Train both students and export them into `place`; the reason for or against int8."""
     folder = given.data / "banking77"
-    (learn, said), (check, check_said) = (read(folder / f"{part}.parquet") for part in ("few_shot_10", "validation"))
-    labels = tuple(sorted(set(said)))
+    (texts, names), (check, check_names) = (read(folder / f"{part}.parquet") for part in ("few_shot_10", "validation"))
+    labels = tuple(sorted(set(names)))
     column = {label: i for i, label in enumerate(labels)}
-    lesson = TrainingData(learn, np.eye(len(labels), dtype=np.float32)[[column[label] for label in said]])
-    student = EncoderStudent(StudentConfig(labels, weights=given.weights, options={"mode": "frozen"})).fit(lesson)
+    data = TrainingData(texts, np.eye(len(labels), dtype=np.float32)[[column[label] for label in names]])
+    student = EncoderStudent(StudentConfig(labels, weights=given.weights, options={"mode": "frozen"})).fit(data)
     (place / "encoder").mkdir(parents=True, exist_ok=True)
     student.save(place / "encoder")
-    task, gold = Task(labels, name="banking77"), np.array([column[label] for label in check_said])
+    task, gold = Task(labels, name="banking77"), np.array([column[label] for label in check_names])
     bundle = export(student, place / "bundle", task=task, texts=check, gold=gold)
-    if not (place / "bundle" / INT8).exists():  # the gate left it out; how fast it is can be measured all the same
+    if not (place / "bundle" / INT8).exists():  # rejected by the accuracy check; its speed can be measured all the same
         shutil.copytree(place / "bundle", place / "int8")
         write_int8(bundle, place / "int8" / INT8, check)
         write_record(place / "int8", replace(bundle.record, files=list_files(place / "int8")))
-    static = StaticStudent(StudentConfig(labels, weights=given.weights)).fit(lesson)
+    static = StaticStudent(StudentConfig(labels, weights=given.weights)).fit(data)
     export(static, place / "static", task=task, texts=check, gold=gold)
     return bundle.record.int8.reason if bundle.record.int8 else "not tried"
 
@@ -191,16 +193,16 @@ def _int8_folder(place: Path) -> Path:
 
 
 def runners_of(place: Path, threads: int, rivals: Rivals | None) -> dict[str, Runner]:
-    """All who answer, by name."""
+    """All runners, by name."""
     student = EncoderStudent.load(place / "encoder")
-    tokens, labels = student._ready()[0], student.labels
+    tokens, labels = student._loaded()[0], student.labels
     found: dict[str, Runner] = {}
     dynamic = place / "dynamic.onnx"  # what onnxruntime's own tool makes of the graph
     if not dynamic.exists():
         write_dynamic_int8(place / "bundle" / FP32, dynamic)
     for graph, name in ((INT8, "int8"), (FP32, "fp32")):
         folder = _int8_folder(place) if graph == INT8 else place / "bundle"
-        found[f"potstill, {name}"] = here(load(folder, graph=graph, threads=threads).predict)
+        found[f"potstill, {name}"] = local_runner(load(folder, graph=graph, threads=threads).predict)
         plain = plain_session(dynamic if graph == INT8 else folder / graph, threads)
         found[f"ONNX Runtime, {name}, by length"] = in_order(tokens, labels, plain, by_length=True)
         found[f"ONNX Runtime, {name}, as they come"] = in_order(tokens, labels, plain, by_length=False)
@@ -209,7 +211,7 @@ def runners_of(place: Path, threads: int, rivals: Rivals | None) -> dict[str, Ru
     found["PyTorch eager, bf16, by length"] = in_order(
         tokens, labels, eager(student, low_precision=True), by_length=True
     )
-    found["potstill, static"] = here(load(place / "static", threads=threads).predict)
+    found["potstill, static"] = local_runner(load(place / "static", threads=threads).predict)
     for name in Rivals.names if rivals is not None else ():
         assert rivals is not None
         opened = rivals.open(name)
@@ -218,7 +220,7 @@ def runners_of(place: Path, threads: int, rivals: Rivals | None) -> dict[str, Ru
     return found
 
 
-def told(record: dict[str, Any], limits: Limits) -> str:
+def section_of(record: dict[str, Any], limits: Limits) -> str:
     """The section of RESULTS.md."""
     rows = {row["runner"]: row for row in record["rows"]}
     lines = [
@@ -233,13 +235,13 @@ def told(record: dict[str, Any], limits: Limits) -> str:
     ]
     head = ["runner", "texts/s", "best round", "processor µs/text", "p50 ms", "p99 ms", "accuracy %", "texts"]
     cold, ours = record["cold"], rows.get("potstill, int8")
-    said = [
+    paragraphs = [
         "## Serving\n",
-        f"BANKING77's test set, `{record['weights']}` with a head learnt from ten texts a class; commit "
+        f"BANKING77's test set, `{record['weights']}` with a head trained on ten texts per class; commit "
         f"`{record['commit']}`, {record['when'][:10]}, {record['machine']} (load average {record['busy']}), "
         f"{record['threads']} thread(s), "
         f"`python bench/runtime.py`. Median of {record['rounds']} interleaved rounds; {SINGLES} texts alone. Slow ones "
-        "answer every third text; of few texts, accuracy says little.\n",
+        "predict every third text; of few texts, accuracy says little.\n",
         table(head, lines),
         "",
         f"- Limits here: {limits.int8_gops:,.0f} GOP/s int8 and {limits.fp32_gops:,.0f} GFLOP/s fp32 in ONNX Runtime; "
@@ -251,25 +253,25 @@ def told(record: dict[str, Any], limits: Limits) -> str:
         share, best = (ours[key] / limits.int8_texts_per_s for key in ("texts_per_s", "best_texts_per_s"))
         by_length = ours["texts_per_s"] / rows["PyTorch eager, fp32, by length"]["texts_per_s"]
         as_they_come = ours["texts_per_s"] / rows["PyTorch eager, fp32, as they come"]["texts_per_s"]
-        said.append(
+        paragraphs.append(
             f"- potstill int8 reaches {share:.0%} of its limit ({best:.0%} in its best round), and {by_length:.1f} "
             f"times PyTorch eager on texts sorted by length, {as_they_come:.1f} times on texts as they come."
         )
     if record["busy"] > record["threads"] + 0.5 or record["every"] > 1:
         asked = f"one text in {record['every']}"
-        said.append(
+        paragraphs.append(
             f"- A quick look ({asked}) or a busy machine: compare rows, and processor time rather than texts/s."
         )
-    said += [
+    paragraphs += [
         f"- Cold, int8: import {cold['import_s']} s, load {cold['load_s']} s, first answer {cold['first_s']} s; "
         f"{record['size_mb']} MB.",
-        f"- What the gate said of int8, on the validation texts: {record['int8']}",
+        f"- Check of int8 on the validation texts: {record['int8']}",
     ]
-    return "\n".join(said)
+    return "\n".join(paragraphs)
 
 
 def main() -> None:
-    """Train, export, measure, tell."""
+    """Train, export, measure, write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--weights", default="minilm")
@@ -295,9 +297,9 @@ def main() -> None:
 
 
 def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
-    """Measure what was made, and write it down."""
+    """Measure the exported bundles, and write the results."""
     test, test_labels = (part[:: given.every] for part in read(given.data / "banking77" / "test.parquet"))
-    learn, said = read(given.data / "banking77" / "few_shot_10.parquet")
+    texts, gold = read(given.data / "banking77" / "few_shot_10.parquet")
     bundle = load(place / "bundle")
     setup = {
         "bundle": str(place / "bundle"),
@@ -305,11 +307,11 @@ def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
         "threads": given.threads,
         "max_length": bundle.record.preprocessor.config["max_length"],
         "weights": str(find_weights(given.weights, kind="encoder").folder),
-        "texts": learn,
-        "gold": said,
+        "texts": texts,
+        "gold": gold,
     }
     rivals = Rivals(given.rivals, setup) if given.rivals else None
-    tokens, network = EncoderStudent.load(place / "encoder")._ready()
+    tokens, network = EncoderStudent.load(place / "encoder")._loaded()
     linear = sum(
         w.numel() for name, w in network.backbone.named_parameters() if w.ndim == 2 and "embedding" not in name
     )
@@ -334,7 +336,7 @@ def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
         rivals.close()
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    section = told(record, limits)
+    section = section_of(record, limits)
     if given.out.parent == RESULTS.with_name("results"):
         write_section("runtime", section)
     print(section)

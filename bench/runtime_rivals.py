@@ -1,12 +1,12 @@
-"""The rivals of `runtime.py` that are no dependencies of potstill, in a process (and virtual environment) of theirs.
+"""The rivals of `runtime.py` that are no dependencies of potstill, in their own process and virtual environment.
 
-Started by `runtime.py --rivals PYTHON`; reads one JSON line a request, writes one a reply:
+Started by `runtime.py --rivals PYTHON`; reads one JSON line per request, writes one per reply:
 
     {"open": NAME}                       -> {"ready": true} or {"error": "..."}
     {"run": NAME, "texts": [...]}        -> {"labels": [...], "seconds": s, "cpu_seconds": c}
 
-Knows nothing of potstill. Where a rival leaves the order of texts to its caller, it gets them sorted by length, which
-is what helps it most.
+Does not import potstill. A rival that leaves the order of texts to its caller gets them sorted by length, its fastest
+order.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ def adaptive(setup: dict[str, Any]) -> Runner:
     torch.set_num_threads(setup["threads"])
     model = AdaptiveClassifier(setup["weights"], device="cpu")
     model.add_examples(setup["texts"], setup["gold"])
-    return lambda texts: [said[0][0] for said in model.predict_batch(texts, k=1)]
+    return lambda texts: [ranked[0][0] for ranked in model.predict_batch(texts, k=1)]
 
 
 def model2vec(setup: dict[str, Any]) -> Runner:
-    """model2vec's static vectors, distilled from the same weights (once), under scikit-learn's logistic regression."""
+    """model2vec's embeddings, distilled once from the same weights, under scikit-learn's logistic regression."""
     from model2vec import StaticModel
     from model2vec.distill import distill
     from sklearn.linear_model import LogisticRegression
 
-    kept = Path(setup["bundle"]).with_name("model2vec")
-    if not kept.exists():
-        distill(setup["weights"], device="cpu").save_pretrained(kept)
-    vectors = StaticModel.from_pretrained(kept)
+    cached = Path(setup["bundle"]).with_name("model2vec")
+    if not cached.exists():
+        distill(setup["weights"], device="cpu").save_pretrained(cached)
+    vectors = StaticModel.from_pretrained(cached)
     head = LogisticRegression(C=100.0, max_iter=500).fit(vectors.encode(setup["texts"]), setup["gold"])
     return lambda texts: list(head.predict(vectors.encode(texts, use_multiprocessing=False)))
 
@@ -88,22 +88,25 @@ RIVALS: dict[str, Callable[[dict[str, Any]], Runner]] = {
 
 
 def main() -> None:
-    """Answer requests until there are no more; what libraries print goes to standard error."""
+    """Answer requests until the input ends; what libraries print goes to standard error."""
     replies, sys.stdout = sys.stdout, sys.stderr
+    if "--help" in sys.argv:
+        print(__doc__, file=replies)
+        return
     setup = json.loads(sys.stdin.readline())
     opened: dict[str, Runner] = {}
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         try:
-            if "open" in asked:
-                opened[asked["open"]] = RIVALS[asked["open"]](setup)
+            if "open" in request:
+                opened[request["open"]] = RIVALS[request["open"]](setup)
                 reply: dict[str, Any] = {"ready": True}
             else:
                 began, used = time.perf_counter(), time.process_time()
-                labels = opened[asked["run"]](asked["texts"])
-                took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
-                reply = took | {"labels": [str(label) for label in labels]}
-        except Exception as error:  # a rival that fails is a row that says so
+                labels = opened[request["run"]](request["texts"])
+                timing = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
+                reply = timing | {"labels": [str(label) for label in labels]}
+        except Exception as error:  # a failed rival is a row with its error
             reply = {"error": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(reply), file=replies, flush=True)
 

@@ -111,7 +111,7 @@ def evaluate_arm(data: Data, name: str) -> dict[str, Any]:
     student = REGISTRY.resolve(arm.kind)(config).fit(TrainingData(data.train.texts, targets, weights))
     row["fit_cpu_s"] = time.process_time() - start
     row["truncated"] = getattr(student, "truncated", 0.0)
-    row["how"] = getattr(student, "fit_info", {}).get("mode", "")
+    row["how"] = fit_info.mode if (fit_info := getattr(student, "fit_info", None)) else ""
     with tempfile.TemporaryDirectory() as folder:
         path, task = Path(folder) / "bundle", Task(data.labels, kind=data.kind)
         start = time.process_time()

@@ -1,11 +1,11 @@
-"""How much of the machine's matrix rate fine-tuning reaches, and what each of its shortcuts is worth.
+"""The share of the machine's matrix rate that fine-tuning reaches, and the effect of each of its optimisations.
 
     python bench/training_speed.py [--data ../shared/data] [--steps 12]
 
 The rate is measured in the same run: products of the shapes a layer has (512 tokens; 384 x 1536), float32 and bfloat16.
 A step's operations are counted, not guessed: 6 for each weight of the layers and each token that is not padding
-(forward once, backward twice), attention's own products left out. Fine-tuning runs as `fine_tune` runs it, on the
-weights `minilm`, with one thread, and processor seconds are counted: they hold on a busy machine too.
+(forward once, backward twice), without attention's own products. Fine-tuning is that of `fine_tune`, on the weights
+`minilm`, with one thread, in processor seconds, which are comparable on a busy machine.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from potstill.models.tokens.tokenizer import TextTokenizer
 from potstill.models.weights import find_weights
 from potstill.students import encoder_training as training
 from potstill.students.backbone import init_network
-from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, fine_tune
+from potstill.students.encoder_training import EncodedBatch, FineTuningConfig, Regularization, fine_tune
 
 OUT = Path(__file__).parent / "results" / "training_speed.json"
 BATCH = 32
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked.add_argument("--steps", type=int, default=12)
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--steps", type=int, default=12)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     rates = {"float32": product_rate(torch.float32), "bfloat16": product_rate(torch.bfloat16)}
     rows = []
@@ -70,17 +70,17 @@ def product_rate(kind: torch.dtype) -> float:
 
 
 def speed(texts: list[str], targets: Any) -> dict[str, float]:
-    """Steps of `fine_tune` over the texts once: seconds a step, texts a second, TFLOP/s of what had to be computed."""
+    """One epoch of `fine_tune`: seconds per step, texts per second, and TFLOP/s of the necessary operations."""
     found = find_weights("minilm", kind="encoder")
     network = init_network(found.folder, targets.shape[1], found.pooling)
     ids = TextTokenizer(found.folder / "tokenizer.json", 256).encode(texts).ids
     n = len(ids)
     rows = EncodedBatch(ids, targets, np.ones(n, np.float32), np.zeros(n, np.bool_))
-    fine_tune(
-        network, rows.take(np.arange(BATCH)), FineTuningConfig(epochs=1), pad_id=0
-    )  # memory is reserved, threads are up
+    fine_tune(network, rows.take(np.arange(BATCH)), FineTuningConfig(epochs=1), pad_id=0)  # warm-up
     began = time.process_time()
-    done = fine_tune(network, rows, FineTuningConfig(epochs=1, freeze_embeddings=True), pad_id=0)
+    done = fine_tune(
+        network, rows, FineTuningConfig(epochs=1, regularization=Regularization(freeze_embeddings=True)), pad_id=0
+    )
     seconds = time.process_time() - began
     weights = sum(part.numel() for name, part in network.backbone.named_parameters() if "encoder.layer" in name)
     work = 6 * weights * sum(len(own) for own in ids)
@@ -94,13 +94,13 @@ def _as_it_is() -> Iterator[None]:
 
 @contextmanager
 def _padded_batches() -> Iterator[None]:
-    with patch.object(training, "BLOCK", BATCH):
+    with patch.object(training, "PADDING_BLOCK", BATCH):
         yield
 
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    with patch.object(training, "_quick_attention", lambda network: _as_it_is()):
+    with patch.object(training, "_eager_attention", lambda network: _as_it_is()):
         yield
 
 

@@ -167,7 +167,9 @@ def sort_by_content(data: TrainingData) -> TrainingData:
 def reject_feature_hint(data: TrainingData, kind: str) -> None:
     """Raise BadSpec if the data have a feature hint, for kinds without trained embeddings."""
     if data.hint is not None:
-        raise BadSpec(f"The student {kind!r} has no embeddings of its own to match.", "Take an encoder, or match = 0.")
+        raise BadSpec(
+            f"The student {kind!r} has no embeddings of its own to match.", "Use an encoder, or hint_weight = 0."
+        )
 
 
 def _check_weights(weights: Floats | None, n: int) -> Floats:
