@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from potstill.data.task import Task, content_key
 from potstill.errors import BadData
-from potstill.students import REGISTRY
+from potstill.students import BASELINE_STUDENT, REGISTRY
 from potstill.students.base import StudentConfig, TrainingData
 
 FOLDS = 5
@@ -18,7 +18,7 @@ MIN_TEXTS = 20
 
 
 def cross_val_probs(
-    texts: Sequence[str], gold: NDArray[np.int64], task: Task, *, student: str = "linear", seed: int = 0
+    texts: Sequence[str], gold: NDArray[np.int64], task: Task, *, student: str = BASELINE_STUDENT, seed: int = 0
 ) -> NDArray[np.float64] | None:
     """Cross-validated probabilities of N labelled texts.
 

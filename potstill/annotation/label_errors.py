@@ -13,6 +13,7 @@ from potstill.data.pool import Subset
 from potstill.data.tables import write_table
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData
+from potstill.students import BASELINE_STUDENT
 
 COLUMNS = ("location", "text", "label", "suggested_label", "label_quality")
 MAX_SHOWN = 10
@@ -78,7 +79,9 @@ class LabelIssueReport:
         return LabelIssueReport(self.n_checked, self.rows, self.student, path)
 
 
-def find_label_errors(subset: Subset, task: Task, *, student: str = "linear", seed: int = 0) -> LabelIssueReport:
+def find_label_errors(
+    subset: Subset, task: Task, *, student: str = BASELINE_STUDENT, seed: int = 0
+) -> LabelIssueReport:
     """The rows of a labelled subset whose label cross-validated students contradict.
 
     Args:

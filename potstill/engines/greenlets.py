@@ -1,9 +1,9 @@
 """Waiting inside a call: it blocks its thread, or lets the other calls of its thread run.
 
 Hundreds of threads that wait for a server spend more time taking turns in the interpreter than working. So calls that
-mostly wait can run as greenlets: they share one thread, and the asyncio event loop there resumes each when what it waits
-for is ready. The functions here serve both, so the code that waits is written once, without `async`. Code that waits in
-any other way inside a greenlet holds up all the others. `is_cancelled` says whether a call should end early.
+mostly wait can run as greenlets: they share one thread, and the asyncio event loop there resumes each when what it
+waits for is ready. The functions here serve both, so the code that waits is written once, without `async`. Code that
+waits in any other way inside a greenlet holds up all the others. `is_cancelled` says whether a call should end early.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class LocalEngine:
         *,
         greenlet_safe: bool = False,
     ) -> Generator[Result]:
-        """Yield `function(item)` for each item, at most `parallel` at once, in the order of the items; see `Engine.map`.
+        """Yield `function(item)` for each item, `parallel` at once, in the order of the items; see `Engine.map`.
 
         Items are taken at most `LOOKAHEAD * parallel` ahead of what was yielded. Closing the generator begins no more
         calls and waits for those in flight. So does the first exception, which is raised in its call's turn, and one

@@ -55,8 +55,8 @@ class Future(Generic[Item, Result]):
 class WorkerPool(Protocol[Item, Result]):
     """Calls one function with items, a bounded number at once, in the order they were submitted.
 
-    A call that was begun always ends, even if another fails meanwhile: its caller waits for it. Once `stop` is set no call
-    is begun. A process that ends does not wait for a pool.
+    A call that was begun always ends, even if another fails meanwhile: its caller waits for it. Once `stop` is set no
+    call is begun. A process that ends does not wait for a pool.
     """
 
     stop: threading.Event
@@ -113,8 +113,8 @@ class ThreadPool(_BasePool[Item, Result]):
 class GcThrottle:
     """Makes garbage collection rarer while calls are in flight; shared by all pools.
 
-    The objects of a call live as long as its request. With the default threshold they reach the oldest generation, and all
-    objects, those of imported libraries included, are traversed again and again, 0.08 s each time.
+    The objects of a call live as long as its request. With the default threshold they reach the oldest generation, and
+    all objects, those of imported libraries included, are traversed again and again, 0.08 s each time.
     """
 
     GEN0_THRESHOLD = 20_000

@@ -82,9 +82,10 @@ class CostPlan:
         what = f"Asking {self.teacher} about {self.n_texts:,} texts costs"
         if self.generates:
             what = f"Letting {self.teacher} write up to {self.n_texts:,} texts costs"
+        span = format_span(self.low_s, self.high_s)
         return (
             f"{what} ${self.low_usd:.4f} to ${self.high_usd:.4f}; "
-            f"the budget of ${self.limit_usd:.2f} reaches for {reach} of them, in {format_span(self.low_s, self.high_s)}."
+            f"the budget of ${self.limit_usd:.2f} reaches for {reach} of them, in {span}."
         )
 
     @property

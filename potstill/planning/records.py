@@ -71,9 +71,10 @@ class CostToMatch:
 
     def sentence(self) -> str:
         """The record for a terminal."""
+        ratio = self.labels_only_usd / max(self.usd, 1e-9)
         return (
             f"What labels alone are expected to reach with ${self.labels_only_usd:,.2f} ({100 * self.score:.1f} %), "
-            f"{self.strategy} reaches with ${self.usd:,.2f}: {self.labels_only_usd / max(self.usd, 1e-9):.1f} times less."
+            f"{self.strategy} reaches with ${self.usd:,.2f}: {ratio:.1f} times less."
         )
 
 

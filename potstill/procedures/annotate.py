@@ -1,7 +1,7 @@
-"""Annotate: people label texts of the pool, and the student is trained on their labels and the gold. No machine teacher.
+"""Annotate: people label texts of the pool, and the student is trained on their labels and the gold.
 
-"Ann." in Kang et al. 2023: the whole budget buys labels. With several rounds a student in between selects the texts it is
-least certain of (uncertainty sampling: Lewis and Gale 1994; Settles 2009).
+"Ann." in Kang et al. 2023: the whole budget buys labels. With several rounds a student in between selects the texts it
+is least certain of (uncertainty sampling: Lewis and Gale 1994; Settles 2009).
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ def _affordable_texts(run: Run, annotator: Teacher, options: AnnotateOptions, av
     free_micros = run.ledger.limit - training_reserve(run.spec)
     affordable = available if not label_micros else min(available, free_micros // label_micros)
     if affordable < 1:
+        free_usd = max(free_micros, 0) / 1e6
         raise BadData(
-            f"A label can cost ${label_micros / 1e6:.4f} and ${max(free_micros, 0) / 1e6:.4f} of the budget is for labels.",
+            f"A label can cost ${label_micros / 1e6:.4f} and ${free_usd:.4f} of the budget is for labels.",
             "Raise the budget.",
         )
     return min(options.n_texts or affordable, available)

@@ -51,9 +51,9 @@ def coreset_sampling(vectors: ArrayLike, n: int, selected: ArrayLike = ()) -> In
 def badge_sampling(probs: ArrayLike, vectors: ArrayLike, n: int, rng: np.random.Generator) -> Ints:
     """Select rows whose last-layer gradients are long and diverse (BADGE: Ash et al. 2020).
 
-    The gradient of row i for its most probable label is (probs_i - one_hot_i) x vectors_i. Rows are drawn one by one, with
-    a probability that grows with the squared distance to the nearest selected one (k-means++). The D x K numbers of a
-    gradient are never computed: distances follow from the two factors.
+    The gradient of row i for its most probable label is (probs_i - one_hot_i) x vectors_i. Rows are drawn one by one,
+    with a probability that grows with the squared distance to the nearest selected one (k-means++). The D x K numbers
+    of a gradient are never computed: distances follow from the two factors.
 
     Args:
         probs: (N, K), rows sum to one.
@@ -80,7 +80,7 @@ def badge_sampling(probs: ArrayLike, vectors: ArrayLike, n: int, rng: np.random.
 
 
 def typiclust_sampling(vectors: ArrayLike, n: int, seed: int) -> Ints:
-    """Select the rows nearest to the centres of n clusters, to begin without labels (TypiClust: Hacohen et al. 2022)."""
+    """Select the rows nearest to the centres of n clusters, before any label (TypiClust: Hacohen et al. 2022)."""
     from sklearn.cluster import MiniBatchKMeans
 
     rows = np.asarray(vectors, dtype=np.float32)

@@ -1,9 +1,9 @@
 """KD: the student learns a teacher's probabilities of unlabelled texts, and the gold labels.
 
-The teacher is a language model, or `trained:BACKBONE`, a larger model that is first fine-tuned on the gold labels (FT +
-KD in Aina et al. 2022; "Dist." in Kang et al. 2023). Loss: cross-entropy with the teacher's probabilities, which differs
-from their KL divergence by a constant (Hinton et al. 2015). The temperature is fitted on gold texts that the prompt
-does not show. The soft labels of a teacher that is less accurate than a student of the gold alone are corrected
+The teacher is a language model, or `trained:BACKBONE`, a larger model that is first fine-tuned on the gold labels (FT
++ KD in Aina et al. 2022; "Dist." in Kang et al. 2023). Loss: cross-entropy with the teacher's probabilities, which
+differs from their KL divergence by a constant (Hinton et al. 2015). The temperature is fitted on gold texts that the
+prompt does not show. The soft labels of a teacher that is less accurate than a student of the gold alone are corrected
 (`label_correction.py`). The losses of the papers, with a given T, T^2, a gold term and matched hidden vectors, are
 options of `[procedure]`.
 """

@@ -64,7 +64,7 @@ def most_confused_labels(gold: ArrayLike, probs: ArrayLike, n: int) -> Ints:
 
 
 def nearest_to_anchors(vectors: ArrayLike, anchors: ArrayLike, n: int) -> Ints:
-    """Rows of (N, D) `vectors` nearest to any of the (A, D) anchors by cosine, nearest first, shared between the anchors.
+    """Rows of (N, D) `vectors` nearest to any of the (A, D) anchors by cosine, nearest first.
 
     In the first turn each anchor, in the order given, selects its nearest row, and so on until there are n rows.
     """
@@ -76,7 +76,7 @@ def nearest_to_anchors(vectors: ArrayLike, anchors: ArrayLike, n: int) -> Ints:
 
 
 def margin_sampling(probs: ArrayLike, n: int) -> Ints:
-    """The rows with the smallest margin between their two most probable labels, smallest first (Scheffer et al. 2001)."""
+    """The rows with the smallest margin between their two most probable labels (Scheffer et al. 2001)."""
     probs_ = np.asarray(probs, dtype=np.float64)
     best = np.partition(probs_, -2, axis=1)
     return _lowest(np.arange(len(probs_)), best[:, -1] - best[:, -2], n)

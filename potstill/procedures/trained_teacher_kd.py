@@ -1,8 +1,8 @@
 """FT + KD and P + KD: a larger model is trained on the gold, and the student on its answers about unlabelled texts.
 
-The four procedures of Aina et al. 2022 are `finetune`, `prompt` and these two, which differ only in how their teacher is
-trained. Loss of an unlabelled text: T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al. 2015; T = 2 and
-no gold term as in Kang et al. 2023, unless `learn_gold` is set).
+The four procedures of Aina et al. 2022 are `finetune`, `prompt` and these two, which differ only in how their teacher
+is trained. Loss of an unlabelled text: T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al. 2015; T = 2
+and no gold term as in Kang et al. 2023, unless `learn_gold` is set).
 
 A student here learns the softened distribution itself: its scores are those of the paper divided by T, which is the
 same function, and its confidence is calibrated on validation texts. T^2 stands in the weights, where it keeps the size

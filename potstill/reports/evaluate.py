@@ -39,6 +39,7 @@ from potstill.run.evaluate_student import display_labels, evaluate_probs, majori
 from potstill.run.notes import Finished
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
+from potstill.students import BASELINE_STUDENT
 from potstill.students.base import Student
 
 MIN_CALIBRATION_TEXTS = 50  # validation texts below which a calibration is noise
@@ -174,7 +175,7 @@ def _baselines(run: Run, test: Subset, student: Student) -> Iterator[Baseline]:
     yield Baseline.from_evaluation("majority", majority.evaluation, majority.description)
     targets = gold.targets(run.task.n_labels)
     candidates = [
-        (ComponentSpec(name="linear"), "TF-IDF + logistic regression"),
+        (ComponentSpec(name=BASELINE_STUDENT), "TF-IDF + logistic regression"),
         (run.spec.student, "the student without a teacher"),
     ]
     evaluated = {run.student_key(student)}

@@ -25,7 +25,7 @@ def selects_examples_per_text(spec: Spec, task: Task) -> bool:
 
 
 def select_examples(gold: Subset, spec: Spec, task: Task) -> list[LabelledText]:
-    """`[procedure] shots` gold examples of each class; by default one, or none above `MAX_FIXED_EXAMPLE_LABELS` classes.
+    """`[procedure] shots` gold examples of each class; by default one, or none if there are many classes.
 
     All of the gold if the teacher selects examples for each text itself.
     """

@@ -169,7 +169,7 @@ class Spec(Options):
         return Rates("[prices] usd_per_hour", usd_per_hour=Decimal(parse_usd(given)) / 1_000_000)
 
     def identity(self) -> JsonObject:
-        """What a run cannot change: all but the budget, which may be raised, and the data, identified by their content."""
+        """What a run cannot change: all but the budget, which may be raised, and the data, known by content."""
         left_out = {"budget", "data", "task", "cache", "engine"}
         record: JsonObject = json.loads(self.model_dump_json(exclude=left_out, exclude_none=True))
         return record

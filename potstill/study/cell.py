@@ -21,6 +21,7 @@ from potstill.ledger.store import CallRecord
 from potstill.run import Answers, ProgressReporter
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, trained_teacher
+from potstill.students import BASELINE_STUDENT
 from potstill.students.base import Student
 from potstill.students.kinds import revision
 from potstill.study.backbones import Backbone, StudyBackbones
@@ -33,7 +34,7 @@ from potstill.teachers.base import Teacher
 VERSION = 2  # raised when a cell would have another result
 BIAS_TEXTS = 200  # unlabelled texts that a language model's label bias is estimated on
 NO_USAGE = CellUsage()
-TFIDF_STUDENT = ComponentSpec(name="linear")
+TFIDF_STUDENT = ComponentSpec(name=BASELINE_STUDENT)
 
 
 class StudyRecipe(Protocol):

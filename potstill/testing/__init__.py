@@ -4,8 +4,8 @@
         def open_teacher(self, task, examples=()):
             return open_teacher(TeacherSetup(task, "my-model", examples))
 
-Run by pytest, or by `run_contract` without it; nothing here needs pytest. A suite tests what a kind must never get wrong,
-not how good a teacher or a student is.
+Run by pytest, or by `run_contract` without it; nothing here needs pytest. A suite tests what a kind must never get
+wrong, not how good a teacher or a student is.
 """
 
 from __future__ import annotations

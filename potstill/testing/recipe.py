@@ -61,7 +61,7 @@ class RecipeContract:
     """What every recipe promises. Override `open_recipe`, and what is different below.
 
     Attributes:
-        options: what `[procedure]` says beside the name. "{labels}" anywhere becomes a file with the label of every text.
+        options: what `[procedure]` says beside the name. "{labels}" anywhere becomes a file with the texts' labels.
         teacher: the `[teacher]` table; None takes a simulated one that is right and costs $0.002 a text.
         student: the student's name.
         prices: the `[prices]` table.
@@ -119,7 +119,7 @@ class RecipeContract:
         return Spec.from_dict(json.loads(json.dumps(record).replace("{labels}", str(labels))))
 
     def _attempt(self, folder: Path, pool: Pool, *, cut_after: int = 0, budget_usd: float = AMPLE_USD) -> RunOutcome:
-        """Run the recipe in `folder`, or go on with it; with `cut_after` it raises `_Cut` after so many stored steps."""
+        """Run the recipe in `folder`, or resume it; with `cut_after` it raises `_Cut` after so many stored steps."""
         folder.mkdir(exist_ok=True)
         task = Task(pool.labels, name="contract")
         with Run.open(folder / "run", self.spec(folder, budget_usd), task, pool) as run:

@@ -1,4 +1,4 @@
-"""A package with a teacher, a student, a recipe and an engine, one file each, works in `plan`, `distill` and `compare`."""
+"""A package with a teacher, a student, a recipe and an engine works in `plan`, `distill` and `compare`."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ def test_a_distillation_uses_all_four(shop: Shop):
 
 def test_a_comparison_uses_all_four(shop: Shop):
     (shop.folder / "study.toml").write_text(
-        'budget = 1\nengine = "one-by-one"\nteacher = "words"\nprocedures = ["ft", "first-texts"]\nsizes = [2]\nseeds = 1\n'
-        'validation_share = 0\nmax_unlabelled = 8\n[[backbones]]\nname = "plain"\nstudent = "plain"\n'
+        'budget = 1\nengine = "one-by-one"\nteacher = "words"\nprocedures = ["ft", "first-texts"]\nsizes = [2]\n'
+        'seeds = 1\nvalidation_share = 0\nmax_unlabelled = 8\n[[backbones]]\nname = "plain"\nstudent = "plain"\n'
         '[data.shop]\nfile = "shop.csv"\n',
         encoding="utf-8",
     )
