@@ -39,7 +39,7 @@ format: $(READY)  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(READY)  ## build the documentation site into site/, strictly: a broken link is an error; ten seconds
+docs: $(READY)  ## build the documentation site into site/, strictly: a broken link is an error; some fifteen seconds
 	@$(BIN)/zensical build --clean --strict
 
 clean:  ## remove what the tools left behind; runs, weights and the virtual environment stay

@@ -12,6 +12,7 @@ A marked block after ``<!-- needs: smollm2 minilm -->`` asks for those carriers,
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.house import ROOT
+from support.house import MODULES, ROOT, plan, relative, tree
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")),
@@ -166,6 +167,45 @@ def test_every_file_of_the_repository_that_a_page_names_exists(page: Path) -> No
     written = re.findall(r"`((?:potstill|tests|docs|demo|examples|bench|studies|\.ci|\.github)/[\w./-]*)`", prose)
     gone = [name for name in written if not (ROOT / name).exists()]
     assert not gone, f"{named(page)}: {gone}"
+
+
+def test_every_page_is_on_the_site_and_on_the_index() -> None:
+    site = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert not [name for name in pages if f'"{name}"' not in site], "add to nav in zensical.toml"
+    linked = [name for name in pages if not name.startswith("reference/") and name != "index.md"]
+    assert not [name for name in linked if f"]({name})" not in index], "link it from docs/index.md"
+
+
+def test_every_room_has_a_page_in_the_reference() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    rooms = [
+        room.removesuffix(".py").rstrip("/") for room in plan() if room not in {"__init__.py", "__main__.py", "cli.py"}
+    ]
+    assert not [room for room in rooms if f"::: potstill.{room}\n" not in pages]
+
+
+def test_docstrings_document_only_parameters_that_exist() -> None:
+    wrong = []
+    for path in MODULES.values():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                wrong += [f"{relative(path)}:{node.lineno}: {name}" for name in undocumentable(node)]
+    assert not wrong, "\n".join(wrong)
+
+
+def undocumentable(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[str]:
+    """The names in the Args section of a function or a class that are no parameters of it."""
+    section = re.search(r"^Args:\n((?: .*\n?|\n)*)", ast.get_docstring(node) or "", re.MULTILINE)
+    inits = [each for each in ast.walk(node) if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+    function = inits[0] if isinstance(node, ast.ClassDef) and inits else node
+    if section is None or isinstance(function, ast.ClassDef):
+        return []
+    given = function.args
+    names = {arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+    names |= {arg.arg for arg in (given.vararg, given.kwarg) if arg}
+    return [name for name in re.findall(r"^    \**([^\s:*][^:\n]*):", section[1], re.MULTILINE) if name not in names]
 
 
 def test_every_target_of_make_that_a_page_names_exists() -> None:
