@@ -126,11 +126,11 @@ def _count_calls(
 
 
 def _describe(options: PgkdOptions, low: CallCounts, high: CallCounts) -> str:
-    fewest, most = sorted((low.n_asked, high.n_asked))
-    if not most:
+    lowest, highest = sorted((low.n_asked, high.n_asked))
+    if not highest:
         return ""
     about = ["what it generated"] if options.relabels else []
     about += ["texts of the pool"] if options.real != "none" else []
     about = about or ["gold texts, for the bias of its scores"]
-    count = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    count = f"{highest:,}" if lowest == highest else f"{lowest:,} to {highest:,}"
     return f"asked about {count} texts besides ({' and '.join(about)})"

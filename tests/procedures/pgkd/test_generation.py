@@ -146,22 +146,24 @@ def test_pvi_rejects_wrong_labels_more_often_than_right_ones(begin: OpenRun, mon
 
 def test_a_request_about_the_confused_labels_names_no_other(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(rounds=1, folds=3, groups=2) as run:
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         pgkd(run)
         (rounds,) = finished_rounds(run)
-    feedback = seen[0].feedback
+    feedback = requests[0].feedback
     assert feedback is not None
     assert len(feedback.labels) == 2
     assert [each.label for each in feedback.report] == list(feedback.labels)
-    assert {each.label for each in (*seen[0].examples, *feedback.correct, *feedback.incorrect)} <= set(feedback.labels)
+    assert {each.label for each in (*requests[0].examples, *feedback.correct, *feedback.incorrect)} <= set(
+        feedback.labels
+    )
     assert rounds.acquired.n_texts == 32
 
 
 def test_each_request_asks_for_another_style_with_diverse(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(rounds=3, diverse=True) as run:
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         pgkd(run)
-    styles = {request.feedback.style for request in seen if request.feedback}
+    styles = {request.feedback.style for request in requests if request.feedback}
     assert len(styles) == 3
     assert all(styles)
 
@@ -176,10 +178,10 @@ def test_the_number_of_texts_of_a_label_follows_its_errors(
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
     pool = build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
     with begin(f"{spend}/run", pool, rounds=1, spend=spend) as run:
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         pgkd(run)
-    assert seen[0].feedback is not None
-    wanted = seen[0].feedback.label_counts
+    assert requests[0].feedback is not None
+    wanted = requests[0].feedback.label_counts
     assert sum(wanted.values()) == 32
     assert wanted["food"] == max(wanted.values())
 

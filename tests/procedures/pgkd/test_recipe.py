@@ -118,10 +118,10 @@ def test_a_request_shows_training_texts_alone_and_never_a_validation_or_test_tex
     begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(folds=3, spend="need") as run:
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         pgkd(run)
-    shown = json.dumps([[str(request), str(request.feedback)] for request in seen])
-    assert len(seen) == 3
+    shown = json.dumps([[str(request), str(request.feedback)] for request in requests])
+    assert len(requests) == 3
     assert any(text in shown for text in pool.subset("train").texts)
     for split in ("validation", "test"):
         assert not [text for text in pool.subset(split).texts if text in shown]  # type: ignore[arg-type]
@@ -131,9 +131,9 @@ def test_a_request_has_the_report_and_up_to_sixteen_texts_of_each_kind(
     begin: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with begin(folds=3, rounds=1) as run:
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         pgkd(run)
-    (request,) = seen
+    (request,) = requests
     feedback = request.feedback
     assert feedback is not None
     assert (request.n, len(request.examples), len(feedback.incorrect), len(feedback.hard_negatives)) == (32, 16, 16, 16)
@@ -159,9 +159,9 @@ def test_an_ablation_takes_its_part_out_of_the_request(
     begin: OpenRun, monkeypatch: pytest.MonkeyPatch, off: dict[str, bool], gone: set[str]
 ) -> None:
     with begin(folds=3, rounds=1, **off) as run:
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         pgkd(run)
-    feedback = seen[0].feedback
+    feedback = requests[0].feedback
     assert feedback is not None
     for part in ("report", "correct", "incorrect", "hard_negatives"):
         assert bool(getattr(feedback, part)) is not (part in gone or (part == "incorrect" and "correct" in gone))
@@ -170,11 +170,11 @@ def test_an_ablation_takes_its_part_out_of_the_request(
 
 def test_spend_by_need_sets_the_number_of_texts_of_each_label(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(spend="need", rounds=1) as run:
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         pgkd(run)
         written = finished_rounds(run)[0].acquired.n_texts
-    assert seen[0].feedback is not None
-    assert sum(seen[0].feedback.label_counts.values()) == written == 32
+    assert requests[0].feedback is not None
+    assert sum(requests[0].feedback.label_counts.values()) == written == 32
 
 
 def test_a_teacher_that_reads_no_feedback_is_asked_for_a_label_at_a_time(
@@ -184,9 +184,9 @@ def test_a_teacher_that_reads_no_feedback_is_asked_for_a_label_at_a_time(
         script_teacher(
             run, monkeypatch, lambda original, request: original.generate(request).texts, reads_feedback=False
         )
-        seen = record_requests(run, monkeypatch)
+        requests = record_requests(run, monkeypatch)
         finish_run(run, pgkd(run))
-    first = [request for request in seen if request.seed == seen[0].seed]
+    first = [request for request in requests if request.seed == requests[0].seed]
     assert {request.label for request in first} <= set(LABELS)
     assert sum(request.n for request in first) == 32
     shown = {each.text for request in first for each in (*request.examples, *request.counterexamples)}
