@@ -169,5 +169,5 @@ def test_a_students_vectors_move_to_the_teachers(kind: str, tmp_path: Path) -> N
 def test_a_student_without_vectors_refuses_a_hint() -> None:
     rows = StudentContract().training_data()
     like = FeatureHint(Twins(rows.texts), 0.5)  # type: ignore[arg-type]
-    with pytest.raises(BadSpec, match="no vectors of its own"):
+    with pytest.raises(BadSpec, match="no embeddings of its own"):
         LinearStudent(StudentConfig(StudentContract.labels)).fit(TrainingData(rows.texts, rows.targets, hint=like))

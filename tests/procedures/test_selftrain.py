@@ -96,7 +96,7 @@ def test_an_encoder_trains_on_pseudo_labels_with_its_kinds_options(
 ) -> None:
     with begin(tmp_path / "run", pool, {**tiny, "mode": "full", "epochs": 1}) as run:
         student = selftrain(run)
-        assert student.fit_info["validation_rows"] == 0
+        assert student.fit_info.validation_rows == 0
     frozen = ComponentSpec.model_validate({"name": "encoder:minilm", "few_shot": False})
     assert pseudo_label_student(frozen) is frozen
     linear = ComponentSpec.model_validate({"name": "linear"})
