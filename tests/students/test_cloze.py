@@ -1,4 +1,4 @@
-"""The cloze student keeps the contract on tiny language models, masked and causal, and does what P means."""
+"""The cloze student: its contract on tiny language models, masked and causal, and its scores against transformers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from potstill.bundle.export.export import export
 from potstill.data.pairs import join_pair
 from potstill.data.task import Task
 from potstill.errors import BadInput, BadSpec, RunNotFound
-from potstill.students import cloze_training as clozetune
-from potstill.students.base import Floats, Student, StudentConfig, TrainingData
+from potstill.students import cloze_training
+from potstill.students.base import Student, StudentConfig, TrainingData
 from potstill.students.cloze import ClozeStudent
 from potstill.testing import MultiLabelStudentContract, StudentContract
 
 TEXTS = ["the soup and the bread", "one match, please", "a loan or a bank and the market", ""]
-TREE = {"food": "food order", "sport": ["sport", "sport wager"], "money": "money"}
+MULTI_TOKEN_WORDS = {"food": "food order", "sport": ["sport", "sport wager"], "money": "money"}
 
 
-class OnTiny(StudentContract):
+class TinyContract(StudentContract):
     """The contract on a language model that `write` makes."""
 
     write: ClassVar[Callable[..., Path]]
@@ -38,32 +38,32 @@ class OnTiny(StudentContract):
         name = type(self).write.__name__
         self.folder = type(self).write(tmp_path_factory.getbasetemp() / name)
 
-    def make_student(self, make: StudentConfig) -> Student:
-        return ClozeStudent(replace(make, weights=str(self.folder), options=self.options))
+    def make_student(self, config: StudentConfig) -> Student:
+        return ClozeStudent(replace(config, weights=str(self.folder), options=self.options))
 
 
-class TestMasked(OnTiny):
+class TestMasked(TinyContract):
     write = staticmethod(write_tinymlm)
     options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 25}
 
 
-class TestCausal(OnTiny):
+class TestCausal(TinyContract):
     write = staticmethod(write_tinycausal)
     options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 12, "trainable_layers": 2}
 
 
-class TestCausalWithTree(OnTiny):
+class TestCausalWithTrie(TinyContract):
     write = staticmethod(write_tinycausal)
     options: ClassVar[dict[str, Any]] = {
         "lr": 5e-3,
         "epochs": 12,
         "trainable_layers": 2,
-        "label_words": TREE,
+        "label_words": MULTI_TOKEN_WORDS,
     }
     test_the_exported_graph_runs = None  # below, as a bundle
 
 
-class SeveralOnTiny(MultiLabelStudentContract):
+class TinyMultiLabelContract(MultiLabelStudentContract):
     """The contract of several labels a text on a language model that `write` makes."""
 
     write: ClassVar[Callable[..., Path]]
@@ -73,16 +73,16 @@ class SeveralOnTiny(MultiLabelStudentContract):
     def _weights(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         self.folder = type(self).write(tmp_path_factory.getbasetemp() / type(self).write.__name__)
 
-    def make_student(self, make: StudentConfig) -> Student:
-        return ClozeStudent(replace(make, weights=str(self.folder), options=self.options))
+    def make_student(self, config: StudentConfig) -> Student:
+        return ClozeStudent(replace(config, weights=str(self.folder), options=self.options))
 
 
-class TestMaskedWithSeveralLabels(SeveralOnTiny):
+class TestMaskedWithSeveralLabels(TinyMultiLabelContract):
     write = staticmethod(write_tinymlm)
     options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 25}
 
 
-class TestCausalWithSeveralLabels(SeveralOnTiny):
+class TestCausalWithSeveralLabels(TinyMultiLabelContract):
     write = staticmethod(write_tinycausal)
     options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 20, "mode": "full", "trainable_layers": 3}
     test_the_exported_graph_runs = None  # as of a label tree
@@ -102,16 +102,11 @@ def cloze(folder: Path, **options: Any) -> ClozeStudent:
     return ClozeStudent(StudentConfig(LABELS, str(folder), options=options))
 
 
-def lesson(seed: int = 1) -> TrainingData:
+def training_data(seed: int = 1) -> TrainingData:
     return replace(StudentContract().training_data(), seed=seed)
 
 
-# --- what is scored ------------------------------------------------------------------------------------------------
-
-
-def sure(scores: Floats) -> Floats:
-    """Less each row's mean: label scores are only compared with one another."""
-    return scores - scores.mean(1, keepdims=True)
+# --- scores ------------------------------------------------------------------------------------------------
 
 
 def test_a_causal_model_scores_a_label_by_the_log_probability_of_its_tokens(causal: Path) -> None:
@@ -135,7 +130,7 @@ def test_a_causal_model_scores_a_label_by_the_log_probability_of_its_tokens(caus
         ]
         for text in TEXTS
     ]
-    student = cloze(causal, label_words=TREE, pattern="{text} topic: {label}")
+    student = cloze(causal, label_words=MULTI_TOKEN_WORDS, pattern="{text} topic: {label}")
     got = student.predict_logits(TEXTS)
     bias = student._loaded()[0].bias.numpy()
     np.testing.assert_allclose(got - bias, np.array(wanted), atol=1e-3)
@@ -160,24 +155,24 @@ def test_a_masked_model_reads_a_words_tokens_at_one_mask_each(masked: Path) -> N
     np.testing.assert_allclose(got - student._loaded()[0].bias.numpy(), np.array(wanted), atol=1e-3)
 
 
-def test_without_a_row_it_scores_with_the_bias_of_empty_texts_removed(causal: Path) -> None:
+def test_untrained_it_is_calibrated_on_content_free_texts(causal: Path) -> None:
     student = cloze(causal)
     probs = student.predict_proba(["N/A", "", "text", "..."])
     np.testing.assert_allclose(probs.mean(0), 1 / 3, atol=0.02)
     assert student.metadata["mode"] == "zero-shot"
 
 
-def test_zero_shot_needs_no_row_and_can_be_kept(causal: Path, tmp_path: Path) -> None:
+def test_zero_shot_needs_no_rows_and_can_be_saved(causal: Path, tmp_path: Path) -> None:
     none = TrainingData([], np.zeros((0, 3), dtype=np.float32))
     student = cloze(causal, mode="zero-shot").fit(none)
     assert np.array_equal(student.predict_logits(TEXTS), cloze(causal).predict_logits(TEXTS))
-    texts = list(lesson().texts)
+    texts = list(training_data().texts)
     np.testing.assert_allclose(student.calibrate_label_bias(texts).predict_proba(texts).mean(0), 1 / 3, atol=0.02)
     student.save(tmp_path)
     assert np.array_equal(ClozeStudent.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
 
 
-def test_a_mask_in_a_text_is_only_text(masked: Path) -> None:
+def test_a_mask_token_in_a_text_is_plain_text(masked: Path) -> None:
     student = cloze(masked)
     _, ids = student._loaded()
     row = ids.encode(["the [MASK] soup [SEP]"]).ids[0]
@@ -186,15 +181,17 @@ def test_a_mask_in_a_text_is_only_text(masked: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["{label}: {text}", "topic: {label}. {text}!", "the {text}, {label}"])
-def test_a_masked_models_label_may_stand_anywhere(masked: Path, pattern: str) -> None:
+def test_a_masked_models_label_can_be_anywhere_in_the_pattern(masked: Path, pattern: str) -> None:
     student = cloze(masked, pattern=pattern)
     network, ids = student._loaded()
     for row in ids.encode(TEXTS).ids:
         assert (row == network.mask_id).sum() == 1
 
 
-def test_words_are_found_in_the_rows_where_names_say_nothing(causal: Path) -> None:
-    student = ClozeStudent(StudentConfig(("A1", "B2", "C3"), str(causal), options={"mode": "frozen"})).fit(lesson())
+def test_label_words_are_searched_in_the_rows_if_names_are_no_words(causal: Path) -> None:
+    student = ClozeStudent(StudentConfig(("A1", "B2", "C3"), str(causal), options={"mode": "frozen"})).fit(
+        training_data()
+    )
     found = [word for own in student.label_words for word in own]
     assert len(set(found)) == 3
     assert not {"A1", "B2", "C3"} & set(found)
@@ -202,25 +199,25 @@ def test_words_are_found_in_the_rows_where_names_say_nothing(causal: Path) -> No
         ClozeStudent(StudentConfig(("A1", "B2", "C3"), str(causal))).predict_logits(TEXTS)
 
 
-# --- learning ------------------------------------------------------------------------------------------------------
+# --- training ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [{}, TREE])
-def test_kept_states_teach_what_running_every_layer_teaches(
+@pytest.mark.parametrize("words", [{}, MULTI_TOKEN_WORDS])
+def test_training_on_cached_states_equals_running_every_layer(
     causal: Path, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"trainable_layers": 1, "epochs": 2, "label_words": words}
-    kept = cloze(causal, **options).fit(lesson())
-    monkeypatch.setattr(clozetune, "MAX_CACHED_BYTES", 0)
-    run = cloze(causal, **options).fit(lesson())
-    assert kept.fit_info.cached_states
-    assert not run.fit_info.cached_states
-    np.testing.assert_allclose(kept.predict_logits(TEXTS), run.predict_logits(TEXTS), atol=0.02)
+    cached = cloze(causal, **options).fit(training_data())
+    monkeypatch.setattr(cloze_training, "MAX_CACHED_BYTES", 0)
+    uncached = cloze(causal, **options).fit(training_data())
+    assert cached.fit_info.cached_states
+    assert not uncached.fit_info.cached_states
+    np.testing.assert_allclose(cached.predict_logits(TEXTS), uncached.predict_logits(TEXTS), atol=0.02)
 
 
 @pytest.mark.parametrize("mode", ["lora", "full", "frozen"])
-def test_only_what_the_mode_names_is_learnt_and_saved(causal: Path, mode: str) -> None:
-    student = cloze(causal, mode=mode, trainable_layers=1, epochs=1, soft_prompt_tokens=2).fit(lesson())
+def test_only_the_parameters_of_the_mode_are_trained_and_saved(causal: Path, mode: str) -> None:
+    student = cloze(causal, mode=mode, trainable_layers=1, epochs=1, soft_prompt_tokens=2).fit(training_data())
     names = set(student._loaded()[0].trained_state)
     assert {"bias", "soft_prompt"} <= names
     inner = {name for name in names if "layers." in name}
@@ -230,15 +227,15 @@ def test_only_what_the_mode_names_is_learnt_and_saved(causal: Path, mode: str) -
 
 
 @pytest.mark.parametrize("model", ["masked", "causal"])
-def test_both_texts_of_a_pair_are_read_and_the_student_can_be_kept(
+def test_both_texts_of_a_pair_matter_and_the_student_can_be_saved(
     model: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     words = {"same": "and", "other": "or"}
-    make = StudentConfig(
+    config = StudentConfig(
         tuple(words), str(request.getfixturevalue(model)), options={"label_words": words, "epochs": 2}, kind="pair"
     )
     texts = [join_pair("the soup", "the bread"), join_pair("the soup", "a loan"), join_pair("a loan", "the soup")]
-    student = ClozeStudent(make).fit(TrainingData(texts, np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)))
+    student = ClozeStudent(config).fit(TrainingData(texts, np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)))
     logits = student.predict_logits(texts)
     assert np.abs(logits[0] - logits[1]).max() > 1e-6
     assert np.abs(logits[1] - logits[2]).max() > 1e-6
@@ -246,7 +243,7 @@ def test_both_texts_of_a_pair_are_read_and_the_student_can_be_kept(
     assert np.array_equal(ClozeStudent.load(tmp_path).predict_logits(texts), logits)
 
 
-def test_a_pair_that_is_too_long_loses_of_its_longer_text(masked: Path) -> None:
+def test_the_longer_text_of_a_pair_is_truncated(masked: Path) -> None:
     student = ClozeStudent(
         StudentConfig(
             ("same", "other"), str(masked), kind="pair", options={"label_words": {"same": "and", "other": "or"}}
@@ -259,8 +256,8 @@ def test_a_pair_that_is_too_long_loses_of_its_longer_text(masked: Path) -> None:
     assert [int((row == vocabulary[word]).sum()) for word in ("bread", "cheese")] == [1, 1]
 
 
-def test_a_soft_prompt_learns_from_the_labels_own_tokens_on(masked: Path) -> None:
-    student = cloze(masked, soft_prompt_tokens=4, mode="frozen", lr=0.1, epochs=5).fit(lesson())
+def test_a_soft_prompt_starts_from_the_label_tokens_and_is_trained(masked: Path) -> None:
+    student = cloze(masked, soft_prompt_tokens=4, mode="frozen", lr=0.1, epochs=5).fit(training_data())
     network = student._loaded()[0]
     start = network.model.get_input_embeddings().weight[[int(network.tokens[i % 3]) for i in range(4)]]
     assert float((network.soft_prompt - start).abs().max()) > 0.1
@@ -274,32 +271,32 @@ def test_a_student_whose_language_model_changed_is_refused(masked: Path, tmp_pat
     weights = write_tinymlm(tmp_path / "weights")
     folder = tmp_path / "student"
     folder.mkdir()
-    cloze(weights, epochs=1).fit(lesson()).save(folder)
+    cloze(weights, epochs=1).fit(training_data()).save(folder)
     write_tinymlm(weights, layers=1)
     with pytest.raises(RunNotFound, match="other weights"):
         ClozeStudent.load(folder)
 
 
-# --- leaving the house ---------------------------------------------------------------------------------------------
+# --- bundles ------------------------------------------------------------------------------------------------------
 
 
 def test_a_bundle_predicts_what_the_student_predicts(causal: Path, tmp_path: Path) -> None:
-    student = cloze(causal, label_words=TREE, trainable_layers=1, epochs=2).fit(lesson())
-    export(student, tmp_path / "bundle", task=Task(LABELS), texts=lesson().texts, gold=None)
+    student = cloze(causal, label_words=MULTI_TOKEN_WORDS, trainable_layers=1, epochs=2).fit(training_data())
+    export(student, tmp_path / "bundle", task=Task(LABELS), texts=training_data().texts, gold=None)
     texts = [*TEXTS, "[MASK] <|endoftext|> the soup\n\ntopic: sport"]
     bundle = load(tmp_path / "bundle")
     np.testing.assert_allclose(bundle.predict_logits(texts), student.predict_logits(texts), atol=1e-3)
 
 
-def test_one_that_predicts_in_bfloat16_is_not_exported(masked: Path, tmp_path: Path) -> None:
+def test_a_student_that_predicts_in_bfloat16_is_not_exported(masked: Path, tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="bfloat16"):
         cloze(masked, dtype="bfloat16").export(tmp_path)
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------------
 
 
-def test_weights_without_a_language_model_head_say_what_they_can_do(tmp_path: Path) -> None:
+def test_weights_without_a_language_model_head_are_refused_with_their_use(tmp_path: Path) -> None:
     folder = write_tinybert(tmp_path / "bert")
     with pytest.raises(BadInput, match="no language-model head") as caught:
         cloze(folder).check_requirements()
@@ -307,7 +304,7 @@ def test_weights_without_a_language_model_head_say_what_they_can_do(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"epoch": 3}, "no option 'epoch'"),
         ({"mode": "half"}, "mode"),
@@ -319,16 +316,16 @@ def test_weights_without_a_language_model_head_say_what_they_can_do(tmp_path: Pa
         ({"label_words": "food"}, "label_words"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(masked: Path, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadSpec, match=said):
+def test_an_invalid_option_is_refused(masked: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadSpec, match=message):
         cloze(masked, **options)
 
 
-def test_a_causal_models_label_stands_last(causal: Path) -> None:
+def test_a_causal_models_label_must_be_last(causal: Path) -> None:
     with pytest.raises(BadSpec, match="does not end in"):
         cloze(causal, pattern="{label}: {text}").predict_logits(TEXTS)
 
 
-def test_labels_that_read_the_same_are_refused(causal: Path) -> None:
+def test_labels_with_the_same_tokens_are_refused(causal: Path) -> None:
     with pytest.raises(BadSpec, match="the same tokens"):
         cloze(causal, label_words={"food": "soup", "sport": "soup"}).predict_logits(TEXTS)

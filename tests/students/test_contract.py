@@ -17,9 +17,9 @@ from potstill.testing import MultiLabelStudentContract, PairStudentContract, Stu
 class TestLinear(StudentContract):
     """TF-IDF and a regression; needs no weights."""
 
-    def make_student(self, make: StudentConfig) -> Student:
+    def make_student(self, config: StudentConfig) -> Student:
         kind: Callable[[StudentConfig], Student] = REGISTRY.resolve("linear")
-        return kind(make)
+        return kind(config)
 
 
 class TestLinearOfPairs(PairStudentContract, TestLinear):
@@ -34,23 +34,23 @@ class OnWeights(StudentContract):
     """The contract on the real weights that `kind` starts from by default."""
 
     kind: ClassVar[str]
-    carrier: ClassVar[str]
+    download: ClassVar[str]
     options: ClassVar[dict[str, object]] = {}
 
     @pytest.fixture(autouse=True)
     def _weights(self, weights_of: Callable[[str], Path]) -> None:
-        self.folder = weights_of(self.carrier)
+        self.folder = weights_of(self.download)
 
-    def make_student(self, make: StudentConfig) -> Student:
+    def make_student(self, config: StudentConfig) -> Student:
         kind: Callable[[StudentConfig], Student] = REGISTRY.resolve(self.kind)
-        return kind(replace(make, weights=str(self.folder), options=self.options))
+        return kind(replace(config, weights=str(self.folder), options=self.options))
 
 
 class TestStatic(OnWeights):
     """Static vectors and a small head."""
 
     kind = "static"
-    carrier = "potion-8m"
+    download = "potion-8m"
 
 
 class TestStaticOfPairs(PairStudentContract, TestStatic):
@@ -65,10 +65,10 @@ class TestEncoder(OnWeights):
     """A transformer under a regression; fine-tuning has its own tests on a tiny network."""
 
     kind = "encoder"
-    carrier = "minilm"
+    download = "minilm"
     options: ClassVar[dict[str, object]] = {"mode": "frozen", "c": 100.0}
 
 
-def test_every_student_on_the_menu_is_here() -> None:
+def test_every_registered_student_has_a_contract_test() -> None:
     on_tiny_weights = {"cloze"}  # in test_cloze.py
     assert {"linear", TestStatic.kind, TestEncoder.kind} | on_tiny_weights == set(REGISTRY)

@@ -1,6 +1,6 @@
-"""The same code learns on CPU and GPU: nothing stays behind on the CPU, and a seed gives the same student on both.
+"""The same code trains on CPU and GPU: no tensor stays on the CPU, and a seed gives the same student on both.
 
-There is no GPU here: see `pretend_gpu.py` for what stands in for one, and what that cannot show.
+The GPU is a stand-in: see `pretend_gpu.py` for what it can and cannot show.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TARGETS = np.eye(len(LABELS), dtype=np.float32)[[0, 1, 2, 1, 2] * 3]
 
 @pytest.fixture(autouse=True)
 def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "cpu_has_bfloat16", lambda: False)  # both devices are to count alike
+    monkeypatch.setattr(backbone, "cpu_has_bfloat16", lambda: False)  # both devices compute alike
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: str(write(folder / name)) for name, write in writers.items()}
 
 
-def taught(kind: Any, weights: str, options: dict[str, Any], device: str, **how: Any) -> Student:
-    make = StudentConfig(LABELS, weights, options={**options, "device": device}, kind=how.pop("task", "single"))
-    student: Student = kind(make).fit(TrainingData(TEXTS, TARGETS, seed=3, **how))
+def fitted(kind: Any, weights: str, options: dict[str, Any], device: str, **how: Any) -> Student:
+    config = StudentConfig(LABELS, weights, options={**options, "device": device}, kind=how.pop("task", "single"))
+    student: Student = kind(config).fit(TrainingData(TEXTS, TARGETS, seed=3, **how))
     return student
 
 
@@ -57,10 +57,10 @@ CASES: list[tuple[str, Any, str, dict[str, Any], dict[str, Any]]] = [
     ("label head", EncoderStudent, "encoder", {"head": "label", "mode": "frozen"}, {}),
     ("masked, all weights", ClozeStudent, "masked", {"epochs": 2}, {}),
     ("masked, soft prompt", ClozeStudent, "masked", {"soft_prompt_tokens": 2, "epochs": 2}, {}),
-    ("causal, LoRA on kept states", ClozeStudent, "causal", {"epochs": 2, "trainable_layers": 1}, {}),
+    ("causal, LoRA on cached states", ClozeStudent, "causal", {"epochs": 2, "trainable_layers": 1}, {}),
     ("causal, soft prompt", ClozeStudent, "causal", {"soft_prompt_tokens": 2, "epochs": 2}, {}),
     ("causal, words from rows", ClozeStudent, "causal", {"verbalizer": "data", "epochs": 2}, {}),
-    ("causal, label tree", ClozeStudent, "causal", {"label_words": {LABELS[0]: "food order"}, "epochs": 2}, {}),
+    ("causal, label trie", ClozeStudent, "causal", {"label_words": {LABELS[0]: "food order"}, "epochs": 2}, {}),
     ("causal, zero-shot", ClozeStudent, "causal", {"mode": "zero-shot"}, {}),
 ]
 
@@ -68,49 +68,49 @@ CASES: list[tuple[str, Any, str, dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("kind", "of", "options", "how"), [each[1:] for each in CASES], ids=[each[0] for each in CASES]
 )
-def test_a_student_learns_on_a_gpu_what_it_learns_on_a_cpu(
+def test_a_student_trained_on_a_gpu_equals_one_trained_on_a_cpu(
     weights: dict[str, str], kind: Any, of: str, options: dict[str, Any], how: dict[str, Any]
 ) -> None:
-    here = taught(kind, weights[of], options, "cpu", **how).predict_logits(TEXTS)
+    on_cpu = fitted(kind, weights[of], options, "cpu", **how).predict_logits(TEXTS)
     with pretended_gpu():
-        student: Any = taught(kind, weights[of], options, "auto", **how)
+        student: Any = fitted(kind, weights[of], options, "auto", **how)
         assert all(isinstance(each, Away) for each in student._network.parameters())
-        there = student.predict_logits(TEXTS)
+        on_gpu = student.predict_logits(TEXTS)
     # Encoders take a batch in blocks on a CPU, whose dropout is drawn block by block.
-    np.testing.assert_allclose(there, here, atol=0.05 if kind is EncoderStudent else 1e-4)
-    assert np.ptp(here) > 0.2
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=0.05 if kind is EncoderStudent else 1e-4)
+    assert np.ptp(on_cpu) > 0.2
 
 
-def test_a_student_learns_another_ones_vectors_on_a_gpu(weights: dict[str, str]) -> None:
-    like = FeatureHint(taught(EncoderStudent, weights["encoder"], {"mode": "frozen"}, "cpu"), 0.5)
+def test_a_feature_hint_works_on_a_gpu(weights: dict[str, str]) -> None:
+    hint = FeatureHint(fitted(EncoderStudent, weights["encoder"], {"mode": "frozen"}, "cpu"), 0.5)
     with pretended_gpu():
-        student = taught(EncoderStudent, weights["encoder"], {"mode": "full", "epochs": 2}, "cuda", hint=like)
+        student = fitted(EncoderStudent, weights["encoder"], {"mode": "full", "epochs": 2}, "cuda", hint=hint)
         assert np.isfinite(student.predict_logits(TEXTS)).all()
 
 
-def test_a_static_student_learns_on_a_gpu_what_it_learns_on_a_cpu(
+def test_a_static_student_trained_on_a_gpu_equals_one_trained_on_a_cpu(
     weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
-    here = taught(StaticStudent, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cpu").predict_logits(TEXTS)
+    on_cpu = fitted(StaticStudent, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cpu").predict_logits(TEXTS)
     moved: list[bool] = []
-    usual = torch.optim.Adam.step
+    original = torch.optim.Adam.step
 
-    def step(self: Any, *given: Any) -> Any:
+    def step(self: Any, *args: Any) -> Any:
         moved.extend(isinstance(each, Away) for group in self.param_groups for each in group["params"])
-        return usual(self, *given)
+        return original(self, *args)
 
     with pretended_gpu():
         monkeypatch.setattr(torch.optim.Adam, "step", step)
-        there = taught(StaticStudent, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cuda").predict_logits(TEXTS)
+        on_gpu = fitted(StaticStudent, weights["encoder"], {"epochs": 2, "dropout": 0.0}, "cuda").predict_logits(TEXTS)
     assert moved
     assert all(moved)
-    np.testing.assert_allclose(there, here, atol=1e-4)
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
 
 
-@pytest.mark.parametrize("words", [{}, {LABELS[0]: "food order"}], ids=["single words", "label tree"])
+@pytest.mark.parametrize("words", [{}, {LABELS[0]: "food order"}], ids=["single words", "label trie"])
 def test_a_local_teacher_scores_on_a_gpu_as_on_a_cpu(weights: dict[str, str], words: dict[str, str]) -> None:
-    def asked(device: str) -> LocalTeacher:
+    def open_on(device: str) -> LocalTeacher:
         options = {"dtype": "float32", "threads": 1, "max_text_tokens": 20, "template": "{text} is", "device": device}
         task = Task(LABELS, instruction="Say.")
         return open_teacher(TeacherSetup(task=task, model=weights["causal"], options={**options, "label_words": words}))
@@ -118,28 +118,28 @@ def test_a_local_teacher_scores_on_a_gpu_as_on_a_cpu(weights: dict[str, str], wo
     def scores(teacher: LocalTeacher) -> Any:
         return np.array([answer.scores for answer in teacher.answer(TEXTS).answers])
 
-    here = asked("cpu")
-    expected = scores(here)
+    on_cpu = open_on("cpu")
+    expected = scores(on_cpu)
     with pretended_gpu():
-        there = asked("cuda")
-        found = scores(there)
-        assert isinstance(next(there._model.model.parameters()), Away)
+        on_gpu = open_on("cuda")
+        found = scores(on_gpu)
+        assert isinstance(next(on_gpu._model.model.parameters()), Away)
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert there.key == here.key
-    assert "GPU" in there.price.source
+    assert on_gpu.key == on_cpu.key
+    assert "GPU" in on_gpu.price.source
 
 
 @pytest.mark.parametrize(("kind", "of"), [(EncoderStudent, "encoder"), (ClozeStudent, "causal")])
-def test_what_learnt_on_a_gpu_is_saved_and_exported_for_any_machine(
+def test_a_student_trained_on_a_gpu_is_saved_and_exported_for_any_machine(
     weights: dict[str, str], kind: Any, of: str, tmp_path: Path
 ) -> None:
     with pretended_gpu():
-        student: Any = taught(kind, weights[of], {"epochs": 2}, "cuda")
+        student: Any = fitted(kind, weights[of], {"epochs": 2}, "cuda")
         expected = student.predict_logits(TEXTS)
         student.save(tmp_path)
-    again = kind.load(tmp_path)  # there is no GPU any more
-    assert device_of(again._network).type == "cpu"
-    np.testing.assert_allclose(again.predict_logits(TEXTS), expected, atol=1e-4)
+    loaded = kind.load(tmp_path)  # without a GPU
+    assert device_of(loaded._network).type == "cpu"
+    np.testing.assert_allclose(loaded.predict_logits(TEXTS), expected, atol=1e-4)
     if kind is ClozeStudent:
         return  # the exporter is slow, and takes both from the same place
     graph = student.export(tmp_path)
@@ -150,14 +150,14 @@ def test_what_learnt_on_a_gpu_is_saved_and_exported_for_any_machine(
 
 
 @pytest.mark.parametrize("kind", [EncoderStudent, ClozeStudent, StaticStudent])
-def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(kind: Any) -> None:
+def test_a_missing_gpu_is_a_one_sentence_error(kind: Any) -> None:
     with pytest.raises(BadSpec, match="sees no CUDA device here"):
         kind(StudentConfig(LABELS, options={"device": "cuda"}))
     with pytest.raises(BadSpec, match="cannot take device"):
         kind(StudentConfig(LABELS, options={"device": "tpu"}))
 
 
-def test_the_device_is_a_gpu_only_where_there_is_one() -> None:
+def test_the_device_is_a_gpu_only_if_one_is_available() -> None:
     assert resolve_device("auto").type == "cpu"
     with pretended_gpu():
         assert resolve_device("auto").type == "cuda"
@@ -166,9 +166,9 @@ def test_the_device_is_a_gpu_only_where_there_is_one() -> None:
 
 def test_the_stand_in_refuses_what_a_gpu_refuses() -> None:
     with pretended_gpu():
-        away = torch.ones(3).to("cuda:0")
+        on_gpu = torch.ones(3).to("cuda:0")
         with pytest.raises(RuntimeError, match="same device"):
-            away + torch.ones(3)
+            on_gpu + torch.ones(3)
         with pytest.raises(TypeError, match="numpy"):
-            away.numpy()
-        assert (away + 1).cpu().numpy().tolist() == [2, 2, 2]
+            on_gpu.numpy()
+        assert (on_gpu + 1).cpu().numpy().tolist() == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""Names of labels as words, as examples and as a head that needs none."""
+"""Label names as texts, as training rows and as a head that needs no rows."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ NAMED = ("soup kitchen", "tennis_match", "BankLoan")
         ("  World ", "world"),
     ],
 )
-def test_a_name_is_read_as_words(label: str, words: str) -> None:
+def test_a_label_name_becomes_words(label: str, words: str) -> None:
     assert label_to_words(label) == words
 
 
-def test_labels_without_letters_say_nothing_unless_they_are_described() -> None:
-    said = label_texts(["1", "B", "card_lost", "0"], {"0": "Money that never came.", "card_lost": " "})
-    assert said.texts == ("card lost", "Money that never came.")
-    assert said.columns == (2, 3)
-    assert not said.covers_all(4)
+def test_labels_without_letters_have_no_text_unless_they_are_described() -> None:
+    predictions = label_texts(["1", "B", "card_lost", "0"], {"0": "Money that never came.", "card_lost": " "})
+    assert predictions.texts == ("card lost", "Money that never came.")
+    assert predictions.columns == (2, 3)
+    assert not predictions.covers_all(4)
     assert label_texts(["no", "yes"]).covers_all(2)
 
 
@@ -50,15 +50,15 @@ def test_a_label_head_scores_by_the_cosine() -> None:
     np.testing.assert_allclose(vectors[0] @ weights, [10, 10 * 0.6 / np.hypot(0.6, 1.8), 0], rtol=1e-5)
 
 
-def test_the_penalty_is_on_the_distance_to_where_it_starts() -> None:
+def test_the_penalty_is_on_the_distance_to_the_anchor_weights() -> None:
     rng = np.random.default_rng(0)
-    x, around = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
+    x, anchor = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
     targets = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 30)]
     ones = np.ones(30, dtype=np.float32)
-    tight = fit_regression(x, targets, ones, SolverOptions(c=1e-4, anchor_weights=around))
-    np.testing.assert_allclose(tight.weights, around, atol=0.01)
+    tight = fit_regression(x, targets, ones, SolverOptions(c=1e-4, anchor_weights=anchor))
+    np.testing.assert_allclose(tight.weights, anchor, atol=0.01)
     loose, plain = (
-        fit_regression(x, targets, ones, SolverOptions(c=1e4, anchor_weights=way)) for way in (around, None)
+        fit_regression(x, targets, ones, SolverOptions(c=1e4, anchor_weights=way)) for way in (anchor, None)
     )
     np.testing.assert_allclose((x @ loose.weights).argmax(1), (x @ plain.weights).argmax(1))
 
@@ -72,7 +72,7 @@ def encoder(tiny: Path, labels: tuple[str, ...] = NAMED, **options: object) -> E
     return EncoderStudent(StudentConfig(labels, weights=str(tiny), options=options))
 
 
-def test_without_a_row_it_knows_the_names(tiny: Path, tmp_path: Path) -> None:
+def test_without_rows_it_predicts_from_label_names(tiny: Path, tmp_path: Path) -> None:
     student = encoder(tiny, head="label").fit(TrainingData([], np.zeros((0, 3), dtype=np.float32)))
     texts = ["the soup and the kitchen", "one tennis match", "a bank or a loan"]
     assert student.predict_logits(texts).argmax(1).tolist() == [0, 1, 2]
@@ -81,9 +81,9 @@ def test_without_a_row_it_knows_the_names(tiny: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(EncoderStudent.load(tmp_path).predict_proba(texts), student.predict_proba(texts))
 
 
-def test_a_description_is_read_where_the_name_says_nothing(tiny: Path) -> None:
-    make = StudentConfig(("0", "1"), str(tiny), {"0": "soup and bread", "1": "tennis, goal"}, {"head": "label"})
-    student = EncoderStudent(make).fit(TrainingData([], np.zeros((0, 2), dtype=np.float32)))
+def test_descriptions_are_used_if_names_are_no_words(tiny: Path) -> None:
+    config = StudentConfig(("0", "1"), str(tiny), {"0": "soup and bread", "1": "tennis, goal"}, {"head": "label"})
+    student = EncoderStudent(config).fit(TrainingData([], np.zeros((0, 2), dtype=np.float32)))
     assert student.predict_logits(["the bread", "the goal"]).argmax(1).tolist() == [0, 1]
 
 
@@ -94,15 +94,13 @@ def test_a_label_head_without_names_is_refused(tiny: Path) -> None:
         encoder(tiny, head="cosine")
 
 
-def test_names_teach_a_label_that_has_no_row(tiny: Path) -> None:
-    lesson = TrainingData(
-        ["the soup", "one kitchen", "the tennis", "a match"], np.eye(3, dtype=np.float32)[[0, 0, 1, 1]]
-    )
-    said = [
-        encoder(tiny, mode="frozen", label_names=names).fit(lesson).predict_proba(["the bank and the loan"])[0, 2]
+def test_label_names_help_a_label_without_rows(tiny: Path) -> None:
+    data = TrainingData(["the soup", "one kitchen", "the tennis", "a match"], np.eye(3, dtype=np.float32)[[0, 0, 1, 1]])
+    predictions = [
+        encoder(tiny, mode="frozen", label_names=names).fit(data).predict_proba(["the bank and the loan"])[0, 2]
         for names in (True, False)
     ]
-    assert said[0] > 2 * said[1]
+    assert predictions[0] > 2 * predictions[1]
 
 
 def test_pairs_have_no_names(tiny: Path) -> None:
@@ -112,7 +110,7 @@ def test_pairs_have_no_names(tiny: Path) -> None:
 
 
 class TestLabelHead(StudentContract):
-    """All that a student promises, with a head that starts from the names."""
+    """The contract of students, with a head initialised from label names."""
 
     rejects_empty = False
 
@@ -121,6 +119,6 @@ class TestLabelHead(StudentContract):
     def _weights(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
         cls.folder = write_tinybert(tmp_path_factory.mktemp("tinybert"))
 
-    def make_student(self, make: StudentConfig) -> Student:
-        options = {"c": 100.0, "epochs": 2, "head": "label", **make.options}
-        return EncoderStudent(replace(make, weights=str(self.folder), options=options))
+    def make_student(self, config: StudentConfig) -> Student:
+        options = {"c": 100.0, "epochs": 2, "head": "label", **config.options}
+        return EncoderStudent(replace(config, weights=str(self.folder), options=options))

@@ -1,4 +1,4 @@
-"""The linear student, the regression under it, the check of lessons that all students share, and the ONNX file."""
+"""The linear student, its regression, its ONNX file, and the check of training data that all students share."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from potstill.students.linear import LinearStudent
 from potstill.students.logistic_regression import SolverOptions, fit_regression
 from potstill.students.training_data import check_training_data, hash_split
 
-LESSON = TrainingData(TEXTS, ONE_HOT)
+DATA = TrainingData(TEXTS, ONE_HOT)
 
 
 @pytest.fixture(scope="module")
 def student() -> LinearStudent:
-    return LinearStudent(StudentConfig(LABELS)).fit(LESSON)
+    return LinearStudent(StudentConfig(LABELS)).fit(DATA)
 
 
-def test_it_learns_to_tell_the_labels_apart(student: LinearStudent) -> None:
+def test_it_learns_its_training_texts(student: LinearStudent) -> None:
     assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).all()
     assert student.predict_proba(["two dogs and a cat"]).argmax() == 1
 
 
-def test_a_text_of_unknown_words_or_none_still_gets_probabilities(student: LinearStudent) -> None:
+def test_a_text_of_unknown_words_or_none_gets_probabilities(student: LinearStudent) -> None:
     probabilities = student.predict_proba(["", "  ", "\x00", "漢字", "🙂" * 50])
     assert np.isfinite(probabilities).all()
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
@@ -41,12 +41,12 @@ def test_the_order_of_the_rows_does_not_matter(student: LinearStudent) -> None:
     assert np.abs(other.predict_proba(TEXTS) - student.predict_proba(TEXTS)).max() < 1e-3
 
 
-def test_a_text_is_answered_alone_as_among_others(student: LinearStudent) -> None:
+def test_a_prediction_does_not_depend_on_the_other_texts(student: LinearStudent) -> None:
     alone = np.concatenate([student.predict_logits([text]) for text in TEXTS])
     assert np.array_equal(alone, student.predict_logits(TEXTS))
 
 
-def test_a_weight_of_two_is_the_row_twice() -> None:
+def test_a_weight_of_two_equals_the_row_twice() -> None:
     weights = np.ones(len(TEXTS), dtype=np.float32)
     weights[:5] = 2
     x = np.random.default_rng(0).normal(size=(len(TEXTS), 4)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_a_weight_of_two_is_the_row_twice() -> None:
     assert np.allclose(twice.weights, weighted.weights, atol=1e-3)
 
 
-def test_the_regression_is_scikit_learns() -> None:
+def test_the_regression_equals_scikit_learns() -> None:
     from sklearn.linear_model import LogisticRegression
 
     x = np.random.default_rng(0).normal(size=(len(TEXTS), 4)).astype(np.float32)
@@ -77,7 +77,7 @@ def test_soft_targets_are_matched_in_expectation() -> None:
     assert np.abs(student.predict_proba([texts[0], texts[-1]]) - targets[[0, -1]]).max() < 0.01
 
 
-def test_what_was_saved_predicts_exactly_the_same(student: LinearStudent, tmp_path: Path) -> None:
+def test_a_loaded_student_predicts_exactly_the_same(student: LinearStudent, tmp_path: Path) -> None:
     student.save(tmp_path)
     assert np.array_equal(LinearStudent.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
     assert not [path for path in tmp_path.iterdir() if path.suffix not in {".json", ".npy"}]
@@ -87,7 +87,7 @@ def test_the_exported_graph_is_valid_and_agrees(student: LinearStudent, tmp_path
     check_export(student, tmp_path, [*TEXTS, "", "unheard-of"])
 
 
-def test_a_deadline_that_has_passed_leaves_a_student_that_predicts() -> None:
+def test_after_a_passed_deadline_the_student_predicts() -> None:
     student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(TEXTS, ONE_HOT, time_limit_s=0.0))
     assert np.allclose(student.predict_proba(TEXTS).sum(axis=1), 1, atol=1e-5)
 
@@ -100,7 +100,7 @@ def test_unknown_options_and_weights_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "says"),
+    ("targets", "message"),
     [
         (np.zeros((0, 3)), "no rows"),
         (np.ones((2, 2)) / 2, "shape"),
@@ -112,28 +112,28 @@ def test_unknown_options_and_weights_are_refused() -> None:
         (np.array([[1, 0, 0], [1, 0, 0]]), "same label"),
     ],
 )
-def test_targets_that_cannot_be_learnt_from_are_refused(targets: Any, says: str) -> None:
+def test_invalid_targets_are_refused(targets: Any, message: str) -> None:
     texts = ["one", "two"][: len(targets)]
-    with pytest.raises(BadData, match=says) as caught:
+    with pytest.raises(BadData, match=message) as caught:
         check_training_data(TrainingData(texts, targets.astype(np.float32)), 3)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, float("nan")], [0.0, 0.0]])
-def test_weights_that_mean_nothing_are_refused(weights: list[float]) -> None:
+def test_invalid_weights_are_refused(weights: list[float]) -> None:
     with pytest.raises(BadData, match=r"[Ww]eigh"):
         check_training_data(TrainingData(["one", "two"], ONE_HOT[[0, 20]], np.array(weights, np.float32)), 3)
 
 
-def test_soft_targets_that_all_lean_to_one_label_are_learnt_with_a_warning() -> None:
+def test_soft_targets_with_one_top_label_are_accepted_with_a_warning() -> None:
     targets = np.array([[0.9, 0.1, 0.0], [0.6, 0.2, 0.2]], np.float32)
     with pytest.warns(UserWarning, match="column 0 is the likeliest label of all 2 rows"):
         check_training_data(TrainingData(["one", "two"], targets), 3)
 
 
-def test_rows_are_put_aside_by_their_content() -> None:
+def test_rows_are_held_out_by_their_content() -> None:
     texts = [f"text {i}" for i in range(1000)]
-    aside = {text for text, judge in zip(texts, hash_split(texts, 0, 0.2).validation, strict=True) if judge}
-    other = {text for text, judge in zip(texts[::-1], hash_split(texts[::-1], 0, 0.2).validation, strict=True) if judge}
-    assert aside == other
-    assert 120 < len(aside) < 280
+    hold_out = hash_split(texts, 0, 0.2).validation
+    reversed_hold_out = hash_split(texts[::-1], 0, 0.2).validation
+    assert np.array_equal(hold_out, reversed_hold_out[::-1])
+    assert 120 < hold_out.sum() < 280

@@ -1,4 +1,4 @@
-"""Texts longer than a student reads: head, head and tail, or windows; the same without torch, and never silently."""
+"""Texts longer than a student reads: head, head and tail, or windows; the same in student and bundle, and counted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def own(ids: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("long", LONG_TEXT_MODES)
-def test_a_text_that_fits_is_read_alike_by_all(folder: Path, long: LongTextMode) -> None:
+def test_a_text_that_fits_is_the_same_in_all_modes(folder: Path, long: LongTextMode) -> None:
     texts = ["", "soup", words(ROOM)]
     head, other = (TextTokenizer(folder / "tokenizer.json", LENGTH, long=how).encode(texts) for how in ("head", long))
     assert [ids.tolist() for ids in head.ids] == [ids.tolist() for ids in other.ids]
@@ -57,7 +57,7 @@ def test_a_text_that_fits_is_read_alike_by_all(folder: Path, long: LongTextMode)
     assert other.text_index.tolist() == [0, 1, 2]
 
 
-def test_head_and_tail_are_kept_and_the_middle_is_lost(folder: Path) -> None:
+def test_head_and_tail_are_read_and_the_middle_is_not(folder: Path) -> None:
     tokens = TextTokenizer(folder / "tokenizer.json", LENGTH, long="head+tail")
     whole = TextTokenizer(folder / "tokenizer.json", 60).encode([words(40)]).ids[0]
     cut = tokens.encode([words(40)])
@@ -99,19 +99,17 @@ def test_the_mean_is_over_the_windows_of_a_text() -> None:
 
 @pytest.mark.parametrize("long", ["head+tail", "windows"])
 def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path: Path, long: LongTextMode) -> None:
-    lesson = StudentContract().training_data()
+    data = StudentContract().training_data()
     # The word that decides comes last, where a head alone does not reach.
-    texts = [f"{'the ' * 20}{text}" for text in lesson.texts]
+    texts = [f"{'the ' * 20}{text}" for text in data.texts]
     options = {"mode": "frozen", "max_length": LENGTH, "long": long, "c": 100.0}
-    student = EncoderStudent(StudentConfig(LABELS, str(folder), options=options)).fit(
-        TrainingData(texts, lesson.targets)
-    )
+    student = EncoderStudent(StudentConfig(LABELS, str(folder), options=options)).fit(TrainingData(texts, data.targets))
     assert student.truncated == 1.0
     blind = EncoderStudent(StudentConfig(LABELS, str(folder), options={**options, "long": "head"})).fit(
-        TrainingData(texts, lesson.targets)
+        TrainingData(texts, data.targets)
     )
-    right = (student.predict_proba(texts).argmax(1) == lesson.targets.argmax(1)).mean()
-    assert right > (blind.predict_proba(texts).argmax(1) == lesson.targets.argmax(1)).mean() + 0.2
+    right = (student.predict_proba(texts).argmax(1) == data.targets.argmax(1)).mean()
+    assert right > (blind.predict_proba(texts).argmax(1) == data.targets.argmax(1)).mean() + 0.2
     student.save(tmp_path)
     again = EncoderStudent.load(tmp_path)
     np.testing.assert_array_equal(again.predict_logits(texts), student.predict_logits(texts))
@@ -128,15 +126,15 @@ def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path:
     assert "half from its end" in card if long == "head+tail" else "in windows" in card
 
 
-def test_no_other_way_to_read_is_taken(folder: Path) -> None:
+def test_an_unknown_mode_is_refused(folder: Path) -> None:
     with pytest.raises(BadSpec, match="cannot take long"):
         EncoderStudent(StudentConfig(LABELS, str(folder), options={"long": "middle"}))
 
 
-def test_texts_too_long_for_a_student_without_tokens_are_told_too(tmp_path: Path) -> None:
-    lesson = StudentContract().training_data()
+def test_texts_too_long_for_a_linear_student_are_noted_too(tmp_path: Path) -> None:
+    data = StudentContract().training_data()
     done = export(
-        LinearStudent(StudentConfig(LABELS)).fit(lesson), tmp_path / "bundle", task=Task(LABELS), texts=lesson.texts
+        LinearStudent(StudentConfig(LABELS)).fit(data), tmp_path / "bundle", task=Task(LABELS), texts=data.texts
     )
     bundle = load(done.folder)
     file = tmp_path / "texts.jsonl"

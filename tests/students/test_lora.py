@@ -1,4 +1,4 @@
-"""LoRA begins as nothing, learns beside frozen weights, and is gone once it is merged."""
+"""LoRA starts at zero, is trained beside frozen weights, and disappears when it is merged."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ def stack() -> torch.nn.Sequential:
     return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 4))
 
 
-def test_lora_begins_as_the_layer_it_stands_beside() -> None:
+def test_lora_starts_as_the_base_layer() -> None:
     from potstill.students.lora import add_lora
 
     model, given = stack(), torch.randn(7, 6)
     before = model(given)
-    learnt = add_lora(model, rank=2)
+    parameters = add_lora(model, rank=2)
     assert torch.equal(model(given), before)
-    assert [tuple(each.shape) for each in learnt] == [(2, 6), (5, 2), (2, 5), (4, 2)]
-    assert {id(each) for each in model.parameters() if each.requires_grad} == {id(each) for each in learnt}
+    assert [tuple(each.shape) for each in parameters] == [(2, 6), (5, 2), (2, 5), (4, 2)]
+    assert {id(each) for each in model.parameters() if each.requires_grad} == {id(each) for each in parameters}
 
 
-def test_merged_it_is_the_same_function_without_a_trace() -> None:
+def test_merging_keeps_the_function_and_removes_lora() -> None:
     from potstill.students.lora import add_lora, merge_lora
 
     model, given = stack(), torch.randn(7, 6)
     names, start = list(model.state_dict()), model(given)
     for each in add_lora(model, rank=2, alpha=8.0):
         torch.nn.init.normal_(each)
-    learnt = model(given)
+    trained = model(given)
     merge_lora(model)
     assert list(model.state_dict()) == names
-    torch.testing.assert_close(model(given), learnt)
-    assert not torch.allclose(learnt, start)
+    torch.testing.assert_close(model(given), trained)
+    assert not torch.allclose(trained, start)
 
 
-def test_an_encoder_learns_by_lora_and_is_an_encoder_like_any_other(tiny: Path) -> None:
+def test_an_encoder_trained_by_lora_has_the_same_parameters_as_others(tiny: Path) -> None:
     rows = StudentContract().training_data()
-    lesson = TrainingData(list(rows.texts) * 2, np.tile(rows.targets, (2, 1)), seed=1)
+    data = TrainingData(list(rows.texts) * 2, np.tile(rows.targets, (2, 1)), seed=1)
 
-    def taught(mode: str) -> EncoderStudent:
+    def fitted(mode: str) -> EncoderStudent:
         options = {"mode": mode, "c": 1.0, "epochs": 6, "lr": 1e-3}
-        return EncoderStudent(StudentConfig(StudentContract.labels, str(tiny), options=options)).fit(lesson)
+        return EncoderStudent(StudentConfig(StudentContract.labels, str(tiny), options=options)).fit(data)
 
-    lora, full, frozen = (taught(mode)._loaded()[1].state_dict() for mode in ("lora", "full", "frozen"))
+    lora, full, frozen = (fitted(mode)._loaded()[1].state_dict() for mode in ("lora", "full", "frozen"))
     assert list(lora) == list(full)
     changed = {name for name in lora if not torch.equal(lora[name], frozen[name])}
     assert {"head.weight", "backbone.encoder.layer.0.attention.self.query.weight"} <= changed
     assert not any("embeddings" in name or "LayerNorm" in name for name in changed)
 
 
-def test_it_keeps_what_the_student_said_through_save_and_load(tiny: Path, tmp_path: Path) -> None:
+def test_saving_and_loading_keeps_the_predictions(tiny: Path, tmp_path: Path) -> None:
     rows = StudentContract().training_data()
     student = EncoderStudent(
         StudentConfig(StudentContract.labels, str(tiny), options={"mode": "lora", "epochs": 2})

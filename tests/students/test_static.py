@@ -1,4 +1,4 @@
-"""The static student, on vectors made up here; with real weights where they were fetched."""
+"""The static student, on random embeddings, and on real ones if they were fetched."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def student(folder: Path) -> StaticStudent:
     pytest.importorskip("torch")
-    return make(folder).fit(TrainingData(TEXTS, ONE_HOT))
+    return static_student(folder).fit(TrainingData(TEXTS, ONE_HOT))
 
 
-def make(folder: Path, **options: float) -> StaticStudent:
+def static_student(folder: Path, **options: float) -> StaticStudent:
     return StaticStudent(StudentConfig(LABELS, str(folder), options={"hidden": 8, **options}))
 
 
-def test_it_learns_to_tell_the_labels_apart(student: StaticStudent) -> None:
+def test_it_learns_its_training_texts(student: StaticStudent) -> None:
     assert (student.predict_proba(TEXTS).argmax(axis=1) == GOLD).all()
 
 
-def test_equal_lessons_give_equal_students_whatever_the_order(student: StaticStudent, folder: Path) -> None:
+def test_equal_data_give_equal_students_in_any_order(student: StaticStudent, folder: Path) -> None:
     order = np.random.default_rng(0).permutation(len(TEXTS))
-    other = make(folder).fit(TrainingData([TEXTS[i] for i in order], ONE_HOT[order]))
+    other = static_student(folder).fit(TrainingData([TEXTS[i] for i in order], ONE_HOT[order]))
     assert np.abs(other.predict_logits(TEXTS) - student.predict_logits(TEXTS)).max() < 1e-4
 
 
@@ -57,16 +57,16 @@ def test_training_leaves_the_callers_random_state_alone(folder: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    make(folder, epochs=1).fit(TrainingData(TEXTS, ONE_HOT))
+    static_student(folder, epochs=1).fit(TrainingData(TEXTS, ONE_HOT))
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_text_is_answered_alone_as_among_others(student: StaticStudent) -> None:
+def test_a_prediction_does_not_depend_on_the_other_texts(student: StaticStudent) -> None:
     alone = np.concatenate([student.predict_logits([text]) for text in TEXTS])
     assert np.abs(alone - student.predict_logits(TEXTS)).max() < 1e-4
 
 
-def test_what_was_saved_predicts_exactly_the_same(student: StaticStudent, tmp_path: Path) -> None:
+def test_a_loaded_student_predicts_exactly_the_same(student: StaticStudent, tmp_path: Path) -> None:
     student.save(tmp_path)
     assert np.array_equal(StaticStudent.load(tmp_path).predict_logits(TEXTS), student.predict_logits(TEXTS))
 
@@ -75,11 +75,11 @@ def test_the_exported_graph_is_valid_and_agrees(student: StaticStudent, tmp_path
     check_export(student, tmp_path, [*TEXTS, "", "unheard-of"])
 
 
-def test_without_torch_the_vectors_stay_and_the_rest_works(
+def test_without_torch_the_embeddings_stay_fixed_and_the_rest_works(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    student = make(folder).fit(TrainingData(TEXTS, ONE_HOT))
+    student = static_student(folder).fit(TrainingData(TEXTS, ONE_HOT))
     table = load_token_embeddings(find_weights(folder)).embeddings
     assert student._classifier is not None
     assert np.allclose(student._classifier.embeddings, table, atol=2e-3)
@@ -87,18 +87,18 @@ def test_without_torch_the_vectors_stay_and_the_rest_works(
     check_export(student, tmp_path, [*TEXTS, ""])
 
 
-def test_a_deadline_that_has_passed_leaves_a_student_that_predicts(folder: Path) -> None:
-    student = make(folder).fit(TrainingData(TEXTS, ONE_HOT, time_limit_s=0.0))
+def test_after_a_passed_deadline_the_student_predicts(folder: Path) -> None:
+    student = static_student(folder).fit(TrainingData(TEXTS, ONE_HOT, time_limit_s=0.0))
     assert np.allclose(student.predict_proba(TEXTS).sum(axis=1), 1, atol=1e-5)
 
 
-def test_rows_put_aside_choose_the_pass(folder: Path) -> None:
+def test_held_out_rows_select_the_epoch(folder: Path) -> None:
     pytest.importorskip("torch")
     texts = [f"{text} {i}" for i in range(40) for text in TEXTS]
-    said: list[str] = []
-    lesson = TrainingData(texts, np.tile(ONE_HOT, (40, 1)), progress=lambda _, words: said.append(words))
-    make(folder, epochs=2).fit(lesson)
-    assert any("validation error" in words for words in said)
+    predictions: list[str] = []
+    data = TrainingData(texts, np.tile(ONE_HOT, (40, 1)), progress=lambda _, words: predictions.append(words))
+    static_student(folder, epochs=2).fit(data)
+    assert any("validation error" in words for words in predictions)
 
 
 def test_unknown_options_are_refused() -> None:
@@ -113,7 +113,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
             read_safetensors(tmp_path / "x.safetensors")
 
 
-def test_quantised_model2vec_files_are_read(folder: Path, tmp_path: Path) -> None:
+def test_quantized_model2vec_files_are_read(folder: Path, tmp_path: Path) -> None:
     half = np.array([[1, 2], [3, 4]], "<f2")
     parts = {"embeddings": ("F16", half), "mapping": ("I64", np.array([1, 0, 1], "<i8"))}
     parts["weights"] = ("F32", np.array([1, 2, 3], "<f4"))
@@ -128,7 +128,7 @@ def test_quantised_model2vec_files_are_read(folder: Path, tmp_path: Path) -> Non
     assert load_token_embeddings(find_weights(tmp_path)).embeddings.tolist() == [[3, 4], [2, 4], [9, 12]]
 
 
-def test_real_vectors_generalise_beyond_the_words_seen(potion: Path) -> None:
+def test_pretrained_embeddings_generalise_to_unseen_words(potion: Path) -> None:
     student = StaticStudent(StudentConfig(LABELS, str(potion), options={"epochs": 5})).fit(TrainingData(TEXTS, ONE_HOT))
     assert student.predict_proba(["oranges and lemons", "an old elephant", "a wrench"]).argmax(axis=1).tolist() == [
         0,
@@ -155,7 +155,7 @@ def test_an_encoder_is_distilled_once_and_padding_of_its_tokenizer_does_not_leak
     plain, padded = (load_token_embeddings(find_weights(folder), dims=8).embeddings for folder in (first, second))
     assert plain.shape[1] == 8
     assert np.allclose(plain, padded, atol=1e-6)
-    kept = [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
+    cached_at = [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
     assert np.array_equal(load_token_embeddings(find_weights(first), dims=8).embeddings, plain)
-    assert kept == [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
-    assert len(kept) == 2
+    assert cached_at == [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
+    assert len(cached_at) == 2

@@ -1,4 +1,4 @@
-"""What a lesson may hold and what the labels in it weigh; awkward lessons end in one sentence with a mend."""
+"""Checks of training data and class weights; unusual data are accepted, or refused with one sentence and a hint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def unbalanced(n: int = 200, k: int = 3) -> TrainingData:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 5))
-def test_balanced_labels_weigh_the_same_and_all_rows_as_much_as_before(rows: list[int], seed: int) -> None:
+def test_balanced_weights_equalise_labels_and_keep_the_total(rows: list[int], seed: int) -> None:
     targets = np.eye(4, dtype=np.float32)[rows]
     weights = np.random.default_rng(seed).uniform(0.5, 2, len(rows)).astype(np.float32)
     balanced = apply_class_weights(targets, weights, "balanced", "abcd")
@@ -44,7 +44,7 @@ def test_balanced_labels_weigh_the_same_and_all_rows_as_much_as_before(rows: lis
     assert balanced.sum() == pytest.approx(weights.sum(), rel=1e-4)
 
 
-def test_label_weights_are_those_of_scikit_learn() -> None:
+def test_class_weights_equal_those_of_scikit_learn() -> None:
     from sklearn.utils.class_weight import compute_sample_weight
 
     rows = np.array([0, 0, 0, 1, 2, 2])
@@ -52,7 +52,7 @@ def test_label_weights_are_those_of_scikit_learn() -> None:
     assert ours == pytest.approx(compute_sample_weight("balanced", rows))
 
 
-def test_a_table_of_weights_counts_soft_targets_and_sets_by_their_share() -> None:
+def test_class_weights_of_soft_targets_and_label_sets_are_averaged() -> None:
     soft = np.array([[0.5, 0.5], [1, 0]], dtype=np.float32)
     assert apply_class_weights(soft, None, {"b": 3}, "ab") == pytest.approx([2, 1])
     sets = np.array([[1, 1], [0, 0], [0, 1]], dtype=np.float32)
@@ -60,21 +60,21 @@ def test_a_table_of_weights_counts_soft_targets_and_sets_by_their_share() -> Non
     assert apply_class_weights(soft, None, None, "ab") is None
 
 
-@pytest.mark.parametrize("wish", ["even", 2, {"c": 1}, {"a": 0}, {"a": -1}, {"a": float("nan")}, {"a": True}])
-def test_weights_that_cannot_be_are_refused(wish: object) -> None:
+@pytest.mark.parametrize("class_weights", ["even", 2, {"c": 1}, {"a": 0}, {"a": -1}, {"a": float("nan")}, {"a": True}])
+def test_invalid_class_weights_are_refused(class_weights: object) -> None:
     with pytest.raises(BadSpec, match="class_weights"):
-        apply_class_weights(np.eye(2, dtype=np.float32), None, wish, "ab")
+        apply_class_weights(np.eye(2, dtype=np.float32), None, class_weights, "ab")
 
 
 @pytest.mark.parametrize("kind", ["linear", "static"])
-def test_a_rare_label_is_found_more_often_when_labels_weigh_the_same(kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_rare_label_is_predicted_more_often_with_balanced_weights(kind: str, request: pytest.FixtureRequest) -> None:
     if kind == "static":
         request.getfixturevalue("weights_of")("potion-8m")
-    lesson = unbalanced()
+    data = unbalanced()
     seen = ["anyhow 3", "anyhow"]  # words that say nothing
     plain, fair = (
         Classifier(kind, {"c": 1.0, **({"epochs": 0} if kind == "static" else {}), **extra})
-        .fit(lesson.texts, lesson.targets.argmax(1))
+        .fit(data.texts, data.targets.argmax(1))
         .predict_proba(seen)[:, 1:]
         .sum(axis=1)
         for extra in ({}, {"class_weights": "balanced"})
@@ -82,10 +82,10 @@ def test_a_rare_label_is_found_more_often_when_labels_weigh_the_same(kind: str, 
     assert (fair > plain + 0.1).all()
 
 
-def test_a_run_takes_label_weights_from_its_student_table(tmp_path: Path) -> None:
-    lesson = unbalanced(120, 2)
+def test_a_run_reads_class_weights_from_its_student_table(tmp_path: Path) -> None:
+    data = unbalanced(120, 2)
     data = tmp_path / "data.csv"
-    rows = zip(lesson.texts, lesson.targets.argmax(1), strict=True)
+    rows = zip(data.texts, data.targets.argmax(1), strict=True)
     data.write_text(
         "text,label\n" + "".join(f"{text} {i},l{k}\n" for i, (text, k) in enumerate(rows)), encoding="utf-8"
     )
@@ -113,36 +113,36 @@ def linear(k: int, **options: object) -> Student:
 
 
 @pytest.mark.parametrize("k", [2, 52, 335])
-def test_any_number_of_labels_is_learnt_and_shipped(k: int, tmp_path: Path) -> None:
+def test_any_number_of_labels_is_trained_and_exported(k: int, tmp_path: Path) -> None:
     texts = [f"word{i % k} and {'ab'[i // k]}" for i in range(2 * k)]
     student = linear(k, c=100.0).fit(TrainingData(texts, np.eye(k, dtype=np.float32)[[i % k for i in range(2 * k)]]))
     done = export(student, tmp_path / "bundle", task=Task(student.labels), texts=texts[:50])
-    said = load(done.folder).predict(texts)
-    assert np.mean([label == f"l{i % k}" for i, label in enumerate(said)]) > 0.95
+    predictions = load(done.folder).predict(texts)
+    assert np.mean([label == f"l{i % k}" for i, label in enumerate(predictions)]) > 0.95
 
 
-def test_fewer_rows_than_labels_and_a_label_without_example_are_learnt() -> None:
+def test_fewer_rows_than_labels_and_a_label_without_rows_are_accepted() -> None:
     student = linear(5).fit(TrainingData(["soup", "goal"], np.eye(5, dtype=np.float32)[[0, 3]]))
     probs = student.predict_proba(["soup"])
     assert probs.argmax() == 0
     assert (probs > 0).all()
 
 
-def test_a_label_that_the_task_names_and_no_row_has_is_told_and_kept() -> None:
+def test_a_label_without_rows_is_warned_about_and_kept() -> None:
     table = {"text": [f"text {i}" for i in range(40)], "label": ["a", "b"] * 20}
     built = build_pool(Table.from_columns(table), labels=["a", "b", "c"])
     assert built.pool.labels == ("a", "b", "c")
     assert any("No row of train has the label 'c'" in warning for warning in built.report.warnings)
 
 
-def test_one_label_alone_is_refused_in_files_and_in_lessons() -> None:
-    with pytest.raises(BadData, match="two labels are the least"):
+def test_a_single_label_is_refused_in_files_and_in_training_data() -> None:
+    with pytest.raises(BadData, match="at least two labels"):
         build_pool(Table.from_columns({"text": ["a", "b"], "label": ["x", "x"]}))
     with pytest.raises(BadData, match="Every row has the same label"):
         linear(2).fit(TrainingData(["a", "b"], np.eye(2, dtype=np.float32)[[0, 0]]))
 
 
-def test_extreme_imbalance_keeps_the_rarest_label_where_it_is_learnt() -> None:
+def test_extreme_imbalance_keeps_the_rarest_label_in_train() -> None:
     table = {"text": [f"text number {i}" for i in range(3000)], "label": ["common"] * 2997 + ["rare"] + ["scarce"] * 2}
     pool = build_pool(Table.from_columns(table)).pool
     assert pool.counts("train")["rare"] == 1
@@ -152,7 +152,7 @@ def test_extreme_imbalance_keeps_the_rarest_label_where_it_is_learnt() -> None:
     assert any("Only one row of train has the label 'rare'" in each for each in warned)
 
 
-def test_other_scripts_and_emoji_are_read_and_told_apart() -> None:
+def test_other_scripts_and_emoji_are_classified() -> None:
     texts = [
         "Это суп",
         "スープです",
@@ -169,7 +169,7 @@ def test_other_scripts_and_emoji_are_read_and_told_apart() -> None:
     assert (student.predict_proba(texts).argmax(1) == [0] * 5 + [1] * 5).all()
 
 
-def test_rows_that_are_empty_after_cleaning_are_left_out_and_counted() -> None:
+def test_rows_that_are_empty_after_cleaning_are_dropped_and_counted() -> None:
     table = {"text": ["soup", " \t ", "\u3000", "goal", None, "bank"], "label": list("ababab")}
     built = build_pool(Table.from_columns(table), options=PoolOptions(test_share=0, validation_share=0))
     assert built.report.cleaning.empty == 3
@@ -195,7 +195,7 @@ def test_targets_that_are_no_probabilities_are_named_by_their_row(row: list[floa
     assert caught.value.hint
 
 
-def test_targets_rounded_to_half_precision_are_taken() -> None:
+def test_targets_rounded_to_half_precision_are_accepted() -> None:
     soft = np.random.default_rng(0).dirichlet(np.ones(77), 50).astype(np.float16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -27,11 +27,11 @@ WORDS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=2
 @pytest.mark.parametrize(
     ("label", "words"), [("card_arrival", "card arrival"), ("cardArrival", "card Arrival"), ("Sci/Tech", "Sci/Tech")]
 )
-def test_a_name_is_read_as_words(label: str, words: str) -> None:
+def test_a_label_name_becomes_words(label: str, words: str) -> None:
     assert label_phrase(label) == words
 
 
-def test_words_may_be_given_one_or_several_a_label() -> None:
+def test_one_or_several_words_may_be_set_for_a_label() -> None:
     given_words = {"good": ["great", "fine"], "bad": "awful"}
     assert default_label_words(("good", "bad", "so_so"), given_words) == (("great", "fine"), ("awful",), ("so so",))
 
@@ -44,7 +44,7 @@ def test_salient_words_are_those_that_no_other_description_has() -> None:
     assert person[:2] == ["hum", "person"]
 
 
-def test_names_that_begin_alike_are_called_by_a_word_of_their_description() -> None:
+def test_names_with_the_same_first_token_get_a_word_of_their_description() -> None:
     tokens = {"card arrival": [1, 2], "card fee": [1, 3], "top up": [4], "delivery": [5], "charge": [6]}
     labels = ("card arrival", "card fee", "top up")
     described = {"card arrival": "about delivery", "card fee": "about a charge", "top up": "about delivery"}
@@ -56,14 +56,14 @@ def test_names_that_begin_alike_are_called_by_a_word_of_their_description() -> N
     assert first_token_collisions([[[1, 2]], [[1, 3]], [[4]]]) == [0, 1]
 
 
-def test_single_tokens_need_no_look_at_the_whole_vocabulary() -> None:
+def test_single_tokens_need_no_normalisation() -> None:
     reading = causal_verbalizer([[[1]], [[2], [3]]], "sum", END)
     assert not reading.normalised
     assert reading.tokens == ()
     assert reading.edge_weights.T.tolist() == [[1, 0, 0], [0, 0.5, 0.5]]
 
 
-def test_a_word_that_begins_another_is_told_by_what_follows_it() -> None:
+def test_a_prefix_of_another_word_gets_an_end_token() -> None:
     reading = causal_verbalizer([[[1]], [[1, 2]]], "sum", END)
     assert (1, END) in reading.edges
     assert reading.normalised
@@ -87,21 +87,21 @@ def test_every_token_of_a_word_counts_once(words: list[list[int]], several: str)
 
 
 @given(WORDS)
-def test_a_reading_survives_json(words: list[list[int]]) -> None:
+def test_a_verbalizer_survives_json(words: list[list[int]]) -> None:
     reading = causal_verbalizer([[word] for word in words], "sum", END)
     again = VerbalizerSpec.from_json(reading.to_json())
     assert (again.tokens, again.parents, again.edges) == (reading.tokens, reading.parents, reading.edges)
     assert np.array_equal(again.edge_weights, reading.edge_weights)
 
 
-def test_labels_that_read_the_same_are_refused() -> None:
+def test_labels_with_the_same_tokens_are_refused() -> None:
     with pytest.raises(BadSpec, match="same"):
         masked_verbalizer([[[1, 2]], [[1, 2]]], "mean")
     with pytest.raises(BadSpec, match="no word"):
         masked_verbalizer([[[1]], [[]]], "mean")
 
 
-def test_tokens_that_tell_labels_apart_are_found_and_others_not_taken() -> None:
+def test_tokens_that_separate_labels_are_found_and_forbidden_ones_are_not() -> None:
     draw = np.random.default_rng(0)
     gold = np.repeat([0, 1, 2], 8)
     scores = draw.normal(-8, 0.1, (24, 50))
