@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from potstill.errors import BadInput, TeacherError
 from potstill.models.causal_lm import load_causal_lm
+from potstill.models.cloze_pattern import tokenizer_from_json
 from potstill.models.weights import Weights
 from potstill.students.backbone import silence_transformers
 from potstill.students.lora import add_lora, merge_lora
@@ -64,10 +65,12 @@ def load_pretrained_lm(weights: Weights) -> PretrainedLM:
             None,
             loaded.context_length,
         )
+    return _load_masked_lm(weights)
+
+
+def _load_masked_lm(weights: Weights) -> PretrainedLM:
     from safetensors import SafetensorError
     from transformers import AutoModelForMaskedLM
-
-    from potstill.models.cloze_pattern import tokenizer_from_json
 
     try:
         with silence_transformers(), torch.random.fork_rng(devices=[]):

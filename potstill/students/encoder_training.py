@@ -194,9 +194,7 @@ def fine_tune(
                 if share >= 1:
                     stop_reason = "deadline"
                     break
-            factor = min(share / config.warmup, 1.0, (1 - share) / (1 - config.warmup))
-            for group, peak in zip(optimizer.param_groups, peak_lrs, strict=True):
-                group["lr"] = peak * max(factor, 1e-3)
+            _set_lrs(optimizer, peak_lrs, share, config.warmup)
             some = _drop_tokens(batch.take(rows), regularization.token_dropout, rng)
             _step(network, some, optimizer, pad_id, hint_map, regularization.head_dropout)
             if progress and step % 10 == 0:
@@ -208,6 +206,13 @@ def fine_tune(
         network.load_state_dict(stopping.best_state)
     network.eval()
     return FineTuningResult(step + 1, float("nan") if stopping is None else stopping.best_loss, stop_reason)
+
+
+def _set_lrs(optimizer: torch.optim.Optimizer, peak_lrs: Sequence[float], share: float, warmup: float) -> None:
+    """Linear warm-up, then linear decay to a thousandth; `share` of the training is done."""
+    factor = max(min(share / warmup, 1.0, (1 - share) / (1 - warmup)), 1e-3)
+    for group, peak in zip(optimizer.param_groups, peak_lrs, strict=True):
+        group["lr"] = peak * factor
 
 
 def soft_loss(logits: Floats, batch: EncodedBatch) -> float:

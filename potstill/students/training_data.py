@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,27 +48,7 @@ def check_training_data(data: TrainingData, n_labels: int, kind: TaskKind = "sin
     n = len(data.texts)
     if n == 0:
         raise BadData("There are no rows to train on.", "Give at least one text per label.")
-    targets = np.asarray(data.targets)
-    if targets.shape != (n, n_labels):
-        raise BadData(
-            f"The targets have the shape {targets.shape}, and {n} texts of {n_labels} labels need {(n, n_labels)}.",
-            "Give one row per text and one column per label.",
-        )
-    targets = targets.astype(np.float32)
-    not_finite = np.asarray(~np.isfinite(targets).all(axis=1))
-    if not_finite.any():
-        raise BadData(f"The target of row {_first(not_finite)} holds NaN or infinity.", "Drop or correct that row.")
-    if (targets < 0).any():
-        row = _first(np.asarray((targets < 0).any(axis=1)))
-        raise BadData(f"The target of row {row} is negative.", "Give probabilities, not logits: apply a softmax first.")
-    sums = targets.sum(axis=1)
-    bad = (targets.max(axis=1) > 1 + SUM_TOLERANCE) if kind == "multi" else np.abs(sums - 1) > SUM_TOLERANCE
-    if bad.any() and kind == "multi":
-        row = _first(bad)
-        raise BadData(f"The target of row {row} is {targets[row].max():.4g}, above 1.", "Give probabilities in [0, 1].")
-    if bad.any():
-        row = _first(bad)
-        raise BadData(f"The target of row {row} sums to {sums[row]:.4g}, not to 1.", "Divide each row by its sum.")
+    targets = _check_targets(np.asarray(data.targets), (n, n_labels), multi=kind == "multi")
     weights = _check_weights(data.sample_weight, n)
     if data.noisy is not None and np.shape(data.noisy) != (n,):
         raise BadData(f"noisy has the shape {np.shape(data.noisy)} for {n} texts.", "Give one bool per text.")
@@ -79,14 +60,40 @@ def check_training_data(data: TrainingData, n_labels: int, kind: TaskKind = "sin
     if (top == top[0]).all():
         if (targets[:, top[0]] > 1 - SUM_TOLERANCE).all():
             raise BadData(
-                f"Every row has the same label (column {top[0]} of {n_labels}).",
-                "Add rows of another label.",
+                f"Every row has the same label (column {top[0]} of {n_labels}).", "Add rows of another label."
             )
         warnings.warn(
             f"column {top[0]} is the likeliest label of all {n} rows; the student may never predict another",
             stacklevel=3,
         )
-    return replace(data, targets=(targets / sums[:, None]).astype(np.float32), sample_weight=weights)
+    normalised = (targets / targets.sum(axis=1)[:, None]).astype(np.float32)
+    return replace(data, targets=normalised, sample_weight=weights)
+
+
+def _check_targets(targets: NDArray[Any], shape: tuple[int, int], *, multi: bool) -> Floats:
+    """The targets as float32, if they are probabilities of this shape."""
+    if targets.shape != shape:
+        raise BadData(
+            f"The targets have the shape {targets.shape}, and {shape[0]} texts of {shape[1]} labels need {shape}.",
+            "Give one row per text and one column per label.",
+        )
+    targets = targets.astype(np.float32)
+    not_finite = np.asarray(~np.isfinite(targets).all(axis=1))
+    if not_finite.any():
+        raise BadData(f"The target of row {_first(not_finite)} holds NaN or infinity.", "Drop or correct that row.")
+    negative = np.asarray((targets < 0).any(axis=1))
+    if negative.any():
+        row = _first(negative)
+        raise BadData(f"The target of row {row} is negative.", "Give probabilities, not logits: apply a softmax first.")
+    sums, largest = targets.sum(axis=1), targets.max(axis=1)
+    bad = largest > 1 + SUM_TOLERANCE if multi else np.abs(sums - 1) > SUM_TOLERANCE
+    if bad.any() and multi:
+        row = _first(bad)
+        raise BadData(f"The target of row {row} is {largest[row]:.4g}, above 1.", "Give probabilities in [0, 1].")
+    if bad.any():
+        row = _first(bad)
+        raise BadData(f"The target of row {row} sums to {sums[row]:.4g}, not to 1.", "Divide each row by its sum.")
+    return targets
 
 
 def hash_split(texts: Sequence[str], seed: int, share: float = 0.15) -> TrainValidationSplit:
