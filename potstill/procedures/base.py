@@ -21,8 +21,9 @@ from potstill.procedures import REGISTRY
 from potstill.registry import Options, read_options
 from potstill.run.inputs import RunInputs
 from potstill.run.run import Run
-from potstill.run.spec import Spec
+from potstill.run.spec import ComponentSpec, Spec, check_task_kind
 from potstill.students.base import Student
+from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, UsageEstimate
 
 ONE_LABEL: frozenset[TaskKind] = frozenset({"single", "pair"})
@@ -112,7 +113,7 @@ class Recipe(Generic[OptionsT]):
         """Check the options and the kind of the task before anything is spent.
 
         Raises:
-            BadSpec: a wrong option, or a kind of task the recipe cannot do.
+            BadSpec: a wrong option, or a kind of task that the recipe or its teacher cannot do.
         """
         if kind not in self.task_kinds:
             raise BadSpec(
@@ -121,6 +122,8 @@ class Recipe(Generic[OptionsT]):
                 f"Take another with --procedure: {', '.join(_names_for(kind))}.",
             )
         self.read_options(spec)
+        if self.asks_teacher:
+            check_task_kind(spec.teacher or ComponentSpec(name=DEFAULT_TEACHER), kind)
 
     def __call__(self, run: Run) -> Student:
         """Check the run's options and task, then run the recipe.

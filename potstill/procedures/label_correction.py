@@ -85,8 +85,8 @@ def _propagate(run: Run, student: Student, texts: Sequence[str], probs: Floats, 
     propagated = np.empty_like(probs)
     for rows in np.array_split(order, -(-len(texts) // MAX_GRAPH_TEXTS)):
         vectors = student.embed([*(texts[row] for row in rows), *gold.texts])
-        known = np.concatenate([probs[rows], targets])
-        propagated[rows] = propagate_labels(known, vectors, len(rows), n_neighbors, self_weight=SELF_WEIGHT)
+        all_probs = np.concatenate([probs[rows], targets])
+        propagated[rows] = propagate_labels(all_probs, vectors, len(rows), n_neighbors, self_weight=SELF_WEIGHT)
     return propagated
 
 

@@ -84,8 +84,8 @@ def _pseudo_labels(run: Run, options: SelfTrainOptions, student: Student, texts:
     corrected = probs
     if options.n_neighbors:
         vectors = student.embed([*texts, *gold.texts])
-        known = np.concatenate([probs, one_hot(gold.gold, run.task.n_labels)])
-        corrected = propagate_labels(known, vectors, len(texts), options.n_neighbors)
+        all_probs = np.concatenate([probs, one_hot(gold.gold, run.task.n_labels)])
+        corrected = propagate_labels(all_probs, vectors, len(texts), options.n_neighbors)
     changed = float((probs.argmax(axis=1) != corrected.argmax(axis=1)).mean())
     run.note(PseudoLabelled(number, len(texts), changed))
     run.reporter.info(f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels.")

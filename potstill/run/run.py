@@ -24,7 +24,7 @@ from potstill.data.atomic import atomic_folder
 from potstill.data.pool import Pool, Subset
 from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
 from potstill.engines.kinds import open_engine
-from potstill.errors import BadSpec, PotstillError, RunNotFound, SpecMismatch
+from potstill.errors import PotstillError, RunNotFound, SpecMismatch
 from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
@@ -33,7 +33,7 @@ from potstill.ledger.store import RUN_FILE, AnswerCache, JsonObject, RunStore
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.notes import NoteRecord, TimedNote
-from potstill.run.spec import ComponentSpec, Spec, diff_specs
+from potstill.run.spec import ComponentSpec, Spec, check_task_kind, diff_specs
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
 from potstill.students.kinds import revision
@@ -376,12 +376,7 @@ def open_teacher(
         folder: the folder of the run; without one the teacher is opened to plan, and calls nothing.
         gold_columns, student: see `TeacherSetup`.
     """
-    kind = teacher_kind(named.kind)
-    if task.kind not in kind.capabilities.task_kinds:
-        raise BadSpec(
-            f"The teacher {named.name!r} cannot answer about a task of the kind {task.kind!r}.",
-            "Take another with --teacher, or --procedure finetune.",
-        )
+    check_task_kind(named, task.kind)
     setup = TeacherSetup(
         task=task,
         model=named.model,
@@ -395,7 +390,7 @@ def open_teacher(
         will_call=folder is not None,
         run_folder=folder,
     )
-    return kind(setup)
+    return teacher_kind(named.kind)(setup)
 
 
 def training_reserve(spec: Spec) -> int:

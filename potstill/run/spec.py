@@ -223,6 +223,15 @@ def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
     return ComponentSpec(name=name, **teacher.options)
 
 
+def check_task_kind(teacher: ComponentSpec, kind: TaskKind) -> None:
+    """Raise BadSpec if teachers of this kind cannot answer about a task of this kind."""
+    if kind not in teacher_kind(teacher.kind).capabilities.task_kinds:
+        raise BadSpec(
+            f"The teacher {teacher.name!r} cannot answer about a task of the kind {kind!r}.",
+            "Take another with --teacher, or --procedure finetune.",
+        )
+
+
 def trained_teacher(student: ComponentSpec) -> ComponentSpec:
     """The teacher that is a student trained here; the inverse of `teacher_backbone`."""
     return ComponentSpec(name=f"{TRAINED_TEACHER}:{student.name}", **student.options)
