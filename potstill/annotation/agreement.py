@@ -53,7 +53,8 @@ def cohen_kappa(one: ArrayLike, other: ArrayLike) -> float:
     """Cohen's kappa (Cohen 1960): agreement of two annotators beyond chance; 1 is full agreement, 0 chance.
 
     Args:
-        one, other: (N,) label columns of the same texts, -1 if unlabelled.
+        one: (N,) label columns of one annotator, -1 if unlabelled.
+        other: (N,) those of the other, of the same texts.
 
     Returns:
         Kappa; NaN if no text has both labels, or if all labels are the same.

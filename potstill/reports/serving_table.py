@@ -106,7 +106,8 @@ def break_even(charged_usd: float, student: ServingRow | None, teacher: ServingR
 
     Args:
         charged_usd: the cost of the distillation.
-        student, teacher: rows with the prices of a text.
+        student: the row with its price of a text.
+        teacher: the same of the teacher.
     """
     if teacher is None or student is None:
         return None

@@ -374,7 +374,8 @@ def open_teacher(
         named: the teacher's name and options.
         examples: gold examples it may show.
         folder: the folder of the run; without one the teacher is opened to plan, and calls nothing.
-        gold_columns, student: see `TeacherSetup`.
+        gold_columns: see `TeacherSetup`.
+        student: see `TeacherSetup`.
     """
     check_task_kind(named, task.kind)
     setup = TeacherSetup(

@@ -49,7 +49,8 @@ def write_onnx(
         path: the file.
         nodes: in the order they run.
         initializers: constants by name.
-        inputs, outputs: of the graph.
+        inputs: of the graph.
+        outputs: of the graph.
     """
     graph = b"".join(_message(1, _node(node)) for node in nodes) + _text(2, "potstill")
     graph += b"".join(_message(5, _tensor(name, value)) for name, value in initializers.items())

@@ -138,9 +138,13 @@ class BatchChatTeacher(ChatTeacher):
     """A ChatTeacher that can also be asked by batch; see `base.Ticketed`.
 
     Args:
-        name, setup, options, price, identity: as for ChatTeacher.
+        name: as for ChatTeacher.
+        setup: as for ChatTeacher.
+        options: as for ChatTeacher.
         server: sends requests, and has a queue.
+        price: as for ChatTeacher.
         job_price: the price of the queue.
+        identity: as for ChatTeacher.
     """
 
     job_wording = JobWording()

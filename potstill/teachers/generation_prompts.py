@@ -280,7 +280,7 @@ def parse_labelled_texts(reply: str, labels: Sequence[str], limit: int) -> tuple
     Args:
         reply: what the model said.
         labels: the K labels.
-        most: more than so many are left out.
+        limit: texts beyond this number are left out.
     """
     items = _items(reply)
     if not items:

@@ -34,7 +34,7 @@ class LabelCentroids:
         """The space of at most `TEXTS_PER_LABEL` texts per label and the names and descriptions of the labels.
 
         Args:
-            known: text -> column of its label.
+            gold_columns: text -> column of its label.
             task: the K labels.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer

@@ -78,7 +78,7 @@ class CallUsage:
     """What one call has consumed, and how many more requests it may pay for.
 
     Args:
-        most: requests that may be billed, at most; the bound of the call is this many times the bound of a request.
+        limit: requests that may be billed, at most; the bound of the call is this many times the bound of a request.
         patience_s: how long the call may go on starting requests, in all.
     """
 
@@ -129,8 +129,9 @@ class RateLimiter:
     """When the next request may leave, for all threads of one teacher together.
 
     Args:
-        requests_per_minute, tokens_per_minute: limits to stay under; None knows no limit but those met.
-        gives_up_after: so many texts failed in a row, with none answered between, mean that the teacher is out of
+        requests_per_minute: a limit to stay under; None for the server's own.
+        tokens_per_minute: the same in tokens.
+        max_consecutive_failures: so many texts failed in a row, with none answered between, mean that the teacher is out of
             order.
     """
 

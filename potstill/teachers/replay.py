@@ -118,7 +118,7 @@ class ReplayTeacher:
     Args:
         setup: task and seed.
         options: the options, checked.
-        known: text (white space collapsed) -> true column, or columns.
+        gold_columns: text (white space collapsed) -> true column, or columns.
     """
 
     simulated = True

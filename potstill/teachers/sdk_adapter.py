@@ -199,7 +199,7 @@ def call_sdk(sdk: Any, host: str, call: Callable[[], T], classify_error: Callabl
         sdk: the SDK's module, for its errors.
         host: for the reader of an error.
         call: sends once and reads the reply.
-        sort: what an HTTP status error means; returns a Trouble or a TeacherError.
+        classify_error: what an HTTP status error means; returns a Trouble or a TeacherError.
 
     Raises:
         Trouble, TeacherError: as sorted; nothing of the SDK's own error, nor of the request, hangs on to it.

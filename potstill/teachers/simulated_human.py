@@ -53,8 +53,10 @@ class SimulatedHumanTeacher(HumanTeacherBase):
     """Simulated people; equal texts get equal answers. See `HumanOptions`.
 
     Args:
-        setup, options, price: as for people.
-        known: text (white space collapsed) -> true column.
+        setup: task and seed.
+        options: the options, checked.
+        price: of a label.
+        gold_columns: text (white space collapsed) -> true column.
     """
 
     simulated = True

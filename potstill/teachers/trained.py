@@ -66,7 +66,7 @@ class StudentTeacher:
         name: as the user types it.
         key: the content of its training; equal keys mean equal answers.
         price: turns seconds into money.
-        several: each label is decided by itself, so that a score is the log-probability of that label.
+        multi_label: each label is decided by itself, so that a score is the log-probability of that label.
     """
 
     category: Category = "compute"

@@ -91,7 +91,8 @@ def compare_int8(
     """Compare the most probable labels of the two graphs of a bundle on N check texts.
 
     Args:
-        exact, small: the bundle with its fp32 graph, and with its int8 graph.
+        exact: the bundle with its fp32 graph.
+        small: the same with its int8 graph.
         texts: N texts, at least one.
         gold: (N,) columns of their labels, or (N, K) zeros and ones; without them every disagreement counts as a loss.
     """

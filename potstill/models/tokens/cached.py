@@ -39,7 +39,8 @@ class CachedTokenizer:
         tokenizer: of the tokenizers library, as `cached_tokenizer` accepts it.
         lowercase: whether it lowercases.
         added_initials: first characters of its added tokens; texts that contain one are left to the library.
-        prefix_ids, suffix_ids: the special tokens around a text.
+        prefix_ids: the special tokens before a text.
+        suffix_ids: those after it.
     """
 
     def __init__(
