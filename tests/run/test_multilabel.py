@@ -68,7 +68,7 @@ def test_cells_of_every_form_are_read(cell: str | None, separator: str, found: t
 
 def test_a_cell_that_is_no_list_is_refused_with_its_line() -> None:
     table = {"text": ["one", "two", "three"], "label": ['["a"]', '["b"]', "a"]}
-    with pytest.raises(BadData, match=r"line 3: 'a' is no JSON list"):
+    with pytest.raises(BadData, match=r"line 3: 'a' is not a JSON list"):
         build_pool(Table.from_columns(table), options=PoolOptions(label_separator="json"))
 
 
@@ -228,7 +228,7 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
     told, page = render_terminal(report), render_html(report)
     assert "micro F1, %" in told
     assert "accuracy, %" not in told
-    assert "whole set of labels is right" in " ".join(told.split())
+    assert "set of labels is exactly right" in " ".join(told.split())
     assert "Micro F1 on the test set" in page
     card = (Path(report.student.bundle) / "README.md").read_text(encoding="utf-8")
     assert "may have several labels" in card
