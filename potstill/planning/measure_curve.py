@@ -46,6 +46,7 @@ def measure_learning_curve(inputs: RunInputs, *, with_large: bool) -> tuple[Pilo
     Students train with their kind's quick options: the shape of the curve is needed, in seconds.
 
     Args:
+        inputs: the spec, the task and the pool.
         with_large: also train the large model and students of its answers about the pool.
 
     Raises:

@@ -84,8 +84,10 @@ def bar_chart(rows: Sequence[Bar], *, key: str, title: str, top: float, ticks: S
     """Horizontal bars from zero to `top`, a row of name and figure above each, the interval as a whisker on it.
 
     Args:
+        rows: the bars, from the top.
         key: makes the ids of this chart unique on its page.
         title: one sentence; the rows' names and texts become the description.
+        top: the value at the right end.
         ticks: cuts through the bars, named under the last one.
     """
     row_px = 44

@@ -93,7 +93,7 @@ def duration(seconds: float | None) -> str:
 
 
 def clock(iso: str) -> str:
-    """ "2026-11-30T09:28:21+00:00" -> "2026-11-30 09:28"; anything else stays."""
+    """Shorten "2026-11-30T09:28:21+00:00" to "2026-11-30 09:28"; anything else stays."""
     return iso[:16].replace("T", " ") if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", iso) else iso
 
 

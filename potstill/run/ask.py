@@ -200,7 +200,7 @@ class TeacherClient:
         return answers
 
     def copy(self, teacher: Teacher, texts: Sequence[str], to: RunStore) -> None:
-        """Copy the stored answers about these texts into another run's store, unpriced: the caller accounts for them."""
+        """Copy the stored answers about these texts into another run's store, unpriced: the caller books them."""
         to.save(self._store.load(content_key("answer", self._task.key, teacher.key, text) for text in texts))
 
     def generate(self, teacher: Teacher, request: GenerationRequest) -> tuple[LabelledText, ...]:

@@ -173,8 +173,10 @@ class AnthropicServer:
     def find_job(
         self, client_id: str, requests: int, began: float, exclude: Collection[str]
     ) -> str | JobPending | None:
-        """The batch whose requests carry the mark. Those show only when it is over: until then, one of the right size
-        and time may be it."""
+        """The batch whose requests carry the mark.
+
+        The mark shows only when a batch has ended; until then a batch of the right size and time may be the one.
+        """
 
         def call() -> str | JobPending | None:
             maybe = None

@@ -166,9 +166,11 @@ class ChatTeacher:
         return replace(multiply_usage(request, most), seconds=seconds)
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
-        """An upper bound of `answer(texts)`: the bytes of the prompt (see `prompts.bound_tokens`) and all of
-        `max_tokens`, for every request that may be billed: the samples and one more after an unreadable reply, for
-        each shortlist; one after a connection that broke."""
+        """An upper bound of `answer(texts)`.
+
+        The bytes of the prompt (see `prompts.bound_tokens`) and all of `max_tokens`, for every request that may be
+        billed: the samples and one more after an unreadable reply, for each shortlist; one after a broken connection.
+        """
         bounds = (self._call_bound(self._request_bound(text), self._most) for text in texts)
         return sum(bounds, Usage())
 

@@ -112,7 +112,7 @@ class TokenizedPrompt:
 
     @cached_property
     def between(self) -> list[int]:
-        """What stands between a label and the next text. Encoded as one: "\\n\\n" alone can be another token."""
+        """What is between a label and the next text, encoded as one: two line breaks alone can be another token."""
         return self.model.encode([EXAMPLE_SEPARATOR + self.text.head], "x")[0]
 
     @cached_property

@@ -1,8 +1,8 @@
 """What a chat model is shown when it writes for a student (PGKD: Palo et al. 2024), cut to fit, and what it wrote.
 
-The parts of a request: the labels and their meaning, gold examples, the student's report, texts it gets right, wrong, and
-surely wrong. The texts are training texts; validation texts never come here. Does not send anything; `prompts.py` has
-the question about one text, and the plain wish for texts of one label.
+The parts of a request: the labels and their meaning, gold examples, the student's report, texts it gets right, wrong,
+and surely wrong. The texts are training texts; validation texts never come here. Does not send anything; `prompts.py`
+has the question about one text, and the plain request for texts of one label.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) 
 def split_by_label(
     request: GenerationRequest, labels: Sequence[str], gold: Sequence[LabelledText], draw: np.random.Generator
 ) -> list[GenerationRequest]:
-    """A request for each label that `quotas` gives a text, for writers that take one at a time; their n add up to its n.
+    """A request for each label that `quotas` gives a text, for teachers that take one label; their n add up to its n.
 
     Each shows gold texts of the label and what the student missed of it, and those of others it took for the label.
 

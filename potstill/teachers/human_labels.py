@@ -47,8 +47,8 @@ class HumanOptions(Options):
         annotators: labels by different people for each text.
         max_seconds: time that is paid for one label, where people are paid by the hour; longer looks count as this,
             and so does a label whose time nobody measured.
-        simulate_from: a labelled file, or several: nobody is asked, its labels are revealed at the same price. A simulation.
-            "pool" where the procedure hands over labels it holds back.
+        simulate_from: a labelled file, or several: its labels are revealed at the same price, and no one is asked; a
+            simulation. "pool" if the procedure passes labels that it holds back.
         error_rate: how often a simulated person gives another label, drawn evenly.
         text, text_b, label: the columns of `simulate_from`.
     """

@@ -1,5 +1,6 @@
 """What a chat model said, read strictly: code, then label, then alias; anything else is no answer. Never a guess.
-Where a set of labels may be answered, each has a weight, and one odd weight makes the whole reply unreadable.
+
+If a set of labels may be answered, each has a weight, and one odd weight makes the whole reply unreadable.
 
 Also turns what came with it into soft labels: token log-probabilities over the codes, votes of several samples, or
 one label with a stated confidence. Functions of texts and numbers; knows no server.

@@ -107,8 +107,9 @@ class LlamaCppGenerator:
             return Usage(seconds=self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * tokens)
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Up to `request.n` different texts; repetitions and copies of the request's own texts are left out,
-        and as many calls again are made for those that are missing then.
+        """Up to `request.n` different texts.
+
+        Repetitions and copies of the request's own texts are left out, and as many calls again are made for the rest.
 
         Raises:
             MissingExtra: xllamacpp is not installed.

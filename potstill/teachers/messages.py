@@ -51,7 +51,7 @@ class ChatOptions(PromptOptions):
         text_timeout_s: for one text, waits and new tries included; None is ten timeouts (two where time is paid for).
         requests_per_minute, tokens_per_minute: limits to stay under; without them only refusals slow it down.
         generation_max_tokens: what one reply of `write` may generate.
-        generation_prompt_tokens: what a request with a student's errors may take of the model's context; it is cut to fit.
+        generation_prompt_tokens: tokens a request with a student's errors may take of the context; it is cut to fit.
     """
 
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)

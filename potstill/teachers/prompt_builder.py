@@ -36,8 +36,9 @@ class PromptOptions(Options):
     """What decides what a chat teacher is shown.
 
     Attributes:
-        examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the `n_nearest`
-            most like it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they are always the nearest.
+        examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the
+            `n_nearest` most like it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they are always
+            the nearest.
         n_nearest: how many nearest examples at most.
         shortlist: how many labels a text is offered; 0 offers all; "auto" offers 20 where there are more labels than a
             JSON schema may list, or than fit into a prompt of reasonable size.

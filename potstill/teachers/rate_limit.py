@@ -131,8 +131,8 @@ class RateLimiter:
     Args:
         requests_per_minute: a limit to stay under; None for the server's own.
         tokens_per_minute: the same in tokens.
-        max_consecutive_failures: so many texts failed in a row, with none answered between, mean that the teacher is out of
-            order.
+        max_consecutive_failures: so many failed texts in a row, with none answered between, mean that the
+            teacher is out of order.
     """
 
     def __init__(

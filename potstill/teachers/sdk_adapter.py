@@ -99,7 +99,7 @@ class SdkClient:
         return self.call(call, classify_error)
 
     def _prepare(self, path: str, content: bytes) -> tuple[str, dict[str, str]]:
-        """The address and the headers of a request as the SDK makes them; made once, for they cost more than sending."""
+        """The address and the headers of a request as the SDK makes them; made once, as they cost more than sending."""
         from potstill.teachers.transport import HOP_HEADERS
 
         known = self._prepared.get(path)

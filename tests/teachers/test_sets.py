@@ -217,7 +217,8 @@ def test_a_student_learns_sets_of_labels_from_a_chat_model(tmp_path: Path, monke
     (tmp_path / "pool.csv").write_text("\n".join(["text", *(text for text, _ in texts[56:])]), encoding="utf-8")
     (tmp_path / "spec.toml").write_text(
         f'budget = 1.0\nstudent = "linear"\n[data]\ntrain = "{tmp_path}/gold.csv"\npool = "{tmp_path}/pool.csv"\n'
-        '[task]\nkind = "multi"\n[teacher]\nname = "openai:m"\nbase_url = "URL"\n[procedure]\nname = "kd"\ngold_weight = 0\n'
+        '[task]\nkind = "multi"\n[teacher]\nname = "openai:m"\nbase_url = "URL"\n[procedure]\nname = "kd"\n'
+        "gold_weight = 0\n"
         "[prices.m]\nusd_per_million_input = 1\nusd_per_million_output = 2\n",
         encoding="utf-8",
     )

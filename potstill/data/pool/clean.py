@@ -127,7 +127,7 @@ class CleaningReport:
 
 
 def format_rows(n: int) -> str:
-    """ "1 row", "1,234 rows"."""
+    """The count in words: "1 row", "1,234 rows"."""
     return f"{n:,} row{'s' * (n != 1)}"
 
 

@@ -174,7 +174,7 @@ def _find_columns(role: str, table: Table, options: PoolOptions, first: ColumnGu
     split = options.split if role == "data" else ""
     named = ColumnNames(text, text_b, label, split)
     guess = guess_columns(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
-    if role != "pool" and role != "data" and not guess.label:
+    if role not in {"pool", "data"} and not guess.label:
         columns = ", ".join(map(repr, table.columns))
         raise BadData(
             f"No column of {table.name} ({role}) looks like a label; it has {columns}.", "Name it: --label COLUMN"

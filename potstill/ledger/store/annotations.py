@@ -62,7 +62,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotationProgress:
-    """Numbers of texts: all, those with every label that is wanted, and those one annotator has labelled or may label."""
+    """Numbers of texts: all, those with every label that is wanted, and those of an annotator, labelled or left."""
 
     texts: int
     complete: int

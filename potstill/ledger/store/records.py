@@ -14,7 +14,7 @@ JsonObject: TypeAlias = Mapping[str, Any]  # a JSON object whose keys another ro
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One row of the ledger. Sums are micro-dollars, times seconds since 1970; `Purchase` describes the other fields."""
+    """One row of the ledger. Sums in micro-dollars, times in seconds since 1970; `Purchase` has the other fields."""
 
     id: int
     category: Category
