@@ -1,7 +1,7 @@
-"""Money: its units, what a unit of work costs, and the records a ledger is made of. The door itself is `ledger.py`.
+"""Money: its units, prices, and the records a ledger is made of. Holding and settling is in `ledger.py`.
 
 Sums are integer micro-dollars (`_micros`; one dollar is 1,000,000). A price is rounded up, so that many small
-calls never cost more than was counted. Knows neither who spends nor what is bought.
+calls never cost more than was counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Purpose = Literal["teach", "train", "measure", "plan"]
 CallMode = Literal["direct", "batch", "labels", "cached", "generate", "train"]
 CATEGORIES: tuple[Category, ...] = ("llm", "human", "compute")
 MICROS_PER_USD = 1_000_000
-# What Anthropic documents for a cache of five minutes; others write for the price of input or less.
+# Anthropic documents this for a cache of five minutes; others charge the price of input or less.
 CACHE_WRITE_SHARE = Decimal("1.25")
 
 
@@ -32,7 +32,7 @@ class Usage:
         input_tokens: prompt tokens in all; `cached_tokens` of them came from the provider's prompt cache and
             `cache_write_tokens` of them were written to it.
         output_tokens: generated tokens in all, reasoning included.
-        seconds: machine time, for whatever is priced by the hour.
+        seconds: machine time.
         labels: labels given by a human.
     """
 
@@ -63,7 +63,7 @@ class Price(Protocol):
 
 
 class ExactPrice(Price, Protocol):
-    """A price that can also be summed over many small calls before it is rounded."""
+    """A price that can be summed over many small calls before it is rounded."""
 
     def exact_micros(self, usage: Usage) -> Decimal:
         """The price of `usage` in micro-dollars, not rounded. Raises UnknownPrice as `cost_micros` does."""
@@ -132,7 +132,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class ListedPrice:
-    """A provider's public price, from the dated list that ships with the `genai-prices` package.
+    """A provider's public price, from the dated list of the `genai-prices` package.
 
     Attributes:
         provider, model: as that list names them.
@@ -176,7 +176,7 @@ def listed_price(provider: str, model: str) -> ListedPrice:
     """The list price of `model` at `provider`.
 
     Raises:
-        UnknownPrice: the list does not have it; the mend says how to give one.
+        UnknownPrice: the list does not have it; the hint tells how to set one.
     """
     from importlib.metadata import version
 
@@ -211,7 +211,7 @@ def parse_usd(usd: object) -> int:
 
 
 def micros_to_usd(micros: int) -> float:
-    """Micro-dollars as dollars, for people and JSON; never for sums."""
+    """Micro-dollars as dollars, for display and JSON; never for sums."""
     return micros / MICROS_PER_USD
 
 
@@ -221,9 +221,9 @@ class LedgerTotals:
 
     Attributes:
         limit, held, charged, paid: the four sums; `held + charged <= limit` always.
-        by: charged per category.
+        by_category: charged per category.
         by_purpose: charged per purpose.
-        lost: the part of charged that bought nothing (crashes).
+        lost: the part of `charged` that bought nothing (crashes).
         calls: settled calls.
     """
 
@@ -238,13 +238,13 @@ class LedgerTotals:
 
     @property
     def free(self) -> int:
-        """What can still be held."""
+        """Neither held nor charged."""
         return self.limit - self.held - self.charged
 
 
 @dataclass(frozen=True)
 class Purchase:
-    """What a hold is for.
+    """What a hold pays for.
 
     Attributes:
         category: what is paid for: a language model, human labels, or machine time.

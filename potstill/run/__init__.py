@@ -1,4 +1,4 @@
-"""Asking a teacher: each text bought once, directly or by a ticket that is fetched later, always through the ledger."""
+"""Runs: the spec, the inputs, and buying each answer once, directly or by a job, always through the ledger."""
 
 from potstill.run.answer_cache import CachedAnswers, find_cached_answers
 from potstill.run.ask import Answers, ProgressReporter, SilentReporter, TeacherClient

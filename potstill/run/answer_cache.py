@@ -1,4 +1,4 @@
-"""What other runs of a workspace bought of a teacher already: an answer is charged once more, and paid nothing."""
+"""How many answers other runs of a workspace have bought already: those are charged again and paid nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from potstill.teachers.base import Teacher
 
 @dataclass(frozen=True)
 class CachedAnswers:
-    """So many texts, of so many, whose answers are there, what they cost when they were bought, and where they are."""
+    """Answers that a workspace has: of how many texts, what they cost when they were bought, and in which file."""
 
     n_cached: int
     n_texts: int
@@ -22,20 +22,20 @@ class CachedAnswers:
     cache_path: str
 
     def sentence(self) -> str:
-        """One for a plan."""
+        """The sentence of a plan."""
         return (
             f"{self.n_cached:,} of the {self.n_texts:,} answers are in {self.cache_path}: "
             f"the budget is charged their ${self.usd:,.4f} again, and nothing is paid for them."
         )
 
 
-WORKSPACE = Path("runs")  # where runs are begun, if nobody says otherwise
+WORKSPACE = Path("runs")  # the folder of runs, unless another is given
 
 
 def find_cached_answers(
     task: Task, teacher: Teacher, texts: Sequence[str], workspace: Path = WORKSPACE
 ) -> CachedAnswers:
-    """Answers to these texts that lie in the workspace; one without a cache has none."""
+    """The teacher's answers about these texts in the cache of a workspace; none without a cache."""
     file = workspace / FILE
     if not file.is_file() or not texts:
         return CachedAnswers(0, len(texts), 0.0, str(file))

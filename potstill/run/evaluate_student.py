@@ -1,6 +1,6 @@
-"""A run's student, its teacher and its rivals judged, where a text has one label and where it may have several.
+"""Evaluation of a run's student, teacher and baselines, for tasks with one label a text and with several.
 
-The one place that knows how the two differ when a run is judged and told. Arrays and parts of a pool in, records out.
+The difference between the two is handled here, so that reports need not know it. Arrays and parts of a pool in, records out.
 """
 
 from __future__ import annotations
@@ -26,61 +26,61 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ConstantBaseline:
-    """A model that says the same of every text: its judgement, and in a few words what it says."""
+    """A model that predicts the same for every text: its evaluation, and its prediction in a few words."""
 
     evaluation: EvaluationResult
     description: str
 
 
 def evaluate_probs(
-    task: Task, gold: NDArray[np.integer], probs: Floats, cut: LabelThresholds | None = None
+    task: Task, gold: NDArray[np.integer], probs: Floats, thresholds: LabelThresholds | None = None
 ) -> EvaluationResult:
-    """All that is said of (N, K) probabilities against the gold; `cut` says which of several labels are given."""
+    """Evaluate (N, K) probabilities against the gold; with several labels a text, `thresholds` decide which are given."""
     if task.kind != "multi":
         return metrics.compute_metrics(gold, probs, task.labels)
-    cut = cut or LabelThresholds()
-    chosen = cut.apply(np.nan_to_num(np.asarray(probs, dtype=np.float64)))
-    return compute_multilabel_metrics(np.asarray(gold) == 1, probs, chosen, task.labels)
+    thresholds = thresholds or LabelThresholds()
+    given = thresholds.apply(np.nan_to_num(np.asarray(probs, dtype=np.float64)))
+    return compute_multilabel_metrics(np.asarray(gold) == 1, probs, given, task.labels)
 
 
 def evaluate_student(task: Task, student: Student, part: Subset, held_out: Subset) -> EvaluationResult:
-    """A student that was not exported, judged on a part; of several labels with thresholds from the held-out part."""
+    """Evaluate a student before its export; with several labels a text, thresholds come from the held-out part."""
     if task.kind != "multi":
         return metrics.compute_metrics(part.gold, student.predict_proba(part.texts), task.labels)
     logits = student.predict_logits(part.texts)
     if len(held_out) < MIN_HELD_OUT:
         return evaluate_probs(task, part.gold, 1 / (1 + np.exp(-logits.astype(np.float64))))
-    trust = fit_multilabel_guarantees(student.predict_logits(held_out.texts), held_out.gold == 1)
-    return evaluate_probs(task, part.gold, trust.scaling.apply(logits), trust.label_thresholds)
+    guarantees = fit_multilabel_guarantees(student.predict_logits(held_out.texts), held_out.gold == 1)
+    return evaluate_probs(task, part.gold, guarantees.scaling.apply(logits), guarantees.label_thresholds)
 
 
 def tune_label_thresholds(held_out: Subset, probs: Floats) -> LabelThresholds:
-    """The thresholds under which these (N, K) probabilities do best on the held-out part."""
-    there = np.isfinite(probs).all(axis=1)
-    if there.sum() < MIN_HELD_OUT:
+    """The thresholds that suit these (N, K) probabilities best on the held-out part; rows of NaN are left out."""
+    finite = np.isfinite(probs).all(axis=1)
+    if finite.sum() < MIN_HELD_OUT:
         return LabelThresholds()
-    inside = np.clip(probs[there], 1e-6, 1 - 1e-6)
-    return fit_multilabel_guarantees(np.log(inside / (1 - inside)), held_out.gold[there] == 1).label_thresholds
+    inside = np.clip(probs[finite], 1e-6, 1 - 1e-6)
+    return fit_multilabel_guarantees(np.log(inside / (1 - inside)), held_out.gold[finite] == 1).label_thresholds
 
 
 def majority_baseline(task: Task, gold: Subset, test: Subset) -> ConstantBaseline:
-    """Always the most frequent label."""
+    """The most frequent label for every text."""
     counts = gold.targets(task.n_labels).sum(axis=0)
     probs = np.tile(counts / max(len(gold) if task.kind == "multi" else counts.sum(), 1), (len(test.texts), 1))
     top = float(probs[0].max())
-    judged = evaluate_probs(task, test.gold, probs, LabelThresholds((top,)))
-    return ConstantBaseline(judged, f"always {task.labels[int(counts.argmax())]!r}")
+    evaluation = evaluate_probs(task, test.gold, probs, LabelThresholds((top,)))
+    return ConstantBaseline(evaluation, f"always {task.labels[int(counts.argmax())]!r}")
 
 
 def mcnemar_test(task: Task, gold: NDArray[np.integer], ours: BoolArray, theirs: BoolArray) -> McNemar:
-    """McNemar's test; of several labels a text counts as right if its whole set is. `ours`, `theirs`: (N, K) truths."""
+    """McNemar's test of the (N, K) labels given by two models; a text is right if its whole set of labels is."""
     right = np.asarray(gold) == 1 if task.kind == "multi" else np.arange(task.n_labels) == np.asarray(gold)[:, None]
     wrong = [(np.asarray(given) != right).any(axis=1).astype(np.int64) for given in (ours, theirs)]
     return metrics.mcnemar(np.zeros(len(right), dtype=np.int64), *wrong)
 
 
 def display_labels(task: Task, indicator: BoolArray, probs: Floats | None = None) -> str:
-    """The labels of one text for a reader: the one, or several, likeliest first, or a dash."""
+    """The labels of one text in words, the most probable first; a dash for none."""
     columns = np.flatnonzero(indicator)
     if probs is not None:
         columns = columns[np.argsort(-np.asarray(probs)[columns], kind="stable")]

@@ -1,7 +1,6 @@
-"""What was done and bought, in SQLite files. The only room that knows SQL.
+"""The SQLite files of a run: its ledger and results, its annotations, and the answers a workspace shares.
 
-`Store` is a run's own file, `Labels` what people said in it, `AnswerCache` the answers that the runs of a workspace
-share.
+The only folder with SQL.
 """
 
 from potstill.ledger.store.annotations import Annotation, AnnotationProgress, AnnotationStore, LabelRequest

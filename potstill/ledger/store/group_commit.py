@@ -1,8 +1,8 @@
-"""Group commit: steps that come from many threads at once share a transaction, and so one wait for the disk.
+"""Group commit: steps of many threads share a transaction, and so one wait for the disk.
 
-A thread that finds nobody writing writes what is waiting, its own step among it; the others sleep until theirs is on
-the disk, or until it is their turn to write. No thread of its own, and alone a step costs what a transaction costs.
-Knows no SQL: the writer is given.
+If no thread is writing, the next one writes all waiting steps, its own among them; the others sleep until tsuccessor step is
+on the disk, or until it is tsuccessor turn to write. There is no extra thread, and a step that comes alone costs what a
+transaction costs. Contains no SQL: the writer is an argument.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 def _nothing(_: object) -> None:
-    """Nothing was changed outside of the file."""
+    """Do nothing: the step changed only the file."""
 
 
 class WriteStep(Generic[T]):
-    """Something to be done in a transaction, and what came of it.
+    """A step of a transaction, and its result or error.
 
     Args:
-        do: writes; may be called once more after a rollback, with `undo` of its first result in between.
-        undo: takes back what `do` changed outside of the file.
+        do: writes. It may be called again after a rollback, with `undo` of its first result in between.
+        undo: reverts what `do` changed outside of the file.
     """
 
     def __init__(self, do: Callable[[], T], undo: Callable[[T], None]) -> None:
@@ -38,11 +38,11 @@ class WriteStep(Generic[T]):
 
 
 class GroupCommit:
-    """Takes steps from many threads and writes them by the batch.
+    """Writes the steps of many threads in batches.
 
     Args:
-        write: does all steps of a batch in one transaction, fills their `result` or `error`, returns once it is
-            durable; what it raises is the error of every step.
+        write: does all steps of a batch in one transaction, sets tsuccessor `result` or `error`, and returns once they are
+            durable. An exception is the error of every step.
     """
 
     def __init__(self, write: Callable[[Sequence[WriteStep[object]]], None]) -> None:
@@ -52,21 +52,21 @@ class GroupCommit:
         self._writing = False
 
     def do(self, step: Callable[[], T], undo: Callable[[T], None] = _nothing) -> T:
-        """What `step` returns, once it is on the disk. Raises what it raises, or what the transaction raises."""
-        mine: WriteStep[T] = WriteStep(step, undo)
+        """Do a step and return its result once it is on the disk. Raises the error of the step or of the transaction."""
+        own: WriteStep[T] = WriteStep(step, undo)
         with self._guard:
-            self._waiting.append(mine)  # type: ignore[arg-type]
+            self._waiting.append(own)  # type: ignore[arg-type]
             first, self._writing = not self._writing, True
         if first:
             yield_to_others()
             self._lead()
         else:
-            mine.event.wait()
-            if not mine.done:
+            own.event.wait()
+            if not own.done:
                 self._lead()
-        if mine.error is not None:
-            raise mine.error
-        return mine.result  # type: ignore[return-value]
+        if own.error is not None:
+            raise own.error
+        return own.result  # type: ignore[return-value]
 
     def _lead(self) -> None:
         with self._guard:
@@ -80,9 +80,9 @@ class GroupCommit:
             for step in batch:
                 step.done = True
             with self._guard:
-                heir = self._waiting[0] if self._waiting else None
-                self._writing = heir is not None
+                successor = self._waiting[0] if self._waiting else None
+                self._writing = successor is not None
             for step in batch:
                 step.event.set()
-            if heir is not None:
-                heir.event.set()
+            if successor is not None:
+                successor.event.set()

@@ -1,4 +1,4 @@
-"""The rows a run's store gives out. Sums are micro-dollars, times seconds since 1970."""
+"""The rows that a run's store returns. Sums are micro-dollars, times seconds since 1970."""
 
 from __future__ import annotations
 
@@ -73,7 +73,14 @@ class StoredNote:
 
 @dataclass(frozen=True)
 class PaidAnswer:
-    """Something that was paid for: its key, its value as JSON, its price in billionths of a dollar, and when."""
+    """A result that was paid for.
+
+    Attributes:
+        key: its store key.
+        json: its value as JSON text.
+        price_nanos: its price in billionths of a dollar.
+        settled_at: seconds since 1970.
+    """
 
     key: str
     json: str
@@ -82,5 +89,5 @@ class PaidAnswer:
 
     @property
     def value(self) -> Any:
-        """The value."""
+        """The value that `json` encodes."""
         return json.loads(self.json)

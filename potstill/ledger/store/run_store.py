@@ -1,9 +1,9 @@
-"""The run's SQLite file: every call, everything bought, every ticket, every note.
+"""A run's SQLite file: its calls, results, batch jobs and notes.
 
-- a heartbeat on holds that are priced by time: after a crash such a hold is lost up to its last beat
-  (plus `BEAT_SLACK_S`), any other at its full price.
-- an exclusive transaction on `lock.sqlite` beside it: one process works in a run at a time; the lock goes
-  with the process, however it ends.
+- Holds on machine time have a heartbeat: after a crash such a hold is lost up to the last one (plus
+  `HEARTBEAT_SLACK_S`), any other at its full price.
+- An exclusive transaction on `lock.sqlite` beside it lets one process work in a run at a time. The lock ends with the
+  process, however that ends.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ HEARTBEAT_SLACK_S = 5.0
 
 
 class RunStore(SqliteFile):
-    """What a run did. Implements `ledger.Book`; every method is one transaction.
+    """The store of one run. Implements `ledger.LedgerStorage`; every method is one transaction.
 
     Args:
-        folder: the run's folder; made if it is to be written.
-        write: open for work, which locks the run; otherwise read only.
+        folder: the run's folder; made if it is opened for writing.
+        write: open for writing, which locks the run; otherwise read only.
 
     Raises:
-        NotARun: nothing to read there, or not a potstill store, or one of a newer format.
+        RunNotFound: there is no store, the file is not one of potstill, or its format is newer.
         RunBusy: another process works in this run.
     """
 
@@ -64,7 +64,7 @@ class RunStore(SqliteFile):
 
     @staticmethod
     def _take_lock(path: Path) -> sqlite3.Connection:
-        # Whoever only looks whether somebody works here holds the lock for an instant.
+        # A process that only checks whether another one works here (`abandoned_micros`) holds the lock for an instant.
         lock = sqlite3.connect(path, isolation_level=None, timeout=0.25, check_same_thread=False)
         try:
             lock.execute("BEGIN EXCLUSIVE")
@@ -76,12 +76,12 @@ class RunStore(SqliteFile):
         return lock
 
     def close(self) -> None:
-        """Let go of the file and of the lock."""
+        """Close the file and release the lock."""
         super().close()
         if self._lock is not None:
             self._lock.close()
 
-    # --- the book ---------------------------------------------------------------------------------------
+    # --- the ledger ---------------------------------------------------------------------------------------
 
     def _sum_committed(self) -> int:
         row = self._db.execute("SELECT COALESCE(SUM(CASE state WHEN 'held' THEN held ELSE charged END), 0) FROM calls")
@@ -148,7 +148,7 @@ class RunStore(SqliteFile):
         except (sqlite3.OperationalError, PotstillError):
             raise
         except Exception:
-            # All of it was rolled back. Each for itself, then, so that only those fail that have to.
+            # The whole batch was rolled back. Each step is written alone, so that only the failing ones fail.
             for step in done:
                 step.undo(step.result)
             for step in batch:

@@ -1,12 +1,12 @@
-"""A SQLite file of ours: opened, brought to the newest format, written in transactions.
+"""A SQLite file: opened, migrated to the newest format, written in transactions.
 
-What SQLite is asked for, and what that gives:
+The settings, and what they give:
 
-- `journal_mode=WAL`: a reader (`potstill show` in another window) never waits for the run, and a killed
-  process leaves a file that opens as it was after the last commit.
-- `synchronous=FULL` where a file is `durable`: a commit is on the disk before the call that made it returns, so a
-  hold is there before its request leaves even if the power goes (as far as the disk honours fsync). `NORMAL`
-  elsewhere: a power cut may take the last commits, and never leaves a broken file.
+- `journal_mode=WAL`: a reader (`potstill show` in another window) never waits for the run, and after a kill the file
+  opens as it was at the last commit.
+- `synchronous=FULL` for a `durable` file: a commit is on the disk before the call that made it returns, so a
+  hold is there before its request is sent, even after a power cut (as far as the disk honours fsync). `NORMAL`
+  otherwise: a power cut may undo the last commits, and never breaks the file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from potstill.errors import PotstillError, RunNotFound
 
 Migration = Callable[[sqlite3.Connection], None]
+KEYS_PER_QUERY = 500  # below the number of parameters that every SQLite takes
 
 
 class SqliteFile:
@@ -28,13 +29,13 @@ class SqliteFile:
 
     Args:
         path: the file.
-        migrations: one function per format version; an older file runs the ones it has not seen, or a copy of it in
-            memory does where it is only read.
-        write: open for work, and make it if it is not there; otherwise read only.
+        migrations: one function per format version; an older file runs the ones it has not seen, or if it is only
+            read, a copy of it in memory does.
+        write: open for writing, and make it if it does not exist; otherwise read only.
         durable: a commit survives a power cut.
 
     Raises:
-        NotARun: not a file of ours, or one of a newer format.
+        RunNotFound: not a SQLite file, or one of a newer format.
     """
 
     def __init__(self, path: Path, migrations: Sequence[Migration], *, write: bool, durable: bool) -> None:
@@ -69,14 +70,14 @@ class SqliteFile:
         if not write:
             self._copy(version)
         with self._transaction():
-            # Another process may have brought it up to date in the meantime.
+            # Another process may have migrated it in the meantime.
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             for step in migrations[version:]:
                 step(self._db)
             self._db.execute(f"PRAGMA user_version={len(migrations)}")
 
     def _copy(self, version: int) -> None:
-        """Go on with a copy in memory, to be brought up to date: who only looks changes nothing."""
+        """Continue with a copy in memory, which is migrated instead: reading changes no file."""
         if not version:
             raise RunNotFound(f"{self.path} holds nothing yet.", "Look again when its run has begun.")
         copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -108,15 +109,15 @@ class SqliteFile:
             self._db.execute("ROLLBACK")
 
     def _select(self, columns: str, keys: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        """`columns` (with their table) of the rows that have one of these keys, some hundred at a time."""
-        wanted = list(dict.fromkeys(keys))
+        """The `columns` (with their table) of the rows with one of these keys, read in parts."""
+        unique = list(dict.fromkeys(keys))
         with self._guard:
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
+            for start in range(0, len(unique), KEYS_PER_QUERY):
+                part = unique[start : start + KEYS_PER_QUERY]
                 yield from self._db.execute(f"SELECT {columns} WHERE key IN ({','.join('?' * len(part))})", part)
 
     def close(self) -> None:
-        """Let go of the file, between two transactions."""
+        """Close the file, between two transactions."""
         db = getattr(self, "_db", None)
         if db is not None:
             with self._guard:
