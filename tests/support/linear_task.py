@@ -1,4 +1,4 @@
-"""A small labelled set for the students, and a check of an exported file."""
+"""A small labelled set for linear and static students, and a check of their exported graphs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ ONE_HOT = np.eye(3, dtype=np.float32)[GOLD]
 
 
 def check_export(student: Any, folder: Path, texts: list[str]) -> None:
+    """Export, and compare the graph's logits with the student's."""
     onnx = pytest.importorskip("onnx")
     import onnxruntime
 
     graph = student.export(folder)
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    bag = load_vectorizer(folder, graph.preprocessor_config)(texts)
-    (logits,) = session.run(None, {"ids": bag.ids, "values": bag.values})
+    features = load_vectorizer(folder, graph.preprocessor_config)(texts)
+    (logits,) = session.run(None, {"ids": features.ids, "values": features.values})
     assert graph.preprocessor == "features"
     assert np.abs(logits - student.predict_logits(texts)).max() < 1e-3

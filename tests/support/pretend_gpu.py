@@ -1,8 +1,8 @@
-"""A device that says it is a CUDA GPU and computes on the CPU: it refuses what a GPU refuses. Not a test itself.
+"""A stand-in for a CUDA GPU that computes on the CPU and refuses what a GPU refuses.
 
-A tensor moved to "cuda:0" becomes an `Away`. An operation that is handed tensors from both sides raises, as it would
-there; so does `.numpy()`. What stays on the CPU by mistake is thus found without a GPU.
-Does not pretend a GPU's speed, memory, rounding or random numbers.
+A tensor moved to "cuda:0" becomes an `Away`. An operation on tensors of both devices raises, as on a GPU; so does
+`.numpy()`. So a tensor that stays on the CPU by mistake is found without a GPU. Does not simulate a GPU's speed, memory,
+rounding or random numbers.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 AWAY = torch.device("cuda", 0)
 aten: Any = torch.ops.aten
-# What a real GPU accepts with a tensor of either side.
-BETWEEN = (aten._to_copy.default, aten.copy_.default)
-_places = {AWAY.type}
+# Operations that accept tensors of both devices.
+CROSS_DEVICE_OPS = (aten._to_copy.default, aten.copy_.default)
+_device_types = {AWAY.type}
 INDEXED = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 
 
 class Away(torch.Tensor):
-    """A tensor on the pretended device; its numbers are in `inner`, on the CPU."""
+    """A tensor on the stand-in device; its values are in `inner`, on the CPU."""
 
     inner: torch.Tensor
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> Away:
-        made: Any = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        tensor: Any = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             inner.shape,
             dtype=inner.dtype,
@@ -39,8 +39,8 @@ class Away(torch.Tensor):
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
         )
-        made.inner = inner
-        return made  # type: ignore[no-any-return]
+        tensor.inner = inner
+        return tensor  # type: ignore[no-any-return]
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -66,27 +66,29 @@ class Away(torch.Tensor):
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    away = [each for each in tensors if isinstance(each, Away)]
-    stayed = [each for each in tensors if not isinstance(each, Away) and each.ndim]
-    wanted = kwargs.get("device")
-    strangers = stayed and not (func in INDEXED and isinstance(args[0], Away))
-    if away and strangers and func not in BETWEEN:
+    away = [tensor for tensor in tensors if isinstance(tensor, Away)]
+    on_cpu = [tensor for tensor in tensors if not isinstance(tensor, Away) and tensor.ndim]
+    device = kwargs.get("device")
+    mixed = on_cpu and not (func in INDEXED and isinstance(args[0], Away))
+    if away and mixed and func not in CROSS_DEVICE_OPS:
         raise RuntimeError(f"Expected all tensors to be on the same device, {func} got cuda:0 and cpu")
-    goes = bool(away) if wanted is None else torch.device(wanted).type in _places
+    result_is_away = bool(away) if device is None else torch.device(device).type in _device_types
     if func is aten.copy_.default:
-        goes = isinstance(args[0], Away)
-    if goes:
-        _places.add("meta")  # what PyTorch's own code takes an `Away` to be on, when it makes another beside it
-    if wanted is not None:
+        result_is_away = isinstance(args[0], Away)
+    if result_is_away:
+        _device_types.add(
+            "meta"
+        )  # PyTorch's own code takes an `Away` to be on this device, when it makes another like it
+    if device is not None:
         kwargs = {**kwargs, "device": "cpu"}
-    found = func(*tree_map(_here, args), **tree_map(_here, kwargs))
-    if not goes:
-        return found
-    wrapped = tree_map(lambda leaf: Away(leaf) if isinstance(leaf, torch.Tensor) else leaf, found)
+    result = func(*tree_map(_to_inner, args), **tree_map(_to_inner, kwargs))
+    if not result_is_away:
+        return result
+    wrapped = tree_map(lambda leaf: Away(leaf) if isinstance(leaf, torch.Tensor) else leaf, result)
     return return_and_correct_aliasing(func, args, kwargs, wrapped) if away else wrapped
 
 
-def _here(leaf: Any) -> Any:
+def _to_inner(leaf: Any) -> Any:
     return leaf.inner if isinstance(leaf, Away) else leaf
 
 
@@ -97,7 +99,7 @@ class _Mode(TorchDispatchMode):
 
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
-    """Inside the block PyTorch has a CUDA device, such as it is."""
+    """Inside the block PyTorch has a CUDA device, the stand-in."""
     swap = torch.__future__.get_swap_module_params_on_conversion()
     with (
         patch.object(torch.cuda, "is_available", lambda: True),
@@ -106,7 +108,7 @@ def pretended_gpu() -> Iterator[None]:
         patch.object(torch.cuda, "_lazy_init", lambda: None),
         patch.object(torch.cuda, "get_rng_state", lambda *_: None),
         patch.object(torch.cuda, "set_rng_state", lambda *_: None),
-        patch.object(torch, "inference_mode", lambda *_: torch.no_grad()),  # which no tensor subclass can live in
+        patch.object(torch, "inference_mode", lambda *_: torch.no_grad()),  # tensor subclasses do not support it
         _Mode(),
     ):
         torch.__future__.set_swap_module_params_on_conversion(True)  # tied weights stay tied, as on a real device
@@ -114,4 +116,4 @@ def pretended_gpu() -> Iterator[None]:
             yield
         finally:
             torch.__future__.set_swap_module_params_on_conversion(swap)
-            _places.discard("meta")
+            _device_types.discard("meta")

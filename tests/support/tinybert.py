@@ -1,4 +1,4 @@
-"""A BERT of a few thousand random weights with a word for a token: an encoder built in no time. Not a test itself."""
+"""Writes an encoder for tests: a BERT of a few thousand random weights, with one token per word."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_tinybert(folder: Path, hidden: int = 48, layers: int = 2) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = BertModel(config, add_pooling_layer=False)
-        # The library's tiny initial weights would leave the words indistinguishable.
+        # With the library's small initial weights all words would be nearly equal.
         torch.nn.init.normal_(network.embeddings.word_embeddings.weight, std=1.0)
     folder.mkdir(parents=True, exist_ok=True)
     network.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Language models of a few thousand random weights, with a word for a token: built in no time. Not a test itself."""
+"""Writes language models for tests: a few thousand random weights, one token per word, masked or causal."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _write(folder: Path, make: Any, tokenizer: Any, torch: Any) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = make()
-        # The library's tiny initial weights would leave the words indistinguishable.
+        # With the library's small initial weights all words would be nearly equal.
         torch.nn.init.normal_(model.get_input_embeddings().weight, std=1.0)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
