@@ -18,7 +18,7 @@ from potstill.students.epoch_rule import EpochRule
 EncoderMode = Literal["auto", "frozen", "full", "lora"]
 HeadKind = Literal["linear", "label"]
 ENCODER_EPOCHS = EpochRule(target_steps=200, min_epochs=3, max_epochs=15)
-# With fewer rows than this, all are trained on: as validation rows they would tell less than they teach.
+# With fewer rows than this none are held out: they are worth more for training than for validation.
 MIN_ROWS_TO_HOLD_OUT = 500
 
 
@@ -27,7 +27,8 @@ class EncoderOptions(Options):
 
     Attributes:
         mode: "frozen" trains only the head; "full" fine-tunes all weights; "lora" fine-tunes low-rank matrices beside
-            them (Hu et al. 2022), merged afterwards; "auto" picks one of the first two by the number of rows.
+            them (Hu et al. 2022), merged afterwards; "auto" fine-tunes all weights, and goes back to the frozen ones if
+            those are better on held-out rows.
         epochs: epochs of fine-tuning; None derives them from the number of rows.
         lr: peak learning rate of fine-tuning; LoRA's is ten times that.
         batch_size: rows per step.

@@ -306,8 +306,8 @@ def _drop_tokens(batch: EncodedBatch, share: float, rng: np.random.Generator) ->
     ids: list[Ids] = []
     for own in batch.ids:
         special = (own == own[0]) | (own == own[-1])
-        kept = (rng.random(len(own)) >= share) | special
-        ids.append(own[kept] if (kept & ~special).any() else own)
+        keep = (rng.random(len(own)) >= share) | special
+        ids.append(own[keep] if (keep & ~special).any() else own)
     return replace(batch, ids=ids)
 
 
