@@ -134,8 +134,8 @@ def test_the_ledger_adds_up_to_the_micro_dollar(reviews, tmp_path):
     assert sum(micros) == round(money["charged_usd"] * 1e6) > 0
     assert round((money["charged_usd"] + money["held_usd"] + money["free_usd"]) * 1e6) == 1_000_000
     rows = list(csv.DictReader(call("ledger", tmp_path / "run", "--csv").stdout.splitlines()))
-    assert [row["what"] for row in rows] == [row["what"] for row in money["calls"]]
-    assert rows[0]["what"] in call("ledger", tmp_path / "run", "--calls").stdout
+    assert [row["description"] for row in rows] == [row["description"] for row in money["calls"]]
+    assert rows[0]["description"] in call("ledger", tmp_path / "run", "--calls").stdout
 
 
 # --- what is refused: one sentence, a mend, exit code 2, and nothing written --------------------------------------

@@ -75,18 +75,17 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         weights = _weights(sample_weight, len(texts))
         if weights is not None and not weights.all():
-            kept = np.flatnonzero(weights)
-            texts, labels, weights = [texts[row] for row in kept], labels[kept], weights[kept]
+            used = np.flatnonzero(weights)
+            texts, labels, weights = [texts[row] for row in used], labels[used], weights[used]
         self.classes_, columns = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise BadTrainingData("All texts are of one class, and a classifier needs two.", "Add texts of another.")
         kind, _, model = self.student.partition(":")
         options = dict(self.options or {})
-        wish = options.get(CLASS_WEIGHTS)
-        make = StudentConfig(tuple(map(str, self.classes_)), weights=model, options=options)
+        config = StudentConfig(tuple(map(str, self.classes_)), weights=model, options=options)
         targets = np.eye(len(self.classes_), dtype=np.float32)[columns]
-        weights = apply_class_weights(targets, weights, wish, make.labels)
-        student: Student = REGISTRY.resolve(kind)(make)
+        weights = apply_class_weights(targets, weights, options.get(CLASS_WEIGHTS), config.labels)
+        student: Student = REGISTRY.resolve(kind)(config)
         student.check_requirements()
         self.student_ = student.fit(TrainingData(texts, targets, sample_weight=weights, seed=self.seed))
         return self

@@ -94,9 +94,9 @@ def label_file(
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
         labelled = _with_progress(_labelled(rows, text_columns, cells, journal, counts), scan.n, progress)
-        own = [name for name in scan.columns if name not in cells.columns]
-        schema_from = path if len(own) == len(scan.columns) else None  # a column written over has another type
-        n = write_table(out, [*own, *cells.columns], labelled, schema_from=schema_from)
+        originals = [name for name in scan.columns if name not in cells.columns]
+        schema_from = path if len(originals) == len(scan.columns) else None  # a column written over has another type
+        n = write_table(out, [*originals, *cells.columns], labelled, schema_from=schema_from)
         journal.finish()
     if bundle.truncated > truncated:
         notes.append(f"{bundle.truncated - truncated:,} of the texts were too long and were not read as a whole.")

@@ -74,17 +74,17 @@ class TokenPreprocessor:
 def _together(encoded: EncodedTexts) -> Iterator[NDArray[np.intp]]:
     """Batches of (B,) arrays of similar length; all windows of a text, which are equally long, in one batch."""
     windows = np.bincount(encoded.text_index)
-    alone = np.flatnonzero(windows[encoded.text_index] == 1)
-    held: list[NDArray[np.intp]] = []
+    single = np.flatnonzero(windows[encoded.text_index] == 1)
+    pending: list[NDArray[np.intp]] = []
     for row in np.flatnonzero(windows > 1):
-        held.append(np.flatnonzero(encoded.text_index == row))
-        if sum(len(encoded.ids[unit]) for units in held for unit in units) >= MAX_BATCH_TOKENS:
-            yield np.concatenate(held)
-            held = []
-    if held:
-        yield np.concatenate(held)
-    for some in length_batches([len(encoded.ids[unit]) for unit in alone], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
-        yield alone[some]
+        pending.append(np.flatnonzero(encoded.text_index == row))
+        if sum(len(encoded.ids[unit]) for units in pending for unit in units) >= MAX_BATCH_TOKENS:
+            yield np.concatenate(pending)
+            pending = []
+    if pending:
+        yield np.concatenate(pending)
+    for batch in length_batches([len(encoded.ids[unit]) for unit in single], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
+        yield single[batch]
 
 
 class FeaturePreprocessor:
@@ -125,7 +125,7 @@ class PatternPreprocessor:
         wrapped = self._ids.encode(texts)
         with self._lock:
             self.truncated += wrapped.truncated
-        for rows in length_batches([len(own) for own in wrapped.ids], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
+        for rows in length_batches([len(ids) for ids in wrapped.ids], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
             filled, mask = pad_batch([wrapped.ids[row] for row in rows], self._ids.layout.pad_id)
             yield rows, {"input_ids": filled, "attention_mask": mask}
 

@@ -81,7 +81,7 @@ def benchmark_serving(
     run = _read_run(folder)
     chosen = tuple(texts) or (run.texts if run is not None else ())
     if not chosen:
-        raise BadInput(f"{folder} keeps no texts to time on.", "Give some with --texts FILE.")
+        raise BadInput(f"{folder} has no texts to time on.", "Give some with --texts FILE.")
     origin = "given" if texts else "of the run's test part"
     while len(chosen) < MIN_TEXTS:
         chosen += chosen
@@ -89,10 +89,10 @@ def benchmark_serving(
     rates = _rates(usd_per_hour, run)
     rows = list(_students(bundle, chosen, rates, gpu_usd_per_hour, reporter))
     teacher = None if run is None else _teacher(run, chosen, rates, reporter)
-    even: BreakEven | None = None
+    paid_back: BreakEven | None = None
     if run is not None and teacher is not None:
         rows.append(teacher)
-        even = break_even(run.charged_usd, rows[0], teacher)
+        paid_back = break_even(run.charged_usd, rows[0], teacher)
     simulated = teacher is not None and teacher.note.startswith("Simulation")
     return ServingTable(
         source=str(folder),
@@ -100,7 +100,7 @@ def benchmark_serving(
         texts_from=origin,
         mean_characters=sum(map(len, chosen)) / len(chosen),
         rows=tuple(rows),
-        break_even=even,
+        break_even=paid_back,
         simulation="Simulation: the teacher replays known labels; its price and speed are assumed."
         if simulated
         else "",
@@ -183,7 +183,7 @@ def _timed(
         name="",
         role="student",
         device=_cpu(),
-        speed_from=f"measured here; {speed.n_single} texts alone",
+        speed_from=f"measured here; {speed.n_single} single texts",
         price_from="" if rates is None else f"${rates.usd_per_hour}/hour ({rates.source}) x time in bulk",
         batch_s=speed.batch_s,
         texts_per_s=speed.texts_per_s,
@@ -245,9 +245,9 @@ def _affordable(teacher: Teacher, texts: Sequence[str]) -> Sequence[str]:
     import time
 
     _asking(teacher)(texts[:4])  # reads the weights
-    began = time.perf_counter()
+    started = time.perf_counter()
     _asking(teacher)(texts[:16])
-    rate = 16 / max(time.perf_counter() - began, 1e-9)
+    rate = 16 / max(time.perf_counter() - started, 1e-9)
     return texts[: max(BATCH, int(rate * MAX_TEACHER_SECONDS))]
 
 
@@ -278,9 +278,9 @@ def _from_calls(run: RunRecord, name: str, parallel: int = 1, *, here: bool = Fa
 
 def _priced(row: ServingRow, teacher: Teacher, run: RunRecord, texts: Sequence[str]) -> ServingRow:
     """The row with the price of the run's calls, or if there were none, of the texts by the teacher's price list."""
-    own = _from_calls(run, teacher.name, teacher.parallel)
-    if own.usd_per_million is not None:
-        return replace(row, usd_per_million=own.usd_per_million, price_from=own.price_from)
+    paid = _from_calls(run, teacher.name, teacher.parallel)
+    if paid.usd_per_million is not None:
+        return replace(row, usd_per_million=paid.usd_per_million, price_from=paid.price_from)
     usages = [teacher.estimate_usage([text]).high for text in texts[:BATCH]]
     micros = sum(float(teacher.price.cost_micros(_thousand(usage))) / 1000 for usage in usages) / len(usages)
     return replace(

@@ -24,7 +24,7 @@ class ServingRow:
     Attributes:
         name: "student fp32". role: "student" or "teacher". device: "cpu, 2 cores"; of an API its host.
         speed_from, price_from: where the times and the price come from.
-        batch_s: seconds for 64 texts at once. p50_ms, p99_ms: one text alone.
+        batch_s: seconds for 64 texts at once. p50_ms, p99_ms: latency of a single text.
         usd_per_million: US dollars for a million texts.
         joules_per_thousand: of the whole device, for a thousand texts. energy: the counter, or why there is none.
         note: what a reader must know of this row.

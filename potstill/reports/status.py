@@ -15,7 +15,12 @@ from potstill.ledger.prices import LedgerTotals, micros_to_usd
 from potstill.ledger.store import CallRecord, RunStore
 from potstill.run.notes import TimedNote, read_notes
 
-COLUMNS = ("id", "began", "seconds", "category", "purpose", "state", "n", "held_usd", "charged_usd", "paid_usd", "what")
+# fmt: off
+COLUMNS = (
+    "id", "started_at", "seconds", "category", "purpose", "teacher", "mode", "state", "n_texts",
+    "held_usd", "charged_usd", "paid_usd", "description",
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -133,26 +138,26 @@ class SpendingReport:
         yield from (f"  {line}" for line in _abandoned(self.abandoned_micros))
         yield ""
         yield f"  {'for':<44} {'calls':>7} {'texts':>9} {'charged':>14}"
-        for (category, purpose, what), rows in sorted(self._kinds().items()):
+        for (category, purpose, payee), rows in sorted(self._by_payee().items()):
             charged = sum(row.charged for row in rows)
             texts = sum(row.n_texts for row in rows)
-            words = f"{category}, {purpose}: {what}"
-            yield f"  {words[:44]:<44} {len(rows):>7,} {texts:>9,} ${micros_to_usd(charged):>13,.6f}"
+            name = f"{category}, {purpose}: {payee}"
+            yield f"  {name[:44]:<44} {len(rows):>7,} {texts:>9,} ${micros_to_usd(charged):>13,.6f}"
         if self.list_calls:
             yield ""
-            yield f"  {'began':<19} {'state':<8} {'texts':>6} {'held':>12} {'charged':>12} {'paid':>12}  what"
+            yield f"  {'started':<19} {'state':<8} {'texts':>6} {'held':>12} {'charged':>12} {'paid':>12}  description"
             for row in self.calls:
                 yield (
                     f"  {_clock(row.started_at):<19} {row.state:<8} {row.n_texts:>6,} {micros_to_usd(row.held):>12,.6f}"
                     f" {micros_to_usd(row.charged):>12,.6f} {micros_to_usd(row.paid):>12,.6f}  {row.description}"
                 )
 
-    def _kinds(self) -> dict[tuple[str, str, str], list[CallRecord]]:
-        kinds: dict[tuple[str, str, str], list[CallRecord]] = {}
+    def _by_payee(self) -> dict[tuple[str, str, str], list[CallRecord]]:
+        groups: dict[tuple[str, str, str], list[CallRecord]] = {}
         for row in self.calls:
             payee = f"{row.teacher}, {row.mode}" if row.teacher else row.description.split(" on ")[0]
-            kinds.setdefault((row.category, row.purpose, payee), []).append(row)
-        return kinds
+            groups.setdefault((row.category, row.purpose, payee), []).append(row)
+        return groups
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         for row in self.calls:
@@ -164,6 +169,8 @@ class SpendingReport:
                 seconds,
                 row.category,
                 row.purpose,
+                row.teacher,
+                row.mode,
                 row.state,
                 row.n_texts,
                 *money,

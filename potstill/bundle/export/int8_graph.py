@@ -86,8 +86,8 @@ class Int8GraphBuilder:
         scales = self._constant(f"{name}_scales", scale.astype(np.float32))
         found = self._put(node, "Gather", [whole, ids], f"{name}_i8", axis=0)
         found = self._put(node, "Cast", [found], f"{name}_whole", to=1)
-        own = self._put(node, "Gather", [scales, ids], f"{name}_scale", axis=0)
-        self._put(node, "Mul", [found, own], name)
+        row_scale = self._put(node, "Gather", [scales, ids], f"{name}_scale", axis=0)
+        self._put(node, "Mul", [found, row_scale], name)
         self._dropped.add(node.output[0])
 
     def build(self) -> Any:

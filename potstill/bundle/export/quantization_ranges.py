@@ -93,8 +93,8 @@ class _ObservedRange:
     def costs(self, values: NDArray[np.float32]) -> None:
         for costs, most, sign in ((self.above, self.high, 1.0), (self.below, -self.low, -1.0)):
             for i, end in enumerate(CLIP_RATIOS * most.max()):
-                some = np.flatnonzero(most > end)
-                costs[i, some] += (np.maximum(sign * values[:, some] - end, 0) ** 2).sum(axis=0)
+                outliers = np.flatnonzero(most > end)
+                costs[i, outliers] += (np.maximum(sign * values[:, outliers] - end, 0) ** 2).sum(axis=0)
 
 
 def calibrate_ranges(
@@ -113,7 +113,7 @@ def calibrate_ranges(
     weights: dict[str, list[NDArray[np.float32]]] = {}
     for product in find_linear_ops(model.graph):
         weights.setdefault(product.source, []).append(initializer_array(model.graph, product.weights))
-    seen = {name: _ObservedRange(np.concatenate(own, axis=1)) for name, own in weights.items()}
+    seen = {name: _ObservedRange(np.concatenate(each, axis=1)) for name, each in weights.items()}
     if not seen:
         return {}
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in seen)
@@ -121,15 +121,15 @@ def calibrate_ranges(
     for step in (_ObservedRange.extremes, _ObservedRange.costs):
         for inputs in feeds():
             visible = inputs["attention_mask"].astype(bool) if "attention_mask" in inputs else None
-            for own, values in zip(seen.values(), session.run(list(seen), dict(inputs)), strict=True):
+            for observed, values in zip(seen.values(), session.run(list(seen), dict(inputs)), strict=True):
                 fits = visible is not None and values.shape[:-1] == visible.shape
-                step(own, values[visible] if fits else values.reshape(-1, values.shape[-1]))
-    most = max(own.rows for own in seen.values())
+                step(observed, values[visible] if fits else values.reshape(-1, values.shape[-1]))
+    most = max(observed.rows for observed in seen.values())
     return {
-        name: _best(own)
-        for name, own in seen.items()
-        if 2 * own.rows >= most
-        or own.weights.size >= LARGE_WEIGHT  # else it is a head, which would gain little and lose much
+        name: _best(observed)
+        for name, observed in seen.items()
+        if 2 * observed.rows >= most
+        or observed.weights.size >= LARGE_WEIGHT  # else it is a head, which would gain little and lose much
     }
 
 

@@ -117,11 +117,11 @@ def compare_int8(
 
 
 def _speedup(exact: Bundle, small: Bundle, texts: Sequence[str]) -> float:
-    """Best of a few interleaved rounds each, so that a neighbour's burst of work hits both."""
+    """Best of a few interleaved rounds each, so that other load on the machine hits both."""
     best = [float("inf"), float("inf")]
     for _ in range(ROUNDS):
         for i, bundle in enumerate((exact, small)):
-            began = time.perf_counter()
+            started = time.perf_counter()
             bundle.predict_logits(texts)
-            best[i] = min(best[i], time.perf_counter() - began)
+            best[i] = min(best[i], time.perf_counter() - started)
     return best[0] / max(best[1], 1e-9)
