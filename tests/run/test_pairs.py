@@ -94,7 +94,7 @@ def test_a_pair_task_without_a_second_text_is_refused_with_a_mend() -> None:
 
 def test_files_with_one_and_with_two_texts_do_not_mix() -> None:
     test = {"text": rows()["premise"], "label": rows()["label"]}
-    with pytest.raises(BadData, match="one text a row where the first file has two"):
+    with pytest.raises(BadData, match="one text a row, and the first file two"):
         build_pool({"train": Table.from_columns(rows()), "test": Table.from_columns(test)})
 
 
@@ -195,7 +195,7 @@ def test_a_file_of_pairs_keeps_its_columns(bundle: Bundle, tmp_path: Path) -> No
     read = [list(csv.DictReader(path.open(encoding="utf-8"))) for path in (done.file, again.file)]
     assert [row["predicted"] for row in read[0]] == [row["predicted"] for row in read[1]]
     assert read[0][0]["premise"] == table["premise"][0]
-    for column, reason in ((None, "one column"), ("x", "not two columns"), ("x,z", "no column 'z'")):
+    for column, reason in ((None, "one text column"), ("x", "not two columns"), ("x,z", "no column 'z'")):
         with pytest.raises(BadData, match=reason):
             label_file(bundle, odd, column=column)
 
