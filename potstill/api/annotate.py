@@ -74,19 +74,19 @@ def annotate(
     """
     from potstill.annotation import AnnotationSession, summarise
 
-    desk = AnnotationSession(Path(run))
+    session = AnnotationSession(Path(run))
     try:
-        taken = None if import_from is None else _take(desk, Path(import_from), annotator or "")
-        n_open = 0 if export is None else _write(desk, Path(export), annotator or "")
-        closed = desk.store.close_unfinished() if close else None
+        imported = None if import_from is None else _import_file(session, Path(import_from), annotator or "")
+        n_open = 0 if export is None else _export_file(session, Path(export), annotator or "")
+        closed = session.store.close_unfinished() if close else None
         if import_from is None and export is None and not close:
-            _serve(desk, port or 0, reporter)
-        return AnnotateResult(Path(run), summarise(desk.store, desk.task), taken, export, n_open, closed)
+            _serve(session, port or 0, reporter)
+        return AnnotateResult(Path(run), summarise(session.store, session.task), imported, export, n_open, closed)
     finally:
-        desk.close()
+        session.close()
 
 
-def _take(desk: AnnotationSession, path: Path, annotator: str) -> ImportResult:
+def _import_file(session: AnnotationSession, path: Path, annotator: str) -> ImportResult:
     from potstill.annotation.import_labels import import_labels
     from potstill.annotation.labelstudio import read_tasks
     from potstill.annotation.session import clean_annotator_name
@@ -94,23 +94,23 @@ def _take(desk: AnnotationSession, path: Path, annotator: str) -> ImportResult:
 
     studio = path.suffix.lower() == JSON
     entries = read_tasks(path) if studio else read_spreadsheet(path)
-    who = clean_annotator_name(annotator) if annotator else ""
+    name = clean_annotator_name(annotator) if annotator else ""
     source = "label-studio" if studio else "csv"
-    return import_labels(entries, desk.store, desk.task, file=path.name, source=source, annotator=who)
+    return import_labels(entries, session.store, session.task, file=path.name, source=source, annotator=name)
 
 
-def _write(desk: AnnotationSession, path: Path, annotator: str) -> int:
+def _export_file(session: AnnotationSession, path: Path, annotator: str) -> int:
     from potstill.annotation.labelstudio import write_tasks
     from potstill.annotation.session import clean_annotator_name
     from potstill.annotation.spreadsheet import write_spreadsheet
 
-    who = clean_annotator_name(annotator) if annotator else ""
+    name = clean_annotator_name(annotator) if annotator else ""
     if path.suffix.lower() == JSON:
-        return write_tasks(path, desk.store, desk.task, who)
-    return write_spreadsheet(path, desk.store, who)
+        return write_tasks(path, session.store, session.task, name)
+    return write_spreadsheet(path, session.store, name)
 
 
-def _serve(desk: AnnotationSession, port: int, reporter: ProgressReporter | None) -> None:
+def _serve(session: AnnotationSession, port: int, reporter: ProgressReporter | None) -> None:
     from potstill.annotation.web.app import create_app
     from potstill.annotation.web.server import serve
 
@@ -118,7 +118,7 @@ def _serve(desk: AnnotationSession, port: int, reporter: ProgressReporter | None
         if reporter is not None:
             reporter.info(f"Label at {url}   (Ctrl-C ends it; every label is stored)")
 
-    serve(create_app(desk), port, ready)
+    serve(create_app(session), port, ready)
 
 
 def label_errors(
