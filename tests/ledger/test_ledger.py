@@ -45,7 +45,7 @@ def test_a_call_is_held_before_it_is_made_and_charged_its_true_price_after(store
     assert store.calls()[0].usage == Usage(input_tokens=7)
 
 
-def test_what_does_not_fit_is_refused_and_nothing_is_written(store):
+def test_a_hold_that_does_not_fit_is_refused_and_not_written(store):
     ledger = Ledger(store, 1000)
     with pytest.raises(BudgetExceeded, match=r"budget is free"), ledger.hold(1001, ASK):
         pytest.fail("the call was made")
@@ -67,7 +67,7 @@ def test_a_call_that_ends_in_an_exception_is_lost_at_its_full_price(store):
     assert (totals.held, totals.charged, totals.lost) == (0, 300, 300)
 
 
-def test_a_request_that_never_left_costs_nothing(store):
+def test_a_request_that_was_not_sent_costs_nothing(store):
     ledger = Ledger(store, 1000)
     with ledger.hold(300, ASK) as hold:
         hold.release()
@@ -83,12 +83,12 @@ def test_a_provider_that_charges_above_its_bound_is_recorded_and_stops_the_run(s
 
 
 def test_a_warning_comes_at_half_and_at_four_fifths_once_each(store):
-    heard: list[str] = []
-    ledger = Ledger(store, 1000, heard.append)
+    warnings: list[str] = []
+    ledger = Ledger(store, 1000, warnings.append)
     for _ in range(10):
         with ledger.hold(100, ASK) as hold:
             hold.settle(100)
-    assert [sentence.split("%")[0] for sentence in heard] == ["50", "80"]
+    assert [sentence.split("%")[0] for sentence in warnings] == ["50", "80"]
 
 
 def test_hundreds_of_calls_in_flight_never_pass_the_limit(store):
@@ -120,7 +120,7 @@ def test_hundreds_of_calls_in_flight_never_pass_the_limit(store):
         st.tuples(st.integers(0, 500), st.integers(0, 500), st.sampled_from(["settle", "release", "raise"]))
     ),
 )
-def test_whatever_happens_the_rows_add_up_and_stay_under_the_limit(limit, steps, tmp_path_factory):
+def test_in_every_sequence_the_rows_add_up_and_stay_under_the_limit(limit, steps, tmp_path_factory):
     store = RunStore(tmp_path_factory.mktemp("ledger"), write=True)
     ledger = Ledger(store, limit)
     expected = 0
@@ -193,7 +193,7 @@ def test_a_job_leaves_the_reserve_free_too(store):
         max_size=30,
     ),
 )
-def test_whatever_is_reserved_no_hold_passes_the_limit_or_takes_reserved_money(limit, steps, tmp_path_factory):
+def test_in_every_sequence_no_hold_passes_the_limit_or_takes_reserved_money(limit, steps, tmp_path_factory):
     store = RunStore(tmp_path_factory.mktemp("ledger"), write=True)
     ledger, reserves, holds, lied = Ledger(store, limit), ExitStack(), [], 0
     blocks, expected = [], {}
@@ -285,7 +285,7 @@ def killed_while_holding(folder: Path, how: str) -> None:
     process.stdout.close()
 
 
-def left_behind(folder):
+def abandoned_micros(folder):
     looking = RunStore(folder, write=False)
     try:
         return looking.abandoned_micros()
@@ -295,7 +295,7 @@ def left_behind(folder):
 
 def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
     killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
-    assert left_behind(tmp_path) == 700_000
+    assert abandoned_micros(tmp_path) == 700_000
     store = RunStore(tmp_path, write=True)
     totals = Ledger(store, 1_000_000).totals()
     assert (totals.held, totals.charged, totals.lost) == (0, 700_000, 700_000)
@@ -304,29 +304,29 @@ def test_a_hold_found_after_a_crash_is_lost_at_its_full_price(tmp_path):
 
 def test_machine_time_found_after_a_crash_costs_the_time_it_ran_and_not_the_whole_hold(tmp_path):
     killed_while_holding(tmp_path, "ledger.hold_compute(900_000, HOURLY, ASK)")
-    told = left_behind(tmp_path)
+    expected = abandoned_micros(tmp_path)
     store = RunStore(tmp_path, write=True)
     totals = Ledger(store, 1_000_000).totals()
     assert totals.held == 0
-    assert totals.lost == told
+    assert totals.lost == expected
     assert HEARTBEAT_SLACK_S * 10_000 <= totals.lost < 900_000
     store.close()
 
 
-def test_what_a_working_process_holds_is_not_left_behind(store, tmp_path):
+def test_holds_of_a_working_process_are_not_abandoned(store, tmp_path):
     ledger = Ledger(store, 1_000_000)
     with ledger.hold(700_000, ASK) as hold:
-        assert left_behind(tmp_path) is None
+        assert abandoned_micros(tmp_path) is None
         hold.settle(1)
     store.close()
-    assert left_behind(tmp_path) is None
+    assert abandoned_micros(tmp_path) is None
     assert "left by a process" not in read_status(tmp_path).to_text()
 
 
-def test_who_looks_at_a_killed_run_reads_what_is_lost_of_what_is_held(tmp_path):
+def test_status_and_ledger_show_how_much_a_killed_run_loses(tmp_path):
     killed_while_holding(tmp_path, "ledger.hold(700_000, ASK)")
-    for told in (read_status(tmp_path).to_text(), read_spending(tmp_path).to_text()):
-        assert "the same command books $0.700000 as lost" in told
+    for text in (read_status(tmp_path).to_text(), read_spending(tmp_path).to_text()):
+        assert "the same command books $0.700000 as lost" in text
     Ledger(store := RunStore(tmp_path, write=True), 1_000_000)
     assert "left by a process" not in read_status(tmp_path).to_text()
     store.close()

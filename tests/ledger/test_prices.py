@@ -88,7 +88,7 @@ def test_a_budget_may_be_a_number_or_dollars_in_words(given_, micros):
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "20 EUR", "", "nan", float("inf"), None, "1e30", "0.0000001", [], True + 0j])
-def test_anything_else_is_no_budget(wrong):
+def test_other_values_are_no_budget(wrong):
     with pytest.raises(BadSpec):
         parse_usd(wrong)
 

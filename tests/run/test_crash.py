@@ -1,6 +1,6 @@
 """A distilling process is killed, interrupted, opened twice and starved of disk: the short form of `bench/crash.py`.
 
-Real processes, a real server, SIGKILL. What each sentence below means in figures is in `crashing.broken`.
+Real processes, a real server, SIGKILL. What each sentence below means in figures is in `crash_study.broken`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from support.provider import provider
 
 @dataclass(frozen=True)
 class Ground:
-    """A study, the provider's address, a spec with money enough, and what comes of it when nobody disturbs it."""
+    """A study, the provider's address, a spec with money enough, and how it ends undisturbed."""
 
     study: Study
     url: str
@@ -34,7 +34,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield Ground(study, url, spec, distil(spec, study.out("uncut"), url, lambda: NEVER_S))
 
 
-def test_killed_at_random_instants_it_overspends_nothing_and_says_the_same(ground: Ground) -> None:
+def test_a_run_killed_at_random_instants_overspends_nothing_and_ends_the_same(ground: Ground) -> None:
     luck = random.Random(5)
     killed = distil(
         ground.spec,
@@ -62,7 +62,7 @@ def test_little_money_is_not_overspent_by_kills(ground: Ground) -> None:
     assert len(killed.end.answers) < len(ground.uncut.end.answers), "the money was not little"
 
 
-def test_a_second_process_is_told_that_the_run_is_busy(ground: Ground) -> None:
+def test_a_second_process_is_refused_as_the_run_is_busy(ground: Ground) -> None:
     second = open_twice(ground.spec, ground.study.out("twice"))
     assert second.code == 2
     assert "Another process is working in" in second.said
@@ -70,9 +70,7 @@ def test_a_second_process_is_told_that_the_run_is_busy(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_who_is_asked_to_end_ends_with_the_calls_in_flight_and_loses_nothing(
-    ground: Ground, by: signal.Signals, code: int
-) -> None:
+def test_on_a_signal_the_calls_in_flight_end_and_nothing_is_lost(ground: Ground, by: signal.Signals, code: int) -> None:
     stopped = interrupt(ground.spec, ground.study.out(f"interrupted by {by.name}"), ground.url, after_s=0.0, by=by)
     assert stopped.code == code
     assert "Nothing is lost" in stopped.said
@@ -83,7 +81,7 @@ def test_who_is_asked_to_end_ends_with_the_calls_in_flight_and_loses_nothing(
     assert stopped.again.end.answers == ground.uncut.end.answers
 
 
-def test_a_full_disk_stops_it_and_what_was_bought_stays(ground: Ground) -> None:
+def test_a_full_disk_stops_a_run_and_bought_answers_stay(ground: Ground) -> None:
     stopped = fill_disk(ground.spec, ground.study.out("full"), ground.url, most_bytes=300_000)
     assert stopped.code == 2
     assert "takes no more" in stopped.said

@@ -100,7 +100,7 @@ def write(path: Path, table: dict[str, list[str]]) -> Path:
     return path
 
 
-def test_sets_become_rows_of_truths_and_an_empty_cell_nothing() -> None:
+def test_label_sets_become_indicator_rows_and_an_empty_cell_is_unlabelled() -> None:
     table = cells()
     table["tags"][0], table["tags"][1] = "", "|"
     built = build_pool(Table.from_columns(table), options=PoolOptions(test_share=0, validation_share=0))
@@ -132,7 +132,7 @@ def test_one_text_with_two_sets_is_a_conflict_and_with_one_in_two_orders_is_not(
     assert (cleaned.duplicates, cleaned.conflicting_texts) == (1, 1)
 
 
-def test_a_task_said_to_be_single_does_not_split_its_labels() -> None:
+def test_a_task_of_kind_single_does_not_split_its_labels() -> None:
     pool = build_pool(Table.from_columns(cells()), options=PoolOptions(kind="single")).pool
     assert pool.kind == "single"
     assert any("|" in label for label in pool.labels)
@@ -242,7 +242,7 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
         ({"teacher": "human"}, "procedure 'annotate' cannot do a task of the kind 'multi'"),
     ],
 )
-def test_what_knows_one_label_says_so_before_anything_is_spent(
+def test_a_procedure_or_teacher_without_label_sets_is_refused_before_anything_is_spent(
     over: dict[str, str], reason: str, tmp_path: Path
 ) -> None:
     data = write(tmp_path / "tags.csv", cells())

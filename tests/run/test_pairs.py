@@ -78,7 +78,7 @@ def test_two_columns_of_numbers_or_labels_are_no_pair() -> None:
     assert build_pool(Table.from_columns(more)).pool.kind == "single"
 
 
-def test_a_task_said_to_be_single_reads_one_of_the_columns() -> None:
+def test_a_task_of_kind_single_reads_one_of_the_columns() -> None:
     pool = build_pool(Table.from_columns(rows()), options=PoolOptions(kind="single", text="hypothesis")).pool
     assert pool.kind == "single"
     assert not any(map(is_pair, pool.texts))

@@ -1,4 +1,4 @@
-"""A run: five verbs, everything bought once, taken up wherever it was cut."""
+"""A run: everything is bought once, and a run continues where it was interrupted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(tmp_path: Path, spec: Spec, pool: Pool) -> Iterator[Run]:
 
 
 class Watched:
-    """A teacher that counts what it is asked, and may be told to misbehave."""
+    """A teacher that records its texts, and misbehaves on request."""
 
     def __init__(self, teacher: ReplayTeacher) -> None:
         self._teacher = teacher
@@ -120,7 +120,7 @@ def test_asking_stops_quietly_where_the_money_ends_and_never_passes_it(run: Run,
     assert totals.charged <= 3000
 
 
-def test_asking_leaves_the_money_it_is_told_to_leave(run: Run, pool: Pool):
+def test_asking_leaves_reserved_money(run: Run, pool: Pool):
     with run.ledger.reserve("training", 999_000):
         run.ask(watched(run), pool.subset("pool").texts)
     assert 0 < run.ledger.totals().charged <= 1000
@@ -136,7 +136,7 @@ def test_a_failed_answer_is_asked_again_another_day_and_a_refused_one_is_not(run
         assert len(teacher.asked) == asked_again
 
 
-def test_a_teacher_that_charges_above_its_bound_stops_the_run_and_its_answers_are_kept(run: Run, pool: Pool):
+def test_a_teacher_that_charges_above_its_bound_stops_the_run_and_its_answers_are_stored(run: Run, pool: Pool):
     teacher = watched(run)
     teacher.dearer = 50
     with pytest.raises(BoundExceeded):
@@ -185,7 +185,7 @@ def test_answers_from_the_workspace_stay_within_the_budget_too(run: Run, spec: S
     assert not answers.answered.any()
 
 
-def test_what_a_crash_kept_from_the_workspace_is_shared_when_the_run_is_opened_again(run: Run, spec: Spec, pool: Pool):
+def test_answers_that_a_crash_did_not_share_are_shared_when_the_run_is_opened_again(run: Run, spec: Spec, pool: Pool):
     run.client._cache = None  # as if the process had died before it could share
     run.ask(run.teacher(), pool.subset("pool").texts)
     run.store.close()
@@ -196,7 +196,7 @@ def test_what_a_crash_kept_from_the_workspace_is_shared_when_the_run_is_opened_a
         assert second.ledger.totals().paid == 0
 
 
-def test_what_was_written_is_written_once(run: Run, known: Path):
+def test_generated_texts_are_bought_once(run: Run, known: Path):
     teacher = run.teacher(generate_from=str(known))
     brief = GenerationRequest("good", 3)
     first = run.generate(teacher, brief)
@@ -218,7 +218,7 @@ def test_a_student_is_trained_once_and_found_again_predicting_the_same(run: Run,
     assert run.student_key(other) != run.student_key(first)
 
 
-def test_a_kind_that_came_to_learn_otherwise_learns_anew(run: Run, pool: Pool, monkeypatch: pytest.MonkeyPatch):
+def test_a_kind_with_a_new_revision_is_trained_again(run: Run, pool: Pool, monkeypatch: pytest.MonkeyPatch):
     gold = pool.subset("train")
     first = run.student_key(run.learn(gold.texts, one_hot(gold.gold, 2)))
     monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 2, raising=False)
@@ -236,7 +236,7 @@ def test_training_is_charged_as_compute_and_refused_without_money(run: Run, pool
         run.learn(gold.texts, one_hot(gold.gold, 2), student=ComponentSpec(name="linear", c=3.0))
 
 
-def test_a_judgement_is_made_once(run: Run, pool: Pool):
+def test_an_evaluation_is_computed_once(run: Run, pool: Pool):
     gold, test = pool.subset("train"), pool.subset("test")
     student = run.learn(gold.texts, one_hot(gold.gold, 2))
     first = run.judge(student, test)
@@ -244,7 +244,7 @@ def test_a_judgement_is_made_once(run: Run, pool: Pool):
     assert [note.name for note in run.notes()].count("judged") == 1
 
 
-def test_a_run_cannot_be_opened_twice_nor_with_another_question(run: Run, spec: Spec, pool: Pool):
+def test_a_run_cannot_be_opened_twice_nor_with_other_options(run: Run, spec: Spec, pool: Pool):
     with pytest.raises(RunBusy):
         Run.open(run.folder, spec, run.task, pool)
     run.store.close()
@@ -256,7 +256,7 @@ def test_a_run_cannot_be_opened_twice_nor_with_another_question(run: Run, spec: 
         pass
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path, spec: Spec, pool: Pool):
+def test_a_folder_with_other_files_is_not_changed(tmp_path: Path, spec: Spec, pool: Pool):
     (tmp_path / "letter.txt").write_text("Dear Sir")
     with pytest.raises(RunNotFound):
         Run.open(tmp_path, spec, Task(pool.labels), pool)

@@ -1,4 +1,4 @@
-"""What people said, on the disk: once a person and text, never lost, never more than was ordered."""
+"""Annotations on the disk: one a person and text, never lost, never more than were requested."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def asked(folder: Path, n: int = 4, wanted: int = 1) -> AnnotationStore:
     return labels
 
 
-def test_a_label_too_many_or_too_late_is_not_taken_in(tmp_path: Path) -> None:
+def test_a_surplus_or_late_label_is_not_stored(tmp_path: Path) -> None:
     labels = asked(tmp_path, wanted=2)
     say = [labels.add(Annotation("t0", who, label)) for who, label in [("a", "x"), ("b", "y"), ("c", "x"), ("a", "x")]]
     assert say == ["new", "new", "surplus", "same"]
@@ -54,7 +54,7 @@ def test_two_people_begin_at_different_texts_and_what_is_skipped_comes_last(tmp_
     labels.close()
 
 
-def test_what_is_closed_can_be_taken_with_what_there_is_and_asked_again(tmp_path: Path) -> None:
+def test_a_closed_request_can_be_collected_incomplete_and_requested_again(tmp_path: Path) -> None:
     labels = asked(tmp_path, n=2, wanted=2)
     labels.add(Annotation("t0", "a", "x"))
     assert labels.close_unfinished() == 2
@@ -65,7 +65,7 @@ def test_what_is_closed_can_be_taken_with_what_there_is_and_asked_again(tmp_path
     labels.close()
 
 
-def test_processes_that_label_the_same_texts_at_once_never_get_more_than_was_ordered(tmp_path: Path) -> None:
+def test_processes_that_label_the_same_texts_at_once_never_get_more_than_were_requested(tmp_path: Path) -> None:
     asked(tmp_path, n=40).close()
     context = multiprocessing.get_context("spawn")
     people = [context.Process(target=label_forty, args=(tmp_path, who)) for who in "ab"]
@@ -100,50 +100,50 @@ PEOPLE, TEXTS, WORDS = st.sampled_from("abc"), st.sampled_from(["t0", "t1", "t2"
 
 
 class AsADictionary(RuleBasedStateMachine):
-    """The file against a dictionary of lists: whatever people do, both say the same."""
+    """The file against a list in memory: after any sequence of actions both contain the same."""
 
     @initialize()
     def begin(self) -> None:
         import tempfile
 
         self.labels = asked(Path(tempfile.mkdtemp()), n=3, wanted=2)
-        self.said: list[tuple[str, str, str]] = []
-        self.taken: set[str] = set()
+        self.valid: list[tuple[str, str, str]] = []
+        self.collected: set[str] = set()
 
     @rule(text=TEXTS, who=PEOPLE, label=WORDS)
-    def say(self, text: str, who: str, label: str) -> None:
+    def add(self, text: str, who: str, label: str) -> None:
         outcome = self.labels.add(Annotation(text, who, label))
-        own = [each for each in self.said if each[:2] == (text, who)]
-        others = [each for each in self.said if each[0] == text and each[1] != who]
+        own = [each for each in self.valid if each[:2] == (text, who)]
+        others = [each for each in self.valid if each[0] == text and each[1] != who]
         if own and own[0][2] == label:
             assert outcome == "same"
-        elif text in self.taken:
+        elif text in self.collected:
             assert outcome == "collected"
         elif not own and len(others) >= 2:
             assert outcome == "surplus"
         else:
             assert outcome == ("changed" if own else "new")
-            self.said = [each for each in self.said if each[:2] != (text, who)] + [(text, who, label)]
+            self.valid = [each for each in self.valid if each[:2] != (text, who)] + [(text, who, label)]
 
     @rule(who=PEOPLE)
     def undo(self, who: str) -> None:
-        mine = [each for each in self.said if each[1] == who and each[0] not in self.taken]
+        mine = [each for each in self.valid if each[1] == who and each[0] not in self.collected]
         undone = self.labels.undo(who)
         assert (undone and (undone.id, undone.annotator, undone.label)) == (mine[-1] if mine else None)
         if mine:
-            self.said.remove(mine[-1])
+            self.valid.remove(mine[-1])
 
     @rule(text=TEXTS)
-    def take(self, text: str) -> None:
+    def collect(self, text: str) -> None:
         found = self.labels.collect("m" + text[1])
-        there = [each for each in self.said if each[0] == text]
+        there = [each for each in self.valid if each[0] == text]
         assert (found is not None) == (len(there) >= 2)
         if found is not None:
-            self.taken.add(text)
+            self.collected.add(text)
 
     @invariant()
     def they_agree(self) -> None:
-        assert [(each.id, each.annotator, each.label) for each in self.labels.annotations()] == self.said
+        assert [(each.id, each.annotator, each.label) for each in self.labels.annotations()] == self.valid
 
     def teardown(self) -> None:
         self.labels.close()

@@ -1,4 +1,4 @@
-"""The run's SQLite file: what is kept is found again, and nothing else can be mistaken for it."""
+"""A run's SQLite file: values are loaded as they were saved, and a file of another sort is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def store(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(values=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=8))
-def test_what_is_kept_is_found_again_by_the_next_process(values, tmp_path_factory):
+def test_values_that_are_saved_are_loaded_by_the_next_process(values, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     first = RunStore(folder, write=True)
     first.save(values)
@@ -52,7 +52,7 @@ def test_notes_come_back_in_order(store):
     ]
 
 
-def test_two_processes_cannot_work_in_one_run_but_one_may_look(store, tmp_path):
+def test_two_processes_cannot_work_in_one_run_but_one_may_read(store, tmp_path):
     with pytest.raises(RunBusy, match="Another process"):
         RunStore(tmp_path, write=True)
     store.note("still working", {})
@@ -66,20 +66,20 @@ def test_the_lock_goes_when_the_store_closes(tmp_path):
     RunStore(tmp_path, write=True).close()
 
 
-def test_looking_into_a_folder_that_is_no_run_changes_nothing(tmp_path):
+def test_reading_a_folder_that_is_no_run_changes_nothing(tmp_path):
     with pytest.raises(RunNotFound, match="is not a run"):
         RunStore(tmp_path, write=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
+def test_a_file_that_is_no_store_is_refused_and_not_changed(tmp_path):
     (tmp_path / RUN_FILE).write_bytes(b"my thesis, chapter one" * 100)
     with pytest.raises(RunNotFound, match="cannot be read"):
         RunStore(tmp_path, write=True)
     assert (tmp_path / RUN_FILE).read_bytes().startswith(b"my thesis")
 
 
-def test_a_store_of_a_newer_format_is_refused_and_left_alone(tmp_path):
+def test_a_store_of_a_newer_format_is_refused_and_not_changed(tmp_path):
     RunStore(tmp_path, write=True).close()
     with sqlite3.connect(tmp_path / RUN_FILE) as db:
         db.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
@@ -121,7 +121,7 @@ def test_a_settled_call_cannot_be_settled_again(store):
     assert store.committed() == 5
 
 
-def test_a_disk_that_takes_no_more_is_one_sentence_and_loses_nothing(tmp_path):
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
     store = RunStore(tmp_path, write=True)
     store.save({"before": 1})
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
