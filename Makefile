@@ -26,7 +26,7 @@ demo: $(READY)  ## distil a language model into a small student on real text; a 
 
 test: lint types docs  ## lint, types, the documentation site and every test
 	@$(BIN)/potstill fetch $(WEIGHTS)
-	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest
+	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest --durations=10
 
 lint: $(READY)  ## ruff: rules and format
 	@$(BIN)/ruff check .
