@@ -200,11 +200,18 @@ def undocumentable(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) 
     section = re.search(r"^Args:\n((?: .*\n?|\n)*)", ast.get_docstring(node) or "", re.MULTILINE)
     inits = [each for each in ast.walk(node) if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
     function = inits[0] if isinstance(node, ast.ClassDef) and inits else node
-    if section is None or isinstance(function, ast.ClassDef):
+    if section is None:
         return []
-    given = function.args
-    names = {arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
-    names |= {arg.arg for arg in (given.vararg, given.kwarg) if arg}
+    if isinstance(function, ast.ClassDef):  # a dataclass: its fields
+        names = {
+            each.target.id
+            for each in function.body
+            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+        }
+    else:
+        given = function.args
+        every = (*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg)
+        names = {arg.arg for arg in every if arg}
     return [name for name in re.findall(r"^    \**([^\s:*][^:\n]*):", section[1], re.MULTILINE) if name not in names]
 
 

@@ -128,7 +128,7 @@ class LabelScorer:
         model: an `AutoModelForCausalLM` in eval mode; its attention function is replaced.
         prompt: token ids of the constant part, at least one.
         labels: K label token sequences.
-        pass_tokens: about how many tokens one pass takes; larger packs better, smaller stays in the cache.
+        tokens_per_pass: about how many tokens one pass takes; larger packs better, smaller stays in the cache.
     """
 
     model: Any
