@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,7 +30,7 @@ class HalfAsked:
         answers = Answers((), np.empty((0, 3)), (), ())
         self.teacher_record = SimpleNamespace(teacher=teacher, calibration=Calibration((0.0,) * 3), answers=answers)
         self.task, self.spec = Task(LABELS), SimpleNamespace(seed=0)
-        self.ledger = SimpleNamespace(free=100, limit=100)
+        self.ledger = SimpleNamespace(free=100, limit=100, reserve=lambda name, micros: nullcontext())
         self.store = SimpleNamespace(calls=list)
 
     def ask(self, teacher: Any, texts: list[str], **_: Any) -> Answers:
