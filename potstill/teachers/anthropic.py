@@ -2,7 +2,7 @@
 
 Asks the Messages API, or with `batch` its message batches. The model gives no log-probabilities: soft labels come from
 votes (`samples`), else one label with a stated confidence. The part of the prompt that is the same for every text is
-marked for the provider's cache, and cache reads and writes are priced as such. Does not retry: `pace.py` does.
+marked for the provider's cache, and cache reads and writes are priced as such. Does not retry: `rate_limit.py` does.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
         BadSpec: no model, an option that cannot be.
         MissingExtra: the SDK is not installed.
         TeacherError: no key.
-        UnknownPrice: nobody said what the model costs.
+        UnknownPrice: the model's price is not known.
     """
     options = read_options(AnthropicOptions, "teacher 'anthropic'", setup.options)
     model = setup.model.strip()
@@ -101,7 +101,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
 
 
 class AnthropicServer:
-    """The Messages API and one model behind the SDK; safe to call from many threads. Forgets what is refused."""
+    """The Messages API and one model behind the SDK; safe to call from many threads. Drops what is refused."""
 
     def __init__(self, url: str, model: str, key: str, options: AnthropicOptions) -> None:
         try:
@@ -117,12 +117,12 @@ class AnthropicServer:
         self.max_bytes = MAX_BYTES
         self._takes_temperature = True
         self._takes_effort = True
-        self._works = False
+        self._has_answered = False
         self._model = model
         self._effort = options.effort
-        self._long_s = options.batch_timeout_s
-        self._line = SdkClient(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
-        self._client = self._line.client
+        self._batch_timeout_s = options.batch_timeout_s
+        self._sdk_client = SdkClient(anthropic, "Anthropic", url, key, options.timeout_s, options.key_env)
+        self._client = self._sdk_client.client
 
     def request_body(self, request: ChatRequest) -> RequestBody:
         """What is sent for one request, directly or in a batch."""
@@ -148,13 +148,15 @@ class AnthropicServer:
         """The reply to one request, sent once; `n` is not known here.
 
         Raises:
-            Trouble: sorted by what it means; `Without` after a refused feature was dropped.
+            RequestError: classified; `FeatureUnsupported` after a refused feature was dropped.
             TeacherError: wrong key, no such model, no credit.
         """
         sent = self.request_body(request)
-        said = self._line.post(_MESSAGES, sent, parse_message, lambda error: self._sorted(error, sent))
-        self._works = True
-        return said
+        response = self._sdk_client.post(
+            _MESSAGES, sent, parse_message, lambda error: self._classify_error(error, sent)
+        )
+        self._has_answered = True
+        return response
 
     # --- the batch queue ----------------------------------------------------------------------------------
 
@@ -166,9 +168,9 @@ class AnthropicServer:
         """Begin the batch; the mark goes along in the names of its requests."""
 
         def call() -> str:
-            return str(self._client.messages.batches.create(requests=uploaded, timeout=self._long_s).id)
+            return str(self._client.messages.batches.create(requests=uploaded, timeout=self._batch_timeout_s).id)
 
-        return self._line.call(call, self._sorted_batch)
+        return self._sdk_client.call(call, self._classify_batch_error)
 
     def find_job(
         self, client_id: str, requests: int, began: float, exclude: Collection[str]
@@ -193,10 +195,10 @@ class AnthropicServer:
                     return str(batch.id)
             return maybe
 
-        return self._line.call(call, self._sorted_batch)
+        return self._sdk_client.call(call, self._classify_batch_error)
 
     def get_progress(self, place: str) -> BatchProgress:
-        """How the batch stands."""
+        """The state of the batch."""
 
         def call() -> BatchProgress:
             batch = self._client.messages.batches.retrieve(place)
@@ -206,7 +208,7 @@ class AnthropicServer:
             over = batch.processing_status == "ended"
             return BatchProgress(batch.processing_status, total - not_done, total, over)
 
-        return self._line.call(call, self._sorted_batch)
+        return self._sdk_client.call(call, self._classify_batch_error)
 
     def results(self, place: str) -> Iterator[BatchItemResult]:
         """The lines of the results; none where they are no longer kept."""
@@ -216,16 +218,16 @@ class AnthropicServer:
                 return []
             return [self._result(line) for line in self._lines(place)]
 
-        return iter(self._line.call(call, self._sorted_batch))
+        return iter(self._sdk_client.call(call, self._classify_batch_error))
 
     def clean_up(self, place: str) -> None:
-        """Nothing lies beside the batch itself, which Anthropic forgets after 29 days."""
+        """Nothing to delete beside the batch itself, which Anthropic deletes after 29 days."""
 
     def _first_name(self, place: str) -> str:
         return next((self._result(line).name for line in self._lines(place)), "")
 
     def _lines(self, place: str) -> Iterator[str]:
-        stream = self._client.messages.batches.with_streaming_response.results(place, timeout=self._long_s)
+        stream = self._client.messages.batches.with_streaming_response.results(place, timeout=self._batch_timeout_s)
         with stream as response:
             yield from (line for line in response.iter_lines() if line.strip())
 
@@ -241,43 +243,45 @@ class AnthropicServer:
             if result["type"] in _NOT_DONE:
                 return BatchItemResult(name, RateLimited(result["type"]))
             error = result["error"]["error"]
-            said = " ".join(str(error.get("message") or "").split())[:200]
+            message = " ".join(str(error.get("message") or "").split())[:200]
             kind = str(error["type"])
         except (TypeError, KeyError, AttributeError):
             return BatchItemResult(name, ResponseLost("a reply of the batch cannot be read"))
         if kind != "invalid_request_error":
-            return BatchItemResult(name, RateLimited(f"{kind}: {said}"))
-        return BatchItemResult(name, _about_text(400, said) or RequestFailed(f"the server answered {kind}: {said}"))
+            return BatchItemResult(name, RateLimited(f"{kind}: {message}"))
+        return BatchItemResult(
+            name, _content_refusal(400, message) or RequestFailed(f"the server answered {kind}: {message}")
+        )
 
-    def _sorted_batch(self, error: Any) -> Exception:
-        none = self._line.batch_not_found(error, "no message batches, or not this one", "workspace")
-        return none or self._sorted(error, None)
+    def _classify_batch_error(self, error: Any) -> Exception:
+        none = self._sdk_client.batch_not_found(error, "no message batches, or not this one", "workspace")
+        return none or self._classify_error(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
-    def _sorted(self, error: Any, sent: RequestBody | None) -> RequestError | TeacherError:
-        """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
-        status, said = error.status_code, self._line.said_by(error)
+    def _classify_error(self, error: Any, sent: RequestBody | None) -> RequestError | TeacherError:
+        """The error behind an HTTP status; a TeacherError if no request of this run can succeed."""
+        status, message = error.status_code, self._sdk_client.message_of(error)
         meaning: RequestError | TeacherError | None
-        meaning = self._line.permanent_error(error, self._model, no_credit="credit balance" in said)
+        meaning = self._sdk_client.permanent_error(error, self._model, no_credit="credit balance" in message)
         # 529 is "overloaded": everybody has to wait, as for a rate limit.
-        meaning = meaning or rate_limit_error(error, said, (429, 529)) or _about_text(status, said)
+        meaning = meaning or rate_limit_error(error, message, (429, 529)) or _content_refusal(status, message)
         if meaning is None and sent is not None:
-            meaning = self._drop(said, sent)
-        return meaning or failed_request(status, said)
+            meaning = self._drop_feature(message, sent)
+        return meaning or failed_request(status, message)
 
-    def _drop(self, said: str, sent: RequestBody) -> FeatureUnsupported | None:
-        """Forget the feature a 400 is about, if it was sent."""
+    def _drop_feature(self, message: str, sent: RequestBody) -> FeatureUnsupported | None:
+        """Drop the feature a 400 is about, if it was sent."""
         config = sent.get("output_config", {})
-        if "temperature" in sent and "temperature" in said:
+        if "temperature" in sent and "temperature" in message:
             self._takes_temperature = False
-        elif "effort" in config and "effort" in said:
+        elif "effort" in config and "effort" in message:
             self._takes_effort = False
-        elif "format" in config and (_SCHEMA.search(said) or not self._works):
+        elif "format" in config and (_SCHEMA.search(message) or not self._has_answered):
             self.supports_schema = False
         else:
             return None
-        return FeatureUnsupported(said)
+        return FeatureUnsupported(message)
 
 
 def _marked(request: ChatRequest) -> list[JsonObject]:
@@ -291,11 +295,11 @@ def _marked(request: ChatRequest) -> list[JsonObject]:
     return marked
 
 
-def _about_text(status: int, said: str) -> ContentRefused | None:
+def _content_refusal(status: int, message: str) -> ContentRefused | None:
     """Why a text is not answered; None if it may be about a feature."""
-    if status == 413 or _TOO_LONG.search(said):
-        return ContentRefused(f"too long: {said}")
-    return ContentRefused(f"filtered: {said}") if _FILTERED.search(said) else None
+    if status == 413 or _TOO_LONG.search(message):
+        return ContentRefused(f"too long: {message}")
+    return ContentRefused(f"filtered: {message}") if _FILTERED.search(message) else None
 
 
 KIND = TeacherKind(open_teacher, CHAT_CAPABILITIES, AnthropicOptions)

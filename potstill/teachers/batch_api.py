@@ -56,15 +56,15 @@ T = TypeVar("T")
 
 # How long one step (an upload, a question after a batch) may be tried again.
 STEP_TIMEOUT_S = 60.0
-RETRY_LATER = "Run the same command again later; the batches that were left are kept."
+RETRY_LATER = "Run the same command again later; the submitted batches stay."
 
 
 class BatchOptions(Options):
     """The options of a teacher that can be asked by batch.
 
     Attributes:
-        batch: leave the texts with the provider's batch queue, and come back for the answers.
-        batch_requests: how many requests one batch takes; None is what the provider takes.
+        batch: submit the texts to the provider's batch queue, and fetch the answers later.
+        max_batch_requests: how many requests one batch takes; None is what the provider takes.
         batch_timeout_s: for an upload or a download.
     """
 
@@ -83,7 +83,7 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class BatchItemResult:
-    """What became of one request: what was said, or a Trouble; `Limited` and `Without` may be left again."""
+    """The outcome of one request: a response or an error; `RateLimited` and `FeatureUnsupported` may be sent again."""
 
     name: str
     outcome: ChatResponse | RequestError
@@ -91,7 +91,7 @@ class BatchItemResult:
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How a batch stands. `over`: its results can be read; `rejected` is set where it never began."""
+    """The state of a batch. `finished`: its results can be read; `rejected` is set if it never began."""
 
     state: str
     done: int
@@ -101,10 +101,10 @@ class BatchProgress:
 
 
 class BatchServer(ChatServer, Protocol):
-    """A server with a batch queue. Its methods send once; they raise a Trouble or a TeacherError.
+    """A server with a batch queue. Its methods send once; they raise a RequestError or a TeacherError.
 
     Attributes:
-        most_requests, most_bytes: what one batch takes.
+        max_requests, max_bytes: what one batch takes.
     """
 
     max_requests: int
@@ -114,28 +114,28 @@ class BatchServer(ChatServer, Protocol):
         """What is sent for one request of a batch."""
 
     def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
-        """Get ready what the batch is made of, which costs nothing yet; returns what `enqueue` needs."""
+        """Get ready what the batch is made of, which costs nothing yet; returns what `create_batch` needs."""
 
     def create_batch(self, uploaded: Any, client_id: str) -> str:
-        """Begin the batch; returns its id. A Vanished may have begun it."""
+        """Begin the batch; returns its id. It may have begun after a ResponseLost."""
 
     def find_job(
         self, client_id: str, requests: int, began: float, exclude: Collection[str]
     ) -> str | JobPending | None:
-        """The id of the batch with this mark; Pending while it cannot be told which it is."""
+        """The id of the batch with this client id; JobPending while it is unknown which it is."""
 
     def get_progress(self, place: str) -> BatchProgress:
-        """How the batch stands."""
+        """The state of the batch."""
 
     def results(self, place: str) -> Iterator[BatchItemResult]:
-        """What became of its requests, in any order; those not worked on may be left out."""
+        """The outcomes of its requests, in any order; those not worked on may be left out."""
 
     def clean_up(self, place: str) -> None:
-        """Take away what lies beside a batch that is over, such as its files."""
+        """Delete what a finished batch leaves behind, such as its files."""
 
 
 class BatchChatTeacher(ChatTeacher):
-    """A ChatTeacher that can also be asked by batch; see `base.Ticketed`.
+    """A ChatTeacher that can also be asked by batch; see `base.DeferredTeacher`.
 
     Args:
         name: as for ChatTeacher.
@@ -172,13 +172,13 @@ class BatchChatTeacher(ChatTeacher):
     @property
     def samples(self) -> int:
         """Replies a new job asks for each text: votes where the server gives no log-probabilities, else one."""
-        return self._options.samples if self._votes else 1
+        return self._options.samples if self._uses_votes else 1
 
     # --- leaving ------------------------------------------------------------------------------------------
 
     def max_job_usage(self, text: str) -> Usage:
         """An upper bound of one text in a batch: every sample with all of its prompt and of `max_tokens`."""
-        return multiply_usage(self._request_bound(text), self.samples)
+        return multiply_usage(self._max_request(text), self.samples)
 
     def _items(self, text: str, number: int, mark: str) -> list[BatchItem]:
         samples = self.samples
@@ -201,76 +201,76 @@ class BatchChatTeacher(ChatTeacher):
         return n
 
     def submit_job(self, job: BatchJob, texts: Sequence[str]) -> str | JobRejected:
-        """Upload the texts and begin the batch. See `base.Ticketed`."""
+        """Upload the texts and begin the batch. See `base.DeferredTeacher`."""
         items = [item for number, text in enumerate(texts) for item in self._items(text, number, job.client_id)]
         try:
             uploaded = self._patiently(lambda: self._queue.upload(items, job.client_id))
         except TeacherError as error:
             error.billed = False
             raise
-        self._asking.count_redactions(texts)
+        self._builder.count_redactions(texts)
         try:
             return self._queue.create_batch(uploaded, job.client_id)
-        except (ResponseLost, ServerUnavailable) as trouble:
-            # It may have begun: the job stays, and `find` will tell.
-            raise TeacherError(f"A batch was sent to {self.name}, and {trouble.reason}.", RETRY_LATER) from None
-        except RateLimited as trouble:
-            return JobRejected(trouble.reason, queue_full=True)
-        except RequestError as trouble:
+        except (ResponseLost, ServerUnavailable) as error:
+            # It may have begun: the job stays, and `find_job` finds out.
+            raise TeacherError(f"A batch was sent to {self.name}, and {error.reason}.", RETRY_LATER) from None
+        except RateLimited as error:
+            return JobRejected(error.reason, queue_full=True)
+        except RequestError as error:
             raise unbilled_error(
-                f"{self.name} takes no batch: {trouble.reason}.", "Ask directly, without batch."
+                f"{self.name} takes no batch: {error.reason}.", "Ask directly, without batch."
             ) from None
 
     def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
-        """Where a job is that may have been left. See `base.Ticketed`."""
+        """Find a job that may have been submitted. See `base.DeferredTeacher`."""
         each = 1 if self._server.supports_n else job.samples
         return self._patiently(lambda: self._queue.find_job(job.client_id, job.n_texts * each, job.started_at, exclude))
 
     # --- fetching -----------------------------------------------------------------------------------------
 
     def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
-        """How a batch stands, and what it brought. See `base.Ticketed`."""
+        """The state of a batch, and its results. See `base.DeferredTeacher`."""
         progress = self._patiently(lambda: self._queue.get_progress(job.job_id))
         if progress.rejected is not None:
             return progress.rejected
         if not progress.finished:
             return JobPending(progress.state, progress.done, progress.total)
         results = self._patiently(lambda: list(self._queue.results(job.job_id)))
-        # What is said to be done and does not come back is paid for, and may be left again.
+        # A request that is done and does not come back is paid for, and may be submitted again.
         return self._sorted_out(job, results, max(0, progress.done - len(results)))
 
     def clean_up(self, job: BatchJob) -> None:
-        """Take away the batch's files; they are the provider's to forget if that fails."""
+        """Delete the batch's files; if that fails, the provider deletes them in time."""
         with suppress(RequestError, TeacherError):
             self._queue.clean_up(job.job_id)
 
-    def _sorted_out(self, job: BatchJob, results: Sequence[BatchItemResult], unsaid: int) -> JobResults:
+    def _sorted_out(self, job: BatchJob, results: Sequence[BatchItemResult], n_unreported: int) -> JobResults:
         by_text: dict[int, dict[str, ChatResponse | RequestError]] = {}
         for result in results:
             number = _number_of(result.name, job)
             if number is None:
-                # A reply to nobody: it may be billed, so it is paid for.
-                unsaid += isinstance(result.outcome, ChatResponse | ResponseLost)
+                # A reply to no request of ours: it may be billed, so it is paid for.
+                n_unreported += isinstance(result.outcome, ChatResponse | ResponseLost)
             else:
                 by_text.setdefault(number, {}).setdefault(result.name, result.outcome)
         usages: list[Usage] = []
         for outcomes in by_text.values():
             for outcome in outcomes.values():
                 if isinstance(outcome, ResponseLost) or (isinstance(outcome, ChatResponse) and outcome.usage is None):
-                    unsaid += 1
+                    n_unreported += 1
                 elif isinstance(outcome, ChatResponse) and outcome.usage is not None:
                     usages.append(outcome.usage)
         answers = [self._answer_of(list(by_text.get(i, {}).values()), job.samples) for i in range(job.n_texts)]
-        return JobResults(tuple(answers), tuple(usages), unsaid)
+        return JobResults(tuple(answers), tuple(usages), n_unreported)
 
     def _answer_of(self, outcomes: Sequence[ChatResponse | RequestError], samples: int) -> Answer | None:
-        """The answer made of what was said of one text; None where it may be left again."""
+        """The answer of one text's outcomes; None if it may be submitted again."""
         choices = [choice for outcome in outcomes if isinstance(outcome, ChatResponse) for choice in outcome.choices]
         try:
             if choices:
                 return self._read(drop_refusals(choices), samples)
-        except ContentRefused as trouble:
-            return Answer("refused", raw=shorten(trouble.reason))
+        except ContentRefused as error:
+            return Answer("refused", raw=shorten(error.reason))
         for outcome in outcomes:
             if isinstance(outcome, ContentRefused):
                 return Answer("refused", raw=shorten(outcome.reason))
@@ -280,10 +280,10 @@ class BatchChatTeacher(ChatTeacher):
 
     def _read(self, choices: Sequence[Choice], samples: int) -> Answer:
         if samples > 1:
-            return self._voted(choices, self._all_found(choices))
-        found = self._reading.parse(choices[0].text)
-        if found is not None:
-            return self._found(choices[0], found)
+            return self._reader.without_none(self._reader.vote(choices, self._reader.parse_all(choices)))
+        parsed = self._reader.parse(choices[0])
+        if parsed is not None:
+            return self._reader.without_none(self._reader.answer(choices[0], parsed))
         if choices[0].truncated and not choices[0].text.strip():
             return Answer("failed", raw=f"max_tokens = {self._max_tokens} were used up before an answer began")
         return Answer("unparsable", raw=shorten(choices[0].text))
@@ -293,9 +293,9 @@ class BatchChatTeacher(ChatTeacher):
     def _patiently(self, step: Callable[[], T]) -> T:
         """What `step` returns. It costs nothing, so it is tried again where that may help; else a TeacherError."""
         try:
-            return self._pace.send(step, CallUsage(0, STEP_TIMEOUT_S), Usage(), 0)
-        except RequestError as trouble:
-            raise TeacherError(f"{self.name} cannot be asked for its batches: {trouble.reason}.", RETRY_LATER) from None
+            return self._limiter.send(step, CallUsage(0, STEP_TIMEOUT_S), Usage(), 0)
+        except RequestError as error:
+            raise TeacherError(f"{self.name} cannot be asked for its batches: {error.reason}.", RETRY_LATER) from None
 
 
 def _number_of(name: str, job: BatchJob) -> int | None:

@@ -1,7 +1,7 @@
 """What a chat model is shown when it writes for a student (PGKD: Palo et al. 2024), cut to fit, and what it wrote.
 
 The parts of a request: the labels and their meaning, gold examples, the student's report, texts it gets right, wrong,
-and surely wrong. The texts are training texts; validation texts never come here. Does not send anything; `prompts.py`
+and surely wrong. The texts are training texts; validation texts never come here. Sends nothing; `prompts.py`
 has the question about one text, and the plain request for texts of one label.
 """
 
@@ -29,7 +29,7 @@ from potstill.teachers.prompts import (
 
 GENERATION_PROMPT_TOKENS = 24_000
 PROMPT_BYTES_PER_TOKEN = 2.5  # fewer than that only in scripts the vocabulary does not know
-UNPARSED_CHARACTERS = 160  # characters that are kept of a reply nobody can read
+UNPARSED_CHARACTERS = 160  # characters kept of a reply that cannot be parsed
 
 GENERATION_ROLE = (
     "You are the teacher of a small text classifier, the student. You write new labelled training texts that improve "
@@ -63,7 +63,7 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
 
 @dataclass(frozen=True)
 class GenerationPrompt:
-    """A request as it is sent: what is said, the form of the reply, and how it is read. See `wish_of`."""
+    """A request as it is sent: the messages, the schema of the reply, and its parser. See `fit_generation_prompt`."""
 
     task: Task
     request: GenerationRequest
@@ -71,7 +71,7 @@ class GenerationPrompt:
     enumerates_labels: bool = True
 
     def messages(self, previous_reply: str | None = None) -> list[Message]:
-        """The conversation that asks for texts; with `said`, after a reply that was no JSON."""
+        """The conversation that asks for texts, also after a reply that was no JSON."""
         if self.content is None:
             return generation_messages(self.task, self.request, previous_reply)
         messages = _messages(self.content)
@@ -97,7 +97,7 @@ class GenerationPrompt:
         return None if texts is None else tuple(LabelledText(text, self.request.label) for text in texts)
 
     def unparsed(self, reply: str) -> tuple[LabelledText, ...]:
-        """What is handed back of a reply nobody can read: its beginning, with no label; nothing for one label."""
+        """The beginning of a reply that cannot be parsed, with no label; nothing if the request is for one label."""
         return (
             ()
             if self.content is None
@@ -108,7 +108,7 @@ class GenerationPrompt:
 def fit_generation_prompt(
     task: Task, request: GenerationRequest, most_tokens: int, listed: bool = True
 ) -> GenerationPrompt:
-    """The wish for a request; one with a guide is cut to at most so many tokens, no more than it takes.
+    """The prompt of a request; one with feedback is cut to at most `most_tokens`, no further than needed.
 
     What the student needs least goes first: 1. the ends of texts beyond 600 characters; 2. texts it gets right; 3. what
     labels mean that no shown error is about; 4. report lines, those with the fewest errors first; 5. gold examples; 6.
@@ -128,9 +128,9 @@ def fit_generation_prompt(
         if request.label not in task.labels:
             raise BadSpec(f"{request.label!r} is not a label.", did_you_mean(request.label, task.labels))
         return GenerationPrompt(task, request)
-    for sheet in _smaller(PromptContent(task, request)):
-        if estimate_tokens(_messages(sheet)) <= most_tokens:
-            return GenerationPrompt(task, request, sheet, listed)
+    for content in _smaller(PromptContent(task, request)):
+        if estimate_tokens(_messages(content)) <= most_tokens:
+            return GenerationPrompt(task, request, content, listed)
     raise BadSpec(
         f"The request does not fit into {most_tokens} tokens: {task.n_labels} labels are too many for it.",
         "Raise generation_prompt_tokens under [teacher], or split the task into stages.",
@@ -139,7 +139,7 @@ def fit_generation_prompt(
 
 @dataclass(frozen=True)
 class PromptContent:
-    """What is put into a prompt: a request, how long a text may be, and for which labels the meaning is told."""
+    """What is put into a prompt: a request, how long a text may be, and which labels are described."""
 
     task: Task
     request: GenerationRequest
@@ -147,43 +147,45 @@ class PromptContent:
     described_labels: frozenset[str] | None = None
 
     @property
-    def guide(self) -> Feedback:
-        """The request's guide."""
+    def feedback(self) -> Feedback:
+        """The request's feedback."""
         return self.request.feedback or Feedback()
 
-    def with_guide(self, **parts: Any) -> PromptContent:
-        """The same with other parts in its guide."""
-        return replace(self, request=replace(self.request, feedback=replace(self.guide, **parts)))
+    def with_feedback(self, **parts: Any) -> PromptContent:
+        """The same with other parts in its feedback."""
+        return replace(self, request=replace(self.request, feedback=replace(self.feedback, **parts)))
 
 
-def _smaller(sheet: PromptContent) -> Iterator[PromptContent]:
-    """The sheet, then ever smaller ones, in the order that `wish_of` states."""
-    yield sheet
-    sheet = replace(sheet, max_characters=600)
-    yield sheet
-    for n in _halves(len(sheet.guide.correct)):
-        sheet = sheet.with_guide(correct=sheet.guide.correct[:n])
-        yield sheet
-    errors = (*sheet.guide.incorrect, *sheet.guide.hard_negatives)
-    sheet = replace(sheet, described_labels=frozenset(name for each in errors for name in (each.label, each.predicted)))
-    yield sheet
-    report = sorted(sheet.guide.report, key=_errors, reverse=True)
+def _smaller(content: PromptContent) -> Iterator[PromptContent]:
+    """The content, then ever smaller ones, in the order that `fit_generation_prompt` states."""
+    yield content
+    content = replace(content, max_characters=600)
+    yield content
+    for n in _halves(len(content.feedback.correct)):
+        content = content.with_feedback(correct=content.feedback.correct[:n])
+        yield content
+    errors = (*content.feedback.incorrect, *content.feedback.hard_negatives)
+    content = replace(
+        content, described_labels=frozenset(name for each in errors for name in (each.label, each.predicted))
+    )
+    yield content
+    report = sorted(content.feedback.report, key=_errors, reverse=True)
     for n in _halves(len(report)):
-        sheet = sheet.with_guide(report=tuple(report[:n]))
-        yield sheet
-    for n in _halves(len(sheet.request.examples)):
-        sheet = replace(sheet, request=replace(sheet.request, examples=tuple(sheet.request.examples)[:n]))
-        yield sheet
-    sheet = replace(sheet, max_characters=200)
-    yield sheet
-    for n in _halves(len(sheet.guide.incorrect)):
-        sheet = sheet.with_guide(incorrect=sheet.guide.incorrect[:n])
-        yield sheet
-    sheet = replace(sheet, described_labels=frozenset())
-    yield sheet
-    for n in _halves(len(sheet.guide.hard_negatives)):
-        sheet = sheet.with_guide(hard_negatives=sheet.guide.hard_negatives[:n])
-        yield sheet
+        content = content.with_feedback(report=tuple(report[:n]))
+        yield content
+    for n in _halves(len(content.request.examples)):
+        content = replace(content, request=replace(content.request, examples=tuple(content.request.examples)[:n]))
+        yield content
+    content = replace(content, max_characters=200)
+    yield content
+    for n in _halves(len(content.feedback.incorrect)):
+        content = content.with_feedback(incorrect=content.feedback.incorrect[:n])
+        yield content
+    content = replace(content, described_labels=frozenset())
+    yield content
+    for n in _halves(len(content.feedback.hard_negatives)):
+        content = content.with_feedback(hard_negatives=content.feedback.hard_negatives[:n])
+        yield content
 
 
 def _halves(n: int) -> Iterator[int]:
@@ -197,22 +199,26 @@ def _errors(score: ClassScore) -> float:
     return (1 - score.recall) * score.support + (1 - score.precision) * score.predicted
 
 
-def _messages(sheet: PromptContent) -> list[Message]:
-    task, request, guide = sheet.task, sheet.request, sheet.guide
+def _messages(content: PromptContent) -> list[Message]:
+    task, request, feedback = content.task, content.request, content.feedback
     head = [GENERATION_ROLE, f"What is decided about each text: {task.instruction}" if task.instruction else ""]
-    head += ["The labels:\n" + "\n".join(_label_lines(sheet)), DATA_NOTICE, f"Answer with JSON only: {REPLY_FORMAT}"]
-    told = f"{guide.accuracy:.1%} of the validation texts right" if guide.accuracy is not None else ""
-    body = [_listed("Texts and their labels:", request.examples, sheet.max_characters)]
-    if guide.report:
-        title = f"The student gets {told}. Label by label:" if told else "The student, label by label:"
-        body.append("\n".join([title, *_table(guide)]))
-    elif told:
-        body.append(f"The student gets {told}.")
+    head += ["The labels:\n" + "\n".join(_label_lines(content)), DATA_NOTICE, f"Answer with JSON only: {REPLY_FORMAT}"]
+    accuracy_text = f"{feedback.accuracy:.1%} of the validation texts right" if feedback.accuracy is not None else ""
+    body = [_listed("Texts and their labels:", request.examples, content.max_characters)]
+    if feedback.report:
+        title = (
+            f"The student gets {accuracy_text}. Label by label:" if accuracy_text else "The student, label by label:"
+        )
+        body.append("\n".join([title, *_table(feedback)]))
+    elif accuracy_text:
+        body.append(f"The student gets {accuracy_text}.")
     body += [
-        _guessed("Training texts that the student gets right:", guide.correct, sheet.max_characters),
-        _guessed("Training texts that it gets wrong:", guide.incorrect, sheet.max_characters),
-        _guessed("Training texts that it gets wrong and is surest of:", guide.hard_negatives, sheet.max_characters),
-        _wish(request, guide),
+        _guessed("Training texts that the student gets right:", feedback.correct, content.max_characters),
+        _guessed("Training texts that it gets wrong:", feedback.incorrect, content.max_characters),
+        _guessed(
+            "Training texts that it gets wrong and is surest of:", feedback.hard_negatives, content.max_characters
+        ),
+        _instruction(request, feedback),
     ]
     return [
         {"role": "system", "content": "\n\n".join(part for part in head if part)},
@@ -220,29 +226,29 @@ def _messages(sheet: PromptContent) -> list[Message]:
     ]
 
 
-def _label_lines(sheet: PromptContent) -> Iterator[str]:
-    for label in sheet.guide.labels or sheet.task.labels:
-        meaning = sheet.task.descriptions.get(label, "")
-        if sheet.described_labels is not None and label not in sheet.described_labels:
+def _label_lines(content: PromptContent) -> Iterator[str]:
+    for label in content.feedback.labels or content.task.labels:
+        meaning = content.task.descriptions.get(label, "")
+        if content.described_labels is not None and label not in content.described_labels:
             meaning = ""
         yield f"- {_line(label)}" + (f": {_line(meaning)}" if meaning else "")
 
 
-def _table(guide: Feedback) -> Iterator[str]:
+def _table(feedback: Feedback) -> Iterator[str]:
     yield "label | precision | recall | F1 | texts"
-    for each in guide.report:
+    for each in feedback.report:
         yield f"{_line(each.label)} | {each.precision:.2f} | {each.recall:.2f} | {each.f1:.2f} | {each.support}"
 
 
-def _wish(request: GenerationRequest, guide: Feedback) -> str:
-    wish = f"Write {request.n} new texts, each with its label, so that the student's accuracy rises the most."
-    if guide.label_counts:
-        counts = ", ".join(f"{n} x {_line(label)}" for label, n in guide.label_counts.items() if n)
-        wish = f"Write {request.n} new texts: {counts}."
-    manner = f" This time: {guide.style}." if guide.style else ""
+def _instruction(request: GenerationRequest, feedback: Feedback) -> str:
+    instruction = f"Write {request.n} new texts, each with its label, so that the student's accuracy rises the most."
+    if feedback.label_counts:
+        counts = ", ".join(f"{n} x {_line(label)}" for label, n in feedback.label_counts.items() if n)
+        instruction = f"Write {request.n} new texts: {counts}."
+    style = f" This time: {feedback.style}." if feedback.style else ""
     return (
-        f"{wish} Write in the manner of the texts above, copy none of them, and make them differ from each other in "
-        f"topic, length and wording. Take the labels as they are spelt in the list.{manner} (Set {request.seed}.)"
+        f"{instruction} Write in the manner of the texts above, copy none of them, and make them differ from each "
+        f"other in topic, length and wording. Take the labels as they are spelt in the list.{style} (Set {request.seed}.)"
     )
 
 
@@ -278,7 +284,7 @@ def parse_labelled_texts(reply: str, labels: Sequence[str], limit: int) -> tuple
     is. What has no text or no label comes with the label "". None if there is no such object at all.
 
     Args:
-        reply: what the model said.
+        reply: the model's reply.
         labels: the K labels.
         limit: texts beyond this number are left out.
     """

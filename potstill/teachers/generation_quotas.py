@@ -1,4 +1,4 @@
-"""A guide, followed label by label: for writers that cannot read it themselves, and for a simulated one that can.
+"""Feedback, followed label by label: for teachers that cannot read it themselves, and for a simulated one that can.
 
 Which labels: most where the report says the student fails; without a report those of the errors that are shown; without
 those evenly. For `replay` that is an assumption on what an LLM would do, and figures made with it are a simulation.
@@ -17,18 +17,18 @@ UNIFORM_SHARE = 0.25  # of the errors that are shown, spread over all labels: wh
 EXAMPLES = 4  # of its own label that a one-label request shows, and as many to avoid
 
 
-def label_quotas(labels: Sequence[str], guide: Feedback, n: int, draw: np.random.Generator) -> dict[str, int]:
+def label_quotas(labels: Sequence[str], feedback: Feedback, n: int, draw: np.random.Generator) -> dict[str, int]:
     """Label -> how many of n texts: as wanted; else by need after the report; else by the errors shown; else evenly."""
-    if guide.label_counts:
-        return {label: count for label, count in guide.label_counts.items() if count}
+    if feedback.label_counts:
+        return {label: count for label, count in feedback.label_counts.items() if count}
     column = {label: k for k, label in enumerate(labels)}
-    about = np.array([not guide.labels or label in guide.labels for label in labels])
+    about = np.array([not feedback.labels or label in feedback.labels for label in labels])
     f1, weight = np.zeros(len(labels)), np.zeros(len(labels))
-    for each in guide.report:
+    for each in feedback.report:
         # One more than were there, as a label without validation texts is not a label without need.
         f1[column[each.label]], weight[column[each.label]] = each.f1, each.support + 1
-    if not guide.report:
-        errors = [column[each.label] for each in (*guide.incorrect, *guide.hard_negatives)]
+    if not feedback.report:
+        errors = [column[each.label] for each in (*feedback.incorrect, *feedback.hard_negatives)]
         shown = np.bincount(np.array(errors, dtype=np.int64), minlength=len(labels))
         weight += shown + UNIFORM_SHARE * max(len(errors), 1) / len(labels)
     counts = by_need(f1, weight * about, n, draw)
@@ -59,38 +59,38 @@ def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) 
 def split_by_label(
     request: GenerationRequest, labels: Sequence[str], gold: Sequence[LabelledText], draw: np.random.Generator
 ) -> list[GenerationRequest]:
-    """A request for each label that `quotas` gives a text, for teachers that take one label; their n add up to its n.
+    """A request for each label with a quota, for teachers that take one label at a time; their n add up to its n.
 
     Each shows gold texts of the label and what the student missed of it, and those of others it took for the label.
 
     Args:
-        request: one with a guide.
+        request: one with feedback.
         labels: the K labels.
         gold: labelled texts to draw examples from.
         draw: draws them.
     """
-    guide = request.feedback or Feedback()
-    errors = tuple({each.text: each for each in (*guide.hard_negatives, *guide.incorrect)}.values())
+    feedback = request.feedback or Feedback()
+    errors = tuple({each.text: each for each in (*feedback.hard_negatives, *feedback.incorrect)}.values())
     requests = []
-    for label, n in label_quotas(labels, guide, request.n, draw).items():
+    for label, n in label_quotas(labels, feedback, request.n, draw).items():
         missed = [LabelledText(each.text, label) for each in errors if each.label == label][: EXAMPLES // 2]
         known = {each.text for each in missed}
         own = [each for each in gold if each.label == label and each.text not in known]
         drawn = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
         taken = [LabelledText(each.text, each.label) for each in errors if each.predicted == label][:EXAMPLES]
-        manner = Feedback(style=guide.style) if guide.style else None
-        requests.append(GenerationRequest(label, n, (*missed, *drawn)[:EXAMPLES], taken, request.seed, manner))
+        style = Feedback(style=feedback.style) if feedback.style else None
+        requests.append(GenerationRequest(label, n, (*missed, *drawn)[:EXAMPLES], taken, request.seed, style))
     return requests
 
 
-def error_texts(guide: Feedback, label: str) -> list[str]:
+def error_texts(feedback: Feedback, label: str) -> list[str]:
     """The texts that a new one of this label should be near: the student's errors about it, the surest first."""
-    errors = (*guide.hard_negatives, *guide.incorrect)
+    errors = (*feedback.hard_negatives, *feedback.incorrect)
     return list(dict.fromkeys(each.text for each in errors if label in (each.label, each.predicted)))
 
 
 def prompt_texts(request: GenerationRequest) -> list[str]:
     """All texts a request shows."""
-    guide = request.feedback or Feedback()
-    parts = (request.examples, request.counterexamples, guide.correct, guide.incorrect, guide.hard_negatives)
+    feedback = request.feedback or Feedback()
+    parts = (request.examples, request.counterexamples, feedback.correct, feedback.incorrect, feedback.hard_negatives)
     return [each.text for part in parts for each in part]

@@ -1,7 +1,7 @@
 """People who label: one label or several for each text, at a price a label or an hour, fetched when they are there.
 
 Each text is a job of its own: its money is held when it is put into the run's `labels.sqlite`, and settled when as
-many people as were ordered have labelled it. How they label (a page, a file) is not known here. Cannot write.
+many people as were ordered have labelled it. How they label (a page, a file) is not known here. Generates no texts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from potstill.teachers.base import (
 )
 from potstill.teachers.price_options import PriceOptions
 
-MIN_PROBABILITY = 1e-6  # the share of a label that nobody said
+MIN_PROBABILITY = 1e-6  # the share of a label without votes
 MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # what a plan takes a person to look at a text, at least and at most
 HUMAN_CAPABILITIES = TeacherCapabilities(human=True, soft_labels=False)
 PER_LABEL, PER_HOUR = "usd_per_label", "usd_per_labelling_hour"
@@ -46,9 +46,10 @@ class HumanOptions(Options):
     Attributes:
         annotators: labels by different people for each text.
         max_seconds: time that is paid for one label, where people are paid by the hour; longer looks count as this,
-            and so does a label whose time nobody measured.
-        simulate_from: a labelled file, or several: its labels are revealed at the same price, and no one is asked; a
-            simulation. "pool" if the procedure passes labels that it holds back.
+            and so does a label without a measured time.
+        simulate_from: a labelled file, or several: its labels are revealed at the same price, nothing is asked. A
+            simulation.
+            "pool" where the procedure hands over labels it holds back.
         error_rate: how often a simulated person gives another label, drawn evenly.
         text, text_b, label: the columns of `simulate_from`.
     """
@@ -66,7 +67,7 @@ def human_price(prices: PriceOptions) -> Rates:
     """What people cost: by the label, or by the hour they label (then a label itself costs nothing more).
 
     Raises:
-        UnknownPrice: nobody said.
+        UnknownPrice: no price is given.
         BadSpec: two prices are given.
     """
     if prices.usd_per_label is not None and prices.usd_per_labelling_hour is not None:
@@ -76,7 +77,7 @@ def human_price(prices: PriceOptions) -> Rates:
     if prices.usd_per_labelling_hour is not None:
         return Rates(f"[prices] {PER_HOUR}", usd_per_hour=prices.usd_per_labelling_hour, usd_per_label=Decimal(0))
     raise UnknownPrice(
-        "Nobody said what a person's label costs.",
+        "The price of a person's label is not known.",
         f"Set [prices] {PER_LABEL} = 0.11, or {PER_HOUR} = 18; 0 is a price, too.",
     )
 
@@ -121,7 +122,7 @@ class HumanTeacherBase:
         return self._usage([self._options.max_seconds] * (self._options.annotators * len(texts)))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
-        """Every label that is ordered; by the hour from `QUICKEST_S` each to the longest that is paid for."""
+        """Every label that is ordered; by the hour from `MIN_LABEL_S` each to the longest that is paid for."""
         n = self._options.annotators * len(texts)
         return UsageEstimate(self._usage([MIN_LABEL_S] * n), self.max_usage(texts))
 
@@ -148,7 +149,7 @@ class HumanTeacherBase:
 
 
 class HumanTeacher(HumanTeacherBase):
-    """Real people. A `Ticketed` teacher; see `teachers/base.py`."""
+    """Real people; a `DeferredTeacher`."""
 
     samples = 1
 
@@ -166,15 +167,15 @@ class HumanTeacher(HumanTeacherBase):
 
     def _open(self) -> AnnotationStore:
         if self._folder is None:
-            raise _not_asked("Nobody can be asked without a run.", "Open the teacher through a run.")
+            raise _not_asked("People cannot be asked without a run.", "Open the teacher through a run.")
         return AnnotationStore(Path(self._folder))
 
     def answer(self, texts: Sequence[str]) -> Reply:
-        """Raises TeacherError: people are not at the other end of a line."""
+        """Raises TeacherError: people cannot be asked directly."""
         raise _not_asked("People cannot be asked directly.", "Ask through a run, which leaves them the texts.")
 
     def max_job_usage(self, text: str) -> Usage:
-        """As `bound`, for one text."""
+        """As `max_usage`, for one text."""
         return self.max_usage([text])
 
     def job_capacity(self, texts: Iterable[str]) -> int:
@@ -182,7 +183,7 @@ class HumanTeacher(HumanTeacherBase):
         return 1
 
     def submit_job(self, job: BatchJob, texts: Sequence[str]) -> str | JobRejected:
-        """Put the text where people find it."""
+        """Put the text into the run's labels.sqlite."""
         labels = self._open()
         try:
             for text in texts:
@@ -192,7 +193,7 @@ class HumanTeacher(HumanTeacherBase):
         return job.client_id
 
     def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
-        """Where a job is that may have been left."""
+        """Find a job that may have been submitted."""
         labels = self._open()
         try:
             return job.client_id if labels.find_request(job.client_id) else None
@@ -200,7 +201,7 @@ class HumanTeacher(HumanTeacherBase):
             labels.close()
 
     def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
-        """The labels of the text, once as many are there as were ordered, or nobody is asked any more."""
+        """The labels of the text, once there are as many as were ordered, or its request was closed."""
         labels = self._open()
         try:
             if labels.find_request(job.client_id) is None:
@@ -217,13 +218,13 @@ class HumanTeacher(HumanTeacherBase):
 
 
 def aggregate_labels(task: Task, said: Sequence[str]) -> Answer:
-    """What several people's labels of one text come to: each label by the share of those who said it.
+    """Aggregate several people's labels of one text: each label by its share of the votes.
 
-    "" is a person who could not tell, and counts for no label; nobody who could is a refusal.
+    "" is a person who could not decide, and counts for no label; without any label the answer is a refusal.
     """
     votes = Counter(label for label in said if label)
     if not votes:
-        return Answer("refused", raw="unsure" if said else "nobody labelled it")
+        return Answer("refused", raw="unsure" if said else "no labels")
     total = votes.total()
     shares = [votes.get(label, 0) / total for label in task.labels]
     rest = MIN_PROBABILITY / task.n_labels

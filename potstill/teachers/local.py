@@ -1,6 +1,7 @@
 """A language model on this machine as a teacher: it scores every label after every text, and is paid by the hour.
 
-`local` is `local:smollm2`; `local:NAME` takes any name, .gguf file or transformers folder that `find_weights` knows.
+`local` is `local:smollm2`; `local:NAME` takes any name, .gguf file or transformers folder that `weights.find_weights`
+finds.
 A text's score for a label is the sum of the log-probabilities of the label's tokens, that is log p(label | prompt,
 text), without dividing by length: a long label is as likely as its tokens together are. What a label's length and
 sound are worth is the same for all texts, so `calibrate.match_prior` removes it (the caller does that). If one label

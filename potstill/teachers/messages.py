@@ -48,10 +48,10 @@ class ChatOptions(PromptOptions):
         enum_limit: with more labels than this no JSON schema is sent; None is what the provider takes.
         parallel: calls in flight.
         timeout_s: for one request.
-        text_timeout_s: for one text, waits and new tries included; None is ten timeouts (two where time is paid for).
+        text_timeout_s: for one text, waits and retries included; None is ten timeouts (two if time is paid for).
         requests_per_minute, tokens_per_minute: limits to stay under; without them only refusals slow it down.
-        generation_max_tokens: what one reply of `write` may generate.
-        generation_prompt_tokens: tokens a request with a student's errors may take of the context; it is cut to fit.
+        generation_max_tokens: what one reply of `generate` may contain.
+        generation_prompt_tokens: the longest prompt of a request with feedback; it is cut to fit.
     """
 
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
@@ -115,12 +115,12 @@ class ChatResponse:
 
 
 class ChatServer(Protocol):
-    """Sends one request; raises a `pace.Trouble`, or TeacherError where no request can succeed.
+    """Sends one request; raises a `RequestError`, or TeacherError if no request can succeed.
 
     Attributes:
-        takes_schema, gives_logprobs, takes_n: what it is still believed to do; it forgets what was refused.
+        supports_schema, supports_logprobs, supports_n: True until it was refused.
         extra_tokens: prompt tokens it may add on its own, for an enforced schema.
-        writes_cache: prompt tokens may be billed as writes to its cache.
+        bills_cache_writes: prompt tokens may be billed as writes to its cache.
     """
 
     supports_schema: bool

@@ -1,9 +1,9 @@
 """Any OpenAI-compatible server as a teacher, through the official SDK: the only file that knows it.
 
 OpenAI itself, and vLLM, llama.cpp, Ollama, Gemini, Mistral, Groq, ... by `base_url`. The server is asked for
-structured output and token log-probabilities; what it refuses is remembered and left out. Keys come from the
-environment only. With `batch` texts go through the batch API, where a server has one. Does not retry: `pace.py` does,
-by what the trouble means.
+structured output and token log-probabilities; what it refuses is left out from then on. Keys come from the
+environment only. With `batch` texts go through the batch API, if the server has one. Does not retry:
+`rate_limit.py` does, by the class of the error.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
         BadSpec: no model, an option that cannot be.
         MissingExtra: the SDK is not installed.
         TeacherError: no key where the server needs one.
-        UnknownPrice: nobody said what the model costs.
+        UnknownPrice: the model's price is not known.
     """
     options = read_options(OpenAIOptions, "teacher 'openai'", setup.options)
     model = setup.model.strip()
@@ -112,7 +112,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
 
 
 class OpenAIServer:
-    """One server and one model behind the SDK; safe to call from many threads. Forgets features that are refused."""
+    """One server and one model behind the SDK; safe to call from many threads. Drops features that are refused."""
 
     def __init__(self, url: str, model: str, key: str, options: OpenAIOptions) -> None:
         try:
@@ -128,60 +128,62 @@ class OpenAIServer:
         self.max_bytes = MAX_BYTES
         self._takes_temperature = True
         self._takes_effort = True
-        self._top = options.top_logprobs
+        self._top_logprobs = options.top_logprobs
         # OpenAI knows both names and prefers the new one; other servers may ignore it and generate without end.
         self._limit_name = "max_completion_tokens" if provider_for_url(url) == "openai" else "max_tokens"
         self._limit_swapped = False
-        self._works = False
+        self._has_answered = False
         self._stripped = False
         self._model = model
         self._effort = options.effort
-        self._long_s = options.batch_timeout_s
+        self._batch_timeout_s = options.batch_timeout_s
         self._missing = openai.NotFoundError
-        self._line = SdkClient(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
-        self._client = self._line.client
+        self._sdk_client = SdkClient(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
+        self._client = self._sdk_client.client
 
     def send(self, request: ChatRequest) -> ChatResponse:
         """The replies to one request, sent once.
 
         Raises:
-            Trouble: sorted by what it means; `Without` after a refused feature was dropped.
+            RequestError: classified; `FeatureUnsupported` after a refused feature was dropped.
             TeacherError: wrong key, no such model, no credit.
         """
-        wishes = self._wishes(request)
-        said = self._create(request, wishes)
-        self._works = True
-        replied = [choice for choice in said.choices if choice.text and not choice.refusal]
-        if "logprobs" in wishes and replied and not any(choice.token_logprobs for choice in replied):
+        optional = self._optional_fields(request)
+        response = self._create(request, optional)
+        self._has_answered = True
+        replied = [choice for choice in response.choices if choice.text and not choice.refusal]
+        if "logprobs" in optional and replied and not any(choice.token_logprobs for choice in replied):
             self.supports_logprobs = False
-        return said
+        return response
 
-    def _wishes(self, request: ChatRequest) -> JsonObject:
-        wishes: JsonObject = {}
+    def _optional_fields(self, request: ChatRequest) -> JsonObject:
+        optional: JsonObject = {}
         if self._takes_temperature:
-            wishes["temperature"] = request.temperature
+            optional["temperature"] = request.temperature
         if request.schema is not None and self.supports_schema:
             form = {"name": "answer", "strict": True, "schema": dict(request.schema)}
-            wishes["response_format"] = {"type": "json_schema", "json_schema": form}
+            optional["response_format"] = {"type": "json_schema", "json_schema": form}
         if request.logprobs and self.supports_logprobs:
-            wishes |= {"logprobs": True, "top_logprobs": self._top}
+            optional |= {"logprobs": True, "top_logprobs": self._top_logprobs}
         if self._effort and self._takes_effort:
-            wishes["reasoning_effort"] = self._effort
-        return wishes
+            optional["reasoning_effort"] = self._effort
+        return optional
 
-    def _needs(self, request: ChatRequest) -> JsonObject:
+    def _required_fields(self, request: ChatRequest) -> JsonObject:
         needs = {"model": self._model, "messages": list(request.messages), self._limit_name: request.max_tokens}
         return needs | ({"n": request.n} if request.n > 1 and self.supports_n else {})
 
-    def _create(self, request: ChatRequest, wishes: RequestBody) -> ChatResponse:
-        sent = {**self._needs(request), **wishes}
-        return self._line.post(_CHAT, sent, parse_chat_completion, lambda error: self._sorted(error, sent))
+    def _create(self, request: ChatRequest, optional: RequestBody) -> ChatResponse:
+        sent = {**self._required_fields(request), **optional}
+        return self._sdk_client.post(
+            _CHAT, sent, parse_chat_completion, lambda error: self._classify_error(error, sent)
+        )
 
     # --- the batch queue ----------------------------------------------------------------------------------
 
     def request_body(self, request: ChatRequest) -> RequestBody:
         """The body of one request."""
-        return {**self._needs(request), **self._wishes(request)}
+        return {**self._required_fields(request), **self._optional_fields(request)}
 
     def upload(self, items: Iterable[BatchItem], client_id: str) -> str:
         """A file of requests, one a line; returns the file's id."""
@@ -193,9 +195,9 @@ class OpenAIServer:
                     lines.write(json.dumps(line).encode() + b"\n")
                 lines.seek(0)
                 named = (f"potstill-{client_id}.jsonl", lines)
-                return str(self._client.files.create(file=named, purpose="batch", timeout=self._long_s).id)
+                return str(self._client.files.create(file=named, purpose="batch", timeout=self._batch_timeout_s).id)
 
-        return self._line.call(call, self._sorted_batch)
+        return self._sdk_client.call(call, self._classify_batch_error)
 
     def create_batch(self, uploaded: str, client_id: str) -> str:
         """Begin the batch of an uploaded file; the mark goes along as metadata."""
@@ -206,7 +208,7 @@ class OpenAIServer:
             )
             return str(batch.id)
 
-        return self._line.call(call, self._sorted_batch)
+        return self._sdk_client.call(call, self._classify_batch_error)
 
     def find_job(
         self, client_id: str, requests: int, began: float, exclude: Collection[str]
@@ -222,10 +224,10 @@ class OpenAIServer:
                     break
             return None
 
-        return self._line.call(call, self._sorted_batch)
+        return self._sdk_client.call(call, self._classify_batch_error)
 
     def get_progress(self, place: str) -> BatchProgress:
-        """How the batch stands."""
+        """The state of the batch."""
 
         def call() -> BatchProgress:
             batch = self._client.batches.retrieve(place)
@@ -234,11 +236,11 @@ class OpenAIServer:
             rejected = None
             if batch.status == "failed":
                 errors = list((batch.errors and batch.errors.data) or ())
-                said = " ".join(f"{error.code}: {error.message}" for error in errors[:1]) or "no reason given"
-                rejected = JobRejected(" ".join(said.split())[:200], queue_full=bool(_FULL.search(said)))
+                message = " ".join(f"{error.code}: {error.message}" for error in errors[:1]) or "no reason given"
+                rejected = JobRejected(" ".join(message.split())[:200], queue_full=bool(_FULL.search(message)))
             return BatchProgress(batch.status, done, total, batch.status in _OVER, rejected)
 
-        return self._line.call(call, self._sorted_batch)
+        return self._sdk_client.call(call, self._classify_batch_error)
 
     def results(self, place: str) -> Iterator[BatchItemResult]:
         """The lines of the output file and of the error file."""
@@ -248,10 +250,10 @@ class OpenAIServer:
             files = [name for name in (batch.output_file_id, batch.error_file_id) if name]
             return [result for name in files for result in self._lines(name)]
 
-        return iter(self._line.call(call, self._sorted_batch))
+        return iter(self._sdk_client.call(call, self._classify_batch_error))
 
     def clean_up(self, place: str) -> None:
-        """Delete the batch's files: they hold the texts and what was said of them."""
+        """Delete the batch's files: they hold the texts and the answers."""
 
         def call() -> None:
             batch = self._client.batches.retrieve(place)
@@ -261,10 +263,10 @@ class OpenAIServer:
                     with suppress(self._missing):
                         self._client.files.delete(name)
 
-        self._line.call(call, self._sorted_batch)
+        self._sdk_client.call(call, self._classify_batch_error)
 
     def _lines(self, name: str) -> Iterator[BatchItemResult]:
-        with self._client.files.with_streaming_response.content(name, timeout=self._long_s) as response:
+        with self._client.files.with_streaming_response.content(name, timeout=self._batch_timeout_s) as response:
             for line in response.iter_lines():
                 if line.strip():
                     yield self._result(line)
@@ -284,43 +286,43 @@ class OpenAIServer:
             if response["status_code"] == 200:
                 return BatchItemResult(name, parse_chat_completion(response["body"]))
             error = response["body"]["error"]
-            said = " ".join(str(error.get("message") or "").split())[:200]
+            message = " ".join(str(error.get("message") or "").split())[:200]
             status, code = response["status_code"], str(error.get("code") or "")
-            meaning = rate_limit_error_from_status(status, said, None) or _about_text(status, code, said)
-            return BatchItemResult(name, meaning or failed_request(status, said))
+            meaning = rate_limit_error_from_status(status, message, None) or _content_refusal(status, code, message)
+            return BatchItemResult(name, meaning or failed_request(status, message))
         except (TypeError, KeyError, AttributeError):
             return BatchItemResult(name, ResponseLost("a reply of the batch cannot be read"))
 
-    def _sorted_batch(self, error: Any) -> Exception:
-        said = self._line.said_by(error)
-        if error.status_code in (400, 429) and _FULL.search(f"{error.code} {said}"):
-            return RateLimited(said)
-        none = self._line.batch_not_found(error, "no batch API, or not this batch", "account")
-        return none or self._sorted(error, None)
+    def _classify_batch_error(self, error: Any) -> Exception:
+        message = self._sdk_client.message_of(error)
+        if error.status_code in (400, 429) and _FULL.search(f"{error.code} {message}"):
+            return RateLimited(message)
+        none = self._sdk_client.batch_not_found(error, "no batch API, or not this batch", "account")
+        return none or self._classify_error(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------
 
-    def _sorted(self, error: Any, sent: RequestBody | None) -> RequestError | TeacherError:
-        """The trouble behind an HTTP status; a TeacherError where no request of this run can succeed."""
-        status, code, said = error.status_code, str(error.code or ""), self._line.said_by(error)
-        broke = code in ("insufficient_quota", "billing_hard_limit_reached")
+    def _classify_error(self, error: Any, sent: RequestBody | None) -> RequestError | TeacherError:
+        """The error behind an HTTP status; a TeacherError if no request of this run can succeed."""
+        status, code, message = error.status_code, str(error.code or ""), self._sdk_client.message_of(error)
+        no_credit = code in ("insufficient_quota", "billing_hard_limit_reached")
         hint = "; a base_url usually ends in /v1"
-        meaning: RequestError | TeacherError | None = self._line.permanent_error(
-            error, self._model, no_credit=broke, hint=hint
+        meaning: RequestError | TeacherError | None = self._sdk_client.permanent_error(
+            error, self._model, no_credit=no_credit, hint=hint
         )
-        meaning = meaning or rate_limit_error(error, said) or _about_text(status, code, said)
+        meaning = meaning or rate_limit_error(error, message) or _content_refusal(status, code, message)
         if meaning is None and sent is not None:
-            meaning = self._drop(str(error.param or ""), said, sent)
-        return meaning or failed_request(status, said)
+            meaning = self._drop_feature(str(error.param or ""), message, sent)
+        return meaning or failed_request(status, message)
 
-    def _drop(self, blamed: str, said: str, sent: RequestBody) -> FeatureUnsupported | None:
-        """Forget the feature a 400 is about, if it was sent."""
-        about = f"{blamed} {said}"
+    def _drop_feature(self, blamed: str, message: str, sent: RequestBody) -> FeatureUnsupported | None:
+        """Drop the feature a 400 is about, if it was sent."""
+        about = f"{blamed} {message}"
         limit = next(name for name in _LIMIT_NAMES if name in sent)
         if "logprobs" in sent and "logprobs" in about:
             # Some servers list at most five alternatives.
             if "top_logprobs" in about and sent["top_logprobs"] > FEW_LOGPROBS:
-                self._top = min(self._top, FEW_LOGPROBS)
+                self._top_logprobs = min(self._top_logprobs, FEW_LOGPROBS)
             else:
                 self.supports_logprobs = False
         elif "response_format" in sent and _SCHEMA.search(about):
@@ -334,27 +336,27 @@ class OpenAIServer:
             if self._limit_name == limit:
                 self._limit_name = next(name for name in _LIMIT_NAMES if name != limit)
             self._limit_swapped = True
-        elif "n" in sent and (blamed == "n" or re.search(r"\bn\b", said)):
+        elif "n" in sent and (blamed == "n" or re.search(r"\bn\b", message)):
             self.supports_n = False
-        elif not self._works and ("logprobs" in sent or "response_format" in sent):
+        elif not self._has_answered and ("logprobs" in sent or "response_format" in sent):
             # A bare 400 from a server that never answered yet: try without the extras before blaming the text.
             self.supports_logprobs = self.supports_schema = False
             self._stripped = True
         else:
-            if self._stripped and not self._works:
+            if self._stripped and not self._has_answered:
                 # It was the text after all.
                 self.supports_logprobs = self.supports_schema = True
                 self._stripped = False
             return None
-        return FeatureUnsupported(said)
+        return FeatureUnsupported(message)
 
 
-def _about_text(status: int, code: str, said: str) -> ContentRefused | None:
+def _content_refusal(status: int, code: str, message: str) -> ContentRefused | None:
     """Why a text is not answered; None if it may be about a feature."""
-    if status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(said):
-        return ContentRefused(f"too long: {said}")
-    if code in ("content_filter", "content_policy_violation") or _FILTERED.search(said):
-        return ContentRefused(f"filtered: {said}")
+    if status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(message):
+        return ContentRefused(f"too long: {message}")
+    if code in ("content_filter", "content_policy_violation") or _FILTERED.search(message):
+        return ContentRefused(f"filtered: {message}")
     return None
 
 

@@ -1,4 +1,4 @@
-"""The `[prices]` table of a spec, and a model's price: the user's rates, else the dated public list, else a refusal.
+"""The `[prices]` table of a spec, and the price of a model: the user's rates, else the dated public list.
 
 Covers rates per token, batch queues, labels by people, and machine time.
 """

@@ -37,8 +37,8 @@ class PromptOptions(Options):
 
     Attributes:
         examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the
-            `n_nearest` most like it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they are always
-            the nearest.
+            `n_nearest` most like it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they are
+            always the nearest.
         n_nearest: how many nearest examples at most.
         shortlist: how many labels a text is offered; 0 offers all; "auto" offers 20 where there are more labels than a
             JSON schema may list, or than fit into a prompt of reasonable size.
@@ -100,7 +100,7 @@ class PromptBuilder:
     Args:
         setup: task and gold examples.
         options: what decides.
-        enum_limit: how many labels a JSON schema may list; 0 knows no limit.
+        enum_limit: how many labels a JSON schema may list; 0 for any number.
 
     Raises:
         BadSpec, MissingWeights, MissingExtra: an option asks for what is not there.
@@ -207,7 +207,7 @@ class PromptBuilder:
         """The request as it leaves."""
         if self._redact is None:
             return request
-        guide = request.feedback and replace(
+        feedback = request.feedback and replace(
             request.feedback,
             correct=[self._clean(each) for each in request.feedback.correct],
             incorrect=[self._clean(each) for each in request.feedback.incorrect],
@@ -217,7 +217,7 @@ class PromptBuilder:
             request,
             examples=[self._clean(each) for each in request.examples],
             counterexamples=[self._clean(each) for each in request.counterexamples],
-            feedback=guide,
+            feedback=feedback,
         )
 
     def count_redactions(self, texts: Iterable[str]) -> None:

@@ -289,7 +289,7 @@ GENERATION_SCHEMA = _object({"texts": {"type": "array", "items": {"type": "strin
 
 
 def generation_messages(task: Task, request: GenerationRequest, previous_reply: str | None = None) -> list[Message]:
-    """The conversation that asks for `request.n` new texts of one label; with `said`, after an invalid reply."""
+    """The conversation that asks for `request.n` new texts of one label, also after a reply that was no JSON."""
     lines = [f"{GENERATION_SYSTEM_PROMPT}\n\nThe labels of the task:"]
     for label in task.labels:
         meaning = task.descriptions.get(label, "")

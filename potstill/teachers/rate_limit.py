@@ -1,7 +1,7 @@
 """How a teacher's requests are paced, tried again and counted, whatever the provider.
 
-A request ends in an answer or in a `Trouble`, sorted by what it means for the money and for the next try. Covers
-rate limits (given, or learnt from refusals), back-off with jitter, `Retry-After`, and a tab of what may be billed.
+A request ends in a response or in a `RequestError`, whose class says what it means for the money and for the next try.
+Covers rate limits (given, or found by refusals), back-off with jitter, `Retry-After`, and the usage that may be billed.
 Does not cover batch queues. Knows no SDK.
 """
 
@@ -79,13 +79,13 @@ class CallUsage:
 
     Args:
         limit: requests that may be billed, at most; the bound of the call is this many times the bound of a request.
-        patience_s: how long the call may go on starting requests, in all.
+        timeout_s: how long the call may go on starting requests, in all.
     """
 
-    def __init__(self, limit: int, patience_s: float) -> None:
+    def __init__(self, limit: int, timeout_s: float) -> None:
         self.requests_left = limit
         self.usage = Usage()
-        self.deadline = time.monotonic() + patience_s
+        self.deadline = time.monotonic() + timeout_s
 
     def add_seconds(self, seconds: float) -> None:
         """Book machine time."""
@@ -129,10 +129,9 @@ class RateLimiter:
     """When the next request may leave, for all threads of one teacher together.
 
     Args:
-        requests_per_minute: a limit to stay under; None for the server's own.
-        tokens_per_minute: the same in tokens.
-        max_consecutive_failures: so many failed texts in a row, with none answered between, mean that the
-            teacher is out of order.
+        requests_per_minute, tokens_per_minute: limits to stay under; None for none but those found by refusals.
+        max_consecutive_failures: after so many failed texts in a row, with none answered between, the teacher is
+            considered out of order.
     """
 
     def __init__(
@@ -143,82 +142,82 @@ class RateLimiter:
     ) -> None:
         self._request_s = 60 / requests_per_minute if requests_per_minute else 0.0
         self._token_s = 60 / tokens_per_minute if tokens_per_minute else 0.0
-        self._gives_up_after = max_consecutive_failures
+        self._max_consecutive_failures = max_consecutive_failures
         self._lock = threading.Lock()
-        self._free_at = 0.0
-        self._closed_until = 0.0
-        self._failed_in_a_row = 0
+        self._next_slot = 0.0
+        self._paused_until = 0.0
+        self._n_consecutive_failures = 0
         self._jitter = random.Random()
 
-    def send(self, request: Callable[[], T], tab: CallUsage, bound: Usage, requests: int = 1) -> T:
+    def send(self, request: Callable[[], T], call: CallUsage, bound: Usage, requests: int = 1) -> T:
         """The answer of `request`, tried again where that makes sense.
 
         Args:
-            request: sends once; raises a Trouble.
-            tab: charged with `bound` for a request that vanished.
+            request: sends once; raises a RequestError.
+            call: charged with `bound` for a lost response.
             bound: what one try can consume.
-            requests: how many of the tab's requests a try counts as.
+            requests: how many of the call's requests a try counts as.
 
         Raises:
-            Refused: the provider does not answer this text.
-            Failed: the tries, the patience or the tab are used up.
-            TeacherError: nobody is there.
+            ContentRefused: the provider does not answer this text.
+            RequestFailed: the retries, the time or the requests of the call are used up.
+            TeacherError: the server cannot be reached.
         """
-        tab.deadline += self._take_slot(bound.input_tokens + bound.output_tokens)
+        call.deadline += self._take_slot(bound.input_tokens + bound.output_tokens)
         refused = limited = unreached = 0
         while True:
-            if tab.requests_left < requests:
+            if call.requests_left < requests:
                 raise RequestFailed("it may have been billed for as many requests as one text is allowed")
-            self._wait_until_open(tab.deadline)
+            self._wait_while_paused(call.deadline)
             try:
                 return request()
             except FeatureUnsupported:
                 continue
-            except ServerUnavailable as trouble:
+            except ServerUnavailable as error:
                 refused += 1
                 if refused >= MAX_UNAVAILABLE_RETRIES:
-                    raise RequestFailed(trouble.reason) from None
-                self._wait(trouble.wait_s, refused, tab.deadline, trouble.reason)
-            except RateLimited as trouble:
+                    raise RequestFailed(error.reason) from None
+                self._wait(error.wait_s, refused, call.deadline, error.reason)
+            except RateLimited as error:
                 limited += 1
-                self._close_for(trouble.wait_s or self._backoff_s(limited), tab.deadline, trouble.reason)
-            except ConnectFailed as trouble:
+                self._pause(error.wait_s or self._backoff_s(limited), call.deadline, error.reason)
+            except ConnectFailed as error:
                 unreached += 1
                 if unreached >= MAX_CONNECT_RETRIES:
-                    raise unbilled_error(trouble.reason, "Check the address and the network, then run again.") from None
-                self._wait(None, unreached, tab.deadline, trouble.reason)
-            except ResponseLost as trouble:
-                tab.add_usage(bound, requests)
-                if tab.requests_left < requests:
-                    raise RequestFailed(trouble.reason) from None
-                self._wait(None, 1, tab.deadline, trouble.reason)
+                    raise unbilled_error(error.reason, "Check the address and the network, then run again.") from None
+                self._wait(None, unreached, call.deadline, error.reason)
+            except ResponseLost as error:
+                call.add_usage(bound, requests)
+                if call.requests_left < requests:
+                    raise RequestFailed(error.reason) from None
+                self._wait(None, 1, call.deadline, error.reason)
 
     def record_success(self) -> None:
         """A text was answered or refused: the teacher works."""
-        self._failed_in_a_row = 0
+        self._n_consecutive_failures = 0
 
     def record_failure(self, reason: str) -> None:
         """A text got no answer. Raises TeacherError when too many in a row did, for a reason of the teacher's."""
         if is_cancelled():
             return
         with self._lock:
-            self._failed_in_a_row += 1
-            too_many = self._failed_in_a_row >= self._gives_up_after
+            self._n_consecutive_failures += 1
+            too_many = self._n_consecutive_failures >= self._max_consecutive_failures
         if too_many:
             raise TeacherError(
-                f"{self._failed_in_a_row} texts in a row got no answer; the last: {reason}.",
+                f"{self._n_consecutive_failures} texts in a row got no answer; the last: {reason}.",
                 "Run the same command again later; what was answered is kept.",
             )
 
     def _take_slot(self, tokens: int) -> float:
-        takes = max(self._request_s, self._token_s * tokens)
-        if not takes:
+        duration = max(self._request_s, self._token_s * tokens)
+        if not duration:
             return 0.0
         with self._lock:
             now = time.monotonic()
-            start = max(self._free_at, now)
-            self._free_at = start + takes
-        _rest(start - now)
+            start = max(self._next_slot, now)
+            self._next_slot = start + duration
+        _sleep_or_fail(start - now)
         return start - now
 
     def _backoff_s(self, tries: int) -> float:
@@ -229,28 +228,28 @@ class RateLimiter:
         seconds = asked_s if asked_s is not None else self._backoff_s(tries)
         if time.monotonic() + seconds > deadline:
             raise RequestFailed(reason)
-        _rest(seconds)
+        _sleep_or_fail(seconds)
 
-    def _close_for(self, seconds: float, deadline: float, reason: str) -> None:
-        """Nobody sends for so long; who cannot wait for it gives up."""
+    def _pause(self, seconds: float, deadline: float, reason: str) -> None:
+        """No request is sent for so long; a call whose deadline is earlier fails."""
         until = time.monotonic() + seconds
         if until > deadline:
             raise RequestFailed(f"{reason}; it asks to wait {seconds:.0f} s")
         with self._lock:
-            self._closed_until = max(self._closed_until, until)
+            self._paused_until = max(self._paused_until, until)
 
-    def _wait_until_open(self, deadline: float) -> None:
+    def _wait_while_paused(self, deadline: float) -> None:
         if is_cancelled():
             raise RequestFailed(RUN_STOPPED)
         if time.monotonic() > deadline:
             raise RequestFailed("its time is up")
-        while (wait := self._closed_until - time.monotonic()) > 0:
+        while (wait := self._paused_until - time.monotonic()) > 0:
             if time.monotonic() + wait > deadline:
                 raise RequestFailed("the provider's rate limit did not lift in time")
             # A little jitter, so that all threads do not knock at the same instant.
-            _rest(wait + self._jitter.uniform(0, min(0.1 * wait, 1.0)))
+            _sleep_or_fail(wait + self._jitter.uniform(0, min(0.1 * wait, 1.0)))
 
 
-def _rest(seconds: float) -> None:
+def _sleep_or_fail(seconds: float) -> None:
     if not sleep(seconds):
         raise RequestFailed(RUN_STOPPED)

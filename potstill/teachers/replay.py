@@ -1,6 +1,6 @@
 """A teacher that replays a labelled file with a stated accuracy, cost, pace and failure rate.
 
-It is a simulation and says so (`simulated`): the labels were known all along, and every figure made with it rests on
+It is a simulation (`simulated`): the labels were known all along, and every figure made with it rests on
 assumptions. For tests, benchmarks and planning it behaves as a real teacher does: it makes believable mistakes, is
 unsure where it is likely to be wrong, and is calibrated: of its answers with confidence c a share c is right.
 Does not simulate rate limits or drift.
@@ -70,7 +70,7 @@ class ReplayOptions(Options):
         usd_per_million_tokens: what a million tokens costs, prompt or answer; the teacher then stands for an LLM.
         prompt_tokens: what a question costs beside its text.
         generate_from: a table of real texts that `write` serves as if it wrote them.
-        generation_accuracy: the share of texts written to a guide whose label is right; None takes `accuracy`.
+        generation_accuracy: the share of texts generated from feedback whose label is right; None takes `accuracy`.
         batch, parallel: as for any teacher.
     """
 
@@ -255,10 +255,10 @@ class ReplayTeacher:
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
         """Real texts, held back until now: those nearest to the request's texts, drawn by its seed.
 
-        To a guide it writes `writing.quotas` of each label, each label right with `generation_accuracy`.
+        From feedback it generates `label_quotas` texts of each label, each label right with `generation_accuracy`.
         """
         if request.feedback is not None and not request.label:
-            texts = list(self._guided(request, request.feedback))
+            texts = list(self._with_feedback(request, request.feedback))
             return GeneratedTexts(
                 tuple(texts), self._written(request, [_tokens(each.text) + LABEL_TOKENS for each in texts])
             )
@@ -279,12 +279,12 @@ class ReplayTeacher:
             fresh = [fresh[i] for i in np.argsort(-nearness, kind="stable")[: 4 * n]]
         return [fresh[i] for i in draw.permutation(len(fresh))[:n]]
 
-    def _guided(self, request: GenerationRequest, guide: Feedback) -> Iterator[LabelledText]:
+    def _with_feedback(self, request: GenerationRequest, feedback: Feedback) -> Iterator[LabelledText]:
         draw = np.random.default_rng(_number(self._seed, f"guided\n{request.seed}"))
         shown = prompt_texts(request)
         share = self._options.generation_accuracy or self._options.accuracy
-        for label, n in label_quotas(self._task.labels, guide, request.n, draw).items():
-            texts = self._served(label, n, error_texts(guide, label), shown, draw)
+        for label, n in label_quotas(self._task.labels, feedback, request.n, draw).items():
+            texts = self._served(label, n, error_texts(feedback, label), shown, draw)
             for text, shares in zip(texts, self._shares(texts), strict=True):
                 yield LabelledText(text, label if draw.random() < share else self._other(label, shares, draw))
 

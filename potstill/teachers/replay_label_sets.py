@@ -1,4 +1,4 @@
-"""What a replaying teacher says of a text that may have several labels: a simulation, as `replay.py` says."""
+"""The simulated answer about a text that may have several labels; see `replay.py`."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def replay_label_set(
 
     Args:
         truth: the right columns.
-        confidence: in [0, 1]; the labels it says get this probability, the others share what is left.
+        confidence: in [0, 1]; the predicted labels get this probability, the others share the rest.
         shares: (K,) how likely each other label is taken for the text's.
         draw: draws what goes wrong.
     """
-    said = set(truth)
+    predicted = set(truth)
     if draw.random() >= confidence:
         others = shares.copy()
-        others[list(said)] = 0.0
+        others[list(predicted)] = 0.0
         slip = draw.integers(3)
-        if said and slip != 1:
-            said.remove(int(draw.choice(sorted(said))))
+        if predicted and slip != 1:
+            predicted.remove(int(draw.choice(sorted(predicted))))
         if (slip != 0 or not truth) and others.sum() > 0:
-            said.add(int(draw.choice(len(others), p=others / others.sum())))
-    left = (1 - confidence) / max(len(shares) - len(said), 1)
+            predicted.add(int(draw.choice(len(others), p=others / others.sum())))
+    left = (1 - confidence) / max(len(shares) - len(predicted), 1)
     probs = np.full(len(shares), min(left, 0.49))
-    probs[list(said)] = max(confidence, 0.51)
+    probs[list(predicted)] = max(confidence, 0.51)
     scores = np.log(np.clip(probs, MIN_PROBABILITY, 1 - MIN_PROBABILITY))
-    return Answer("ok", tuple(float(score) for score in scores), "stated", ", ".join(map(str, sorted(said))))
+    return Answer("ok", tuple(float(score) for score in scores), "stated", ", ".join(map(str, sorted(predicted))))

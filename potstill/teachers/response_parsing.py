@@ -57,7 +57,7 @@ def _step(token: JsonObject) -> TokenLogprobs:
 
 
 def _usage(usage: Any) -> Usage | None:
-    """What the server says was consumed; None where it says nothing believable."""
+    """The usage that the server reports; None if it is missing or implausible."""
     if not isinstance(usage, Mapping):
         return None
     prompt, output, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))

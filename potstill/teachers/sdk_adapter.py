@@ -1,7 +1,7 @@
 """What the official SDKs of OpenAI and Anthropic share, being made by one generator: set-up, and how a call fails.
 
-The SDK comes in as a parameter and is not imported here. What a status means for all of them is here; what only one of
-them says is known in that server's file.
+The SDK is a parameter and is not imported here. A status that means the same for all of them is classified here, the
+others in each server's file.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class SdkClient:
         return self.call(call, classify_error)
 
     def _prepare(self, path: str, content: bytes) -> tuple[str, dict[str, str]]:
-        """The address and the headers of a request as the SDK makes them; made once, as they cost more than sending."""
+        """The address and headers of a request as the SDK makes them; made once, as that costs more than sending."""
         from potstill.teachers.transport import HOP_HEADERS
 
         known = self._prepared.get(path)
@@ -141,8 +141,8 @@ class SdkClient:
         """What `call`, which uses `client`, returns; what goes wrong is sorted as in `called`."""
         return call_sdk(self._sdk, self.host, call, classify_error)
 
-    def said_by(self, error: Any) -> str:
-        """What the provider's error says, in one short line that does not hold the key."""
+    def message_of(self, error: Any) -> str:
+        """The provider's error message in one short line, without the key."""
         return error_message(error, self._key)
 
     def permanent_error(self, error: Any, model: str, *, no_credit: bool, hint: str = "") -> TeacherError | None:
@@ -171,25 +171,25 @@ class SdkClient:
         )
 
 
-def rate_limit_error(error: Any, said: str, limits: tuple[int, ...] = (429,)) -> RateLimited | None:
+def rate_limit_error(error: Any, message: str, limits: tuple[int, ...] = (429,)) -> RateLimited | None:
     """Too much at once, or the provider out of order; None for other statuses."""
-    return rate_limit_error_from_status(error.status_code, said, retry_after_s(error.response.headers), limits)
+    return rate_limit_error_from_status(error.status_code, message, retry_after_s(error.response.headers), limits)
 
 
 def rate_limit_error_from_status(
-    status: int, said: str, wait_s: float | None, limits: tuple[int, ...] = (429,)
+    status: int, message: str, wait_s: float | None, limits: tuple[int, ...] = (429,)
 ) -> RateLimited | None:
-    """`busy` of a status that is known without its response."""
+    """As `rate_limit_error`, of a status without its response."""
     if status in limits:
-        return RateLimited(f"rate limit: {said}", wait_s)
+        return RateLimited(f"rate limit: {message}", wait_s)
     if status in (408, 409, 425) or status >= 500:
-        return ServerUnavailable(f"the server answered {status}: {said}", wait_s)
+        return ServerUnavailable(f"the server answered {status}: {message}", wait_s)
     return None
 
 
-def failed_request(status: int, said: str) -> RequestFailed:
-    """The trouble of a status that means nothing else."""
-    return RequestFailed(f"the server answered {status}: {said}")
+def failed_request(status: int, message: str) -> RequestFailed:
+    """The error of a status that means nothing else."""
+    return RequestFailed(f"the server answered {status}: {message}")
 
 
 def call_sdk(sdk: Any, host: str, call: Callable[[], T], classify_error: Callable[[Any], Exception]) -> T:
@@ -199,28 +199,28 @@ def call_sdk(sdk: Any, host: str, call: Callable[[], T], classify_error: Callabl
         sdk: the SDK's module, for its errors.
         host: for the reader of an error.
         call: sends once and reads the reply.
-        classify_error: what an HTTP status error means; returns a Trouble or a TeacherError.
+        classify_error: what an HTTP status error means; returns a RequestError or a TeacherError.
 
     Raises:
-        Trouble, TeacherError: as sorted; nothing of the SDK's own error, nor of the request, hangs on to it.
+        RequestError, TeacherError: as classified; it holds nothing of the SDK's own error, nor of the request.
     """
-    trouble: Exception
+    failed: Exception
     try:
         return call()
     except RequestError:
         raise
     except sdk.APIStatusError as error:
-        trouble = classify_error(error)
+        failed = classify_error(error)
     except sdk.APIConnectionError as error:
-        trouble = _broken(host, type(error.__cause__).__name__)
+        failed = _broken(host, type(error.__cause__).__name__)
     except (sdk.APIError.__base__, ValueError, TypeError, KeyError, AttributeError) as error:
-        trouble = ResponseLost(f"the server sent nothing that can be read ({type(error).__name__})")
+        failed = ResponseLost(f"the server sent nothing that can be read ({type(error).__name__})")
     except Exception as error:
         # Where the SDK is not asked, and while it reads the body, the HTTP library's own errors come as they are.
         if not isinstance(error, OSError) and not type(error).__module__.startswith(("httpx", "httpcore")):
             raise
-        trouble = _broken(host, type(error).__name__)
-    raise trouble
+        failed = _broken(host, type(error).__name__)
+    raise failed
 
 
 def _broken(host: str, cause: str) -> RequestError:
@@ -230,9 +230,9 @@ def _broken(host: str, cause: str) -> RequestError:
 
 
 def error_message(error: Any, key: str) -> str:
-    """What the provider's error says, in one short line that does not hold the key."""
+    """The provider's error message in one short line, without the key."""
     body = error.body if isinstance(error.body, Mapping) else {}
     inner = body.get("error")
     message = body.get("message") or (inner.get("message") if isinstance(inner, Mapping) else "") or error.message
-    said = " ".join(str(message).split())
-    return (said.replace(key, "[key]") if len(key) > 4 else said)[:200]
+    message = " ".join(str(message).split())
+    return (message.replace(key, "[key]") if len(key) > 4 else message)[:200]

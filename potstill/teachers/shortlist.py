@@ -191,15 +191,15 @@ def combine_shortlists(rounds: Sequence[ShortlistScores]) -> tuple[float, ...]:
     """(K,) log-probabilities from one shortlist after the other, by the chain rule.
 
     Each shortlist shares what the ones before it left to "none of these" and to labels they did not offer. What the
-    last one left is the floor: the labels nobody was offered share it equally, and each label gets at least `LEAST`.
+    last one left is the floor: the labels that were not offered share it equally, and each label gets at least `LEAST`.
     """
     n_labels = len(rounds[0].scores) - 1
     probabilities = np.full(n_labels, MIN_PROBABILITY)
     offered = np.zeros(n_labels, dtype=bool)
     left = 1.0
-    for heard in rounds:
-        columns = list(heard.columns)
-        own = np.exp(np.array(heard.scores, dtype=np.float64))
+    for scored in rounds:
+        columns = list(scored.columns)
+        own = np.exp(np.array(scored.scores, dtype=np.float64))
         offered[columns] = True
         inside = own[columns].sum()
         outside = 0.0 if offered.all() else own.sum() - inside

@@ -1,7 +1,7 @@
 """People, simulated: labels that were known all along are revealed at a person's price, at once, some of them wrong.
 
-It is a simulation and says so (`simulated`). Errors are drawn evenly over the other labels, which real people's are
-not; nobody is slow, tired, or unsure. For tests, benchmarks and plans.
+It is a simulation (`simulated`). Errors are drawn evenly over the other labels, which real people's are
+not; nothing is slow or unsure. For tests, benchmarks and plans.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SimulatedHumanTeacher(HumanTeacherBase):
         )
 
     def answer(self, texts: Sequence[str]) -> Reply:
-        """One answer a text; a text nobody knows is unsure, and paid for like the others."""
+        """One answer a text; an unknown text is unsure, and paid for like the others."""
         return Reply(tuple(self._one(text) for text in texts), self._spent(len(texts)))
 
     def _spent(self, n: int) -> Usage:

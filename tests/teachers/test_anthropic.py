@@ -214,7 +214,7 @@ def test_a_reply_without_usage_is_charged_at_its_bound(kind: str) -> None:
         teacher = teacher_at(server)
         reply = teacher.answer(["some sports"])
     assert likeliest(reply.answers[0]) == "sports"
-    assert reply.usage.cache_write_tokens >= teacher._request_bound("some sports").input_tokens
+    assert reply.usage.cache_write_tokens >= teacher._max_request("some sports").input_tokens
 
 
 def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from support.chat_server import Fault
 
 from potstill.data.task import Task
 from potstill.errors import Waiting
-from potstill.ledger.prices import Usage
 from potstill.teachers.base import DeferredTeacher
 
 # --- the way of a batch -----------------------------------------------------------------------------------
@@ -39,11 +38,11 @@ def test_a_batch_is_held_while_it_runs_and_charged_half_of_what_it_used(shop: Sh
     shop.queue.work(shop.server)
     shop.visit(asked)
     direct, batch = shop.calls()
-    usage = Usage(**batch.usage)
+    usage = batch.usage
     assert (usage.input_tokens, usage.output_tokens) == tuple(map(sum, zip(*shop.server.billed[1:], strict=True)))
     assert 0 < batch.charged == shop.price(usage, share=0.5) <= batch.held
     assert batch.charged == pytest.approx(shop.price(usage) / 2, abs=1)
-    assert direct.charged == shop.price(Usage(**direct.usage))
+    assert direct.charged == shop.price(direct.usage)
     assert shop.totals().held == 0
 
 

@@ -206,7 +206,7 @@ def test_prompts_show_different_examples_while_there_are_any() -> None:
         ({"template": "no place"}, "template needs"),
         ({"label_words": {"nobody": "x"}}, "no label of the task"),
         ({"temprature": 1}, "no option 'temprature'"),
-        ({"batch_size": 0}, "batch_size = 0 cannot be"),
+        ({"batch_size": 0}, "cannot take batch_size = 0"),
         ({"runtime": "abacus"}, "runtime"),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",

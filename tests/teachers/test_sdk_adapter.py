@@ -71,8 +71,8 @@ def test_what_goes_wrong_is_told_alike_whether_the_sdk_made_the_request_or_not(f
     told = []
     for made in ({}, Forgetful()):
         with Standin(by_word={"bad": fault}) as server:
-            teacher = teacher_at(server, kind, timeout_s=0.3)
-            teacher._server._line._prepared = made  # type: ignore[attr-defined]
+            teacher = teacher_at(server, kind, timeout_s=1.0)
+            teacher._server._sdk_client._prepared = made  # type: ignore[attr-defined]
             assert teacher.answer(["some sports"]).answers[0].state == "ok"
             said = str(outcome(teacher)).replace(server.url.split("/")[2], "HOST")
             told.append((said, len(made), len(server.seen)))
@@ -102,7 +102,7 @@ def seen(server: Standin) -> list[dict[str, str]]:
 def test_the_sdk_is_asked_to_make_a_request_only_once(kind: str) -> None:
     with Standin() as server:
         teacher = teacher_at(server, kind)
-        line = teacher._server._line  # type: ignore[attr-defined]
+        line = teacher._server._sdk_client  # type: ignore[attr-defined]
         made, post = [], line._offline.post
         line._offline.post = lambda *given, **named: made.append(1) or post(*given, **named)
         for number in range(5):
