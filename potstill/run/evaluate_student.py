@@ -1,6 +1,6 @@
 """Evaluation of a run's student, teacher and baselines, for tasks with one label a text and with several.
 
-The difference between the two is handled here, so that reports need not know it. Arrays and parts of a pool in, records out.
+The difference between the two is handled here, so that reports need not know it. Arrays and subsets in, records out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ConstantBaseline:
 def evaluate_probs(
     task: Task, gold: NDArray[np.integer], probs: Floats, thresholds: LabelThresholds | None = None
 ) -> EvaluationResult:
-    """Evaluate (N, K) probabilities against the gold; with several labels a text, `thresholds` decide which are given."""
+    """Evaluate (N, K) probabilities against the gold; in a multi-label task `thresholds` decide which are given."""
     if task.kind != "multi":
         return metrics.compute_metrics(gold, probs, task.labels)
     thresholds = thresholds or LabelThresholds()

@@ -1,7 +1,7 @@
 """A stand-in for a CUDA GPU that computes on the CPU and refuses what a GPU refuses.
 
 A tensor moved to "cuda:0" becomes an `Away`. An operation on tensors of both devices raises, as on a GPU; so does
-`.numpy()`. So a tensor that stays on the CPU by mistake is found without a GPU. Does not simulate a GPU's speed, memory,
+`.numpy()`. A tensor that stays on the CPU by mistake is found without a GPU. Does not simulate a GPU's speed, memory,
 rounding or random numbers.
 """
 

@@ -1,7 +1,7 @@
 """Group commit: steps of many threads share a transaction, and so one wait for the disk.
 
-If no thread is writing, the next one writes all waiting steps, its own among them; the others sleep until tsuccessor step is
-on the disk, or until it is tsuccessor turn to write. There is no extra thread, and a step that comes alone costs what a
+If no thread is writing, the next one writes all waiting steps, its own among them; the others sleep until their step is
+on the disk, or until it is their turn to write. There is no extra thread, and a step that comes alone costs what a
 transaction costs. Contains no SQL: the writer is an argument.
 """
 
@@ -41,7 +41,7 @@ class GroupCommit:
     """Writes the steps of many threads in batches.
 
     Args:
-        write: does all steps of a batch in one transaction, sets tsuccessor `result` or `error`, and returns once they are
+        write: does all steps of a batch in one transaction, sets their `result` or `error`, and returns once they are
             durable. An exception is the error of every step.
     """
 
@@ -52,7 +52,7 @@ class GroupCommit:
         self._writing = False
 
     def do(self, step: Callable[[], T], undo: Callable[[T], None] = _nothing) -> T:
-        """Do a step and return its result once it is on the disk. Raises the error of the step or of the transaction."""
+        """Do a step; return its result once it is on the disk. Raises the error of the step or of the transaction."""
         own: WriteStep[T] = WriteStep(step, undo)
         with self._guard:
             self._waiting.append(own)  # type: ignore[arg-type]
