@@ -14,7 +14,7 @@ from potstill.evaluation.calibration import Calibration
 from potstill.reports.evaluate_teacher import evaluate_teacher
 from potstill.run import Answers
 from potstill.run.run import Run
-from potstill.teachers.base import TeacherCapabilities
+from potstill.teachers.base import TeacherCapabilities, TeacherMetadata
 
 LABELS = ("a", "b", "c")
 GOLD = np.array([0, 1, 2, 0, 1, 2, 0, 1])
@@ -25,7 +25,12 @@ class HalfAsked:
 
     def __init__(self) -> None:
         teacher = SimpleNamespace(
-            name="half", capabilities=TeacherCapabilities(), parallel=1, batch_size=1, metadata={}, category="llm"
+            name="half",
+            capabilities=TeacherCapabilities(),
+            parallel=1,
+            batch_size=1,
+            metadata=TeacherMetadata(),
+            category="llm",
         )
         answers = Answers((), np.empty((0, 3)), (), ())
         self.teacher_record = SimpleNamespace(teacher=teacher, calibration=Calibration((0.0,) * 3), answers=answers)
