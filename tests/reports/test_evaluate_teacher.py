@@ -29,7 +29,7 @@ class HalfAsked:
             capabilities=TeacherCapabilities(),
             parallel=1,
             batch_size=1,
-            metadata=TeacherMetadata(),
+            metadata=TeacherMetadata("free"),
             category="llm",
         )
         answers = Answers((), np.empty((0, 3)), (), ())
