@@ -153,7 +153,7 @@ def summary(one: Ended, uncut: Ended, parallel: int, has_little: bool) -> dict[s
 
 
 def beside(study: Study, spec: Path, url: str, uncut: Ended) -> dict[str, dict[str, Any]]:
-    """What else can happen to a run: somebody opens it twice, presses Ctrl-C, or fills the disk."""
+    """What else can happen to a run: opened twice, stopped by Ctrl-C, on a full disk."""
     second = open_twice(spec, study.out("twice"))
     opened: dict[str, Any] = {"code": second.code, "said": last_words(second.said), "first_code": second.first_code}
     good = second.code == 2 and "Another process is working in" in second.said and second.first_code == 0
@@ -166,8 +166,8 @@ def beside(study: Study, spec: Path, url: str, uncut: Ended) -> dict[str, dict[s
         "disk full": stop_row(full, uncut, study.parallel, 2, "takes no more"),
     }
     for name, row in others.items():
-        told = "; ".join(f"{key} {value}" for key, value in row.items() if key not in ("said", "broken"))
-        print(f"{name}: {told}; says {row['said']!r}")
+        listed = "; ".join(f"{key} {value}" for key, value in row.items() if key not in ("said", "broken"))
+        print(f"{name}: {listed}; says {row['said']!r}")
     return others
 
 

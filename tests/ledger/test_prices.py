@@ -1,4 +1,4 @@
-"""Prices and sums: exact, rounded up, and never zero because nobody knew."""
+"""Prices and sums: exact, rounded up, and an unknown price is never zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several labels a text, from the cell to the set: read, split, learnt, exported, served, told."""
+"""Several labels a text, from the cell to the set: read, split, learnt, exported, served, reported."""
 
 from __future__ import annotations
 
@@ -225,10 +225,10 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
     assert report.baselines[0].main_score is not None
     assert report.baselines[0].main_score.value < judged.main_score.value
     assert type(report).from_json(report.to_json()) == report
-    told, page = render_terminal(report), render_html(report)
-    assert "micro F1, %" in told
-    assert "accuracy, %" not in told
-    assert "set of labels is exactly right" in " ".join(told.split())
+    terminal, page = render_terminal(report), render_html(report)
+    assert "micro F1, %" in terminal
+    assert "accuracy, %" not in terminal
+    assert "set of labels is exactly right" in " ".join(terminal.split())
     assert "Micro F1 on the test set" in page
     card = (Path(report.student.bundle) / "README.md").read_text(encoding="utf-8")
     assert "may have several labels" in card

@@ -261,8 +261,8 @@ def distil(
         lives.append((life.began, time.time() - life.began, phase_of(out, found), found))
     books = read_books(url)[before:]
     report = out / "report.json"
-    told = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    return Ended(list(_kills(lives, life.began, books)), look(out), books, life.began, code, said, told)
+    record = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    return Ended(list(_kills(lives, life.began, books)), look(out), books, life.began, code, said, record)
 
 
 def _kills(lives: list[tuple[float, float, str, Look]], last: float, books: list[Entry]) -> Iterator[Kill]:

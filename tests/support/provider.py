@@ -112,12 +112,12 @@ class Provider:
 def _reply(beliefs: dict[str, float], prompt: int) -> bytes:
     """A completion with log-probabilities over the codes."""
     code = max(beliefs, key=lambda each: (beliefs[each], each))
-    told = [
+    alternatives = [
         {"token": token, "logprob": math.log(0.9 * p), "bytes": None}
         for token, p in sorted(beliefs.items(), key=lambda pair: -pair[1])
     ]
     steps = [
-        {"token": token, "logprob": math.log(0.9), "bytes": None, "top_logprobs": told if token == code else []}
+        {"token": token, "logprob": math.log(0.9), "bytes": None, "top_logprobs": alternatives if token == code else []}
         for token in ('{"', "label", '":"', code, '"}')
     ]
     message = {"role": "assistant", "content": json.dumps({"label": code}, separators=(",", ":")), "refusal": None}

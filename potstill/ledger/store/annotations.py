@@ -29,7 +29,7 @@ class LabelRequest:
         text: the text.
         n_annotators: labels by different people that are wanted.
         collected: the run has read its labels; nothing about it can change any more.
-        closed: nobody is asked about it any more.
+        closed: it is not shown to annotators any more.
     """
 
     id: str

@@ -34,7 +34,7 @@ def test_a_surplus_or_late_label_is_not_stored(tmp_path: Path) -> None:
     assert labels.add(Annotation("t0", "a", "y")) == "collected"
     assert labels.undo("a") is None
     assert labels.collect("m1") is None
-    assert labels.add(Annotation("nobody's", "a", "x")) == "unknown"
+    assert labels.add(Annotation("another text", "a", "x")) == "unknown"
     labels.close()
 
 

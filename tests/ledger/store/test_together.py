@@ -94,7 +94,7 @@ def test_a_hold_that_cannot_be_settled_does_not_undo_its_neighbours(tmp_path: Pa
     kept = store.load(f"key {number}" for number in range(100))
     assert sorted(kept.values()) == [number for number in range(100) if number % 4]
     totals = ledger.totals()
-    # A settle that failed leaves its money held: nobody knows what became of the call.
+    # A settle that failed leaves its money held: it is unknown whether the call was billed.
     assert totals.charged == 75 * 3
     assert totals.held == 25 * 10
     assert store.committed() == totals.held + totals.charged
