@@ -1,4 +1,4 @@
-"""The worker pools of the local engine: a thread for each call in flight, or greenlets in one thread."""
+"""The workers of the engine of one machine: a thread for each call in flight, or greenlets in one thread."""
 
 from __future__ import annotations
 

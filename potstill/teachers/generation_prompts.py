@@ -248,7 +248,8 @@ def _instruction(request: GenerationRequest, feedback: Feedback) -> str:
     style = f" This time: {feedback.style}." if feedback.style else ""
     return (
         f"{instruction} Write in the manner of the texts above, copy none of them, and make them differ from each "
-        f"other in topic, length and wording. Take the labels as they are spelt in the list.{style} (Set {request.seed}.)"
+        f"other in topic, length and wording. Take the labels as they are spelt in the list.{style} "
+        f"(Set {request.seed}.)"
     )
 
 
