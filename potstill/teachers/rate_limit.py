@@ -129,7 +129,8 @@ class RateLimiter:
     """When the next request may leave, for all threads of one teacher together.
 
     Args:
-        requests_per_minute, tokens_per_minute: limits to stay under; None for none but those found by refusals.
+        requests_per_minute: limits to stay under; None for none but those found by refusals.
+        tokens_per_minute: the same in tokens.
         max_consecutive_failures: after so many failed texts in a row, with none answered between, the teacher is
             considered out of order.
     """
