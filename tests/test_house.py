@@ -1,6 +1,7 @@
 """The house rules of docs/architecture.md, held against the code: floors, circles, sizes, names, signatures.
 
-Lazy and type-only imports count as well. Says nothing about what the code does; doors and menus are in test_doors.py.
+Lazy and type-only imports count as well. Heavy libraries, single doors and registries are in test_doors.py; names of
+kinds and the words of the prose in test_words.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from support.house import MODULES, PACKAGE, ROOT, inner_edges, plan, relative, r
 
 MAX_LINES = 400
 MAX_PARAMETERS = 7
+MAX_ENTRIES = 20
+MAX_ARROWS = 130
+MAX_UNTYPED = 60
 BAD_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "manager", "managers", "misc"}
 
 
@@ -45,6 +49,21 @@ def test_imports_go_strictly_down() -> None:
 
 def test_the_front_door_imports_nothing_until_asked() -> None:
     assert not inner_edges()["potstill"]
+
+
+def test_the_front_of_the_house_has_at_most_twenty_entries() -> None:
+    entries = {relative(path).split("/")[0] for path in MODULES.values()} - {"__init__.py", "__main__.py"}
+    assert len(entries) <= MAX_ENTRIES, sorted(entries)
+
+
+def test_few_arrows_lead_from_room_to_room() -> None:
+    arrows = {
+        (room_of(MODULES[module]), room_of(MODULES[target]))
+        for module, targets in inner_edges().items()
+        for target in targets
+        if room_of(MODULES[module]) != room_of(MODULES[target])
+    }
+    assert len(arrows) <= MAX_ARROWS
 
 
 def test_no_import_goes_in_a_circle() -> None:
@@ -135,3 +154,48 @@ def test_every_module_and_public_name_says_what_it_is() -> None:
             if ast.get_docstring(node) is None and not inherited:
                 silent.append(f"{relative(path)}: {name}")
     assert not silent, "no docstring:\n" + "\n".join(silent)
+
+
+# --- names belong to one place -----------------------------------------------------------------------------
+
+
+def test_no_public_class_name_stands_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES.values():
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(relative(path))
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert not twice, f"one name, two meanings: {twice}"
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_no_file_uses_the_private_names_of_another() -> None:
+    used = []
+    for module, path in MODULES.items():
+        imported = set()
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("potstill"):
+                imported |= {alias.asname or alias.name for alias in node.names}
+                used += [f"{module} imports {alias.name}" for alias in node.names if _private(alias.name)]
+        used += [
+            f"{relative(path)}:{node.lineno} uses {node.value.id}.{node.attr}"
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported
+            if _private(node.attr)
+        ]
+    assert not used, "\n".join(used)
+
+
+def test_records_cross_rooms_not_untyped_mappings() -> None:
+    """`dict[str, Any]` stays where a mapping is free-form: a provider's JSON, raw TOML, options of an unknown kind."""
+    loose = [
+        f"{relative(path)}:{node.lineno}"
+        for path in MODULES.values()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Subscript) and ast.unparse(node) in {"dict[str, Any]", "Mapping[str, Any]"}
+    ]
+    assert len(loose) < MAX_UNTYPED, f"{len(loose)} untyped mappings:\n" + "\n".join(loose)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from potstill.students import BASELINE_STUDENT
+
 if TYPE_CHECKING:
     from potstill.annotation import AnnotationSession, AnnotationSummary, ImportResult
     from potstill.annotation.label_errors import LabelIssueReport
@@ -125,7 +127,7 @@ def label_errors(
     data: Annotated[Path, "The file with the texts and labels, or a potstill.toml."],
     *,
     out: Annotated[Path | None, "The table to write all of them to.", "-o"] = None,
-    student: Annotated[str, "The student: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = "linear",
+    student: Annotated[str, "The student: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = BASELINE_STUDENT,
     text: Annotated[str | None, "The column with the text; else guessed."] = None,
     label: Annotated[str | None, "The column with the label; else guessed."] = None,
     seed: Annotated[int, "The seed of the folds."] = 0,

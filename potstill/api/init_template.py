@@ -10,7 +10,11 @@ from potstill.data.atomic import atomic_file
 from potstill.data.task import Task
 from potstill.errors import BadSpec
 from potstill.ledger.prices import parse_usd
+from potstill.procedures import LABELS_ONLY_PROCEDURE
 from potstill.run.inputs import read_inputs
+from potstill.run.spec import DEFAULT_PROCEDURE
+from potstill.students import DEFAULT_STUDENT
+from potstill.teachers import DEFAULT_TEACHER, TRAINED_TEACHER
 
 SPEC_FILE = "potstill.toml"
 SHOWN_LABELS = 30
@@ -68,13 +72,13 @@ file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
 [teacher]
-name = {quoted("trained" if task.kind == "multi" else "local")}  # or "openai:MODEL", "trained:BACKBONE"
+name = {quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER)}  # or "openai:MODEL", "trained:BACKBONE"
 
 [student]
-name = "encoder"  # or "static", "linear"
+name = {quoted(DEFAULT_STUDENT)}  # or "static", "linear"
 
 [procedure]
-name = {quoted("finetune" if task.kind == "multi" else "kd")}  # or "finetune", "kd"
+name = {quoted(LABELS_ONLY_PROCEDURE if task.kind == "multi" else DEFAULT_PROCEDURE)}  # or "finetune", "kd"
 
 [prices]
 # usd_per_hour = 0.10  # this machine

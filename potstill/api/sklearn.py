@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from potstill.errors import BadData
-from potstill.students import REGISTRY
+from potstill.students import BASELINE_STUDENT, REGISTRY
 from potstill.students.base import CLASS_WEIGHTS, Student, StudentConfig, TrainingData
 from potstill.students.training_data import apply_class_weights
 
@@ -44,7 +44,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         student_: the trained student.
     """
 
-    def __init__(self, student: str = "linear", options: Mapping[str, Any] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, student: str = BASELINE_STUDENT, options: Mapping[str, Any] | None = None, seed: int = 0
+    ) -> None:
         self.student = student
         self.options = options
         self.seed = seed

@@ -22,3 +22,4 @@ REGISTRY = Registry(
         "selftrain": "potstill.procedures.selftrain:RECIPE",
     },
 )
+LABELS_ONLY_PROCEDURE = "finetune"  # learns the gold and asks no teacher

@@ -24,8 +24,10 @@ from potstill.procedures.soft_labels import open_kd_teacher
 from potstill.registry import Options, read_options
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, teacher_backbone
+from potstill.students import LANGUAGE_MODEL_STUDENT
 from potstill.students.base import Student
 from potstill.students.kinds import student_kind
+from potstill.teachers import TRAINED_TEACHER
 from potstill.teachers.kinds import teacher_kind
 
 
@@ -49,7 +51,7 @@ def ft_kd(run: Run) -> Student:
         BadData: there is no gold, or no unlabelled text.
         BudgetExceeded: the money does not reach for the teacher's answers.
     """
-    teacher = _trained_teacher(run, hint="trained:gte-small")
+    teacher = _trained_teacher(run, hint=f"{TRAINED_TEACHER}:gte-small")
     if _is_prompted(teacher):
         raise BadSpec(f"{teacher.name!r} is trained by prompts, not fine-tuned.", "Take --procedure p-kd.")
     return _distil(run)
@@ -57,7 +59,7 @@ def ft_kd(run: Run) -> Student:
 
 def p_kd(run: Run) -> Student:
     """The student of a prompt-trained teacher, `trained:cloze:BACKBONE`. Raises what `ft_kd` raises."""
-    teacher = _trained_teacher(run, hint="trained:cloze:smollm2")
+    teacher = _trained_teacher(run, hint=f"{TRAINED_TEACHER}:{LANGUAGE_MODEL_STUDENT}:smollm2")
     if not _is_prompted(teacher):
         raise BadSpec(f"{teacher.name!r} is not trained by prompts.", "Take --teacher trained:cloze:smollm2.")
     return _distil(run)

@@ -18,3 +18,6 @@ REGISTRY = Registry(
 )
 DEFAULT_STUDENT = "encoder"  # of a run that names none
 BASELINE_STUDENT = "linear"  # needs no weights and trains in moments
+LARGE_STUDENT = "encoder:gte-small"  # of a model that is trained first and then teaches
+LANGUAGE_MODEL_STUDENT = "cloze"  # has a language-model head
+FINE_TUNED_STUDENTS = {"encoder": "encoder", "static": "static"}  # kind of weights -> the student that fine-tunes them

@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from potstill.errors import BadSpec
 from potstill.models.weights import Weights, find_weights
 from potstill.run.spec import ComponentSpec
+from potstill.students import FINE_TUNED_STUDENTS, LANGUAGE_MODEL_STUDENT
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
 from potstill.study.records import procedure_title
 from potstill.study.spec import PROCEDURES, BackboneSpec, Procedure, StudySpec
-
-STUDENT_KINDS = {"encoder": "encoder", "static": "static"}  # kind of weights -> student fine-tuned from it
-LM_STUDENT = "cloze"  # the student with a language-model head
 
 
 @dataclass(frozen=True)
@@ -135,13 +133,13 @@ def _students(spec: BackboneSpec, prompt_options: Mapping[str, object]) -> Backb
         student = ComponentSpec(name=kind, **spec.options)
         return Backbone(spec.name, student, None, (), spec.alternatives)
     found = find_weights(weights)
-    kind = kind or STUDENT_KINDS.get(found.kind, "")
+    kind = kind or FINE_TUNED_STUDENTS.get(found.kind, "")
     finetuned, prompted = None, None
     if kind and not student_kind(kind).capabilities.language_head:
         finetuned = ComponentSpec(name=f"{kind}:{weights}", **spec.options)
     if has_language_head(found):
-        prompted = ComponentSpec(name=f"{LM_STUDENT}:{weights}", **prompt_options)
-    elif kind == LM_STUDENT:
+        prompted = ComponentSpec(name=f"{LANGUAGE_MODEL_STUDENT}:{weights}", **prompt_options)
+    elif kind == LANGUAGE_MODEL_STUDENT:
         raise _cannot(spec.name, "p", _supported(finetuned, prompted))
     return Backbone(spec.name, finetuned, prompted, (), spec.alternatives, _n_bytes(found))
 

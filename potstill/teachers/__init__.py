@@ -16,7 +16,7 @@ REGISTRY = Registry(
     },
 )
 
-DEFAULT_ANNOTATOR = "human"  # whom a recipe that buys labels asks
+DEFAULT_ANNOTATOR = "human"  # of a recipe that buys labels
 DEFAULT_TEACHER = "local"  # of a run that names none
 SIMULATED_TEACHER = "replay"  # answers from a file of labels; what contract suites and trials use
 TRAINED_TEACHER = "trained"  # a student that is trained first, named after the colon

@@ -107,7 +107,7 @@ class HumanTeacherBase:
 
     def __init__(self, setup: TeacherSetup, options: HumanOptions, price: Rates) -> None:
         self._task, self._options = setup.task, options
-        # A text, at least and at most, for a plan; nobody has measured these people.
+        # A text, at least and at most, for a plan; these people were not measured.
         self.seconds_per_text = (MIN_LABEL_S * options.annotators, MAX_LABEL_S * options.annotators)
         self.price: Price = price
         self.paid_by_hour = price.usd_per_hour is not None

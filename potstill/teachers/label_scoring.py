@@ -150,7 +150,7 @@ class LabelScorer:
         return len(self.tree.tokens)
 
     def encode_prompt(self) -> None:
-        """Compute the prompt's keys and values, once; `score` calls it when nobody did."""
+        """Compute the prompt's keys and values, once; `score` calls it if it was not called."""
         import torch
 
         if self._prompt_states:

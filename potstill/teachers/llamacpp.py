@@ -48,7 +48,7 @@ def parse_lines(reply: str, n: int) -> list[str]:
 
 
 def single_label_messages(task: Task, request: GenerationRequest, n: int) -> list[dict[str, str]]:
-    """What the model is told: one class, what it means, a few texts to write in the manner of."""
+    """The prompt: one class, what it means, a few texts to write in the manner of."""
     meaning = task.descriptions.get(request.label, "").strip()
     wish = [f'Write {n} different new texts of the kind "{request.label.replace("_", " ")}".']
     if meaning:
@@ -166,7 +166,7 @@ class LlamaCppGenerator:
         params.warmup = False
         params.verbosity = -1
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = idle_cores()
-        # The library listens on loopback whether wanted or not: nobody else knows this key.
+        # The library listens on loopback whether wanted or not: no other process knows this key.
         params.api_keys = [secrets.token_hex(16)]
         params.ui = False
         try:

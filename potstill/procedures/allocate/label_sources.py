@@ -31,6 +31,7 @@ from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, quick_student, trained_teacher
 from potstill.run.training_time import estimate_training_time
+from potstill.students import LARGE_STUDENT
 from potstill.students.base import Floats, Student, StudentConfig
 from potstill.students.kinds import student_kind
 from potstill.teachers import DEFAULT_ANNOTATOR
@@ -60,7 +61,7 @@ class AllocateOptions(Options):
     """
 
     annotator: JsonObject = Field(default_factory=dict)
-    large_model: str = "encoder:gte-small"
+    large_model: str = LARGE_STUDENT
     large_model_options: JsonObject = Field(default_factory=dict)
     generation: PgkdOptions = PgkdOptions()
     query_strategy: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
