@@ -20,7 +20,14 @@ from support.house import MODULES, ROOT, imports, relative, tree
 # The inside of the encoder and of the cloze: torch through and through, imported only by one another or in functions.
 TORCH_ROOMS = {
     f"students/{name}.py"
-    for name in ("backbone", "training_strategy", "transformers_export", "torch_onnx", "encoder_training")
+    for name in (
+        "backbone",
+        "training_strategy",
+        "frozen_head",
+        "transformers_export",
+        "torch_onnx",
+        "encoder_training",
+    )
 }
 TORCH_ROOMS |= {f"students/{name}.py" for name in ("cloze_builder", "cloze_network", "cloze_training", "lora")}
 # Library -> the files that may import it when they are themselves imported. Everywhere else it waits inside a function.
@@ -46,7 +53,9 @@ HEAVY: dict[str, set[str]] = {
 }
 # Library -> the only files that may import it at all, at any depth: one door each.
 ONE_DOOR: dict[str, set[str]] = {
-    "sqlite3": {f"ledger/store/{name}.py" for name in ("sqlite_file", "run_store", "answer_cache", "annotations")},
+    "sqlite3": {
+        f"ledger/store/{name}.py" for name in ("sqlite_file", "run_store", "answer_cache", "annotations", "migrations")
+    },
     "openai": {"teachers/openai.py"},
     "anthropic": {"teachers/anthropic.py"},
     "ray": {"engines/ray.py"},

@@ -13,7 +13,7 @@ from potstill.planning.records import CostToMatch, ImitationSummary, OptionCompa
 from potstill.procedures.allocate.expected_scores import PilotScores, PriorScores
 from potstill.procedures.allocate.strategies import BudgetComparison, Strategy, compare_budgets, compare_strategies
 from potstill.run.inputs import RunInputs
-from potstill.run.run import training_reserve
+from potstill.run.open_teacher import training_reserve
 
 BUDGET_SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # shares of the budget that the chart shows
 TEACHER_ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the imitation curves that are shown

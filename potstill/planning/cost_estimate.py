@@ -20,7 +20,7 @@ from potstill.procedures.kinds import recipe_kind
 from potstill.run import find_cached_answers
 from potstill.run.few_shot import select_examples
 from potstill.run.inputs import RunInputs
-from potstill.run.run import open_teacher, training_reserve
+from potstill.run.open_teacher import open_teacher, training_reserve
 from potstill.run.spec import ComponentSpec, Spec, teacher_backbone
 from potstill.run.training_time import TrainingTime, estimate_training_time
 from potstill.teachers import DEFAULT_TEACHER

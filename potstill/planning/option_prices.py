@@ -20,7 +20,7 @@ from potstill.procedures.pgkd.quote import estimate_generation_cost
 from potstill.run import CachedAnswers, find_cached_answers
 from potstill.run.few_shot import select_examples
 from potstill.run.inputs import RunInputs
-from potstill.run.run import open_teacher
+from potstill.run.open_teacher import open_teacher
 from potstill.run.spec import ComponentSpec
 from potstill.run.training_time import estimate_training_time
 from potstill.students.base import Student

@@ -24,7 +24,8 @@ from potstill.procedures.query_strategies import entropy_sampling, margin_sampli
 from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.notes import Annotated
-from potstill.run.run import Run, training_reserve
+from potstill.run.open_teacher import training_reserve
+from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
 from potstill.teachers import DEFAULT_ANNOTATOR

@@ -32,7 +32,7 @@ from potstill.reports.teacher_calls import (
     single_call_seconds,
     texts_per_second,
 )
-from potstill.run.run import open_teacher
+from potstill.run.open_teacher import open_teacher
 from potstill.run.spec import Spec
 from potstill.teachers.base import Teacher
 from potstill.teachers.kinds import teacher_kind

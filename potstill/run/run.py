@@ -28,20 +28,19 @@ from potstill.errors import PotstillError, RunNotFound, SpecMismatch
 from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import Purchase, Purpose, Usage, micros_to_usd
+from potstill.ledger.prices import Purchase, Purpose, micros_to_usd
 from potstill.ledger.store import RUN_FILE, AnswerCache, JsonObject, RunStore
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.notes import NoteRecord, TimedNote
-from potstill.run.spec import ComponentSpec, Spec, check_task_kind, diff_specs
+from potstill.run.open_teacher import open_teacher, training_reserve
+from potstill.run.spec import ComponentSpec, Spec, diff_specs
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
 from potstill.students.kinds import revision
 from potstill.students.training_data import apply_class_weights
 from potstill.teachers import DEFAULT_TEACHER
-from potstill.teachers.base import Teacher, TeacherSetup, TrainedStudent
-from potstill.teachers.kinds import teacher_kind
-from potstill.teachers.price_options import PriceOptions
+from potstill.teachers.base import Teacher, TrainedStudent
 
 RecordT = TypeVar("RecordT", bound=NoteRecord)
 
@@ -354,50 +353,6 @@ class Run:
     def student_keys(self) -> tuple[str, ...]:
         """The content keys of all students trained through this object, in order."""
         return tuple(self._student_keys)
-
-
-def open_teacher(
-    spec: Spec,
-    task: Task,
-    named: ComponentSpec,
-    examples: Sequence[LabelledText] = (),
-    *,
-    folder: Path | None = None,
-    gold_columns: Mapping[str, int] | None = None,
-    student: TrainedStudent | None = None,
-) -> Teacher:
-    """Open a registered teacher for a task.
-
-    Args:
-        spec: prices, seed, and the folder of relative file names.
-        task: what to decide.
-        named: the teacher's name and options.
-        examples: gold examples it may show.
-        folder: the folder of the run; without one the teacher is opened to plan, and calls nothing.
-        gold_columns: see `TeacherSetup`.
-        student: see `TeacherSetup`.
-    """
-    check_task_kind(named, task.kind)
-    setup = TeacherSetup(
-        task=task,
-        model=named.model,
-        examples=tuple(examples),
-        options=named.options,
-        gold_columns=gold_columns,
-        student=student,
-        prices=PriceOptions.parse(spec.prices),
-        workspace=spec.folder,
-        seed=spec.seed,
-        will_call=folder is not None,
-        run_folder=folder,
-    )
-    return teacher_kind(named.kind)(setup)
-
-
-def training_reserve(spec: Spec) -> int:
-    """Micro-dollars that asking leaves for training: half an hour of this machine, at most two fifths of the budget."""
-    half_hour = spec.compute_rates.cost_micros(Usage(seconds=1800))
-    return min(half_hour, spec.limit_micros * 2 // 5)
 
 
 def _digest(texts: Sequence[str], *arrays: NDArray[Any] | None) -> str:

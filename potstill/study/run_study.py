@@ -26,7 +26,8 @@ from potstill.errors import BudgetExceeded, PotstillError, RunConflict, Waiting,
 from potstill.ledger.prices import micros_to_usd
 from potstill.ledger.store import RUN_FILE, RunStore
 from potstill.run import ProgressReporter, SilentReporter
-from potstill.run.run import Run, open_teacher
+from potstill.run.open_teacher import open_teacher
+from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
 from potstill.students.base import Student
 from potstill.study import sentences

@@ -22,7 +22,8 @@ from potstill.procedures.allocate.strategies import ExpectedLead
 from potstill.procedures.soft_labels import calibrate_teacher
 from potstill.run import Answers
 from potstill.run.notes import Allocated
-from potstill.run.run import TeacherRecord, training_reserve
+from potstill.run.open_teacher import training_reserve
+from potstill.run.run import TeacherRecord
 from potstill.students.base import Student
 from potstill.teachers.base import Teacher
 

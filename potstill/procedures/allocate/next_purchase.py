@@ -37,7 +37,7 @@ from potstill.procedures.allocate.strategies import (
     compare_strategies,
     expected_lead,
 )
-from potstill.run.run import training_reserve
+from potstill.run.open_teacher import training_reserve
 
 MIN_PURCHASE = 10  # labels
 SMALL_REMAINDER = 0.25  # share of the labels: a smaller remainder is bought along rather than planned again

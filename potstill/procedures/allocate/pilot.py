@@ -37,7 +37,7 @@ from potstill.procedures.allocate.strategies import (
     value_of_information,
 )
 from potstill.run import Answers
-from potstill.run.run import training_reserve
+from potstill.run.open_teacher import training_reserve
 from potstill.students.base import Student
 
 DISTILLATION_STRATEGIES: tuple[Strategy, ...] = ("distil", "mix")
