@@ -28,6 +28,10 @@ class ModelPrice:
     def parse(cls, model: str, table: Mapping[str, object]) -> ModelPrice:
         """Read the table. Raises BadSpec as `PriceOptions.parse` does."""
         source = f"[prices.{model!r}] of the spec"
+        known = (*RATE_NAMES, BATCH_PRICE_FACTOR)
+        for name in table:
+            if name not in known:
+                raise BadSpec(f"{source} has no key {name!r}.", did_you_mean(name, known))
         rates = parse_rates({name: value for name, value in table.items() if name != BATCH_PRICE_FACTOR}, source)
         if BATCH_PRICE_FACTOR not in table:
             return cls(_tokens_free(rates))

@@ -269,6 +269,12 @@ def test_a_share_that_is_none_is_refused(share: object) -> None:
         PriceOptions.parse({"m": {"usd_per_million_input": 3, "batch_price_factor": share}})
 
 
+def test_a_mistyped_batch_price_factor_is_refused_with_its_right_name() -> None:
+    with pytest.raises(BadSpec) as caught:
+        PriceOptions.parse({"m": {"usd_per_million_input": 3, "batch_price_facto": 0.5}})
+    assert "batch_price_factor" in str(caught.value.hint)
+
+
 def test_a_model_paid_by_the_hour_has_no_batch() -> None:
     with pytest.raises(BadSpec, match="hour"):
         batch_queue_price("m", None, PriceOptions.parse({"m": {"usd_per_hour": 1}}))

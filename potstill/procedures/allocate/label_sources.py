@@ -54,7 +54,7 @@ class AllocateOptions(Options):
         generation: options of the PGKD rounds (see `pgkd`); `{rounds = 0}` leaves them out.
         query_strategy: which texts annotators are asked about.
         pilot_labels: labels to begin with; bought if there are fewer.
-        max_steps: how many times it plans at most.
+        max_steps: purchases of labels or answers, at most; PGKD rounds are limited by `generation` instead.
         min_gain: accuracy points per dollar below which it stops buying.
         pilot_seeds: how many subsets of each size the pilot trains on.
         proxy_student: the student that the pilot trains; "" takes the run's own, with its quick options.

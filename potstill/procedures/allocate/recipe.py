@@ -4,7 +4,7 @@ Pilot, plan, buy, measure, repeat. A pilot measures learning curves with the lab
 compares every strategy for the money left (`strategies.py`): human labels, a language model's answers, a large model
 that teaches, a mix, or a PGKD round in which the language model generates texts (`generation_rounds.py`). Of the best
 strategy a part is bought, at most as many labels as there are already, and the next pilot measures again. Buying ends
-if no strategy is expected to gain enough, or none can be paid. Then a student is trained in every way that may win,
+if no strategy is expected to gain enough, or none is affordable. Then a student is trained in every way that may win,
 and the best on validation data is returned (`model_selection.py`).
 """
 
@@ -41,9 +41,11 @@ def allocate(run: Run) -> Student:
         state = state.with_generation_score(rounds.score)
         pilot = Pilot(sources, validation, state, rounds)
         plan = partial(next_purchase, pilot, findings, state, sources)
+        # PGKD rounds do not count in `n_purchases`, so the key has the texts that remain to be generated.
         key_parts = content_key(state.labelled.texts), len(state.asked), rounds.remaining_texts(state.labelled)
         decision = run.decide(Decision, plan, n_purchases, *key_parts)
         findings = decision.basis.findings
+        # The pilot may have asked the teacher about a sample; a stored decision replays that.
         state = state.with_asked(max(len(state.asked), decision.basis.n_sampled))
         match decision:
             case GenerateTexts():
