@@ -259,15 +259,15 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
     began = time.perf_counter()
     with Run.open(folder, spec, Task(world.pool.labels, name=study.name), world.pool) as run:
         student = (labelling if arm == "labelling" else recipe_kind(spec.procedure.kind))(run)
-        judged = run.judge(student, world.pool.subset("test"), "test")
+        evaluation = run.evaluate(student, world.pool.subset("test"), "test")
         llm_usd = run.ledger.totals().by_category["llm"] / 1e6
         end = next((note.record for note in run.notes() if isinstance(note.record, RoundsFinished)), None)
     return Row(
         data=study.name,
         arm=arm,
         seed=seed,
-        accuracy=judged.accuracy.value,
-        macro_f1=judged.macro_f1.value,
+        accuracy=evaluation.accuracy.value,
+        macro_f1=evaluation.macro_f1.value,
         llm_usd=llm_usd,
         seconds=time.perf_counter() - began,
         best_round=end.best_round if end else None,

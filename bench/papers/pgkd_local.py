@@ -100,7 +100,7 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder
     began = time.perf_counter()
     with Run.open(folder, spec, Task(pool.labels, name=NAME), pool) as run:
         student = recipe_kind(spec.procedure.kind)(run)
-        judged = run.judge(student, pool.subset("test"), "test")
+        evaluation = run.evaluate(student, pool.subset("test"), "test")
         notes = [note.record for note in run.notes()]
         usd = run.ledger.totals().by_purpose.get("teach", 0) / 1e6
     end = next((note for note in notes if isinstance(note, RoundsFinished)), None)
@@ -114,8 +114,8 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, pool: Pool, folder
         data=NAME,
         arm=arm,
         seed=seed,
-        accuracy=judged.accuracy.value,
-        macro_f1=judged.macro_f1.value,
+        accuracy=evaluation.accuracy.value,
+        macro_f1=evaluation.macro_f1.value,
         llm_usd=usd,
         seconds=time.perf_counter() - began,
         best_round=end.best_round if end else None,
@@ -137,10 +137,16 @@ def asked_itself(options: argparse.Namespace, pool: Pool, seed: int, folder: Pat
         answers = run.ask(teacher, test.texts[: options.asked])
         k = len(pool.labels)
         reading = Calibration(tuple(match_prior(answers.scores, np.full(k, 1 / k)).tolist()), 1.0)
-        judged = compute_metrics(test.gold[: options.asked], reading.apply(answers.scores), pool.labels)
+        evaluation = compute_metrics(test.gold[: options.asked], reading.apply(answers.scores), pool.labels)
         usd = run.ledger.totals().by_purpose.get("teach", 0) / 1e6
     yield Row(
-        NAME, "teacher itself", seed, judged.accuracy.value, judged.macro_f1.value, usd, time.perf_counter() - began
+        NAME,
+        "teacher itself",
+        seed,
+        evaluation.accuracy.value,
+        evaluation.macro_f1.value,
+        usd,
+        time.perf_counter() - began,
     )
 
 

@@ -21,14 +21,17 @@ class NoteRecord:
 
     Attributes:
         name: the name it is stored under.
+        former_names: names under which older versions stored it.
     """
 
     name: ClassVar[str]
+    former_names: ClassVar[tuple[str, ...]] = ()
     _subclasses: ClassVar[dict[str, type[NoteRecord]]] = {}
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
-            NoteRecord._subclasses.setdefault(cls.name, cls)
+            for name in (cls.name, *cls.former_names):
+                NoteRecord._subclasses.setdefault(name, cls)
 
     def to_json(self) -> JsonObject:
         """The fields as JSON values."""
@@ -123,10 +126,11 @@ class AskFinished(NoteRecord):
 
 
 @dataclass(frozen=True)
-class Judged(NoteRecord):
+class Evaluated(NoteRecord):
     """A student was evaluated on `n_texts` labelled texts; `student` is the recipe's label for it."""
 
-    name = "judged"
+    name = "evaluated"
+    former_names = ("judged",)
     student: str
     n_texts: int
     accuracy: float

@@ -1,4 +1,4 @@
-"""A run: one attempt at a task in one folder, with the verbs `ask`, `generate`, `learn`, `judge`, `decide` and `note`.
+"""A run: one attempt at a task in one folder, with the verbs `ask`, `generate`, `learn`, `evaluate`, `compute_once` and `note`.
 
 Every verb looks in the store first, so that running the same recipe again continues where it was interrupted: recipes
 have no resume code. Every purchase goes through the ledger here. What is asked and learnt, and when to stop, is the
@@ -101,10 +101,13 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, spec: Spec, task: Task, pool: Pool, reporter: ProgressReporter | None = None) -> Self:
-        """The run in `folder`, new or resumed.
+        """Start a run in `folder`, or resume the run that is there: after a crash, a kill, or exit code 75.
+
+        Nothing has to be restored. The recipe starts from the top, and each verb returns what `RunStore` already has
+        under its key, so no call is paid twice; a provider's batch that was submitted is fetched, not submitted again.
 
         Args:
-            folder: made if it does not exist.
+            folder: made if it does not exist; with a run in it, that run is resumed.
             spec: the options.
             task: the task.
             pool: the texts.
@@ -287,36 +290,37 @@ class Run:
             hold.settle({key: LearnRecord(name, n_texts, hold.seconds).to_json()})
         return student
 
-    def judge(self, student: Student, part: Subset, name: str = "") -> EvaluationResult:
+    def evaluate(self, student: Student, part: Subset, name: str = "") -> EvaluationResult:
         """Evaluate a student on a labelled part; computed once, then read from the store. Costs nothing."""
+        # "judge" is the former name of this verb; runs of older versions have their evaluations under it.
         key = content_key("judge", self.student_key(student), _digest(part.texts, part.gold))
         found = self.store.load([key])
         if key in found:
             return EvaluationResult.from_json(found[key])
         result = evaluate_student(self.task, student, part, self.pool.subset("validation"))
         self.store.save({key: result.to_json()})
-        self.note(notes.Judged(name, len(part.texts), result.accuracy.value))
+        self.note(notes.Evaluated(name, len(part.texts), result.accuracy.value))
         return result
 
-    def decide(self, record_type: type[RecordT], compute: Callable[[], RecordT], *key_parts: Any) -> RecordT:
-        """A decision that depends on more than content (money left, time taken): made once, stored and noted.
+    def compute_once(self, record_type: type[RecordT], compute: Callable[[], RecordT], *key_parts: Any) -> RecordT:
+        """A record that depends on more than content, such as a decision by the money left: stored and noted once.
 
         Args:
-            record_type: the decision's record; its `name` is a part of the key.
-            compute: makes the decision.
-            key_parts: JSON values that tell this decision from others of its type.
+            record_type: its type, whose `name` is a part of the key.
+            compute: makes the record.
+            key_parts: JSON values that tell this record from others of its type.
 
         Returns:
-            The stored decision if there is one, else that of `compute`.
+            The stored record if there is one, else that of `compute`.
         """
         key = content_key("decide", record_type.name, *key_parts)
         found = self.store.load([key])
         if key in found:
             return record_type.from_json(found[key])
-        decision = compute()
-        self.store.save({key: decision.to_json()})
-        self.note(decision)
-        return decision
+        record = compute()
+        self.store.save({key: record.to_json()})
+        self.note(record)
+        return record
 
     def note(self, record: NoteRecord) -> None:
         """Append a note for the report."""

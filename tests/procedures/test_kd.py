@@ -113,7 +113,7 @@ def test_a_weak_teachers_student_is_better_than_the_teacher(tmp_path, more_gold,
         procedure = {"name": "kd", "n_neighbors": neighbours}
         over = {"student": "static:potion-8m", "teacher": teacher, "procedure": procedure}
         with begin(tmp_path / str(neighbours), more_gold, keyword_labels, **over) as run:
-            scores.append(run.judge(kd(run), run.pool.subset("test")).accuracy.value)
+            scores.append(run.evaluate(kd(run), run.pool.subset("test")).accuracy.value)
     assert scores[1] > scores[0] + 0.1
 
 

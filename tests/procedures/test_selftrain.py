@@ -42,8 +42,8 @@ def test_it_trains_on_the_pool_and_pays_no_teacher(tmp_path: Path, pool: Pool) -
         student = selftrain(run)
         test = run.pool.subset("test")
         alone = run.learn(run.pool.subset("train").texts, np.eye(3, dtype=np.float32)[run.pool.subset("train").gold])
-        better = run.judge(student, test).accuracy.value
-        assert better > run.judge(alone, test).accuracy.value
+        better = run.evaluate(student, test).accuracy.value
+        assert better > run.evaluate(alone, test).accuracy.value
         rounds = [note.record.round for note in run.notes() if isinstance(note.record, PseudoLabelled)]
         assert rounds == [1, 2]
         bought = run.ledger.totals().by_category

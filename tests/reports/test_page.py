@@ -102,8 +102,8 @@ def test_many_labels_show_the_weakest_first_and_keep_the_others() -> None:
     labels = tuple(f"label-{nth:02d}" for nth in range(77))
     gold = np.arange(77 * 4) % 77
     predicted = np.where(gold == 5, 6, gold)
-    judged = compute_metrics(gold, np.eye(77)[predicted], labels, n_resamples=20)
-    html = render_html(replace(empty(), labels=labels, student=StudentSummary(name="linear", evaluation=judged)))
+    evaluation = compute_metrics(gold, np.eye(77)[predicted], labels, n_resamples=20)
+    html = render_html(replace(empty(), labels=labels, student=StudentSummary(name="linear", evaluation=evaluation)))
     text = Page(html).text[Page(html).text.index("weakest first") :]
     assert text.index("label-05") < text.index("label-06") < text.index("label-00")
     assert "The other 65 labels" in text

@@ -212,10 +212,10 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
     spec.write_text(text, encoding="utf-8")
     done = distill(spec, out=tmp_path / "run", **({"gold": 200} if teacher else {}))
     report = done.report
-    judged = report.student.evaluation
-    assert judged is not None
-    assert judged.micro_f1 is not None
-    assert judged.micro_f1.value > 0.8
+    evaluation = report.student.evaluation
+    assert evaluation is not None
+    assert evaluation.micro_f1 is not None
+    assert evaluation.micro_f1.value > 0.8
     if teacher:
         assert report.teacher is not None
         assert report.teacher.evaluation is not None
@@ -223,7 +223,7 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
         assert report.mcnemar is not None
     assert report.baselines[0].name == "majority"
     assert report.baselines[0].main_score is not None
-    assert report.baselines[0].main_score.value < judged.main_score.value
+    assert report.baselines[0].main_score.value < evaluation.main_score.value
     assert type(report).from_json(report.to_json()) == report
     terminal, page = render_terminal(report), render_html(report)
     assert "micro F1, %" in terminal

@@ -20,6 +20,7 @@ from potstill.errors import BadData, BoundExceeded, BudgetExceeded, RunBusy, Run
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage
 from potstill.ledger.store import RunStore
+from potstill.run.notes import Evaluated
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
 from potstill.teachers.base import Reply
@@ -239,9 +240,14 @@ def test_training_is_charged_as_compute_and_refused_without_money(run: Run, pool
 def test_an_evaluation_is_computed_once(run: Run, pool: Pool):
     gold, test = pool.subset("train"), pool.subset("test")
     student = run.learn(gold.texts, one_hot(gold.gold, 2))
-    first = run.judge(student, test)
-    assert first == run.judge(student, test)
-    assert [note.name for note in run.notes()].count("judged") == 1
+    first = run.evaluate(student, test)
+    assert first == run.evaluate(student, test)
+    assert [note.name for note in run.notes()].count("evaluated") == 1
+
+
+def test_an_evaluation_noted_by_an_older_version_is_still_read(run: Run):
+    run.store.note("judged", {"student": "round 3", "n_texts": 8, "accuracy": 0.5})
+    assert run.notes()[-1].record == Evaluated("round 3", 8, 0.5)
 
 
 def test_a_run_cannot_be_opened_twice_nor_with_other_options(run: Run, spec: Spec, pool: Pool):

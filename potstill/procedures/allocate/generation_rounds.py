@@ -69,7 +69,7 @@ class GenerationRounds:
     @property
     def score(self) -> float:
         """Validation accuracy of the student trained on the labels and the accepted texts; 0 without any."""
-        return self._best.judgement.accuracy.value if self._best is not None and len(self.accepted) else 0.0
+        return self._best.evaluation.accuracy.value if self._best is not None and len(self.accepted) else 0.0
 
     def expected_gain(self) -> GenerationPrior:
         """What further rounds are expected to gain."""

@@ -126,7 +126,7 @@ class ModelSelection:
         return self._run.teacher_record
 
     def _add(self, name: str, student: Student, record: TeacherRecord | None = None) -> None:
-        self._run.judge(student, self._validation, name)
+        self._run.evaluate(student, self._validation, name)
         correct = student.predict_logits(self._validation.texts).argmax(axis=1) == self._validation.gold
         self._candidates.append(Candidate(name, student, np.asarray(correct), record))
 

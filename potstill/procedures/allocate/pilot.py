@@ -267,7 +267,7 @@ class Pilot:
         for n in sorted({len(texts) // 4, len(texts)} - {0}):
             rows = combine_gold_and_soft(labelled, texts[:n], probs[:n])
             student = run.learn(rows.texts, rows.targets, weights=rows.weights, student=proxy, purpose="plan")
-            score = run.judge(student, self._validation, f"pilot, {n} {title}").accuracy.value
+            score = run.evaluate(student, self._validation, f"pilot, {n} {title}").accuracy.value
             points.append(ImitationPoint(teacher_accuracy, len(labelled), n, score))
         return tuple(points)
 
@@ -284,5 +284,5 @@ def _learning_curve(sources: LabelSources, labelled: LabelledSet, validation: Su
                 continue  # the full set is the same for every seed
             subset = labelled.take(order[:size])
             student = run.learn(subset.texts, subset.targets, student=sources.proxy_student, purpose="plan")
-            scores[size].append(run.judge(student, validation, f"pilot, {size} labels").accuracy.value)
+            scores[size].append(run.evaluate(student, validation, f"pilot, {size} labels").accuracy.value)
     return [CurvePoint(size, tuple(values)) for size, values in scores.items()]

@@ -43,7 +43,7 @@ def allocate(run: Run) -> Student:
         plan = partial(next_purchase, pilot, findings, state, sources)
         # PGKD rounds do not count in `n_purchases`, so the key has the texts that remain to be generated.
         key_parts = content_key(state.labelled.texts), len(state.asked), rounds.remaining_texts(state.labelled)
-        decision = run.decide(Decision, plan, n_purchases, *key_parts)
+        decision = run.compute_once(Decision, plan, n_purchases, *key_parts)
         findings = decision.basis.findings
         # The pilot may have asked the teacher about a sample; a stored decision replays that.
         state = state.with_asked(max(len(state.asked), decision.basis.n_sampled))

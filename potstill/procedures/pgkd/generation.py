@@ -107,7 +107,7 @@ class TextAcquisition:
         generates = source == "generate"
         acquired = self._generate(request, current) if generates else self._label(request.n, probs, current)
         # Stored, because a repeated run pays nothing for the same texts and has to choose the same sources.
-        spent = self._run.decide(
+        spent = self._run.compute_once(
             Spent,
             lambda: Spent(micros_to_usd(totals().charged - before)),
             self.teacher.key,

@@ -140,7 +140,7 @@ def make_generation_request(
     task: Task,
     rows: TrainingTexts,
     probs: Floats,
-    judgement: EvaluationResult,
+    evaluation: EvaluationResult,
     options: PgkdOptions,
     seed: Sequence[int],
 ) -> GenerationRequest:
@@ -150,7 +150,7 @@ def make_generation_request(
         task: the labels.
         rows: the N training texts.
         probs: (N, K) the student's probabilities of them.
-        judgement: the student's evaluation on the validation set.
+        evaluation: the student's evaluation on the validation set.
         options: what the request contains.
         seed: draws the texts it shows; its last number is the round.
     """
@@ -169,12 +169,12 @@ def make_generation_request(
         return tuple(_prediction(task, rows, probs, i) for i in selected) if is_shown else ()
 
     feedback = Feedback(
-        accuracy=judgement.accuracy.value if options.report else None,
-        report=tuple(judgement.per_class[k] for k in labels) if options.report else (),
+        accuracy=evaluation.accuracy.value if options.report else None,
+        report=tuple(evaluation.per_class[k] for k in labels) if options.report else (),
         correct=predictions(correct, options.predictions),
         incorrect=predictions(incorrect, options.predictions),
         hard_negatives=predictions(hard, options.hard_negatives),
-        label_counts=_label_counts(task, rows, judgement, labels, options, draw) if options.spend != "teacher" else {},
+        label_counts=_label_counts(task, rows, evaluation, labels, options, draw) if options.spend != "teacher" else {},
         labels=tuple(task.labels[k] for k in labels) if len(labels) < task.n_labels else (),
         style=draw_style(draw) if options.diverse else "",
     )
@@ -204,15 +204,15 @@ def _prediction(task: Task, rows: TrainingTexts, probs: Floats, i: int) -> Stude
 def _label_counts(
     task: Task,
     rows: TrainingTexts,
-    judgement: EvaluationResult,
+    evaluation: EvaluationResult,
     labels: Ints,
     options: PgkdOptions,
     draw: np.random.Generator,
 ) -> dict[str, int]:
     # An F1 of few validation texts is shrunk to the macro F1, as if F1_PRIOR_TEXTS more texts had that.
-    support = np.array([each.support for each in judgement.per_class], dtype=np.float64)
-    f1 = np.array([each.f1 for each in judgement.per_class])
-    f1 = (f1 * support + judgement.macro_f1.value * F1_PRIOR_TEXTS) / (support + F1_PRIOR_TEXTS)
+    support = np.array([each.support for each in evaluation.per_class], dtype=np.float64)
+    f1 = np.array([each.f1 for each in evaluation.per_class])
+    f1 = (f1 * support + evaluation.macro_f1.value * F1_PRIOR_TEXTS) / (support + F1_PRIOR_TEXTS)
     weight = np.bincount(rows.gold[: rows.n_gold], minlength=task.n_labels).astype(np.float64)
     if options.spend == "gain":
         # Errors fall with the number of texts by a power law, whose slope is the error divided by that number.

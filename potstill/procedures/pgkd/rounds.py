@@ -45,12 +45,12 @@ class RoundStudent:
     round: int
     train: TrainingTexts
     student: Student
-    judgement: EvaluationResult
+    evaluation: EvaluationResult
 
     @property
     def loss(self) -> float:
         """Mean negative log-likelihood of the validation labels."""
-        return float("inf") if self.judgement.log_loss is None else self.judgement.log_loss
+        return float("inf") if self.evaluation.log_loss is None else self.evaluation.log_loss
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class RoundTrainer:
         """Train the student on `rows` and evaluate it on the validation set."""
         start = init_from.student if init_from is not None and self.options.start == "best" else None
         student = self._learn(rows, start)
-        return RoundStudent(round, rows, student, self.run.judge(student, self.validation, f"round {round}"))
+        return RoundStudent(round, rows, student, self.run.evaluate(student, self.validation, f"round {round}"))
 
     def _learn(self, rows: TrainingTexts, start: Student | None = None) -> Student:
         noisy = rows.is_generated if self.options.doubt and rows.is_generated.any() else None
@@ -121,7 +121,7 @@ class RoundTrainer:
         """The generation request of a round, from the evaluation of `current` and its probabilities of the texts."""
         run = self.run
         return make_generation_request(
-            run.task, current.train, probs, current.judgement, self.options, (run.spec.seed, round)
+            run.task, current.train, probs, current.evaluation, self.options, (run.spec.seed, round)
         )
 
 
@@ -225,17 +225,17 @@ class RoundLog:
         )
 
     def _note(self, student: RoundStudent, is_best: bool, acquired: AcquisitionCounts) -> None:
-        judged = student.judgement
+        evaluation = student.evaluation
         self.run.note(
             RoundFacts(
                 round=student.round,
                 n_train=len(student.train.texts),
                 validation_loss=student.loss,
-                accuracy=judged.accuracy.value,
-                accuracy_low=judged.accuracy.low,
-                accuracy_high=judged.accuracy.high,
-                macro_f1=judged.macro_f1.value,
-                f1={each.label: round(each.f1, 4) for each in judged.per_class},
+                accuracy=evaluation.accuracy.value,
+                accuracy_low=evaluation.accuracy.low,
+                accuracy_high=evaluation.accuracy.high,
+                macro_f1=evaluation.macro_f1.value,
+                f1={each.label: round(each.f1, 4) for each in evaluation.per_class},
                 charged_usd=micros_to_usd(self.run.ledger.totals().charged),
                 is_best=is_best,
                 acquired=acquired,
@@ -243,7 +243,7 @@ class RoundLog:
         )
 
     def _describe(self, student: RoundStudent) -> str:
-        accuracy, totals = student.judgement.accuracy.value, self.run.ledger.totals()
+        accuracy, totals = student.evaluation.accuracy.value, self.run.ledger.totals()
         return (
             f"validation loss {student.loss:.4f}, accuracy {accuracy:.1%}, "
             f"${micros_to_usd(totals.charged):.4f} of ${micros_to_usd(totals.limit):.2f} charged"

@@ -14,7 +14,7 @@ from potstill.data.pool import Pool
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports.finish_run import finish_run
-from potstill.run.notes import Judged, RoundsFinished
+from potstill.run.notes import Evaluated, RoundsFinished
 from potstill.teachers.base import Teacher
 
 # --- the loop ----------------------------------------------------------------------------------------------
@@ -36,12 +36,12 @@ def test_generated_texts_make_a_better_student(begin: OpenRun, pool: Pool) -> No
 def test_the_student_with_the_lowest_validation_loss_is_returned(begin: OpenRun, pool: Pool) -> None:
     with begin(rounds=4) as run:
         student = pgkd(run)
-        losses = [run.judge(student, pool.subset("validation")).log_loss]
+        losses = [run.evaluate(student, pool.subset("validation")).log_loss]
         rounds, (end,) = finished_rounds(run), notes(run, RoundsFinished)
-        judged = {each.student for each in notes(run, Judged)}
+        evaluated = {each.student for each in notes(run, Evaluated)}
     assert losses[0] == min(each.validation_loss for each in rounds)
     assert end.best_round == min(rounds, key=lambda each: each.validation_loss).round
-    assert judged >= {"round 0", "round 1"}
+    assert evaluated >= {"round 0", "round 1"}
 
 
 def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
