@@ -1,6 +1,6 @@
-"""The prompt of a model that merely continues text: examples, then a text, then the place where its label would stand.
+"""The prompt of a model that continues text: examples, then a text, then the position of its label.
 
-Says it in words (`PromptText`) and in token ids (`PromptTokens`); both treat an example exactly as they treat a text.
+Builds it as text (`PromptTemplate`) and as token ids (`TokenizedPrompt`); both treat an example exactly as a text.
 Does not cover chat models (see `prompts`), or the scoring itself.
 """
 
@@ -29,7 +29,7 @@ class PromptTemplate:
     Attributes:
         opening: what stands before the first example.
         head, tail: what stands before and after each text.
-        words: K strings, each with the space it needs, in the task's label order.
+        label_words: K strings, each with the space it needs, in the task's label order.
     """
 
     opening: str

@@ -1,7 +1,8 @@
-"""Feedback, followed label by label: for teachers that cannot read it themselves, and for a simulated one that can.
+"""Splits a generation request into requests per label, for teachers that take one label at a time.
 
-Which labels: most where the report says the student fails; without a report those of the errors that are shown; without
-those evenly. For `replay` that is an assumption on what an LLM would do, and figures made with it are a simulation.
+A label's quota follows its errors in the report; without a report the errors that are shown; without those all labels
+get equal quotas. The replay teacher uses these quotas, too: there they are an assumption on what an LLM would do, and
+figures made with it are a simulation.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ EXAMPLES = 4  # of its own label that a one-label request shows, and as many to 
 
 
 def label_quotas(labels: Sequence[str], feedback: Feedback, n: int, draw: np.random.Generator) -> dict[str, int]:
-    """Label -> how many of n texts: as wanted; else by need after the report; else by the errors shown; else evenly."""
+    """Label -> how many of n texts: as requested; else by the report; else by the errors shown; else equally."""
     if feedback.label_counts:
         return {label: count for label, count in feedback.label_counts.items() if count}
     column = {label: k for k, label in enumerate(labels)}
     about = np.array([not feedback.labels or label in feedback.labels for label in labels])
     f1, weight = np.zeros(len(labels)), np.zeros(len(labels))
     for each in feedback.report:
-        # One more than were there, as a label without validation texts is not a label without need.
+        # One more than its support, so that a label without validation texts gets some, too.
         f1[column[each.label]], weight[column[each.label]] = each.f1, each.support + 1
     if not feedback.report:
         errors = [column[each.label] for each in (*feedback.incorrect, *feedback.hard_negatives)]
@@ -47,10 +48,10 @@ def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) 
         n: texts to be shared out.
         draw: draws the remainders.
     """
-    prior_ = np.asarray(prior, dtype=np.float64)
-    need = (1 - np.asarray(f1, dtype=np.float64)) * prior_
-    need = need if need.sum() > 0 else prior_
-    # Ticks one apart, begun at random, along a line on which each label has its share: label k gets those within.
+    weights = np.asarray(prior, dtype=np.float64)
+    need = (1 - np.asarray(f1, dtype=np.float64)) * weights
+    need = need if need.sum() > 0 else weights
+    # Systematic sampling: label k gets as many texts as points u, u + 1, u + 2, ... fall into its interval.
     ends = np.cumsum(need / need.sum()) * n
     ends[-1] = n
     return np.diff(np.floor(ends + draw.random()), prepend=0.0).astype(np.int64)
@@ -61,7 +62,8 @@ def split_by_label(
 ) -> list[GenerationRequest]:
     """A request for each label with a quota, for teachers that take one label at a time; their n add up to its n.
 
-    Each shows gold texts of the label and what the student missed of it, and those of others it took for the label.
+    Each shows gold texts of the label, its texts that the student misclassified, and texts of other labels that the
+    student predicted it for.
 
     Args:
         request: one with feedback.
@@ -74,17 +76,17 @@ def split_by_label(
     requests = []
     for label, n in label_quotas(labels, feedback, request.n, draw).items():
         missed = [LabelledText(each.text, label) for each in errors if each.label == label][: EXAMPLES // 2]
-        known = {each.text for each in missed}
-        own = [each for each in gold if each.label == label and each.text not in known]
-        drawn = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
-        taken = [LabelledText(each.text, each.label) for each in errors if each.predicted == label][:EXAMPLES]
+        missed_texts = {each.text for each in missed}
+        own = [each for each in gold if each.label == label and each.text not in missed_texts]
+        sampled = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
+        confused = [LabelledText(each.text, each.label) for each in errors if each.predicted == label][:EXAMPLES]
         style = Feedback(style=feedback.style) if feedback.style else None
-        requests.append(GenerationRequest(label, n, (*missed, *drawn)[:EXAMPLES], taken, request.seed, style))
+        requests.append(GenerationRequest(label, n, (*missed, *sampled)[:EXAMPLES], confused, request.seed, style))
     return requests
 
 
 def error_texts(feedback: Feedback, label: str) -> list[str]:
-    """The texts that a new one of this label should be near: the student's errors about it, the surest first."""
+    """The student's errors about the label, the most confident first: new texts of it should be near them."""
     errors = (*feedback.hard_negatives, *feedback.incorrect)
     return list(dict.fromkeys(each.text for each in errors if label in (each.label, each.predicted)))
 

@@ -32,14 +32,14 @@ ATTENTION = "potstill_shared_prompt"
 
 @dataclass
 class PackedBatch:
-    """What the attention of one pass needs to know. T tokens in all, B rows of at most L tokens.
+    """The inputs of the attention of one pass: T tokens in all, B rows of at most L tokens.
 
     Attributes:
         rows: (B, L) indices into the T packed tokens; short rows repeat index 0 at their end.
-        back: (T,) where each packed token went in the flattened (B, L).
-        mask: (B, 1, L, L), 0 where a token may look and -inf elsewhere; None means plain causal rows.
+        unpack_index: (T,) the position of each packed token in the flattened (B, L).
+        mask: (B, 1, L, L), 0 where a token may attend and -inf elsewhere; None means plain causal rows.
         prompt: per layer the prompt's keys and values, each (1, H_kv, P, D).
-        keep: collects this pass's own keys and values per layer, to become a prompt.
+        prompt_states: layer -> keys and values of this pass, filled in if it is a dict; they become a prompt.
     """
 
     rows: Any
@@ -74,18 +74,20 @@ def _plain(query: Any, key: Any, value: Any, scale: float, mask: Any, causal: bo
     return (scores - lse).exp().to(value.dtype) @ value, lse
 
 
-def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: Any, **given: Any) -> tuple[Any, None]:
+def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: Any, **kwargs: Any) -> tuple[Any, None]:
     """An attention function of transformers for packed rows behind one shared prompt.
 
     query (1, H, T, D), key and value (1, H_kv, T, D) -> (1, T, H, D). Expects `packed` among the keyword arguments.
     """
-    packed: PackedBatch = given["packed"]
-    if given.get("softcap") or given.get("s_aux") is not None:
-        raise BadSpec("This model's attention is of a kind the label scoring does not know.", "Choose another model.")
+    packed: PackedBatch = kwargs["packed"]
+    if kwargs.get("softcap") or kwargs.get("s_aux") is not None:
+        raise BadSpec(
+            "This model's attention is of a kind that label scoring does not support.", "Choose another model."
+        )
     heads, tokens, width = query.shape[1:]
     heads_kv = key.shape[1]
     groups = heads // heads_kv
-    scale = given.get("scaling") or width**-0.5
+    scale = kwargs.get("scaling") or width**-0.5
     count, length = packed.rows.shape
 
     def unpack(states: Any) -> Any:  # (1, h, T, D) -> (B, h, L, D)
@@ -107,7 +109,7 @@ def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: A
     own_lse = own_lse.transpose(1, 2).reshape(count * length, heads, 1)[packed.unpack_index]
     prompt_key, prompt_value = packed.prompt[module.layer_idx]
     seen = prompt_key.shape[2] + length
-    if (given.get("sliding_window") or seen) < seen:
+    if (kwargs.get("sliding_window") or seen) < seen:
         raise BadSpec(
             f"The prompt and a text together are {seen} tokens, more than this model attends to.",
             "Show fewer examples (`shots`), or cut texts shorter (`max_text_tokens`).",
@@ -155,12 +157,14 @@ class LabelScorer:
 
         if self._prompt_states:
             return
-        keep: dict[int, tuple[Any, Any]] = {}
+        prompt_states: dict[int, tuple[Any, Any]] = {}
         index = torch.arange(len(self.prompt), device=self.model.device)
         with torch.inference_mode():
             ids = torch.tensor(self.prompt).to(self.model.device)
-            self._run(ids, index, PackedBatch(index.unsqueeze(0), index, prompt_states=keep))
-        self._prompt_states = [(key.contiguous(), value.contiguous()) for _, (key, value) in sorted(keep.items())]
+            self._run(ids, index, PackedBatch(index.unsqueeze(0), index, prompt_states=prompt_states))
+        self._prompt_states = [
+            (key.contiguous(), value.contiguous()) for _, (key, value) in sorted(prompt_states.items())
+        ]
 
     def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """(N, K) natural-log probabilities of the labels after each of N texts (token ids, at least one each).
@@ -171,16 +175,16 @@ class LabelScorer:
         import torch
 
         self.encode_prompt()
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         scores = np.zeros((len(texts), len(self.labels)))
         with torch.inference_mode():
-            for rows in self._passes([len(texts[at]) for at in order]):
+            for rows in self._passes([len(texts[i]) for i in order]):
                 chosen = [order[row] for row in rows]
-                scores[chosen] = self._score_pass([texts[at] for at in chosen])
+                scores[chosen] = self._score_pass([texts[i] for i in chosen])
         return scores
 
     def _passes(self, lengths: Sequence[int]) -> list[range]:
-        """Consecutive runs of the sorted texts, of about `pass_tokens` tokens each and as even as can be."""
+        """Consecutive runs of the sorted texts, of about `tokens_per_pass` tokens each and as even as possible."""
         sizes = np.asarray(lengths) + self.tokens_per_text
         n_passes = max(1, round(float(sizes.sum()) / self.tokens_per_pass))
         which = np.minimum((np.cumsum(sizes) - sizes / 2) / max(float(sizes.sum()), 1.0) * n_passes, n_passes - 1)
@@ -193,17 +197,17 @@ class LabelScorer:
         extra, device = self.tokens_per_text, self.model.device
         sizes = torch.tensor([len(text) + extra for text in texts])
         starts = sizes.cumsum(0) - sizes
-        at = torch.arange(int(sizes.max()))
-        inside = at < sizes.unsqueeze(1)  # (B, L)
-        rows = torch.where(inside, starts.unsqueeze(1) + at, 0)
+        offsets = torch.arange(int(sizes.max()))
+        inside = offsets < sizes.unsqueeze(1)  # (B, L)
+        rows = torch.where(inside, starts.unsqueeze(1) + offsets, 0)
         depths = torch.tensor(self.tree.depths, dtype=torch.long)
         ids = torch.tensor([token for text in texts for token in (*text, *self.tree.tokens)])
-        places = torch.cat([torch.cat([torch.arange(len(text)), len(text) + depths]) for text in texts])
-        back = inside.flatten().nonzero().squeeze(1)
-        packed = PackedBatch(rows.to(device), back.to(device), self._tree_mask(sizes), self._prompt_states)
-        states = self._run(ids.to(device), (places + len(self.prompt)).to(device), packed)  # (T, width)
-        wanted = (starts + sizes - extra - 1).unsqueeze(1) + torch.arange(extra + 1)  # root and inner nodes, (B, 1+M)
-        return self._label_scores(states[wanted.to(device)])
+        positions = torch.cat([torch.cat([torch.arange(len(text)), len(text) + depths]) for text in texts])
+        unpack_index = inside.flatten().nonzero().squeeze(1)
+        packed = PackedBatch(rows.to(device), unpack_index.to(device), self._tree_mask(sizes), self._prompt_states)
+        states = self._run(ids.to(device), (positions + len(self.prompt)).to(device), packed)  # (T, width)
+        nodes = (starts + sizes - extra - 1).unsqueeze(1) + torch.arange(extra + 1)  # root and inner nodes, (B, 1+M)
+        return self._label_scores(states[nodes.to(device)])
 
     def _tree_mask(self, sizes: Any) -> Any:
         """(B, 1, L, L) for rows that end in the label tree; None without one, where plain causal rows suffice."""
@@ -213,18 +217,18 @@ class LabelScorer:
         if not extra:
             return None
         longest = int(sizes.max())
-        sees = torch.ones(longest, longest, dtype=torch.bool).tril().repeat(len(sizes), 1, 1)
+        attends = torch.ones(longest, longest, dtype=torch.bool).tril().repeat(len(sizes), 1, 1)
         ancestry = torch.from_numpy(self.tree.ancestor_mask)
         for row, size in enumerate(sizes.tolist()):
-            sees[row, size - extra : size, size - extra : size] = ancestry
-        mask = torch.zeros(sees.shape, dtype=self.model.dtype)
-        return mask.masked_fill_(~sees, float("-inf")).unsqueeze(1).to(self.model.device)
+            attends[row, size - extra : size, size - extra : size] = ancestry
+        mask = torch.zeros(attends.shape, dtype=self.model.dtype)
+        return mask.masked_fill_(~attends, float("-inf")).unsqueeze(1).to(self.model.device)
 
-    def _run(self, ids: Any, places: Any, packed: PackedBatch) -> Any:
+    def _run(self, ids: Any, positions: Any, packed: PackedBatch) -> Any:
         """(T,) token ids and positions -> (T, width) last hidden states."""
         body = self.model.base_model
         return body(
-            input_ids=ids.unsqueeze(0), position_ids=places.unsqueeze(0), use_cache=False, packed=packed
+            input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False, packed=packed
         ).last_hidden_state[0]
 
     def _label_scores(self, states: Any) -> NDArray[np.float64]:

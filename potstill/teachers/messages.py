@@ -1,6 +1,6 @@
-"""What goes back and forth with a chat model's server: the options, a request, its replies, what a server is.
+"""Requests to a chat server and its responses, the options of chat teachers, and the protocol of a server.
 
-Records and small functions of them; sends nothing and knows no provider.
+Records and small functions of them; sends nothing and depends on no provider.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ CHAT_CAPABILITIES = TeacherCapabilities(
     picks_examples=True,
     batch_discount=True,
 )
-# What a reply that names several labels with weights may take on top.
+# Additional tokens of a reply that names several labels with weights.
 CANDIDATE_TOKENS = 160
-# Of a set: what a code takes in JSON, and for how many labels there is room. A longer set cannot be read.
+# Of a label set: tokens of a code in JSON, and for how many labels there is room. A longer set cannot be parsed.
 TOKENS_PER_CODE, MAX_SET_LABELS = 6, 40
 
 
 class ChatOptions(PromptOptions):
-    """The options every chat teacher has, on top of those of the question.
+    """The options every chat teacher has, in addition to `PromptOptions`.
 
     Attributes:
-        max_tokens: what one reply may generate, reasoning included; None takes what the model needs.
+        max_tokens: what one reply may generate, reasoning included; None is the default for this kind of model.
         temperature: None is 0 for one sample and 1 for votes, which then estimate the model's own distribution.
         samples: votes per text where the server gives no log-probabilities; 1 asks once.
         logprobs: "auto" uses token log-probabilities where the server gives them; false never asks for them.
@@ -72,7 +72,7 @@ class ChatOptions(PromptOptions):
 
 @dataclass(frozen=True)
 class ChatIdentity:
-    """What a provider's file decides that changes answers; a part of a chat teacher's key."""
+    """The provider's settings that change answers; a part of a chat teacher's key."""
 
     model: str
     host: str
@@ -82,9 +82,9 @@ class ChatIdentity:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One request: `n` replies to `messages`. `schema` and `logprobs` are wishes a server may not grant.
+    """One request: `n` replies to `messages`. A server may not support `schema` and `logprobs`.
 
-    The first `constant` messages are the same for every text: a provider's prompt cache may keep them.
+    The first `n_constant` messages are the same for every text: a provider's prompt cache may keep them.
     """
 
     messages: Sequence[Message]
@@ -108,7 +108,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class ChatResponse:
-    """What a request brought; `usage` is None where the server did not say, and the bound is charged instead."""
+    """The response to a request; `usage` is None if the server did not report it: the bound is charged instead."""
 
     choices: tuple[Choice, ...]
     usage: Usage | None
@@ -139,11 +139,11 @@ def multiply_usage(usage: Usage, n: int) -> Usage:
 
 
 def drop_refusals(choices: Sequence[Choice]) -> list[Choice]:
-    """The choices that were not refused. Raises Refused if none was left."""
-    kept = [choice for choice in choices if not choice.refusal]
-    if not kept:
+    """The choices that were not refused. Raises ContentRefused if none is left."""
+    accepted = [choice for choice in choices if not choice.refusal]
+    if not accepted:
         raise ContentRefused(choices[0].refusal if choices else "no reply")
-    return kept
+    return accepted
 
 
 def shorten(text: str) -> str:
@@ -151,7 +151,7 @@ def shorten(text: str) -> str:
     return " ".join(text.split())[:RAW_REPLY_CHARACTERS]
 
 
-def max_reply_tokens(options: ChatOptions, usual: int, task: Task) -> int:
-    """What one reply may generate: `max_tokens`, or what is usual for the model's kind and what sets of labels take."""
-    several = TOKENS_PER_CODE * min(task.n_labels, MAX_SET_LABELS) if task.kind == "multi" else 0
-    return options.max_tokens or usual + several + (CANDIDATE_TOKENS if options.candidates else 0)
+def max_reply_tokens(options: ChatOptions, default: int, task: Task) -> int:
+    """Tokens one reply may have: `max_tokens`, or the default for this kind of model plus room for a label set."""
+    label_set = TOKENS_PER_CODE * min(task.n_labels, MAX_SET_LABELS) if task.kind == "multi" else 0
+    return options.max_tokens or default + label_set + (CANDIDATE_TOKENS if options.candidates else 0)

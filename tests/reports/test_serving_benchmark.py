@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from support.chat_server import Standin
+from support.chat_server import FakeServer
 from support.toy_data import LABELS, table
 
 from potstill import cli
@@ -82,7 +82,7 @@ def test_a_simulated_teacher_is_not_timed_and_is_called_simulated(replayed: Path
 
 
 def test_a_teacher_behind_an_api_has_the_times_of_the_runs_calls_and_is_not_asked_again(tmp_path: Path) -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         prices = {"m": {"usd_per_million_input": 10, "usd_per_million_output": 10}}
         folder = distilled(tmp_path / "run", {"name": "openai:m", "base_url": server.url}, prices)
         asked = len(server.seen)
@@ -121,7 +121,7 @@ def test_a_teacher_on_this_machine_is_asked_again_and_timed_as_the_student_is(
 
 
 def test_where_nothing_was_asked_the_price_list_speaks(tmp_path: Path) -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         prices = {"m": {"usd_per_million_input": 10, "usd_per_million_output": 10}}
         folder = distilled(tmp_path / "run", {"name": "openai:m", "base_url": server.url}, prices)
     import sqlite3

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.chat_server import Standin
+from support.chat_server import FakeServer
 from support.chat_server_batches import BatchQueue
 
 from potstill.data.task import Answer, Task, content_key
@@ -46,7 +46,7 @@ class Shop:
     """A folder, a server with a queue, and visits: each is a process of its own."""
 
     folder: Path
-    server: Standin
+    server: FakeServer
     queue: BatchQueue
     limit: int = LIMIT
     options: dict[str, Any] = field(default_factory=dict)

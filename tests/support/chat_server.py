@@ -3,7 +3,7 @@
 Speaks `/v1/chat/completions` with log-probabilities, structured output, `n`, usage and prompt caching. It reads the
 codes out of the system message and answers by counting which words the text shares with each label, so that what it
 says can be predicted. Faults are injected by the number of the request or by a word in the text. Does not stream.
-Anthropic's dialect is in `standin_messages.py`, batches and files are in `standin_queue.py`.
+Anthropic's dialect is in `chat_server_messages.py`, batches and files are in `chat_server_batches.py`.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Fault:
 class Queue(Protocol):
     """What else the server serves."""
 
-    def serve(self, standin: Standin, handler: BaseHTTPRequestHandler, content: bytes) -> bool:
+    def serve(self, fake_server: FakeServer, handler: BaseHTTPRequestHandler, content: bytes) -> bool:
         """Answer, if the path is one of the queue's."""
 
 
 @dataclass
-class Standin:
+class FakeServer:
     """The server; use it as a context manager.
 
     Attributes:
@@ -95,7 +95,7 @@ class Standin:
         self._left: dict[Any, int] = {}
         self._prefixes: set[str] = set()
         self._in_flight = 0
-        standin = self
+        fake_server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -103,16 +103,16 @@ class Standin:
 
             def do_POST(self) -> None:
                 content = self.rfile.read(int(self.headers["Content-Length"]))
-                if standin.queue is not None and standin.queue.serve(standin, self, content):
+                if fake_server.queue is not None and fake_server.queue.serve(fake_server, self, content):
                     return
                 body: Body = json.loads(content)
                 if self.path.endswith("/messages"):
-                    standin.serve(self, chat_of(body), message_of)
+                    fake_server.serve(self, chat_of(body), message_of)
                 else:
-                    standin.serve(self, body)
+                    fake_server.serve(self, body)
 
             def do_GET(self) -> None:
-                if standin.queue is None or not standin.queue.serve(standin, self, b""):
+                if fake_server.queue is None or not fake_server.queue.serve(fake_server, self, b""):
                     send_error(self, 404, Fault(404, message="not found"))
 
             def do_DELETE(self) -> None:

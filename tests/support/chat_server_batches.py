@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from itertools import count
 from typing import Any
 
-from support.chat_server import Body, Fault, Standin, send, send_error
+from support.chat_server import Body, FakeServer, Fault, send, send_error
 from support.chat_server_messages import chat_of, message_of
 
 _FILE = re.compile(rb'name="file"[^\r]*\r\n(?:[^\r]+\r\n)*\r\n(.*?)\r\n--', re.DOTALL)
@@ -38,14 +38,14 @@ class Batch:
 
 @dataclass
 class BatchQueue:
-    """The queue; give it to a `Standin`.
+    """The queue; give it to a `FakeServer`.
 
     Attributes:
         room: how many requests may wait in all; a batch beyond that fails as OpenAI fails it.
         refuses: why every batch fails, or "".
         faults: (method, end of the path) -> fault; "cut" does the work and then cuts the connection.
         hides: batches are not listed.
-        uploads: lines of every file.
+        files: lines of every uploaded file.
         anthropic: speaks Anthropic's dialect.
     """
 
@@ -64,14 +64,14 @@ class BatchQueue:
 
     # --- what the provider does in its own time -----------------------------------------------------------
 
-    def work(self, standin: Standin, most: int = 10**9, ends: str = "completed") -> None:
+    def work(self, fake_server: FakeServer, most: int = 10**9, ends: str = "completed") -> None:
         """Work on `most` requests of every waiting batch, which then ends: completed, expired or cancelled."""
         for batch in [batch for batch in self.batches.values() if batch.status == "in_progress"]:
             for number, (name, body) in enumerate(batch.requests.items()):
                 if number >= most:
                     batch.errors[name] = {"expired": True}
                     continue
-                done = standin.work_on(chat_of(body) if self.anthropic else body)
+                done = fake_server.work_on(chat_of(body) if self.anthropic else body)
                 if isinstance(done, Fault):
                     batch.errors[name] = {"status": done.kind, "message": done.message, "code": done.code}
                 else:
@@ -85,7 +85,7 @@ class BatchQueue:
 
     # --- HTTP ---------------------------------------------------------------------------------------------
 
-    def serve(self, standin: Standin, handler: BaseHTTPRequestHandler, content: bytes) -> bool:
+    def serve(self, fake_server: FakeServer, handler: BaseHTTPRequestHandler, content: bytes) -> bool:
         """Answer, if the path is one of the queue's."""
         path = handler.path.partition("?")[0].removeprefix("/v1")
         method = handler.command
@@ -95,7 +95,7 @@ class BatchQueue:
         if fault and isinstance(fault.kind, int):
             send_error(handler, fault.kind, fault)
             return True
-        found = self._found(method, path, content, standin)
+        found = self._found(method, path, content, fake_server)
         if found is None:
             send_error(handler, 404, Fault(404, message="not found"))
         elif fault and fault.kind == "cut":
@@ -115,10 +115,10 @@ class BatchQueue:
                     return fault
         return None
 
-    def _found(self, method: str, path: str, content: bytes, standin: Standin) -> Any:
+    def _found(self, method: str, path: str, content: bytes, fake_server: FakeServer) -> Any:
         parts = path.strip("/").split("/")
         if parts[0] == "messages":
-            return self._messages(method, parts[2:], content, standin)
+            return self._messages(method, parts[2:], content, fake_server)
         if parts == ["files"]:
             found = _FILE.search(content)
             assert found is not None
@@ -184,18 +184,18 @@ class BatchQueue:
 
     # --- Anthropic ----------------------------------------------------------------------------------------
 
-    def _messages(self, method: str, parts: list[str], content: bytes, standin: Standin) -> Any:
+    def _messages(self, method: str, parts: list[str], content: bytes, fake_server: FakeServer) -> Any:
         if method == "POST":
             requests = json.loads(content)["requests"]
-            return self._message_batch(self._begin({r["custom_id"]: r["params"] for r in requests}, {}), standin)
+            return self._message_batch(self._begin({r["custom_id"]: r["params"] for r in requests}, {}), fake_server)
         if not parts:
-            listed = [self._message_batch(batch, standin) for batch in reversed(self.batches.values())]
+            listed = [self._message_batch(batch, fake_server) for batch in reversed(self.batches.values())]
             return {"data": [] if self.hides else listed, "has_more": False, "first_id": None, "last_id": None}
         batch = self.batches.get(parts[0])
         if batch is None:
             return None
         if len(parts) == 1:
-            return self._message_batch(batch, standin)
+            return self._message_batch(batch, fake_server)
         lines: list[Body] = [
             {"custom_id": name, "result": {"type": "succeeded", "message": message_of(done)}}
             for name, done in batch.results.items()
@@ -206,7 +206,7 @@ class BatchQueue:
             lines.append({"custom_id": name, "result": failed if "status" in error else {"type": "expired"}})
         return b"\n".join(json.dumps(line).encode() for line in reversed(lines))
 
-    def _message_batch(self, batch: Batch, standin: Standin) -> Body:
+    def _message_batch(self, batch: Batch, fake_server: FakeServer) -> Body:
         over = batch.status != "in_progress"
         errored = sum(1 for error in batch.errors.values() if "status" in error)
         return {
@@ -222,7 +222,7 @@ class BatchQueue:
             },
             "created_at": datetime.fromtimestamp(batch.created, UTC).isoformat(),
             "expires_at": datetime.fromtimestamp(batch.created + 86400, UTC).isoformat(),
-            "results_url": f"{standin.url}/messages/batches/{batch.id}/results" if over else None,
+            "results_url": f"{fake_server.url}/messages/batches/{batch.id}/results" if over else None,
         }
 
 

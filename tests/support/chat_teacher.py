@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from support.chat_server import Standin
+from support.chat_server import FakeServer
 
 from potstill.data.task import Answer, LabelledText, Task
 from potstill.teachers.base import Teacher, TeacherSetup
@@ -21,13 +21,13 @@ KEY = "sk-planted-0123456789"
 
 
 def teacher_at(
-    server: Standin | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any
+    server: FakeServer | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any
 ) -> ChatTeacher:
     url = server if isinstance(server, str) else server.url
     return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PriceOptions.parse(PRICES)))
 
 
-def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
+def ask(server: FakeServer, text: str = "some sports", **options: Any) -> Answer:
     """One answer of a new teacher; its price keeps to its bound."""
     teacher = teacher_at(server, **options)
     bound = teacher.max_usage([text])
@@ -46,13 +46,13 @@ def likeliest(answer: Answer) -> str:
 class Served(TeacherContract):
     """The contract on a stand-in that stays up for the class."""
 
-    server: ClassVar[Standin]
+    server: ClassVar[FakeServer]
     options: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _serve(cls) -> Iterator[None]:
-        with Standin() as cls.server:
+        with FakeServer() as cls.server:
             yield
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:

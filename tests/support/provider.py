@@ -3,7 +3,7 @@
     python tests/support/provider.py [--latency-s 0.1] [--faults 0.25] [--constant]
 
 Prints its address on the first line. Speaks `/v1/chat/completions` and nothing else of a provider; what it says is
-worked out as in `teachers/standin.py`. Every request is written down with what was billed for it: `GET /books`.
+worked out as in `chat_server.py`. Every request is written down with what was billed for it: `GET /books`.
 It bills whatever it worked on, also where the reply was cut, garbled or never sent. Which fault befalls a request
 depends on its text and on how often that was asked, so two runs meet the same ones. Never two that cost in a row: a
 text may be billed three times at most before a teacher gives it up. Does not stream, does no batches.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.batch_queue_run import Shop
-from support.chat_server import Standin
+from support.chat_server import FakeServer
 from support.chat_server_batches import BatchQueue
 
 from potstill.teachers import batch_api as batches
@@ -30,7 +30,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """A folder and a server with a batch queue, in the dialect that the parameter names."""
     monkeypatch.setattr(batches, "STEP_TIMEOUT_S", 0.3)
     queue = BatchQueue(anthropic=request.param == "anthropic")
-    with Standin(queue=queue) as server:
+    with FakeServer(queue=queue) as server:
         yield Shop(tmp_path / "run", server, queue)
 
 

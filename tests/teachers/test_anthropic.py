@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.chat_server import Fault, Standin
+from support.chat_server import FakeServer, Fault
 from support.chat_teacher import KEY, TASK, likeliest
 
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task
@@ -27,12 +27,14 @@ from potstill.testing import TeacherContract
 PRICES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 5, "usd_per_million_cached": 0.1}}
 
 
-def teacher_at(server: Standin | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> Any:
+def teacher_at(
+    server: FakeServer | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any
+) -> Any:
     url = server if isinstance(server, str) else server.url
     return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PriceOptions.parse(PRICES)))
 
 
-def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
+def ask(server: FakeServer, text: str = "some sports", **options: Any) -> Answer:
     """One answer of a new teacher; its price keeps to its bound."""
     teacher = teacher_at(server, **options)
     reply = teacher.answer([text])
@@ -44,13 +46,13 @@ def ask(server: Standin, text: str = "some sports", **options: Any) -> Answer:
 class Served(TeacherContract):
     """The contract on a stand-in that stays up for the class."""
 
-    server: ClassVar[Standin]
+    server: ClassVar[FakeServer]
     options: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _serve(cls) -> Iterator[None]:
-        with Standin() as cls.server:
+        with FakeServer() as cls.server:
             yield
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
@@ -78,7 +80,7 @@ class TestContractOfABatchTeacherAskedDirectly(Served):
 
 
 def test_one_label_gets_the_stated_confidence() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         answer = ask(server, one_hot_confidence=0.9)
         sent = server.seen[0]["anthropic"]
     assert (likeliest(answer), answer.how) == ("sports", "one-hot")
@@ -89,14 +91,14 @@ def test_one_label_gets_the_stated_confidence() -> None:
 
 
 def test_votes_are_asked_one_by_one() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         answer = ask(server, samples=4)
         assert [body["anthropic"]["temperature"] for body in server.seen] == [1.0] * 4
     assert (likeliest(answer), answer.how) == ("sports", "votes")
 
 
 def test_the_end_of_the_constant_part_is_marked_for_the_cache() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher_at(server).answer(["some sports"])
         teacher_at(server, [LabelledText("a match", "sports")]).answer(["some sports"])
         bare, shown = (body["anthropic"] for body in server.seen)
@@ -106,7 +108,7 @@ def test_the_end_of_the_constant_part_is_marked_for_the_cache() -> None:
 
 
 def test_cache_writes_and_reads_are_counted_and_priced_as_such() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = teacher_at(server)
         first, second = (teacher.answer(["some sports"]).usage for _ in range(2))
         billed = server.billed[0][0]
@@ -125,7 +127,7 @@ def test_a_refused_feature_is_asked_for_once_and_never_again() -> None:
         "output_config": "output_config.format: json_schema is not supported by this model",
     }
     for feature, message in said.items():
-        with Standin(by_number={0: Fault(400, message=message)}) as server:
+        with FakeServer(by_number={0: Fault(400, message=message)}) as server:
             teacher = teacher_at(server)
             for _ in range(2):
                 assert likeliest(teacher.answer(["some sports"]).answers[0]) == "sports"
@@ -133,7 +135,7 @@ def test_a_refused_feature_is_asked_for_once_and_never_again() -> None:
 
 
 def test_effort_is_sent_and_dropped_where_the_model_has_none() -> None:
-    with Standin(by_number={0: Fault(400, message="This model does not support effort")}) as server:
+    with FakeServer(by_number={0: Fault(400, message="This model does not support effort")}) as server:
         assert likeliest(ask(server, effort="low")) == "sports"
         first, second = (body["anthropic"]["output_config"] for body in server.seen)
     assert first["effort"] == "low"
@@ -142,7 +144,7 @@ def test_effort_is_sent_and_dropped_where_the_model_has_none() -> None:
 
 
 def test_it_writes_texts() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         draft = teacher_at(server).generate(GenerationRequest("sports", 2))
     assert [written.text for written in draft.texts] == ["one", "two"]
 
@@ -165,7 +167,7 @@ def test_it_writes_texts() -> None:
     ids=lambda value: str(getattr(value, "message", "") or value)[:30],
 )
 def test_a_text_that_cannot_be_answered_is_a_state_of_its_row(fault: Fault, state: str) -> None:
-    with Standin(by_word={"bad": fault}) as server:
+    with FakeServer(by_word={"bad": fault}) as server:
         teacher = teacher_at(server)
         assert teacher.answer(["a bad one"]).answers[0].state == state
         assert likeliest(teacher.answer(["some sports"]).answers[0]) == "sports"
@@ -174,7 +176,7 @@ def test_a_text_that_cannot_be_answered_is_a_state_of_its_row(fault: Fault, stat
 @pytest.mark.parametrize("status", [429, 529])
 @pytest.mark.parametrize("retry_after", [None, "0.05"])
 def test_a_rate_limit_and_an_overload_are_waited_for_and_not_paid(status: int, retry_after: str | None) -> None:
-    with Standin(by_word={"sports": Fault(status, times=3, retry_after=retry_after)}) as server:
+    with FakeServer(by_word={"sports": Fault(status, times=3, retry_after=retry_after)}) as server:
         reply = teacher_at(server).answer(["some sports"])
         assert len(server.seen) == 4
     assert likeliest(reply.answers[0]) == "sports"
@@ -192,7 +194,7 @@ def test_a_rate_limit_and_an_overload_are_waited_for_and_not_paid(status: int, r
     ids=lambda value: str(getattr(value, "kind", value)),
 )
 def test_a_teacher_out_of_order_is_one_sentence_and_frees_its_money(fault: Fault, said: str) -> None:
-    with Standin(by_word={"sports": fault}) as server, pytest.raises(TeacherError, match=said) as caught:
+    with FakeServer(by_word={"sports": fault}) as server, pytest.raises(TeacherError, match=said) as caught:
         teacher_at(server).answer(["some sports"])
     assert caught.value.hint
     assert not caught.value.billed
@@ -210,7 +212,7 @@ def test_a_server_that_is_not_there_is_one_sentence() -> None:
 
 @pytest.mark.parametrize("kind", ["cut", "no-usage"])
 def test_a_reply_without_usage_is_charged_at_its_bound(kind: str) -> None:
-    with Standin(by_word={"sports": Fault(kind, times=1)}) as server:
+    with FakeServer(by_word={"sports": Fault(kind, times=1)}) as server:
         teacher = teacher_at(server)
         reply = teacher.answer(["some sports"])
     assert likeliest(reply.answers[0]) == "sports"
@@ -219,7 +221,7 @@ def test_a_reply_without_usage_is_charged_at_its_bound(kind: str) -> None:
 
 def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    with Standin(by_word={"bad": Fault(400, message=f"bad request with {KEY}")}, key=KEY) as server:
+    with FakeServer(by_word={"bad": Fault(400, message=f"bad request with {KEY}")}, key=KEY) as server:
         teacher = teacher_at(server)
         answers = teacher.answer(["some sports"]).answers + teacher.answer(["a bad one"]).answers
     assert [answer.state for answer in answers] == ["ok", "failed"]

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from support.chat_server import Fault, Standin
+from support.chat_server import FakeServer, Fault
 
 from potstill.api import distill
 from potstill.errors import TeacherError
@@ -35,7 +35,7 @@ class Heard:
         return True
 
 
-def order(folder: Path, server: Standin, *teacher: str) -> Path:
+def order(folder: Path, server: FakeServer, *teacher: str) -> Path:
     """A spec and its data: sixty texts, a third of them gold, every one of them with something to take out."""
     with (folder / "mail.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -59,7 +59,7 @@ def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
-    with Standin(key=KEY) as server:
+    with FakeServer(key=KEY) as server:
         done = distill(order(tmp_path, server, "redact = true", *options), out=tmp_path / "run", reporter=Heard())
     assert len(server.seen) > 40
     assert not planted_in(json.dumps(server.seen))
@@ -71,7 +71,7 @@ def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
 
 def test_without_redaction_texts_leave_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
-    with Standin(key=KEY) as server:
+    with FakeServer(key=KEY) as server:
         distill(order(tmp_path, server), out=tmp_path / "run", reporter=Heard())
     assert planted_in(json.dumps(server.seen))
 
@@ -88,7 +88,7 @@ def test_the_key_is_in_no_file_no_log_and_nothing_said(
     # A server that repeats the key in whatever it refuses, before and after it works.
     blabbing = Fault(400, message=f"invalid request with key {KEY}")
     by_word = {"sports 22 ": blabbing, "business 23 ": Fault(500, times=1, message=f"upstream says {KEY}")}
-    with Standin(key=KEY, by_word=by_word) as server:
+    with FakeServer(key=KEY, by_word=by_word) as server:
         done = distill(order(tmp_path, server), out=tmp_path / "run", reporter=heard)
         assert f"Bearer {KEY}" in {each["authorization"] for each in server.headers}
     said = [*heard.sentences, *capfd.readouterr(), caplog.text, done.to_text(), json.dumps(done.to_json()), repr(done)]
@@ -102,7 +102,7 @@ def test_the_key_is_in_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
-    with Standin(key="another") as server, pytest.raises(TeacherError, match="SPENDING_KEY") as caught:
+    with FakeServer(key="another") as server, pytest.raises(TeacherError, match="SPENDING_KEY") as caught:
         distill(order(tmp_path, server), out=tmp_path / "run", reporter=Heard())
     assert server.seen
     whole = "".join(traceback.format_exception(caught.value))

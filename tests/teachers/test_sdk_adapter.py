@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.chat_server import Fault, Standin
+from support.chat_server import FakeServer, Fault
 from support.chat_teacher import KEY, TASK
 
 from potstill.errors import TeacherError
@@ -49,7 +49,7 @@ class Forgetful(dict[str, Any]):
         """Not kept."""
 
 
-def teacher_at(server: Standin, kind: str, **options: Any) -> ChatTeacher:
+def teacher_at(server: FakeServer, kind: str, **options: Any) -> ChatTeacher:
     """A new teacher of that kind."""
     opened: ChatTeacher = REGISTRY.resolve(kind)(
         TeacherSetup(TASK, "m", (), {"base_url": server.url, **options}, PriceOptions.parse(FIGURES))
@@ -70,7 +70,7 @@ def outcome(teacher: ChatTeacher) -> tuple[str, ...]:
 def test_what_goes_wrong_is_told_alike_whether_the_sdk_made_the_request_or_not(fault: Fault, kind: str) -> None:
     told = []
     for made in ({}, Forgetful()):
-        with Standin(by_word={"bad": fault}) as server:
+        with FakeServer(by_word={"bad": fault}) as server:
             teacher = teacher_at(server, kind, timeout_s=1.0)
             teacher._server._sdk_client._prepared = made  # type: ignore[attr-defined]
             assert teacher.answer(["some sports"]).answers[0].state == "ok"
@@ -83,7 +83,7 @@ def test_what_goes_wrong_is_told_alike_whether_the_sdk_made_the_request_or_not(f
 
 
 def test_a_later_request_has_the_headers_of_the_first_and_a_body_of_its_own(kind: str) -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = teacher_at(server, kind)
         texts = ["some sports", "business as usual in the whole wide world", "ünïcödé \N{SOCCER BALL}"]
         for text in texts:
@@ -94,13 +94,13 @@ def test_a_later_request_has_the_headers_of_the_first_and_a_body_of_its_own(kind
         assert text in str(body)
 
 
-def seen(server: Standin) -> list[dict[str, str]]:
+def seen(server: FakeServer) -> list[dict[str, str]]:
     """The headers of each request, lower case."""
     return [{name.lower(): value for name, value in each.items()} for each in server.headers]
 
 
 def test_the_sdk_is_asked_to_make_a_request_only_once(kind: str) -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = teacher_at(server, kind)
         line = teacher._server._sdk_client  # type: ignore[attr-defined]
         made, post = [], line._offline.post

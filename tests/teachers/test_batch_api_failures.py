@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.batch_queue_run import ANTHROPIC, BOTH, OPENAI, Shop, killed, right, texts, until_done, waits
-from support.chat_server import Fault, Standin
+from support.chat_server import FakeServer, Fault
 from support.chat_server_batches import BatchQueue
 
 from potstill.errors import BoundExceeded, TeacherError, Waiting
@@ -260,7 +260,7 @@ def test_whatever_happens_no_answer_is_bought_twice_and_all_come_back(
 ) -> None:
     asked = texts(8)
     queue = BatchQueue(anthropic=kind == "anthropic", room=room if kind == "openai" else 10**9)
-    with Standin(queue=queue) as server, pytest.MonkeyPatch.context() as patch:
+    with FakeServer(queue=queue) as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tickets, "MAX_JOBS_PER_TEXT", 100)
         patch.setattr(tickets, "VISIBLE_AFTER_S", 0)
         shop = Shop(tmp_path_factory.mktemp("run"), server, queue, options={"max_batch_requests": size})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.chat_server import Fault, Standin
+from support.chat_server import FakeServer, Fault
 from support.chat_teacher import teacher_at
 
 from potstill.data.task import Feedback, GenerationRequest, LabelledText, StudentPrediction, Task
@@ -167,7 +167,7 @@ WRITES = json.dumps({"texts": [{"text": f"match {i}", "label": "SPORTS"} for i i
 
 
 def test_a_chat_teacher_reads_the_whole_brief_and_stays_within_its_bound() -> None:
-    with Standin(writes=WRITES) as server:
+    with FakeServer(writes=WRITES) as server:
         teacher = teacher_at(server, task=TASK)
         assert teacher.capabilities.reads_feedback
         draft, bound = teacher.generate(BRIEF), teacher.max_generation_usage(BRIEF)
@@ -181,16 +181,16 @@ def test_a_chat_teacher_reads_the_whole_brief_and_stays_within_its_bound() -> No
 
 
 def test_a_reply_nobody_can_read_is_asked_for_once_more_and_then_handed_back_without_a_label() -> None:
-    with Standin(writes="As a language model I would say: sports.") as server:
+    with FakeServer(writes="As a language model I would say: sports.") as server:
         draft = teacher_at(server, task=TASK).generate(BRIEF)
         assert len(server.seen) == 2
     assert draft.texts == (LabelledText("As a language model I would say: sports.", ""),)
-    with Standin(by_number={0: Fault("refusal")}) as server:
+    with FakeServer(by_number={0: Fault("refusal")}) as server:
         assert teacher_at(server, task=TASK).generate(BRIEF).texts == ()
 
 
 def test_a_smaller_context_cuts_the_brief_and_has_its_own_key() -> None:
-    with Standin(writes=WRITES) as server:
+    with FakeServer(writes=WRITES) as server:
         small = teacher_at(server, task=TASK, generation_prompt_tokens=600)
         small.generate(BRIEF)
         sent = json.dumps(server.seen[0])
@@ -202,7 +202,7 @@ def test_a_smaller_context_cuts_the_brief_and_has_its_own_key() -> None:
 def test_what_gives_a_person_away_is_taken_out_of_a_guide() -> None:
     private = (StudentPrediction("write to jo@example.com", "world", "sports", 0.9),)
     brief = GenerationRequest("", 2, feedback=Feedback(correct=private, incorrect=private, hard_negatives=private))
-    with Standin(writes=WRITES) as server:
+    with FakeServer(writes=WRITES) as server:
         teacher_at(server, task=TASK, redact=True).generate(brief)
         sent = json.dumps(server.seen)
     assert "jo@example.com" not in sent

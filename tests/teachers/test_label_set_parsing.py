@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.chat_server import Fault, Standin
+from support.chat_server import FakeServer, Fault
 from support.chat_teacher import PRICES, teacher_at
 
 from potstill.api import distill
@@ -112,7 +112,7 @@ def test_the_scores_of_several_sets_are_their_shares(sets: list[frozenset[int]])
     assert (np.argsort(likely, kind="stable") == np.argsort(counts, kind="stable")).all()
 
 
-def at(server: Standin, task: Task = TASK, **options: Any) -> ChatTeacher:
+def at(server: FakeServer, task: Task = TASK, **options: Any) -> ChatTeacher:
     return teacher_at(server, options.pop("examples_shown", ()), task, **options)
 
 
@@ -130,14 +130,14 @@ def named(answer: Answer) -> set[int]:
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize(("text", "columns"), [("sports business", {1, 2}), ("world", {0}), ("nothing such", set())])
 def test_a_chat_teacher_says_all_labels_of_a_text(as_json: bool, text: str, columns: set[int]) -> None:
-    with Standin(ignores=frozenset() if as_json else frozenset({"response_format"})) as server:
+    with FakeServer(ignores=frozenset() if as_json else frozenset({"response_format"})) as server:
         answer = answered(at(server), text)
     assert named(answer) == columns
     assert answer.how == "one-hot"
 
 
 def test_the_schema_lists_the_codes_and_a_set_of_them_is_wanted() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         answered(at(server), "sports")
     sent = server.seen[0]
     schema = sent["response_format"]["json_schema"]["schema"]
@@ -148,15 +148,15 @@ def test_the_schema_lists_the_codes_and_a_set_of_them_is_wanted() -> None:
 
 def test_an_unreadable_set_is_asked_for_once_more_and_then_unparsable() -> None:
     wrong = Fault("said", said="A, Z")
-    with Standin(by_word={"sports": wrong}) as server:
+    with FakeServer(by_word={"sports": wrong}) as server:
         assert answered(at(server), "sports").state == "unparsable"
         assert len(server.seen) == 2
-    with Standin(by_number={0: wrong}) as server:
+    with FakeServer(by_number={0: wrong}) as server:
         assert named(answered(at(server), "sports business")) == {1, 2}
 
 
 def test_several_samples_are_votes_for_each_label() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         answer = answered(at(server, samples=4, temperature=1.0), "sports business")
     assert answer.how == "votes"
     assert answer.scores is not None
@@ -165,7 +165,7 @@ def test_several_samples_are_votes_for_each_label() -> None:
 
 
 def test_anthropics_models_say_sets_too() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = anthropic.open_teacher(
             TeacherSetup(TASK, "m", (), {"base_url": server.url}, PriceOptions.parse(PRICES))
         )
@@ -222,7 +222,7 @@ def test_a_student_learns_sets_of_labels_from_a_chat_model(tmp_path: Path, monke
         "[prices.m]\nusd_per_million_input = 1\nusd_per_million_output = 2\n",
         encoding="utf-8",
     )
-    with Standin() as server:
+    with FakeServer() as server:
         spec = (tmp_path / "spec.toml").read_text(encoding="utf-8").replace("URL", server.url)
         (tmp_path / "spec.toml").write_text(spec, encoding="utf-8")
         outcome = distill(tmp_path / "spec.toml", out=tmp_path / "run")

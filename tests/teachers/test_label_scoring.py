@@ -114,7 +114,7 @@ def test_a_window_shorter_than_the_prompt_is_refused(tiny_causal: Callable[..., 
 
 
 def test_an_attention_that_caps_its_logits_is_refused(tiny_causal: Callable[..., Any]) -> None:
-    with pytest.raises(BadSpec, match="does not know"):
+    with pytest.raises(BadSpec, match="does not support"):
         LabelScorer(tiny_causal("gemma2", attn_logit_softcapping=5.0), PROMPT, SINGLE).score([[4]])
 
 

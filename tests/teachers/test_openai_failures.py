@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support.chat_server import Fault, Standin
+from support.chat_server import FakeServer, Fault
 from support.chat_teacher import KEY, PRICES, TASK, ask, likeliest, teacher_at
 
 from potstill.data.task import LabelledText, Task
@@ -36,21 +36,21 @@ from potstill.teachers.price_options import PriceOptions
     ids=lambda fault: f"{fault.kind} {fault.code}",
 )
 def test_a_filtered_or_too_long_text_is_refused_and_the_next_is_answered(fault: Fault) -> None:
-    with Standin(by_word={"bad": fault}) as server:
+    with FakeServer(by_word={"bad": fault}) as server:
         teacher = teacher_at(server)
         assert teacher.answer(["a bad one"]).answers[0].state == "refused"
         assert likeliest(teacher.answer(["some sports"]).answers[0]) == "sports"
 
 
 def test_a_bad_first_text_does_not_cost_the_others_their_soft_labels() -> None:
-    with Standin(by_word={"bad": Fault(400, message="invalid")}) as server:
+    with FakeServer(by_word={"bad": Fault(400, message="invalid")}) as server:
         teacher = teacher_at(server)
         assert teacher.answer(["a bad one"]).answers[0].state == "failed"
         assert teacher.answer(["some sports"]).answers[0].how == "logprobs"
 
 
 def test_a_reply_used_up_by_reasoning_fails_and_names_the_mend() -> None:
-    with Standin(by_word={"sports": Fault("length")}) as server:
+    with FakeServer(by_word={"sports": Fault("length")}) as server:
         answer = ask(server)
     assert answer.state == "failed"
     assert "max_tokens" in answer.raw
@@ -58,14 +58,14 @@ def test_a_reply_used_up_by_reasoning_fails_and_names_the_mend() -> None:
 
 @pytest.mark.parametrize("status", [500, 503, 408, 409])
 def test_a_server_out_of_order_is_asked_again_and_not_paid(status: int) -> None:
-    with Standin(by_word={"sports": Fault(status, times=2)}) as server:
+    with FakeServer(by_word={"sports": Fault(status, times=2)}) as server:
         reply = teacher_at(server).answer(["some sports"])
     assert likeliest(reply.answers[0]) == "sports"
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == server.billed[0]
 
 
 def test_a_server_that_stays_out_of_order_fails_the_text_for_nothing() -> None:
-    with Standin(by_word={"sports": Fault(500)}) as server:
+    with FakeServer(by_word={"sports": Fault(500)}) as server:
         reply = teacher_at(server).answer(["some sports"])
     assert reply.answers[0].state == "failed"
     assert reply.usage == Usage()
@@ -79,7 +79,7 @@ def test_a_rate_limit_is_waited_for_and_is_no_failed_try(
     monkeypatch: pytest.MonkeyPatch, retry_after: str | None
 ) -> None:
     monkeypatch.setattr(pace, "MAX_BACKOFF_S", 0.02)
-    with Standin(by_word={"sports": Fault(429, times=12, retry_after=retry_after)}) as server:
+    with FakeServer(by_word={"sports": Fault(429, times=12, retry_after=retry_after)}) as server:
         reply = teacher_at(server).answer(["some sports"])
     assert likeliest(reply.answers[0]) == "sports"
     assert len(server.seen) == 13
@@ -87,7 +87,7 @@ def test_a_rate_limit_is_waited_for_and_is_no_failed_try(
 
 
 def test_retry_after_is_honoured_by_every_thread() -> None:
-    with Standin(by_number={0: Fault(429, retry_after="0.4")}) as server:
+    with FakeServer(by_number={0: Fault(429, retry_after="0.4")}) as server:
         teacher = teacher_at(server)
         began = time.monotonic()
         teacher.answer(["some sports"])
@@ -95,7 +95,7 @@ def test_retry_after_is_honoured_by_every_thread() -> None:
 
 
 def test_a_wait_beyond_all_patience_fails_the_text_at_once() -> None:
-    with Standin(by_word={"sports": Fault(429, retry_after="3600")}) as server:
+    with FakeServer(by_word={"sports": Fault(429, retry_after="3600")}) as server:
         answer = ask(server, text_timeout_s=5)
     assert answer.state == "failed"
     assert "3600" in answer.raw
@@ -103,7 +103,7 @@ def test_a_wait_beyond_all_patience_fails_the_text_at_once() -> None:
 
 
 def test_requests_per_minute_are_kept() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = teacher_at(server, requests_per_minute=600)
         began = time.monotonic()
         with ThreadPoolExecutor(8) as threads:
@@ -112,7 +112,7 @@ def test_requests_per_minute_are_kept() -> None:
 
 
 def test_many_calls_are_in_flight_at_once_over_one_client() -> None:
-    with Standin(latency_s=0.05) as server:
+    with FakeServer(latency_s=0.05) as server:
         teacher = teacher_at(server)
         texts = [f"{label} number {i}" for i in range(20) for label in TASK.labels]
         with ThreadPoolExecutor(teacher.parallel) as threads:
@@ -122,7 +122,7 @@ def test_many_calls_are_in_flight_at_once_over_one_client() -> None:
 
 
 def test_time_in_flight_together_is_charged_once() -> None:
-    with Standin(latency_s=0.1) as server:
+    with FakeServer(latency_s=0.1) as server:
         setup = TeacherSetup(
             TASK, "m", options={"base_url": server.url}, prices=PriceOptions.parse({"usd_per_hour": 1})
         )
@@ -137,7 +137,7 @@ def test_time_in_flight_together_is_charged_once() -> None:
 # --- the teacher as a whole is out of order ----------------------------------------------------------------
 
 
-def refusal(server: Standin | str, **options: Any) -> TeacherError:
+def refusal(server: FakeServer | str, **options: Any) -> TeacherError:
     with pytest.raises(TeacherError) as caught:
         teacher_at(server, **options).answer(["some sports"])
     assert caught.value.hint
@@ -149,7 +149,7 @@ def test_a_wrong_key_is_one_sentence_without_the_key(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     caplog.set_level(logging.DEBUG)
-    with Standin(key="another") as server:
+    with FakeServer(key="another") as server:
         error = refusal(server)
     assert "OPENAI_API_KEY" in error.hint
     assert not error.billed
@@ -162,7 +162,7 @@ def test_a_wrong_key_is_one_sentence_without_the_key(
 
 def test_the_key_appears_in_no_answer_and_no_fact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
-    with Standin(by_word={"bad": Fault(400, message=f"bad request with {KEY}")}, key=KEY) as server:
+    with FakeServer(by_word={"bad": Fault(400, message=f"bad request with {KEY}")}, key=KEY) as server:
         teacher = teacher_at(server, key_env="MY_KEY")
         answers = teacher.answer(["some sports"]).answers + teacher.answer(["a bad one"]).answers
     assert [answer.state for answer in answers] == ["ok", "failed"]
@@ -175,12 +175,12 @@ def test_no_key_is_said_before_anything_is_asked() -> None:
 
 
 def test_an_unknown_model_is_one_sentence() -> None:
-    with Standin(models=frozenset({"other"})) as server:
+    with FakeServer(models=frozenset({"other"})) as server:
         assert "'m'" in refusal(server).message
 
 
 def test_an_account_without_credit_is_not_waited_for() -> None:
-    with Standin(by_word={"sports": Fault(429, code="insufficient_quota")}) as server:
+    with FakeServer(by_word={"sports": Fault(429, code="insufficient_quota")}) as server:
         assert "credit" in refusal(server).message
     assert len(server.seen) == 1
 
@@ -195,7 +195,7 @@ def test_a_server_that_is_not_there_is_one_sentence() -> None:
 
 
 def test_many_failures_in_a_row_stop_the_teacher() -> None:
-    with Standin(by_word={"x": Fault("garbage")}) as server:
+    with FakeServer(by_word={"x": Fault("garbage")}) as server:
         teacher = teacher_at(server, parallel=1)
         for _ in range(7):
             assert teacher.answer(["x"]).answers[0].state == "failed"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from support.batch_queue_run import BOTH, OPENAI, Shop, right, texts, until_done
-from support.chat_server import Fault, Standin, last_text
+from support.chat_server import FakeServer, Fault, last_text
 from support.chat_teacher import PRICES, TASK, Served, likeliest
 
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task
@@ -50,7 +50,7 @@ class TestContractWithCandidates(Served):
         return at(self.server, examples, task, candidates=True, redact=True, examples="nearest", n_nearest=2)
 
 
-def at(server: Standin | str, gold: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> ChatTeacher:
+def at(server: FakeServer | str, gold: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> ChatTeacher:
     url = server if isinstance(server, str) else server.url
     return open_teacher(TeacherSetup(task, "m", gold, {"base_url": url, **options}, PriceOptions.parse(PRICES)))
 
@@ -72,7 +72,7 @@ def top(answer: Answer, task: Task = MANY) -> str:
 
 
 def test_of_335_labels_each_text_is_offered_twenty_and_none_of_these() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = at(server, task=MANY)
         for label in (MANY.labels[0], MANY.labels[77], MANY.labels[-1]):
             answer = one(teacher, f"where is the {label} ?")
@@ -94,7 +94,7 @@ def test_where_none_fits_the_next_labels_are_offered() -> None:
     text = "banana ?"
     third = ShortlistIndex(MANY, ()).similarities(text).ranked_labels()[45]
     said = Fault("said", said=json.dumps({"label": CODES[third]}))
-    with Standin(by_number={0: Fault("said", said=NOT_THERE), 1: Fault("said", said=NOT_THERE), 2: said}) as server:
+    with FakeServer(by_number={0: Fault("said", said=NOT_THERE), 1: Fault("said", said=NOT_THERE), 2: said}) as server:
         answer = one(at(server, task=MANY, logprobs=False, one_hot_confidence=0.9), text)
     assert len(server.seen) == 3
     assert top(answer) == MANY.labels[third]
@@ -108,14 +108,14 @@ def test_where_none_fits_the_next_labels_are_offered() -> None:
 def test_where_no_shortlist_fits_the_text_stays_unanswered() -> None:
     said = Fault("said", said=NOT_THERE)
     for samples in (1, 3):
-        with Standin(by_word={"banana": said}) as server:
+        with FakeServer(by_word={"banana": said}) as server:
             answer = one(at(server, task=MANY, shortlist_rounds=2, logprobs=False, samples=samples), "banana ?")
         assert (answer.state, answer.raw) == ("unparsable", "none of the 40 labels offered")
         assert len(server.seen) == 2
 
 
 def test_votes_for_none_ask_on() -> None:
-    with Standin(by_number={0: Fault("said", said=NOT_THERE)}) as server:
+    with FakeServer(by_number={0: Fault("said", said=NOT_THERE)}) as server:
         answer = one(at(server, task=MANY, logprobs=False, samples=4), "peeling a damson in the barn ?")
     assert [body["n"] for body in server.seen] == [4, 4]
     assert (answer.state, answer.how) == ("ok", "votes")
@@ -125,13 +125,13 @@ def test_a_label_that_was_not_offered_is_no_answer() -> None:
     text = "banana ?"
     last = ShortlistIndex(MANY, ()).similarities(text).ranked_labels()[-1]
     for name in (CODES[last], MANY.labels[last]):
-        with Standin(by_word={"banana": Fault("said", said=json.dumps({"label": name}))}) as server:
+        with FakeServer(by_word={"banana": Fault("said", said=json.dumps({"label": name}))}) as server:
             assert one(at(server, task=MANY), text).state == "unparsable"
         assert len(server.seen) == 2
 
 
 def test_the_last_labels_are_offered_without_a_way_out() -> None:
-    with Standin(by_number={0: Fault("said", said='{"label": "D"}')}, ignores=frozenset({"logprobs"})) as server:
+    with FakeServer(by_number={0: Fault("said", said='{"label": "D"}')}, ignores=frozenset({"logprobs"})) as server:
         answer = one(at(server, shortlist=2), "world and sports, no business")
     assert len(server.seen) == 2
     assert "none of these" not in server.seen[1]["messages"][-1]["content"]
@@ -141,7 +141,7 @@ def test_the_last_labels_are_offered_without_a_way_out() -> None:
 @pytest.mark.parametrize("kind", ["garbage", "said"])
 @pytest.mark.parametrize("options", [{}, {"logprobs": False, "samples": 3}, {"shortlist": 9, "shortlist_rounds": 9}])
 def test_whatever_goes_wrong_stays_within_the_bound(kind: str, options: dict[str, Any]) -> None:
-    with Standin(by_word={"banana": Fault(kind, said="what?")}) as server:
+    with FakeServer(by_word={"banana": Fault(kind, said="what?")}) as server:
         assert one(at(server, task=MANY, **options), "banana ?").state in ("failed", "unparsable")
 
 
@@ -182,7 +182,7 @@ GOLD = [
 
 
 def test_each_text_is_shown_the_examples_most_like_it_after_the_constant_part() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = at(server, GOLD, examples="nearest", n_nearest=1)
         first, second = (teacher.answer([text]).usage for text in ("the goal of sports", "bonds of business"))
     for body, example in zip(server.seen, GOLD, strict=False):
@@ -201,13 +201,13 @@ def test_above_twenty_labels_the_nearest_examples_are_shown_unless_told_otherwis
         ({"examples": "fixed"}, 30),
         ({"shortlist": 400, "examples": "fixed"}, 8),
     ):
-        with Standin() as server:
+        with FakeServer() as server:
             at(server, gold, task, **options).answer(["growing an apple in the den"])
         assert sum(message["role"] == "assistant" for message in server.seen[0]["messages"]) == shown, options
 
 
 def test_a_gold_text_is_never_shown_its_own_label() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         at(server, GOLD, examples="nearest").answer([GOLD[0].text])
     before = "".join(message["content"] for message in server.seen[0]["messages"][:-1])
     assert GOLD[0].text not in before
@@ -216,7 +216,7 @@ def test_a_gold_text_is_never_shown_its_own_label() -> None:
 
 def test_a_shortlist_shows_examples_of_the_labels_it_offers() -> None:
     gold = [LabelledText(f"{label} it is", label) for label in MANY.labels]
-    with Standin() as server:
+    with FakeServer() as server:
         one(at(server, gold, MANY, n_nearest=3), "eating a fig in the den ?")
     content = server.seen[0]["messages"][-1]["content"]
     assert last_text(server.seen[0]) == "eating a fig in the den ?"
@@ -236,7 +236,7 @@ def test_a_shortlist_shows_examples_of_the_labels_it_offers() -> None:
     ],
 )
 def test_a_set_of_labels_with_weights_is_a_soft_label(said: str, shares: tuple[float, ...]) -> None:
-    with Standin(by_word={"sports": Fault("said", said=said)}) as server:
+    with FakeServer(by_word={"sports": Fault("said", said=said)}) as server:
         answer = one(at(server, candidates=True, one_hot_confidence=0.9), "sports ?")
     assert answer.how == "stated"
     assert answer.scores is not None
@@ -249,7 +249,7 @@ def test_a_set_of_labels_with_weights_is_a_soft_label(said: str, shares: tuple[f
 
 def test_one_sure_label_is_as_sure_as_ever() -> None:
     for said in ('{"candidates": [{"label": "B", "weight": 100}]}', "B", '{"label": "B"}', "B=90"):
-        with Standin(by_word={"sports": Fault("said", said=said)}) as server:
+        with FakeServer(by_word={"sports": Fault("said", said=said)}) as server:
             answer = one(at(server, candidates=True), "sports ?")
         assert (likeliest(answer), answer.how) == ("sports", "one-hot")
 
@@ -273,14 +273,14 @@ def test_one_sure_label_is_as_sure_as_ever() -> None:
     ],
 )
 def test_a_set_with_one_odd_part_is_no_answer(said: str) -> None:
-    with Standin(by_word={"sports": Fault("said", said=said)}) as server:
+    with FakeServer(by_word={"sports": Fault("said", said=said)}) as server:
         assert one(at(server, candidates=True), "sports ?").state == "unparsable"
     assert len(server.seen) == 2
     assert "weight" in server.seen[1]["messages"][-1]["content"]
 
 
 def test_a_set_is_no_answer_where_nobody_asked_for_one() -> None:
-    with Standin(by_word={"sports": Fault("said", said="A=70, B=30")}) as server:
+    with FakeServer(by_word={"sports": Fault("said", said="A=70, B=30")}) as server:
         assert one(at(server), "sports ?").state == "unparsable"
 
 
@@ -300,7 +300,7 @@ PRIVATE = f"sports for {', '.join(PLANTED)}"
 )
 def test_what_gives_a_person_away_never_reaches_the_server(options: dict[str, Any]) -> None:
     gold = [LabelledText(f"world {each}", "world") for each in PLANTED]
-    with Standin(by_number={0: Fault(500), 1: Fault("said", said="hm")}) as server:
+    with FakeServer(by_number={0: Fault(500), 1: Fault("said", said="hm")}) as server:
         teacher = at(server, gold, redact=True, **options)
         assert teacher.metadata.redactions == {"email": 1, "card": 1, "iban": 1, "phone": 1, "ipv4": 1}
         assert one(teacher, PRIVATE).state == "ok"
@@ -313,7 +313,7 @@ def test_what_gives_a_person_away_never_reaches_the_server(options: dict[str, An
 
 
 def test_nothing_is_taken_out_unless_asked_for() -> None:
-    with Standin() as server:
+    with FakeServer() as server:
         teacher = at(server)
         teacher.answer([PRIVATE])
     assert PRIVATE in server.seen[0]["messages"][-1]["content"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.chat_server import Standin
+from support.chat_server import FakeServer
 from support.toy_data import LABELS, OpenRun, finished_rounds, notes, script_teacher, table
 
 from potstill.data.pool import Pool, PoolOptions, build_pool
@@ -258,7 +258,7 @@ REPLIES = {
 def test_bad_replies_of_a_chat_model_are_counted_and_do_no_harm(
     begin: OpenRun, case: str, accepted: int, rejected: dict[str, int]
 ) -> None:
-    with Standin(writes=REPLIES[case]) as server:
+    with FakeServer(writes=REPLIES[case]) as server:
         teacher = {"name": "openai:m", "base_url": server.url}
         with begin(teacher=teacher, rounds=2, texts=6, folds=3) as run:
             report = finish_run(run, pgkd(run))
