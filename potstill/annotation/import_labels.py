@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from potstill.data.label_values import normalise_label
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData, BadSpec, did_you_mean
 from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest
@@ -183,7 +184,7 @@ def _find_request(entry: LabelEntry, requests: Mapping[str, LabelRequest], task:
 
 def _parse_label(entry: LabelEntry, task: Task, file: str) -> str | None:
     """The label; "" for unsure, None if unlabelled."""
-    label = entry.label.strip()
+    label = normalise_label(entry.label)
     if not label:
         return None
     if label in task.labels:

@@ -40,6 +40,7 @@ class DistillOptions(TypedDict, total=False):
     batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
     redact: Annotated[bool, "Remove addresses, numbers and the like before a text leaves this machine."]
     labels: Annotated[str, "The label names, separated by commas; else those found in the data."]
+    missing: Annotated[str, "Words in a label cell that mean: no label (nan, N/A, null, None, - and the like)."]
     encoding: Annotated[str, "The files' encoding, if it is not UTF-8."]
     on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
     on_conflict: Annotated[str, "One text with two labels: drop (default), first or error."]

@@ -68,6 +68,7 @@ labels = [
 [data]
 file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
 {chr(10).join(f"{name} = {quoted(column)}" for name, column in columns.items())}
+# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from potstill.data.label_values import normalise_label
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadSpec
@@ -51,6 +52,8 @@ def spec_overrides(
     task_table = take("kind", "labels")
     if "labels" in task_table:
         task_table["labels"] = [label.strip() for label in str(task_table["labels"]).split(",")]
+    if isinstance(rest.get("missing"), str):
+        rest["missing"] = [word.strip() for word in str(rest["missing"]).split(",") if word.strip()]
     tables: dict[str, object] = {
         "teacher": teacher_table,
         "student": _named(student),
@@ -102,7 +105,7 @@ def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: JsonObje
     task = Task(
         labels=built.pool.labels,
         name=name,
-        descriptions=spec.task.descriptions,
+        descriptions={normalise_label(label): about for label, about in spec.task.descriptions.items()},
         instruction=spec.task.instruction,
         kind=built.pool.kind,
     )

@@ -57,6 +57,7 @@ class DataSpec(Options):
     label: str | None = None
     label_separator: Separator | None = None
     split: str | None = None
+    missing: tuple[str, ...] | None = None
     encoding: str | None = None
     on_duplicate: Literal["first", "keep"] | None = None
     on_conflict: Literal["drop", "first", "error"] | None = None

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from potstill.data.column_guess import ColumnNames, guess_columns
 from potstill.data.label_sets import Separator, parse_labels
+from potstill.data.label_values import clean_cells
 from potstill.data.pairs import join_pair
 from potstill.data.tables import Table, read_table
 from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText, Task, content_key
@@ -319,9 +320,9 @@ def read_gold_labels(path: Path, options: ReplayOptions, task: Task) -> dict[str
     table = read_table(path)
     columns = {label: column for column, label in enumerate(task.labels)}
     known: dict[str, int] = {}
-    texts = _texts(table, options, task)
-    for line, text, label in zip(table.line_numbers, texts, table.column(options.label), strict=True):
-        if text is None or label is None or not label.strip():
+    texts, cells = _texts(table, options, task), clean_cells(table.column(options.label), path.name, named=task.labels)
+    for line, text, label in zip(table.line_numbers, texts, cells.cells, strict=True):
+        if text is None or not label:
             continue
         if label not in columns:
             raise BadData(
@@ -338,9 +339,9 @@ def _known_of(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth
     if task.kind != "multi":
         return dict(read_gold_labels(path, options, task))
     table = read_table(path)
-    named = zip(table.line_numbers, table.column(options.text), table.column(options.label), strict=True)
+    cells = clean_cells(table.column(options.label), path.name, named=task.labels).cells
     known: dict[str, Truth] = {}
-    for line, text, cell in named:
+    for line, text, cell in zip(table.line_numbers, table.column(options.text), cells, strict=True):
         names = parse_labels(cell, options.label_separator)
         strangers = [name for name in names or () if name not in task.labels]
         if strangers:

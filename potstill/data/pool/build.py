@@ -10,6 +10,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.data.label_values import normalise_label
 from potstill.data.pool.base import Pool, is_labelled
 from potstill.data.pool.clean import (
     CleaningOptions,
@@ -55,13 +56,14 @@ def build_pool(
         BadSpec: an unknown role of a source, or a share outside [0, 1).
     """
     _check_options(options)
-    read = read_sources(sources, options)
+    named = tuple(map(normalise_label, labels))
+    read = read_sources(sources, options, named)
     cleaned = clean_rows(
         read.rows, CleaningOptions(options.on_duplicate, options.on_conflict, options.on_leak, options.seed)
     )
     _check_not_emptied(Counter(read.rows.splits), cleaned.rows)
     multi = read.kind == "multi"
-    names = resolve_labels(cleaned.rows, tuple(label.strip() for label in labels), multi=multi)
+    names = resolve_labels(cleaned.rows, named, multi=multi)
     encoded = encode_labels(cleaned.rows.labels, names, multi=multi)
     splits = _assign_splits(cleaned, strata(encoded), len(names), options)
     rows, report = replace(cleaned.rows, splits=splits.names), cleaned.cleaning

@@ -20,6 +20,7 @@ class PoolOptions:
             to infer it from the columns.
         label_separator: the separator of the labels in a cell, "json" for a JSON list; None to guess. An empty cell is
             unlabelled; "[]", or the separator alone, means that no label fits.
+        missing: the words in a label cell that mean that there is no label; None takes `label_values.MISSING_MARKERS`.
         encoding: of text files; None uses the byte-order mark, or UTF-8 without one.
         on_duplicate: for repeated texts `first` keeps the first row, `keep` all.
         on_conflict: for a text with different labels `drop` leaves out all rows, `first` all but the first, `error`
@@ -42,6 +43,7 @@ class PoolOptions:
     split: str = ""
     kind: Literal["", "single", "pair", "multi"] = ""
     label_separator: Separator | None = None
+    missing: tuple[str, ...] | None = None
     encoding: str | None = None
     on_duplicate: OnDuplicate = "first"
     on_conflict: OnConflict = "drop"

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from potstill.data.column_guess import SPLIT_ALIASES, ColumnGuess, ColumnNames, format_values, guess_columns
-from potstill.data.label_sets import SEPARATORS, Separator, encode_label_set, guess_separator, parse_labels
+from potstill.data.label_sets import (
+    SEPARATORS,
+    Separator,
+    decode_label_set,
+    encode_label_set,
+    guess_separator,
+    parse_labels,
+)
+from potstill.data.label_values import clean_cells, whole_numbers
 from potstill.data.near_duplicates import hash_texts
 from potstill.data.pairs import join_pair
 from potstill.data.pool.clean import RawRows
@@ -47,8 +55,8 @@ class SourceRows:
     kind: TaskKind = "single"
 
 
-def read_sources(sources: Sources, options: PoolOptions) -> SourceRows:
-    """Read every source. The columns of the first one are preferred in the others.
+def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = ()) -> SourceRows:
+    """Read every source. The columns of the first one are preferred in the others; `named` are the task's labels.
 
     Raises:
         BadData: see `build_pool`.
@@ -67,11 +75,17 @@ def read_sources(sources: Sources, options: PoolOptions) -> SourceRows:
         first = first or columns
         _check_pair(role, table, columns, first, options)
         prefix = f"{role}/{table.name}" if names[table.name] > 1 else table.name
+        labels = clean_cells(
+            table.column(columns.label) if columns.label else [None] * len(table),
+            table.name,
+            missing=options.missing,
+            named=named,
+        )
         if separator is None and columns.label:
-            separator = _find_separator(table, columns, options)
-        new = _extract_rows(role, table, columns, prefix, separator)
+            separator = _find_separator(labels.cells, columns, options)
+        new = _extract_rows(role, table, columns, prefix, labels.cells, separator)
         reports.append(_report(role, table, columns, separator))
-        warnings += table.warnings
+        warnings += (*table.warnings, *labels.sentences)
         limited = _limit(new, options)
         n_over_limit += len(new) - len(limited)
         unlabelled = np.array(
@@ -80,7 +94,25 @@ def read_sources(sources: Sources, options: PoolOptions) -> SourceRows:
         n_unlabelled += int(unlabelled.sum())
         rows = rows + limited.filter(~unlabelled)
     kind: TaskKind = "pair" if first and first.text_b else "multi" if separator else "single"
+    rows, sentences = _merge_whole_numbers(rows, named, multi=kind == "multi")
+    warnings += sentences
     return SourceRows(rows, tuple(reports), n_unlabelled, n_over_limit, tuple(warnings), kind)
+
+
+def _merge_whole_numbers(rows: RawRows, named: Sequence[str], *, multi: bool) -> tuple[RawRows, list[str]]:
+    """The rows with "1.0" read as "1" where both forms are labels, and a sentence that says so."""
+    distinct = {label: decode_label_set(label) if multi else (label,) for label in set(rows.labels) if label}
+    forms = whole_numbers((name for names in distinct.values() for name in names), named)
+    if not forms:
+        return rows, []
+    merged = {
+        label: encode_label_set([forms.get(name, name) for name in names]) if multi else forms.get(label, label)
+        for label, names in distinct.items()
+    }
+    labels = tuple(merged.get(label, label) for label in rows.labels)
+    n = sum(new != old for new, old in zip(labels, rows.labels, strict=True))
+    shown = ", ".join(f"{old!r} as {new!r}" for old, new in sorted(forms.items())[:3])
+    return replace(rows, labels=labels), [f"Labels of one number in two forms are one: {shown} ({n:,} rows)."] * bool(n)
 
 
 def _limit(rows: RawRows, options: PoolOptions) -> RawRows:
@@ -93,7 +125,7 @@ def _limit(rows: RawRows, options: PoolOptions) -> RawRows:
     return rows.filter(keep)
 
 
-def _find_separator(table: Table, columns: ColumnGuess, options: PoolOptions) -> Separator | None:
+def _find_separator(cells: Sequence[str], columns: ColumnGuess, options: PoolOptions) -> Separator | None:
     """The separator of the labels in a cell; None if each cell holds one label."""
     if columns.text_b or options.kind in ("single", "pair"):
         if options.label_separator:
@@ -104,7 +136,6 @@ def _find_separator(table: Table, columns: ColumnGuess, options: PoolOptions) ->
         return None
     if options.label_separator:
         return options.label_separator
-    cells = table.column(columns.label or "")
     if options.kind == "multi":
         return guess_separator(cells, SEPARATORS[-1:] + SEPARATORS[:-1]) or "|"
     return guess_separator(cells)
@@ -182,12 +213,13 @@ def _find_columns(role: str, table: Table, options: PoolOptions, first: ColumnGu
     return guess
 
 
-def _extract_rows(role: str, table: Table, columns: ColumnGuess, prefix: str, separator: Separator | None) -> RawRows:
+def _extract_rows(
+    role: str, table: Table, columns: ColumnGuess, prefix: str, labels: list[str], separator: Separator | None
+) -> RawRows:
     texts = [(t or "").strip() for t in table.column(columns.text)]
     if columns.text_b:
         seconds = [(t or "").strip() for t in table.column(columns.text_b)]
         texts = [join_pair(a, b) if a and b else "" for a, b in zip(texts, seconds, strict=True)]
-    labels = [(y or "").strip() for y in table.column(columns.label)] if columns.label else [""] * len(table)
     if separator:
         labels = [_encode_cell(cell, separator, table, row) for row, cell in enumerate(labels)]
     splits = [_SPLIT_OF_ROLE[role]] * len(table)
