@@ -14,7 +14,8 @@ def bench(
     model: Annotated[Path, "A run's folder, or a bundle's."],
     *,
     texts: Annotated[Path | None, "A table of texts to time on; else test texts stored in the run."] = None,
-    text: Annotated[str | None, "The column with the text, or first,second; else guessed."] = None,
+    text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
+    text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
     usd_per_hour: Annotated[float | None, "The price of an hour of this machine; else as in the run, or 0.10."] = None,
     gpu_usd_per_hour: Annotated[float | None, "The price of an hour of this machine with its GPU."] = None,
     reporter: ProgressReporter | None = None,
@@ -32,10 +33,15 @@ def bench(
         BadData: the file cannot be read, or has no such column.
     """
     from potstill.bundle.bundle import load
+    from potstill.bundle.text_columns import named_columns
     from potstill.reports.serving_benchmark import benchmark_serving, read_sample_texts
 
-    sample = () if texts is None else read_sample_texts(Path(texts), text, pairs=load(model).takes_pairs)
     say = (lambda sentence: None) if reporter is None else reporter.info
+    sample: tuple[str, ...] = ()
+    if texts is not None:
+        bundle = load(model)
+        named = named_columns(text, text_b, pairs=bundle.takes_pairs)
+        sample = read_sample_texts(Path(texts), bundle.record, named, reporter=say)
     return benchmark_serving(
         Path(model), sample, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, reporter=say
     )

@@ -119,7 +119,9 @@ def distill(
         for sentence in inputs.messages:
             run.reporter.info(sentence)
         trained = recipe(run)
-        return DistillResult(folder, finish_run(run, trained, cleaning=inputs.messages, source=inputs.source))
+        texts = tuple(inputs.columns[name] for name in ("text", "text_b") if name in inputs.columns)
+        report = finish_run(run, trained, cleaning=inputs.messages, source=inputs.source, text_columns=texts)
+        return DistillResult(folder, report)
 
 
 def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporter | None, agreed: bool) -> None:

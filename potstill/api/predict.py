@@ -24,6 +24,7 @@ class PredictResult:
     file: Path | None = None
     n: int = 0
     notes: tuple[str, ...] = ()
+    read_from: str = ""
     multilabel: bool = False
 
     @property
@@ -34,7 +35,7 @@ class PredictResult:
     def to_json(self) -> JsonObject:
         """One object a text, or the file's name with the number of rows and the notes."""
         if self.file is not None:
-            return {"file": str(self.file), "n": self.n, "notes": list(self.notes)}
+            return {"file": str(self.file), "n": self.n, "read_from": self.read_from, "notes": list(self.notes)}
         return {"predictions": list(self._objects())}
 
     def _objects(self) -> Iterator[JsonObject]:
@@ -54,7 +55,7 @@ class PredictResult:
     def to_text(self) -> str:
         """One line a text: label, confidence, a question mark where the student is not confident, text."""
         if self.file is not None:
-            return "\n".join([f"{self.n} texts labelled in {self.file}.", *self.notes])
+            return "\n".join([f"{self.n} texts of {self.read_from} labelled in {self.file}.", *self.notes])
         width = max(map(len, self.labels), default=0)
         lines = []
         for row, (text, label, one) in enumerate(zip(self.texts, self.labels, self.predictions, strict=True)):
@@ -71,14 +72,15 @@ def predict(
     model: Annotated[Path, "A run's folder, or a bundle's."],
     *texts: Annotated[str, "Texts to label; or one file."],
     out: Annotated[Path | None, "The file to write; else FILE.labelled.EXT.", "-o"] = None,
-    text: Annotated[str | None, "The column with the text, or for pairs both: first,second; else guessed."] = None,
+    text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
+    text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
     encoding: Annotated[str | None, "The file's encoding, if it is not UTF-8."] = None,
     coverage: Annotated[float | None, "Also give a set of labels that contains the right one this often (0.9)."] = None,
     reporter: ProgressReporter | None = None,
 ) -> PredictResult:
     """Label texts, or a file of any size, with a trained student.
 
-    A file (CSV, TSV, JSON Lines, Parquet) keeps its columns and gets `predicted` and `confidence`, and where the
+    A file (CSV, TSV, JSON Lines, Parquet) is read by the column that the student was trained on, keeps its columns and gets `predicted` and `confidence`, and where the
     student was calibrated on held-out texts `confident` and `in_scope`. Rows that cannot be read are left out and
     listed with their line. The same command continues a job that was stopped.
 
@@ -91,6 +93,7 @@ def predict(
     """
     from potstill.bundle.bundle import load
     from potstill.bundle.label_file import label_file, names_a_table
+    from potstill.bundle.text_columns import named_columns
     from potstill.data.pairs import join_pair
     from potstill.errors import BadInput
 
@@ -100,8 +103,11 @@ def predict(
     if len(texts) == 1 and names_a_table(texts[0]):
         progress = None if reporter is None else partial(reporter.progress, "Labelling")
         file = Path(texts[0])
-        done = label_file(bundle, file, out=out, column=text, encoding=encoding, coverage=coverage, progress=progress)
-        return PredictResult(file=done.file, n=done.n, notes=done.notes)
+        columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
+        done = label_file(
+            bundle, file, out=out, columns=columns, encoding=encoding, coverage=coverage, progress=progress
+        )
+        return PredictResult(file=done.file, n=done.n, notes=done.notes, read_from=str(done.text_columns))
     if bundle.takes_pairs:
         if len(texts) % 2:
             raise BadInput(

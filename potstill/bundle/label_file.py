@@ -19,16 +19,16 @@ from typing import Any
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.journal import Journal, content_key
 from potstill.bundle.record import RECORD_FILE, sha256
+from potstill.bundle.text_columns import TextColumns, choose_text_columns, table_head
 from potstill.data.atomic import atomic_file
-from potstill.data.column_guess import guess_columns
 from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
-from potstill.data.tables import FILE_FORMATS, Row, Table, stream_rows, write_table
+from potstill.data.tables import FILE_FORMATS, Row, stream_rows, write_table
 from potstill.errors import BadData
 
 BLOCK = 4096  # rows in memory at once
 MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
-GUESS_ROWS = 200  # rows to guess the text column from
+GUESS_ROWS = 200  # rows to guess the text column from, if it must be
 TYPED_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
 OUTPUT_SUFFIXES = {".txt": ".csv", ".json": ".jsonl"}  # kinds that are read and not written
 RowProgress = Callable[[float, float], None]
@@ -36,10 +36,11 @@ RowProgress = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class LabelFileResult:
-    """The file written, the number of its rows, and notes for the reader."""
+    """The file written, the number of its rows, the columns that were read, and notes for the reader."""
 
     file: Path
     n: int
+    text_columns: TextColumns
     notes: tuple[str, ...]
 
 
@@ -56,7 +57,7 @@ def label_file(
     path: Path,
     *,
     out: Path | None = None,
-    column: str | None = None,
+    columns: Sequence[str] = (),
     encoding: str | None = None,
     coverage: float | None = None,
     progress: RowProgress | None = None,
@@ -71,7 +72,7 @@ def label_file(
         bundle: the trained student.
         path: the table.
         out: where to write; its suffix gives the format. Without it `NAME.labelled.EXT` beside the file.
-        column: the text column, or in a pair task both, "first,second"; None guesses.
+        columns: the text column, or in a pair task both; empty takes those the student was trained on.
         encoding: if it is not UTF-8.
         coverage: share of the texts whose `label_set` contains the right label, as in `Bundle.predict_sets`.
         progress: called with the number of rows done and of all rows.
@@ -87,13 +88,16 @@ def label_file(
         bundle.predict_sets([], coverage)  # refuses before anything is read
     scan = _scan(path, out, encoding)
     cells = _PredictionCells(bundle, coverage, typed=out.suffix.lower() in TYPED_SUFFIXES)
-    text_columns = scan.text_columns(path.name, column, bundle.takes_pairs)
+    available = tuple(scan.columns)
+    text_columns = choose_text_columns(
+        bundle.record, path.name, available, columns, lambda: table_head(scan.head, available, path.name)
+    )
     notes = list(_notes(scan, cells, out))
     job = {"record": sha256(bundle.folder / RECORD_FILE), "graph": bundle.graph, "columns": cells.columns}
     counts, truncated = _RowCounts(), bundle.truncated
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
-        labelled = _with_progress(_labelled(rows, text_columns, cells, journal, counts), scan.n, progress)
+        labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
         originals = [name for name in scan.columns if name not in cells.columns]
         schema_from = path if len(originals) == len(scan.columns) else None  # a column written over has another type
         n = write_table(out, [*originals, *cells.columns], labelled, schema_from=schema_from)
@@ -104,7 +108,7 @@ def label_file(
         notes.append(f"{counts.empty} of the texts were empty.")
     if counts.found:
         notes.append(f"{counts.found:,} rows had been labelled before the last attempt was stopped.")
-    return LabelFileResult(out, n, tuple(notes))
+    return LabelFileResult(out, n, text_columns, tuple(notes))
 
 
 @dataclass
@@ -116,26 +120,6 @@ class _FileScan:
     bad: list[str] = field(default_factory=list)
     n_bad: int = 0
     head: list[Row] = field(default_factory=list)
-
-    def text_columns(self, name: str, named: str | None, pairs: bool) -> tuple[str, ...]:
-        """The text column, or the two of a pair; `named` by the user or guessed."""
-        available = ", ".join(self.columns)
-        if named is None:
-            head = {column: [row.get(column) for row in self.head] for column in self.columns}
-            found = guess_columns(Table.from_columns(head, name), pairs=pairs)
-            if pairs and not found.text_b:
-                raise BadData(
-                    f"The student compares two texts, and {name} has one text column; it has {available}.",
-                    "Name both with --text first,second.",
-                )
-            return (found.text, *([found.text_b] if found.text_b else []))
-        columns = (named,) if not pairs else tuple(each.strip() for each in named.split(","))
-        if pairs and len(columns) != 2:
-            raise BadData(f"{named!r} is not two columns; it has {available}.", "Name both with --text first,second.")
-        for column in columns:
-            if column not in self.columns:
-                raise BadData(f"{name} has no column {column!r}; it has {available}.", "Name it with --text.")
-        return columns
 
 
 @dataclass

@@ -107,6 +107,7 @@ class BundleRecord:
         metrics: on test texts.
         student: facts about the student and its training.
         lineage: where it comes from.
+        text_columns: the column it was trained on, or the two of a pair; empty if unknown.
         notes: sentences a user of the bundle should read.
     """
 
@@ -125,6 +126,7 @@ class BundleRecord:
     metrics: Mapping[str, Score] = field(default_factory=dict)
     student: JsonObject = field(default_factory=dict)
     lineage: Lineage = field(default_factory=Lineage)
+    text_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
@@ -163,6 +165,7 @@ class BundleRecord:
             metrics={str(name): Score.from_json(score) for name, score in record["metrics"].items()},
             student=dict(record["student"]),
             lineage=Lineage(**record["lineage"]),
+            text_columns=tuple(map(str, record.get("text_columns", ()))),
             notes=tuple(record["notes"]),
         )
 

@@ -58,7 +58,14 @@ class _Predictions:
     result: EvaluationResult
 
 
-def evaluate(run: Run, student: Student, *, source: str = "", cleaning: tuple[str, ...] = ()) -> Evaluation:
+def evaluate(
+    run: Run,
+    student: Student,
+    *,
+    source: str = "",
+    cleaning: tuple[str, ...] = (),
+    text_columns: tuple[str, ...] = (),
+) -> Evaluation:
     """Export the student and measure it, its teacher and the baselines on the test part.
 
     Args:
@@ -66,9 +73,10 @@ def evaluate(run: Run, student: Student, *, source: str = "", cleaning: tuple[st
         student: the student its recipe returned.
         source: where the data comes from, in a few words.
         cleaning: sentences about what reading the data did to it.
+        text_columns: the column of the texts, or the two of a pair; stored in the bundle.
     """
     test = run.pool.subset("test")
-    bundle, predictions = _export(run, student, test)
+    bundle, predictions = _export(run, student, test, text_columns)
     teacher, teacher_labels = evaluate_teacher(run, test)
     texts = test.texts or run.pool.subset("pool").texts or run.pool.subset("train").texts
     speed = measure_latency(bundle.predict_proba, texts[:MAX_TIMED_TEXTS])
@@ -102,7 +110,9 @@ def evaluate(run: Run, student: Student, *, source: str = "", cleaning: tuple[st
     )
 
 
-def _export(run: Run, student: Student, test: Subset) -> tuple[Bundle, _Predictions | None]:
+def _export(
+    run: Run, student: Student, test: Subset, text_columns: tuple[str, ...]
+) -> tuple[Bundle, _Predictions | None]:
     """The student's bundle, exported unless it was before, and its predictions for the test texts."""
     key, folder = run.student_key(student), run.folder / "bundle"
     if run.store.get_meta("exported") == key and folder.exists():
@@ -118,7 +128,7 @@ def _export(run: Run, student: Student, test: Subset) -> tuple[Bundle, _Predicti
         predictions = _predict(made, test)
         teacher = "" if run.teacher_record is None else run.teacher_record.teacher.name
         lineage = Lineage(run.folder.name, run.spec.procedure.name, run.spec.student.name, teacher)
-        return replace(made.record, lineage=lineage, metrics=_metrics(predictions))
+        return replace(made.record, lineage=lineage, metrics=_metrics(predictions), text_columns=text_columns)
 
     bundle = export(
         student,

@@ -15,7 +15,14 @@ from potstill.run.run import Run
 from potstill.students.base import Student
 
 
-def finish_run(run: Run, student: Student, *, source: str = "", cleaning: tuple[str, ...] = ()) -> Report:
+def finish_run(
+    run: Run,
+    student: Student,
+    *,
+    source: str = "",
+    cleaning: tuple[str, ...] = (),
+    text_columns: tuple[str, ...] = (),
+) -> Report:
     """The report of a run with the student its recipe returned; read again if it was finished with this student.
 
     Args:
@@ -23,6 +30,7 @@ def finish_run(run: Run, student: Student, *, source: str = "", cleaning: tuple[
         student: the student its recipe returned.
         source: where the data comes from, in a few words.
         cleaning: sentences about what reading the data did to it.
+        text_columns: the column of the texts, or the two of a pair; stored in the bundle.
     """
     key, path = run.student_key(student), run.folder / "report.json"
     if run.store.get_meta("finished") == key:
@@ -30,7 +38,7 @@ def finish_run(run: Run, student: Student, *, source: str = "", cleaning: tuple[
             return read_report(path)
         except RunNotFound:  # removed, or of an older format
             run.reporter.info("Building the report anew.")
-    report = build_report(evaluate(run, student, source=source, cleaning=cleaning))
+    report = build_report(evaluate(run, student, source=source, cleaning=cleaning, text_columns=text_columns))
     write_report(report, run.folder)
     run.store.set_meta("finished", key)
     return report

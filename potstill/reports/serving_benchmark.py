@@ -15,7 +15,8 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from potstill.bundle.bundle import Bundle, load
-from potstill.data.column_guess import guess_columns
+from potstill.bundle.record import BundleRecord
+from potstill.bundle.text_columns import choose_text_columns
 from potstill.data.pairs import join_pair
 from potstill.data.tables import read_table
 from potstill.data.task import LabelledText, Task
@@ -108,29 +109,34 @@ def benchmark_serving(
 
 
 def read_sample_texts(
-    file: Path, column: str | None = None, *, pairs: bool = False, max_texts: int = 2000
+    file: Path,
+    record: BundleRecord,
+    named: Sequence[str] = (),
+    *,
+    max_texts: int = 2000,
+    reporter: Reporter = lambda sentence: None,
 ) -> tuple[str, ...]:
-    """The first texts of a table, or in a pair task its first pairs (`column` is then "first,second").
+    """The first texts of a table, or in a pair task its first pairs.
+
+    Args:
+        file: the table.
+        record: of the bundle, with the columns it was trained on.
+        named: the columns the user named instead.
+        max_texts: how many at most.
+        reporter: called with a sentence about the columns that are read.
 
     Raises:
         BadData: the file cannot be read, has no such column, or no text.
     """
     table = read_table(file)
-    found = guess_columns(table, unlabelled=True, pairs=pairs) if column is None else None
-    names = [name.strip() for name in (column or "").split(",")]
-    if found is not None:
-        names = [name for name in (found.text, found.text_b if pairs else None) if name]
-    for name in names:
-        if name not in table.columns:
-            available = ", ".join(table.columns)
-            raise BadData(f"{file.name} has no column {name!r}; it has {available}.", "Name it with --text.")
-    if len(names) != 1 + pairs:
-        raise BadData("The student compares two texts.", "Name both columns with --text first,second.")
-    rows = list(zip(*(table.column(name) for name in names), strict=True))
+    columns = choose_text_columns(record, file.name, table.columns, named, lambda: table)
+    reporter(f"Texts are read from {columns} of {file.name}.")
+    rows = list(zip(*(table.column(name) for name in columns.names), strict=True))
     whole = [[text for text in row if text and text.strip()] for row in rows]
-    texts = tuple(join_pair(*row) if pairs else row[0] for row in whole if len(row) == len(names))[:max_texts]
+    whole = [row for row in whole if len(row) == len(columns.names)]
+    texts = tuple(join_pair(*row) if len(row) == 2 else row[0] for row in whole)[:max_texts]
     if not texts:
-        raise BadData(f"{file.name} has no text in the column {names[0]!r}.", "Name another column with --text.")
+        raise BadData(f"{file.name} has no text in {columns}.", "Name another column with --text.")
     return texts
 
 

@@ -162,7 +162,7 @@ def test_bad_rows_are_left_out_and_listed_by_line(bundle: Bundle, tmp_path: Path
     bad = {7: "3,too,many,cells\n", 12: "only one\n", 40: 'a,"quo"te",b\n'}
     lines = ["id,text,who\n"] + [f'{i},"{TEXTS[i % 30]}",w\n' for i in range(60)]
     path.write_text("".join(bad.get(i + 1, line) for i, line in enumerate(lines)), encoding="utf-8")
-    done = label_file(bundle, path, out=tmp_path / "out.csv", column="text")
+    done = label_file(bundle, path, out=tmp_path / "out.csv", columns=("text",))
     rows = read(done.file)
     assert done.n == len(rows) == 57
     assert done.notes[0].startswith("3 bad rows left out: line 7 has 4 cells")
@@ -170,7 +170,7 @@ def test_bad_rows_are_left_out_and_listed_by_line(bundle: Bundle, tmp_path: Path
     assert [line.split()[1] for line in listed] == ["7", "12", "40"]
     assert [row["predicted"] for row in rows] == bundle.predict([row["text"] for row in rows])
     path.write_text("".join(lines), encoding="utf-8")
-    label_file(bundle, path, out=tmp_path / "out.csv", column="text")
+    label_file(bundle, path, out=tmp_path / "out.csv", columns=("text",))
     assert not (tmp_path / "out.csv.bad.txt").exists()  # mended
 
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(bundle: Bundl
     path = table(tmp_path / "in.csv")
     wrong: list[tuple[type[Exception], dict[str, Any]]] = [
         (BadData, {"out": path}),
-        (BadData, {"column": "nope"}),
+        (BadData, {"columns": ("nope",)}),
         (BadData, {"out": tmp_path / "out.xlsx"}),
         (BadData, {"out": tmp_path / "nowhere" / "out.csv"}),
         (BadInput, {"coverage": 1.5}),

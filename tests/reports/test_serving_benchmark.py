@@ -27,6 +27,8 @@ from potstill.evaluation.energy import EnergyMeter, cpu_meter, gpu_meter
 from potstill.evaluation.latency import measure_latency
 from potstill.procedures.kd import kd
 from potstill.reports.finish_run import finish_run
+from potstill.bundle.bundle import load
+from potstill.bundle.text_columns import named_columns
 from potstill.reports.serving_benchmark import benchmark_serving, read_sample_texts
 from potstill.reports.serving_table import ServingRow, ServingTable, break_even
 from potstill.run.run import Run
@@ -150,19 +152,31 @@ def test_no_run_no_bundle_no_column_is_one_sentence(tmp_path: Path, replayed: Pa
         benchmark_serving(tmp_path)
     file = tmp_path / "texts.csv"
     file.write_text("text\na\n", encoding="utf-8")
+    record = load(replayed).record
     with pytest.raises(BadData, match="no column 'txt'"):
-        read_sample_texts(file, "txt")
-    with pytest.raises(BadData, match="compares two"):
-        read_sample_texts(file, "text", pairs=True)
+        read_sample_texts(file, record, ("txt",))
+    with pytest.raises(BadInput, match="compares two"):
+        named_columns("text", None, pairs=True)
     with pytest.raises(BadData, match="no text in"):
         file.write_text("text,more\n,\n ,b\n", encoding="utf-8")
-        read_sample_texts(file, "text")
+        read_sample_texts(file, record, ("text",))
 
 
-def test_pairs_are_read_from_two_columns(tmp_path: Path) -> None:
+def test_pairs_are_read_from_two_columns(replayed: Path, tmp_path: Path) -> None:
     file = tmp_path / "pairs.csv"
     file.write_text("one,two\na b,c d\ne,\n", encoding="utf-8")
-    assert read_sample_texts(file, "one,two", pairs=True) == (join_pair("a b", "c d"),)
+    record = replace(load(replayed).record, task=Task(("same", "other"), kind="pair"), text_columns=("one", "two"))
+    assert read_sample_texts(file, record) == (join_pair("a b", "c d"),)
+
+
+def test_the_texts_to_time_on_are_those_of_the_column_it_was_trained_on(replayed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tickets.csv"
+    file.write_text("title,description\nshort words,the words that were learnt\n", encoding="utf-8")
+    record = replace(load(replayed).record, text_columns=("description",))
+    sentences: list[str] = []
+    assert read_sample_texts(file, record, reporter=sentences.append) == ("the words that were learnt",)
+    assert sentences == ["Texts are read from the column 'description' of tickets.csv."]
+    assert read_sample_texts(file, record, ("title",)) == ("short words",)
 
 
 def test_the_command_prints_a_table_or_json(replayed: Path) -> None:

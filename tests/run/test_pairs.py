@@ -191,13 +191,17 @@ def test_a_file_of_pairs_keeps_its_columns(bundle: Bundle, tmp_path: Path) -> No
     named = write(tmp_path / "named.csv", table)
     odd = write(tmp_path / "odd.csv", {"x": table["premise"], "y": table["hypothesis"]})
     done = label_file(bundle, named)
-    again = label_file(bundle, odd, column="x, y")
+    again = label_file(bundle, odd, columns=("x", "y"))
     read = [list(csv.DictReader(path.open(encoding="utf-8"))) for path in (done.file, again.file)]
     assert [row["predicted"] for row in read[0]] == [row["predicted"] for row in read[1]]
     assert read[0][0]["premise"] == table["premise"][0]
-    for column, reason in ((None, "one text column"), ("x", "not two columns"), ("x,z", "no column 'z'")):
-        with pytest.raises(BadData, match=reason):
-            label_file(bundle, odd, column=column)
+    for column, reason in ((None, "one text column"), ("x", "is one column"), ("x,z", "no column 'z'")):
+        with pytest.raises(BadInput, match=reason):
+            predict(bundle.folder, str(odd), text=column)
+    both = predict(bundle.folder, str(odd), text="x", text_b="y", out=tmp_path / "both.csv")
+    assert both.file is not None
+    assert both.file.read_bytes() == again.file.read_bytes()
+    assert "the columns 'x' and 'y'" in both.to_text()
 
 
 @pytest.mark.parametrize("kind", ["static", "encoder"])
