@@ -9,23 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 if TYPE_CHECKING:
-    from potstill.bundle.bundle import Prediction
+    from potstill.bundle.bundle import Bundle, Prediction
+    from potstill.bundle.label_file import LabelFileResult
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
 
 @dataclass(frozen=True)
 class PredictResult:
-    """The predictions for some texts (or pairs), or the file they were written to."""
+    """The predictions for some texts (or pairs), or the files they were written to."""
 
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     label_sets: tuple[tuple[str, ...], ...] = ()
-    file: Path | None = None
-    n: int = 0
-    notes: tuple[str, ...] = ()
-    read_from: str = ""
+    files: tuple[LabelFileResult, ...] = ()
     multilabel: bool = False
+
+    @property
+    def file(self) -> Path | None:
+        """The file that was written, or the first one; None if there is none."""
+        return self.files[0].file if self.files else None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -33,9 +36,10 @@ class PredictResult:
         return tuple(", ".join(one.labels) or "–" if self.multilabel else one.label for one in self.predictions)
 
     def to_json(self) -> JsonObject:
-        """One object a text, or the file's name with the number of rows and the notes."""
-        if self.file is not None:
-            return {"file": str(self.file), "n": self.n, "read_from": self.read_from, "notes": list(self.notes)}
+        """One object a text, or a file's name with the number of rows and the notes."""
+        files = [each.to_json() for each in self.files]
+        if files:
+            return files[0] if len(files) == 1 else {"files": files}
         return {"predictions": list(self._objects())}
 
     def _objects(self) -> Iterator[JsonObject]:
@@ -54,8 +58,8 @@ class PredictResult:
 
     def to_text(self) -> str:
         """One line a text: label, confidence, a question mark where the student is not confident, text."""
-        if self.file is not None:
-            return "\n".join([f"{self.n} texts of {self.read_from} labelled in {self.file}.", *self.notes])
+        if self.files:
+            return "\n".join(each.to_text() for each in self.files)
         width = max(map(len, self.labels), default=0)
         lines = []
         for row, (text, label, one) in enumerate(zip(self.texts, self.labels, self.predictions, strict=True)):
@@ -70,8 +74,8 @@ class PredictResult:
 
 def predict(
     model: Annotated[Path, "A run's folder, or a bundle's."],
-    *texts: Annotated[str, "Texts to label; or one file."],
-    out: Annotated[Path | None, "The file to write; else FILE.labelled.EXT.", "-o"] = None,
+    *texts: Annotated[str, "Texts to label, files, or - for standard input."],
+    out: Annotated[Path | None, "The file to write, or a folder; else FILE.labelled.EXT.", "-o"] = None,
     text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
     text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
     encoding: Annotated[str | None, "The file's encoding, if it is not UTF-8."] = None,
@@ -84,37 +88,75 @@ def predict(
     student was calibrated on held-out texts `confident` and `in_scope`. Rows that cannot be read are left out and
     listed with their line. The same command continues a job that was stopped.
 
+    What looks like a path has to be a file: it is never taken for a text. Standard input holds one text a line, or a
+    table whose header has the column of the texts.
+
     In a pair task the texts are taken two by two: the first with the second, the third with the fourth.
 
     Raises:
         RunNotFound: the folder holds no bundle.
         BadData: the file cannot be read, or has no such column.
-        BadInput: there is nothing to label, the last pair lacks a text, or no coverage can be guaranteed.
+        BadInput: there is nothing to label, files and texts are mixed, the last pair lacks a text, or no coverage can be guaranteed.
     """
+    from potstill.bundle.arguments import find_files, output_files
     from potstill.bundle.bundle import load
-    from potstill.bundle.label_file import label_file, names_a_table
     from potstill.bundle.text_columns import named_columns
-    from potstill.data.pairs import join_pair
     from potstill.errors import BadInput
 
     if not texts:
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
+    files = find_files(texts, out=out, encoding=encoding)
     bundle = load(model)
-    if len(texts) == 1 and names_a_table(texts[0]):
-        progress = None if reporter is None else partial(reporter.progress, "Labelling")
-        file = Path(texts[0])
-        columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
-        done = label_file(
-            bundle, file, out=out, columns=columns, encoding=encoding, coverage=coverage, progress=progress
-        )
-        return PredictResult(file=done.file, n=done.n, notes=done.notes, read_from=str(done.text_columns))
-    if bundle.takes_pairs:
-        if len(texts) % 2:
-            raise BadInput(
-                f"This student compares two texts, and {len(texts)} cannot be taken two by two.",
-                "Give the second one, too.",
-            )
-        texts = tuple(join_pair(one, other) for one, other in zip(texts[::2], texts[1::2], strict=True))
+    if not files:
+        return _predict_texts(bundle, _pairs(texts) if bundle.takes_pairs else texts, coverage)
+    columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
+    outs = output_files(files, out)
+    job = partial(_predict_file, bundle, columns=columns, encoding=encoding, coverage=coverage, reporter=reporter)
+    done = [job(file, target) for file, target in zip(files, outs, strict=True)]
+    if isinstance(done[0], PredictResult):  # of standard input without -o
+        return done[0]
+    return PredictResult(files=tuple(each for each in done if not isinstance(each, PredictResult)))
+
+
+def _predict_texts(bundle: Bundle, texts: tuple[str, ...], coverage: float | None) -> PredictResult:
     logits = bundle.predict_logits(texts)
     sets = () if coverage is None else tuple(bundle.prediction_sets(logits, coverage))
     return PredictResult(texts, tuple(bundle.predictions_from_logits(logits)), sets, multilabel=bundle.multilabel)
+
+
+def _predict_file(
+    bundle: Bundle,
+    file: Path,
+    out: Path | None,
+    *,
+    columns: tuple[str, ...],
+    encoding: str | None,
+    coverage: float | None,
+    reporter: ProgressReporter | None,
+) -> LabelFileResult | PredictResult:
+    """Label a file; a stream without an output file gives its predictions."""
+    from potstill.bundle.arguments import is_stream, stored_stream
+    from potstill.bundle.label_file import label_file
+    from potstill.bundle.text_columns import read_texts
+
+    if is_stream(file):
+        with stored_stream(file, columns or bundle.record.text_columns) as stored:
+            if out is None:
+                texts, _ = read_texts(stored, bundle.record, columns, encoding=encoding)
+                return _predict_texts(bundle, texts, coverage)
+            job = partial(_predict_file, columns=columns, encoding=encoding, coverage=coverage, reporter=reporter)
+            return job(bundle, stored, out)
+    progress = None if reporter is None else partial(reporter.progress, f"Labelling {file.name}")
+    return label_file(bundle, file, out=out, columns=columns, encoding=encoding, coverage=coverage, progress=progress)
+
+
+def _pairs(texts: tuple[str, ...]) -> tuple[str, ...]:
+    from potstill.data.pairs import join_pair
+    from potstill.errors import BadInput
+
+    if len(texts) % 2:
+        raise BadInput(
+            f"This student compares two texts, and {len(texts)} cannot be taken two by two.",
+            "Give the second one, too.",
+        )
+    return tuple(join_pair(one, other) for one, other in zip(texts[::2], texts[1::2], strict=True))

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from potstill.bundle.arguments import labelled_name
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.journal import Journal, content_key
 from potstill.bundle.record import RECORD_FILE, sha256
@@ -23,14 +24,14 @@ from potstill.bundle.text_columns import TextColumns, choose_text_columns, table
 from potstill.data.atomic import atomic_file
 from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
-from potstill.data.tables import FILE_FORMATS, Row, stream_rows, write_table
+from potstill.data.tables import Row, stream_rows, write_table
+from potstill.data.task import JsonObject
 from potstill.errors import BadData
 
 BLOCK = 4096  # rows in memory at once
 MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
 GUESS_ROWS = 200  # rows to guess the text column from, if it must be
 TYPED_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
-OUTPUT_SUFFIXES = {".txt": ".csv", ".json": ".jsonl"}  # kinds that are read and not written
 RowProgress = Callable[[float, float], None]
 
 
@@ -43,13 +44,13 @@ class LabelFileResult:
     text_columns: TextColumns
     notes: tuple[str, ...]
 
+    def to_json(self) -> JsonObject:
+        """A JSON object with the file's name, its rows, what was read, and the notes."""
+        return {"file": str(self.file), "n": self.n, "read_from": str(self.text_columns), "notes": list(self.notes)}
 
-def names_a_table(argument: str) -> bool:
-    """True if the argument is the path of a table and not a text: it exists, or has a table's suffix and no space."""
-    path = Path(argument) if len(argument) < 1024 and "\n" not in argument else None
-    if path is None:
-        return False
-    return path.suffix.lower() in FILE_FORMATS and (path.is_file() or " " not in argument)
+    def to_text(self) -> str:
+        """One line, and one for each note."""
+        return "\n".join([f"{self.n} texts of {self.text_columns} labelled in {self.file}.", *self.notes])
 
 
 def label_file(
@@ -81,7 +82,7 @@ def label_file(
         BadData: the file cannot be read or has no such column; nothing was written.
         BadInput: a coverage that the bundle cannot guarantee.
     """
-    out = out or path.with_suffix(f".labelled{OUTPUT_SUFFIXES.get(path.suffix.lower(), path.suffix)}")
+    out = out or path.with_name(labelled_name(path))
     if out.resolve() == path.resolve():
         raise BadData(f"{out} is the file that is read.", "Give another one with -o.")
     if coverage is not None:

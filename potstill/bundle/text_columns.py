@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from potstill.bundle.record import BundleRecord
 from potstill.data.column_guess import guess_columns
-from potstill.data.tables import Cell, Table
+from potstill.data.pairs import join_pair
+from potstill.data.tables import Cell, Table, read_table
 from potstill.errors import BadData, BadInput
 
 MIN_TEXT_SHARE = 0.5  # of the filled cells must be texts of several words, or the column is none of texts
@@ -89,6 +91,21 @@ def choose_text_columns(
 def table_head(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str], name: str) -> Table:
     """The first rows of a table as a table."""
     return Table.from_columns({column: [row.get(column) for row in rows] for column in columns}, name)
+
+
+def read_texts(
+    path: Path, record: BundleRecord, named: Sequence[str], *, encoding: str | None = None
+) -> tuple[tuple[str, ...], TextColumns]:
+    """All texts of a table, or in a pair task its pairs, and the columns they were read from.
+
+    Raises:
+        BadData: the file cannot be read, or has no such column.
+    """
+    table = read_table(path, encoding=encoding)
+    columns = choose_text_columns(record, path.name, table.columns, named, lambda: table)
+    rows = zip(*(table.column(name) for name in columns.names), strict=True)
+    cells = ([cell or "" for cell in row] for row in rows)
+    return tuple(join_pair(*row) if len(row) == 2 else row[0] for row in cells), columns
 
 
 def _holds_texts(cells: Sequence[Cell]) -> bool:

@@ -11,14 +11,14 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import compress
 from pathlib import Path
 from statistics import median, quantiles
 
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.record import BundleRecord
-from potstill.bundle.text_columns import choose_text_columns
-from potstill.data.pairs import join_pair
-from potstill.data.tables import read_table
+from potstill.bundle.text_columns import read_texts
+from potstill.data.pairs import split_pair
 from potstill.data.task import LabelledText, Task
 from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
 from potstill.evaluation import energy
@@ -128,13 +128,10 @@ def read_sample_texts(
     Raises:
         BadData: the file cannot be read, has no such column, or no text.
     """
-    table = read_table(file)
-    columns = choose_text_columns(record, file.name, table.columns, named, lambda: table)
+    cells, columns = read_texts(file, record, named)
     reporter(f"Texts are read from {columns} of {file.name}.")
-    rows = list(zip(*(table.column(name) for name in columns.names), strict=True))
-    whole = [[text for text in row if text and text.strip()] for row in rows]
-    whole = [row for row in whole if len(row) == len(columns.names)]
-    texts = tuple(join_pair(*row) if len(row) == 2 else row[0] for row in whole)[:max_texts]
+    whole = (all(map(str.strip, split_pair(text))) if len(columns.names) == 2 else text.strip() for text in cells)
+    texts = tuple(compress(cells, whole))[:max_texts]
     if not texts:
         raise BadData(f"{file.name} has no text in {columns}.", "Name another column with --text.")
     return texts

@@ -55,7 +55,7 @@ def test_the_option_names_another_column(run: Path, tmp_path: Path) -> None:
 
 def test_a_file_without_that_column_is_refused_with_those_it_has(run: Path, tmp_path: Path) -> None:
     file = table(tmp_path, "subject,comment\nthe soup is hot,a goal of the match\n")
-    with pytest.raises(BadData, match="trained on the column 'description'.* it has 'subject', 'comment'") as refused:
+    with pytest.raises(BadData, match=r"trained on the column 'description'.* it has 'subject', 'comment'") as refused:
         predict(run, file)
     assert "--text COLUMN" in refused.value.hint
     assert not (tmp_path / "new.labelled.csv").exists()

@@ -18,6 +18,8 @@ from support.toy_data import LABELS, table
 
 from potstill import cli
 from potstill.api import bench
+from potstill.bundle.bundle import load
+from potstill.bundle.text_columns import named_columns
 from potstill.data.pairs import join_pair
 from potstill.data.pool import PoolOptions, build_pool
 from potstill.data.tables import Table
@@ -27,8 +29,6 @@ from potstill.evaluation.energy import EnergyMeter, cpu_meter, gpu_meter
 from potstill.evaluation.latency import measure_latency
 from potstill.procedures.kd import kd
 from potstill.reports.finish_run import finish_run
-from potstill.bundle.bundle import load
-from potstill.bundle.text_columns import named_columns
 from potstill.reports.serving_benchmark import benchmark_serving, read_sample_texts
 from potstill.reports.serving_table import ServingRow, ServingTable, break_even
 from potstill.run.run import Run
