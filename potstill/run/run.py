@@ -1,4 +1,6 @@
-"""A run: one attempt at a task in one folder, with the verbs `ask`, `generate`, `learn`, `evaluate`, `compute_once` and `note`.
+"""A run: one attempt at a task in one folder.
+
+Its verbs are `ask`, `generate`, `learn`, `evaluate`, `compute_once` and `note`.
 
 Every verb looks in the store first, so that running the same recipe again continues where it was interrupted: recipes
 have no resume code. Every purchase goes through the ledger here. What is asked and learnt, and when to stop, is the

@@ -10,15 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from potstill.data.pool import Subset
+from potstill.data.task import GenerationRequest
 from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import Calibration, one_hot
 from potstill.ledger.prices import micros_to_usd
 from potstill.procedures.allocate.label_sources import LabelledSet, LabelSources
 from potstill.procedures.allocate.priors import GenerationPrior, RoundGain
-from potstill.procedures.pgkd.generation import GeneratingTeacher, TextAcquisition
-from potstill.procedures.pgkd.generation_request import Floats, TrainingTexts, gold_examples
+from potstill.procedures.pgkd.generation import GeneratingTeacher, TextSource
+from potstill.procedures.pgkd.generation_request import Floats, TrainingTexts, gold_examples, make_generation_request
 from potstill.procedures.pgkd.quote import BIAS_TEXTS
-from potstill.procedures.pgkd.rounds import RoundLog, RoundResult, RoundStudent, RoundTrainer, run_round
+from potstill.procedures.pgkd.rounds import FilteredTexts, RoundLog, RoundStudent, RoundTrainer
 from potstill.procedures.soft_labels import calibrate_teacher
 from potstill.teachers.generation_quotas import split_by_label
 
@@ -80,7 +81,7 @@ class GenerationRounds:
         llm, trainer, run = self._sources.llm, self._trainer(), self._sources.run
         assert llm is not None
         current = trainer.fit(self.training_rows(labelled), self.n_rounds)
-        request = trainer.make_request(current, self.n_rounds + 1, trainer.training_probs(current))
+        request = self._request(current, trainer.training_probs(current))
         requests = [request]
         if not llm.capabilities.reads_feedback:
             draw = np.random.default_rng(request.seed)
@@ -106,26 +107,36 @@ class GenerationRounds:
                 self._log, self._best = RoundLog(run, self.teacher.teacher, self.options.rounds, current), current
             train = labelled.concatenate(self.accepted.texts, self.accepted.targets).to_subset()
             held_out = {**run.pool.held_out_texts(), "validation": self._validation.texts}
-            acquisition = TextAcquisition(run, train, self.options, teacher=self.teacher, held_out=held_out)
-            result = run_round(trainer, acquisition.acquire, current, self.n_rounds + 1, current)
+            source = TextSource(run, train, self.options, teacher=self.teacher, held_out=held_out)
+            probs = trainer.training_probs(current)
+            request = self._request(current, probs)
+            acquired = source.acquire(request, probs, current)
+            filtered = source.filter(acquired, current)
+            rows = current.train.with_generated(filtered.accepted, run.task, filtered.probs)
+            student = trainer.fit(rows, self.n_rounds + 1, init_from=current)
         except BudgetExceeded:
             self._budget_exhausted = True
             return
         self.n_rounds += 1
-        improved = result.student.loss < current.loss
-        self._gains.append(self._measure_gain(current, result.student, result.request.n))
-        self._log.add(result, improved)
+        improved = student.loss < current.loss
+        self._gains.append(self._measure_gain(current, student, request.n))
+        self._log.add(request, filtered, student, improved)
         self._without_improvement = 0 if improved else self._without_improvement + 1
-        self._budget_exhausted = result.acquired.budget_exhausted
+        self._budget_exhausted = acquired.budget_exhausted
         if improved:
-            self._accept(result)
+            self._accept(filtered, student)
 
-    def _accept(self, result: RoundResult) -> None:
-        task, texts = self._sources.run.task, result.acquired.filtered.accepted
+    def _request(self, current: RoundStudent, probs: Floats) -> GenerationRequest:
+        run = self._sources.run
+        seed = run.spec.seed, self.n_rounds + 1
+        return make_generation_request(run.task, current.train, probs, current.evaluation, self.options, seed)
+
+    def _accept(self, filtered: FilteredTexts, student: RoundStudent) -> None:
+        task, texts = self._sources.run.task, filtered.accepted
         labels = np.array([task.index(each.label) for each in texts], dtype=np.int64)
-        probs = result.acquired.probs
+        probs = filtered.probs
         targets = one_hot(labels, task.n_labels) if probs is None else np.asarray(probs, dtype=np.float32)
-        self._best = result.student
+        self._best = student
         self.accepted = self.accepted.concatenate([each.text for each in texts], targets)
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from potstill.procedures import query_strategies
 from potstill.procedures.pgkd.filters import FilterResult, TextFilter, drop_disagreements, passes_pvi
 from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, gold_examples
 from potstill.procedures.pgkd.quote import BIAS_TEXTS, EXPLORE_EVERY
-from potstill.procedures.pgkd.rounds import AcquiredTexts, RoundStudent, TextSource
+from potstill.procedures.pgkd.rounds import AcquiredTexts, FilteredTexts, RoundStudent, SourceName
 from potstill.procedures.soft_labels import calibrate_teacher
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
@@ -37,13 +37,13 @@ MAX_CANDIDATE_TEXTS = 5000  # unlabelled texts that a choice is made from
 class SourceGain:
     """A finished round: where its texts came from, by how much the validation loss fell, and their price in USD."""
 
-    source: TextSource
+    source: SourceName
     loss_drop: float
     usd: float
 
 
 @dataclass(frozen=True)
-class Spent(NoteRecord):
+class RoundPrice(NoteRecord):
     """What the texts of a round cost when they were bought: a repeated run pays nothing for them."""
 
     name = "spent"
@@ -58,8 +58,8 @@ class GeneratingTeacher:
     calibration: Calibration
 
 
-class TextAcquisition:
-    """A teacher, the filters of its texts, and the unlabelled texts it was not asked about yet.
+class TextSource:
+    """Buys the texts of a round: a teacher, the filters of its texts, and the unlabelled texts it was not asked about.
 
     Args:
         train: labelled texts that the student is trained on.
@@ -95,32 +95,42 @@ class TextAcquisition:
         self._gains: list[SourceGain] = []
 
     def acquire(self, request: GenerationRequest, probs: Floats, current: RoundStudent) -> AcquiredTexts:
-        """Buy the texts of the next round and filter them.
+        """Buy the texts of the next round.
 
         Args:
             request: what the teacher is asked to generate, if it generates in this round.
             probs: (N, K) the student's probabilities of its N training texts.
             current: the student.
         """
-        totals = self._run.ledger.totals
-        before, source = totals().charged, self._next_source()
-        generates = source == "generate"
-        acquired = self._generate(request, current) if generates else self._label(request.n, probs, current)
+        charged = self._run.ledger.totals().charged
+        if self._next_source() == "generate":
+            acquired = self._generate(request, current)
+        else:
+            acquired = self._label(request.n, probs, current)
+        return replace(acquired, seed=request.seed, charged_before=charged)
+
+    def filter(self, acquired: AcquiredTexts, current: RoundStudent) -> FilteredTexts:
+        """Drop copies, unusable texts and unconfirmed labels, and price the round."""
+        result, probs = FilterResult(acquired.texts), acquired.probs
+        if acquired.source == "generate":
+            result = self._filter_by_agreement(self._filter(acquired.texts), current)
+            probs = self._relabel(result) if self._options.soft_labels else None
+        ledger = self._run.ledger
         # Stored, because a repeated run pays nothing for the same texts and has to choose the same sources.
-        spent = self._run.compute_once(
-            Spent,
-            lambda: Spent(micros_to_usd(totals().charged - before)),
+        price = self._run.compute_once(
+            RoundPrice,
+            lambda: RoundPrice(micros_to_usd(ledger.totals().charged - acquired.charged_before)),
             self.teacher.key,
-            request.seed,
+            acquired.seed,
             len(current.train.texts),
         )
-        return replace(acquired, usd=spent.usd)
+        return FilteredTexts(acquired, result, probs, price.usd)
 
-    def record_gain(self, acquired: AcquiredTexts, loss_drop: float) -> None:
-        """Record by how much the validation loss fell with these texts."""
-        self._gains.append(SourceGain(acquired.source, loss_drop, acquired.usd))
+    def record_gain(self, filtered: FilteredTexts, loss_drop: float) -> None:
+        """Record by how much the validation loss fell with these texts; `mix = "gain"` chooses by it."""
+        self._gains.append(SourceGain(filtered.acquired.source, loss_drop, filtered.usd))
 
-    def _next_source(self) -> TextSource:
+    def _next_source(self) -> SourceName:
         if not self._unlabelled:
             return "generate"
         if self._options.mix == "turns":
@@ -142,9 +152,7 @@ class TextAcquisition:
             except BudgetExceeded:
                 budget_exhausted = True
                 break
-        filtered = self._filter_by_agreement(self._filter(texts), current)
-        probs = self._relabel(filtered) if self._options.soft_labels else None
-        return AcquiredTexts("generate", tuple(texts), filtered, probs, 0.0, budget_exhausted)
+        return AcquiredTexts("generate", tuple(texts), budget_exhausted=budget_exhausted)
 
     def _label(self, n: int, probs: Floats, current: RoundStudent) -> AcquiredTexts:
         """The teacher's labels of `n` unlabelled texts that the student needs."""
@@ -161,7 +169,7 @@ class TextAcquisition:
         teacher_probs = self._calibration.apply(answers.scores[answered]).astype(np.float32)
         labels = [run.task.labels[k] for k in teacher_probs.argmax(axis=1)]
         texts = tuple(LabelledText(selected[i], label) for i, label in zip(answered, labels, strict=True))
-        return AcquiredTexts("label", texts, FilterResult(texts), teacher_probs, 0.0, "unasked" in answers.states)
+        return AcquiredTexts("label", texts, teacher_probs, "unasked" in answers.states)
 
     def _select(
         self, texts: Sequence[str], n: int, probs: Floats, current: RoundStudent, draw: np.random.Generator
@@ -209,12 +217,12 @@ class TextAcquisition:
         return drop_disagreements(filtered, list(probs[np.arange(len(texts)), labels] >= 1 / run.task.n_labels))
 
 
-def better_source(gains: Sequence[SourceGain]) -> TextSource:
+def better_source(gains: Sequence[SourceGain]) -> SourceName:
     """Whether to generate or to label next: each once, then the one with the larger loss drop per dollar.
 
     Every fourth round it is the other one, because gains change as the student learns.
     """
-    sources: tuple[TextSource, TextSource] = ("generate", "label")
+    sources: tuple[SourceName, SourceName] = ("generate", "label")
     rates = []
     for source in sources:
         rounds = [each for each in gains if each.source == source]

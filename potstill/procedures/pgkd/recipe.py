@@ -2,9 +2,10 @@
 
 Algorithm 1 of the paper. Each round the teacher reads the student's validation report and training texts that the
 student gets right, wrong, and confidently wrong (hard negatives); it generates labelled texts, and a student is
-trained on them and all before. The student with the lowest validation loss is returned. The paper does not say whether
-its student is trained further or anew; by default this one is trained from scratch. Validation texts are never shown,
-and the teacher may not copy one: the loss on them decides when to stop.
+trained on them and on all earlier ones. The student with the lowest validation loss is returned. The paper does not
+say whether its student is fine-tuned further or trained from scratch; here it is trained from scratch unless `start`
+says otherwise. Validation texts are never shown, and generated copies of them are dropped: the loop stops by the loss
+on them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 from potstill.data.pool import Subset
 from potstill.errors import BadData, BudgetExceeded
 from potstill.procedures.base import Recipe
-from potstill.procedures.pgkd.generation import TextAcquisition
-from potstill.procedures.pgkd.generation_request import PgkdOptions, TrainingTexts
+from potstill.procedures.pgkd.generation import TextSource
+from potstill.procedures.pgkd.generation_request import PgkdOptions, TrainingTexts, make_generation_request
 from potstill.procedures.pgkd.quote import quote_generation
-from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer, run_round
+from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer
 from potstill.run.run import Run
 from potstill.students.base import Student
 
@@ -29,22 +30,31 @@ def pgkd(run: Run) -> Student:
     """
     options = RECIPE.read_options(run.spec)
     gold, validation = _training_data(run), run.pool.subset("validation")
-    acquisition, trainer = TextAcquisition(run, gold, options), RoundTrainer(run, options, validation)
+    source = TextSource(run, gold, options)
+    trainer = RoundTrainer(run, options, validation)
     best = current = trainer.fit(TrainingTexts.from_subset(gold), 0)
-    log, without_improvement = RoundLog(run, acquisition.teacher, options.rounds, current), 0
+    log = RoundLog(run, source.teacher, options.rounds, current)
 
     for number in range(1, options.rounds + 1):
         try:
-            result = run_round(trainer, acquisition.acquire, current, number, best)
+            probs = trainer.training_probs(current)
+            # The validation report, training texts that the student gets right and wrong, and hard negatives.
+            request = make_generation_request(
+                run.task, current.train, probs, current.evaluation, options, (run.spec.seed, number)
+            )
+            acquired = source.acquire(request, probs, current)  # the teacher generates labelled texts
+            filtered = source.filter(acquired, current)  # no copies, duplicates or unconfirmed labels
+            rows = current.train.with_generated(filtered.accepted, run.task, filtered.probs)
+            student = trainer.fit(rows, number, init_from=best)
         except BudgetExceeded:
             log.budget_exhausted = True
             break
-        improved = result.student.loss < best.loss
-        acquisition.record_gain(result.acquired, current.loss - result.student.loss)
-        log.add(result, improved)
-        best, without_improvement = (result.student, 0) if improved else (best, without_improvement + 1)
-        current = best if options.roll_back else result.student
-        if result.acquired.budget_exhausted or without_improvement >= options.patience:
+        improved = student.loss < best.loss
+        log.add(request, filtered, student, improved)
+        source.record_gain(filtered, current.loss - student.loss)
+        best = student if improved else best
+        current = best if options.roll_back else student
+        if acquired.budget_exhausted or log.n_without_improvement >= options.patience:
             break
 
     log.close(best)
@@ -55,7 +65,7 @@ def _training_data(run: Run) -> Subset:
     train = run.pool.subset("train")
     if not len(run.pool.subset("validation")):
         raise BadData(
-            "PGKD stops by the loss on validation texts and there are none.",
+            "PGKD needs validation texts, whose loss decides when it stops, and there are none.",
             "Give some with --validation FILE, or set validation_share under [data].",
         )
     empty = [label for label, n in run.pool.counts("train").items() if not n]

@@ -1,4 +1,4 @@
-"""One round of PGKD, and the log of all rounds.
+"""The parts of a PGKD round: its student, its texts, the trainer, and the log of all rounds.
 
 Does not decide whether there is another round: `pgkd` goes on until the validation loss stops falling, `allocate`
 compares a round with everything else that the budget can buy.
@@ -7,7 +7,6 @@ compares a round with everything else that the budget can buy.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +18,7 @@ from potstill.data.task import GenerationRequest, LabelledText
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.prices import Purpose, micros_to_usd
 from potstill.procedures.pgkd.filters import MAX_EXCERPT_CHARS, FilterResult
-from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, TrainingTexts, make_generation_request
+from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, TrainingTexts
 from potstill.run.notes import (
     AcquisitionCounts,
     RejectedExcerpt,
@@ -34,7 +33,7 @@ from potstill.students.base import Student
 from potstill.teachers.base import Teacher
 from potstill.teachers.generation_quotas import prompt_texts
 
-TextSource = Literal["generate", "label"]
+SourceName = Literal["generate", "label"]
 MAX_SAMPLES = 3  # accepted and rejected texts of a round that the log stores
 
 
@@ -55,23 +54,45 @@ class RoundStudent:
 
 @dataclass(frozen=True)
 class AcquiredTexts:
-    """The texts of a round.
+    """The N texts that were bought for a round, before the filters.
 
     Attributes:
         source: whether the teacher generated or labelled them.
-        texts: all of them.
-        filtered: which are trained on and which are not.
-        probs: (M, K) targets of the M accepted texts; None trains on their labels.
-        usd: their price.
+        texts: the texts with their labels.
+        probs: (N, K) their targets; None for their labels.
         budget_exhausted: whether the money ended before all were bought.
+        seed: of the request.
+        charged_before: micro-dollars charged in the run before they were bought.
     """
 
-    source: TextSource
+    source: SourceName
     texts: tuple[LabelledText, ...]
-    filtered: FilterResult
+    probs: NDArray[np.floating] | None = None
+    budget_exhausted: bool = False
+    seed: int = 0
+    charged_before: int = 0
+
+
+@dataclass(frozen=True)
+class FilteredTexts:
+    """The texts of a round after the filters.
+
+    Attributes:
+        acquired: all that were bought.
+        result: the M accepted texts, and the rejected ones with reasons.
+        probs: (M, K) targets of the accepted texts; None trains on their labels.
+        usd: the price of all.
+    """
+
+    acquired: AcquiredTexts
+    result: FilterResult
     probs: NDArray[np.floating] | None = None
     usd: float = 0.0
-    budget_exhausted: bool = False
+
+    @property
+    def accepted(self) -> tuple[LabelledText, ...]:
+        """The M texts that are trained on."""
+        return self.result.accepted
 
 
 @dataclass(frozen=True)
@@ -82,7 +103,7 @@ class RoundTrainer:
         run: trains and evaluates.
         options: of `pgkd`.
         validation: labelled texts that no request shows.
-        student: its kind and options; None takes the run's.
+        student: its kind and options; None trains the run's.
         purpose: what the ledger books its training under.
     """
 
@@ -93,7 +114,7 @@ class RoundTrainer:
     purpose: Purpose = "train"
 
     def fit(self, rows: TrainingTexts, round: int, init_from: RoundStudent | None = None) -> RoundStudent:
-        """Train the student on `rows` and evaluate it on the validation set."""
+        """Train the student on `rows`, from the weights of `init_from` if `start` is "best", and evaluate it."""
         start = init_from.student if init_from is not None and self.options.start == "best" else None
         student = self._learn(rows, start)
         return RoundStudent(round, rows, student, self.run.evaluate(student, self.validation, f"round {round}"))
@@ -117,48 +138,6 @@ class RoundTrainer:
             probs[fold == k] = student.predict_proba([texts[i] for i in np.flatnonzero(fold == k)])
         return probs
 
-    def make_request(self, current: RoundStudent, round: int, probs: Floats) -> GenerationRequest:
-        """The generation request of a round, from the evaluation of `current` and its probabilities of the texts."""
-        run = self.run
-        return make_generation_request(
-            run.task, current.train, probs, current.evaluation, self.options, (run.spec.seed, round)
-        )
-
-
-@dataclass(frozen=True)
-class RoundResult:
-    """A finished round: the request, the texts acquired by it, and the student trained on them."""
-
-    request: GenerationRequest
-    acquired: AcquiredTexts
-    student: RoundStudent
-
-
-def run_round(
-    trainer: RoundTrainer,
-    acquire: Callable[[GenerationRequest, Floats, RoundStudent], AcquiredTexts],
-    current: RoundStudent,
-    round: int,
-    init_from: RoundStudent,
-) -> RoundResult:
-    """One round: make a request from the student's errors, acquire texts, and train on them and all before.
-
-    Args:
-        trainer: trains the student.
-        acquire: (request, (N, K) probabilities of the training texts, student) -> texts; see `TextAcquisition.acquire`.
-        current: the student so far.
-        round: its number, from 1.
-        init_from: the best student so far, whose weights the next one may start from.
-
-    Raises:
-        BudgetExceeded: there is no money to train with.
-    """
-    probs = trainer.training_probs(current)
-    request = trainer.make_request(current, round, probs)
-    acquired = acquire(request, probs, current)
-    rows = current.train.with_generated(acquired.filtered.accepted, trainer.run.task, acquired.probs)
-    return RoundResult(request, acquired, trainer.fit(rows, round, init_from))
-
 
 @dataclass
 class RoundLog:
@@ -174,32 +153,34 @@ class RoundLog:
     n_accepted: int = 0
     rejected_by_reason: Counter[str] = field(default_factory=Counter)
     shown_texts: set[str] = field(default_factory=set)
+    n_without_improvement: int = 0
     budget_exhausted: bool = False
 
     def __post_init__(self) -> None:
         self._note(self.baseline, True, AcquisitionCounts())
         self.run.reporter.info(f"Before the first round: {self._describe(self.baseline)}.")
 
-    def add(self, result: RoundResult, improved: bool) -> None:
+    def add(self, request: GenerationRequest, filtered: FilteredTexts, student: RoundStudent, improved: bool) -> None:
         """Record a finished round."""
-        student, acquired, filtered = result.student, result.acquired, result.acquired.filtered
-        n, n_accepted = len(acquired.texts), len(filtered.accepted)
-        missing = 0 if acquired.budget_exhausted else max(result.request.n - n, 0)
-        reasons = filtered.by_reason | ({"missing": missing} if missing else {})
+        acquired, result = filtered.acquired, filtered.result
+        n, n_accepted = len(acquired.texts), len(result.accepted)
+        missing = 0 if acquired.budget_exhausted else max(request.n - n, 0)
+        reasons = result.by_reason | ({"missing": missing} if missing else {})
         generates = acquired.source == "generate"
         self.n_rounds += 1
+        self.n_without_improvement = 0 if improved else self.n_without_improvement + 1
         self.n_generated += n if generates else 0
         self.n_labelled += 0 if generates else n
         self.n_accepted += n_accepted
         self.rejected_by_reason.update(reasons)
-        self.shown_texts.update(prompt_texts(result.request) if generates else [])
+        self.shown_texts.update(prompt_texts(request) if generates else [])
         self.budget_exhausted = acquired.budget_exhausted
-        counts = AcquisitionCounts(acquired.source, n, n_accepted, reasons, acquired.usd)
+        counts = AcquisitionCounts(acquired.source, n, n_accepted, reasons, filtered.usd)
         self._note(student, improved, counts)
         accepted = tuple(
-            LabelledText(each.text[:MAX_EXCERPT_CHARS], each.label) for each in filtered.accepted[:MAX_SAMPLES]
+            LabelledText(each.text[:MAX_EXCERPT_CHARS], each.label) for each in result.accepted[:MAX_SAMPLES]
         )
-        rejected = tuple(RejectedExcerpt(each.text, each.reason) for each in filtered.rejected[:MAX_SAMPLES])
+        rejected = tuple(RejectedExcerpt(each.text, each.reason) for each in result.rejected[:MAX_SAMPLES])
         self.run.note(RoundSamples(student.round, accepted, rejected))
         title = "generated texts accepted" if generates else "texts of the pool labelled"
         listed = f" ({list_reasons(reasons)})" if reasons else ""
