@@ -172,7 +172,7 @@ def main() -> None:
     found = weights.find_weights(given.model)
     teacher = opened(given.data, 1, {"threads": threads}, given.model)
     texts = [text for text, _ in rows(given.data, "test", given.texts)]
-    teacher.bound(texts[:1])
+    teacher.max_usage(texts[:1])
     scorer, tokens = teacher._scorers[0], teacher._tokens
     case = Case(list(scorer.prompt), tokens.texts(texts), [label[0] for label in scorer.labels])
     part = Case(case.prompt, case.texts[:32], case.firsts)

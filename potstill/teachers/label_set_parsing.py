@@ -1,7 +1,7 @@
-"""Sets of labels from a chat model: the reply read strictly, and one set or several as scores of each label by itself.
+"""Parses label sets from a chat model's reply, strictly, and turns one set or several into scores of each label.
 
-Functions of texts and numbers, as in `parse.py`; knows no server. Does not cover probabilities that a model states of
-each label: asked for numbers, models give round ones.
+Functions of texts and numbers, as in `label_parsing.py`. Does not cover probabilities that a model states for each
+label: models give round numbers.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from typing import Any
 
 from potstill.teachers.label_parsing import CODE_FENCE, MIN_PROBABILITY, STRIP_CHARACTERS, LabelParser, ParsedLabel
 
-# Said where no label fits: the first of these that is no label's name.
+# The reply if no label fits: the first of these that is not a label.
 NONE_WORDS = ("NONE", "NOTHING", "NO LABEL", "(none of the labels)")
-_BETWEEN = re.compile(r"[,;\n]")
+_SEPARATORS = re.compile(r"[,;\n]")
 
 
 def none_word(labels: Sequence[str]) -> str:
-    """The word that says that none of K labels fits."""
+    """The word for "none of the K labels fits"."""
     names = {label.strip().casefold() for label in labels}
     return next(word for word in NONE_WORDS if word.casefold() not in names)
 
 
 class LabelSetParser(LabelParser):
-    """Reads replies that name a set of labels; see `parse.Reading` for how one name is read."""
+    """Parses replies that name a set of labels; see `LabelParser` for how one name is parsed."""
 
     def parse(self, reply: str) -> ParsedLabel | None:
-        """The set of a reply: `{"labels": [...]}`, a JSON list, or names with commas; `NONE` or `[]` for the empty one.
+        """The set of a reply: `{"labels": [...]}`, a JSON list, or names with commas.
 
-        None where one name of it is no label's, or comes twice: a set that is half understood is no answer.
+        The empty set is `[]` or the word of `none_word`. None if one name is not a label, or comes twice: a partly
+        parsed set is rejected.
         """
         bare = reply.strip()
         fenced = CODE_FENCE.match(bare)
@@ -52,7 +53,7 @@ class LabelSetParser(LabelParser):
             return []
         if self._named(bare, bare) is not None:  # a label's name may hold a comma
             return [bare]
-        names = [name.strip(STRIP_CHARACTERS) for name in _BETWEEN.split(bare)]
+        names = [name.strip(STRIP_CHARACTERS) for name in _SEPARATORS.split(bare)]
         return names if all(names) else None
 
 
@@ -69,13 +70,13 @@ def _json_names(bare: str) -> list[str] | None:
 
 
 def scores_from_label_set(columns: Collection[int], n_labels: int, confidence: float) -> tuple[float, ...]:
-    """(K,) log-probabilities of each label by itself, from one set: `confidence` for those named.
+    """(K,) log-probabilities of each label by itself, from one set: `confidence` for its labels.
 
-    As many labels are expected to be missed as are wrongly named, so that as many as were named are expected in all:
-    the rest, `1 - confidence` of each named label (of one, where the set is empty), is shared by those not named.
+    The expected number of labels is that of the set: `1 - confidence` for each of its labels (for one, if the set is
+    empty) is shared equally by the other labels.
     """
-    others = n_labels - len(columns)
-    rest = (1 - confidence) * max(len(columns), 1) / others if others else 0.0
+    n_others = n_labels - len(columns)
+    rest = (1 - confidence) * max(len(columns), 1) / n_others if n_others else 0.0
     inside, outside = math.log(confidence), math.log(min(max(rest, MIN_PROBABILITY), 1 - confidence))
     return tuple(inside if column in columns else outside for column in range(n_labels))
 
@@ -83,9 +84,9 @@ def scores_from_label_set(columns: Collection[int], n_labels: int, confidence: f
 def scores_from_label_set_votes(sets: Sequence[Collection[int]], n_labels: int) -> tuple[float, ...]:
     """(K,) log-probabilities of each label by itself: its share of several sets.
 
-    One more set counts, which has every label by as much as a set of theirs has on average.
+    Smoothed by one pseudo-set that has every label with the average share.
     """
     counts = [sum(column in columns for columns in sets) for column in range(n_labels)]
-    each = sum(counts) / (len(sets) * n_labels)
-    spread = min(max(each, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
-    return tuple(math.log((count + spread) / (len(sets) + 1)) for count in counts)
+    average = sum(counts) / (len(sets) * n_labels)
+    pseudo_count = min(max(average, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
+    return tuple(math.log((count + pseudo_count) / (len(sets) + 1)) for count in counts)

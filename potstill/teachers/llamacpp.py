@@ -1,8 +1,8 @@
-"""Writing texts with llama.cpp inside this process: the only file that knows xllamacpp.
+"""Generates texts with llama.cpp inside this process: the only file that imports xllamacpp.
 
-One class at a time: the model is asked for a numbered list and a grammar holds it to that, one text a line, so that
-reading it back cannot fail in silence. Draws from the request's seed and is repeatable on one machine and thread count.
-Does not cover scoring (see `scoring`), tools, images, or models that are not in a GGUF file.
+One label at a time: the prompt asks for a list with one text a line after "- ", and a grammar enforces it, so that
+every returned line is a whole text. Samples with the request's seed: repeatable on one machine and thread count.
+Does not cover scoring (see `label_scoring`), tools, images, or models that are not in a GGUF file.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from potstill.teachers.prompts import JsonObject
 LINES_PER_CALL = 5  # small models repeat themselves in long lists
 EXAMPLES = 4
 EXAMPLE_TOKENS = 64
-# A call is bound to every line at its longest, this many times as slow as was measured, and so many seconds.
+# The bound of a call: every line at its longest, this many times as slow as measured, and so many seconds.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
 CHARACTERS_PER_TOKEN = 2  # of a prompt; fewer only in scripts that the vocabulary does not know
-# At least a few words; no markup; the grammar of llama.cpp counts characters, the token limit ends the rest.
-GRAMMAR = 'root ::= ({lines})\nline ::= "- " [^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{most}}} "\\n"'
+# At least a few words and no markup; the grammar of llama.cpp counts characters, the token limit ends longer texts.
+GRAMMAR = 'root ::= ({lines})\nline ::= "- " [^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{max_characters}}} "\\n"'
 _LINE = re.compile(r"^- (\S.*\S)\s*$")
 
 
 def lines_grammar(n: int, max_tokens: int) -> str:
     """A GBNF grammar for exactly `n` lines that begin with "- "."""
-    return GRAMMAR.format(lines=" ".join(["line"] * n), most=max(8, 4 * max_tokens))
+    return GRAMMAR.format(lines=" ".join(["line"] * n), max_characters=max(8, 4 * max_tokens))
 
 
 def parse_lines(reply: str, n: int) -> list[str]:
     """At most `n` texts of a reply, in order: whole lines only, without repetitions."""
-    whole = reply.split("\n")[:-1]  # what follows the last line break was cut off
-    found = [match[1] for line in whole if (match := _LINE.match(line))]
-    return list(dict.fromkeys(found))[:n]
+    complete = reply.split("\n")[:-1]  # a line without a line break was cut at the token limit
+    texts = [match[1] for line in complete if (match := _LINE.match(line))]
+    return list(dict.fromkeys(texts))[:n]
 
 
 def single_label_messages(task: Task, request: GenerationRequest, n: int) -> list[dict[str, str]]:
-    """The prompt: one class, what it means, a few texts to write in the manner of."""
-    meaning = task.descriptions.get(request.label, "").strip()
-    wish = [f'Write {n} different new texts of the kind "{request.label.replace("_", " ")}".']
-    if meaning:
-        wish.append(f"It means: {meaning}")
+    """The prompt: one label, its description, and a few example texts."""
+    description = task.descriptions.get(request.label, "").strip()
+    parts = [f'Write {n} different new texts of the kind "{request.label.replace("_", " ")}".']
+    if description:
+        parts.append(f"It means: {description}")
     own = [each for each in request.examples if each.label == request.label] or list(request.examples)
-    wish += _shown("Write in the manner of these:", own, False)
-    wish += _shown("They must differ from these, which are of another kind:", request.counterexamples, True)
+    parts += _example_lines("Write in the manner of these:", own, False)
+    parts += _example_lines("They must differ from these, which are of another kind:", request.counterexamples, True)
     if request.feedback and request.feedback.style:
-        wish.append(f"This time: {request.feedback.style}.")
-    wish.append('Answer with the texts alone, one a line, each after "- ".')
-    return [{"role": "user", "content": "\n".join(wish)}]
+        parts.append(f"This time: {request.feedback.style}.")
+    parts.append('Answer with the texts alone, one a line, each after "- ".')
+    return [{"role": "user", "content": "\n".join(parts)}]
 
 
-def _shown(title: str, texts: Sequence[LabelledText], with_label: bool) -> list[str]:
+def _example_lines(title: str, texts: Sequence[LabelledText], with_label: bool) -> list[str]:
     lines = [
         f"- {one_line(each.text, EXAMPLE_TOKENS)}" + (f" ({each.label.replace('_', ' ')})" if with_label else "")
         for each in texts[:EXAMPLES]
@@ -71,13 +71,13 @@ def _shown(title: str, texts: Sequence[LabelledText], with_label: bool) -> list[
 
 
 class LlamaCppGenerator:
-    """Writes texts with the model of a GGUF file. Loads it when first used.
+    """Generates texts with the model of a GGUF file. Loads it when first used.
 
     Args:
-        weights: where the file is.
-        task: what the labels mean.
-        max_tokens: the longest text.
-        temperature: of sampling.
+        weights: the model's file.
+        task: labels and their descriptions.
+        max_tokens: maximal tokens of one text.
+        temperature: sampling temperature.
     """
 
     def __init__(self, weights: Weights, task: Task, max_tokens: int, temperature: float) -> None:
@@ -88,10 +88,10 @@ class LlamaCppGenerator:
         self._lock = threading.Lock()
         self._unpaid_s = 0.0
 
-    def bound(self, request: GenerationRequest) -> Usage:
-        """Seconds `write(request)` can take: every line as long as allowed, every call made twice, and slack.
+    def max_usage(self, request: GenerationRequest) -> Usage:
+        """Seconds `generate(request)` can take: every line as long as allowed, every call made twice, and slack.
 
-        Nothing where `write` will refuse because the weights are not in a GGUF file.
+        Nothing if the weights are not in a GGUF file, since `generate` then raises an error.
 
         Raises:
             MissingExtra: xllamacpp is not installed.
@@ -102,8 +102,8 @@ class LlamaCppGenerator:
         with self._lock:
             per_token = self._seconds_per_token
             calls = 2 * -(-request.n // LINES_PER_CALL)
-            shown = len(single_label_messages(self.task, request, LINES_PER_CALL)[0]["content"])
-            tokens = calls * (LINES_PER_CALL * self.max_tokens + shown // CHARACTERS_PER_TOKEN + 64)
+            prompt_characters = len(single_label_messages(self.task, request, LINES_PER_CALL)[0]["content"])
+            tokens = calls * (LINES_PER_CALL * self.max_tokens + prompt_characters // CHARACTERS_PER_TOKEN + 64)
             return Usage(seconds=self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * tokens)
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
@@ -116,32 +116,32 @@ class LlamaCppGenerator:
             TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
         """
         with self._lock:
-            began = time.perf_counter()
-            found: dict[str, None] = {}
-            known = {" ".join(each.text.split()) for each in (*request.examples, *request.counterexamples)}
+            started = time.perf_counter()
+            generated: dict[str, None] = {}
+            in_prompt = {" ".join(each.text.split()) for each in (*request.examples, *request.counterexamples)}
             for turn in range(2 * -(-request.n // LINES_PER_CALL)):
-                missing = request.n - len(found)
+                missing = request.n - len(generated)
                 if missing <= 0:
                     break
                 n = min(LINES_PER_CALL, missing)
                 seed = int(content_key(request.seed, request.label, turn)[:7], 16)
                 reply = self._generate(single_label_messages(self.task, request, n), n, seed)
-                found |= dict.fromkeys(text for text in parse_lines(reply, n) if text not in known)
-            seconds = time.perf_counter() - began + self._unpaid_s
+                generated |= dict.fromkeys(text for text in parse_lines(reply, n) if text not in in_prompt)
+            seconds = time.perf_counter() - started + self._unpaid_s
             self._unpaid_s = 0.0
-        texts = tuple(LabelledText(text, request.label) for text in list(found)[: request.n])
+        texts = tuple(LabelledText(text, request.label) for text in list(generated)[: request.n])
         return GeneratedTexts(texts, Usage(seconds=seconds))
 
     def _generate(self, chat: list[dict[str, str]], n: int, seed: int) -> str:
-        asked = {
+        body = {
             "messages": chat,
             "max_tokens": n * self.max_tokens,
             "temperature": self.temperature,
             "seed": seed,
             "grammar": lines_grammar(n, self.max_tokens),
-            "cache_prompt": False,  # the same request must give the same texts, whatever was asked before
+            "cache_prompt": False,  # the same request must give the same texts, whatever the calls before it
         }
-        reply: JsonObject = self._server.handle_chat_completions(asked)
+        reply: JsonObject = self._server.handle_chat_completions(body)
         if "error" in reply:
             raise TeacherError(f"llama.cpp refused to write: {reply['error'].get('message', reply['error'])}")
         return str(reply["choices"][0]["message"].get("content") or "")
@@ -157,7 +157,7 @@ class LlamaCppGenerator:
             raise missing_extra("xllamacpp", "local", "Writing texts with a local model")
         import xllamacpp
 
-        began = time.perf_counter()
+        started = time.perf_counter()
         params = xllamacpp.CommonParams()
         params.model.path = str(self.weights.path)
         params.n_ctx = 2048 + LINES_PER_CALL * self.max_tokens
@@ -166,24 +166,24 @@ class LlamaCppGenerator:
         params.warmup = False
         params.verbosity = -1
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = idle_cores()
-        # The library listens on loopback whether wanted or not: no other process knows this key.
+        # The library always listens on loopback; a random key keeps other processes out.
         params.api_keys = [secrets.token_hex(16)]
         params.ui = False
         try:
             server = xllamacpp.Server(params)
         except (RuntimeError, ValueError, OSError) as error:
             raise TeacherError(f"llama.cpp cannot load {self.weights.path}: {error}", "Fetch it again.") from error
-        self._unpaid_s += time.perf_counter() - began
+        self._unpaid_s += time.perf_counter() - started
         return server
 
     @cached_property
     def _seconds_per_token(self) -> float:
-        """Measured on one short line."""
+        """Measured on one short reply."""
         server = self._server
-        began = time.perf_counter()
+        started = time.perf_counter()
         reply = server.handle_chat_completions(
             {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "seed": 1, "ignore_eos": True}
         )
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         self._unpaid_s += seconds
         return seconds / max(1, int(reply.get("usage", {}).get("completion_tokens", 1)))

@@ -1,14 +1,14 @@
-"""A language model on this machine as a teacher: it scores every label after every text, and is paid by the hour.
+"""A language model on this machine as a teacher: it scores every label after every text, and is priced by the hour.
 
 `local` is `local:smollm2`; `local:NAME` takes any name, .gguf file or transformers folder that `weights.find_weights`
 finds.
 A text's score for a label is the sum of the log-probabilities of the label's tokens, that is log p(label | prompt,
-text), without dividing by length: a long label is as likely as its tokens together are. What a label's length and
-sound are worth is the same for all texts, so `calibrate.match_prior` removes it (the caller does that). If one label
-begins another ("card", "card fee"), the separator that must follow a label counts as its last token.
+text), not divided by length. The bias from a label's length and frequency is the same for every text, so
+`evaluation.calibration.match_prior` removes it (the caller does that). If one label begins another ("card",
+"card fee"), the separator after a label counts as its last token.
 
-Covers one label a text. Does not cover label sets per text, chat templates, or several labels a text. It scores on a
-GPU where there is one, and writes on the CPU.
+Covers one label a text. Does not cover label sets or chat templates. Scores on a GPU if there is one, and generates on
+the CPU.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ PROMPT_VERSION = "1"
 DEFAULT_MODEL = "smollm2"
 # Assumed, not looked up: about what clouds ask for two virtual processors, and for a machine with a GPU.
 USD_PER_HOUR, GPU_USD_PER_HOUR = "0.10", "2.00"
-# A call is bound to this many times what was measured, and so many seconds: another process may take the machine.
+# The bound of a call is this many times the measured time, and so many seconds: another process may use the machine.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 20.0, 5.0
 CORE_COUNT_REFRESH_S = 10.0
 
@@ -68,16 +68,16 @@ class LocalOptions(Options):
     Attributes:
         template: one text's part of the prompt, with {text} in it; the label follows at its end.
         label_words: label -> the words scored for it; by default the label with "_" read as a space.
-        shots: gold examples of each label in one prompt, taken from those the procedure offers; None takes all.
-        prompts: so many prompts with different examples, whose log-scores are averaged; each costs the full time.
-        max_text_tokens: a longer text loses its end; the metadata counts them.
-        batch: texts a call.
-        runtime: what computes the scores.
-        dtype: number format; `auto` is bfloat16 where the processor multiplies it natively, else float32.
-        device: what scores; `auto` is a GPU where PyTorch has one.
-        threads: processor threads; 0 looks how many cores are idle, and looks again every ten seconds.
-        generation_max_tokens: the longest text `write` may produce.
-        temperature: of `write`.
+        shots: gold examples of each label in one prompt, taken from the setup's examples; None takes all.
+        prompts: number of prompts with different examples, whose log-scores are averaged; each costs the full time.
+        max_text_tokens: a longer text is cut at its end; the metadata counts such texts.
+        batch_size: texts in one call.
+        runtime: library that computes the scores.
+        dtype: number format; `auto` is bfloat16 if the processor multiplies it natively, else float32.
+        device: device that scores; `auto` is a GPU if PyTorch finds one.
+        threads: processor threads; 0 takes the idle cores, counted again every ten seconds.
+        generation_max_tokens: maximal tokens of one generated text.
+        temperature: sampling temperature of generated texts.
     """
 
     template: str = TEMPLATE
@@ -98,9 +98,9 @@ def open_teacher(setup: TeacherSetup) -> LocalTeacher:
     """`local:MODEL`. Reads no weights yet, except to hash them.
 
     Raises:
-        UnknownName, MissingWeights, BadInput: the model's name leads to nothing usable.
+        UnknownName, MissingWeights, BadInput: no usable weights under the model's name.
         MissingExtra: torch, transformers or gguf is not installed.
-        BadSpec: an option that cannot be, or a task this teacher cannot do.
+        BadSpec: an invalid option, or a task that this teacher does not support.
     """
     options = read_options(LocalOptions, "teacher 'local'", setup.options)
     if setup.task.kind in ("multi", "text2text"):
@@ -114,7 +114,7 @@ def open_teacher(setup: TeacherSetup) -> LocalTeacher:
 
 
 class LocalTeacher:
-    """A causal language model that scores labels. Made by `open_teacher`."""
+    """A causal language model that scores labels. Created by `open_teacher`."""
 
     category: Category = "llm"
     parallel = 1
@@ -127,7 +127,7 @@ class LocalTeacher:
         self.weights = found
         self.task = setup.task
         self.name = f"local:{setup.model or DEFAULT_MODEL}"
-        # llama.cpp writes, and it reads GGUF files alone.
+        # llama.cpp generates, and it reads GGUF files only.
         self.capabilities = TeacherCapabilities(generates=found.kind == "gguf")
         self.batch_size = options.batch_size
         self.device = resolve_device(options.device)
@@ -135,33 +135,33 @@ class LocalTeacher:
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.prompts)
         self.text = PromptTemplate.from_examples(setup.task, options.template, options.label_words, self.examples[0])
         self.price: Price = _price(setup.prices, on_gpu=self.device.type != "cpu")
-        shown = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
-        asked = (
+        example_rows = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
+        prompt_parts = (
             self.text.opening,
             self.text.head,
             self.text.tail,
             self.text.label_words,
-            shown,
+            example_rows,
             options.max_text_tokens,
         )
-        hashed = content_hash(found.path)
-        self.key = content_key("local", PROMPT_VERSION, hashed, self.task.key, asked, self.dtype)
-        # What only `write` heeds; with the defaults, what was written before is found again.
-        writes = options.model_dump(include={"generation_max_tokens", "temperature"}, exclude_defaults=True)
-        self.generation_key = content_key(self.key, writes) if writes else self.key
-        self._writer = LlamaCppGenerator(found, self.task, options.generation_max_tokens, options.temperature)
+        weights_hash = content_hash(found.path)
+        self.key = content_key("local", PROMPT_VERSION, weights_hash, self.task.key, prompt_parts, self.dtype)
+        # Options of generation alone; with the defaults the key is that of the answers.
+        generation = options.model_dump(include={"generation_max_tokens", "temperature"}, exclude_defaults=True)
+        self.generation_key = content_key(self.key, generation) if generation else self.key
+        self._generator = LlamaCppGenerator(found, self.task, options.generation_max_tokens, options.temperature)
         self._lock = threading.Lock()
         self._unpaid_s = 0.0
         self._threads = options.threads
-        self._looked = float("-inf")
-        self._seen = {"texts": 0, "tokens": 0, "truncated": 0}
+        self._threads_counted_at = float("-inf")
+        self._counts = {"texts": 0, "tokens": 0, "truncated": 0}
         self._busy_s = 0.0
 
     # --- facts -------------------------------------------------------------------------------------------
 
     @property
     def metadata(self) -> TeacherMetadata:
-        """Facts for the report; speeds are there once it has answered."""
+        """Facts for the report; with the speeds after the first answer."""
         extra: dict[str, Fact] = {
             "licence": self.weights.licence,
             "runtime": f"PyTorch ({self.device.type.upper()})",
@@ -172,11 +172,11 @@ class LocalTeacher:
         if "_scorers" in self.__dict__:
             extra |= {"million_parameters": round(self._model.n_params / 1e6), "threads": self._threads}
             extra |= {"prompt_tokens": len(self._scorers[0].prompt), "label_tokens": self._scorers[0].tokens_per_text}
-        if self._seen["texts"]:
-            extra |= {"texts": self._seen["texts"], "truncated": self._seen["truncated"]}
+        if self._counts["texts"]:
+            extra |= {"texts": self._counts["texts"], "truncated": self._counts["truncated"]}
             extra |= {
-                "texts_per_s": round(self._seen["texts"] / self._busy_s, 1),
-                "tokens_per_s": round(self._seen["tokens"] / self._busy_s),
+                "texts_per_s": round(self._counts["texts"] / self._busy_s, 1),
+                "tokens_per_s": round(self._counts["tokens"] / self._busy_s),
             }
         return TeacherMetadata(
             price=self.price.source, model=self.weights.name, n_examples=len(self.examples[0]), extra=extra
@@ -190,24 +190,24 @@ class LocalTeacher:
             return Usage(seconds=self._bound_s(self._tokens.texts(texts)))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
-        """Seconds from the speed measured on the prompt: full batches are faster, a busy machine is slower."""
+        """Seconds by the speed measured on the prompt: full batches are faster, a busy machine is slower."""
         with self._lock:
             encoded = self._tokens.texts(texts)
-            seconds = self._seconds_per_token * self._work(encoded) * len(self._scorers)
+            seconds = self._seconds_per_token * self._n_tokens(encoded) * len(self._scorers)
         return UsageEstimate(Usage(seconds=seconds / 3), Usage(seconds=seconds * 2))
 
     def answer(self, texts: Sequence[str]) -> Reply:
-        """K log-probabilities a text, and the seconds that took.
+        """K log-probabilities a text, and the seconds it took.
 
-        Texts that share a call move each other's scores by a few hundredths in bfloat16, by less than 1e-4 in
-        float32; equal calls give equal scores on one machine. Loading the model is charged to the first answer.
+        The other texts of a call change a score by a few hundredths in bfloat16, by less than 1e-4 in float32; equal
+        calls give equal scores on one machine. The time to load the model is charged to the first answer.
 
         Raises:
             TeacherError: the model cannot be loaded, or ran out of memory.
         """
         with self._lock:
             encoded = self._tokens.texts(texts)
-            began = time.perf_counter()
+            started = time.perf_counter()
             total = np.zeros((len(texts), self.task.n_labels))
             try:
                 with torch_threads(self._thread_count()):
@@ -216,45 +216,46 @@ class LocalTeacher:
             except (RuntimeError, MemoryError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise TeacherError(
-                    f"{self.name} failed while scoring {len(texts)} texts: {reason}", "Set a smaller `batch`."
+                    f"{self.name} failed while scoring {len(texts)} texts: {reason}",
+                    "Set a smaller `batch_size` under [teacher].",
                 ) from error
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
             self._busy_s += seconds
-            self._seen["texts"] += len(texts)
-            self._seen["tokens"] += self._work(encoded)
-            self._seen["truncated"] += sum(map(self._tokens.is_cut, encoded))
+            self._counts["texts"] += len(texts)
+            self._counts["tokens"] += self._n_tokens(encoded)
+            self._counts["truncated"] += sum(map(self._tokens.is_cut, encoded))
             usage = Usage(seconds=seconds + self._unpaid_s)
             self._unpaid_s = 0.0
         rows = (total / len(self._scorers)).tolist()
         return Reply(tuple(Answer("ok", tuple(row), "scored") for row in rows), usage)
 
-    # --- writing -----------------------------------------------------------------------------------------
+    # --- generating --------------------------------------------------------------------------------------
 
     def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """Seconds `write(request)` can take, from its longest possible output and a timed first word."""
-        return self._writer.bound(request)
+        """Seconds `generate(request)` can take: its longest possible output at the measured speed."""
+        return self._generator.max_usage(request)
 
     def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
-        """The upper bound: how many words it will write is unknown."""
-        return UsageEstimate(self._writer.bound(request), self._writer.bound(request))
+        """The upper bound: the length of the output is unknown."""
+        return UsageEstimate(self._generator.max_usage(request), self._generator.max_usage(request))
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Texts written through llama.cpp, which generates quicker than PyTorch. Needs a GGUF file.
+        """Texts generated by llama.cpp, which is faster at it than PyTorch. Needs a GGUF file.
 
         Raises:
             MissingExtra: xllamacpp is not installed.
             TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
         """
-        return self._writer.generate(request)
+        return self._generator.generate(request)
 
-    # --- inside ------------------------------------------------------------------------------------------
+    # --- model and time ----------------------------------------------------------------------------------
 
     @cached_property
     def _model(self) -> CausalLM:
-        began = time.perf_counter()
+        started = time.perf_counter()
         model = load_causal_lm(self.weights, self.dtype)
         model.model.to(self.device)
-        self._unpaid_s += time.perf_counter() - began
+        self._unpaid_s += time.perf_counter() - started
         return model
 
     @cached_property
@@ -275,34 +276,34 @@ class LocalTeacher:
 
     @cached_property
     def _seconds_per_token(self) -> float:
-        """Measured: the first prompt is read, then a hundred of its tokens are scored as if they were texts."""
-        began = time.perf_counter()
+        """Measured: encodes the prompts, then scores about a hundred tokens of the first as if they were texts."""
+        started = time.perf_counter()
         scorers = self._scorers
         with torch_threads(self._thread_count()):
             for scorer in scorers:
                 scorer.encode_prompt()
             sample = [(list(scorers[0].prompt) * 16)[:16]] * 6
-            start = time.perf_counter()
+            scoring_started = time.perf_counter()
             scorers[0].score(sample)
-            seconds = time.perf_counter() - start
-        self._unpaid_s += time.perf_counter() - began
-        return seconds * len(scorers) / self._work(sample)
+            seconds = time.perf_counter() - scoring_started
+        self._unpaid_s += time.perf_counter() - started
+        return seconds * len(scorers) / self._n_tokens(sample)
 
     def _bound_s(self, encoded: Sequence[Sequence[int]]) -> float:
         per_token = self._seconds_per_token
-        if self._seen["tokens"]:
-            # Other work may have disturbed the probe, and too much would be held for every call from then on.
-            per_token = min(per_token, self._busy_s / self._seen["tokens"])
-        return self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * self._work(encoded)
+        if self._counts["tokens"]:
+            # Other processes may have slowed the probe; every later call would then hold too much.
+            per_token = min(per_token, self._busy_s / self._counts["tokens"])
+        return self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * self._n_tokens(encoded)
 
-    def _work(self, encoded: Sequence[Sequence[int]]) -> int:
-        """Tokens one prompt's scoring computes."""
+    def _n_tokens(self, encoded: Sequence[Sequence[int]]) -> int:
+        """Tokens computed to score the texts with one prompt."""
         return sum(map(len, encoded)) + len(encoded) * self._scorers[0].tokens_per_text
 
     def _thread_count(self) -> int:
-        if not self.options.threads and time.monotonic() - self._looked > CORE_COUNT_REFRESH_S:
+        if not self.options.threads and time.monotonic() - self._threads_counted_at > CORE_COUNT_REFRESH_S:
             self._threads = idle_cores()
-            self._looked = time.monotonic()
+            self._threads_counted_at = time.monotonic()
         return self._threads
 
 
