@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from potstill.errors import BadSpec
@@ -112,6 +113,35 @@ class Answer:
         """Read what `to_json` returned."""
         scores = record["scores"]
         return cls(record["state"], None if scores is None else tuple(scores), record["how"], record["raw"])
+
+    def checked(self, n_labels: int | None = None) -> Answer:
+        """The answer, or a failed one if its scores are not finite or not `n_labels` numbers: neither can be stored."""
+        if self.state != "ok":
+            return self if self.scores is None else replace(self, scores=None)
+        scores = self.scores or ()
+        if not scores or (n_labels is not None and len(scores) != n_labels):
+            return Answer("failed", raw=f"{len(scores)} scores for {n_labels} labels")
+        if not all(math.isfinite(score) for score in scores):
+            return Answer("failed", raw="scores that are not finite")
+        return self
+
+
+def read_answer(record: Any, n_labels: int) -> Answer | None:
+    """The answer that `Answer.to_json` wrote; None for anything else, as a file may be damaged or edited.
+
+    Scores are `n_labels` finite numbers, and only an answer in the state "ok" has some.
+    """
+    if not isinstance(record, dict) or record.keys() != {"state", "scores", "how", "raw"}:
+        return None
+    scores = record["scores"] if record["scores"] is not None else []
+    numbers = isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
+    named = record["state"] in get_args(AnswerState) and record["how"] in get_args(ScoreMethod)
+    if not numbers or not named or not isinstance(record["raw"], str):
+        return None
+    if record["state"] != "ok":
+        return Answer.from_json(record) if not scores else None
+    answer = Answer.from_json(record)
+    return answer if answer.checked(n_labels) is answer else None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key, read_answer
 from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
 from potstill.errors import BudgetExceeded
@@ -134,7 +134,7 @@ class TeacherClient:
         n_new = sum(key not in answers for key in keys.values())
         if n_new:
             missing_keys = [key for key in keys.values() if key not in answers]
-            answers |= _read_answers(self._take_cached(missing_keys, teacher, purpose, "cached"))
+            answers |= self._read(self._take_cached(missing_keys, teacher, purpose, "cached"))
             missing = [text for text, key in keys.items() if key not in answers]
             if isinstance(teacher, DeferredTeacher):
                 # Also if nothing is missing any more: jobs that were submitted earlier are fetched and booked.
@@ -153,7 +153,12 @@ class TeacherClient:
         return AskResult(_as_answers(texts, found, self._task.n_labels), n_new, time.perf_counter() - started)
 
     def _load(self, keys: Iterable[str]) -> StoredAnswers:
-        return _read_answers(self._store.load(keys))
+        return self._read(self._store.load(keys))
+
+    def _read(self, values: JsonObject) -> StoredAnswers:
+        """The stored answers that can be used; a row that is no answer of this task is asked again."""
+        read = {key: read_answer(value, self._task.n_labels) for key, value in values.items()}
+        return {key: answer for key, answer in read.items() if answer is not None}
 
     def _call(self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], purpose: Purpose) -> StoredAnswers:
         """Ask the teacher in parallel calls until all texts are answered or the budget ends."""
@@ -171,9 +176,10 @@ class TeacherClient:
                 with self._ledger.hold(bound, purchase) as hold:
                     with semaphore:
                         reply = teacher.answer(chunk)
+                    answers_ok = (answer.checked(self._task.n_labels) for answer in reply.answers)
                     bought = {
                         keys[text]: answer
-                        for text, answer in zip(chunk, reply.answers, strict=True)
+                        for text, answer in zip(chunk, answers_ok, strict=True)
                         if answer.state in STORED_STATES
                     }
                     results = {key: answer.to_json() for key, answer in bought.items()}
@@ -255,10 +261,6 @@ class TeacherClient:
 
 def _purchase(teacher: Teacher, purpose: Purpose, description: str, n_texts: int, mode: CallMode) -> Purchase:
     return Purchase(teacher.category, purpose, description, n_texts, teacher=teacher.name, mode=mode)
-
-
-def _read_answers(values: JsonObject) -> StoredAnswers:
-    return {key: Answer.from_json(value) for key, value in values.items()}
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -122,7 +122,7 @@ class BatchJobs:
             charged = max(charged, min(row.held, round_up_micros(exact + result.n_unreported * bound)))
         results = {
             key: answer.to_json()
-            for key, answer in zip(row.keys, result.answers, strict=True)
+            for key, answer in zip(row.keys, (a and a.checked() for a in result.answers), strict=True)
             if answer is not None and answer.state in STORED_STATES
         }
         hold = self._ledger.resume_hold(row.call_id, row.held, self._purchase(purpose, len(row.keys)))
@@ -187,7 +187,7 @@ class BatchJobs:
         try:
             with self._ledger.hold(bound, purchase) as hold:
                 reply = teacher.answer([text])
-                answer = reply.answers[0]
+                answer = reply.answers[0].checked()
                 results = {key: answer.to_json()} if answer.state in STORED_STATES else {}
                 hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=results)
         except BudgetExceeded:

@@ -37,7 +37,7 @@ from potstill.teachers.rate_limit import (
     RequestFailed,
     ResponseLost,
 )
-from potstill.teachers.response_parsing import parse_message
+from potstill.teachers.response_parsing import UNREADABLE, parse_message
 from potstill.teachers.sdk_adapter import SdkClient, failed_request, rate_limit_error
 
 DEFAULT_URL = "https://api.anthropic.com"
@@ -235,7 +235,7 @@ class AnthropicServer:
         try:
             record = json.loads(line)
             name, result = str(record["custom_id"]), record["result"]
-        except (ValueError, TypeError, KeyError):
+        except UNREADABLE:
             return BatchItemResult("", ResponseLost("a line of the batch's results cannot be read"))
         try:
             if result["type"] == "succeeded":
@@ -245,7 +245,7 @@ class AnthropicServer:
             error = result["error"]["error"]
             message = " ".join(str(error.get("message") or "").split())[:200]
             kind = str(error["type"])
-        except (TypeError, KeyError, AttributeError):
+        except UNREADABLE:
             return BatchItemResult(name, ResponseLost("a reply of the batch cannot be read"))
         if kind != "invalid_request_error":
             return BatchItemResult(name, RateLimited(f"{kind}: {message}"))

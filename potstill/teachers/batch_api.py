@@ -302,6 +302,6 @@ def _number_of(name: str, job: BatchJob) -> int | None:
     """The number of the text that a request of this job was about."""
     mark, _, rest = name.partition("-")
     number = rest.partition("-")[0]
-    if mark != job.client_id or not (number.isascii() and number.isdigit()):
+    if mark != job.client_id or not (number.isascii() and number.isdigit() and len(number) <= len(str(job.n_texts))):
         return None
     return int(number) if int(number) < job.n_texts else None

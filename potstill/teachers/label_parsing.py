@@ -33,7 +33,8 @@ class ParsedLabel:
 
     Attributes:
         column: its place in the task's labels.
-        code_at: where its code begins in the reply, in characters; None if the label itself was named.
+        code_offset: where its code begins in the reply, in characters; None if the label itself was named, or the code
+            was written with escapes.
         weights: column -> share of each of several labels that were named, which sum to one; empty for a single one.
         columns: all labels of the text, where it may have several; `column` is then one of them, or -1.
     """
@@ -122,7 +123,7 @@ class LabelParser:
 
     def _named(self, name: str, reply: str) -> ParsedLabel | None:
         if name in self._by_code:
-            return ParsedLabel(self._by_code[name], reply.rindex(name))
+            return ParsedLabel(self._by_code[name], _offset(reply.rfind(name)))
         column = self._by_label.get(name)
         if column is None:
             column = self._loose.get(_loose(name))
@@ -136,7 +137,12 @@ class LabelParser:
         # The two must agree: "B: Sports" where B is another label is no answer.
         label = pair[2].strip(STRIP_CHARACTERS)
         agrees = self._by_label.get(label, self._loose.get(_loose(label))) == column
-        return ParsedLabel(column, reply.index(pair[1])) if agrees else None
+        return ParsedLabel(column, _offset(reply.find(pair[1]))) if agrees else None
+
+
+def _offset(found: int) -> int | None:
+    """Where a code begins; None if the reply spells it otherwise, such as with JSON's escapes."""
+    return None if found < 0 else found
 
 
 def _label_field(reply: str) -> str | None:

@@ -42,7 +42,7 @@ from potstill.teachers.rate_limit import (
     RequestFailed,
     ResponseLost,
 )
-from potstill.teachers.response_parsing import parse_chat_completion
+from potstill.teachers.response_parsing import UNREADABLE, parse_chat_completion
 from potstill.teachers.sdk_adapter import SdkClient, failed_request, rate_limit_error, rate_limit_error_from_status
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -275,7 +275,7 @@ class OpenAIServer:
         try:
             record = json.loads(line)
             name, response, error = str(record["custom_id"]), record.get("response"), record.get("error")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except UNREADABLE:
             return BatchItemResult("", ResponseLost("a line of the batch's results cannot be read"))
         try:
             if not response:
@@ -290,7 +290,7 @@ class OpenAIServer:
             status, code = response["status_code"], str(error.get("code") or "")
             meaning = rate_limit_error_from_status(status, message, None) or _content_refusal(status, code, message)
             return BatchItemResult(name, meaning or failed_request(status, message))
-        except (TypeError, KeyError, AttributeError):
+        except UNREADABLE:
             return BatchItemResult(name, ResponseLost("a reply of the batch cannot be read"))
 
     def _classify_batch_error(self, error: Any) -> Exception:

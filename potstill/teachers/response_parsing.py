@@ -5,6 +5,7 @@ Knows no SDK and sends nothing.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,11 @@ from potstill.ledger.prices import Usage
 from potstill.teachers.label_parsing import TokenLogprobs
 from potstill.teachers.messages import ChatResponse, Choice
 from potstill.teachers.prompts import JsonObject
+
+# What reading JSON of an unknown shape can raise: deep nesting and numbers beyond a float included.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+# Not empty, so that a server whose log-probabilities were odd once is not taken for one that has none.
+UNUSABLE = (TokenLogprobs("", {}),)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -26,12 +32,12 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return seconds if 0 <= seconds < 1e6 else None
     try:
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
 
 
 def parse_chat_completion(done: Any) -> ChatResponse:
-    """A chat completion as our record. Raises KeyError or TypeError where a server sent something else."""
+    """A chat completion as our record. Raises one of `UNREADABLE` where a server sent something else."""
     choices = tuple(_choice(choice) for choice in done["choices"])
     if not choices:
         raise TypeError("no choices")
@@ -46,14 +52,33 @@ def _choice(choice: JsonObject) -> Choice:
         refused = refused or "filtered by the provider"
     text = message.get("content")
     listed = (choice.get("logprobs") or {}).get("content") or ()
-    return Choice(
-        text if isinstance(text, str) else "", refused, finish == "length", tuple(_step(token) for token in listed)
-    )
+    return Choice(_encodable(text) if isinstance(text, str) else "", refused, finish == "length", _steps(listed))
+
+
+def _steps(listed: Any) -> tuple[TokenLogprobs, ...]:
+    """The tokens with their log-probabilities; `UNUSABLE` where one of them cannot be read or is not finite."""
+    try:
+        return tuple(_step(token) for token in listed)
+    except UNREADABLE:
+        return UNUSABLE
 
 
 def _step(token: JsonObject) -> TokenLogprobs:
-    top = {each["token"]: float(each["logprob"]) for each in token.get("top_logprobs") or ()}
-    return TokenLogprobs(token["token"], top | {token["token"]: float(token["logprob"])})
+    top = {str(each["token"]): _finite(each["logprob"]) for each in token.get("top_logprobs") or ()}
+    chosen = str(token["token"])
+    return TokenLogprobs(chosen, top | {chosen: _finite(token["logprob"])})
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
+
+
+def _encodable(text: str) -> str:
+    """The text with half a surrogate pair replaced: no file and no terminal takes one."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -71,10 +96,10 @@ def _usage(usage: Any) -> Usage | None:
 
 
 def parse_message(done: Any) -> ChatResponse:
-    """A reply of Anthropic's Messages API. Raises KeyError or TypeError where a server sent something else."""
+    """A reply of Anthropic's Messages API. Raises one of `UNREADABLE` where a server sent something else."""
     if not isinstance(done["content"], list):
         raise TypeError("no content")
-    text = "".join(block["text"] for block in done["content"] if block["type"] == "text")
+    text = _encodable("".join(block["text"] for block in done["content"] if block["type"] == "text"))
     stop = done.get("stop_reason")
     refused = "refused by the model" if stop == "refusal" else ""
     return ChatResponse((Choice(text, refused, stop == "max_tokens"),), _message_usage(done.get("usage")))

@@ -23,7 +23,7 @@ from potstill.teachers.rate_limit import (
     ServerUnavailable,
     unbilled_error,
 )
-from potstill.teachers.response_parsing import retry_after_s
+from potstill.teachers.response_parsing import UNREADABLE, retry_after_s
 
 if TYPE_CHECKING:
     from potstill.teachers.transport import HttpReply
@@ -213,7 +213,7 @@ def call_sdk(sdk: Any, host: str, call: Callable[[], T], classify_error: Callabl
         failed = classify_error(error)
     except sdk.APIConnectionError as error:
         failed = _broken(host, type(error.__cause__).__name__)
-    except (sdk.APIError.__base__, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (sdk.APIError.__base__, *UNREADABLE) as error:
         failed = ResponseLost(f"the server sent nothing that can be read ({type(error).__name__})")
     except Exception as error:
         # Where the SDK is not asked, and while it reads the body, the HTTP library's own errors come as they are.

@@ -70,6 +70,7 @@ class FakeServer:
         models: the models it has; None has any.
         latency_s: how long it thinks.
         writes: what it answers when asked to write texts.
+        mutate: changes a chat completion before it is sent; also one of a batch.
         seen: the bodies of all requests that reached it.
         billed: (prompt, completion) tokens of all replies.
         queue: its batch queue, if it has one.
@@ -84,6 +85,7 @@ class FakeServer:
     models: frozenset[str] | None = None
     latency_s: float = 0.0
     writes: str = '{"texts": ["one", "two"]}'
+    mutate: Callable[[Body], object] | None = None
     seen: list[Body] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     billed: list[tuple[int, int]] = field(default_factory=list)
@@ -226,7 +228,10 @@ class FakeServer:
         if kind == "wrong-usage":
             usage |= {"prompt_tokens": 10**6}
         done: Body = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}
-        return done if kind == "no-usage" else done | {"usage": usage}
+        done = done if kind == "no-usage" else done | {"usage": usage}
+        if self.mutate is not None:
+            self.mutate(done)
+        return done
 
     def _choice(self, body: Body, fault: Fault | None, number: int) -> Body:
         kind = fault.kind if fault else None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -97,6 +101,43 @@ def test_a_line_that_cannot_be_read_ends_nothing(shop: Shop, line: bytes) -> Non
     shop.queue.work(shop.server)
     shop.queue._shown(shop.queue.batches["batch-0"])
     shop.queue.files["batch-0-out"][0] = line
+    assert right(until_done(shop, asked))
+
+
+@OPENAI
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(b'"logprob": -', b'"logprob": 1e999'),
+        lambda line: line.replace(b'"logprob": -', b'"logprob": 1' + b"0" * 400),
+        lambda line: line.replace(b'"custom_id": "', b'"custom_id": "0'),
+        lambda line: re.sub(rb"-\d+-0\"", b"-" + b"9" * 5000 + b'-0"', line),
+        lambda line: b'{"custom_id": ' + b"[" * 50_000,
+        lambda line: line.replace(b'"logprobs": {', b'"logprobs": 3, "was": {'),
+    ],
+    ids=range(6),
+)
+def test_an_odd_line_of_the_results_ends_nothing(shop: Shop, change: Callable[[bytes], bytes]) -> None:
+    asked = texts(6)
+    waits(shop, asked)
+    shop.queue.work(shop.server)
+    shop.queue._shown(shop.queue.batches["batch-0"])
+    lines = shop.queue.files["batch-0-out"]
+    assert change(lines[0]) != lines[0]
+    lines[0] = change(lines[0])
+    assert right(until_done(shop, asked))
+
+
+@BOTH
+def test_a_code_that_is_spelled_with_escapes_is_read(shop: Shop) -> None:
+    def escape(done: dict[str, Any]) -> None:
+        for choice in done["choices"]:
+            code = json.loads(choice["message"]["content"])["label"]
+            choice["message"]["content"] = json.dumps({"label": "@"}).replace("@", f"\\u{ord(code):04x}")
+
+    asked = texts(6)
+    waits(shop, asked)
+    shop.server.mutate = escape
     assert right(until_done(shop, asked))
 
 

@@ -14,9 +14,10 @@ from potstill.ledger.store.records import PaidAnswer
 from potstill.ledger.store.sqlite_file import Migration, SqliteFile
 
 FILE = "answers.sqlite"
-# An answer in the state ok, or generated texts. SQLite checks this faster than Python could.
-_GOOD = """CASE json_type(?2) WHEN 'object' THEN json_extract(?2, '$.state') IS 'ok'
-           WHEN 'array' THEN json_array_length(?2) > 0 ELSE 0 END"""
+# An answer in the state ok, or generated texts; NaN is no JSON. SQLite checks this faster than Python could.
+_GOOD = """CASE WHEN NOT json_valid(?2) THEN 0 ELSE CASE json_type(?2)
+           WHEN 'object' THEN json_extract(?2, '$.state') IS 'ok'
+           WHEN 'array' THEN json_array_length(?2) > 0 ELSE 0 END END"""
 
 
 def _format_1(db: sqlite3.Connection) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from potstill.ledger.prices import CallMode, Category, Purpose, Usage
 
 JsonObject: TypeAlias = Mapping[str, Any]  # a JSON object whose keys another room knows
+UNREADABLE = object()  # returned by `read_json`
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,11 @@ class PaidAnswer:
     def value(self) -> Any:
         """The value that `json` encodes."""
         return json.loads(self.json)
+
+
+def read_json(text: object) -> Any:
+    """The value of a JSON text; `UNREADABLE` for anything else, as a file may be damaged or edited."""
+    try:
+        return json.loads(text) if isinstance(text, str) else UNREADABLE
+    except (ValueError, RecursionError):
+        return UNREADABLE

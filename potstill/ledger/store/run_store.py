@@ -23,7 +23,15 @@ from potstill.errors import PotstillError, RunBusy, RunNotFound
 from potstill.ledger.prices import CATEGORIES, Category, LedgerTotals, NewBatchJob, Purchase, Usage
 from potstill.ledger.store.group_commit import GroupCommit, WriteStep
 from potstill.ledger.store.migrations import MIGRATIONS
-from potstill.ledger.store.records import BatchJobRecord, CallRecord, JsonObject, PaidAnswer, StoredNote
+from potstill.ledger.store.records import (
+    UNREADABLE,
+    BatchJobRecord,
+    CallRecord,
+    JsonObject,
+    PaidAnswer,
+    StoredNote,
+    read_json,
+)
 from potstill.ledger.store.sqlite_file import SqliteFile
 
 RUN_FILE = "run.sqlite"
@@ -310,7 +318,7 @@ class RunStore(SqliteFile):
     def _save(self, values: JsonObject, call_id: int | None) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO results (key, value, call_id) VALUES (?, ?, ?)",
-            [(key, json.dumps(value), call_id) for key, value in values.items()],
+            [(key, json.dumps(value, allow_nan=False), call_id) for key, value in values.items()],
         )
 
     def save(self, values: JsonObject) -> None:
@@ -319,8 +327,9 @@ class RunStore(SqliteFile):
             self._save(values, None)
 
     def load(self, keys: Iterable[str]) -> JsonObject:
-        """The JSON values stored under those of `keys` that exist, by key."""
-        return {key: json.loads(value) for key, value in self._select("key, value FROM results", keys)}
+        """The JSON values stored under those of `keys` that exist and can be read, by key."""
+        found = ((key, read_json(value)) for key, value in self._select("key, value FROM results", keys))
+        return {key: value for key, value in found if value is not UNREADABLE}
 
     def note(self, name: str, facts: JsonObject) -> None:
         """Append a note: the name of its kind and its facts as JSON values."""

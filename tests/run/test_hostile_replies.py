@@ -1,0 +1,124 @@
+"""What a provider may send without stopping a run: odd numbers, odd codes, odd bills. A stand-in sends it over HTTP."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.chat_server import Standin
+
+from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
+from potstill.data.task import Answer, Task
+from potstill.ledger.store import AnswerCache, PaidAnswer
+from potstill.run.run import Run
+from potstill.run.spec import Spec
+
+TASK = Task(("world", "sports", "business"))
+PRICES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 2, "usd_per_million_cached": 0.5}}
+Mutation = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    rows = [(f"{label} number {i}", label) for i in range(20) for label in TASK.labels]
+    table = Table.from_columns({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
+    return build_pool(table, options=PoolOptions(gold=8)).pool
+
+
+@pytest.fixture
+def server() -> Iterator[Standin]:
+    with Standin() as server:
+        yield server
+
+
+def open_run(folder: Path, server: Standin, pool: Pool, **options: Any) -> Run:
+    teacher = {"name": "openai:m", "base_url": server.url, "parallel": 2, **options}
+    spec = Spec.from_dict({"budget": 1, "teacher": teacher, "student": "linear", "prices": PRICES})
+    return Run.open(folder, spec, Task(pool.labels), pool)
+
+
+def _logprobs(done: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for step in (done["choices"][0]["logprobs"] or {}).get("content") or ():
+        yield step
+        yield from step["top_logprobs"]
+
+
+def set_logprobs(value: object) -> Mutation:
+    return lambda done: [each.update(logprob=value) for each in _logprobs(done)]
+
+
+def set_first_alternative(value: object) -> Mutation:
+    def mutate(done: dict[str, Any]) -> None:
+        next(each for each in _logprobs(done) if "top_logprobs" not in each)["logprob"] = value
+
+    return mutate
+
+
+@pytest.mark.parametrize("mutate", [set_logprobs, set_first_alternative])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "NaN", "x", None, [1.0]], ids=range(8))
+def test_log_probabilities_that_are_no_numbers_are_none_and_the_run_opens_again(
+    tmp_path: Path, server: Standin, pool: Pool, mutate: Callable[[object], Mutation], value: object
+) -> None:
+    server.mutate = mutate(value)
+    texts = pool.subset("pool").texts[:3]
+    with open_run(tmp_path / "run", server, pool) as run:
+        answers = run.ask(run.teacher(), texts)
+        assert answers.answered.all()
+        assert set(answers.score_source) == {"one-hot"}
+        spent = run.ledger.totals().charged
+    with open_run(tmp_path / "run", server, pool) as run:
+        assert run.ask(run.teacher(), texts).answered.all()
+        assert run.ledger.totals().charged == spent
+    with open_run(tmp_path / "second", server, pool) as second:
+        assert second.ask(second.teacher(), texts).answered.all()
+        assert second.ledger.totals().paid == 0
+    assert len(server.seen) == 3
+
+
+def test_a_row_with_nan_of_an_older_version_does_not_keep_a_run_closed_and_is_asked_again(
+    tmp_path: Path, server: Standin, pool: Pool
+) -> None:
+    texts = pool.subset("pool").texts[:3]
+    with open_run(tmp_path / "run", server, pool) as run:
+        run.client._cache = None  # as if the process had died before it could share
+        run.ask(run.teacher(), texts)
+        bad = json.dumps(Answer("ok", (math.nan, 0.0, -1.0)).to_json())
+        run.store._db.execute("UPDATE results SET value = ? WHERE key = (SELECT MIN(key) FROM results)", (bad,))
+        run.store._db.execute("INSERT INTO results SELECT 'broken', '{', call_id FROM results LIMIT 1")
+    with open_run(tmp_path / "run", server, pool) as run:
+        assert np.isfinite(run.ask(run.teacher(), texts).scores).all()
+    assert len(server.seen) == 4
+
+
+def test_the_cache_takes_no_row_that_is_no_json(tmp_path: Path) -> None:
+    good = json.dumps(Answer("ok", (0.0, -1.0)).to_json())
+    rows = [PaidAnswer(str(i), text, 1) for i, text in enumerate([good.replace("0.0", "NaN"), "", "{", "null", good])]
+    cache = AnswerCache(tmp_path)
+    cache.put(rows)
+    assert list(cache.get("01234")) == ["4"]
+    cache.close()
+
+
+def test_the_store_refuses_what_is_no_json(tmp_path: Path, server: Standin, pool: Pool) -> None:
+    with open_run(tmp_path / "run", server, pool) as run, pytest.raises(ValueError, match="JSON"):
+        run.store.save({"key": [math.nan]})
+
+
+ESCAPED = [r'{"label": "\u0041"}', r'{"\u006cabel": "A"}', r'"\u0041"', r'{"label": "\u0041"', '{"label": "\ud800"}']
+
+
+@pytest.mark.parametrize(
+    "reply", [*ESCAPED, "[" * 50_000, '{"label": ' + "9" * 5000 + "}", "\0", "A" * 10**6], ids=range(9)
+)
+@pytest.mark.parametrize("options", [{}, {"samples": 3}, {"candidates": True}], ids=str)
+def test_no_reply_stops_a_run(tmp_path: Path, server: Standin, pool: Pool, reply: str, options: dict[str, Any]) -> None:
+    server.mutate = lambda done: [choice["message"].update(content=reply) for choice in done["choices"]]
+    with open_run(tmp_path / "run", server, pool, **options) as run:
+        states = set(run.ask(run.teacher(), pool.subset("pool").texts[:3]).states)
+    assert states == ({"ok"} if reply in ESCAPED[:2] else {"unparsable"})
