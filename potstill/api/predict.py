@@ -84,9 +84,10 @@ def predict(
 ) -> PredictResult:
     """Label texts, or a file of any size, with a trained student.
 
-    A file (CSV, TSV, JSON Lines, Parquet) is read by the column that the student was trained on, keeps its columns and gets `predicted` and `confidence`, and where the
-    student was calibrated on held-out texts `confident` and `in_scope`. Rows that cannot be read are left out and
-    listed with their line. The same command continues a job that was stopped.
+    A file (CSV, TSV, JSON Lines, Parquet) is read by the column that the student was trained on, keeps its columns and
+    gets `predicted` and `confidence`, and where the student was calibrated on held-out texts `confident` and
+    `in_scope`. Rows that cannot be read are left out and listed with their line. The same command continues a job that
+    was stopped.
 
     What looks like a path has to be a file: it is never taken for a text. Standard input holds one text a line, or a
     table whose header has the column of the texts.
@@ -96,7 +97,8 @@ def predict(
     Raises:
         RunNotFound: the folder holds no bundle.
         BadData: the file cannot be read, or has no such column.
-        BadInput: there is nothing to label, files and texts are mixed, the last pair lacks a text, or no coverage can be guaranteed.
+        BadInput: there is nothing to label, files and texts are mixed, the last pair lacks a text, or no coverage can
+            be guaranteed.
     """
     from potstill.bundle.arguments import find_files, output_files
     from potstill.bundle.bundle import load
