@@ -1,11 +1,12 @@
-"""KD: the student learns a teacher's probabilities of unlabelled texts, and the gold labels.
+"""KD: trains the student on a teacher's soft labels for unlabelled texts, and on the gold labels.
 
 The teacher is a language model, or `trained:BACKBONE`, a larger model that is first fine-tuned on the gold labels (FT
 + KD in Aina et al. 2022; "Dist." in Kang et al. 2023). Loss: cross-entropy with the teacher's probabilities, which
 differs from their KL divergence by a constant (Hinton et al. 2015). The temperature is fitted on gold texts that the
 prompt does not show. The soft labels of a teacher that is less accurate than a student of the gold alone are corrected
 (`label_correction.py`). The losses of the papers, with a given T, T^2, a gold term and matched hidden vectors, are
-options of `[procedure]`.
+options of `[procedure]`. `trained_teacher_kd.py` is the plain method of Aina et al. with a trained teacher alone. It
+leaves the gold out, because the teacher was fitted to it; here most teachers never saw it, so it is trained on.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from potstill.procedures.base import (
     quote_answers,
     require_pool,
 )
-from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
-from potstill.procedures.soft_labels import calibrate_teacher, gold_weight, open_kd_teacher
+from potstill.procedures.label_correction import GoldPredictions, correct_soft_labels
+from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight, open_kd_teacher
 from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples, selects_examples_per_text
@@ -49,12 +50,13 @@ class KdOptions(Options):
     """`[procedure] name = "kd"`.
 
     Attributes:
-        temperature: a number T softens the teacher's scores by T, whatever gold says of them. The student learns that
-            distribution itself: its scores are those of the paper divided by T, which is the same function. Gold
-            labels are softened by T too, from a probability of 0.99: bare labels pull against soft ones. "fitted"
-            takes the T at which the teacher's confidence fits gold that its prompt did not show.
-        gold_weight: of the loss  gold_weight CE(gold rows) + T^2 KL(soft rows); both terms are means over their rows. 0
-            leaves the gold out (as Kang et al. 2023 do); "auto" gives it a fifth of the weight if it would have less.
+        temperature: "fitted" takes the T at which the teacher's confidence fits gold that its prompt did not show. A
+            number T softens the teacher's scores by that T instead. The student is then trained at temperature 1 on
+            softmax(z / T): its argmax is that of Hinton et al., its logits are theirs divided by T. Gold labels are
+            softened by T too, from a probability of 0.99, since one-hot targets would conflict with softened ones.
+        gold_weight: of the loss  gold_weight CE(gold rows) + S KL(soft rows), each a mean over its rows, where S is T^2
+            for a given temperature and 1 for a fitted one. 0 leaves the gold out (as Kang et al. 2023 do); "auto"
+            gives it a fifth of the weight if it would have less.
         hint_weight: this share of the loss draws the student's vectors to the teacher's (Romero et al. 2015); for a
             `trained` teacher, and a student whose kind has vectors.
         shots: gold examples of each class in the teacher's prompt.
@@ -91,10 +93,11 @@ def kd(run: Run) -> Student:
 
     texts = [text for text, answered in zip(on_pool.texts, on_pool.answered, strict=True) if answered]
     soft = calibration.apply(on_pool.scores[on_pool.answered]).astype(np.float32)
-    if options.temperature == "fitted":  # with a given one the student learns the teacher's answers as they are
+    corrects_labels = options.temperature == "fitted"  # the methods of the papers, with a given T, correct nothing
+    if corrects_labels:
         predictions = calibration.apply(on_gold.scores[on_gold.answered]).argmax(axis=1)
-        judged = GoldAnswers(held_out[on_gold.answered], predictions)
-        soft = correct_soft_labels(texts, soft, judged, options.n_neighbors, run)
+        on_gold_predictions = GoldPredictions(held_out[on_gold.answered], predictions)
+        soft = correct_soft_labels(texts, soft, on_gold_predictions, options.n_neighbors, run)
     return _train(run, options, texts, soft, hint)
 
 
@@ -111,7 +114,7 @@ def _ask(run: Run, teacher: Teacher, gold_texts: Sequence[str], pool: Sequence[s
     try:
         on_gold = run.ask(teacher, gold_texts)
     except Waiting:
-        # The pool is submitted in the same visit, so that both are worked on at once.
+        # The pool is submitted too before waiting, so that the provider works on both batches at once.
         with run.reserve_training():
             run.ask(teacher, shuffled)
         raise
@@ -132,9 +135,12 @@ def _with_temperature(calibration: Calibration, temperature: float, run: Run) ->
 
 
 def _train(run: Run, options: KdOptions, texts: Sequence[str], soft: Floats, hint: FeatureHint | None) -> Student:
-    """The student of N soft rows, and of the gold rows unless their weight is zero."""
+    """Train on N soft rows, and on the gold rows unless their weight is zero.
+
+    Loss: weighted cross-entropy with the soft rows (weight 1) and the gold rows (`_gold_row_weight`), plus the hint.
+    """
     gold = run.pool.subset("train")
-    weight = _gold_weight(options, len(gold.texts), len(texts))
+    weight = _gold_row_weight(options, len(gold.texts), len(texts))
     n_gold = len(gold.texts) if weight else 0
     hard = _soften_gold(gold.targets(run.task.n_labels)[:n_gold], options)
     return run.learn(
@@ -142,7 +148,7 @@ def _train(run: Run, options: KdOptions, texts: Sequence[str], soft: Floats, hin
         np.concatenate([hard, soft]),
         weights=np.concatenate([np.full(n_gold, weight), np.ones(len(texts))]).astype(np.float32),
         noisy=np.arange(n_gold + len(texts)) >= n_gold,
-        init_from=hint,
+        hint=hint,
     )
 
 
@@ -165,10 +171,10 @@ def _soften_gold(hard: Floats, options: KdOptions) -> Floats:
     return softmax(hard * margin, options.temperature).astype(np.float32)
 
 
-def _gold_weight(options: KdOptions, n_gold: int, n_soft: int) -> float:
+def _gold_row_weight(options: KdOptions, n_gold: int, n_soft: int) -> float:
     """The weight of a gold row beside a soft row of weight one."""
     if options.gold_weight == "auto":
-        return gold_weight(n_gold, n_soft)
+        return gold_row_weight(n_gold, n_soft)
     scale = 1.0 if options.temperature == "fitted" else options.temperature**2
     return options.gold_weight * n_soft / (max(n_gold, 1) * scale)
 

@@ -1,9 +1,9 @@
 """Corrects a weak teacher's soft labels with label propagation and a gold-only student.
 
-A language model can be a poor judge of texts that a few labels separate well. If gold texts that neither had seen show
+A language model can be less accurate than a student of a few gold labels. If gold texts that neither had seen show
 that, the teacher's probabilities are multiplied with those of a student trained on the gold alone, and spread among
 nearest neighbours (label spreading, Zhou et al. 2004). A teacher not shown to be weaker is not corrected: its errors
-are its own, and a student averages them out better than neighbours do (docs/log.md).
+are hardly correlated between texts, and training averages them out better than neighbours do (docs/log.md).
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ MIN_TEACHER_ERRORS = 5  # fewer errors on gold cannot show that the gold-only st
 
 
 @dataclass(frozen=True)
-class GoldAnswers:
+class GoldPredictions:
     """A teacher's predictions for gold texts that its prompt did not show.
 
     Attributes:
         rows: (M,) the gold texts it answered about.
-        labels: (M,) the label columns it predicted.
+        predictions: (M,) the label columns it predicted.
     """
 
     rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
 
 
-def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers, n_neighbors: int, run: Run) -> Floats:
+def correct_soft_labels(
+    texts: Sequence[str], soft: Floats, teacher_on_gold: GoldPredictions, n_neighbors: int, run: Run
+) -> Floats:
     """(N, K) corrected probabilities of N texts; rows sum to one.
 
     Returned unchanged if the teacher is not shown to be weaker than a student of the gold alone, if there is no gold or
@@ -52,7 +54,7 @@ def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers,
     Args:
         texts: N texts.
         soft: (N, K) the teacher's probabilities.
-        judged: its predictions for gold texts.
+        teacher_on_gold: its predictions for gold texts.
         n_neighbors: neighbours of each text; 0 corrects nothing.
         run: trains the students, and stores a `LabelsCorrected` note.
     """
@@ -61,7 +63,7 @@ def correct_soft_labels(texts: Sequence[str], soft: Floats, judged: GoldAnswers,
         return soft
     try:
         with run.ledger.reserve("training on the corrected labels", run.ledger.free // 2):
-            accuracy = _gold_only_accuracy_if_better(run, judged)
+            accuracy = _gold_only_accuracy_if_better(run, teacher_on_gold)
             if accuracy is None:
                 return soft
             student = run.learn(gold.texts, gold.targets(run.task.n_labels))  # the report shows it in any case
@@ -96,16 +98,16 @@ def _multiply(teacher_probs: Floats, gold_probs: NDArray[np.floating]) -> Floats
     return np.exp(log_softmax(logs)).astype(np.float32)
 
 
-def _gold_only_accuracy_if_better(run: Run, judged: GoldAnswers) -> float | None:
+def _gold_only_accuracy_if_better(run: Run, teacher_on_gold: GoldPredictions) -> float | None:
     """The cross-validated accuracy of a gold-only student; None unless it is significantly above the teacher's.
 
-    The students train with their kind's quick options: that takes moments, and errs on the teacher's side.
+    The students train with their kind's quick options: this is fast, and biased in the teacher's favour.
     """
     gold = run.pool.subset("train").gold
-    if (judged.labels != gold[judged.rows]).sum() < MIN_TEACHER_ERRORS:
+    if (teacher_on_gold.predictions != gold[teacher_on_gold.rows]).sum() < MIN_TEACHER_ERRORS:
         return None
     predictions = _cross_validate(run)
-    test = mcnemar(gold[judged.rows], predictions[judged.rows], judged.labels)
+    test = mcnemar(gold[teacher_on_gold.rows], predictions[teacher_on_gold.rows], teacher_on_gold.predictions)
     is_better = test.only_a > test.only_b and test.p_exact < MAX_P_VALUE
     return float((predictions == gold).mean()) if is_better else None
 

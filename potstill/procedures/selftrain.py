@@ -2,8 +2,8 @@
 
 Needs no teacher: gold labels (or none at all), unlabelled texts and the machine. Pseudo-labels are soft (Scudder 1965;
 Xie et al. 2020). Before the student trains on them they are spread among nearest neighbours in its own vector space
-(label spreading, Zhou et al. 2004), which is where new knowledge comes from: a student trained on its own predictions
-alone learns little. Gold labels stay fixed. Without any gold text the first student predicts from label names alone.
+(label spreading, Zhou et al. 2004). The neighbours add information; training on its own predictions alone adds little.
+Gold labels stay fixed. Without any gold text the first student predicts from label names alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from potstill.errors import BadSpec
 from potstill.evaluation.calibration import one_hot, softmax
 from potstill.procedures.base import Recipe, quote_nothing, require_pool
 from potstill.procedures.label_propagation import propagate_labels
-from potstill.procedures.soft_labels import gold_weight
+from potstill.procedures.soft_labels import gold_row_weight
 from potstill.registry import Options
 from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
@@ -24,7 +24,7 @@ from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
 from potstill.students.kinds import student_kind
 
-# A first student's scores are too flat, since its head is well regularised: sharpened, they train better.
+# The first student is under-confident, since its head is strongly regularised; T < 1 sharpens its pseudo-labels.
 SHARPEN_TEMPERATURE = 0.5
 
 
@@ -57,14 +57,14 @@ def selftrain(run: Run) -> Student:
     gold, texts = run.pool.subset("train"), _draw_texts(run, options.max_texts)
     targets = one_hot(gold.gold, run.task.n_labels)
     weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
-    weights[: len(gold.texts)] = gold_weight(len(gold.texts), len(texts))
+    weights[: len(gold.texts)] = gold_row_weight(len(gold.texts), len(texts))
     student = initial_student(run, gold, targets)
     for number in range(1, options.rounds + 1):
         student = run.learn(
             [*gold.texts, *texts],
             np.concatenate([targets, _pseudo_labels(run, options, student, texts, number)]),
             weights=weights,
-            student=pseudo_label_student(run.spec.student),
+            student=pseudo_label_spec(run.spec.student),
             init_from=student if options.warm_start else None,
         )
     return student
@@ -106,7 +106,7 @@ def initial_student(run: Run, gold: Subset, targets: Floats) -> Student:
     return run.learn([], targets, student=component.with_options(capabilities.zero_shot_options))
 
 
-def pseudo_label_student(component: ComponentSpec) -> ComponentSpec:
+def pseudo_label_spec(component: ComponentSpec) -> ComponentSpec:
     """The student with its kind's options for pseudo-labels; options of the spec win over them."""
     defaults = student_kind(component.kind).capabilities.pseudo_label_options
     return component.with_options({name: defaults[name] for name in defaults if name not in component.options})

@@ -77,7 +77,7 @@ def calibrate_teacher(
     return Calibration(tuple(offsets.tolist()), temperature)
 
 
-def gold_weight(n_gold: int, n_soft: int) -> float:
+def gold_row_weight(n_gold: int, n_soft: int) -> float:
     """The weight of a gold row beside a soft row of weight one: `GOLD_SHARE` of all the weight, at most ten, or one."""
     if not n_gold:
         return 1.0

@@ -4,9 +4,12 @@ The four procedures of Aina et al. 2022 are `finetune`, `prompt` and these two, 
 is trained. Loss of an unlabelled text: T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al. 2015; T = 2
 and no gold term as in Kang et al. 2023, unless `learn_gold` is set).
 
-A student here learns the softened distribution itself: its scores are those of the paper divided by T, which is the
-same function, and its confidence is calibrated on validation texts. T^2 stands in the weights, where it keeps the size
-of the soft term beside the gold term; the gold is learnt at the same T.
+The student is trained at temperature 1 on softmax(teacher / T): its argmax is that of the paper, its logits are the
+paper's divided by T, and its confidence is calibrated on validation texts. T^2 is in the row weights, as a factor of
+the soft term beside the gold term.
+
+`kd.py` is the method for any teacher; it fits T, corrects labels, and trains on gold by default, softened if T is
+given. Here gold is one-hot and left out by default, as in the papers: the teacher was already fitted to it.
 """
 
 from __future__ import annotations
@@ -86,11 +89,11 @@ def _distil(run: Run) -> Student:
     soft = softmax(logits, options.temperature).astype(np.float32)
     if not options.learn_gold:
         return run.learn(texts, soft)
-    gold_weight = len(texts) / (len(gold.texts) * options.temperature**2)
+    row_weight = len(texts) / (len(gold.texts) * options.temperature**2)
     return run.learn(
         [*gold.texts, *texts],
         np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
-        weights=np.concatenate([np.full(len(gold.texts), gold_weight), np.ones(len(texts))]).astype(np.float32),
+        weights=np.concatenate([np.full(len(gold.texts), row_weight), np.ones(len(texts))]).astype(np.float32),
     )
 
 
@@ -107,7 +110,9 @@ def _answers(run: Run, pool: Sequence[str]) -> tuple[list[str], NDArray[np.float
     rows = np.flatnonzero(answers.answered)
     if not len(rows):
         counts = answers.state_counts
-        raise BadData(f"{teacher.name} answered none of {len(pool)} texts ({counts}).", "Look at its gold.")
+        raise BadData(
+            f"{teacher.name} answered none of {len(pool)} texts ({counts}).", "Check the labels it was trained on."
+        )
     return [answers.texts[row] for row in rows], answers.scores[rows]
 
 

@@ -225,7 +225,7 @@ class Run:
             self.simulated_teachers.add(teacher.name)
         return self.client.generate(teacher, request)
 
-    def learn(
+    def learn(  # noqa: PLR0913 - initial weights and a loss term are two things
         self,
         texts: Sequence[str],
         targets: Floats,
@@ -234,7 +234,8 @@ class Run:
         noisy: NDArray[np.bool_] | None = None,
         student: ComponentSpec | None = None,
         purpose: Purpose = "train",
-        init_from: Student | FeatureHint | None = None,
+        init_from: Student | None = None,
+        hint: FeatureHint | None = None,
     ) -> Student:
         """Train a student; trained once, then loaded from the run's folder.
 
@@ -247,13 +248,13 @@ class Run:
             noisy: (N,) whether a target may be wrong.
             student: its kind and options; None takes the spec's.
             purpose: what the training is for.
-            init_from: a student of this run whose weights are the initial ones, or a hint from its features.
+            init_from: a student of this run whose weights are the initial ones.
+            hint: adds a loss that draws the student's vectors to those of a student of this run.
 
         Raises:
             BudgetExceeded: no money is available.
         """
         named = student or self.spec.student
-        hint, init_from = (init_from, None) if isinstance(init_from, FeatureHint) else (None, init_from)
         key_parts = [] if init_from is None else [self.student_key(init_from)]
         key_parts += [] if hint is None else [f"{self.student_key(hint.teacher)} {hint.loss_weight}"]
         key_parts += [f"revision {number}"] if (number := revision(named.kind)) > 1 else []

@@ -15,8 +15,8 @@ from potstill.data.task import Task
 from potstill.errors import BadData
 from potstill.procedures.finetune import finetune
 from potstill.procedures.kd import kd
-from potstill.procedures.label_correction import GoldAnswers, correct_soft_labels
-from potstill.procedures.soft_labels import gold_weight
+from potstill.procedures.label_correction import GoldPredictions, correct_soft_labels
+from potstill.procedures.soft_labels import gold_row_weight
 from potstill.reports.finish_run import finish_run
 from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
@@ -69,7 +69,7 @@ def test_a_teacher_weaker_than_the_gold_only_student_is_corrected(
         gold, texts = run.pool.subset("train"), run.pool.subset("pool").texts
         said, soft, truth = answers(run, 0.45)
         before, asked = soft.copy(), np.arange(len(gold.texts))
-        good, bad = (GoldAnswers(asked, (gold.gold + (asked % 5 < wrong)) % 3) for wrong in (0, 4))
+        good, bad = (GoldPredictions(asked, (gold.gold + (asked % 5 < wrong)) % 3) for wrong in (0, 4))
         assert correct_soft_labels(texts, soft, good, 10, run) is soft
         assert not run.store.calls()  # nothing needs to be learnt to know that
         heard = correct_soft_labels(texts, soft, bad, 10, run)
@@ -93,7 +93,7 @@ def test_a_teacher_is_not_corrected_without_vectors_or_neighbours(tmp_path, pool
     n_neighbors = over.pop("n_neighbors", 10)
     with begin(tmp_path / "run", pool, keyword_labels, **over) as run:
         gold, soft = run.pool.subset("train"), np.full((5, 3), 1 / 3, dtype=np.float32)
-        wrong = GoldAnswers(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
+        wrong = GoldPredictions(np.arange(len(gold.texts)), (gold.gold + 1) % 3)
         assert correct_soft_labels(run.pool.subset("pool").texts[:5], soft, wrong, n_neighbors, run) is soft
         assert not run.store.calls()
 
@@ -221,7 +221,7 @@ def test_a_teacher_that_selects_its_examples_is_given_all_gold(pool):
 
 
 def test_rare_gold_weighs_more_than_soft_labels_but_never_more_than_ten_times():
-    assert gold_weight(0, 100) == 1
-    assert gold_weight(100, 100) == 1
-    assert gold_weight(10, 100) == pytest.approx(2.5)
-    assert gold_weight(10, 100_000) == 10
+    assert gold_row_weight(0, 100) == 1
+    assert gold_row_weight(100, 100) == 1
+    assert gold_row_weight(10, 100) == pytest.approx(2.5)
+    assert gold_row_weight(10, 100_000) == 10

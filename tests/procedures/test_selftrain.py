@@ -14,7 +14,7 @@ from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
 from potstill.procedures.label_propagation import propagate_labels
-from potstill.procedures.selftrain import SelfTrainOptions, pseudo_label_student, selftrain
+from potstill.procedures.selftrain import SelfTrainOptions, pseudo_label_spec, selftrain
 from potstill.registry import read_options
 from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
@@ -98,9 +98,9 @@ def test_an_encoder_trains_on_pseudo_labels_with_its_kinds_options(
         student = selftrain(run)
         assert student.fit_info.validation_rows == 0
     frozen = ComponentSpec.model_validate({"name": "encoder:minilm", "few_shot": False})
-    assert pseudo_label_student(frozen) is frozen
+    assert pseudo_label_spec(frozen) is frozen
     linear = ComponentSpec.model_validate({"name": "linear"})
-    assert pseudo_label_student(linear) is linear
+    assert pseudo_label_spec(linear) is linear
 
 
 @pytest.mark.parametrize(

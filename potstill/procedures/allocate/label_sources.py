@@ -24,7 +24,7 @@ from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
 from potstill.procedures.annotate import open_annotator
 from potstill.procedures.pgkd.generation_request import PgkdOptions
-from potstill.procedures.soft_labels import calibrate_teacher, gold_weight
+from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight
 from potstill.registry import Options
 from potstill.run import Answers
 from potstill.run.few_shot import select_examples
@@ -306,7 +306,7 @@ def combine_gold_and_soft(
     labelled: LabelledSet, texts: Sequence[str], probs: NDArray[np.floating[Any]]
 ) -> GoldAndSoftLabels:
     """The labels, and a teacher's (M, K) probabilities of M other texts; gold weighs more if it is rare."""
-    gold_weights = np.full(len(labelled), gold_weight(len(labelled), len(texts)))
+    gold_weights = np.full(len(labelled), gold_row_weight(len(labelled), len(texts)))
     weights = np.concatenate([gold_weights, np.ones(len(texts))])
     return GoldAndSoftLabels(
         (*labelled.texts, *texts),
