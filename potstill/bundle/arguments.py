@@ -68,7 +68,9 @@ def labelled_name(path: Path) -> str:
 
 def is_stream(path: Path) -> bool:
     """Whether it can be read once only: standard input, or a pipe."""
-    return str(path) == STANDARD_INPUT or (path.exists() and not path.is_file() and not path.is_dir())
+    if str(path) == STANDARD_INPUT or str(path).startswith("/dev/"):  # /dev/stdin, /dev/fd/63
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @contextmanager

@@ -1,0 +1,140 @@
+"""What looks like a path is never a text: it is read, or refused with a mend; standard input and pipes are read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from potstill import predict
+from potstill.bundle.arguments import find_files
+from potstill.bundle.bundle import load
+from potstill.bundle.export.export import export
+from potstill.bundle.record import read_record, write_record
+from potstill.data.task import Task
+from potstill.errors import BadData, BadInput
+from potstill.students.base import StudentConfig, TrainingData
+from potstill.students.linear import LinearStudent
+from potstill.testing import StudentContract
+
+LESSON = StudentContract().training_data()
+LABELS = StudentContract.labels
+CSV = "id,text\n1,the soup and the bread\n2,a goal in the stadium\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from dataclasses import replace
+
+    folder = tmp_path_factory.mktemp("arguments") / "bundle"
+    student = LinearStudent(StudentConfig(LABELS)).fit(TrainingData(list(LESSON.texts), LESSON.targets))
+    export(student, folder, task=Task(LABELS), texts=LESSON.texts)
+    write_record(folder, replace(read_record(folder), text_columns=("text",)))
+    return folder
+
+
+@pytest.fixture
+def standard_input(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    return lambda data: monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data.encode())))
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("x.xlsx", "Save it as CSV"),
+        ("x.csv.gz", "gunzip -c .*x.csv.gz | potstill predict MODEL -"),
+        ("x.csv.zst", "zstd -dc"),
+        ("folder", "Name a file"),
+        ("missing.csv", "Did you mean|Check the path"),
+        ("gone/missing.dat", "Check the path"),
+        ("*.csv", "Check the path|Did you mean|There are"),
+        ("notes", "Save it as one of"),
+    ],
+)
+def test_a_path_that_cannot_be_read_is_refused_with_a_mend(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mend: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for made in ("x.xlsx", "x.csv.zst", "notes"):
+        Path(made).write_bytes(b"PK\x03\x04")
+    Path("x.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    Path("folder").mkdir()
+    for out in (None, Path("out.csv")):
+        with pytest.raises(BadData) as refused:
+            predict(model, name, out=out)
+        import re
+
+        assert re.search(mend, refused.value.hint), refused.value
+    assert not Path("out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["and/or", "Please open report.csv", "https://a.example/x.html", "...", "", "7/8.5", "a\nb.csv", "v" * 5000]
+)
+def test_a_text_stays_a_text(model: Path, text: str) -> None:
+    assert len(predict(model, text).predictions) == 1
+    assert find_files([text], out=None) == ()
+
+
+def test_an_output_is_of_files_and_files_are_not_mixed_with_texts(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(CSV, encoding="utf-8")
+    with pytest.raises(BadInput, match="There is no file 'a text'"):
+        predict(model, "a text", out=tmp_path / "out.csv")
+    with pytest.raises(BadInput, match="There is no file 'a text'"):
+        predict(model, str(tmp_path / "a.csv"), "a text")
+
+
+def test_several_files_are_labelled_one_after_the_other(model: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for file in files:
+        file.write_text(CSV, encoding="utf-8")
+    done = predict(model, *map(str, files))
+    assert [each.file.name for each in done.files] == ["a.labelled.csv", "b.labelled.csv"]
+    assert len(done.to_text().splitlines()) == 2
+    (tmp_path / "into").mkdir()
+    predict(model, *map(str, files), out=tmp_path / "into")
+    assert sorted(each.name for each in (tmp_path / "into").iterdir()) == ["a.labelled.csv", "b.labelled.csv"]
+    with pytest.raises(BadInput, match="2 files cannot be written into"):
+        predict(model, *map(str, files), out=tmp_path / "one.csv")
+    with pytest.raises(BadData, match="There is no file"):
+        predict(model, str(files[0]), str(tmp_path / "none.csv"), out=tmp_path / "into")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "the soup and the bread\na goal in the stadium\n",
+        CSV,
+        CSV.replace(",", "\t"),
+        '{"text": "the soup and the bread"}\n{"text": "a goal in the stadium"}\n',
+    ],
+)
+def test_standard_input_is_read_as_lines_or_as_a_table(model: Path, tmp_path: Path, standard_input, data: str) -> None:  # type: ignore[no-untyped-def]
+    standard_input(data)
+    found = predict(model, "-")
+    assert found.texts == ("the soup and the bread", "a goal in the stadium")
+    assert list(found.labels) == load(model).predict(found.texts)
+    standard_input(data)
+    done = predict(model, "-", out=tmp_path / "out.csv")
+    assert done.files[0].n == 2
+
+
+@pytest.mark.parametrize(("data", "reason"), [("", "is empty"), ("id,comment\n1,a\n", "like a table without 'text'")])
+def test_standard_input_without_texts_is_refused(model: Path, standard_input, data: str, reason: str) -> None:  # type: ignore[no-untyped-def]
+    standard_input(data)
+    with pytest.raises(BadData, match=reason):
+        predict(model, "-")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_read_like_standard_input(model: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(CSV,))
+    writer.start()
+    assert len(predict(model, str(pipe)).predictions) == 2
+    writer.join()
