@@ -159,7 +159,7 @@ def test_a_greenlet_that_yields_runs_even_if_others_are_always_ready():
 
     def polite() -> None:
         yield_to_others()
-        turns["polite"] = turns["busy"]
+        turns["polite"] = turns["busy"] + 1
 
     def busy() -> None:
         while not turns["polite"] and turns["busy"] < 10_000:

@@ -84,15 +84,15 @@ def test_a_rare_label_is_predicted_more_often_with_balanced_weights(kind: str, r
 
 def test_a_run_reads_class_weights_from_its_student_table(tmp_path: Path) -> None:
     data = unbalanced(120, 2)
-    data = tmp_path / "data.csv"
+    table = tmp_path / "data.csv"
     rows = zip(data.texts, data.targets.argmax(1), strict=True)
-    data.write_text(
+    table.write_text(
         "text,label\n" + "".join(f"{text} {i},l{k}\n" for i, (text, k) in enumerate(rows)), encoding="utf-8"
     )
     toml = tmp_path / "potstill.toml"
     for nth, extra in enumerate(("", 'class_weights = "balanced"\n', "[student.class_weights]\nl9 = 2\n")):
         toml.write_text(
-            f'budget = 1\n[data]\nfile = "{data}"\n[procedure]\nname = "finetune"\n[student]\nname = "linear"\n{extra}',
+            f'budget = 1\n[data]\nfile = "{table}"\n[procedure]\nname = "finetune"\n[student]\nname = "linear"\n{extra}',
             encoding="utf-8",
         )
         if nth == 2:

@@ -217,7 +217,7 @@ def test_an_option_that_cannot_be_is_refused(tiny_folder: Path, options: dict[st
 
 
 def test_label_words_that_read_the_same_are_refused_before_anything_is_scored(tiny_folder: Path) -> None:
-    with pytest.raises(BadSpec, match="read the same"):
+    with pytest.raises(BadSpec, match="have the same tokens"):
         opened(tiny_folder, label_words={"card": "fee", "card_fee": "fee"}).max_usage(TEXTS)
 
 
