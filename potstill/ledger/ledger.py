@@ -19,6 +19,9 @@ from potstill.ledger.prices import LedgerTotals, NewBatchJob, Purchase, Rates, U
 
 HEARTBEAT_S = 1.0
 WARNING_SHARES = (0.5, 0.8)  # parts of the budget at which the user is warned
+# A price that is so many times its upper bound, or beyond every budget, is a mistake of the provider's report.
+MAX_OVERCHARGE, MAX_CHARGE = 10_000, 2**53
+NOT_BELIEVED = "the reported usage cannot be true, charged at its bound"
 
 
 class LedgerStorage(Protocol):
@@ -30,8 +33,13 @@ class LedgerStorage(Protocol):
         The hold of a `job` outlives the process; hold and job are written in one step.
         """
 
-    def settle(self, hold_id: int, *, charged: int, paid: int, usage: Usage, results: Mapping[str, Any]) -> None:
-        """Turn a hold into a charge and store its results (key -> JSON value), in one transaction."""
+    def settle(
+        self, hold_id: int, *, charged: int, paid: int, usage: Usage, results: Mapping[str, Any], remark: str = ""
+    ) -> None:
+        """Turn a hold into a charge and store its results (key -> JSON value), in one transaction.
+
+        A `remark` is added to the call's description.
+        """
 
     def drop_hold(self, hold_id: int, *, lost: bool) -> None:
         """End a hold without results: release it, or book it as lost.
@@ -78,23 +86,30 @@ class Hold:
             paid: the cash that left now, in micro-dollars; None means all of `charged`.
             results: key -> JSON value, stored in the same transaction.
 
+        A price that cannot be true is charged at the hold, and the row says so.
+
         Raises:
-            BoundExceeded: the price is above the hold. The charge and the results are stored first.
+            BoundExceeded: the price is above the hold. The charge and the results are stored first, and nothing more
+                can be held.
         """
         self.open = False
+        believed = charged <= min(MAX_OVERCHARGE * max(self.micros, 1), MAX_CHARGE)
+        booked = charged if believed else self.micros
+        if charged > self.micros:
+            cost = f"cost ${micros_to_usd(charged):,.6f}" if believed else "came back with a usage that cannot be true"
+            self._ledger.overcharge = (
+                f"{self.purchase.description} {cost}, above the ${micros_to_usd(self.micros):.6f} held for it"
+            )
         self._ledger.storage.settle(
             self.id,
-            charged=charged,
-            paid=charged if paid is None else paid,
-            usage=usage or Usage(),
+            charged=booked,
+            paid=booked if paid is None else min(paid, booked),
+            usage=(usage or Usage()) if believed else Usage(),
             results=results or {},
+            remark="" if believed else NOT_BELIEVED,
         )
         if charged > self.micros:
-            raise BoundExceeded(
-                f"{self.purchase.description} cost ${micros_to_usd(charged):.6f}, "
-                f"above the ${micros_to_usd(self.micros):.6f} held for it.",
-                "Its answers are kept; check the price and the provider before running again.",
-            )
+            raise self._ledger.bound_exceeded()
 
     def release(self) -> None:
         """Free the money of a request that was not sent."""
@@ -136,6 +151,7 @@ class Ledger:
         self.storage = storage
         self.limit = limit
         self._warn = warn
+        self.overcharge = ""  # the first call of this process that cost more than was held for it
         self._reserves: Mapping[str, int] = {}
         for hold_id in storage.abandoned_holds():
             storage.drop_hold(hold_id, lost=True)
@@ -164,6 +180,7 @@ class Ledger:
 
         Raises:
             BudgetExceeded: it does not fit under the limit less the reserves; nothing was held.
+            BoundExceeded: an earlier call cost more than was held for it; nothing was held.
         """
         hold = self._hold(micros, purchase)
         billed = True
@@ -177,7 +194,21 @@ class Ledger:
                 self.storage.drop_hold(hold.id, lost=billed)
             self._warn_of_spending()
 
+    def check_charges(self, hold: Hold) -> None:
+        """Release the hold of a call that was not begun, and raise BoundExceeded, if an earlier call cost too much."""
+        if self.overcharge:
+            hold.release()
+            raise self.bound_exceeded()
+
+    def bound_exceeded(self) -> BoundExceeded:
+        """The error of an overcharge."""
+        return BoundExceeded(
+            f"{self.overcharge}.", "Its answers are kept; check the price and the provider before running again."
+        )
+
     def _hold(self, micros: int, purchase: Purchase, job: NewBatchJob | None = None) -> Hold:
+        if self.overcharge:
+            raise self.bound_exceeded()
         reserved = self.reserved
         hold_id = self.storage.hold(purchase, micros, self.limit - reserved, job)
         if hold_id is None:

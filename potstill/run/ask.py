@@ -175,6 +175,7 @@ class TeacherClient:
             try:
                 with self._ledger.hold(bound, purchase) as hold:
                     with semaphore:
+                        self._ledger.check_charges(hold)
                         reply = teacher.answer(chunk)
                     answers_ok = (answer.checked(self._task.n_labels) for answer in reply.answers)
                     bought = {

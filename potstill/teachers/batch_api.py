@@ -17,7 +17,7 @@ from pydantic import Field
 
 from potstill.data.task import Answer
 from potstill.errors import TeacherError
-from potstill.ledger.prices import ExactPrice, Price, Usage
+from potstill.ledger.prices import ExactPrice, Usage
 from potstill.registry import Options
 from potstill.teachers.base import (
     BatchJob,
@@ -36,6 +36,7 @@ from potstill.teachers.messages import (
     ChatResponse,
     ChatServer,
     Choice,
+    dearest_usage,
     drop_refusals,
     multiply_usage,
     shorten,
@@ -155,7 +156,7 @@ class BatchChatTeacher(ChatTeacher):
         setup: TeacherSetup,
         options: ChatOptions,
         server: BatchServer,
-        price: Price,
+        price: ExactPrice,
         job_price: ExactPrice,
         identity: ChatIdentity,
     ) -> None:
@@ -178,7 +179,10 @@ class BatchChatTeacher(ChatTeacher):
 
     def max_job_usage(self, text: str) -> Usage:
         """An upper bound of one text in a batch: every sample with all of its prompt and of `max_tokens`."""
-        return multiply_usage(self._max_request(text), self.samples)
+        bound = self._max_request(text)
+        writes = self._server.bills_cache_writes
+        each = dearest_usage(self.job_price, writes, bound.input_tokens, bound.output_tokens)
+        return multiply_usage(each, self.samples)
 
     def _items(self, text: str, number: int, mark: str) -> list[BatchItem]:
         samples = self.samples

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadSpec, TeacherError, did_you_mean
-from potstill.ledger.prices import Category, Price, Rates, Usage
+from potstill.ledger.prices import Category, ExactPrice, Price, Rates, Usage
 from potstill.teachers.answer_reader import AnswerReader
 from potstill.teachers.base import Fact, GeneratedTexts, Reply, TeacherMetadata, TeacherSetup, UsageEstimate
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
@@ -27,6 +27,7 @@ from potstill.teachers.messages import (
     ChatResponse,
     ChatServer,
     Choice,
+    dearest_usage,
     drop_refusals,
     multiply_usage,
     shorten,
@@ -76,7 +77,7 @@ class ChatTeacher:
         setup: TeacherSetup,
         options: ChatOptions,
         server: ChatServer,
-        price: Price,
+        price: ExactPrice,
         identity: ChatIdentity,
     ) -> None:
         if setup.task.kind not in self.capabilities.task_kinds:
@@ -85,7 +86,7 @@ class ChatTeacher:
             )
         _check_aliases(setup.task, options.aliases)
         self.name = name
-        self.price = price
+        self.price: Price = price
         self.parallel = options.parallel
         self._by_time = isinstance(price, Rates) and price.usd_per_hour is not None
         self.category: Category = "compute" if self._by_time else "llm"
@@ -109,6 +110,9 @@ class ChatTeacher:
         probe = 1 if options.samples > 1 and self._wants_logprobs else 0
         self._max_requests = self._builder.shortlist_rounds * (options.samples + probe + SPARE_REQUESTS - 1) + 1
         self._text_timeout_s = options.text_timeout_s or options.timeout_s * (2 if self._by_time else 10)
+        # Time in flight: no request starts after the text's timeout, and the last one ends by its own.
+        self._max_seconds = self._text_timeout_s + options.timeout_s + 5 if self._by_time else 0.0
+        self._dearest_usage = lru_cache(2048)(partial(dearest_usage, price, server.bills_cache_writes))
         self._timer = SharedTimer()
         self._limiter = RateLimiter(options.requests_per_minute, options.tokens_per_minute, max(8, options.parallel))
         self._identity = identity
@@ -149,13 +153,14 @@ class ChatTeacher:
         return max(self._prompt.max_prompt_tokens(inputs.text, context) for context in inputs.contexts)
 
     def _max_tokens_usage(self, prompt: int, output: int) -> Usage:
-        prompt += self._server.extra_tokens
-        return Usage(prompt, 0, output, cache_write_tokens=prompt if self._server.bills_cache_writes else 0)
+        return self._dearest_usage(prompt + self._server.extra_tokens, output)
 
     def _max_call(self, request: Usage, most: int) -> Usage:
-        # Time in flight: no request starts after the text's timeout, and the last one ends by its own.
-        seconds = self._text_timeout_s + self._options.timeout_s + 5 if self._by_time else 0.0
-        return replace(multiply_usage(request, most), seconds=seconds)
+        return replace(multiply_usage(request, most), seconds=self._max_seconds)
+
+    def _usage(self, call: CallUsage) -> Usage:
+        """What a call is charged; time beyond its bound (this machine slept, or was stopped) is not."""
+        return replace(call.usage, seconds=min(call.usage.seconds, self._max_seconds))
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         """An upper bound of `answer(texts)`.
@@ -204,7 +209,7 @@ class ChatTeacher:
             TeacherError: wrong key, no such model, unreachable server, or many texts in a row without an answer.
         """
         replies = [self._answer_one(text) for text in texts]
-        return Reply(tuple(answer for answer, _ in replies), sum((call.usage for _, call in replies), Usage()))
+        return Reply(tuple(answer for answer, _ in replies), sum((self._usage(call) for _, call in replies), Usage()))
 
     def _answer_one(self, text: str) -> tuple[Answer, CallUsage]:
         call = CallUsage(self._max_requests, self._text_timeout_s)
@@ -347,7 +352,7 @@ class ChatTeacher:
             raise
         if texts is None:
             texts = () if rejected is None else prompt.unparsed(rejected)
-        return GeneratedTexts(texts, call.usage)
+        return GeneratedTexts(texts, self._usage(call))
 
     def _generate_once(self, prompt: GenerationPrompt, call: CallUsage, rejected: str | None) -> Choice:
         temperature = self._options.temperature if self._options.temperature is not None else 1.0

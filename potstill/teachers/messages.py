@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from potstill.data.task import Task
-from potstill.ledger.prices import Usage
+from potstill.ledger.prices import ExactPrice, Usage
 from potstill.teachers.base import TeacherCapabilities
 from potstill.teachers.generation_prompts import GENERATION_PROMPT_TOKENS
 from potstill.teachers.label_parsing import TokenLogprobs
@@ -135,7 +135,20 @@ class ChatServer(Protocol):
 
 def multiply_usage(usage: Usage, n: int) -> Usage:
     """The tokens of `usage`, n times."""
-    return Usage(usage.input_tokens * n, 0, usage.output_tokens * n, cache_write_tokens=usage.cache_write_tokens * n)
+    return Usage(
+        usage.input_tokens * n,
+        usage.cached_tokens * n,
+        usage.output_tokens * n,
+        cache_write_tokens=usage.cache_write_tokens * n,
+    )
+
+
+def dearest_usage(price: ExactPrice, bills_cache_writes: bool, prompt: int, output: int) -> Usage:
+    """The usage of so many tokens that costs most: the prompt as plain input, from the cache, or written to it."""
+    usages = [Usage(prompt, 0, output), Usage(prompt, prompt, output)]
+    if bills_cache_writes:
+        usages.append(Usage(prompt, 0, output, cache_write_tokens=prompt))
+    return max(usages, key=price.exact_micros)
 
 
 def drop_refusals(choices: Sequence[Choice]) -> list[Choice]:

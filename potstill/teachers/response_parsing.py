@@ -85,14 +85,22 @@ def _usage(usage: Any) -> Usage | None:
     """The usage that the server reports; None if it is missing or implausible."""
     if not isinstance(usage, Mapping):
         return None
-    prompt, output, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
-    if not isinstance(prompt, int) or not isinstance(output, int) or prompt <= 0 or output < 0:
+    prompt, output, total = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if not prompt or output is None:
         return None
     # Some servers leave what was reasoned out of completion_tokens, but not out of the total.
-    if isinstance(total, int):
+    if total is not None:
         output = max(output, total - prompt)
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    return Usage(prompt, min(cached, prompt) if isinstance(cached, int) and cached > 0 else 0, output)
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
+    return Usage(prompt, min(cached or 0, prompt), output)
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for what is none. A whole number may come as a float."""
+    if isinstance(value, float) and value.is_integer():  # False for NaN and infinity
+        value = int(value)
+    return value if type(value) is int and value >= 0 else None
 
 
 def parse_message(done: Any) -> ChatResponse:
@@ -110,8 +118,8 @@ def _message_usage(usage: Any) -> Usage | None:
     if not isinstance(usage, Mapping):
         return None
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
-    prompt, cached, written, output = (usage.get(name) or 0 for name in names)
-    counts = (prompt, cached, written, output)
-    if not all(isinstance(count, int) and count >= 0 for count in counts) or prompt + cached + written <= 0:
+    counts = [_count(usage.get(name) or 0) for name in names]
+    prompt, cached, written, output = (count or 0 for count in counts)
+    if None in counts or prompt + cached + written <= 0:
         return None
     return Usage(prompt + cached + written, cached, output, cache_write_tokens=written)

@@ -171,11 +171,19 @@ class RunStore(SqliteFile):
         except Exception as error:
             step.error = error
 
-    def settle(self, hold_id: int, *, charged: int, paid: int, usage: Usage, results: JsonObject) -> None:
-        """Turn a hold into a charge and store its results (key -> JSON value), in one transaction."""
+    def settle(
+        self, hold_id: int, *, charged: int, paid: int, usage: Usage, results: JsonObject, remark: str = ""
+    ) -> None:
+        """Turn a hold into a charge and store its results (key -> JSON value), in one transaction.
+
+        A `remark` is added to the call's description.
+        """
 
         def step() -> int:
             held = self._end(hold_id, "settled", charged, paid, usage)
+            if remark:
+                sql = "UPDATE calls SET description = description || ' (' || ? || ')' WHERE id = ?"
+                self._db.execute(sql, (remark, hold_id))
             self._save(results, hold_id)
             return held
 
