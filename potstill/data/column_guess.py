@@ -27,6 +27,8 @@ _LABEL_NAMES = (
     "stars score emotion emotions label_text y"
 )
 _SPLIT_NAMES = "split partition subset fold set part"
+NO_COLUMN = "-"  # named in place of a column: there is none, and none is guessed
+_MAX_SPLITS = 12  # different values of a column called "split" that are taken for names of splits
 _PAIR_NAMES = (("premise", "hypothesis"), ("query", "document"), ("query", "passage"), ("claim", "evidence"))
 # Columns whose names differ only in these words: text_a and text_b, sentence1 and sentence2, left_text and right_text.
 _PAIR_WORDS = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("source", "target"))
@@ -36,7 +38,7 @@ _SAMPLE_SIZE = 2000  # non-empty cells of a column that are examined
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """The columns that the user named; empty to guess."""
+    """The columns that the user named; empty to guess, and `NO_COLUMN` as the split if there is none."""
 
     text: str = ""
     text_b: str = ""
@@ -95,12 +97,13 @@ def guess_columns(
         BadData: a named column is missing, or no column looks like a text.
     """
     for column in (named.text, named.text_b, named.label, named.split):
-        if column:
+        if column and not (column == named.split == NO_COLUMN and NO_COLUMN not in table.columns):
             table.column(column)
     stats = {name: _column_stats(table, name) for name in table.columns}
     free = [c for c in table.columns if c not in (named.text, named.text_b, named.label, named.split)]
     reasons: list[str] = []
     split = named.split or _guess_split(stats, free, reasons)
+    split = "" if split == NO_COLUMN and NO_COLUMN not in table.columns else split
     pair = _guess_pair(stats) if pairs and not named.text and not named.text_b else None
     text, text_b = named.text, named.text_b or None
     if pair:
@@ -161,14 +164,22 @@ def _guess_pair(stats: Mapping[str, _ColumnStats]) -> tuple[str, str] | None:
 def _guess_split(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:
     for name in sorted(free, key=lambda c: -_hint(c, _SPLIT_NAMES)):
         column = stats[name]
-        if (
-            column.filled
-            and column.values <= SPLIT_ALIASES.keys()
-            and (column.distinct > 1 or _hint(name, _SPLIT_NAMES))
-        ):
-            reasons.append(f"split: {name!r}, its values are {', '.join(sorted(column.values))}")
+        if column.filled and _is_split(column):
+            reasons.append(f"split: {name!r}, its values are {', '.join(sorted(column.values)[:_MAX_SPLITS])}")
             return name
     return ""
+
+
+def _is_split(column: _ColumnStats) -> bool:
+    """Whether a column divides the rows; a value that is no known split is refused when the column is read."""
+    hint = _hint(column.name, _SPLIT_NAMES)
+    known = {SPLIT_ALIASES[value] for value in column.values & SPLIT_ALIASES.keys()}
+    if column.values <= SPLIT_ALIASES.keys():
+        return column.distinct > 1 or hint > 0
+    if column.distinct > _MAX_SPLITS or column.numeric > 0.5:
+        return False
+    # Some are known. Without a name for a split it takes two of them, or a class called "test" would be one.
+    return (hint > 0 and bool(known)) or len(known) > 1 or column.name.casefold().strip() in ("split", "partition")
 
 
 def _guess_text(table: Table, stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:

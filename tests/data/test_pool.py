@@ -150,6 +150,45 @@ def test_a_split_column_is_used() -> None:
     assert built.report.hidden == 6
     odd = Table.from_columns({"text": ["a", "b"], "label": ["x", "y"], "split": ["train", "tset"]})
     assert "'tset' (1); first on line 2" in refused(odd, split="split").message
+    assert refused(odd).message == refused(odd, split="split").message
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        ("split", ["train", "test", "holdout"]),
+        ("Partition", ["TRAIN", "TEST", "blind"]),
+        ("data_split", ["train", "train", "challenge"]),
+        ("usage", ["train", "test", "private"]),
+        ("split", ["alpha", "beta", "gamma"]),
+    ],
+)
+def test_an_unknown_split_name_is_refused_whether_the_column_is_named_or_guessed(column: str, names: list[str]) -> None:
+    rows = corpus(60)
+    source = Table.from_columns({"text": [t for t, _ in rows], "label": [y for _, y in rows], column: names * 20})
+    error = refused(source)
+    assert error.message == refused(source, split=column).message
+    assert repr(names[-1]) in error.message
+    assert "train (training, tr); validation (valid, val, dev" in error.hint
+    built = build_pool(source, options=PoolOptions(split="-"))
+    assert built.report.created_splits == ("test", "validation")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("label", ["train", "bus", "tram"]), ("fold", ["0", "1", "2"]), ("topic", ["test", "a", "b"])],
+)
+def test_a_column_that_only_shares_a_word_with_splits_is_none(column: str, values: list[str]) -> None:
+    rows = corpus(60)
+    source = Table.from_columns({"text": [t for t, _ in rows], "gold": [y for _, y in rows], column: values * 20})
+    assert build_pool(source, options=PoolOptions(label="gold")).report.created_splits == ("test", "validation")
+
+
+def test_the_split_column_of_a_file_that_is_one_split_is_said_to_be_unused() -> None:
+    rows = corpus(60)
+    columns = {"text": [t for t, _ in rows], "label": [y for _, y in rows], "split": ["train", "test", "dev"] * 20}
+    built = build_pool({"train": Table.from_columns(columns, "a.csv")})
+    assert "The column 'split' of a.csv has 'train' (20), 'test' (20), 'dev' (20); it is not used" in sentences(built)
 
 
 def test_labels_of_pool_rows_are_hidden_from_learning() -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from potstill.data.column_guess import SPLIT_ALIASES, ColumnGuess, ColumnNames, format_values, guess_columns
+from potstill.data.column_guess import (
+    NO_COLUMN,
+    SPLIT_ALIASES,
+    ColumnGuess,
+    ColumnNames,
+    format_values,
+    guess_columns,
+)
 from potstill.data.label_sets import (
     SEPARATORS,
     Separator,
@@ -86,6 +93,11 @@ def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = 
         new = _extract_rows(role, table, columns, prefix, labels.cells, separator)
         reports.append(_report(role, table, columns, separator))
         warnings += (*table.warnings, *labels.sentences)
+        if role != "data" and columns.split:
+            warnings.append(
+                f"The column {columns.split!r} of {table.name} has {format_values(table.column(columns.split))}; it is "
+                f"not used, because the whole file is {role}."
+            )
         limited = _limit(new, options)
         n_over_limit += len(new) - len(limited)
         unlabelled = np.array(
@@ -175,7 +187,7 @@ def _read_tables(sources: Sources, options: PoolOptions) -> dict[str, Table]:
         roles[role] = source
     if not roles:
         raise BadSpec("No data was given.", "Name at least one file.")
-    if options.split and "data" not in roles:
+    if options.split not in ("", NO_COLUMN) and "data" not in roles:
         raise BadSpec(
             f"A split column ({options.split!r}) was named, but every file is a split already.",
             "Give one file with the split column, or leave the column out.",
@@ -244,10 +256,14 @@ def _read_splits(table: Table, column: str) -> list[str]:
     unknown = [i for i, name in enumerate(names) if name and name not in SPLIT_ALIASES]
     if unknown:
         lines = ", ".join(f"{table.line_numbers[i]:,}" for i in unknown[:3])
+        read = {split: [a for a in SPLIT_ALIASES if SPLIT_ALIASES[a] == split] for split in SPLIT_ALIASES.values()}
+        understood = "; ".join(f"{split} ({', '.join(words[1:])})" for split, words in read.items())
         raise BadData(
             f"The split column {column!r} of {table.name} has values that are no split: "
-            f"{format_values([cells[i] for i in unknown])}; first on line {lines}.",
-            "Use train, validation, test and pool.",
+            f"{format_values([cells[i] for i in unknown])}; first on line {lines}. "
+            f"In all it has {format_values(cells)}.",
+            f"Understood are {understood}. Rename the others, name another column (--split COLUMN), "
+            f"or say that there is none: --split={NO_COLUMN}",
         )
     # If any row has a split, an empty cell means train; otherwise the splits are still to be decided.
     empty = "train" if any(names) else ""
