@@ -68,6 +68,10 @@ labels = [
 [data]
 file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
 {chr(10).join(f"{name} = {quoted(column)}" for name, column in columns.items())}
+# delimiter = ";"       # of a CSV file: one character, or "tab"
+# header = false        # the first line is a row; the columns are column_1, column_2, ...
+# skip_rows = 1         # lines above the header
+# quotes = "text"       # a quote opens no cell (cells: it does, over lines, too)
 # missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow

@@ -152,6 +152,8 @@ def _guess_pair(stats: Mapping[str, _ColumnStats]) -> tuple[str, str] | None:
         column, words = stats[name], re.findall(r"[a-z]+|\d+", name.casefold())
         if not words or not column.filled or column.numeric > 0.5 or _hint(name, _LABEL_NAMES):
             continue
+        if words[0] == "column" and len(words) == 2:  # a file without a header
+            continue
         for first, second in _PAIR_WORDS:
             if first in words:
                 stems[tuple(first + second if word == first else word for word in words)] = name

@@ -52,6 +52,8 @@ def spec_overrides(
     task_table = take("kind", "labels")
     if "labels" in task_table:
         task_table["labels"] = [label.strip() for label in str(task_table["labels"]).split(",")]
+    if rest.pop("no_header", False):
+        rest["header"] = False
     if isinstance(rest.get("missing"), str):
         rest["missing"] = [word.strip() for word in str(rest["missing"]).split(",") if word.strip()]
     tables: dict[str, object] = {

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.data.label_sets import Separator
+from potstill.data.tables import Quotes
 from potstill.data.task import JsonObject, TaskKind
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
@@ -58,6 +59,10 @@ class DataSpec(Options):
     label_separator: Separator | None = None
     split: str | None = None
     missing: tuple[str, ...] | None = None
+    delimiter: str | None = None
+    quotes: Quotes | None = None
+    header: bool | None = None
+    skip_rows: int | None = Field(default=None, ge=0)
     encoding: str | None = None
     on_duplicate: Literal["first", "keep"] | None = None
     on_conflict: Literal["drop", "first", "error"] | None = None

@@ -73,6 +73,22 @@ def test_a_tsv_without_quoting_keeps_its_quotes(tmp_path: Path) -> None:
     assert read_table(path).column("text") == ['"so" he said', '"never closed']
 
 
+def test_a_file_in_which_half_of_the_rows_have_a_stray_quote_keeps_all_rows(tmp_path: Path) -> None:
+    texts = [f'"so {i} it was' if i % 2 == 0 else f'it is {i} 5"' for i in range(400)]
+    path = put(tmp_path, "a.csv", "text,label\n" + "".join(f"{t},{'ab'[i % 3 % 2]}\n" for i, t in enumerate(texts)))
+    table = read_table(path)
+    assert table.column("text") == texts
+    assert list(table.line_numbers) == list(range(2, 402))
+    assert "200 rows of a.csv open a quote" in table.warnings[0]
+
+
+def test_letters_of_several_lines_with_commas_stay_one_cell(tmp_path: Path) -> None:
+    letter = "Dear {i},\nthe thing, it broke\nnot good, a\nbye"
+    rows = [{"text": letter.format(i=i), "label": "ab"[i % 2]} for i in range(40)]
+    write_table(tmp_path / "a.csv", ["text", "label"], rows)
+    assert list(read_table(tmp_path / "a.csv").rows()) == rows
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_selects_the_encoding_and_is_not_text(tmp_path: Path, encoding: str) -> None:
     path = put(tmp_path, "a.csv", "text,label\ncafé,x\n".encode(encoding))

@@ -31,7 +31,7 @@ from potstill.data.pairs import join_pair
 from potstill.data.pool.clean import RawRows
 from potstill.data.pool.options import PoolOptions
 from potstill.data.pool.report import SourceReport
-from potstill.data.tables import Table, read_table
+from potstill.data.tables import HEADER_MEND, Table, read_table
 from potstill.data.task import TaskKind
 from potstill.errors import BadData, BadSpec, did_you_mean
 
@@ -193,13 +193,22 @@ def _read_tables(sources: Sources, options: PoolOptions) -> dict[str, Table]:
             "Give one file with the split column, or leave the column out.",
         )
     tables = {
-        role: s if isinstance(s, Table) else read_table(s, encoding=options.encoding, on_bad=options.on_bad_row)
+        role: s
+        if isinstance(s, Table)
+        else read_table(s, encoding=options.encoding, on_bad=options.on_bad_row, layout=options.layout)
         for role in _SPLIT_OF_ROLE
         if (s := roles.get(role)) is not None
     }
     empty = next((table for table in tables.values() if not len(table)), None)
     if empty is not None:
         raise BadData(f"{empty.name} has no rows.", "Give it at least one row.")
+    doubtful = next((table for table in tables.values() if table.header_doubt), None)
+    if doubtful is not None and not (options.text or options.label):
+        first = ", ".join(map(repr, doubtful.columns))
+        raise BadData(
+            f"{doubtful.header_doubt}; the names of the columns would be {first[:200]}.",
+            HEADER_MEND,
+        )
     return tables
 
 

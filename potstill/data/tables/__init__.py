@@ -4,8 +4,20 @@
 file a format; `decode` turns bytes into lines. Not supported: compressed files, spreadsheets, databases, remote files.
 """
 
-from potstill.data.tables.base import Cell, OnBadRow, Row, Table
+from potstill.data.tables.base import HEADER_MEND, Cell, Layout, OnBadRow, Quotes, Row, Table
 from potstill.data.tables.read import FILE_FORMATS, read_table, stream_rows
 from potstill.data.tables.write import write_table
 
-__all__ = ["FILE_FORMATS", "Cell", "OnBadRow", "Row", "Table", "read_table", "stream_rows", "write_table"]
+__all__ = [
+    "FILE_FORMATS",
+    "HEADER_MEND",
+    "Cell",
+    "Layout",
+    "OnBadRow",
+    "Quotes",
+    "Row",
+    "Table",
+    "read_table",
+    "stream_rows",
+    "write_table",
+]

@@ -15,6 +15,12 @@ Row = dict[str, Cell]
 # A line number, and the row or, as the end of a sentence ("has 3 cells ..."), what is wrong with it.
 NumberedRow = tuple[int, Row | str]
 OnBadRow = Literal["error", "skip"]
+Quotes = Literal["cells", "text"]
+REPEATED_HEADER = "repeats the header"
+HEADER_MEND = (
+    "If the file has no header: --no-header. If it has lines above it: --skip-rows N. "
+    "If these are the names, name the column of the texts: --text COLUMN"
+)
 OutputRow = Mapping[str, Any]  # column -> value of any type, for writing
 
 
@@ -25,6 +31,24 @@ class JsonText(str):
     """
 
     __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a CSV or TSV file is laid out; what is None is guessed.
+
+    Attributes:
+        delimiter: one character, or "tab".
+        quotes: `cells`: a quote at the start of a cell opens it, as in RFC 4180; `text`: quotes are part of the text.
+            None is `cells`, but for a cell that runs over lines which look like rows.
+        header: whether the first line names the columns; without one they are `column_1`, `column_2`, ...
+        skip_rows: number of lines above the header that are left out.
+    """
+
+    delimiter: str | None = None
+    quotes: Quotes | None = None
+    header: bool | None = None
+    skip_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,7 @@ class Table:
         encoding: of the file's bytes; "parquet" for Parquet.
         warnings: sentences about skipped rows and an unusual header.
         skipped: number of bad rows that were left out.
+        header_doubt: a sentence that says why the first line may be no header; "" if it looks like one.
     """
 
     name: str
@@ -48,6 +73,7 @@ class Table:
     encoding: str = "utf-8"
     warnings: tuple[str, ...] = ()
     skipped: int = 0
+    header_doubt: str = ""
 
     def __len__(self) -> int:
         return len(self.line_numbers)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from encodings.aliases import aliases
 from pathlib import Path
 from typing import TextIO
 
+from potstill.data.tables.base import Layout
 from potstill.errors import BadData, did_you_mean
 
 _BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is a prefix of it
@@ -39,12 +40,18 @@ class TextFile:
         encoding: the encoding of its bytes.
         handle: positioned at the start; line ends are not translated.
         max_cell: most characters of a cell.
+        layout: of a CSV or TSV file, as far as it is known.
+        notes: sentences about what was found while reading; complete when all lines are read.
+        header_doubt: see `Table`.
     """
 
     path: Path
     encoding: str
     handle: TextIO
     max_cell: int
+    layout: Layout = field(default_factory=Layout)
+    notes: list[str] = field(default_factory=list)
+    header_doubt: str = ""
 
     def lines(self) -> Iterator[str]:
         """The lines from the handle's position on, with line ends.
@@ -76,14 +83,14 @@ class TextFile:
         return start
 
 
-def open_text(path: Path, encoding: str | None, max_cell: int) -> TextFile:
+def open_text(path: Path, encoding: str | None, max_cell: int, layout: Layout = Layout()) -> TextFile:  # noqa: B008
     """Open `path` in `encoding`; None uses the byte-order mark, or UTF-8 without one.
 
     Raises:
         BadData: an unknown encoding.
     """
     name = _codec_name(encoding) if encoding else _detect_mark(path)
-    return TextFile(path, name, path.open(encoding=name, newline=""), max_cell)
+    return TextFile(path, name, path.open(encoding=name, newline=""), max_cell, layout)
 
 
 def _codec_name(encoding: str) -> str:

@@ -1,21 +1,29 @@
-"""Reads CSV and TSV: quotes, cells over several lines, and line numbers.
+"""Reads CSV and TSV: quotes, cells over several lines, headers, and line numbers.
 
-Not supported: files without a header line, comments, or several tables in one file.
+Not supported: comments between rows, or several tables with other columns in one file.
 """
 
 from __future__ import annotations
 
 import csv
+import re
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 
-from potstill.data.tables.base import NumberedRow, Row, column_names, oversized_cell_error
+from potstill.data.tables.base import REPEATED_HEADER, NumberedRow, Row, column_names, oversized_cell_error
 from potstill.data.tables.decode import TextFile
-from potstill.errors import BadData
+from potstill.data.tables.row_lines import RowPattern, lines_above_header, split_line
+from potstill.errors import BadData, BadSpec
 
 _DELIMITERS = (",", "\t", ";", "|")
+_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_DECLARATION = re.compile(r"\ufeff?\"?sep=(.)\"?", re.IGNORECASE)  # the first line of Excel's files
 _SAMPLE = 1 << 16
+_MAX_RETURNED = 2_000_000  # lines that are read a second time because a quote was text
 _NO_DELIMITER = "\x1f"  # occurs nowhere: a file of one column may hold commas without quotes
 
 
@@ -27,12 +35,50 @@ class Dialect:
     quoting: bool = True
 
 
-@dataclass
-class _RowInput:
-    """The parser's input since its last row: the number of characters, and the first line with a NUL byte."""
+class _Lines:
+    """The lines of a file, as input of the parser; lines can be given back.
 
-    characters: int = 0
-    nul_line: int = 0
+    Attributes:
+        number: of the last line that was taken, from 1.
+        row: the lines taken since the last row.
+    """
+
+    def __init__(self, file: TextFile) -> None:
+        self._source = file.lines()
+        self._returned: deque[str] = deque()
+        self._limit = 16 * file.max_cell
+        self._characters = 0
+        self.number = 0
+        self.row: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.popleft() if self._returned else next(self._source)
+        self.number += 1
+        self.row.append(line)
+        self._characters += len(line)
+        if self._characters > self._limit:  # an open quote must not read a file of any size
+            raise csv.Error("field larger than any row may be")
+        return line
+
+    def start_row(self) -> int:
+        """Begin a row; returns its line number."""
+        self._characters = 0
+        self.row = []
+        return self.number + 1
+
+    def give_back(self) -> None:
+        """Return all lines of the row but its first."""
+        self._returned.extendleft(reversed(self.row[1:]))
+        self.number -= len(self.row) - 1
+        self.row = self.row[:1]
+
+    @property
+    def nul_line(self) -> bool:
+        """Whether the row has a NUL byte."""
+        return any("\0" in line for line in self.row)
 
 
 def sniff(sample: str, suffix: str) -> Dialect:
@@ -82,68 +128,150 @@ def _fit(lines: list[str], delimiter: str) -> _Fit:
 
 
 def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
-    """The rows of a CSV or TSV file; the first non-blank line is the header.
+    """The rows of a CSV or TSV file; the first non-blank line is the header, unless the file's layout says otherwise.
 
     Raises:
         BadData: no header, two columns of one name, or a quote that is never closed.
     """
     # Our own limit is stricter, and its error names the line.
     csv.field_size_limit(max(csv.field_size_limit(), 8 * file.max_cell))
-    dialect = sniff(file.peek(_SAMPLE), file.path.suffix.lower())
-    row_input = _RowInput()
-    reader = csv.reader(
-        _counted_lines(file, row_input),
-        delimiter=dialect.delimiter,
-        quoting=csv.QUOTE_MINIMAL if dialect.quoting else csv.QUOTE_NONE,
-        strict=True,
-    )
+    start = list(StringIO(file.peek(_SAMPLE), newline=""))[file.layout.skip_rows :]
+    declared = _DECLARATION.fullmatch(start[0].rstrip("\r\n")) if start else None
+    lines = _Lines(file)
+    for _ in islice(lines, file.layout.skip_rows + bool(declared)):
+        lines.start_row()  # so that no limit is reached
+    sample = start[bool(declared) :]
+    dialect = _dialect(file, "".join(sample), declared[1] if declared else "")
+    yield from _DelimitedReader(file, lines, dialect, sample[1:-1] or sample[1:]).rows()
+
+
+def _dialect(file: TextFile, sample: str, declared: str) -> Dialect:
+    """The dialect that the layout names, or else the file's own line `sep=;`, or else the sniffed one."""
+    found = sniff(sample, file.path.suffix.lower())
+    delimiter = _DELIMITER_NAMES.get(named := file.layout.delimiter or declared, named)
+    if len(delimiter) > 1 or delimiter in ('"', "\n", "\r"):
+        raise BadSpec(
+            f"The delimiter {delimiter!r} is not one character.", 'Give one, as in --delimiter ";", or "tab".'
+        )
+    if delimiter and delimiter != found.delimiter:
+        found = Dialect(delimiter)
+    if not file.layout.skip_rows and not declared and not delimiter and (n := lines_above_header(sample)):
+        first = "line" if n == 1 else f"{n} lines"
+        file.header_doubt = (
+            f"The first {first} of {file.path.name} {'has' if n == 1 else 'have'} fewer cells than those below, as if "
+            f"{'it was' if n == 1 else 'they were'} above the header (--skip-rows {n})"
+        )
+    quotes = file.layout.quotes
+    return Dialect(found.delimiter, found.quoting if quotes is None else quotes == "cells")
+
+
+@dataclass
+class _DelimitedReader:
+    """Reads the rows of one file; counts what is unusual for the file's notes."""
+
+    file: TextFile
+    lines: _Lines
+    dialect: Dialect
+    sample: list[str]
     columns: tuple[str, ...] = ()
-    while True:
-        start = reader.line_num + 1
-        row_input.characters = row_input.nul_line = 0
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            if "end of data" in str(error) or "field larger" in str(error):
-                raise _unclosed(file.path, start) from None
-            yield start, "has a quote inside a quoted cell that is not doubled"
-            continue
-        if cells is None:
-            return
-        if not cells:
-            continue
-        if not columns:
-            if row_input.nul_line:
+    pattern: RowPattern | None = None
+    header: list[str] = field(default_factory=list)
+    stray: list[int] = field(default_factory=list)
+    returned: int = 0
+    several: list[int] = field(default_factory=list)
+
+    def rows(self) -> Iterator[NumberedRow]:
+        reader = csv.reader(
+            self.lines,
+            delimiter=self.dialect.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.dialect.quoting else csv.QUOTE_NONE,
+            strict=True,
+        )
+        while True:
+            start = self.lines.start_row()
+            try:
+                cells, error = next(reader, None), ""
+            except csv.Error as raised:
+                cells, error = None, str(raised)
+                if "end of data" in error or "field larger" in error:
+                    raise _unclosed(self.file.path, start) from None
+            if self._is_stray(start):
+                cells, error = split_line(self.lines.row[0], self.dialect.delimiter), ""
+                self.lines.give_back()
+            if error:
+                end = f" (it ends on line {self.lines.number:,})" if len(self.lines.row) > 1 else ""
+                yield start, f"has a quote inside a quoted cell that is not doubled{end}"
+                continue
+            if cells is None:
+                break
+            if cells:
+                if len(self.lines.row) > 1:
+                    self.several.append(start)
+                yield from self._row(start, cells)
+        self.file.notes += self._notes()
+
+    def _is_stray(self, start: int) -> bool:
+        """Whether the quote that opened this row is text; a file full of them is refused."""
+        lines = self.lines.row
+        if len(lines) < 2 or self.file.layout.quotes or not self.columns:
+            return False
+        if self.pattern is None:
+            self.pattern = RowPattern.of_sample(self.sample, self.dialect.delimiter, len(self.columns))
+        if not self.pattern.fits(lines):
+            return False
+        self.stray.append(start)
+        self.returned += len(lines)
+        if self.returned > _MAX_RETURNED:
+            raise BadData(
+                f"{len(self.stray):,} rows of {self.file.path.name} open a quote that is closed many rows below, the "
+                f"last on line {start:,}.",
+                "If the quotes are part of the texts: --quotes text",
+            )
+        return True
+
+    def _row(self, start: int, cells: list[str]) -> Iterator[NumberedRow]:
+        if not self.columns:
+            if self.lines.nul_line:
                 raise BadData(
-                    f"The header of {file.path.name} has a NUL byte.",
+                    f"The header of {self.file.path.name} has a NUL byte.",
                     "If the file is UTF-16, name the encoding: --encoding utf-16",
                 )
-            columns = column_names(file.path, cells)
-            continue
-        yield start, _row(columns, cells, row_input, file.max_cell)
+            if self.file.layout.header is not False:
+                self.header = cells
+                self.columns = column_names(self.file.path, cells)
+                return
+            self.columns = column_names(self.file.path, [""] * len(cells))
+        width = len(self.columns)
+        if width > 1 and cells == self.header:
+            yield start, REPEATED_HEADER
+        elif self.lines.nul_line:
+            yield start, "has a NUL byte"
+        elif len(cells) != width and any(cells[width:] or self.header[len(cells) :] or ["?"]):
+            where = "header" if self.header else "first line"
+            yield start, f"has {len(cells)} cell{'s' * (len(cells) != 1)} where the {where} has {width}"
+        else:  # delimiters at the end of a line are no cells
+            row: Row = dict(zip(self.columns, [*cells, *[""] * width], strict=False))
+            too_large = sum(map(len, self.lines.row)) > self.file.max_cell
+            yield start, (too_large and oversized_cell_error(row, self.file.max_cell)) or row
 
-
-def _counted_lines(file: TextFile, row_input: _RowInput) -> Iterator[str]:
-    for n, line in enumerate(file.lines(), 1):
-        row_input.characters += len(line)
-        if "\0" in line:
-            row_input.nul_line = row_input.nul_line or n
-        if row_input.characters > 16 * file.max_cell:  # an open quote must not read a file of any size
-            raise csv.Error("field larger than any row may be")
-        yield line
-
-
-def _row(columns: tuple[str, ...], cells: list[str], row_input: _RowInput, max_cell: int) -> Row | str:
-    if row_input.nul_line:
-        return "has a NUL byte"
-    if len(cells) != len(columns):
-        return f"has {len(cells)} cell{'s' * (len(cells) != 1)} where the header has {len(columns)}"
-    row: Row = dict(zip(columns, cells, strict=True))
-    return (row_input.characters > max_cell and oversized_cell_error(row, max_cell)) or row
+    def _notes(self) -> list[str]:
+        """Rows compared with lines."""
+        name = self.file.path.name
+        notes = []
+        if self.stray:
+            n, first = len(self.stray), ", ".join(f"{line:,}" for line in self.stray[:3])
+            notes.append(
+                f"{n:,} row{'s' * (n != 1)} of {name} open{'s' * (n == 1)} a quote that is closed rows below (line "
+                f"{first}); the quote is read as text, and the rows as rows (--quotes cells reads one long cell)."
+            )
+        if self.several:
+            n, run = len(self.several), "row runs" if len(self.several) == 1 else "rows run"
+            notes.append(f"{n:,} {run} over several lines of {name} (first: line {self.several[0]:,}).")
+        return notes
 
 
 def _unclosed(path: Path, line: int) -> BadData:
     return BadData(
         f"The row that starts on line {line:,} of {path.name} opens a quote that is never closed.",
-        "Close the quote, or double the quotes that are part of the text.",
+        "Close the quote, or double the quotes that are part of the text; if all quotes are text: --quotes text",
     )

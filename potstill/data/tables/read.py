@@ -5,12 +5,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from potstill.data.tables.base import Cell, NumberedRow, OnBadRow, Row, Table
+from potstill.data.tables.base import HEADER_MEND, REPEATED_HEADER, Cell, Layout, NumberedRow, OnBadRow, Row, Table
 from potstill.data.tables.decode import TextFile, open_text
 from potstill.data.tables.delimited import read_delimited
+from potstill.data.tables.header import header_doubt
 from potstill.data.tables.json_files import read_json
 from potstill.data.tables.parquet import read_parquet
 from potstill.errors import BadData
@@ -30,7 +32,12 @@ _MB = 1_000_000
 
 
 def read_table(
-    path: str | Path, *, encoding: str | None = None, max_cell_mb: float = 10, on_bad: OnBadRow = "error"
+    path: str | Path,
+    *,
+    encoding: str | None = None,
+    max_cell_mb: float = 10,
+    on_bad: OnBadRow = "error",
+    layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> Table:
     """A whole file as a table.
 
@@ -40,6 +47,7 @@ def read_table(
         max_cell_mb: a row with a longer cell is bad; in million characters.
         on_bad: what to do with bad rows (wrong number of cells, not JSON, a NUL byte, too large a cell): `error` raises
             and names the first few, `skip` leaves them out and counts them in `Table.skipped`.
+        layout: of a CSV or TSV file; what it does not say is guessed.
 
     Raises:
         BadData: no such file, a folder, an unknown suffix or encoding, bytes that do not fit the encoding, no rows, bad
@@ -47,38 +55,77 @@ def read_table(
         MissingExtra: a Parquet file without pyarrow.
     """
     path = _check_path(path)
-    cells: dict[str, list[Cell]] = {}
-    lines: array[int] = array("q")
-    bad: list[str] = []
-    n_bad = 0
-    file = _open(path, encoding, max_cell_mb)
+    read = _ReadRows(path)
+    file = _open(path, encoding, max_cell_mb, layout)
     with closing(_rows(path, file, int(max_cell_mb * _MB))) as rows:
         for line, row in rows:
-            if isinstance(row, str):
-                n_bad += 1
-                if len(bad) < _MAX_SHOWN:
-                    bad.append(_describe(path, line, row))
-                continue
-            if len(row) != len(cells) or row.keys() != cells.keys():
-                for column in row:  # a key that first occurs here was missing before
-                    cells.setdefault(column, [None] * len(lines))
-                for column in cells.keys() - row.keys():
-                    cells[column].append(None)
-            for column, cell in row.items():
-                cells[column].append(cell)
-            lines.append(line)
-    more = f" and {n_bad - len(bad):,} more" if n_bad > len(bad) else ""
-    problems = "; ".join(bad) + more
-    if n_bad and (on_bad == "error" or not lines):
-        count = f"{n_bad:,} bad row{'s' * (n_bad != 1)}"
-        raise BadData(f"{path.name} has {count}: {problems}.", "Correct them, or leave them out: --on-bad-row skip")
-    if not lines:
+            read.add(line, row)
+    doubt = file.header_doubt if file else ""
+    if read.n_bad and (on_bad == "error" or not read.lines):
+        problems = f"{path.name} has {read.count_bad()}: {read.problems()}."
+        if doubt:
+            raise BadData(f"{doubt}. {problems}", HEADER_MEND)
+        raise BadData(problems, "Correct them, or leave them out: --on-bad-row skip")
+    if not read.lines:
         raise _no_rows_error(path)
-    warnings = [f"{n_bad:,} bad row{'s' * (n_bad != 1)} of {path.name} left out: {problems}."] if n_bad else []
-    if file is not None and path.suffix.lower() in (".csv", ".tsv") and max(map(len, cells)) > 80:
-        warnings.append(f"The first line of {path.name} looks like data; it is read as the names of the columns.")
-    name = file.encoding.removesuffix("-sig") if file else "parquet"
-    return Table(path.name, tuple(cells), cells, lines, name, tuple(warnings), n_bad)
+    if path.suffix.lower() in (".csv", ".tsv") and layout.header is None:
+        doubt = doubt or header_doubt(path.name, read.cells)
+    return Table(
+        name=path.name,
+        columns=tuple(read.cells),
+        cells=read.cells,
+        line_numbers=read.lines,
+        encoding=file.encoding.removesuffix("-sig") if file else "parquet",
+        warnings=(*read.warnings(), *(file.notes if file else ())),
+        skipped=read.n_bad,
+        header_doubt=doubt,
+    )
+
+
+@dataclass
+class _ReadRows:
+    """The rows that were read, by column, and the number of those that were not."""
+
+    path: Path
+    cells: dict[str, list[Cell]] = field(default_factory=dict)
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    bad: list[str] = field(default_factory=list)
+    n_bad: int = 0
+    n_headers: int = 0
+
+    def add(self, line: int, row: Row | str) -> None:
+        """Add a row; one that is a problem is counted."""
+        if isinstance(row, str):
+            self.n_headers += row == REPEATED_HEADER
+            self.n_bad += row != REPEATED_HEADER
+            if row != REPEATED_HEADER and len(self.bad) < _MAX_SHOWN:
+                self.bad.append(_describe(self.path, line, row))
+            return
+        if len(row) != len(self.cells) or row.keys() != self.cells.keys():
+            for column in row:  # a key that first occurs here was missing before
+                self.cells.setdefault(column, [None] * len(self.lines))
+            for column in self.cells.keys() - row.keys():
+                self.cells[column].append(None)
+        for column, cell in row.items():
+            self.cells[column].append(cell)
+        self.lines.append(line)
+
+    def problems(self) -> str:
+        """The first few problems, and how many more there are."""
+        more = f" and {self.n_bad - len(self.bad):,} more" if self.n_bad > len(self.bad) else ""
+        return "; ".join(self.bad) + more
+
+    def count_bad(self) -> str:
+        """The number of bad rows, in words."""
+        return f"{self.n_bad:,} bad row{'s' * (self.n_bad != 1)}"
+
+    def warnings(self) -> Iterator[str]:
+        """A sentence for each kind of row that was left out."""
+        if self.n_bad:
+            yield f"{self.count_bad()} of {self.path.name} left out: {self.problems()}."
+        if self.n_headers:
+            rows = "row" if self.n_headers == 1 else "rows"
+            yield f"{self.n_headers:,} {rows} of {self.path.name} left out: the header, repeated."
 
 
 def stream_rows(
@@ -104,6 +151,8 @@ def _stream(
     any_row = False
     with closing(_rows(path, file, max_cell)) as rows:
         for line, row in rows:
+            if row == REPEATED_HEADER and on_bad is None:
+                continue
             if isinstance(row, str) and on_bad is not None:
                 on_bad(_describe(path, line, row))
                 any_row = True
@@ -116,10 +165,15 @@ def _stream(
         raise _no_rows_error(path)
 
 
-def _open(path: Path, encoding: str | None, max_cell_mb: float) -> TextFile | None:
+def _open(
+    path: Path,
+    encoding: str | None,
+    max_cell_mb: float,
+    layout: Layout = Layout(),  # noqa: B008
+) -> TextFile | None:
     if path.suffix.lower() == ".parquet":
         return None
-    return open_text(path, encoding, int(max_cell_mb * _MB))
+    return open_text(path, encoding, int(max_cell_mb * _MB), layout)
 
 
 def _rows(path: Path, file: TextFile | None, max_cell: int) -> Generator[NumberedRow, None, None]:
