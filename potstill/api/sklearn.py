@@ -171,7 +171,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _texts(given: Any) -> list[str]:
     """The texts as a list, whatever they came in."""
-    if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+    if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__"):
         raise BadTrainingData(f"One {type(given).__name__} is no list of texts.", "Give a list of strings.")
     values = given.tolist() if hasattr(given, "tolist") else given
     if hasattr(values, "to_numpy"):  # a data frame

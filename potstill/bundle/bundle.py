@@ -27,6 +27,7 @@ from potstill.bundle.record import (
     read_record,
 )
 from potstill.bundle.sessions import available_cpus, open_session
+from potstill.bundle.text_inputs import read_inputs
 from potstill.data.pairs import is_pair, join_pair
 from potstill.errors import BadData, BadInput, RunNotFound
 from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees, Scaling
@@ -135,12 +136,13 @@ class Bundle:
         """The most probable label of each of N texts; in a multi-label task a tuple of labels, most probable first.
 
         Args:
-            texts: N texts.
+            texts: N texts: a list, a column, or a data frame, Arrow table, data set or list of dictionaries, which is
+                read by the column the student was trained on.
             abstain: True returns None for predictions that are not confident; a number in (0, 1) is the precision to
                 guarantee, instead of the bundle's own.
 
         Raises:
-            BadData: a text is not a string.
+            BadData: a text is not a string, or a frame lacks the column.
             BadInput: abstain, but no threshold could be shown to reach that precision.
         """
         logits = self.predict_logits(texts)
@@ -230,7 +232,7 @@ class Bundle:
         Raises:
             BadData: a text is not a string, or in a pair task not a pair.
         """
-        texts = texts if isinstance(texts, str | list | tuple) else list(texts)
+        texts = read_inputs(texts, self.record)
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         strings = _pairs(texts) if self.takes_pairs else texts
         if len(texts) > MAX_BLOCK_TEXTS and not self.takes_pairs:
@@ -264,7 +266,7 @@ class Bundle:
 
     def iter_predictions(self, texts: Iterable[Text], rows: int = 2048) -> Iterator[Prediction]:
         """A prediction for each text, in order, holding at most `rows` texts at a time."""
-        source = iter(texts)
+        source = iter(read_inputs(texts, self.record) if hasattr(texts, "__getitem__") else texts)
         while block := list(islice(source, rows)):
             yield from self.predictions_from_logits(self.predict_logits(block))
 
@@ -340,7 +342,16 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
 
 def _pairs(texts: Sequence[Text]) -> list[str]:
     """The pairs as strings."""
-    joined = [join_pair(*text) if isinstance(text, tuple) and len(text) == 2 else text for text in texts]
+    joined = [
+        join_pair(*text)
+        if isinstance(text, tuple) and len(text) == 2 and all(isinstance(s, str) for s in text)
+        else text
+        for text in texts
+    ]
     if isinstance(texts, str) or not all(isinstance(text, str) and is_pair(text) for text in joined):
         raise BadData("This student compares two texts, and got one.", "Give pairs: [(first, second), ...].")
     return [str(text) for text in joined]
+
+
+def _is_two(text: Any) -> bool:
+    return isinstance(text, tuple) and len(text) == 2 and all(isinstance(each, str) for each in text)

@@ -1,0 +1,43 @@
+"""What `Bundle.predict` was given, as a list of texts: lists, columns, and frames by the columns it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from potstill.bundle.record import BundleRecord
+from potstill.data.frames import frame_column, frame_columns, plain_list
+from potstill.errors import BadData
+
+
+def read_inputs(given: Any, record: BundleRecord) -> Sequence[Any]:
+    """N texts, or pairs of texts, which are still to be checked.
+
+    Raises:
+        BadData: a mapping, or a frame without the columns the bundle was trained on.
+    """
+    if isinstance(given, str):
+        return given
+    available = frame_columns(given)
+    if available is None:
+        texts = given if isinstance(given, list | tuple) else plain_list(given)
+        return texts if texts is given or frame_columns(texts) is None else read_inputs(texts, record)
+    names = _choose(record, available)
+    columns = [frame_column(given, name) for name in names]
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def _choose(record: BundleRecord, available: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = record.text_columns
+    if wanted and set(wanted) <= set(available):
+        return wanted
+    listed = ", ".join(map(repr, available))
+    if record.task.kind == "pair":
+        missing = f"has none of the two columns {wanted}" if wanted else "does not say which columns are the texts"
+        raise BadData(
+            f"The data frame {missing}; it has {listed}.", "Give pairs: list(zip(frame['first'], frame['second']))."
+        )
+    if len(available) == 1:
+        return available
+    why = f"has no column {wanted[0]!r}, which the student was trained on" if wanted else "has several columns"
+    raise BadData(f"The data frame {why}; it has {listed}.", "Give its column of texts: frame['text'].")
