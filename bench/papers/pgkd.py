@@ -35,7 +35,7 @@ from potstill.procedures.kinds import recipe_kind
 from potstill.run.notes import RoundsFinished
 from potstill.run.run import Run
 from potstill.run.spec import Spec
-from potstill.students.base import Student
+from potstill.students.base import RowTrust, Student
 
 GOLD, VALIDATION = 1000, 200
 USD_PER_MILLION = 3.0  # what the paper's teacher cost to read; only the ratio of the arms matters here
@@ -231,7 +231,7 @@ def labelling(run: Run) -> Student:
     answers = run.ask(run.teacher(), run.pool.subset("pool").texts)
     texts = [text for text, there in zip(answers.texts, answers.answered, strict=True) if there]
     targets = np.concatenate([one_hot(gold.gold, run.task.n_labels), softmax(answers.scores[answers.answered])])
-    return run.learn([*gold.texts, *texts], targets, noisy=np.arange(len(targets)) >= len(gold))
+    return run.learn([*gold.texts, *texts], targets, trust=RowTrust(noisy=np.arange(len(targets)) >= len(gold)))
 
 
 def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, world: World, folder: Path) -> Row:

@@ -1,4 +1,4 @@
-"""Out-of-sample probabilities: each text's from a student that did not learn it (5-fold cross-validation)."""
+"""5-fold cross-validation: the probabilities of each text, from a student that was not trained on it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from potstill.data.task import Task, content_key
 from potstill.errors import BadData
+from potstill.evaluation.cross_validation import fold_splits
 from potstill.students import BASELINE_STUDENT, REGISTRY
 from potstill.students.base import StudentConfig, TrainingData
 
@@ -37,10 +38,7 @@ def cross_val_probs(
     kind, _, weights = student.partition(":")
     fold = _folds(texts, gold, seed)
     probs = np.zeros((len(texts), task.n_labels))
-    for number in range(FOLDS):
-        train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        if not len(test):
-            continue
+    for train, test in fold_splits(fold):
         model = REGISTRY.resolve(kind)(StudentConfig(task.labels, weights, task.descriptions, kind=task.kind))
         targets = np.eye(task.n_labels, dtype=np.float32)[gold[train]]
         try:

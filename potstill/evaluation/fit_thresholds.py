@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.calibration import Array, sigmoid
+from potstill.evaluation.cross_validation import fold_splits, random_folds, select_scaling_by_loss
 from potstill.evaluation.metrics import Score
 from potstill.evaluation.multilabel_metrics import multilabel_ece, multilabel_macro_f1, multilabel_micro_f1
 from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresholds, MultilabelGuarantees
@@ -36,32 +37,25 @@ def fit_multilabel_guarantees(
         seed: draws folds and resamples.
     """
     values, gold_ = np.asarray(logits, dtype=np.float64), np.asarray(gold, dtype=np.bool_)
-    fold = np.random.default_rng(seed).permutation(len(values)) % FOLDS
-    losses: dict[str, Array] = {}
-    probs: dict[str, Array] = {}
-    for fit in LABEL_SCALING_METHODS:
-        out, name = np.empty_like(values), ""
-        for k in range(min(FOLDS, len(values))):
-            scaling = fit(values[fold != k], gold_[fold != k])
-            out[fold == k], name = scaling.apply(values[fold == k]), scaling.method
-        probs[name] = out
-        losses[name] = -np.log(np.clip(np.where(gold_, out, 1 - out), 1e-15, None)).sum(axis=1)
-    best, best_fit = "none", LABEL_SCALING_METHODS[0]
-    for fit, name in zip(LABEL_SCALING_METHODS[1:], list(losses)[1:], strict=True):
-        gain = losses[best] - losses[name]
-        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            best, best_fit = name, fit
+    fold = random_folds(len(values), FOLDS, seed)
+    selected = select_scaling_by_loss(
+        LABEL_SCALING_METHODS,
+        values,
+        gold_,
+        fold,
+        lambda probs: -np.log(np.clip(np.where(gold_, probs, 1 - probs), 1e-15, None)).sum(axis=1),
+    )
     never_empty = bool(gold_.any(axis=1).all())
-    thresholds, f1 = select_thresholds(probs[best], gold_, fold, never_empty)
+    thresholds, f1 = select_thresholds(selected.probs, gold_, fold, never_empty)
     return MultilabelGuarantees(
         graph=graph,
         n=len(values),
-        scaling=best_fit(values, gold_),
+        scaling=selected.scaling,
         label_thresholds=thresholds,
-        log_loss={name: float(loss.mean()) for name, loss in losses.items()},
+        log_loss=selected.log_loss,
         f1=f1,
         ece_before=_ece_with_interval(gold_, sigmoid(values), seed),
-        ece_after=_ece_with_interval(gold_, probs[best], seed),
+        ece_after=_ece_with_interval(gold_, selected.probs, seed),
     )
 
 
@@ -139,10 +133,9 @@ def select_thresholds(
     f1: dict[str, float] = {}
     for name, fit in methods.items():
         predicted = np.zeros_like(gold)
-        for k in range(FOLDS):
-            if (fold == k).any() and (fold != k).any():
-                thresholds = fit(probs[fold != k], gold[fold != k], never_empty)
-                predicted[fold == k] = thresholds.apply(probs[fold == k])
+        for train, held_out in fold_splits(fold):
+            if len(train):
+                predicted[held_out] = fit(probs[train], gold[train], never_empty).apply(probs[held_out])
         f1[name] = (multilabel_micro_f1(gold, predicted) + multilabel_macro_f1(gold, predicted)) / 2
     best = max(f1, key=lambda name: f1[name])  # in a tie the first, simpler one
     return methods[best](probs, gold, never_empty), f1

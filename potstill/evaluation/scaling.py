@@ -5,34 +5,19 @@ Selected by cross-validated log-loss; a richer method must win by a standard err
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.calibration import Array, fit_temperature, log_softmax, one_hot
+from potstill.evaluation.cross_validation import SelectedScaling, random_folds, select_scaling_by_loss
 from potstill.evaluation.guarantees import Scaling
 
 FOLDS = 5
 # Of a label's log scale and shift, to the common temperature: a Gaussian prior with a deviation of 0.3.
 L2_STRENGTH = 10.0
 MAX_ROWS = 5000  # more texts do not change 2 K parameters
-
-
-@dataclass(frozen=True)
-class ScalingChoice:
-    """A scaling and how it was selected.
-
-    Attributes:
-        scaling: fitted on all texts.
-        log_loss: method -> mean cross-validated log-loss.
-        probs: (N, K) cross-validated probabilities of the selected method.
-    """
-
-    scaling: Scaling
-    log_loss: Mapping[str, float]
-    probs: Array
 
 
 def no_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> Scaling:
@@ -78,7 +63,7 @@ ScalingMethod = Callable[[NDArray[np.floating], NDArray[np.integer]], Scaling]
 SCALING_METHODS: tuple[ScalingMethod, ...] = (no_scaling, temperature_scaling, vector_scaling)  # the simplest first
 
 
-def select_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed: int = 0) -> ScalingChoice:
+def select_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed: int = 0) -> SelectedScaling[Scaling]:
     """The simplest scaling that no richer one beats by more than a standard error of the cross-validated log-loss.
 
     Args:
@@ -88,22 +73,7 @@ def select_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed
     """
     values = np.asarray(logits, dtype=np.float64)
     values = values - values.mean(axis=1, keepdims=True)
-    fold = np.random.default_rng(seed).permutation(len(gold)) % FOLDS
-    rows = np.arange(len(gold))
-    losses: dict[str, Array] = {}
-    probs: dict[str, Array] = {}
-    for fit in SCALING_METHODS:
-        out, name = np.empty_like(values), ""
-        for k in range(min(FOLDS, len(gold))):
-            scaling = fit(values[fold != k], gold[fold != k])
-            out[fold == k], name = scaling.apply(values[fold == k]), scaling.method
-        probs[name] = out
-        losses[name] = -np.log(np.maximum(out[rows, gold], 1e-15))
-    best = "none"
-    best_fit: ScalingMethod = no_scaling
-    for fit, name in zip(SCALING_METHODS[1:], list(losses)[1:], strict=True):
-        gain = losses[best] - losses[name]
-        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            best, best_fit = name, fit
-    means = {name: float(loss.mean()) for name, loss in losses.items()}
-    return ScalingChoice(best_fit(values, gold), means, probs[best])
+    fold, rows = random_folds(len(gold), FOLDS, seed), np.arange(len(gold))
+    return select_scaling_by_loss(
+        SCALING_METHODS, values, gold, fold, lambda probs: -np.log(np.maximum(probs[rows, gold], 1e-15))
+    )

@@ -39,7 +39,7 @@ from potstill.run import Answers
 from potstill.run.few_shot import select_examples, selects_examples_per_text
 from potstill.run.run import Run
 from potstill.run.spec import Spec
-from potstill.students.base import FeatureHint, Floats, Student
+from potstill.students.base import FeatureHint, Floats, RowTrust, Student
 from potstill.teachers.base import Teacher
 from potstill.teachers.trained import StudentTeacher
 
@@ -143,11 +143,11 @@ def _train(run: Run, options: KdOptions, texts: Sequence[str], soft: Floats, hin
     weight = _gold_row_weight(options, len(gold.texts), len(texts))
     n_gold = len(gold.texts) if weight else 0
     hard = _soften_gold(gold.targets(run.task.n_labels)[:n_gold], options)
+    weights = np.concatenate([np.full(n_gold, weight), np.ones(len(texts))])
     return run.learn(
         [*gold.texts[:n_gold], *texts],
         np.concatenate([hard, soft]),
-        weights=np.concatenate([np.full(n_gold, weight), np.ones(len(texts))]).astype(np.float32),
-        noisy=np.arange(n_gold + len(texts)) >= n_gold,
+        trust=RowTrust(weights.astype(np.float32), noisy=np.arange(n_gold + len(texts)) >= n_gold),
         hint=hint,
     )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import log_softmax, softmax, temperature_for_accuracy
+from potstill.evaluation.cross_validation import fold_splits
 from potstill.evaluation.metrics import mcnemar
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.run.notes import LabelsCorrected
@@ -121,9 +122,8 @@ def _cross_validate(run: Run) -> NDArray[np.int64]:
         rows = np.flatnonzero(gold.gold == column)
         rank[rows] = np.random.default_rng(run.spec.seed).permutation(len(rows))
     predictions = np.full(len(gold.gold), -1)
-    for fold in range(FOLDS):
-        held_out, train = np.flatnonzero(rank % FOLDS == fold), np.flatnonzero(rank % FOLDS != fold)
-        if len(held_out) and len(train):
+    for train, held_out in fold_splits(rank % FOLDS):
+        if len(train):
             student = run.learn([gold.texts[row] for row in train], targets[train], student=student_spec)
             predictions[held_out] = student.predict_logits([gold.texts[row] for row in held_out]).argmax(axis=1)
     return predictions

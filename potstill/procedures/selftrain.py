@@ -21,7 +21,7 @@ from potstill.registry import Options
 from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
-from potstill.students.base import Floats, Student
+from potstill.students.base import Floats, RowTrust, Student
 from potstill.students.kinds import student_kind
 
 # The first student is under-confident, since its head is strongly regularised; T < 1 sharpens its pseudo-labels.
@@ -63,7 +63,7 @@ def selftrain(run: Run) -> Student:
         student = run.learn(
             [*gold.texts, *texts],
             np.concatenate([targets, _pseudo_labels(run, options, student, texts, number)]),
-            weights=weights,
+            trust=RowTrust(weights),
             student=pseudo_label_spec(run.spec.student),
             init_from=student if options.warm_start else None,
         )

@@ -28,7 +28,7 @@ from potstill.registry import Options, read_options
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, teacher_backbone
 from potstill.students import LANGUAGE_MODEL_STUDENT
-from potstill.students.base import Student
+from potstill.students.base import RowTrust, Student
 from potstill.students.kinds import student_kind
 from potstill.teachers import TRAINED_TEACHER
 from potstill.teachers.kinds import teacher_kind
@@ -90,10 +90,11 @@ def _distil(run: Run) -> Student:
     if not options.learn_gold:
         return run.learn(texts, soft)
     row_weight = len(texts) / (len(gold.texts) * options.temperature**2)
+    weights = np.concatenate([np.full(len(gold.texts), row_weight), np.ones(len(texts))])
     return run.learn(
         [*gold.texts, *texts],
         np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
-        weights=np.concatenate([np.full(len(gold.texts), row_weight), np.ones(len(texts))]).astype(np.float32),
+        trust=RowTrust(weights.astype(np.float32)),
     )
 
 

@@ -38,7 +38,7 @@ from potstill.run.notes import NoteRecord, TimedNote
 from potstill.run.open_teacher import open_teacher, training_reserve
 from potstill.run.spec import ComponentSpec, Spec, diff_specs
 from potstill.students import REGISTRY as STUDENTS
-from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, Student, StudentConfig, TrainingData
+from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, RowTrust, Student, StudentConfig, TrainingData
 from potstill.students.kinds import revision
 from potstill.students.training_data import apply_class_weights
 from potstill.teachers import DEFAULT_TEACHER
@@ -225,13 +225,12 @@ class Run:
             self.simulated_teachers.add(teacher.name)
         return self.client.generate(teacher, request)
 
-    def learn(  # noqa: PLR0913 - initial weights and a loss term are two things
+    def learn(
         self,
         texts: Sequence[str],
         targets: Floats,
         *,
-        weights: Floats | None = None,
-        noisy: NDArray[np.bool_] | None = None,
+        trust: RowTrust = RowTrust(),  # noqa: B008 - frozen
         student: ComponentSpec | None = None,
         purpose: Purpose = "train",
         init_from: Student | None = None,
@@ -244,8 +243,7 @@ class Run:
         Args:
             texts: N texts.
             targets: (N, K) label probabilities.
-            weights: (N,) sample weights.
-            noisy: (N,) whether a target may be wrong.
+            trust: sample weights of the rows, and which targets may be wrong.
             student: its kind and options; None takes the spec's.
             purpose: what the training is for.
             init_from: a student of this run whose weights are the initial ones.
@@ -254,6 +252,7 @@ class Run:
         Raises:
             BudgetExceeded: no money is available.
         """
+        weights, noisy = trust.weights, trust.noisy
         named = student or self.spec.student
         key_parts = [] if init_from is None else [self.student_key(init_from)]
         key_parts += [] if hint is None else [f"{self.student_key(hint.teacher)} {hint.loss_weight}"]

@@ -82,6 +82,19 @@ class StudentConfig:
 
 
 @dataclass(frozen=True)
+class RowTrust:
+    """How far each of N training rows is trusted.
+
+    Attributes:
+        weights: (N,) sample weights; None weighs all alike.
+        noisy: (N,) True where the target may be wrong, as a teacher's; None trusts all.
+    """
+
+    weights: Floats | None = None
+    noisy: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
 class FeatureHint:
     """A larger student whose embeddings the trained student's are to match (hints: Romero et al. 2015).
 

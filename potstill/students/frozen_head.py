@@ -10,6 +10,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.evaluation.cross_validation import fold_splits
 from potstill.students.base import Floats
 from potstill.students.encoder_options import TrainingStrategy
 from potstill.students.encoder_training import EncodedBatch, soft_loss
@@ -54,9 +55,7 @@ def confirmed_rows(embeddings: Floats, batch: EncodedBatch, strategy: TrainingSt
     if not has_noise or batch.multi or n < MIN_ROWS_PER_LABEL_FOR_NOISE_FILTER * k:
         return confirmed
     strategy.report_progress(0.15, "cross-validating the teacher's labels")
-    for fold in range(NOISE_FILTER_FOLDS):
-        in_train = np.arange(n) % NOISE_FILTER_FOLDS != fold
-        train, test = np.flatnonzero(in_train), np.flatnonzero(~in_train)
+    for train, test in fold_splits(np.arange(n) % NOISE_FILTER_FOLDS):
         if strategy.past_deadline():
             return np.ones(n, dtype=np.bool_)
         fitted = fit_head(embeddings[train], batch.take(train), NOISE_FILTER_C, strategy)
@@ -73,9 +72,8 @@ def select_head_c(embeddings: Floats, batch: EncodedBatch, strategy: TrainingStr
     sample = np.random.default_rng(strategy.seed).permutation(len(embeddings))[:MAX_ROWS_FOR_CV]
     grid = MULTILABEL_HEAD_C_GRID if batch.multi else HEAD_C_GRID
     losses = dict.fromkeys(grid, 0.0)
-    for fold in range(CV_FOLDS):
-        in_train = np.arange(len(sample)) % CV_FOLDS != fold
-        train, test = sample[in_train], sample[~in_train]
+    for in_train, in_test in fold_splits(np.arange(len(sample)) % CV_FOLDS):
+        train, test = sample[in_train], sample[in_test]
         for c in grid:
             if strategy.past_deadline():
                 return DEFAULT_C
@@ -84,7 +82,7 @@ def select_head_c(embeddings: Floats, batch: EncodedBatch, strategy: TrainingStr
     return min(losses, key=lambda c: losses[c])
 
 
-def names_help(
+def label_names_help(
     embeddings: Floats,
     batch: EncodedBatch,
     name_embeddings: Floats,
@@ -100,9 +98,7 @@ def names_help(
     if len(embeddings) > MAX_ROWS_PER_LABEL_FOR_NAMES * batch.targets.shape[1]:
         return False
     difference = 0.0
-    for fold in range(CV_FOLDS):
-        in_train = np.arange(len(embeddings)) % CV_FOLDS != fold
-        train, test = np.flatnonzero(in_train), np.flatnonzero(~in_train)
+    for train, test in fold_splits(np.arange(len(embeddings)) % CV_FOLDS):
         if strategy.past_deadline():
             return False
         without = batch.take(train)

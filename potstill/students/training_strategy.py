@@ -29,7 +29,7 @@ from potstill.students.encoder_training import (
     soft_loss,
 )
 from potstill.students.epoch_rule import EpochRule
-from potstill.students.frozen_head import confirmed_rows, fit_head, names_help, select_head_c
+from potstill.students.frozen_head import confirmed_rows, fit_head, label_names_help, select_head_c
 from potstill.students.label_head import ZERO_SHOT_SCALE, label_weights
 from potstill.students.logistic_regression import Regression
 from potstill.students.lora import add_lora, merge_lora
@@ -138,7 +138,7 @@ def _fit_frozen_head(
         name_embeddings = _embed(network, label_names, pad_id, strategy)
         if strategy.options.head == "label":
             anchor_weights = label_weights(name_embeddings, label_names.targets)
-        elif names_help(embeddings, train, name_embeddings, label_names, strategy):
+        elif label_names_help(embeddings, train, name_embeddings, label_names, strategy):
             embeddings, train = np.concatenate([embeddings, name_embeddings]), train.concat(label_names)
             info = replace(info, label_name_rows=len(label_names.ids))
     _set_head(network, fit_head(embeddings, train, c, strategy, anchor_weights))

@@ -52,7 +52,7 @@ def train_inputs(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, **pr
         learn = run.learn
 
         def record(texts: Any, targets: Any, **more: Any) -> Any:
-            if "weights" in more:  # the student's training data, not the teacher's
+            if "trust" in more:  # the student's training data, not the teacher's
                 given.update(texts=texts, targets=targets, **more)
             return learn(texts, targets, **more)
 
@@ -81,7 +81,7 @@ def test_without_a_gold_term_no_gold_text_is_trained_on(
 ) -> None:
     given = train_inputs(tmp_path / "run", pool, monkeypatch, gold_weight=0)
     assert not set(given["texts"]) & set(pool.subset("train").texts)
-    assert given["noisy"].all()
+    assert given["trust"].noisy.all()
 
 
 @pytest.mark.parametrize(("temperature", "share"), [("fitted", 3.0), (2, 3.0 / 4), (5, 3.0 / 25)])
@@ -89,8 +89,8 @@ def test_the_gold_term_has_the_given_weight_beside_t_squared(
     tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, temperature: Any, share: float
 ) -> None:
     given = train_inputs(tmp_path / "run", pool, monkeypatch, temperature=temperature, gold_weight=3)
-    gold = ~given["noisy"]
-    assert given["weights"][gold].sum() / given["weights"][~gold].sum() == pytest.approx(share, rel=1e-5)
+    gold = ~given["trust"].noisy
+    assert given["trust"].weights[gold].sum() / given["trust"].weights[~gold].sum() == pytest.approx(share, rel=1e-5)
     assert set(np.array(given["texts"])[gold]) == set(pool.subset("train").texts)
 
 

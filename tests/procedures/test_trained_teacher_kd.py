@@ -33,7 +33,7 @@ class RecordingRun(Run):
     trained: list[tuple[list[str], np.ndarray, Any]]
 
     def learn(self, texts: Any, targets: Any, **over: Any) -> Student:  # type: ignore[override]
-        self.trained.append((list(texts), np.asarray(targets), over.get("weights")))
+        self.trained.append((list(texts), np.asarray(targets), over["trust"].weights if "trust" in over else None))
         return super().learn(texts, targets, **over)
 
 

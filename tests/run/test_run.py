@@ -23,6 +23,7 @@ from potstill.ledger.store import RunStore
 from potstill.run.notes import Evaluated
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
+from potstill.students.base import RowTrust
 from potstill.teachers.base import Reply
 from potstill.teachers.replay import ReplayTeacher
 
@@ -214,7 +215,8 @@ def test_a_student_is_trained_once_and_found_again_predicting_the_same(run: Run,
     again = run.learn(gold.texts, one_hot(gold.gold, 2))
     assert len(run.store.calls()) == calls
     np.testing.assert_array_equal(first.predict_proba(texts), again.predict_proba(texts))
-    other = run.learn(gold.texts, one_hot(gold.gold, 2), weights=np.linspace(1, 2, len(gold.texts)).astype(np.float32))
+    trust = RowTrust(np.linspace(1, 2, len(gold.texts)).astype(np.float32))
+    other = run.learn(gold.texts, one_hot(gold.gold, 2), trust=trust)
     assert len(run.store.calls()) == calls + 1
     assert run.student_key(other) != run.student_key(first)
 

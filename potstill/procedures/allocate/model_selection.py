@@ -24,7 +24,7 @@ from potstill.run import Answers
 from potstill.run.notes import Allocated
 from potstill.run.open_teacher import training_reserve
 from potstill.run.run import TeacherRecord
-from potstill.students.base import Student
+from potstill.students.base import RowTrust, Student
 from potstill.teachers.base import Teacher
 
 
@@ -118,7 +118,7 @@ class ModelSelection:
         rows = np.flatnonzero(answers.answered & is_new)
         texts, probs = [answers.texts[row] for row in rows], calibration.apply(answers.scores[rows])
         data = combine_gold_and_soft(self._labelled_and_generated, texts, probs)
-        student = self._run.learn(data.texts, data.targets, weights=data.weights, noisy=data.noisy)
+        student = self._run.learn(data.texts, data.targets, trust=RowTrust(data.weights, data.noisy))
         self._add(name, student, self._record_teacher(teacher, calibration, answers))
 
     def _record_teacher(self, teacher: Teacher, calibration: Calibration, answers: Answers) -> TeacherRecord | None:

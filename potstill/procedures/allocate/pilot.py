@@ -38,7 +38,7 @@ from potstill.procedures.allocate.strategies import (
 )
 from potstill.run import Answers
 from potstill.run.open_teacher import training_reserve
-from potstill.students.base import Student
+from potstill.students.base import RowTrust, Student
 
 DISTILLATION_STRATEGIES: tuple[Strategy, ...] = ("distil", "mix")
 MIN_ANSWERS = 100  # answers of a language model that a pilot asks for
@@ -266,7 +266,7 @@ class Pilot:
         points = []
         for n in sorted({len(texts) // 4, len(texts)} - {0}):
             rows = combine_gold_and_soft(labelled, texts[:n], probs[:n])
-            student = run.learn(rows.texts, rows.targets, weights=rows.weights, student=proxy, purpose="plan")
+            student = run.learn(rows.texts, rows.targets, trust=RowTrust(rows.weights), student=proxy, purpose="plan")
             score = run.evaluate(student, self._validation, f"pilot, {n} {title}").accuracy.value
             points.append(ImitationPoint(teacher_accuracy, len(labelled), n, score))
         return tuple(points)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from potstill.data.pool import Subset
 from potstill.data.task import GenerationRequest, LabelledText
+from potstill.evaluation.cross_validation import fold_splits, random_folds
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.prices import Purpose, micros_to_usd
 from potstill.procedures.pgkd.filters import MAX_EXCERPT_CHARS, FilterResult
@@ -29,7 +30,7 @@ from potstill.run.notes import (
 )
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
-from potstill.students.base import Student
+from potstill.students.base import RowTrust, Student
 from potstill.teachers.base import Teacher
 from potstill.teachers.generation_quotas import prompt_texts
 
@@ -123,7 +124,12 @@ class RoundTrainer:
         noisy = rows.is_generated if self.options.doubt and rows.is_generated.any() else None
         targets = rows.targets(self.run.task.n_labels)
         return self.run.learn(
-            rows.texts, targets, noisy=noisy, init_from=start, student=self.student, purpose=self.purpose
+            rows.texts,
+            targets,
+            trust=RowTrust(noisy=noisy),
+            init_from=start,
+            student=self.student,
+            purpose=self.purpose,
         )
 
     def training_probs(self, current: RoundStudent) -> Floats:
@@ -131,11 +137,10 @@ class RoundTrainer:
         texts, folds = current.train.texts, self.options.folds
         if folds < 2:
             return current.student.predict_proba(texts)
-        fold = np.random.default_rng(self.run.spec.seed).permutation(len(texts)) % folds
         probs = np.empty((len(texts), self.run.task.n_labels), dtype=np.float32)
-        for k in range(folds):
-            student = self._learn(current.train.select(np.flatnonzero(fold != k)))
-            probs[fold == k] = student.predict_proba([texts[i] for i in np.flatnonzero(fold == k)])
+        for train, held_out in fold_splits(random_folds(len(texts), folds, self.run.spec.seed)):
+            student = self._learn(current.train.select(train))
+            probs[held_out] = student.predict_proba([texts[i] for i in held_out])
         return probs
 
 

@@ -75,10 +75,10 @@ def test_generated_labels_may_be_corrected_with_doubt(
                 run, "learn", lambda *a, seen=seen, learn=learn, **b: (seen.append(b), learn(*a, **b))[1]
             )
             pgkd(run)
-        assert seen[0]["noisy"] is None
-        assert (seen[1]["noisy"] is not None) is doubt
-    assert not seen[1]["noisy"][: len(pool.subset("train"))].any()
-    assert seen[1]["noisy"][len(pool.subset("train")) :].all()
+        assert seen[0]["trust"].noisy is None
+        assert (seen[1]["trust"].noisy is not None) is doubt
+    assert not seen[1]["trust"].noisy[: len(pool.subset("train"))].any()
+    assert seen[1]["trust"].noisy[len(pool.subset("train")) :].all()
 
 
 def test_with_roll_back_a_harmful_round_is_undone(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
