@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.data.task import Task, content_key
+from potstill.data.task import Task, content_key, read_answer
+from potstill.errors import RunNotFound
 from potstill.ledger.store import AnswerCache
 from potstill.ledger.store.answer_cache import FILE
 from potstill.teachers.base import Teacher
@@ -39,9 +42,11 @@ def find_cached_answers(
     file = workspace / FILE
     if not file.is_file() or not texts:
         return CachedAnswers(0, len(texts), 0.0, str(file))
-    cache = AnswerCache(workspace)
+    keys = [content_key("answer", task.key, teacher.key, text) for text in dict.fromkeys(texts)]
     try:
-        found = cache.get(content_key("answer", task.key, teacher.key, text) for text in dict.fromkeys(texts))
-    finally:
-        cache.close()
+        with closing(AnswerCache(workspace)) as cache:
+            cached = cache.get(keys)
+    except (RunNotFound, sqlite3.DatabaseError):
+        cached = {}  # a plan changes no file: the run renames a damaged one and says so
+    found = {key: each for key, each in cached.items() if read_answer(each.value, task.n_labels) is not None}
     return CachedAnswers(len(found), len(texts), sum(each.price_nanos for each in found.values()) / 1e9, str(file))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
@@ -134,7 +134,7 @@ class TeacherClient:
         n_new = sum(key not in answers for key in keys.values())
         if n_new:
             missing_keys = [key for key in keys.values() if key not in answers]
-            answers |= self._read(self._take_cached(missing_keys, teacher, purpose, "cached"))
+            answers |= self._read(self._take_cached(missing_keys, teacher, purpose, "cached", self._is_answer))
             missing = [text for text, key in keys.items() if key not in answers]
             if isinstance(teacher, DeferredTeacher):
                 # Also if nothing is missing any more: jobs that were submitted earlier are fetched and booked.
@@ -217,7 +217,7 @@ class TeacherClient:
         key = content_key(
             "write", self._task.key, teacher.generation_key, request.label, request.n, request.seed, examples, *feedback
         )
-        found = self._store.load([key]) or self._take_cached([key], teacher, "teach", "generate")
+        found = self._store.load([key]) or self._take_cached([key], teacher, "teach", "generate", _is_generated)
         if key not in found:
             bound = teacher.price.cost_micros(teacher.max_generation_usage(request))
             description = f"{teacher.name} generates {request.n} texts"
@@ -237,11 +237,24 @@ class TeacherClient:
             self._cache.put(bought)
             self._store.mark_shared(bought, to=self._cache.path)
 
-    def _take_cached(self, keys: Sequence[str], teacher: Teacher, purpose: Purpose, mode: CallMode) -> JsonObject:
-        """Results that another run bought, by key: charged at the price they had then, paid at zero."""
+    def _is_answer(self, value: object) -> bool:
+        return read_answer(value, self._task.n_labels) is not None
+
+    def _take_cached(
+        self,
+        keys: Sequence[str],
+        teacher: Teacher,
+        purpose: Purpose,
+        mode: CallMode,
+        is_valid: Callable[[object], bool],
+    ) -> JsonObject:
+        """Results that another run bought, by key: charged at the price they had then, paid at zero.
+
+        A row that is not `is_valid` is not taken, and so asked anew.
+        """
         if self._cache is None:
             return {}
-        cached = self._cache.get(keys)
+        cached = {key: each for key, each in self._cache.get(keys).items() if is_valid(each.value)}
         taken: dict[str, object] = {}
         for chunk in _chunks(list(cached), CACHE_CHUNK):
             price = -(-sum(cached[key].price_nanos for key in chunk) // 1000)
@@ -262,6 +275,13 @@ class TeacherClient:
 
 def _purchase(teacher: Teacher, purpose: Purpose, description: str, n_texts: int, mode: CallMode) -> Purchase:
     return Purchase(teacher.category, purpose, description, n_texts, teacher=teacher.name, mode=mode)
+
+
+def _is_generated(value: object) -> bool:
+    """Whether a stored value is what `generate` stores: pairs of a text and its label."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in value
+    )
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -89,7 +89,7 @@ class Run:
             self._check_same()
             engine = open_engine(spec.engine, reporter.info)
             self.ledger = Ledger(self.store, spec.limit_micros, reporter.info)
-            self._cache = AnswerCache(folder.absolute().parent) if spec.cache else None
+            self._cache = AnswerCache(folder.absolute().parent, reporter.info) if spec.cache else None
             self.client = TeacherClient(task, self.store, self.ledger, self._cache, reporter, engine)
             self.note(notes.Opened(micros_to_usd(spec.limit_micros)))
         except BaseException:

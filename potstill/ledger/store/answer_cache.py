@@ -7,13 +7,20 @@ another's. Several runs may use it at once. Deleting it costs the answers it wou
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-from potstill.ledger.store.records import PaidAnswer
+from potstill.errors import RunNotFound
+from potstill.ledger.store.records import UNREADABLE, PaidAnswer, read_json
 from potstill.ledger.store.sqlite_file import Migration, SqliteFile
 
 FILE = "answers.sqlite"
+DAMAGE = "broken pages"
+T = TypeVar("T")
+MAX_NANOS = 10**15  # a million dollars: no answer cost that much
 # An answer in the state ok, or generated texts; NaN is no JSON. SQLite checks this faster than Python could.
 _GOOD = """CASE WHEN NOT json_valid(?2) THEN 0 ELSE CASE json_type(?2)
            WHEN 'object' THEN json_extract(?2, '$.state') IS 'ok'
@@ -31,23 +38,91 @@ MIGRATIONS: list[Migration] = [_format_1]
 
 
 class AnswerCache(SqliteFile):
-    """The answers of one workspace folder. Raises RunNotFound if the file is not one of potstill."""
+    """The answers of one workspace folder.
 
-    def __init__(self, workspace: Path) -> None:
+    A damaged file is renamed and replaced by an empty one, when it is opened or whenever the damage shows: a cache
+    stops no run.
+
+    Args:
+        workspace: the folder.
+        report: called with a sentence when a damaged file was renamed; without it a damaged file is left and raises.
+
+    Raises:
+        RunNotFound: the file has a newer format, or is damaged.
+    """
+
+    def __init__(self, workspace: Path, report: Callable[[str], None] | None = None) -> None:
         workspace.mkdir(parents=True, exist_ok=True)
-        super().__init__(workspace / FILE, MIGRATIONS, write=True, durable=False)
+        self._report = report
+        self._file = workspace / FILE
+        try:
+            self._open()
+        except (RunNotFound, sqlite3.DatabaseError) as error:
+            cause = error if isinstance(error, sqlite3.DatabaseError) else error.__cause__
+            if report is None or not _is_damage(cause):
+                raise
+            self._set_aside(cause)
+
+    def _open(self) -> None:
+        super().__init__(self._file, MIGRATIONS, write=True, durable=False)
+        with self._guard:
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"{DAMAGE}: {' '.join(found.split())}")
+            self._db.execute("SELECT key, value, nanos FROM answers LIMIT 1").fetchone()
+
+    def _set_aside(self, error: object) -> None:
+        assert self._report is not None
+        self.close()
+        aside = self._file.with_name(f"{FILE}.damaged-{time.time_ns()}")
+        self._file.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            with suppress(OSError):
+                self._file.with_name(FILE + suffix).rename(aside.with_name(aside.name + suffix))
+        self._open()
+        self._report(
+            f"{self._file} is damaged ({error}): it is now {aside.name}, and its answers are bought anew where needed."
+        )
+
+    def _mended(self, step: Callable[[], T]) -> T:
+        """What `step` returns, done again on an empty file if this one is damaged."""
+        try:
+            return step()
+        except sqlite3.DatabaseError as error:
+            if self._report is None or not _is_damage(error):
+                raise
+            with self._guard:
+                self._set_aside(error)
+            return step()
 
     def get(self, keys: Iterable[str]) -> dict[str, PaidAnswer]:
-        """The answers of those `keys` that are in the cache."""
-        rows = self._select("key, value, nanos FROM answers", keys)
-        return {key: PaidAnswer(key, value, nanos) for key, value, nanos in rows}
+        """The answers of those `keys` that are in the cache and can be read."""
+        unique = list(keys)
+        rows = self._mended(lambda: list(self._select("key, value, nanos FROM answers", unique)))
+        return {
+            key: PaidAnswer(key, value, nanos)
+            for key, value, nanos in rows
+            if type(nanos) is int and 0 <= nanos <= MAX_NANOS and read_json(value) is not UNREADABLE
+        }
 
     def put(self, answers: Iterable[PaidAnswer]) -> None:
         """Add the good ones; an answer that is there already keeps its price."""
         rows = [(each.key, each.json, each.price_nanos) for each in answers]
         if not rows:
             return
-        with self._transaction():
-            self._db.executemany(
-                f"INSERT OR IGNORE INTO answers (key, value, nanos) SELECT ?1, ?2, ?3 WHERE {_GOOD}", rows
-            )
+
+        def step() -> None:
+            with self._transaction():
+                self._db.executemany(
+                    f"INSERT OR IGNORE INTO answers (key, value, nanos) SELECT ?1, ?2, ?3 WHERE {_GOOD}", rows
+                )
+
+        self._mended(step)
+
+
+def _is_damage(error: object) -> bool:
+    """Whether an error of SQLite means that the file's content is broken: not that it is locked, or the disk full."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes or str(error).startswith((DAMAGE, "no such"))
