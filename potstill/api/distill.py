@@ -36,6 +36,7 @@ class DistillOptions(TypedDict, total=False):
     label_separator: Annotated[str, "What separates several labels in a cell: | ; , or json (a list); else guessed."]
     kind: Annotated[str, "single, pair (two texts compared) or multi (several labels); else guessed."]
     split: Annotated[str, "The column that says train, validation, test or pool; else guessed; - for none."]
+    answer: Annotated[str, "Prodigy's column with accept, reject or ignore; else guessed; - for none."]
     base_url: Annotated[str, "The address of the teacher's server, if it is not the provider's own."]
     batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
     redact: Annotated[bool, "Remove addresses, numbers and the like before a text leaves this machine."]

@@ -58,6 +58,7 @@ class DataSpec(Options):
     label: str | None = None
     label_separator: Separator | None = None
     split: str | None = None
+    answer: str | None = None
     missing: tuple[str, ...] | None = None
     delimiter: str | None = None
     quotes: Quotes | None = None

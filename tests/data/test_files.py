@@ -74,6 +74,11 @@ FILES = [
     Case("title_line.csv", options={"skip_rows": 2}),
     Case("trailing_delimiter.csv"),
     Case("trailing_delimiter_header.csv"),
+    # Prodigy's answers.
+    Case("prodigy.jsonl", says=["2 rows of prodigy.jsonl with the answer 'reject': read as unlabelled",
+                                "1 row of prodigy.jsonl with the answer 'ignore'", "--answer=-"], unlabelled=3),
+    Case("prodigy.jsonl", options={"answer": "-"}),
+    Case("prodigy_one_label.jsonl", labels=("billing", "not billing"), says=["read as the label 'not billing'"]),
     Case("plain.csv", options={"delimiter": "comma", "header": True}),
 ]  # fmt: skip
 

@@ -15,7 +15,8 @@ class PoolOptions:
     """How files become a pool. All have defaults.
 
     Attributes:
-        text, text_b, label, split: column names; empty to guess.
+        text, text_b, label, split, answer: column names; empty to guess; split and answer "-" if there is none.
+            `answer` is Prodigy's: accept, reject or ignore.
         kind: one text with one label ("single"), two texts ("pair"), or one text with several labels ("multi"); empty
             to infer it from the columns.
         label_separator: the separator of the labels in a cell, "json" for a JSON list; None to guess. An empty cell is
@@ -42,6 +43,7 @@ class PoolOptions:
     text_b: str = ""
     label: str = ""
     split: str = ""
+    answer: str = ""
     kind: Literal["", "single", "pair", "multi"] = ""
     label_separator: Separator | None = None
     missing: tuple[str, ...] | None = None

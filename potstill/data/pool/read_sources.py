@@ -30,6 +30,7 @@ from potstill.data.near_duplicates import hash_texts
 from potstill.data.pairs import join_pair
 from potstill.data.pool.clean import RawRows
 from potstill.data.pool.options import PoolOptions
+from potstill.data.pool.prodigy_answers import apply_answers, find_answer_column
 from potstill.data.pool.report import SourceReport
 from potstill.data.tables import HEADER_MEND, Table, read_table
 from potstill.data.task import TaskKind
@@ -88,6 +89,9 @@ def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = 
             missing=options.missing,
             named=named,
         )
+        if answer := find_answer_column(table, options.answer):
+            answered = apply_answers(labels.cells, table, answer)
+            labels = replace(labels, cells=answered.cells, sentences=(*labels.sentences, *answered.sentences))
         if separator is None and columns.label:
             separator = _find_separator(labels.cells, columns, options)
         new = _extract_rows(role, table, columns, prefix, labels.cells, separator)
@@ -225,6 +229,8 @@ def _find_columns(role: str, table: Table, options: PoolOptions, first: ColumnGu
         label = ""  # a pool needs no labels
     split = options.split if role == "data" else ""
     named = ColumnNames(text, text_b, label, split)
+    if (answer := find_answer_column(table, options.answer)) not in ("", text, text_b, label, split):
+        table = replace(table, columns=tuple(column for column in table.columns if column != answer))
     guess = guess_columns(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
     if role not in {"pool", "data"} and not guess.label:
         columns = ", ".join(map(repr, table.columns))

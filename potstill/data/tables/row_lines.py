@@ -15,6 +15,7 @@ _DELIMITERS = (",", "\t", ";", "|")
 _MAX_SAMPLE, _MAX_ABOVE = 200, 20  # lines that are looked at for a title, and those that may be above a header
 # Of the lines of a cell so many must look like rows: with a label that other rows have, or without.
 _MIN_SHARE, _MIN_SHARE_WITHOUT, _MIN_LINES_WITHOUT = 0.6, 0.9, 4
+_MIN_ROWS = 5  # of a sample, to know its labels
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class RowPattern:
         rows = [row for line in lines if len(row := split_line(line, delimiter)) == width]
         labels = {}
         for column in range(width):
-            counts = Counter(row[column] for row in rows if row[column] == row[column].strip() != "")
-            if counts and len(counts) <= 0.5 * counts.total():
+            values = [value for row in rows if (value := row[column]) == value.strip() != "" and '"' not in value]
+            counts = Counter(values)
+            if len(values) >= _MIN_ROWS and len(counts) <= 0.5 * len(values):
                 labels[column] = frozenset(value for value, n in counts.items() if n > 1)
         return cls(delimiter, width, labels)
 
