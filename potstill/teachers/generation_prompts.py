@@ -1,8 +1,8 @@
-"""What a chat model is shown when it writes for a student (PGKD: Palo et al. 2024), cut to fit, and what it wrote.
+"""The prompt with which a chat model generates texts for a student (PGKD: Palo et al. 2024), and its parser.
 
-The parts of a request: the labels and their meaning, gold examples, the student's report, texts it gets right, wrong,
-and surely wrong. The texts are training texts; validation texts never come here. Sends nothing; `prompts.py`
-has the question about one text, and the plain request for texts of one label.
+The parts of a prompt: the labels and their descriptions, gold examples, the student's report, texts it classifies
+correctly, errors, and confident errors (hard negatives). The texts are training texts, never validation texts. The
+prompt is cut to fit. `prompts.py` has the prompt for the label of one text, and that for texts of one label.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from potstill.teachers.prompts import (
 )
 
 GENERATION_PROMPT_TOKENS = 24_000
-PROMPT_BYTES_PER_TOKEN = 2.5  # fewer than that only in scripts the vocabulary does not know
+PROMPT_BYTES_PER_TOKEN = 2.5  # less only in scripts that the vocabulary does not cover
 UNPARSED_CHARACTERS = 160  # characters kept of a reply that cannot be parsed
 
 GENERATION_ROLE = (
@@ -55,7 +55,7 @@ def labelled_texts_schema(labels: Sequence[str]) -> JsonObject:
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:
-    """About how many tokens the messages are at most: their bytes at `BYTES_A_TOKEN`; no tokenizer is needed."""
+    """A high estimate of the tokens of the messages, by `PROMPT_BYTES_PER_TOKEN`; needs no tokenizer."""
     return math.ceil(
         sum(len(message["content"].encode("utf-8", "replace")) for message in messages) / PROMPT_BYTES_PER_TOKEN
     )
@@ -63,7 +63,7 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
 
 @dataclass(frozen=True)
 class GenerationPrompt:
-    """A request as it is sent: the messages, the schema of the reply, and its parser. See `fit_generation_prompt`."""
+    """The messages of a request, the schema of the reply, and its parser. See `fit_generation_prompt`."""
 
     task: Task
     request: GenerationRequest
@@ -71,7 +71,7 @@ class GenerationPrompt:
     enumerates_labels: bool = True
 
     def messages(self, previous_reply: str | None = None) -> list[Message]:
-        """The conversation that asks for texts, also after a reply that was no JSON."""
+        """The conversation that asks for texts, also after a reply that was not JSON."""
         if self.content is None:
             return generation_messages(self.task, self.request, previous_reply)
         messages = _messages(self.content)
@@ -90,7 +90,7 @@ class GenerationPrompt:
         return labelled_texts_schema(self.task.labels if self.enumerates_labels else ())
 
     def parse(self, reply: str) -> tuple[LabelledText, ...] | None:
-        """What was written; None if it cannot be read."""
+        """The texts of the reply; None if it cannot be parsed."""
         if self.content is not None:
             return parse_labelled_texts(reply, self.task.labels, self.request.n)
         texts = parse_texts(reply, self.request.n)
@@ -106,20 +106,19 @@ class GenerationPrompt:
 
 
 def fit_generation_prompt(
-    task: Task, request: GenerationRequest, most_tokens: int, listed: bool = True
+    task: Task, request: GenerationRequest, max_tokens: int, enumerate_labels: bool = True
 ) -> GenerationPrompt:
-    """The prompt of a request; one with feedback is cut to at most `most_tokens`, no further than needed.
+    """The prompt of a request; one with feedback is cut to at most `max_tokens`, no further than needed.
 
-    What the student needs least goes first: 1. the ends of texts beyond 600 characters; 2. texts it gets right; 3. what
-    labels mean that no shown error is about; 4. report lines, those with the fewest errors first; 5. gold examples; 6.
-    the ends of texts beyond 200 characters; 7. texts it gets wrong; 8. what any label means; 9. hard negatives. The
-    names of the labels stay.
+    The least useful parts are cut first: 1. the ends of texts beyond 600 characters; 2. correct texts; 3. descriptions
+    of labels that no error is about; 4. report lines, those with the fewest errors first; 5. gold examples; 6. the ends
+    of texts beyond 200 characters; 7. errors; 8. all descriptions; 9. hard negatives. The label names stay.
 
     Args:
-        task: what the labels mean.
-        request: what is wanted.
-        most_tokens: see `count_tokens`.
-        listed: whether the reply's schema lists the labels.
+        task: the labels and their descriptions.
+        request: how many texts, with examples and feedback.
+        max_tokens: limit of `estimate_tokens`.
+        enumerate_labels: whether the reply's schema lists the labels.
 
     Raises:
         BadSpec: a label the task does not have, or the labels alone are too many.
@@ -129,17 +128,17 @@ def fit_generation_prompt(
             raise BadSpec(f"{request.label!r} is not a label.", did_you_mean(request.label, task.labels))
         return GenerationPrompt(task, request)
     for content in _smaller(PromptContent(task, request)):
-        if estimate_tokens(_messages(content)) <= most_tokens:
-            return GenerationPrompt(task, request, content, listed)
+        if estimate_tokens(_messages(content)) <= max_tokens:
+            return GenerationPrompt(task, request, content, enumerate_labels)
     raise BadSpec(
-        f"The request does not fit into {most_tokens} tokens: {task.n_labels} labels are too many for it.",
+        f"The request does not fit into {max_tokens} tokens: {task.n_labels} labels are too many for it.",
         "Raise generation_prompt_tokens under [teacher], or split the task into stages.",
     )
 
 
 @dataclass(frozen=True)
 class PromptContent:
-    """What is put into a prompt: a request, how long a text may be, and which labels are described."""
+    """The content of a prompt: a request, the maximal length of a text, and which labels are described."""
 
     task: Task
     request: GenerationRequest
@@ -195,7 +194,7 @@ def _halves(n: int) -> Iterator[int]:
 
 
 def _errors(score: ClassScore) -> float:
-    """How many validation texts of the label, or taken for it, are wrong."""
+    """False negatives plus false positives of the label on the validation texts."""
     return (1 - score.recall) * score.support + (1 - score.precision) * score.predicted
 
 
@@ -204,7 +203,7 @@ def _messages(content: PromptContent) -> list[Message]:
     head = [GENERATION_ROLE, f"What is decided about each text: {task.instruction}" if task.instruction else ""]
     head += ["The labels:\n" + "\n".join(_label_lines(content)), DATA_NOTICE, f"Answer with JSON only: {REPLY_FORMAT}"]
     accuracy_text = f"{feedback.accuracy:.1%} of the validation texts right" if feedback.accuracy is not None else ""
-    body = [_listed("Texts and their labels:", request.examples, content.max_characters)]
+    body = [_example_block("Texts and their labels:", request.examples, content.max_characters)]
     if feedback.report:
         title = (
             f"The student gets {accuracy_text}. Label by label:" if accuracy_text else "The student, label by label:"
@@ -213,9 +212,9 @@ def _messages(content: PromptContent) -> list[Message]:
     elif accuracy_text:
         body.append(f"The student gets {accuracy_text}.")
     body += [
-        _guessed("Training texts that the student gets right:", feedback.correct, content.max_characters),
-        _guessed("Training texts that it gets wrong:", feedback.incorrect, content.max_characters),
-        _guessed(
+        _predictions_block("Training texts that the student gets right:", feedback.correct, content.max_characters),
+        _predictions_block("Training texts that it gets wrong:", feedback.incorrect, content.max_characters),
+        _predictions_block(
             "Training texts that it gets wrong and is surest of:", feedback.hard_negatives, content.max_characters
         ),
         _instruction(request, feedback),
@@ -228,10 +227,10 @@ def _messages(content: PromptContent) -> list[Message]:
 
 def _label_lines(content: PromptContent) -> Iterator[str]:
     for label in content.feedback.labels or content.task.labels:
-        meaning = content.task.descriptions.get(label, "")
+        description = content.task.descriptions.get(label, "")
         if content.described_labels is not None and label not in content.described_labels:
-            meaning = ""
-        yield f"- {_line(label)}" + (f": {_line(meaning)}" if meaning else "")
+            description = ""
+        yield f"- {_line(label)}" + (f": {_line(description)}" if description else "")
 
 
 def _table(feedback: Feedback) -> Iterator[str]:
@@ -253,12 +252,12 @@ def _instruction(request: GenerationRequest, feedback: Feedback) -> str:
     )
 
 
-def _listed(title: str, texts: Sequence[LabelledText], characters: int) -> str:
+def _example_block(title: str, texts: Sequence[LabelledText], characters: int) -> str:
     lines = [f"- [{_line(each.label)}] <text>{_cut(each.text, characters)}</text>" for each in texts]
     return "\n".join([title, *lines]) if lines else ""
 
 
-def _guessed(title: str, texts: Sequence[StudentPrediction], characters: int) -> str:
+def _predictions_block(title: str, texts: Sequence[StudentPrediction], characters: int) -> str:
     lines = [
         f"- [{_line(each.label)}; the student says {_line(each.predicted)}, {each.confidence:.0%} sure] "
         f"<text>{_cut(each.text, characters)}</text>"
@@ -275,14 +274,14 @@ def _cut(text: str, characters: int) -> str:
     return sanitize_text(text if len(text) <= characters else text[:characters] + " ...")
 
 
-# --- reading what was written ----------------------------------------------------------------------------------
+# --- parsing the reply -----------------------------------------------------------------------------------------
 
 
 def parse_labelled_texts(reply: str, labels: Sequence[str], limit: int) -> tuple[LabelledText, ...] | None:
-    """The texts of `{"texts": [{"text": ..., "label": ...}]}`, of a bare list, or of the whole objects in a cut reply.
+    """The texts of `{"texts": [{"text": ..., "label": ...}]}`, of a list, or of the complete objects in a cut reply.
 
-    A label is taken for one of `labels` if they differ in case, underscores and hyphens alone; another is kept as it
-    is. What has no text or no label comes with the label "". None if there is no such object at all.
+    A label is matched to `labels` ignoring case, underscores and hyphens; another one stays as it is. An item without a
+    text or a label gets the label "". None if there is no such object at all.
 
     Args:
         reply: the model's reply.
@@ -313,21 +312,21 @@ def _items(reply: str) -> list[Any]:
     try:
         record: Any = json.loads(fenced[1] if fenced else bare)
     except (ValueError, RecursionError):
-        return list(_whole_objects(bare))
+        return list(_complete_objects(bare))
     if isinstance(record, dict):
         record = record.get("texts")
     return record if isinstance(record, list) else []
 
 
-def _whole_objects(reply: str) -> Iterator[Any]:
-    """The innermost whole objects of a reply that is not JSON, such as one that was cut."""
+def _complete_objects(reply: str) -> Iterator[Any]:
+    """The innermost complete objects of a reply that is not JSON, such as one that was cut."""
     decoder = json.JSONDecoder(strict=False)
-    at = reply.find("{")
-    while at >= 0:
+    start = reply.find("{")
+    while start >= 0:
         try:
-            item, end = decoder.raw_decode(reply, at)
+            item, end = decoder.raw_decode(reply, start)
         except (ValueError, RecursionError):
-            item, end = None, at + 1
+            item, end = None, start + 1
         if isinstance(item, dict) and "text" in item:
             yield item
-        at = reply.find("{", end)
+        start = reply.find("{", end)

@@ -1,7 +1,7 @@
-"""People who label: one label or several for each text, at a price a label or an hour, fetched when they are there.
+"""Annotators as a teacher: one label or several for each text, at a price per label or per hour.
 
-Each text is a job of its own: its money is held when it is put into the run's `labels.sqlite`, and settled when as
-many people as were ordered have labelled it. How they label (a page, a file) is not known here. Generates no texts.
+Each text is a job of its own: its money is held when it is added to the run's `labels.sqlite`, and settled when
+`annotators` people have labelled it. How they label (a page, a file) is not covered here. Generates no texts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from potstill.teachers.base import (
 from potstill.teachers.price_options import PriceOptions
 
 MIN_PROBABILITY = 1e-6  # the share of a label without votes
-MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # what a plan takes a person to look at a text, at least and at most
+MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # seconds of one label in a plan, at least and at most
 HUMAN_CAPABILITIES = TeacherCapabilities(human=True, soft_labels=False)
 PER_LABEL, PER_HOUR = "usd_per_label", "usd_per_labelling_hour"
 
@@ -45,12 +45,11 @@ class HumanOptions(Options):
 
     Attributes:
         annotators: labels by different people for each text.
-        max_seconds: time that is paid for one label, where people are paid by the hour; longer looks count as this,
-            and so does a label without a measured time.
-        simulate_from: a labelled file, or several: its labels are revealed at the same price, nothing is asked. A
-            simulation.
-            "pool" where the procedure hands over labels it holds back.
-        error_rate: how often a simulated person gives another label, drawn evenly.
+        max_seconds: paid time of one label at most, if people are paid by the hour; a label without a measured time
+            counts as this, too.
+        simulate_from: a labelled file, or several, whose labels are revealed at the same price: a simulation. "pool"
+            reveals labels that the procedure holds back.
+        error_rate: probability that a simulated annotator gives another label, uniform over the others.
         text, text_b, label: the columns of `simulate_from`.
     """
 
@@ -64,31 +63,33 @@ class HumanOptions(Options):
 
 
 def human_price(prices: PriceOptions) -> Rates:
-    """What people cost: by the label, or by the hour they label (then a label itself costs nothing more).
+    """The price of human labels: per label, or per hour (then a label itself costs nothing more).
 
     Raises:
         UnknownPrice: no price is given.
         BadSpec: two prices are given.
     """
     if prices.usd_per_label is not None and prices.usd_per_labelling_hour is not None:
-        raise BadSpec(f"People are priced twice: {PER_LABEL} and {PER_HOUR}.", "Keep one of them under [prices].")
+        raise BadSpec(
+            f"Two prices are set for human labels: {PER_LABEL} and {PER_HOUR}.", "Keep one of them under [prices]."
+        )
     if prices.usd_per_label is not None:
         return Rates(f"[prices] {PER_LABEL}", usd_per_label=prices.usd_per_label)
     if prices.usd_per_labelling_hour is not None:
         return Rates(f"[prices] {PER_HOUR}", usd_per_hour=prices.usd_per_labelling_hour, usd_per_label=Decimal(0))
     raise UnknownPrice(
-        "The price of a person's label is not known.",
+        "The price of a human label is not known.",
         f"Set [prices] {PER_LABEL} = 0.11, or {PER_HOUR} = 18; 0 is a price, too.",
     )
 
 
 def label_id(task: Task, text: str) -> str:
-    """What a text is called in label files: six letters of the task's hash, then twelve of the text's."""
+    """The id of a text in label files: six characters of the task's hash, then twelve of the text's."""
     return f"{task.key[:6]}-{content_key('label', task.key, text)[:12]}"
 
 
 class HumanTeacherBase:
-    """What people and simulated people have in common.
+    """The base of real and simulated annotators.
 
     Args:
         setup: the task.
@@ -107,7 +108,7 @@ class HumanTeacherBase:
 
     def __init__(self, setup: TeacherSetup, options: HumanOptions, price: Rates) -> None:
         self._task, self._options = setup.task, options
-        # A text, at least and at most, for a plan; these people were not measured.
+        # Seconds of one text in a plan, at least and at most: assumed, not measured.
         self.seconds_per_text = (MIN_LABEL_S * options.annotators, MAX_LABEL_S * options.annotators)
         self.price: Price = price
         self.paid_by_hour = price.usd_per_hour is not None
@@ -118,11 +119,11 @@ class HumanTeacherBase:
         )
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
-        """Every label that is ordered, each taking the longest that is paid for."""
+        """All labels, each with the longest paid time."""
         return self._usage([self._options.max_seconds] * (self._options.annotators * len(texts)))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
-        """Every label that is ordered; by the hour from `MIN_LABEL_S` each to the longest that is paid for."""
+        """All labels; by the hour, from `MIN_LABEL_S` each to the longest paid time."""
         n = self._options.annotators * len(texts)
         return UsageEstimate(self._usage([MIN_LABEL_S] * n), self.max_usage(texts))
 
@@ -132,20 +133,20 @@ class HumanTeacherBase:
         return Usage(labels=len(seconds), seconds=math.fsum(seconds))
 
     def _paid_seconds(self, label: Annotation) -> float:
-        most = self._options.max_seconds
-        return min(label.seconds, most) if label.seconds > 0 else most
+        longest = self._options.max_seconds
+        return min(label.seconds, longest) if label.seconds > 0 else longest
 
     def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """Nothing: people are not asked to write."""
+        """Nothing: annotators generate no texts."""
         return Usage()
 
     def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
-        """Nothing: people are not asked to write."""
+        """Nothing: annotators generate no texts."""
         return UsageEstimate(Usage(), Usage())
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Raises TeacherError: people are not asked to write."""
-        raise _not_asked("People are asked for labels here, not for texts.", "Take an LLM, or replay.")
+        """Raises TeacherError: annotators generate no texts."""
+        raise _unbilled("The teacher 'human' gives labels and generates no texts.", "Use an LLM, or replay.")
 
 
 class HumanTeacher(HumanTeacherBase):
@@ -167,23 +168,23 @@ class HumanTeacher(HumanTeacherBase):
 
     def _open(self) -> AnnotationStore:
         if self._folder is None:
-            raise _not_asked("People cannot be asked without a run.", "Open the teacher through a run.")
+            raise _unbilled("The teacher 'human' needs a run.", "Open the teacher through a run.")
         return AnnotationStore(Path(self._folder))
 
     def answer(self, texts: Sequence[str]) -> Reply:
-        """Raises TeacherError: people cannot be asked directly."""
-        raise _not_asked("People cannot be asked directly.", "Ask through a run, which leaves them the texts.")
+        """Raises TeacherError: annotators answer through a run alone."""
+        raise _unbilled("The teacher 'human' cannot be called directly.", "Ask through a run, which queues the texts.")
 
     def max_job_usage(self, text: str) -> Usage:
         """As `max_usage`, for one text."""
         return self.max_usage([text])
 
     def job_capacity(self, texts: Iterable[str]) -> int:
-        """One: a text is settled when its own labels are there."""
+        """One: each text is settled when its own labels have arrived."""
         return 1
 
     def submit_job(self, job: BatchJob, texts: Sequence[str]) -> str | JobRejected:
-        """Put the text into the run's labels.sqlite."""
+        """Add the text to the run's labels.sqlite."""
         labels = self._open()
         try:
             for text in texts:
@@ -201,12 +202,12 @@ class HumanTeacher(HumanTeacherBase):
             labels.close()
 
     def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
-        """The labels of the text, once there are as many as were ordered, or its request was closed."""
+        """The labels of the text, once all have arrived or its request was closed."""
         labels = self._open()
         try:
             if labels.find_request(job.client_id) is None:
                 raise TeacherError(
-                    "The run's labels.sqlite does not have a text that was put into it.", "Put the file back."
+                    "The run's labels.sqlite does not have a text that was added to it.", "Put the file back."
                 )
             found = labels.collect(job.client_id)
         finally:
@@ -217,22 +218,22 @@ class HumanTeacher(HumanTeacherBase):
         return JobResults((aggregate_labels(self._task, [label.label for label in found]),), (usage,))
 
 
-def aggregate_labels(task: Task, said: Sequence[str]) -> Answer:
-    """Aggregate several people's labels of one text: each label by its share of the votes.
+def aggregate_labels(task: Task, labels: Sequence[str]) -> Answer:
+    """Aggregate several annotators' labels of one text: each label by its share of the votes.
 
-    "" is a person who could not decide, and counts for no label; without any label the answer is a refusal.
+    "" is an annotator who was unsure, and counts for no label; without any label the answer is a refusal.
     """
-    votes = Counter(label for label in said if label)
+    votes = Counter(label for label in labels if label)
     if not votes:
-        return Answer("refused", raw="unsure" if said else "no labels")
+        return Answer("refused", raw="unsure" if labels else "no labels")
     total = votes.total()
     shares = [votes.get(label, 0) / total for label in task.labels]
     rest = MIN_PROBABILITY / task.n_labels
     scores = tuple(math.log((1 - MIN_PROBABILITY) * share + rest) for share in shares)
-    return Answer("ok", scores, "votes" if total > 1 else "one-hot", ", ".join(said))
+    return Answer("ok", scores, "votes" if total > 1 else "one-hot", ", ".join(labels))
 
 
-def _not_asked(happened: str, mend: str) -> TeacherError:
-    error = TeacherError(happened, mend)
+def _unbilled(message: str, hint: str) -> TeacherError:
+    error = TeacherError(message, hint)
     error.billed = False
     return error

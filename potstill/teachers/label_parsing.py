@@ -1,9 +1,9 @@
-"""What a chat model said, read strictly: code, then label, then alias; anything else is no answer. Never a guess.
+"""Parses a chat model's reply strictly: as a code, a label or an alias; anything else is unparsable.
 
-If a set of labels may be answered, each has a weight, and one odd weight makes the whole reply unreadable.
+If a reply may be a set of labels, each has a weight, and one invalid weight makes the whole reply unparsable.
 
-Also turns what came with it into soft labels: token log-probabilities over the codes, votes of several samples, or
-one label with a stated confidence. Functions of texts and numbers; knows no server.
+Also computes soft labels: from token log-probabilities over the codes, from the votes of several samples, or from one
+label with a given confidence. Functions of texts and numbers.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _GAPS = re.compile(r"[\s_\-]+")
 
 @dataclass(frozen=True)
 class ParsedLabel:
-    """A label that was read.
+    """A label parsed from a reply.
 
     Attributes:
-        column: its place in the task's labels.
-        code_offset: where its code begins in the reply, in characters; None if the label itself was named, or the code
-            was written with escapes.
-        weights: column -> share of each of several labels that were named, which sum to one; empty for a single one.
-        columns: all labels of the text, where it may have several; `column` is then one of them, or -1.
+        column: its index in the task's labels.
+        code_offset: where its code begins in the reply, in characters; None if the reply has the label's name, or the
+            code was written with escapes.
+        weights: column -> share of each of several labels, which sum to one; empty for a single label.
+        columns: all labels of the text in a multi-label task; `column` is then one of them, or -1.
     """
 
     column: int
@@ -51,7 +51,7 @@ class TokenLogprobs:
 
     Attributes:
         token: the text of the token.
-        top: token text -> natural-log probability, the generated one included if it was listed.
+        top_logprobs: token text -> natural-log probability, the generated one included if it was listed.
     """
 
     token: str
@@ -63,13 +63,13 @@ def _loose(name: str) -> str:
 
 
 class LabelParser:
-    """Reads replies to one question.
+    """Parses replies to one prompt.
 
     Args:
         labels: K label names.
         codes: K codes, all of one length.
         aliases: other name -> label.
-        candidates: whether a set of labels with weights may be answered.
+        candidates: whether a reply may be a set of labels with weights.
     """
 
     def __init__(
@@ -189,13 +189,18 @@ def scores_from_logprobs(
 ) -> tuple[float, ...] | None:
     """(K,) log-probabilities of the codes, from the tokens the reply was made of.
 
-    Read at the token where the code begins. Tokens that are no code are left out and the rest is scaled to one. Where
-    a code takes several tokens, the generated path is followed; an alternative that begins several codes is shared
-    equally among them. A code the server did not list gets an equal share of the probability it did not list, at most
-    that of the least likely token listed and at least `LEAST`.
+    Read at the token where the code begins. Tokens that are not codes are left out and the rest is scaled to one. If a
+    code has several tokens, the generated path is followed; an alternative that begins several codes is shared equally
+    among them. A code the server did not list gets an equal share of the probability it did not list, at most that of
+    the least likely token listed and at least `MIN_PROBABILITY`.
+
+    Args:
+        steps: the reply's tokens.
+        code_at: where the code begins in the reply, in characters.
+        codes: K codes, all of one length.
 
     Returns:
-        None where the tokens do not spell the reply, or list nothing of use.
+        None if the tokens do not add up to the reply, or no listed token is a code.
     """
     found = _step_at(steps, code_at)
     if found is None:
@@ -244,7 +249,7 @@ def _share(mass: dict[str, float], piece: str, probability: float, whole_only: b
 
 
 def scores_from_votes(columns: Sequence[int], n_labels: int) -> tuple[float, ...]:
-    """(K,) log-probabilities from the labels of several samples, with one pseudo-vote spread over all K labels."""
+    """(K,) log-probabilities from the labels of several samples, smoothed by one pseudo-vote shared by K labels."""
     counts = [1 / n_labels] * n_labels
     for column in columns:
         counts[column] += 1
@@ -252,13 +257,13 @@ def scores_from_votes(columns: Sequence[int], n_labels: int) -> tuple[float, ...
 
 
 def scores_from_label(column: int, n_labels: int, confidence: float) -> tuple[float, ...]:
-    """(K,) log-probabilities of one label at a stated confidence below 1; the rest is shared equally."""
+    """(K,) log-probabilities: `confidence` (below 1) for one label, the rest shared equally."""
     rest = math.log((1 - confidence) / (n_labels - 1))
     return tuple(math.log(confidence) if i == column else rest for i in range(n_labels))
 
 
 def scores_from_weights(weights: Mapping[int, float], n_labels: int, confidence: float) -> tuple[float, ...]:
-    """(K,) log-probabilities of a set of labels: together they have `confidence`, the others share the rest equally.
+    """(K,) log-probabilities: `confidence` for a set of labels together, the rest shared equally by the others.
 
     Args:
         weights: column -> share, which sum to one.
@@ -273,7 +278,7 @@ def scores_from_weights(weights: Mapping[int, float], n_labels: int, confidence:
 
 
 def parse_texts(reply: str, limit: int) -> tuple[str, ...] | None:
-    """The texts of `{"texts": [...]}` or of a bare JSON list: stripped, no empty or repeated ones, at most `most`.
+    """The texts of `{"texts": [...]}` or of a bare JSON list: stripped, no empty or repeated ones, at most `limit`.
 
     None if the reply is not such JSON.
     """

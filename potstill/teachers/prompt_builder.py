@@ -1,6 +1,6 @@
-"""What is asked about one text: which labels are offered and which examples shown, after what it gives away is out.
+"""Chooses the labels and examples of the prompt for one text, after personal data is removed from it.
 
-Covers the choice and its bookkeeping; how it is worded is in `prompts.py`, how it is sent in `chat.py`.
+Covers the choice and its bookkeeping; the wording is in `prompts.py`, the sending in `chat.py`.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from potstill.teachers.prompts import FULL_CONTEXT, Prompt, PromptContext
 from potstill.teachers.redact import RedactionMode, redactor
 from potstill.teachers.shortlist import ShortlistIndex
 
-# How many labels a text is offered where not all are. With "none of these", and few enough to be read with care.
+# Labels on an automatic shortlist, beside "none of these".
 SHORTLIST_SIZE = 20
-# A list of labels longer than this is not shown to every text: some 4,000 tokens each time.
+# A longer list of labels is not part of every prompt: about 4,000 tokens each time.
 MAX_LABEL_LIST_BYTES = 16_000
-# With more labels than this, one example of each is too much to show to every text.
+# With more labels than this, one example of each is too much for every prompt.
 MAX_FIXED_EXAMPLE_LABELS = 20
-# Questions kept between the bound and the answer of a text.
+# Prompt inputs cached between the bound and the answer of a text.
 PROMPT_CACHE_SIZE = 1024
 Labelled = TypeVar("Labelled", LabelledText, StudentPrediction)
 
 
 class PromptOptions(Options):
-    """What decides what a chat teacher is shown.
+    """Options of the prompt of a chat teacher.
 
     Attributes:
-        examples: "fixed" shows all gold examples it was given, in the constant part; "nearest" shows each text the
-            `n_nearest` most like it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they are
-            always the nearest.
-        n_nearest: how many nearest examples at most.
-        shortlist: how many labels a text is offered; 0 offers all; "auto" offers 20 where there are more labels than a
-            JSON schema may list, or than fit into a prompt of reasonable size.
-        shortlist_rounds: how many shortlists a text may be shown, one after the other, while none of the labels fits.
-        embedding: what tells which labels and examples are near: "tfidf", or static weights such as "potion-8m".
-        candidates: the teacher may name several labels with weights where it is unsure.
-        redact: take e-mail addresses, phone numbers, cards, IBANs and IP addresses out of every text before it leaves;
+        examples: "fixed" puts all gold examples of the setup into the constant part; "nearest" shows with each text
+            the `n_nearest` most similar to it. "auto" is fixed up to 20 labels, else nearest. With a `shortlist` they
+            are always the nearest.
+        n_nearest: nearest examples at most.
+        shortlist: labels offered for a text; 0 offers all; "auto" offers 20 if there are more labels than a JSON schema
+            may list, or than fit into a prompt of reasonable size.
+        shortlist_rounds: shortlists for one text, one after the other, while none of the labels fits.
+        embedding: vectors that define the nearest labels and examples: "tfidf", or static weights such as "potion-8m".
+        candidates: the model may name several labels with weights if it is unsure.
+        redact: remove e-mail addresses, phone numbers, cards, IBANs and IP addresses from every text before it is sent;
             "presidio" also names and places.
     """
 
@@ -60,7 +60,7 @@ class PromptOptions(Options):
 
 @dataclass(frozen=True)
 class PromptIdentity:
-    """What the prompt builder decides that changes answers; a part of a chat teacher's key.
+    """The settings of the prompt builder that change answers; a part of a chat teacher's key.
 
     Attributes:
         n_nearest: nearest examples shown to each text; None if all texts are shown the same examples.
@@ -81,12 +81,12 @@ class PromptIdentity:
 
 @dataclass(frozen=True)
 class PromptInputs:
-    """All that may be asked about one text.
+    """All that goes into the prompts for one text.
 
     Attributes:
-        text: as it leaves.
-        offers: one a round, at least one.
-        taken_out: kind -> how many were taken out of the text.
+        text: the text after redaction, as it is sent.
+        contexts: one `PromptContext` a shortlist round, at least one.
+        redaction_counts: kind -> how many were removed from the text.
     """
 
     text: str
@@ -95,15 +95,15 @@ class PromptInputs:
 
 
 class PromptBuilder:
-    """Texts -> what is asked about them. Safe to use from many threads.
+    """Maps texts to `PromptInputs`. Thread-safe.
 
     Args:
         setup: task and gold examples.
-        options: what decides.
-        enum_limit: how many labels a JSON schema may list; 0 for any number.
+        options: the teacher's prompt options.
+        enum_limit: labels a JSON schema may list; 0 for any number.
 
     Raises:
-        BadSpec, MissingWeights, MissingExtra: an option asks for what is not there.
+        BadSpec, MissingWeights, MissingExtra: an option needs what is not available.
     """
 
     def __init__(self, setup: TeacherSetup, options: PromptOptions, enum_limit: int) -> None:
@@ -116,7 +116,7 @@ class PromptBuilder:
         examples = tuple(self._clean(example, count=True) for example in setup.examples)
         task = setup.task
         if task.kind == "multi":
-            _refuse_for_several(options)
+            _check_multi_label(options)
             options = options.model_copy(update={"shortlist": 0, "examples": "fixed"})
         size = _shortlist_size(setup, options, enum_limit)
         self.shortlist_size = size if size < task.n_labels else 0
@@ -125,20 +125,20 @@ class PromptBuilder:
             many or options.examples == "nearest" or options.shortlist not in ("auto", 0) or bool(self.shortlist_size)
         )
         self.prompt = Prompt(task, () if nearest else examples, bool(self.shortlist_size), options.candidates)
-        self._near = (
+        self._index = (
             ShortlistIndex(task, examples, options.embedding) if self.shortlist_size or (nearest and examples) else None
         )
-        self._k = options.n_nearest
-        # Rounds beyond the last label would offer nothing.
+        self._n_nearest = options.n_nearest
+        # Rounds beyond the last label would be empty.
         self.shortlist_rounds = (
             min(options.shortlist_rounds, -(-task.n_labels // self.shortlist_size)) if self.shortlist_size else 1
         )
-        self._ask = lru_cache(PROMPT_CACHE_SIZE)(self._work_out)
+        self._cached_inputs = lru_cache(PROMPT_CACHE_SIZE)(self._inputs)
         self.identity = PromptIdentity(
             n_nearest=options.n_nearest if nearest else None,
             shortlist_size=self.shortlist_size,
             shortlist_rounds=self.shortlist_rounds if self.shortlist_size else 0,
-            embedding=f"{options.embedding} {self._near.identity}" if self._near else "",
+            embedding=f"{options.embedding} {self._index.identity}" if self._index else "",
             candidates=options.candidates,
             redact=mode or "",
         )
@@ -146,22 +146,22 @@ class PromptBuilder:
 
     @property
     def redactions(self) -> dict[str, int] | None:
-        """What was removed so far; None without redaction."""
+        """Kind -> how many were removed so far; None without redaction."""
         return None if self._redact is None else self.redaction_counts
 
     def _facts(self, options: PromptOptions) -> dict[str, Fact]:
         facts: dict[str, Fact] = {}
-        if self._near is not None:
-            facts |= {"nearest_examples": self._k, "embedding": options.embedding}
-        if self.shortlist_size and self._near is not None:
-            recall = self._near.recall(self.shortlist_size)
+        if self._index is not None:
+            facts |= {"nearest_examples": self._n_nearest, "embedding": options.embedding}
+        if self.shortlist_size and self._index is not None:
+            recall = self._index.recall(self.shortlist_size)
             facts |= {
                 "labels_offered": self.shortlist_size,
                 "rounds": self.shortlist_rounds,
                 "shortlist_recall": str(recall or "not measured: no gold examples were given"),
             }
             if recall and self.shortlist_rounds > 1:
-                all_rounds = self._near.recall(self.shortlist_size * self.shortlist_rounds)
+                all_rounds = self._index.recall(self.shortlist_size * self.shortlist_rounds)
                 facts["shortlist_recall_all_rounds"] = str(all_rounds)
         if options.candidates:
             facts["candidates"] = True
@@ -170,41 +170,42 @@ class PromptBuilder:
         return facts
 
     def __call__(self, text: str) -> PromptInputs:
-        """What is asked about the text; the same each time."""
-        if self._near is None and self._redact is None:
+        """The prompt inputs of a text; the same each time."""
+        if self._index is None and self._redact is None:
             return PromptInputs(text)
-        return self._ask(text)
+        return self._cached_inputs(text)
 
-    def _work_out(self, text: str) -> PromptInputs:
-        taken_out: Mapping[str, int] = {}
+    def _inputs(self, text: str) -> PromptInputs:
+        counts: Mapping[str, int] = {}
         if self._redact is not None:
             redacted = self._redact(text)
-            text, taken_out = redacted.text, redacted.counts
-        if self._near is None:
-            return PromptInputs(text, redaction_counts=taken_out)
-        look = self._near.similarities(text)
+            text, counts = redacted.text, redacted.counts
+        if self._index is None:
+            return PromptInputs(text, redaction_counts=counts)
+        similarities = self._index.similarities(text)
         if not self.shortlist_size:
-            return PromptInputs(text, (PromptContext(examples=look.nearest_examples(self._k)),), taken_out)
-        order = look.ranked_labels()
-        offers = []
+            examples = similarities.nearest_examples(self._n_nearest)
+            return PromptInputs(text, (PromptContext(examples=examples),), counts)
+        order = similarities.ranked_labels()
+        contexts = []
         for start in range(0, self.shortlist_rounds * self.shortlist_size, self.shortlist_size):
             columns = order[start : start + self.shortlist_size]
-            # By their place in the task: the order must not tell which is thought likely.
+            # In the task's order: the order must not reveal the ranking.
             columns = tuple(sorted(columns))
-            examples = look.nearest_examples(self._k, columns)
-            offers.append(PromptContext(columns, start + self.shortlist_size < len(order), examples))
-        return PromptInputs(text, tuple(offers), taken_out)
+            examples = similarities.nearest_examples(self._n_nearest, columns)
+            contexts.append(PromptContext(columns, start + self.shortlist_size < len(order), examples))
+        return PromptInputs(text, tuple(contexts), counts)
 
-    def _clean(self, written: Labelled, count: bool = False) -> Labelled:
+    def _clean(self, example: Labelled, count: bool = False) -> Labelled:
         if self._redact is None:
-            return written
-        redacted = self._redact(written.text)
+            return example
+        redacted = self._redact(example.text)
         if count:
             self._count(redacted.counts)
-        return replace(written, text=redacted.text)
+        return replace(example, text=redacted.text)
 
     def redact_request(self, request: GenerationRequest) -> GenerationRequest:
-        """The request as it leaves."""
+        """The request after redaction of its texts."""
         if self._redact is None:
             return request
         feedback = request.feedback and replace(
@@ -221,19 +222,19 @@ class PromptBuilder:
         )
 
     def count_redactions(self, texts: Iterable[str]) -> None:
-        """Count what was taken out of texts that leave."""
+        """Add the redactions of texts that are sent to `redaction_counts`."""
         if self._redact is not None:
             for text in texts:
                 self._count(self(text).redaction_counts)
 
-    def _count(self, taken_out: Mapping[str, int]) -> None:
+    def _count(self, counts: Mapping[str, int]) -> None:
         with self._lock:
-            for kind, n in taken_out.items():
+            for kind, n in counts.items():
                 self.redaction_counts[kind] = self.redaction_counts.get(kind, 0) + n
 
 
-def _refuse_for_several(options: PromptOptions) -> None:
-    """What chooses by the one label of each example cannot choose where a text has several."""
+def _check_multi_label(options: PromptOptions) -> None:
+    """Refuse options that choose by the single label of each example."""
     if options.shortlist not in ("auto", 0):
         raise BadSpec("A shortlist of labels is for tasks of one label a text.", "Leave shortlist out.")
     if options.examples == "nearest":
@@ -243,7 +244,7 @@ def _refuse_for_several(options: PromptOptions) -> None:
 
 
 def _shortlist_size(setup: TeacherSetup, options: PromptOptions, enum_limit: int) -> int:
-    """How many labels a text is offered; 0 for all of them."""
+    """Labels offered for a text; 0 for all of them."""
     if options.shortlist != "auto":
         if options.shortlist == 1:
             raise BadSpec("shortlist = 1 leaves nothing to decide.", "Offer at least two labels, or 0 for all of them.")
@@ -251,5 +252,5 @@ def _shortlist_size(setup: TeacherSetup, options: PromptOptions, enum_limit: int
     task = setup.task
     if task.n_labels <= 2 * SHORTLIST_SIZE:
         return 0
-    listed = sum(len(f"{label}{task.descriptions.get(label, '')}".encode()) + 8 for label in task.labels)
-    return SHORTLIST_SIZE if (enum_limit and task.n_labels > enum_limit) or listed > MAX_LABEL_LIST_BYTES else 0
+    n_bytes = sum(len(f"{label}{task.descriptions.get(label, '')}".encode()) + 8 for label in task.labels)
+    return SHORTLIST_SIZE if (enum_limit and task.n_labels > enum_limit) or n_bytes > MAX_LABEL_LIST_BYTES else 0

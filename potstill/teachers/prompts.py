@@ -1,9 +1,9 @@
-"""What a chat model is shown: the labels as short codes, gold examples, the text last; and what it is asked to write.
+"""The prompts of a chat model: for a label, the labels as short codes, gold examples, the text; and for new texts.
 
 The constant part comes first, so that a provider's prompt cache applies; the text comes last, between marks that it
-cannot close itself. Where the labels or the examples are chosen for each text, they come after the constant part, with
-the text. Covers one label a text, and several. Does not cover how they are chosen (`question.py`), or what a server
-accepts (see the teacher that sends these messages).
+cannot close itself. Labels or examples that are chosen for each text come after the constant part, with the text.
+Covers one label a text, and several. Does not cover how they are chosen (`prompt_builder.py`), or what a server accepts
+(see the teacher that sends these messages).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from potstill.teachers.label_set_parsing import none_word
 
 PROMPT_VERSION = "1"
 
-# JSON that a provider or a JSON schema defines, and nothing here.
+# JSON whose keys a provider or a JSON schema defines.
 JsonObject = dict[str, Any]
 JsonSchema = Mapping[str, Any]
 RequestBody = Mapping[str, Any]
@@ -36,9 +36,9 @@ class Message(TypedDict):
     content: str
 
 
-# Offered beside a shortlist of labels, as one more code.
+# One more choice beside a shortlist of labels, with a code of its own.
 NONE_OF_THESE = "none of these"
-# Said in the constant part where a set of labels may be answered (CanDist: Xu et al., ACL 2025).
+# In the constant part if a reply may be a set of labels (CanDist: Xu et al., ACL 2025).
 CANDIDATES_INSTRUCTION = (
     "Name one label where you are sure. Where several labels could be right, name all of them, each with its weight: "
     "how many of a hundred such texts would have that label."
@@ -55,7 +55,7 @@ GENERATION_SYSTEM_PROMPT = "You write realistic, varied texts for training a tex
 # Chat templates wrap each message in a few control tokens; some add a header of their own.
 TOKENS_PER_MESSAGE = 16
 TOKENS_PER_REQUEST = 64
-# A wrong reply is quoted back at this length when it is asked for once more.
+# Characters of an unparsable reply that the second prompt quotes.
 QUOTED_CHARACTERS = 80
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -63,10 +63,10 @@ _MARK = re.compile(r"<(?=\s*/?\s*text\b)", re.IGNORECASE)
 
 
 def label_codes(labels: Sequence[str]) -> tuple[str, ...]:
-    """K codes for K labels: all of one length, so that none is a prefix of another, and none reads as a label.
+    """K codes for K labels: all of one length, so that none is a prefix of another, and none equals a label.
 
     Up to 26 labels get one capital letter each; more get numbers of two, then three digits, which are one token each
-    in most vocabularies of today. A code that is also the name of a label is skipped.
+    in most current vocabularies. A code that is also the name of a label is skipped.
     """
     names = {label.strip().casefold() for label in labels}
     for alphabet in _alphabets():
@@ -83,7 +83,7 @@ def _alphabets() -> Iterator[Iterable[str]]:
 
 
 def sanitize_text(text: str) -> str:
-    """The text as a prompt shows it: no control characters, no broken surrogates, and no mark that ends it early."""
+    """The text as a prompt contains it: no control characters, no broken surrogates, no mark that ends it early."""
     clean = text.encode("utf-8", "replace").decode("utf-8")
     return _MARK.sub("< ", _CONTROL.sub(" ", clean))
 
@@ -105,11 +105,11 @@ def _one_line(text: str) -> str:
 
 @dataclass(frozen=True)
 class PromptContext:
-    """What is put before one text, beside the constant part.
+    """The labels and examples chosen for one text, beside the constant part.
 
     Attributes:
-        columns: the labels offered, if not all of them are in the constant part.
-        none: whether "none of these" is offered too.
+        columns: the labels on the shortlist, if not all of them are in the constant part.
+        offers_none: whether "none of these" is a choice, too.
         examples: gold (text, label) pairs chosen for this text.
     """
 
@@ -123,14 +123,14 @@ FULL_CONTEXT = PromptContext()
 
 @dataclass(frozen=True)
 class Prompt:
-    """The question about one text.
+    """Builds the prompt for the label of one text.
 
     Attributes:
-        task: what to decide.
-        examples: gold (text, label) pairs shown to every text, as earlier turns of the same conversation; where a text
-            may have several labels, the label is the set as `labelcells.canonical` writes it.
-        shortlisted: the labels are not in the constant part, but in each text's `Offer`.
-        candidates: a set of labels with weights may be answered.
+        task: the K labels, their descriptions, and the instruction.
+        examples: gold (text, label) pairs before every text, as earlier turns of the same conversation; in a
+            multi-label task the label is the set as `data.label_sets.encode_label_set` writes it.
+        shortlisted: the labels are not in the constant part, but in each text's `PromptContext`.
+        candidates: a reply may be a set of labels with weights.
     """
 
     task: Task
@@ -140,7 +140,7 @@ class Prompt:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What the codes stand for: the K labels, and where they are shortlisted "none of these" after them."""
+        """What the codes stand for: the K labels, and after them "none of these" if they are shortlisted."""
         none = NONE_OF_THESE if NONE_OF_THESE not in self.task.labels else f"({NONE_OF_THESE})"
         return (*self.task.labels, none) if self.shortlisted else self.task.labels
 
@@ -195,12 +195,12 @@ class Prompt:
         if self.multi_label:
             named = decode_label_set(label)
             codes = [code for name, code in self._code_of.items() if name in named]
-            said_ = ", ".join(codes) or none_word(self.task.labels)
-            return {"role": "assistant", "content": json.dumps({"labels": codes}) if as_json else said_}
+            plain = ", ".join(codes) or none_word(self.task.labels)
+            return {"role": "assistant", "content": json.dumps({"labels": codes}) if as_json else plain}
         code = self._code_of[label]
         if as_json:
-            said: Any = {"candidates": [{"label": code, "weight": 100}]} if self.candidates else {"label": code}
-            code = json.dumps(said)
+            reply: Any = {"candidates": [{"label": code, "weight": 100}]} if self.candidates else {"label": code}
+            code = json.dumps(reply)
         return {"role": "assistant", "content": code}
 
     def _turns(self, examples: Iterable[LabelledText], as_json: bool) -> Iterator[Message]:
@@ -211,8 +211,8 @@ class Prompt:
     @cached_property
     def _constant(self) -> dict[bool, tuple[Message, ...]]:
         pairs = self.task.kind == "pair"
-        usual = INSTRUCTION_PAIR if pairs else INSTRUCTION_MULTI_LABEL if self.multi_label else INSTRUCTION
-        parts = [self.task.instruction or usual]
+        default = INSTRUCTION_PAIR if pairs else INSTRUCTION_MULTI_LABEL if self.multi_label else INSTRUCTION
+        parts = [self.task.instruction or default]
         if not self.shortlisted:
             parts.append(f"The labels, each after its code:\n{self._lines(range(self.task.n_labels))}")
         if self.candidates:
@@ -221,21 +221,21 @@ class Prompt:
         head: Message = {"role": "system", "content": "\n\n".join(parts)}
         return {as_json: (head, *self._turns(self.examples, as_json)) for as_json in (False, True)}
 
-    def _own(self, text: str, as_json: bool, offer: PromptContext) -> list[Message]:
-        """What comes after the constant part."""
+    def _variable(self, text: str, as_json: bool, context: PromptContext) -> list[Message]:
+        """The messages after the constant part."""
         turn = self._turn(text, as_json)
         if not self.shortlisted:
-            return [*self._turns(offer.examples, as_json), turn]
-        columns = [*offer.columns, *([self.task.n_labels] if offer.offers_none else [])]
+            return [*self._turns(context.examples, as_json), turn]
+        columns = [*context.columns, *([self.task.n_labels] if context.offers_none else [])]
         parts = [f"Labels that may fit, each after its code:\n{self._lines(columns)}"]
-        if offer.examples:
-            shown_before = (f"{_marked(each.text)}\n{self._code_of[each.label]}" for each in offer.examples)
-            parts.append("\n".join(["Texts and their codes:", *shown_before]))
+        if context.examples:
+            lines = (f"{_marked(each.text)}\n{self._code_of[each.label]}" for each in context.examples)
+            parts.append("\n".join(["Texts and their codes:", *lines]))
         return [{"role": "user", "content": "\n\n".join([*parts, turn["content"]])}]
 
-    def messages(self, text: str, as_json: bool, offer: PromptContext = FULL_CONTEXT) -> list[Message]:
-        """The conversation that asks about `text`; `as_json` where the server enforces the schema."""
-        return [*self._constant[as_json], *self._own(text, as_json, offer)]
+    def messages(self, text: str, as_json: bool, context: PromptContext = FULL_CONTEXT) -> list[Message]:
+        """The conversation for the label of `text`; `as_json` if the server enforces the schema."""
+        return [*self._constant[as_json], *self._variable(text, as_json, context)]
 
     def _complaint(self, as_json: bool, previous_reply: str) -> list[Message]:
         quoted = sanitize_text(previous_reply)[:QUOTED_CHARACTERS] or "(nothing)"
@@ -253,28 +253,28 @@ class Prompt:
         return [{"role": "assistant", "content": quoted}, {"role": "user", "content": complaint}]
 
     def retry_messages(
-        self, text: str, as_json: bool, previous_reply: str, offer: PromptContext = FULL_CONTEXT
+        self, text: str, as_json: bool, previous_reply: str, context: PromptContext = FULL_CONTEXT
     ) -> list[Message]:
-        """The conversation that asks once more, after a reply that was no code."""
-        return [*self.messages(text, as_json, offer), *self._complaint(as_json, previous_reply)]
+        """The conversation after an unparsable reply, which asks a second time."""
+        return [*self.messages(text, as_json, context), *self._complaint(as_json, previous_reply)]
 
     @cached_property
     def _constant_bound(self) -> int:
-        # The schema is sent along and may be counted; the second question quotes at most so many characters.
+        # The schema is sent along and may be counted; the second prompt quotes at most QUOTED_CHARACTERS.
         turns = [max_tokens_of([*self._constant[as_json], *self._complaint(as_json, "")]) for as_json in (False, True)]
         return max(turns) + len(json.dumps(self.schema())) + 4 * QUOTED_CHARACTERS
 
-    def max_prompt_tokens(self, text: str, offer: PromptContext = FULL_CONTEXT) -> int:
-        """An upper bound of the prompt tokens of one request about `text`, first or second; see `bound_tokens`."""
-        own = max(max_tokens_of(self._own(text, as_json, offer)) for as_json in (False, True))
-        return self._constant_bound + own
+    def max_prompt_tokens(self, text: str, context: PromptContext = FULL_CONTEXT) -> int:
+        """An upper bound of the prompt tokens of one request about `text`, first or second; see `max_tokens_of`."""
+        variable = max(max_tokens_of(self._variable(text, as_json, context)) for as_json in (False, True))
+        return self._constant_bound + variable
 
 
 _NUMBER: JsonObject = {"type": "number"}
 
 
 def _object(properties: JsonObject) -> JsonObject:
-    """The schema of an object with just these properties, all of them there."""
+    """The schema of an object with exactly these properties, all required."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -289,7 +289,7 @@ GENERATION_SCHEMA = _object({"texts": {"type": "array", "items": {"type": "strin
 
 
 def generation_messages(task: Task, request: GenerationRequest, previous_reply: str | None = None) -> list[Message]:
-    """The conversation that asks for `request.n` new texts of one label, also after a reply that was no JSON."""
+    """The conversation for `request.n` new texts of one label, also after a reply that was not JSON."""
     lines = [f"{GENERATION_SYSTEM_PROMPT}\n\nThe labels of the task:"]
     for label in task.labels:
         meaning = task.descriptions.get(label, "")
@@ -297,16 +297,16 @@ def generation_messages(task: Task, request: GenerationRequest, previous_reply: 
     if task.instruction:
         lines.append(f"\nWhat is decided about each text: {task.instruction}")
     lines.append('\nAnswer with JSON only: {"texts": ["...", "..."]}')
-    wish = [f"Write {request.n} new texts whose label is: {_one_line(request.label)}"]
-    wish += _listed("Texts of the task and their labels, for their manner:", request.examples)
-    wish += _listed(
+    parts = [f"Write {request.n} new texts whose label is: {_one_line(request.label)}"]
+    parts += _example_lines("Texts of the task and their labels, for their manner:", request.examples)
+    parts += _example_lines(
         "Texts that are easily taken for it but have other labels; yours must differ in that:", request.counterexamples
     )
-    manner = f" This time: {request.feedback.style}." if request.feedback and request.feedback.style else ""
-    wish.append(f"Make them differ from these and from each other.{manner} (Set {request.seed}.)")
+    style = f" This time: {request.feedback.style}." if request.feedback and request.feedback.style else ""
+    parts.append(f"Make them differ from these and from each other.{style} (Set {request.seed}.)")
     messages: list[Message] = [
         {"role": "system", "content": "\n".join(lines)},
-        {"role": "user", "content": "\n".join(wish)},
+        {"role": "user", "content": "\n".join(parts)},
     ]
     if previous_reply is not None:
         messages += [
@@ -316,7 +316,7 @@ def generation_messages(task: Task, request: GenerationRequest, previous_reply: 
     return messages
 
 
-def _listed(title: str, texts: Sequence[LabelledText]) -> list[str]:
+def _example_lines(title: str, texts: Sequence[LabelledText]) -> list[str]:
     if not texts:
         return []
     return [title, *(f"- [{_one_line(item.label)}] <text>{sanitize_text(item.text)}</text>" for item in texts)]

@@ -1,8 +1,8 @@
-"""A teacher that replays a labelled file with a stated accuracy, cost, pace and failure rate.
+"""A teacher that replays a labelled file with a given accuracy, price, latency and failure rate.
 
-It is a simulation (`simulated`): the labels were known all along, and every figure made with it rests on
-assumptions. For tests, benchmarks and planning it behaves as a real teacher does: it makes believable mistakes, is
-unsure where it is likely to be wrong, and is calibrated: of its answers with confidence c a share c is right.
+It is a simulation (`simulated`): its answers come from known labels, and every figure made with it rests on
+assumptions. For tests, benchmarks and planning it behaves like a real teacher: its errors are plausible, its confidence
+is low where it is likely to be wrong, and it is calibrated: of its answers with confidence c a share c is right.
 Does not simulate rate limits or drift.
 """
 
@@ -58,21 +58,22 @@ class ReplayOptions(Options):
     """Options of `replay`.
 
     Attributes:
-        file: a table with the texts and their true labels, or several; the test texts too, if it is to be measured.
-        text, text_b, label: its columns; of a pair both are taken by their names where none is said.
-        accuracy: the share of answers that are right, on average; of sets of labels, that are wholly right.
-        label_separator: what stands between the labels of a cell in a multi-label task.
-        confusion: "near" sends a wrong answer to a label whose texts are like this one, "uniform" anywhere.
-        softness: 0 is sure of most answers and knows which it guesses; 1 is equally unsure of all. The variance of
-            the confidence is (1 - softness) times the largest possible.
-        failure: the share of texts it fails on.
-        latency_ms: how long a call takes.
-        usd_per_label: what one label costs; the teacher then stands for a human.
-        usd_per_million_tokens: what a million tokens costs, prompt or answer; the teacher then stands for an LLM.
-        prompt_tokens: what a question costs beside its text.
-        generate_from: a table of real texts that `write` serves as if it wrote them.
+        file: a table with the texts and their true labels, or several; with the test texts, if it is to be evaluated.
+        text, text_b, label: its columns; for pairs, the columns of both texts are guessed by name if `text_b` is empty.
+        accuracy: the expected share of correct answers; for label sets, of completely correct sets.
+        label_separator: separates the labels of a cell in a multi-label task.
+        confusion: "near" gives a wrong answer the label of similar texts, "uniform" any label.
+        softness: 0: confidence is 1 if right and chance level if wrong; 1: the same confidence for all answers. The
+            variance of the confidence is (1 - softness) times the largest possible.
+        failure_rate: the share of texts that get no answer.
+        latency_ms: duration of a call.
+        usd_per_label: price of one label; the teacher then simulates a human.
+        usd_per_million_tokens: price of a million tokens, prompt or answer; the teacher then simulates an LLM.
+        prompt_tokens: tokens of a prompt beside its text.
+        generate_from: a table of real texts that `generate` returns as if it generated them.
         generation_accuracy: the share of texts generated from feedback whose label is right; None takes `accuracy`.
-        batch, parallel: as for any teacher.
+        batch_size: texts in one call.
+        parallel: calls in flight.
     """
 
     file: str | tuple[str, ...]
@@ -98,7 +99,7 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
     """`replay` with `file = "..."`.
 
     Raises:
-        BadSpec: an option that cannot be, an accuracy below chance.
+        BadSpec: an invalid option, or an accuracy below chance.
         BadData: the file cannot be used, or has a label the task does not.
         UnknownPrice: neither `usd_per_label` nor `usd_per_million_tokens`.
     """
@@ -107,14 +108,14 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
         raise BadSpec(
             f"An accuracy of {options.accuracy} is below chance for {setup.task.n_labels} labels.", "Give a higher one."
         )
-    known: dict[str, Truth] = {}
-    for file in _names(options.file):
-        known = _known_of(setup.workspace / file, options, setup.task) | known
-    return ReplayTeacher(setup, options, known)
+    gold: dict[str, Truth] = {}
+    for file in _files(options.file):
+        gold = _read_gold(setup.workspace / file, options, setup.task) | gold
+    return ReplayTeacher(setup, options, gold)
 
 
 class ReplayTeacher:
-    """Replays labels; see `ReplayOptions`. Equal texts get equal answers: every draw comes from the text and the seed.
+    """Replays labels; see `ReplayOptions`. Equal texts get equal answers: the random seed is made of text and seed.
 
     Args:
         setup: task and seed.
@@ -129,25 +130,25 @@ class ReplayTeacher:
     def __init__(self, setup: TeacherSetup, options: ReplayOptions, gold_columns: Mapping[str, Truth]) -> None:
         self.name = "replay" + (f":{setup.model}" if setup.model else "")
         self.batch_size, self.parallel = options.batch_size, options.parallel
-        self._task, self._options, self._known, self._seed = setup.task, options, gold_columns, setup.seed
+        self._task, self._options, self._gold, self._seed = setup.task, options, gold_columns, setup.seed
         self._workspace = setup.workspace
         self.price: Price = _price(options)
         self._human = options.usd_per_label is not None
         self.category: Category = "human" if self._human else "llm"
         self.capabilities = replace(REPLAY_CAPABILITIES, generates=bool(options.generate_from))
-        unsaid = {name for name in ("generate_from", "generation_accuracy") if not getattr(options, name)}
-        asked = options.model_dump(
-            exclude={"file", "latency_ms", "batch_size", "parallel", "text_b", "label_separator", *unsaid}
+        unset = {name for name in ("generate_from", "generation_accuracy") if not getattr(options, name)}
+        key_options = options.model_dump(
+            exclude={"file", "latency_ms", "batch_size", "parallel", "text_b", "label_separator", *unset}
         )
         examples = [(example.text, example.label) for example in setup.examples]
         self.key = self.generation_key = content_key(
-            "replay", setup.task.key, _digest(gold_columns), asked, examples, setup.seed
+            "replay", setup.task.key, _digest(gold_columns), key_options, examples, setup.seed
         )
         self.metadata = TeacherMetadata(
             price=self.price.source,
             simulation="replays known labels; accuracy, price and pace are assumptions",
             extra={
-                "file": ", ".join(Path(file).name for file in _names(options.file)),
+                "file": ", ".join(Path(file).name for file in _files(options.file)),
                 "accuracy": options.accuracy,
                 "confusion": options.confusion,
                 "softness": options.softness,
@@ -155,148 +156,147 @@ class ReplayTeacher:
         )
 
     @cached_property
-    def _near(self) -> LabelCentroids:
+    def _centroids(self) -> LabelCentroids:
         first = {
-            text: truth if isinstance(truth, int) else truth[0] for text, truth in self._known.items() if truth != ()
+            text: truth if isinstance(truth, int) else truth[0] for text, truth in self._gold.items() if truth != ()
         }
         return LabelCentroids.fit(first, self._task)
 
     # --- answering ---------------------------------------------------------------------------------------------
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
-        """Exactly what `answer(texts)` will consume."""
+        """The exact usage of `answer(texts)`."""
         if self._human:
             return Usage(labels=len(texts))
-        read = sum(self._options.prompt_tokens + _tokens(text) for text in texts)
-        return Usage(input_tokens=read, output_tokens=len(texts))
+        input_tokens = sum(self._options.prompt_tokens + _tokens(text) for text in texts)
+        return Usage(input_tokens=input_tokens, output_tokens=len(texts))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
-        """Exactly what `answer(texts)` will consume."""
+        """The exact usage of `answer(texts)`."""
         return UsageEstimate(self.max_usage(texts), self.max_usage(texts))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """One answer a text; a text that is not in the file is unparsable. Failures are charged, too."""
         time.sleep(self._options.latency_ms / 1000)
-        near = self._shares(texts)
-        answers = tuple(self._answer_one(text, shares) for text, shares in zip(texts, near, strict=True))
+        answers = tuple(self._answer_one(text, shares) for text, shares in zip(texts, self._shares(texts), strict=True))
         return Reply(answers, self.max_usage(texts))
 
     def _shares(self, texts: Sequence[str]) -> Floats:
-        """(N, K) how wrong answers are spread."""
+        """(N, K) distribution of wrong answers over the labels."""
         if self._options.confusion == "uniform" or not len(texts):
             return np.full((len(texts), self._task.n_labels), 1 / self._task.n_labels)
-        return self._near.label_probabilities(texts)
+        return self._centroids.label_probabilities(texts)
 
     def _answer_one(self, text: str, shares: Floats) -> Answer:
-        truth = self._known.get(normalize_whitespace(text))
+        truth = self._gold.get(normalize_whitespace(text))
         if truth is None:
             return Answer("unparsable", raw="not in the replayed file")
-        draw = np.random.default_rng(_number(self._seed, text))
-        failed = draw.random() < self._options.failure_rate
-        confidence = self._confidence(draw)
+        rng = np.random.default_rng(_seed_of(self._seed, text))
+        failed = rng.random() < self._options.failure_rate
+        confidence = self._confidence(rng)
         if not isinstance(truth, int):
-            said = replay_label_set(truth, confidence, shares, draw)
-            return Answer("failed", raw="simulated failure") if failed else said
+            answer = replay_label_set(truth, confidence, shares, rng)
+            return Answer("failed", raw="simulated failure") if failed else answer
         column = truth
-        if draw.random() >= confidence:
+        if rng.random() >= confidence:
             others = shares.copy()
             others[truth] = 0.0
-            column = int(draw.choice(len(others), p=others / others.sum()))
+            column = int(rng.choice(len(others), p=others / others.sum()))
         if failed:
             return Answer("failed", raw="simulated failure")
         return Answer("ok", _scores(column, confidence, shares), "stated", self._task.labels[column])
 
-    def _confidence(self, draw: np.random.Generator) -> float:
-        """A draw in [1/K, 1] with mean `accuracy`; being right with exactly this probability makes it calibrated."""
+    def _confidence(self, rng: np.random.Generator) -> float:
+        """A sample in [1/K, 1] with mean `accuracy`; the answer is right with this probability, so it is calibrated."""
         chance = 1 / self._task.n_labels
         mean = (self._options.accuracy - chance) / (1 - chance)
         softness = self._options.softness
         if softness == 1 or not 0 < mean < 1:
             share = mean
         elif softness == 0:
-            share = float(draw.random() < mean)
+            share = float(rng.random() < mean)
         else:
             weight = softness / (1 - softness)
-            share = float(draw.beta(mean * weight, (1 - mean) * weight))
+            share = float(rng.beta(mean * weight, (1 - mean) * weight))
         return chance + (1 - chance) * share
 
-    # --- writing -----------------------------------------------------------------------------------------------
+    # --- generating --------------------------------------------------------------------------------------------
 
     @cached_property
-    def _held_back(self) -> dict[str, Truth]:
+    def _generation_pool(self) -> dict[str, Truth]:
         if not self._options.generate_from:
             raise TeacherError(
                 "This replay teacher has nothing to write from.", "Set generate_from to a labelled file."
             )
-        return _known_of(self._workspace / self._options.generate_from, self._options, self._task)
+        return _read_gold(self._workspace / self._options.generate_from, self._options, self._task)
 
     def _texts_of(self, label: str) -> list[str]:
         if label not in self._task.labels:
             raise BadSpec(f"{label!r} is not a label.", did_you_mean(label, self._task.labels))
         column = self._task.index(label)
-        return [text for text, truth in self._held_back.items() if truth == column]
+        return [text for text, truth in self._generation_pool.items() if truth == column]
 
     def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """An upper bound of `write(request)`: as many of the longest text there is."""
+        """An upper bound of `generate(request)`: n times the longest text."""
         labels = [request.label] if request.feedback is None else self._task.labels
         longest = max((_tokens(text) for label in labels for text in self._texts_of(label)), default=0)
-        return self._written(request, [longest + LABEL_TOKENS] * request.n)
+        return self._generation_usage(request, [longest + LABEL_TOKENS] * request.n)
 
-    def _written(self, request: GenerationRequest, sizes: Sequence[int]) -> Usage:
+    def _generation_usage(self, request: GenerationRequest, sizes: Sequence[int]) -> Usage:
         if self._human:
             return Usage(labels=len(sizes))
         lines = 0 if request.feedback is None else len(request.feedback.report)
-        read = sum(map(_tokens, prompt_texts(request))) + REPORT_LINE_TOKENS * lines
-        return Usage(input_tokens=self._options.prompt_tokens + read, output_tokens=sum(sizes))
+        input_tokens = sum(map(_tokens, prompt_texts(request))) + REPORT_LINE_TOKENS * lines
+        return Usage(input_tokens=self._options.prompt_tokens + input_tokens, output_tokens=sum(sizes))
 
     def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
         """The upper bound: texts differ in length."""
         return UsageEstimate(self.max_generation_usage(request), self.max_generation_usage(request))
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Real texts, held back until now: those nearest to the request's texts, drawn by its seed.
+        """Real texts of `generate_from`: a sample, by the request's seed, of those nearest to the request's texts.
 
         From feedback it generates `label_quotas` texts of each label, each label right with `generation_accuracy`.
         """
         if request.feedback is not None and not request.label:
             texts = list(self._with_feedback(request, request.feedback))
             return GeneratedTexts(
-                tuple(texts), self._written(request, [_tokens(each.text) + LABEL_TOKENS for each in texts])
+                tuple(texts), self._generation_usage(request, [_tokens(each.text) + LABEL_TOKENS for each in texts])
             )
-        shown = [item.text for item in (*request.examples, *request.counterexamples)]
-        draw = np.random.default_rng(_number(self._seed, f"{request.label}\n{request.seed}"))
-        chosen = self._served(request.label, request.n, shown, set(shown), draw)
-        usage = self._written(request, [_tokens(text) for text in chosen])
-        return GeneratedTexts(tuple(LabelledText(text, request.label) for text in chosen), usage)
+        in_prompt = [item.text for item in (*request.examples, *request.counterexamples)]
+        rng = np.random.default_rng(_seed_of(self._seed, f"{request.label}\n{request.seed}"))
+        sampled = self._sample(request.label, request.n, in_prompt, set(in_prompt), rng)
+        usage = self._generation_usage(request, [_tokens(text) for text in sampled])
+        return GeneratedTexts(tuple(LabelledText(text, request.label) for text in sampled), usage)
 
-    def _served(
-        self, label: str, n: int, near: Sequence[str], shown: Collection[str], draw: np.random.Generator
+    def _sample(
+        self, label: str, n: int, near: Sequence[str], exclude: Collection[str], rng: np.random.Generator
     ) -> list[str]:
-        """At most n held-back texts of the label, drawn from the 4n nearest to any of `near`, none of them `shown`."""
-        seen = {normalize_whitespace(text) for text in shown}
-        fresh = [text for text in self._texts_of(label) if text not in seen]
-        if near and fresh:
-            nearness = self._near.max_similarity(fresh, near)
-            fresh = [fresh[i] for i in np.argsort(-nearness, kind="stable")[: 4 * n]]
-        return [fresh[i] for i in draw.permutation(len(fresh))[:n]]
+        """At most n texts of the label, sampled from the 4n nearest to any of `near`, without those of `exclude`."""
+        excluded = {normalize_whitespace(text) for text in exclude}
+        candidates = [text for text in self._texts_of(label) if text not in excluded]
+        if near and candidates:
+            similarity = self._centroids.max_similarity(candidates, near)
+            candidates = [candidates[i] for i in np.argsort(-similarity, kind="stable")[: 4 * n]]
+        return [candidates[i] for i in rng.permutation(len(candidates))[:n]]
 
     def _with_feedback(self, request: GenerationRequest, feedback: Feedback) -> Iterator[LabelledText]:
-        draw = np.random.default_rng(_number(self._seed, f"guided\n{request.seed}"))
-        shown = prompt_texts(request)
-        share = self._options.generation_accuracy or self._options.accuracy
-        for label, n in label_quotas(self._task.labels, feedback, request.n, draw).items():
-            texts = self._served(label, n, error_texts(feedback, label), shown, draw)
+        rng = np.random.default_rng(_seed_of(self._seed, f"guided\n{request.seed}"))
+        in_prompt = prompt_texts(request)
+        accuracy = self._options.generation_accuracy or self._options.accuracy
+        for label, n in label_quotas(self._task.labels, feedback, request.n, rng).items():
+            texts = self._sample(label, n, error_texts(feedback, label), in_prompt, rng)
             for text, shares in zip(texts, self._shares(texts), strict=True):
-                yield LabelledText(text, label if draw.random() < share else self._other(label, shares, draw))
+                yield LabelledText(text, label if rng.random() < accuracy else self._wrong_label(label, shares, rng))
 
-    def _other(self, label: str, shares: Floats, draw: np.random.Generator) -> str:
+    def _wrong_label(self, label: str, shares: Floats, rng: np.random.Generator) -> str:
         """A wrong label for a text of this one."""
         others = np.where(np.arange(len(shares)) == self._task.index(label), 0.0, shares)
-        return self._task.labels[int(draw.choice(len(others), p=others / others.sum()))]
+        return self._task.labels[int(rng.choice(len(others), p=others / others.sum()))]
 
 
 def _scores(column: int, confidence: float, shares: Floats) -> tuple[float, ...]:
-    """(K,) log-probabilities: `confidence` for the answer, the rest as `shares` say, none above the answer."""
+    """(K,) log-probabilities: `confidence` for the answer, the rest by `shares`, none above the answer."""
     others = np.where(np.arange(len(shares)) == column, 0.0, shares)
     others /= others.sum()
     rest = 1 - confidence
@@ -311,15 +311,15 @@ def _scores(column: int, confidence: float, shares: Floats) -> tuple[float, ...]
     return tuple(float(value) for value in np.log(probabilities / probabilities.sum()))
 
 
-def _names(file: str | tuple[str, ...]) -> tuple[str, ...]:
+def _files(file: str | tuple[str, ...]) -> tuple[str, ...]:
     return (file,) if isinstance(file, str) else file
 
 
 def read_gold_labels(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
-    """Text (white space collapsed) -> true column, of a labelled file. Raises BadData for a label the task has not."""
+    """Text (white space collapsed) -> true column, of a labelled file. Raises BadData for an unknown label."""
     table = read_table(path)
     columns = {label: column for column, label in enumerate(task.labels)}
-    known: dict[str, int] = {}
+    gold: dict[str, int] = {}
     texts, cells = _texts(table, options, task), clean_cells(table.column(options.label), path.name, named=task.labels)
     for line, text, label in zip(table.line_numbers, texts, cells.cells, strict=True):
         if text is None or not label:
@@ -328,32 +328,32 @@ def read_gold_labels(path: Path, options: ReplayOptions, task: Task) -> dict[str
             raise BadData(
                 f"{path.name}, line {line}: {label!r} is not a label of the task.", did_you_mean(label, columns)
             )
-        known.setdefault(normalize_whitespace(text), columns[label])
-    if not known:
+        gold.setdefault(normalize_whitespace(text), columns[label])
+    if not gold:
         raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
-    return known
+    return gold
 
 
-def _known_of(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth]:
-    """As `read_known`, with the columns of each set of labels where a text may have several."""
+def _read_gold(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth]:
+    """As `read_gold_labels`; in a multi-label task with the columns of each label set."""
     if task.kind != "multi":
         return dict(read_gold_labels(path, options, task))
     table = read_table(path)
     cells = clean_cells(table.column(options.label), path.name, named=task.labels).cells
-    known: dict[str, Truth] = {}
+    gold: dict[str, Truth] = {}
     for line, text, cell in zip(table.line_numbers, table.column(options.text), cells, strict=True):
         names = parse_labels(cell, options.label_separator)
-        strangers = [name for name in names or () if name not in task.labels]
-        if strangers:
+        unknown = [name for name in names or () if name not in task.labels]
+        if unknown:
             raise BadData(
-                f"{path.name}, line {line}: {strangers[0]!r} is not a label of the task.",
-                did_you_mean(strangers[0], task.labels),
+                f"{path.name}, line {line}: {unknown[0]!r} is not a label of the task.",
+                did_you_mean(unknown[0], task.labels),
             )
         if text is not None and names is not None:
-            known.setdefault(normalize_whitespace(text), tuple(task.index(name) for name in names))
-    if not known:
+            gold.setdefault(normalize_whitespace(text), tuple(task.index(name) for name in names))
+    if not gold:
         raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
-    return known
+    return gold
 
 
 def _texts(table: Table, options: ReplayOptions, task: Task) -> Sequence[str | None]:
@@ -362,9 +362,9 @@ def _texts(table: Table, options: ReplayOptions, task: Task) -> Sequence[str | N
     named = ColumnNames(options.text if options.text_b else "", options.text_b, options.label)
     found = guess_columns(table, named)
     if not found.text_b:
-        raise BadData(f"{table.name} shows one column of texts, and pairs are asked about.", "Set text and text_b.")
-    both = zip(table.column(found.text), table.column(found.text_b), strict=True)
-    return [join_pair(one, other) if one and other else None for one, other in both]
+        raise BadData(f"{table.name} has one column of texts, and the task is about pairs.", "Set text and text_b.")
+    pairs = zip(table.column(found.text), table.column(found.text_b), strict=True)
+    return [join_pair(first, second) if first and second else None for first, second in pairs]
 
 
 def _price(options: ReplayOptions) -> Price:
@@ -372,15 +372,15 @@ def _price(options: ReplayOptions) -> Price:
     if options.usd_per_label is not None:
         return parse_rates({"usd_per_label": options.usd_per_label}, source)
     if options.usd_per_million_tokens is not None:
-        each = options.usd_per_million_tokens
-        return parse_rates({"usd_per_million_input": each, "usd_per_million_output": each}, source)
+        rate = options.usd_per_million_tokens
+        return parse_rates({"usd_per_million_input": rate, "usd_per_million_output": rate}, source)
     raise UnknownPrice(
         "The replay teacher has no price.", "Set usd_per_label or usd_per_million_tokens under [teacher]; 0 is a price."
     )
 
 
 def normalize_whitespace(text: str) -> str:
-    """The text with each run of white space as one blank: what equal texts are equal by."""
+    """The text with each run of white space as one blank: the key under which texts are compared."""
     return " ".join(text.split())
 
 
@@ -388,7 +388,7 @@ def _tokens(text: str) -> int:
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
-def _number(seed: int, text: str) -> int:
+def _seed_of(seed: int, text: str) -> int:
     encoded = f"{seed}\n{normalize_whitespace(text)}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")
 

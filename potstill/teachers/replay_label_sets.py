@@ -12,27 +12,27 @@ MIN_PROBABILITY = 1e-6
 
 
 def replay_label_set(
-    truth: tuple[int, ...], confidence: float, shares: NDArray[np.float64], draw: np.random.Generator
+    truth: tuple[int, ...], confidence: float, shares: NDArray[np.float64], rng: np.random.Generator
 ) -> Answer:
-    """The right set with probability `confidence`, else one with one label lost, added or exchanged.
+    """The right set with probability `confidence`, else one with one label removed, added or exchanged.
 
     Args:
         truth: the right columns.
         confidence: in [0, 1]; the predicted labels get this probability, the others share the rest.
-        shares: (K,) how likely each other label is taken for the text's.
-        draw: draws what goes wrong.
+        shares: (K,) distribution of wrongly added labels.
+        rng: source of the errors.
     """
     predicted = set(truth)
-    if draw.random() >= confidence:
+    if rng.random() >= confidence:
         others = shares.copy()
         others[list(predicted)] = 0.0
-        slip = draw.integers(3)
-        if predicted and slip != 1:
-            predicted.remove(int(draw.choice(sorted(predicted))))
-        if (slip != 0 or not truth) and others.sum() > 0:
-            predicted.add(int(draw.choice(len(others), p=others / others.sum())))
-    left = (1 - confidence) / max(len(shares) - len(predicted), 1)
-    probs = np.full(len(shares), min(left, 0.49))
+        error = rng.integers(3)  # 0 removes a label, 1 adds one, 2 exchanges one
+        if predicted and error != 1:
+            predicted.remove(int(rng.choice(sorted(predicted))))
+        if (error != 0 or not truth) and others.sum() > 0:
+            predicted.add(int(rng.choice(len(others), p=others / others.sum())))
+    remaining = (1 - confidence) / max(len(shares) - len(predicted), 1)
+    probs = np.full(len(shares), min(remaining, 0.49))
     probs[list(predicted)] = max(confidence, 0.51)
     scores = np.log(np.clip(probs, MIN_PROBABILITY, 1 - MIN_PROBABILITY))
     return Answer("ok", tuple(float(score) for score in scores), "stated", ", ".join(map(str, sorted(predicted))))

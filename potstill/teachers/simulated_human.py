@@ -1,7 +1,7 @@
-"""People, simulated: labels that were known all along are revealed at a person's price, at once, some of them wrong.
+"""Simulated annotators: reveal known labels at the price of a human label, at once, some of them wrong.
 
-It is a simulation (`simulated`). Errors are drawn evenly over the other labels, which real people's are
-not; nothing is slow or unsure. For tests, benchmarks and plans.
+It is a simulation (`simulated`). Errors are uniform over the other labels, unlike those of real annotators; no label
+takes time and none is unsure. For tests, benchmarks and plans.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ FROM_POOL = "pool"
 
 
 def open_simulated_human(setup: TeacherSetup, options: HumanOptions, price: Rates) -> SimulatedHumanTeacher:
-    """Simulated people.
+    """Open simulated annotators.
 
     Args:
-        setup: the task, the seed of their errors, and `gold_columns` for `simulate_from = "pool"`.
+        setup: the task, the seed of the errors, and `gold_columns` for `simulate_from = "pool"`.
         options: `simulate_from` names the file(s), unless it is "pool".
-        price: a person's.
+        price: of a human label.
 
     Raises:
-        BadSpec: "pool", and the procedure gave no gold labels.
+        BadSpec: `simulate_from` is "pool", and the setup has no gold labels.
         BadData: a file that cannot be used.
     """
     columns: dict[str, int] = {}
@@ -43,14 +43,14 @@ def open_simulated_human(setup: TeacherSetup, options: HumanOptions, price: Rate
         columns = {normalize_whitespace(text): column for text, column in (setup.gold_columns or {}).items()}
     else:
         files = (options.simulate_from,) if isinstance(options.simulate_from, str) else options.simulate_from
-        reading = ReplayOptions(file=files, text=options.text, text_b=options.text_b, label=options.label)
+        file_options = ReplayOptions(file=files, text=options.text, text_b=options.text_b, label=options.label)
         for file in files:
-            columns = read_gold_labels(setup.workspace / file, reading, setup.task) | columns
+            columns = read_gold_labels(setup.workspace / file, file_options, setup.task) | columns
     return SimulatedHumanTeacher(setup, options, price, columns)
 
 
 class SimulatedHumanTeacher(HumanTeacherBase):
-    """Simulated people; equal texts get equal answers. See `HumanOptions`.
+    """Simulated annotators; equal texts get equal answers. See `HumanOptions`.
 
     Args:
         setup: task and seed.
@@ -66,7 +66,7 @@ class SimulatedHumanTeacher(HumanTeacherBase):
         self, setup: TeacherSetup, options: HumanOptions, price: Rates, gold_columns: Mapping[str, int]
     ) -> None:
         super().__init__(setup, options, price)
-        self._known, self._seed = gold_columns, setup.seed
+        self._gold, self._seed = gold_columns, setup.seed
         digest = hashlib.sha256(repr(sorted(gold_columns.items())).encode("utf-8", "surrogatepass")).hexdigest()
         self.key = self.generation_key = content_key("revealing", 1, self.key, digest, options.error_rate, setup.seed)
         extra = {**self.metadata.extra, "error rate, simulated": options.error_rate} if options.error_rate else {}
@@ -77,21 +77,21 @@ class SimulatedHumanTeacher(HumanTeacherBase):
         )
 
     def answer(self, texts: Sequence[str]) -> Reply:
-        """One answer a text; an unknown text is unsure, and paid for like the others."""
-        return Reply(tuple(self._one(text) for text in texts), self._spent(len(texts)))
+        """One answer a text; a text without a known label is unsure, and charged like the others."""
+        return Reply(tuple(self._answer_one(text) for text in texts), self._usage_of(len(texts)))
 
-    def _spent(self, n: int) -> Usage:
+    def _usage_of(self, n: int) -> Usage:
         return self._usage([self._options.max_seconds] * (n * self._options.annotators))
 
-    def _one(self, text: str) -> Answer:
-        truth = self._known.get(normalize_whitespace(text))
+    def _answer_one(self, text: str) -> Answer:
+        truth = self._gold.get(normalize_whitespace(text))
         if truth is None:
             return aggregate_labels(self._task, [""])
-        number = hashlib.sha256(
-            f"{self._seed}\n{normalize_whitespace(text)}".encode("utf-8", "surrogatepass")
-        ).digest()[:8]
-        draw = np.random.default_rng(int.from_bytes(number, "big"))
+        seed = hashlib.sha256(f"{self._seed}\n{normalize_whitespace(text)}".encode("utf-8", "surrogatepass")).digest()[
+            :8
+        ]
+        rng = np.random.default_rng(int.from_bytes(seed, "big"))
         others = [column for column in range(self._task.n_labels) if column != truth]
-        wrong = draw.random(self._options.annotators) < self._options.error_rate
-        columns = [int(draw.choice(others)) if each else truth for each in wrong]
+        wrong = rng.random(self._options.annotators) < self._options.error_rate
+        columns = [int(rng.choice(others)) if is_wrong else truth for is_wrong in wrong]
         return aggregate_labels(self._task, [self._task.labels[column] for column in columns])
