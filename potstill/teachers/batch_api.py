@@ -1,8 +1,8 @@
 """A chat model behind a provider's batch queue: half the price, within a day.
 
-A text is one request of a batch (or one a sample, where the provider gives one reply a request), named by the job's
-mark and its number, so that replies in any order find their text. A reply is read as strictly as a direct one; in a
-batch there is no second question, so an unreadable reply stays unparsable. Knows no provider: a `BatchServer` does.
+A text is one request of a batch (or one per sample, if the provider gives one reply per request), named by the job's
+client id and the text's number, so that replies in any order are matched to their text. Replies are parsed as strictly
+as direct ones; a batch has no second try, so such a reply stays unparsable. A `BatchServer` implements the provider.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from potstill.teachers.rate_limit import (
 
 T = TypeVar("T")
 
-# How long one step (an upload, a question after a batch) may be tried again.
+# Seconds for which one step (an upload, a status request) is retried.
 STEP_TIMEOUT_S = 60.0
 RETRY_LATER = "Run the same command again later; the submitted batches stay."
 
@@ -65,8 +65,8 @@ class BatchOptions(Options):
 
     Attributes:
         batch: submit the texts to the provider's batch queue, and fetch the answers later.
-        max_batch_requests: how many requests one batch takes; None is what the provider takes.
-        batch_timeout_s: for an upload or a download.
+        max_batch_requests: requests in one batch at most; None is the provider's limit.
+        batch_timeout_s: seconds for one upload or download.
     """
 
     batch: bool = False
@@ -76,7 +76,7 @@ class BatchOptions(Options):
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One request of a batch: its name, and what is sent."""
+    """One request of a batch: its name and its body."""
 
     name: str
     body: RequestBody
@@ -105,17 +105,17 @@ class BatchServer(ChatServer, Protocol):
     """A server with a batch queue. Its methods send once; they raise a RequestError or a TeacherError.
 
     Attributes:
-        max_requests, max_bytes: what one batch takes.
+        max_requests, max_bytes: limits of one batch.
     """
 
     max_requests: int
     max_bytes: int
 
     def request_body(self, request: ChatRequest) -> RequestBody:
-        """What is sent for one request of a batch."""
+        """The body of one request of a batch."""
 
     def upload(self, items: Iterable[BatchItem], client_id: str) -> Any:
-        """Get ready what the batch is made of, which costs nothing yet; returns what `create_batch` needs."""
+        """Upload the requests, which costs nothing yet; returns the argument of `create_batch`."""
 
     def create_batch(self, uploaded: Any, client_id: str) -> str:
         """Begin the batch; returns its id. It may have begun after a ResponseLost."""
@@ -129,10 +129,10 @@ class BatchServer(ChatServer, Protocol):
         """The state of the batch."""
 
     def results(self, place: str) -> Iterator[BatchItemResult]:
-        """The outcomes of its requests, in any order; those not worked on may be left out."""
+        """The outcomes of its requests, in any order; unprocessed ones may be left out."""
 
     def clean_up(self, place: str) -> None:
-        """Delete what a finished batch leaves behind, such as its files."""
+        """Delete the remains of a finished batch, such as its files."""
 
 
 class BatchChatTeacher(ChatTeacher):
@@ -175,7 +175,7 @@ class BatchChatTeacher(ChatTeacher):
         """Replies a new job asks for each text: votes where the server gives no log-probabilities, else one."""
         return self._options.samples if self._uses_votes else 1
 
-    # --- leaving ------------------------------------------------------------------------------------------
+    # --- submitting ---------------------------------------------------------------------------------------
 
     def max_job_usage(self, text: str) -> Usage:
         """An upper bound of one text in a batch: every sample with all of its prompt and of `max_tokens`."""
@@ -184,20 +184,20 @@ class BatchChatTeacher(ChatTeacher):
         each = dearest_usage(self.job_price, writes, bound.input_tokens, bound.output_tokens)
         return multiply_usage(each, self.samples)
 
-    def _items(self, text: str, number: int, mark: str) -> list[BatchItem]:
+    def _items(self, text: str, number: int, client_id: str) -> list[BatchItem]:
         samples = self.samples
-        together = samples if self._server.supports_n else 1
-        request = self._request(text, votes=together if samples > 1 else 0)
+        per_request = samples if self._server.supports_n else 1
+        request = self._request(text, votes=per_request if samples > 1 else 0)
         body = self._queue.request_body(request)
-        return [BatchItem(f"{mark}-{number}-{sample}", body) for sample in range(samples // together)]
+        return [BatchItem(f"{client_id}-{number}-{sample}", body) for sample in range(samples // per_request)]
 
     def job_capacity(self, texts: Iterable[str]) -> int:
-        """How many of the first of `texts` one batch takes: at least one, as the queue is to judge that."""
+        """How many of the first `texts` fit into one batch; at least one, which the queue then accepts or rejects."""
         requests = size = n = 0
         for text in texts:
             items = self._items(text, n, "0" * 32)
             requests += len(items)
-            # Names and the frame of a line on top of the body.
+            # The body, its name and the rest of the line.
             size += sum(len(json.dumps(item.body)) + 256 for item in items)
             if n and (requests > self._queue.max_requests or size > self._queue.max_bytes):
                 break
@@ -208,7 +208,7 @@ class BatchChatTeacher(ChatTeacher):
         """Upload the texts and begin the batch. See `base.DeferredTeacher`."""
         items = [item for number, text in enumerate(texts) for item in self._items(text, number, job.client_id)]
         try:
-            uploaded = self._patiently(lambda: self._queue.upload(items, job.client_id))
+            uploaded = self._retry(lambda: self._queue.upload(items, job.client_id))
         except TeacherError as error:
             error.billed = False
             raise
@@ -216,7 +216,7 @@ class BatchChatTeacher(ChatTeacher):
         try:
             return self._queue.create_batch(uploaded, job.client_id)
         except (ResponseLost, ServerUnavailable) as error:
-            # It may have begun: the job stays, and `find_job` finds out.
+            # It may have begun: the job stays, and `find_job` looks for it.
             raise TeacherError(f"A batch was sent to {self.name}, and {error.reason}.", RETRY_LATER) from None
         except RateLimited as error:
             return JobRejected(error.reason, queue_full=True)
@@ -228,32 +228,32 @@ class BatchChatTeacher(ChatTeacher):
     def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
         """Find a job that may have been submitted. See `base.DeferredTeacher`."""
         each = 1 if self._server.supports_n else job.samples
-        return self._patiently(lambda: self._queue.find_job(job.client_id, job.n_texts * each, job.started_at, exclude))
+        return self._retry(lambda: self._queue.find_job(job.client_id, job.n_texts * each, job.started_at, exclude))
 
     # --- fetching -----------------------------------------------------------------------------------------
 
     def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
         """The state of a batch, and its results. See `base.DeferredTeacher`."""
-        progress = self._patiently(lambda: self._queue.get_progress(job.job_id))
+        progress = self._retry(lambda: self._queue.get_progress(job.job_id))
         if progress.rejected is not None:
             return progress.rejected
         if not progress.finished:
             return JobPending(progress.state, progress.done, progress.total)
-        results = self._patiently(lambda: list(self._queue.results(job.job_id)))
-        # A request that is done and does not come back is paid for, and may be submitted again.
-        return self._sorted_out(job, results, max(0, progress.done - len(results)))
+        results = self._retry(lambda: list(self._queue.results(job.job_id)))
+        # A processed request without a result is charged, and may be submitted again.
+        return self._job_results(job, results, max(0, progress.done - len(results)))
 
     def clean_up(self, job: BatchJob) -> None:
         """Delete the batch's files; if that fails, the provider deletes them in time."""
         with suppress(RequestError, TeacherError):
             self._queue.clean_up(job.job_id)
 
-    def _sorted_out(self, job: BatchJob, results: Sequence[BatchItemResult], n_unreported: int) -> JobResults:
+    def _job_results(self, job: BatchJob, results: Sequence[BatchItemResult], n_unreported: int) -> JobResults:
         by_text: dict[int, dict[str, ChatResponse | RequestError]] = {}
         for result in results:
             number = _number_of(result.name, job)
             if number is None:
-                # A reply to no request of ours: it may be billed, so it is paid for.
+                # A reply to none of the job's requests: it may be billed, so it is charged.
                 n_unreported += isinstance(result.outcome, ChatResponse | ResponseLost)
             else:
                 by_text.setdefault(number, {}).setdefault(result.name, result.outcome)
@@ -292,10 +292,10 @@ class BatchChatTeacher(ChatTeacher):
             return Answer("failed", raw=f"max_tokens = {self._max_tokens} were used up before an answer began")
         return Answer("unparsable", raw=shorten(choices[0].text))
 
-    # --- one step, tried again ----------------------------------------------------------------------------
+    # --- retries ------------------------------------------------------------------------------------------
 
-    def _patiently(self, step: Callable[[], T]) -> T:
-        """What `step` returns. It costs nothing, so it is tried again where that may help; else a TeacherError."""
+    def _retry(self, step: Callable[[], T]) -> T:
+        """The result of `step`, which costs nothing and is retried; raises TeacherError if it cannot succeed."""
         try:
             return self._limiter.send(step, CallUsage(0, STEP_TIMEOUT_S), Usage(), 0)
         except RequestError as error:
@@ -303,9 +303,10 @@ class BatchChatTeacher(ChatTeacher):
 
 
 def _number_of(name: str, job: BatchJob) -> int | None:
-    """The number of the text that a request of this job was about."""
-    mark, _, rest = name.partition("-")
+    """The number of the text of a request of this job; None for another job's."""
+    client_id, _, rest = name.partition("-")
     number = rest.partition("-")[0]
-    if mark != job.client_id or not (number.isascii() and number.isdigit() and len(number) <= len(str(job.n_texts))):
+    is_number = number.isascii() and number.isdigit() and len(number) <= len(str(job.n_texts))
+    if client_id != job.client_id or not is_number:
         return None
     return int(number) if int(number) < job.n_texts else None

@@ -1,8 +1,8 @@
-"""How a teacher's requests are paced, tried again and counted, whatever the provider.
+"""Rate limits, retries and the usage of a teacher's requests, for any provider.
 
-A request ends in a response or in a `RequestError`, whose class says what it means for the money and for the next try.
-Covers rate limits (given, or found by refusals), back-off with jitter, `Retry-After`, and the usage that may be billed.
-Does not cover batch queues. Knows no SDK.
+A request ends in a response or in a `RequestError`, whose class decides whether it is billed and retried. Covers rate
+limits (given, or found by refusals), back-off with jitter, `Retry-After`, and the usage that may be billed. Does not
+cover batch queues, and imports no SDK.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RequestFailed(RequestError):
 
 
 class RateLimited(RequestError):
-    """Too many requests; not billed and not a failed try. `wait_s` is what the provider asked for, if it did."""
+    """Too many requests; not billed and not a failed try. `wait_s` is the provider's `Retry-After`, if given."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -52,30 +52,30 @@ class RateLimited(RequestError):
 
 
 class ServerUnavailable(RateLimited):
-    """The provider answered that it is out of order; not billed."""
+    """The provider answered that it is unavailable; not billed."""
 
 
 class ConnectFailed(RequestError):
-    """The request never left: no connection."""
+    """The request was not sent: no connection."""
 
 
 class ResponseLost(RequestError):
-    """The request left and nothing readable came back: it may be billed, so it is charged at its bound."""
+    """The request was sent and no readable reply came back: it may be billed, so it is charged at its bound."""
 
 
 class FeatureUnsupported(RequestError):
-    """The server does not know a feature; it was dropped and the same request can be sent at once."""
+    """The server does not support a feature; it was dropped, and the same request can be sent again at once."""
 
 
 def unbilled_error(happened: str, mend: str) -> TeacherError:
-    """A TeacherError for a request that was surely not billed: its hold may be released."""
+    """A TeacherError for a request that was certainly not billed: its hold may be released."""
     error = TeacherError(happened, mend)
     error.billed = False
     return error
 
 
 class CallUsage:
-    """What one call has consumed, and how many more requests it may pay for.
+    """The usage of one call so far, and how many more requests it may pay for.
 
     Args:
         limit: requests that may be billed, at most; the bound of the call is this many times the bound of a request.
@@ -126,7 +126,7 @@ class SharedTimer:
 
 
 class RateLimiter:
-    """When the next request may leave, for all threads of one teacher together.
+    """Sends requests within rate limits and retries them, for all threads of one teacher together.
 
     Args:
         requests_per_minute: limits to stay under; None for none but those found by refusals.
@@ -151,7 +151,7 @@ class RateLimiter:
         self._jitter = random.Random()
 
     def send(self, request: Callable[[], T], call: CallUsage, bound: Usage, requests: int = 1) -> T:
-        """The answer of `request`, tried again where that makes sense.
+        """The response to `request`, retried if another try may succeed.
 
         Args:
             request: sends once; raises a RequestError.

@@ -1,8 +1,8 @@
-"""Sends requests to a chat model's server and reads whole replies: aiohttp, with one deadline for each request.
+"""Sends requests to a chat model's server and reads complete replies: aiohttp, with one deadline for each request.
 
 The official SDKs send through httpx, which spends more processor time on hundreds of calls in flight than everything
-else together (`docs/decisions/2026-11-30-transport.md`). All clients share a session, and so its connections. Knows no
-provider and does not stream. Imported late: aiohttp comes with the extras of the teachers that need it.
+else together (`docs/decisions/2026-11-30-transport.md`). All clients share a session, and so its connections.
+Independent of the provider; does not stream. aiohttp is an optional dependency: this module is imported on first use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import aiohttp
 from potstill.engines.greenlets import event_loop, wait_for
 from potstill.teachers.rate_limit import ConnectFailed, RequestError, ResponseLost
 
-# An idle connection is not used after this time: a router in between may have forgotten it.
+# An idle connection is not used after this time: a router in between may have dropped it.
 MAX_IDLE_S = 5.0
 DNS_CACHE_S = 30
 # Headers of a prepared request that belong to its body or to its connection.

@@ -54,7 +54,7 @@ class TestSimulatedPeople(TeacherContract):
 def test_without_a_price_people_are_not_asked() -> None:
     with pytest.raises(UnknownPrice, match="price of a human label"):
         opened({"usd_per_hour": 0.1})  # this machine's price is not a person's
-    with pytest.raises(BadSpec, match="twice"):
+    with pytest.raises(BadSpec, match="Two prices"):
         opened({"usd_per_label": 0.1, "usd_per_labelling_hour": 18})
 
 
