@@ -163,7 +163,7 @@ def beside(study: Study, spec: Path, url: str, uncut: Ended) -> dict[str, dict[s
     others = {
         "two processes": opened,
         "Ctrl-C": stop_row(stopped, uncut, study.parallel, 130, "Nothing is lost"),
-        "disk full": stop_row(full, uncut, study.parallel, 2, "takes no more"),
+        "disk full": stop_row(full, uncut, study.parallel, 2, "is full or failing"),
     }
     for name, row in others.items():
         listed = "; ".join(f"{key} {value}" for key, value in row.items() if key not in ("said", "broken"))

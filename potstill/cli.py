@@ -1,7 +1,7 @@
 """The command line: one command per function of api/; a command's options are that function's parameters.
 
-A function's signature becomes the options and its docstring the help; the result prints itself (`to_text`), or as JSON
-with `--json`. A `PotstillError` becomes its sentence and its exit code.
+A function's signature becomes the options and its docstring the help; the result is printed by its `to_text`, or as
+JSON with `--json`. A `PotstillError` becomes its sentence and its exit code.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def find_label_errors(
     if probs is None:
         raise BadData(
             f"{len(subset.texts)} labelled texts are too few to find errors among them.",
-            f"Give at least {MIN_TEXTS}, of two labels or more.",
+            f"Give at least {MIN_TEXTS}, with at least two different labels.",
         )
     # cleanlab needs every label to occur.
     present = np.unique(gold)

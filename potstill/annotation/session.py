@@ -94,7 +94,9 @@ class AnnotationSession:
             raise RunNotFound(f"{folder} has no task yet.", "Begin it with: potstill distill DATA --teacher human")
         self.task = Task.from_json(record)
         if not (folder / "labels.sqlite").exists():
-            raise BadData(f"{folder} waits for no labels.", "Begin a run that asks people: --teacher human")
+            raise BadData(
+                f"{folder} has no texts that wait for human labels.", "Begin a run that asks people: --teacher human"
+            )
         self.store = AnnotationStore(folder)
         self._leases: dict[str, tuple[str, float]] = {}  # text id -> annotator, end of the lease
         self._lock = Lock()
@@ -178,5 +180,7 @@ def clean_annotator_name(annotator: str) -> str:
     """
     name = " ".join(annotator.split())
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise BadSpec(f"{annotator!r} is no name to label under.", f"Give one of 1 to {MAX_NAME_LENGTH} characters.")
+        raise BadSpec(
+            f"{annotator!r} is not a valid annotator name.", f"Give one of 1 to {MAX_NAME_LENGTH} characters."
+        )
     return name

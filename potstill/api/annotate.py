@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from potstill.data.paths import as_path, as_path_or_none
 from potstill.students import BASELINE_STUDENT
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ class AnnotateResult:
 
 
 def annotate(
-    run: Annotated[Path, "The folder of a run that waits for people (begun with --teacher human)."],
+    run: Annotated[str | Path, "The folder of a run that waits for people (begun with --teacher human)."],
     *,
-    export: Annotated[Path | None, "Write the texts to a table, or to FILE.json for Label Studio."] = None,
-    import_from: Annotated[Path | None, "Read labels from such a file.", "--import"] = None,
+    export: Annotated[str | Path | None, "Write the texts to a table, or to FILE.json for Label Studio."] = None,
+    import_from: Annotated[str | Path | None, "Read labels from such a file.", "--import"] = None,
     annotator: Annotated[str | None, "The name of the annotator; with --export, the one to export for.", "-a"] = None,
     port: Annotated[int | None, "The port of the page; else any free one."] = None,
     close: Annotated[bool | None, "Close the open texts: the run goes on with the labels it has."] = None,
@@ -76,14 +77,16 @@ def annotate(
     """
     from potstill.annotation import AnnotationSession, summarise
 
-    session = AnnotationSession(Path(run))
+    folder = as_path(run)
+    imports, exports = (as_path_or_none(file) for file in (import_from, export))
+    session = AnnotationSession(folder)
     try:
-        imported = None if import_from is None else _import_file(session, Path(import_from), annotator or "")
-        n_open = 0 if export is None else _export_file(session, Path(export), annotator or "")
+        imported = None if imports is None else _import_file(session, imports, annotator or "")
+        n_open = 0 if exports is None else _export_file(session, exports, annotator or "")
         closed = session.store.close_unfinished() if close else None
         if import_from is None and export is None and not close:
             _serve(session, port or 0, reporter)
-        return AnnotateResult(Path(run), summarise(session.store, session.task), imported, export, n_open, closed)
+        return AnnotateResult(folder, summarise(session.store, session.task), imported, exports, n_open, closed)
     finally:
         session.close()
 
@@ -124,9 +127,9 @@ def _serve(session: AnnotationSession, port: int, reporter: ProgressReporter | N
 
 
 def label_errors(
-    data: Annotated[Path, "The file with the texts and labels, or a potstill.toml."],
+    data: Annotated[str | Path, "The file with the texts and labels, or a potstill.toml."],
     *,
-    out: Annotated[Path | None, "The table to write all of them to.", "-o"] = None,
+    out: Annotated[str | Path | None, "The table to write all of them to.", "-o"] = None,
     student: Annotated[str, "The student: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = BASELINE_STUDENT,
     text: Annotated[str | None, "The column with the text; else guessed."] = None,
     label: Annotated[str | None, "The column with the label; else guessed."] = None,
@@ -146,6 +149,6 @@ def label_errors(
     from potstill.run.inputs import read_inputs
 
     given: dict[str, object] = {name: value for name, value in (("text", text), ("label", label)) if value}
-    order = read_inputs(Path(data), None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})
+    order = read_inputs(data, None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})
     found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)
-    return found if out is None else found.write(Path(out))
+    return found if out is None else found.write(as_path(out))

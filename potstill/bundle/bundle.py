@@ -29,6 +29,7 @@ from potstill.bundle.record import (
 from potstill.bundle.sessions import available_cpus, open_session
 from potstill.bundle.text_inputs import read_inputs
 from potstill.data.pairs import is_pair, join_pair
+from potstill.data.paths import as_path
 from potstill.errors import BadData, BadInput, RunNotFound
 from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees, Scaling
 from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresholds, MultilabelGuarantees
@@ -66,7 +67,7 @@ class Prediction:
 
     @property
     def in_scope(self) -> bool:
-        """False if the text is unlike the held-out texts; so is one in twenty of those themselves."""
+        """False if the text is unlike the held-out texts, 5 % of which are flagged, too."""
         return self.typicality is None or self.typicality > MIN_TYPICALITY
 
 
@@ -97,7 +98,7 @@ class Bundle:
         self.multilabel = record.task.kind == "multi"
         measured = record.guarantees
         if measured is not None and measured.graph != record.files[self.graph].sha256:
-            measured = None  # what was measured of another graph does not hold for this one
+            measured = None  # guarantees belong to the graph whose SHA-256 they name
         self.guarantees = measured if isinstance(measured, Guarantees) else None
         self.multilabel_guarantees = measured if isinstance(measured, MultilabelGuarantees) else None
         self._scaling: Scaling | LabelScaling = LabelScaling() if self.multilabel else Scaling()
@@ -112,6 +113,10 @@ class Bundle:
             self._threshold = record.abstain_threshold
         self.preprocessor = PREPROCESSORS[record.preprocessor.name](folder, record.preprocessor.config)
         self.session = open_session(folder / self.graph)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a copy is the folder's path, opened again: a session of onnxruntime cannot be pickled."""
+        return _reopen, (str(self.folder.absolute()), self.graph, self.threads)
 
     @property
     def size_mb(self) -> float:
@@ -323,7 +328,7 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     """
     if threads is not None and threads < 1:
         raise BadInput(f"{threads} threads cannot compute anything.", "Give one or more, or leave it out.")
-    folder = Path(path)
+    folder = as_path(path)
     if not (folder / RECORD_FILE).is_file() and (folder / "bundle" / RECORD_FILE).is_file():
         folder = folder / "bundle"
     record = read_record(folder)
@@ -338,6 +343,10 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
         return Bundle(folder, record, graph=chosen, threads=threads or available_cpus())
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise RunNotFound(f"{folder} is damaged: {type(error).__name__}: {error}.", EXPORT_AGAIN) from error
+
+
+def _reopen(folder: str, graph: str, threads: int) -> Bundle:
+    return load(folder, graph=graph, threads=threads)
 
 
 def _pairs(texts: Sequence[Text]) -> list[str]:

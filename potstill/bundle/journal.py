@@ -1,6 +1,6 @@
 """A journal of finished blocks of work, one JSON line each, so that work done before a stop is not repeated.
 
-A block is found by a key made of its content, so a journal can be out of date but never wrong. Independent of the kind
+Blocks are keyed by content, so stale entries are ignored. Independent of the kind
 of work. Does not cover several processes that share the work.
 """
 
@@ -57,7 +57,7 @@ class Journal:
         self._write({"key": key, "result": result})
 
     def finish(self) -> None:
-        """The work is done and written elsewhere: remove the file."""
+        """Remove the journal once the output is written."""
         self._n_stored = 0
 
     def __enter__(self) -> Self:

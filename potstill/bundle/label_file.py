@@ -84,7 +84,7 @@ def label_file(
     """
     out = out or path.with_name(labelled_name(path))
     if out.resolve() == path.resolve():
-        raise BadData(f"{out} is the file that is read.", "Give another one with -o.")
+        raise BadData(f"Output and input are the same file: {out}.", "Give another one with -o.")
     if coverage is not None:
         bundle.predict_sets([], coverage)  # refuses before anything is read
     scan = _scan(path, out, encoding)

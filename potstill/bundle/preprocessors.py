@@ -66,12 +66,12 @@ class TokenPreprocessor:
         with self._lock:
             self.truncated += encoded.truncated
         ids = encoded.ids
-        for units in _together(encoded):
+        for units in _length_batches(encoded):
             filled, mask = pad_batch([ids[unit] for unit in units], self._pad_id)
             yield encoded.text_index[units], {"input_ids": filled, "attention_mask": mask}
 
 
-def _together(encoded: EncodedTexts) -> Iterator[NDArray[np.intp]]:
+def _length_batches(encoded: EncodedTexts) -> Iterator[NDArray[np.intp]]:
     """Batches of (B,) arrays of similar length; all windows of a text, which are equally long, in one batch."""
     windows = np.bincount(encoded.text_index)
     single = np.flatnonzero(windows[encoded.text_index] == 1)

@@ -214,7 +214,7 @@ def newer_version(folder: Path, made_by: str, version: int = FORMAT) -> RunNotFo
 
 
 def write_record(folder: Path, record: BundleRecord) -> None:
-    """Write `potstill.json`; a list of numbers stays on one line, and NaN becomes null, which JSON has not."""
+    """Write `potstill.json`; a list of numbers stays on one line, and NaN is written as null, since JSON has no NaN."""
     plain = json.loads(json.dumps(record.to_json()), parse_constant=lambda name: None)
     written = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False)
     written = re.sub(r"\[\n[\s\d.,eE+-]*(?:null[\s\d.,eE+-]*)*\]", lambda found: " ".join(found[0].split()), written)

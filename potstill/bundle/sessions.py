@@ -1,6 +1,6 @@
 """A graph file, open in onnxruntime: the options that make it fast, and its errors in one sentence.
 
-Needs onnxruntime. Knows no texts, labels or bundles.
+Needs onnxruntime. Independent of texts, labels and bundles.
 """
 
 from __future__ import annotations

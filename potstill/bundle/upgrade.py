@@ -28,7 +28,7 @@ GUARANTEES = {
 
 
 def upgrade_format_1(record: JsonObject) -> JsonObject:
-    """A record of format 1 with the keys of format 2; values change where they are names that changed.
+    """A record of format 1 with the keys of format 2; and with the new identifiers in its values.
 
     Raises:
         KeyError: a key is missing.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from potstill.data.tables import Table
 from potstill.errors import BadData
 
 _MISSING = {"NAType", "NaTType"}  # what pandas has for a missing value
@@ -44,6 +45,23 @@ def frame_column(value: Any, name: str) -> list[Any]:
         return [_row(row).get(name) for row in value]
     original = next(each for each in _names(value) if str(each) == name)
     return plain_list(value[original])
+
+
+def read_frame(value: Any, name: str) -> Table:
+    """A frame as a table called `name`.
+
+    Raises:
+        BadData: it is no frame, or has two columns of the same name.
+    """
+    if isinstance(value, Table):
+        return value
+    columns = frame_columns(value)
+    if columns is None:
+        raise BadData(
+            f"A {type(value).__name__} is neither a path nor a data frame.",
+            "Give a path, a data frame, or a list of dictionaries.",
+        )
+    return Table.from_columns({each: frame_column(value, each) for each in columns}, name)
 
 
 def plain_list(values: Any) -> list[Any]:

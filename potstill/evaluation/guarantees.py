@@ -1,4 +1,4 @@
-"""Applies what was measured of a student's scores on held-out texts to new texts. Needs only numpy.
+"""Abstention thresholds and conformal prediction sets, fitted on held-out texts, for new texts. Needs only numpy.
 
 All guarantees assume new texts from the same distribution as the held-out ones (exchangeable), and hold on average over
 such draws. `Guarantees.typicality` detects texts of another kind, for which none of them holds.
@@ -92,7 +92,7 @@ class Guarantees:
     energy_quantiles: tuple[float, ...]
 
     def threshold(self, precision: float = TARGET_PRECISION, confidence: float = GUARANTEE_CONFIDENCE) -> float | None:
-        """The lowest probability above which at least `precision` of the labels are right; None if none can be shown.
+        """The lowest probability above which at least `precision` of the labels are right; None if none passes the test.
 
         Learn-then-Test (Angelopoulos et al. 2021): "too many are wrong" is tested with the exact binomial tail (whose
         inversion is Clopper-Pearson's interval), first at the threshold that equals the precision, where a

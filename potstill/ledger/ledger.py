@@ -1,4 +1,4 @@
-"""The one door for money: hold -> call -> settle.
+"""Holds the upper-bound price before each call and settles the true price after it.
 
 Before a call its upper-bound price is held, durably; after it the true price is settled, in the same step as its
 results. `held + charged <= limit` always. Money for later is kept back by a named reserve. The rows are stored by a

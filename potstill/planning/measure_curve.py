@@ -20,14 +20,14 @@ from potstill.run.spec import ComponentSpec, quick_student
 from potstill.students.base import Floats, Student, StudentConfig, TrainingData
 from potstill.students.kinds import student_kind
 
-MIN_LABELS = 60  # fewer labels measure no curve
+MIN_LABELS = 60  # with fewer labels no curve can be fitted
 VALIDATION_SHARE, MAX_VALIDATION_TEXTS = 0.25, 500
 SEEDS, MAX_DISTILLED_TEXTS = 2, 1000
 
 
 @dataclass(frozen=True)
 class LabelledHalves:
-    """The labels there are, split to train and to validate.
+    """The existing labels, split to train and to validate.
 
     Attributes:
         texts, targets: N training texts and their (N, K) one-hot labels.

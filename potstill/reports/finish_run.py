@@ -23,13 +23,13 @@ def finish_run(
     cleaning: tuple[str, ...] = (),
     text_columns: tuple[str, ...] = (),
 ) -> Report:
-    """The report of a run with the student its recipe returned; read again if it was finished with this student.
+    """The report of a run with the student of its recipe; the stored one if it was finished with this student.
 
     Args:
         run: the run the student comes from.
         student: the student its recipe returned.
         source: where the data comes from, in a few words.
-        cleaning: sentences about what reading the data did to it.
+        cleaning: notes on data cleaning.
         text_columns: the column of the texts, or the two of a pair; stored in the bundle.
     """
     key, path = run.student_key(student), run.folder / "report.json"

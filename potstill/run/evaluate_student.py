@@ -1,6 +1,6 @@
 """Evaluation of a run's student, teacher and baselines, for tasks with one label a text and with several.
 
-The difference between the two is handled here, so that reports need not know it. Arrays and subsets in, records out.
+The difference between the two is handled here, so that reports treat both alike. Arrays and subsets in, records out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def evaluate_student(task: Task, student: Student, part: Subset, held_out: Subse
 
 
 def tune_label_thresholds(held_out: Subset, probs: Floats) -> LabelThresholds:
-    """The thresholds that suit these (N, K) probabilities best on the held-out part; rows of NaN are left out."""
+    """The thresholds that maximise F1 of (N, K) probabilities on the held-out part; rows of NaN are left out."""
     finite = np.isfinite(probs).all(axis=1)
     if finite.sum() < MIN_HELD_OUT:
         return LabelThresholds()

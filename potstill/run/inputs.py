@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from potstill.data.frames import read_frame
 from potstill.data.label_values import normalise_label
+from potstill.data.paths import as_path
 from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.tables import Table
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadSpec
 from potstill.run.spec import ABLATION_PROCEDURE, Spec, merge_specs
+
+PARTS = ("file", "train", "pool", "validation", "test")  # of the data, in the order they are read
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ def spec_overrides(
             procedure_table = {"name": ABLATION_PROCEDURE, **procedure_table, name: False}
     task_table = take("kind", "labels")
     if "labels" in task_table:
-        task_table["labels"] = [label.strip() for label in str(task_table["labels"]).split(",")]
+        given = task_table["labels"]
+        names = given.split(",") if isinstance(given, str) else list(map(str, given))  # type: ignore[call-overload]
+        task_table["labels"] = [name.strip() for name in names]
     if rest.pop("no_header", False):
         rest["header"] = False
     if isinstance(rest.get("missing"), str):
@@ -72,12 +79,12 @@ def _named(name: object) -> dict[str, object]:
     return {} if name is None else {"name": name}
 
 
-def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: JsonObject) -> RunInputs:
+def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
     """Read the files, and complete the spec.
 
     Args:
-        data: a table, a potstill.toml, or a Task.
-        pool: a file of unlabelled texts, or the Task's Pool.
+        data: the path of a table or of a potstill.toml, a data frame, or a Task.
+        pool: unlabelled texts as a path or a data frame, or the Task's Pool.
         overrides: values that replace those of the potstill.toml.
 
     Raises:
@@ -88,19 +95,26 @@ def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: JsonObje
         if not isinstance(pool, Pool):
             raise BadSpec("A Task was given without its texts.", "Give a Pool as the second argument.")
         return RunInputs(Spec.from_dict(overrides), data, pool, data.name, "given in Python", (), {})
-    path = Path(data)
-    if pool is not None:
-        overrides = merge_specs(overrides, {"data": {"pool": str(pool)}})
-    if path.suffix == ".toml":
+    files = {name: value for name, value in overrides.get("data", {}).items() if value is not None}
+    files |= {} if pool is None else {"pool": pool}
+    frames = {part: files.pop(part) for part in PARTS if not isinstance(files.get(part, ""), str | Path)}
+    files |= {part: str(files[part]) for part in PARTS if part in files}
+    overrides = {**overrides, "data": files} if files else {k: v for k, v in overrides.items() if k != "data"}
+    first = "train" if "test" in files or "test" in frames else "file"
+    path = as_path(data) if isinstance(data, str | Path) else None
+    if path is None:
+        frames[first], name = data, "data"
+        spec = Spec.from_dict(merge_specs({"task": {"name": name}}, overrides))
+    elif path.suffix == ".toml":
         spec = Spec.from_toml(path, overrides)
         name = spec.task.name or path.absolute().parent.name
     else:
         name = path.stem
-        source = {"train": str(path)} if "test" in overrides.get("data", {}) else {"file": str(path)}
-        spec = Spec.from_dict(merge_specs({"data": source, "task": {"name": name}}, overrides))
+        spec = Spec.from_dict(merge_specs({"data": {first: str(path)}, "task": {"name": name}}, overrides))
     given = spec.data.model_dump(exclude_none=True)
-    parts = {"data": "file", "train": "train", "pool": "pool", "validation": "validation", "test": "test"}
-    sources = {part: given.pop(key) for part, key in parts.items() if key in given}
+    tables = {part: read_frame(frame, part if part != "file" else "data") for part, frame in frames.items()}
+    given |= tables
+    sources = {"data" if part == "file" else part: given.pop(part) for part in PARTS if part in given}
     if not sources:
         raise BadSpec("No data are given.", "Name a file under [data], or as the first argument.")
     built = build_pool(sources, labels=spec.task.labels, options=PoolOptions(**given, kind=_kind(spec), seed=spec.seed))
@@ -111,11 +125,11 @@ def read_inputs(data: Path | Task, pool: Path | Pool | None, overrides: JsonObje
         instruction=spec.task.instruction,
         kind=built.pool.kind,
     )
-    files = ", ".join(str(path) for path in sources.values())
+    source = ", ".join(each.name if isinstance(each, Table) else str(each) for each in sources.values())
     columns = dict(built.report.sources[0].columns)
     if built.report.sources[0].separator:
         columns["label_separator"] = built.report.sources[0].separator
-    return RunInputs(spec, task, built.pool, name, files, tuple(built.report.sentences()), columns)
+    return RunInputs(spec, task, built.pool, name, source, tuple(built.report.sentences()), columns)
 
 
 def _kind(spec: Spec) -> Literal["", "single", "pair", "multi"]:

@@ -108,7 +108,7 @@ class ComponentSpec(BaseModel):
 
 
 class Spec(Options):
-    """A run as it was asked for.
+    """The options of a run.
 
     `budget` is in USD and covers everything: model calls, labels, compute. With `cache` the run shares its answers with
     the other runs in the same folder. `engine` runs the calls to the teacher.
@@ -144,7 +144,7 @@ class Spec(Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _people_label(cls, given: Any) -> Any:
+    def _default_human_procedure(cls, given: Any) -> Any:
         """With people as the teacher the recipe is `HUMAN_PROCEDURE`, unless another is named."""
         if isinstance(given, dict) and "procedure" not in given:
             teacher = given.get("teacher")
@@ -240,7 +240,7 @@ def check_task_kind(teacher: ComponentSpec, kind: TaskKind) -> None:
 
 
 def trained_teacher(student: ComponentSpec) -> ComponentSpec:
-    """The teacher that is a student trained here; the inverse of `teacher_backbone`."""
+    """The teacher spec of a student, such as trained:gte-small; the inverse of `teacher_backbone`."""
     return ComponentSpec(name=f"{TRAINED_TEACHER}:{student.name}", **student.options)
 
 

@@ -1,4 +1,4 @@
-"""The student class a name stands for."""
+"""Looks up a student class by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label names as texts: "card_arrival" is "card arrival".
+"""Label names as texts: "card_arrival" becomes "card arrival".
 
 The encoder student uses them as training rows and to initialise a head (see `training_strategy`). Whether names carry
 meaning is not checked here.

@@ -136,7 +136,7 @@ def _lbfgs(
         slope = float(gradient @ direction)
         if slope >= 0:  # the limit of float32
             return theta, step, True
-        # The first step knows no curvature: length one, halved by the line search if necessary.
+        # The first step has no curvature estimate: length one, halved by the line search if necessary.
         size = 1.0 if history else 1.0 / max(1e-12, float(np.linalg.norm(gradient)))
         for _ in range(20):
             next_theta = theta + np.float32(size) * direction

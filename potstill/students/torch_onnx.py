@@ -17,7 +17,7 @@ from torch import nn
 def write_torch_onnx(network: nn.Module, file: Path) -> None:
     """Write the graph `input_ids, attention_mask (B, T) int64 -> logits (B, K) float32`.
 
-    By torch.export: the tracing exporter silently fixes the shapes of transformers' masks.
+    Uses torch.export: the tracing exporter silently fixes the shapes of transformers' masks.
     """
     backbone: Any = network.backbone
     # Two rows of unequal length: with a mask of ones the exporter would take the mask for a constant.

@@ -40,8 +40,8 @@ def check_training_data(data: TrainingData, n_labels: int, kind: TaskKind = "sin
         kind: of the task; with `multi` a row has K independent probabilities.
 
     Raises:
-        BadData: a text that is no string; no rows; targets that are not (N, K), not finite, negative, or do not sum to
-            one (`multi`: above one); weights that are not (N,), not finite, negative or all zero; the same label, or
+        BadData: a text that is not a string; no rows; targets that are not (N, K), not finite, negative, or do not sum
+            to one (`multi`: above one); weights that are not (N,), not finite, negative or all zero; the same label, or
             set of labels, in every row.
     """
     check_texts(data.texts)

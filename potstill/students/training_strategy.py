@@ -2,7 +2,7 @@
 
 The regression on frozen embeddings comes first and fine-tuning starts from it (linear probing, then fine-tuning: Kumar
 et al. 2022). If there are enough rows, the better of the two on held-out rows is kept. Optimiser steps are in
-`encoder_training`. Knows token ids, no texts and no files.
+`encoder_training`. Works on token ids; reads no texts and no files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LORA_LR_FACTOR = 10.0
 # C of the regression on fine-tuned embeddings.
 TUNED_HEAD_C = 3.0
 SEED_STRIDE = 1009  # between the seeds of fine-tunings that are averaged
-CHUNK_SIZE = 256  # rows embedded between two looks at the clock
+CHUNK_SIZE = 256  # rows embedded between two deadline checks
 
 
 @dataclass(frozen=True)

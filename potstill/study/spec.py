@@ -200,7 +200,7 @@ class StudySpec(Options):
             raise ValueError("`llm+kd` needs a [teacher]")
         for teacher in (self.kd.ft_teacher, self.kd.p_teacher):
             if teacher is not None and teacher not in names:
-                raise ValueError(f"the teacher {teacher!r} under [kd] is none of the backbones")
+                raise ValueError(f"the teacher {teacher!r} under [kd] is not one of the backbones")
         return self
 
     @classmethod

@@ -92,7 +92,7 @@ class ChatTeacher:
         self.category: Category = "compute" if self._by_time else "llm"
         self._task = setup.task
         if options.candidates and options.samples > 1:
-            raise BadSpec("candidates and samples are two ways to the same end.", "Take one of them.")
+            raise BadSpec("candidates and samples cannot be combined.", "Take one of them.")
         limit = options.enum_limit or 0
         self._builder = PromptBuilder(setup, options, limit)
         self._prompt = self._builder.prompt

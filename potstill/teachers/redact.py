@@ -81,7 +81,7 @@ class RedactedText:
 
 
 Redactor = Callable[[str], RedactedText]
-# Where what begins at a match ends; 0 if it is not what it looked like.
+# The end of the entity that starts at a match; 0 if its validation fails.
 Measure = Callable[[str, re.Match[str]], int]
 
 
@@ -213,7 +213,7 @@ def _card_end(text: str, match: re.Match[str]) -> int:
 def _ipv6_end(text: str, match: re.Match[str]) -> int:
     begins_inside = match.start() > 0 and text[match.start() - 1].isalnum() and match[0][0] != ":"
     run = match[0].rstrip(".")
-    # Short and without a digit it is as likely a name in a program: face::bad.
+    # Short and without a digit, such as face::bad, it is more likely code than an IPv6 address.
     if begins_inside or len(run) > 45 or run.count(":") < 2 or not (run.count(":") >= 7 or any(map(str.isdigit, run))):
         return 0
     for candidate in (run, run.removesuffix(":"), run[1:], run[1:].removesuffix(":")):

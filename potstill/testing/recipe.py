@@ -1,4 +1,4 @@
-"""What every recipe promises, as tests on a small task. Says nothing about how good its student is on real data."""
+"""The contract of every recipe, as tests on a small task. Does not test quality on real data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPLIT_SIZES = {"train": 8, "validation": 5, "test": 5, "pool": 12}  # texts of e
 AMPLE_USD = 5.0
 
 
-class _Cut(BaseException):
+class _Interrupted(BaseException):
     """Raised by the contract in place of a crash."""
 
 
@@ -119,7 +119,7 @@ class RecipeContract:
         return Spec.from_dict(json.loads(json.dumps(record).replace("{labels}", str(labels))))
 
     def _attempt(self, folder: Path, pool: Pool, *, cut_after: int = 0, budget_usd: float = AMPLE_USD) -> RunOutcome:
-        """Run the recipe in `folder`, or resume it; with `cut_after` it raises `_Cut` after so many stored steps."""
+        """Run the recipe in `folder`, or resume it; with `cut_after` raises `_Interrupted` after so many stored steps."""
         folder.mkdir(exist_ok=True)
         task = Task(pool.labels, name="contract")
         with Run.open(folder / "run", self.spec(folder, budget_usd), task, pool) as run:
@@ -133,7 +133,7 @@ class RecipeContract:
     # --- the promises ------------------------------------------------------------------------------------------
 
     def test_the_student_can_do_the_task(self) -> None:
-        """It knows the texts that it was given the labels of."""
+        """It predicts the labels of its training texts."""
         pool = self.pool()
         with tempfile.TemporaryDirectory() as folder:
             logits = self._attempt(Path(folder), pool).logits
@@ -179,7 +179,7 @@ class RecipeContract:
                 here = Path(folder) / f"cut{cut}"
                 try:
                     self._attempt(here, self.pool(), cut_after=cut)
-                except _Cut:
+                except _Interrupted:
                     pass
                 else:
                     check(False, f"it had {uncut.n_steps} stored steps, and run again not even {cut}")
@@ -193,7 +193,7 @@ class RecipeContract:
 
 
 def _labelled_rows() -> Iterator[dict[str, str]]:
-    """What a simulated teacher knows: every text but those of the test part, and as many that are in no part."""
+    """The texts a simulated teacher has labels for: all but the test part, and as many that are in no part."""
     n_known = sum(SPLIT_SIZES.values()) - SPLIT_SIZES["test"]
     for label, words in WORDS.items():
         n_before_test = SPLIT_SIZES["train"] + SPLIT_SIZES["validation"]
@@ -206,7 +206,7 @@ def _labelled_rows() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _counting_steps(run: Run, cut_after: int) -> Iterator[list[str]]:
-    """The stored steps of the run while the block lasts; after number `cut_after` raises `_Cut`."""
+    """The stored steps of the run while the block lasts; after number `cut_after` raises `_Interrupted`."""
     steps: list[str] = []
 
     def counted(name: str) -> Callable[..., None]:
@@ -216,7 +216,7 @@ def _counting_steps(run: Run, cut_after: int) -> Iterator[list[str]]:
             stored(*args, **options)
             steps.append(name)
             if len(steps) == cut_after:
-                raise _Cut
+                raise _Interrupted
 
         return step
 

@@ -182,7 +182,7 @@ def test_the_command_takes_texts_two_by_two(bundle: Bundle) -> None:
     said = predict(bundle.folder, first, second, first, "the loan")
     assert len(said.predictions) == 2
     assert said.predictions[0].label == bundle.predict([(first, second)])[0]
-    with pytest.raises(BadInput, match="cannot be taken two by two"):
+    with pytest.raises(BadInput, match="are not pairs"):
         predict(bundle.folder, first)
 
 

@@ -45,7 +45,7 @@ def test_the_student_options_of_the_shipped_studies_exist(path: Path) -> None:
         ({"seeds": 0}, "seeds"),
         ({"budget": "free"}, "not a budget"),
         ({"procedures": ["llm+kd"]}, "needs a \\[teacher\\]"),
-        ({"kd": {"ft_teacher": "unknown"}}, "none of the backbones"),
+        ({"kd": {"ft_teacher": "unknown"}}, "not one of the backbones"),
         ({"kd": {"temperature": 0}}, "temperature"),
         ({"data": {"a": {}}}, "give one of"),
         ({"data": {"a": {"sample": "movies", "folder": "x"}}}, "give one of"),

@@ -1,4 +1,4 @@
-"""Only the annotation page itself may write: the CSRF guard and the security headers of a page on loopback.
+"""Accepts writes only from the annotation page itself: CSRF check and security headers of a page on loopback.
 
 A form or script of another site fails by the Origin header and the content type, a frame around the page by the
 response headers. A name that resolves to 127.0.0.1 (DNS rebinding) is refused by starlette's TrustedHostMiddleware

@@ -17,7 +17,7 @@ from potstill.bundle.export.linear_ops import LinearOp, find_linear_ops, initial
 from potstill.bundle.export.quantization_ranges import QuantizationRange
 from potstill.bundle.export.sequence_major import to_sequence_major
 
-# An embedding of fewer rows is not worth a look-up in two steps.
+# Smaller embeddings stay float: dequantizing costs more than it saves.
 MIN_EMBEDDING_ROWS = 4096
 MICROSOFT_DOMAIN = "com.microsoft"
 

@@ -1,4 +1,4 @@
-"""The checks of an export: the graph, and what transformers loads, predict what the student predicts."""
+"""Checks that the ONNX graph and the folder of transformers give the student's logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARITY_TEXTS, PADDED_TEXTS = 200, 16
 
 
 def check_parity(student: Student, bundle: Bundle, texts: Sequence[str], edge_cases: Sequence[str]) -> ParityCheck:
-    """The largest difference of a logit, in batches and one by one: shapes the exporter never saw.
+    """The largest difference of a logit, in batches and one by one: shapes that differ from the traced one.
 
     Args:
         student: the original.
@@ -27,7 +27,7 @@ def check_parity(student: Student, bundle: Bundle, texts: Sequence[str], edge_ca
         edge_cases: texts of unusual lengths and scripts; compared as well.
 
     Raises:
-        BadData: it is above the tolerance.
+        BadData: the difference is above the tolerance.
     """
     compared = [*texts[:PARITY_TEXTS], *edge_cases]
     single = compared[-2 * len(edge_cases) :]

@@ -22,7 +22,7 @@ from potstill.bundle.record import QuantizationResult
 from potstill.bundle.sessions import open_session
 from potstill.errors import RunNotFound
 
-# The most accuracy int8 may cost, as a share; and how much faster it must be for the trouble of a second graph.
+# The most accuracy int8 may cost, as a share; and the speed-up from which int8 is worth a second graph.
 MAX_ACCURACY_LOSS, MIN_SPEEDUP = 0.005, 1.1
 TIMED_TEXTS, ROUNDS = 256, 3
 # Texts that ranges are measured on, and as many tokens at most.
@@ -75,7 +75,7 @@ def write_dynamic_int8(graph: Path, target: Path) -> None:
     # Shapes that the exporter noted contradict the quantised ones, and onnxruntime then refuses the graph.
     model.graph.ClearField("value_info")
     root, level = logging.getLogger(), logging.getLogger().level
-    root.setLevel(logging.ERROR)  # its advice to pre-process is about graphs of another kind
+    root.setLevel(logging.ERROR)  # its warning to pre-process does not apply to these graphs
     try:
         with tempfile.TemporaryDirectory() as scratch:
             plain = Path(scratch) / "plain.onnx"

@@ -36,7 +36,7 @@ class PoolOptions:
         gold: number of labels to use, balanced over the classes; the other labelled rows join the pool with hidden
             labels. A validation set that is set aside is taken from these. 0 uses all labels. The rows of a smaller
             number are among those of a larger one.
-        limit: most rows of each source, drawn by content; 0 for all.
+        limit: rows of each source at most, drawn by content; 0 for all.
     """
 
     text: str = ""

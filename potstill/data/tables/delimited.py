@@ -59,7 +59,7 @@ class _Lines:
         self.number += 1
         self.row.append(line)
         self._characters += len(line)
-        if self._characters > self._limit:  # an open quote must not read a file of any size
+        if self._characters > self._limit:  # bounds memory if a quote is never closed
             raise csv.Error("field larger than any row may be")
         return line
 
@@ -84,7 +84,8 @@ class _Lines:
 def sniff(sample: str, suffix: str) -> Dialect:
     """The dialect with which most of the sample's lines have as many cells as the header.
 
-    A header without any delimiter means one column. In a TSV that quotes would break, quotes have no meaning.
+    A header without any delimiter means one column. In a TSV whose columns quoting would break, quotes are ordinary
+    characters.
     """
     lines = sample.splitlines(keepends=True)
     whole = lines[:-1] if len(lines) > 1 and len(sample) >= _SAMPLE else lines  # the last line may be cut off

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from potstill.ledger.prices import CallMode, Category, Purpose, Usage
 
-JsonObject: TypeAlias = Mapping[str, Any]  # a JSON object whose keys another room knows
+JsonObject: TypeAlias = Mapping[str, Any]  # a JSON object whose keys its caller defines
 UNREADABLE = object()  # returned by `read_json`
 
 

@@ -79,7 +79,7 @@ class SqliteFile:
     def _copy(self, version: int) -> None:
         """Continue with a copy in memory, which is migrated instead: reading changes no file."""
         if not version:
-            raise RunNotFound(f"{self.path} holds nothing yet.", "Look again when its run has begun.")
+            raise RunNotFound(f"{self.path} is still empty.", "Try again once its run has started.")
         copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._db.backup(copy)
         self._db.close()
@@ -96,7 +96,7 @@ class SqliteFile:
                 self._roll_back()
                 if "full" in str(error) or "disk I/O" in str(error):
                     raise PotstillError(
-                        f"The disk of {self.path.parent} takes no more ({error}); everything up to here is kept.",
+                        f"The disk of {self.path.parent} is full or failing ({error}); everything up to here is kept.",
                         "Make room and run the same command again.",
                     ) from error
                 raise

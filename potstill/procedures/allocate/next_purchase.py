@@ -40,7 +40,7 @@ from potstill.procedures.allocate.strategies import (
 from potstill.run.open_teacher import training_reserve
 
 MIN_PURCHASE = 10  # labels
-SMALL_REMAINDER = 0.25  # share of the labels: a smaller remainder is bought along rather than planned again
+SMALL_REMAINDER = 0.25  # share of the labels: a smaller remainder is bought at once
 MIN_NEW_ANSWERS_SHARE = 0.125  # share of the answers: fewer new ones do not change the student
 ACTION_TITLES = {
     "buy_labels": "Buying human labels",
@@ -78,7 +78,7 @@ def _decide(pilot: PilotResult, state: AllocationState, sources: LabelSources) -
     )
     basis = _basis(comparison, pilot, free_usd)
     if not comparison.strategies:
-        return Stop(reason="nothing that has a price can be bought", basis=basis)
+        return Stop(reason="no strategy has a price and fits the money left", basis=basis)
     score = max(pilot.score, state.generation_score, _median(pilot.expected_scores.after_answers(len(state.asked))))
     is_measured = pilot.findings.large_teacher.accuracy is not None
     eligible = comparison.exclude_unmeasured(DISTILLATION_STRATEGIES, is_measured)
@@ -106,7 +106,7 @@ def _decide(pilot: PilotResult, state: AllocationState, sources: LabelSources) -
     if best.strategy == "llm" and best.allocation.texts >= (1 + MIN_NEW_ANSWERS_SHARE) * n_asked:
         n = min(best.allocation.texts - n_asked, max(MIN_ANSWERS, n_labels, n_asked))
         return BuyAnswers(reason=reason, basis=basis, n_texts=n_asked + n)
-    return Stop(reason=f"all that {best.strategy!r} needs is there; {reason}", basis=basis)
+    return Stop(reason=f"nothing more to buy for {best.strategy!r}; {reason}", basis=basis)
 
 
 def _basis(comparison: BudgetComparison, pilot: PilotResult, free_usd: float) -> DecisionBasis:

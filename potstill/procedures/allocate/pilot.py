@@ -1,4 +1,4 @@
-"""The pilot of `allocate`: validation scores at a few sizes, and what they let expect of every strategy.
+"""The pilot of `allocate`: validation scores at a few sizes, and the scores they predict for every strategy.
 
 All training and asking goes through the run, so it is paid for and done once. A teacher is measured only if the
 measurement is expected to gain more, by a better choice, than its price would gain in the best strategy known.

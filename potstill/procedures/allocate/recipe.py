@@ -40,17 +40,17 @@ def allocate(run: Run) -> Student:
     while n_purchases < options.max_steps:
         state = state.with_generation_score(rounds.score)
         pilot = Pilot(sources, validation, state, rounds)
-        plan = partial(next_purchase, pilot, findings, state, sources)
+        compute_decision = partial(next_purchase, pilot, findings, state, sources)
         # PGKD rounds do not count in `n_purchases`, so the key has the texts that remain to be generated.
         key_parts = content_key(state.labelled.texts), len(state.asked), rounds.remaining_texts(state.labelled)
-        decision = run.compute_once(Decision, plan, n_purchases, *key_parts)
+        decision = run.compute_once(Decision, compute_decision, n_purchases, *key_parts)
         findings = decision.basis.findings
         # The pilot may have asked the teacher about a sample; a stored decision replays that.
         state = state.with_asked(max(len(state.asked), decision.basis.n_sampled))
         match decision:
             case GenerateTexts():
                 rounds.run_round(state.labelled)
-                continue
+                continue  # PGKD rounds are limited by their own option
             case BuyLabels():
                 texts = [state.unlabelled[row] for row in decision.rows]
                 bought = sources.buy_labels(texts)

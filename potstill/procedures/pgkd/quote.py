@@ -60,7 +60,7 @@ class GenerationCost:
 def estimate_generation_cost(
     task: Task, gold: Subset, n_unlabelled: int, teacher: Teacher, options: PgkdOptions
 ) -> GenerationCost:
-    """The calls of all rounds, none left out, with a request as large as in a run, for a student that guesses.
+    """The calls of all rounds, none left out, with a request as large as in a run, for a student at chance level.
 
     Args:
         task: the labels.

@@ -109,7 +109,7 @@ def test_a_store_of_an_older_format_can_be_looked_at_and_stays_as_it_is(tmp_path
 def test_a_store_that_is_just_being_made_is_no_run_yet(tmp_path):
     sqlite3.connect(tmp_path / RUN_FILE).close()
     (tmp_path / RUN_FILE).touch()
-    with pytest.raises(RunNotFound, match="holds nothing yet"):
+    with pytest.raises(RunNotFound, match="is still empty"):
         RunStore(tmp_path, write=False)
 
 
@@ -126,7 +126,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
     store.save({"before": 1})
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count={pages + 1}")
-    with pytest.raises(PotstillError, match="takes no more"):
+    with pytest.raises(PotstillError, match="is full or failing"):
         store.save({f"key {i}": "x" * 1000 for i in range(1000)})
     assert store.load(["before", "key 0"]) == {"before": 1}
     store.close()

@@ -1,0 +1,15 @@
+"""Paths as a user gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def as_path(given: str | Path) -> Path:
+    """The path, with `~` as the user's folder."""
+    return Path(given).expanduser()
+
+
+def as_path_or_none(given: str | Path | None) -> Path | None:
+    """The same of an option that may be left out."""
+    return None if given is None else as_path(given)
