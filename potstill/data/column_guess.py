@@ -21,11 +21,20 @@ SPLIT_ALIASES: Mapping[str, Split] = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "heldout", "held-out"), "test"),
     **dict.fromkeys(("pool", "unlabelled", "unlabeled", "unsup", "unsupervised"), "pool"),
 }
-_TEXT_NAMES = "text sentence review content message body utterance query question comment tweet document headline title"
+_TEXT_NAMES = (
+    "text sentence review content message body utterance query question comment tweet document headline title "
+    "description complaint feedback narrative post sms transcript abstract"
+)
+# A name with one of these words is not that of a text, whatever its other words: message_id, comment_date, text_length.
+_FACT_NAMES = frozenset(
+    "id ids uuid guid key hash date time timestamp at day year url uri link href lang language locale count length len "
+    "size type number num no code source author user name email mail phone status score rating index idx".split()
+)
 _LABEL_NAMES = (
     "label labels class classes category categories intent intents sentiment target topic topics tag tags gold rating "
     "stars score emotion emotions label_text y"
 )
+_LABELS = ("label", "labels")  # a column of this name is the label, whatever its cells
 _SPLIT_NAMES = "split partition subset fold set part"
 NO_COLUMN = "-"  # named in place of a column: there is none, and none is guessed
 _MAX_SPLITS = 12  # different values of a column called "split" that are taken for names of splits
@@ -33,6 +42,13 @@ _PAIR_NAMES = (("premise", "hypothesis"), ("query", "document"), ("query", "pass
 # Columns whose names differ only in these words: text_a and text_b, sentence1 and sentence2, left_text and right_text.
 _PAIR_WORDS = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("source", "target"))
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*%?")
+# A cell that is no text: a date or time, a web or mail address, or an identifier with a digit (MSG-0017, v1.2).
+_FACT = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].{1,30})?|\d{1,2}:\d\d(:\d\d)?|\d{1,2}\.? \w{3,9}\.? \d{4}|"
+    r"\w{3,9} \d{1,2}, \d{4}|(https?://|www\.)\S+|[\w.+-]+@[\w-]+\.[\w.]+|(?=[^\d\s]*\d)[!-~]{1,80}|"
+    r"[-+(]?\d[\d ()/.-]{5,}",
+    re.ASCII,
+)
 _SAMPLE_SIZE = 2000  # non-empty cells of a column that are examined
 
 
@@ -67,13 +83,17 @@ class ColumnGuess:
 
 @dataclass(frozen=True)
 class _ColumnStats:
-    """Statistics of a column's non-empty cells; `length` in characters, `numeric` a share in [0, 1]."""
+    """Statistics of a column's non-empty cells; `length` in characters, `numeric` and `facts` shares in [0, 1].
+
+    A fact is a number, a date, an address or an identifier.
+    """
 
     name: str
     filled: int
     distinct: int
     length: float
     numeric: float
+    facts: float
     values: frozenset[str]
 
     @property
@@ -104,7 +124,7 @@ def guess_columns(
     reasons: list[str] = []
     split = named.split or _guess_split(stats, free, reasons)
     split = "" if split == NO_COLUMN and NO_COLUMN not in table.columns else split
-    pair = _guess_pair(stats) if pairs and not named.text and not named.text_b else None
+    pair = _guess_pair(stats, free) if pairs and not named.text and not named.text_b else None
     text, text_b = named.text, named.text_b or None
     if pair:
         text, text_b = pair
@@ -129,6 +149,7 @@ def _column_stats(table: Table, name: str) -> _ColumnStats:
         distinct=len(set(filled)),
         length=sum(map(len, filled)) / n,
         numeric=sum(bool(_NUMBER.fullmatch(c)) for c in filled) / n,
+        facts=sum(bool(_NUMBER.fullmatch(c[:100]) or _FACT.fullmatch(c[:200])) for c in filled) / n,
         values=frozenset(c.casefold() for c in filled[:200]),
     )
 
@@ -142,7 +163,7 @@ def _hint(name: str, hints: str) -> int:
     return int(any(word in words for word in re.split(r"[^a-z]+", plain)))
 
 
-def _guess_pair(stats: Mapping[str, _ColumnStats]) -> tuple[str, str] | None:
+def _guess_pair(stats: Mapping[str, _ColumnStats], free: Sequence[str]) -> tuple[str, str] | None:
     lower = {c.casefold(): c for c in stats}
     named = next(((lower[a], lower[b]) for a, b in _PAIR_NAMES if a in lower and b in lower), None)
     if named:
@@ -150,7 +171,7 @@ def _guess_pair(stats: Mapping[str, _ColumnStats]) -> tuple[str, str] | None:
     stems: dict[tuple[str, ...], str] = {}
     for name in stats:
         column, words = stats[name], re.findall(r"[a-z]+|\d+", name.casefold())
-        if not words or not column.filled or column.numeric > 0.5 or _hint(name, _LABEL_NAMES):
+        if not words or not column.filled or column.facts > 0.5 or _hint(name, _LABEL_NAMES):
             continue
         if words[0] == "column" and len(words) == 2:  # a file without a header
             continue
@@ -158,9 +179,17 @@ def _guess_pair(stats: Mapping[str, _ColumnStats]) -> tuple[str, str] | None:
             if first in words:
                 stems[tuple(first + second if word == first else word for word in words)] = name
             partner = stems.get(tuple(first + second if word == second else word for word in words))
-            if second in words and partner:
+            if second in words and partner and not _has_better_text(stats, free, (partner, name)):
                 return partner, name
     return None
+
+
+def _has_better_text(stats: Mapping[str, _ColumnStats], free: Sequence[str], pair: tuple[str, str]) -> bool:
+    """Whether another column is a text by its name and content, and the two of the pair are none by their names."""
+    if any(_hint(name, _TEXT_NAMES) for name in pair):
+        return False
+    others = (stats[name] for name in free if name not in pair)
+    return any(_hint(other.name, _TEXT_NAMES) and other.filled and other.facts < 0.5 for other in others)
 
 
 def _guess_split(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:
@@ -186,29 +215,38 @@ def _is_split(column: _ColumnStats) -> bool:
 
 def _guess_text(table: Table, stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:
     def score(name: str) -> float:
-        column = stats[name]
-        if not column.filled or (column.numeric > 0.9 and _hint(name, _TEXT_NAMES) < 2):
-            return -1.0
-        # Label columns are short and repeat; the name is the best evidence of a text.
+        column, hint = stats[name], _text_hint(name)
+        # Content weighs more than the name: facts are a text only where nothing else is. Labels are short and repeat.
         return (
-            3 * _hint(name, _TEXT_NAMES)
+            3 * hint
             + min(column.length, 200) / 40
             - 2 * column.repeats
             - 3 * (_hint(name, _LABEL_NAMES) == 2)
+            - 20 * (column.facts > 0.5)
+            - 20 * (name.casefold().strip() in _LABELS)
         )
 
-    best = max(free, key=score, default=None)
-    if best is None or score(best) < 0:
+    filled = [name for name in free if stats[name].filled]
+    best = max(filled, key=score, default=None)
+    if best is None or (score(best) < 0 and _text_hint(best) < 2):
         columns = ", ".join(repr(c) for c in table.columns)
         raise BadData(f"No column of {table.name} looks like a text; it has {columns}.", "Name it: --text COLUMN")
-    why = "by its name" if _hint(best, _TEXT_NAMES) else "the longest and least repeated"
+    why = "by its name" if _text_hint(best) else "the longest and least repeated"
     reasons.append(f"text: {best!r}, {why} ({stats[best].length:.0f} characters a row)")
     return best
+
+
+def _text_hint(name: str) -> int:
+    """As `_hint` for names of texts; 0 for names of facts on a text."""
+    facts = _FACT_NAMES.intersection(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).casefold()))
+    return 0 if facts else _hint(name, _TEXT_NAMES)
 
 
 def _guess_label(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str | None:
     def score(name: str) -> float:
         column, hint = stats[name], _hint(name, _LABEL_NAMES)
+        if name.casefold().strip() in _LABELS and column.filled:
+            return 10.0
         if column.length > 60 or not column.filled:
             return 0.0
         categorical = column.distinct >= 2 and column.filled >= 10 and column.distinct <= max(2, 0.2 * column.filled)

@@ -69,7 +69,8 @@ class PoolReport:
             columns = ", ".join(f"{_COLUMN_TITLES.get(role, role)} from {name!r}" for role, name in s.columns.items())
             separated = "a JSON list" if s.separator == "json" else f"separated by {s.separator!r}"
             several = f"; a row may have several labels, {separated}" if s.separator else ""
-            sentences.append(f"Read {s.rows:,} rows of {s.name} ({s.role}): {columns}{several}.")
+            flags = "; guessed, --text COLUMN and --label COLUMN decide" if s.reasons else ""
+            sentences.append(f"Read {s.rows:,} rows of {s.name} ({s.role}): {columns}{several}{flags}.")
         sentences += self.cleaning.sentences()
         if self.unlabelled_dropped:
             sentences.append(f"Left out {self.unlabelled_dropped:,} test or validation rows without a label.")

@@ -7,6 +7,7 @@ No CSV parser can know whether that was meant; the lines in between show it.
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ _DELIMITERS = (",", "\t", ";", "|")
 _MAX_SAMPLE, _MAX_ABOVE = 200, 20  # lines that are looked at for a title, and those that may be above a header
 # Of the lines of a cell so many must look like rows: with a label that other rows have, or without.
 _MIN_SHARE, _MIN_SHARE_WITHOUT, _MIN_LINES_WITHOUT = 0.6, 0.9, 4
+_LETTERS = re.compile(r"\w")
 _MIN_ROWS = 5  # of a sample, to know its labels
 
 
@@ -59,7 +61,10 @@ class RowPattern:
 
     def _is_labelled(self, line: str) -> bool:
         cells = split_line(line, self.delimiter)
-        return len(cells) == self.width and any(cells[column] in values for column, values in self.labels.items())
+        if len(cells) != self.width:
+            return False
+        labels = {column for column, values in self.labels.items() if cells[column] in values}
+        return bool(labels) and any(_LETTERS.search(cell) for n, cell in enumerate(cells) if n not in labels)
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
