@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key, read_answer
 from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
-from potstill.errors import BudgetExceeded
+from potstill.errors import BudgetExceeded, TeacherError
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import CallMode, Category, Purchase, Purpose, micros_to_usd
 from potstill.ledger.store import AnswerCache, JsonObject, RunStore
@@ -30,6 +30,7 @@ from potstill.teachers.base import DeferredTeacher, Teacher
 # Categories that the workspace shares. A trained model's answers are cheaper to compute than to store.
 CACHED_CATEGORIES: tuple[Category, ...] = ("llm", "human")
 CALLS_PER_EXTRA_SLOT = 8  # for so many parallel calls one more may be waiting with its money held, or being booked
+MAX_UNREADABLE = 12  # replies in a row, from the first on, that name no label; then asking ends
 CACHE_CHUNK = 1000  # answers taken from the workspace in one step
 StoredAnswers: TypeAlias = dict[str, Answer]  # store key -> answer
 
@@ -124,6 +125,7 @@ class TeacherClient:
         self._cache = cache
         self._reporter = reporter
         self._engine = engine
+        self._unreadable: dict[str, list[str] | None] = {}  # by teacher key; None once a reply was read
         self.publish_answers()
 
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose) -> AskResult:
@@ -140,7 +142,9 @@ class TeacherClient:
                 # Also if nothing is missing any more: jobs that were submitted earlier are fetched and booked.
                 request = AnswerRequest({text: keys[text] for text in missing}, purpose)
                 BatchJobs(teacher, self._store, self._ledger).ask(request)
-                answers |= self._load(keys[text] for text in missing)
+                fetched = self._load(keys[text] for text in missing)
+                self._check_readable(teacher, fetched)
+                answers |= fetched
                 if n_unanswered := len(keys) - len(answers):
                     self._reporter.info(
                         f"{n_unanswered} texts stay unanswered: the budget ends here, or they failed each time."
@@ -197,6 +201,7 @@ class TeacherClient:
                     self._reporter.info(f"The budget ends here: {len(answers)} of {n_texts} texts are answered.")
                     break
                 answers |= bought
+                self._check_readable(teacher, bought)
                 if n_texts > 1:
                     rate = len(answers) / (time.perf_counter() - started)
                     usd = micros_to_usd(free_before - self._ledger.free)
@@ -205,6 +210,22 @@ class TeacherClient:
         if len(answers) < n_texts:
             answers |= self._load(keys[text] for text in texts)  # those in flight when the budget ended
         return answers
+
+    def _check_readable(self, teacher: Teacher, bought: StoredAnswers) -> None:
+        """Stop after the teacher's first `MAX_UNREADABLE` replies if none of them could be read."""
+        unreadable = self._unreadable.setdefault(teacher.key, [])
+        if unreadable is None:
+            return
+        if any(answer.state == "ok" for answer in bought.values()):
+            self._unreadable[teacher.key] = None
+            return
+        unreadable += [answer.raw for answer in bought.values() if answer.state == "unparsable"]
+        if len(unreadable) >= MAX_UNREADABLE:
+            shown = "; ".join(ascii(raw[:100]) for raw in list(dict.fromkeys(unreadable))[:3])
+            raise TeacherError(
+                f"None of the first {len(unreadable)} replies of {teacher.name} names one label. It answered: {shown}.",
+                "Take another model, or if the replies are labels by other names, name them under aliases.",
+            )
 
     def copy(self, teacher: Teacher, texts: Sequence[str], to: RunStore) -> None:
         """Copy the stored answers about these texts into another run's store, unpriced: the caller books them."""

@@ -12,8 +12,10 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from potstill.teachers.reply_frames import cut_end_marks, cut_thinking, unframed
 
 # A code that the server did not list gets at least this probability.
 MIN_PROBABILITY = 1e-6
@@ -21,7 +23,9 @@ MIN_PROBABILITY = 1e-6
 MAX_NAME_LENGTH = 500
 
 CODE_FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
-_PAIR = re.compile(r"^(\w+)\s*[:.)\-]\s*(.+)$", re.DOTALL)
+# Fields of a JSON object that name the label; others, such as a confidence or a reason, may stand beside them.
+LABEL_FIELDS = frozenset({"label", "answer", "category", "class", "classification", "code", "prediction", "intent"})
+_PAIR = re.compile(r"^[\[(]?(\w+)\s*[:.)\]\-]\s*(.+)$", re.DOTALL)
 STRIP_CHARACTERS = " \t\r\n\"'`*"
 _WEIGHED = re.compile(r"(.+?)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%?", re.DOTALL)
 _GAPS = re.compile(r"[\s_\-]+")
@@ -95,7 +99,20 @@ class LabelParser:
         self._loose = loose
 
     def parse(self, reply: str) -> ParsedLabel | None:
-        """The label of a reply: bare, in quotes, in a code fence, as `{"label": ...}` or as "CODE: label"."""
+        """The label of a reply: bare, in quotes, in a code fence, as `{"label": ...}` or as "CODE: label".
+
+        Thinking before it is left out, and frames such as "Answer: A", "[A]" and "A<eos>"; see `reply_frames`.
+        """
+        for piece in unframed(reply):
+            found = self._parse_bare(piece)
+            if found is not None:
+                if piece == reply or found.code_offset is None:
+                    return found
+                return replace(found, code_offset=reply.rfind(piece) + found.code_offset)
+        return None
+
+    def _parse_bare(self, reply: str) -> ParsedLabel | None:
+        """As `parse`, without frames."""
         bare = reply.strip()
         fenced = CODE_FENCE.match(bare)
         if fenced:
@@ -105,8 +122,7 @@ class LabelParser:
             if several is not None:
                 return self._set(several, reply)
         if bare.startswith("{"):
-            named = _label_field(bare)
-            return None if named is None else self._named(named, reply)
+            return self._labelled(bare, reply)
         name = bare.strip(STRIP_CHARACTERS).removesuffix(".").strip(STRIP_CHARACTERS)
         return self._named(name, reply) or self._pair(name, reply)
 
@@ -120,6 +136,32 @@ class LabelParser:
         weights = {column: weight / total for column, (_, weight) in zip(columns, several, strict=True) if weight > 0}
         top = max(weights, key=weights.__getitem__)
         return ParsedLabel(top, None, weights if len(weights) > 1 else {})
+
+    def _labelled(self, bare: str, reply: str) -> ParsedLabel | None:
+        """The label of a JSON object with one; None if another of its fields names another label."""
+        record = read_object(bare)
+        named = [value for name, value in (record or {}).items() if name.casefold() in LABEL_FIELDS]
+        strings = [value for value in named if isinstance(value, str)]
+        if record is None or not named or len(strings) < len(named):
+            return None
+        found = self._named(strings[0], reply)
+        if found is None or self.named_columns(record) != {found.column}:
+            return None
+        # A code that is also written elsewhere is not looked up among the tokens.
+        return found if list(record) == ["label"] or reply.count(strings[0]) == 1 else replace(found, code_offset=None)
+
+    def named_columns(self, record: Any) -> set[int]:
+        """The labels that the strings of a JSON value name, field names included."""
+        parts, columns = [record], set()
+        while parts:
+            part = parts.pop()
+            if isinstance(part, dict):
+                parts += [*part, *part.values()]
+            elif isinstance(part, list):
+                parts += part
+            elif isinstance(part, str) and (found := self._named(part, part)) is not None:
+                columns.add(found.column)
+        return columns
 
     def _named(self, name: str, reply: str) -> ParsedLabel | None:
         if name in self._by_code:
@@ -145,15 +187,20 @@ def _offset(found: int) -> int | None:
     return None if found < 0 else found
 
 
-def _label_field(reply: str) -> str | None:
+def read_object(reply: str) -> dict[str, Any] | None:
+    """A JSON object; None for anything else, and where a field comes twice."""
     try:
-        record = json.loads(reply)
+        record = json.loads(reply, object_pairs_hook=_unique_fields)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict) or list(record) != ["label"]:
-        return None
-    name = record["label"]
-    return name if isinstance(name, str) else None
+    return record if isinstance(record, dict) else None
+
+
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a field comes twice")
+    return record
 
 
 def _weighed(bare: str) -> list[tuple[str, float]] | None:
@@ -282,7 +329,7 @@ def parse_texts(reply: str, limit: int) -> tuple[str, ...] | None:
 
     None if the reply is not such JSON.
     """
-    bare = reply.strip()
+    bare = cut_end_marks(cut_thinking(reply)).strip()
     fenced = CODE_FENCE.match(bare)
     try:
         record: Any = json.loads(fenced[1] if fenced else bare)

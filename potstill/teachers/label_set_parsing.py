@@ -12,7 +12,14 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from potstill.teachers.label_parsing import CODE_FENCE, MIN_PROBABILITY, STRIP_CHARACTERS, LabelParser, ParsedLabel
+from potstill.teachers.label_parsing import (
+    CODE_FENCE,
+    MIN_PROBABILITY,
+    STRIP_CHARACTERS,
+    LabelParser,
+    ParsedLabel,
+    read_object,
+)
 
 # The reply if no label fits: the first of these that is not a label.
 NONE_WORDS = ("NONE", "NOTHING", "NO LABEL", "(none of the labels)")
@@ -28,7 +35,7 @@ def none_word(labels: Sequence[str]) -> str:
 class LabelSetParser(LabelParser):
     """Parses replies that name a set of labels; see `LabelParser` for how one name is parsed."""
 
-    def parse(self, reply: str) -> ParsedLabel | None:
+    def _parse_bare(self, reply: str) -> ParsedLabel | None:
         """The set of a reply: `{"labels": [...]}`, a JSON list, or names with commas.
 
         The empty set is `[]` or the word of `none_word`. None if one name is not a label, or comes twice: a partly
@@ -38,7 +45,7 @@ class LabelSetParser(LabelParser):
         fenced = CODE_FENCE.match(bare)
         if fenced:
             bare = fenced[1].strip()
-        names = _json_names(bare) if bare[:1] in ("{", "[") else self._plain_names(bare)
+        names = self._json_names(bare) if bare[:1] in ("{", "[") else self._plain_names(bare)
         if names is None:
             return None
         found = [self._named(name, reply) or self._pair(name, reply) for name in names]
@@ -46,6 +53,18 @@ class LabelSetParser(LabelParser):
         if None in found or len(set(columns)) < len(names):
             return None
         return ParsedLabel(columns[0] if columns else -1, None, columns=frozenset(columns))
+
+    def _json_names(self, bare: str) -> list[str] | None:
+        """The names of a list, or of the field "labels" if no other field names another label."""
+        try:
+            names: Any = json.loads(bare) if bare.startswith("[") else (read_object(bare) or {}).get("labels")
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return None
+        if bare.startswith("{") and self.named_columns(read_object(bare)) != self.named_columns(names):
+            return None
+        return names
 
     def _plain_names(self, bare: str) -> list[str] | None:
         bare = bare.strip(STRIP_CHARACTERS).removesuffix(".").strip(STRIP_CHARACTERS)
@@ -55,18 +74,6 @@ class LabelSetParser(LabelParser):
             return [bare]
         names = [name.strip(STRIP_CHARACTERS) for name in _SEPARATORS.split(bare)]
         return names if all(names) else None
-
-
-def _json_names(bare: str) -> list[str] | None:
-    try:
-        record: Any = json.loads(bare)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(record, dict):
-        record = record["labels"] if list(record) == ["labels"] else None
-    if not isinstance(record, list) or not all(isinstance(name, str) for name in record):
-        return None
-    return record
 
 
 def scores_from_label_set(columns: Collection[int], n_labels: int, confidence: float) -> tuple[float, ...]:

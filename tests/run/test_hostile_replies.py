@@ -15,7 +15,7 @@ from support.chat_server import FakeServer
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Answer, Task
-from potstill.errors import BoundExceeded
+from potstill.errors import BoundExceeded, TeacherError
 from potstill.ledger.prices import Usage
 from potstill.ledger.store import AnswerCache, PaidAnswer
 from potstill.run.run import Run
@@ -231,3 +231,28 @@ def test_machine_time_while_the_process_was_stopped_is_not_charged(server: FakeS
     teacher._server.send = stopped  # type: ignore[method-assign]
     bound = teacher.price.cost_micros(teacher.max_usage(["some sports"]))
     assert teacher.price.cost_micros(teacher.answer(["some sports"]).usage) <= bound
+
+
+@pytest.mark.parametrize("reply", ["I think it is the first.", "\x1b]52;c;x\x07 what?", ""], ids=range(3))
+def test_a_dozen_replies_of_which_none_can_be_read_end_the_run_and_are_shown(
+    tmp_path: Path, server: FakeServer, pool: Pool, reply: str
+) -> None:
+    server.mutate = lambda done: done["choices"][0]["message"].update(content=reply)
+    with open_run(tmp_path / "run", server, pool) as run:
+        with pytest.raises(TeacherError, match=r"None of the first 1\d replies") as caught:
+            run.ask(run.teacher(), pool.subset("pool").texts)
+        assert repr(reply[:5])[1:-1] in caught.value.message
+        assert caught.value.message.isprintable()
+        assert len(server.seen) <= 2 * (12 + 3)  # each is asked once more
+        server.mutate = None
+        assert run.ask(run.teacher(), pool.subset("pool").texts[20:]).answered.all()
+
+
+def test_one_reply_that_can_be_read_lets_the_others_be_unreadable(
+    tmp_path: Path, server: FakeServer, pool: Pool
+) -> None:
+    texts = pool.subset("pool").texts
+    with open_run(tmp_path / "run", server, pool) as run:
+        run.ask(run.teacher(), texts[:1])
+        server.mutate = lambda done: done["choices"][0]["message"].update(content="what?")
+        assert set(run.ask(run.teacher(), texts[1:20]).states) == {"unparsable"}

@@ -54,6 +54,97 @@ def test_codes_labels_and_their_plain_spellings_are_read(reply: str, expected: i
     assert column(reply) == expected
 
 
+THINKING = "<think>A or B? World fits less.\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        THINKING + "B",
+        "It may be A.</think>B",
+        "<thinking>A</thinking> **B**",
+        "<|channel|>analysis<|message|>A?<|end|><|start|>assistant<|channel|>final<|message|>B",
+        "B<eos>",
+        "B</s>",
+        "B <|im_end|>",
+        "B<end_of_turn>\n<eos>",
+        "Answer: B",
+        "**Answer:** B",
+        "The answer is B.",
+        "The correct answer is: **B**",
+        "Final answer: Sports news",
+        "Label: B: Sports news",
+        "label = 'B'",
+        "[B]",
+        "(B)",
+        "<B>",
+        "[B] Sports news",
+        "(B) Sports news",
+        "\\boxed{B}",
+        "$\\boxed{\\text{B}}$",
+        'Answer: {"label": "B"}',
+        '{"label": "B", "confidence": 0.9}',
+        '{"confidence": 0.9, "label": "Sports news", "reason": "about a match"}',
+        '{"code": "B", "label": "Sports news"}',
+        '{"Answer": "B"}',
+        '{"category": "sports news", "scores": [0.1, 0.9]}',
+        THINKING + '```json\n{"label": "B", "confidence": 0.9}\n```',
+        THINKING + "Answer: [B]<|im_end|>",
+    ],
+)
+def test_thinking_and_common_frames_are_left_out(reply: str) -> None:
+    assert column(reply) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>B",
+        "<think>B</think>",
+        "B</think>",
+        "Answer:",
+        "Answer: A or B",
+        "Answer: B: World",
+        "The answer is not B",
+        "answer B",
+        "[A, B]",
+        "[A] Sports news",
+        "(B",
+        "[[[[[B]]]]]",
+        "A\nB",
+        "B<eos>A",
+        '{"label": "A", "second": "B"}',
+        '{"label": "B", "labels": ["A", "B"]}',
+        '{"label": "A", "answer": "B"}',
+        '{"label": "A", "label": "B"}',
+        '{"label": "B", "scores": {"A": 0.4, "B": 0.6}}',
+        '{"A": 0.1, "B": 0.9}',
+        '{"confidence": 0.9}',
+        '{"label": 1, "confidence": 0.9}',
+        '{"name": "B"}',
+    ],
+)
+def test_a_frame_around_more_than_one_label_is_no_answer(reply: str) -> None:
+    assert column(reply) is None
+
+
+@pytest.mark.parametrize(
+    "reply", [THINKING + "B", "Answer: B<eos>", "[B]", '{"label": "B", "confidence": 0.9}', "(B) Sports news"]
+)
+def test_the_code_within_a_frame_is_found_among_the_tokens(reply: str) -> None:
+    found = LabelParser(LABELS, CODES).parse(reply)
+    assert found is not None
+    assert found.code_offset == reply.rindex("B")
+
+
+@pytest.mark.parametrize(
+    "part", ["<think>", "</think>", "<", "[", "(", " ", "\n", "Answer: ", '"', "<eos>", "\\boxed{", "{", "A "]
+)
+def test_a_long_reply_of_one_piece_is_read_at_once(part: str) -> None:
+    reading = LabelParser(LABELS, CODES)
+    assert reading.parse(part * (10**6 // len(part))) is None
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -63,7 +63,7 @@ column_sets = st.lists(st.frozensets(st.integers(0, 5)), min_size=1, max_size=9)
         ('{"labels": "A"}', None),
         ('{"labels": ["A", 2]}', None),
         ('{"label": "A"}', None),
-        ('{"labels": ["A"], "why": "so"}', None),
+        ('{"labels": ["A"], "why": "so"}', {0}),
         ('{"labels": ["A"', None),
         ("[" * 5000, None),
     ],
