@@ -7,28 +7,36 @@ of work. Does not cover several processes that share the work.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from potstill.data.task import JsonObject
+from potstill.errors import BadData
 
 FORMAT = 1
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
+_MARK = b'{"journal": '  # what every journal begins with
 
 
 class Journal:
     """The blocks of one job, in order: `find` each in turn, and `add` those that are not there.
 
     Args:
-        path: the file; created if absent, removed after `finish`, or if no block was stored.
+        path: the file, which must be a journal if it exists, and no symbolic link; created if absent, removed after
+            `finish`, or if no block was stored.
         job: everything that all blocks depend on, as JSON values; a journal of another job is emptied.
+
+    Raises:
+        BadData: the file exists and is no journal, or is a symbolic link.
     """
 
     def __init__(self, path: Path, job: JsonObject) -> None:
         self.path = path
-        self._file = path.open("a+b")
+        self._file = _open_own(path)
         self._file.seek(0)
         head = json.loads(json.dumps({"journal": FORMAT, **job}))
         self._reading = _parsed(self._file.readline()) == head
@@ -71,6 +79,26 @@ class Journal:
     def _write(self, record: JsonObject) -> None:
         self._file.write(json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n")
         self._file.flush()
+
+
+def _open_own(path: Path) -> BinaryIO:
+    """The file, open to read and append."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_FOLLOW, 0o666), "a+b")
+    except OSError as error:
+        reason = "is a symbolic link" if path.is_symlink() else f"cannot be opened ({error.strerror})"
+        raise not_own_error(path, reason) from None
+    file.seek(0)
+    head = file.read(len(_MARK))
+    if path.is_symlink() or not _MARK.startswith(head):  # a part of the mark: killed while it was written
+        file.close()
+        raise not_own_error(path, "is a symbolic link" if path.is_symlink() else "exists and is no journal of predict")
+    return file
+
+
+def not_own_error(path: Path, reason: str) -> BadData:
+    """The error for a file that a job would write over and that is none of its own."""
+    return BadData(f"{path} {reason}.", "Move it away, or give another output with -o.")
 
 
 def content_key(texts: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ In a multi-label task `predicted` holds all labels of a text: a list, or in CSV 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,7 +19,7 @@ from typing import Any
 
 from potstill.bundle.arguments import labelled_name
 from potstill.bundle.bundle import Bundle
-from potstill.bundle.journal import Journal, content_key
+from potstill.bundle.journal import Journal, content_key, not_own_error
 from potstill.bundle.record import RECORD_FILE, sha256
 from potstill.bundle.text_columns import TextColumns, choose_text_columns, table_head
 from potstill.data.atomic import atomic_file
@@ -32,6 +33,7 @@ BLOCK = 4096  # rows in memory at once
 MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
 GUESS_ROWS = 200  # rows to guess the text column from, if it must be
 TYPED_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
+BAD_ROW = re.compile(rb"(line|row) [\d,]+ ")  # what a line of the list of bad rows begins with
 RowProgress = Callable[[float, float], None]
 
 
@@ -168,6 +170,7 @@ def _scan(path: Path, out: Path, encoding: str | None) -> _FileScan:
     beside = out.with_name(f"{out.name}.bad.txt")
     if not out.parent.is_dir():
         raise BadData(f"There is no folder {out.parent} to write {out.name} into.", "Make the folder first.")
+    _check_own(beside)
     with atomic_file(beside) as unfinished, unfinished.open("w", encoding="utf-8", errors="replace") as handle:
 
         def on_bad(bad: str) -> None:
@@ -190,6 +193,17 @@ def _scan(path: Path, out: Path, encoding: str | None) -> _FileScan:
         )
         raise BadData(f"{path} cannot be labelled: {what}.", "Give a file with texts.")
     return scan
+
+
+def _check_own(beside: Path) -> None:
+    """Raise BadData unless the list of bad rows is absent or an earlier list."""
+    if beside.is_symlink():
+        raise not_own_error(beside, "is a symbolic link")
+    if beside.exists():
+        with beside.open("rb") as handle:
+            head = handle.read(64)
+        if head and not BAD_ROW.match(head):
+            raise not_own_error(beside, "exists and is no list of bad rows")
 
 
 def _notes(scan: _FileScan, cells: _PredictionCells, out: Path) -> Iterator[str]:

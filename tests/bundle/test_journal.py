@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.bundle.journal import Journal, content_key
+from potstill.errors import BadData
 
 JOB = {"bundle": "abc", "columns": ["a", "b"]}
 
@@ -65,9 +66,16 @@ def test_a_file_cut_at_any_byte_gives_whole_blocks_only(tmp_path: Path) -> None:
     assert last == 4
 
 
-@pytest.mark.parametrize("noise", [b"", b"\0" * 100, b"{}\n", b"[1]\n" * 3, b"\xff\xfe\n", b"null\n"])
-def test_a_file_of_noise_is_an_empty_journal(tmp_path: Path, noise: bytes) -> None:
+@pytest.mark.parametrize("noise", [b"\0" * 100, b"{}\n", b"[1]\n" * 3, b"\xff\xfe\n", b"null\n"])
+def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path: Path, noise: bytes) -> None:
     (tmp_path / "j").write_bytes(noise)
+    with pytest.raises(BadData, match="is no journal"):
+        found(tmp_path / "j", 2)
+    assert (tmp_path / "j").read_bytes() == noise
+
+
+def test_an_empty_file_is_an_empty_journal(tmp_path: Path) -> None:
+    (tmp_path / "j").write_bytes(b"")
     assert found(tmp_path / "j", 2) == 0
 
 

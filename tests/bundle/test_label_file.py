@@ -280,3 +280,36 @@ def test_a_bundle_that_was_never_measured_adds_two_columns(folder: Path, tmp_pat
     (tmp_path / "plain" / "potstill.json").write_text(json.dumps(plain), "utf-8")
     done = label_file(load(tmp_path / "plain"), table(tmp_path / "in.csv", 5))
     assert list(read(done.file)[0]) == ["id", "text", "who", "predicted", "confidence"]
+
+
+@pytest.mark.parametrize("name", ["out.csv.part", "out.csv.bad.txt"])
+def test_a_file_that_is_not_its_own_is_refused_and_kept(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / "in.csv", 5)
+    (tmp_path / name).write_text("my own notes\n", encoding="utf-8")
+    with pytest.raises(BadData, match="exists and is no") as refused:
+        label_file(bundle, path, out=tmp_path / "out.csv")
+    assert "-o" in refused.value.hint
+    assert (tmp_path / name).read_text(encoding="utf-8") == "my own notes\n"
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["out.csv.part", "out.csv.bad.txt"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_symbolic_links_are_not_followed(bundle: Bundle, tmp_path: Path, name: str, exists: bool) -> None:
+    path, victim = table(tmp_path / "in.csv", 5), tmp_path / "victim"
+    if exists:
+        victim.write_bytes(b"")
+    try:
+        (tmp_path / name).symlink_to(victim)
+    except OSError:
+        pytest.skip("no symbolic links here")
+    with pytest.raises(BadData, match="is a symbolic link"):
+        label_file(bundle, path, out=tmp_path / "out.csv")
+    assert victim.exists() == exists
+    assert not exists or victim.read_bytes() == b""
+
+
+def test_a_journal_of_which_only_a_part_was_written_is_its_own(bundle: Bundle, tmp_path: Path) -> None:
+    for part in (b"", b'{"jour', b'{"journal": 1, "rec'):
+        (tmp_path / "out.csv.part").write_bytes(part)
+        assert label_file(bundle, table(tmp_path / "in.csv", 5), out=tmp_path / "out.csv").n == 5
