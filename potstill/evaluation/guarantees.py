@@ -92,7 +92,7 @@ class Guarantees:
     energy_quantiles: tuple[float, ...]
 
     def threshold(self, precision: float = TARGET_PRECISION, confidence: float = GUARANTEE_CONFIDENCE) -> float | None:
-        """The lowest probability above which at least `precision` of the labels are right; None if none passes the test.
+        """The lowest probability above which at least `precision` of the labels are right, or None.
 
         Learn-then-Test (Angelopoulos et al. 2021): "too many are wrong" is tested with the exact binomial tail (whose
         inversion is Clopper-Pearson's interval), first at the threshold that equals the precision, where a

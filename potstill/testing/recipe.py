@@ -119,7 +119,7 @@ class RecipeContract:
         return Spec.from_dict(json.loads(json.dumps(record).replace("{labels}", str(labels))))
 
     def _attempt(self, folder: Path, pool: Pool, *, cut_after: int = 0, budget_usd: float = AMPLE_USD) -> RunOutcome:
-        """Run the recipe in `folder`, or resume it; with `cut_after` raises `_Interrupted` after so many stored steps."""
+        """Run the recipe in `folder`, or resume it; with `cut_after` raises `_Interrupted` after so many steps."""
         folder.mkdir(exist_ok=True)
         task = Task(pool.labels, name="contract")
         with Run.open(folder / "run", self.spec(folder, budget_usd), task, pool) as run:

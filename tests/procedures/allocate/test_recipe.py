@@ -121,7 +121,7 @@ def test_if_nothing_can_be_bought_the_student_is_trained_on_the_labels_there_are
     with begin(tmp_path / "run", all_known, prices={}) as run:
         allocate(run)
         assert [type(decision) for decision in plans(run)] == [Stop]
-        assert "can be bought" in plans(run)[0].reason
+        assert "has a price" in plans(run)[0].reason
 
 
 def test_a_run_can_begin_without_any_label(tmp_path: Path) -> None:
