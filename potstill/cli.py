@@ -21,6 +21,7 @@ import click
 
 from potstill import __version__
 from potstill.api import COMMANDS
+from potstill.data.printable import escape_controls
 from potstill.errors import PotstillError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -153,9 +154,9 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except PotstillError as error:
-        click.echo(f"potstill: {error.message}", err=True)
+        click.echo(f"potstill: {escape_controls(error.message)}", err=True)
         if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+            click.echo(f"  {escape_controls(error.hint)}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from potstill.data.paths import as_path_or_none
+from potstill.data.printable import escape_controls
 
 if TYPE_CHECKING:
     from potstill.bundle.bundle import Bundle, Prediction
@@ -65,8 +66,11 @@ class PredictResult:
         width = max(map(len, self.labels), default=0)
         lines = []
         for row, (text, label, one) in enumerate(zip(self.texts, self.labels, self.predictions, strict=True)):
+            label = escape_controls(label)
             mark = "?" if one.confident is False or not one.in_scope else " "
-            lines.append(f"{label:<{width}}  {one.probability:6.1%} {mark} {' '.join(text.split())[:80]}")
+            lines.append(
+                f"{label:<{width}}  {one.probability:6.1%} {mark} {escape_controls(' '.join(text.split())[:80])}"
+            )
             if self.label_sets:
                 lines.append(f"{'':<{width}}   among {', '.join(self.label_sets[row])}")
         if any(one.confident is False or not one.in_scope for one in self.predictions):

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, TypedDict
 
+from potstill.data.printable import escape_controls
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -48,6 +50,7 @@ class ConsoleReporter:
 
     def info(self, sentence: str) -> None:
         """One sentence, on a line of its own, above the bars."""
+        sentence = escape_controls(sentence)  # it may hold what a provider or a file said
         if self._bars is None:
             print(sentence, file=sys.stderr, flush=True)
         else:

@@ -138,3 +138,28 @@ def test_a_pipe_is_read_like_standard_input(model: Path, tmp_path: Path) -> None
     writer.start()
     assert len(predict(model, str(pipe)).predictions) == 2
     writer.join()
+
+
+def test_control_characters_are_printed_as_escapes(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a goal \x1b]52;c;cm0gLXJm\x07 \x9b31m \u202e"
+    found = predict(model, hostile)
+    assert found.texts == (hostile,)  # as it is, for programs
+    assert r"a goal \x1b]52;c;cm0gLXJm\x07 \x9b31m \u202e" in found.to_text()
+    from potstill.reports.console import ConsoleReporter
+
+    ConsoleReporter().info("the server said \x1b[2J")
+    assert capsys.readouterr().err == "the server said \\x1b[2J\n"
+
+
+def test_an_error_is_printed_without_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from potstill import cli
+
+    def fail(**_: object) -> None:
+        raise BadData("the server said \x1b]0;owned\x07", "Look at \x1b[2J.")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "potstill: the server said \\x1b]0;owned\\x07\n  Look at \\x1b[2J.\n"
