@@ -74,6 +74,14 @@ FILES = [
     Case("title_line.csv", options={"skip_rows": 2}),
     Case("trailing_delimiter.csv"),
     Case("trailing_delimiter_header.csv"),
+    # Encodings.
+    Case("one_bad_line.csv", refused="1 bad row: line 8 has bytes that are not UTF-8", says=["--on-bad-row skip"]),
+    Case("one_bad_line.csv", options={"on_bad_row": "skip"}, says=["1 bad row of one_bad_line.csv left out: line 8"]),
+    Case("cp1252.csv", refused="In cp1252 this line reads", says=["--encoding cp1252"]),
+    Case("cp1252.csv", options={"encoding": "cp1252"}),
+    Case("utf16.csv", options={"encoding": "cp1252"}, says=["utf16.csv is UTF-16 by its bytes"]),
+    Case("marked.csv", options={"encoding": "cp1252"}, says=["marked.csv is UTF-8 by its bytes"]),
+    Case("marked.csv"),
     # Prodigy's answers.
     Case("prodigy.jsonl", says=["2 rows of prodigy.jsonl with the answer 'reject': read as unlabelled",
                                 "1 row of prodigy.jsonl with the answer 'ignore'", "--answer=-"], unlabelled=3),

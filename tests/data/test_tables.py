@@ -121,6 +121,37 @@ def test_common_encodings_are_guessed(tmp_path: Path, text: str, encoding: str) 
     assert refused(path).hint.endswith(encoding)
 
 
+def test_the_error_shows_what_the_line_reads_in_the_guessed_encoding(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", ("text,label\n" + "un café très doux,y\n" * 20).encode("cp1252"))
+    assert "In cp1252 this line reads 'un café très doux,y'." in refused(path).message
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
+def test_one_line_in_another_encoding_is_a_bad_row(tmp_path: Path, suffix: str) -> None:
+    line = {".csv": "{},x\n", ".jsonl": '{{"text": "{}", "label": "x"}}\n', ".txt": "{}\n"}[suffix]
+    good = line.format("très doux").encode()
+    content = b"text,label\n" * (suffix == ".csv") + good * 3 + line.format("déjà").encode("cp1252") + good * 3
+    path = put(tmp_path, f"a{suffix}", content)
+    error = refused(path)
+    assert f"1 bad row: line {5 if suffix == '.csv' else 4} has bytes that are not UTF-8" in error.message
+    assert "--on-bad-row skip" in error.hint
+    table = read_table(path, on_bad="skip")
+    assert (table.column("text"), table.skipped) == (["très doux"] * 6, 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_each_file_has_its_own_encoding_and_a_mark_wins_over_the_named_one(tmp_path: Path, encoding: str) -> None:
+    path = put(tmp_path, "a.csv", "text,label\ncafé,x\n".encode(encoding))
+    table = read_table(path, encoding="cp1252")
+    assert (table.columns, table.column("text")) == (("text", "label"), ["café"])
+    assert "by its bytes and is read as that, not as cp1252" in table.warnings[0]
+    other = put(tmp_path, "b.csv", "text,label\ncafé,x\n".encode("cp1252"))
+    assert (read_table(other, encoding="cp1252").column("text"), read_table(other, encoding="cp1252").warnings) == (
+        ["café"],
+        (),
+    )
+
+
 def test_the_line_of_a_bad_byte_is_right_far_into_a_file(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", b"text,label\n" + b"some words here,x\n" * 120_000 + b"caf\xe9 noir,y\n")
     assert "line 120,002 " in refused(path).message

@@ -1,7 +1,8 @@
 """Decodes text files: byte-order marks, encodings, and errors that name the first bad byte and guess the encoding.
 
-A byte-order mark selects UTF-8, UTF-16 or UTF-32; otherwise UTF-8 is used. No other encoding is assumed: a wrong
-guess garbles texts silently, so a guess is only suggested in the error.
+A byte-order mark selects UTF-8, UTF-16 or UTF-32, whatever encoding is named, and a file that is UTF-8 by its bytes is
+read as that: several files may have different encodings. Otherwise the named encoding is used, or UTF-8. No other
+encoding is assumed: a wrong guess garbles texts silently, so a guess is only suggested in the error.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class TextFile:
         layout: of a CSV or TSV file, as far as it is known.
         notes: sentences about what was found while reading; complete when all lines are read.
         header_doubt: see `Table`.
+        partly_decoded: some lines are not UTF-8; their bytes are lone surrogates, and their rows bad ones.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class TextFile:
     layout: Layout = field(default_factory=Layout)
     notes: list[str] = field(default_factory=list)
     header_doubt: str = ""
+    partly_decoded: bool = False
 
     def lines(self) -> Iterator[str]:
         """The lines from the handle's position on, with line ends.
@@ -89,8 +92,50 @@ def open_text(path: Path, encoding: str | None, max_cell: int, layout: Layout = 
     Raises:
         BadData: an unknown encoding.
     """
-    name = _codec_name(encoding) if encoding else _detect_mark(path)
-    return TextFile(path, name, path.open(encoding=name, newline=""), max_cell, layout)
+    named = _codec_name(encoding) if encoding else ""
+    found = _detect_mark(path) if not named or _has_mark(path) else "utf-8-sig" if _is_utf8(path) else named
+    notes = []
+    if named and named != found and {named, found} != {"utf-8", "utf-8-sig"}:
+        shown = found.removesuffix("-sig").upper()
+        notes.append(f"{path.name} is {shown} by its bytes and is read as that, not as {encoding}.")
+    partly = found.startswith("utf-8") and _is_mostly_utf8(path)
+    handle = path.open(encoding=found, newline="", errors="surrogateescape" if partly else "strict")
+    return TextFile(path, found, handle, max_cell, layout, notes, partly_decoded=partly)
+
+
+def _has_mark(path: Path) -> bool:
+    with path.open("rb") as handle:
+        start = handle.read(4)
+    return any(start.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS)
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether the file is UTF-8 with characters of several bytes; text in another encoding is not."""
+    decoder, several = codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as handle:
+        try:
+            while chunk := handle.read(_CHUNK):
+                decoder.decode(chunk)
+                several += not chunk.isascii()
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return several > 0
+
+
+def _is_mostly_utf8(path: Path) -> bool:
+    """Whether some lines of a file are not UTF-8, and as many at least show that the others are."""
+    n_bad = n_utf8 = 0
+    with path.open("rb") as handle:
+        for line in handle:
+            if line.isascii():
+                continue
+            try:
+                line.decode("utf-8")
+                n_utf8 += 1
+            except UnicodeDecodeError:
+                n_bad += 1
+    return n_utf8 >= n_bad > 0
 
 
 def _codec_name(encoding: str) -> str:
@@ -130,7 +175,10 @@ def decode_error(path: Path, encoding: str) -> BadData:
                 else:
                     hint = "Save the file as UTF-8, or name its encoding, as in: --encoding cp1252"
                 shown = encoding.removesuffix("-sig").upper()
-                return BadData(f"{path.name} is not {shown}: line {line:,} has the byte 0x{byte:02x}.", hint)
+                start = error.object.rfind(b"\n", 0, error.start) + 1
+                cell = error.object[start : start + 60].splitlines()[0]
+                reads = f" In {guess} this line reads {cell.decode(guess, 'replace')!r}." if guess else ""
+                return BadData(f"{path.name} is not {shown}: line {line:,} has the byte 0x{byte:02x}.{reads}", hint)
             except UnicodeError:  # UTF-16 and UTF-32 without a byte-order mark
                 break
     return BadData(f"{path.name} is not {encoding.upper()}.", "Save the file as UTF-8, or name its --encoding.")

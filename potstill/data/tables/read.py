@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -27,6 +28,7 @@ FILE_FORMATS = {
     ".parquet": "Parquet",
     ".txt": "one text a line",
 }
+_STRAY_BYTES = re.compile("[\udc80-\udcff]")
 _MAX_SHOWN = 5
 _MB = 1_000_000
 
@@ -177,6 +179,18 @@ def _open(
 
 
 def _rows(path: Path, file: TextFile | None, max_cell: int) -> Generator[NumberedRow, None, None]:
+    for line, row in _decoded_rows(path, file, max_cell):
+        if file and file.partly_decoded and not isinstance(row, str) and any(map(_has_stray_bytes, row.values())):
+            yield line, "has bytes that are not UTF-8"
+        else:
+            yield line, row
+
+
+def _has_stray_bytes(cell: Cell) -> bool:
+    return cell is not None and not cell.isascii() and bool(_STRAY_BYTES.search(cell))
+
+
+def _decoded_rows(path: Path, file: TextFile | None, max_cell: int) -> Generator[NumberedRow, None, None]:
     if file is None:
         yield from read_parquet(path, max_cell)
         return
