@@ -170,7 +170,7 @@ def _find_request(entry: LabelEntry, requests: Mapping[str, LabelRequest], task:
             what = "was exported for another task" if len(prefix) == 6 else "is not an id of any run"
             raise BadData(f"{at}: {entry.id!r} {what}.", "Use the file that this run exported.")
         raise BadData(
-            f"{at}: {entry.id!r} is no text of this run; the id was edited, or another run exported it.",
+            f"{at}: {entry.id!r} is not a text of this run; the id was edited, or another run exported it.",
             "Use the file that this run exported.",
         )
     request = requests[entry.id]

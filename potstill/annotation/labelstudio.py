@@ -97,20 +97,28 @@ def _annotation_json(annotation: Annotation, text: str) -> JsonObject:
 
 
 class _Value(BaseModel):
+    """`value` of a result: the chosen labels."""
+
     choices: list[str] = []
 
 
 class _Meta(BaseModel):
+    """`meta` of a result: notes, here the annotator."""
+
     text: list[str] = []
 
 
 class _Result(BaseModel):
+    """An entry of `result`: one answered control of the page."""
+
     type: str
     value: _Value = _Value()
     meta: _Meta | None = None
 
 
 class _User(BaseModel):
+    """`completed_by`: the person of Label Studio who labelled."""
+
     id: int | None = None
     email: str = ""
     first_name: str = ""
@@ -118,6 +126,8 @@ class _User(BaseModel):
 
 
 class _Annotation(BaseModel):
+    """An entry of `annotations`: one person's answer about one text."""
+
     result: list[_Result]
     was_cancelled: bool | None = None
     lead_time: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -125,6 +135,8 @@ class _Annotation(BaseModel):
 
 
 class _Data(BaseModel):
+    """`data` of a task: the text, or the two texts of a pair."""
+
     text: str | None = None
     text_a: str | None = None
     text_b: str | None = None
@@ -132,6 +144,8 @@ class _Data(BaseModel):
 
 
 class _Task(BaseModel):
+    """An exported task: a text and its annotations."""
+
     id: int | str | None = None
     data: _Data
     annotations: list[_Annotation] = []

@@ -135,7 +135,7 @@ def _as_path(argument: str | Path) -> Path | None:
     if isinstance(argument, Path):
         return argument.expanduser()
     if not isinstance(argument, str):
-        raise BadInput(f"A {type(argument).__name__} is no text.", "Give it to the bundle: load(MODEL).predict(...)")
+        raise BadInput(f"A {type(argument).__name__} is not a text.", "Give it to the bundle: load(MODEL).predict(...)")
     if len(argument) > MAX_PATH or not argument.strip(" .") or re.search(r"[\n\r\0]|://", argument):
         return None
     path = Path(argument)

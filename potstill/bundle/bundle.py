@@ -1,4 +1,6 @@
-"""Load a bundle folder and predict with it. Needs numpy, onnxruntime and tokenizers, never torch.
+"""Load a bundle folder and predict: labels, conformal prediction sets, abstention threshold and energy score.
+
+Needs numpy, onnxruntime and tokenizers, never torch.
 
 A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a preprocessor (`tokenizer.json`, or a vocabulary),
 and their record `potstill.json`. Nothing in it is pickled. In a pair task texts are pairs of texts, and in a
@@ -54,8 +56,8 @@ class Prediction:
         label: the most probable label.
         probability: of that label, in [0, 1].
         confident: whether the probability reaches the bundle's abstain threshold; None if it has no threshold.
-        typicality: in (0, 1], about the share of the held-out texts that are at least as atypical; None without
-            held-out texts.
+        typicality: in (0, 1], conformal p-value: the share of the held-out texts whose energy score is at least as
+            atypical; None without held-out texts.
         labels: in a multi-label task all labels of the text, most probable first; else the one.
     """
 

@@ -27,7 +27,7 @@ from potstill.models.tokens.tokenizer import (
 
 Feeds = dict[str, NDArray[Any]]
 # Tokens and texts a batch of a transformer: with more tokens the widest layer's values fall out of a core's cache, with
-# fewer each step is too small for what it costs to begin it (docs/log.md).
+# fewer the fixed cost of a step dominates (docs/log.md).
 MAX_BATCH_TOKENS, MAX_BATCH_ROWS = 480, 64
 
 

@@ -1,7 +1,7 @@
 """The record of a bundle, `potstill.json`, format 2: how to predict, what was checked at export, what was measured.
 
-Read by `load`, written once by `export`. Bundles of format 1 are upgraded while they are read. Knows no model and no
-graph; needs the standard library and numpy.
+Read by `load`, written once by `export`. Bundles of format 1 are upgraded while they are read. Does not load models or
+graphs; needs the standard library and numpy.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class QuantizationResult:
     Attributes:
         accepted: True if int8 is served.
         reason: one sentence.
-        accuracy_loss: share of check texts that int8 loses: net of gains with gold labels, every disagreement without.
+        accuracy_loss: by how much int8 lowers the accuracy on check texts; without gold, the share of disagreements.
         agreement: share of check texts on which both predict the same label.
         speedup: seconds of fp32 over seconds of int8 on the same texts, on the machine that exported.
         texts: number of check texts.

@@ -61,8 +61,8 @@ def guess_separator(
 ) -> Separator | None:
     """The separator of the labels in these cells; None if each cell seems to hold one label.
 
-    A candidate is the separator if at least `MIN_SHARE` of the cells hold it and there are fewer labels than cells'
-    distinct values: its labels recur in other combinations.
+    A candidate is the separator if at least `MIN_SHARE` of the cells hold it and the split cells have fewer distinct
+    labels than there are distinct cells: labels recur in other combinations.
     """
     filled = [cell.strip() for cell in cells if cell and cell.strip()]
     for separator in candidates:

@@ -18,7 +18,7 @@ MISSING_MARKERS: tuple[str, ...] = (
     *"null NULL Null <null> nil None <None> - -- – — ? ???".split(),
     *"unlabeled Unlabeled unlabelled Unlabelled (unlabeled) (unlabelled)".split(),
 )
-# Missing only beside labels that are no numbers: -1, 0, 1 is a scale.
+# Missing only beside labels that are not numbers: -1, 0, 1 is a scale.
 _NUMERIC_MARKERS = ("-1", "-1.0")
 _DOUBTFUL = ("none", "NONE", "-1", "-1.0", "na", "missing", "undefined", "unknown", "Unknown")
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")

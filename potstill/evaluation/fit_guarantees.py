@@ -1,4 +1,4 @@
-"""Fits the guarantees of a graph's scores on held-out labelled texts."""
+"""Fits conformal prediction sets, the abstention threshold and the energy quantiles of a graph on held-out texts."""
 
 from __future__ import annotations
 

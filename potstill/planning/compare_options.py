@@ -18,13 +18,13 @@ from potstill.run.open_teacher import training_reserve
 BUDGET_SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # shares of the budget that the chart shows
 TEACHER_ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the imitation curves that are shown
 BISECTION_STEPS = 12
-PRIOR_BASIS = "Prior: experience with other data sets, not yours; --measure tries it on the labels there are."
+PRIOR_BASIS = "Prior: experience with other data sets, not yours; --measure tries it on the existing labels."
 
 
 def compare_options(inputs: RunInputs, *, measure: bool = False) -> OptionComparison:
     """Compare every strategy that has a price, for the spec's budget and for parts and multiples of it.
 
-    Buys nothing. With `measure` students are trained on the labels there are, which takes this machine's time;
+    Buys nothing. With `measure` students are trained on the existing labels, which takes this machine's time;
     without, the expected scores are priors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Measures the student's learning curve, and a large model as its teacher, on the labels there are."""
+"""Measures the student's learning curve, and a large model as its teacher, on the existing labels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LabelledHalves:
 
 
 def measure_learning_curve(inputs: RunInputs, *, with_large: bool) -> tuple[PilotScores, str]:
-    """The student's expected scores, fitted on the labels there are, and what they rest on in words.
+    """The student's expected scores, fitted on the existing labels, and what they rest on in words.
 
     Students train with their kind's quick options: the shape of the curve is needed, in seconds.
 
@@ -58,7 +58,7 @@ def measure_learning_curve(inputs: RunInputs, *, with_large: bool) -> tuple[Pilo
     curve = fit_learning_curve(points, seed=seed)
     n_validation = len(halves.validation_texts)
     basis = (
-        f"Measured on the labels there are ({inputs.spec.student.name}, {n_validation} validation texts; "
+        f"Measured on the existing labels ({inputs.spec.student.name}, {n_validation} validation texts; "
         f"trusted to {curve.max_reliable_n(0.05):,} labels)."
     )
     scores = PilotScores(

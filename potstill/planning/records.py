@@ -16,7 +16,7 @@ from potstill.run import CachedAnswers
 FORMAT = 2
 STRATEGY_TITLES: dict[Strategy, str] = {
     "annotate": "labels by people only",
-    "distil": "the labels there are train a large model, which teaches the student",
+    "distil": "the existing labels train a large model, which teaches the student",
     "mix": "more labels, then the same through a large model",
     "llm": "answers of the language model",
     "pgkd": "texts the language model writes",
@@ -107,7 +107,7 @@ class StrategyRow:
 
     @classmethod
     def of(cls, estimate: StrategyEstimate, owned_usd: float) -> StrategyRow:
-        """The row of an estimate; `owned_usd` is what the labels there are would cost today."""
+        """The row of an estimate; `owned_usd` is what the existing labels would cost today."""
         allocation, score = estimate.allocation, estimate.score
         return cls(
             strategy=estimate.strategy,
@@ -133,7 +133,7 @@ class OptionComparison:
     Attributes:
         basis: "Measured" or "Prior", and on what, in words.
         budget_usd: the budget that was asked for, less what is left for training.
-        n_labels: labels there are.
+        n_labels: existing labels.
         owned_usd: what they would cost today; None if labels have no price.
         comparisons: by rising budget.
         turning_points: budgets at which another strategy becomes the best.
@@ -236,7 +236,7 @@ class OptionComparison:
         notes = []
         if self.owned_usd:
             notes.append(
-                f"The {self.n_labels:,} labels there are count as paid; "
+                f"The {self.n_labels:,} existing labels count as paid; "
                 f"bought today they are ${self.owned_usd:,.2f} more (all in)."
             )
         if self.cached is not None and self.cached.n_cached:

@@ -35,7 +35,7 @@ from potstill.reports.run_facts import (
     run_settings,
     simulated_teachers,
 )
-from potstill.run.evaluate_student import display_labels, evaluate_probs, majority_baseline, mcnemar_test
+from potstill.run.evaluate_student import compare_predictions, display_labels, evaluate_probs, majority_baseline
 from potstill.run.notes import Finished
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
@@ -72,7 +72,7 @@ def evaluate(
         run: the run the student comes from.
         student: the student its recipe returned.
         source: where the data comes from, in a few words.
-        cleaning: sentences about what reading the data did to it.
+        cleaning: notes on the cleaning of the data.
         text_columns: the column of the texts, or the two of a pair; stored in the bundle.
     """
     test = run.pool.subset("test")
@@ -207,7 +207,7 @@ def _mcnemar(
     if teacher is None or predictions is None or not teacher.answered.any():
         return None
     both = teacher.answered
-    return mcnemar_test(task, test.gold[both], predictions.given[both], teacher.given[both])
+    return compare_predictions(task, test.gold[both], predictions.given[both], teacher.given[both])
 
 
 def _samples(

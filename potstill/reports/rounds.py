@@ -1,7 +1,7 @@
 """The rounds of a recipe that works in rounds, read from a run's notes: what each cost and what it gained.
 
 The accuracy here is on the validation texts, which select the round: it compares the rounds, and does not measure the
-student. Draws only its own chart; knows no recipe.
+student. Draws only its own chart; independent of recipes.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def majority_baseline(task: Task, gold: Subset, test: Subset) -> ConstantBaselin
     return ConstantBaseline(evaluation, f"always {task.labels[int(counts.argmax())]!r}")
 
 
-def mcnemar_test(task: Task, gold: NDArray[np.integer], ours: BoolArray, theirs: BoolArray) -> McNemar:
+def compare_predictions(task: Task, gold: NDArray[np.integer], ours: BoolArray, theirs: BoolArray) -> McNemar:
     """McNemar's test of the (N, K) labels given by two models; a text is right if its whole set of labels is."""
     right = np.asarray(gold) == 1 if task.kind == "multi" else np.arange(task.n_labels) == np.asarray(gold)[:, None]
     wrong = [(np.asarray(given) != right).any(axis=1).astype(np.int64) for given in (ours, theirs)]

@@ -221,7 +221,7 @@ class Spec(Options):
 
 
 def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
-    """The student that a trained teacher is: "trained:gte-small" is an encoder, "trained:cloze:smollm2" names its kind.
+    """The student in a trained teacher's name: "trained:gte-small" is an encoder, "trained:cloze:smollm2" has a kind.
 
     The kind alone is enough: "trained:linear".
     """

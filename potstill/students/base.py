@@ -1,4 +1,4 @@
-"""The interface of students, and the records it exchanges. Knows no teacher and no prices.
+"""The interface of students, and the records it exchanges. Independent of teachers and prices.
 
 A kind is a class that is made from a `StudentConfig`. In `encoder:minilm`, as users write it, the kind is followed by
 the weights that training starts from.

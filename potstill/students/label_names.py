@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-MIN_LETTERS = 2  # "A", "3" and "?" are no texts
+MIN_LETTERS = 2  # "A", "3" and "?" say nothing about a label
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def _label_weights(class_weights: object, labels: Sequence[str]) -> NDArray[np.f
         )
     for label, weight in class_weights.items():
         if label not in labels:
-            raise BadSpec(f"class_weights names {label!r}, which is no label.", did_you_mean(str(label), labels))
+            raise BadSpec(f"class_weights names {label!r}, which is not a label.", did_you_mean(str(label), labels))
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise BadSpec(f"class_weights gives {label!r} the weight {weight!r}.", "Give a number above zero.")
     return np.array([float(class_weights.get(label, 1.0)) for label in labels])

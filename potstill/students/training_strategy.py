@@ -51,7 +51,7 @@ CHUNK_SIZE = 256  # rows embedded between two deadline checks
 class _Split:
     """Rows to train on with their (N, D) frozen embeddings, and rows for validation if there are any.
 
-    `noisy`: some targets are a teacher's and untrusted.
+    `noisy`: some targets are a teacher's, so possibly wrong.
     """
 
     train: EncodedBatch

@@ -138,7 +138,9 @@ def default_label_words(labels: Sequence[str], given: Mapping[str, str | Sequenc
     """
     unknown = sorted(set(given) - set(labels))
     if unknown:
-        raise BadSpec(f"`label_words` names {unknown[0]!r}, which is no label of the task.", "Name the task's labels.")
+        raise BadSpec(
+            f"`label_words` names {unknown[0]!r}, which is not a label of the task.", "Name the task's labels."
+        )
     words = []
     for label in labels:
         own = given.get(label, label_phrase(label))

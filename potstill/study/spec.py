@@ -105,7 +105,7 @@ class StudySpec(Options):
     Attributes:
         name: a title, and the name of its folder.
         budget: USD for this machine's time and for model calls, all cells together.
-        procedures: the four of the paper and LLM + KD; baselines are always run.
+        procedures: of finetune, prompt, ft-kd, p-kd and llm+kd; baselines are always run.
         backbones: the models.
         data: name -> data set.
         sizes: gold labels per class or in total (`per`); "all" takes all there are.
@@ -189,13 +189,14 @@ class StudySpec(Options):
         return [{"name": each} if isinstance(each, str) else each for each in value]
 
     @model_validator(mode="after")
-    def _fits(self) -> StudySpec:
+    def _check_consistency(self) -> StudySpec:
         for what, given in (("sizes", self.sizes), ("seeds", self.seeds), ("procedures", self.procedures)):
             if len(set(given)) < len(given):
                 raise ValueError(f"`{what}` names one twice")
         names = [each.name for each in self.backbones]
         if len(set(names)) < len(names):
-            raise ValueError("`backbones` names one twice")
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"two backbones have the same name: {twice!r}")
         if "llm+kd" in self.procedures and self.teacher is None:
             raise ValueError("`llm+kd` needs a [teacher]")
         for teacher in (self.kd.ft_teacher, self.kd.p_teacher):

@@ -194,7 +194,7 @@ def test_it_becomes_a_bundle_with_guarantees(fitted: Any, tmp_path: Path) -> Non
     assert bundle.guarantees is not None
     assert bundle.predict(list(TEXTS)) == list(fitted.predict(TEXTS))
     assert potstill.load(fitted.export(tmp_path / "bare", TEXTS)).guarantees is None
-    with pytest.raises(ValueError, match="not one of `classes_`"):
+    with pytest.raises(ValueError, match="not in `classes_`"):
         fitted.export(tmp_path / "wrong", TEXTS, ["nonsense"] * len(TEXTS))
 
 
@@ -204,7 +204,7 @@ def test_it_becomes_a_bundle_with_guarantees(fitted: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        ("one text", ["a"], "no list of texts"),
+        ("one text", ["a"], "not a list of texts"),
         ([], [], "no texts"),
         (["a", 3], ["x", "y"], "Text 1 is of type int"),
         (["a", None], ["x", "y"], "NoneType"),

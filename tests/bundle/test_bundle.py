@@ -317,7 +317,7 @@ def test_a_text_of_fifty_megabytes_is_answered_from_its_ends(bundle: Bundle) -> 
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_fewer_than_one_thread_is_refused(folder: Path, threads: int) -> None:
-    with pytest.raises(BadInput, match="threads cannot compute"):
+    with pytest.raises(BadInput, match="at least one is needed"):
         load(folder, threads=threads)
 
 

@@ -96,7 +96,7 @@ def test_a_run_reads_class_weights_from_its_student_table(tmp_path: Path) -> Non
             encoding="utf-8",
         )
         if nth == 2:
-            with pytest.raises(BadSpec, match="'l9', which is no label"):
+            with pytest.raises(BadSpec, match="'l9', which is not a label"):
                 distill(toml, out=tmp_path / str(nth))
         else:
             distill(toml, out=tmp_path / str(nth))

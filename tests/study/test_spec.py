@@ -50,7 +50,7 @@ def test_the_student_options_of_the_shipped_studies_exist(path: Path) -> None:
         ({"data": {"a": {}}}, "give one of"),
         ({"data": {"a": {"sample": "movies", "folder": "x"}}}, "give one of"),
         ({"data": {"a": {"folder": "x", "onleak": "drop"}}}, "no key"),
-        ({"backbones": ["linear", "linear"]}, "twice"),
+        ({"backbones": ["linear", "linear"]}, "same name: 'linear'"),
     ],
 )
 def test_a_wrong_key_is_reported_in_one_sentence_with_a_hint(

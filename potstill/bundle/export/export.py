@@ -19,7 +19,7 @@ from potstill import __version__
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.model_card import write_model_card
 from potstill.bundle.export.parity import check_parity, check_transformers
-from potstill.bundle.export.quantize import compare_int8, write_int8
+from potstill.bundle.export.quantize import accept_int8, write_int8
 from potstill.bundle.record import (
     RECORD_FILE,
     BundleRecord,
@@ -151,7 +151,7 @@ def _try_int8(
         return replace(record, notes=(*record.notes, NO_INT8_TEXTS))
     write_int8(exact, exact.folder / INT8, texts)
     files = list_files(exact.folder)
-    result = compare_int8(exact, Bundle(exact.folder, replace(record, files=files), graph=INT8), texts, gold)
+    result = accept_int8(exact, Bundle(exact.folder, replace(record, files=files), graph=INT8), texts, gold)
     record = replace(record, int8=result, notes=(*record.notes, result.reason))
     if result.accepted:
         return replace(record, graph=INT8, files=files)

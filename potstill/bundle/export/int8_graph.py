@@ -41,7 +41,7 @@ class Int8GraphBuilder:
         scale[scale == 0] = 1.0
         whole = np.clip(np.rint(weights / scale), -127, 127)
         bias = initializer_array(self._graph, product.bias) if product.bias else np.zeros(len(scale), dtype=np.float32)
-        # A copy without a value to store is not at the zero point: the bias subtracts what it adds then.
+        # An empty copy stores `rest` instead of the zero point and adds (rest - zero_point) * scale * weights.
         for copy in range_.copies:
             bias = bias - (copy.rest - range_.zero_point) * range_.scale * scale * whole[copy.column]
         whole = np.concatenate([whole, *(whole[[copy.column]] for copy in range_.copies)]).astype(np.int8)

@@ -85,10 +85,10 @@ def write_dynamic_int8(graph: Path, target: Path) -> None:
         root.setLevel(level)
 
 
-def compare_int8(
+def accept_int8(
     exact: Bundle, small: Bundle, texts: Sequence[str], gold: NDArray[np.integer] | None = None
 ) -> QuantizationResult:
-    """Compare the most probable labels of the two graphs of a bundle on N check texts.
+    """Decide whether int8 is served: it must lose little accuracy on N check texts and be faster than fp32.
 
     Args:
         exact: the bundle with its fp32 graph.

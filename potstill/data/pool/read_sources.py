@@ -274,7 +274,7 @@ def _read_splits(table: Table, column: str) -> list[str]:
         read = {split: [a for a in SPLIT_ALIASES if SPLIT_ALIASES[a] == split] for split in SPLIT_ALIASES.values()}
         understood = "; ".join(f"{split} ({', '.join(words[1:])})" for split, words in read.items())
         raise BadData(
-            f"The split column {column!r} of {table.name} has values that are no split: "
+            f"The split column {column!r} of {table.name} has values that are not splits: "
             f"{format_values([cells[i] for i in unknown])}; first on line {lines}. "
             f"In all it has {format_values(cells)}.",
             f"Understood are {understood}. Rename the others, name another column (--split COLUMN), "

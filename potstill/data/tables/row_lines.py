@@ -49,7 +49,7 @@ class RowPattern:
     def fits(self, lines: Sequence[str]) -> bool:
         """Whether the lines of one row look like rows of their own.
 
-        Rows of one column cannot be told from lines of text.
+        Rows of one column look like lines of text.
         """
         if len(lines) < 2 or self.width < 2:
             return False

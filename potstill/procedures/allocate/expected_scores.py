@@ -205,7 +205,7 @@ class PriorScores:
 
     Args:
         n_labels: K of the task.
-        n_owned: human labels there are, which answers and generated texts are added to.
+        n_owned: existing human labels, which answers and generated texts are added to.
         seed: draws the priors.
     """
 
@@ -237,7 +237,7 @@ class PriorScores:
         return _distilled_scores(self.distillation_curve, self.large_accuracy(labels), texts, labels)
 
     def after_answers(self, texts: float) -> Floats | None:
-        """Trained on a language model's answers about this many texts, and on the labels there are."""
+        """Trained on a language model's answers about this many texts, and on the existing labels."""
         return None if texts < 1 else self.llm_curve.student_accuracy(self.llm_accuracy, texts, self._n_owned)
 
     def after_generation(self, texts: float) -> Floats | None:

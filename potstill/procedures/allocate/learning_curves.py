@@ -6,7 +6,7 @@ knot and a straight line after it. The family is chosen by the largest size: eac
 predict it. This is repeated on every bootstrap draw of the seeds, so the interval contains the uncertainty about the
 family; it widens with every doubling beyond the pilot, by the error of the prediction of the pilot's largest size.
 
-Works for any size: labels, unlabelled texts of a distillation. Measures nothing, knows no prices (`strategies.py`), and
+Works for any size: labels, unlabelled texts of a distillation. Measures nothing, uses no prices (`strategies.py`), and
 cannot foresee a change in the data or another kind of model.
 """
 

@@ -90,7 +90,7 @@ class PilotFindings:
 
 @dataclass(frozen=True)
 class PilotResult:
-    """The measurements with the labels there are.
+    """The measurements with the existing labels.
 
     Attributes:
         expected_scores, unit_costs: for `compare_strategies`.
@@ -111,7 +111,7 @@ class PilotResult:
 
 
 class Pilot:
-    """Measures a learning curve with the labels there are, and each teacher if that is worth its price.
+    """Measures a learning curve with the existing labels, and each teacher if that is worth its price.
 
     Args:
         sources: prices, options, and the run.

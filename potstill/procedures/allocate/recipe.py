@@ -1,6 +1,6 @@
 """Distill or annotate: spend the budget where it is expected to gain most, one purchase at a time (Kang et al. 2023).
 
-Pilot, plan, buy, measure, repeat. A pilot measures learning curves with the labels there are (`pilot.py`). The plan
+Pilot, plan, buy, measure, repeat. A pilot measures learning curves with the labels so far (`pilot.py`). `next_purchase`
 compares every strategy for the money left (`strategies.py`): human labels, a language model's answers, a large model
 that teaches, a mix, or a PGKD round in which the language model generates texts (`generation_rounds.py`). Of the best
 strategy a part is bought, at most as many labels as there are already, and the next pilot measures again. Buying ends

@@ -1,7 +1,7 @@
 """Distill or annotate: the expected score of each strategy for a budget, and which strategy is best.
 
 The question of Kang et al. 2023 ("Distill or Annotate?"): money can buy human labels; or compute, in which a large
-model is trained on the labels there are and a small one on its predictions; or a language model's answers; or a mix.
+model is trained on the existing labels and a small one on its predictions; or a language model's answers; or a mix.
 `compare_strategies` compares them for one budget, `compare_budgets` for several.
 
 Every quantity is an array of N_DRAWS equally likely values, so that the uncertainty of curves and prices is part of the
