@@ -329,7 +329,7 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
         BadInput: fewer than one thread.
     """
     if threads is not None and threads < 1:
-        raise BadInput(f"{threads} threads cannot compute anything.", "Give one or more, or leave it out.")
+        raise BadInput(f"threads = {threads}; at least one is needed.", "Give one or more, or leave it out.")
     folder = as_path(path)
     if not (folder / RECORD_FILE).is_file() and (folder / "bundle" / RECORD_FILE).is_file():
         folder = folder / "bundle"

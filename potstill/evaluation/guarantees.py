@@ -1,9 +1,11 @@
-"""Abstention thresholds and conformal prediction sets, fitted on held-out texts, for new texts. Needs only numpy.
+"""Conformal prediction sets, the abstention threshold and the energy score of new texts. Needs only numpy.
+
+Applies what `fit_guarantees.py` fitted on held-out texts.
 
 All guarantees assume new texts from the same distribution as the held-out ones (exchangeable), and hold on average over
 such draws. `Guarantees.typicality` detects texts of another kind, for which none of them holds.
 
-Fitting is in `fit_guarantees.py`; multi-label tasks are in `multilabel_thresholds.py`.
+Multi-label tasks are in `multilabel_thresholds.py`.
 """
 
 from __future__ import annotations

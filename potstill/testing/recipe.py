@@ -67,7 +67,7 @@ class RecipeContract:
         prices: the `[prices]` table.
         min_accuracy: of the student on the training texts, which a child could tell apart.
         budgets_usd: sums, from too little to ample, that may not be exceeded.
-        max_interrupts: at how many stored steps a run is interrupted, at most.
+        max_cuts: at how many stored steps a run is cut, at most.
     """
 
     options: ClassVar[Mapping[str, object]] = {}
@@ -76,7 +76,7 @@ class RecipeContract:
     prices: ClassVar[Mapping[str, object]] = {"usd_per_label": 0.002}
     min_accuracy: ClassVar[float] = 0.8
     budgets_usd: ClassVar[tuple[float, ...]] = (0.0001, 0.01, 0.06, 1.0)
-    max_interrupts: ClassVar[int] = 20
+    max_cuts: ClassVar[int] = 20
 
     def open_recipe(self) -> Callable[[Run], Student]:
         """The recipe."""
@@ -123,7 +123,7 @@ class RecipeContract:
         folder.mkdir(exist_ok=True)
         task = Task(pool.labels, name="contract")
         with Run.open(folder / "run", self.spec(folder, budget_usd), task, pool) as run:
-            with _counting_steps(run, interrupt_after) as steps:
+            with _counting_steps(run, cut_after) as steps:
                 student = self.open_recipe()(run)
             charged = sum(row.charged for row in run.store.calls() if row.category != "compute")
             train = pool.subset("train").texts
@@ -174,9 +174,7 @@ class RecipeContract:
         """A run that stops after any stored step, and is called again, ends with the same student and the same bill."""
         with tempfile.TemporaryDirectory() as folder:
             uncut = self._attempt(Path(folder) / "uncut", self.pool())
-            cuts = sorted(
-                {*np.linspace(1, uncut.n_steps, min(uncut.n_steps, self.max_interrupts)).astype(int).tolist()}
-            )
+            cuts = sorted({*np.linspace(1, uncut.n_steps, min(uncut.n_steps, self.max_cuts)).astype(int).tolist()})
             for cut in cuts:
                 here = Path(folder) / f"cut{cut}"
                 try:

@@ -52,7 +52,7 @@ class TestFineTunedTeacher(Shipped):
 class TestPgkd(Shipped):
     name = "pgkd"
     options: ClassVar[Mapping[str, object]] = {"rounds": 2, "texts": 6}
-    max_interrupts = 6
+    max_cuts = 6
 
 
 class TestAllocate(Shipped):
@@ -63,7 +63,7 @@ class TestAllocate(Shipped):
         "pilot_labels": 8,
         "max_steps": 2,
     }
-    max_interrupts = 4
+    max_cuts = 4
 
 
 def test_what_is_on_the_registry_is_a_record_of_its_name():

@@ -1,8 +1,7 @@
 """The answers of a workspace: what its runs bought from models and people, for the next run with the same prompts.
 
-It contains only good answers, by a hash of task, teacher, prompt, parameters and text, so that answers of
-different tasks or prompts are not confused. Several runs may use it at once. Deleting it loses these answers, and no
-record of spending.
+It contains only good answers, by a hash of task, teacher, prompt, parameters and text, so that none can be taken for
+another's. Several runs may use it at once. Deleting it costs the answers it would have saved, no record of spending.
 """
 
 from __future__ import annotations
