@@ -79,7 +79,7 @@ class TestContractOfABatchTeacherAskedDirectly(Served):
 # --- what is sent, and what is made of it -----------------------------------------------------------------
 
 
-def test_one_label_gets_the_stated_confidence() -> None:
+def test_a_single_label_gets_the_given_confidence() -> None:
     with FakeServer() as server:
         answer = ask(server, one_hot_confidence=0.9)
         sent = server.seen[0]["anthropic"]
@@ -90,7 +90,7 @@ def test_one_label_gets_the_stated_confidence() -> None:
     assert (sent["temperature"], sent["max_tokens"]) == (0.0, 32)
 
 
-def test_votes_are_asked_one_by_one() -> None:
+def test_samples_are_requested_one_by_one() -> None:
     with FakeServer() as server:
         answer = ask(server, samples=4)
         assert [body["anthropic"]["temperature"] for body in server.seen] == [1.0] * 4
@@ -121,7 +121,7 @@ def test_cache_writes_and_reads_are_counted_and_priced_as_such() -> None:
     assert prices[1] == plain - Decimal("0.9") * second.cached_tokens
 
 
-def test_a_refused_feature_is_asked_for_once_and_never_again() -> None:
+def test_an_unsupported_feature_is_tried_once_and_never_again() -> None:
     said = {
         "temperature": "`temperature` may not be set for this model",
         "output_config": "output_config.format: json_schema is not supported by this model",
@@ -143,7 +143,7 @@ def test_effort_is_sent_and_dropped_where_the_model_has_none() -> None:
     assert "format" in second
 
 
-def test_it_writes_texts() -> None:
+def test_it_generates_texts() -> None:
     with FakeServer() as server:
         draft = teacher_at(server).generate(GenerationRequest("sports", 2))
     assert [written.text for written in draft.texts] == ["one", "two"]
@@ -175,7 +175,7 @@ def test_a_text_that_cannot_be_answered_is_a_state_of_its_row(fault: Fault, stat
 
 @pytest.mark.parametrize("status", [429, 529])
 @pytest.mark.parametrize("retry_after", [None, "0.05"])
-def test_a_rate_limit_and_an_overload_are_waited_for_and_not_paid(status: int, retry_after: str | None) -> None:
+def test_rate_limits_and_overload_are_waited_for_and_not_charged(status: int, retry_after: str | None) -> None:
     with FakeServer(by_word={"sports": Fault(status, times=3, retry_after=retry_after)}) as server:
         reply = teacher_at(server).answer(["some sports"])
         assert len(server.seen) == 4
@@ -193,7 +193,7 @@ def test_a_rate_limit_and_an_overload_are_waited_for_and_not_paid(status: int, r
     ],
     ids=lambda value: str(getattr(value, "kind", value)),
 )
-def test_a_teacher_out_of_order_is_one_sentence_and_frees_its_money(fault: Fault, said: str) -> None:
+def test_an_unavailable_provider_raises_one_sentence_and_releases_its_hold(fault: Fault, said: str) -> None:
     with FakeServer(by_word={"sports": fault}) as server, pytest.raises(TeacherError, match=said) as caught:
         teacher_at(server).answer(["some sports"])
     assert caught.value.hint
@@ -201,7 +201,7 @@ def test_a_teacher_out_of_order_is_one_sentence_and_frees_its_money(fault: Fault
     assert caught.value.__context__ is None
 
 
-def test_a_server_that_is_not_there_is_one_sentence() -> None:
+def test_an_unreachable_server_raises_one_sentence() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -228,7 +228,7 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: py
     assert KEY not in repr((answers, teacher.metadata, teacher.key, teacher.name))
 
 
-def test_no_key_no_model_and_no_price_are_said_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_model_or_price_is_reported_before_any_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     with pytest.raises(TeacherError, match="ANTHROPIC_API_KEY"):
         open_teacher(TeacherSetup(TASK, "claude-haiku-4-5"))
@@ -266,7 +266,7 @@ def test_own_figures_are_halved_for_a_batch_where_the_provider_documents_it() ->
 
 
 @pytest.mark.parametrize("share", [-1, 2, "half", True, float("nan")])
-def test_a_share_that_is_none_is_refused(share: object) -> None:
+def test_an_invalid_batch_price_factor_is_refused(share: object) -> None:
     with pytest.raises(BadSpec):
         PriceOptions.parse({"m": {"usd_per_million_input": 3, "batch_price_factor": share}})
 
@@ -292,13 +292,13 @@ def test_a_split_of_the_input_is_priced_part_by_part(plain: int, cached: int, wr
 
 
 @given(done=st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
-def test_what_is_no_message_is_never_taken_for_one(done: Any) -> None:
+def test_what_is_not_a_message_is_never_parsed_as_one(done: Any) -> None:
     with pytest.raises((KeyError, TypeError, AttributeError)):
         parse_message(done)
 
 
 @given(counts=st.lists(st.integers(-5, 10**6) | st.none() | st.text(max_size=3), min_size=4, max_size=4))
-def test_a_usage_that_cannot_be_believed_is_none(counts: list[Any]) -> None:
+def test_an_implausible_usage_is_none(counts: list[Any]) -> None:
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
     said = parse_message({"content": [], "usage": dict(zip(names, counts, strict=True))})
     if said.usage is not None:

@@ -16,7 +16,7 @@ from potstill.teachers.base import DeferredTeacher
 
 
 @BOTH
-def test_the_same_command_leaves_waits_and_collects(shop: Shop) -> None:
+def test_the_same_command_submits_waits_and_collects(shop: Shop) -> None:
     asked = texts(9)
     assert "0 of 8 requests are done; 1 of 9 texts have come back" in waits(shop, asked)
     assert "8 requests" in waits(shop, asked)
@@ -47,7 +47,7 @@ def test_a_batch_is_held_while_it_runs_and_charged_half_of_what_it_used(shop: Sh
 
 
 @BOTH
-def test_it_is_a_ticketed_teacher_that_still_answers_directly(shop: Shop) -> None:
+def test_it_is_a_deferred_teacher_that_still_answers_directly(shop: Shop) -> None:
     teacher = shop.teacher()
     assert isinstance(teacher, DeferredTeacher)
     reply = teacher.answer(["some sports"])
@@ -62,7 +62,7 @@ def test_answers_are_the_same_as_asked_directly(shop: Shop) -> None:
 
 
 @BOTH
-def test_a_batch_of_sets_of_labels_says_what_was_said_directly(shop: Shop) -> None:
+def test_a_batch_of_label_sets_gives_the_same_answers_as_direct_calls(shop: Shop) -> None:
     shop.task = Task(shop.task.labels, kind="multi")
     asked = ["world and sports", "business", "neither of them", "sports and business"]
     directly = [answer for text in asked for answer in shop.teacher().answer([text]).answers]
@@ -73,7 +73,7 @@ def test_a_batch_of_sets_of_labels_says_what_was_said_directly(shop: Shop) -> No
 
 
 @BOTH
-def test_two_batches_of_one_run_are_told_apart(shop: Shop) -> None:
+def test_two_batches_of_one_run_are_distinguished(shop: Shop) -> None:
     first, second = texts(4), [f"{text} again" for text in texts(6)]
     waits(shop, first)
     waits(shop, second)
@@ -84,7 +84,7 @@ def test_two_batches_of_one_run_are_told_apart(shop: Shop) -> None:
 
 
 @BOTH
-def test_what_came_from_elsewhere_is_not_waited_for_but_its_batch_is_still_booked(shop: Shop) -> None:
+def test_a_text_answered_elsewhere_is_not_waited_for_but_its_batch_is_still_booked(shop: Shop) -> None:
     asked = texts(4)
     waits(shop, asked)
     assert shop.visit([]) == []
@@ -116,7 +116,7 @@ def test_samples_of_one_request_become_votes_where_there_are_no_log_probabilitie
 
 
 @OPENAI
-def test_what_the_model_refuses_is_learnt_before_a_batch_is_left(shop: Shop) -> None:
+def test_unsupported_features_are_detected_before_a_batch_is_submitted(shop: Shop) -> None:
     shop.server.refuses = frozenset({"logprobs", "temperature"})
     waits(shop, texts(4))
     sent = shop.queue.batches["batch-0"].requests.values()
@@ -127,7 +127,7 @@ def test_what_the_model_refuses_is_learnt_before_a_batch_is_left(shop: Shop) -> 
 
 
 @BOTH
-def test_a_batch_holds_as_many_requests_as_the_provider_takes(shop: Shop) -> None:
+def test_a_batch_has_at_most_as_many_requests_as_the_provider_accepts(shop: Shop) -> None:
     shop.options = {"max_batch_requests": 3}
     asked = texts(9)
     assert "3 batches" in waits(shop, asked)
@@ -138,7 +138,7 @@ def test_a_batch_holds_as_many_requests_as_the_provider_takes(shop: Shop) -> Non
 
 
 @BOTH
-def test_a_batch_holds_as_many_bytes_as_the_provider_takes(shop: Shop) -> None:
+def test_a_batch_has_at_most_as_many_bytes_as_the_provider_accepts(shop: Shop) -> None:
     teacher = shop.teacher()
     teacher._queue.max_bytes = 4000
     asked = texts(12)
@@ -151,7 +151,7 @@ def test_a_batch_holds_as_many_bytes_as_the_provider_takes(shop: Shop) -> None:
 
 
 @OPENAI
-def test_a_full_queue_is_left_less_until_all_is_answered(shop: Shop) -> None:
+def test_a_full_queue_gets_smaller_batches_until_all_texts_are_answered(shop: Shop) -> None:
     shop.queue.room = 4
     asked = texts(15)
     assert right(until_done(shop, asked))
@@ -162,7 +162,7 @@ def test_a_full_queue_is_left_less_until_all_is_answered(shop: Shop) -> None:
 
 
 @BOTH
-def test_a_queue_that_takes_nothing_now_is_waited_for(shop: Shop) -> None:
+def test_a_queue_that_accepts_nothing_now_is_waited_for(shop: Shop) -> None:
     shop.queue.faults = {("POST", "batches"): Fault(429, message="too many batches")}
     assert "takes no batch now" in waits(shop, texts(4))
     assert shop.totals().held == 0
@@ -171,7 +171,7 @@ def test_a_queue_that_takes_nothing_now_is_waited_for(shop: Shop) -> None:
 
 
 @BOTH
-def test_the_budget_is_never_passed_and_buys_what_it_can(shop: Shop) -> None:
+def test_the_budget_is_never_exceeded_and_buys_what_it_can(shop: Shop) -> None:
     teacher = shop.teacher()
     one = teacher.price.cost_micros(teacher.max_usage(["business number 100"]))
     shop.limit = one * 11 // 10
@@ -196,7 +196,7 @@ def test_the_files_of_a_batch_are_deleted_once_its_answers_are_safe(shop: Shop) 
 
 
 @OPENAI
-def test_files_that_cannot_be_deleted_are_left(shop: Shop) -> None:
+def test_files_that_cannot_be_deleted_stay(shop: Shop) -> None:
     asked = texts(9)
     waits(shop, asked)
     shop.queue.work(shop.server)

@@ -29,7 +29,7 @@ from potstill.teachers.base import BatchJob
 
 @BOTH
 @pytest.mark.parametrize("ends", ["expired", "cancelled"])
-def test_an_expired_batch_keeps_its_answers_and_only_the_rest_is_left_again(shop: Shop, ends: str) -> None:
+def test_an_expired_batch_keeps_its_answers_and_only_the_rest_is_submitted_again(shop: Shop, ends: str) -> None:
     asked = texts(9)
     waits(shop, asked)
     shop.queue.work(shop.server, most=5, ends=ends)
@@ -42,7 +42,7 @@ def test_an_expired_batch_keeps_its_answers_and_only_the_rest_is_left_again(shop
 
 
 @BOTH
-def test_a_text_that_never_ends_is_left_three_times_and_the_rest_goes_on(shop: Shop) -> None:
+def test_a_text_that_never_ends_is_submitted_three_times_and_the_rest_goes_on(shop: Shop) -> None:
     shop.server.by_word = {"number 4": Fault(500, code="api_error")}
     answers = until_done(shop, texts(6))
     assert [i for i, answer in enumerate(answers) if answer is None] == [4]
@@ -70,7 +70,7 @@ def test_replies_without_usage_are_paid_at_their_bound(shop: Shop) -> None:
 
 
 @BOTH
-def test_a_provider_that_says_it_used_more_than_held_is_recorded(shop: Shop) -> None:
+def test_a_provider_that_reports_more_usage_than_was_held_is_recorded(shop: Shop) -> None:
     shop.server.by_word = {"sports": Fault("wrong-usage")}
     asked = texts(7)
     waits(shop, asked)
@@ -81,7 +81,7 @@ def test_a_provider_that_says_it_used_more_than_held_is_recorded(shop: Shop) -> 
 
 
 @OPENAI
-def test_replies_that_are_lost_on_the_way_are_paid_for_and_left_again(shop: Shop) -> None:
+def test_lost_replies_are_charged_and_submitted_again(shop: Shop) -> None:
     asked = texts(9)
     waits(shop, asked)
     shop.queue.work(shop.server)
@@ -95,7 +95,7 @@ def test_replies_that_are_lost_on_the_way_are_paid_for_and_left_again(shop: Shop
 
 @OPENAI
 @pytest.mark.parametrize("line", [b"{", b"[]", b'{"custom_id": 1}', b'{"custom_id": "x", "response": 3}', b"null"])
-def test_a_line_that_cannot_be_read_ends_nothing(shop: Shop, line: bytes) -> None:
+def test_an_unreadable_line_does_not_end_the_batch(shop: Shop, line: bytes) -> None:
     asked = texts(6)
     waits(shop, asked)
     shop.queue.work(shop.server)
@@ -154,7 +154,7 @@ def test_a_batch_the_provider_rejects_is_one_sentence_and_costs_nothing(shop: Sh
 
 
 @BOTH
-def test_a_batch_left_by_a_connection_that_broke_is_found_and_not_left_twice(shop: Shop) -> None:
+def test_a_batch_submitted_over_a_broken_connection_is_found_and_not_submitted_twice(shop: Shop) -> None:
     shop.queue.faults = {("POST", "batches"): Fault("cut", times=1)}
     asked = texts(6)
     with pytest.raises(TeacherError, match="A batch was sent") as caught:
@@ -169,7 +169,7 @@ def test_a_batch_left_by_a_connection_that_broke_is_found_and_not_left_twice(sho
 
 
 @BOTH
-def test_a_kill_between_the_upload_and_the_ticket_buys_nothing_twice(
+def test_a_kill_between_the_upload_and_the_job_id_buys_nothing_twice(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = texts(6)
@@ -184,7 +184,9 @@ def test_a_kill_between_the_upload_and_the_ticket_buys_nothing_twice(
 
 
 @BOTH
-def test_a_kill_before_the_upload_frees_the_money_once_it_is_sure(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_before_the_upload_releases_the_hold_once_it_is_certain(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = texts(6)
     teacher = shop.teacher()
     monkeypatch.setattr(teacher, "submit_job", partial(killed, None))
@@ -199,7 +201,9 @@ def test_a_kill_before_the_upload_frees_the_money_once_it_is_sure(shop: Shop, mo
 
 
 @ANTHROPIC
-def test_a_strangers_batch_of_the_same_size_is_not_taken_for_ours(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_accounts_batch_of_the_same_size_is_not_mistaken_for_ours(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tickets, "VISIBLE_AFTER_S", 0)
     teacher = shop.teacher()
     place = teacher.submit_job(BatchJob("f" * 32, 3, 0.0), texts(3))
@@ -212,7 +216,7 @@ def test_a_strangers_batch_of_the_same_size_is_not_taken_for_ours(shop: Shop, mo
     assert teacher.find_job(BatchJob("f" * 32, 3, 0.0), {str(place)}) is None
 
 
-def test_a_hold_with_a_ticket_outlives_the_process_and_another_is_lost(tmp_path: Path) -> None:
+def test_a_hold_with_a_job_id_survives_the_process_and_another_is_lost(tmp_path: Path) -> None:
     store = RunStore(tmp_path, write=True)
     ledger = Ledger(store, 1000)
     job = NewBatchJob("t", "m", ("a", "b"), samples=1, max_usage=Usage(input_tokens=3))
@@ -238,7 +242,7 @@ def test_a_hold_with_a_ticket_outlives_the_process_and_another_is_lost(tmp_path:
 
 
 @BOTH
-def test_a_wrong_key_is_told_before_anything_is_left(shop: Shop) -> None:
+def test_a_wrong_key_is_reported_before_anything_is_submitted(shop: Shop) -> None:
     shop.server.key = "another"
     with pytest.raises(TeacherError, match="key") as caught:
         shop.visit(texts(4))
@@ -258,7 +262,7 @@ def test_a_server_without_a_queue_is_one_sentence_and_nothing_stays_held(shop: S
 
 @BOTH
 @pytest.mark.parametrize("status", [500, 429])
-def test_a_server_that_cannot_say_how_it_stands_loses_nothing(shop: Shop, status: int) -> None:
+def test_a_server_that_cannot_report_progress_loses_nothing(shop: Shop, status: int) -> None:
     asked = texts(4)
     waits(shop, asked)
     shop.queue.work(shop.server)

@@ -18,7 +18,7 @@ LABELS = ("sports", "world")
 
 
 @BOTH
-def test_the_same_command_waits_for_every_batch_and_then_teaches_a_student(shop: Shop, tmp_path: Path) -> None:
+def test_the_same_command_waits_for_every_batch_and_then_trains_a_student(shop: Shop, tmp_path: Path) -> None:
     with (tmp_path / "data.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["text", "label"])

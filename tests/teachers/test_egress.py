@@ -55,7 +55,7 @@ def planted_in(content: str) -> list[str]:
 
 
 @pytest.mark.parametrize("options", [(), ('examples = "nearest"', "n_nearest = 3"), ("shortlist = 2",)], ids=str)
-def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
+def test_a_run_sends_no_personal_data_and_reports_what_it_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
@@ -69,14 +69,14 @@ def test_a_run_sends_nothing_that_gives_a_person_away_and_says_what_it_took_out(
     assert set(done.predict(["more sports", "all business"])) == {"sports", "business"}
 
 
-def test_without_redaction_texts_leave_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_redaction_texts_are_sent_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPENDING_KEY", KEY)
     with FakeServer(key=KEY) as server:
         distill(order(tmp_path, server), out=tmp_path / "run", reporter=Heard())
     assert planted_in(json.dumps(server.seen))
 
 
-def test_the_key_is_in_no_file_no_log_and_nothing_said(
+def test_the_key_is_in_no_file_no_log_and_no_output(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

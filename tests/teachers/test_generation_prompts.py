@@ -50,7 +50,7 @@ def words_of(brief: GenerationRequest, most: int = GENERATION_PROMPT_TOKENS, tas
     return "\n".join(message["content"] for message in fit_generation_prompt(task, brief, most).messages())
 
 
-def test_the_whole_brief_shows_all_of_the_papers_parts() -> None:
+def test_a_full_prompt_has_all_parts_of_the_paper() -> None:
     words = words_of(BRIEF)
     for part in ("- sports: games", "72.5%", "world | 0.50 | 0.60 | 0.55 | 40", "gold 15", "right 15", "wrong 15"):
         assert part in words
@@ -58,12 +58,12 @@ def test_the_whole_brief_shows_all_of_the_papers_parts() -> None:
     assert "Write 32 new texts" in words
 
 
-def test_how_many_of_each_label_are_said_where_we_decide() -> None:
+def test_label_counts_are_in_the_prompt_if_the_request_sets_them() -> None:
     wanted = GenerationRequest("", 5, feedback=Feedback(label_counts={"world": 3, "sports": 0, "business": 2}))
     assert "Write 5 new texts: 3 x world, 2 x business." in words_of(wanted)
 
 
-def test_a_brief_about_some_labels_names_no_other_and_none_of_them_is_written() -> None:
+def test_a_request_about_some_labels_names_no_other_label() -> None:
     guide = Feedback(labels=("world", "business"))
     words = words_of(GenerationRequest("", 6, feedback=guide))
     assert "- world: abroad" in words
@@ -73,7 +73,7 @@ def test_a_brief_about_some_labels_names_no_other_and_none_of_them_is_written() 
     assert sum(counts.values()) == 6
 
 
-def test_a_manner_is_asked_for_in_every_kind_of_brief() -> None:
+def test_a_style_is_part_of_every_kind_of_request() -> None:
     guide = Feedback(style="one sentence each")
     assert "This time: one sentence each." in words_of(GenerationRequest("", 4, feedback=guide))
     assert "This time: one sentence each." in words_of(GenerationRequest("world", 4, feedback=guide))
@@ -81,7 +81,7 @@ def test_a_manner_is_asked_for_in_every_kind_of_brief() -> None:
     assert all(one.feedback is not None and one.feedback.style == "one sentence each" for one in each)
 
 
-def test_what_is_needed_least_is_cut_first_and_names_of_labels_never() -> None:
+def test_the_least_useful_part_is_cut_first_and_label_names_never() -> None:
     parts = {
         "right texts": "right 0 ",
         "unconcerned meaning": "- business: money",
@@ -104,13 +104,13 @@ def test_what_is_needed_least_is_cut_first_and_names_of_labels_never() -> None:
     assert gone[: len(parts)] == list(parts)
 
 
-def test_a_brief_that_fits_is_not_cut() -> None:
+def test_a_prompt_that_fits_is_not_cut() -> None:
     exact = estimate_tokens(fit_generation_prompt(TASK, BRIEF, 10**6).messages())
     assert words_of(BRIEF, exact) == words_of(BRIEF, 10**6)
     assert words_of(BRIEF, exact - 1) != words_of(BRIEF, 10**6)
 
 
-def test_labels_that_do_not_fit_are_one_sentence_with_a_mend() -> None:
+def test_labels_that_do_not_fit_raise_one_sentence_with_a_hint() -> None:
     many = Task(tuple(f"a label with a rather long name, number {i}" for i in range(300)))
     with pytest.raises(BadSpec, match="generation_prompt_tokens"):
         fit_generation_prompt(many, GenerationRequest("", 4, feedback=Feedback()), 1000)
@@ -135,7 +135,7 @@ def test_a_text_cannot_end_its_marks_and_give_orders() -> None:
         ('Sure! {"text": "a {x}", "label": "world"} and so on', [("a {x}", "world")]),
     ],
 )
-def test_what_was_written_is_read(reply: str, found: list[tuple[str, str]]) -> None:
+def test_generated_texts_are_parsed(reply: str, found: list[tuple[str, str]]) -> None:
     read = parse_labelled_texts(reply, TASK.labels, 9)
     assert read is not None
     assert [(each.text, each.label) for each in read] == found
@@ -144,7 +144,7 @@ def test_what_was_written_is_read(reply: str, found: list[tuple[str, str]]) -> N
 @pytest.mark.parametrize(
     "reply", ["", "I cannot.", "{}", '{"texts": "none"}', "[]", '{"texts": [', "[" * 5000, "{" * 5000]
 )
-def test_what_is_no_json_is_not_read(reply: str) -> None:
+def test_a_reply_that_is_not_json_is_not_parsed(reply: str) -> None:
     assert parse_labelled_texts(reply, TASK.labels, 9) is None
 
 
@@ -156,7 +156,7 @@ def test_an_item_without_text_or_label_comes_with_no_label() -> None:
 
 
 @given(st.text(max_size=300))
-def test_no_reply_breaks_the_reader(reply: str) -> None:
+def test_no_reply_breaks_the_parser(reply: str) -> None:
     for each in parse_labelled_texts(reply, TASK.labels, 5) or ():
         assert each.text.strip()
 
@@ -166,7 +166,7 @@ def test_no_reply_breaks_the_reader(reply: str) -> None:
 WRITES = json.dumps({"texts": [{"text": f"match {i}", "label": "SPORTS"} for i in range(40)]})
 
 
-def test_a_chat_teacher_reads_the_whole_brief_and_stays_within_its_bound() -> None:
+def test_a_chat_teacher_sends_the_full_prompt_and_stays_within_its_bound() -> None:
     with FakeServer(writes=WRITES) as server:
         teacher = teacher_at(server, task=TASK)
         assert teacher.capabilities.reads_feedback
@@ -180,7 +180,7 @@ def test_a_chat_teacher_reads_the_whole_brief_and_stays_within_its_bound() -> No
     assert schema["properties"]["texts"]["items"]["properties"]["label"]["enum"] == list(TASK.labels)
 
 
-def test_a_reply_nobody_can_read_is_asked_for_once_more_and_then_handed_back_without_a_label() -> None:
+def test_an_unparsable_reply_is_requested_again_and_then_returned_without_a_label() -> None:
     with FakeServer(writes="As a language model I would say: sports.") as server:
         draft = teacher_at(server, task=TASK).generate(BRIEF)
         assert len(server.seen) == 2
@@ -189,7 +189,7 @@ def test_a_reply_nobody_can_read_is_asked_for_once_more_and_then_handed_back_wit
         assert teacher_at(server, task=TASK).generate(BRIEF).texts == ()
 
 
-def test_a_smaller_context_cuts_the_brief_and_has_its_own_key() -> None:
+def test_a_smaller_context_cuts_the_prompt_and_has_its_own_key() -> None:
     with FakeServer(writes=WRITES) as server:
         small = teacher_at(server, task=TASK, generation_prompt_tokens=600)
         small.generate(BRIEF)
@@ -199,7 +199,7 @@ def test_a_smaller_context_cuts_the_brief_and_has_its_own_key() -> None:
     assert "surely 0" in sent
 
 
-def test_what_gives_a_person_away_is_taken_out_of_a_guide() -> None:
+def test_personal_data_is_removed_from_a_request() -> None:
     private = (StudentPrediction("write to jo@example.com", "world", "sports", 0.9),)
     brief = GenerationRequest("", 2, feedback=Feedback(correct=private, incorrect=private, hard_negatives=private))
     with FakeServer(writes=WRITES) as server:
@@ -216,7 +216,7 @@ def total(counts: dict[str, int], labels: Sequence[str]) -> list[int]:
     return [counts.get(label, 0) for label in labels]
 
 
-def test_labels_are_written_by_need_by_the_errors_shown_or_evenly() -> None:
+def test_label_quotas_follow_the_report_or_the_errors_or_are_equal() -> None:
     def asked(guide: Feedback) -> list[int]:
         return total(label_quotas(TASK.labels, guide, 30, np.random.default_rng(0)), TASK.labels)
 
@@ -229,7 +229,7 @@ def test_labels_are_written_by_need_by_the_errors_shown_or_evenly() -> None:
     assert asked(Feedback(label_counts={"sports": 30})) == [0, 30, 0]
 
 
-def test_a_brief_for_one_label_shows_what_was_missed_of_it_and_what_was_taken_for_it() -> None:
+def test_a_request_for_one_label_has_its_false_negatives_and_false_positives() -> None:
     gold = [LabelledText(f"own {label} {i}", label) for label in TASK.labels for i in range(9)]
     briefs = split_by_label(BRIEF, TASK.labels, gold, np.random.default_rng(0))
     assert sum(brief.n for brief in briefs) == 32

@@ -51,14 +51,14 @@ class TestSimulatedPeople(TeacherContract):
         )
 
 
-def test_without_a_price_people_are_not_asked() -> None:
+def test_without_a_price_the_human_teacher_is_refused() -> None:
     with pytest.raises(UnknownPrice, match="price of a human label"):
         opened({"usd_per_hour": 0.1})  # this machine's price is not a person's
     with pytest.raises(BadSpec, match="Two prices"):
         opened({"usd_per_label": 0.1, "usd_per_labelling_hour": 18})
 
 
-def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
+def test_human_labels_are_one_job_a_text_and_simulated_ones_are_direct() -> None:
     people = opened(annotators=3)
     assert isinstance(people, DeferredTeacher)
     assert people.category == "human"
@@ -71,14 +71,14 @@ def test_people_have_a_ticket_a_text_and_simulated_ones_have_none() -> None:
         assert not refused.value.billed
 
 
-def test_an_hour_is_held_for_the_longest_look_that_is_paid_for() -> None:
+def test_paid_by_the_hour_the_longest_paid_time_is_held() -> None:
     people = opened({"usd_per_labelling_hour": 18}, max_seconds=60, annotators=2)
     assert people.max_job_usage("a") == Usage(labels=2, seconds=120)
     assert people.price.cost_micros(people.max_job_usage("a")) == 600_000
 
 
 @given(st.lists(st.sampled_from(["", "world", "sports", "business"]), max_size=7))
-def test_several_labels_come_to_their_shares(said: list[str]) -> None:
+def test_several_labels_become_their_shares_of_the_votes(said: list[str]) -> None:
     answer = aggregate_labels(TASK, said)
     votes = [label for label in said if label]
     if not votes:
@@ -89,7 +89,7 @@ def test_several_labels_come_to_their_shares(said: list[str]) -> None:
     np.testing.assert_allclose(softmax(np.array([answer.scores]))[0], shares, atol=1e-5)
 
 
-def test_simulated_people_err_as_often_as_was_said_and_show_no_doubt() -> None:
+def test_simulated_annotators_err_at_the_given_rate_and_are_never_unsure() -> None:
     known = {f"text {i}": i % 3 for i in range(2000)}
     people = opened(simulate_from="pool", gold=known, error_rate=0.2)
     answers = people.answer(list(known)).answers
@@ -99,7 +99,7 @@ def test_simulated_people_err_as_often_as_was_said_and_show_no_doubt() -> None:
     assert people.metadata.simulation
 
 
-def test_the_id_of_a_text_names_its_task() -> None:
+def test_the_id_of_a_text_begins_with_its_task() -> None:
     other = Task(("world", "sports"))
     assert label_id(TASK, "a")[:6] == label_id(TASK, "b")[:6] != label_id(other, "a")[:6]
     assert label_id(TASK, "a") != label_id(TASK, "b")
@@ -126,7 +126,7 @@ def test_money_is_held_for_every_text_and_settled_for_those_that_are_labelled(tm
     assert done.report.student.evaluation.accuracy.value == 1.0
 
 
-def test_people_paid_by_the_hour_are_paid_for_the_time_they_took(tmp_path: Path) -> None:
+def test_annotators_paid_by_the_hour_are_charged_by_measured_time(tmp_path: Path) -> None:
     write_texts(tmp_path, n=3)
     run = begin(tmp_path, teacher="max_seconds = 100", prices="usd_per_labelling_hour = 36")
     assert [call.held for call in human_calls(run)] == [1_000_000] * 3
@@ -139,7 +139,7 @@ def test_people_paid_by_the_hour_are_paid_for_the_time_they_took(tmp_path: Path)
     assert [call.charged for call in human_calls(run)] == [50_000, 1_000_000, 1_000_000]
 
 
-def test_who_has_enough_goes_on_with_what_there_is(tmp_path: Path) -> None:
+def test_a_run_can_continue_with_the_labels_it_has(tmp_path: Path) -> None:
     from potstill.api import annotate
 
     run = begin(tmp_path)
@@ -160,7 +160,7 @@ def test_the_next_run_pays_nothing_for_the_same_labels(tmp_path: Path) -> None:
     assert sum(call.paid for call in human_calls(tmp_path / "second")) == 0
 
 
-def test_rounds_ask_about_what_the_student_doubts(tmp_path: Path) -> None:
+def test_rounds_request_labels_of_texts_the_student_is_unsure_of(tmp_path: Path) -> None:
     write_texts(tmp_path, n=40)
     run = begin(tmp_path, more='procedure = { name = "annotate", n_texts = 10, rounds = 2, query_strategy = "margin" }')
     assert len(labels_of(run).requests()) == 5
@@ -173,7 +173,7 @@ def test_rounds_ask_about_what_the_student_doubts(tmp_path: Path) -> None:
     assert sum(call.charged for call in human_calls(run)) == 1_000_000
 
 
-def test_simulated_people_answer_at_once_and_the_report_says_so(tmp_path: Path) -> None:
+def test_simulated_annotators_answer_at_once_and_the_report_states_it(tmp_path: Path) -> None:
     texts = write_texts(tmp_path)
     known = tmp_path / "known.csv"
     rows = [f"open {label} story {i},{label}" for i in range(20) for label in ("sports", "weather", "money")]
@@ -185,7 +185,7 @@ def test_simulated_people_answer_at_once_and_the_report_says_so(tmp_path: Path) 
     assert texts.exists()
 
 
-def test_what_cannot_be_asked_of_people_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_what_annotators_cannot_do_is_refused_in_one_sentence(tmp_path: Path) -> None:
     write_texts(tmp_path)
     write_spec(tmp_path, more='procedure = "kd"')
     with pytest.raises(BadSpec, match="procedure annotate"):
@@ -199,7 +199,7 @@ def test_what_cannot_be_asked_of_people_is_refused_in_a_sentence(tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plan_says_what_the_labels_cost(tmp_path: Path) -> None:
+def test_a_plan_has_the_price_of_the_labels(tmp_path: Path) -> None:
     write_texts(tmp_path)
     found = estimate_cost(read_inputs(write_spec(tmp_path), None, {}))
     assert (found.n_texts, found.low_usd, found.high_usd) == (20, 2.0, 2.0)

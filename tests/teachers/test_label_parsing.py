@@ -50,7 +50,7 @@ def column(reply: str, **aliases: str) -> int | None:
         ("B) sports news", 1),
     ],
 )
-def test_codes_labels_and_their_plain_spellings_are_read(reply: str, expected: int) -> None:
+def test_codes_labels_and_their_simple_variants_are_parsed(reply: str, expected: int) -> None:
     assert column(reply) == expected
 
 
@@ -167,11 +167,11 @@ def test_a_long_reply_of_one_piece_is_read_at_once(part: str) -> None:
         '{"label":' * 10_000,
     ],
 )
-def test_anything_else_is_no_answer(reply: str) -> None:
+def test_anything_else_is_unparsable(reply: str) -> None:
     assert column(reply) is None
 
 
-def test_an_alias_is_read_and_the_label_itself_wins() -> None:
+def test_an_alias_is_parsed_and_the_label_itself_wins() -> None:
     assert column("planet", planet="World") == 0
     assert LabelParser(("a", "b"), ("A1", "B1"), {"a": "b"}).parse("a").column == 0  # type: ignore[union-attr]
 
@@ -183,7 +183,7 @@ def test_labels_that_differ_only_in_case_are_never_mixed_up() -> None:
 
 
 @given(st.text(max_size=30))
-def test_a_reply_is_read_only_if_it_names_one_label(reply: str) -> None:
+def test_a_reply_is_parsed_only_if_it_names_one_label(reply: str) -> None:
     found = LabelParser(LABELS, CODES).parse(reply)
     if found is not None:
         named = reply.casefold().replace("_", " ").replace("-", " ")
@@ -192,7 +192,7 @@ def test_a_reply_is_read_only_if_it_names_one_label(reply: str) -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=2, max_size=60, unique=True), st.data())
-def test_every_code_and_every_label_reads_back_as_itself(labels: list[str], data: st.DataObject) -> None:
+def test_every_code_and_every_label_parses_as_itself(labels: list[str], data: st.DataObject) -> None:
     codes = label_codes(labels)
     reading = LabelParser(labels, codes)
     number = data.draw(st.integers(0, len(labels) - 1))
@@ -236,7 +236,7 @@ def test_the_answer_is_found_inside_json() -> None:
     assert got[1] / got[0] == pytest.approx(math.exp(2.3), rel=1e-3)
 
 
-def test_spellings_of_one_code_are_added_up() -> None:
+def test_variants_of_one_code_are_added_up() -> None:
     steps = [TokenLogprobs("A", {"A": math.log(0.3), " A": math.log(0.3), "B": math.log(0.4)})]
     assert probabilities(scores_from_logprobs(steps, 0, ("A", "B"))) == pytest.approx([0.6, 0.4])
 
@@ -272,7 +272,7 @@ def test_votes_become_probabilities_with_the_most_voted_on_top(columns: list[int
     assert columns.count(int(np.argmax(got))) == max(columns.count(c) for c in columns)
 
 
-def test_one_label_gets_the_stated_confidence() -> None:
+def test_a_single_label_gets_the_given_confidence() -> None:
     assert probabilities(scores_from_label(1, 3, 0.9)) == pytest.approx([0.05, 0.9, 0.05])
 
 
@@ -280,7 +280,7 @@ shares = st.lists(st.floats(0.5, 1e5), min_size=2, max_size=4)
 
 
 @given(shares, st.permutations(range(4)))
-def test_a_set_reads_back_as_shares_that_sum_to_one(weights: list[float], order: list[int]) -> None:
+def test_a_label_set_parses_as_shares_that_sum_to_one(weights: list[float], order: list[int]) -> None:
     task = tuple(f"label {i}" for i in range(4))
     reading = LabelParser(task, label_codes(task), candidates=True)
     named = [label_codes(task)[i] for i in order[: len(weights)]]
@@ -307,7 +307,7 @@ def test_a_set_is_read_bare_fenced_and_by_the_names_of_labels() -> None:
 
 
 @given(st.text(alphabet='AB=,0123456789.% "{}[]:labelcndtswigh', max_size=60) | st.text(max_size=30))
-def test_no_reply_breaks_the_reading_of_sets(reply: str) -> None:
+def test_no_reply_breaks_the_parsing_of_sets(reply: str) -> None:
     found = LabelParser(LABELS, CODES, candidates=True).parse(reply)
     if found is not None and found.weights:
         assert math.fsum(found.weights.values()) == pytest.approx(1)
@@ -317,11 +317,11 @@ def test_no_reply_breaks_the_reading_of_sets(reply: str) -> None:
 # --- written texts -----------------------------------------------------------------------------------------
 
 
-def test_written_texts_are_stripped_distinct_and_no_more_than_asked() -> None:
+def test_generated_texts_are_stripped_distinct_and_at_most_as_many_as_requested() -> None:
     assert parse_texts('{"texts": [" a ", "b", "a", "", "c"]}', 2) == ("a", "b")
     assert parse_texts('```json\n["a"]\n```', 5) == ("a",)
 
 
 @pytest.mark.parametrize("reply", ["", "a\nb", "{}", '{"texts": "a"}', '["a", 1]', '["a"', "[" * 100_000])
-def test_what_is_no_list_of_texts_is_not_taken_for_one(reply: str) -> None:
+def test_what_is_not_a_list_of_texts_is_not_parsed_as_one(reply: str) -> None:
     assert parse_texts(reply, 5) is None

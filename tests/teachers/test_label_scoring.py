@@ -52,7 +52,7 @@ def test_scores_are_those_of_a_plain_forward_pass(
     np.testing.assert_allclose(scores, expected, atol=2e-4)
 
 
-def test_a_label_that_begins_another_is_told_apart_by_what_follows_it(tiny_causal: Callable[..., Any]) -> None:
+def test_a_label_that_begins_another_is_distinguished_by_the_separator(tiny_causal: Callable[..., Any]) -> None:
     model = tiny_causal()
     labels = [[10], [10, 20], [10, 20, 30]]
     assert needs_end_token(labels)
@@ -65,9 +65,7 @@ def test_a_label_that_begins_another_is_told_apart_by_what_follows_it(tiny_causa
 
 
 @pytest.mark.parametrize("pass_tokens", [1, 12, 10_000])
-def test_a_text_gets_the_same_scores_alone_and_in_any_company(
-    tiny_causal: Callable[..., Any], pass_tokens: int
-) -> None:
+def test_a_text_gets_the_same_scores_alone_and_in_any_batch(tiny_causal: Callable[..., Any], pass_tokens: int) -> None:
     model = tiny_causal()
     alone = np.concatenate([LabelScorer(model, PROMPT, SHARED).score([text]) for text in TEXTS])
     together = LabelScorer(model, PROMPT, SHARED, pass_tokens).score(TEXTS)
@@ -118,7 +116,7 @@ def test_an_attention_that_caps_its_logits_is_refused(tiny_causal: Callable[...,
         LabelScorer(tiny_causal("gemma2", attn_logit_softcapping=5.0), PROMPT, SINGLE).score([[4]])
 
 
-def test_labels_that_read_the_same_are_refused() -> None:
+def test_labels_with_the_same_tokens_are_refused() -> None:
     with pytest.raises(BadSpec, match="same tokens"):
         build_label_trie([[1, 2], [3], [1, 2]])
     with pytest.raises(BadSpec, match="one has none"):

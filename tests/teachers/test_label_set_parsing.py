@@ -68,19 +68,19 @@ column_sets = st.lists(st.frozensets(st.integers(0, 5)), min_size=1, max_size=9)
         ("[" * 5000, None),
     ],
 )
-def test_a_set_is_read_as_a_whole_or_not_at_all(reply: str, columns: set[int] | None) -> None:
+def test_a_set_is_parsed_completely_or_not_at_all(reply: str, columns: set[int] | None) -> None:
     found = READ.parse(reply)
     assert (None if found is None else found.columns) == columns
 
 
 @given(st.text())
-def test_any_reply_is_a_set_of_labels_or_unreadable(reply: str) -> None:
+def test_any_reply_is_a_label_set_or_unparsable(reply: str) -> None:
     found = READ.parse(reply)
     assert found is None or (found.columns is not None and found.columns <= {0, 1, 2})
 
 
 @given(st.sets(st.sampled_from(TASK.labels)))
-def test_a_set_is_read_back_however_it_is_written(labels: set[str]) -> None:
+def test_a_set_parses_in_every_format(labels: set[str]) -> None:
     expected = {TASK.index(label) for label in labels}
     for reply in (json.dumps({"labels": list(labels)}), ", ".join(labels) or "NONE", json.dumps(list(labels))):
         found = READ.parse(reply)
@@ -129,7 +129,7 @@ def named(answer: Answer) -> set[int]:
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize(("text", "columns"), [("sports business", {1, 2}), ("world", {0}), ("nothing such", set())])
-def test_a_chat_teacher_says_all_labels_of_a_text(as_json: bool, text: str, columns: set[int]) -> None:
+def test_a_chat_teacher_gives_all_labels_of_a_text(as_json: bool, text: str, columns: set[int]) -> None:
     with FakeServer(ignores=frozenset() if as_json else frozenset({"response_format"})) as server:
         answer = answered(at(server), text)
     assert named(answer) == columns
@@ -146,7 +146,7 @@ def test_the_schema_lists_the_codes_and_a_set_of_them_is_wanted() -> None:
     assert "logprobs" not in sent
 
 
-def test_an_unreadable_set_is_asked_for_once_more_and_then_unparsable() -> None:
+def test_an_unparsable_set_is_requested_a_second_time() -> None:
     wrong = Fault("said", said="A, Z")
     with FakeServer(by_word={"sports": wrong}) as server:
         assert answered(at(server), "sports").state == "unparsable"
@@ -164,7 +164,7 @@ def test_several_samples_are_votes_for_each_label() -> None:
     assert math.exp(answer.scores[1]) > 0.8
 
 
-def test_anthropics_models_say_sets_too() -> None:
+def test_the_anthropic_teacher_gives_label_sets_too() -> None:
     with FakeServer() as server:
         teacher = anthropic.open_teacher(
             TeacherSetup(TASK, "m", (), {"base_url": server.url}, PriceOptions.parse(PRICES))
@@ -186,7 +186,7 @@ def test_examples_show_whole_sets() -> None:
 
 
 @pytest.mark.parametrize("options", [{"shortlist": 2}, {"examples": "nearest"}, {"candidates": True}])
-def test_what_chooses_by_one_label_is_refused_for_several(options: dict[str, Any]) -> None:
+def test_options_that_choose_by_one_label_are_refused_for_several(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec):
         open_teacher(
             TeacherSetup(TASK, "m", (), {"base_url": "http://127.0.0.1:1/v1", **options}, PriceOptions.parse(PRICES))
@@ -203,7 +203,7 @@ def test_what_a_reply_may_cost_grows_with_the_labels_up_to_a_limit(n: int) -> No
     assert max_reply_tokens(ChatOptions(max_tokens=7), 32, several[0]) == 7
 
 
-def test_a_student_learns_sets_of_labels_from_a_chat_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_is_trained_on_label_sets_of_a_chat_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
     words = {"world": "embassy", "sports": "match", "business": "shares"}
     rows = [[], ["world"], ["sports"], ["business"], ["world", "sports"], ["sports", "business"], ["world", "business"]]

@@ -58,7 +58,7 @@ def test_log_probabilities_over_the_codes_become_the_scores() -> None:
 
 
 @pytest.mark.parametrize("field", ["refuses", "ignores"])
-def test_without_log_probabilities_one_label_gets_the_stated_confidence(field: str) -> None:
+def test_without_log_probabilities_one_label_gets_the_given_confidence(field: str) -> None:
     with FakeServer(**{field: frozenset({"logprobs"})}) as server:  # type: ignore[arg-type]
         answer = ask(server, one_hot_confidence=0.9)
     assert (likeliest(answer), answer.how) == ("sports", "one-hot")
@@ -66,7 +66,7 @@ def test_without_log_probabilities_one_label_gets_the_stated_confidence(field: s
     assert math.exp(answer.scores[1]) == pytest.approx(0.9)
 
 
-def test_a_refused_feature_is_asked_for_once_and_never_again() -> None:
+def test_an_unsupported_feature_is_tried_once_and_never_again() -> None:
     for feature in ("logprobs", "response_format", "temperature", "max_tokens"):
         with FakeServer(refuses=frozenset({feature})) as server:
             teacher = teacher_at(server)
@@ -94,7 +94,7 @@ def test_votes_are_counted_where_there_are_no_log_probabilities() -> None:
 
 
 @pytest.mark.parametrize("field", ["refuses", "ignores"])
-def test_votes_are_asked_one_by_one_of_a_server_that_gives_one_reply(field: str) -> None:
+def test_samples_are_requested_one_by_one_if_a_server_gives_one_reply(field: str) -> None:
     with FakeServer(**{field: frozenset({"n"})}) as server:  # type: ignore[arg-type]
         teacher = teacher_at(server, logprobs=False, samples=4)
         reply = teacher.answer(["some sports"])
@@ -117,7 +117,7 @@ def test_335_labels_work_with_and_without_single_token_codes() -> None:
 # --- strict reading ----------------------------------------------------------------------------------------
 
 
-def test_a_reply_out_of_the_set_is_asked_for_once_more_and_then_left_unanswered() -> None:
+def test_a_reply_that_is_not_a_code_is_requested_again_and_then_unparsable() -> None:
     with FakeServer(by_word={"odd": Fault("said", said="politics")}) as server:
         teacher = teacher_at(server)
         reply = teacher.answer(["an odd one"])
@@ -157,7 +157,7 @@ def test_what_the_server_bills_is_what_is_charged_cached_tokens_included() -> No
 @pytest.mark.parametrize(
     "completion", [[], {}, {"choices": []}, {"choices": [{}]}, {"choices": None}, 3, None], ids=str
 )
-def test_what_is_no_chat_completion_is_a_failed_row(completion: Any) -> None:
+def test_an_invalid_chat_completion_is_a_failed_row(completion: Any) -> None:
     class Odd(FakeServer):
         def _completion(self, body: dict[str, Any], fault: Fault | None) -> Any:
             return completion
@@ -188,7 +188,7 @@ def test_usage_above_the_bound_is_reported_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut", "hang", "drip", "garbage"])
-def test_a_request_that_vanished_is_charged_at_its_bound_and_tried_again(kind: str) -> None:
+def test_a_lost_response_is_charged_at_its_bound_and_retried(kind: str) -> None:
     with FakeServer(by_word={"sports": Fault(kind, times=1)}) as server:
         teacher = teacher_at(server, timeout_s=0.3)
         reply = teacher.answer(["some sports"])
@@ -231,7 +231,7 @@ def test_the_public_list_prices_a_hosted_model(monkeypatch: pytest.MonkeyPatch) 
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-def test_texts_are_written_and_charged() -> None:
+def test_texts_are_generated_and_charged() -> None:
     with FakeServer(writes='{"texts": ["a match", "a goal", "a cup"]}') as server:
         teacher = teacher_at(server)
         draft = teacher.generate(GenerationRequest("sports", 2))
@@ -239,7 +239,7 @@ def test_texts_are_written_and_charged() -> None:
     assert (draft.usage.input_tokens, draft.usage.output_tokens) == server.billed[0]
 
 
-def test_a_draft_that_is_no_json_is_asked_for_once_more_and_then_empty() -> None:
+def test_a_generation_that_is_not_json_is_requested_again_and_then_empty() -> None:
     with FakeServer(writes="1. a match\n2. a goal") as server:
         draft = teacher_at(server).generate(GenerationRequest("sports", 2))
     assert draft.texts == ()
@@ -247,7 +247,7 @@ def test_a_draft_that_is_no_json_is_asked_for_once_more_and_then_empty() -> None
     assert draft.usage.output_tokens == sum(output for _, output in server.billed)
 
 
-def test_a_refused_draft_is_empty_and_an_unknown_label_is_refused() -> None:
+def test_a_refused_generation_is_empty_and_an_unknown_label_is_refused() -> None:
     with FakeServer(by_word={"sports": Fault("refusal")}) as server:
         assert teacher_at(server).generate(GenerationRequest("sports", 2)).texts == ()
         with pytest.raises(BadSpec, match="sport"):

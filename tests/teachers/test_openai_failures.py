@@ -57,14 +57,14 @@ def test_a_reply_used_up_by_reasoning_fails_and_names_the_mend() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 408, 409])
-def test_a_server_out_of_order_is_asked_again_and_not_paid(status: int) -> None:
+def test_an_unavailable_server_is_retried_and_not_charged(status: int) -> None:
     with FakeServer(by_word={"sports": Fault(status, times=2)}) as server:
         reply = teacher_at(server).answer(["some sports"])
     assert likeliest(reply.answers[0]) == "sports"
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == server.billed[0]
 
 
-def test_a_server_that_stays_out_of_order_fails_the_text_for_nothing() -> None:
+def test_a_server_that_stays_unavailable_fails_the_text_without_charge() -> None:
     with FakeServer(by_word={"sports": Fault(500)}) as server:
         reply = teacher_at(server).answer(["some sports"])
     assert reply.answers[0].state == "failed"
@@ -94,7 +94,7 @@ def test_retry_after_is_honoured_by_every_thread() -> None:
         assert time.monotonic() - began >= 0.4
 
 
-def test_a_wait_beyond_all_patience_fails_the_text_at_once() -> None:
+def test_a_wait_beyond_the_deadline_fails_the_text_at_once() -> None:
     with FakeServer(by_word={"sports": Fault(429, retry_after="3600")}) as server:
         answer = ask(server, text_timeout_s=5)
     assert answer.state == "failed"
@@ -144,7 +144,7 @@ def refusal(server: FakeServer | str, **options: Any) -> TeacherError:
     return caught.value
 
 
-def test_a_wrong_key_is_one_sentence_without_the_key(
+def test_a_wrong_key_raises_one_sentence_without_the_key(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -169,12 +169,12 @@ def test_the_key_appears_in_no_answer_and_no_fact(monkeypatch: pytest.MonkeyPatc
     assert KEY not in repr((answers, teacher.metadata, teacher.key, teacher.name))
 
 
-def test_no_key_is_said_before_anything_is_asked() -> None:
+def test_a_missing_key_is_reported_before_any_request() -> None:
     with pytest.raises(TeacherError, match="OPENAI_API_KEY"):
         open_teacher(TeacherSetup(TASK, "gpt-4.1-mini"))
 
 
-def test_an_unknown_model_is_one_sentence() -> None:
+def test_an_unknown_model_raises_one_sentence() -> None:
     with FakeServer(models=frozenset({"other"})) as server:
         assert "'m'" in refusal(server).message
 
@@ -185,7 +185,7 @@ def test_an_account_without_credit_is_not_waited_for() -> None:
     assert len(server.seen) == 1
 
 
-def test_a_server_that_is_not_there_is_one_sentence() -> None:
+def test_an_unreachable_server_raises_one_sentence() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -219,7 +219,7 @@ def test_many_failures_in_a_row_stop_the_teacher() -> None:
     ],
     ids=str,
 )
-def test_options_that_cannot_be_are_one_sentence(options: dict[str, Any]) -> None:
+def test_invalid_options_raise_one_sentence(options: dict[str, Any]) -> None:
     with pytest.raises(BadSpec) as caught:
         open_teacher(
             TeacherSetup(
@@ -240,7 +240,7 @@ def test_options_that_cannot_be_are_one_sentence(options: dict[str, Any]) -> Non
     ],
     ids=str,
 )
-def test_prices_that_cannot_be_are_refused(prices: dict[str, Any]) -> None:
+def test_invalid_prices_are_refused(prices: dict[str, Any]) -> None:
     with pytest.raises(PotstillError) as caught:
         open_teacher(
             TeacherSetup(TASK, "m", options={"base_url": "http://127.0.0.1:9/v1"}, prices=PriceOptions.parse(prices))
@@ -257,7 +257,7 @@ def test_a_model_must_be_named_and_the_task_be_one_of_labels() -> None:
         teacher_at("http://127.0.0.1:9/v1", task=Task(TASK.labels, kind="text2text"))
 
 
-def test_the_key_of_answers_changes_with_whatever_changes_them() -> None:
+def test_the_key_changes_with_everything_that_changes_answers() -> None:
     url = "http://127.0.0.1:9/v1"
     same = teacher_at(url).key
     assert teacher_at(url, parallel=3, timeout_s=5).key == same

@@ -90,7 +90,7 @@ def test_of_335_labels_each_text_is_offered_twenty_and_none_of_these() -> None:
     assert len({body["messages"][0]["content"] for body in server.seen}) == 1
 
 
-def test_where_none_fits_the_next_labels_are_offered() -> None:
+def test_if_none_fits_the_next_labels_are_offered() -> None:
     text = "banana ?"
     third = ShortlistIndex(MANY, ()).similarities(text).ranked_labels()[45]
     said = Fault("said", said=json.dumps({"label": CODES[third]}))
@@ -105,7 +105,7 @@ def test_where_none_fits_the_next_labels_are_offered() -> None:
     assert set.intersection(*lists) == {CODES[-1]}
 
 
-def test_where_no_shortlist_fits_the_text_stays_unanswered() -> None:
+def test_if_no_shortlist_fits_the_text_stays_unanswered() -> None:
     said = Fault("said", said=NOT_THERE)
     for samples in (1, 3):
         with FakeServer(by_word={"banana": said}) as server:
@@ -114,14 +114,14 @@ def test_where_no_shortlist_fits_the_text_stays_unanswered() -> None:
         assert len(server.seen) == 2
 
 
-def test_votes_for_none_ask_on() -> None:
+def test_votes_for_none_lead_to_the_next_shortlist() -> None:
     with FakeServer(by_number={0: Fault("said", said=NOT_THERE)}) as server:
         answer = one(at(server, task=MANY, logprobs=False, samples=4), "peeling a damson in the barn ?")
     assert [body["n"] for body in server.seen] == [4, 4]
     assert (answer.state, answer.how) == ("ok", "votes")
 
 
-def test_a_label_that_was_not_offered_is_no_answer() -> None:
+def test_a_label_that_was_not_offered_is_unparsable() -> None:
     text = "banana ?"
     last = ShortlistIndex(MANY, ()).similarities(text).ranked_labels()[-1]
     for name in (CODES[last], MANY.labels[last]):
@@ -130,7 +130,7 @@ def test_a_label_that_was_not_offered_is_no_answer() -> None:
         assert len(server.seen) == 2
 
 
-def test_the_last_labels_are_offered_without_a_way_out() -> None:
+def test_the_last_shortlist_has_no_none_of_these() -> None:
     with FakeServer(by_number={0: Fault("said", said='{"label": "D"}')}, ignores=frozenset({"logprobs"})) as server:
         answer = one(at(server, shortlist=2), "world and sports, no business")
     assert len(server.seen) == 2
@@ -145,7 +145,7 @@ def test_whatever_goes_wrong_stays_within_the_bound(kind: str, options: dict[str
         assert one(at(server, task=MANY, **options), "banana ?").state in ("failed", "unparsable")
 
 
-def test_how_good_the_shortlist_is_is_told() -> None:
+def test_the_recall_of_the_shortlist_is_in_the_metadata() -> None:
     gold = [LabelledText(f"the {label} question", label) for label in MANY.labels]
     teacher = at("http://127.0.0.1:9/v1", gold, MANY)
     assert teacher.metadata.extra["labels_offered"] == 20
@@ -192,7 +192,7 @@ def test_each_text_is_shown_the_examples_most_like_it_after_the_constant_part() 
     assert first.output_tokens == second.output_tokens
 
 
-def test_above_twenty_labels_the_nearest_examples_are_shown_unless_told_otherwise() -> None:
+def test_above_twenty_labels_the_nearest_examples_are_the_default() -> None:
     task = Task(MANY.labels[:30])
     gold = [LabelledText(f"all about {label}", label) for label in task.labels]
     for options, shown in (
@@ -247,7 +247,7 @@ def test_a_set_of_labels_with_weights_is_a_soft_label(said: str, shares: tuple[f
     assert form["properties"]["label"]["enum"] == ["A", "B", "C"]
 
 
-def test_one_sure_label_is_as_sure_as_ever() -> None:
+def test_a_single_label_keeps_its_confidence() -> None:
     for said in ('{"candidates": [{"label": "B", "weight": 100}]}', "B", '{"label": "B"}', "B=90"):
         with FakeServer(by_word={"sports": Fault("said", said=said)}) as server:
             answer = one(at(server, candidates=True), "sports ?")
@@ -272,19 +272,19 @@ def test_one_sure_label_is_as_sure_as_ever() -> None:
         "A=0, B=0",
     ],
 )
-def test_a_set_with_one_odd_part_is_no_answer(said: str) -> None:
+def test_a_set_with_one_invalid_part_is_unparsable(said: str) -> None:
     with FakeServer(by_word={"sports": Fault("said", said=said)}) as server:
         assert one(at(server, candidates=True), "sports ?").state == "unparsable"
     assert len(server.seen) == 2
     assert "weight" in server.seen[1]["messages"][-1]["content"]
 
 
-def test_a_set_is_no_answer_where_nobody_asked_for_one() -> None:
+def test_a_set_is_unparsable_without_candidates() -> None:
     with FakeServer(by_word={"sports": Fault("said", said="A=70, B=30")}) as server:
         assert one(at(server), "sports ?").state == "unparsable"
 
 
-def test_candidates_and_votes_are_not_mixed() -> None:
+def test_candidates_and_samples_cannot_be_combined() -> None:
     with pytest.raises(BadSpec, match="samples"):
         at("http://127.0.0.1:9/v1", candidates=True, samples=3)
 
@@ -298,7 +298,7 @@ PRIVATE = f"sports for {', '.join(PLANTED)}"
 @pytest.mark.parametrize(
     "options", [{}, {"examples": "nearest"}, {"shortlist": 2}, {"candidates": True}, {"logprobs": False, "samples": 2}]
 )
-def test_what_gives_a_person_away_never_reaches_the_server(options: dict[str, Any]) -> None:
+def test_personal_data_never_reach_the_server(options: dict[str, Any]) -> None:
     gold = [LabelledText(f"world {each}", "world") for each in PLANTED]
     with FakeServer(by_number={0: Fault(500), 1: Fault("said", said="hm")}) as server:
         teacher = at(server, gold, redact=True, **options)
@@ -312,7 +312,7 @@ def test_what_gives_a_person_away_never_reaches_the_server(options: dict[str, An
     assert teacher.metadata.host in server.url
 
 
-def test_nothing_is_taken_out_unless_asked_for() -> None:
+def test_nothing_is_redacted_by_default() -> None:
     with FakeServer() as server:
         teacher = at(server)
         teacher.answer([PRIVATE])
@@ -331,7 +331,7 @@ def test_presidio_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @BOTH
 @pytest.mark.parametrize("options", [{"shortlist": 2}, {"examples": "nearest"}, {"candidates": True}], ids=str)
-def test_a_batch_asks_the_same_and_gives_nobody_away(shop: Shop, options: dict[str, Any]) -> None:
+def test_a_batch_has_the_same_prompts_and_no_personal_data(shop: Shop, options: dict[str, Any]) -> None:
     shop.options = {**options, "redact": True}
     asked = [f"{text} from jo{i}@example.com" for i, text in enumerate(texts(6))]
     answers = until_done(shop, asked)
@@ -357,7 +357,7 @@ def test_a_text_that_fits_none_of_the_first_labels_stays_unanswered_in_a_batch(s
 # --- the key -----------------------------------------------------------------------------------------------------
 
 
-def test_answers_are_kept_apart_by_all_that_changes_the_question() -> None:
+def test_the_key_depends_on_everything_that_changes_the_prompt() -> None:
     url = "http://127.0.0.1:9/v1"
     plain = [at(url, GOLD, **each).key for each in ({}, {"n_nearest": 3}, {"shortlist_rounds": 2}, {"shortlist": 0})]
     assert len(set(plain)) == 1

@@ -29,7 +29,7 @@ def test_few_labels_get_letters_and_many_get_numbers() -> None:
     assert label_codes([f"label {i}" for i in range(335)])[-1] == "434"
 
 
-def test_no_code_reads_as_a_label() -> None:
+def test_no_code_equals_a_label() -> None:
     assert label_codes(["B", "A", "c"]) == ("D", "E", "F")
     assert not set(label_codes([str(i) for i in range(1, 31)])) & {str(i) for i in range(1, 31)}
 
@@ -75,13 +75,13 @@ def test_what_is_harmless_is_shown_as_it_is() -> None:
 
 
 @given(st.text(max_size=300), st.booleans(), st.text(max_size=300))
-def test_the_bound_covers_both_questions_byte_by_byte(text: str, as_json: bool, said: str) -> None:
+def test_the_bound_covers_both_prompts_byte_by_byte(text: str, as_json: bool, said: str) -> None:
     prompt = Prompt(TASK, (LabelledText("a match", "Sports"),))
     assert max_tokens_of(prompt.messages(text, as_json)) <= prompt.max_prompt_tokens(text)
     assert max_tokens_of(prompt.retry_messages(text, as_json, said)) <= prompt.max_prompt_tokens(text)
 
 
-def test_a_brief_shows_examples_and_what_to_differ_from() -> None:
+def test_a_generation_prompt_has_examples_and_counterexamples() -> None:
     brief = GenerationRequest(
         "Sports", 3, (LabelledText("a match", "Sports"),), (LabelledText("a war game", "World"),), seed=7
     )
@@ -107,7 +107,7 @@ def test_a_shortlist_stands_with_the_text_and_a_label_keeps_its_code() -> None:
     assert prompt.schema(enum=False)["properties"]["label"] == {"type": "string"}
 
 
-def test_a_label_that_is_called_none_of_these_stays_apart_from_the_way_out() -> None:
+def test_a_label_named_none_of_these_differs_from_the_extra_choice() -> None:
     prompt = Prompt(Task(("none of these", "C", "x")), shortlisted=True)
     assert len(set(prompt.names)) == len(set(prompt.codes)) == 4
     assert "C" not in prompt.codes
@@ -120,7 +120,7 @@ def test_examples_chosen_for_a_text_come_after_the_constant_part() -> None:
     assert [message["role"] for message in messages[3:]] == ["user", "assistant", "user"]
 
 
-def test_where_sets_are_wanted_the_examples_are_answered_with_sets() -> None:
+def test_with_candidates_the_examples_have_label_sets() -> None:
     prompt = Prompt(TASK, (LabelledText("a match", "Sports"),), candidates=True)
     assert prompt.messages("x", True)[2]["content"] == '{"candidates": [{"label": "B", "weight": 100}]}'
     assert prompt.messages("x", False)[2]["content"] == "B"
@@ -129,7 +129,7 @@ def test_where_sets_are_wanted_the_examples_are_answered_with_sets() -> None:
 
 
 @given(st.text(max_size=300), st.booleans(), st.text(max_size=300), st.booleans())
-def test_the_bound_covers_what_is_chosen_for_a_text(text: str, as_json: bool, said: str, candidates: bool) -> None:
+def test_the_bound_covers_the_context_of_a_text(text: str, as_json: bool, said: str, candidates: bool) -> None:
     for prompt in (Prompt(TASK, OFFER.examples, False, candidates), Prompt(TASK, (), True, candidates)):
         offer = PromptContext((0, 1), True, (LabelledText(text, "World"),))
         schema = len(json.dumps(prompt.schema()))

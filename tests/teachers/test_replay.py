@@ -82,7 +82,7 @@ class TestContractAsHuman(TestContract):
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("confusion", ["near", "uniform"])
-def test_the_stated_accuracy_is_kept(folder: Path, accuracy: float, confusion: str) -> None:
+def test_the_given_accuracy_is_reached(folder: Path, accuracy: float, confusion: str) -> None:
     right, _ = said(replay(folder, accuracy=accuracy, confusion=confusion), rows(3000))
     assert right.mean() == pytest.approx(accuracy, abs=0.035)  # four standard errors at 0.5
 
@@ -93,7 +93,7 @@ def test_a_perfect_teacher_makes_no_mistake(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("softness", [0.2, 0.5, 0.8])
-def test_confidence_is_calibrated_and_tells_right_from_wrong(folder: Path, softness: float) -> None:
+def test_confidence_is_calibrated_and_separates_right_from_wrong(folder: Path, softness: float) -> None:
     right, confidence = said(replay(folder, accuracy=0.75, softness=softness), rows(3000))
     assert confidence[right].mean() > confidence[~right].mean() + 0.01
     for low, high in ((0.4, 0.6), (0.6, 0.8), (0.8, 1.0)):
@@ -102,7 +102,7 @@ def test_confidence_is_calibrated_and_tells_right_from_wrong(folder: Path, softn
             assert right[there].mean() == pytest.approx(confidence[there].mean(), abs=0.14)
 
 
-def test_softness_is_how_little_the_confidence_says(folder: Path) -> None:
+def test_softness_lowers_the_information_of_the_confidence(folder: Path) -> None:
     spreads = [said(replay(folder, softness=softness), rows(600))[1].std() for softness in (0.0, 0.5, 1.0)]
     assert spreads[0] > spreads[1] > spreads[2]
     assert spreads[2] < 1e-6
@@ -123,22 +123,22 @@ def test_answers_depend_on_the_text_and_the_seed_alone(folder: Path) -> None:
     assert replay(folder).answer([f"  {texts[0]}\n"]).answers[0] == once[0]
 
 
-def test_a_text_nobody_labelled_is_unparsable(folder: Path) -> None:
+def test_a_text_without_a_known_label_is_unparsable(folder: Path) -> None:
     assert replay(folder).answer(["never seen"]).answers[0].state == "unparsable"
 
 
-def test_several_files_are_known_and_the_first_is_believed(folder: Path) -> None:
+def test_several_files_are_read_and_the_first_takes_precedence(folder: Path) -> None:
     write(folder / "more.csv", [(rows(1)[0][0], "money"), ("another text", "sport")])
     teacher = replay(folder, file=["known.csv", "more.csv"], accuracy=1)
     assert [answer.raw for answer in teacher.answer([rows(1)[0][0], "another text"]).answers] == ["food", "sport"]
 
 
-def test_the_stated_share_fails(folder: Path) -> None:
+def test_the_given_share_fails(folder: Path) -> None:
     states = [answer.state for answer in replay(folder, failure_rate=0.3).answer([t for t, _ in rows(1000)]).answers]
     assert states.count("failed") / 1000 == pytest.approx(0.3, abs=0.06)
 
 
-def test_it_costs_what_was_stated(folder: Path) -> None:
+def test_it_costs_the_given_price(folder: Path) -> None:
     human = replay(folder, usd_per_million_tokens=None, usd_per_label="0.129")
     reply = human.answer([text for text, _ in rows(10)])
     assert human.price.cost_micros(reply.usage) == 1_290_000
@@ -149,7 +149,7 @@ def test_it_costs_what_was_stated(folder: Path) -> None:
         replay(folder, usd_per_million_tokens=None)
 
 
-def test_it_writes_real_texts_near_the_brief(folder: Path) -> None:
+def test_it_generates_real_texts_near_those_of_the_request(folder: Path) -> None:
     teacher = replay(folder, generate_from="more.csv")
     brief = GenerationRequest("sport", 2, examples=[LabelledText("stadium number 1", "sport")])
     draft = teacher.generate(brief)
@@ -164,14 +164,14 @@ def test_it_writes_real_texts_near_the_brief(folder: Path) -> None:
     )
 
 
-def test_it_never_writes_what_the_brief_shows(folder: Path) -> None:
+def test_it_never_generates_a_text_of_the_request(folder: Path) -> None:
     shown = [LabelledText(text, label) for text, label in rows(90, "held back ") if label == "food"][:25]
     texts = replay(folder, generate_from="more.csv").generate(GenerationRequest("food", 30, examples=shown)).texts
     assert len(texts) == 5
     assert not {item.text for item in texts} & {item.text for item in shown}
 
 
-def test_it_cannot_write_without_held_back_texts(folder: Path) -> None:
+def test_it_cannot_generate_without_generate_from(folder: Path) -> None:
     with pytest.raises(TeacherError, match="write"):
         replay(folder).max_generation_usage(GenerationRequest("food", 1))
 
@@ -188,7 +188,7 @@ def test_it_cannot_write_without_held_back_texts(folder: Path) -> None:
     ],
     ids=str,
 )
-def test_options_that_cannot_be_are_one_sentence(folder: Path, options: dict[str, Any], error: type[Exception]) -> None:
+def test_invalid_options_raise_one_sentence(folder: Path, options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         replay(folder, **options)
     assert caught.value.hint  # type: ignore[attr-defined]

@@ -67,7 +67,7 @@ def outcome(teacher: ChatTeacher) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind} {fault.code or fault.message}")
-def test_what_goes_wrong_is_told_alike_whether_the_sdk_made_the_request_or_not(fault: Fault, kind: str) -> None:
+def test_errors_are_the_same_whether_the_sdk_or_the_client_sent_the_request(fault: Fault, kind: str) -> None:
     told = []
     for made in ({}, Forgetful()):
         with FakeServer(by_word={"bad": fault}) as server:

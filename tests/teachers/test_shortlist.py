@@ -47,7 +47,7 @@ def test_a_label_is_compared_by_its_words_and_its_description() -> None:
         assert sorted(near.similarities(text).ranked_labels()) == [0, 1, 2, 3]
 
 
-def test_gold_examples_bring_a_label_near_that_its_name_does_not() -> None:
+def test_gold_examples_raise_a_label_that_its_name_does_not() -> None:
     text = "no plastic in my letter box"
     assert ShortlistIndex(TASK, GOLD).similarities(text).ranked_labels()[0] == 0
     assert [each.label for each in ShortlistIndex(TASK, GOLD).similarities(text).nearest_examples(2)] == [
@@ -95,7 +95,7 @@ def test_static_vectors_embed_too(potion: Path) -> None:
     assert near.identity == ShortlistIndex(TASK, (), str(potion)).identity != ShortlistIndex(TASK, GOLD).identity
 
 
-def test_an_embedding_that_is_none_is_refused(minilm: Path) -> None:
+def test_an_unknown_embedding_is_refused(minilm: Path) -> None:
     with pytest.raises(BadInput, match="static"):
         ShortlistIndex(TASK, GOLD, str(minilm))
     with pytest.raises(UnknownName):
@@ -105,7 +105,7 @@ def test_an_embedding_that_is_none_is_refused(minilm: Path) -> None:
 # --- one shortlist after the other -------------------------------------------------------------------------------
 
 
-def test_what_one_shortlist_gives_to_none_is_shared_by_the_next() -> None:
+def test_probability_of_none_is_shared_by_the_next_shortlist() -> None:
     first = ShortlistScores((0, 1), np.log([0.1, 0.1, 1e-9, 1e-9, 1e-9, 0.8]))
     second = ShortlistScores((2, 3), np.log([1e-9, 1e-9, 0.7, 0.1, 1e-9, 0.2]))
     assert predicts_none(first.scores)
@@ -113,7 +113,7 @@ def test_what_one_shortlist_gives_to_none_is_shared_by_the_next() -> None:
     np.testing.assert_allclose(np.exp(combine_shortlists([first, second])), [0.1, 0.1, 0.56, 0.08, 0.16], atol=1e-5)
 
 
-def test_labels_nobody_was_offered_share_the_floor() -> None:
+def test_labels_on_no_shortlist_share_the_remainder() -> None:
     only = ShortlistScores((0,), np.log([0.9, 1e-9, 1e-9, 0.1]))
     np.testing.assert_allclose(np.exp(combine_shortlists([only])), [0.9, 0.05, 0.05], atol=1e-5)
 

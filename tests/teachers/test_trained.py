@@ -48,7 +48,7 @@ def test_answers_are_the_log_probabilities_of_the_student() -> None:
     assert np.diff(answer.scores).tolist() == pytest.approx([0, 1])
 
 
-def test_time_is_what_is_paid_for_and_the_bound_learns_from_it() -> None:
+def test_time_is_charged_and_the_bound_follows_it() -> None:
     teacher = trained()
     first = teacher.max_usage(["x"] * 256)
     usage = teacher.answer(["x"] * 256).usage
@@ -57,12 +57,12 @@ def test_time_is_what_is_paid_for_and_the_bound_learns_from_it() -> None:
     assert "usd_per_hour" in teacher.price.source
 
 
-def test_the_price_the_procedure_gives_wins() -> None:
+def test_the_price_of_the_procedure_wins() -> None:
     price = trained().price
     assert trained(price=price).price is price
 
 
-def test_scores_that_are_no_numbers_are_a_failed_row() -> None:
+def test_scores_that_are_not_numbers_are_a_failed_row() -> None:
     class Broken(Lengths):
         def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
             return np.array([[np.nan, 0, 0] if text == "bad" else [1, 0, 0] for text in texts], dtype=np.float32)
@@ -71,7 +71,7 @@ def test_scores_that_are_no_numbers_are_a_failed_row() -> None:
     assert states == ["ok", "failed", "ok"]
 
 
-def test_it_must_be_handed_a_student_and_cannot_write() -> None:
+def test_it_needs_a_student_and_cannot_generate() -> None:
     with pytest.raises(BadSpec, match="trained first"):
         open_teacher(TeacherSetup(Task(("a", "b"))))
     with pytest.raises(TeacherError, match="cannot write"):

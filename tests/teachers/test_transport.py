@@ -132,7 +132,7 @@ def client() -> HttpClient:
 
 
 @pytest.mark.parametrize("reply", [PLAIN, CHUNKED, GZIP, EARLY], ids=["length", "chunked", "gzip", "early hints"])
-def test_a_reply_is_read_whole_and_its_connection_is_used_again(client: HttpClient, reply: bytes) -> None:
+def test_a_reply_is_read_completely_and_its_connection_is_reused(client: HttpClient, reply: bytes) -> None:
     with server(sends(reply)) as (url, came):
         assert [said(ask(client, url)) for _ in range(3)] == [{"said": "yes"}] * 3
     assert came == [0, 0, 0]
@@ -143,7 +143,7 @@ def test_a_reply_is_read_whole_and_its_connection_is_used_again(client: HttpClie
     [UNTIL_CLOSED, PLAIN.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), PLAIN.replace(b"1.1", b"1.0")],
     ids=["until closed", "says close", "HTTP/1.0"],
 )
-def test_a_connection_that_is_closed_after_its_reply_is_not_used_again(client: HttpClient, reply: bytes) -> None:
+def test_a_connection_closed_after_its_reply_is_not_reused(client: HttpClient, reply: bytes) -> None:
     with server(sends(reply, stays=False)) as (url, came):
         assert [said(ask(client, url)) for _ in range(2)] == [{"said": "yes"}] * 2
     assert came == [0, 1]
@@ -158,7 +158,7 @@ def test_a_connection_that_was_closed_while_idle_is_noticed_before_anything_is_s
 
 
 @pytest.mark.parametrize("more", [PLAIN, PLAIN[:30], b"\0"], ids=["another", "half of another", "something else"])
-def test_what_comes_beyond_a_reply_never_answers_another_request(client: HttpClient, more: bytes) -> None:
+def test_bytes_after_a_reply_never_answer_another_request(client: HttpClient, more: bytes) -> None:
     def answer(peer: socket.socket, number: int) -> bool:
         peer.sendall(PLAIN.replace(b"yes", b"%03d" % number) + more)
         return True
@@ -175,7 +175,7 @@ def test_what_comes_beyond_a_reply_never_answers_another_request(client: HttpCli
 @pytest.mark.parametrize("where", [False], indirect=True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(cuts=st.sets(st.integers(1, 120), max_size=5), reply=st.sampled_from([PLAIN, CHUNKED, EARLY, UNTIL_CLOSED]))
-def test_it_does_not_matter_where_a_reply_is_cut_into_pieces(client: HttpClient, cuts: set[int], reply: bytes) -> None:
+def test_a_reply_may_arrive_in_any_pieces(client: HttpClient, cuts: set[int], reply: bytes) -> None:
     marks = [0, *sorted(cut for cut in cuts if cut < len(reply)), len(reply)]
     pieces = [reply[start:end] for start, end in pairwise(marks)]
     with server(sends(*pieces, stays=False, wait_s=0.001)) as (url, _):
@@ -187,7 +187,7 @@ def test_it_does_not_matter_where_a_reply_is_cut_into_pieces(client: HttpClient,
     [b"", PLAIN[:20], PLAIN[:-1], CHUNKED[:-30], b"SSH-2.0-OpenSSH\r\n", PLAIN.replace(b"15", b"-5")],
     ids=["nothing", "half a head", "half a body", "half a chunk", "another protocol", "impossible length"],
 )
-def test_what_is_cut_or_no_http_is_an_error_and_its_connection_is_gone(client: HttpClient, reply: bytes) -> None:
+def test_a_cut_or_invalid_reply_is_an_error_and_closes_its_connection(client: HttpClient, reply: bytes) -> None:
     def answer(peer: socket.socket, number: int) -> bool:
         peer.sendall(reply if number == 1 else PLAIN)
         return number > 1
@@ -200,7 +200,7 @@ def test_what_is_cut_or_no_http_is_an_error_and_its_connection_is_gone(client: H
 
 
 @pytest.mark.parametrize("at_once", [0, 40, len(PLAIN) - 1], ids=["slow head", "slow body", "no end"])
-def test_a_reply_that_never_ends_is_given_up_in_time(at_once: int) -> None:
+def test_a_reply_that_never_ends_times_out(at_once: int) -> None:
     drops = [PLAIN[i : i + 1] for i in range(at_once, len(PLAIN) - 1)]
     pieces = [PLAIN[:at_once], *drops, *[b""] * (60 - len(drops))]
     with server(sends(*pieces, wait_s=0.15)) as (url, _):
@@ -212,14 +212,14 @@ def test_a_reply_that_never_ends_is_given_up_in_time(at_once: int) -> None:
 
 
 @pytest.mark.parametrize("status", [b"429 Too Many", b"500 Broken", b"409 Conflict"])
-def test_a_reply_that_is_no_success_comes_back_with_its_status_and_headers(client: HttpClient, status: bytes) -> None:
+def test_an_unsuccessful_reply_has_its_status_and_headers(client: HttpClient, status: bytes) -> None:
     reply = PLAIN.replace(b"200 OK", status + b"\r\nRetry-After: 7")
     with server(sends(reply, stays=False)) as (url, _):
         found = ask(client, url)
     assert (found.status, found.ok, found.headers["retry-after"]) == (int(status[:3]), False, "7")
 
 
-def test_nobody_there_is_an_error_of_connecting(client: HttpClient) -> None:
+def test_no_listener_is_a_connect_error(client: HttpClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(ConnectFailed):
@@ -235,7 +235,7 @@ def test_many_threads_share_the_connections(client: HttpClient) -> None:
     assert len(set(came)) <= 8
 
 
-def test_many_fibres_wait_for_a_slow_server_side_by_side(client: HttpClient) -> None:
+def test_many_greenlets_wait_for_a_slow_server_concurrently(client: HttpClient) -> None:
     with server(sends(PLAIN[:30], PLAIN[30:], wait_s=0.2)) as (url, came):
         ask_it = lambda _: client.post(url, {}, b"{}")  # noqa: E731
         began = time.monotonic()
@@ -245,7 +245,7 @@ def test_many_fibres_wait_for_a_slow_server_side_by_side(client: HttpClient) -> 
     assert len(set(came)) == 60
 
 
-def test_nobody_who_accepts_is_an_error_of_connecting_in_time(client: HttpClient) -> None:
+def test_no_accept_is_a_connect_error_in_time(client: HttpClient) -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -260,7 +260,7 @@ def test_nobody_who_accepts_is_an_error_of_connecting_in_time(client: HttpClient
                 ask(unheard, f"http://127.0.0.1:{full.getsockname()[1]}/v1")
 
 
-def test_a_proxy_of_the_environment_is_used_where_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_is_used_if_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(sends(PLAIN)) as (proxy, came), server(sends(PLAIN)) as (url, reached):
         monkeypatch.setenv("http_proxy", proxy.removesuffix("/v1"))
         assert said(ask(client_for(trust_env=True), "http://models.invalid/v1")) == {"said": "yes"}
@@ -269,7 +269,7 @@ def test_a_proxy_of_the_environment_is_used_where_it_may_be(monkeypatch: pytest.
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_a_certificate_nobody_vouches_for_is_refused_and_one_the_environment_names_is_taken(
+def test_an_untrusted_certificate_is_refused_and_one_of_ssl_cert_file_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, key = tmp_path / "cert.pem", tmp_path / "key.pem"
