@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from potstill.annotation.import_labels import UNSURE, LabelEntry
+from potstill.data.printable import without_formula
 from potstill.data.tables import read_table, write_table
 from potstill.errors import BadData
 from potstill.ledger.store import Annotation, AnnotationStore
 
 COLUMNS = ("id", "text", "label", "annotator", "seconds")
-FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_spreadsheet(path: Path, labels: AnnotationStore, annotator: str = "") -> int:
@@ -49,12 +49,12 @@ def _rows(labels: AnnotationStore, annotator: str) -> Iterator[SpreadsheetRow]:
             annotations.setdefault(each.id, []).append(each)
     open_ids = {request.id for request in labels.open_requests(annotator)}
     for request in labels.requests():
-        text = _without_formula(request.text)
+        text = without_formula(request.text)
         for each in annotations.get(request.id, []):
-            name, seconds = _without_formula(each.annotator), round(each.seconds, 2)
+            name, seconds = without_formula(each.annotator), round(each.seconds, 2)
             yield SpreadsheetRow(request.id, text, each.label or UNSURE, name, seconds)
         if request.id in open_ids:
-            yield SpreadsheetRow(request.id, text, "", _without_formula(annotator), "")
+            yield SpreadsheetRow(request.id, text, "", without_formula(annotator), "")
 
 
 def read_spreadsheet(path: Path) -> list[LabelEntry]:
@@ -108,7 +108,3 @@ def _seconds(path: Path, line: int, cell: str | None) -> float:
             f"{path.name}, line {line}: {cell!r} is not a number of seconds.", "Correct it, or leave it empty."
         )
     return seconds
-
-
-def _without_formula(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 from potstill.data.paths import as_path_or_none
 from potstill.data.printable import escape_controls
@@ -78,15 +78,22 @@ class PredictResult:
         return "\n".join(lines)
 
 
+class PredictOptions(TypedDict, total=False):
+    """The options of `predict` besides its main parameters."""
+
+    encoding: Annotated[str | None, "The file's encoding, if it is not UTF-8."]
+    coverage: Annotated[float | None, "Also give a set of labels that contains the right one this often (0.9)."]
+    guard_formulas: Annotated[bool, "Write a quote before CSV cells that a spreadsheet would read as a formula."]
+
+
 def predict(
     model: Annotated[str | Path, "A run's folder, or a bundle's."],
     *texts: Annotated[str | Path, "Texts to label, files, or - for standard input."],
     out: Annotated[str | Path | None, "The file to write, or a folder; else FILE.labelled.EXT.", "-o"] = None,
     text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
     text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
-    encoding: Annotated[str | None, "The file's encoding, if it is not UTF-8."] = None,
-    coverage: Annotated[float | None, "Also give a set of labels that contains the right one this often (0.9)."] = None,
     reporter: ProgressReporter | None = None,
+    **options: Unpack[PredictOptions],
 ) -> PredictResult:
     """Label texts, or a file of any size, with a trained student.
 
@@ -114,14 +121,14 @@ def predict(
     if not texts:
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
     out = as_path_or_none(out)
-    files = find_files(texts, out=out, encoding=encoding)
+    files = find_files(texts, out=out, encoding=options.get("encoding"))
     bundle = load(model)
     if not files:
         strings = tuple(map(str, texts))
-        return _predict_texts(bundle, _pairs(strings) if bundle.takes_pairs else strings, coverage)
+        return _predict_texts(bundle, _pairs(strings) if bundle.takes_pairs else strings, options.get("coverage"))
     columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
     outs = output_files(files, out)
-    job = partial(_predict_file, bundle, columns=columns, encoding=encoding, coverage=coverage, reporter=reporter)
+    job = partial(_predict_file, bundle, columns=columns, options=options, reporter=reporter)
     done = [job(file, target) for file, target in zip(files, outs, strict=True)]
     if isinstance(done[0], PredictResult):  # of standard input without -o
         return done[0]
@@ -140,8 +147,7 @@ def _predict_file(
     out: Path | None,
     *,
     columns: tuple[str, ...],
-    encoding: str | None,
-    coverage: float | None,
+    options: PredictOptions,
     reporter: ProgressReporter | None,
 ) -> LabelFileResult | PredictResult:
     """Label a file; a stream without an output file gives its predictions."""
@@ -152,12 +158,12 @@ def _predict_file(
     if is_stream(file):
         with stored_stream(file, columns or bundle.record.text_columns) as stored:
             if out is None:
-                texts, _ = read_texts(stored, bundle.record, columns, encoding=encoding)
-                return _predict_texts(bundle, texts, coverage)
-            job = partial(_predict_file, columns=columns, encoding=encoding, coverage=coverage, reporter=reporter)
+                texts, _ = read_texts(stored, bundle.record, columns, encoding=options.get("encoding"))
+                return _predict_texts(bundle, texts, options.get("coverage"))
+            job = partial(_predict_file, columns=columns, options=options, reporter=reporter)
             return job(bundle, stored, out)
     progress = None if reporter is None else partial(reporter.progress, f"Labelling {file.name}")
-    return label_file(bundle, file, out=out, columns=columns, encoding=encoding, coverage=coverage, progress=progress)
+    return label_file(bundle, file, out=out, columns=columns, progress=progress, **options)
 
 
 def _pairs(texts: tuple[str, ...]) -> tuple[str, ...]:

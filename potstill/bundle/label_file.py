@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from potstill.bundle.arguments import labelled_name
 from potstill.bundle.bundle import Bundle
@@ -25,6 +25,7 @@ from potstill.bundle.text_columns import TextColumns, choose_text_columns, table
 from potstill.data.atomic import atomic_file
 from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
+from potstill.data.printable import without_formula
 from potstill.data.tables import Row, stream_rows, write_table
 from potstill.data.task import JsonObject
 from potstill.errors import BadData
@@ -34,7 +35,22 @@ MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
 GUESS_ROWS = 200  # rows to guess the text column from, if it must be
 TYPED_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
 BAD_ROW = re.compile(rb"(line|row) [\d,]+ ")  # what a line of the list of bad rows begins with
+NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
 RowProgress = Callable[[float, float], None]
+
+
+class LabelFileOptions(TypedDict, total=False):
+    """How a file is read and written.
+
+    Attributes:
+        encoding: if it is not UTF-8.
+        coverage: share of the texts whose `label_set` contains the right label, as in `Bundle.predict_sets`.
+        guard_formulas: write a quote before cells of CSV that a spreadsheet would read as a formula.
+    """
+
+    encoding: str | None
+    coverage: float | None
+    guard_formulas: bool
 
 
 @dataclass(frozen=True)
@@ -61,9 +77,8 @@ def label_file(
     *,
     out: Path | None = None,
     columns: Sequence[str] = (),
-    encoding: str | None = None,
-    coverage: float | None = None,
     progress: RowProgress | None = None,
+    **options: Unpack[LabelFileOptions],
 ) -> LabelFileResult:
     """Read `path`, add the predictions for each row, write it; continue where an earlier attempt was stopped.
 
@@ -76,9 +91,8 @@ def label_file(
         path: the table.
         out: where to write; its suffix gives the format. Without it `NAME.labelled.EXT` beside the file.
         columns: the text column, or in a pair task both; empty takes those the student was trained on.
-        encoding: if it is not UTF-8.
-        coverage: share of the texts whose `label_set` contains the right label, as in `Bundle.predict_sets`.
         progress: called with the number of rows done and of all rows.
+        options: see `LabelFileOptions`.
 
     Raises:
         BadData: the file cannot be read or has no such column; nothing was written.
@@ -87,6 +101,7 @@ def label_file(
     out = out or path.with_name(labelled_name(path))
     if out.resolve() == path.resolve():
         raise BadData(f"Output and input are the same file: {out}.", "Give another one with -o.")
+    encoding, coverage = options.get("encoding"), options.get("coverage")
     if coverage is not None:
         bundle.predict_sets([], coverage)  # refuses before anything is read
     scan = _scan(path, out, encoding)
@@ -101,6 +116,8 @@ def label_file(
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
         labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
+        if options.get("guard_formulas") and out.suffix.lower() in (".csv", ".tsv"):
+            labelled = _guarded(labelled)
         originals = [name for name in scan.columns if name not in cells.columns]
         schema_from = path if len(originals) == len(scan.columns) else None  # a column written over has another type
         n = write_table(out, [*originals, *cells.columns], labelled, schema_from=schema_from)
@@ -232,6 +249,14 @@ def _labelled(
             counts.found += len(block)
         for row, values in zip(block, added, strict=True):
             yield {**row, **dict(zip(cells.columns, values, strict=True))}
+
+
+def _guarded(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows without formulas; numbers stay as they are."""
+    for row in rows:
+        yield {
+            name: without_formula(c) if isinstance(c, str) and not NUMBER.fullmatch(c) else c for name, c in row.items()
+        }
 
 
 def _with_progress(rows: Iterator[Row], n: int, progress: RowProgress | None) -> Iterator[Row]:

@@ -313,3 +313,14 @@ def test_a_journal_of_which_only_a_part_was_written_is_its_own(bundle: Bundle, t
     for part in (b"", b'{"jour', b'{"journal": 1, "rec'):
         (tmp_path / "out.csv.part").write_bytes(part)
         assert label_file(bundle, table(tmp_path / "in.csv", 5), out=tmp_path / "out.csv").n == 5
+
+
+def test_formulas_are_guarded_on_request_and_numbers_stay(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text('text,sum,who\n"=HYPERLINK(""http://a"")",-5.5,@me\na goal,+49,-\n', encoding="utf-8")
+    plain = read(label_file(bundle, path, columns=("text",), out=tmp_path / "plain.csv").file)
+    guarded = read(label_file(bundle, path, columns=("text",), out=tmp_path / "safe.csv", guard_formulas=True).file)
+    assert [row["text"] for row in plain] == ['=HYPERLINK("http://a")', "a goal"]
+    assert [row["text"] for row in guarded] == ['\'=HYPERLINK("http://a")', "a goal"]
+    assert [(row["sum"], row["who"]) for row in guarded] == [("-5.5", "'@me"), ("+49", "'-")]
+    assert [row["predicted"] for row in guarded] == [row["predicted"] for row in plain]
