@@ -38,7 +38,7 @@ from potstill.teachers.rate_limit import (
     ResponseLost,
 )
 from potstill.teachers.response_parsing import UNREADABLE, parse_message
-from potstill.teachers.sdk_adapter import SdkClient, failed_request, rate_limit_error
+from potstill.teachers.sdk_adapter import SdkClient, failed_request, iter_lines, rate_limit_error
 
 DEFAULT_URL = "https://api.anthropic.com"
 # A schema of more values than this is not asked for; what the API takes is not documented.
@@ -229,7 +229,7 @@ class AnthropicServer:
     def _lines(self, place: str) -> Iterator[str]:
         stream = self._client.messages.batches.with_streaming_response.results(place, timeout=self._batch_timeout_s)
         with stream as response:
-            yield from (line for line in response.iter_lines() if line.strip())
+            yield from iter_lines(response)
 
     def _result(self, line: str) -> BatchItemResult:
         try:
@@ -243,7 +243,7 @@ class AnthropicServer:
             if result["type"] in _NOT_DONE:
                 return BatchItemResult(name, RateLimited(result["type"]))
             error = result["error"]["error"]
-            message = " ".join(str(error.get("message") or "").split())[:200]
+            message = self._sdk_client.without_key(str(error.get("message") or ""))
             kind = str(error["type"])
         except UNREADABLE:
             return BatchItemResult(name, ResponseLost("a reply of the batch cannot be read"))

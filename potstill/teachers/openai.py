@@ -43,7 +43,13 @@ from potstill.teachers.rate_limit import (
     ResponseLost,
 )
 from potstill.teachers.response_parsing import UNREADABLE, parse_chat_completion
-from potstill.teachers.sdk_adapter import SdkClient, failed_request, rate_limit_error, rate_limit_error_from_status
+from potstill.teachers.sdk_adapter import (
+    SdkClient,
+    failed_request,
+    iter_lines,
+    rate_limit_error,
+    rate_limit_error_from_status,
+)
 
 DEFAULT_URL = "https://api.openai.com/v1"
 # How many labels a JSON schema may list: OpenAI documents 500 values, others refuse from about 100 on.
@@ -237,7 +243,7 @@ class OpenAIServer:
             if batch.status == "failed":
                 errors = list((batch.errors and batch.errors.data) or ())
                 message = " ".join(f"{error.code}: {error.message}" for error in errors[:1]) or "no reason given"
-                rejected = JobRejected(" ".join(message.split())[:200], queue_full=bool(_FULL.search(message)))
+                rejected = JobRejected(self._sdk_client.without_key(message), queue_full=bool(_FULL.search(message)))
             return BatchProgress(batch.status, done, total, batch.status in _OVER, rejected)
 
         return self._sdk_client.call(call, self._classify_batch_error)
@@ -267,9 +273,8 @@ class OpenAIServer:
 
     def _lines(self, name: str) -> Iterator[BatchItemResult]:
         with self._client.files.with_streaming_response.content(name, timeout=self._batch_timeout_s) as response:
-            for line in response.iter_lines():
-                if line.strip():
-                    yield self._result(line)
+            for line in iter_lines(response):
+                yield self._result(line)
 
     def _result(self, line: str) -> BatchItemResult:
         try:
@@ -286,7 +291,7 @@ class OpenAIServer:
             if response["status_code"] == 200:
                 return BatchItemResult(name, parse_chat_completion(response["body"]))
             error = response["body"]["error"]
-            message = " ".join(str(error.get("message") or "").split())[:200]
+            message = self._sdk_client.without_key(str(error.get("message") or ""))
             status, code = response["status_code"], str(error.get("code") or "")
             meaning = rate_limit_error_from_status(status, message, None) or _content_refusal(status, code, message)
             return BatchItemResult(name, meaning or failed_request(status, message))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from potstill.errors import TeacherError
-from potstill.teachers.endpoint import host_of, is_loopback
+from potstill.teachers.endpoint import MAX_REPLY_BYTES, host_of, is_loopback, same_origin
 from potstill.teachers.prompts import RequestBody
 from potstill.teachers.rate_limit import (
     ConnectFailed,
@@ -33,6 +33,7 @@ T = TypeVar("T")
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 
 CONNECT_S = 10.0
+MAX_FILE_BYTES = 2**31  # of the results of a batch
 # Headers of the encoding of a body that is decoded already.
 BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -70,7 +71,7 @@ class SdkClient:
             base_url=url,
             max_retries=0,
             timeout=sdk.Timeout(timeout_s, connect=connect_s),
-            http_client=sdk.DefaultHttpxClient(trust_env=False) if local else None,
+            http_client=sdk.DefaultHttpxClient(trust_env=not local, event_hooks={"response": [_check_redirect]}),
         )
         # SSL_CERT_FILE and the like apply as they do for the SDK's default client.
         trust = httpx2.create_ssl_context(trust_env=not local) if url.startswith("https:") else None
@@ -145,6 +146,10 @@ class SdkClient:
         """The provider's error message in one short line, without the key."""
         return error_message(error, self._key)
 
+    def without_key(self, message: str) -> str:
+        """A message in one short line, without the key."""
+        return one_line(message, self._key)
+
     def permanent_error(self, error: Any, model: str, *, no_credit: bool, hint: str = "") -> TeacherError | None:
         """The error of a run whose requests all fail: key, credit (`no_credit`) or model; None for other statuses."""
         status = error.status_code
@@ -212,7 +217,8 @@ def call_sdk(sdk: Any, host: str, call: Callable[[], T], classify_error: Callabl
     except sdk.APIStatusError as error:
         failed = classify_error(error)
     except sdk.APIConnectionError as error:
-        failed = _connection_error(host, type(error.__cause__).__name__)
+        refused = isinstance(error.__cause__, TeacherError)
+        failed = error.__cause__ if refused else _connection_error(host, type(error.__cause__).__name__)
     except (sdk.APIError.__base__, *UNREADABLE) as error:
         failed = ResponseLost(f"the server sent nothing that can be read ({type(error).__name__})")
     except Exception as error:
@@ -234,5 +240,33 @@ def error_message(error: Any, key: str) -> str:
     body = error.body if isinstance(error.body, Mapping) else {}
     inner = body.get("error")
     message = body.get("message") or (inner.get("message") if isinstance(inner, Mapping) else "") or error.message
-    message = " ".join(str(message).split())
+    return one_line(str(message), key)
+
+
+def one_line(message: str, key: str) -> str:
+    """A message in one short line, without the key."""
+    message = " ".join(message.split())
     return (message.replace(key, "[key]") if len(key) > 4 else message)[:200]
+
+
+def _check_redirect(response: Any) -> None:
+    """Raise TeacherError if a reply redirects to another server."""
+    if response.has_redirect_location:
+        same_origin(str(response.url), response.headers["Location"])
+
+
+def iter_lines(response: Any) -> Iterator[str]:
+    """The lines of a file that the SDK streams, without blank ones.
+
+    Raises:
+        ResponseLost: a line is longer than `MAX_REPLY_BYTES`, or the file longer than `MAX_FILE_BYTES`.
+    """
+    rest, size = b"", 0
+    for part in response.iter_bytes(2**20):
+        size += len(part)
+        *lines, rest = (rest + part).split(b"\n")
+        if size > MAX_FILE_BYTES or max(map(len, [*lines, rest])) > MAX_REPLY_BYTES:
+            raise ResponseLost(f"the results are too long: {size >> 20} MB, or a line of {MAX_REPLY_BYTES >> 20} MB")
+        yield from (line.decode("utf-8", "replace") for line in lines if line.strip())
+    if rest.strip():
+        yield rest.decode("utf-8", "replace")

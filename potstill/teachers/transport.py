@@ -18,11 +18,13 @@ from functools import cache
 import aiohttp
 
 from potstill.engines.greenlets import event_loop, wait_for
+from potstill.teachers.endpoint import MAX_REPLY_BYTES, same_origin
 from potstill.teachers.rate_limit import ConnectFailed, RequestError, ResponseLost
 
 # An idle connection is not used after this time: a router in between may have dropped it.
 MAX_IDLE_S = 5.0
 DNS_CACHE_S = 30
+REDIRECTS, MAX_REDIRECTS = (307, 308), 5  # others would make a POST a GET, and are the status of the reply
 # Headers of a prepared request that belong to its body or to its connection.
 HOP_HEADERS = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding"})
 
@@ -73,10 +75,18 @@ class HttpClient:
         session = _session(self._trust_env)
         failed: RequestError
         try:
-            async with session.post(
-                url, headers=headers, data=content, timeout=self._timeout, ssl=self._trust
-            ) as response:
-                return HttpReply(response.status, response.headers, await response.read())
+            for _ in range(MAX_REDIRECTS):
+                async with session.post(
+                    url, headers=headers, data=content, timeout=self._timeout, ssl=self._trust, allow_redirects=False
+                ) as response:
+                    target = response.headers.get("Location") if 300 <= response.status < 400 else None
+                    address = url if target is None else same_origin(url, target)
+                    if target is None or response.status not in REDIRECTS:
+                        return HttpReply(response.status, response.headers, await _read(response))
+                    url = address
+            failed = ResponseLost("the server redirects without end")
+        except _TooLarge:
+            failed = ResponseLost(f"a reply of more than {MAX_REPLY_BYTES >> 20} MB")
         except (
             aiohttp.ClientConnectorError,
             aiohttp.ConnectionTimeoutError,
@@ -88,6 +98,23 @@ class HttpClient:
             failed = ResponseLost(f"the connection broke or timed out ({type(error).__name__})")
         # Outside the handler: the library's error holds the request, and so the key.
         raise failed
+
+
+class _TooLarge(Exception):
+    """A reply has more than `MAX_REPLY_BYTES`."""
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The decoded body. Raises _TooLarge before it takes more memory than that."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(2**16):
+        size += len(part)
+        if size > MAX_REPLY_BYTES:
+            response.close()
+            raise _TooLarge
+        parts.append(part)
+    return b"".join(parts)
 
 
 @cache
