@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.data.task import Task, content_key, read_answer
-from potstill.errors import RunNotFound
 from potstill.ledger.store import AnswerCache
-from potstill.ledger.store.answer_cache import FILE
+from potstill.ledger.store.answer_cache import DAMAGE_ERRORS, FILE
 from potstill.teachers.base import Teacher
 
 
@@ -46,7 +44,7 @@ def find_cached_answers(
     try:
         with closing(AnswerCache(workspace)) as cache:
             cached = cache.get(keys)
-    except (RunNotFound, sqlite3.DatabaseError):
+    except DAMAGE_ERRORS:
         cached = {}  # a plan changes no file: the run renames a damaged one and says so
     found = {key: each for key, each in cached.items() if read_answer(each.value, task.n_labels) is not None}
     return CachedAnswers(len(found), len(texts), sum(each.price_nanos for each in found.values()) / 1e9, str(file))

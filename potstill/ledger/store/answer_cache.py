@@ -19,6 +19,7 @@ from potstill.ledger.store.sqlite_file import Migration, SqliteFile
 
 FILE = "answers.sqlite"
 DAMAGE = "broken pages"
+DAMAGE_ERRORS = (RunNotFound, sqlite3.DatabaseError)  # raised for a damaged file, and for one of a newer format
 T = TypeVar("T")
 MAX_NANOS = 10**15  # a million dollars: no answer cost that much
 # An answer in the state ok, or generated texts; NaN is no JSON. SQLite checks this faster than Python could.
@@ -57,7 +58,7 @@ class AnswerCache(SqliteFile):
         self._file = workspace / FILE
         try:
             self._open()
-        except (RunNotFound, sqlite3.DatabaseError) as error:
+        except DAMAGE_ERRORS as error:
             cause = error if isinstance(error, sqlite3.DatabaseError) else error.__cause__
             if report is None or not _is_damage(cause):
                 raise
