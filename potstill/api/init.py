@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
+from potstill.api.distill import TableOptions
 from potstill.data.paths import as_path, as_path_or_none
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ def init(
     out: Annotated[str | Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
     budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
     force: Annotated[bool | None, "Overwrite an existing file."] = None,
+    **options: Unpack[TableOptions],
 ) -> InitResult:
-    """Read a data file and write a potstill.toml with guessed columns, labels and splits.
+    """Read a data file and write a potstill.toml with guessed columns, labels and splits, and the options given here.
 
     Raises:
         BadData: the file cannot be read, or has no text column.
@@ -87,5 +89,5 @@ def init(
     """
     from potstill.api.init_template import write_spec_template
 
-    file, sentences = write_spec_template(as_path(data), as_path_or_none(out), budget, force=bool(force))
+    file, sentences = write_spec_template(as_path(data), as_path_or_none(out), budget, options, force=bool(force))
     return InitResult(file, tuple(sentences))

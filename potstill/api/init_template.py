@@ -11,7 +11,7 @@ from potstill.data.task import Task
 from potstill.errors import BadSpec
 from potstill.ledger.prices import parse_usd
 from potstill.procedures import LABELS_ONLY_PROCEDURE
-from potstill.run.inputs import read_inputs
+from potstill.run.inputs import read_inputs, spec_overrides
 from potstill.run.spec import DEFAULT_PROCEDURE
 from potstill.students import DEFAULT_STUDENT
 from potstill.teachers import DEFAULT_TEACHER, TRAINED_TEACHER
@@ -21,7 +21,7 @@ SHOWN_LABELS = 30
 
 
 def write_spec_template(
-    data: Path, out: Path | None, budget: str | float | None, *, force: bool
+    data: Path, out: Path | None, budget: str | float | None, options: Mapping[str, object], *, force: bool
 ) -> tuple[Path, list[str]]:
     """Write the TOML file for `data`; return its path and the guesses, in sentences.
 
@@ -34,18 +34,19 @@ def write_spec_template(
         raise BadSpec(f"{out} exists already.", "Give another name with -o, or --force.")
     if budget is not None:
         parse_usd(budget)
-    order = read_inputs(data, None, {"budget": budget or 1})
+    order = read_inputs(data, None, spec_overrides(None, None, budget or 1, options))
     file = data.name if data.absolute().parent == out.absolute().parent else str(data.absolute())
-    columns = order.columns
+    given = order.spec.data.model_dump(mode="json", exclude_none=True, exclude={"file"})
+    columns = {**given, **order.columns}
     with atomic_file(out) as path:
         path.write_text(_toml(order.task, file, columns, budget), encoding="utf-8")
     return out, [*order.messages]
 
 
-def _toml(task: Task, file: str, columns: Mapping[str, str], budget: str | float | None) -> str:
+def _toml(task: Task, file: str, columns: Mapping[str, object], budget: str | float | None) -> str:
     text = json.dumps  # TOML's basic strings escape as JSON's do
 
-    def quoted(value: str) -> str:
+    def quoted(value: object) -> str:
         return text(value, ensure_ascii=False)
 
     labels = ",\n  ".join(quoted(label) for label in task.labels)
@@ -67,7 +68,7 @@ labels = [
 
 [data]
 file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
-{chr(10).join(f"{name} = {quoted(column)}" for name, column in columns.items())}
+{chr(10).join(f"{name} = {quoted(value)}" for name, value in columns.items())}
 # delimiter = ";"       # of a CSV file: one character, or "tab"
 # header = false        # the first line is a row; the columns are column_1, column_2, ...
 # skip_rows = 1         # lines above the header

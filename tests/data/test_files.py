@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from potstill.api.distill import distill
+from potstill.api.init import init
 from potstill.cli import make_command
 from potstill.data.pool import PoolBuild, PoolOptions, build_pool
 from potstill.errors import BadData
+from potstill.run.inputs import read_inputs, spec_overrides
+from potstill.run.spec import Spec
 
 FOLDER = Path(__file__).parents[1] / "files"
 TWO = ("billing", "delivery")
@@ -128,3 +131,25 @@ def test_each_flag_in_a_sentence_is_one_of_the_command(case: Case) -> None:
     except BadData as error:
         said = f"{error.message} {error.hint}"
     assert set(re.findall(r"--[a-z][a-z-]*", said)) <= flags
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("no_header.csv", {"no_header": True}),
+        ("title_line.csv", {"skip_rows": 2}),
+        ("cp1252.csv", {"encoding": "cp1252"}),
+        ("missing_words.csv", {"missing": "nan,None"}),
+        ("unknown_split.csv", {"split": "-"}),
+        ("stray_quote.tsv", {"quotes": "text", "delimiter": "tab"}),
+        ("one_bad_line.csv", {"on_bad_row": "skip"}),
+    ],
+)
+def test_init_takes_the_flags_its_errors_name_and_writes_them(
+    tmp_path: Path, file: str, options: dict[str, object]
+) -> None:
+    written = init(FOLDER / file, out=tmp_path / "potstill.toml", **options)  # type: ignore[arg-type]
+    spec = Spec.from_toml(written.file)
+    expected = spec_overrides(None, None, 1, options)["data"]
+    assert {key: spec.data.model_dump(mode="json")[key] for key in expected} == expected
+    assert read_inputs(written.file, None, {}).messages[1:] == written.sentences[1:]
