@@ -135,6 +135,8 @@ def test_many_threads_at_the_end_of_the_money_never_pass_the_limit(tmp_path: Pat
 
     with ThreadPoolExecutor(16) as pool:
         charged = sum(pool.map(call, range(400)))
+    while bought := call(0):  # what was refused only because of holds in flight is free again
+        charged += bought
     assert charged == ledger.totals().charged <= 1000
     assert charged > 970
     store.close()
