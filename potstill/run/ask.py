@@ -212,7 +212,9 @@ class TeacherClient:
         return answers
 
     def _check_readable(self, teacher: Teacher, bought: StoredAnswers) -> None:
-        """Stop after the teacher's first `MAX_UNREADABLE` replies if none of them could be read."""
+        """Stop after a language model's first `MAX_UNREADABLE` replies if none of them could be read."""
+        if teacher.category != "llm" or teacher.simulated:
+            return
         unreadable = self._unreadable.setdefault(teacher.key, [])
         if unreadable is None:
             return

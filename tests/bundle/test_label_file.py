@@ -263,12 +263,20 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(bundle: Bundl
 def test_bytes_outside_the_encoding_stop_it_before_the_first_prediction(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = table(tmp_path / "in.csv")
-    path.write_bytes(path.read_bytes() + b"99,caf\xe9,x\r\n")
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"id,text,who\r\n" + b"99,caf\xe9,x\r\n" * 5)
     monkeypatch.setattr(bundle, "predict_logits", lambda texts: pytest.fail("predicted"))
     with pytest.raises(BadData, match="is not UTF-8"):
         label_file(bundle, path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_line_in_another_encoding_is_listed_as_a_bad_row(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"id,text,who\r\n" + "1,ein grünes Blatt,é\r\n2,rot,ö\r\n".encode() + b"3,caf\xe9,x\r\n")
+    done = label_file(bundle, path)
+    assert [row["id"] for row in read(done.file)] == ["1", "2"]
+    assert "line 4" in done.file.with_name(f"{done.file.name}.bad.txt").read_text(encoding="utf-8")
 
 
 def test_a_bundle_that_was_never_measured_adds_two_columns(folder: Path, tmp_path: Path) -> None:
