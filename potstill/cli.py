@@ -21,10 +21,19 @@ import click
 
 from potstill import __version__
 from potstill.api import COMMANDS
+from potstill.api.distill import RecipeOptions, TextOptions
+from potstill.api.table_options import FileOptions, TableOptions
 from potstill.data.printable import escape_controls
 from potstill.errors import PotstillError
 
 INTERRUPTED, TERMINATED = 130, 143
+# The shared options in the order of a command's help. Each table includes those below it.
+OPTION_GROUPS = {
+    "Recipe, teacher and prices": RecipeOptions,
+    "Which texts": TextOptions,
+    "Columns and labels": TableOptions,
+    "Reading files": FileOptions,
+}
 
 
 class CommandGroup(click.Group):
@@ -33,6 +42,36 @@ class CommandGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of `COMMANDS`."""
         return [command_name(command) for command in COMMANDS]
+
+
+class HelpedArgument(click.Argument):
+    """An argument with a help text."""
+
+    def __init__(self, names: list[str], about: str, **settings: Any) -> None:
+        super().__init__(names, **settings)
+        self.about = about
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """Its name and its help."""
+        return self.make_metavar(ctx), self.about
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its arguments, its own options, and the shared ones in `OPTION_GROUPS`."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group."""
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Arguments", "Options", *OPTION_GROUPS)}
+        for parameter in self.get_params(ctx):
+            groups = [title for title, table in OPTION_GROUPS.items() if parameter.name in table.__annotations__]
+            title = "Arguments" if isinstance(parameter, click.Argument) else ["Options", *groups][-1]
+            line = parameter.get_help_record(ctx)
+            if line is not None:
+                sections[title].append(line)
+        for title, lines in sections.items():
+            if lines:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,7 +98,7 @@ def make_command(function: Callable[..., Any]) -> click.Command:
     text = inspect.cleandoc(function.__doc__ or "")
     about, _, rest = text.partition("\n\n")
     body = rest.partition("Raises:")[0].partition("Returns:")[0].strip()
-    return click.Command(
+    return GroupedCommand(
         command_name(function),
         callback=lambda **given: _run(function, given),
         params=parameters,
@@ -77,10 +116,10 @@ def _parameters(function: Callable[..., Any]) -> typing.Iterator[click.Parameter
             for name, each in typing.get_type_hints(table, include_extras=True).items():
                 yield _option(name, each)
         elif parameter.kind is parameter.VAR_POSITIONAL:
-            yield click.Argument([parameter.name], nargs=-1, type=_type(hint), metavar=parameter.name.upper())
+            yield HelpedArgument([parameter.name], _help(hint), nargs=-1, type=_type(hint))
         elif typing.get_origin(hint) is typing.Annotated:
             if parameter.default is parameter.empty:
-                yield click.Argument([parameter.name], type=_type(hint))
+                yield HelpedArgument([parameter.name], _help(hint), type=_type(hint))
             else:
                 yield _option(parameter.name, hint)
 
@@ -93,12 +132,16 @@ class _Names(dict[str, Any]):
 
 
 def _option(name: str, hint: Any) -> click.Option:
-    kind, text = typing.get_args(hint)[0], hint.__metadata__[0]
+    kind, text = typing.get_args(hint)[0], _help(hint)
     given = hint.__metadata__[1:]
     flags = [*given] if any(flag.startswith("--") for flag in given) else [f"--{name.replace('_', '-')}", *given]
     if bool in (kind, *typing.get_args(kind)):
         return click.Option([*flags, name], is_flag=True, default=None, help=text)
-    return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(name, _type(hint)))
+    return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(name, hint))
+
+
+def _help(hint: Any) -> str:
+    return str(hint.__metadata__[0])
 
 
 def _type(hint: Any) -> type:
@@ -108,8 +151,14 @@ def _type(hint: Any) -> type:
     return kinds[0] if len(kinds) == 1 else str
 
 
-def _metavar(name: str, kind: type) -> str:
-    return {int: "N", float: "X"}.get(kind, {"out": "PATH", "budget": "USD"}.get(name, "TEXT"))
+def _metavar(name: str, hint: Any) -> str:
+    if name in ("text", "text_b", "label", "split", "answer"):
+        return "COLUMN"
+    if name == "budget":
+        return "USD"
+    while typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    return "PATH" if Path in typing.get_args(hint) else {int: "N", float: "X"}.get(_type(hint), "TEXT")
 
 
 def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:

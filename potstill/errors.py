@@ -24,8 +24,12 @@ Any other exception is a bug and keeps its traceback. Imports nothing of the pac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
+
+_FLAG = re.compile(r"--(no-)?([a-z][a-z-]*)(?:[ =](\"[^\"]*\"|[^\s,;.:)]+))?")
 
 
 class PotstillError(Exception):
@@ -117,6 +121,28 @@ class Waiting(PotstillError):
     """People or a batch queue have to finish first; run the same command again later."""
 
     exit_code = 75
+
+
+ErrorT = TypeVar("ErrorT", bound=PotstillError)
+
+
+def with_keys(error: ErrorT, table: str) -> ErrorT:
+    """The error with its flags as keys of a TOML table: `--encoding cp1252` as `encoding = "cp1252"` under [teacher].
+
+    For files that a TOML file names, which the flags of the command line do not reach.
+    """
+
+    def as_key(found: re.Match[str]) -> str:
+        negated, flag, value = found.groups()
+        if negated or value is None:
+            return f"{flag.replace('-', '_')} = {'false' if negated else '...'}"
+        quoted = value if value.startswith('"') or value.isdecimal() or value == "N" else f'"{value}"'
+        return f"{flag.replace('-', '_')} = {quoted}"
+
+    message, hint = (_FLAG.sub(as_key, part) for part in (error.message, error.hint))
+    if hint != error.hint:
+        hint = f"{hint.rstrip('.')} (under [{table}])"
+    return type(error)(message, hint)
 
 
 def did_you_mean(name: str, names: Iterable[str], otherwise: str | None = None) -> str:

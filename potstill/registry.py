@@ -48,11 +48,14 @@ def read_options(model: type[OptionsT], what: str, given: Mapping[str, object]) 
     except ValidationError as error:
         first = error.errors()[0]
         owner, name = _locate(model, first["loc"])
+        table = what.partition(" ")[0]
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(str(first["loc"][-1]), owner.model_fields)
             raise BadSpec(f"The {what} has no option {name!r}.", hint) from None
         if first["type"] == "missing":
-            raise BadSpec(f"The {what} needs the option {name!r}.", "Set it.") from None
+            raise BadSpec(
+                f"The {what} needs the option {name!r}.", f"Set it in a potstill.toml: {name} = ... under [{table}]."
+            ) from None
         value = json.dumps(first.get("input"), default=str)[:MAX_SHOWN_VALUE]
         reason = first["msg"][:1].lower() + first["msg"][1:]
         raise BadSpec(

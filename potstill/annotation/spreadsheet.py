@@ -11,7 +11,7 @@ from pathlib import Path
 
 from potstill.annotation.import_labels import UNSURE, LabelEntry
 from potstill.data.printable import without_formula
-from potstill.data.tables import read_table, write_table
+from potstill.data.tables import ReadOptions, read_table, write_table
 from potstill.errors import BadData
 from potstill.ledger.store import Annotation, AnnotationStore
 
@@ -57,13 +57,16 @@ def _rows(labels: AnnotationStore, annotator: str) -> Iterator[SpreadsheetRow]:
             yield SpreadsheetRow(request.id, text, "", without_formula(annotator), "")
 
 
-def read_spreadsheet(path: Path) -> list[LabelEntry]:
+def read_spreadsheet(
+    path: Path,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> list[LabelEntry]:
     """The rows of a table with the columns `id` (or Label Studio's `potstill_id`) and `label`; the others are optional.
 
     Raises:
         BadData: a column is missing, or a time is not a number.
     """
-    table = read_table(path)
+    table = read_table(path, encoding=read.encoding, layout=read.layout, on_bad=read.on_bad_row or "error")
     names = {name.strip().lower(): name for name in table.columns}
     id_column = names.get("potstill_id", names.get("id"))
     if id_column is None or "label" not in names:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
+from potstill.api.table_options import FileOptions, TableOptions, file_reading
 from potstill.data.paths import as_path, as_path_or_none
 from potstill.students import BASELINE_STUDENT
 
 if TYPE_CHECKING:
     from potstill.annotation import AnnotationSession, AnnotationSummary, ImportResult
     from potstill.annotation.label_errors import LabelIssueReport
+    from potstill.data.tables import ReadOptions
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
@@ -64,6 +66,7 @@ def annotate(
     port: Annotated[int | None, "The port of the page; else any free one."] = None,
     close: Annotated[bool | None, "Close the open texts: the run goes on with the labels it has."] = None,
     reporter: ProgressReporter | None = None,
+    **options: Unpack[FileOptions],
 ) -> AnnotateResult:
     """Label the texts a run asks people about: on a page in the browser, or in a file.
 
@@ -81,7 +84,7 @@ def annotate(
     imports, exports = (as_path_or_none(file) for file in (import_from, export))
     session = AnnotationSession(folder)
     try:
-        imported = None if imports is None else _import_file(session, imports, annotator or "")
+        imported = None if imports is None else _import_file(session, imports, annotator or "", file_reading(options))
         n_open = 0 if exports is None else _export_file(session, exports, annotator or "")
         closed = session.store.close_unfinished() if close else None
         if import_from is None and export is None and not close:
@@ -91,14 +94,14 @@ def annotate(
         session.close()
 
 
-def _import_file(session: AnnotationSession, path: Path, annotator: str) -> ImportResult:
+def _import_file(session: AnnotationSession, path: Path, annotator: str, read: ReadOptions) -> ImportResult:
     from potstill.annotation.import_labels import import_labels
     from potstill.annotation.labelstudio import read_tasks
     from potstill.annotation.session import clean_annotator_name
     from potstill.annotation.spreadsheet import read_spreadsheet
 
     studio = path.suffix.lower() == JSON
-    entries = read_tasks(path) if studio else read_spreadsheet(path)
+    entries = read_tasks(path) if studio else read_spreadsheet(path, read)
     name = clean_annotator_name(annotator) if annotator else ""
     source = "label-studio" if studio else "csv"
     return import_labels(entries, session.store, session.task, file=path.name, source=source, annotator=name)
@@ -131,9 +134,8 @@ def label_errors(
     *,
     out: Annotated[str | Path | None, "The table to write all of them to.", "-o"] = None,
     student: Annotated[str, "The student: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = BASELINE_STUDENT,
-    text: Annotated[str | None, "The column with the text; else guessed."] = None,
-    label: Annotated[str | None, "The column with the label; else guessed."] = None,
     seed: Annotated[int, "The seed of the folds."] = 0,
+    **options: Unpack[TableOptions],
 ) -> LabelIssueReport:
     """List the labels of a data file that are probably wrong, before training on them.
 
@@ -146,9 +148,9 @@ def label_errors(
         MissingExtra: cleanlab is not installed.
     """
     from potstill.annotation.label_errors import find_label_errors
-    from potstill.run.inputs import read_inputs
+    from potstill.run.inputs import read_inputs, spec_overrides
 
-    given: dict[str, object] = {name: value for name, value in (("text", text), ("label", label)) if value}
-    order = read_inputs(data, None, {"budget": 1, "data": {**given, "test_share": 0, "validation_share": 0}})
+    given = spec_overrides(None, None, 1, {**options, "test_share": 0, "validation_share": 0})
+    order = read_inputs(data, None, given)
     found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)
     return found if out is None else found.write(as_path(out))

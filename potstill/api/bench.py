@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
+from potstill.api.table_options import FileOptions, file_reading
 from potstill.data.paths import as_path
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def bench(
     usd_per_hour: Annotated[float | None, "The price of an hour of this machine; else as in the run, or 0.10."] = None,
     gpu_usd_per_hour: Annotated[float | None, "The price of an hour of this machine with its GPU."] = None,
     reporter: ProgressReporter | None = None,
+    **options: Unpack[FileOptions],
 ) -> ServingTable:
     """Time and price the student, and the teacher of a run, on the same texts on this machine.
 
@@ -43,7 +45,8 @@ def bench(
     if texts is not None:
         bundle = load(model)
         named = named_columns(text, text_b, pairs=bundle.takes_pairs)
-        sample = read_sample_texts(as_path(texts), bundle.record, named, reporter=say)
+        read = file_reading(options)
+        sample = read_sample_texts(as_path(texts), bundle.record, named, read=read, reporter=say)
     return benchmark_serving(
         as_path(model), sample, usd_per_hour=usd_per_hour, gpu_usd_per_hour=gpu_usd_per_hour, reporter=say
     )

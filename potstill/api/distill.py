@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
+from potstill.api.table_options import TableOptions
 from potstill.data.paths import as_path, as_path_or_none
 from potstill.reports.console import terminal_options
 
@@ -22,48 +23,35 @@ if TYPE_CHECKING:
 NO_TEACHER = "This recipe asks no teacher: it costs only this machine's time."
 
 
-class TableOptions(TypedDict, total=False):
-    """How a file is read; what is not given is guessed."""
+class TextOptions(TableOptions, total=False):
+    """Which texts are used for what."""
 
-    text: Annotated[str, "The column with the text; else guessed."]
-    text_b: Annotated[str, "The column with the second text, in a pair task; else guessed."]
-    label: Annotated[str, "The column with the label; else guessed."]
-    label_separator: Annotated[str, "What separates several labels in a cell: | ; , or json (a list); else guessed."]
-    kind: Annotated[str, "single, pair (two texts compared) or multi (several labels); else guessed."]
-    split: Annotated[str, "The column that says train, validation, test or pool; else guessed; - for none."]
-    answer: Annotated[str, "Prodigy's column with accept, reject or ignore; else guessed; - for none."]
-    labels: Annotated[str | list[str], "The label names, separated by commas; else those found in the data."]
-    missing: Annotated[str, "Words in a label cell that mean: no label (nan, N/A, null, None, - and the like)."]
-    no_header: Annotated[bool, "The file has no header; its columns are column_1, column_2, ..."]
-    skip_rows: Annotated[int, "Lines above the header that are left out."]
-    delimiter: Annotated[str, "The character between the cells of a CSV file, or: tab; else guessed."]
-    quotes: Annotated[str, "cells: a quote opens a cell that may run over lines; text: quotes are text; else guessed."]
-    encoding: Annotated[str, "The files' encoding, if it is not UTF-8."]
-    on_bad_row: Annotated[str, "A row that cannot be read: error (default) or skip."]
+    train: Annotated[str | Path, "More labelled texts."]
+    validation: Annotated[str | Path, "Labelled texts for model selection; else split from the labelled ones."]
+    test: Annotated[str | Path, "Labelled texts for the final evaluation; else a fifth of the labelled ones."]
+    gold: Annotated[int, "Use only so many labels; the other texts join the pool. For experiments."]
+    limit: Annotated[int, "Read only so many rows."]
 
 
-class DistillOptions(TableOptions, total=False):
-    """The options of `distill` and `plan` besides their main parameters."""
+class RecipeOptions(TextOptions, total=False):
+    """Who answers, how the student is trained, and what that costs."""
 
     procedure: Annotated[
         str, "The recipe: kd (default), finetune, selftrain, pgkd, allocate, annotate, prompt, ft-kd or p-kd."
     ]
-    train: Annotated[str | Path, "More labelled texts."]
-    validation: Annotated[str | Path, "Labelled texts for model selection; else split from the labelled ones."]
-    test: Annotated[str | Path, "Labelled texts for the final evaluation; else a fifth of the labelled ones."]
     base_url: Annotated[str, "The address of the teacher's server, if it is not the provider's own."]
     batch: Annotated[bool, "Ask through the provider's batch queue: half the price, answers later (exit code 75)."]
     redact: Annotated[bool, "Remove addresses, numbers and the like before a text leaves this machine."]
-    on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
-    on_conflict: Annotated[str, "One text with two labels: drop (default), first or error."]
-    on_duplicate: Annotated[str, "One text twice: first (default) or keep."]
-    gold: Annotated[int, "Use only so many labels; the other texts join the pool. For experiments."]
-    limit: Annotated[int, "Read only so many rows."]
     usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
     usd_per_label: Annotated[float, "What one label by a person costs, for --teacher human."]
-    seed: Annotated[int, "The seed of everything random (0)."]
     no_report: Annotated[bool, "pgkd: do not show the teacher the validation report (the paper's ablation)."]
     no_hard_negatives: Annotated[bool, "pgkd: do not show it the most confident errors of the student (an ablation)."]
+
+
+class DistillOptions(RecipeOptions, total=False):
+    """The options of `distill` and `plan` besides their main parameters."""
+
+    seed: Annotated[int, "The seed of everything random (0)."]
     yes: Annotated[bool, "Spend without asking first."]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack
 
-from potstill.api.distill import TableOptions
+from potstill.api.table_options import TableOptions
 from potstill.data.paths import as_path, as_path_or_none
 
 if TYPE_CHECKING:

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Unpack
 
+from potstill.api.table_options import FileOptions, file_reading
 from potstill.data.paths import as_path_or_none
 from potstill.data.printable import escape_controls
 
 if TYPE_CHECKING:
     from potstill.bundle.bundle import Bundle, Prediction
-    from potstill.bundle.label_file import LabelFileResult
+    from potstill.bundle.label_file import LabelFileOptions, LabelFileResult
+    from potstill.data.tables import ReadOptions
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
@@ -78,10 +80,9 @@ class PredictResult:
         return "\n".join(lines)
 
 
-class PredictOptions(TypedDict, total=False):
+class PredictOptions(FileOptions, total=False):
     """The options of `predict` besides its main parameters."""
 
-    encoding: Annotated[str | None, "The file's encoding, if it is not UTF-8."]
     coverage: Annotated[float | None, "Also give a set of labels that contains the right one this often (0.9)."]
     guard_formulas: Annotated[bool, "Write a quote before CSV cells that a spreadsheet would read as a formula."]
 
@@ -121,18 +122,28 @@ def predict(
     if not texts:
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
     out = as_path_or_none(out)
-    files = find_files(texts, out=out, encoding=options.get("encoding"))
+    read = file_reading(options)
+    files = find_files(texts, out=out, read=read)
     bundle = load(model)
     if not files:
         strings = tuple(map(str, texts))
         return _predict_texts(bundle, _pairs(strings) if bundle.takes_pairs else strings, options.get("coverage"))
     columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
     outs = output_files(files, out)
-    job = partial(_predict_file, bundle, columns=columns, options=options, reporter=reporter)
+    job = partial(_predict_file, bundle, columns=columns, options=_labelling(options, read), reporter=reporter)
     done = [job(file, target) for file, target in zip(files, outs, strict=True)]
     if isinstance(done[0], PredictResult):  # of standard input without -o
         return done[0]
     return PredictResult(files=tuple(each for each in done if not isinstance(each, PredictResult)))
+
+
+def _labelling(options: PredictOptions, read: ReadOptions) -> LabelFileOptions:
+    """The options of `label_file` among those of the command."""
+    return {
+        "read": read,
+        "coverage": options.get("coverage"),
+        "guard_formulas": bool(options.get("guard_formulas")),
+    }
 
 
 def _predict_texts(bundle: Bundle, texts: tuple[str, ...], coverage: float | None) -> PredictResult:
@@ -147,7 +158,7 @@ def _predict_file(
     out: Path | None,
     *,
     columns: tuple[str, ...],
-    options: PredictOptions,
+    options: LabelFileOptions,
     reporter: ProgressReporter | None,
 ) -> LabelFileResult | PredictResult:
     """Label a file; a stream without an output file gives its predictions."""
@@ -158,7 +169,7 @@ def _predict_file(
     if is_stream(file):
         with stored_stream(file, columns or bundle.record.text_columns) as stored:
             if out is None:
-                texts, _ = read_texts(stored, bundle.record, columns, encoding=options.get("encoding"))
+                texts, _ = read_texts(stored, bundle.record, columns, options["read"])
                 return _predict_texts(bundle, texts, options.get("coverage"))
             job = partial(_predict_file, columns=columns, options=options, reporter=reporter)
             return job(bundle, stored, out)

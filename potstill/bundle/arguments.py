@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 
-from potstill.data.tables import FILE_FORMATS, stream_rows
+from potstill.data.tables import FILE_FORMATS, ReadOptions, stream_rows
 from potstill.errors import BadData, BadInput
 
 STANDARD_INPUT = "-"
@@ -22,7 +22,12 @@ UNPACK = {".gz": "gunzip -c", ".zst": "zstd -dc", ".bz2": "bunzip2 -c", ".xz": "
 _SUFFIX = re.compile(r"\.[A-Za-z]\w{0,9}")
 
 
-def find_files(arguments: Sequence[str | Path], *, out: Path | None, encoding: str | None = None) -> tuple[Path, ...]:
+def find_files(
+    arguments: Sequence[str | Path],
+    *,
+    out: Path | None,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> tuple[Path, ...]:
     """The arguments as files; empty if they are texts.
 
     Raises:
@@ -37,7 +42,7 @@ def find_files(arguments: Sequence[str | Path], *, out: Path | None, encoding: s
         raise BadInput(f"There is no file {str(text)[:60]!r}, and {what}.", "Give files alone, or texts without -o.")
     for path in files:
         if not is_stream(path):
-            _check_table(path, encoding)
+            _check_table(path, read)
     if len(files) > 1 and any(map(is_stream, files)):
         raise BadInput("Standard input is read alone.", "Give it without other files.")
     return files
@@ -154,12 +159,13 @@ def _as_path(argument: str | Path) -> Path | None:
     return path if in_folder or table or argument.startswith(("/", "./", "../", "~/")) else None
 
 
-def _check_table(path: Path, encoding: str | None) -> None:
+def _check_table(path: Path, read: ReadOptions) -> None:
     suffix = path.suffix.lower()
     if path.is_file() and suffix in UNPACK:
         command = f"{UNPACK[suffix]} {path} | potstill predict MODEL - -o OUT.csv"
         raise BadData(f"{path.name} is compressed.", f"Unpack it on the way: {command}")
     if path.is_file() and suffix in SPREADSHEETS:
         raise BadData(f"{path.name} is a spreadsheet.", "Save it as CSV in your spreadsheet program, and give that.")
-    with closing(stream_rows(path, encoding=encoding, on_bad=lambda bad: None)) as rows:  # type: ignore[type-var]
+    rows = stream_rows(path, encoding=read.encoding, layout=read.layout, on_bad=lambda bad: None)
+    with closing(rows):  # type: ignore[type-var]
         next(rows, None)

@@ -26,7 +26,7 @@ from potstill.data.atomic import atomic_file
 from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
 from potstill.data.printable import without_formula
-from potstill.data.tables import Row, stream_rows, write_table
+from potstill.data.tables import ReadOptions, Row, stream_rows, write_table
 from potstill.data.task import JsonObject
 from potstill.errors import BadData
 
@@ -43,12 +43,12 @@ class LabelFileOptions(TypedDict, total=False):
     """How a file is read and written.
 
     Attributes:
-        encoding: if it is not UTF-8.
+        read: encoding, layout, and whether a bad row is left out and listed (the default) or an error.
         coverage: share of the texts whose `label_set` contains the right label, as in `Bundle.predict_sets`.
         guard_formulas: write a quote before cells of CSV that a spreadsheet would read as a formula.
     """
 
-    encoding: str | None
+    read: ReadOptions
     coverage: float | None
     guard_formulas: bool
 
@@ -101,10 +101,10 @@ def label_file(
     out = out or path.with_name(labelled_name(path))
     if out.resolve() == path.resolve():
         raise BadData(f"Output and input are the same file: {out}.", "Give another one with -o.")
-    encoding, coverage = options.get("encoding"), options.get("coverage")
+    read, coverage = options.get("read", ReadOptions()), options.get("coverage")
     if coverage is not None:
         bundle.predict_sets([], coverage)  # refuses before anything is read
-    scan = _scan(path, out, encoding)
+    scan = _scan(path, out, read)
     cells = _PredictionCells(bundle, coverage, typed=out.suffix.lower() in TYPED_SUFFIXES)
     available = tuple(scan.columns)
     text_columns = choose_text_columns(
@@ -114,7 +114,7 @@ def label_file(
     job = {"record": sha256(bundle.folder / RECORD_FILE), "graph": bundle.graph, "columns": cells.columns}
     counts, truncated = _RowCounts(), bundle.truncated
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
-        rows = (row for _, row in stream_rows(path, encoding=encoding, on_bad=lambda bad: None))
+        rows = (row for _, row in _rows(path, read, lambda bad: None))
         labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
         if options.get("guard_formulas") and out.suffix.lower() in (".csv", ".tsv"):
             labelled = _guarded(labelled)
@@ -181,7 +181,13 @@ class _PredictionCells:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list) and not self._typed else value
 
 
-def _scan(path: Path, out: Path, encoding: str | None) -> _FileScan:
+def _rows(path: Path, read: ReadOptions, on_bad: Callable[[str], None]) -> Iterator[tuple[int, Row]]:
+    """The rows with their lines; each bad one is passed to `on_bad`, or with `on_bad_row="error"` raises."""
+    skip = read.on_bad_row != "error"
+    return stream_rows(path, encoding=read.encoding, layout=read.layout, on_bad=on_bad if skip else None)
+
+
+def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
     """Read the file once; bad rows are written beside the output, since there may be many."""
     scan = _FileScan()
     beside = out.with_name(f"{out.name}.bad.txt")
@@ -196,7 +202,7 @@ def _scan(path: Path, out: Path, encoding: str | None) -> _FileScan:
             if len(scan.bad) < MAX_BAD_ROWS_SHOWN:
                 scan.bad.append(bad)
 
-        for _, row in stream_rows(path, encoding=encoding, on_bad=on_bad):
+        for _, row in _rows(path, read, on_bad):
             scan.n += 1
             if row.keys() != scan.columns.keys():
                 scan.columns.update(dict.fromkeys(row))

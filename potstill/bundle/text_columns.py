@@ -12,7 +12,7 @@ from pathlib import Path
 from potstill.bundle.record import BundleRecord
 from potstill.data.column_guess import guess_columns
 from potstill.data.pairs import join_pair
-from potstill.data.tables import Cell, Table, read_table
+from potstill.data.tables import Cell, ReadOptions, Table, read_table
 from potstill.errors import BadData, BadInput
 
 MIN_TEXT_SHARE = 0.5  # of the filled cells must be texts of several words, or the column is none of texts
@@ -94,14 +94,17 @@ def table_head(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str], name:
 
 
 def read_texts(
-    path: Path, record: BundleRecord, named: Sequence[str], *, encoding: str | None = None
+    path: Path,
+    record: BundleRecord,
+    named: Sequence[str],
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> tuple[tuple[str, ...], TextColumns]:
     """All texts of a table, or in a pair task its pairs, and the columns they were read from.
 
     Raises:
         BadData: the file cannot be read, or has no such column.
     """
-    table = read_table(path, encoding=encoding)
+    table = read_table(path, encoding=read.encoding, layout=read.layout, on_bad=read.on_bad_row or "error")
     columns = choose_text_columns(record, path.name, table.columns, named, lambda: table)
     rows = zip(*(table.column(name) for name in columns.names), strict=True)
     cells = ([cell or "" for cell in row] for row in rows)

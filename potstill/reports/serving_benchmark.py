@@ -19,6 +19,7 @@ from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.record import BundleRecord
 from potstill.bundle.text_columns import read_texts
 from potstill.data.pairs import split_pair
+from potstill.data.tables import ReadOptions
 from potstill.data.task import LabelledText, Task
 from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
 from potstill.evaluation import energy
@@ -113,6 +114,7 @@ def read_sample_texts(
     record: BundleRecord,
     named: Sequence[str] = (),
     *,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     max_texts: int = 2000,
     reporter: Reporter = lambda sentence: None,
 ) -> tuple[str, ...]:
@@ -122,13 +124,14 @@ def read_sample_texts(
         file: the table.
         record: of the bundle, with the columns it was trained on.
         named: the columns the user named instead.
+        read: how the file is read.
         max_texts: how many at most.
         reporter: called with a sentence about the columns that are read.
 
     Raises:
         BadData: the file cannot be read, has no such column, or no text.
     """
-    cells, columns = read_texts(file, record, named)
+    cells, columns = read_texts(file, record, named, read)
     reporter(f"Texts are read from {columns} of {file.name}.")
     whole = (all(map(str.strip, split_pair(text))) if len(columns.names) == 2 else text.strip() for text in cells)
     texts = tuple(compress(cells, whole))[:max_texts]

@@ -18,11 +18,16 @@ from potstill.data.near_duplicates import hash_texts, normalise
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.pool.splits import balanced_sample
 from potstill.data.task import Task
-from potstill.errors import BadData, MissingWeights, unknown_name
+from potstill.errors import BadData, MissingWeights, unknown_name, with_keys
 from potstill.models.downloads.fetch import DOWNLOADS, cache_folder, cached_path
 from potstill.study.spec import StudyDataSpec, StudySpec, SubsetSize
 
 FILE_SUFFIXES = ("parquet", "csv", "jsonl", "tsv")
+# The keys of a data set that are options of `build_pool`.
+READING_KEYS = {
+    *("text", "text_b", "label", "split", "answer", "missing", "limit", "test_share"),
+    *("encoding", "delimiter", "quotes", "header", "skip_rows", "on_bad_row"),
+}
 TEST_SALT, POOL_SALT, SEED_SALT = 101, 202, 1000
 
 
@@ -70,9 +75,7 @@ def read_dataset(
         MissingWeights: sample data that are not on this machine.
     """
     sources, source = _sources(spec, folder)
-    pool_options = spec.model_dump(
-        include={"text", "text_b", "label", "split", "encoding", "limit", "test_share"}, exclude_none=True
-    )
+    pool_options = spec.model_dump(include=READING_KEYS, exclude_none=True)
     options = PoolOptions(**pool_options, on_leak="allow" if allow_leak else spec.on_leak, validation_share=0.0)
     try:
         built = build_pool(sources, labels=spec.labels, options=options)
@@ -82,7 +85,8 @@ def read_dataset(
                 f"{name}: {error.message}",
                 'Remove them from one side, set on_leak = "drop" under that data set, or go on with --allow-leak.',
             ) from None
-        raise BadData(f"{name}: {error.message}", error.hint) from None
+        mended = with_keys(error, f"data.{name}")
+        raise BadData(f"{name}: {mended.message}", mended.hint) from None
     if built.pool.kind == "multi":
         raise BadData(
             f"{name}: a text may have several labels; a comparison has one per text.", "Take: potstill distill"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from potstill.data.tables import OnBadRow, Quotes
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
@@ -79,7 +80,14 @@ class StudyDataSpec(Options):
     text_b: str | None = None
     label: str | None = None
     split: str | None = None
+    answer: str | None = None
+    missing: tuple[str, ...] | None = None
     encoding: str | None = None
+    delimiter: str | None = None
+    quotes: Quotes | None = None
+    header: bool | None = None
+    skip_rows: int | None = Field(default=None, ge=0)
+    on_bad_row: OnBadRow | None = None
     limit: int | None = Field(default=None, gt=0)
     test_share: float | None = Field(default=None, gt=0, lt=1)
     on_leak: Literal["drop", "error", "allow"] = "error"

@@ -18,7 +18,6 @@ from potstill.data.task import Answer, GenerationRequest, Task, content_key
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.ledger.store import Annotation, AnnotationStore
-from potstill.registry import Options
 from potstill.teachers.base import (
     BatchJob,
     GeneratedTexts,
@@ -32,6 +31,7 @@ from potstill.teachers.base import (
     TeacherSetup,
     UsageEstimate,
 )
+from potstill.teachers.labelled_file import LabelledFileOptions
 from potstill.teachers.price_options import PriceOptions
 
 MIN_PROBABILITY = 1e-6  # the share of a label without votes
@@ -40,8 +40,8 @@ HUMAN_CAPABILITIES = TeacherCapabilities(human=True, soft_labels=False)
 PER_LABEL, PER_HOUR = "usd_per_label", "usd_per_labelling_hour"
 
 
-class HumanOptions(Options):
-    """Options of `human`.
+class HumanOptions(LabelledFileOptions):
+    """Options of `human`, and of the file of `simulate_from`.
 
     Attributes:
         annotators: labels by different people for each text.
@@ -50,16 +50,12 @@ class HumanOptions(Options):
         simulate_from: a labelled file, or several, whose labels are revealed at the same price: a simulation. "pool"
             reveals labels that the procedure holds back.
         error_rate: probability that a simulated annotator gives another label, uniform over the others.
-        text, text_b, label: the columns of `simulate_from`.
     """
 
     annotators: int = Field(default=1, ge=1, le=100)
     max_seconds: float = Field(default=120.0, gt=0)
     simulate_from: str | tuple[str, ...] = ""
     error_rate: float = Field(default=0.0, ge=0, lt=1)
-    text: str = "text"
-    text_b: str = ""
-    label: str = "label"
 
 
 def human_price(prices: PriceOptions) -> Rates:

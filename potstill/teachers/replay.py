@@ -22,15 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from potstill.data.column_guess import ColumnNames, guess_columns
-from potstill.data.label_sets import Separator, parse_labels
-from potstill.data.label_values import clean_cells
-from potstill.data.pairs import join_pair
-from potstill.data.tables import Table, read_table
+from potstill.data.label_sets import Separator
 from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText, Task, content_key
-from potstill.errors import BadData, BadSpec, TeacherError, UnknownPrice, did_you_mean
+from potstill.errors import BadSpec, TeacherError, UnknownPrice, did_you_mean
 from potstill.ledger.prices import Category, Price, Usage
-from potstill.registry import Options, read_options
+from potstill.registry import read_options
 from potstill.teachers.base import (
     GeneratedTexts,
     Reply,
@@ -42,6 +38,13 @@ from potstill.teachers.base import (
 )
 from potstill.teachers.generation_quotas import error_texts, label_quotas, prompt_texts
 from potstill.teachers.label_centroids import LabelCentroids
+from potstill.teachers.labelled_file import (
+    READING_OPTIONS,
+    LabelledFileOptions,
+    normalize_whitespace,
+    read_gold_label_sets,
+    read_gold_labels,
+)
 from potstill.teachers.price_options import parse_rates
 from potstill.teachers.replay_label_sets import Truth, replay_label_set
 
@@ -54,12 +57,11 @@ REPLAY_CAPABILITIES = TeacherCapabilities(
 LABEL_TOKENS, REPORT_LINE_TOKENS = 6, 20
 
 
-class ReplayOptions(Options):
-    """Options of `replay`.
+class ReplayOptions(LabelledFileOptions):
+    """Options of `replay`, beside those of its file.
 
     Attributes:
         file: a table with the texts and their true labels, or several; with the test texts, if it is to be evaluated.
-        text, text_b, label: its columns; for pairs, the columns of both texts are guessed by name if `text_b` is empty.
         accuracy: the expected share of correct answers; for label sets, of completely correct sets.
         label_separator: separates the labels of a cell in a multi-label task.
         confusion: "near" gives a wrong answer the label of similar texts, "uniform" any label.
@@ -77,9 +79,6 @@ class ReplayOptions(Options):
     """
 
     file: str | tuple[str, ...]
-    text: str = "text"
-    text_b: str = ""
-    label: str = "label"
     label_separator: Separator = "|"
     accuracy: float = Field(default=0.9, gt=0, le=1)
     confusion: Literal["near", "uniform"] = "near"
@@ -138,7 +137,16 @@ class ReplayTeacher:
         self.capabilities = replace(REPLAY_CAPABILITIES, generates=bool(options.generate_from))
         unset = {name for name in ("generate_from", "generation_accuracy") if not getattr(options, name)}
         key_options = options.model_dump(
-            exclude={"file", "latency_ms", "batch_size", "parallel", "text_b", "label_separator", *unset}
+            exclude={
+                "file",
+                "latency_ms",
+                "batch_size",
+                "parallel",
+                "text_b",
+                "label_separator",
+                *READING_OPTIONS,
+                *unset,
+            }
         )
         examples = [(example.text, example.label) for example in setup.examples]
         self.key = self.generation_key = content_key(
@@ -315,56 +323,10 @@ def _files(file: str | tuple[str, ...]) -> tuple[str, ...]:
     return (file,) if isinstance(file, str) else file
 
 
-def read_gold_labels(path: Path, options: ReplayOptions, task: Task) -> dict[str, int]:
-    """Text (white space collapsed) -> true column, of a labelled file. Raises BadData for an unknown label."""
-    table = read_table(path)
-    columns = {label: column for column, label in enumerate(task.labels)}
-    gold: dict[str, int] = {}
-    texts, cells = _texts(table, options, task), clean_cells(table.column(options.label), path.name, named=task.labels)
-    for line, text, label in zip(table.line_numbers, texts, cells.cells, strict=True):
-        if text is None or not label:
-            continue
-        if label not in columns:
-            raise BadData(
-                f"{path.name}, line {line}: {label!r} is not a label of the task.", did_you_mean(label, columns)
-            )
-        gold.setdefault(normalize_whitespace(text), columns[label])
-    if not gold:
-        raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
-    return gold
-
-
 def _read_gold(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth]:
-    """As `read_gold_labels`; in a multi-label task with the columns of each label set."""
-    if task.kind != "multi":
-        return dict(read_gold_labels(path, options, task))
-    table = read_table(path)
-    cells = clean_cells(table.column(options.label), path.name, named=task.labels).cells
-    gold: dict[str, Truth] = {}
-    for line, text, cell in zip(table.line_numbers, table.column(options.text), cells, strict=True):
-        names = parse_labels(cell, options.label_separator)
-        unknown = [name for name in names or () if name not in task.labels]
-        if unknown:
-            raise BadData(
-                f"{path.name}, line {line}: {unknown[0]!r} is not a label of the task.",
-                did_you_mean(unknown[0], task.labels),
-            )
-        if text is not None and names is not None:
-            gold.setdefault(normalize_whitespace(text), tuple(task.index(name) for name in names))
-    if not gold:
-        raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
-    return gold
-
-
-def _texts(table: Table, options: ReplayOptions, task: Task) -> Sequence[str | None]:
-    if task.kind != "pair":
-        return table.column(options.text)
-    named = ColumnNames(options.text if options.text_b else "", options.text_b, options.label)
-    found = guess_columns(table, named)
-    if not found.text_b:
-        raise BadData(f"{table.name} has one column of texts, and the task is about pairs.", "Set text and text_b.")
-    pairs = zip(table.column(found.text), table.column(found.text_b), strict=True)
-    return [join_pair(first, second) if first and second else None for first, second in pairs]
+    if task.kind == "multi":
+        return dict(read_gold_label_sets(path, options, task, options.label_separator))
+    return dict(read_gold_labels(path, options, task))
 
 
 def _price(options: ReplayOptions) -> Price:
@@ -377,11 +339,6 @@ def _price(options: ReplayOptions) -> Price:
     raise UnknownPrice(
         "The replay teacher has no price.", "Set usd_per_label or usd_per_million_tokens under [teacher]; 0 is a price."
     )
-
-
-def normalize_whitespace(text: str) -> str:
-    """The text with each run of white space as one blank: the key under which texts are compared."""
-    return " ".join(text.split())
 
 
 def _tokens(text: str) -> int:

@@ -17,7 +17,7 @@ from potstill.errors import BadSpec
 from potstill.ledger.prices import Rates, Usage
 from potstill.teachers.base import Reply, TeacherSetup
 from potstill.teachers.human_labels import HumanOptions, HumanTeacherBase, aggregate_labels
-from potstill.teachers.replay import ReplayOptions, normalize_whitespace, read_gold_labels
+from potstill.teachers.labelled_file import normalize_whitespace, read_gold_labels
 
 FROM_POOL = "pool"
 
@@ -43,9 +43,8 @@ def open_simulated_human(setup: TeacherSetup, options: HumanOptions, price: Rate
         columns = {normalize_whitespace(text): column for text, column in (setup.gold_columns or {}).items()}
     else:
         files = (options.simulate_from,) if isinstance(options.simulate_from, str) else options.simulate_from
-        file_options = ReplayOptions(file=files, text=options.text, text_b=options.text_b, label=options.label)
         for file in files:
-            columns = read_gold_labels(setup.workspace / file, file_options, setup.task) | columns
+            columns = read_gold_labels(setup.workspace / file, options, setup.task) | columns
     return SimulatedHumanTeacher(setup, options, price, columns)
 
 

@@ -61,7 +61,7 @@ def build_pool(
     cleaned = clean_rows(
         read.rows, CleaningOptions(options.on_duplicate, options.on_conflict, options.on_leak, options.seed)
     )
-    _check_not_emptied(Counter(read.rows.splits), cleaned.rows)
+    _check_not_emptied(Counter(read.rows.splits), cleaned)
     multi = read.kind == "multi"
     names = resolve_labels(cleaned.rows, named, multi=multi)
     encoded = encode_labels(cleaned.rows.labels, names, multi=multi)
@@ -114,18 +114,32 @@ def _check_options(options: PoolOptions) -> None:
         raise BadSpec(f"limit is {options.limit}; a number of rows is expected.", "Leave it out to take all rows.")
 
 
-def _check_not_emptied(before: Counter[str], rows: RawRows) -> None:
-    """Raise if cleaning left no row of the training or test set."""
-    after = Counter(rows.splits)
+def _check_not_emptied(before: Counter[str], cleaned: CleaningResult) -> None:
+    """Raise if cleaning left no row of the training or test set; the hint is for what took most rows."""
+    after, cleaning = Counter(cleaned.rows.splits), cleaned.cleaning
+    text_mend = "Name the column of the texts: --text COLUMN"
     for split in ("train", ""):
         if before[split] and not after[split] and not after["train"]:
+            reasons = (
+                (
+                    cleaning.conflicting_rows,
+                    "with different labels for one text",
+                    "Keep one of them: --on-conflict first",
+                ),
+                (
+                    cleaning.leaks_exact + cleaning.leaks_normalised,
+                    "in test or validation as well",
+                    "Give other texts for test than for train, or keep them in both: --on-leak allow",
+                ),
+                (cleaning.empty, "without text", text_mend),
+            )
+            found = sorted((each for each in reasons if each[0]), reverse=True)
+            left_out = ", ".join(f"{format_rows(n)} {what}" for n, what, _ in found)
             raise BadData(
-                f"Nothing is left of the {format_rows(before[split])} to learn from: each is without text, has "
-                "conflicting labels, or is in test or validation as well.",
-                "Check that train and test are not the same file.",
+                f"Nothing is left of the {format_rows(before[split])} to learn from; left out: {left_out}.", found[0][2]
             )
     if before["test"] and not after["test"]:
-        raise BadData(f"Nothing is left of the {format_rows(before['test'])} of test.", "Check its texts and labels.")
+        raise BadData(f"Nothing is left of the {format_rows(before['test'])} of test: none has a text.", text_mend)
 
 
 @dataclass(frozen=True)

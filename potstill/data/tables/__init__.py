@@ -4,7 +4,7 @@
 file a format; `decode` turns bytes into lines. Not supported: compressed files, spreadsheets, databases, remote files.
 """
 
-from potstill.data.tables.base import HEADER_MEND, Cell, Layout, OnBadRow, Quotes, Row, Table
+from potstill.data.tables.base import HEADER_MEND, Cell, Layout, OnBadRow, Quotes, ReadOptions, Row, Table
 from potstill.data.tables.read import FILE_FORMATS, read_table, stream_rows
 from potstill.data.tables.write import write_table
 
@@ -15,6 +15,7 @@ __all__ = [
     "Layout",
     "OnBadRow",
     "Quotes",
+    "ReadOptions",
     "Row",
     "Table",
     "read_table",

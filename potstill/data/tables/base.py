@@ -52,6 +52,21 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How a file is read.
+
+    Attributes:
+        encoding: of a text file; None uses the byte-order mark, or UTF-8 without one.
+        layout: of a CSV or TSV file.
+        on_bad_row: `error` or `skip`; None takes what is usual where the file is read.
+    """
+
+    encoding: str | None = None
+    layout: Layout = Layout()
+    on_bad_row: OnBadRow | None = None
+
+
+@dataclass(frozen=True)
 class Table:
     """A file's rows, stored by column.
 

@@ -136,6 +136,7 @@ def stream_rows(
     encoding: str | None = None,
     max_cell_mb: float = 10,
     on_bad: Callable[[str], None] | None = None,
+    layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> Iterator[tuple[int, Row]]:
     """The rows of a file of any size with their line numbers; one row at a time is in memory (a JSON array: all).
 
@@ -144,7 +145,7 @@ def stream_rows(
     and left out.
     """
     path = _check_path(path)
-    return _stream(path, _open(path, encoding, max_cell_mb), int(max_cell_mb * _MB), on_bad)
+    return _stream(path, _open(path, encoding, max_cell_mb, layout), int(max_cell_mb * _MB), on_bad)
 
 
 def _stream(

@@ -1,0 +1,188 @@
+"""Every mend that an error names works: each error is provoked by the command line, then what its hint says is done.
+
+A hint names flags (`--encoding cp1252`), or keys of a TOML table (`encoding = "cp1252" (under [teacher])`). Each is
+tried alone: the command ends well, or with another sentence.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from support.annotation_run import begin, truth
+
+from potstill import cli
+from potstill.annotation.spreadsheet import COLUMNS
+from potstill.api.table_options import FileOptions, TableOptions
+from potstill.errors import BadData, PotstillError, with_keys
+
+FLAG = re.compile(r"--[a-z][a-z-]*(?:[ =](?:\"[^\"]*\"|'[^']*'|[^\s;.()]+))?")
+KEY = re.compile(r"(\w+) = (\"[^\"]*\"|[\w.]+)")
+FAST = ["--procedure", "finetune", "--student", "linear", "--budget", "1"]
+WORDS = {"gut": "wunderbar schön großartig fröhlich".split(), "übel": "scheußlich öde lästig trüb".split()}
+LINES = [
+    f"{words[i % 4]} und {words[(i + 1) % 4]} Nr. {i};{label}" for i in range(30) for label, words in WORDS.items()
+]
+CSV = "\n".join(["text;label", *LINES]) + "\n"
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(each) for each in arguments])
+
+
+def mends_of(error: PotstillError, values: Mapping[str, str]) -> list[list[str]]:
+    """The flags that the hint names, each as arguments; `values` fill in placeholders such as COLUMN."""
+    found = []
+    for flag in FLAG.findall(error.hint):
+        name, _, value = flag.replace("=", " ", 1).partition(" ")
+        value = values.get(value, value).strip("\"'")
+        found.append([f"{name}={value}"] if value else [name])
+    return found
+
+
+# --- the flags of commands that read a table ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        *((command, TableOptions) for command in ("init", "label-errors", "plan", "distill")),
+        *((command, FileOptions) for command in ("predict", "bench", "annotate")),
+    ],
+)
+def test_every_command_that_reads_a_table_has_the_shared_flags(command, options):
+    names = {parameter.name for parameter in cli.app.commands[command].params}
+    assert set(options.__annotations__) <= names
+
+
+@pytest.mark.parametrize("command", cli.app.commands)
+def test_help_is_grouped_and_no_line_is_lost(command):
+    shown = call(command, "--help").output
+    for parameter in cli.app.commands[command].params:
+        if isinstance(parameter, click.Option):
+            assert len(re.findall(rf"(?<![\w-]){parameter.opts[-1]}(?![\w-])", shown)) >= 1
+    assert shown.index("Options:") < shown.find("Reading files:") or "Reading files:" not in shown
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a trained student, and a run that waits for people."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "data.csv").write_text(CSV, encoding="utf-8")
+    assert call("distill", folder / "data.csv", *FAST, "-o", folder / "run").exit_code == 0
+    (folder / "people").mkdir()
+    begin(folder / "people")
+    assert call("annotate", folder / "people" / "run", "--export", folder / "labels.csv").exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of it, which the test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def other_encoding(folder: Path) -> None:
+    (folder / "data.csv").write_text(CSV, encoding="cp1252")
+
+
+TABLE_COMMANDS = {
+    "distill": ["data.csv", *FAST, "-o", "new"],
+    "plan": ["data.csv", *FAST],
+    "init": ["data.csv"],
+    "label-errors": ["data.csv"],
+    "predict": ["run", "data.csv"],
+    "bench": ["run", "--texts", "data.csv"],
+}
+
+
+def run_in(folder: Path, command: str, arguments: Sequence[object]) -> Result:
+    here = [folder / each if (folder / str(each)).exists() or str(each) == "new" else each for each in arguments]
+    return call(command, *here)
+
+
+def error_of(result: Result) -> PotstillError:
+    assert isinstance(result.exception, PotstillError), (result.output, result.exception)
+    assert result.exception.hint
+    return result.exception
+
+
+@pytest.mark.parametrize("command", TABLE_COMMANDS)
+def test_a_file_in_another_encoding_is_read_with_the_flag_that_the_error_names(command, folder):
+    other_encoding(folder)
+    arguments = TABLE_COMMANDS[command]
+    (mend,) = mends_of(error_of(run_in(folder, command, arguments)), {})
+    assert mend[0].startswith("--encoding=cp125")
+    mended = run_in(folder, command, [*arguments, *mend])
+    assert mended.exit_code == 0, mended.exception
+
+
+def test_labels_from_a_spreadsheet_in_another_encoding_are_imported_with_the_flag_that_the_error_names(folder):
+    sheet = folder / "labels.csv"
+    lines = sheet.read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    for row in rows:
+        row[2:] = [truth(row[1]), "Jörg", ""]
+    sheet.write_text("\n".join([",".join(COLUMNS), *map(",".join, rows)]), encoding="cp1252")
+    arguments = [folder / "people" / "run", "--import", sheet]
+    (mend,) = mends_of(error_of(call("annotate", *arguments)), {})
+    assert call("annotate", *arguments, *mend).exit_code == 0
+
+
+def with_key(toml: str, error: PotstillError) -> str:
+    """The TOML text with the keys that the hint names in the table that it names."""
+    table = re.search(r"\(under \[([\w.]+)\]\)", error.hint)
+    assert table, error.hint
+    keys = "\n".join(f"{name} = {value}" for name, value in KEY.findall(error.hint))
+    mended = toml.replace(f"[{table[1]}]\n", f"[{table[1]}]\n{keys}\n")
+    tomllib.loads(mended)
+    return mended
+
+
+@pytest.mark.parametrize(
+    "teacher", ['name = "replay"\nfile = "more.csv"\nusd_per_label = 0', 'name = "human"\nsimulate_from = "more.csv"']
+)
+def test_a_replayed_file_in_another_encoding_is_read_with_the_key_that_the_error_names(teacher, folder):
+    (folder / "more.csv").write_text(CSV, encoding="cp1252")
+    lines = CSV.splitlines()
+    (folder / "data.csv").write_text(
+        "\n".join([*lines[:41], *(f"{line.partition(';')[0]};" for line in lines[41:])]), encoding="utf-8"
+    )
+    toml = folder / "potstill.toml"
+    text = (
+        f'budget = 1\nstudent = "linear"\n[data]\nfile = "data.csv"\n[prices]\nusd_per_label = 0\n[teacher]\n{teacher}'
+    )
+    toml.write_text(text, encoding="utf-8")
+    error = error_of(call("distill", toml, "-o", folder / "new"))
+    assert "--" not in error.hint
+    toml.write_text(with_key(text, error), encoding="utf-8")
+    mended = call("distill", toml, "-o", folder / "new")
+    assert mended.exit_code == 0, mended.exception
+
+
+def test_a_data_set_of_a_study_in_another_encoding_is_read_with_the_key_that_the_error_names(folder):
+    other_encoding(folder)
+    text = (
+        'name = "small"\nbudget = 1\nprocedures = ["ft"]\nsizes = [4]\nseeds = 1\n'
+        '[[backbones]]\nname = "tiny"\nstudent = "linear"\n[data.words]\nfile = "data.csv"\n'
+    )
+    toml = folder / "study.toml"
+    toml.write_text(text, encoding="utf-8")
+    error = error_of(call("compare", toml, "-o", folder / "compared"))
+    toml.write_text(with_key(text, error), encoding="utf-8")
+    mended = call("compare", toml, "-o", folder / "compared")
+    assert mended.exit_code == 0, mended.exception
+
+
+def test_flags_become_keys():
+    error = with_keys(
+        BadData("x (--skip-rows N)", "If it has none: --no-header. Else: --text COLUMN, or --split=-."), "data.x"
+    )
+    assert error.message == "x (skip_rows = N)"
+    assert error.hint == 'If it has none: header = false. Else: text = "COLUMN", or split = "-" (under [data.x])'
