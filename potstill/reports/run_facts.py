@@ -43,8 +43,10 @@ def active_seconds(run: Run) -> float:
     events += [
         (moment, False) for row in run.store.calls() for moment in (row.started_at, row.ended_at or row.started_at)
     ]
-    total, opened, last = 0.0, 0.0, 0.0
-    for moment, is_opening in sorted(events):
+    events.sort()
+    opened = last = events[0][0] if events else 0.0  # of another session's call, if the clock was set back
+    total = 0.0
+    for moment, is_opening in events:
         if is_opening:
             total += last - opened
             opened = moment

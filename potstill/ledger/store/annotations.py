@@ -149,9 +149,9 @@ class AnnotationStore(SqliteFile):
             start: the number to start at; smaller ones follow, so that two people start at different texts.
         """
         return self._requests(
-            f"""LEFT JOIN (SELECT id AS skipped_id, skipped_at FROM skipped WHERE annotator = ?)
+            f"""LEFT JOIN (SELECT id AS skipped_id, rowid AS turn FROM skipped WHERE annotator = ?)
                 ON skipped_id = requests.id
-                WHERE {_OPEN} ORDER BY skipped_at IS NOT NULL, skipped_at, number < ?, number LIMIT ?""",
+                WHERE {_OPEN} ORDER BY turn IS NOT NULL, turn, number < ?, number LIMIT ?""",
             annotator,
             annotator,
             start,

@@ -1,7 +1,7 @@
 """The formats of a run's SQLite file: one function per version; an older file runs the ones it has not seen.
 
 Format 3 gave the columns the field's names, and a call its teacher and its mode, which until then stood in the
-sentence that describes it. Only here is such a sentence parsed.
+sentence that describes it. Only here is such a sentence parsed. Format 4 numbered the settled calls.
 """
 
 from __future__ import annotations
@@ -92,4 +92,16 @@ def parse_description(category: str, description: str) -> tuple[str, str]:
     return "", "direct"
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_format_1, _format_2, _format_3]
+def _format_4(db: sqlite3.Connection) -> None:
+    """Number the settled calls: until then what was shared with a cache was known by the time, which may go back."""
+    db.execute("ALTER TABLE calls ADD COLUMN settled_number INTEGER")
+    db.execute(
+        """UPDATE calls SET settled_number = number FROM
+           (SELECT id AS settled, ROW_NUMBER() OVER (ORDER BY ended_at, id) AS number FROM calls WHERE state = 'settled')
+           WHERE id = settled"""
+    )
+    db.execute("CREATE INDEX calls_by_settled_number ON calls (settled_number)")
+    db.execute("DELETE FROM meta WHERE name GLOB 'shared with *'")  # all are shared once more, which changes nothing
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_format_1, _format_2, _format_3, _format_4]

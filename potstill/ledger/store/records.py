@@ -34,8 +34,8 @@ class CallRecord:
 
     @property
     def seconds(self) -> float:
-        """Time from the start to the end; zero if it has not ended."""
-        return (self.ended_at or self.started_at) - self.started_at
+        """Time from the start to the end; zero if it has not ended, or if the clock was set back meanwhile."""
+        return max(0.0, (self.ended_at or self.started_at) - self.started_at)
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class PaidAnswer:
         key: its store key.
         json: its value as JSON text.
         price_nanos: its price in billionths of a dollar.
-        settled_at: seconds since 1970.
+        settled_number: 1 for results of the run's first settled call, 2 for the next, and so on.
     """
 
     key: str
     json: str
     price_nanos: int
-    settled_at: float = 0.0
+    settled_number: int = 0
 
     @property
     def value(self) -> Any:

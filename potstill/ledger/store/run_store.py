@@ -64,6 +64,8 @@ class RunStore(SqliteFile):
         try:
             super().__init__(folder / RUN_FILE, MIGRATIONS, write=write, durable=True)
             self._committed = self._sum_committed()
+            self._n_settled = self._last_settled()
+            self._opened_at, self._opened_monotonic = time.time(), time.monotonic()
             self._counting = threading.Lock()
             self._commits = GroupCommit(self._write)
         except BaseException:
@@ -89,7 +91,16 @@ class RunStore(SqliteFile):
         if self._lock is not None:
             self._lock.close()
 
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds since 1970; never goes back while the file is open, even if the machine's clock is set back."""
+        return self._opened_at + time.monotonic() - self._opened_monotonic
+
     # --- the ledger ---------------------------------------------------------------------------------------
+
+    def _last_settled(self) -> int:
+        return int(self._db.execute("SELECT COALESCE(MAX(settled_number), 0) FROM calls").fetchone()[0])
 
     def _sum_committed(self) -> int:
         row = self._db.execute("SELECT COALESCE(SUM(CASE state WHEN 'held' THEN held ELSE charged END), 0) FROM calls")
@@ -133,7 +144,7 @@ class RunStore(SqliteFile):
                 purchase.mode,
                 micros,
                 purchase.micros_per_second,
-                time.time(),
+                self.now(),
             ),
         ).lastrowid
         if job is not None:
@@ -209,7 +220,7 @@ class RunStore(SqliteFile):
         ).fetchone()
         if rate is None:
             return held, held
-        return held, min(held, math.ceil(rate * (heartbeat - started + HEARTBEAT_SLACK_S)))
+        return held, min(held, math.ceil(rate * (max(0.0, heartbeat - started) + HEARTBEAT_SLACK_S)))
 
     def abandoned_micros(self) -> int | None:
         """Micro-dollars that a process which ended left held, and that the next start books as lost.
@@ -230,16 +241,19 @@ class RunStore(SqliteFile):
     def heartbeat(self, hold_id: int) -> None:
         """Record that the machine time behind this hold is still being used."""
         with self._transaction():
-            self._db.execute("UPDATE calls SET ended_at = ? WHERE id = ? AND state = 'held'", (time.time(), hold_id))
+            self._db.execute("UPDATE calls SET ended_at = ? WHERE id = ? AND state = 'held'", (self.now(), hold_id))
 
     def _end(self, hold_id: int, state: str, charged: int, paid: int, usage: Usage) -> int:
+        number = self._n_settled + 1 if state == "settled" else None
+        # A job may have been started by another process, whose clock was ahead.
         row = self._db.execute(
-            """UPDATE calls SET state = ?, charged = ?, paid = ?, usage = ?, ended_at = ?
-               WHERE id = ? AND state = 'held' RETURNING held""",
-            (state, charged, paid, json.dumps(usage.to_json()), time.time(), hold_id),
+            """UPDATE calls SET state = ?, charged = ?, paid = ?, usage = ?, ended_at = MAX(started_at, ?),
+               settled_number = ? WHERE id = ? AND state = 'held' RETURNING held""",
+            (state, charged, paid, json.dumps(usage.to_json()), self.now(), number, hold_id),
         ).fetchone()
         if row is None:
             raise LookupError(f"call {hold_id} holds no money")
+        self._n_settled += number is not None
         return int(row[0])
 
     def abandoned_holds(self) -> Sequence[int]:
@@ -296,30 +310,30 @@ class RunStore(SqliteFile):
         ]
 
     def paid_answers(self, categories: Sequence[Category], unknown_to: Path) -> list[PaidAnswer]:
-        """Results that were paid for and not yet shared with the cache `unknown_to`, in the order they were settled.
+        """Results that were paid for and not yet shared with the cache `unknown_to`, in the order of settling.
 
         Each has its share of its call's price.
         """
         marks = ",".join("?" * len(categories))
         with self._guard:
-            after = self.get_meta(_shared_with(unknown_to)) or 0.0
+            after = self.get_meta(_shared_with(unknown_to)) or 0
             rows = self._db.execute(
-                f"""SELECT ended_at, key, value, charged, id FROM results JOIN calls ON call_id = id
-                    WHERE ended_at >= ? AND state = 'settled' AND paid > 0 AND category IN ({marks})""",
+                f"""SELECT settled_number, key, value, charged, id FROM results JOIN calls ON call_id = id
+                    WHERE settled_number > ? AND paid > 0 AND category IN ({marks})""",
                 (after, *categories),
             ).fetchall()
         # Counted and sorted here: SQLite would move the values along, several times as long.
         of_call = Counter(row[-1] for row in rows)
         found = [
-            PaidAnswer(key, value, -(-charged * 1000 // of_call[i]), ended) for ended, key, value, charged, i in rows
+            PaidAnswer(key, value, -(-charged * 1000 // of_call[i]), number) for number, key, value, charged, i in rows
         ]
-        # By the time of settling, not the order of the calls: a batch job is settled long after it was submitted.
-        return sorted(found, key=lambda each: each.settled_at)
+        # In the order of settling, not of the calls: a batch job is settled long after it was submitted.
+        return sorted(found, key=lambda each: each.settled_number)
 
     def mark_shared(self, results: Sequence[PaidAnswer], to: Path) -> None:
-        """Record that the cache `to` has these; results settled at the same instant may be shared again."""
+        """Record that the cache `to` has these, and so all that were settled before the last of them."""
         if results:
-            self.set_meta(_shared_with(to), results[-1].settled_at)
+            self.set_meta(_shared_with(to), results[-1].settled_number)
 
     # --- results, notes, meta data ----------------------------------------------------------------------
 
@@ -343,7 +357,7 @@ class RunStore(SqliteFile):
         """Append a note: the name of its kind and its facts as JSON values."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO notes (time, name, facts) VALUES (?, ?, ?)", (time.time(), name, json.dumps(facts))
+                "INSERT INTO notes (time, name, facts) VALUES (?, ?, ?)", (self.now(), name, json.dumps(facts))
             )
 
     def notes(self) -> list[StoredNote]:
