@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -20,17 +21,17 @@ from numpy.typing import NDArray
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key, read_answer
 from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
-from potstill.errors import BudgetExceeded, TeacherError
+from potstill.errors import BudgetExceeded
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import CallMode, Category, Purchase, Purpose, micros_to_usd
 from potstill.ledger.store import AnswerCache, JsonObject, RunStore
 from potstill.run.batch_jobs import STORED_STATES, AnswerRequest, BatchJobs
+from potstill.run.unreadable import UnreadableCheck
 from potstill.teachers.base import DeferredTeacher, Teacher
 
 # Categories that the workspace shares. A trained model's answers are cheaper to compute than to store.
 CACHED_CATEGORIES: tuple[Category, ...] = ("llm", "human")
 CALLS_PER_EXTRA_SLOT = 8  # for so many parallel calls one more may be waiting with its money held, or being booked
-MAX_UNREADABLE = 12  # replies in a row, from the first on, that name no label; then asking ends
 CACHE_CHUNK = 1000  # answers taken from the workspace in one step
 StoredAnswers: TypeAlias = dict[str, Answer]  # store key -> answer
 
@@ -125,7 +126,7 @@ class TeacherClient:
         self._cache = cache
         self._reporter = reporter
         self._engine = engine
-        self._unreadable: dict[str, list[str] | None] = {}  # by teacher key; None once a reply was read
+        self._unreadable = UnreadableCheck(store)
         self.publish_answers()
 
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose) -> AskResult:
@@ -133,6 +134,7 @@ class TeacherClient:
         started = time.perf_counter()
         keys = {text: content_key("answer", self._task.key, teacher.key, text) for text in dict.fromkeys(texts)}
         answers = self._load(keys.values())
+        self._unreadable.add(teacher, answers, new=False)
         n_new = sum(key not in answers for key in keys.values())
         if n_new:
             missing_keys = [key for key in keys.values() if key not in answers]
@@ -141,10 +143,9 @@ class TeacherClient:
             if isinstance(teacher, DeferredTeacher):
                 # Also if nothing is missing any more: jobs that were submitted earlier are fetched and booked.
                 request = AnswerRequest({text: keys[text] for text in missing}, purpose)
-                BatchJobs(teacher, self._store, self._ledger).ask(request)
-                fetched = self._load(keys[text] for text in missing)
-                self._check_readable(teacher, fetched)
-                answers |= fetched
+                check = partial(self._unreadable.add, teacher)
+                BatchJobs(teacher, self._store, self._ledger, check).ask(request)
+                answers |= self._load(keys[text] for text in missing)
                 if n_unanswered := len(keys) - len(answers):
                     self._reporter.info(
                         f"{n_unanswered} texts stay unanswered: the budget ends here, or they failed each time."
@@ -152,6 +153,7 @@ class TeacherClient:
             else:
                 # A text that a job did not answer is not asked directly: that would cost twice as much.
                 answers |= self._call(teacher, missing, keys, purpose)
+            self._unreadable.record(teacher)
             self.publish_answers()
         found = [answers.get(keys[text]) for text in texts]
         return AskResult(_as_answers(texts, found, self._task.n_labels), n_new, time.perf_counter() - started)
@@ -201,7 +203,7 @@ class TeacherClient:
                     self._reporter.info(f"The budget ends here: {len(answers)} of {n_texts} texts are answered.")
                     break
                 answers |= bought
-                self._check_readable(teacher, bought)
+                self._unreadable.add(teacher, bought)
                 if n_texts > 1:
                     rate = len(answers) / (time.perf_counter() - started)
                     usd = micros_to_usd(free_before - self._ledger.free)
@@ -210,24 +212,6 @@ class TeacherClient:
         if len(answers) < n_texts:
             answers |= self._load(keys[text] for text in texts)  # those in flight when the budget ended
         return answers
-
-    def _check_readable(self, teacher: Teacher, bought: StoredAnswers) -> None:
-        """Stop after a language model's first `MAX_UNREADABLE` replies if none of them could be read."""
-        if teacher.category != "llm" or teacher.simulated:
-            return
-        unreadable = self._unreadable.setdefault(teacher.key, [])
-        if unreadable is None:
-            return
-        if any(answer.state == "ok" for answer in bought.values()):
-            self._unreadable[teacher.key] = None
-            return
-        unreadable += [answer.raw for answer in bought.values() if answer.state == "unparsable"]
-        if len(unreadable) >= MAX_UNREADABLE:
-            shown = "; ".join(ascii(raw[:100]) for raw in list(dict.fromkeys(unreadable))[:3])
-            raise TeacherError(
-                f"None of the first {len(unreadable)} replies of {teacher.name} names one label. It answered: {shown}.",
-                "Take another model, or if the replies are labels by other names, name them under aliases.",
-            )
 
     def copy(self, teacher: Teacher, texts: Sequence[str], to: RunStore) -> None:
         """Copy the stored answers about these texts into another run's store, unpriced: the caller books them."""

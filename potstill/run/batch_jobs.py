@@ -13,13 +13,13 @@ After a crash within step 2 the job is looked for at the provider by our own id.
 from __future__ import annotations
 
 import secrets
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
 
+from potstill.data.task import Answer
 from potstill.errors import BudgetExceeded, TeacherError, Waiting
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import CallMode, NewBatchJob, Purchase, Purpose, Usage, round_up_micros
@@ -47,10 +47,24 @@ class AnswerRequest:
 
 
 class BatchJobs:
-    """All jobs of one teacher in one run."""
+    """All jobs of one teacher in one run.
 
-    def __init__(self, teacher: DeferredTeacher, store: RunStore, ledger: Ledger) -> None:
+    Args:
+        teacher: the teacher.
+        store: stores the jobs and the answers.
+        ledger: pays.
+        check: is called with new answers by store key; may raise TeacherError, which submits nothing more.
+    """
+
+    def __init__(
+        self,
+        teacher: DeferredTeacher,
+        store: RunStore,
+        ledger: Ledger,
+        check: Callable[[Mapping[str, Answer]], None] | None = None,
+    ) -> None:
         self._teacher = teacher
+        self._check = check
         self._store = store
         self._ledger = ledger
         self._pending: dict[int, JobPending] = {}  # by the id of the job's call
@@ -84,7 +98,7 @@ class BatchJobs:
         if not job.job_id:
             others = {other.provider_id for state in ("held", "settled") for other in self._all(state)}
             found = self._teacher.find_job(job, others - {""})
-            if found is None and time.time() - row.started_at >= VISIBLE_AFTER_S:
+            if found is None and self._store.now() - row.started_at >= VISIBLE_AFTER_S:
                 self._store.drop_hold(row.call_id, lost=False)
                 return
             if not isinstance(found, str):
@@ -102,8 +116,13 @@ class BatchJobs:
                 raise TeacherError(f"{self._teacher.name} rejected a batch: {result.reason}.", "Nothing was billed.")
             self._halve(job.n_texts)
         else:
-            self._settle(row, result, purpose)
+            answers = self._settle(row, result, purpose)
             self._clean_up(job)
+            self._report(answers)
+
+    def _report(self, answers: Mapping[str, Answer]) -> None:
+        if self._check is not None:
+            self._check(answers)
 
     def _clean_up(self, job: BatchJob) -> None:
         if isinstance(self._teacher, CleansUp):
@@ -112,7 +131,8 @@ class BatchJobs:
     def _all(self, state: str) -> list[BatchJobRecord]:
         return self._store.batch_jobs(self._teacher.key, state)
 
-    def _settle(self, row: BatchJobRecord, result: JobResults, purpose: Purpose) -> None:
+    def _settle(self, row: BatchJobRecord, result: JobResults, purpose: Purpose) -> dict[str, Answer]:
+        """Charge a job that has ended and store its answers; returns them by store key."""
         price = self._teacher.job_price
         exact = sum((price.exact_micros(usage) for usage in result.usages), Decimal(0))
         charged = round_up_micros(exact)
@@ -120,16 +140,18 @@ class BatchJobs:
             # Replies without a reported usage are charged at their upper bound, and never more than was held.
             bound = price.exact_micros(row.max_usage)
             charged = max(charged, min(row.held, round_up_micros(exact + result.n_unreported * bound)))
-        results = {
-            key: answer.to_json()
+        answers = {
+            key: answer
             for key, answer in zip(row.keys, (a and a.checked() for a in result.answers), strict=True)
             if answer is not None and answer.state in STORED_STATES
         }
+        results = {key: answer.to_json() for key, answer in answers.items()}
         hold = self._ledger.resume_hold(row.call_id, row.held, self._purchase(purpose, len(row.keys)))
         max_texts = self._max_texts()
         if max_texts:
             self._store.set_meta(self._max_texts_name, 2 * max_texts)
         hold.settle(charged, sum(result.usages, Usage()), results=results)
+        return answers
 
     # --- jobs submitted now -------------------------------------------------------------------------------
 
@@ -192,13 +214,14 @@ class BatchJobs:
                 hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=results)
         except BudgetExceeded:
             return {}
+        self._report({key: answer} if results else {})
         return {other: key for other, key in todo.items() if other != text or not results}
 
     def _submit(self, chunk: Mapping[str, str], request: AnswerRequest) -> set[str] | JobRejected:
         """Submit the first texts of `chunk` that can be paid, at least one, and return them."""
         texts, micros, max_usage = self._affordable(chunk)
         teacher = self._teacher
-        job = BatchJob(secrets.token_hex(16), len(texts), time.time(), teacher.samples)
+        job = BatchJob(secrets.token_hex(16), len(texts), self._store.now(), teacher.samples)
         keys = tuple(chunk[text] for text in texts)
         hold = self._ledger.hold_job(
             NewBatchJob(teacher.key, job.client_id, keys, job.samples, max_usage),

@@ -126,6 +126,22 @@ class AskFinished(NoteRecord):
 
 
 @dataclass(frozen=True)
+class UnreadableReplies(NoteRecord):
+    """Replies of a language model that name no label of the task.
+
+    Attributes:
+        teacher: its name.
+        n_unreadable: how many new answers of one `ask`; several notes of a teacher add up.
+        replies: the first three that differ, each in one line of at most 200 characters, as the model wrote them.
+    """
+
+    name = "unreadable_replies"
+    teacher: str
+    n_unreadable: int
+    replies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Evaluated(NoteRecord):
     """A student was evaluated on `n_texts` labelled texts; `student` is the recipe's label for it."""
 

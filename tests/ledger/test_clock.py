@@ -1,9 +1,8 @@
-"""A machine's clock may be set back: while a call is open, and between two starts. No money and no order depends on it."""
+"""A machine's clock may be set back: while a call is open, and between two starts. Money and order do not change."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -29,8 +28,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    yield Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 @pytest.mark.parametrize("shift", [-HOUR, -400 * 24 * HOUR, HOUR])

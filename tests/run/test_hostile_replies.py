@@ -18,6 +18,7 @@ from potstill.data.task import Answer, Task
 from potstill.errors import BoundExceeded, TeacherError
 from potstill.ledger.prices import Usage
 from potstill.ledger.store import AnswerCache, PaidAnswer
+from potstill.run.notes import UnreadableReplies
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 from potstill.teachers import anthropic, openai
@@ -246,6 +247,34 @@ def test_a_dozen_replies_of_which_none_can_be_read_end_the_run_and_are_shown(
         assert len(server.seen) <= 2 * (12 + 3)  # each is asked once more
         server.mutate = None
         assert run.ask(run.teacher(), pool.subset("pool").texts[20:]).answered.all()
+        (note,) = (each.record for each in run.notes() if isinstance(each.record, UnreadableReplies))
+        assert note.n_unreadable >= 12
+        assert note.replies == (" ".join(reply.split()),)
+    server.mutate = lambda done: done["choices"][0]["message"].update(content=reply)
+    seen = len(server.seen)
+    with open_run(tmp_path / "run", server, pool) as run:
+        with pytest.raises(TeacherError, match=r"None of the first 1\d replies"):
+            run.ask(run.teacher(), pool.subset("pool").texts[:14])
+        assert len(server.seen) == seen  # the stored replies say it already
+
+
+def test_a_few_unreadable_replies_are_stored_for_the_report(tmp_path: Path, server: FakeServer, pool: Pool) -> None:
+    texts = pool.subset("pool").texts[:9]
+
+    def garble(done: dict[str, Any]) -> None:
+        n = len(server.seen)
+        if n > 3:
+            done["choices"][0]["message"].update(content=f"what {n // 2}?" + "x" * 300)
+
+    server.mutate = garble
+    with open_run(tmp_path / "run", server, pool, parallel=1) as run:
+        states = run.ask(run.teacher(), texts).state_counts
+        (note,) = (each.record for each in run.notes() if isinstance(each.record, UnreadableReplies))
+        assert note.n_unreadable == states["unparsable"] > 3
+        assert len(set(note.replies)) == 3
+        assert max(map(len, note.replies)) == 200
+        run.ask(run.teacher(), texts)
+        assert sum(isinstance(each.record, UnreadableReplies) for each in run.notes()) == 1
 
 
 def test_one_reply_that_can_be_read_lets_the_others_be_unreadable(

@@ -96,9 +96,10 @@ def _format_4(db: sqlite3.Connection) -> None:
     """Number the settled calls: until then what was shared with a cache was known by the time, which may go back."""
     db.execute("ALTER TABLE calls ADD COLUMN settled_number INTEGER")
     db.execute(
-        """UPDATE calls SET settled_number = number FROM
-           (SELECT id AS settled, ROW_NUMBER() OVER (ORDER BY ended_at, id) AS number FROM calls WHERE state = 'settled')
-           WHERE id = settled"""
+        """UPDATE calls SET settled_number = number FROM (
+               SELECT id AS settled, ROW_NUMBER() OVER (ORDER BY ended_at, id) AS number
+               FROM calls WHERE state = 'settled'
+           ) WHERE id = settled"""
     )
     db.execute("CREATE INDEX calls_by_settled_number ON calls (settled_number)")
     db.execute("DELETE FROM meta WHERE name GLOB 'shared with *'")  # all are shared once more, which changes nothing
