@@ -38,7 +38,7 @@ def test_labels_in_a_table_become_a_classifier(tmp_path: Path) -> None:
 def test_without_a_key_a_stand_in_server_teaches_and_the_example_says_so(tmp_path: Path) -> None:
     printed = run_example("api_teacher.py", tmp_path)
     assert "stand-in server on this machine answers" in printed
-    assert "teacher openai:stand-in" in printed
+    assert "openai:stand-in" in printed
 
 
 def test_pgkd_with_a_replay_teacher_is_called_a_simulation(tmp_path: Path) -> None:

@@ -92,9 +92,9 @@ def _models(report: Report, width: int) -> Table:
     heads = [figure, "macro F1, %", "texts/s", "p50"] if wide else [figure, "macro F1, %"]
     shown = [row.cells if wide else [cell.partition(" (")[0] for cell in row.cells[:2]] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    # The figures are never cut; the name gets the rest of the width.
+    # Nothing is cut: the figures keep their width, a name that is longer than the rest of it goes on in the next line.
     widths = [max(len(head), *(len(cells[nth]) for cells in shown)) for nth, head in enumerate(heads)]
-    table.add_column("", overflow="ellipsis", no_wrap=True, max_width=width - sum(widths) - 2 * len(heads) - 1)
+    table.add_column("", overflow="fold", max_width=width - sum(widths) - 2 * len(heads) - 1)
     for head, size in zip(heads, widths, strict=True):
         table.add_column(head, justify="right", no_wrap=True, min_width=size)
     for row, cells in zip(rows, shown, strict=True):

@@ -136,6 +136,16 @@ def test_the_page_compares_the_guarantees_with_the_test_texts() -> None:
     assert "How far to trust it" not in Page(render_html(replace(full(), reliability=None))).text
 
 
+@pytest.mark.parametrize("rate", [7.0, 130_993.0, 9_130_993.0])
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_models_name_is_never_cut_however_wide_the_figures_are(rate: float, width: int) -> None:
+    name = "openai:some-rather-long-model-name"
+    student = replace(full().student, name=name, texts_per_s=rate)
+    printed = render_terminal(replace(full(), student=student), width=width)
+    column = "".join(line[: 1 + len(f"student {name}")].split("  ")[0].strip() for line in printed.splitlines())
+    assert f"student{name}" in column.replace(" ", "")
+
+
 def test_a_report_without_reliability_is_still_read() -> None:
     record = full().to_json()
     assert Report.from_json(record) == full()
