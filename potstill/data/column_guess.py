@@ -41,7 +41,7 @@ _MAX_SPLITS = 12  # different values of a column called "split" that are taken f
 _PAIR_NAMES = (("premise", "hypothesis"), ("query", "document"), ("query", "passage"), ("claim", "evidence"))
 # Columns whose names differ only in these words: text_a and text_b, sentence1 and sentence2, left_text and right_text.
 _PAIR_WORDS = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("source", "target"))
-_NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*%?")
+_NUMBER = re.compile(r"[-+]?(?=[.,]*\d)[\d.,]++%?")
 # A cell that is no text: a date or time, a web or mail address, or an identifier with a digit (MSG-0017, v1.2).
 _FACT = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].{1,30})?|\d{1,2}:\d\d(:\d\d)?|\d{1,2}\.? \w{3,9}\.? \d{4}|"

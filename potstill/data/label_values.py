@@ -6,10 +6,11 @@ Case and white space inside a label stay as they are; the pool warns of labels t
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from potstill.data.unicode_forms import normalise_unicode
 
 # What pandas reads as missing, and what spreadsheets, labelling tools and databases write for it. Not "none": a class
 # of many tasks; "None" is what Python and pandas write for a missing value.
@@ -39,7 +40,7 @@ def normalise_label(label: str) -> str:
     """The label in Unicode's composed form (NFC), without invisible characters, trimmed."""
     if label.isascii():
         return label.strip()
-    return unicodedata.normalize("NFC", _INVISIBLE.sub("", label)).strip().strip(_JOINERS_AT_ENDS)
+    return normalise_unicode("NFC", _INVISIBLE.sub("", label).strip()).strip().strip(_JOINERS_AT_ENDS)
 
 
 def clean_cells(

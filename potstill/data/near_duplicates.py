@@ -16,6 +16,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.data.unicode_forms import normalise_unicode
+
 _SHINGLE_SIZE = 5  # characters
 _BANDS, _ROWS = 10, 3  # two texts of Jaccard similarity 0.8 meet in a band with probability 0.999, of 0.4 with 0.48
 _MAX_CHARACTERS = 512  # of a text that are compared
@@ -54,7 +56,7 @@ def normalise(text: str) -> str:
     if text.isascii():
         plain = " ".join(_ASCII_PUNCTUATION.sub(" ", text.lower()).split())
     else:
-        text = unicodedata.normalize("NFKC", text)
+        text = normalise_unicode("NFKC", text)
         plain = " ".join(_punctuation().sub(" ", text.casefold()).split())
     return plain or " ".join(text.casefold().split())
 

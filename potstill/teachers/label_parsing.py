@@ -27,7 +27,7 @@ CODE_FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
 LABEL_FIELDS = frozenset({"label", "answer", "category", "class", "classification", "code", "prediction", "intent"})
 _PAIR = re.compile(r"^[\[(]?(\w+)\s*[:.)\]\-]\s*(.+)$", re.DOTALL)
 STRIP_CHARACTERS = " \t\r\n\"'`*"
-_WEIGHED = re.compile(r"(.+?)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%?", re.DOTALL)
+_WEIGHT = re.compile(r"\d{1,3}(?:\.\d{1,6})?\s*%?")
 _GAPS = re.compile(r"[\s_\-]+")
 
 
@@ -226,9 +226,13 @@ def _weighed(bare: str) -> list[tuple[str, float]] | None:
     parts = [part.strip(STRIP_CHARACTERS) for part in bare.strip(STRIP_CHARACTERS).removesuffix(".").split(",")]
     if max(map(len, parts)) > MAX_NAME_LENGTH:
         return None
-    matches = [_WEIGHED.fullmatch(part) for part in parts]
-    found = [(match[1].strip(STRIP_CHARACTERS), float(match[2])) for match in matches if match]
-    return found if len(found) == len(matches) else None
+    found: list[tuple[str, float]] = []
+    for part in parts:
+        name, _, weight = part.rpartition("=")
+        if not name.strip() or not _WEIGHT.fullmatch(weight.strip()):
+            return None
+        found.append((name.strip(STRIP_CHARACTERS), float(weight.strip().rstrip("%"))))
+    return found
 
 
 def scores_from_logprobs(

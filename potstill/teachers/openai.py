@@ -58,7 +58,7 @@ ENUM_LIMIT, ENUM_LIMIT_ELSEWHERE = 500, 100
 REPLY_TOKENS, REASONING_TOKENS = 32, 2048
 FEW_LOGPROBS = 5
 _LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
-_REASONS = re.compile(r"(^|/)(o\d|gpt-5(?!.*chat))")
+_REASONS = re.compile(r"(^|/)(o\d|gpt-5(?!.{0,80}chat))")
 _TOO_LONG = re.compile(r"context.?(length|size|window)|maximum context|too long|too many tokens|prompt is too", re.I)
 _FILTERED = re.compile(r"content.?(filter|policy|management)|safety system|flagged", re.I)
 # What one batch takes, and which refusals of a batch mean that too much is waiting already.
@@ -336,7 +336,7 @@ class OpenAIServer:
             self._takes_temperature = False
         elif "reasoning_effort" in sent and "reasoning" in about:
             self._takes_effort = False
-        elif re.search(r"max_\w*tokens", about) and not (self._limit_swapped and self._limit_name == limit):
+        elif re.search(r"max_\w{0,40}tokens", about) and not (self._limit_swapped and self._limit_name == limit):
             # Another thread may have swapped the two names already.
             if self._limit_name == limit:
                 self._limit_name = next(name for name in _LIMIT_NAMES if name != limit)

@@ -59,7 +59,7 @@ TOKENS_PER_REQUEST = 64
 QUOTED_CHARACTERS = 80
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_MARK = re.compile(r"<(?=\s*/?\s*text\b)", re.IGNORECASE)
+_MARK = re.compile(r"<(?=\s*+(?:/\s*+)?text\b)", re.IGNORECASE)
 
 
 def label_codes(labels: Sequence[str]) -> tuple[str, ...]:

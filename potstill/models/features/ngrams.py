@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from potstill.data.unicode_forms import normalise_unicode
 from potstill.models.features.base import PaddedFeatures, SparseFeatures, VectorizerConfig
 
 NGRAMS_FILE = "ngrams.json"
@@ -129,7 +129,7 @@ class NGramVectorizer:
 def normalize_text(text: str) -> str:
     """The text in lower case and Unicode form NFKC, cut at MAX_CHARS."""
     text = text[:MAX_CHARS]
-    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower()
+    return text.lower() if text.isascii() else normalise_unicode("NFKC", text).lower()
 
 
 def _char_grams(token: str) -> list[str]:
