@@ -16,6 +16,7 @@
     |  |- BudgetExceeded         the next hold does not fit under the limit
     |  |- UnknownPrice           no price is known; unknown is refused, never zero
     |  `- BoundExceeded          a provider reported more usage than the bound it was held to
+    |- DiskError                 a file cannot be written: the disk is full, or the place is read-only
     |- TeacherError              the teacher cannot answer at all (one bad row is a state of its answer, not an error)
     `- Waiting                   not a failure: people or a batch queue have to finish first; run the command again
 
@@ -109,6 +110,10 @@ class UnknownPrice(MoneyError):
 
 class BoundExceeded(MoneyError):
     """A provider reported more usage than the bound it was held to."""
+
+
+class DiskError(PotstillError):
+    """A file cannot be written: the disk is full, or the place is read-only."""
 
 
 class TeacherError(PotstillError):
