@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
-import json
+import io
 import signal
 import sys
 import typing
@@ -23,7 +23,7 @@ from potstill import __version__
 from potstill.api import COMMANDS
 from potstill.api.distill import RecipeOptions, TextOptions
 from potstill.api.table_options import FileOptions, TableOptions
-from potstill.data.printable import escape_controls
+from potstill.data.printable import escape_controls, printable_json
 from potstill.errors import PotstillError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -177,9 +177,9 @@ def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
             given["reporter"] = stack.enter_context(ConsoleReporter())
         result = function(*positional, **given)
     if as_json:
-        click.echo(json.dumps(result.to_json(), ensure_ascii=False, indent=2))
+        click.echo(printable_json(result.to_json()))
     else:
-        text = result.to_text()
+        text = escape_controls(result.to_text(), colours=sys.stdout.isatty())
         click.echo(text, nl=not text.endswith("\n"))
 
 
@@ -210,7 +210,9 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        page = io.StringIO()
+        error.show(page)
+        click.echo(escape_controls(page.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo("\nStopped. Nothing is lost: the same command goes on from here.", err=True)

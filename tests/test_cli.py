@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -275,3 +276,36 @@ def test_an_error_is_two_lines_and_exit_code_2_in_a_real_shell(tmp_path):
     assert "Traceback" not in ended.stderr
     assert ended.stderr.startswith("potstill: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_and_texts_from_elsewhere_never_reach_the_terminal_as_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x1b[2J\x1b]0:owned\x07\x9b31m\u202e"
+    data = tmp_path / f"data{hostile}.csv"
+    rows = [f'"{word} {i} {hostile}","{word}{hostile}"' for i in range(15) for word in ("good", "bad")]
+    data.write_text(f"text,label{hostile}\n" + "\n".join(rows), encoding="utf-8")
+    run = tmp_path / f"run{hostile}"
+    commands: list[tuple[int, list[object]]] = [
+        (0, ["init", data, "-o", tmp_path / "potstill.toml"]),
+        (0, ["distill", data, "--budget", "0.05", *LINEAR, "-o", run]),
+        (0, ["show", run]),
+        (0, ["show", run, "--json"]),
+        (0, ["ledger", run, "--calls"]),
+        (0, ["predict", run, f"good {hostile}"]),
+        (0, ["predict", run, f"good {hostile}", "--json"]),
+        (0, ["predict", run, data, "-o", tmp_path / f"out{hostile}.csv"]),
+        (0, ["label-errors", data]),
+        (2, ["show", tmp_path / f"none{hostile}"]),
+        (2, ["predict", run, f"missing{hostile}.csv"]),
+        (2, ["show", run, f"--option{hostile}"]),
+    ]
+    monkeypatch.chdir(tmp_path)
+    for code, command in commands:
+        monkeypatch.setattr(sys, "argv", ["potstill", *map(str, command)])
+        with pytest.raises(SystemExit) if code else nullcontext() as stop:
+            cli.main()
+        assert code == (stop.value.code if stop else 0)
+        output = "".join(capsys.readouterr())
+        assert output, command
+        assert not [c for c in output if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c == "\u202e"], command

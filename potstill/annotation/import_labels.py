@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from potstill.annotation.session import clean_annotator_name
 from potstill.data.label_values import normalise_label
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData, BadSpec, did_you_mean
@@ -143,7 +144,11 @@ def _check_entries(
                 "each text.",
                 "Fill the column annotator, or give --annotator NAME.",
             )
-        annotation = Annotation(request.id, name or ANONYMOUS, label, max(0.0, entry.seconds), source=source)
+        try:
+            name = clean_annotator_name(name or ANONYMOUS)
+        except BadSpec as error:
+            raise BadData(f"{file}, {entry.location}: {error.message}", error.hint) from None
+        annotation = Annotation(request.id, name, label, max(0.0, entry.seconds), source=source)
         key = (annotation.id, annotation.annotator)
         if key in locations:
             raise BadData(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from potstill.annotation import agreement
 from potstill.annotation.cross_validation import FOLDS, MIN_TEXTS, cross_val_probs
 from potstill.data.pool import Subset
+from potstill.data.printable import guarded_cell
 from potstill.data.tables import write_table
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData
@@ -47,12 +48,14 @@ class LabelIssueReport:
         rows: those whose label is probably wrong, worst first.
         student: the kind of student that was cross-validated.
         file: the table the rows were written to.
+        n_guarded: cells of it with a quote before what a spreadsheet would read as a formula.
     """
 
     n_checked: int
     rows: tuple[LabelIssue, ...]
     student: str
     file: Path | None = None
+    n_guarded: int = 0
 
     def to_json(self) -> JsonObject:
         """A JSON object."""
@@ -71,12 +74,25 @@ class LabelIssueReport:
         ]
         if len(self.rows) > MAX_SHOWN:
             lines.append(f"  and {len(self.rows) - MAX_SHOWN} more" + (f" in {self.file}" if self.file else ""))
+        if self.n_guarded:
+            lines.append(
+                f"{self.n_guarded} cells of {self.file} begin like a formula of a spreadsheet and were written with a "
+                "leading quote; --no-guard-formulas writes them as they are."
+            )
         return "\n".join(lines)
 
-    def write(self, path: Path) -> LabelIssueReport:
-        """Write all rows to a table; returns the report with its path."""
-        write_table(path, COLUMNS, [asdict(row) for row in self.rows])
-        return LabelIssueReport(self.n_checked, self.rows, self.student, path)
+    def write(self, path: Path, *, guard_formulas: bool = True) -> LabelIssueReport:
+        """Write all rows to a table; returns the report with its path.
+
+        Args:
+            path: .csv, .tsv, .jsonl or .parquet.
+            guard_formulas: in CSV and TSV, write a quote before what a spreadsheet would read as a formula.
+        """
+        rows = [asdict(row) for row in self.rows]
+        guard = guard_formulas and path.suffix.lower() in (".csv", ".tsv")
+        write_table(path, COLUMNS, rows, guard_formulas=guard)
+        n_guarded = sum(guarded_cell(cell) != cell for row in rows for cell in row.values()) if guard else 0
+        return replace(self, file=path, n_guarded=n_guarded)
 
 
 def find_label_errors(

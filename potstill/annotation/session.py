@@ -20,7 +20,7 @@ from potstill.errors import BadData, BadSpec, RunNotFound
 from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest, RunStore
 
 LEASE_S = 180.0  # how long a text that is shown to one annotator is not shown to others
-MAX_NAME_LENGTH = 60
+MAX_NAME_LENGTH = 100
 LOOKAHEAD = 50  # open texts searched for one without a lease
 MAX_SECONDS = 86_400.0  # of one label; more is not a measurement
 
@@ -161,9 +161,17 @@ class AnnotationSession:
         self._leases.pop(id, None)
         self.store.skip(id, clean_annotator_name(annotator))
 
-    def undo(self, annotator: str) -> UndoneAnnotation | None:
-        """Undo this annotator's newest label; None if there is none."""
+    def undo(self, annotator: str, id: str = "") -> UndoneAnnotation | None:
+        """Undo this annotator's newest label; None if there is none.
+
+        Args:
+            annotator: the annotator's name.
+            id: the text it must belong to, so that a repeated request does not undo the label before; "" for any.
+        """
         name = clean_annotator_name(annotator)
+        own = [each.id for each in self.store.annotations() if each.annotator == name]
+        if id and own[-1:] != [id]:
+            return None
         undone = self.store.undo(name)
         request = self.store.question(undone.id) if undone else None
         if undone is None or request is None:
@@ -181,6 +189,7 @@ def clean_annotator_name(annotator: str) -> str:
     name = " ".join(annotator.split())
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise BadSpec(
-            f"{annotator!r} is not a valid annotator name.", f"Give one of 1 to {MAX_NAME_LENGTH} characters."
+            f"{annotator[:200]!r} is not a valid annotator name.",
+            f"Give one of 1 to {MAX_NAME_LENGTH} printable characters.",
         )
     return name

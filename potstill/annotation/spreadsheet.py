@@ -1,6 +1,6 @@
 """Writes and reads labels as a table that any spreadsheet opens.
 
-A text that a spreadsheet would read as a formula is written with a leading quote, which an import ignores.
+A cell that a spreadsheet would read as a formula is written with a leading quote, which an import ignores.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from potstill.annotation.import_labels import UNSURE, LabelEntry
-from potstill.data.printable import without_formula
+from potstill.data.printable import with_formula, without_formula
 from potstill.data.tables import ReadOptions, read_table, write_table
 from potstill.errors import BadData
 from potstill.ledger.store import Annotation, AnnotationStore
@@ -52,7 +52,7 @@ def _rows(labels: AnnotationStore, annotator: str) -> Iterator[SpreadsheetRow]:
         text = without_formula(request.text)
         for each in annotations.get(request.id, []):
             name, seconds = without_formula(each.annotator), round(each.seconds, 2)
-            yield SpreadsheetRow(request.id, text, each.label or UNSURE, name, seconds)
+            yield SpreadsheetRow(request.id, text, without_formula(each.label or UNSURE), name, seconds)
         if request.id in open_ids:
             yield SpreadsheetRow(request.id, text, "", without_formula(annotator), "")
 
@@ -93,8 +93,8 @@ def read_spreadsheet(
             location=f"line {line}",
             id=(id or "").strip(),
             text=text or None,
-            label=label or "",
-            annotator=(annotator or "").strip().removeprefix("'"),
+            label=with_formula(label or ""),
+            annotator=with_formula((annotator or "").strip()),
             seconds=_seconds(path, line, seconds),
         )
         for line, id, text, label, annotator, seconds in rows

@@ -135,6 +135,11 @@ def label_errors(
     out: Annotated[str | Path | None, "The table to write all of them to.", "-o"] = None,
     student: Annotated[str, "The student: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = BASELINE_STUDENT,
     seed: Annotated[int, "The seed of the folds."] = 0,
+    guard_formulas: Annotated[
+        bool,
+        "Write a quote before cells of the table that a spreadsheet would read as a formula (the default).",
+        "--guard-formulas/--no-guard-formulas",
+    ] = True,
     **options: Unpack[TableOptions],
 ) -> LabelIssueReport:
     """List the labels of a data file that are probably wrong, before training on them.
@@ -153,4 +158,4 @@ def label_errors(
     given = spec_overrides(None, None, 1, {**options, "test_share": 0, "validation_share": 0})
     order = read_inputs(data, None, given)
     found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)
-    return found if out is None else found.write(as_path(out))
+    return found if out is None else found.write(as_path(out), guard_formulas=guard_formulas)

@@ -25,7 +25,6 @@ from potstill.bundle.text_columns import TextColumns, choose_text_columns, table
 from potstill.data.atomic import atomic_file
 from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
-from potstill.data.printable import without_formula
 from potstill.data.tables import ReadOptions, Row, stream_rows, write_table
 from potstill.data.task import JsonObject
 from potstill.errors import BadData
@@ -35,7 +34,6 @@ MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
 GUESS_ROWS = 200  # rows to guess the text column from, if it must be
 TYPED_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
 BAD_ROW = re.compile(rb"(line|row) [\d,]+ ")  # what a line of the list of bad rows begins with
-NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
 RowProgress = Callable[[float, float], None]
 
 
@@ -116,11 +114,10 @@ def label_file(
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in _rows(path, read, lambda bad: None))
         labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
-        if options.get("guard_formulas") and out.suffix.lower() in (".csv", ".tsv"):
-            labelled = _guarded(labelled)
         originals = [name for name in scan.columns if name not in cells.columns]
         schema_from = path if len(originals) == len(scan.columns) else None  # a column written over has another type
-        n = write_table(out, [*originals, *cells.columns], labelled, schema_from=schema_from)
+        columns_out, guard = [*originals, *cells.columns], options.get("guard_formulas", False)
+        n = write_table(out, columns_out, labelled, schema_from=schema_from, guard_formulas=guard)
         journal.finish()
     if bundle.truncated > truncated:
         notes.append(f"{bundle.truncated - truncated:,} of the texts were too long and were not read as a whole.")
@@ -255,14 +252,6 @@ def _labelled(
             counts.found += len(block)
         for row, values in zip(block, added, strict=True):
             yield {**row, **dict(zip(cells.columns, values, strict=True))}
-
-
-def _guarded(rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows without formulas; numbers stay as they are."""
-    for row in rows:
-        yield {
-            name: without_formula(c) if isinstance(c, str) and not NUMBER.fullmatch(c) else c for name, c in row.items()
-        }
 
 
 def _with_progress(rows: Iterator[Row], n: int, progress: RowProgress | None) -> Iterator[Row]:

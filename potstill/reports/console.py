@@ -58,7 +58,8 @@ class ConsoleReporter:
 
     def progress(self, what: str, done: float, total: float, detail: str = "") -> None:
         """A bar with the share done and the time left; where there is no terminal, a line every few seconds."""
-        counted = f"{done:.0f}/{total:.0f} {detail}" if total > 1 else detail
+        what = escape_controls(what)  # it may hold a file's or a model's name
+        counted = escape_controls(f"{done:.0f}/{total:.0f} {detail}" if total > 1 else detail)
         finished = done >= total
         if not self._live:
             self._log(what, min(done / total, 1.0) if total else 1.0, counted)
@@ -77,7 +78,7 @@ class ConsoleReporter:
         if not (sys.stdin.isatty() and self._live):
             return True
         self._close()
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{escape_controls(question)} [y/N] ").strip().lower() in ("y", "yes")
 
     def _log(self, what: str, share: float, detail: str) -> None:
         now = time.monotonic()

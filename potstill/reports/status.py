@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from potstill.data.printable import guarded_cell
 from potstill.data.task import JsonObject
 from potstill.ledger.prices import LedgerTotals, micros_to_usd
 from potstill.ledger.store import CallRecord, RunStore
@@ -179,9 +180,9 @@ class SpendingReport:
 
     def _csv(self) -> str:
         out = io.StringIO()
-        writer = csv.writer(out)
+        writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(self._rows())
+        writer.writerows(map(guarded_cell, row) for row in self._rows())
         return out.getvalue()
 
 

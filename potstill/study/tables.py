@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from potstill.data.atomic import atomic_file
+from potstill.data.printable import guarded_cell
 from potstill.evaluation.metrics import Score
 from potstill.ledger.store import JsonObject
 from potstill.study.advice import Recommendation, recommend, recommend_by_size
@@ -276,7 +277,7 @@ def write_tables(study: StudyResult, folder: Path) -> None:
     with atomic_file(folder / "cells.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, [each.name for each in fields(CellRow)])
         table.writeheader()
-        table.writerows(asdict(row) for row in record.cells)
+        table.writerows({name: guarded_cell(cell) for name, cell in asdict(row).items()} for row in record.cells)
 
 
 def _dataset_record(study: StudyResult, name: str) -> DatasetRecord:

@@ -1,6 +1,7 @@
 """The annotation page as a starlette app: one page and four JSON routes over `annotation/session.py`.
 
-A label is on the disk before its response is sent. All text reaches the page as JSON and is set as text, never as HTML.
+A GET changes nothing: the next text is reserved for one annotator for a while, so asking for it is a POST, too. A label
+is on the disk before its response is sent. All text reaches the page as JSON and is set as text, never as HTML.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, StrictStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, StrictStr, ValidationError
 
-from potstill.annotation.session import AnnotationSession
+from potstill.annotation.session import MAX_SECONDS, AnnotationSession
 from potstill.data.task import Task
-from potstill.errors import BadInput, missing_extra
+from potstill.errors import BadInput, PotstillError, missing_extra
 from potstill.reports.environment import jinja_environment
 
 if TYPE_CHECKING:
@@ -31,18 +32,37 @@ Reply = dict[str, Any]  # a JSON object for the page
 
 
 def _finite_seconds(value: object) -> float:
-    """A measured time; 0 for everything that is not a finite number."""
+    """A measured time of at most `MAX_SECONDS`; 0 for everything that is not a number above 0."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not value < float("inf"):
         return 0.0
-    return float(value)
+    return float(min(max(value, 0), MAX_SECONDS))  # before it becomes a float, which 10**400 cannot
+
+
+def _whole_characters(value: str) -> str:
+    """The string, if it can be stored as UTF-8: JSON can write half a character, a lone surrogate."""
+    value.encode()
+    return value
+
+
+Text = Annotated[StrictStr, AfterValidator(_whole_characters)]
+
+
+class NextBody(BaseModel):
+    """The body of POST /next."""
+
+    annotator: Text
+
+    def apply(self, session: AnnotationSession) -> Reply:
+        """The annotator's next text, which is reserved, and the progress."""
+        return asdict(session.state(self.annotator))
 
 
 class LabelBody(BaseModel):
     """The body of POST /label; the label is null for unsure."""
 
-    annotator: StrictStr
-    id: StrictStr
-    label: StrictStr | None = None
+    annotator: Text
+    id: Text
+    label: Text | None = None
     seconds: Annotated[float, BeforeValidator(_finite_seconds)] = 0.0
 
     def apply(self, session: AnnotationSession) -> Reply:
@@ -54,8 +74,8 @@ class LabelBody(BaseModel):
 class SkipBody(BaseModel):
     """The body of POST /skip."""
 
-    annotator: StrictStr
-    id: StrictStr
+    annotator: Text
+    id: Text
 
     def apply(self, session: AnnotationSession) -> Reply:
         """Show the text again after all others."""
@@ -64,13 +84,14 @@ class SkipBody(BaseModel):
 
 
 class UndoBody(BaseModel):
-    """The body of POST /undo."""
+    """The body of POST /undo; the id is that of the text whose label is to be undone."""
 
-    annotator: StrictStr
+    annotator: Text
+    id: Text
 
     def apply(self, session: AnnotationSession) -> Reply:
         """Undo the annotator's newest label and show its text again."""
-        undone = session.undo(self.annotator)
+        undone = session.undo(self.annotator, self.id)
         state = session.state(self.annotator)
         if undone is None:
             return {"undone": None, **asdict(state)}
@@ -97,11 +118,7 @@ def create_app(session: AnnotationSession) -> ASGIApp:
         html = template.render(nonce=nonce, title=session.task.name, task=_task_view(session.task))
         return HTMLResponse(html, headers={"content-security-policy": POLICY.format(nonce)})
 
-    async def state(request: Request) -> Response:
-        annotator = request.query_params.get("annotator", "")
-        return await respond(lambda: asdict(session.state(annotator)))
-
-    def post(body_type: type[LabelBody | SkipBody | UndoBody]) -> Callable[[Request], Awaitable[Response]]:
+    def post(body_type: type[NextBody | LabelBody | SkipBody | UndoBody]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
                 body = body_type.model_validate_json(await request.body())
@@ -114,13 +131,13 @@ def create_app(session: AnnotationSession) -> ASGIApp:
     async def respond(compute: Callable[[], Reply]) -> Response:
         try:
             return JSONResponse(await run_in_threadpool(compute))
-        except BadInput as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
+        except PotstillError as error:  # a full disk is no fault of the request: the page repeats it
+            return JSONResponse({"error": str(error)}, status_code=400 if isinstance(error, BadInput) else 503)
 
     return Starlette(
         routes=[
             Route("/", page),
-            Route("/state", state),
+            Route("/next", post(NextBody), methods=["POST"]),
             Route("/label", post(LabelBody), methods=["POST"]),
             Route("/skip", post(SkipBody), methods=["POST"]),
             Route("/undo", post(UndoBody), methods=["POST"]),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from potstill.annotation.web.connections import MAX_BODY_BYTES
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_BODY_BYTES = 65_536
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"x-content-type-options": b"nosniff",
@@ -65,6 +66,6 @@ def _refusal(scope: Scope) -> str:
     if headers.get(b"content-type", b"").split(b";")[0].strip() != b"application/json":
         return "Only JSON is read."
     length = headers.get(b"content-length", b"")
-    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+    if not length.isdigit() or len(length) > 9 or int(length) > MAX_BODY_BYTES:
         return "The request is too large."
     return ""

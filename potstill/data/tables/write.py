@@ -10,6 +10,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from potstill.data.printable import guarded_cell
 from potstill.data.tables.base import JsonText, OutputRow
 from potstill.data.tables.parquet import write_parquet
 from potstill.errors import BadData
@@ -18,7 +19,12 @@ _WRITABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def write_table(
-    path: str | Path, columns: Sequence[str], rows: Iterable[OutputRow], *, schema_from: Path | None = None
+    path: str | Path,
+    columns: Sequence[str],
+    rows: Iterable[OutputRow],
+    *,
+    schema_from: Path | None = None,
+    guard_formulas: bool = False,
 ) -> int:
     """Write rows one by one to a temporary file, then rename it to `path`; returns how many.
 
@@ -27,6 +33,7 @@ def write_table(
         columns: the keys of the rows to write, in this order; a missing one is empty (JSON: null).
         rows: column -> value; numbers stay numbers in JSON Lines and Parquet.
         schema_from: the file the rows were read from; if both are Parquet, its columns keep their types.
+        guard_formulas: in CSV and TSV, write a quote before what a spreadsheet would read as a formula.
 
     Raises:
         BadData: another suffix, or the folder does not exist. An error raised by `rows` propagates; no file is left.
@@ -40,7 +47,11 @@ def write_table(
     _remove_leftovers(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        n = _write(unfinished, path.suffix.lower(), columns, iter(rows), schema_from)
+        if path.suffix.lower() == ".parquet":
+            same_kind = schema_from is not None and schema_from.suffix.lower() == ".parquet"
+            n = write_parquet(unfinished, columns, iter(rows), schema_from if same_kind else None)
+        else:
+            n = _write(unfinished, path.suffix.lower(), columns, iter(rows), guard_formulas)
         with unfinished.open("rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(unfinished, path)  # noqa: PTH105
@@ -63,11 +74,7 @@ def _remove_leftovers(path: Path) -> None:
             continue
 
 
-def _write(path: Path, suffix: str, columns: Sequence[str], rows: Iterator[OutputRow], schema_from: Path | None) -> int:
-    if suffix == ".parquet":
-        return write_parquet(
-            path, columns, rows, schema_from if schema_from and schema_from.suffix.lower() == ".parquet" else None
-        )
+def _write(path: Path, suffix: str, columns: Sequence[str], rows: Iterator[OutputRow], guard: bool) -> int:
     n = 0
     # Half a character (a lone surrogate) has no UTF-8; it is written as "?" instead of stopping a long job.
     with path.open("w", encoding="utf-8", errors="replace", newline="") as handle:
@@ -78,9 +85,10 @@ def _write(path: Path, suffix: str, columns: Sequence[str], rows: Iterator[Outpu
             return n
         # With "\r\n" the writer quotes cells with either character; readers take it as one line end.
         writer = csv.writer(handle, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\r\n")
-        writer.writerow(columns)
+        writer.writerow([guarded_cell(c) if guard else c for c in columns])
         for row in rows:
-            writer.writerow(["" if (cell := row.get(c)) is None else cell for c in columns])
+            cells = ("" if (cell := row.get(c)) is None else cell for c in columns)
+            writer.writerow([guarded_cell(cell) for cell in cells] if guard else list(cells))
             n += 1
     return n
 

@@ -4,6 +4,7 @@ const byId = (id) => document.getElementById(id);
 const manyLabels = task.labels.length > 9;
 let annotator = new URLSearchParams(location.search).get("annotator") || storedName() || "";
 let current = null;         // the text that is shown
+let last = null;            // the newest label, which undo takes back
 let pending = false;        // a request is under way
 let listed = [];            // the labels listed, best match first
 let selected = 0;           // the index that Enter chooses
@@ -27,19 +28,19 @@ async function request(path, body) {
   pending = true;
   for (let wait = 300; ; wait = Math.min(wait * 2, 5000)) {
     try {
-      const response = body === undefined
-        ? await fetch(path)
-        : await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+      const headers = { "Content-Type": "application/json" };
+      const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
       const text = await response.text();
-      if (response.status >= 500) throw new Error("server");
-      pending = false;
       let reply = null;
       try { reply = JSON.parse(text); } catch { reply = { error: text }; }
+      if (response.status >= 500) throw new Error(reply.error);
+      pending = false;
       if (reply.error) { showError(reply.error); return null; }
       showError("");
       return reply;
-    } catch {
-      showError("The server does not answer. Nothing is lost: this is tried again until it does.");
+    } catch (failure) {
+      const reason = failure instanceof TypeError ? "The server does not answer." : failure.message;  // TypeError: fetch's
+      showError(`${reason} Nothing is lost: this is tried again until it works.`);
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
@@ -54,6 +55,7 @@ function show(state) {
   if (!state) return;
   const changed = !current || !state.text || current.id !== state.text.id;
   current = state.text;
+  last = state.last;
   const pace = state.median_seconds ? ` · ${state.median_seconds} s a label` : "";
   byId("count").textContent = `${state.annotator} · ${state.n_labelled} labelled, ${state.n_remaining} to go${pace}`;
   byId("bar").max = Math.max(state.n_labelled + state.n_remaining, 1);
@@ -167,7 +169,8 @@ async function skip() {
 
 async function undo() {
   if (pending) return;
-  const reply = await request("undo", { annotator });
+  if (!last) { showStatus("There is nothing to undo."); return; }
+  const reply = await request("undo", { annotator, id: last.id });
   if (!reply) return;
   showStatus(reply.undone === null ? "There is nothing to undo." : `Undone: ${reply.undone || "unsure"}.`);
   show(reply);
@@ -175,7 +178,7 @@ async function undo() {
 
 async function refresh() {
   if (pending || !annotator) return;
-  show(await request(`state?annotator=${encodeURIComponent(annotator)}`));
+  show(await request("next", { annotator }));
 }
 
 // --- keys --------------------------------------------------------------------------------------------------------

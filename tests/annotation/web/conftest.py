@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -27,6 +28,12 @@ class Served:
         self.process.wait()
 
 
+def _like_a_terminal_with_few_files() -> None:
+    # A job in the background of a script ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))  # as on macOS
+
+
 @pytest.fixture
 def served() -> Iterator[Callable[..., Served]]:
     """Call it with a run's folder, and a port if it must be a certain one."""
@@ -39,8 +46,7 @@ def served() -> Iterator[Callable[..., Served]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A job in the background of a script ignores Ctrl-C, and so would its children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=_like_a_terminal_with_few_files,
         )
         assert process.stderr is not None
         line = process.stderr.readline()

@@ -134,7 +134,7 @@ def test_two_tabs_of_one_annotator_lose_nothing_and_two_annotators_see_different
 ) -> None:
     run = begin(tmp_path)
     url = served(run).url
-    other = "fetch('/state?annotator=bob').then((reply) => reply.json()).then((state) => state.text.parts[0])"
+    other = "request('next', {annotator: 'bob'}).then((state) => state.text.parts[0])"
     browser.open(url + "?annotator=ann")
     first = shown(browser)
     assert browser.value(other) != first
