@@ -151,9 +151,9 @@ def with_keys(error: ErrorT, table: str) -> ErrorT:
 
 
 def did_you_mean(name: str, names: Iterable[str], otherwise: str | None = None) -> str:
-    """The nearest of `names` as a sentence; if none is near, `otherwise`, or else all of them."""
+    """The nearest of `names`, or those with the word `name` in them, as a sentence; without any `otherwise`, or all."""
     names = sorted(names)
-    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    near = get_close_matches(name, names, n=3, cutoff=0.6) or [each for each in names if name in each.split("_")][:3]
     if near:
         return f"Did you mean {' or '.join(repr(n) for n in near)}?"
     if otherwise is not None:

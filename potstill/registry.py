@@ -41,7 +41,7 @@ def read_options(model: type[OptionsT], what: str, given: Mapping[str, object]) 
         given: option -> value, as in the spec.
 
     Raises:
-        BadSpec: an unknown option (the hint names the nearest), a missing one, or an invalid value.
+        BadSpec: an unknown option (the hint names the nearest, and all), a missing one, or an invalid value.
     """
     try:
         return model.model_validate(dict(given))
@@ -50,8 +50,10 @@ def read_options(model: type[OptionsT], what: str, given: Mapping[str, object]) 
         owner, name = _locate(model, first["loc"])
         table = what.partition(" ")[0]
         if first["type"] == "extra_forbidden":
-            hint = did_you_mean(str(first["loc"][-1]), owner.model_fields)
-            raise BadSpec(f"The {what} has no option {name!r}.", hint) from None
+            unknown = str(first["loc"][-1])
+            listed = f"The options are: {', '.join(owner.model_fields)}." if owner.model_fields else "It takes none."
+            near = did_you_mean(unknown, owner.model_fields, otherwise="")
+            raise BadSpec(f"The {what} has no option {name!r}.", f"{near} {listed}".strip()) from None
         if first["type"] == "missing":
             raise BadSpec(
                 f"The {what} needs the option {name!r}.", f"Set it in a potstill.toml: {name} = ... under [{table}]."

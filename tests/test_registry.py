@@ -10,7 +10,7 @@ from pydantic import Field
 
 from potstill import registry
 from potstill.errors import BadSpec, UnknownName
-from potstill.registry import Options, Registry, read_options
+from potstill.registry import NoOptions, Options, Registry, read_options
 
 
 def test_nothing_is_imported_before_a_name_is_resolved():
@@ -61,6 +61,7 @@ def test_options_are_read_with_their_nested_tables():
     ("given", "message", "hint"),
     [
         ({"file": "a", "temprature": 2}, "The procedure 'soup' has no option 'temprature'.", "'temperature'"),
+        ({"file": "a", "spend": 2}, "has no option 'spend'.", "The options are: temperature, write, file."),
         ({"file": "a", "write": {"round": 2}}, "has no option 'write.round'.", "'rounds'"),
         ({}, "The procedure 'soup' needs the option 'file'.", "Set it."),
         ({"file": "a", "write": {"rounds": -1}}, "cannot take write.rounds = -1: input should be", "'write.rounds'"),
@@ -73,3 +74,8 @@ def test_a_wrong_option_is_one_sentence_with_a_hint(given, message, hint):
         read(**given)
     assert message in refused.value.message
     assert hint in refused.value.hint
+
+
+def test_a_kind_without_options_says_so():
+    with pytest.raises(BadSpec, match="It takes none"):
+        read_options(NoOptions, "procedure 'soup'", {"spoons": 2})

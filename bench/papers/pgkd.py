@@ -64,31 +64,31 @@ STUDIES = {
         Study("dbpedia219", 0.416, "assumed: the paper's on AMZN-335; this set is not in the paper", {}),
     )
 }
-OFF = {"report": False, "hard_negatives": False, "predictions": False}
+OFF = {"validation_report": False, "hard_negatives": False, "predictions": False}
 ARMS: dict[str, dict[str, Any]] = {
     "base": {"name": "finetune"},
     "pgkd": {"name": "pgkd"},
-    "no report": {"name": "pgkd", "report": False},
+    "no report": {"name": "pgkd", "validation_report": False},
     "no hard negatives": {"name": "pgkd", "hard_negatives": False},
     "random writing": {"name": "pgkd", **OFF},
     "labelling": {"name": "labelling"},
-    "folds": {"name": "pgkd", "folds": 5},
+    "folds": {"name": "pgkd", "cv_folds": 5},
     "roll back": {"name": "pgkd", "roll_back": True},
-    "by need": {"name": "pgkd", "spend": "need"},
-    "by gain": {"name": "pgkd", "spend": "gain"},
-    "confused 20": {"name": "pgkd", "groups": 20},
+    "error allocation": {"name": "pgkd", "label_allocation": "error"},
+    "error-reduction allocation": {"name": "pgkd", "label_allocation": "error_reduction"},
+    "20 labels per request": {"name": "pgkd", "labels_per_request": 20},
     "agree teacher": {"name": "pgkd", "agree": "teacher"},
     "agree student": {"name": "pgkd", "agree": "student"},
     "pvi": {"name": "pgkd", "agree": "pvi"},
-    "soft": {"name": "pgkd", "soft_labels": True},
-    "real random": {"name": "pgkd", "real": "random"},
-    "real margin": {"name": "pgkd", "real": "margin"},
-    "real near": {"name": "pgkd", "real": "hard_negatives"},
-    "real in turns": {"name": "pgkd", "real": "margin", "mix": "turns"},
+    "soft labels": {"name": "pgkd", "soft_labels": True},
+    "pool random": {"name": "pgkd", "query_strategy": "random"},
+    "pool margin": {"name": "pgkd", "query_strategy": "margin"},
+    "pool hard negatives": {"name": "pgkd", "query_strategy": "hard_negatives"},
+    "pool margin, alternating": {"name": "pgkd", "query_strategy": "margin", "source_schedule": "alternate"},
     "320 more gold": {"name": "finetune", "more": 320},
-    "from best": {"name": "pgkd", "start": "best"},
+    "warm start": {"name": "pgkd", "warm_start": True},
 }
-POOL = 3000  # unlabelled texts of the arms called real
+POOL = 3000  # unlabelled texts of the arms with a query strategy
 PAPERS_ARMS = ("base", "pgkd", "no report", "no hard negatives", "random writing", "labelling")
 
 
@@ -167,7 +167,7 @@ def arms_of(study: Study, seed: int, options: argparse.Namespace) -> Iterator[Ro
                 given = with_pool(world, affordable(world, spent))
                 if given is world:
                     continue
-            elif "real" in ARMS[arm]:
+            elif "query_strategy" in ARMS[arm]:
                 given = with_pool(world, POOL)
             elif "more" in ARMS[arm]:
                 given = with_pool(world, ARMS[arm]["more"], "train")
@@ -246,7 +246,12 @@ def run_arm(study: Study, arm: str, seed: int, options: argparse.Namespace, worl
         teacher["generation_accuracy"] = options.write_accuracy
     procedure = {name: value for name, value in ARMS[arm].items() if name != "more"}
     if procedure["name"] == "pgkd":
-        procedure = {"rounds": options.rounds, "texts": options.texts, "folds": options.folds, **procedure}
+        procedure = {
+            "rounds": options.rounds,
+            "texts_per_round": options.texts,
+            "cv_folds": options.folds,
+            **procedure,
+        }
     student_options = {name: float(x) for name, x in (each.split("=") for each in options.option)}
     record = {
         "budget": 1000,

@@ -33,9 +33,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "base": {"name": "finetune"},
     "pgkd": {"name": "pgkd"},
     "agree teacher": {"name": "pgkd", "agree": "teacher"},
-    "diverse": {"name": "pgkd", "agree": "teacher", "diverse": True},
-    "soft": {"name": "pgkd", "soft_labels": True},
-    "real margin": {"name": "pgkd", "real": "margin"},
+    "vary style": {"name": "pgkd", "agree": "teacher", "vary_style": True},
+    "soft labels": {"name": "pgkd", "soft_labels": True},
+    "pool margin": {"name": "pgkd", "query_strategy": "margin"},
 }
 NAME = "ag_news"
 VALIDATION, POOL = 100, 1000
@@ -90,7 +90,7 @@ def pool_for(options: argparse.Namespace, seed: int) -> Pool:
 def spec_of(arm: str, seed: int, options: argparse.Namespace) -> Spec:
     procedure = dict(ARMS.get(arm, ARMS["base"]))
     if procedure["name"] == "pgkd":
-        procedure |= {"rounds": options.rounds, "texts": options.texts}
+        procedure |= {"rounds": options.rounds, "texts_per_round": options.texts}
     record = {"budget": 5, "seed": seed, "student": "frozen", "teacher": options.teacher, "procedure": procedure}
     return Spec.from_dict({**record, "cache": False})
 

@@ -30,8 +30,22 @@ TITLES = {
     "careful": "Written labels more often right than zero-shot labels",
     "options": "Beyond the paper, written labels right as often as the teacher is zero-shot",
     "options-careful": "Beyond the paper, written labels more often right",
-    "start": "Going on from the best student, or beginning anew (`--student static:potion-8m --rounds 4`)",
+    "start": "Warm start from the best student, or from scratch (`--student static:potion-8m --rounds 4`)",
     "local": "A real, very small teacher",
+}
+# Names of arms in results that were written before the options had their present names.
+STORED_ARMS = {
+    "by need": "error allocation",
+    "by gain": "error-reduction allocation",
+    "folds, by need, agree teacher": "folds, error allocation, agree teacher",
+    "confused 20": "20 labels per request",
+    "soft": "soft labels",
+    "diverse": "vary style",
+    "real random": "pool random",
+    "real margin": "pool margin",
+    "real near": "pool hard negatives",
+    "real in turns": "pool margin, alternating",
+    "from best": "warm start",
 }
 Rows = Sequence[Mapping[str, Any]]
 
@@ -70,9 +84,11 @@ def page(parts: Mapping[str, Any]) -> str:
             lines.append(
                 "**A simulation**: the teacher replays real texts near the student's errors; its skill is assumed."
             )
-        lines += ["", _table(part["rows"], paper=name in ("zero-shot", "careful")), ""]
-        lines += _against(part["rows"]) if name in ("zero-shot", "careful") else []
-        for arm, sample in part.get("samples", {}).items():
+        rows = [{**row, "arm": STORED_ARMS.get(row["arm"], row["arm"])} for row in part["rows"]]
+        lines += ["", _table(rows, paper=name in ("zero-shot", "careful")), ""]
+        lines += _against(rows) if name in ("zero-shot", "careful") else []
+        for stored, sample in part.get("samples", {}).items():
+            arm = STORED_ARMS.get(stored, stored)
             lines += [f"Samples of `{arm}`: " + " · ".join(f"“{text[:140]}”" for text in sample["accepted"][:4]), ""]
             if sample["rejected"]:
                 lines += ["Not learnt: " + " · ".join(f"“{text[:110]}”" for text in sample["rejected"][:3]), ""]

@@ -127,10 +127,10 @@ def _generation_usd(inputs: RunInputs, llm: Teacher | None, gold: Subset) -> tup
     able = llm is not None and llm.capabilities.generates and inputs.task.kind == "single"
     if llm is None or not able or not len(gold) or not options.rounds:
         return None, 0.0
-    cost = estimate_generation_cost(inputs.task, gold, 0, llm, options.model_copy(update={"real": "none"}))
+    cost = estimate_generation_cost(inputs.task, gold, 0, llm, options.model_copy(update={"query_strategy": "none"}))
     usd = micros_to_usd(llm.price.cost_micros(cost.expected.high)) * cost.calls_per_text
     relabelled_usd = _answer_usd(llm, gold.texts) if options.relabels else 0.0
-    return usd + relabelled_usd, float(options.rounds * options.texts)
+    return usd + relabelled_usd, float(options.rounds * options.texts_per_round)
 
 
 def _student_usd(inputs: RunInputs, gold: Subset, texts: Sequence[str]) -> float:

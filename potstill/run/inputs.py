@@ -51,7 +51,7 @@ def spec_overrides(
 
     teacher_table = {**_named(teacher), **take("base_url", "batch", "redact")}
     procedure_table = _named(rest.pop("procedure", None))
-    for name in ("report", "hard_negatives"):
+    for name in ("validation_report", "hard_negatives"):
         if rest.pop(f"no_{name}", False):
             procedure_table = {"name": ABLATION_PROCEDURE, **procedure_table, name: False}
     task_table = take("kind", "labels")

@@ -145,7 +145,7 @@ def test_a_teacher_that_generates_is_planned_by_its_rounds(tickets: Path):
     assert plan.high_s == pytest.approx(600)
     assert "write up to 320 texts" in plan.summary()
     assert "Training texts" in plan.to_text()
-    toml.write_text(head + "rounds = 5\ntexts = 16\n", encoding="utf-8")
+    toml.write_text(head + "rounds = 5\ntexts_per_round = 16\n", encoding="utf-8")
     fewer = api.plan(toml).teacher
     assert fewer.n_texts == 80
     assert fewer.high_usd < plan.high_usd
@@ -157,7 +157,8 @@ def test_a_simulated_generation_is_planned_to_the_micro_dollar(tickets: Path, tm
     toml = tickets.with_name("potstill.toml")
     toml.write_text(
         f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "replay"\nfile = "{known}"\n'
-        f'generate_from = "{known}"\nusd_per_label = 0.1\n[procedure]\nname = "pgkd"\nrounds = 1\ntexts = 10\n',
+        f'generate_from = "{known}"\nusd_per_label = 0.1\n'
+        '[procedure]\nname = "pgkd"\nrounds = 1\ntexts_per_round = 10\n',
         encoding="utf-8",
     )
     assert parse_usd(api.plan(toml).teacher.high_usd) == 1_000_000

@@ -51,7 +51,7 @@ class TestFineTunedTeacher(Shipped):
 
 class TestPgkd(Shipped):
     name = "pgkd"
-    options: ClassVar[Mapping[str, object]] = {"rounds": 2, "texts": 6}
+    options: ClassVar[Mapping[str, object]] = {"rounds": 2, "texts_per_round": 6}
     max_cuts = 6
 
 

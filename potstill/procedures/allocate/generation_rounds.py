@@ -40,7 +40,7 @@ class GenerationRounds:
         self._sources, self._validation = sources, validation
         self.options = sources.options.generation
         self.accepted = LabelledSet((), np.zeros((0, sources.run.task.n_labels), np.float32))
-        self.n_rounds, self.texts = 0, self.options.texts
+        self.n_rounds, self.texts = 0, self.options.texts_per_round
         self.teacher: GeneratingTeacher | None = None
         self._gains: list[RoundGain] = []
         self._without_improvement, self._budget_exhausted = 0, False

@@ -155,10 +155,10 @@ class LabelSources:
         self.run, self.options = run, options
         self.annotator = self._open_annotator()
         teacher = run.spec.teacher
-        if options.generation.real != "none":
+        if options.generation.query_strategy != "none":
             raise BadSpec(
-                "The PGKD rounds of allocate cannot label real texts (`real`): that is a strategy of its own.",
-                "Leave real out of generation = {...} under [procedure].",
+                "The PGKD rounds of allocate take no query_strategy: labelling texts is a strategy of its own.",
+                "Leave query_strategy out of generation = {...} under [procedure].",
             )
         self.llm: Teacher | None = None
         if teacher is not None and _is_llm(teacher):

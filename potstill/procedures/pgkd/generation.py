@@ -68,7 +68,7 @@ class TextSource:
 
     Raises:
         BadSpec: the teacher cannot generate texts.
-        BadData: the option `real` is set and there are no unlabelled texts.
+        BadData: the option `query_strategy` is set and there are no unlabelled texts.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class TextSource:
         held_out: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._run, self._options = run, options
-        self._unlabelled = list(run.pool.subset("pool").texts) if options.real != "none" else []
-        if options.real != "none" and not self._unlabelled:
+        self._unlabelled = list(run.pool.subset("pool").texts) if options.query_strategy != "none" else []
+        if options.query_strategy != "none" and not self._unlabelled:
             raise BadData(
-                f"The option real = {options.real!r} needs unlabelled texts and there are none.",
+                f"The option query_strategy = {options.query_strategy!r} needs unlabelled texts and there are none.",
                 "Give some with --pool FILE, or leave the option out.",
             )
         generating = teacher or _open_teacher(run, train)
@@ -127,13 +127,13 @@ class TextSource:
         return FilteredTexts(acquired, result, probs, price.usd)
 
     def record_gain(self, filtered: FilteredTexts, loss_drop: float) -> None:
-        """Record by how much the validation loss fell with these texts; `mix = "gain"` chooses by it."""
+        """Record by how much the validation loss fell with these texts; `source_schedule = "gain"` chooses by it."""
         self._gains.append(SourceGain(filtered.acquired.source, loss_drop, filtered.usd))
 
     def _next_source(self) -> SourceName:
         if not self._unlabelled:
             return "generate"
-        if self._options.mix == "turns":
+        if self._options.source_schedule == "alternate":
             return "label" if len(self._gains) % 2 else "generate"
         return better_source(self._gains)
 
@@ -174,11 +174,11 @@ class TextSource:
     def _select(
         self, texts: Sequence[str], n: int, probs: Floats, current: RoundStudent, draw: np.random.Generator
     ) -> NDArray[np.int64]:
-        """(n,) rows of the texts, by the option `real`."""
+        """(n,) rows of the texts, by the option `query_strategy`."""
         student, train = current.student, current.train
-        if self._options.real == "margin":
+        if self._options.query_strategy == "margin":
             return query_strategies.margin_sampling(student.predict_proba(texts), n)
-        if self._options.real == "hard_negatives":
+        if self._options.query_strategy == "hard_negatives":
             rows = query_strategies.hard_negatives(train.gold, probs, n)
             if len(rows):
                 anchors = student.embed([train.texts[i] for i in rows])

@@ -38,52 +38,55 @@ class PgkdOptions(Options):
 
     Attributes:
         rounds: the maximum number of rounds.
-        texts: texts that a round asks for.
-        shown: training texts in each part of a request.
+        texts_per_round: texts that a round asks for.
+        examples_per_section: training texts in each section of a request: gold examples, texts that the student gets
+            right, texts that it gets wrong, hard negatives.
         patience: rounds without a lower validation loss after which the loop ends.
-        report: a request contains the validation report.
+        validation_report: a request contains the precision, recall and F1 of each label on the validation texts.
         predictions: it contains texts that the student gets right and wrong.
         hard_negatives: it contains the most confident errors. The paper's ablations turn one of these three off;
             without all of them the teacher generates without feedback.
         roll_back: a round that does not lower the validation loss is undone and its texts are dropped.
-        spend: how many texts of each label: as the "teacher" decides; by "need", (1 - F1) x the label's frequency; or
-            by "gain", the same divided by the number of training texts of the label.
-        folds: errors are those of this many cross-validation students on texts they were not trained on; 0 takes the
-            errors on the training texts, as the paper does.
+        label_allocation: how many texts of each label: as the "teacher" decides; in proportion to the label's "error",
+            (1 - F1) x its frequency; or to the "error_reduction" expected of one more text, which is the same divided
+            by the number of training texts of the label.
+        cv_folds: errors are those of this many cross-validation students on texts they were not trained on; 0 takes
+            the errors on the training texts, as the paper does.
         agree: the label of a generated text must be confirmed by the "teacher", which labels it again; by the
             "student", whose probability must be at least chance; by "pvi", at least the mean of the label's validation
             texts (see `passes_pvi`); or by "none".
         soft_labels: the teacher labels its own texts, and the student is trained on the probabilities.
-        doubt: labels of generated texts may be corrected in training, as those of a labelling teacher are (see
-            `TrainingData.noisy`).
-        start: each student is trained from "scratch", or from the weights of the "best" one so far.
-        groups: a request is about this many labels, the most confused ones; 0 is about all.
-        diverse: each request asks for another length and another style.
-        real: in some rounds the teacher labels texts of the pool instead of generating: the least certain ones
-            ("margin"), those near the student's hard negatives ("hard_negatives"), or "random" ones; "none" always
-            generates.
-        mix: rounds that generate and rounds that label are mixed by their "gain" per dollar, or in "turns".
+        noisy_labels: labels of generated texts may be corrected in training, as those of a labelling teacher are (see
+            `RowTrust.noisy`).
+        warm_start: each student is trained from the weights of the best one so far instead of from scratch.
+        labels_per_request: a request is about this many labels, the most confused ones; 0 is about all.
+        vary_style: each request asks for another length and another style.
+        query_strategy: in some rounds the teacher labels texts of the pool instead of generating: the least certain
+            ones ("margin"), those near the student's hard negatives ("hard_negatives"), or "random" ones; "none"
+            always generates.
+        source_schedule: whether a round generates or labels, if there is a query strategy: what has lowered the
+            validation loss more per dollar ("gain"), or the two in turn ("alternate").
         shots: gold examples of each class in a labelling prompt, as for kd.
     """
 
     rounds: int = Field(default=10, ge=0, le=1000)
-    texts: int = Field(default=32, ge=1, le=1000)
-    shown: int = Field(default=16, ge=0, le=1000)
+    texts_per_round: int = Field(default=32, ge=1, le=1000)
+    examples_per_section: int = Field(default=16, ge=0, le=1000)
     patience: int = Field(default=5, ge=1)
-    report: bool = True
+    validation_report: bool = True
     predictions: bool = True
     hard_negatives: bool = True
     roll_back: bool = False
-    spend: Literal["teacher", "need", "gain"] = "teacher"
-    folds: int = Field(default=0, ge=0, le=50)
+    label_allocation: Literal["teacher", "error", "error_reduction"] = "teacher"
+    cv_folds: int = Field(default=0, ge=0, le=50)
     agree: Literal["none", "teacher", "student", "pvi"] = "none"
     soft_labels: bool = False
-    doubt: bool = False
-    start: Literal["scratch", "best"] = "scratch"
-    groups: int = Field(default=0, ge=0)
-    diverse: bool = False
-    real: Literal["none", "margin", "hard_negatives", "random"] = "none"
-    mix: Literal["gain", "turns"] = "gain"
+    noisy_labels: bool = False
+    warm_start: bool = False
+    labels_per_request: int = Field(default=0, ge=0)
+    vary_style: bool = False
+    query_strategy: Literal["none", "margin", "hard_negatives", "random"] = "none"
+    source_schedule: Literal["gain", "alternate"] = "gain"
     shots: int | None = Field(default=None, ge=0)
 
     @property
@@ -156,30 +159,34 @@ def make_generation_request(
     """
     draw = np.random.default_rng(seed)
     labels = np.arange(task.n_labels)
-    if 0 < options.groups < task.n_labels:
-        labels = query_strategies.most_confused_labels(rows.gold, probs, options.groups)
+    if 0 < options.labels_per_request < task.n_labels:
+        labels = query_strategies.most_confused_labels(rows.gold, probs, options.labels_per_request)
     candidates = np.flatnonzero(np.isin(rows.gold, labels))
     gold, candidate_probs = rows.gold[candidates], probs[candidates]
-    examples = query_strategies.random_sampling(candidates[candidates < rows.n_gold], options.shown, draw)
-    correct = candidates[query_strategies.sample_correct(gold, candidate_probs, options.shown, draw)]
-    incorrect = candidates[query_strategies.sample_incorrect(gold, candidate_probs, options.shown, draw)]
-    hard = candidates[query_strategies.hard_negatives(gold, candidate_probs, options.shown)]
+    examples = query_strategies.random_sampling(
+        candidates[candidates < rows.n_gold], options.examples_per_section, draw
+    )
+    correct = candidates[query_strategies.sample_correct(gold, candidate_probs, options.examples_per_section, draw)]
+    incorrect = candidates[query_strategies.sample_incorrect(gold, candidate_probs, options.examples_per_section, draw)]
+    hard = candidates[query_strategies.hard_negatives(gold, candidate_probs, options.examples_per_section)]
 
     def predictions(selected: Ints, is_shown: bool) -> tuple[StudentPrediction, ...]:
         return tuple(_prediction(task, rows, probs, i) for i in selected) if is_shown else ()
 
     feedback = Feedback(
-        accuracy=evaluation.accuracy.value if options.report else None,
-        report=tuple(evaluation.per_class[k] for k in labels) if options.report else (),
+        accuracy=evaluation.accuracy.value if options.validation_report else None,
+        report=tuple(evaluation.per_class[k] for k in labels) if options.validation_report else (),
         correct=predictions(correct, options.predictions),
         incorrect=predictions(incorrect, options.predictions),
         hard_negatives=predictions(hard, options.hard_negatives),
-        label_counts=_label_counts(task, rows, evaluation, labels, options, draw) if options.spend != "teacher" else {},
+        label_counts=_label_counts(task, rows, evaluation, labels, options, draw)
+        if options.label_allocation != "teacher"
+        else {},
         labels=tuple(task.labels[k] for k in labels) if len(labels) < task.n_labels else (),
-        style=draw_style(draw) if options.diverse else "",
+        style=draw_style(draw) if options.vary_style else "",
     )
     shown = tuple(LabelledText(rows.texts[i], task.labels[rows.gold[i]]) for i in examples)
-    return GenerationRequest("", options.texts, shown, seed=int(np.dot(seed, [1000, 1])), feedback=feedback)
+    return GenerationRequest("", options.texts_per_round, shown, seed=int(np.dot(seed, [1000, 1])), feedback=feedback)
 
 
 def draw_style(draw: np.random.Generator) -> str:
@@ -214,8 +221,8 @@ def _label_counts(
     f1 = np.array([each.f1 for each in evaluation.per_class])
     f1 = (f1 * support + evaluation.macro_f1.value * F1_PRIOR_TEXTS) / (support + F1_PRIOR_TEXTS)
     weight = np.bincount(rows.gold[: rows.n_gold], minlength=task.n_labels).astype(np.float64)
-    if options.spend == "gain":
+    if options.label_allocation == "error_reduction":
         # Errors fall with the number of texts by a power law, whose slope is the error divided by that number.
         weight /= np.maximum(np.bincount(rows.gold, minlength=task.n_labels), 1)
-    counts = by_need(f1[labels], weight[labels], options.texts, draw)
+    counts = by_need(f1[labels], weight[labels], options.texts_per_round, draw)
     return {task.labels[k]: int(count) for k, count in zip(labels, counts, strict=True) if count}

@@ -108,9 +108,9 @@ def quote_generation(request: QuoteInputs[PgkdOptions]) -> tuple[Ask, ...]:
 def _labelling_rounds(options: PgkdOptions) -> tuple[int, int]:
     """The lowest and the highest number of rounds that label texts of the pool."""
     rounds = options.rounds
-    if options.real == "none":
+    if options.query_strategy == "none":
         return 0, 0
-    if options.mix == "turns":
+    if options.source_schedule == "alternate":
         return rounds // 2, rounds // 2
     few = min(1 + rounds // EXPLORE_EVERY, rounds // 2)
     return few, rounds - few
@@ -119,8 +119,8 @@ def _labelling_rounds(options: PgkdOptions) -> tuple[int, int]:
 def _count_calls(
     options: PgkdOptions, labelling_rounds: int, n_unlabelled: int, n_bias_texts: int, pass_rate: float
 ) -> CallCounts:
-    n_labelled = min(labelling_rounds * options.texts, n_unlabelled)
-    n_generated = options.rounds * options.texts - n_labelled
+    n_labelled = min(labelling_rounds * options.texts_per_round, n_unlabelled)
+    n_generated = options.rounds * options.texts_per_round - n_labelled
     n_relabelled = round(n_generated * pass_rate) if options.relabels else 0
     return CallCounts(n_generated, n_labelled + n_relabelled + n_bias_texts)
 
@@ -130,7 +130,7 @@ def _describe(options: PgkdOptions, low: CallCounts, high: CallCounts) -> str:
     if not highest:
         return ""
     about = ["what it generated"] if options.relabels else []
-    about += ["texts of the pool"] if options.real != "none" else []
+    about += ["texts of the pool"] if options.query_strategy != "none" else []
     about = about or ["gold texts, for the bias of its scores"]
     count = f"{highest:,}" if lowest == highest else f"{lowest:,} to {highest:,}"
     return f"asked about {count} texts besides ({' and '.join(about)})"

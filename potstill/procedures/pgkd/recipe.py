@@ -3,9 +3,9 @@
 Algorithm 1 of the paper. Each round the teacher reads the student's validation report and training texts that the
 student gets right, wrong, and confidently wrong (hard negatives); it generates labelled texts, and a student is
 trained on them and on all earlier ones. The student with the lowest validation loss is returned. The paper does not
-say whether its student is fine-tuned further or trained from scratch; here it is trained from scratch unless `start`
-says otherwise. Validation texts are never shown, and generated copies of them are dropped: the loop stops by the loss
-on them.
+say whether its student is fine-tuned further or trained from scratch; here it is trained from scratch unless
+`warm_start` is set. Validation texts are never shown, and generated copies of them are dropped: the loop stops by the
+loss on them.
 """
 
 from __future__ import annotations

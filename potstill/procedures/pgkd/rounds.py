@@ -115,13 +115,13 @@ class RoundTrainer:
     purpose: Purpose = "train"
 
     def fit(self, rows: TrainingTexts, round: int, init_from: RoundStudent | None = None) -> RoundStudent:
-        """Train the student on `rows`, from the weights of `init_from` if `start` is "best", and evaluate it."""
-        start = init_from.student if init_from is not None and self.options.start == "best" else None
+        """Train the student on `rows`, from the weights of `init_from` with `warm_start`, and evaluate it."""
+        start = init_from.student if init_from is not None and self.options.warm_start else None
         student = self._learn(rows, start)
         return RoundStudent(round, rows, student, self.run.evaluate(student, self.validation, f"round {round}"))
 
     def _learn(self, rows: TrainingTexts, start: Student | None = None) -> Student:
-        noisy = rows.is_generated if self.options.doubt and rows.is_generated.any() else None
+        noisy = rows.is_generated if self.options.noisy_labels and rows.is_generated.any() else None
         targets = rows.targets(self.run.task.n_labels)
         return self.run.learn(
             rows.texts,
@@ -133,8 +133,8 @@ class RoundTrainer:
         )
 
     def training_probs(self, current: RoundStudent) -> Floats:
-        """(N, K) the student's probabilities of its N training texts; with `folds`, by students not trained on them."""
-        texts, folds = current.train.texts, self.options.folds
+        """(N, K) the student's probabilities of N training texts; with `cv_folds`, of students not trained on it."""
+        texts, folds = current.train.texts, self.options.cv_folds
         if folds < 2:
             return current.student.predict_proba(texts)
         probs = np.empty((len(texts), self.run.task.n_labels), dtype=np.float32)

@@ -180,7 +180,7 @@ def test_a_copy_of_a_validation_text_is_not_trained_on(
 
 
 def test_the_option_real_is_refused(opened: Opened) -> None:
-    with opened(generation={"real": "margin"}) as run, pytest.raises(BadSpec, match="strategy of its own"):
+    with opened(generation={"query_strategy": "margin"}) as run, pytest.raises(BadSpec, match="strategy of its own"):
         allocate(run)
 
 

@@ -41,11 +41,18 @@ def unlabelled() -> Pool:
 # --- real texts ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("real", ["margin", "hard_negatives", "random"])
+@pytest.mark.parametrize("query_strategy", ["margin", "hard_negatives", "random"])
 def test_in_turns_the_teacher_generates_and_labels_texts_of_the_pool(
-    begin: OpenRun, unlabelled: Pool, real: str
+    begin: OpenRun, unlabelled: Pool, query_strategy: str
 ) -> None:
-    with begin(f"{real}/run", unlabelled, rounds=4, texts=20, real=real, mix="turns") as run:
+    with begin(
+        f"{query_strategy}/run",
+        unlabelled,
+        rounds=4,
+        texts_per_round=20,
+        query_strategy=query_strategy,
+        source_schedule="alternate",
+    ) as run:
         pgkd(run)
         rounds, (end,) = finished_rounds(run), notes(run, RoundsFinished)
     assert [each.acquired.source for each in rounds] == ["generate", "label", "generate", "label"]
@@ -55,7 +62,9 @@ def test_in_turns_the_teacher_generates_and_labels_texts_of_the_pool(
 
 
 def test_when_the_pool_is_used_up_the_teacher_generates(begin: OpenRun, unlabelled: Pool) -> None:
-    with begin("run", unlabelled, rounds=6, texts=40, real="random", mix="turns") as run:
+    with begin(
+        "run", unlabelled, rounds=6, texts_per_round=40, query_strategy="random", source_schedule="alternate"
+    ) as run:
         pgkd(run)
         rounds = finished_rounds(run)
     assert sum(each.acquired.n_texts for each in rounds if each.acquired.source == "label") == 60
@@ -63,7 +72,7 @@ def test_when_the_pool_is_used_up_the_teacher_generates(begin: OpenRun, unlabell
 
 
 def test_a_repeated_run_takes_the_same_sources_though_nothing_is_paid(begin: OpenRun, unlabelled: Pool) -> None:
-    with begin("run", unlabelled, rounds=4, texts=10, real="margin") as run:
+    with begin("run", unlabelled, rounds=4, texts_per_round=10, query_strategy="margin") as run:
         first = run.student_key(pgkd(run))
         sources = [each.acquired.source for each in finished_rounds(run)]
         assert run.student_key(pgkd(run)) == first
@@ -72,7 +81,7 @@ def test_a_repeated_run_takes_the_same_sources_though_nothing_is_paid(begin: Ope
 
 
 def test_without_unlabelled_texts_it_says_what_to_do(begin: OpenRun) -> None:
-    with begin(real="margin") as run, pytest.raises(BadData, match="--pool"):
+    with begin(query_strategy="margin") as run, pytest.raises(BadData, match="--pool"):
         pgkd(run)
 
 
@@ -145,7 +154,7 @@ def test_pvi_rejects_wrong_labels_more_often_than_right_ones(begin: OpenRun, mon
 
 
 def test_a_request_about_the_confused_labels_names_no_other(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    with begin(rounds=1, folds=3, groups=2) as run:
+    with begin(rounds=1, cv_folds=3, labels_per_request=2) as run:
         requests = record_requests(run, monkeypatch)
         pgkd(run)
         (rounds,) = finished_rounds(run)
@@ -159,8 +168,8 @@ def test_a_request_about_the_confused_labels_names_no_other(begin: OpenRun, monk
     assert rounds.acquired.n_texts == 32
 
 
-def test_each_request_asks_for_another_style_with_diverse(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    with begin(rounds=3, diverse=True) as run:
+def test_each_request_asks_for_another_style_with_vary_style(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begin(rounds=3, vary_style=True) as run:
         requests = record_requests(run, monkeypatch)
         pgkd(run)
     styles = {request.feedback.style for request in requests if request.feedback}
@@ -168,16 +177,16 @@ def test_each_request_asks_for_another_style_with_diverse(begin: OpenRun, monkey
     assert all(styles)
 
 
-@pytest.mark.parametrize("spend", ["need", "gain"])
+@pytest.mark.parametrize("allocation", ["error", "error_reduction"])
 def test_the_number_of_texts_of_a_label_follows_its_errors(
-    begin: OpenRun, monkeypatch: pytest.MonkeyPatch, spend: str
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch, allocation: str
 ) -> None:
     rows = [row for row in table(12, 1, "train") if row["label"] != "food"]
     strange = [{"text": f"{word} only", "label": "food", "split": "train"} for word in LABEL_WORDS["money"][:12]]
     rows += [*strange, *table(25, 2, "validation")]
     columns = {name: [row[name] for row in rows] for name in ("text", "label", "split")}
     pool = build_pool(Table.from_columns(columns), labels=LABELS, options=PoolOptions(split="split", test_share=0)).pool
-    with begin(f"{spend}/run", pool, rounds=1, spend=spend) as run:
+    with begin(f"{allocation}/run", pool, rounds=1, label_allocation=allocation) as run:
         requests = record_requests(run, monkeypatch)
         pgkd(run)
     assert requests[0].feedback is not None
@@ -189,8 +198,8 @@ def test_the_number_of_texts_of_a_label_follows_its_errors(
 # --- the student, and the command line -----------------------------------------------------------------------
 
 
-def test_a_student_starts_from_the_best_one_with_start_best(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    with begin(rounds=2, start="best") as run:
+def test_a_student_starts_from_the_best_one_with_warm_start(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begin(rounds=2, warm_start=True) as run:
         starts = []
         learn = run.learn
         monkeypatch.setattr(run, "learn", lambda *a, **b: (starts.append(b["init_from"]), learn(*a, **b))[1])
@@ -202,7 +211,7 @@ def test_a_student_starts_from_the_best_one_with_start_best(begin: OpenRun, monk
 def test_of_all_the_students_of_a_loop_only_the_best_and_the_last_stay_in_memory(
     begin: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with begin(rounds=4, folds=3) as run:
+    with begin(rounds=4, cv_folds=3) as run:
         made = []
         learn = run.learn
 
@@ -222,12 +231,12 @@ def test_of_all_the_students_of_a_loop_only_the_best_and_the_last_stay_in_memory
 
 
 def test_the_ablation_flags_select_pgkd() -> None:
-    over = spec_overrides("replay", None, 1, {"no_report": True, "no_hard_negatives": True})
-    assert over["procedure"] == {"name": "pgkd", "report": False, "hard_negatives": False}
+    over = spec_overrides("replay", None, 1, {"no_validation_report": True, "no_hard_negatives": True})
+    assert over["procedure"] == {"name": "pgkd", "validation_report": False, "hard_negatives": False}
     file = {"budget": 1, "procedure": {"name": "pgkd", "rounds": 3}}
     assert Spec.from_dict(
-        merge_specs(file, spec_overrides(None, None, None, {"no_report": True}))
+        merge_specs(file, spec_overrides(None, None, None, {"no_validation_report": True}))
     ).procedure.options == {
         "rounds": 3,
-        "report": False,
+        "validation_report": False,
     }

@@ -51,15 +51,15 @@ def test_confirmation_by_the_student_costs_nothing_more(spec: Path) -> None:
 
 
 def test_rounds_that_label_replace_rounds_that_generate(spec: Path) -> None:
-    turns = planned(spec, real="margin", mix="turns")
+    turns = planned(spec, query_strategy="margin", source_schedule="alternate")
     assert "asked about 160 texts besides (texts of the pool)" in turns.extra_calls
-    by_gain = planned(spec, real="margin")
+    by_gain = planned(spec, query_strategy="margin")
     assert "96 to 224 texts" in by_gain.extra_calls
     assert by_gain.low_usd <= turns.low_usd <= turns.high_usd <= by_gain.high_usd
 
 
 def test_no_more_texts_are_labelled_than_there_are(spec: Path) -> None:
-    plan = planned(spec, real="margin", mix="turns", texts=200)
+    plan = planned(spec, query_strategy="margin", source_schedule="alternate", texts_per_round=200)
     assert "asked about 400 texts" in plan.extra_calls
 
 

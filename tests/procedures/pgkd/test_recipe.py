@@ -64,19 +64,19 @@ def test_it_stops_when_the_loss_has_not_fallen_for_long_enough(
         assert run.student_key(student) == run.student_key(alone)
 
 
-def test_generated_labels_may_be_corrected_with_doubt(
+def test_generated_labels_may_be_corrected_with_noisy_labels(
     begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for doubt in (False, True):
+    for noisy_labels in (False, True):
         seen: list[Any] = []
-        with begin(f"doubt {doubt}", rounds=1, doubt=doubt) as run:
+        with begin(f"noisy {noisy_labels}", rounds=1, noisy_labels=noisy_labels) as run:
             learn = run.learn
             monkeypatch.setattr(
                 run, "learn", lambda *a, seen=seen, learn=learn, **b: (seen.append(b), learn(*a, **b))[1]
             )
             pgkd(run)
         assert seen[0]["trust"].noisy is None
-        assert (seen[1]["trust"].noisy is not None) is doubt
+        assert (seen[1]["trust"].noisy is not None) is noisy_labels
     assert not seen[1]["trust"].noisy[: len(pool.subset("train"))].any()
     assert seen[1]["trust"].noisy[len(pool.subset("train")) :].all()
 
@@ -117,7 +117,7 @@ def test_the_same_seed_and_stored_answers_give_the_same_student(begin: OpenRun, 
 def test_a_request_shows_training_texts_alone_and_never_a_validation_or_test_text(
     begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with begin(folds=3, spend="need") as run:
+    with begin(cv_folds=3, label_allocation="error") as run:
         requests = record_requests(run, monkeypatch)
         pgkd(run)
     shown = json.dumps([[str(request), str(request.feedback)] for request in requests])
@@ -130,7 +130,7 @@ def test_a_request_shows_training_texts_alone_and_never_a_validation_or_test_tex
 def test_a_request_has_the_report_and_up_to_sixteen_texts_of_each_kind(
     begin: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with begin(folds=3, rounds=1) as run:
+    with begin(cv_folds=3, rounds=1) as run:
         requests = record_requests(run, monkeypatch)
         pgkd(run)
     (request,) = requests
@@ -149,16 +149,19 @@ def test_a_request_has_the_report_and_up_to_sixteen_texts_of_each_kind(
 @pytest.mark.parametrize(
     ("off", "gone"),
     [
-        ({"report": False}, {"report"}),
+        ({"validation_report": False}, {"report"}),
         ({"hard_negatives": False}, {"hard_negatives"}),
         ({"predictions": False}, {"correct", "incorrect"}),
-        ({"report": False, "hard_negatives": False, "predictions": False}, {"report", "hard_negatives", "correct"}),
+        (
+            {"validation_report": False, "hard_negatives": False, "predictions": False},
+            {"report", "hard_negatives", "correct"},
+        ),
     ],
 )
 def test_an_ablation_takes_its_part_out_of_the_request(
     begin: OpenRun, monkeypatch: pytest.MonkeyPatch, off: dict[str, bool], gone: set[str]
 ) -> None:
-    with begin(folds=3, rounds=1, **off) as run:
+    with begin(cv_folds=3, rounds=1, **off) as run:
         requests = record_requests(run, monkeypatch)
         pgkd(run)
     feedback = requests[0].feedback
@@ -168,8 +171,10 @@ def test_an_ablation_takes_its_part_out_of_the_request(
     assert (feedback.accuracy is None) is ("report" in gone)
 
 
-def test_spend_by_need_sets_the_number_of_texts_of_each_label(begin: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    with begin(spend="need", rounds=1) as run:
+def test_allocation_by_error_sets_the_number_of_texts_of_each_label(
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with begin(label_allocation="error", rounds=1) as run:
         requests = record_requests(run, monkeypatch)
         pgkd(run)
         written = finished_rounds(run)[0].acquired.n_texts
@@ -180,7 +185,7 @@ def test_spend_by_need_sets_the_number_of_texts_of_each_label(begin: OpenRun, mo
 def test_a_teacher_that_reads_no_feedback_is_asked_for_a_label_at_a_time(
     begin: OpenRun, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with begin(folds=3, rounds=2) as run:
+    with begin(cv_folds=3, rounds=2) as run:
         script_teacher(
             run, monkeypatch, lambda original, request: original.generate(request).texts, reads_feedback=False
         )

@@ -115,7 +115,7 @@ def test_unusable_texts_are_counted_by_reason(begin: OpenRun, monkeypatch: pytes
             LabelledText(request.examples[0].text, request.examples[0].label),
         ]
 
-    with begin(rounds=1, texts=12) as run:
+    with begin(rounds=1, texts_per_round=12) as run:
         script_teacher(run, monkeypatch, bad)
         pgkd(run)
         (record,) = finished_rounds(run)
@@ -228,7 +228,9 @@ def test_a_teacher_that_cannot_generate_is_refused_before_anything_is_spent(
         assert run.ledger.totals().charged == 0
 
 
-@pytest.mark.parametrize(("option", "message"), [({"raport": False}, "report"), ({"rounds": -1}, "rounds")])
+@pytest.mark.parametrize(
+    ("option", "message"), [({"validation_raport": False}, "validation_report"), ({"rounds": -1}, "rounds")]
+)
 def test_a_wrong_option_is_reported_in_one_sentence(begin: OpenRun, option: dict[str, Any], message: str) -> None:
     with begin(**option) as run, pytest.raises(BadSpec, match=message):
         pgkd(run)
@@ -260,7 +262,7 @@ def test_bad_replies_of_a_chat_model_are_counted_and_do_no_harm(
 ) -> None:
     with FakeServer(writes=REPLIES[case]) as server:
         teacher = {"name": "openai:m", "base_url": server.url}
-        with begin(teacher=teacher, rounds=2, texts=6, folds=3) as run:
+        with begin(teacher=teacher, rounds=2, texts_per_round=6, cv_folds=3) as run:
             report = finish_run(run, pgkd(run))
             (end,) = notes(run, RoundsFinished)
         sent = json.dumps([body["messages"] for body in server.seen if "surest" in json.dumps(body)])
