@@ -139,7 +139,7 @@ def accuracies(data: Path, n: int, model: str) -> list[dict[str, Any]]:
     pairs = rows(data, "test", n)
     found = []
     for shots, prompts in ((0, 1), (1, 1), (1, 3)):
-        teacher = opened(data, shots * prompts, {"shots": shots, "prompts": prompts}, model)
+        teacher = opened(data, shots * prompts, {"shots": shots, "n_prompts": prompts}, model)
         gold = np.array([teacher.task.index(label) for _, label in pairs])
         scores = np.array([answer.scores for answer in teacher.answer([text for text, _ in pairs]).answers])
         flat = np.full(len(teacher.task.labels), 1 / len(teacher.task.labels))

@@ -24,7 +24,7 @@ BANK = {
 }
 LOCAL: dict[str, Any] = {
     "name": "local:smollm2",
-    "prompts": 3,
+    "n_prompts": 3,
     "shots": 1,
     "label_words": {"Business": "Business", "Sci/Tech": "Technology", "Sports": "Sports", "World": "World"},
     "max_text_tokens": 64,

@@ -53,9 +53,9 @@ ARMS = {
     "static potion-8m, class weights": Arm("static", "potion-8m", balanced=True),
     "minilm, frozen": Arm("encoder", "minilm", {"mode": "frozen"}),
     "minilm, frozen, class weights": Arm("encoder", "minilm", {"mode": "frozen"}, balanced=True),
-    "minilm, frozen, head": Arm("encoder", "minilm", {"mode": "frozen", "long": "head", "max_length": 128}),
+    "minilm, frozen, head": Arm("encoder", "minilm", {"mode": "frozen", "long_texts": "head", "max_length": 128}),
     "minilm, frozen, head+tail": Arm("encoder", "minilm", {"mode": "frozen", "max_length": 128}),
-    "minilm, frozen, windows": Arm("encoder", "minilm", {"mode": "frozen", "long": "windows", "max_length": 128}),
+    "minilm, frozen, windows": Arm("encoder", "minilm", {"mode": "frozen", "long_texts": "windows", "max_length": 128}),
     "minilm, fine-tuned": Arm("encoder", "minilm", {"mode": "full"}),
 }
 GEMMA = "gemma-270m, head on frozen states"

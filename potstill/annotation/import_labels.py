@@ -79,7 +79,7 @@ class ImportResult:
         if self.surplus:
             lines.append(
                 f"{self.surplus} were left out: their texts have as many labels as were ordered, and "
-                f"{self.n_disagreeing} of them disagree. More labels a text: annotators = 2 under [teacher]."
+                f"{self.n_disagreeing} of them disagree. More labels a text: annotators_per_text = 2 under [teacher]."
             )
         if self.too_late:
             lines.append(f"{self.too_late} came too late: the run has used the labels of those texts already.")

@@ -2,7 +2,7 @@
 
 The four procedures of Aina et al. 2022 are `finetune`, `prompt` and these two, which differ only in how their teacher
 is trained. Loss of an unlabelled text: T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al. 2015; T = 2
-and no gold term as in Kang et al. 2023, unless `learn_gold` is set).
+and no gold term as in Kang et al. 2023, unless `train_on_gold` is set).
 
 The student is trained at temperature 1 on softmax(teacher / T): its argmax is that of the paper, its logits are the
 paper's divided by T, and its confidence is calibrated on validation texts. T^2 is in the row weights, as a factor of
@@ -39,11 +39,11 @@ class TrainedTeacherKdOptions(Options):
 
     Attributes:
         temperature: T, which softens the teacher's distribution.
-        learn_gold: train on the gold labels too; they weigh as much as the unlabelled texts together.
+        train_on_gold: train on the gold labels too; they weigh as much as the unlabelled texts together.
     """
 
     temperature: float = Field(default=2.0, gt=0, lt=100)
-    learn_gold: StrictBool = False
+    train_on_gold: StrictBool = False
 
 
 def ft_kd(run: Run) -> Student:
@@ -87,7 +87,7 @@ def _distil(run: Run) -> Student:
     gold, pool = run.pool.subset("train"), require_pool(run)
     texts, logits = _answers(run, pool)
     soft = softmax(logits, options.temperature).astype(np.float32)
-    if not options.learn_gold:
+    if not options.train_on_gold:
         return run.learn(texts, soft)
     row_weight = len(texts) / (len(gold.texts) * options.temperature**2)
     weights = np.concatenate([np.full(len(gold.texts), row_weight), np.ones(len(texts))])

@@ -107,7 +107,7 @@ class EncoderStudent(Student):
     @property
     def metadata(self) -> JsonObject:
         """See `Student.metadata`."""
-        long = "head" if self.kind == "pair" else self.options.long
+        long = "head" if self.kind == "pair" else self.options.long_texts
         facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated, "long": long}
         return {**facts, **self.fit_info.to_json()}
 
@@ -266,7 +266,9 @@ class EncoderStudent(Student):
         self.fit_info = FitInfo()
 
     def _set_network(self, tokenizer_file: Path, max_length: int, network: EncoderNetwork) -> None:
-        self._tokenizer = TextTokenizer(tokenizer_file, max_length, pairs=self.kind == "pair", long=self.options.long)
+        self._tokenizer = TextTokenizer(
+            tokenizer_file, max_length, pairs=self.kind == "pair", long=self.options.long_texts
+        )
         self._network = network.to(resolve_device(self.options.device))
         if self.kind == "pair" and getattr(network.backbone.config, "type_vocab_size", 1) > 1:
             network.segment_separator_id = self._tokenizer.segment_separator_id

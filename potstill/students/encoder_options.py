@@ -33,7 +33,7 @@ class EncoderOptions(Options):
         lr: peak learning rate of fine-tuning; LoRA's is ten times that.
         batch_size: rows per step.
         max_length: maximum tokens of a text; None takes 256 or what the weights allow.
-        long: what is read of a text with more tokens: its "head"; its "head+tail", half each; or all of it in
+        long_texts: what is read of a text with more tokens: its "head"; its "head+tail", half each; or all of it in
             "windows", whose scores are averaged (training then uses head and tail). Pairs always keep both heads.
         c: inverse strength of the head's L2 penalty; None selects one by cross-validation.
         head: "linear"; or "label", which is initialised with the embedded names (and descriptions) of the labels, so
@@ -52,7 +52,7 @@ class EncoderOptions(Options):
     lr: PositiveFloat = 1e-4
     batch_size: PositiveInt = 32
     max_length: PositiveInt | None = None
-    long: LongTextMode = "head+tail"
+    long_texts: LongTextMode = "head+tail"
     c: PositiveFloat | None = None
     head: HeadKind = "linear"
     label_names: StrictBool = True

@@ -54,20 +54,20 @@ class StaticOptions(Options):
         c: inverse strength of the L2 penalty of the first regression; None selects one on held-out rows.
         epochs: epochs of fine-tuning at most; 0 keeps the vectors as they are.
         lr: learning rate of the vectors.
-        hidden: units of the hidden layer.
+        hidden_units: units of the hidden layer.
         dropout: on the text's vector and on the hidden layer, in [0, 1).
         max_length: subwords of a text at most.
-        dims: dimensions at most, if the vectors are distilled from an encoder.
+        pca_dims: dimensions kept by PCA, if the vectors are distilled from an encoder.
         device: device for training; predictions run on the CPU.
     """
 
     c: PositiveFloat | None = None
     epochs: Annotated[int, Field(strict=True, ge=0)] = 25
     lr: PositiveFloat = 1e-2
-    hidden: PositiveInt = 512
+    hidden_units: PositiveInt = 512
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.2
     max_length: PositiveInt = 512
-    dims: PositiveInt = 256
+    pca_dims: PositiveInt = 256
     device: DeviceName = "auto"
 
 
@@ -152,7 +152,7 @@ class StaticStudent(Student):
 
     def _untrained(self, data: TrainingData) -> tuple[StaticClassifier, SparseFeatures]:
         """The classifier with pretrained embeddings and an empty head, and the features of the texts."""
-        pretrained = load_token_embeddings(find_weights(self.weights), self.options.dims)
+        pretrained = load_token_embeddings(find_weights(self.weights), self.options.pca_dims)
         if isinstance(data.init_from, StaticStudent) and data.init_from.weights == self.weights:
             pretrained = replace(pretrained, embeddings=data.init_from._fitted().embeddings)
         subwords = SubwordVectorizer(pretrained.tokenizer, self.options.max_length)
@@ -226,7 +226,7 @@ class StaticStudent(Student):
         return StaticTrainingConfig(
             epochs=self.options.epochs,
             lr_embeddings=self.options.lr,
-            hidden=self.options.hidden,
+            hidden=self.options.hidden_units,
             dropout=self.options.dropout,
             seed=data.seed,
             device=self.options.device,

@@ -119,7 +119,7 @@ def cell_key(cell: Cell, study: StudySpec, backbones: StudyBackbones, pool: str)
             procedure = cell.procedure
             teacher = backbones.teacher(procedure)
             named = study.teacher if teacher is None else _as_teacher(teacher, procedure)
-            parts += [named and named.model_dump(), study.kd.temperature, study.kd.learn_gold]
+            parts += [named and named.model_dump(), study.kd.temperature, study.kd.train_on_gold]
             kinds += [] if named is None or teacher is None else [named.model.partition(":")[0]]
     # The first revision is not part of the key, so that its results stay valid.
     parts += [f"{kind} revision {number}" for kind in kinds if (number := revision(kind)) > 1]
@@ -154,7 +154,7 @@ def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -
     trained = context.backbones.teacher(procedure)
     if trained is not None:
         teacher = _as_teacher(trained, procedure)
-        options = {"temperature": context.study.kd.temperature, "learn_gold": context.study.kd.learn_gold}
+        options = {"temperature": context.study.kd.temperature, "train_on_gold": context.study.kd.train_on_gold}
     elif is_distilled(procedure):
         options, shared = {"shots": 0}, _share_llm_answers(context)
     alternatives = []

@@ -51,12 +51,12 @@ class KdSpec(Options):
 
     Attributes:
         temperature: of the softened distribution.
-        learn_gold: whether students are also trained on the gold labels.
+        train_on_gold: whether students are also trained on the gold labels.
         ft_teacher, p_teacher: backbones that teach in FT + KD and P + KD; None takes the largest.
     """
 
     temperature: float = Field(default=2.0, gt=0, lt=100)
-    learn_gold: bool = False
+    train_on_gold: bool = False
     ft_teacher: str | None = None
     p_teacher: str | None = None
 

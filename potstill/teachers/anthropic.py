@@ -42,7 +42,7 @@ from potstill.teachers.sdk_adapter import SdkClient, failed_request, iter_lines,
 
 DEFAULT_URL = "https://api.anthropic.com"
 # A schema of more values than this is not asked for; what the API takes is not documented.
-ENUM_LIMIT = 100
+MAX_SCHEMA_LABELS = 100
 REPLY_TOKENS = 32
 # An enforced format adds a prompt of its own; its size is not documented, tools are documented to add up to 530 tokens.
 EXTRA_TOKENS = 600
@@ -86,9 +86,9 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     host = host_of(url)
     provider = provider_for_url(url)
     price = model_price(model, provider, setup.prices, is_loopback(url))
-    limit = ENUM_LIMIT if options.enum_limit is None else options.enum_limit
+    limit = MAX_SCHEMA_LABELS if options.max_schema_labels is None else options.max_schema_labels
     max_tokens = max_reply_tokens(options, REPLY_TOKENS, setup.task)
-    options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
+    options = options.model_copy(update={"max_schema_labels": limit, "max_tokens": max_tokens})
     server = AnthropicServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
     name = f"anthropic:{model}"
     identity = ChatIdentity(model, host, options.effort)

@@ -93,7 +93,7 @@ class ChatTeacher:
         self._task = setup.task
         if options.candidates and options.samples > 1:
             raise BadSpec("candidates and samples cannot be combined.", "Take one of them.")
-        limit = options.enum_limit or 0
+        limit = options.max_schema_labels or 0
         self._builder = PromptBuilder(setup, options, limit)
         self._prompt = self._builder.prompt
         # Needed for the hold, and again for each request.

@@ -1,7 +1,7 @@
 """Annotators as a teacher: one label or several for each text, at a price per label or per hour.
 
 Each text is a job of its own: its money is held when it is added to the run's `labels.sqlite`, and settled when
-`annotators` people have labelled it. How they label (a page, a file) is not covered here. Generates no texts.
+`annotators_per_text` people have labelled it. How they label (a page, a file) is not covered here. Generates no texts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class HumanOptions(LabelledFileOptions):
     """Options of `human`, and of the file of `simulate_from`.
 
     Attributes:
-        annotators: labels by different people for each text.
+        annotators_per_text: labels by different people for each text.
         max_seconds: paid time of one label at most, if people are paid by the hour; a label without a measured time
             counts as this, too.
         simulate_from: a labelled file, or several, whose labels are revealed at the same price: a simulation. "pool"
@@ -52,7 +52,7 @@ class HumanOptions(LabelledFileOptions):
         error_rate: probability that a simulated annotator gives another label, uniform over the others.
     """
 
-    annotators: int = Field(default=1, ge=1, le=100)
+    annotators_per_text: int = Field(default=1, ge=1, le=100)
     max_seconds: float = Field(default=120.0, gt=0)
     simulate_from: str | tuple[str, ...] = ""
     error_rate: float = Field(default=0.0, ge=0, lt=1)
@@ -105,22 +105,22 @@ class HumanTeacherBase:
     def __init__(self, setup: TeacherSetup, options: HumanOptions, price: Rates) -> None:
         self._task, self._options = setup.task, options
         # Seconds of one text in a plan, at least and at most: assumed, not measured.
-        self.seconds_per_text = (MIN_LABEL_S * options.annotators, MAX_LABEL_S * options.annotators)
+        self.seconds_per_text = (MIN_LABEL_S * options.annotators_per_text, MAX_LABEL_S * options.annotators_per_text)
         self.price: Price = price
         self.paid_by_hour = price.usd_per_hour is not None
-        self.key = self.generation_key = content_key("human", 1, setup.task.key, options.annotators)
+        self.key = self.generation_key = content_key("human", 1, setup.task.key, options.annotators_per_text)
         self.metadata = TeacherMetadata(
             price=f"${price.usd_per_hour}/hour" if self.paid_by_hour else f"${price.usd_per_label}/label",
-            extra={"annotators a text": options.annotators},
+            extra={"annotators a text": options.annotators_per_text},
         )
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         """All labels, each with the longest paid time."""
-        return self._usage([self._options.max_seconds] * (self._options.annotators * len(texts)))
+        return self._usage([self._options.max_seconds] * (self._options.annotators_per_text * len(texts)))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """All labels; by the hour, from `MIN_LABEL_S` each to the longest paid time."""
-        n = self._options.annotators * len(texts)
+        n = self._options.annotators_per_text * len(texts)
         return UsageEstimate(self._usage([MIN_LABEL_S] * n), self.max_usage(texts))
 
     def _usage(self, seconds: Sequence[float]) -> Usage:
@@ -184,7 +184,7 @@ class HumanTeacher(HumanTeacherBase):
         labels = self._open()
         try:
             for text in texts:
-                labels.add_request(label_id(self._task, text), text, self._options.annotators, job.client_id)
+                labels.add_request(label_id(self._task, text), text, self._options.annotators_per_text, job.client_id)
         finally:
             labels.close()
         return job.client_id

@@ -69,7 +69,7 @@ class LocalOptions(Options):
         template: one text's part of the prompt, with {text} in it; the label follows at its end.
         label_words: label -> the words scored for it; by default the label with "_" read as a space.
         shots: gold examples of each label in one prompt, taken from the setup's examples; None takes all.
-        prompts: number of prompts with different examples, whose log-scores are averaged; each costs the full time.
+        n_prompts: number of prompts with different examples, whose log-scores are averaged; each costs the full time.
         max_text_tokens: a longer text is cut at its end; the metadata counts such texts.
         batch_size: texts in one call.
         runtime: library that computes the scores.
@@ -83,7 +83,7 @@ class LocalOptions(Options):
     template: str = TEMPLATE
     label_words: dict[str, str] = Field(default_factory=dict)
     shots: int | None = Field(default=None, ge=0)
-    prompts: int = Field(default=1, ge=1, le=16)
+    n_prompts: int = Field(default=1, ge=1, le=16)
     max_text_tokens: int = Field(default=256, ge=8)
     batch_size: int = Field(default=64, ge=1, le=4096)
     runtime: Literal["torch"] = "torch"
@@ -132,7 +132,7 @@ class LocalTeacher:
         self.batch_size = options.batch_size
         self.device = resolve_device(options.device)
         self.dtype = best_dtype(self.device) if options.dtype == "auto" else options.dtype
-        self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.prompts)
+        self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.n_prompts)
         self.text = PromptTemplate.from_examples(setup.task, options.template, options.label_words, self.examples[0])
         self.price: Price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         example_rows = [[(each.text, each.label) for each in prompt] for prompt in self.examples]

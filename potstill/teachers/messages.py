@@ -45,7 +45,7 @@ class ChatOptions(PromptOptions):
         logprobs: "auto" uses token log-probabilities where the server gives them; false never asks for them.
         one_hot_confidence: the probability given to the label where only a bare label is known.
         aliases: other names the model may use -> label.
-        enum_limit: with more labels than this no JSON schema is sent; None is what the provider takes.
+        max_schema_labels: with more labels than this no JSON schema is sent; None is what the provider takes.
         parallel: calls in flight.
         timeout_s: for one request.
         text_timeout_s: for one text, waits and retries included; None is ten timeouts (two if time is paid for).
@@ -60,7 +60,7 @@ class ChatOptions(PromptOptions):
     logprobs: Literal["auto", False] = "auto"
     one_hot_confidence: float = Field(default=0.95, gt=0.5, lt=1)
     aliases: dict[str, str] = Field(default_factory=dict)
-    enum_limit: int | None = Field(default=None, ge=0)
+    max_schema_labels: int | None = Field(default=None, ge=0)
     parallel: int = Field(default=16, ge=1, le=1024)
     timeout_s: float = Field(default=60.0, gt=0)
     text_timeout_s: float | None = Field(default=None, gt=0)

@@ -53,7 +53,7 @@ from potstill.teachers.sdk_adapter import (
 
 DEFAULT_URL = "https://api.openai.com/v1"
 # How many labels a JSON schema may list: OpenAI documents 500 values, others refuse from about 100 on.
-ENUM_LIMIT, ENUM_LIMIT_ELSEWHERE = 500, 100
+MAX_SCHEMA_LABELS, MAX_SCHEMA_LABELS_ELSEWHERE = 500, 100
 # A reply is a code, in JSON at most; a reasoning model thinks first and is billed for it.
 REPLY_TOKENS, REASONING_TOKENS = 32, 2048
 FEW_LOGPROBS = 5
@@ -76,13 +76,13 @@ class OpenAIOptions(ChatOptions, BatchOptions):
     Attributes:
         base_url: where the server is; empty takes OPENAI_BASE_URL, then OpenAI.
         key_env: the environment variable that holds the key.
-        effort: `reasoning_effort` of a reasoning model; empty leaves it out.
+        reasoning_effort: of a reasoning model, such as "low"; empty leaves it out.
         top_logprobs: how many alternatives to ask for at each token.
     """
 
     base_url: str = ""
     key_env: str = "OPENAI_API_KEY"
-    effort: str = ""
+    reasoning_effort: str = ""
     top_logprobs: int = Field(default=20, ge=1, le=100)
 
 
@@ -104,13 +104,13 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     provider = provider_for_url(url)
     price = model_price(model, provider, setup.prices, is_loopback(url))
     reasons = provider == "openai" and bool(_REASONS.search(model))
-    limit = options.enum_limit
+    limit = options.max_schema_labels
     if limit is None:
-        limit = ENUM_LIMIT if provider == "openai" else ENUM_LIMIT_ELSEWHERE
+        limit = MAX_SCHEMA_LABELS if provider == "openai" else MAX_SCHEMA_LABELS_ELSEWHERE
     max_tokens = max_reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS, setup.task)
-    options = options.model_copy(update={"enum_limit": limit, "max_tokens": max_tokens})
+    options = options.model_copy(update={"max_schema_labels": limit, "max_tokens": max_tokens})
     server = OpenAIServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
-    identity = ChatIdentity(model, host, options.effort, top_logprobs=options.top_logprobs)
+    identity = ChatIdentity(model, host, options.reasoning_effort, top_logprobs=options.top_logprobs)
     if options.batch:
         queued = batch_queue_price(model, provider, setup.prices, default_factor=0.5 if provider == "openai" else 1.0)
         return BatchChatTeacher(f"openai:{model}", setup, options, server, price, queued, identity)
@@ -141,7 +141,7 @@ class OpenAIServer:
         self._has_answered = False
         self._stripped = False
         self._model = model
-        self._effort = options.effort
+        self._effort = options.reasoning_effort
         self._batch_timeout_s = options.batch_timeout_s
         self._missing = openai.NotFoundError
         self._sdk_client = SdkClient(openai, "OpenAI", url, key, options.timeout_s, options.key_env)

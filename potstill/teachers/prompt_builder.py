@@ -100,13 +100,13 @@ class PromptBuilder:
     Args:
         setup: task and gold examples.
         options: the teacher's prompt options.
-        enum_limit: labels a JSON schema may list; 0 for any number.
+        max_schema_labels: labels a JSON schema may list; 0 for any number.
 
     Raises:
         BadSpec, MissingWeights, MissingExtra: an option needs what is not available.
     """
 
-    def __init__(self, setup: TeacherSetup, options: PromptOptions, enum_limit: int) -> None:
+    def __init__(self, setup: TeacherSetup, options: PromptOptions, max_schema_labels: int) -> None:
         mode: RedactionMode | None = None
         if options.redact:
             mode = "presidio" if options.redact == "presidio" else "own"
@@ -118,7 +118,7 @@ class PromptBuilder:
         if task.kind == "multi":
             _check_multi_label(options)
             options = options.model_copy(update={"shortlist": 0, "examples": "fixed"})
-        size = _shortlist_size(setup, options, enum_limit)
+        size = _shortlist_size(setup, options, max_schema_labels)
         self.shortlist_size = size if size < task.n_labels else 0
         many = options.examples == "auto" and task.n_labels > MAX_FIXED_EXAMPLE_LABELS
         nearest = (
@@ -243,7 +243,7 @@ def _check_multi_label(options: PromptOptions) -> None:
         raise BadSpec("Candidates are labels of which one is right, and here several may be.", "Leave candidates out.")
 
 
-def _shortlist_size(setup: TeacherSetup, options: PromptOptions, enum_limit: int) -> int:
+def _shortlist_size(setup: TeacherSetup, options: PromptOptions, max_schema_labels: int) -> int:
     """Labels offered for a text; 0 for all of them."""
     if options.shortlist != "auto":
         if options.shortlist == 1:
@@ -253,4 +253,8 @@ def _shortlist_size(setup: TeacherSetup, options: PromptOptions, enum_limit: int
     if task.n_labels <= 2 * SHORTLIST_SIZE:
         return 0
     n_bytes = sum(len(f"{label}{task.descriptions.get(label, '')}".encode()) + 8 for label in task.labels)
-    return SHORTLIST_SIZE if (enum_limit and task.n_labels > enum_limit) or n_bytes > MAX_LABEL_LIST_BYTES else 0
+    return (
+        SHORTLIST_SIZE
+        if (max_schema_labels and task.n_labels > max_schema_labels) or n_bytes > MAX_LABEL_LIST_BYTES
+        else 0
+    )

@@ -80,7 +80,7 @@ class SimulatedHumanTeacher(HumanTeacherBase):
         return Reply(tuple(self._answer_one(text) for text in texts), self._usage_of(len(texts)))
 
     def _usage_of(self, n: int) -> Usage:
-        return self._usage([self._options.max_seconds] * (n * self._options.annotators))
+        return self._usage([self._options.max_seconds] * (n * self._options.annotators_per_text))
 
     def _answer_one(self, text: str) -> Answer:
         truth = self._gold.get(normalize_whitespace(text))
@@ -91,6 +91,6 @@ class SimulatedHumanTeacher(HumanTeacherBase):
         ]
         rng = np.random.default_rng(int.from_bytes(seed, "big"))
         others = [column for column in range(self._task.n_labels) if column != truth]
-        wrong = rng.random(self._options.annotators) < self._options.error_rate
+        wrong = rng.random(self._options.annotators_per_text) < self._options.error_rate
         columns = [int(rng.choice(others)) if is_wrong else truth for is_wrong in wrong]
         return aggregate_labels(self._task, [self._task.labels[column] for column in columns])

@@ -111,7 +111,7 @@ def test_a_wrong_table_is_refused_whole(run: Path, rows: Rows, what: str) -> Non
 
 
 def test_two_annotators_of_one_text_are_stored_apart_and_compared(tmp_path: Path) -> None:
-    run = begin(tmp_path, teacher="annotators = 2")
+    run = begin(tmp_path, teacher="annotators_per_text = 2")
     for name in ("ann", "bob"):
         annotate(run, export=tmp_path / f"{name}.csv", annotator=name)
         own = read(tmp_path / f"{name}.csv")
@@ -140,7 +140,7 @@ def test_a_surplus_label_is_reported_and_not_stored(run: Path, rows: Rows) -> No
     found = annotate(run, import_from=write(run.parent / "in.csv", rows), annotator="bob").imported
     assert found is not None
     assert (found.new, found.surplus, found.n_disagreeing) == (0, 20, 1)
-    assert "annotators = 2" in found.to_text()
+    assert "annotators_per_text = 2" in found.to_text()
 
 
 @settings(max_examples=40, deadline=None)

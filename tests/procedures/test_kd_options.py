@@ -156,7 +156,7 @@ def test_a_students_vectors_move_to_the_teachers(kind: str, tmp_path: Path) -> N
                 .fit(lesson)
                 .embed(rows.texts)
             )
-        options = {"epochs": 25, "c": 1.0, "dims": 16}
+        options = {"epochs": 25, "c": 1.0, "pca_dims": 16}
         return (
             StaticStudent(StudentConfig(StudentContract.labels, str(folder), options=options))
             .fit(lesson)

@@ -60,7 +60,9 @@ def test_the_student_trains_on_the_softened_distribution_alone(tmp_path: Path) -
 
 
 def test_with_gold_the_gold_weighs_as_much_as_the_soft_labels_over_t_squared(tmp_path: Path) -> None:
-    with run_of(tmp_path, pool_of(10, 20), procedure={"name": "ft-kd", "temperature": 2.0, "learn_gold": True}) as run:
+    with run_of(
+        tmp_path, pool_of(10, 20), procedure={"name": "ft-kd", "temperature": 2.0, "train_on_gold": True}
+    ) as run:
         ft_kd(run)
         texts, targets, weights = run.trained[1]
     assert len(texts) == 30
@@ -77,7 +79,7 @@ def test_with_gold_the_gold_weighs_as_much_as_the_soft_labels_over_t_squared(tmp
         (p_kd, {"teacher": None}, "none is named"),
         (ft_kd, {"procedure": {"name": "ft-kd", "heat": 3}}, "no option 'heat'"),
         (ft_kd, {"procedure": {"name": "ft-kd", "temperature": 0}}, "cannot take temperature = 0"),
-        (ft_kd, {"procedure": {"name": "ft-kd", "learn_gold": "yes"}}, 'cannot take learn_gold = "yes"'),
+        (ft_kd, {"procedure": {"name": "ft-kd", "train_on_gold": "yes"}}, 'cannot take train_on_gold = "yes"'),
         (prompt, {}, "no language-model head"),
     ],
 )

@@ -208,7 +208,7 @@ def test_a_file_of_pairs_keeps_its_columns(bundle: Bundle, tmp_path: Path) -> No
 def test_the_other_students_ship_pairs_too(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     folder = write_tinybert(tmp_path / "weights")
-    options = {"epochs": 1} if kind == "encoder" else {"epochs": 2, "dims": 16, "hidden": 8}
+    options = {"epochs": 1} if kind == "encoder" else {"epochs": 2, "pca_dims": 16, "hidden_units": 8}
     try:
         student = REGISTRY.resolve(kind)(StudentConfig(TASK.labels, str(folder), options=options, kind="pair")).fit(
             LESSON

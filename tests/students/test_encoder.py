@@ -133,7 +133,7 @@ def test_truncated_texts_are_counted(tiny: Path) -> None:
 
 
 def test_in_head_mode_a_tail_beyond_the_limit_changes_nothing(tiny: Path) -> None:
-    student = encoder(tiny, mode="frozen", max_length=8, long="head").fit(training_data())
+    student = encoder(tiny, mode="frozen", max_length=8, long_texts="head").fit(training_data())
     short = "soup bread cheese dinner apple kitchen"
     np.testing.assert_allclose(
         student.predict_logits([f"{short} match goal"]), student.predict_logits([f"{short} loan"]), atol=1e-5

@@ -42,9 +42,9 @@ def test_an_encoder_starts_from_the_weights_of_another_with_its_own_head(weights
 
 
 def test_a_static_student_starts_from_the_embeddings_of_another(weights: str) -> None:
-    config = StudentConfig(LABELS, weights, options={"hidden": 4, "epochs": 2, "dims": 8})
+    config = StudentConfig(LABELS, weights, options={"hidden_units": 4, "epochs": 2, "pca_dims": 8})
     first = StaticStudent(config).fit(training_data())
-    still = replace(config, options={"epochs": 0, "dims": 8})
+    still = replace(config, options={"epochs": 0, "pca_dims": 8})
     after = StaticStudent(still).fit(replace(training_data(), init_from=first))
     np.testing.assert_allclose(after.embed(TEXTS), first.embed(TEXTS), atol=1e-5)
     assert np.abs(StaticStudent(still).fit(training_data()).embed(TEXTS) - after.embed(TEXTS)).max() > 1e-4

@@ -102,10 +102,10 @@ def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path:
     data = StudentContract().training_data()
     # The word that decides comes last, where a head alone does not reach.
     texts = [f"{'the ' * 20}{text}" for text in data.texts]
-    options = {"mode": "frozen", "max_length": LENGTH, "long": long, "c": 100.0}
+    options = {"mode": "frozen", "max_length": LENGTH, "long_texts": long, "c": 100.0}
     student = EncoderStudent(StudentConfig(LABELS, str(folder), options=options)).fit(TrainingData(texts, data.targets))
     assert student.truncated == 1.0
-    blind = EncoderStudent(StudentConfig(LABELS, str(folder), options={**options, "long": "head"})).fit(
+    blind = EncoderStudent(StudentConfig(LABELS, str(folder), options={**options, "long_texts": "head"})).fit(
         TrainingData(texts, data.targets)
     )
     right = (student.predict_proba(texts).argmax(1) == data.targets.argmax(1)).mean()
@@ -128,7 +128,7 @@ def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path:
 
 def test_an_unknown_mode_is_refused(folder: Path) -> None:
     with pytest.raises(BadSpec, match="cannot take long"):
-        EncoderStudent(StudentConfig(LABELS, str(folder), options={"long": "middle"}))
+        EncoderStudent(StudentConfig(LABELS, str(folder), options={"long_texts": "middle"}))
 
 
 def test_texts_too_long_for_a_linear_student_are_noted_too(tmp_path: Path) -> None:

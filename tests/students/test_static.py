@@ -39,7 +39,7 @@ def student(folder: Path) -> StaticStudent:
 
 
 def static_student(folder: Path, **options: float) -> StaticStudent:
-    return StaticStudent(StudentConfig(LABELS, str(folder), options={"hidden": 8, **options}))
+    return StaticStudent(StudentConfig(LABELS, str(folder), options={"hidden_units": 8, **options}))
 
 
 def test_it_learns_its_training_texts(student: StaticStudent) -> None:

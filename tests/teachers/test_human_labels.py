@@ -47,7 +47,7 @@ class TestSimulatedPeople(TeacherContract):
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         return opened(
-            simulate_from="pool", gold={text: i for i, text in enumerate(TEXTS)}, annotators=3, error_rate=0.2
+            simulate_from="pool", gold={text: i for i, text in enumerate(TEXTS)}, annotators_per_text=3, error_rate=0.2
         )
 
 
@@ -59,7 +59,7 @@ def test_without_a_price_the_human_teacher_is_refused() -> None:
 
 
 def test_human_labels_are_one_job_a_text_and_simulated_ones_are_direct() -> None:
-    people = opened(annotators=3)
+    people = opened(annotators_per_text=3)
     assert isinstance(people, DeferredTeacher)
     assert people.category == "human"
     assert people.job_capacity(["a", "b", "c"]) == 1
@@ -72,7 +72,7 @@ def test_human_labels_are_one_job_a_text_and_simulated_ones_are_direct() -> None
 
 
 def test_paid_by_the_hour_the_longest_paid_time_is_held() -> None:
-    people = opened({"usd_per_labelling_hour": 18}, max_seconds=60, annotators=2)
+    people = opened({"usd_per_labelling_hour": 18}, max_seconds=60, annotators_per_text=2)
     assert people.max_job_usage("a") == Usage(labels=2, seconds=120)
     assert people.price.cost_micros(people.max_job_usage("a")) == 600_000
 

@@ -85,7 +85,7 @@ def test_several_prompts_are_the_mean_of_each(tiny_folder: Path) -> None:
         LabelledText("blue", "bank"),
     ]
     first, second = (scores(opened(tiny_folder, task, some)) for some in (pairs[:2], pairs[2:]))
-    both = scores(opened(tiny_folder, task, pairs, prompts=2))
+    both = scores(opened(tiny_folder, task, pairs, n_prompts=2))
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-4)
     assert np.abs(first - second).max() > 0.01
 

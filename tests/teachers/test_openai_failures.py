@@ -264,7 +264,7 @@ def test_the_key_changes_with_everything_that_changes_answers() -> None:
     others = [
         teacher_at(url, samples=3),
         teacher_at(url, temperature=0.5),
-        teacher_at(url, effort="low"),
+        teacher_at(url, reasoning_effort="low"),
         teacher_at(url, max_tokens=99),
         teacher_at("http://127.0.0.1:10/v1"),
         teacher_at(url, [LabelledText("a match", "sports")]),

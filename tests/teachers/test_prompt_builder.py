@@ -161,7 +161,7 @@ def test_shortlists_begin_where_the_list_is_too_long_for_schema_or_prompt() -> N
         )
 
     assert offered(MANY) == 20
-    assert offered(MANY, enum_limit=500) == 335
+    assert offered(MANY, max_schema_labels=500) == 335
     assert offered(MANY, shortlist=0) == 335
     assert offered(MANY, shortlist=400) == 335
     assert offered(TASK) == 3
