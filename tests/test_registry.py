@@ -63,7 +63,7 @@ def test_options_are_read_with_their_nested_tables():
         ({"file": "a", "temprature": 2}, "The procedure 'soup' has no option 'temprature'.", "'temperature'"),
         ({"file": "a", "spend": 2}, "has no option 'spend'.", "The options are: temperature, write, file."),
         ({"file": "a", "write": {"round": 2}}, "has no option 'write.round'.", "'rounds'"),
-        ({}, "The procedure 'soup' needs the option 'file'.", "Set it."),
+        ({}, "The procedure 'soup' needs the option 'file'.", "file = ... under [procedure]."),
         ({"file": "a", "write": {"rounds": -1}}, "cannot take write.rounds = -1: input should be", "'write.rounds'"),
         ({"file": "a", "temperature": "hot"}, 'cannot take temperature = "hot": ', "'temperature'"),
         ({"file": "a", "temperature": float("nan")}, "cannot take temperature = NaN: ", "'temperature'"),

@@ -63,9 +63,9 @@ def recommend(means: Mapping[GridPoint, PointScore]) -> Recommendation | None:
     if not rows:
         return None
     values = np.array([row.score.value for row in rows])
-    costs = np.array([row.total_usd for row in rows])
+    costs = np.array([row.cost.total_usd for row in rows])
     latency = np.array([row.footprint.p50_ms if row.footprint.p50_ms is not None else np.inf for row in rows])
-    labels = np.array([row.labels_usd for row in rows])
+    labels = np.array([row.cost.labels_usd for row in rows])
 
     def choose(quality: np.ndarray, within: float = NEAR_BEST, price: float = 1.0) -> int:
         total = costs + (price - 1) * labels
@@ -103,7 +103,7 @@ def _alternatives(
         if i != choice:
             condition = f"{100 * within:g} points less than the best are accepted"
             alternatives.append(Alternative(condition, rows[i].point))
-    if any(row.labels_usd for row in rows):
+    if any(row.cost.labels_usd for row in rows):
         for price in PRICE_FACTORS:
             i = choose(values, price=price)
             if i != choice:

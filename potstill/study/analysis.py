@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.metrics import Score, accuracy, macro_f1, mcc
-from potstill.study.records import Cell, DatasetSummary, Footprint, StudyResult
+from potstill.study.records import Cell, CellCost, DatasetSummary, Footprint, StudyResult
 
 Floats = NDArray[np.float64]
 DRAWS = 1000
@@ -44,8 +44,7 @@ class PointScore:
         seeds: number of seeds.
         draws: (D,) the mean in each bootstrap draw.
         half_scores: the mean on each half of the test texts.
-        labels_usd, compute_usd, llm_usd: means over the seeds.
-        seconds: the mean over the seeds.
+        cost, seconds: means over the seeds.
         footprint: of its student.
     """
 
@@ -55,16 +54,9 @@ class PointScore:
     seeds: int
     draws: Floats = field(repr=False)
     half_scores: tuple[float, float]
-    labels_usd: float
-    compute_usd: float
-    llm_usd: float
+    cost: CellCost
     seconds: float
     footprint: Footprint
-
-    @property
-    def total_usd(self) -> float:
-        """The sum of labels, compute and language model."""
-        return self.labels_usd + self.compute_usd + self.llm_usd
 
 
 def point_scores(study: StudyResult, data: str, seed: int = 0) -> dict[GridPoint, PointScore]:
@@ -135,9 +127,7 @@ def _point_score(study: StudyResult, point: GridPoint, cells: Sequence[Cell], re
         seeds=len(cells),
         draws=draws,
         half_scores=(halves[0], halves[1]),
-        labels_usd=float(np.mean([each.labels_usd for each in costs])),
-        compute_usd=float(np.mean([each.compute_usd for each in costs])),
-        llm_usd=float(np.mean([each.llm_usd for each in costs])),
+        cost=CellCost(*(float(mean) for mean in np.mean([astuple(each) for each in costs], axis=0))),
         seconds=float(np.mean([study.results[cell].usage.seconds for cell in cells])),
         footprint=study.footprint(cells[0]),
     )

@@ -92,13 +92,13 @@ def recommendation_sentences(recommendation: Recommendation, metric: str) -> lis
     """The recommendation, and what it depends on."""
     choice, best, runner_up = recommendation.choice, recommendation.best, recommendation.runner_up
     latency = choice.footprint.p50_ms
-    score, usd = format_percent(choice.score.value), format_usd(choice.total_usd)
+    score, usd = format_percent(choice.score.value), format_usd(choice.cost.total_usd)
     first = f"Take {point_description(choice.point)}: {metric} {score} for {usd} in all"
     first += f", {format_ms(latency)} a text." if latency is not None else "."
     if choice.point == best.point:
         first += " Nothing tried is better."
     else:
-        score, usd = format_percent(best.score.value), format_usd(best.total_usd)
+        score, usd = format_percent(best.score.value), format_usd(best.cost.total_usd)
         first += f" The best, {point_description(best.point)}, reaches {score} for {usd}."
     held_out = format_percent(recommendation.held_out)
     stability = (

@@ -23,12 +23,27 @@ from potstill.study.analysis import (
     point_scores,
     smallest_near_best,
 )
-from potstill.study.records import FORMAT, Footprint, StudyResult, procedure_title
+from potstill.study.records import FORMAT, CellCost, Footprint, StudyResult, procedure_title
+
+
+@dataclass(frozen=True)
+class CostColumns:
+    """A `CellCost` with its sum. None if the cell was not run; the price of its labels is known all the same."""
+
+    labels_usd: float
+    compute_usd: float | None
+    llm_usd: float | None
+    total_usd: float | None
+
+    @classmethod
+    def of(cls, cost: CellCost) -> CostColumns:
+        """All of them."""
+        return cls(cost.labels_usd, cost.compute_usd, cost.llm_usd, cost.total_usd)
 
 
 @dataclass(frozen=True)
 class CellRow:
-    """A cell as a line of `cells.csv`; the fields are its columns. None is "not measured"."""
+    """A cell; as a line of `cells.csv` the columns of its cost and footprint follow its own. None: not measured."""
 
     data: str
     procedure: str
@@ -44,22 +59,21 @@ class CellRow:
     n_validation: int
     seconds: float | None
     teacher_seconds: float | None
-    labels_usd: float
-    compute_usd: float | None
-    llm_usd: float | None
-    total_usd: float | None
-    parameters: int | None
-    flops: float | None
-    texts_per_s: float | None
-    p50_ms: float | None
-    p99_ms: float | None
-    size_mb: float | None
-    joules_per_1000: float | None
+    cost: CostColumns
+    footprint: Footprint
+
+
+CSV_COLUMNS = [
+    each.name
+    for record in (CellRow, CostColumns, Footprint)
+    for each in fields(record)
+    if each.name not in ("cost", "footprint")
+]
 
 
 @dataclass(frozen=True)
 class PointRow:
-    """A point's mean over the seeds, as a flat record. None is "not measured"; `sd` is None with one seed."""
+    """A point's mean over the seeds. None is "not measured"; `sd` is None with one seed."""
 
     procedure: str
     backbone: str
@@ -69,18 +83,9 @@ class PointRow:
     high: float
     sd: float | None
     seeds: int
-    labels_usd: float
-    compute_usd: float
-    llm_usd: float
-    total_usd: float
     seconds: float
-    parameters: int | None
-    flops: float | None
-    texts_per_s: float | None
-    p50_ms: float | None
-    p99_ms: float | None
-    size_mb: float | None
-    joules_per_1000: float | None
+    cost: CostColumns
+    footprint: Footprint
 
 
 @dataclass(frozen=True)
@@ -190,8 +195,7 @@ def cell_rows(study: StudyResult) -> tuple[CellRow, ...]:
     """A row for each cell, in the order of the grid."""
     rows = []
     for cell, result in study.results.items():
-        cost, weight, scores = study.cost(cell), study.footprint(cell), result.scores
-        done = result.state == "done"
+        cost, scores, done = study.cost(cell), result.scores, result.state == "done"
         rows.append(
             CellRow(
                 data=cell.data,
@@ -208,25 +212,15 @@ def cell_rows(study: StudyResult) -> tuple[CellRow, ...]:
                 n_validation=result.n_validation,
                 seconds=result.usage.seconds if done else None,
                 teacher_seconds=result.usage.teacher_seconds if done else None,
-                labels_usd=cost.labels_usd,
-                compute_usd=cost.compute_usd if done else None,
-                llm_usd=cost.llm_usd if done else None,
-                total_usd=cost.total_usd if done else None,
-                parameters=weight.parameters,
-                flops=weight.flops,
-                texts_per_s=weight.texts_per_s,
-                p50_ms=weight.p50_ms,
-                p99_ms=weight.p99_ms,
-                size_mb=weight.size_mb,
-                joules_per_1000=weight.joules_per_1000,
+                cost=CostColumns.of(cost) if done else CostColumns(cost.labels_usd, None, None, None),
+                footprint=study.footprint(cell),
             )
         )
     return tuple(rows)
 
 
 def point_row(mean: PointScore) -> PointRow:
-    """A point's mean as a flat record."""
-    weight = mean.footprint
+    """A point's mean as a record."""
     return PointRow(
         procedure=mean.point.procedure,
         backbone=mean.point.backbone,
@@ -236,18 +230,9 @@ def point_row(mean: PointScore) -> PointRow:
         high=mean.score.high,
         sd=None if math.isnan(mean.sd) else mean.sd,
         seeds=mean.seeds,
-        labels_usd=mean.labels_usd,
-        compute_usd=mean.compute_usd,
-        llm_usd=mean.llm_usd,
-        total_usd=mean.total_usd,
         seconds=mean.seconds,
-        parameters=weight.parameters,
-        flops=weight.flops,
-        texts_per_s=weight.texts_per_s,
-        p50_ms=weight.p50_ms,
-        p99_ms=weight.p99_ms,
-        size_mb=weight.size_mb,
-        joules_per_1000=weight.joules_per_1000,
+        cost=CostColumns.of(mean.cost),
+        footprint=mean.footprint,
     )
 
 
@@ -275,9 +260,15 @@ def write_tables(study: StudyResult, folder: Path) -> None:
     with atomic_file(folder / "compare.json") as path:
         path.write_text(json.dumps(record.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
     with atomic_file(folder / "cells.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, [each.name for each in fields(CellRow)])
+        table = csv.DictWriter(file, CSV_COLUMNS)
         table.writeheader()
-        table.writerows({name: guarded_cell(cell) for name, cell in asdict(row).items()} for row in record.cells)
+        table.writerows(_csv_line(row) for row in record.cells)
+
+
+def _csv_line(row: CellRow) -> dict[str, object]:
+    line = asdict(row)
+    columns = {**line.pop("cost"), **line.pop("footprint"), **line}
+    return {name: guarded_cell(cell) for name, cell in columns.items()}
 
 
 def _dataset_record(study: StudyResult, name: str) -> DatasetRecord:
@@ -298,7 +289,7 @@ def _dataset_record(study: StudyResult, name: str) -> DatasetRecord:
         means=tuple(point_row(mean) for mean in means.values()),
         pareto=ParetoFronts(
             p50_ms=_front({mean: mean.footprint.p50_ms for mean in means.values()}),
-            total_usd=_front({mean: mean.total_usd for mean in means.values()}),
+            total_usd=_front({mean: mean.cost.total_usd for mean in means.values()}),
         ),
         crossovers=tuple(_crossover_row(each) for each in crossovers(means)),
         smallest_within_a_point=None

@@ -22,7 +22,7 @@ def test_a_mean_lies_in_its_interval_and_costs_what_its_cells_cost() -> None:
     mean = point_scores(made_study(), "d")[GridPoint("ft", "big", 64)]
     assert mean.score.value == pytest.approx(0.85)
     assert mean.score.low < 0.85 < mean.score.high
-    assert mean.total_usd == pytest.approx(6.4 + 0.001)
+    assert mean.cost.total_usd == pytest.approx(6.4 + 0.001)
     assert mean.seeds == 3
 
 

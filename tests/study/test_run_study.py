@@ -181,13 +181,14 @@ def test_the_tables_hold_every_cell(tmp_path: Path) -> None:
     write_tables(done, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert record == json.loads(json.dumps(study_record(done).to_json()))
-    assert (
-        len(record["cells"]) == len(done.results) == len((tmp_path / "out" / "cells.csv").read_text().splitlines()) - 1
-    )
+    header, *lines = (tmp_path / "out" / "cells.csv").read_text().splitlines()
+    assert len(record["cells"]) == len(done.results) == len(lines)
+    assert {"procedure", "accuracy", "seconds", "total_usd", "p50_ms", "size_mb"} <= set(header.split(","))
+    assert len(set(header.split(","))) == len(header.split(","))
     row = next(row for row in cell_rows(done) if row.procedure == "FT+KD" and row.labels == 24)
-    assert row.labels_usd == pytest.approx(2.4)
-    assert row.compute_usd is not None
-    assert row.total_usd == pytest.approx(row.labels_usd + row.compute_usd)
+    assert row.cost.labels_usd == pytest.approx(2.4)
+    assert row.cost.compute_usd is not None
+    assert row.cost.total_usd == pytest.approx(row.cost.labels_usd + row.cost.compute_usd)
 
 
 def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path: Path, topics: Path) -> None:

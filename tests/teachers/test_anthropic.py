@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import socket
-from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -13,64 +12,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.chat_server import FakeServer, Fault
-from support.chat_teacher import KEY, TASK, likeliest
+from support.chat_teacher import KEY, TASK, ChatProvider, Served, likeliest
 
-from potstill.data.task import Answer, GenerationRequest, LabelledText, Task
+from potstill.data.task import GenerationRequest, LabelledText
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Rates, Usage, listed_price
 from potstill.teachers.anthropic import open_teacher
-from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.base import TeacherSetup
 from potstill.teachers.price_options import PriceOptions, batch_queue_price, provider_for_url
 from potstill.teachers.response_parsing import parse_message
-from potstill.testing import TeacherContract
 
 PRICES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 5, "usd_per_million_cached": 0.1}}
 
 
-def teacher_at(
-    server: FakeServer | str, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any
-) -> Any:
-    url = server if isinstance(server, str) else server.url
-    return open_teacher(TeacherSetup(task, "m", examples, {"base_url": url, **options}, PriceOptions.parse(PRICES)))
-
-
-def ask(server: FakeServer, text: str = "some sports", **options: Any) -> Answer:
-    """One answer of a new teacher; its price keeps to its bound."""
-    teacher = teacher_at(server, **options)
-    reply = teacher.answer([text])
-    assert teacher.price.cost_micros(reply.usage) <= teacher.price.cost_micros(teacher.max_usage([text]))
-    answer: Answer = reply.answers[0]
-    return answer
-
-
-class Served(TeacherContract):
-    """The contract on a stand-in that stays up for the class."""
-
-    server: ClassVar[FakeServer]
-    options: ClassVar[dict[str, Any]] = {}
-
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _serve(cls) -> Iterator[None]:
-        with FakeServer() as cls.server:
-            yield
-
-    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
-        opened: Teacher = teacher_at(self.server, examples, task, **self.options)
-        return opened
+ANTHROPIC = ChatProvider(open_teacher, PRICES)
+teacher_at, ask = ANTHROPIC.teacher_at, ANTHROPIC.ask
 
 
 class TestContract(Served):
     """One label a text."""
 
+    provider = ANTHROPIC
 
-class TestContractByVotes(Served):
+
+class TestContractByVotes(TestContract):
     """Five samples a text."""
 
     options: ClassVar[dict[str, Any]] = {"samples": 5}
 
 
-class TestContractOfABatchTeacherAskedDirectly(Served):
+class TestContractOfABatchTeacherAskedDirectly(TestContract):
     """What is asked directly of a teacher that could leave a batch."""
 
     options: ClassVar[dict[str, Any]] = {"batch": True}

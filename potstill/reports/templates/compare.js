@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const sections = JSON.parse(document.getElementById("figures").textContent);
+  for (const section of sections) section.points = section.points.map(p => ({ ...p, ...p.cost, ...p.footprint }));
   const NS = "http://www.w3.org/2000/svg";
   const DASHES = { "ft": "", "p": "7 4", "ft+kd": "2 3", "p+kd": "9 3 2 3", "llm+kd": "1 4" };
   const MARKS = ["circle", "square", "triangle", "diamond", "cross", "down", "plus", "star"];
