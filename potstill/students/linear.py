@@ -73,6 +73,7 @@ class LinearStudent(Student):
     """
 
     capabilities = StudentCapabilities(task_kinds=ALL_TASK_KINDS)
+    revision = 2  # scripts without blanks by character, and emoji
 
     def __init__(self, config: StudentConfig) -> None:
         self.options = read_options(LinearOptions, "student 'linear'", config.options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.models.features import MAX_CHARS, NGramVectorizer, PaddedFeatures, SubwordVectorizer, load_vectorizer
+from potstill.errors import RunNotFound
+from potstill.models.features import (
+    MAX_CHARS,
+    NGramVectorizer,
+    PaddedFeatures,
+    SubwordVectorizer,
+    VectorizerConfig,
+    load_vectorizer,
+)
 
 CORPUS = [
     "How do I reset my PIN?",
@@ -121,3 +130,21 @@ def test_a_loaded_vectorizer_gives_the_same_features(
     assert np.array_equal(loaded(texts).ids, vectorizer(texts).ids)
     assert np.array_equal(loaded(texts).values, vectorizer(texts).values)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json"}
+
+
+def test_a_vectorizer_stored_in_format_1_keeps_its_features(tmp_path: Path) -> None:
+    words, chars = ["很好", "good"], [" 很好", "很好 ", "很好🙂", "好🙂 "]
+    (tmp_path / "ngrams.json").write_text(
+        json.dumps({"format": 1, "words": words, "chars": chars, "idf": [1.0] * 6}), encoding="utf-8"
+    )
+    loaded = load_vectorizer(tmp_path, VectorizerConfig("ngrams"))
+    assert isinstance(loaded, NGramVectorizer)
+    assert ngrams_of(loaded, loaded(["很好🙂"]), 0) == {"很好", " 很好", "很好🙂", "好🙂 "}
+    loaded.save(tmp_path)
+    assert json.loads((tmp_path / "ngrams.json").read_text(encoding="utf-8"))["format"] == 1
+
+
+def test_a_vectorizer_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ngrams.json").write_text('{"format": 99, "words": [], "chars": [], "idf": []}', encoding="utf-8")
+    with pytest.raises(RunNotFound, match="format 99"):
+        load_vectorizer(tmp_path, VectorizerConfig("ngrams"))

@@ -35,6 +35,40 @@ def test_a_text_of_unknown_words_or_none_gets_probabilities(student: LinearStude
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+SHORT_WORDS = {  # two words a text, between others that say nothing, without blanks
+    "chinese": (
+        ("快递 包裹 送货 物流 配送 签收", "退款 退货 赔偿 退钱 换货 差价"),
+        "我的 请问 已经 还是 怎么 今天",
+        "",
+    ),
+    "japanese": (
+        ("荷物 配達 発送 送料 追跡 宅配", "返金 返品 交換 補償 請求 振込"),
+        "が を まだ 昨日 もう でしょうか",
+        "",
+    ),
+    "thai": (("พัสดุ จัดส่ง ขนส่ง ค่าส่ง", "คืนเงิน ชดเชย เปลี่ยน โอนเงิน"), "ครับ ค่ะ ทำไม วันนี้ ช่วย แล้ว", ""),
+    "emoji": (("😀 😍 👍 🎉 ❤️ 😊", "😡 😢 👎 💔 😤 😭"), "the movie was on at eight and we went", " "),
+}
+
+
+@pytest.mark.parametrize("script", SHORT_WORDS)
+def test_words_of_one_or_two_characters_are_learned(script: str, tmp_path: Path) -> None:
+    words, filler, blank = SHORT_WORDS[script]
+    draw, others = np.random.default_rng(0), filler.split()
+
+    def text(label: int) -> str:
+        middle = "".join(draw.choice(words[label].split(), 2))
+        return blank.join([*draw.choice(others, 3), middle]) + str(draw.choice(others))
+
+    gold = np.tile([0, 1], 80)
+    texts = [text(label) for label in gold]
+    student = LinearStudent(StudentConfig(("a", "b"))).fit(
+        TrainingData(texts[:80], np.eye(2, dtype=np.float32)[gold[:80]])
+    )
+    assert (student.predict_proba(texts[80:]).argmax(axis=1) == gold[80:]).mean() > 0.9
+    check_export(student, tmp_path, texts)
+
+
 def test_the_order_of_the_rows_does_not_matter(student: LinearStudent) -> None:
     order = np.random.default_rng(0).permutation(len(TEXTS))
     other = LinearStudent(StudentConfig(LABELS)).fit(TrainingData([TEXTS[i] for i in order], ONE_HOT[order]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -14,26 +13,31 @@ from typing import Self
 import numpy as np
 
 from potstill.data.unicode_forms import normalise_unicode
+from potstill.errors import RunNotFound
 from potstill.models.features.base import PaddedFeatures, SparseFeatures, VectorizerConfig
+from potstill.models.features.words import SPLITTINGS
 
 NGRAMS_FILE = "ngrams.json"
+FORMAT = max(SPLITTINGS)
 MAX_CHARS = 20_000  # of a text; more is not read, so that a 50 MB text cannot stop a server
 MAX_CACHED_TOKENS, MAX_CACHED_TOKEN_LENGTH = 200_000, 32
-WORD = re.compile(r"\w+")
 
 
 class NGramVectorizer:
-    """TF-IDF over words (1-2) and over characters within words (3-5), sublinear in the counts.
+    """TF-IDF over words (1-2) and over characters between blanks (3-5), sublinear in the counts.
 
-    The two parts are scaled to equal L2 norm, and a text's features to norm one.
+    In scripts without blanks each character is a word, so that the word n-grams are those of one and two characters; an
+    emoji is a word, too (`words`). The two parts are scaled to equal L2 norm, and a text's features to norm one.
 
     Args:
         words: the word n-grams, in the order of their ids.
         chars: the character n-grams, whose ids follow.
         idf: (V,) inverse document frequency of each.
+        version: a key of `SPLITTINGS`.
     """
 
-    def __init__(self, words: Sequence[str], chars: Sequence[str], idf: Sequence[float]) -> None:
+    def __init__(self, words: Sequence[str], chars: Sequence[str], idf: Sequence[float], version: int = FORMAT) -> None:
+        self.version, self._split = version, SPLITTINGS[version]
         self.words, self.chars = list(words), list(chars)
         self.idf = np.asarray(idf, dtype=np.float32)
         self.width = len(self.words) + len(self.chars)
@@ -52,13 +56,14 @@ class NGramVectorizer:
         """
         counted = texts[:: max(1, len(texts) // 20_000)]
         min_count = min_df if min_df is not None else (1 if len(counted) < 2_000 else 2)
+        split = SPLITTINGS[FORMAT]
         in_words: Counter[str] = Counter()
         in_chars: Counter[str] = Counter()
         for text in counted:
             tokens = normalize_text(text).split()
-            words = WORD.findall(" ".join(tokens))
+            words = split.words(" ".join(tokens))
             in_words.update(set(words) | {f"{a} {b}" for a, b in pairwise(words)})
-            in_chars.update(set(chain.from_iterable(map(_char_grams, set(tokens)))))
+            in_chars.update(set(chain.from_iterable(map(split.grams, set(tokens)))))
         # Ties are broken by the n-gram itself, so that the order of the texts does not matter.
         frequency = {(0, gram): n for gram, n in in_words.items() if n >= min_count}
         frequency |= {(1, gram): n for gram, n in in_chars.items() if n >= min_count}
@@ -106,8 +111,8 @@ class NGramVectorizer:
 
     def _look_up(self, token: str) -> tuple[array[int], list[str]]:
         """The ids of a token's n-grams of characters and of single words, and its words; cached."""
-        words = WORD.findall(token)
-        ids = [self._char_id[gram] for gram in _char_grams(token) if gram in self._char_id]
+        words = self._split.words(token)
+        ids = [self._char_id[gram] for gram in self._split.grams(token) if gram in self._char_id]
         ids += [self._word_id[word] for word in words if word in self._word_id]
         entry = (array("q", ids), words)
         if len(self._cache) < MAX_CACHED_TOKENS and len(token) <= MAX_CACHED_TOKEN_LENGTH:
@@ -116,25 +121,26 @@ class NGramVectorizer:
 
     def save(self, folder: Path) -> None:
         """Write `ngrams.json`."""
-        record = {"format": 1, "words": self.words, "chars": self.chars, "idf": [float(x) for x in self.idf]}
+        record = {"format": self.version, "words": self.words, "chars": self.chars, "idf": [float(x) for x in self.idf]}
         (folder / NGRAMS_FILE).write_text(json.dumps(record, ensure_ascii=True), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, config: VectorizerConfig) -> Self:
-        """Load what `save` wrote."""
+        """Load what `save` wrote, in this format or an earlier one.
+
+        Raises:
+            RunNotFound: the file is of a newer format.
+        """
         record = json.loads((folder / NGRAMS_FILE).read_text(encoding="utf-8"))
-        return cls(record["words"], record["chars"], record["idf"])
+        if record["format"] not in SPLITTINGS:
+            raise RunNotFound(
+                f"{folder / NGRAMS_FILE} has format {record['format']}, and this potstill reads up to {FORMAT}.",
+                "Upgrade with: pip install --upgrade potstill",
+            )
+        return cls(record["words"], record["chars"], record["idf"], record["format"])
 
 
 def normalize_text(text: str) -> str:
     """The text in lower case and Unicode form NFKC, cut at MAX_CHARS."""
     text = text[:MAX_CHARS]
     return text.lower() if text.isascii() else normalise_unicode("NFKC", text).lower()
-
-
-def _char_grams(token: str) -> list[str]:
-    """The n-grams of 3, 4 and 5 characters of a token with a space on either side; shorter tokens whole."""
-    padded = f" {token} "
-    size = len(padded)
-    grams = [padded[i : i + n] for n in (3, 4, 5) if n <= size for i in range(size - n + 1)]
-    return grams or [padded]
