@@ -292,6 +292,11 @@ class Bundle:
         """The number of texts so far that were too long to be read as a whole."""
         return self.preprocessor.truncated
 
+    @property
+    def unknown(self) -> int:
+        """The number of texts so far that are mostly tokens which the student's vocabulary lacks."""
+        return self.preprocessor.unknown
+
     def summary(self) -> dict[str, str | int | float | bool]:
         """Facts for a report, as one flat dictionary."""
         flat: dict[str, str | int | float | bool] = {

@@ -110,7 +110,7 @@ def label_file(
     )
     notes = list(_notes(scan, cells, out))
     job = {"record": sha256(bundle.folder / RECORD_FILE), "graph": bundle.graph, "columns": cells.columns}
-    counts, truncated = _RowCounts(), bundle.truncated
+    counts, truncated, unknown = _RowCounts(), bundle.truncated, bundle.unknown
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in _rows(path, read, lambda bad: None))
         labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
@@ -121,6 +121,11 @@ def label_file(
         journal.finish()
     if bundle.truncated > truncated:
         notes.append(f"{bundle.truncated - truncated:,} of the texts were too long and were not read as a whole.")
+    if bundle.unknown > unknown:
+        notes.append(
+            f"{bundle.unknown - unknown:,} of the texts are mostly characters that the student's vocabulary lacks: "
+            "their labels are guesses."
+        )
     if counts.empty:
         notes.append(f"{counts.empty} of the texts were empty.")
     if counts.found:

@@ -36,9 +36,11 @@ class Preprocessor(Protocol):
 
     Attributes:
         truncated: number of texts so far that were not read as a whole.
+        unknown: number of texts so far that are mostly tokens which the vocabulary lacks.
     """
 
     truncated: int
+    unknown: int
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """Batches that cover N texts once: the (B,) row numbers, and the inputs by name.
@@ -58,13 +60,14 @@ class TokenPreprocessor:
         self._tokens = TextTokenizer(folder / "tokenizer.json", config.max_length, pairs=config.pairs, long=config.long)
         self._pad_id = config.pad_id
         self._lock = threading.Lock()
-        self.truncated = 0
+        self.truncated = self.unknown = 0
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """(B, T) `input_ids` and `attention_mask`, batches sorted by length."""
         encoded = self._tokens.encode(texts)
         with self._lock:
             self.truncated += encoded.truncated
+            self.unknown += encoded.unknown
         ids = encoded.ids
         for units in _length_batches(encoded):
             filled, mask = pad_batch([ids[unit] for unit in units], self._pad_id)
@@ -93,7 +96,7 @@ class FeaturePreprocessor:
     def __init__(self, folder: Path, record: JsonObject) -> None:
         self._vectorizer = load_vectorizer(folder, VectorizerConfig.from_json(record))
         self._lock = threading.Lock()
-        self.truncated = 0
+        self.truncated = self.unknown = 0
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """(B, T) `ids` and `values`, and `second` for pairs of vectors; batches sorted by length."""
@@ -103,6 +106,7 @@ class FeaturePreprocessor:
         ragged = self._vectorizer.transform(texts)
         with self._lock:
             self.truncated += ragged.truncated
+            self.unknown += ragged.unknown
         starts = ragged.starts
         for rows in length_batches(np.maximum(np.diff(starts), 1).tolist(), rows=128):
             bag = ragged.take(rows).pad()
@@ -117,7 +121,7 @@ class PatternPreprocessor:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
         self._ids = PatternTokenizer(text, PatternLayout.from_json(record))
         self._lock = threading.Lock()
-        self.truncated = 0
+        self.truncated = self.unknown = 0
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """(B, T) `input_ids` and `attention_mask`, batches sorted by length."""

@@ -59,6 +59,7 @@ class SavedEncoder(SavedStudent):
         pooling: of the network.
         max_length: tokens of a text at most.
         truncated: share of the training texts that were not read as a whole.
+        unknown: share of the training texts that are mostly unknown tokens.
         fit_info: what `fit` did.
         licence: of the pretrained weights.
     """
@@ -68,6 +69,7 @@ class SavedEncoder(SavedStudent):
     pooling: Pooling
     max_length: int
     truncated: float
+    unknown: float = 0.0
     fit_info: FitInfo
     licence: str
 
@@ -77,6 +79,7 @@ class EncoderStudent(Student):
 
     Attributes:
         truncated: share of the training texts that were not read as a whole, in [0, 1].
+        unknown: share of the training texts that are mostly unknown tokens, in [0, 1].
         fit_info: what the last `fit` did.
     """
 
@@ -98,7 +101,7 @@ class EncoderStudent(Student):
         self.descriptions = dict(config.descriptions)
         self.options = read_options(EncoderOptions, "student 'encoder'", config.options)
         check_device(self.options.device)
-        self.truncated = 0.0
+        self.truncated = self.unknown = 0.0
         self.fit_info = FitInfo()
         self._network: EncoderNetwork | None = None
         self._tokenizer: TextTokenizer | None = None
@@ -109,6 +112,7 @@ class EncoderStudent(Student):
         """See `Student.metadata`."""
         long = "head" if self.kind == "pair" else self.options.long_texts
         facts = {"weights": self.weights, "licence": self._licence, "truncated": self.truncated, "long": long}
+        facts |= {"unknown": self.unknown} if self.unknown else {}
         return {**facts, **self.fit_info.to_json()}
 
     @classmethod
@@ -158,7 +162,7 @@ class EncoderStudent(Student):
         if tokenizer.long == "windows":
             tokenizer = TextTokenizer(tokenizer.file, tokenizer.max_length, long="head+tail")
         encoded = tokenizer.encode(data.texts)
-        self.truncated = encoded.truncated / len(data.texts)
+        self.truncated, self.unknown = (n / len(data.texts) for n in (encoded.truncated, encoded.unknown))
         assert data.sample_weight is not None  # set by check_training_data
         noisy = np.zeros(len(data.texts), dtype=np.bool_) if data.noisy is None else data.noisy
         batch = EncodedBatch(encoded.ids, data.targets, data.sample_weight, noisy, multi=self.kind == "multi")
@@ -218,6 +222,7 @@ class EncoderStudent(Student):
             pooling=network.pooling,
             max_length=tokenizer.max_length,
             truncated=self.truncated,
+            unknown=self.unknown,
             fit_info=self.fit_info,
             licence=self._licence,
         ).write(folder / RECORD_FILE)
@@ -231,6 +236,7 @@ class EncoderStudent(Student):
         options = {**record.options.model_dump(), "device": portable_device(record.options.device)}
         student = cls(StudentConfig(record.labels, record.weights, options=options, kind=record.kind))
         student.truncated, student.fit_info, student._licence = record.truncated, record.fit_info, record.licence
+        student.unknown = record.unknown
         network = load_network(folder, len(student.labels), record.pooling)
         student._set_network(folder / "tokenizer.json", record.max_length, network)
         return student

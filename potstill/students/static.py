@@ -15,6 +15,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
+from potstill.data.task import JsonObject
 from potstill.errors import BadSpec
 from potstill.models.device import DeviceName, check_device, portable_device
 from potstill.models.downloads.fetch import cached_path
@@ -78,6 +79,7 @@ class SavedStatic(SavedStudent):
     options: StaticOptions
     c: float
     vectorizer: VectorizerConfig
+    unknown: float = 0.0
 
 
 class StaticStudent(Student):
@@ -101,8 +103,14 @@ class StaticStudent(Student):
         self.weights = config.weights or ("potion-8m" if cached_path("potion-8m") is not None else "minilm")
         self.kind = config.kind
         self.c = self.options.c or 0.0
+        self.unknown = 0.0
         self._vectorizer: SubwordVectorizer | PairSubwordVectorizer | None = None
         self._classifier: StaticClassifier | None = None
+
+    @property
+    def metadata(self) -> JsonObject:
+        """`unknown`: share of the training texts that are mostly unknown subwords, if there are any."""
+        return {"unknown": self.unknown} if self.unknown else {}
 
     def check_requirements(self) -> None:
         """Check that the weights are on this machine."""
@@ -161,7 +169,9 @@ class StaticStudent(Student):
         empty = np.zeros((width, 0), dtype=np.float32)
         v = np.zeros((0, len(self.labels)), dtype=np.float32)
         classifier = StaticClassifier(pretrained.embeddings, w=empty, b=empty[0], u=empty, c=empty[0], v=v)
-        return classifier, self._vectorizer.transform(data.texts)
+        features = self._vectorizer.transform(data.texts)
+        self.unknown = features.unknown / len(data.texts)
+        return classifier, features
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
         """(N, K) scores in nats."""
@@ -195,6 +205,7 @@ class StaticStudent(Student):
             options=self.options,
             c=self.c,
             vectorizer=self._vectorizer.config,
+            unknown=self.unknown,
         ).write(folder / RECORD_FILE)
         for name in CLASSIFIER_ARRAYS:
             array = getattr(classifier, name)
@@ -207,7 +218,7 @@ class StaticStudent(Student):
         record = SavedStatic.read(folder / RECORD_FILE)
         options = {**record.options.model_dump(), "device": portable_device(record.options.device)}
         student = cls(StudentConfig(record.labels, record.weights, options=options, kind=record.kind))
-        student.c = record.c
+        student.c, student.unknown = record.c, record.unknown
         vectorizer = PairSubwordVectorizer if record.kind == "pair" else SubwordVectorizer
         student._vectorizer = vectorizer.load(folder, record.vectorizer)
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in CLASSIFIER_ARRAYS}

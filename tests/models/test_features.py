@@ -110,6 +110,11 @@ def test_a_subword_counts_one_over_the_number_of_known_ones() -> None:
     assert features.values.tolist() == [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
 
+def test_texts_of_mostly_unknown_subwords_are_counted() -> None:
+    assert subwords().transform(["a b huh", "huh hm c", "", "huh"]).unknown == 2
+    assert subwords().transform(["a b"]).unknown == 0
+
+
 def test_subwords_are_cut_at_max_length() -> None:
     assert subwords(max_length=2)(["a b c"]).ids.tolist() == [[1, 2]]
 

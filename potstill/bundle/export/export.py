@@ -108,6 +108,12 @@ def _export_graph(student: Student, folder: Path, task: Task) -> BundleRecord:
     if facts.get("truncated"):
         lost = TRUNCATION_NOTES[str(config.get("long", "head"))]
         notes.append(f"{facts['truncated']:.1%} of the texts it was trained on were too long and {lost}.")
+    if facts.get("unknown"):
+        notes.append(
+            f"{facts['unknown']:.1%} of the texts it was trained on are mostly characters that its vocabulary lacks, "
+            "so it cannot tell them apart: take --student linear, which reads every script, or an encoder for their "
+            "language (--student encoder:FOLDER)."
+        )
     return BundleRecord(
         made_by=f"potstill {__version__}",
         made_at=datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -63,6 +63,7 @@ class SparseFeatures:
         values: (E,) float32.
         second: (E,) float32, the weight of each entry in the second text of a pair; None for single texts and n-grams.
         truncated: how many of the N texts were too long and were cut.
+        unknown: how many are mostly subwords that the vocabulary lacks.
     """
 
     starts: NDArray[np.int64]
@@ -70,6 +71,7 @@ class SparseFeatures:
     values: NDArray[np.float32]
     second: NDArray[np.float32] | None = None
     truncated: int = 0
+    unknown: int = 0
 
     def take(self, rows: NDArray[np.intp]) -> SparseFeatures:
         """The features of these texts, in this order."""

@@ -144,6 +144,7 @@ class PairSubwordVectorizer:
             np.concatenate([first.values, none_two])[order],
             np.concatenate([none_one, second.values])[order],
             first.truncated + second.truncated,
+            first.unknown + second.unknown,
         )
 
     def __call__(self, texts: Sequence[str]) -> PaddedFeatures:

@@ -15,6 +15,7 @@ from potstill.models.features.base import PaddedFeatures, SparseFeatures, Vector
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "token_weights.json"
 MAX_LENGTH = 512
+MAX_UNKNOWN_SHARE = 0.5  # a text of which more than this share is unknown subwords is counted
 
 
 class SubwordVectorizer:
@@ -58,17 +59,19 @@ class SubwordVectorizer:
         truncated = sum(is_cut or len(text) > max_chars for is_cut, text in zip(cut, texts, strict=True))
         lengths = np.fromiter(map(len, token_ids), dtype=np.int64, count=len(token_ids))
         ids = np.fromiter(chain.from_iterable(token_ids), dtype=np.int64, count=int(lengths.sum()))
+        unknown = 0
         if self._unknown_id is not None:
             is_known = ids != self._unknown_id
             if not is_known.all():
                 rows = np.repeat(np.arange(len(texts)), lengths)[is_known]
-                lengths = np.bincount(rows, minlength=len(texts)).astype(np.int64)
-                ids = ids[is_known]
+                known = np.bincount(rows, minlength=len(texts)).astype(np.int64)
+                unknown = int((lengths - known > MAX_UNKNOWN_SHARE * lengths).sum())
+                lengths, ids = known, ids[is_known]
         values = np.repeat(1.0 / np.maximum(lengths, 1), lengths).astype(np.float32)
         if self.weights is not None:
             values *= self.weights[ids]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return SparseFeatures(starts, ids, values, truncated=truncated)
+        return SparseFeatures(starts, ids, values, truncated=truncated, unknown=unknown)
 
     def __call__(self, texts: Sequence[str]) -> PaddedFeatures:
         """N texts -> padded (N, T) arrays."""

@@ -32,6 +32,9 @@ MAX_WINDOWS, WINDOW_OVERLAP = 8, 0.125
 CHARACTERS_PER_TOKEN = 40
 # Names of the padding token: BERT; RoBERTa and XLM-R; some ELECTRA models.
 _PAD_TOKENS = ("[PAD]", "<pad>", "[pad]")
+# Names of the token that stands for what the vocabulary lacks. A text of which more than this share is such is counted.
+_UNKNOWN_TOKENS = ("[UNK]", "<unk>", "[unk]")
+MAX_UNKNOWN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ class EncodedTexts:
         ids: M arrays of (T_i,) int64, each at most `max_length` long and never empty; M is N unless in windows.
         truncated: number of the N texts that are not read as a whole.
         text_index: (M,) the text each array belongs to, ascending.
+        unknown: number of arrays that are mostly unknown tokens.
     """
 
     ids: list[Ids]
     truncated: int
     text_index: NDArray[np.int64]
+    unknown: int = 0
 
     def mean_over_windows(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(M, ...) outputs -> (N, ...) means over the windows of each text."""
@@ -127,6 +132,8 @@ class TextTokenizer:
         self.long: LongTextMode = "head" if pairs else long
         pad_ids = (tokenizer.token_to_id(token) for token in _PAD_TOKENS)
         self.pad_id: int = next((pad_id for pad_id in pad_ids if pad_id is not None), 0)
+        unknown_ids = (tokenizer.token_to_id(token) for token in _UNKNOWN_TOKENS)
+        self.unknown_id: int | None = next((each for each in unknown_ids if each is not None), None)
 
     @property
     def config(self) -> TokenizerConfig:
@@ -166,7 +173,7 @@ class TextTokenizer:
         for row, encoding in zip(uncached, self._encode_batch([given[row] for row in uncached]), strict=True):
             ids[row] = np.array(encoding.ids or [self.pad_id], dtype=np.int64)
             truncated[row] |= bool(len(ids[row]) == self.max_length and encoding.overflowing)
-        return EncodedTexts(ids, sum(truncated), np.arange(len(ids)))
+        return EncodedTexts(ids, sum(truncated), np.arange(len(ids)), self._count_unknown(ids))
 
     def _encode_batch(self, texts: Sequence[Any]) -> list[Any]:
         try:
@@ -194,7 +201,16 @@ class TextTokenizer:
             truncated += len(text) > 2 * limit or sum(map(len, parts)) < len(content)
             ids += [np.concatenate([prefix, part, suffix]) for part in parts]
             text_index += [row] * len(parts)
-        return EncodedTexts(ids, truncated, np.array(text_index, dtype=np.int64))
+        return EncodedTexts(ids, truncated, np.array(text_index, dtype=np.int64), self._count_unknown(ids))
+
+    def _count_unknown(self, ids: Sequence[Ids]) -> int:
+        if self.unknown_id is None or not ids:
+            return 0
+        counts = np.array([np.count_nonzero(each == self.unknown_id) for each in ids])
+        if not counts.any():
+            return 0
+        n_special = sum(map(len, self._special_ids)) + self.pairs
+        return int((counts > MAX_UNKNOWN_SHARE * (np.array(list(map(len, ids))) - n_special)).sum())
 
     def _split_long(self, content: Ids, width: int) -> list[Ids]:
         """Head and tail of a text's tokens, or windows of `width` tokens."""

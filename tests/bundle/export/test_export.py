@@ -134,6 +134,15 @@ def test_truncated_training_texts_are_noted(
     assert "25.0% of the texts it was trained on were too long and lost their tail." in made.record.notes
 
 
+def test_training_texts_that_the_vocabulary_lacks_are_noted_with_what_to_do(
+    tmp_path: Path, linear: LinearStudent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LinearStudent, "metadata", {"unknown": 0.25})
+    (note, *_) = export(linear, tmp_path / "b", task=TASK, texts=LESSON.texts).record.notes
+    assert note.startswith("25.0% of the texts it was trained on are mostly characters that its vocabulary lacks")
+    assert "--student linear" in note
+
+
 def test_a_metric_that_is_not_a_number_is_left_out(linear: LinearStudent, tmp_path: Path) -> None:
     made = export(
         linear,

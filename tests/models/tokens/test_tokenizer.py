@@ -45,6 +45,13 @@ def test_a_long_text_keeps_its_head_and_its_last_special_token(file: Path) -> No
     assert encoded.truncated == 1
 
 
+def test_texts_that_are_mostly_unknown_tokens_are_counted(file: Path) -> None:
+    texts = ["soup bread", "soup 漢", "soup 漢字", "🙂", "", "漢字 " * 50]
+    assert TextTokenizer(file, 16).encode(texts).unknown == 3
+    assert TextTokenizer(file, 16, long="head+tail").encode(texts).unknown == 3
+    assert TextTokenizer(file, 16).encode(texts[:2]).unknown == 0
+
+
 def test_a_text_of_megabytes_is_cut_and_counted(file: Path) -> None:
     encoded = TextTokenizer(file, 32).encode(["soup " * 4_000_000, "x" * 10_000_000, " " * 1_000_000 + "soup"])
     assert encoded.truncated == 3
