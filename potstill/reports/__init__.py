@@ -14,6 +14,7 @@ from potstill.reports.records import (
     SamplePrediction,
     StudentSummary,
     TeacherSummary,
+    UnreadableSummary,
     read_report,
 )
 from potstill.reports.terminal import render_terminal
@@ -29,6 +30,7 @@ __all__ = [
     "SamplePrediction",
     "StudentSummary",
     "TeacherSummary",
+    "UnreadableSummary",
     "read_report",
     "render_html",
     "render_terminal",

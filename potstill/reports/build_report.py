@@ -24,6 +24,7 @@ def build_report(evaluation: Evaluation) -> Report:
         duration_s=evaluation.duration_s,
         data=evaluation.data,
         answers=evaluation.answers,
+        unreadable=evaluation.unreadable,
         reliability=evaluation.reliability,
         rounds=evaluation.rounds,
         mcnemar=evaluation.mcnemar,

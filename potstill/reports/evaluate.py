@@ -34,6 +34,7 @@ from potstill.reports.run_facts import (
     recipe_sentences,
     run_settings,
     simulated_teachers,
+    unreadable_summaries,
 )
 from potstill.run.evaluate_student import compare_predictions, display_labels, evaluate_probs, majority_baseline
 from potstill.run.notes import Finished
@@ -102,6 +103,7 @@ def evaluate(
         money=cost_summary(run, speed),
         data=data_summary(run, source, cleaning),
         answers=answer_summary(run.teacher_record),
+        unreadable=unreadable_summaries(run),
         egress=egress_facts(run.teacher_record),
         settings=run_settings(run),
         simulated_teachers=simulated_teachers(run),

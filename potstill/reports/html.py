@@ -62,6 +62,8 @@ def render_html(report: Report) -> str:
         number=words.number,
         ms=words.milliseconds,
         tight=words.nonbreaking,
+        unreadable=words.unreadable_sentence,
+        reply=words.unreadable_reply,
         line=lambda text: words.one_line(str(text), SAMPLE_CHARACTERS),
     )
     return words.strip_control_characters(pages.get_template("report.html.j2").render(_view(report)))

@@ -163,6 +163,15 @@ class AnswerSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnreadableSummary:
+    """Replies of a teacher in which no label of the task was found: how many, and up to three of them."""
+
+    teacher: str
+    n_replies: int
+    replies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplePrediction:
     """One test text as an example. `confidence` is the student's, in [0, 1]."""
 
@@ -241,6 +250,7 @@ class Evaluation:
     teacher: TeacherSummary | None = None
     baselines: tuple[Baseline, ...] = ()
     answers: AnswerSummary | None = None
+    unreadable: tuple[UnreadableSummary, ...] = ()
     reliability: Reliability | None = None
     rounds: RoundHistory | None = None
     mcnemar: McNemar | None = None
@@ -256,6 +266,7 @@ class Report:
     Attributes:
         task: its name; labels: the K labels.
         duration_s: wall time of the run's sessions, without the pauses between them.
+        unreadable: replies that could not be read, a record for each teacher with any.
         rounds: the rounds of a recipe that works in rounds.
         reliability: of the student's confidence on the test set.
         mcnemar: the student (a) against the teacher (b) on the test set.
@@ -275,6 +286,7 @@ class Report:
     duration_s: float | None = None
     data: DataSummary = field(default_factory=DataSummary)
     answers: AnswerSummary | None = None
+    unreadable: tuple[UnreadableSummary, ...] = ()
     reliability: Reliability | None = None
     rounds: RoundHistory | None = None
     mcnemar: McNemar | None = None

@@ -11,12 +11,21 @@ from potstill.data.pool import Split
 from potstill.evaluation.latency import Latency
 from potstill.ledger.prices import MICROS_PER_USD, Usage
 from potstill.ledger.store import CallRecord
-from potstill.reports.records import AnswerSummary, CostSummary, DataSummary, EgressFacts, PriceRecord, RunSettings
+from potstill.reports.records import (
+    AnswerSummary,
+    CostSummary,
+    DataSummary,
+    EgressFacts,
+    PriceRecord,
+    RunSettings,
+    UnreadableSummary,
+)
 from potstill.reports.teacher_calls import labelling_calls, micros_per_text
-from potstill.run.notes import Opened
+from potstill.run.notes import Opened, UnreadableReplies
 from potstill.run.run import Run, TeacherRecord
 
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
+MAX_UNREADABLE_SHOWN = 3
 SPLITS: dict[str, Split] = {"gold": "train", "pool": "pool", "validation": "validation", "test": "test"}
 
 
@@ -67,6 +76,22 @@ def answer_summary(record: TeacherRecord | None) -> AnswerSummary | None:
     asked = sum(state != "unasked" for state in record.answers.states)
     sources = sorted(set(record.answers.score_source) - {""})
     return AnswerSummary(asked=asked, by_state=record.answers.state_counts, score_source=", ".join(sources))
+
+
+def unreadable_summaries(run: Run) -> tuple[UnreadableSummary, ...]:
+    """The replies that could not be read, a record for each teacher with any."""
+    found: dict[str, list[UnreadableReplies]] = {}
+    for note in run.notes():
+        if isinstance(note.record, UnreadableReplies):
+            found.setdefault(note.record.teacher, []).append(note.record)
+    return tuple(
+        UnreadableSummary(
+            teacher=teacher,
+            n_replies=sum(each.n_unreadable for each in notes),
+            replies=tuple(dict.fromkeys(reply for each in notes for reply in each.replies))[:MAX_UNREADABLE_SHOWN],
+        )
+        for teacher, notes in found.items()
+    )
 
 
 def egress_facts(record: TeacherRecord | None) -> EgressFacts:

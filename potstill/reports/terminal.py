@@ -52,9 +52,7 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
     _samples(console, report)
     console.print()
     _money(console, report)
-    for note in (*report.notes, report.egress):
-        if note:
-            console.print(Text(f"• {words.one_line(note, 400)}", style="dim"))
+    _notes(console, report)
     for what, path in (("student", report.student.bundle), ("report", page)):
         if path:
             console.print(Text(f"{what:<8} {words.one_line(path)}"), soft_wrap=True)
@@ -62,6 +60,19 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
         console.print()
         console.print(Text("Next: ", style="dim").append(words.one_line(report.next_command), "bold"), soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _notes(console: Console, report: Report) -> None:
+    """The notes, and the replies that could not be read."""
+    from rich.text import Text
+
+    for note in (*report.notes, report.egress):
+        if note:
+            console.print(Text(f"• {words.one_line(note, 400)}", style="dim"))
+    for unreadable in report.unreadable:
+        console.print(Text(f"• {words.one_line(words.unreadable_sentence(unreadable), 400)}"))
+        for reply in unreadable.replies:
+            console.print(Text(f"    {words.unreadable_reply(reply)}", style="dim"))
 
 
 def _samples(console: Console, report: Report) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from math import floor, log10
 
+from potstill.data.printable import escape_controls
 from potstill.evaluation.metrics import Score
 from potstill.evaluation.reliability import Reliability
-from potstill.reports.records import Report
+from potstill.reports.records import Report, UnreadableSummary
 
+MAX_REPLY = 200  # characters of a reply that could not be read
 NOT_MEASURED = "not measured"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -196,6 +198,22 @@ def _calibration(found: Reliability) -> str:
 def _whole(share: float) -> str:
     """0.95 -> "95 %", 0.995 -> "99.5 %"."""
     return f"{100 * share:.6g} %"
+
+
+def unreadable_sentence(summary: UnreadableSummary) -> str:
+    """How many replies of a teacher name no label, and what to do about it."""
+    one = summary.n_replies == 1
+    replies, name, were = ("reply", "names", "It was") if one else ("replies", "name", "They were")
+    return (
+        f"{summary.n_replies:,} {replies} of {summary.teacher} {name} no label of the task. {were} paid for and "
+        "not used. If the replies are labels by other names, give these under [teacher.aliases]; if they are cut off, "
+        "raise max_tokens under [teacher]; otherwise take another model."
+    )
+
+
+def unreadable_reply(reply: str) -> str:
+    """A reply as it is shown: on one line, in quotes, with control characters as escapes."""
+    return f"“{one_line(escape_controls(reply), MAX_REPLY)}”" if reply.strip() else "(an empty reply)"
 
 
 def method_notes(report: Report) -> tuple[str, ...]:

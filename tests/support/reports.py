@@ -23,6 +23,7 @@ from potstill.reports import (
     SamplePrediction,
     StudentSummary,
     TeacherSummary,
+    UnreadableSummary,
 )
 
 LABELS = ("World", "Sports", "Business")
@@ -85,6 +86,7 @@ def full(labels: tuple[str, ...] = LABELS, say: str = "fine") -> Report:
         duration_s=252.3,
         data=DataSummary(gold=32, pool=3000, validation=64, test=100, source=say, cleaning=(say,)),
         answers=AnswerSummary(asked=3000, by_state={"ok": 2991, "failed": 9}, score_source=say),
+        unreadable=(UnreadableSummary(teacher=say, n_replies=7, replies=(say, "")),),
         reliability=reliability(),
         mcnemar=McNemar(93, 42, 0.00002, 0.00001),
         samples=(SamplePrediction(text=say, student=labels[0], gold=labels[1], teacher=labels[1], confidence=0.61),),

@@ -53,8 +53,13 @@ prices.m = {{ usd_per_million_input = 1, usd_per_million_output = 2, batch_price
     assert report["student"]["accuracy"]["value"] == pytest.approx(1.0)
     assert len(shop.bought()) == len(set(shop.bought()))
     store = RunStore(tmp_path / "run", write=False)
-    batches = [call for call in store.calls() if call.mode == "batch"]
+    calls = [call for call in store.calls() if call.teacher == f"{kind}:m"]
+    batches = [call for call in calls if call.mode == "batch"]
     store.close()
+    n_texts = sum(call.n_texts for call in calls)
+    assert sum(call.n_texts for call in batches) > n_texts / 2
+    price = report["money"]["teacher_usd_per_million_texts"]
+    assert price == pytest.approx(sum(call.charged for call in calls) / n_texts)  # the batches are a part of it
     assert len(batches) == len(shop.queue.batches) == 3
     assert {call.state for call in batches} == {"settled"}
     assert all(0 < call.charged < call.held / 2 for call in batches)
