@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 class FileOptions(TypedDict, total=False):
     """How a file is read; what is not given is guessed. An error that names one of these flags is mended by it."""
 
+    format: Annotated[str, "csv, tsv, jsonl, json, parquet, excel or txt (one text a line); else by bytes and name."]
+    sheet: Annotated[str, "The sheet of a workbook, by name or number; else the first one with rows."]
     encoding: Annotated[str, "The files' encoding, if it is not UTF-8."]
     delimiter: Annotated[str, "The character between the cells of a CSV file, or: tab; else guessed."]
     quotes: Annotated[str, "cells: a quote opens a cell that may run over lines; text: quotes are text; else guessed."]
+    escape: Annotated[str, "The character before a quote that is part of a cell; else guessed; '' for none."]
     no_header: Annotated[bool, "The file has no header; its columns are column_1, column_2, ..."]
     skip_rows: Annotated[int, "Lines above the header that are left out."]
     on_bad_row: Annotated[str, "A row that cannot be read: error, or skip (left out and counted)."]

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.data.label_sets import Separator
-from potstill.data.tables import Quotes
+from potstill.data.tables import Format, Quotes
 from potstill.data.task import JsonObject, TaskKind
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
@@ -60,8 +60,11 @@ class DataSpec(Options):
     split: str | None = None
     answer: str | None = None
     missing: tuple[str, ...] | None = None
+    format: Format | None = None
+    sheet: str | None = None
     delimiter: str | None = None
     quotes: Quotes | None = None
+    escape: str | None = None
     header: bool | None = None
     skip_rows: int | None = Field(default=None, ge=0)
     encoding: str | None = None

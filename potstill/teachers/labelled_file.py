@@ -12,7 +12,7 @@ from potstill.data.column_guess import ColumnNames, guess_columns
 from potstill.data.label_sets import Separator, parse_labels
 from potstill.data.label_values import clean_cells
 from potstill.data.pairs import join_pair
-from potstill.data.tables import Layout, OnBadRow, Quotes, Table, read_table
+from potstill.data.tables import Format, Layout, OnBadRow, Quotes, Table, read_table
 from potstill.data.task import Task
 from potstill.errors import BadData, did_you_mean, with_keys
 from potstill.registry import Options
@@ -25,21 +25,25 @@ class LabelledFileOptions(Options):
 
     Attributes:
         text, text_b, label: its columns; for pairs, the columns of both texts are guessed by name if `text_b` is empty.
-        encoding, delimiter, quotes, header, skip_rows, on_bad_row: as under `[data]`.
+        format, sheet, encoding, delimiter, quotes, escape, header, skip_rows, on_bad_row: as under `[data]`.
     """
 
     text: str = "text"
     text_b: str = ""
     label: str = "label"
+    format: Format | None = None
+    sheet: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
     quotes: Quotes | None = None
+    escape: str | None = None
     header: bool | None = None
     skip_rows: int = Field(default=0, ge=0)
     on_bad_row: OnBadRow = "error"
 
 
-READING_OPTIONS = frozenset({"encoding", "delimiter", "quotes", "header", "skip_rows", "on_bad_row"})
+_LAYOUT = frozenset({"format", "sheet", "delimiter", "quotes", "escape", "header", "skip_rows"})
+READING_OPTIONS = _LAYOUT | {"encoding", "on_bad_row"}
 
 
 def read_gold_labels(path: Path, options: LabelledFileOptions, task: Task) -> dict[str, int]:
@@ -80,7 +84,7 @@ def normalize_whitespace(text: str) -> str:
 
 
 def _read(path: Path, options: LabelledFileOptions) -> Table:
-    layout = Layout(options.delimiter, options.quotes, options.header, options.skip_rows)
+    layout = Layout(**{name: getattr(options, name) for name in _LAYOUT})
     try:
         return read_table(path, encoding=options.encoding, layout=layout, on_bad=options.on_bad_row)
     except BadData as error:

@@ -82,8 +82,8 @@ FILES = [
     Case("one_bad_line.csv", options={"on_bad_row": "skip"}, says=["1 bad row of one_bad_line.csv left out: line 8"]),
     Case("cp1252.csv", refused="In cp1252 this line reads", says=["--encoding cp1252"]),
     Case("cp1252.csv", options={"encoding": "cp1252"}),
-    Case("utf16.csv", options={"encoding": "cp1252"}, says=["utf16.csv is UTF-16 by its bytes"]),
-    Case("marked.csv", options={"encoding": "cp1252"}, says=["marked.csv is UTF-8 by its bytes"]),
+    Case("utf16.csv", options={"encoding": "cp1252"}, says=["utf16.csv is UTF-16 by its byte-order mark"]),
+    Case("marked.csv", options={"encoding": "cp1252"}, says=["marked.csv is UTF-8 by its byte-order mark"]),
     Case("marked.csv"),
     # Prodigy's answers.
     Case("prodigy.jsonl", says=["2 rows of prodigy.jsonl with the answer 'reject': read as unlabelled",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from potstill.data.label_sets import Separator
 from potstill.data.pool.clean import OnConflict, OnDuplicate, OnLeak
-from potstill.data.tables import Layout, OnBadRow, Quotes
+from potstill.data.tables import Format, Layout, OnBadRow, Quotes
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class PoolOptions:
         label_separator: the separator of the labels in a cell, "json" for a JSON list; None to guess. An empty cell is
             unlabelled; "[]", or the separator alone, means that no label fits.
         missing: the words in a label cell that mean that there is no label; None takes `label_values.MISSING_MARKERS`.
-        delimiter, quotes, header, skip_rows: of CSV and TSV files, see `tables.Layout`; None to guess.
+        format, sheet, delimiter, quotes, escape, header, skip_rows: of files, see `tables.Layout`; None to guess.
         encoding: of text files; None uses the byte-order mark, or UTF-8 without one.
         on_duplicate: for repeated texts `first` keeps the first row, `keep` all.
         on_conflict: for a text with different labels `drop` leaves out all rows, `first` all but the first, `error`
@@ -47,8 +47,11 @@ class PoolOptions:
     kind: Literal["", "single", "pair", "multi"] = ""
     label_separator: Separator | None = None
     missing: tuple[str, ...] | None = None
+    format: Format | None = None
+    sheet: str | None = None
     delimiter: str | None = None
     quotes: Quotes | None = None
+    escape: str | None = None
     header: bool | None = None
     skip_rows: int = 0
     encoding: str | None = None
@@ -64,5 +67,6 @@ class PoolOptions:
 
     @property
     def layout(self) -> Layout:
-        """The layout of CSV and TSV files."""
-        return Layout(self.delimiter, self.quotes, self.header, self.skip_rows)
+        """The layout of the files, as far as the user named it."""
+        names = ("format", "sheet", "delimiter", "quotes", "escape", "header", "skip_rows")
+        return Layout(**{name: getattr(self, name) for name in names})

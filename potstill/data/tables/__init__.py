@@ -1,24 +1,37 @@
-"""Reads and writes tables: CSV, TSV, JSON Lines, JSON, Parquet and plain text.
+"""Reads and writes tables: CSV, TSV, JSON Lines, JSON, Parquet, workbooks and plain text, compressed or not.
 
 `read_table` reads a whole file, `stream_rows` iterates over one of any size, `write_table` writes one atomically. One
-file a format; `decode` turns bytes into lines. Not supported: compressed files, spreadsheets, databases, remote files.
+file a format; `unpack` turns a file into bytes, `decode` turns bytes into lines. What a file is, and what of it was
+guessed, is a `Layout` with its `Guess`es. Not supported: databases, remote files, writing workbooks.
 """
 
-from potstill.data.tables.base import HEADER_MEND, Cell, Layout, OnBadRow, Quotes, ReadOptions, Row, Table
-from potstill.data.tables.read import FILE_FORMATS, read_table, stream_rows
+from potstill.data.tables.base import HEADER_MEND, Cell, Row, Table
+from potstill.data.tables.find_file import check_path, looks_like_table
+from potstill.data.tables.formats import FILE_FORMATS
+from potstill.data.tables.layout import Format, Guess, Layout, OnBadRow, Quotes, ReadOptions, guess_of
+from potstill.data.tables.read import read_table, stream_rows
+from potstill.data.tables.streams import STANDARD_INPUT, is_stream, stored_stream
 from potstill.data.tables.write import write_table
 
 __all__ = [
     "FILE_FORMATS",
     "HEADER_MEND",
+    "STANDARD_INPUT",
     "Cell",
+    "Format",
+    "Guess",
     "Layout",
     "OnBadRow",
     "Quotes",
     "ReadOptions",
     "Row",
     "Table",
+    "check_path",
+    "guess_of",
+    "is_stream",
+    "looks_like_table",
     "read_table",
+    "stored_stream",
     "stream_rows",
     "write_table",
 ]

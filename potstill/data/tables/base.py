@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from potstill.data.tables.layout import Guess, Layout
 from potstill.errors import BadData, did_you_mean
 
 Cell = str | None
 Row = dict[str, Cell]
 # A line number, and the row or, as the end of a sentence ("has 3 cells ..."), what is wrong with it.
 NumberedRow = tuple[int, Row | str]
-OnBadRow = Literal["error", "skip"]
-Quotes = Literal["cells", "text"]
 REPEATED_HEADER = "repeats the header"
 HEADER_MEND = (
     "If the file has no header: --no-header. If it has lines above it: --skip-rows N. "
@@ -34,36 +32,11 @@ class JsonText(str):
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a CSV or TSV file is laid out; what is None is guessed.
+class TablePart:
+    """A file whose rows are part of a table: its name, and the number of its rows."""
 
-    Attributes:
-        delimiter: one character, or "tab".
-        quotes: `cells`: a quote at the start of a cell opens it, as in RFC 4180; `text`: quotes are part of the text.
-            None is `cells`, but for a cell that runs over lines which look like rows.
-        header: whether the first line names the columns; without one they are `column_1`, `column_2`, ...
-        skip_rows: number of lines above the header that are left out.
-    """
-
-    delimiter: str | None = None
-    quotes: Quotes | None = None
-    header: bool | None = None
-    skip_rows: int = 0
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How a file is read.
-
-    Attributes:
-        encoding: of a text file; None uses the byte-order mark, or UTF-8 without one.
-        layout: of a CSV or TSV file.
-        on_bad_row: `error` or `skip`; None takes what is usual where the file is read.
-    """
-
-    encoding: str | None = None
-    layout: Layout = Layout()
-    on_bad_row: OnBadRow | None = None
+    name: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -75,10 +48,13 @@ class Table:
         columns: the C column names in file order.
         cells: column -> its N cells; None if the file has no value (JSON null, a missing key), "" if it is empty.
         line_numbers: N line numbers, from 1; the line a row starts on (in Parquet: the row's number).
-        encoding: of the file's bytes; "parquet" for Parquet.
-        warnings: sentences about skipped rows and an unusual header.
+        encoding: of the file's bytes; the format's name if it is not one of text.
+        layout: how the file is laid out, complete.
+        guesses: what of the layout was not named by the user.
+        warnings: sentences about skipped rows, an unusual header, and what was guessed.
         skipped: number of bad rows that were left out.
         header_doubt: a sentence that says why the first line may be no header; "" if it looks like one.
+        parts: the files, if the rows are those of several.
     """
 
     name: str
@@ -89,6 +65,9 @@ class Table:
     warnings: tuple[str, ...] = ()
     skipped: int = 0
     header_doubt: str = ""
+    layout: Layout = Layout()
+    guesses: tuple[Guess, ...] = ()
+    parts: tuple[TablePart, ...] = ()
 
     def __len__(self) -> int:
         return len(self.line_numbers)
@@ -107,6 +86,46 @@ class Table:
         """The rows one by one, as column -> cell."""
         for values in zip(*(self.cells[c] for c in self.columns), strict=True):
             yield dict(zip(self.columns, values, strict=True))
+
+    def ids(self, name: str = "") -> list[str]:
+        """N origins, "file:line"; `name` stands for the table's own."""
+        if not self.parts:
+            return [f"{name or self.name}:{line}" for line in self.line_numbers]
+        files = (part.name for part in self.parts for _ in range(part.rows))
+        return [f"{file}:{line}" for file, line in zip(files, self.line_numbers, strict=True)]
+
+    @classmethod
+    def joined(cls, tables: Sequence[Table]) -> Table:
+        """The rows of several tables of one shape, in their order.
+
+        Raises:
+            BadData: the columns of two tables differ; both lists are in the message.
+        """
+        first = tables[0]
+        if len(tables) == 1:
+            return first
+        for other in tables[1:]:
+            if set(other.columns) != set(first.columns):
+                ours, theirs = (", ".join(map(repr, each.columns)) for each in (first, other))
+                raise BadData(
+                    f"{other.name} has the columns {theirs}, and {first.name} has {ours}.",
+                    "Give files with the same columns; a file of other texts is --pool, --train or --test.",
+                )
+        names = [table.name for table in tables]
+        doubt = next((table.header_doubt for table in tables if table.header_doubt), "")
+        return cls(
+            name=" and ".join(names) if len(names) == 2 else f"{names[0]} and {len(names) - 1} more files",
+            columns=first.columns,
+            cells={column: [cell for table in tables for cell in table.cells[column]] for column in first.columns},
+            line_numbers=[line for table in tables for line in table.line_numbers],
+            encoding=", ".join(dict.fromkeys(table.encoding for table in tables)),
+            warnings=tuple(sentence for table in tables for sentence in table.warnings),
+            skipped=sum(table.skipped for table in tables),
+            header_doubt=doubt,
+            layout=first.layout,
+            guesses=first.guesses,
+            parts=tuple(TablePart(table.name, len(table)) for table in tables),
+        )
 
     @classmethod
     def from_columns(cls, columns: Any, name: str = "data") -> Table:
@@ -156,18 +175,18 @@ def oversized_cell_error(row: Row, max_cell: int) -> str:
     return ""
 
 
-def column_names(path: Path, header: Sequence[str]) -> tuple[str, ...]:
+def column_names(name: str, header: Sequence[str]) -> tuple[str, ...]:
     """The header's names, trimmed; a column without a name (a data frame's index) is called `column_<n>`.
 
     Raises:
         BadData: two columns have the same name.
     """
-    names = tuple(name.strip() or f"column_{i}" for i, name in enumerate(header, 1))
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            first = names.index(name) + 1
+    names = tuple(each.strip() or f"column_{i}" for i, each in enumerate(header, 1))
+    for i, each in enumerate(names):
+        if each in names[:i]:
+            first = names.index(each) + 1
             raise BadData(
-                f"{path.name} has two columns called {name!r} (columns {first} and {i + 1}).",
+                f"{name} has two columns called {each!r} (columns {first} and {i + 1}).",
                 "Rename one of them in the header.",
             )
     return names

@@ -6,33 +6,20 @@ Not supported: comments between rows, or several tables with other columns in on
 from __future__ import annotations
 
 import csv
-import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from itertools import islice
 from pathlib import Path
 
 from potstill.data.tables.base import REPEATED_HEADER, NumberedRow, Row, column_names, oversized_cell_error
 from potstill.data.tables.decode import TextFile
-from potstill.data.tables.row_lines import RowPattern, lines_above_header, split_line
-from potstill.errors import BadData, BadSpec
+from potstill.data.tables.dialect import DECLARATION, SAMPLE, Dialect, delimiter_name, find_dialect
+from potstill.data.tables.row_lines import RowPattern, split_line
+from potstill.errors import BadData
 
-_DELIMITERS = (",", "\t", ";", "|")
-_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_DECLARATION = re.compile(r"\ufeff?\"?sep=(.)\"?", re.IGNORECASE)  # the first line of Excel's files
-_SAMPLE = 1 << 16
 _MAX_RETURNED = 2_000_000  # lines that are read a second time because a quote was text
-_NO_DELIMITER = "\x1f"  # occurs nowhere: a file of one column may hold commas without quotes
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """The delimiter between the cells of a line, and whether quotes have a meaning."""
-
-    delimiter: str
-    quoting: bool = True
 
 
 class _Lines:
@@ -81,53 +68,6 @@ class _Lines:
         return any("\0" in line for line in self.row)
 
 
-def sniff(sample: str, suffix: str) -> Dialect:
-    """The dialect with which most of the sample's lines have as many cells as the header.
-
-    A header without any delimiter means one column. In a TSV whose columns quoting would break, quotes are ordinary
-    characters.
-    """
-    lines = sample.splitlines(keepends=True)
-    whole = lines[:-1] if len(lines) > 1 and len(sample) >= _SAMPLE else lines  # the last line may be cut off
-    ranked = sorted(
-        (_fit(whole, d) for d in _DELIMITERS),
-        key=lambda f: (f.share, f.width, suffix == ".tsv" and f.dialect.delimiter == "\t"),
-    )
-    best = ranked[-1]
-    if best.width < 2:
-        return Dialect(_NO_DELIMITER)
-    if best.dialect.delimiter == "\t" and best.broken:
-        return Dialect("\t", quoting=False)
-    return best.dialect
-
-
-@dataclass(frozen=True)
-class _Fit:
-    dialect: Dialect
-    share: float
-    width: int
-    broken: bool = False
-
-
-def _fit(lines: list[str], delimiter: str) -> _Fit:
-    rows: list[list[str]] = []
-    broken = False
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while len(rows) < 200:
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            broken = broken or "end of data" not in str(error) or len("".join(lines)) < _SAMPLE
-            continue
-        if row is None:
-            break
-        if row:
-            rows.append(row)
-    width = len(rows[0]) if rows else 0
-    share = sum(len(row) == width for row in rows) / len(rows) if rows else 0.0
-    return _Fit(Dialect(delimiter), share if width > 1 else 0.0, width, broken)
-
-
 def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
     """The rows of a CSV or TSV file; the first non-blank line is the header, unless the file's layout says otherwise.
 
@@ -136,34 +76,24 @@ def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
     """
     # Our own limit is stricter, and its error names the line.
     csv.field_size_limit(max(csv.field_size_limit(), 8 * file.max_cell))
-    start = list(StringIO(file.peek(_SAMPLE), newline=""))[file.layout.skip_rows :]
-    declared = _DECLARATION.fullmatch(start[0].rstrip("\r\n")) if start else None
+    start = list(StringIO(file.peek(SAMPLE), newline=""))[file.layout.skip_rows :]
+    declared = DECLARATION.fullmatch(start[0].rstrip("\r\n")) if start else None
     lines = _Lines(file)
     for _ in islice(lines, file.layout.skip_rows + bool(declared)):
         lines.start_row()  # so that no limit is reached
     sample = start[bool(declared) :]
-    dialect = _dialect(file, "".join(sample), declared[1] if declared else "")
-    yield from _DelimitedReader(file, lines, dialect, sample[1:-1] or sample[1:]).rows()
-
-
-def _dialect(file: TextFile, sample: str, declared: str) -> Dialect:
-    """The dialect that the layout names, or else the file's own line `sep=;`, or else the sniffed one."""
-    found = sniff(sample, file.path.suffix.lower())
-    delimiter = _DELIMITER_NAMES.get(named := file.layout.delimiter or declared, named)
-    if len(delimiter) > 1 or delimiter in ('"', "\n", "\r"):
-        raise BadSpec(
-            f"The delimiter {delimiter!r} is not one character.", 'Give one, as in --delimiter ";", or "tab".'
-        )
-    if delimiter and delimiter != found.delimiter:
-        found = Dialect(delimiter)
-    if not file.layout.skip_rows and not declared and not delimiter and (n := lines_above_header(sample)):
-        first = "line" if n == 1 else f"{n} lines"
-        file.header_doubt = (
-            f"The first {first} of {file.path.name} {'has' if n == 1 else 'have'} fewer cells than those below, as if "
-            f"{'it was' if n == 1 else 'they were'} above the header (--skip-rows {n})"
-        )
-    quotes = file.layout.quotes
-    return Dialect(found.delimiter, found.quoting if quotes is None else quotes == "cells")
+    dialect = find_dialect(file, "".join(sample), declared[1] if declared else "")
+    named = file.layout
+    file.layout = replace(
+        named,
+        delimiter=delimiter_name(dialect.delimiter),
+        quotes="cells" if dialect.quoting else "text",
+        escape=dialect.escape,
+        header=named.header is not False,
+        encoding=file.encoding.removesuffix("-sig"),
+        compression=file.source.compression,
+    )
+    yield from _DelimitedReader(file, lines, dialect, sample[1:-1] or sample[1:], named.quotes is None).rows()
 
 
 @dataclass
@@ -174,6 +104,7 @@ class _DelimitedReader:
     lines: _Lines
     dialect: Dialect
     sample: list[str]
+    may_stray: bool
     columns: tuple[str, ...] = ()
     pattern: RowPattern | None = None
     header: list[str] = field(default_factory=list)
@@ -186,6 +117,7 @@ class _DelimitedReader:
             self.lines,
             delimiter=self.dialect.delimiter,
             quoting=csv.QUOTE_MINIMAL if self.dialect.quoting else csv.QUOTE_NONE,
+            escapechar=self.dialect.escape or None,
             strict=True,
         )
         while True:
@@ -214,7 +146,7 @@ class _DelimitedReader:
     def _is_stray(self, start: int) -> bool:
         """Whether the quote that opened this row is text; a file full of them is refused."""
         lines = self.lines.row
-        if len(lines) < 2 or self.file.layout.quotes or not self.columns:
+        if len(lines) < 2 or not self.may_stray or not self.columns:
             return False
         if self.pattern is None:
             self.pattern = RowPattern.of_sample(self.sample, self.dialect.delimiter, len(self.columns))
@@ -239,9 +171,9 @@ class _DelimitedReader:
                 )
             if self.file.layout.header is not False:
                 self.header = cells
-                self.columns = column_names(self.file.path, cells)
+                self.columns = column_names(self.file.path.name, cells)
                 return
-            self.columns = column_names(self.file.path, [""] * len(cells))
+            self.columns = column_names(self.file.path.name, [""] * len(cells))
         width = len(self.columns)
         if width > 1 and cells == self.header:
             yield start, REPEATED_HEADER

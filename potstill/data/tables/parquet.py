@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from potstill.data.tables.base import Cell, NumberedRow, OutputRow, Row, column_names, oversized_cell_error, to_cell
+from potstill.data.tables.layout import Guess, Layout
+from potstill.data.tables.unpack import Source
 from potstill.errors import BadData, missing_extra
 
 _BATCH = 4096
 
 
-def read_parquet(path: Path, max_cell: int) -> Iterator[NumberedRow]:
+@dataclass
+class ParquetFile:
+    """A Parquet file; its attributes are those of the other open files."""
+
+    source: Source
+    layout: Layout
+    guesses: list[Guess] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    header_doubt: str = ""
+
+
+def read_parquet(file: ParquetFile, max_cell: int) -> Iterator[NumberedRow]:
     """The rows of a Parquet file, numbered from 1. A column of whole floats is read as integers with missing values.
 
     Raises:
         MissingExtra: pyarrow is not installed.
         BadData: the file is not a Parquet file.
     """
+    path = file.source.path
     pa, parquet = _pyarrow(path)
     n = 0
     try:
-        with parquet.ParquetFile(path) as file:
-            columns = column_names(path, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=_BATCH):
+        with parquet.ParquetFile(BytesIO(file.source.read_all()) if file.source.compression else path) as opened:
+            columns = column_names(path.name, opened.schema_arrow.names)
+            for batch in opened.iter_batches(batch_size=_BATCH):
                 cells = [_to_cells(batch.column(i).to_pylist()) for i in range(batch.num_columns)]
                 for values in zip(*cells, strict=True):
                     n += 1

@@ -107,3 +107,13 @@ def lines_above_header(sample: str) -> int:
 
 def _cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+
+
+def rows_above_header(rows: Sequence[Sequence[str]]) -> int:
+    """Number of rows of cells at the start of a sheet that have at most half the cells of those below; 0 if none."""
+    filled = [sum(map(bool, row)) for row in rows]
+    most = max(filled[:_MAX_ABOVE], default=0)
+    n = next((i for i, count in enumerate(filled[:_MAX_ABOVE]) if count == most), 0)
+    below = filled[n:]
+    full = sum(2 * count > most for count in below)
+    return n if n and most > 1 and max(filled[:n]) * 2 <= most and full >= _MIN_SHARE * len(below) else 0
