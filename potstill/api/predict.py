@@ -162,17 +162,18 @@ def _predict_file(
     reporter: ProgressReporter | None,
 ) -> LabelFileResult | PredictResult:
     """Label a file; a stream without an output file gives its predictions."""
-    from potstill.bundle.arguments import is_stream, stored_stream
+    from potstill.bundle.arguments import stored_texts
     from potstill.bundle.label_file import label_file
     from potstill.bundle.text_columns import read_texts
+    from potstill.data.tables import is_stream
 
     if is_stream(file):
-        with stored_stream(file, columns or bundle.record.text_columns) as stored:
+        with stored_texts(file, columns or bundle.record.text_columns, options["read"]) as (stored, read):
             if out is None:
-                texts, _ = read_texts(stored, bundle.record, columns, options["read"])
+                texts, _ = read_texts(stored, bundle.record, columns, read)
                 return _predict_texts(bundle, texts, options.get("coverage"))
-            job = partial(_predict_file, columns=columns, options=options, reporter=reporter)
-            return job(bundle, stored, out)
+            options = {**options, "read": read}
+            return _predict_file(bundle, stored, out, columns=columns, options=options, reporter=reporter)
     progress = None if reporter is None else partial(reporter.progress, f"Labelling {file.name}")
     return label_file(bundle, file, out=out, columns=columns, progress=progress, **options)
 

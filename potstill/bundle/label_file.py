@@ -135,13 +135,14 @@ def label_file(
 
 @dataclass
 class _FileScan:
-    """The first reading of the file: columns in order of appearance, number of rows, bad rows, the first rows."""
+    """The first reading of the file: columns in order of appearance, rows, bad rows, the first rows, and notes."""
 
     columns: dict[str, None] = field(default_factory=dict)
     n: int = 0
     bad: list[str] = field(default_factory=list)
     n_bad: int = 0
     head: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -183,10 +184,14 @@ class _PredictionCells:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list) and not self._typed else value
 
 
-def _rows(path: Path, read: ReadOptions, on_bad: Callable[[str], None]) -> Iterator[tuple[int, Row]]:
+def _rows(
+    path: Path, read: ReadOptions, on_bad: Callable[[str], None], on_note: Callable[[str], None] | None = None
+) -> Iterator[tuple[int, Row]]:
     """The rows with their lines; each bad one is passed to `on_bad`, or with `on_bad_row="error"` raises."""
     skip = read.on_bad_row != "error"
-    return stream_rows(path, encoding=read.encoding, layout=read.layout, on_bad=on_bad if skip else None)
+    return stream_rows(
+        path, encoding=read.encoding, layout=read.layout, on_bad=on_bad if skip else None, on_note=on_note
+    )
 
 
 def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
@@ -204,7 +209,7 @@ def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
             if len(scan.bad) < MAX_BAD_ROWS_SHOWN:
                 scan.bad.append(bad)
 
-        for _, row in _rows(path, read, on_bad):
+        for _, row in _rows(path, read, on_bad, scan.notes.append):
             scan.n += 1
             if row.keys() != scan.columns.keys():
                 scan.columns.update(dict.fromkeys(row))
@@ -236,6 +241,7 @@ def _notes(scan: _FileScan, cells: _PredictionCells, out: Path) -> Iterator[str]
         more = f" and {scan.n_bad - len(scan.bad):,} more" if scan.n_bad > len(scan.bad) else ""
         rows = f"{scan.n_bad:,} bad row{'s' * (scan.n_bad != 1)}"
         yield f"{rows} left out: {'; '.join(scan.bad)}{more} (all in {out.name}.bad.txt)."
+    yield from scan.notes
     over = [name for name in cells.columns if name in scan.columns]
     if over:
         yield f"Written over: the file had {', '.join(over)} already."

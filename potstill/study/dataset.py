@@ -26,7 +26,7 @@ FILE_SUFFIXES = ("parquet", "csv", "jsonl", "tsv")
 # The keys of a data set that are options of `build_pool`.
 READING_KEYS = {
     *("text", "text_b", "label", "split", "answer", "missing", "limit", "test_share"),
-    *("encoding", "delimiter", "quotes", "header", "skip_rows", "on_bad_row"),
+    *("format", "sheet", "encoding", "delimiter", "quotes", "escape", "header", "skip_rows", "on_bad_row"),
 }
 TEST_SALT, POOL_SALT, SEED_SALT = 101, 202, 1000
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from potstill.data.tables import OnBadRow, Quotes
+from potstill.data.tables import Format, OnBadRow, Quotes
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
@@ -82,9 +82,12 @@ class StudyDataSpec(Options):
     split: str | None = None
     answer: str | None = None
     missing: tuple[str, ...] | None = None
+    format: Format | None = None
+    sheet: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
     quotes: Quotes | None = None
+    escape: str | None = None
     header: bool | None = None
     skip_rows: int | None = Field(default=None, ge=0)
     on_bad_row: OnBadRow | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import os
@@ -9,12 +10,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.tables import packed_table
 
 from potstill import predict
 from potstill.bundle.arguments import find_files
 from potstill.bundle.bundle import load
 from potstill.bundle.export.export import export
 from potstill.bundle.record import read_record, write_record
+from potstill.data.tables import stream_rows
 from potstill.data.task import Task
 from potstill.errors import BadData, BadInput
 from potstill.students.base import StudentConfig, TrainingData
@@ -45,13 +48,14 @@ def standard_input(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-
 @pytest.mark.parametrize(
     ("name", "mend"),
     [
-        ("x.xlsx", "Save it as CSV"),
-        ("x.csv.gz", "gunzip -c .*x.csv.gz | potstill predict MODEL -"),
-        ("x.csv.zst", "zstd -dc"),
+        ("x.xlsx", "Save it again as .xlsx or CSV"),
+        ("x.csv.gz", "copy or write it again"),
+        ("x.numbers", "Save it as one of"),
         ("folder", "Name a file"),
         ("missing.csv", "Did you mean|Check the path"),
         ("gone/missing.dat", "Check the path"),
-        ("*.csv", "Check the path|Did you mean|There are"),
+        ("*.csv", "without quotes"),
+        ("*.tsv", "Check the folder"),
         ("notes", "Save it as one of"),
     ],
 )
@@ -59,9 +63,9 @@ def test_a_path_that_cannot_be_read_is_refused_with_a_mend(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mend: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for made in ("x.xlsx", "x.csv.zst", "notes"):
-        Path(made).write_bytes(b"PK\x03\x04")
-    Path("x.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    for made in ("x.xlsx", "x.numbers", "notes", "y.csv"):
+        Path(made).write_bytes(b"PK\x03\x04" if made == "x.xlsx" else b"text")
+    Path("x.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-9])
     Path("folder").mkdir()
     for out in (None, Path("out.csv")):
         with pytest.raises(BadData) as refused:
@@ -86,6 +90,26 @@ def test_an_output_is_of_files_and_files_are_not_mixed_with_texts(model: Path, t
         predict(model, "a text", out=tmp_path / "out.csv")
     with pytest.raises(BadInput, match="There is no file 'a text'"):
         predict(model, str(tmp_path / "a.csv"), "a text")
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.xlsx", "a.tab", "a.json.bz2", "a.zip"])
+def test_compressed_files_and_workbooks_are_labelled_into_a_format_that_is_written(
+    model: Path, tmp_path: Path, name: str
+) -> None:
+    rows = list(csv.DictReader(CSV.splitlines()))
+    (tmp_path / name).write_bytes(packed_table(name, rows))
+    (done,) = predict(model, tmp_path / name).files
+    assert done.file.name == {"a.tab": "a.labelled.tsv", "a.json.bz2": "a.labelled.jsonl"}.get(name, "a.labelled.csv")
+    written = [row for _, row in stream_rows(done.file)]
+    assert [row["text"] for row in written] == [row["text"] for row in rows]
+    assert all(row["predicted"] in LABELS for row in written)
+
+
+def test_two_files_with_one_output_are_refused(model: Path, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.csv.gz"):
+        (tmp_path / name).write_bytes(packed_table(name, list(csv.DictReader(CSV.splitlines()))))
+    with pytest.raises(BadInput, match=r"Two files would be written as .*a\.labelled\.csv"):
+        predict(model, tmp_path / "a.csv", tmp_path / "a.csv.gz")
 
 
 def test_several_files_are_labelled_one_after_the_other(model: Path, tmp_path: Path) -> None:

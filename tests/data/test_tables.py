@@ -236,7 +236,8 @@ def test_the_error_of_a_missing_file_offers_similar_names(tmp_path: Path) -> Non
 def test_a_folder_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     put(tmp_path, "reviews.csv", "text\nx\n")
     assert "reviews.csv" in refused(tmp_path).hint
-    assert ".csv" in refused(put(tmp_path, "a.xlsx", "PK")).hint
+    assert ".csv" in refused(put(tmp_path, "a.docx", "PK")).hint
+    assert "no workbook" in refused(put(tmp_path, "a.xlsx", "PK")).message
 
 
 def test_lines_that_are_not_json_objects_are_reported(tmp_path: Path) -> None:

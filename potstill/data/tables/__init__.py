@@ -7,16 +7,19 @@ guessed, is a `Layout` with its `Guess`es. Not supported: databases, remote file
 
 from potstill.data.tables.base import HEADER_MEND, Cell, Row, Table
 from potstill.data.tables.find_file import check_path, looks_like_table
-from potstill.data.tables.formats import FILE_FORMATS
+from potstill.data.tables.formats import COMPRESSION_SUFFIXES, FILE_FORMATS
 from potstill.data.tables.layout import Format, Guess, Layout, OnBadRow, Quotes, ReadOptions, guess_of
 from potstill.data.tables.read import read_table, stream_rows
 from potstill.data.tables.streams import STANDARD_INPUT, is_stream, stored_stream
-from potstill.data.tables.write import write_table
+from potstill.data.tables.unpack import file_head
+from potstill.data.tables.write import WRITABLE, write_table
 
 __all__ = [
+    "COMPRESSION_SUFFIXES",
     "FILE_FORMATS",
     "HEADER_MEND",
     "STANDARD_INPUT",
+    "WRITABLE",
     "Cell",
     "Format",
     "Guess",
@@ -27,6 +30,7 @@ __all__ = [
     "Row",
     "Table",
     "check_path",
+    "file_head",
     "guess_of",
     "is_stream",
     "looks_like_table",

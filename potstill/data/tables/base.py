@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from potstill.data.tables.layout import Guess, Layout
@@ -65,7 +65,7 @@ class Table:
     warnings: tuple[str, ...] = ()
     skipped: int = 0
     header_doubt: str = ""
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     guesses: tuple[Guess, ...] = ()
     parts: tuple[TablePart, ...] = ()
 

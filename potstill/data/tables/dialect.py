@@ -30,7 +30,7 @@ _OF_FORMAT = {"csv": ",", "tsv": "\t"}
 
 @dataclass(frozen=True)
 class Dialect:
-    """The delimiter between the cells of a line, whether quotes have a meaning, and what escapes one ("" if doubled)."""
+    """The delimiter between the cells of a line, whether quotes have a meaning, and what escapes one, if anything."""
 
     delimiter: str
     quoting: bool = True

@@ -35,7 +35,9 @@ def decode_error(source: Source, encoding: str) -> BadData:
                 start = error.object.rfind(b"\n", 0, error.start) + 1
                 cell = error.object[start : start + 60].splitlines()[0]
                 reads = f" In {guess} this line reads {cell.decode(guess, 'replace')!r}." if guess else ""
-                return BadData(f"{source.path.name} is not {shown}: line {line:,} has the byte 0x{byte:02x}.{reads}", hint)
+                return BadData(
+                    f"{source.path.name} is not {shown}: line {line:,} has the byte 0x{byte:02x}.{reads}", hint
+                )
             except UnicodeError:  # UTF-16 and UTF-32 without a byte-order mark
                 break
     return BadData(f"{source.path.name} is not {encoding.upper()}.", "Save the file as UTF-8, or name its --encoding.")

@@ -78,16 +78,10 @@ def find_format(
     suffix = PurePosixPath(inner_name).suffix.lower()
     by_name = SUFFIXES.get(suffix)
     by_bytes = _by_bytes(shown, head, _BINARY if by_name == "txt" else (*_BINARY, *_MARKUP))
-    if by_bytes is not None and by_bytes != by_name:
-        return by_bytes, Guess("format", by_bytes, "by its first bytes")
-    if by_bytes is None and by_name in ("parquet", "excel"):
-        if by_name == "excel" and head.strip():  # a table of text that was given this name for Excel to open it
-            found = format_of_text(head)
-            return found, Guess("format", found, f"by its first bytes, which are those of no workbook ({suffix})")
-        return by_name, None
-    if by_name is None and is_stream:
-        found = format_of_text(head)
-        return found, Guess("format", found, "by its lines")
+    if by_bytes is not None:
+        return by_bytes, None if by_bytes == by_name else Guess("format", by_bytes, "by its first bytes")
+    if by_name == "excel" or (by_name is None and is_stream):
+        return _by_lines(shown, head, is_stream=is_stream)
     if by_name is None:
         what = f"ends in {suffix!r}" if suffix else "has no suffix"
         hint = f"Save it as one of {', '.join(FILE_FORMATS)}, or name what it holds: --format csv"
@@ -95,6 +89,14 @@ def find_format(
     if by_name == "txt" and (n := _tab_cells(head)) > 1:
         return "txt", Guess("format", "txt", f"one text a line, although each line has {n} cells (--format tsv)")
     return by_name, None
+
+
+def _by_lines(shown: str, head: bytes, *, is_stream: bool) -> tuple[Format, Guess]:
+    """The format of a text without a name, or with the name of a workbook, as some programs give it to tables."""
+    found = format_of_text(head)
+    if found == "txt" and not is_stream:
+        raise BadData(f"{shown} is no workbook by its first bytes.", f"Save it as one of {', '.join(FILE_FORMATS)}.")
+    return found, Guess("format", found, "by its lines")
 
 
 def _by_bytes(shown: str, head: bytes, others: Sequence[tuple[bytes, str]]) -> Format | None:

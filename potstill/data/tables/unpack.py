@@ -75,12 +75,17 @@ def find_source(path: Path) -> Source:
     """
     with path.open("rb") as handle:
         head = handle.read(512)
-    if head.startswith(b"PK\x03\x04") and not is_workbook(path):
+    if head.startswith(b"PK\x03\x04") and SUFFIXES.get(path.suffix.lower()) != "excel" and not is_workbook(path):
         return Source(path, "zip", _find_member(path))
     name = next((name for magic, name in _MAGIC if head.startswith(magic)), "")
     if name == "zstd":
         _zstd(path)
     return Source(path, name)
+
+
+def file_head(path: Path, n: int) -> bytes:
+    """The first n bytes of a file, unpacked."""
+    return find_source(path).head(n)
 
 
 def _find_member(path: Path) -> str:
@@ -177,7 +182,9 @@ def _open_packed(source: Source) -> Any:
 def _damaged(source: Source, error: BaseException) -> BadData:
     name = source.path.name
     if "password" in str(error):
-        return BadData(f"{name} is encrypted.", f"Unpack it with its password (unzip {source.path}) and give the table.")
+        return BadData(
+            f"{name} is encrypted.", f"Unpack it with its password (unzip {source.path}) and give the table."
+        )
     return BadData(
         f"{name} cannot be unpacked ({source.compression}: {' '.join(str(error).split()) or type(error).__name__}).",
         "It is damaged or cut off: copy or write it again.",
@@ -186,10 +193,10 @@ def _damaged(source: Source, error: BaseException) -> BadData:
 
 def _zstd(path: Path) -> Any:
     try:
-        from compression import zstd  # Python 3.14
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore] # of Python 3.14
     except ImportError:
         try:
-            from backports import zstd
+            from backports import zstd  # type: ignore[no-redef,unused-ignore]
         except ImportError:
             raise missing_extra("backports.zstd", "zstd", f"{path.name} (zstd)") from None
     return zstd

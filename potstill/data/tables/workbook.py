@@ -162,11 +162,10 @@ def _doubt_header(sheet: Sheet, rows: Sequence[tuple[int, Sequence[Cell]]]) -> N
     """Doubt the first row if it and some below have fewer cells than all that follow, as a title has."""
     above = rows_above_header([[cell or "" for cell in cells] for _, cells in rows[:_SAMPLE_ROWS]])
     if above:
-        n, several = rows[above][0] - 1, above > 1
+        first, has, were = ("row", "has", "it was") if above == 1 else (f"{above} rows", "have", "they were")
         sheet.header_doubt = (
-            f"The first {f'{above} rows' if several else 'row'} of {sheet.source.path.name} "
-            f"{'have' if several else 'has'} fewer cells than those below, as if {'they were' if several else 'it was'} "
-            f"above the header (--skip-rows {n})"
+            f"The first {first} of {sheet.source.path.name} {has} fewer cells than those below, as if {were} above the "
+            f"header (--skip-rows {rows[above][0] - 1})"
         )
 
 

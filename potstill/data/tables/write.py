@@ -15,7 +15,7 @@ from potstill.data.tables.base import JsonText, OutputRow
 from potstill.data.tables.parquet import write_parquet
 from potstill.errors import BadData
 
-_WRITABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+WRITABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def write_table(
@@ -40,8 +40,8 @@ def write_table(
         MissingExtra: a Parquet file without pyarrow.
     """
     path = Path(path).expanduser()
-    if path.suffix.lower() not in _WRITABLE:
-        raise BadData(f"{path.name} cannot be written.", f"End its name in one of {', '.join(_WRITABLE)}.")
+    if path.suffix.lower() not in WRITABLE:
+        raise BadData(f"{path.name} cannot be written.", f"End its name in one of {', '.join(WRITABLE)}.")
     if not path.parent.is_dir():
         raise BadData(f"There is no folder {path.parent} to write {path.name} into.", "Create the folder first.")
     _remove_leftovers(path)
