@@ -22,7 +22,7 @@ import click
 from potstill import __version__
 from potstill.api import COMMANDS
 from potstill.api.distill import RecipeOptions, TextOptions
-from potstill.api.table_options import FileOptions, TableOptions
+from potstill.api.table_options import SEVERAL, FileOptions, TableOptions
 from potstill.data.printable import escape_controls, printable_json
 from potstill.errors import PotstillError
 
@@ -119,7 +119,8 @@ def _parameters(function: Callable[..., Any]) -> typing.Iterator[click.Parameter
             yield HelpedArgument([parameter.name], _help(hint), nargs=-1, type=_type(hint))
         elif typing.get_origin(hint) is typing.Annotated:
             if parameter.default is parameter.empty:
-                yield HelpedArgument([parameter.name], _help(hint), type=_type(hint))
+                nargs = -1 if SEVERAL in hint.__metadata__ else 1
+                yield HelpedArgument([parameter.name], _help(hint), type=_type(hint), nargs=nargs, required=True)
             else:
                 yield _option(parameter.name, hint)
 
@@ -169,7 +170,8 @@ def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
         if parameter.kind is parameter.VAR_POSITIONAL:
             positional += given.pop(parameter.name, ())
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
-            positional.append(given.pop(parameter.name))
+            value = given.pop(parameter.name)
+            positional.append(value[0] if isinstance(value, tuple) and len(value) == 1 else value)
     with ExitStack() as stack:
         if "reporter" in inspect.signature(function).parameters:
             from potstill.reports.console import ConsoleReporter

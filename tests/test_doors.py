@@ -43,6 +43,7 @@ HEAVY: dict[str, set[str]] = {
     "gguf": set(),
     "pandas": set(),
     "pyarrow": set(),
+    "python_calamine": set(),
     "sklearn": {"api/sklearn.py"},  # its class is a scikit-learn class, imported by no other module
     "ray": set(),
     "presidio_analyzer": set(),
@@ -60,6 +61,7 @@ ONE_DOOR: dict[str, set[str]] = {
     "anthropic": {"teachers/anthropic.py"},
     "ray": {"engines/ray.py"},
     "presidio_analyzer": {"teachers/redact.py"},
+    "python_calamine": {"data/tables/workbook.py"},
     "pickle": set(),
 }
 # What a machine that only serves has to have.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from potstill.api.table_options import FileOptions, TableOptions, file_reading
+from potstill.api.table_options import SEVERAL, FileOptions, TableOptions, file_reading
 from potstill.data.paths import as_path, as_path_or_none
 from potstill.students import BASELINE_STUDENT
 
@@ -130,7 +130,7 @@ def _serve(session: AnnotationSession, port: int, reporter: ProgressReporter | N
 
 
 def label_errors(
-    data: Annotated[str | Path, "The file with the texts and labels, or a potstill.toml."],
+    data: Annotated[str | Path | Any, "The file with the texts and labels, or several, or a potstill.toml.", SEVERAL],
     *,
     out: Annotated[str | Path | None, "The table to write all of them to.", "-o"] = None,
     student: Annotated[str, "The student: linear, static[:WEIGHTS], encoder[:WEIGHTS].", "-s"] = BASELINE_STUDENT,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from potstill.api.table_options import TableOptions
+from potstill.api.table_options import SEVERAL, TableOptions
 from potstill.data.paths import as_path, as_path_or_none
 from potstill.reports.console import terminal_options
 
@@ -80,7 +80,7 @@ class DistillResult:
 
 
 def distill(
-    data: Annotated[str | Path | Task | Any, "The file with the texts, or a potstill.toml."],
+    data: Annotated[str | Path | Task | Any, "The file with the texts, or several, or a potstill.toml.", SEVERAL],
     pool: Annotated[str | Path | Pool | Any, "Unlabelled texts for the teacher."] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
@@ -92,8 +92,9 @@ def distill(
 ) -> DistillResult:
     """Distill a large teacher into a small student, within a budget.
 
-    DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet) with a text column and, in some rows at least, a label; the
-    teacher labels rows without one. Or it is a potstill.toml with all settings; options override it.
+    DATA is a table (CSV, TSV, JSON Lines, JSON, Parquet, a workbook; also compressed) with a text column and, in some
+    rows at least, a label; the teacher labels rows without one. Several tables need the same columns; - is standard
+    input. Or it is a potstill.toml with all settings; options override it.
 
     From Python DATA may also be a data frame, Arrow table, data set or list of dictionaries, or a `Task` with its
     texts in the `Pool`.
@@ -169,7 +170,7 @@ class PlanResult:
 
 
 def plan(
-    data: Annotated[str | Path | Task | Any, "The file with the texts, or a potstill.toml."],
+    data: Annotated[str | Path | Task | Any, "The file with the texts, or several, or a potstill.toml.", SEVERAL],
     pool: Annotated[str | Path | Pool | Any, "Unlabelled texts for the teacher."] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from potstill.api.table_options import TableOptions
+from potstill.api.table_options import SEVERAL, TableOptions
 from potstill.data.paths import as_path, as_path_or_none
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class InitResult:
 
 
 def init(
-    data: Annotated[str | Path, "A table with texts and, in some rows at least, labels."],
+    data: Annotated[str | Path | Any, "A table with texts and, in some rows at least, labels; or several.", SEVERAL],
     *,
     out: Annotated[str | Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
     budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
@@ -118,5 +118,6 @@ def init(
     """
     from potstill.api.init_template import write_spec_template
 
-    file, sentences = write_spec_template(as_path(data), as_path_or_none(out), budget, options, force=bool(force))
+    files = [as_path(data)] if isinstance(data, str | Path) else [as_path(each) for each in data]
+    file, sentences = write_spec_template(files, as_path_or_none(out), budget, options, force=bool(force))
     return InitResult(file, tuple(sentences))

@@ -3,61 +3,101 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from potstill.data.atomic import atomic_file
-from potstill.data.task import Task
+from potstill.data.printable import escape_controls
+from potstill.data.tables import WITH_HEADER, guess_of, is_stream
 from potstill.errors import BadSpec
 from potstill.ledger.prices import parse_usd
 from potstill.procedures import LABELS_ONLY_PROCEDURE
-from potstill.run.inputs import read_inputs, spec_overrides
+from potstill.run.inputs import RunInputs, read_inputs, spec_overrides
 from potstill.run.spec import DEFAULT_PROCEDURE
 from potstill.students import DEFAULT_STUDENT
 from potstill.teachers import DEFAULT_TEACHER, TRAINED_TEACHER
 
 SPEC_FILE = "potstill.toml"
 SHOWN_LABELS = 30
+# What of a file's layout is written, and what it means.
+LAYOUT_KEYS = {
+    "format": "csv, tsv, jsonl, json, parquet, excel or txt (one text a line)",
+    "sheet": "of the workbook: a name, or a number from 1",
+    "encoding": "of the file's bytes",
+    "delimiter": 'between the cells: one character, or "tab"',
+    "quotes": "cells: a quote opens a cell, over lines, too; text: quotes are part of the texts",
+    "escape": "the character before a quote that is part of a cell",
+    "header": "false: the first line is a row; the columns are column_1, column_2, ...",
+    "skip_rows": "lines above the header",
+}
+# These are comments unless they were named or guessed: as values they would keep the reader from looking at the file.
+COMMENTED = ("format", "sheet", "quotes", "escape", "skip_rows")
+MISSING = '# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones'
 
 
 def write_spec_template(
-    data: Path, out: Path | None, budget: str | float | None, options: Mapping[str, object], *, force: bool
+    data: Sequence[Path], out: Path | None, budget: str | float | None, options: Mapping[str, object], *, force: bool
 ) -> tuple[Path, list[str]]:
-    """Write the TOML file for `data`; return its path and the guesses, in sentences.
+    """Write the TOML file for `data`, one file or several; return its path and the guesses, in sentences.
 
     Raises:
-        BadData: the file cannot be read, or has no text column.
-        BadSpec: the TOML file exists already.
+        BadData: a file cannot be read, or has no text column.
+        BadSpec: the TOML file exists already, or the data are standard input.
     """
-    out = out or data.with_name(SPEC_FILE)
+    if any(map(is_stream, data)):
+        raise BadSpec(
+            "A TOML file cannot name standard input for init.", "Store it first: cat > data.csv; potstill init data.csv"
+        )
+    out = out or data[0].with_name(SPEC_FILE)
     if out.exists() and not force:
         raise BadSpec(f"{out} exists already.", "Give another name with -o, or --force.")
     if budget is not None:
         parse_usd(budget)
-    order = read_inputs(data, None, spec_overrides(None, None, budget or 1, options))
-    file = data.name if data.absolute().parent == out.absolute().parent else str(data.absolute())
-    given = order.spec.data.model_dump(mode="json", exclude_none=True, exclude={"file"})
-    columns = {**given, **order.columns}
+    order = read_inputs(data[0] if len(data) == 1 else data, None, spec_overrides(None, None, budget or 1, options))
+    beside = out.absolute().parent
+    files = [path.name if path.absolute().parent == beside else str(path.absolute()) for path in data]
     with atomic_file(out) as path:
-        path.write_text(_toml(order.task, file, columns, budget), encoding="utf-8")
+        path.write_text(_toml(order, files, budget), encoding="utf-8")
     return out, [*order.messages]
 
 
-def _toml(task: Task, file: str, columns: Mapping[str, object], budget: str | float | None) -> str:
-    text = json.dumps  # TOML's basic strings escape as JSON's do
+def _quoted(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as TOML's basic strings
 
-    def quoted(value: object) -> str:
-        return text(value, ensure_ascii=False)
 
-    labels = ",\n  ".join(quoted(label) for label in task.labels)
-    descriptions = "\n".join(f'# {quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
-    sum_usd = f"budget = {quoted(str(budget))}" if budget is not None else "budget = 1.00"
+def _data_lines(order: RunInputs) -> Iterator[str]:
+    """The keys of `[data]`, each with the reason if it was guessed."""
+    given = order.spec.data.model_dump(mode="json", exclude_none=True, exclude={"file"})
+    found = dict(order.layout.to_json())
+    if order.layout.format in WITH_HEADER:
+        found.setdefault("skip_rows", 0)
+    for name, about in LAYOUT_KEYS.items():
+        if name in given or name not in found:
+            continue
+        guess = guess_of(order.guesses, name)
+        why = about if guess is None else f"guessed: {guess.reason}; {about}"
+        mark = "# " if guess is None and name in COMMENTED else ""
+        yield f"{mark}{name} = {_quoted(found[name])}  # {why}"
+    for name, value in {**given, **order.columns}.items():
+        guess = None if name in given else guess_of(order.guesses, name)
+        yield f"{name} = {_quoted(value)}" + (f"  # guessed: {guess.reason}" if guess else "")
+    if (no_label := guess_of(order.guesses, "label")) is not None and not no_label.value:
+        yield f'# label = "COLUMN"  # guessed: none, {no_label.reason}'
+    if "missing" not in given:
+        yield MISSING
+
+
+def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) -> str:
+    task = order.task
+    labels = ",\n  ".join(_quoted(label) for label in task.labels)
+    descriptions = "\n".join(f'# {_quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
+    sum_usd = f"budget = {_quoted(str(budget))}" if budget is not None else "budget = 1.00"
     return f"""# The settings of a run. Start it with: potstill distill {SPEC_FILE}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
 
 [task]
-name = {quoted(task.name)}
-kind = {quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi)
+name = {_quoted(task.name)}
+kind = {_quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi)
 labels = [
   {labels},
 ]
@@ -67,24 +107,19 @@ labels = [
 {descriptions}
 
 [data]
-file = {quoted(file)}  # or: train = "...", pool = "...", test = "..."
-{chr(10).join(f"{name} = {quoted(value)}" for name, value in columns.items())}
-# delimiter = ";"       # of a CSV file: one character, or "tab"
-# header = false        # the first line is a row; the columns are column_1, column_2, ...
-# skip_rows = 1         # lines above the header
-# quotes = "text"       # a quote opens no cell (cells: it does, over lines, too)
-# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones
+file = {_quoted(files[0] if len(files) == 1 else list(files))}  # or: train = "...", pool = "...", test = "..."
+{chr(10).join(map(escape_controls, _data_lines(order)))}
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
 [teacher]
-name = {quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER)}  # or "openai:MODEL", "trained:BACKBONE"
+name = {_quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER)}  # or "openai:MODEL", "trained:BACKBONE"
 
 [student]
-name = {quoted(DEFAULT_STUDENT)}  # or "static", "linear"
+name = {_quoted(DEFAULT_STUDENT)}  # or "static", "linear"
 
 [procedure]
-name = {quoted(LABELS_ONLY_PROCEDURE if task.kind == "multi" else DEFAULT_PROCEDURE)}  # or "finetune", "kd"
+name = {_quoted(LABELS_ONLY_PROCEDURE if task.kind == "multi" else DEFAULT_PROCEDURE)}  # or "finetune", "kd"
 
 [prices]
 # usd_per_hour = 0.10  # this machine

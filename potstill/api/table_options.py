@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 if TYPE_CHECKING:
     from potstill.data.tables import ReadOptions
 
+SEVERAL = "several"  # in the annotation of an argument: one or more files
+
 
 class FileOptions(TypedDict, total=False):
     """How a file is read; what is not given is guessed. An error that names one of these flags is mended by it."""

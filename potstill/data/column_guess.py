@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from potstill.data.tables import Table
+from potstill.data.tables import Guess, Table
 from potstill.data.task import Split
 from potstill.errors import BadData
 
@@ -71,14 +71,21 @@ class ColumnGuess:
         text_b: the column of the second text of a pair, or None.
         label: the column of the label, or None.
         split: the column with train, validation, test or pool, or None.
-        reasons: one sentence for each guess.
+        guesses: the columns that the user did not name, and that there is no label, with reasons.
     """
 
     text: str
     text_b: str | None
     label: str | None
     split: str | None
-    reasons: tuple[str, ...]
+    guesses: tuple[Guess, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """One sentence for each guess."""
+        return tuple(
+            f"{guess.key}: {repr(guess.value) if guess.value else 'none'}, {guess.reason}" for guess in self.guesses
+        )
 
 
 @dataclass(frozen=True)
@@ -121,20 +128,20 @@ def guess_columns(
             table.column(column)
     stats = {name: _column_stats(table, name) for name in table.columns}
     free = [c for c in table.columns if c not in (named.text, named.text_b, named.label, named.split)]
-    reasons: list[str] = []
-    split = named.split or _guess_split(stats, free, reasons)
+    guesses: list[Guess] = []
+    split = named.split or _guess_split(stats, free, guesses)
     split = "" if split == NO_COLUMN and NO_COLUMN not in table.columns else split
     pair = _guess_pair(stats, free) if pairs and not named.text and not named.text_b else None
     text, text_b = named.text, named.text_b or None
     if pair:
         text, text_b = pair
-        reasons.append(f"texts: {text!r} and {text_b!r}, a pair by their names")
+        guesses += [Guess("text", text, "a pair by their names"), Guess("text_b", text_b, "a pair by their names")]
     elif not text:
-        text = _guess_text(table, stats, [c for c in free if c != split], reasons)
+        text = _guess_text(table, stats, [c for c in free if c != split], guesses)
     label = named.label or None
     if not label and not unlabelled:
-        label = _guess_label(stats, [c for c in free if c not in (text, text_b, split)], reasons)
-    return ColumnGuess(text, text_b, label, split or None, tuple(reasons))
+        label = _guess_label(stats, [c for c in free if c not in (text, text_b, split)], guesses)
+    return ColumnGuess(text, text_b, label, split or None, tuple(guesses))
 
 
 def _column_stats(table: Table, name: str) -> _ColumnStats:
@@ -192,11 +199,11 @@ def _has_better_text(stats: Mapping[str, _ColumnStats], free: Sequence[str], pai
     return any(_hint(other.name, _TEXT_NAMES) and other.filled and other.facts < 0.5 for other in others)
 
 
-def _guess_split(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:
+def _guess_split(stats: Mapping[str, _ColumnStats], free: Sequence[str], guesses: list[Guess]) -> str:
     for name in sorted(free, key=lambda c: -_hint(c, _SPLIT_NAMES)):
         column = stats[name]
         if column.filled and _is_split(column):
-            reasons.append(f"split: {name!r}, its values are {', '.join(sorted(column.values)[:_MAX_SPLITS])}")
+            guesses.append(Guess("split", name, f"its values are {', '.join(sorted(column.values)[:_MAX_SPLITS])}"))
             return name
     return ""
 
@@ -213,7 +220,7 @@ def _is_split(column: _ColumnStats) -> bool:
     return (hint > 0 and bool(known)) or len(known) > 1 or column.name.casefold().strip() in ("split", "partition")
 
 
-def _guess_text(table: Table, stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str:
+def _guess_text(table: Table, stats: Mapping[str, _ColumnStats], free: Sequence[str], guesses: list[Guess]) -> str:
     def score(name: str) -> float:
         column, hint = stats[name], _text_hint(name)
         # Content weighs more than the name: facts are a text only where nothing else is. Labels are short and repeat.
@@ -232,7 +239,7 @@ def _guess_text(table: Table, stats: Mapping[str, _ColumnStats], free: Sequence[
         columns = ", ".join(repr(c) for c in table.columns)
         raise BadData(f"No column of {table.name} looks like a text; it has {columns}.", "Name it: --text COLUMN")
     why = "by its name" if _text_hint(best) else "the longest and least repeated"
-    reasons.append(f"text: {best!r}, {why} ({stats[best].length:.0f} characters a row)")
+    guesses.append(Guess("text", best, f"{why} ({stats[best].length:.0f} characters a row)"))
     return best
 
 
@@ -242,7 +249,7 @@ def _text_hint(name: str) -> int:
     return 0 if facts else _hint(name, _TEXT_NAMES)
 
 
-def _guess_label(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons: list[str]) -> str | None:
+def _guess_label(stats: Mapping[str, _ColumnStats], free: Sequence[str], guesses: list[Guess]) -> str | None:
     def score(name: str) -> float:
         column, hint = stats[name], _hint(name, _LABEL_NAMES)
         if name.casefold().strip() in _LABELS and column.filled:
@@ -254,11 +261,11 @@ def _guess_label(stats: Mapping[str, _ColumnStats], free: Sequence[str], reasons
 
     best = max(free, key=score, default=None)
     if best is None or score(best) < 1.0:
-        reasons.append("label: none, no column has a label's name or few different short values")
+        guesses.append(Guess("label", "", "no column has a label's name or few different short values"))
         return None
     column = stats[best]
     why = "by its name" if _hint(best, _LABEL_NAMES) else "few different short values"
-    reasons.append(f"label: {best!r}, {why} ({column.distinct:,} different)")
+    guesses.append(Guess("label", best, f"{why} ({column.distinct:,} different)"))
     return best
 
 

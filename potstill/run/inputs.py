@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from potstill.data.frames import read_frame
 from potstill.data.label_values import normalise_label
 from potstill.data.paths import as_path
 from potstill.data.pool import Pool, PoolOptions, build_pool
-from potstill.data.tables import Table
+from potstill.data.tables import COMPRESSION_SUFFIXES, STANDARD_INPUT, Guess, Layout, Table, is_stream
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadSpec
 from potstill.run.spec import ABLATION_PROCEDURE, Spec, merge_specs
@@ -29,6 +29,7 @@ class RunInputs:
         source: the files, in words.
         messages: what was found and cleaned while reading, a sentence each.
         columns: part of a row -> the column it was read from.
+        layout, guesses: how the first source is laid out, and what of it and its columns was guessed.
     """
 
     spec: Spec
@@ -38,6 +39,8 @@ class RunInputs:
     source: str
     messages: tuple[str, ...]
     columns: Mapping[str, str]
+    layout: Layout = field(default_factory=Layout)
+    guesses: tuple[Guess, ...] = ()
 
 
 def spec_overrides(
@@ -83,8 +86,8 @@ def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
     """Read the files, and complete the spec.
 
     Args:
-        data: the path of a table or of a potstill.toml, a data frame, or a Task.
-        pool: unlabelled texts as a path or a data frame, or the Task's Pool.
+        data: the path of a table or of a potstill.toml, several paths of tables of one shape, a data frame, or a Task.
+        pool: unlabelled texts as a path, several paths or a data frame, or the Task's Pool.
         overrides: values that replace those of the potstill.toml.
 
     Raises:
@@ -97,11 +100,20 @@ def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
         return RunInputs(Spec.from_dict(overrides), data, pool, data.name, "given in Python", (), {})
     files = {name: value for name, value in overrides.get("data", {}).items() if value is not None}
     files |= {} if pool is None else {"pool": pool}
-    frames = {part: files.pop(part) for part in PARTS if not isinstance(files.get(part, ""), str | Path)}
-    files |= {part: str(files[part]) for part in PARTS if part in files}
+    frames = {part: files.pop(part) for part in PARTS if part in files and not _is_files(files[part])}
+    files |= {part: _as_text(files[part]) for part in PARTS if part in files}
     overrides = {**overrides, "data": files} if files else {k: v for k, v in overrides.items() if k != "data"}
     first = "train" if "test" in files or "test" in frames else "file"
-    path = as_path(data) if isinstance(data, str | Path) else None
+    path = as_path(data if isinstance(data, str | Path) else data[0]) if _is_files(data) else None
+    toml = (
+        next((each for each in _paths(data) if each.endswith(".toml")), None)
+        if isinstance(data, list | tuple)
+        else None
+    )
+    if path is not None and toml is not None:
+        raise BadSpec(
+            f"{toml} is given beside data files.", "Name the files in it, as in file = [...], or leave it out."
+        )
     if path is None:
         frames[first], name = data, "data"
         spec = Spec.from_dict(merge_specs({"task": {"name": name}}, overrides))
@@ -109,14 +121,17 @@ def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
         spec = Spec.from_toml(path, overrides)
         name = spec.task.name or path.absolute().parent.name
     else:
-        name = path.stem
-        spec = Spec.from_dict(merge_specs({"data": {first: str(path)}, "task": {"name": name}}, overrides))
+        name = _task_name(path)
+        spec = Spec.from_dict(merge_specs({"data": {first: _as_text(data)}, "task": {"name": name}}, overrides))
     given = spec.data.model_dump(exclude_none=True)
     tables = {part: read_frame(frame, part if part != "file" else "data") for part, frame in frames.items()}
     given |= tables
     sources = {"data" if part == "file" else part: given.pop(part) for part in PARTS if part in given}
     if not sources:
         raise BadSpec("No data are given.", "Name a file under [data], or as the first argument.")
+    streams = [path for each in sources.values() if not isinstance(each, Table) for path in _paths(each)]
+    if streams.count(STANDARD_INPUT) > 1:
+        raise BadSpec("Standard input is named twice, and can be read once.", "Give a file for the others.")
     built = build_pool(sources, labels=spec.task.labels, options=PoolOptions(**given, kind=_kind(spec), seed=spec.seed))
     task = Task(
         labels=built.pool.labels,
@@ -125,11 +140,36 @@ def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
         instruction=spec.task.instruction,
         kind=built.pool.kind,
     )
-    source = ", ".join(each.name if isinstance(each, Table) else str(each) for each in sources.values())
-    columns = dict(built.report.sources[0].columns)
-    if built.report.sources[0].separator:
-        columns["label_separator"] = built.report.sources[0].separator
-    return RunInputs(spec, task, built.pool, name, source, tuple(built.report.sentences()), columns)
+    source = ", ".join(each.name if isinstance(each, Table) else ", ".join(_paths(each)) for each in sources.values())
+    first_read = built.report.sources[0]
+    columns = dict(first_read.columns)
+    if first_read.separator:
+        columns["label_separator"] = first_read.separator
+    messages = tuple(built.report.sentences())
+    return RunInputs(spec, task, built.pool, name, source, messages, columns, first_read.layout, first_read.guesses)
+
+
+def _is_files(given: Any) -> bool:
+    """Whether it is the path of a file, or several paths."""
+    several = isinstance(given, list | tuple) and bool(given) and all(isinstance(each, str | Path) for each in given)
+    return isinstance(given, str | Path) or several
+
+
+def _as_text(files: Any) -> str | list[str]:
+    """A path or several as the spec has them."""
+    return str(as_path(files)) if isinstance(files, str | Path) else [str(as_path(each)) for each in files]
+
+
+def _paths(files: Any) -> list[str]:
+    return [str(files)] if isinstance(files, str | Path) else [str(each) for each in files]
+
+
+def _task_name(path: Path) -> str:
+    """A file's name without its endings, for a task without a name."""
+    if is_stream(path):
+        return "standard-input"
+    packed = path.suffix.lower() in COMPRESSION_SUFFIXES and path.with_suffix("").suffix
+    return path.with_suffix("").stem if packed else path.stem
 
 
 def _kind(spec: Spec) -> Literal["", "single", "pair", "multi"]:

@@ -10,12 +10,21 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from potstill.data.label_sets import Separator
-from potstill.data.tables import Format, Quotes
+from potstill.data.tables import Format, Quotes, is_stream
 from potstill.data.task import JsonObject, TaskKind
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
@@ -27,9 +36,15 @@ from potstill.students.kinds import student_kind
 from potstill.teachers import TRAINED_TEACHER
 from potstill.teachers.kinds import teacher_kind
 
+Files = Path | Annotated[tuple[Path, ...], Field(min_length=1)]  # of one shape
 DEFAULT_USD_PER_HOUR = Decimal("0.10")
 # The recipes of a run that names none: by default, with people as the teacher, and with flags for PGKD's ablations.
 DEFAULT_PROCEDURE, HUMAN_PROCEDURE, ABLATION_PROCEDURE = "kd", "annotate", "pgkd"
+
+
+def _sheet_number(given: Any) -> Any:
+    """A sheet's number as a string."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 class TaskSpec(Options):
@@ -45,14 +60,15 @@ class TaskSpec(Options):
 class DataSpec(Options):
     """`[data]`: the files, relative to the TOML file, and how to read them.
 
-    `file` is one table with everything; or `train` (with labels), `pool` (without), `validation` and `test`.
+    `file` is one table with everything; or `train` (with labels), `pool` (without), `validation` and `test`. Each may
+    be a list of files with the same columns.
     """
 
-    file: Path | None = None
-    train: Path | None = None
-    pool: Path | None = None
-    validation: Path | None = None
-    test: Path | None = None
+    file: Files | None = None
+    train: Files | None = None
+    pool: Files | None = None
+    validation: Files | None = None
+    test: Files | None = None
     text: str | None = None
     text_b: str | None = None
     label: str | None = None
@@ -61,7 +77,7 @@ class DataSpec(Options):
     answer: str | None = None
     missing: tuple[str, ...] | None = None
     format: Format | None = None
-    sheet: str | None = None
+    sheet: Annotated[str, BeforeValidator(_sheet_number)] | None = None
     delimiter: str | None = None
     quotes: Quotes | None = None
     escape: str | None = None
@@ -216,11 +232,19 @@ class Spec(Options):
         data = record.get("data")
         if isinstance(data, dict):
             for name in ("file", "train", "pool", "validation", "test"):
-                if isinstance(data.get(name), str):
-                    data[name] = str(path.parent / Path(data[name]).expanduser())
+                given = data.get(name)
+                if isinstance(given, str):
+                    data[name] = _beside(path, given)
+                elif isinstance(given, list) and all(isinstance(each, str) for each in given):
+                    data[name] = [_beside(path, each) for each in given]
         spec = cls.from_dict(merge_specs(record, overrides or {}))
         spec._folder = path.parent
         return spec
+
+
+def _beside(toml: Path, name: str) -> str:
+    """A data file that a TOML file names, relative to its folder; standard input stays."""
+    return name if is_stream(name) else str(toml.parent / Path(name).expanduser())
 
 
 def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:

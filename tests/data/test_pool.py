@@ -335,7 +335,7 @@ def test_columns_are_guessed_with_reasons(columns: Mapping[str, str], text: str,
     read = built.report.sources[0]
     assert read.columns["text"] == text
     assert read.columns.get("label") == label
-    assert all(r.partition(":")[2].strip() for r in read.reasons)
+    assert all(guess.reason for guess in read.guesses)
 
 
 def test_sparse_regularly_spaced_labels_are_found() -> None:

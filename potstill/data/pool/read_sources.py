@@ -36,7 +36,7 @@ from potstill.data.tables import HEADER_MEND, Table, read_table
 from potstill.data.task import TaskKind
 from potstill.errors import BadData, BadSpec, did_you_mean
 
-Source = str | Path | Table
+Source = str | Path | Sequence[str | Path] | Table
 Sources = Source | Mapping[str, Source]
 _SPLIT_OF_ROLE = {"data": "", "train": "train", "validation": "validation", "test": "test", "pool": "pool"}
 _ROLE_ALIASES = {"unlabelled": "pool", "unlabeled": "pool"}
@@ -253,8 +253,7 @@ def _extract_rows(
     if role == "data" and columns.split:
         splits = _read_splits(table, columns.split)
     splits = ["pool" if s in ("", "train") and not y else s for s, y in zip(splits, labels, strict=True)]
-    ids = [f"{prefix}:{line}" for line in table.line_numbers]
-    return RawRows(tuple(texts), tuple(labels), tuple(splits), tuple(ids))
+    return RawRows(tuple(texts), tuple(labels), tuple(splits), tuple(table.ids(prefix)))
 
 
 def _encode_cell(cell: str, separator: Separator, table: Table, row: int) -> str:
@@ -299,6 +298,7 @@ def _report(role: str, table: Table, columns: ColumnGuess, separator: Separator 
         skipped=table.skipped,
         encoding=table.encoding,
         columns={option: name for option, name in by_option.items() if name},
-        reasons=columns.reasons,
+        guesses=(*table.guesses, *columns.guesses),
+        layout=table.layout,
         separator=(separator or "") if columns.label else "",
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from potstill.data.pool.base import Pool
 from potstill.data.pool.clean import CleaningReport
+from potstill.data.tables import Guess, Layout
 from potstill.data.task import JsonObject
 
 _COLUMN_TITLES = {"text_b": "second text"}
@@ -22,8 +23,9 @@ class SourceReport:
         rows: rows read; `skipped` bad rows were left out.
         encoding: of the file's bytes.
         columns: "text", "text_b", "label" or "split" -> the column's name.
-        reasons: one sentence for each guessed column.
+        guesses: the columns, and what of the layout, that the user did not name.
         separator: of the labels in a cell; "" if each holds one.
+        layout: how the file is laid out.
     """
 
     name: str
@@ -32,8 +34,14 @@ class SourceReport:
     skipped: int
     encoding: str
     columns: Mapping[str, str]
-    reasons: tuple[str, ...]
+    guesses: tuple[Guess, ...]
     separator: str = ""
+    layout: Layout = field(default_factory=Layout)
+
+    def to_json(self) -> JsonObject:
+        """A JSON object."""
+        plain = {"columns": dict(self.columns), "guesses": [guess.to_json() for guess in self.guesses]}
+        return {**vars(self), **plain, "layout": self.layout.to_json()}
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ class PoolReport:
             columns = ", ".join(f"{_COLUMN_TITLES.get(role, role)} from {name!r}" for role, name in s.columns.items())
             separated = "a JSON list" if s.separator == "json" else f"separated by {s.separator!r}"
             several = f"; a row may have several labels, {separated}" if s.separator else ""
-            flags = "; guessed, --text COLUMN and --label COLUMN decide" if s.reasons else ""
+            guessed = {guess.key for guess in s.guesses} & {"text", "label"}
+            flags = "; guessed, --text COLUMN and --label COLUMN decide" if guessed else ""
             sentences.append(f"Read {s.rows:,} rows of {s.name} ({s.role}): {columns}{several}{flags}.")
         sentences += self.cleaning.sentences()
         if self.unlabelled_dropped:
@@ -87,7 +96,7 @@ class PoolReport:
         """A JSON object."""
         return {
             "format": self.format,
-            "sources": [{**vars(s), "columns": dict(s.columns), "reasons": list(s.reasons)} for s in self.sources],
+            "sources": [source.to_json() for source in self.sources],
             "cleaning": self.cleaning.to_json(),
             "counts": {split: dict(c) for split, c in self.counts.items()},
             "created_splits": list(self.created_splits),

@@ -8,7 +8,7 @@ guessed, is a `Layout` with its `Guess`es. Not supported: databases, remote file
 from potstill.data.tables.base import HEADER_MEND, Cell, Row, Table
 from potstill.data.tables.find_file import check_path, looks_like_table
 from potstill.data.tables.formats import COMPRESSION_SUFFIXES, FILE_FORMATS
-from potstill.data.tables.layout import Format, Guess, Layout, OnBadRow, Quotes, ReadOptions, guess_of
+from potstill.data.tables.layout import WITH_HEADER, Format, Guess, Layout, OnBadRow, Quotes, ReadOptions, guess_of
 from potstill.data.tables.read import read_table, stream_rows
 from potstill.data.tables.streams import STANDARD_INPUT, is_stream, stored_stream
 from potstill.data.tables.unpack import file_head
@@ -19,6 +19,7 @@ __all__ = [
     "FILE_FORMATS",
     "HEADER_MEND",
     "STANDARD_INPUT",
+    "WITH_HEADER",
     "WRITABLE",
     "Cell",
     "Format",

@@ -122,8 +122,8 @@ class Table:
             warnings=tuple(sentence for table in tables for sentence in table.warnings),
             skipped=sum(table.skipped for table in tables),
             header_doubt=doubt,
-            layout=first.layout,
-            guesses=first.guesses,
+            layout=Layout.shared([table.layout for table in tables]),
+            guesses=tuple(guess for guess in first.guesses if all(guess in table.guesses for table in tables)),
             parts=tuple(TablePart(table.name, len(table)) for table in tables),
         )
 

@@ -1,4 +1,4 @@
-"""Decodes text files: byte-order marks and encodings. The guess of an encoding is in `encodings.py`.
+"""Decodes text files: byte-order marks and encodings. The guess of an encoding is in `encoding_guess.py`.
 
 A byte-order mark selects UTF-8, UTF-16 or UTF-32, whatever encoding is named, and a file that is UTF-8 by its bytes is
 read as that: several files may have different encodings. Otherwise the named encoding is used, or UTF-8. No other
@@ -20,13 +20,13 @@ from potstill.data.tables.layout import Guess, Layout
 from potstill.data.tables.unpack import Source
 from potstill.errors import BadData, did_you_mean
 
-_BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is a prefix of it
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+BYTE_ORDER_MARKS = {  # UTF-32 before UTF-16, whose mark is a prefix of it
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _CHUNK = 1 << 20
 # A line of more than this many cell limits is refused before all of it is in memory.
 _MAX_CELLS_PER_LINE = 8
@@ -115,7 +115,7 @@ def open_text(source: Source, max_cell: int, layout: Layout = Layout()) -> TextF
 
 def _detect_mark(source: Source) -> str:
     start = source.head(4)
-    return next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "")
+    return next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "")
 
 
 def _is_utf8(source: Source) -> bool:

@@ -63,8 +63,16 @@ def _missing_error(path: Path) -> BadData:
         hint = f"Did you mean the folder {' or '.join(str(existing / name) for name in near)}?" if near else ""
         return BadData(f"There is no folder {folder}, so no {path.name} in it.", hint or "Check the path.")
     names = sorted(each.name for each in folder.iterdir() if looks_like_table(each))
-    near = get_close_matches(path.name, names, n=3, cutoff=0.6) or [
-        name for name in names if name.split(".")[0].casefold() == path.name.split(".")[0].casefold()
-    ]
+    stems: dict[str, list[str]] = {}
+    for name in names:
+        stems.setdefault(_stem(name), []).append(name)
+    near = [name for stem in get_close_matches(_stem(path.name), stems, n=3, cutoff=0.7) for name in stems[stem]]
     hint = f"Did you mean {' or '.join(near[:3])}?" if near else "Check the path."
     return BadData(f"There is no file {path}.", hint)
+
+
+def _stem(name: str) -> str:
+    """The name without the endings of a table."""
+    path = Path(name)
+    path = path.with_suffix("") if path.suffix.lower() in COMPRESSION_SUFFIXES else path
+    return (path.stem if path.suffix.lower() in SUFFIXES else path.name).casefold()

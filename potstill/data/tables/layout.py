@@ -6,7 +6,7 @@ record with its reason and the flag that overrules it, so that it can be said, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -55,6 +55,12 @@ class Layout:
         """Read what `to_json` returned; keys of a later version are left out."""
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in known})
+
+    @classmethod
+    def shared(cls, layouts: Sequence[Layout]) -> Layout:
+        """What several files have in common; the rest is None."""
+        names = [each.name for each in fields(cls) if len({getattr(layout, each.name) for layout in layouts}) == 1]
+        return cls(**{name: getattr(layouts[0], name) for name in names})
 
     def over(self, other: Layout) -> Layout:
         """This layout, with the values of `other` where it has none."""

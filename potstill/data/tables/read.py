@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from potstill.data.tables.base import HEADER_MEND, REPEATED_HEADER, Cell, NumberedRow, Row, Table
-from potstill.data.tables.decode import TextFile, open_text
+from potstill.data.tables.decode import BYTE_ORDER_MARKS, TextFile, open_text
 from potstill.data.tables.delimited import read_delimited
 from potstill.data.tables.find_file import check_path
 from potstill.data.tables.formats import COMPRESSION_SUFFIXES, find_format
@@ -203,7 +203,7 @@ def _open(path: Path, max_cell_mb: float, layout: Layout) -> _OpenFile:
     """Open a file by its format, which its first bytes, its name or the user say."""
     source = find_source(path)
     head = source.head(_HEAD_BYTES)
-    if not head.strip(b"\xef\xbb\xbf\xff\xfe\0"):
+    if head.strip() in (b"", *BYTE_ORDER_MARKS):
         raise BadData(f"{path.name} is empty.", "Check that the file was written.")
     is_copy = path.name == STREAM_NAME
     found, guess = find_format(path.name, source.inner_name, head, layout.format, is_stream=is_copy)

@@ -75,7 +75,11 @@ def find_source(path: Path) -> Source:
     """
     with path.open("rb") as handle:
         head = handle.read(512)
-    if head.startswith(b"PK\x03\x04") and SUFFIXES.get(path.suffix.lower()) != "excel" and not is_workbook(path):
+    if (
+        head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+        and SUFFIXES.get(path.suffix.lower()) != "excel"
+        and not is_workbook(path)
+    ):
         return Source(path, "zip", _find_member(path))
     name = next((name for magic, name in _MAGIC if head.startswith(magic)), "")
     if name == "zstd":

@@ -137,7 +137,7 @@ def read_sheet(sheet: Sheet, max_cell: int) -> Iterator[NumberedRow]:
     """
     name, with_header = sheet.source.path.name, bool(sheet.layout.header)
     numbered = [
-        (n, [_cell(value) for value in row])
+        (n, [read_cell(value) for value in row])
         for n, row in enumerate(sheet.rows, 1)
         if n > sheet.layout.skip_rows and any(value not in ("", None) for value in row)
     ]
@@ -169,7 +169,8 @@ def _doubt_header(sheet: Sheet, rows: Sequence[tuple[int, Sequence[Cell]]]) -> N
         )
 
 
-def _cell(value: Any) -> Cell:
+def read_cell(value: Any) -> Cell:
+    """The text of a cell; None if it is empty."""
     if value == "" or value is None:
         return None
     if isinstance(value, bool):
