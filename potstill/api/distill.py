@@ -105,7 +105,7 @@ def distill(
         MoneyError: the budget does not suffice.
     """
     from potstill.procedures.kinds import recipe_kind
-    from potstill.reports.finish_run import finish_run
+    from potstill.reports.finish_run import finish_run, finished_report
     from potstill.run.inputs import read_inputs, spec_overrides
     from potstill.run.run import Run
 
@@ -119,9 +119,11 @@ def distill(
     with Run.open(folder, inputs.spec, inputs.task, inputs.pool, reporter) as run:
         for sentence in inputs.messages:
             run.reporter.info(sentence)
-        trained = recipe(run)
-        texts = tuple(inputs.columns[name] for name in ("text", "text_b") if name in inputs.columns)
-        report = finish_run(run, trained, cleaning=inputs.messages, source=inputs.source, text_columns=texts)
+        report = finished_report(run)
+        if report is None:
+            trained = recipe(run)
+            texts = tuple(inputs.columns[name] for name in ("text", "text_b") if name in inputs.columns)
+            report = finish_run(run, trained, cleaning=inputs.messages, source=inputs.source, text_columns=texts)
         return DistillResult(folder, report)
 
 

@@ -15,6 +15,7 @@ from threading import Event, Thread
 from typing import Any, Protocol
 
 from potstill.errors import BoundExceeded, BudgetExceeded, TeacherError
+from potstill.ledger.in_flight import HoldsInFlight
 from potstill.ledger.prices import LedgerTotals, NewBatchJob, Purchase, Rates, Usage, micros_to_usd
 
 HEARTBEAT_S = 1.0
@@ -152,7 +153,9 @@ class Ledger:
         self.limit = limit
         self._warn = warn
         self.overcharge = ""  # the first call of this process that cost more than was held for it
+        self.is_closed = False  # a finished run, which buys nothing more
         self._reserves: Mapping[str, int] = {}
+        self._in_flight = HoldsInFlight()
         for hold_id in storage.abandoned_holds():
             storage.drop_hold(hold_id, lost=True)
         self._warned_share = self._share()
@@ -172,8 +175,11 @@ class Ledger:
             self._reserves = before
 
     @contextmanager
-    def hold(self, micros: int, purchase: Purchase) -> Iterator[Hold]:
+    def hold(self, micros: int, purchase: Purchase, *, wait: bool = False) -> Iterator[Hold]:
         """Hold `micros` for the call that is made inside the block.
+
+        With `wait` a hold that does not fit only because of others in flight waits for them; a caller that is inside
+        the block of another hold must not wait.
 
         Without `settle` or `release` the hold is booked as lost at its full price, because the provider may charge for
         the call. It is freed only by an error that is known to have bought nothing (`billed` is False).
@@ -182,7 +188,7 @@ class Ledger:
             BudgetExceeded: it does not fit under the limit less the reserves; nothing was held.
             BoundExceeded: an earlier call cost more than was held for it; nothing was held.
         """
-        hold = self._hold(micros, purchase)
+        hold = self._hold_in_flight(micros, purchase, wait)
         billed = True
         try:
             yield hold
@@ -190,8 +196,11 @@ class Ledger:
             billed = error.billed
             raise
         finally:
-            if hold.open:
-                self.storage.drop_hold(hold.id, lost=billed)
+            try:
+                if hold.open:
+                    self.storage.drop_hold(hold.id, lost=billed)
+            finally:
+                self._in_flight.end(micros)
             self._warn_of_spending()
 
     def check_charges(self, hold: Hold) -> None:
@@ -206,9 +215,33 @@ class Ledger:
             f"{self.overcharge}.", "Its answers are kept; check the price and the provider before running again."
         )
 
-    def _hold(self, micros: int, purchase: Purchase, job: NewBatchJob | None = None) -> Hold:
+    def _hold_in_flight(self, micros: int, purchase: Purchase, wait: bool) -> Hold:
+        in_flight = self._in_flight
+        while True:
+            self._check_open()
+            n_ended = in_flight.n_ended
+            fits = micros <= self.available  # if not, a try would only have the other waiting calls look again
+            may_fit = wait and micros <= self.available + in_flight.micros
+            if not fits and may_fit and in_flight.wait(n_ended):
+                continue
+            in_flight.begin(micros)
+            try:
+                return self._hold(micros, purchase)
+            except BaseException as error:
+                in_flight.end(micros)
+                if not (wait and fits and isinstance(error, BudgetExceeded)):
+                    raise
+
+    def _check_open(self) -> None:
         if self.overcharge:
             raise self.bound_exceeded()
+        if self.is_closed:
+            raise BudgetExceeded(
+                "This run is finished and buys nothing more.", "Raise the budget, or give a new folder with -o."
+            )
+
+    def _hold(self, micros: int, purchase: Purchase, job: NewBatchJob | None = None) -> Hold:
+        self._check_open()
         reserved = self.reserved
         hold_id = self.storage.hold(purchase, micros, self.limit - reserved, job)
         if hold_id is None:

@@ -14,6 +14,23 @@ from potstill.reports.records import Report, read_report
 from potstill.run.run import Run
 from potstill.students.base import Student
 
+FINISHED = (
+    "This run is finished and buys nothing more: this is its report. Raise the budget to go on with it, or give a new "
+    "folder with -o."
+)
+
+
+def finished_report(run: Run) -> Report | None:
+    """The report of a run that was finished with this budget or a larger one; None if there is work to do."""
+    if not run.is_finished or not (run.folder / "bundle").is_dir():
+        return None
+    try:
+        report = read_report(run.folder / "report.json")
+    except RunNotFound:  # removed, or of an older format
+        return None
+    run.reporter.info(FINISHED)
+    return report
+
 
 def finish_run(
     run: Run,
@@ -33,14 +50,16 @@ def finish_run(
         text_columns: the column of the texts, or the two of a pair; stored in the bundle.
     """
     key, path = run.student_key(student), run.folder / "report.json"
-    if run.store.get_meta("finished") == key:
+    if run.store.get_meta("finished") == key and (run.folder / "bundle").is_dir():
         try:
-            return read_report(path)
+            report = read_report(path)
+            run.set_finished(student)
+            return report
         except RunNotFound:  # removed, or of an older format
             run.reporter.info("Building the report anew.")
     report = build_report(evaluate(run, student, source=source, cleaning=cleaning, text_columns=text_columns))
     write_report(report, run.folder)
-    run.store.set_meta("finished", key)
+    run.set_finished(student)
     return report
 
 

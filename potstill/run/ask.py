@@ -179,7 +179,7 @@ class TeacherClient:
             bound = teacher.price.cost_micros(teacher.max_usage(chunk))
             purchase = _purchase(teacher, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk), "direct")
             try:
-                with self._ledger.hold(bound, purchase) as hold:
+                with self._ledger.hold(bound, purchase, wait=True) as hold:
                     with semaphore:
                         self._ledger.check_charges(hold)
                         reply = teacher.answer(chunk)

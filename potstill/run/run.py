@@ -86,9 +86,10 @@ class Run:
         self._is_new = not (folder / RUN_FILE).exists()
         self.store = RunStore(folder, write=True)
         try:
-            self._check_same()
+            self.is_finished = self._check_same()
             engine = open_engine(spec.engine, reporter.info)
             self.ledger = Ledger(self.store, spec.limit_micros, reporter.info)
+            self.ledger.is_closed = self.is_finished
             self._cache = AnswerCache(folder.absolute().parent, reporter.info) if spec.cache else None
             self.client = TeacherClient(task, self.store, self.ledger, self._cache, reporter, engine)
             self.note(notes.Opened(micros_to_usd(spec.limit_micros)))
@@ -126,7 +127,12 @@ class Run:
             raise RunNotFound(f"{folder} is not a run and is not empty.", "Give a new folder with -o.")
         return cls(folder, spec, task, pool, reporter or SilentReporter())
 
-    def _check_same(self) -> None:
+    def _check_same(self) -> bool:
+        """Check that the options and the data are those it was begun with.
+
+        Returns:
+            Whether it was finished with this budget or a larger one.
+        """
         identity = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
         stored = self.store.get_meta("identity")
         if stored is None:
@@ -138,7 +144,15 @@ class Run:
                 f"{self.folder} was begun with other options: {'; '.join(changes[:3])}.",
                 "Give a new folder with -o, or the old options.",
             )
+        # Runs of older versions do not say with which budget they were finished.
+        finished_limit = self.store.get_meta("finished_limit_micros") or self.store.get_meta("limit_micros") or 0
         self.store.set_meta("limit_micros", self.spec.limit_micros)
+        return self.store.get_meta("finished") is not None and self.spec.limit_micros <= finished_limit
+
+    def set_finished(self, student: Student) -> None:
+        """Store that the run is finished with this student: with the same budget it buys nothing more."""
+        self.store.set_meta("finished_limit_micros", self.spec.limit_micros)
+        self.store.set_meta("finished", self.student_key(student))
 
     def variant(self, **overrides: Any) -> Self:
         """The same attempt with other fields of its spec (student, teacher, procedure, seed), same pool and ledger.
