@@ -1,240 +1,232 @@
-"""How fast a small language model scores labels on this machine: ours, beside what else one would use.
+"""How right a language model on this machine is, by how it is asked: each model, each way, on four public tasks.
 
-    python bench/local_teacher.py --data ../shared/data --out bench/local_teacher.json
+    nice python bench/local_teacher.py [--data ../shared/data] [--models smollm2 qwen-0.5b qwen-1.5b] [--threads 1]
 
-Every way scores the same AG News texts with the same prompt (one gold example a class); ways are interleaved, the best
-of `--repeats` counts, and loading is left out. `--accuracy` adds accuracy with no and with one example a class, before
-and after the label prior is matched. Prints a table, writes JSON with the commit. Asserts nothing. OpenVINO is timed
-where it can be imported; it reads prompts and returns no label scores, so its figure is an upper limit for it.
+A cell is a model, a data set and a way: through the chat template or by a plain prompt, with 0, 1, 2 or 4 gold examples
+a class. It scores the same `--texts` test texts and 64 gold texts that no prompt shows, and is stored when it is done:
+the same command goes on with the first that is missing. The table shows the raw scores, the scores after the label
+prior is matched (to the frequency of the labels in the 64 gold texts), and what the rule that decides between both
+chose. On BANKING77 a prompt shows no examples: 77 of them are another prompt's length. `--page` alone writes the page
+of the stored cells. Times compare only within one run on a quiet machine; `local_speed.py` measures them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from sections import commit, write_section
 
 from potstill.data.task import LabelledText, Task
-from potstill.evaluation.calibration import match_prior
-from potstill.models import weights
-from potstill.models.causal_lm import CausalLM, idle_cores, load_causal_lm, torch_threads
+from potstill.evaluation.calibration import choose_prior, match_prior, smoothed_prior
+from potstill.models.weights import find_weights
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.local import LocalTeacher, open_teacher
 
-WORDS = {"World": "World", "Sports": "Sports", "Business": "Business", "Sci/Tech": "Technology"}
+RESULTS = Path(__file__).parent / "results" / "local_teacher.json"
+WORDS: dict[str, dict[str, str]] = {
+    "ag_news": {"Sci/Tech": "Technology"},
+    "trec6": {"NUM": "number", "LOC": "location", "HUM": "person", "DESC": "description", "ENTY": "thing",
+              "ABBR": "abbreviation"},
+}  # fmt: skip
+SETS = ("sst2", "trec6", "ag_news", "banking77")
+SHOTS = (0, 1, 2, 4)
+MANY_LABELS = 20
+N_GOLD = 64
 
 
 @dataclass(frozen=True)
-class Case:
-    """The same work for every way: a prompt, the texts after it, the first token of each label."""
+class Cell:
+    """One cell of the table.
 
-    prompt: list[int]
-    texts: list[list[int]]
-    firsts: list[int]
+    Attributes:
+        model, dataset, prompt_format, shots: which it is.
+        raw, matched, decided: accuracy of the raw scores, after matching the prior, and of what the rule chose.
+        is_matched: what it chose.
+        n_texts: test texts.
+        prompt_tokens, tokens_per_text: tokens computed once, and for each text.
+        seconds: for the test texts, on whatever else the machine did.
+        commit: that was measured.
+    """
+
+    model: str
+    dataset: str
+    prompt_format: str
+    shots: int
+    raw: float
+    matched: float
+    decided: float
+    is_matched: bool
+    n_texts: int
+    prompt_tokens: int
+    tokens_per_text: float
+    seconds: float
+    commit: str
 
     @property
-    def tokens(self) -> int:
-        return sum(map(len, self.texts))
+    def key(self) -> tuple[str, str, str, int]:
+        """Which cell it is."""
+        return self.model, self.dataset, self.prompt_format, self.shots
 
 
-def rows(data: Path, part: str, n: int, seed: int = 0) -> list[tuple[str, str]]:
-    table = pq.read_table(data / "ag_news" / f"{part}.parquet").to_pydict()
-    pairs = list(zip(table["text"], table["label"], strict=True))
-    return [pairs[at] for at in np.random.default_rng(seed).permutation(len(pairs))[:n]]
+@dataclass(frozen=True)
+class Rows:
+    """Texts and labels of a data set: test rows, gold rows for decisions, and rows that prompts show."""
+
+    task: Task
+    test: list[LabelledText]
+    gold: list[LabelledText]
+    shown: list[LabelledText]
+
+    def columns(self, rows: Sequence[LabelledText]) -> np.ndarray:
+        """(N,) label columns."""
+        return np.array([self.task.index(row.label) for row in rows])
 
 
-def opened(data: Path, shots: int, options: dict[str, Any], model: str) -> LocalTeacher:
-    pairs = rows(data, "train", 400)
-    labels = sorted({label for _, label in pairs})
-    shown = [LabelledText(text, label) for want in labels for text, label in [p for p in pairs if p[1] == want][:shots]]
-    words = {label: WORDS.get(label, label) for label in labels}
-    return open_teacher(TeacherSetup(Task(tuple(labels)), model, shown, {"label_words": words, **options}))
+def read(data: Path, name: str, n_texts: int) -> Rows:
+    """The same rows each time: test texts at random, gold at random, and examples dealt to the classes."""
+
+    def rows(part: str) -> list[LabelledText]:
+        table = pq.read_table(data / name / f"{part}.parquet").to_pydict()
+        pairs = [LabelledText(text, label) for text, label in zip(table["text"], table["label"], strict=True)]
+        return [pairs[at] for at in np.random.default_rng(0).permutation(len(pairs))]
+
+    test, train = rows("test")[:n_texts], rows("train")
+    labels = sorted({row.label for row in train})
+    gold, rest = train[:N_GOLD], train[N_GOLD:]
+    shown = [row for label in labels for row in [each for each in rest if each.label == label][: max(SHOTS)]]
+    order = np.random.default_rng(1).permutation(len(shown))
+    return Rows(Task(tuple(labels)), test, gold, [shown[at] for at in order])
 
 
-def plain(model: CausalLM, case: Case, together: int) -> np.ndarray:
-    """transformers as documented: padded batches of whole prompts, the logits of the last position."""
-    import torch
+def measure(rows: Rows, teacher: LocalTeacher, which: tuple[str, str, str, int]) -> Cell:
+    """Score the texts of one cell."""
+    gold_scores = scores(teacher, rows.gold)
+    started = time.perf_counter()
+    test_scores = scores(teacher, rows.test)
+    seconds = time.perf_counter() - started
+    test, gold = rows.columns(rows.test), rows.columns(rows.gold)
+    prior = smoothed_prior(gold, rows.task.n_labels)
+    default = teacher.capabilities.prior_correction == "unless_worse"
+    chosen = choose_prior(test_scores, prior, gold_scores, gold, default=default)
 
-    model.model.set_attn_implementation("sdpa")
-    out = np.zeros((len(case.texts), len(case.firsts)))
-    order = sorted(range(len(case.texts)), key=lambda at: len(case.texts[at]))
-    with torch.inference_mode():
-        for start in range(0, len(order), together):
-            chosen = order[start : start + together]
-            whole = [[*case.prompt, *case.texts[at]] for at in chosen]
-            longest = max(map(len, whole))
-            ids = torch.tensor([[0] * (longest - len(each)) + each for each in whole])
-            mask = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in whole])
-            places = (mask.cumsum(1) - 1).clamp(min=0)
-            logits = model.model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1).logits
-            out[chosen] = logits[:, -1].float().log_softmax(-1)[:, case.firsts].numpy()
-    return out
+    def accuracy(offsets: Any) -> float:
+        return round(float(((test_scores + offsets).argmax(1) == test).mean()), 4)
 
-
-def llama_cpp(path: Path, threads: int) -> Any:
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = 4096, 1, 0
-    params.verbosity, params.ui = -1, False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    return xllamacpp.Server(params)
+    facts = teacher.metadata.extra
+    return Cell(
+        *which,
+        raw=accuracy(0.0),
+        matched=accuracy(match_prior(test_scores, prior)),
+        decided=accuracy(np.array(chosen.offsets)),
+        is_matched=chosen.matched,
+        n_texts=len(test),
+        prompt_tokens=int(facts["prompt_tokens"]),
+        tokens_per_text=round(teacher._counts["tokens"] / teacher._counts["texts"], 1),
+        seconds=round(seconds, 1),
+        commit=commit(),
+    )
 
 
-def llama_scores(server: Any, case: Case, share: int) -> None:
-    """One completion of one token a text, with the prompt cached by llama.cpp itself."""
-    for text in case.texts[:: max(1, len(case.texts) // share)]:
-        server.handle_completions(
-            {"prompt": [*case.prompt, *text], "n_predict": 1, "n_probs": 100, "cache_prompt": True, "temperature": 0}
-        )
+def scores(teacher: LocalTeacher, rows: Sequence[LabelledText]) -> np.ndarray:
+    """(N, K) scores of rows of any number."""
+    texts, size = [row.text for row in rows], teacher.batch_size
+    calls = (teacher.answer(texts[at : at + size]) for at in range(0, len(texts), size))
+    return np.array([answer.scores for call in calls for answer in call.answers])
 
 
-def llama_own(server: Any) -> dict[str, float]:
-    """llama.cpp's own figures, as llama-bench reports them: 512 prompt tokens at once, then 64 generated."""
-    ids = np.random.default_rng(0).integers(100, 20_000, 512).tolist()
-    got = server.handle_completions({"prompt": ids, "n_predict": 64, "cache_prompt": False, "ignore_eos": True})
-    return {"pp512": got["timings"]["prompt_per_second"], "tg64": got["timings"]["predicted_per_second"]}
+def cells(models: Sequence[str], sets: Sequence[str]) -> list[tuple[str, str, str, int]]:
+    """All cells, a model after the other."""
+    many = {"banking77"}
+    return [
+        (model, name, way, shots)
+        for model in models
+        for name in sets
+        for shots in SHOTS
+        for way in ("chat", "plain")
+        if not (name in many and shots)
+    ]
 
 
-def openvino(path: Path, case: Case) -> Callable[[], None] | None:
-    try:
-        import openvino as ov
-        import openvino_genai as genai
-    except ImportError:
-        return None
-    pipe = genai.LLMPipeline(str(path), "CPU", scheduler_config=genai.SchedulerConfig())
-    once = genai.GenerationConfig(max_new_tokens=1)
-
-    def run() -> None:
-        for text in case.texts[:64]:
-            ids = ov.Tensor(np.array([[*case.prompt, *text]], dtype=np.int64))
-            pipe.generate(genai.TokenizedInputs(ids, ov.Tensor(np.ones(ids.shape, dtype=np.int64))), once)
-
-    return run
+def load() -> list[Cell]:
+    """The stored cells."""
+    return [Cell(**row) for row in json.loads(RESULTS.read_text())["cells"]] if RESULTS.exists() else []
 
 
-def timed(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    best = dict.fromkeys(ways, float("inf"))
-    for turn in range(repeats + 1):  # the first turn warms up
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - began)
-    return best
+def page(found: Sequence[Cell]) -> str:
+    """The table."""
+    models = list(dict.fromkeys(cell.model for cell in found))
+    sets = [name for name in SETS if any(cell.dataset == name for cell in found)]
+    lines = [
+        "## Teachers on this machine: how they are asked",
+        "",
+        f"`python bench/local_teacher.py`, commits {', '.join(sorted({cell.commit for cell in found}))}; "
+        f"{max(cell.n_texts for cell in found)} test texts a cell, so a standard error of 1.5 to 3 points. A cell: raw "
+        f'/ label prior matched; **bold** is what `match_prior = "auto"` chose with {N_GOLD} gold texts.',
+        "",
+        f"| model | asked | examples a class | {' | '.join(sets)} |",
+        f"| --- | --- | ---: |{' --- |' * len(sets)}",
+    ]
+    by_key = {cell.key: cell for cell in found}
+    for model in models:
+        for way in ("plain", "chat"):
+            for shots in SHOTS:
+                row = [by_key.get((model, name, way, shots)) for name in sets]
+                if any(row):
+                    asked = "chat template" if way == "chat" else "plain prompt"
+                    lines.append(f"| {model} | {asked} | {shots} | {' | '.join(map(both, row))} |")
+    return "\n".join(lines)
 
 
-def accuracies(data: Path, n: int, model: str) -> list[dict[str, Any]]:
-    pairs = rows(data, "test", n)
-    found = []
-    for shots, prompts in ((0, 1), (1, 1), (1, 3)):
-        teacher = opened(data, shots * prompts, {"shots": shots, "n_prompts": prompts}, model)
-        gold = np.array([teacher.task.index(label) for _, label in pairs])
-        scores = np.array([answer.scores for answer in teacher.answer([text for text, _ in pairs]).answers])
-        flat = np.full(len(teacher.task.labels), 1 / len(teacher.task.labels))
-        matched = scores + match_prior(scores, flat)
-        found.append(
-            {
-                "examples_per_class": shots,
-                "prompts": prompts,
-                "raw": round(float((scores.argmax(1) == gold).mean()), 3),
-                "prior_matched": round(float((matched.argmax(1) == gold).mean()), 3),
-                "n": n,
-                "texts_per_s": teacher.about["texts_per_s"],
-            }
-        )
-    return found
+def both(cell: Cell | None) -> str:
+    """Raw and matched accuracy in %; the chosen one bold."""
+    if cell is None:
+        return ""
+    raw, matched = f"{100 * cell.raw:.0f}", f"{100 * cell.matched:.0f}"
+    return f"{raw} / **{matched}**" if cell.is_matched else f"**{raw}** / {matched}"
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--data", type=Path, default=Path("../shared/data"))
-    ask.add_argument("--model", default="smollm2")
-    ask.add_argument("--texts", type=int, default=256)
-    ask.add_argument("--repeats", type=int, default=2)
+    ask.add_argument("--models", nargs="+", default=["smollm2", "qwen-1.5b", "qwen-0.5b"])
+    ask.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    ask.add_argument("--texts", type=int, default=300)
     ask.add_argument("--threads", type=int, default=0, help="0: as many as are idle")
-    ask.add_argument("--accuracy", type=int, default=0, metavar="N", help="also score N test texts for accuracy")
-    ask.add_argument("--out", type=Path)
+    ask.add_argument("--page", action="store_true", help="measure nothing, write the page of what is stored")
     given = ask.parse_args()
-    threads = given.threads or idle_cores()
-
-    found = weights.find_weights(given.model)
-    teacher = opened(given.data, 1, {"threads": threads}, given.model)
-    texts = [text for text, _ in rows(given.data, "test", given.texts)]
-    teacher.max_usage(texts[:1])
-    scorer, tokens = teacher._scorers[0], teacher._tokens
-    case = Case(list(scorer.prompt), tokens.texts(texts), [label[0] for label in scorer.labels])
-    part = Case(case.prompt, case.texts[:32], case.firsts)
-    ordinary = load_causal_lm(found, teacher.dtype)
-    exact = load_causal_lm(found, "float32")
-
-    def ours() -> None:
-        for start in range(0, len(texts), teacher.batch_size):
-            teacher.answer(texts[start : start + teacher.batch_size])
-
-    ways: dict[str, tuple[Callable[[], Any], Case]] = {
-        f"potstill ({teacher.dtype})": (ours, case),
-        f"transformers, whole prompts ({teacher.dtype})": (lambda: plain(ordinary, part, 16), part),
-        "transformers, whole prompts (float32)": (lambda: plain(exact, part, 16), part),
-    }
-    own: dict[str, float] = {}
-    if found.kind == "gguf":
-        server = llama_cpp(found.path, threads)
-        own = llama_own(server)
-        ways["llama.cpp, cached prompt (as in the file)"] = (lambda: llama_scores(server, part, 32), part)
-        pipeline = openvino(found.path, case)
-        if pipeline is not None:
-            ways["OpenVINO GenAI, whole prompts"] = (pipeline, Case(case.prompt, case.texts[:64], case.firsts))
-    with torch_threads(threads):
-        seconds = timed({name: way for name, (way, _) in ways.items()}, given.repeats)
-        gap = np.abs(plain(exact, part, 16) - scorer.score(part.texts)) if len(scorer.tree.tokens) == 0 else None
-    table = [
-        {
-            "way": name,
-            "texts_per_s": round(len(used.texts) / seconds[name], 1),
-            "text_tokens_per_s": round(used.tokens / seconds[name]),
+    found = load()
+    done = {cell.key for cell in found}
+    model: tuple[str, Any] = ("", None)
+    for which in [] if given.page else [key for key in cells(given.models, given.sets) if key not in done]:
+        name, dataset, way, shots = which
+        find_weights(name)
+        rows = read(given.data, dataset, given.texts)
+        options = {
+            "prompt_format": way,
+            "shots": shots,
+            "label_words": WORDS.get(dataset, {}),
+            "threads": given.threads,
         }
-        for name, (_, used) in ways.items()
-    ]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    report = {
-        "commit": commit.stdout.strip(),
-        "model": given.model,
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-        },
-        "threads": threads,
-        "prompt_tokens": len(case.prompt),
-        "tokens_per_text": round(case.tokens / len(case.texts), 1),
-        "ways": table,
-        "llama.cpp itself, tokens/s": {name: round(value) for name, value in own.items()},
-        "distance_from_float32": None if gap is None else {"mean": float(gap.mean()), "max": float(gap.max())},
-        "accuracy": accuracies(given.data, given.accuracy, given.model) if given.accuracy else [],
-    }
-    width = max(len(row["way"]) for row in table)
-    print(
-        f"{given.model}: prompt {len(case.prompt)} tokens, {report['tokens_per_text']} tokens a text, {threads} threads"
-    )
-    for row in table:
-        print(f"{row['way']:{width}}  {row['texts_per_s']:8.1f} texts/s  {row['text_tokens_per_s']:7d} text tokens/s")
-    print({key: report[key] for key in ("llama.cpp itself, tokens/s", "distance_from_float32")})
-    for line in report["accuracy"]:
-        print(line)
-    if given.out:
-        given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        shown = rows.shown if len(rows.task.labels) <= MANY_LABELS else []
+        teacher = open_teacher(TeacherSetup(rows.task, name, shown, options))
+        if model[0] == name:  # weights are read once
+            teacher.__dict__["_model"] = model[1]
+        model = (name, teacher._model)
+        teacher.max_usage([rows.test[0].text])
+        cell = measure(rows, teacher, which)
+        print(f"{name} {dataset} {way} {shots}: raw {cell.raw:.3f} matched {cell.matched:.3f} in {cell.seconds} s",
+              flush=True)  # fmt: skip
+        found = [*load(), cell]
+        RESULTS.write_text(json.dumps({"cells": [asdict(each) for each in found]}, indent=1) + "\n", encoding="utf-8")
+    write_section("local-teacher", page(found))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+MIN_PRIOR_GOLD = 16  # labelled texts below which their log-losses say nothing about the prior
 
 
 def log_softmax(scores: NDArray[np.floating]) -> Array:
@@ -62,6 +63,68 @@ def match_prior(scores: NDArray[np.floating], prior: NDArray[np.floating], round
         if np.abs(step).max() < 1e-9:
             break
     return np.asarray(offsets - offsets.mean())
+
+
+@dataclass(frozen=True)
+class PriorChoice:
+    """Whether the label prior was matched, and what that was decided on.
+
+    Attributes:
+        offsets: (K,) to be added to scores; zeros if it was not matched.
+        matched: whether it was.
+        n_gold: labelled texts it was compared on; 0 if there were too few.
+        raw_loss, matched_loss: mean log-loss on them without and with the offsets, each at its own best temperature.
+    """
+
+    offsets: tuple[float, ...]
+    matched: bool
+    n_gold: int = 0
+    raw_loss: float = 0.0
+    matched_loss: float = 0.0
+
+    def sentence(self, name: str) -> str:
+        """What was decided about the teacher `name`, and why."""
+        done = "is matched to the frequency of the labels" if self.matched else "stays as it is"
+        basis = f"log-loss {self.raw_loss:.2f} raw and {self.matched_loss:.2f} matched on {self.n_gold} gold texts"
+        why = basis if self.n_gold else "its rule, as there are too few gold texts to compare on"
+        return f"The label bias of {name} {done}: {why} (match_prior decides)."
+
+
+def choose_prior(
+    on_unlabelled: NDArray[np.floating],
+    prior: NDArray[np.floating],
+    on_gold: NDArray[np.floating],
+    gold: NDArray[np.integer],
+    *,
+    default: bool,
+) -> PriorChoice:
+    """Match the label prior or not, as labelled texts decide.
+
+    Matching helps a prompt that says little and can harm a good one. Both are compared by their log-loss on labelled
+    texts; unless the difference is larger than its standard error, or with fewer than `MIN_PRIOR_GOLD` texts, the
+    default holds.
+
+    Args:
+        on_unlabelled: (N, K) natural-log scores of unlabelled texts.
+        prior: (K,) label frequencies.
+        on_gold: (M, K) scores of labelled texts that the prompt does not show.
+        gold: (M,) their columns.
+        default: whether it is matched if the labelled texts do not decide.
+    """
+    offsets = match_prior(on_unlabelled, prior)
+    zeros, n = (0.0,) * len(offsets), len(gold)
+    if n < MIN_PRIOR_GOLD:
+        return PriorChoice(tuple(offsets.tolist()) if default else zeros, default)
+    raw, matched = (_text_losses(on_gold + each, gold) for each in (np.zeros(len(offsets)), offsets))
+    gain = raw - matched
+    decided = bool(gain.mean() > 0) if abs(gain.mean()) > gain.std(ddof=1) / np.sqrt(n) else default
+    chosen = tuple(offsets.tolist()) if decided else zeros
+    return PriorChoice(chosen, decided, n, float(raw.mean()), float(matched.mean()))
+
+
+def _text_losses(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> Array:
+    """(N,) log-losses of (N, K) scores at the temperature that fits them best."""
+    return np.asarray(-log_softmax(scores / fit_temperature(scores, gold))[np.arange(len(gold)), gold])
 
 
 def match_rates(scores: NDArray[np.floating], rates: NDArray[np.floating]) -> Array:

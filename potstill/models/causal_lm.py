@@ -1,7 +1,6 @@
 """Local causal language models: loading a GGUF file or a transformers folder into PyTorch, and tokenizing for them.
 
-Also content hashes, number formats, threads, and normalization of texts. Does not cover chat templates, adapters, or
-scoring.
+Also content hashes, number formats, threads, and normalization of texts. Does not cover adapters or scoring.
 """
 
 from __future__ import annotations
@@ -135,6 +134,32 @@ class CausalLM:
             return [ids[n:] for ids in whole]
         alone = self._ids(texts)
         return [ids[n:] if ids[:n] == prefix_ids else alone[row] for row, ids in enumerate(whole)]
+
+    def encode_markup(self, markup: str, *, after_text: bool = True) -> list[int]:
+        """Token ids of what a chat template wrote: control tokens are read as such.
+
+        Args:
+            markup: a piece of a conversation without the contents of its messages.
+            after_text: whether something stands before it.
+        """
+        before = "x" if after_text else ""
+        whole: list[int] = self.tokenizer(before + markup, add_special_tokens=False)["input_ids"]
+        start: list[int] = self.tokenizer(before, add_special_tokens=False)["input_ids"] if before else []
+        if whole[: len(start)] == start:
+            return whole[len(start) :]
+        alone: list[int] = self.tokenizer(markup, add_special_tokens=False)["input_ids"]
+        return alone
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """Name -> token, such as "bos_token" -> "<s>", of those the tokenizer has."""
+        names = ("bos_token", "eos_token", "unk_token", "pad_token")
+        return {name: str(getattr(self.tokenizer, name, None) or "") for name in names}
+
+    @property
+    def end_token(self) -> int:
+        """Id of the token that ends a document."""
+        return int(self.tokenizer.eos_token_id if self.tokenizer.eos_token_id is not None else self.prefix_ids[0])
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)

@@ -13,8 +13,8 @@ from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import (
     Calibration,
     MultilabelCalibration,
+    choose_prior,
     fit_temperature,
-    match_prior,
     smoothed_prior,
 )
 from potstill.run import Answers
@@ -55,7 +55,7 @@ def open_kd_teacher(run: Run, gold: Subset, examples: Sequence[LabelledText]) ->
 def calibrate_teacher(
     teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: NDArray[np.int64], run: Run
 ) -> Calibration:
-    """How the teacher's scores become probabilities: its label bias is removed, its temperature fitted on gold.
+    """How the teacher's scores become probabilities: its label bias is removed if that helps, its temperature fitted.
 
     Args:
         teacher: the teacher.
@@ -67,14 +67,29 @@ def calibrate_teacher(
     offsets = np.zeros(run.task.n_labels)
     if run.task.kind == "multi":
         return MultilabelCalibration(tuple(offsets.tolist()))
-    if teacher.needs_prior_correction:
-        prior = smoothed_prior(run.pool.subset("train").gold, run.task.n_labels)
-        offsets = match_prior(on_pool.scores[on_pool.answered], prior)
     temperature, answered = 1.0, on_gold.answered
+    if teacher.needs_prior_correction:
+        offsets = _prior_offsets(teacher, on_pool, on_gold, gold, run)
     if answered.sum() >= MIN_CALIBRATION_TEXTS:
         fitted = fit_temperature(on_gold.scores[answered] + offsets, gold[answered])
         temperature = float(np.clip(fitted, *TEMPERATURE_RANGE))
     return Calibration(tuple(offsets.tolist()), temperature)
+
+
+def _prior_offsets(
+    teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: NDArray[np.int64], run: Run
+) -> NDArray[np.float64]:
+    """(K,) offsets that remove the teacher's label bias, or zeros where gold shows that they do harm."""
+    prior = smoothed_prior(run.pool.subset("train").gold, run.task.n_labels)
+    when, answered = teacher.capabilities.prior_correction, on_gold.answered
+    n_gold = 0 if when == "always" else len(gold)
+    scores = on_gold.scores[answered][:n_gold]
+    chosen = choose_prior(
+        on_pool.scores[on_pool.answered], prior, scores, gold[answered][:n_gold], default=when != "if_better"
+    )
+    if when != "always":
+        run.reporter.info(chosen.sentence(teacher.name))
+    return np.array(chosen.offsets)
 
 
 def gold_row_weight(n_gold: int, n_soft: int) -> float:

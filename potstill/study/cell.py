@@ -268,7 +268,7 @@ def _zero_llm(context: CellContext) -> CellResult:
     teacher, test = _open_llm(context), context.dataset.pool.subset("test")
     offsets = np.zeros(context.dataset.task.n_labels)
     unlabelled = context.dataset.pool.subset("pool").texts[:BIAS_TEXTS]
-    if teacher.needs_prior_correction and unlabelled:
+    if teacher.needs_prior_correction and teacher.capabilities.prior_correction != "if_better" and unlabelled:
         on_pool = _ask(context, teacher, unlabelled)
         if on_pool.answered.any():
             uniform = np.full(len(offsets), 1 / len(offsets))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, Ta
 from potstill.ledger.prices import Category, ExactPrice, Price, Usage
 from potstill.registry import Options
 from potstill.teachers.price_options import PriceOptions
+
+# Whether a label bias is removed: always; or as gold decides, and if there is too little gold "unless_worse" removes it
+# and "if_better" does not.
+PriorCorrection = Literal["always", "unless_worse", "if_better"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class TeacherCapabilities:
         picks_examples: it chooses by itself which gold examples to show, so it is given as many as there are.
         soft_labels: its scores can say how unsure it is.
         batch_discount: its provider has a batch queue at a lower price.
+        prior_correction: when the label bias of a teacher with `needs_prior_correction` is removed.
     """
 
     remote: bool = False
@@ -48,6 +53,7 @@ class TeacherCapabilities:
     picks_examples: bool = False
     soft_labels: bool = True
     batch_discount: bool = False
+    prior_correction: PriorCorrection = "always"
 
 
 class Predictor(Protocol):
@@ -180,7 +186,8 @@ class Teacher(Protocol):
         parallel: calls in flight, at most.
         greenlet_safe: `answer` mostly waits, by `engines.greenlets` alone, so many calls share one thread.
         simulated: True if it replays labels; every figure made with it is called a simulation.
-        needs_prior_correction: True if its scores carry a label bias that `calibration.match_prior` should remove.
+        needs_prior_correction: True if its scores may carry a label bias that `calibration.match_prior` removes; when,
+            its capabilities say.
     """
 
     name: str

@@ -37,6 +37,11 @@ class PromptTemplate:
     tail: str
     label_words: tuple[str, ...]
 
+    @property
+    def key_parts(self) -> tuple[object, ...]:
+        """What changes answers."""
+        return self.opening, self.head, self.tail, self.label_words
+
     @classmethod
     def from_examples(
         cls, task: Task, template: str, label_words: Mapping[str, str], examples: Sequence[LabelledText]
@@ -52,16 +57,9 @@ class PromptTemplate:
         Raises:
             BadSpec: a template without {text}, or words for something that is no label.
         """
-        if template.count("{text}") != 1:
-            raise BadSpec("The teacher's template needs {text} in it, exactly once.", f"For example {TEMPLATE!r}.")
-        strangers = sorted(set(label_words) - set(task.labels))
-        if strangers:
-            raise BadSpec(
-                f"label_words names {strangers[0]!r}, which is no label of the task.", "Name the task's labels."
-            )
-        head, _, tail = template.partition("{text}")
+        plain = plain_label_words(task, label_words)
+        head, tail = split_template(template)
         tail = tail or "\n"
-        plain = [label_words.get(label, label.replace("_", " ")).strip() for label in task.labels]
         lines = [" ".join(task.instruction.split())] if task.instruction.strip() else []
         if {each.label for each in examples} < set(task.labels):
             lines.append(f"Labels: {', '.join(plain)}.")
@@ -136,7 +134,7 @@ class TokenizedPrompt:
         """Each text's own tokens and the tail; longer texts are cut, see `is_cut`."""
         limit = self.max_text_tokens
         space = " " if self.text.head else ""
-        cleaned = [space + _own_lines(text, limit + 1) for text in texts]
+        cleaned = [space + lines_of_text(text, limit + 1) for text in texts]
         return [[*ids[:limit], *self.tail] for ids in self.model.encode(cleaned, self.text.head)]
 
     def is_cut(self, ids: Sequence[int]) -> bool:
@@ -153,7 +151,26 @@ class TokenizedPrompt:
         return prompt
 
 
-def _own_lines(text: str, max_tokens: int) -> str:
+def split_template(template: str) -> tuple[str, str]:
+    """What stands before and after {text}. Raises BadSpec without it."""
+    if template.count("{text}") != 1:
+        raise BadSpec("The teacher's template needs {text} in it, exactly once.", f"For example {TEMPLATE!r}.")
+    head, _, tail = template.partition("{text}")
+    return head, tail
+
+
+def plain_label_words(task: Task, label_words: Mapping[str, str]) -> tuple[str, ...]:
+    """K words to score, in the task's label order: those given, else a label's name with "_" read as a space.
+
+    Raises:
+        BadSpec: words for something that is no label.
+    """
+    if strangers := sorted(set(label_words) - set(task.labels)):
+        raise BadSpec(f"label_words names {strangers[0]!r}, which is no label of the task.", "Name the task's labels.")
+    return tuple(label_words.get(label, label.replace("_", " ")).strip() for label in task.labels)
+
+
+def lines_of_text(text: str, max_tokens: int) -> str:
     """The text on one line; of a pair each on its own, neither longer than half of what is read."""
     if not is_pair(text):
         return one_line(text, max_tokens)

@@ -1,14 +1,15 @@
 """A language model on this machine as a teacher: it scores every label after every text, and is priced by the hour.
 
 `local` is `local:smollm2`; `local:NAME` takes any name, .gguf file or transformers folder that `weights.find_weights`
-finds.
+finds. A model that comes with a chat template is asked through it (`local_chat_prompt`), any other continues a plain
+prompt (`completion_prompt`).
 A text's score for a label is the sum of the log-probabilities of the label's tokens, that is log p(label | prompt,
 text), not divided by length. The bias from a label's length and frequency is the same for every text, so
-`evaluation.calibration.match_prior` removes it (the caller does that). If one label begins another ("card",
-"card fee"), the separator after a label counts as its last token.
+`evaluation.calibration.match_prior` removes it (the caller does that, where gold does not speak against it). In a chat
+the end of the turn counts as a label's last token; else, if one label begins another ("card", "card fee"), the
+separator after it does.
 
-Covers one label a text. Does not cover label sets or chat templates. Scores on a GPU if there is one, and generates on
-the CPU.
+Covers one label a text. Does not cover label sets. Scores on a GPU if there is one, and generates on the CPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from potstill.data.task import Answer, GenerationRequest, content_key
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.models import weights
@@ -36,11 +37,13 @@ from potstill.models.causal_lm import (
     require_torch,
     torch_threads,
 )
+from potstill.models.chat_template import find_chat_template
 from potstill.models.device import DeviceName, resolve_device
 from potstill.registry import Options, read_options
 from potstill.teachers.base import (
     Fact,
     GeneratedTexts,
+    PriorCorrection,
     Reply,
     TeacherCapabilities,
     TeacherKind,
@@ -51,6 +54,7 @@ from potstill.teachers.base import (
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.llamacpp import LlamaCppGenerator
+from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
 from potstill.teachers.price_options import PriceOptions
 
 PROMPT_VERSION = "1"
@@ -66,9 +70,14 @@ class LocalOptions(Options):
     """Options of `local:MODEL`.
 
     Attributes:
+        prompt_format: `chat` asks through the model's chat template, `plain` lets it continue a text; `auto` is `chat`
+            if the model has a template.
         template: one text's part of the prompt, with {text} in it; the label follows at its end.
         label_words: label -> the words scored for it; by default the label with "_" read as a space.
         shots: gold examples of each label in one prompt, taken from the setup's examples; None takes all.
+        match_prior: whether the labels' mean probability over unlabelled texts is made equal to their frequency;
+            `auto` decides on gold texts that the prompt does not show, and where there are too few it matches the
+            prior unless a chat shows an example of each label.
         n_prompts: number of prompts with different examples, whose log-scores are averaged; each costs the full time.
         max_text_tokens: a longer text is cut at its end; the metadata counts such texts.
         batch_size: texts in one call.
@@ -80,9 +89,11 @@ class LocalOptions(Options):
         temperature: sampling temperature of generated texts.
     """
 
+    prompt_format: Literal["auto", "chat", "plain"] = "auto"
     template: str = TEMPLATE
     label_words: dict[str, str] = Field(default_factory=dict)
     shots: int | None = Field(default=None, ge=0)
+    match_prior: bool | Literal["auto"] = "auto"
     n_prompts: int = Field(default=1, ge=1, le=16)
     max_text_tokens: int = Field(default=256, ge=8)
     batch_size: int = Field(default=64, ge=1, le=4096)
@@ -120,30 +131,23 @@ class LocalTeacher:
     parallel = 1
     greenlet_safe = False
     simulated = False
-    needs_prior_correction = True
 
     def __init__(self, setup: TeacherSetup, options: LocalOptions, found: weights.Weights) -> None:
         self.options = options
         self.weights = found
         self.task = setup.task
         self.name = f"local:{setup.model or DEFAULT_MODEL}"
-        # llama.cpp generates, and it reads GGUF files only.
-        self.capabilities = TeacherCapabilities(generates=found.kind == "gguf")
         self.batch_size = options.batch_size
         self.device = resolve_device(options.device)
         self.dtype = best_dtype(self.device) if options.dtype == "auto" else options.dtype
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.n_prompts)
-        self.text = PromptTemplate.from_examples(setup.task, options.template, options.label_words, self.examples[0])
+        self.text = _prompt(setup.task, options, found, self.examples[0])
+        self.needs_prior_correction = options.match_prior is not False
+        # llama.cpp generates, and it reads GGUF files only.
+        self.capabilities = TeacherCapabilities(generates=found.kind == "gguf", prior_correction=self._prior_correction)
         self.price: Price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         example_rows = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
-        prompt_parts = (
-            self.text.opening,
-            self.text.head,
-            self.text.tail,
-            self.text.label_words,
-            example_rows,
-            options.max_text_tokens,
-        )
+        prompt_parts = (*self.text.key_parts, example_rows, options.max_text_tokens)
         weights_hash = content_hash(found.path)
         self.key = content_key("local", PROMPT_VERSION, weights_hash, self.task.key, prompt_parts, self.dtype)
         # Options of generation alone; with the defaults the key is that of the answers.
@@ -157,6 +161,13 @@ class LocalTeacher:
         self._counts = {"texts": 0, "tokens": 0, "truncated": 0}
         self._busy_s = 0.0
 
+    @property
+    def _prior_correction(self) -> PriorCorrection:
+        if self.options.match_prior != "auto":
+            return "always"
+        shown = {example.label for example in self.examples[0]}
+        return "if_better" if isinstance(self.text, ChatPrompt) and len(shown) == self.task.n_labels else "unless_worse"
+
     # --- facts -------------------------------------------------------------------------------------------
 
     @property
@@ -166,6 +177,7 @@ class LocalTeacher:
             "licence": self.weights.licence,
             "runtime": f"PyTorch ({self.device.type.upper()})",
             "dtype": self.dtype,
+            "asked": "through its chat template" if isinstance(self.text, ChatPrompt) else "by a plain prompt",
             "prompts": len(self.examples),
             "max_text_tokens": self.options.max_text_tokens,
         }
@@ -259,8 +271,11 @@ class LocalTeacher:
         return model
 
     @cached_property
-    def _tokens(self) -> TokenizedPrompt:
-        return TokenizedPrompt(self._model, self.text, self.task.labels, self.options.max_text_tokens)
+    def _tokens(self) -> TokenizedPrompt | TokenizedChatPrompt:
+        limit = self.options.max_text_tokens
+        if isinstance(self.text, ChatPrompt):
+            return TokenizedChatPrompt(self._model, self.text, self.task.labels, limit)
+        return TokenizedPrompt(self._model, self.text, self.task.labels, limit)
 
     @cached_property
     def _scorers(self) -> list[LabelScorer]:
@@ -305,6 +320,20 @@ class LocalTeacher:
             self._threads = idle_cores()
             self._threads_counted_at = time.monotonic()
         return self._threads
+
+
+def _prompt(
+    task: Task, options: LocalOptions, found: weights.Weights, examples: Sequence[LabelledText]
+) -> PromptTemplate | ChatPrompt:
+    template = "" if options.prompt_format == "plain" else find_chat_template(found)
+    if options.prompt_format == "chat" and not template:
+        raise BadSpec(
+            f"The model {found.name!r} comes without a chat template.",
+            'Write prompt_format = "plain" under [teacher], or name an instruction model such as local:qwen-1.5b.',
+        )
+    if template:
+        return ChatPrompt.for_task(task, template, options.template, options.label_words)
+    return PromptTemplate.from_examples(task, options.template, options.label_words, examples)
 
 
 def _price(prices: PriceOptions, *, on_gpu: bool = False) -> Rates:

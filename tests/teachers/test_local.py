@@ -263,8 +263,10 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(BadInput, match="damaged"):
+        opened(tmp_path / "bad.gguf")
     with pytest.raises(TeacherError, match="cannot be loaded"):
-        opened(tmp_path / "bad.gguf").max_usage(TEXTS)
+        opened(tmp_path / "bad.gguf", prompt_format="plain").max_usage(TEXTS)
 
 
 @pytest.mark.parametrize("library", ["torch", "transformers"])

@@ -1,0 +1,121 @@
+"""The metadata of a GGUF file, read without its weights and without a library: architecture, chat template, context.
+
+Covers versions 2 and 3, which is all that llama.cpp has written since 2023. Arrays (the vocabulary) are skipped.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from potstill.errors import BadInput
+
+# Value types of the format: scalars by their number, strings, arrays.
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_MAX_KEYS = 65_536
+
+
+@dataclass(frozen=True)
+class GgufMetadata:
+    """What a GGUF file says about its model.
+
+    Attributes:
+        architecture: such as "llama" or "qwen2"; empty if the file does not say.
+        chat_template: the Jinja template of a conversation; empty if there is none.
+        name: of the model.
+        context_length: tokens it reads at most; 0 if the file does not say.
+    """
+
+    architecture: str = ""
+    chat_template: str = ""
+    name: str = ""
+    context_length: int = 0
+
+
+def read_gguf_metadata(path: Path) -> GgufMetadata:
+    """The metadata of a GGUF file.
+
+    Raises:
+        BadInput: the file is damaged, or cut off within its metadata.
+    """
+    stat = path.stat()
+    return _read(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, _size: int, _mtime_ns: int) -> GgufMetadata:
+    try:
+        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            values = _Reader(data).values()
+    except (struct.error, ValueError, OverflowError, KeyError) as error:
+        raise BadInput(f"{path} is damaged: its metadata cannot be read.", "Fetch or copy it again.") from error
+
+    def text(key: str) -> str:
+        return str(values.get(key) or "")
+
+    architecture = text("general.architecture")
+    context = values.get(f"{architecture}.context_length")
+    return GgufMetadata(
+        architecture,
+        text("tokenizer.chat_template"),
+        text("general.name"),
+        int(context) if isinstance(context, int) else 0,
+    )
+
+
+class _Reader:
+    """Reads the key-value pairs at the beginning of a file."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._at = 4  # after the magic bytes
+
+    def values(self) -> dict[str, object]:
+        """Key -> value; None for arrays."""
+        version = self._scalar("I")
+        if version not in (2, 3):
+            raise ValueError(f"version {version}")
+        self._scalar("Q")  # number of tensors
+        n_keys = int(self._scalar("Q"))
+        if n_keys > _MAX_KEYS:
+            raise ValueError(f"{n_keys} keys")
+        return {self._string(): self._value(int(self._scalar("I"))) for _ in range(n_keys)}
+
+    def _value(self, kind: int) -> object:
+        if kind == _STRING:
+            return self._string()
+        if kind == _ARRAY:
+            self._skip_array()
+            return None
+        return self._scalar(_SCALARS[kind])
+
+    def _skip_array(self) -> None:
+        kind, length = int(self._scalar("I")), int(self._scalar("Q"))
+        if kind in _SCALARS:
+            self._at += struct.calcsize(_SCALARS[kind]) * length
+            return
+        if kind not in (_STRING, _ARRAY) or length > len(self._data):
+            raise ValueError(f"array of {length} values of the type {kind}")
+        for _ in range(length):
+            if kind == _STRING:
+                n_bytes = int(self._scalar("Q"))  # which moves on, so that it is no part of the next line
+                self._at += n_bytes
+            else:
+                self._skip_array()
+
+    def _scalar(self, code: str) -> int | float | bool:
+        (value,) = struct.unpack_from("<" + code, self._data, self._at)
+        self._at += struct.calcsize("<" + code)
+        return value  # type: ignore[no-any-return]
+
+    def _string(self) -> str:
+        length = int(self._scalar("Q"))
+        if length > len(self._data) - self._at:
+            raise ValueError(f"string of {length} bytes")
+        value = self._data[self._at : self._at + length].decode("utf-8", "replace")
+        self._at += length
+        return value
