@@ -8,6 +8,7 @@ which is switched off where a template lets it be.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from potstill.models.weights import Weights
 
 _MARK = "\ue000{n}\ue001"  # private characters: in no template, and no tokenizer sees them
 _MARKS = re.compile("\ue000(\\d+)\ue001")
-MAX_TEMPLATE_CHARACTERS = 200_000
+MAX_TEMPLATE_CHARACTERS, MAX_HEADER_BYTES = 200_000, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ def find_chat_template(weights: Weights) -> str:
         if template := _in_json(weights, name):
             return template
     return ""
+
+
+def count_parameters(weights: Weights) -> int:
+    """Number of weights of a causal language model, by the headers of its files; 0 if they cannot be read."""
+    if weights.kind == "gguf":
+        return read_gguf_metadata(weights.path).n_parameters
+    total = 0
+    try:
+        for file in weights.folder.glob("*.safetensors"):
+            with file.open("rb") as opened:
+                header = json.loads(opened.read(min(int.from_bytes(opened.read(8), "little"), MAX_HEADER_BYTES)))
+            total += sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
+    return total
 
 
 def _in_json(weights: Weights, name: str) -> str:

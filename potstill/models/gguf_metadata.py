@@ -1,10 +1,11 @@
-"""The metadata of a GGUF file, read without its weights and without a library: architecture, chat template, context.
+"""The metadata of a GGUF file, read without its weights and without a library: architecture, chat template, size.
 
 Covers versions 2 and 3, which is all that llama.cpp has written since 2023. Arrays (the vocabulary) are skipped.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from potstill.errors import BadInput
 # Value types of the format: scalars by their number, strings, arrays.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_MAX_KEYS = 65_536
+_MAX_KEYS, _MAX_DIMENSIONS = 65_536, 8
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class GgufMetadata:
         chat_template: the Jinja template of a conversation; empty if there is none.
         name: of the model.
         context_length: tokens it reads at most; 0 if the file does not say.
+        n_parameters: number of its weights.
     """
 
     architecture: str = ""
     chat_template: str = ""
     name: str = ""
     context_length: int = 0
+    n_parameters: int = 0
 
 
 def read_gguf_metadata(path: Path) -> GgufMetadata:
@@ -50,7 +53,9 @@ def read_gguf_metadata(path: Path) -> GgufMetadata:
 def _read(path: Path, _size: int, _mtime_ns: int) -> GgufMetadata:
     try:
         with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            values = _Reader(data).values()
+            reader = _Reader(data)
+            values = reader.values()
+            n_parameters = reader.count_parameters()
     except (struct.error, ValueError, OverflowError, KeyError) as error:
         raise BadInput(f"{path} is damaged: its metadata cannot be read.", "Fetch or copy it again.") from error
 
@@ -64,26 +69,40 @@ def _read(path: Path, _size: int, _mtime_ns: int) -> GgufMetadata:
         text("tokenizer.chat_template"),
         text("general.name"),
         int(context) if isinstance(context, int) else 0,
+        n_parameters,
     )
 
 
 class _Reader:
-    """Reads the key-value pairs at the beginning of a file."""
+    """Reads the beginning of a file: key-value pairs, then the shapes of its tensors."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._at = 4  # after the magic bytes
+        self._n_tensors = 0
 
     def values(self) -> dict[str, object]:
         """Key -> value; None for arrays."""
         version = self._scalar("I")
         if version not in (2, 3):
             raise ValueError(f"version {version}")
-        self._scalar("Q")  # number of tensors
+        self._n_tensors = int(self._scalar("Q"))
         n_keys = int(self._scalar("Q"))
-        if n_keys > _MAX_KEYS:
-            raise ValueError(f"{n_keys} keys")
+        if max(n_keys, self._n_tensors) > _MAX_KEYS:
+            raise ValueError(f"{n_keys} keys, {self._n_tensors} tensors")
         return {self._string(): self._value(int(self._scalar("I"))) for _ in range(n_keys)}
+
+    def count_parameters(self) -> int:
+        """Number of weights in all tensors; call it after `values`."""
+        total = 0
+        for _ in range(self._n_tensors):
+            self._string()  # its name
+            n_dimensions = int(self._scalar("I"))
+            if n_dimensions > _MAX_DIMENSIONS:
+                raise ValueError(f"{n_dimensions} dimensions")
+            total += math.prod(int(self._scalar("Q")) for _ in range(n_dimensions))
+            self._scalar("I"), self._scalar("Q")  # type and offset
+        return total
 
     def _value(self, kind: int) -> object:
         if kind == _STRING:

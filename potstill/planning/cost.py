@@ -36,6 +36,7 @@ class CostPlan:
         teacher_training_usd: and what it costs.
         remote: whether the teacher sends texts away.
         quoted: whether the recipe says what it buys.
+        asked: how the teacher is asked, in words; empty if it does not say.
     """
 
     teacher: str
@@ -63,6 +64,7 @@ class CostPlan:
     teacher_training_usd: float = 0.0
     remote: bool = False
     quoted: bool = True
+    asked: str = ""
     format: int = FORMAT
 
     @property
@@ -105,6 +107,7 @@ class CostPlan:
         rows = [
             ("price", self.price_source),
             ("teacher", self.teacher_training),
+            ("asked", self.asked),
             ("besides", f"{self.extra_calls}; that is in the price above" if self.extra_calls else ""),
             ("bought", self.cached),
             ("estimate", f"from {basis}; one call holds ${self.max_call_usd:.6f} at most" if self.quoted else ""),

@@ -157,6 +157,7 @@ def _sum(inputs: RunInputs, planned: PlannedTeacher, asks: Sequence[Ask]) -> Cos
         teacher_training="" if planned.training is None else planned.training.sentence(),
         teacher_training_usd=0.0 if planned.training is None else planned.training.usd,
         remote=planned.remote,
+        asked=str(planned.teacher.metadata.extra.get("asked", "")),
     )
 
 

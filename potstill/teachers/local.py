@@ -37,7 +37,7 @@ from potstill.models.causal_lm import (
     require_torch,
     torch_threads,
 )
-from potstill.models.chat_template import find_chat_template
+from potstill.models.chat_template import count_parameters, find_chat_template
 from potstill.models.device import DeviceName, resolve_device
 from potstill.registry import Options, read_options
 from potstill.teachers.base import (
@@ -64,6 +64,12 @@ USD_PER_HOUR, GPU_USD_PER_HOUR = "0.10", "2.00"
 # The bound of a call is this many times the measured time, and so many seconds: another process may use the machine.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 20.0, 5.0
 CORE_COUNT_REFRESH_S = 10.0
+MIN_CHAT_PARAMETERS = 300_000_000
+PRIOR_WORDS: dict[PriorCorrection, str] = {
+    "always": "matched",
+    "unless_worse": "matched unless gold shows that it harms",
+    "if_better": "matched only if gold shows that it helps",
+}
 
 
 class LocalOptions(Options):
@@ -71,7 +77,7 @@ class LocalOptions(Options):
 
     Attributes:
         prompt_format: `chat` asks through the model's chat template, `plain` lets it continue a text; `auto` is `chat`
-            if the model has a template.
+            for models of `MIN_CHAT_PARAMETERS` or more that have a template: smaller ones follow examples better.
         template: one text's part of the prompt, with {text} in it; the label follows at its end.
         label_words: label -> the words scored for it; by default the label with "_" read as a space.
         shots: gold examples of each label in one prompt, taken from the setup's examples; None takes all.
@@ -162,6 +168,13 @@ class LocalTeacher:
         self._busy_s = 0.0
 
     @property
+    def _asked(self) -> str:
+        """How it is asked, and whether its label bias is removed, in words."""
+        way = "through its chat template" if isinstance(self.text, ChatPrompt) else "by a plain prompt"
+        prior = PRIOR_WORDS[self._prior_correction] if self.needs_prior_correction else "not matched"
+        return f"{way}, {len(self.examples[0])} examples; label prior {prior} (prompt_format, match_prior)"
+
+    @property
     def _prior_correction(self) -> PriorCorrection:
         if self.options.match_prior != "auto":
             return "always"
@@ -177,7 +190,7 @@ class LocalTeacher:
             "licence": self.weights.licence,
             "runtime": f"PyTorch ({self.device.type.upper()})",
             "dtype": self.dtype,
-            "asked": "through its chat template" if isinstance(self.text, ChatPrompt) else "by a plain prompt",
+            "asked": self._asked,
             "prompts": len(self.examples),
             "max_text_tokens": self.options.max_text_tokens,
         }
@@ -331,6 +344,8 @@ def _prompt(
             f"The model {found.name!r} comes without a chat template.",
             'Write prompt_format = "plain" under [teacher], or name an instruction model such as local:qwen-1.5b.',
         )
+    if template and options.prompt_format == "auto" and count_parameters(found) < MIN_CHAT_PARAMETERS:
+        template = ""
     if template:
         return ChatPrompt.for_task(task, template, options.template, options.label_words)
     return PromptTemplate.from_examples(task, options.template, options.label_words, examples)

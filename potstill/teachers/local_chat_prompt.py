@@ -151,18 +151,26 @@ class TokenizedChatPrompt:
             BadInput: the template cannot render such a conversation.
         """
         rendered = self._template.render(_roles(len(examples)), ask=True)
-        system, head = self.model.encode([self.text.system, self.text.head], "\n")
         words = dict(zip(self.labels, self.label_words, strict=True))
-        contents = [] if rendered.system_joined else [system]
-        for example, text in zip(examples, self._text_ids([each.text for each in examples]), strict=True):
-            contents += [[*head, *text, *self._own_tail], words[example.label]]
-        contents.append(head)
+        opening = [] if rendered.system_joined else [self.text.system]
+        questions = [self.text.head] * (len(examples) + 1)
         if rendered.system_joined:
-            contents[0] = [*system, *self.model.encode(["\n\n"], "x")[0], *contents[0]]
-        ids = []
-        for n, (markup, content) in enumerate(zip(rendered.markup, contents, strict=False)):  # what follows is `tail`
-            ids += [*self._markup_ids(markup, first=not n), *content]
-        return ids
+            questions[0] = f"{self.text.system}\n\n{self.text.head}"
+        ids: list[int] = []
+        markup = iter(rendered.markup)  # the last piece follows a text: it is in `tail`
+        for content in opening:
+            ids += self._content_ids(next(markup), content, first=True)
+        texts = self._text_ids([each.text for each in examples])
+        for question, example, text in zip(questions, examples, texts, strict=False):
+            ids += [*self._content_ids(next(markup), question, first=not ids), *text, *self._own_tail]
+            ids += [*self._markup_ids(next(markup)), *words[example.label]]
+        return [*ids, *self._content_ids(next(markup), questions[-1], first=not ids)]
+
+    def _content_ids(self, markup: str, content: str, *, first: bool) -> list[int]:
+        """Token ids of what the template wrote, and of the content after it, which takes a blank before it along."""
+        start = markup.rstrip(" ")
+        blanks = markup[len(start) :]
+        return [*self._markup_ids(start, first=first), *self.model.encode([blanks + content], "\n")[0]]
 
     def _markup_ids(self, markup: str, *, first: bool = False) -> list[int]:
         """Token ids of what the template wrote, control tokens included; a blank before an answer belongs to it."""

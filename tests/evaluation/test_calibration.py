@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -10,6 +11,7 @@ from scipy.special import log_softmax as scipy_log_softmax
 
 from potstill.evaluation.calibration import (
     Calibration,
+    choose_prior,
     fit_temperature,
     log_softmax,
     match_prior,
@@ -82,3 +84,42 @@ def test_the_mean_confidence_equals_the_accuracy_or_is_as_near_as_a_temperature_
     sure = softmax(values, temperature_for_accuracy(values, accuracy)).max(axis=1).mean()
     nearest = [softmax(values, temperature).max(axis=1).mean() for temperature in (20.0, 0.05)]
     assert abs(sure - np.clip(accuracy, *nearest)) < 1e-3
+
+
+def _biased_scores(n: int, bias: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 2) scores of texts with the label given, of which half are of each label, and a bias for the first."""
+    rng = np.random.default_rng(seed)
+    gold = np.arange(n) % 2
+    scores = np.stack([1 - gold, gold], axis=1) * 2.0 + rng.normal(0, 0.5, (n, 2))
+    return scores + np.array([bias, 0.0]), gold
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_prior_is_matched_where_gold_shows_that_it_helps(default: bool) -> None:
+    scores, gold = _biased_scores(100, bias=4.0)
+    chosen = choose_prior(scores, np.array([0.5, 0.5]), scores[:40], gold[:40], default=default)
+    assert chosen.matched
+    assert chosen.n_gold == 40
+    assert chosen.matched_loss < chosen.raw_loss
+    assert "is matched" in chosen.sentence("it")
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_prior_that_is_wrong_of_the_texts_is_not_matched_where_gold_shows_it(default: bool) -> None:
+    scores, gold = _biased_scores(200, bias=0.0)
+    chosen = choose_prior(scores, np.array([0.97, 0.03]), scores[:60], gold[:60], default=default)
+    assert not chosen.matched
+    assert chosen.offsets == (0.0, 0.0)
+    assert "stays as it is" in chosen.sentence("it")
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_the_rule_holds_where_gold_is_scarce_or_says_nothing(default: bool) -> None:
+    scores, gold = _biased_scores(100, bias=4.0)
+    few = choose_prior(scores, np.array([0.5, 0.5]), scores[:15], gold[:15], default=default)
+    assert few.matched is default
+    assert few.n_gold == 0
+    assert any(few.offsets) is default
+    even, gold = _biased_scores(100, bias=0.0)
+    same = choose_prior(even, np.full(2, 0.5), even[:40], gold[:40], default=default)
+    assert abs(same.raw_loss - same.matched_loss) < 0.05
