@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args
 
 from potstill.errors import BadSpec
 from potstill.evaluation.metrics import ClassScore
+from potstill.evaluation.metrics import JsonObject as JsonObject
 
 TaskKind = Literal["single", "multi", "pair", "text2text"]
 AnswerState = Literal["ok", "unparsable", "refused", "failed"]
-JsonObject = Mapping[str, Any]  # what `to_json` returns and `from_json` reads
 Split = Literal["train", "validation", "test", "pool"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 ScoreMethod = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"]

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Metric = Callable[[Any, Any, Floats], float]
-JsonObject = Mapping[str, Any]  # what `to_json` returns and `from_json` reads
+JsonObject = Mapping[str, Any]  # what `to_json` returns and `from_json` reads; higher rooms take it from `data.task`
 FORMAT = 2
 
 

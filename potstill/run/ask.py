@@ -18,13 +18,13 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key, read_answer
+from potstill.data.task import Answer, GenerationRequest, JsonObject, LabelledText, Task, content_key, read_answer
 from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
 from potstill.errors import BudgetExceeded
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import CallMode, Category, Purchase, Purpose, micros_to_usd
-from potstill.ledger.store import AnswerCache, JsonObject, RunStore
+from potstill.ledger.store import AnswerCache, RunStore
 from potstill.run.batch_jobs import STORED_STATES, AnswerRequest, BatchJobs
 from potstill.run.unreadable import UnreadableCheck
 from potstill.teachers.base import DeferredTeacher, Teacher

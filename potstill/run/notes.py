@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from potstill.data.task import LabelledText
-from potstill.ledger.store import JsonObject, RunStore
+from potstill.data.task import JsonObject, LabelledText
+from potstill.ledger.store import RunStore
 
 
 class NoteRecord:

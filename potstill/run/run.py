@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from potstill.data.atomic import atomic_folder
 from potstill.data.pool import Pool, Subset
-from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
+from potstill.data.task import GenerationRequest, JsonObject, LabelledText, Task, content_key
 from potstill.engines.kinds import open_engine
 from potstill.errors import PotstillError, RunNotFound, SpecMismatch
 from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, micros_to_usd
-from potstill.ledger.store import RUN_FILE, AnswerCache, JsonObject, RunStore
+from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.notes import NoteRecord, TimedNote

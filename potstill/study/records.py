@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.ledger.store import JsonObject
+from potstill.data.task import JsonObject
 
 FORMAT = 2
 Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm"]

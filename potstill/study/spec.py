@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.data.tables import Format, OnBadRow, Quotes
+from potstill.data.task import JsonObject
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
-from potstill.ledger.store import JsonObject
 from potstill.registry import Options
 from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from potstill.data.atomic import atomic_file
 from potstill.data.printable import guarded_cell
+from potstill.data.task import JsonObject
 from potstill.evaluation.metrics import Score
-from potstill.ledger.store import JsonObject
 from potstill.study.advice import Recommendation, recommend, recommend_by_size
 from potstill.study.analysis import (
     Crossover,

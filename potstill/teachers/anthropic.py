@@ -28,7 +28,7 @@ from potstill.teachers.messages import (
     max_reply_tokens,
 )
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
-from potstill.teachers.prompts import JsonObject, RequestBody
+from potstill.teachers.prompts import JsonDict, RequestBody
 from potstill.teachers.rate_limit import (
     ContentRefused,
     FeatureUnsupported,
@@ -127,13 +127,13 @@ class AnthropicServer:
     def request_body(self, request: ChatRequest) -> RequestBody:
         """What is sent for one request, directly or in a batch."""
         system, *turns = _marked(request)
-        body: JsonObject = {
+        body: JsonDict = {
             "model": self._model,
             "max_tokens": request.max_tokens,
             "system": system["content"],
             "messages": turns,
         }
-        config: JsonObject = {}
+        config: JsonDict = {}
         if request.schema is not None and self.supports_schema:
             config["format"] = {"type": "json_schema", "schema": dict(request.schema)}
         if self._effort and self._takes_effort:
@@ -284,11 +284,11 @@ class AnthropicServer:
         return FeatureUnsupported(message)
 
 
-def _marked(request: ChatRequest) -> list[JsonObject]:
+def _marked(request: ChatRequest) -> list[JsonDict]:
     """The messages in Anthropic's form, with the end of their constant part marked for the cache."""
-    marked: list[JsonObject] = []
+    marked: list[JsonDict] = []
     for number, message in enumerate(request.messages, 1):
-        block: JsonObject = {"type": "text", "text": message["content"]}
+        block: JsonDict = {"type": "text", "text": message["content"]}
         if number == request.n_constant:
             block["cache_control"] = {"type": "ephemeral"}
         marked.append({"role": message["role"], "content": [block]})

@@ -21,7 +21,7 @@ from potstill.teachers.label_parsing import parse_texts
 from potstill.teachers.prompts import (
     GENERATION_SCHEMA,
     QUOTED_CHARACTERS,
-    JsonObject,
+    JsonDict,
     Message,
     generation_messages,
     sanitize_text,
@@ -41,9 +41,9 @@ _GAPS = re.compile(r"[\s_\-]+")
 _FENCE = re.compile(r"^```[a-zA-Z]*\n(.*?)\n?```$", re.DOTALL)
 
 
-def labelled_texts_schema(labels: Sequence[str]) -> JsonObject:
+def labelled_texts_schema(labels: Sequence[str]) -> JsonDict:
     """The JSON schema of a reply; without `labels` any string passes for a label."""
-    label: JsonObject = {"type": "string"} | ({"enum": list(labels)} if labels else {})
+    label: JsonDict = {"type": "string"} | ({"enum": list(labels)} if labels else {})
     item = {
         "type": "object",
         "properties": {"text": {"type": "string"}, "label": label},
@@ -83,7 +83,7 @@ class GenerationPrompt:
         return messages
 
     @property
-    def schema(self) -> JsonObject:
+    def schema(self) -> JsonDict:
         """The JSON schema of a reply."""
         if self.content is None:
             return GENERATION_SCHEMA

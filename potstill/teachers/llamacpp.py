@@ -22,7 +22,7 @@ from potstill.ledger.prices import Usage
 from potstill.models.causal_lm import idle_cores, one_line
 from potstill.models.weights import Weights
 from potstill.teachers.base import GeneratedTexts
-from potstill.teachers.prompts import JsonObject
+from potstill.teachers.prompts import JsonDict
 
 LINES_PER_CALL = 5  # small models repeat themselves in long lists
 EXAMPLES = 4
@@ -141,7 +141,7 @@ class LlamaCppGenerator:
             "grammar": lines_grammar(n, self.max_tokens),
             "cache_prompt": False,  # the same request must give the same texts, whatever the calls before it
         }
-        reply: JsonObject = self._server.handle_chat_completions(body)
+        reply: JsonDict = self._server.handle_chat_completions(body)
         if "error" in reply:
             raise TeacherError(f"llama.cpp refused to write: {reply['error'].get('message', reply['error'])}")
         return str(reply["choices"][0]["message"].get("content") or "")

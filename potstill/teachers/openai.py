@@ -33,7 +33,7 @@ from potstill.teachers.messages import (
     max_reply_tokens,
 )
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
-from potstill.teachers.prompts import JsonObject, RequestBody
+from potstill.teachers.prompts import JsonDict, RequestBody
 from potstill.teachers.rate_limit import (
     ContentRefused,
     FeatureUnsupported,
@@ -162,8 +162,8 @@ class OpenAIServer:
             self.supports_logprobs = False
         return response
 
-    def _optional_fields(self, request: ChatRequest) -> JsonObject:
-        optional: JsonObject = {}
+    def _optional_fields(self, request: ChatRequest) -> JsonDict:
+        optional: JsonDict = {}
         if self._takes_temperature:
             optional["temperature"] = request.temperature
         if request.schema is not None and self.supports_schema:
@@ -175,7 +175,7 @@ class OpenAIServer:
             optional["reasoning_effort"] = self._effort
         return optional
 
-    def _required_fields(self, request: ChatRequest) -> JsonObject:
+    def _required_fields(self, request: ChatRequest) -> JsonDict:
         needs = {"model": self._model, "messages": list(request.messages), self._limit_name: request.max_tokens}
         return needs | ({"n": request.n} if request.n > 1 and self.supports_n else {})
 

@@ -24,7 +24,7 @@ from potstill.teachers.label_set_parsing import none_word
 PROMPT_VERSION = "1"
 
 # JSON whose keys a provider or a JSON schema defines.
-JsonObject = dict[str, Any]
+JsonDict = dict[str, Any]
 JsonSchema = Mapping[str, Any]
 RequestBody = Mapping[str, Any]
 
@@ -158,9 +158,9 @@ class Prompt:
     def _code_of(self) -> dict[str, str]:
         return dict(zip(self.names, self.codes, strict=True))
 
-    def schema(self, enum: bool = True) -> JsonObject:
+    def schema(self, enum: bool = True) -> JsonDict:
         """The JSON schema of a reply, the same for every text; without `enum` any string passes for a code."""
-        label: JsonObject = {"type": "string"} | ({"enum": list(self.codes)} if enum else {})
+        label: JsonDict = {"type": "string"} | ({"enum": list(self.codes)} if enum else {})
         if self.multi_label:
             return _object({"labels": {"type": "array", "items": label}})
         if not self.candidates:
@@ -270,10 +270,10 @@ class Prompt:
         return self._constant_bound + variable
 
 
-_NUMBER: JsonObject = {"type": "number"}
+_NUMBER: JsonDict = {"type": "number"}
 
 
-def _object(properties: JsonObject) -> JsonObject:
+def _object(properties: JsonDict) -> JsonDict:
     """The schema of an object with exactly these properties, all required."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 

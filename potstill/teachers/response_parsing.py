@@ -14,7 +14,7 @@ from typing import Any
 from potstill.ledger.prices import Usage
 from potstill.teachers.label_parsing import TokenLogprobs
 from potstill.teachers.messages import ChatResponse, Choice
-from potstill.teachers.prompts import JsonObject
+from potstill.teachers.prompts import JsonDict
 
 # What reading JSON of an unknown shape can raise: deep nesting and numbers beyond a float included.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -44,7 +44,7 @@ def parse_chat_completion(done: Any) -> ChatResponse:
     return ChatResponse(choices, _usage(done.get("usage")))
 
 
-def _choice(choice: JsonObject) -> Choice:
+def _choice(choice: JsonDict) -> Choice:
     message = choice["message"]
     finish = choice.get("finish_reason")
     refused = str(message.get("refusal") or "")
@@ -63,7 +63,7 @@ def _steps(listed: Any) -> tuple[TokenLogprobs, ...]:
         return UNUSABLE
 
 
-def _step(token: JsonObject) -> TokenLogprobs:
+def _step(token: JsonDict) -> TokenLogprobs:
     top = {str(each["token"]): _finite(each["logprob"]) for each in token.get("top_logprobs") or ()}
     chosen = str(token["token"])
     return TokenLogprobs(chosen, top | {chosen: _finite(token["logprob"])})

@@ -6,7 +6,7 @@ The only folder with SQL.
 from potstill.ledger.store.annotations import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
 from potstill.ledger.store.answer_cache import AnswerCache
 from potstill.ledger.store.migrations import MIGRATIONS
-from potstill.ledger.store.records import BatchJobRecord, CallRecord, JsonObject, PaidAnswer, StoredNote
+from potstill.ledger.store.records import BatchJobRecord, CallRecord, PaidAnswer, StoredNote
 from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, LOCK_FILE, RUN_FILE, RunStore
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "AnswerCache",
     "BatchJobRecord",
     "CallRecord",
-    "JsonObject",
     "LabelRequest",
     "PaidAnswer",
     "RunStore",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
+from potstill.data.task import JsonObject
 from potstill.ledger.prices import CallMode, Category, Purpose, Usage
 
-JsonObject: TypeAlias = Mapping[str, Any]  # a JSON object whose keys its caller defines
 UNREADABLE = object()  # returned by `read_json`
 
 

@@ -19,6 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from potstill.data.task import JsonObject
 from potstill.errors import PotstillError, RunBusy, RunNotFound
 from potstill.ledger.prices import CATEGORIES, Category, LedgerTotals, NewBatchJob, Purchase, Usage
 from potstill.ledger.store.group_commit import GroupCommit, WriteStep
@@ -27,7 +28,6 @@ from potstill.ledger.store.records import (
     UNREADABLE,
     BatchJobRecord,
     CallRecord,
-    JsonObject,
     PaidAnswer,
     StoredNote,
     read_json,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter
 
-from potstill.ledger.store import JsonObject
+from potstill.data.task import JsonObject
 from potstill.procedures.allocate.learning_curves import CurvePoint, Estimate
 from potstill.procedures.allocate.pilot import DISTILLATION_STRATEGIES, PilotFindings
 from potstill.procedures.allocate.strategies import Allocation, ExpectedLead, Strategy

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from potstill.data.pool import Subset
+from potstill.data.task import JsonObject
 from potstill.errors import BadSpec, UnknownPrice
 from potstill.evaluation.calibration import Calibration, one_hot, softmax
 from potstill.ledger.prices import Purchase, Usage, micros_to_usd
-from potstill.ledger.store import JsonObject
 from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
 from potstill.procedures.annotate import open_annotator
