@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.csv_tables import write_tickets
 
 from potstill import api, cli
 from potstill.errors import BadSpec, SpendingDeclined, UnknownPrice
@@ -18,13 +19,7 @@ from potstill.reports.console import ConsoleReporter
 
 @pytest.fixture
 def tickets(tmp_path: Path) -> Path:
-    rows = ["text,label"]
-    rows += [f"my card number {i} was declined again and again today,card" for i in range(10)]
-    rows += [f"the transfer {i} has not arrived on the other account,transfer" for i in range(10)]
-    rows += [f"please look at number {i} for me,{''}" for i in range(400)]
-    path = tmp_path / "tickets.csv"
-    path.write_text("\n".join(rows), encoding="utf-8")
-    return path
+    return write_tickets(tmp_path / "tickets.csv")
 
 
 def test_a_plan_needs_no_key_and_calls_no_teacher(tickets: Path):

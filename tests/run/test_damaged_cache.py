@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,13 @@ import pytest
 from support.chat_server import FakeServer
 from support.chat_teacher import PRICES
 
-from potstill.data.pool import Pool, PoolOptions, build_pool
-from potstill.data.tables import Table
+from potstill.data.pool import Pool
 from potstill.data.task import GenerationRequest, Task
 from potstill.run.answer_cache import find_cached_answers
 from potstill.run.ask import SilentReporter
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
-LABELS = ("world", "sports", "business")
 N = 6
 
 
@@ -34,19 +32,6 @@ class Reporter(SilentReporter):
     def info(self, sentence: str) -> None:
         """Store one sentence."""
         self.sentences.append(sentence)
-
-
-@pytest.fixture(scope="module")
-def pool() -> Pool:
-    rows = [(f"{label} number {i}", label) for i in range(20) for label in LABELS]
-    table = Table.from_columns({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
-    return build_pool(table, options=PoolOptions(gold=8)).pool
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        yield server
 
 
 def open_run(folder: Path, server: FakeServer, pool: Pool, reporter: Reporter | None = None) -> Run:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support.chat_server import FakeServer
+from support.chat_teacher import PRICES, TASK
 
-from potstill.data.pool import Pool, PoolOptions, build_pool
-from potstill.data.tables import Table
+from potstill.data.pool import Pool
 from potstill.data.task import Answer, Task
 from potstill.errors import BoundExceeded, TeacherError
 from potstill.ledger.prices import Usage
@@ -25,22 +25,7 @@ from potstill.teachers import anthropic, openai
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.price_options import PriceOptions
 
-TASK = Task(("world", "sports", "business"))
-PRICES = {"m": {"usd_per_million_input": 1, "usd_per_million_output": 2, "usd_per_million_cached": 0.5}}
 Mutation = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture(scope="module")
-def pool() -> Pool:
-    rows = [(f"{label} number {i}", label) for i in range(20) for label in TASK.labels]
-    table = Table.from_columns({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
-    return build_pool(table, options=PoolOptions(gold=8)).pool
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        yield server
 
 
 def open_run(folder: Path, server: FakeServer, pool: Pool, **options: Any) -> Run:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.csv_tables import write_csv
 
 from potstill.api import distill, init, predict
 from potstill.bundle.bundle import Bundle, load
@@ -92,14 +93,6 @@ def cells(n: int = 72) -> dict[str, list[str]]:
     return {"text": texts, "tags": [sets[i % len(sets)] for i in range(n)]}
 
 
-def write(path: Path, table: dict[str, list[str]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
-    return path
-
-
 def test_label_sets_become_indicator_rows_and_an_empty_cell_is_unlabelled() -> None:
     table = cells()
     table["tags"][0], table["tags"][1] = "", "|"
@@ -178,7 +171,7 @@ def test_what_was_measured_of_another_graph_does_not_count(bundle: Bundle, tmp_p
 
 
 def test_a_file_gets_lists_or_cells_that_can_be_read_back(bundle: Bundle, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.csv", cells(30))
+    source = write_csv(tmp_path / "in.csv", cells(30))
     done = label_file(bundle, source)
     as_json = label_file(bundle, source, out=tmp_path / "out.jsonl")
     rows = list(csv.DictReader(done.file.open(encoding="utf-8")))
@@ -199,7 +192,7 @@ def test_the_command_shows_all_labels(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize(("procedure", "teacher"), [("finetune", ""), ("kd", "replay"), ("kd", "trained:linear")])
 def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teacher: str, tmp_path: Path) -> None:
-    data = write(tmp_path / "tags.csv", cells(600))
+    data = write_csv(tmp_path / "tags.csv", cells(600))
     spec = init(data, budget=1).file
     read = Spec.from_toml(spec)
     assert (read.task.kind, read.data.label_separator) == ("multi", "|")
@@ -245,14 +238,14 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
 def test_a_procedure_or_teacher_without_label_sets_is_refused_before_anything_is_spent(
     over: dict[str, str], reason: str, tmp_path: Path
 ) -> None:
-    data = write(tmp_path / "tags.csv", cells())
+    data = write_csv(tmp_path / "tags.csv", cells())
     with pytest.raises(BadSpec, match=reason):
         distill(data, budget=1, out=tmp_path / "run", **over)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 
 def test_flags_say_the_kind_and_the_separator(tmp_path: Path) -> None:
-    data = write(
+    data = write_csv(
         tmp_path / "tags.csv", {**cells(200), "tags": [cell.replace("|", ", ") for cell in cells(200)["tags"]]}
     )
     done = distill(

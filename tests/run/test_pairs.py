@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.csv_tables import write_csv
 from support.tinybert import write_tinybert
 
 from potstill.api import distill, init, predict
@@ -50,14 +51,6 @@ def rows(n: int = 60) -> dict[str, list[str]]:
         "hypothesis": [second for _, second in pairs],
         "label": labels,
     }
-
-
-def write(path: Path, table: dict[str, list[str]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -188,8 +181,8 @@ def test_the_command_takes_texts_two_by_two(bundle: Bundle) -> None:
 
 def test_a_file_of_pairs_keeps_its_columns(bundle: Bundle, tmp_path: Path) -> None:
     table = rows(12)
-    named = write(tmp_path / "named.csv", table)
-    odd = write(tmp_path / "odd.csv", {"x": table["premise"], "y": table["hypothesis"]})
+    named = write_csv(tmp_path / "named.csv", table)
+    odd = write_csv(tmp_path / "odd.csv", {"x": table["premise"], "y": table["hypothesis"]})
     done = label_file(bundle, named)
     again = label_file(bundle, odd, columns=("x", "y"))
     read = [list(csv.DictReader(path.open(encoding="utf-8"))) for path in (done.file, again.file)]
@@ -234,7 +227,7 @@ def test_a_prompt_shows_both_texts_by_name_and_neither_can_close_it() -> None:
 
 
 def test_a_run_on_pairs_goes_from_file_to_report(tmp_path: Path) -> None:
-    data = write(tmp_path / "pairs.csv", rows(72))
+    data = write_csv(tmp_path / "pairs.csv", rows(72))
     spec = init(data, budget=1).file
     written = Spec.from_toml(spec)
     assert (written.task.kind, written.data.text, written.data.text_b) == ("pair", "premise", "hypothesis")

@@ -27,8 +27,8 @@ TEXTS = ["the soup and the bread", "one match, please", "a loan or a bank and th
 MULTI_TOKEN_WORDS = {"food": "food order", "sport": ["sport", "sport wager"], "money": "money"}
 
 
-class TinyContract(StudentContract):
-    """The contract on a language model that `write` makes."""
+class OnTinyModel:
+    """A cloze on a language model that `write` makes."""
 
     write: ClassVar[Callable[..., Path]]
     options: ClassVar[dict[str, Any]] = {}
@@ -40,6 +40,10 @@ class TinyContract(StudentContract):
 
     def make_student(self, config: StudentConfig) -> Student:
         return ClozeStudent(replace(config, weights=str(self.folder), options=self.options))
+
+
+class TinyContract(OnTinyModel, StudentContract):
+    """The contract with one label a text."""
 
 
 class TestMasked(TinyContract):
@@ -63,18 +67,8 @@ class TestCausalWithTrie(TinyContract):
     test_the_exported_graph_runs = None  # below, as a bundle
 
 
-class TinyMultiLabelContract(MultiLabelStudentContract):
-    """The contract of several labels a text on a language model that `write` makes."""
-
-    write: ClassVar[Callable[..., Path]]
-    options: ClassVar[dict[str, Any]] = {}
-
-    @pytest.fixture(autouse=True)
-    def _weights(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        self.folder = type(self).write(tmp_path_factory.getbasetemp() / type(self).write.__name__)
-
-    def make_student(self, config: StudentConfig) -> Student:
-        return ClozeStudent(replace(config, weights=str(self.folder), options=self.options))
+class TinyMultiLabelContract(OnTinyModel, MultiLabelStudentContract):
+    """The contract with several labels a text."""
 
 
 class TestMaskedWithSeveralLabels(TinyMultiLabelContract):

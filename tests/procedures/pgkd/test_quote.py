@@ -6,17 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.csv_tables import write_tickets
 
 from potstill import api
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    rows = ["text,label"]
-    rows += [f"my card number {i} was declined again and again today,card" for i in range(10)]
-    rows += [f"the transfer {i} has not arrived on the other account,transfer" for i in range(10)]
-    rows += [f"please look at number {i} for me,{''}" for i in range(400)]
-    (tmp_path / "tickets.csv").write_text("\n".join(rows), encoding="utf-8")
+    write_tickets(tmp_path / "tickets.csv")
     known = [f"the words of card text number {i},card" for i in range(30)]
     known += [f"the words of transfer text number {i},transfer" for i in range(30)]
     (tmp_path / "known.csv").write_text("\n".join(["text,label", *known]), encoding="utf-8")
