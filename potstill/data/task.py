@@ -173,6 +173,7 @@ class Feedback:
         hard_negatives: incorrectly predicted training texts with the highest confidence.
         label_counts: label -> number of texts to generate; empty leaves that to the teacher.
         labels: the labels to generate for; empty for all.
+        untrained_labels: labels that the student has no training text of.
         style: the texts' style, in a few words; empty leaves that to the teacher.
     """
 
@@ -183,6 +184,7 @@ class Feedback:
     hard_negatives: Sequence[StudentPrediction] = ()
     label_counts: Mapping[str, int] = field(default_factory=dict)
     labels: Sequence[str] = ()
+    untrained_labels: Sequence[str] = ()
     style: str = ""
 
 

@@ -259,7 +259,7 @@ class RoundFacts(NoteRecord):
         accuracy, accuracy_low, accuracy_high: on the validation texts, with the bounds of a 95 % interval.
         macro_f1, f1: on the validation texts; `f1` is label -> F1.
         charged_usd: by the whole run, when the round was over.
-        is_best: whether the loss was the lowest so far.
+        is_best: whether the loss was the lowest so far, or more labels had training texts than before.
         acquired: the round's texts.
     """
 
@@ -308,6 +308,8 @@ class RoundsFinished(NoteRecord):
         n_shown: training texts that the teacher's prompts showed.
         rejected_by_reason: reason -> number of texts.
         budget_exhausted: whether the budget ended before the rounds did.
+        labels_without_gold: labels whose first training texts the teacher generated.
+        labels_without_validation: those of them that have no validation text either.
     """
 
     name = "rounds_finished"
@@ -320,18 +322,30 @@ class RoundsFinished(NoteRecord):
     n_shown: int
     rejected_by_reason: Mapping[str, int]
     budget_exhausted: bool
+    labels_without_gold: tuple[str, ...] = ()
+    labels_without_validation: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """What was generated, what was rejected and which student was returned."""
         rejected = list_reasons(self.rejected_by_reason) or "none"
         labelled = f" It labelled {self.n_labelled} texts of the pool." if self.n_labelled else ""
         exhausted = " The money ended before the rounds did." if self.budget_exhausted else ""
+        among = ", among those with texts of the most labels," if self.labels_without_gold else ""
         return (
             f"{self.teacher} generated {self.n_generated} texts in {self.n_rounds} rounds, guided by the student's "
             f"errors; {self.n_accepted - self.n_labelled} were accepted ({rejected} rejected).{labelled} "
             f"Its prompts showed {self.n_shown} training texts. The student of round {self.best_round} had the lowest "
-            f"validation loss and is the one returned.{exhausted}"
+            f"validation loss{among} and is the one returned.{exhausted}{self._unmeasured()}"
         )
+
+    def _unmeasured(self) -> str:
+        if not self.labels_without_gold:
+            return ""
+        n, n_unmeasured = len(self.labels_without_gold), len(self.labels_without_validation)
+        listed = ", ".join(map(repr, self.labels_without_gold[:3])) + (" and others" if n > 3 else "")
+        sentence = f" Labels without a training text of yours: {n} ({listed}); all their texts are generated."
+        unmeasured = f" {n_unmeasured} of them without a validation text, so no figure here measures them."
+        return sentence + (unmeasured if n_unmeasured else "")
 
 
 @dataclass(frozen=True)

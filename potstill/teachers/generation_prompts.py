@@ -112,7 +112,8 @@ def fit_generation_prompt(
 
     The least useful parts are cut first: 1. the ends of texts beyond 600 characters; 2. correct texts; 3. descriptions
     of labels that no error is about; 4. report lines, those with the fewest errors first; 5. gold examples; 6. the ends
-    of texts beyond 200 characters; 7. errors; 8. all descriptions; 9. hard negatives. The label names stay.
+    of texts beyond 200 characters; 7. errors; 8. all descriptions; 9. hard negatives. The label names stay, and the
+    descriptions of labels without a training text go last.
 
     Args:
         task: the labels and their descriptions.
@@ -164,8 +165,10 @@ def _smaller(content: PromptContent) -> Iterator[PromptContent]:
         content = content.with_feedback(correct=content.feedback.correct[:n])
         yield content
     errors = (*content.feedback.incorrect, *content.feedback.hard_negatives)
+    untrained = frozenset(content.feedback.untrained_labels)
     content = replace(
-        content, described_labels=frozenset(name for each in errors for name in (each.label, each.predicted))
+        content,
+        described_labels=untrained | frozenset(name for each in errors for name in (each.label, each.predicted)),
     )
     yield content
     report = sorted(content.feedback.report, key=_errors, reverse=True)
@@ -180,11 +183,13 @@ def _smaller(content: PromptContent) -> Iterator[PromptContent]:
     for n in _halves(len(content.feedback.incorrect)):
         content = content.with_feedback(incorrect=content.feedback.incorrect[:n])
         yield content
-    content = replace(content, described_labels=frozenset())
+    content = replace(content, described_labels=untrained)
     yield content
     for n in _halves(len(content.feedback.hard_negatives)):
         content = content.with_feedback(hard_negatives=content.feedback.hard_negatives[:n])
         yield content
+    if untrained:
+        yield replace(content, described_labels=frozenset())
 
 
 def _halves(n: int) -> Iterator[int]:
@@ -244,6 +249,11 @@ def _instruction(request: GenerationRequest, feedback: Feedback) -> str:
     if feedback.label_counts:
         counts = ", ".join(f"{n} x {_line(label)}" for label, n in feedback.label_counts.items() if n)
         instruction = f"Write {request.n} new texts: {counts}."
+    if feedback.untrained_labels:
+        listed = ", ".join(map(_line, feedback.untrained_labels))
+        instruction += (
+            f" There is no training text yet of: {listed}. Write some for each of these from its name and description."
+        )
     style = f" This time: {feedback.style}." if feedback.style else ""
     return (
         f"{instruction} Write in the manner of the texts above, copy none of them, and make them differ from each "

@@ -28,6 +28,10 @@ def label_quotas(labels: Sequence[str], feedback: Feedback, n: int, draw: np.ran
     for each in feedback.report:
         # One more than its support, so that a label without validation texts gets some, too.
         f1[column[each.label]], weight[column[each.label]] = each.f1, each.support + 1
+    if feedback.report and feedback.untrained_labels:
+        # Whatever the report has of them: a label that the student never saw needs as much as one that it never gets.
+        untrained = [column[label] for label in feedback.untrained_labels]
+        f1[untrained], weight[untrained] = 0.0, np.maximum(weight[untrained], weight.mean())
     if not feedback.report:
         errors = [column[each.label] for each in (*feedback.incorrect, *feedback.hard_negatives)]
         shown = np.bincount(np.array(errors, dtype=np.int64), minlength=len(labels))

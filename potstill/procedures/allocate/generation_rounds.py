@@ -118,7 +118,7 @@ class GenerationRounds:
             self._budget_exhausted = True
             return
         self.n_rounds += 1
-        improved = student.loss < current.loss
+        improved = student.rank < current.rank
         self._gains.append(self._measure_gain(current, student, request.n))
         self._log.add(request, filtered, student, improved)
         self._without_improvement = 0 if improved else self._without_improvement + 1

@@ -197,7 +197,10 @@ class TextSource:
         return np.asarray((intended + probs) / 2, dtype=np.float32)
 
     def _filter_by_agreement(self, filtered: FilterResult, current: RoundStudent) -> FilterResult:
-        """Drop texts whose label the teacher or the student does not confirm, by the option `agree`."""
+        """Drop texts whose label the teacher or the student does not confirm, by the option `agree`.
+
+        A student that has no training text of a label cannot confirm it: such texts pass.
+        """
         run, agree, student = self._run, self._options.agree, current.student
         texts = [each.text for each in filtered.accepted]
         if agree == "none" or not texts:
@@ -213,8 +216,11 @@ class TextSource:
         if agree == "pvi":
             validation = run.pool.subset("validation")
             validation_probs = student.predict_proba(validation.texts)
-            return drop_disagreements(filtered, passes_pvi(probs, labels, validation_probs, validation.gold))
-        return drop_disagreements(filtered, list(probs[np.arange(len(texts)), labels] >= 1 / run.task.n_labels))
+            confirmed = np.array(passes_pvi(probs, labels, validation_probs, validation.gold))
+        else:
+            confirmed = probs[np.arange(len(texts)), labels] >= 1 / run.task.n_labels
+        untrained = np.isin(labels, current.train.untrained(run.task.n_labels))
+        return drop_disagreements(filtered, [bool(each) for each in confirmed | untrained])
 
 
 def better_source(gains: Sequence[SourceGain]) -> SourceName:

@@ -133,6 +133,10 @@ class TrainingTexts:
             targets[row] = probs
         return targets
 
+    def untrained(self, n_labels: int) -> Ints:
+        """(M,) columns of the labels without a training text, gold or generated."""
+        return np.flatnonzero(np.bincount(self.gold, minlength=n_labels) == 0)
+
     @property
     def is_generated(self) -> NDArray[np.bool_]:
         """(N,) True for generated texts."""
@@ -158,9 +162,12 @@ def make_generation_request(
         seed: draws the texts it shows; its last number is the round.
     """
     draw = np.random.default_rng(seed)
-    labels = np.arange(task.n_labels)
+    labels, untrained = np.arange(task.n_labels), rows.untrained(task.n_labels)
     if 0 < options.labels_per_request < task.n_labels:
-        labels = query_strategies.most_confused_labels(rows.gold, probs, options.labels_per_request)
+        # Labels without a training text come first; what is left of the request is about the most confused ones.
+        untrained = np.sort(query_strategies.random_sampling(untrained, options.labels_per_request, draw))
+        confused = query_strategies.most_confused_labels(rows.gold, probs, options.labels_per_request - len(untrained))
+        labels = np.union1d(untrained, confused)
     candidates = np.flatnonzero(np.isin(rows.gold, labels))
     gold, candidate_probs = rows.gold[candidates], probs[candidates]
     examples = query_strategies.random_sampling(
@@ -183,6 +190,7 @@ def make_generation_request(
         if options.label_allocation != "teacher"
         else {},
         labels=tuple(task.labels[k] for k in labels) if len(labels) < task.n_labels else (),
+        untrained_labels=tuple(task.labels[k] for k in untrained),
         style=draw_style(draw) if options.vary_style else "",
     )
     shown = tuple(LabelledText(rows.texts[i], task.labels[rows.gold[i]]) for i in examples)
@@ -220,7 +228,9 @@ def _label_counts(
     support = np.array([each.support for each in evaluation.per_class], dtype=np.float64)
     f1 = np.array([each.f1 for each in evaluation.per_class])
     f1 = (f1 * support + evaluation.macro_f1.value * F1_PRIOR_TEXTS) / (support + F1_PRIOR_TEXTS)
+    f1[rows.untrained(task.n_labels)] = 0.0
     weight = np.bincount(rows.gold[: rows.n_gold], minlength=task.n_labels).astype(np.float64)
+    weight[weight == 0] = weight[weight > 0].mean()  # a label without gold is taken to be as frequent as the others
     if options.label_allocation == "error_reduction":
         # Errors fall with the number of texts by a power law, whose slope is the error divided by that number.
         weight /= np.maximum(np.bincount(rows.gold, minlength=task.n_labels), 1)

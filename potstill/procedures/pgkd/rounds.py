@@ -52,6 +52,11 @@ class RoundStudent:
         """Mean negative log-likelihood of the validation labels."""
         return float("inf") if self.evaluation.log_loss is None else self.evaluation.log_loss
 
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The lower, the better: labels without a training text, which it can never predict, then the loss."""
+        return len(self.train.untrained(len(self.evaluation.per_class))), self.loss
+
 
 @dataclass(frozen=True)
 class AcquiredTexts:
@@ -196,6 +201,9 @@ class RoundLog:
 
     def close(self, best: RoundStudent) -> None:
         """Record the end of the loop and the student that is returned."""
+        task, gold = self.run.task, self.baseline.train
+        without_gold = [task.labels[k] for k in gold.untrained(task.n_labels)]
+        measured = {each.label for each in self.baseline.evaluation.per_class if each.support}
         self.run.note(
             RoundsFinished(
                 teacher=self.teacher.name,
@@ -207,6 +215,8 @@ class RoundLog:
                 n_shown=len(self.shown_texts),
                 rejected_by_reason=dict(self.rejected_by_reason),
                 budget_exhausted=self.budget_exhausted,
+                labels_without_gold=tuple(without_gold),
+                labels_without_validation=tuple(label for label in without_gold if label not in measured),
             )
         )
 
