@@ -109,7 +109,7 @@ def consensus(labels: ArrayLike, probs: ArrayLike) -> Consensus:
     Raises:
         MissingExtra: cleanlab is not installed.
     """
-    _require_cleanlab("Consensus of several annotators")
+    require_cleanlab("Consensus of several annotators")
     from cleanlab.multiannotator import get_label_quality_multiannotator
 
     labels_ = np.asarray(labels)
@@ -140,7 +140,7 @@ def label_issues(gold: ArrayLike, probs: ArrayLike) -> LabelIssueRows:
     Raises:
         MissingExtra: cleanlab is not installed.
     """
-    _require_cleanlab("Finding label issues")
+    require_cleanlab("Finding label issues")
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
@@ -151,11 +151,7 @@ def label_issues(gold: ArrayLike, probs: ArrayLike) -> LabelIssueRows:
     return LabelIssueRows(rows, probs_[rows].argmax(axis=1).astype(np.int64), quality[rows])
 
 
-def cleanlab_available() -> bool:
-    """Whether cleanlab is installed."""
-    return find_spec("cleanlab") is not None
-
-
-def _require_cleanlab(why: str) -> None:
-    if not cleanlab_available():
+def require_cleanlab(why: str) -> None:
+    """Raise MissingExtra with this reason if cleanlab is not installed."""
+    if find_spec("cleanlab") is None:
         raise missing_extra("cleanlab", "quality", why)

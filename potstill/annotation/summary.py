@@ -28,7 +28,7 @@ class AnnotatorStats:
         name: the annotator's name.
         labels: number of labels; `unsure` of them say "unsure".
         seconds: median time of a label; None if no time was measured.
-        quality: in [0, 1]; None if no text has labels of others too, or without cleanlab.
+        quality: in [0, 1]; None if it was not measured, or no text has labels of others, too.
     """
 
     name: str
@@ -102,8 +102,18 @@ class AnnotationSummary:
             yield f"  {text.consensus}  ({labels})  {' '.join(text.text.split())[:60]}"
 
 
-def summarise(store: AnnotationStore, task: Task) -> AnnotationSummary:
-    """Summarise the labels of a run. Consensus of several annotators comes from cleanlab if it is installed."""
+def summarise(store: AnnotationStore, task: Task, *, quality: bool = False) -> AnnotationSummary:
+    """Summarise the labels of a run.
+
+    Args:
+        store: the run's labels.
+        task: its task.
+        quality: measure each annotator's quality and weight the labels by it (cleanlab): with some thousand labels that
+            takes a minute. Otherwise the majority is the consensus.
+
+    Raises:
+        MissingExtra: quality without cleanlab.
+    """
     annotations = store.annotations()
     texts = {request.id: request.text for request in store.requests()}
     names = sorted({each.annotator for each in annotations})
@@ -112,14 +122,14 @@ def summarise(store: AnnotationStore, task: Task) -> AnnotationSummary:
     labels = _label_matrix(annotations, ids, names, task)
     labelled_texts = [texts[id] for id in ids]
     overlapping = (labels >= 0).sum(axis=1) > 1
-    consensus, quality, method = _consensus(labels, labelled_texts, task)
+    consensus, by_annotator, method = _consensus(labels, labelled_texts, task, quality=quality)
     alpha = agreement.krippendorff_alpha(labels) if overlapping.any() else float("nan")
     progress = store.progress()
     return AnnotationSummary(
         texts=progress.texts,
         complete=progress.complete,
         labels=len(annotations),
-        annotators=tuple(sorted(_annotator_stats(annotations, names, quality), key=lambda each: -each.labels)),
+        annotators=tuple(sorted(_annotator_stats(annotations, names, by_annotator), key=lambda each: -each.labels)),
         alpha=None if isnan(alpha) else alpha,
         n_overlapping=int(overlapping.sum()),
         kappa=dict(_pairwise_kappa(labels, names)),
@@ -141,12 +151,15 @@ def _label_matrix(
 
 
 def _consensus(
-    labels: NDArray[np.int64], texts: Sequence[str], task: Task
+    labels: NDArray[np.int64], texts: Sequence[str], task: Task, *, quality: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
     """(N,) consensus columns, (A,) annotator quality (NaN if unknown), and the method's name."""
     by_majority = agreement.majority(labels, task.n_labels)
     unknown = np.full(labels.shape[1], np.nan)
-    if not agreement.cleanlab_available() or not ((labels >= 0).sum(axis=1) > 1).any():
+    if not quality:
+        return by_majority, unknown, "majority"
+    agreement.require_cleanlab("The quality of annotators")
+    if not ((labels >= 0).sum(axis=1) > 1).any():
         return by_majority, unknown, "majority"
     probs = cross_val_probs(texts, by_majority, task)
     base_rate = np.bincount(by_majority, minlength=task.n_labels).max() / max(len(by_majority), 1)

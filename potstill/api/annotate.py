@@ -52,9 +52,17 @@ class AnnotateResult:
         if self.n_closed is not None:
             lines += [f"{self.n_closed} texts were closed without a label.", ""]
         lines.append(self.summary.to_text())
+        if self.summary.n_overlapping and all(each.quality is None for each in self.summary.annotators):
+            lines.append(f"Each annotator's quality, and a consensus by it: potstill annotate {self.folder} --quality")
         if self.summary.complete == self.summary.texts or self.n_closed is not None:
             lines += ["", "Now run the same distill command again: it uses the labels."]
         return "\n".join(lines)
+
+
+class AnnotationOptions(FileOptions, total=False):
+    """The options of `annotate` besides its main parameters."""
+
+    quality: Annotated[bool, "No page: show each annotator's quality and the consensus labels, which takes a while."]
 
 
 def annotate(
@@ -66,13 +74,13 @@ def annotate(
     port: Annotated[int | None, "The port of the page; else any free one."] = None,
     close: Annotated[bool | None, "Close the open texts: the run goes on with the labels it has."] = None,
     reporter: ProgressReporter | None = None,
-    **options: Unpack[FileOptions],
+    **options: Unpack[AnnotationOptions],
 ) -> AnnotateResult:
     """Label the texts a run asks people about: on a page in the browser, or in a file.
 
-    Without --export, --import or --close a page is served on this machine until Ctrl-C. Each label is on the disk
-    before the page shows the next text, so none is lost. At the end it shows how much each annotator labelled and how
-    far they agree.
+    Without --export, --import, --close or --quality a page is served on this machine until Ctrl-C. Each label is on the
+    disk before the page shows the next text, so none is lost. At the end it shows how much each annotator labelled and
+    how far they agree.
 
     Raises:
         BadData: the run asks no people, or a label in the file is wrong; then none is imported.
@@ -87,9 +95,11 @@ def annotate(
         imported = None if imports is None else _import_file(session, imports, annotator or "", file_reading(options))
         n_open = 0 if exports is None else _export_file(session, exports, annotator or "")
         closed = session.store.close_unfinished() if close else None
-        if import_from is None and export is None and not close:
+        quality = options.get("quality", False)
+        if import_from is None and export is None and not close and not quality:
             _serve(session, port or 0, reporter)
-        return AnnotateResult(folder, summarise(session.store, session.task), imported, exports, n_open, closed)
+        summary = summarise(session.store, session.task, quality=quality)
+        return AnnotateResult(folder, summary, imported, exports, n_open, closed)
     finally:
         session.close()
 
