@@ -79,9 +79,12 @@ def _samples(console: Console, report: Report) -> None:
     """A few predictions for test texts."""
     from rich.text import Text
 
-    samples = report.samples[:SAMPLES]
+    samples = list(report.samples[:SAMPLES])
     if not samples:
         return
+    right_ones = [each for each in report.samples if each.gold == each.student]
+    if right_ones and not any(each in right_ones for each in samples):
+        samples[-1] = right_ones[0]  # what it gets right is seen, too
     console.print()
     widest = max(len(words.one_line(each.student, 24)) for each in samples)
     for each in samples:

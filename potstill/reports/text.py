@@ -151,8 +151,9 @@ def simulation_sentence(report: Report) -> str:
 
 
 def comparison_sentences(report: Report) -> tuple[str, ...]:
-    """Sentences on whether the student beats its teacher and the baselines."""
-    return tuple(sentence for sentence in (_against_teacher(report), _against_baselines(report)) if sentence)
+    """Sentences on how much faster and cheaper than its teacher the student is, and whether it beats it and others."""
+    sentences = (_speed_and_price(report), _against_teacher(report), _against_baselines(report))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def reliability_sentences(report: Report) -> tuple[str, ...]:
@@ -255,6 +256,19 @@ def method_notes(report: Report) -> tuple[str, ...]:
 def p_value(p: float) -> str:
     """0.0004 -> "p < 0.001", 0.034 -> "p = 0.034"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _speed_and_price(report: Report) -> str:
+    """How many times as fast and as cheap the student is; empty unless speeds and prices of both were measured."""
+    student, teacher, money = report.student, report.teacher, report.money
+    if teacher is None or not (student.texts_per_s and teacher.texts_per_s):
+        return ""
+    fast = f"{format_ratio(student.texts_per_s / teacher.texts_per_s)} as fast as its teacher"
+    prices = money.teacher_usd_per_million_texts, money.student_usd_per_million_texts
+    cheap = f" and {format_ratio(prices[0] / prices[1])} as cheap" if prices[0] and prices[1] else ""
+    host = teacher.metadata.get("host")
+    where = f"here, the teacher at {host}" if host else "both on this machine"
+    return f"The student is {fast}{cheap}, {where}."
 
 
 def _against_teacher(report: Report) -> str:

@@ -191,7 +191,31 @@ def test_figures_are_written_for_people(shown: str, text: str) -> None:
     ],
 )
 def test_the_verdict_follows_the_test(test: McNemar, begins: str) -> None:
-    assert words.comparison_sentences(replace(full(), mcnemar=test))[0].startswith(begins)
+    assert words.comparison_sentences(replace(full(), mcnemar=test))[1].startswith(begins)
+
+
+def test_the_first_sentence_says_how_much_faster_and_cheaper_the_student_is() -> None:
+    whole = full()
+    assert whole.teacher is not None
+    fast = replace(
+        whole, student=replace(whole.student, texts_per_s=1105.0), teacher=replace(whole.teacher, texts_per_s=8.5)
+    )
+    prices = replace(whole.money, teacher_usd_per_million_texts=3.2, student_usd_per_million_texts=0.025)
+    priced = replace(fast, money=prices)
+    assert words.comparison_sentences(priced)[0] == (
+        "The student is 130× as fast as its teacher and 128× as cheap, both on this machine."
+    )
+    away = replace(priced, teacher=replace(fast.teacher, metadata={"host": "api.example.com"}))
+    assert words.comparison_sentences(away)[0].endswith(" as cheap, here, the teacher at api.example.com.")
+    unpriced = replace(fast, money=replace(prices, student_usd_per_million_texts=None))
+    assert words.comparison_sentences(unpriced)[0].endswith("130× as fast as its teacher, both on this machine.")
+    assert not any("fast" in each for each in words.comparison_sentences(empty()))
+
+
+def test_one_of_the_samples_is_right_if_any_is() -> None:
+    wrong = [replace(full().samples[0], text=f"wrong {i}", gold="a", student="b") for i in range(4)]
+    right = replace(wrong[0], text="a right one", gold="b")
+    assert "a right one" in render_terminal(replace(full(), samples=(*wrong, right)))
 
 
 def test_the_sentence_names_the_texts_the_teacher_was_asked_about() -> None:
