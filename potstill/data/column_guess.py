@@ -170,6 +170,11 @@ def _hint(name: str, hints: str) -> int:
     return int(any(word in words for word in re.split(r"[^a-z]+", plain)))
 
 
+def is_label_name(name: str) -> bool:
+    """Whether a column of this name holds labels by its name alone."""
+    return _hint(name, _LABEL_NAMES) == 2
+
+
 def _guess_pair(stats: Mapping[str, _ColumnStats], free: Sequence[str]) -> tuple[str, str] | None:
     lower = {c.casefold(): c for c in stats}
     named = next(((lower[a], lower[b]) for a, b in _PAIR_NAMES if a in lower and b in lower), None)

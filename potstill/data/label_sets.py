@@ -7,15 +7,20 @@ A set is encoded as one string, the JSON list of its sorted names (`encode_label
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from potstill.errors import BadData
 
-Separator = Literal["|", ";", ",", "json"]
-SEPARATORS: tuple[Separator, ...] = get_args(Separator)
-# Guessed in any task. Not the comma: it is part of many names ("Mortgage, home loan").
-GUESSED_SEPARATORS: tuple[Separator, ...] = ("json", "|", ";")
+Separator = str  # characters between the labels of a cell; "json" for a list
+SEPARATORS: tuple[Separator, ...] = ("|", ";", ",", "json")
+# Guessed in any task, in this order. These are part of hardly any name ("#" is doccano's):
+_RARE_SEPARATORS = ("|", ";", "#", "\n", "\t")
+# These are part of many names ("Mortgage, home loan", "Health & Beauty", "not spam"), so other cells have to show that
+# their parts are labels.
+_COMMON_SEPARATORS = (",", "/", "+", "&", " ")
+GUESSED_SEPARATORS: tuple[Separator, ...] = ("json", *_RARE_SEPARATORS, *_COMMON_SEPARATORS)
+SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "newline": "\n", "space": " ", "hash": "#"}
 MIN_SHARE = 0.02  # of the non-empty cells must hold a separator
 
 
@@ -29,7 +34,7 @@ def parse_labels(cell: str | None, separator: Separator) -> tuple[str, ...] | No
     if not text:
         return None
     if separator != "json":
-        return _unique(text.split(separator))
+        return _unique(text.split(SEPARATOR_NAMES.get(separator, separator)))
     try:
         names = json.loads(text)
     except ValueError:
@@ -61,8 +66,9 @@ def guess_separator(
 ) -> Separator | None:
     """The separator of the labels in these cells; None if each cell seems to hold one label.
 
-    A candidate is the separator if at least `MIN_SHARE` of the cells hold it and the split cells have fewer distinct
-    labels than there are distinct cells: labels recur in other combinations.
+    A candidate is the separator if it splits at least `MIN_SHARE` of the cells, into fewer distinct labels than there
+    are distinct cells, or such as all recur in other cells. One that is part of many names has to
+    separate labels that are cells by themselves, in several combinations.
     """
     filled = [cell.strip() for cell in cells if cell and cell.strip()]
     for separator in candidates:
@@ -70,11 +76,25 @@ def guess_separator(
             if filled and all(_is_json_list(cell) for cell in filled):
                 return separator
             continue
-        n_separated = sum(separator in cell for cell in filled)
-        names = {name for cell in filled for name in _unique(cell.split(separator))}
-        if n_separated >= max(1, MIN_SHARE * len(filled)) and len(names) < len(set(filled)):
+        split = {cell: _unique(cell.split(separator)) for cell in set(filled)}
+        n_separated = sum(len(split[cell]) != 1 for cell in filled)  # "C#" is one name
+        if n_separated < max(1, MIN_SHARE * len(filled)):
+            continue
+        counts = Counter(name for parts in split.values() for name in parts)
+        recur = len(counts) < len(split) or min(counts.values(), default=0) > 1
+        if recur and (separator not in _COMMON_SEPARATORS or _are_labels(split, separator)):
             return separator
     return None
+
+
+def _are_labels(split: Mapping[str, Sequence[str]], separator: Separator) -> bool:
+    """Whether the names in separated cells are labels: cells by themselves, or for a comma in several combinations."""
+    combinations = {cell: parts for cell, parts in split.items() if len(parts) > 1}
+    alone = {parts[0] for parts in split.values() if len(parts) == 1}
+    counts = Counter(name for parts in combinations.values() for name in parts)
+    if separator == ",":
+        return any(name in alone for name in counts) and all(name in alone or counts[name] > 1 for name in counts)
+    return len(combinations) > 1 and all(name in alone for name in counts)
 
 
 def _is_json_list(cell: str) -> bool:

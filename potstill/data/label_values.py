@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from potstill.data.unicode_forms import normalise_unicode
 
@@ -22,9 +23,14 @@ MISSING_MARKERS: tuple[str, ...] = (
 # Missing only beside labels that are not numbers: -1, 0, 1 is a scale.
 _NUMERIC_MARKERS = ("-1", "-1.0")
 _DOUBTFUL = ("none", "NONE", "-1", "-1.0", "na", "missing", "undefined", "unknown", "Unknown")
-_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+# Control characters, too, but for those that are white space.
+_INVISIBLE = re.compile(
+    "[\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f"
+    "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+)
 _JOINERS_AT_ENDS = "\u200c\u200d"  # inside a word they are part of Persian, Indic scripts and emoji
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
+_NUMERAL = re.compile(r"[-+]?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _MAX_SHOWN = 5
 
 
@@ -38,7 +44,7 @@ class LabelCells:
 
 def normalise_label(label: str) -> str:
     """The label in Unicode's composed form (NFC), without invisible characters, trimmed."""
-    if label.isascii():
+    if label.isascii() and label.isprintable():
         return label.strip()
     return normalise_unicode("NFC", _INVISIBLE.sub("", label).strip()).strip().strip(_JOINERS_AT_ENDS)
 
@@ -103,6 +109,60 @@ def whole_numbers(labels: Iterable[str], named: Collection[str] = ()) -> dict[st
         for label, number in pairs
         if number in present
     }
+
+
+class LabelMatcher:
+    """Finds the task's label that a file spells otherwise, and counts what it read so.
+
+    Spreadsheets change `delivery ` and `01` and `True`. Another spelling counts if exactly one label of the task has
+    it, in this order: the label itself; without invisible characters and blanks at its ends; in any case and white
+    space; as the same number.
+
+    Attributes:
+        respelled: (cell, label) -> number of cells.
+    """
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        self.labels = tuple(labels)
+        self.respelled: Counter[tuple[str, str]] = Counter()
+        self._by_form: dict[str, list[str]] = {}
+        for label in self.labels:
+            for form in _forms(normalise_label(label)):
+                self._by_form.setdefault(form, []).append(label)
+
+    def find(self, cell: str) -> str | None:
+        """The label; None if the task has none, or several, of this spelling."""
+        if cell in self.labels:
+            return cell
+        for form in _forms(normalise_label(cell)):
+            found = self._by_form.get(form, [])
+            if len(found) == 1:
+                self.respelled[cell.strip(), found[0]] += cell.strip() != found[0]
+                return found[0]
+            if found:
+                return None
+        return None
+
+    def found(self, cell: str) -> str:
+        """The label of the task, or the cell if the task has none of this spelling."""
+        return self.find(cell) or cell
+
+    def sentences(self, name: str) -> tuple[str, ...]:
+        """What was read as a label of another spelling, in one sentence; empty if nothing was."""
+        changed = +self.respelled
+        if not changed:
+            return ()
+        shown = ", ".join(f"{cell!r} as {label!r} ({n:,})" for (cell, label), n in changed.most_common(_MAX_SHOWN))
+        more = f" and {len(changed) - _MAX_SHOWN:,} more" if len(changed) > _MAX_SHOWN else ""
+        return (f"{name} spells labels otherwise than the task; read {shown}{more}.",)
+
+
+def _forms(label: str) -> Iterator[str]:
+    """The spellings under which a label is found, the strictest first."""
+    yield f"={label}"
+    yield f"~{' '.join(label.casefold().split())}"
+    if _NUMERAL.fullmatch(label):
+        yield f"#{Decimal(label).normalize()}"
 
 
 def _is_number(value: str) -> bool:

@@ -119,7 +119,9 @@ def gold_subset(dataset: StudyDataset, total: int, seed: int, study: StudySpec) 
     if study.needs_validation:
         split[_every_nth(rows[drawn], gold[drawn], order[drawn], study.validation_share)] = "validation"
     pool = _take(dataset.pool, np.flatnonzero(split != ""))
-    return Pool(pool.labels, pool.texts, pool.gold, split[split != ""], pool.ids, pool.hidden_labels, pool.kind)
+    return Pool(
+        pool.labels, pool.texts, pool.gold, split[split != ""], pool.ids, pool.hidden_labels, pool.kind, pool.soft
+    )
 
 
 @lru_cache(maxsize=16)
@@ -185,7 +187,7 @@ def _split(name: str, pool: Pool, study: StudySpec, max_unlabelled: int) -> Pool
     is_unlabelled = split[rows] == "pool"
     gold = np.where(is_unlabelled, -1, subset.gold)
     hidden = np.where(is_unlabelled, np.maximum(subset.gold, subset.hidden_labels), -1)
-    return Pool(subset.labels, subset.texts, gold, split[rows], subset.ids, hidden, pool.kind)
+    return Pool(subset.labels, subset.texts, gold, split[rows], subset.ids, hidden, pool.kind, subset.soft)
 
 
 def _shuffle(pool: Pool, rows: NDArray[np.int64], salt: int) -> NDArray[np.int64]:
@@ -243,4 +245,4 @@ def _every_nth(
 def _take(pool: Pool, rows: NDArray[np.int64]) -> Pool:
     subset = pool.take(rows)
     split, hidden = pool.split[rows], pool.hidden_labels[rows]
-    return Pool(pool.labels, subset.texts, subset.gold.copy(), split, subset.ids, hidden, pool.kind)
+    return Pool(pool.labels, subset.texts, subset.gold.copy(), split, subset.ids, hidden, pool.kind, subset.soft)

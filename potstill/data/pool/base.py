@@ -22,18 +22,22 @@ class Subset:
         gold: (n,) label columns, -1 if unlabelled; in a multi-label task (n, K) of 0 and 1, a row of -1 if unlabelled.
         ids: n origins, "file:line".
         rows: (n,) row numbers in the pool.
+        soft: (n, K) shares of the labels, zeros if unlabelled; None if no label of the pool is soft.
     """
 
     texts: tuple[str, ...]
     gold: NDArray[np.int64]
     ids: tuple[str, ...]
     rows: NDArray[np.int64]
+    soft: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def targets(self, n_labels: int) -> NDArray[np.float32]:
-        """(n, K) target probabilities of the gold labels; every row must be labelled."""
+        """(n, K) target probabilities of the gold labels, soft ones as they are; every row must be labelled."""
+        if self.soft is not None:
+            return self.soft
         if self.gold.ndim == 2:
             return self.gold.astype(np.float32)
         return one_hot(self.gold, n_labels)
@@ -58,6 +62,8 @@ class Pool:
         hidden_labels: like `gold`, the labels that the file has for rows of the split "pool", -1 elsewhere. Nothing
             learns from them; replaying teachers and simulated annotators answer with them.
         kind: one text with one label (`single`), two texts (`pair`), or one text with several labels (`multi`).
+        soft: (N, K) shares of the labels where the data score them, zeros if unlabelled; `gold` is the highest. None if
+            the data have no soft labels.
     """
 
     labels: tuple[str, ...]
@@ -67,6 +73,7 @@ class Pool:
     ids: tuple[str, ...]
     hidden_labels: NDArray[np.int64]
     kind: TaskKind = "single"
+    soft: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.texts)
@@ -87,7 +94,8 @@ class Pool:
     def key(self) -> str:
         """A content hash over labels, texts, gold and split, in order; equal files give equal keys."""
         rows = (self.labels, self.texts, self.gold.tolist(), self.split.tolist(), self.hidden_labels.tolist())
-        return content_key("pool", 1, *rows, *([] if self.kind == "single" else [self.kind]))
+        soft = [] if self.soft is None else [np.round(self.soft, 6).tolist()]
+        return content_key("pool", 1, *rows, *([] if self.kind == "single" else [self.kind]), *soft)
 
     def subset(self, split: Split) -> Subset:
         """All rows of a split, in the order of the files."""
@@ -109,6 +117,7 @@ class Pool:
             gold=self.gold[rows],
             ids=tuple(self.ids[i] for i in numbers),
             rows=rows.astype(np.int64),
+            soft=None if self.soft is None else self.soft[rows],
         )
 
     def counts(self, split: Split) -> dict[str, int]:

@@ -20,10 +20,11 @@ from potstill.data.pool.clean import (
     count_near_duplicates,
     format_rows,
 )
-from potstill.data.pool.labels import encode_labels, resolve_labels, strata
+from potstill.data.pool.labels import encode_labels, encode_shares, resolve_labels, strata
 from potstill.data.pool.options import PoolOptions
-from potstill.data.pool.read_sources import Sources, read_sources
+from potstill.data.pool.read_sources import read_sources
 from potstill.data.pool.report import PoolBuild, PoolReport
+from potstill.data.pool.source_tables import Sources
 from potstill.data.pool.splits import balanced_sample, stratified_sample
 from potstill.data.task import SPLITS, TaskKind
 from potstill.errors import BadData, BadSpec
@@ -59,7 +60,7 @@ def build_pool(
     named = tuple(map(normalise_label, labels))
     read = read_sources(sources, options, named)
     cleaned = clean_rows(
-        read.rows, CleaningOptions(options.on_duplicate, options.on_conflict, options.on_leak, options.seed)
+        read.rows, CleaningOptions(options.on_duplicate, options.on_conflict or "drop", options.on_leak, options.seed)
     )
     _check_not_emptied(Counter(read.rows.splits), cleaned)
     multi = read.kind == "multi"
@@ -102,6 +103,7 @@ def _make_pool(rows: RawRows, labels: tuple[str, ...], encoded: NDArray[np.int64
         ids=rows.ids,
         hidden_labels=np.where(in_pool, encoded, -1),
         kind=kind,
+        soft=encode_shares(rows.shares, np.where(in_pool, -1, encoded), labels) if any(rows.shares) else None,
     )
 
 

@@ -5,7 +5,7 @@ Works on rows in memory. Wrong labels that no other row contradicts are found by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -35,12 +35,14 @@ class RawRows:
         labels: N labels; "" if unlabelled.
         splits: N of "train", "validation", "test", "pool", or "" if not yet decided.
         ids: N origins, "file:line".
+        shares: N mappings label -> share of a soft label; None if the row has none.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     splits: tuple[str, ...]
     ids: tuple[str, ...]
+    shares: tuple[Mapping[str, float] | None, ...]
 
     def __len__(self) -> int:
         return len(self.texts)

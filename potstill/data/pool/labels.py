@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,25 @@ def encode_labels(labels: Sequence[str], names: Sequence[str], *, multi: bool) -
             encoded[row] = 0
             encoded[row, [columns[name] for name in decode_label_set(label) if name in columns]] = 1
     return encoded
+
+
+def encode_shares(
+    shares: Sequence[Mapping[str, float] | None], gold: Ints, names: Sequence[str]
+) -> NDArray[np.float32]:
+    """(N, K) soft labels of N rows; one-hot for rows with a plain label, zeros where `gold`, (N,), is -1.
+
+    Shares of labels that are not the task's are left out, and the others add up to one.
+    """
+    columns = {name: column for column, name in enumerate(names)}
+    soft = np.zeros((len(gold), len(names)), dtype=np.float64)
+    for row, (given, label) in enumerate(zip(shares, gold.tolist(), strict=True)):
+        if label < 0:
+            continue
+        for name, share in (given or {names[label]: 1.0}).items():
+            if name in columns:
+                soft[row, columns[name]] += share
+        soft[row] /= soft[row].sum()
+    return soft.astype(np.float32)
 
 
 def strata(encoded: Ints) -> Ints:

@@ -15,18 +15,19 @@ class PoolOptions:
     """How files become a pool. All have defaults.
 
     Attributes:
-        text, text_b, label, split, answer: column names; empty to guess; split and answer "-" if there is none.
+        text, text_b, label, split, answer: column names; empty to guess; split and answer "-" if there is none. As the
+            label several columns of 0 and 1, separated by commas, or a question of a labelling tool's export.
             `answer` is Prodigy's: accept, reject or ignore.
         kind: one text with one label ("single"), two texts ("pair"), or one text with several labels ("multi"); empty
             to infer it from the columns.
-        label_separator: the separator of the labels in a cell, "json" for a JSON list; None to guess. An empty cell is
+        label_separator: the characters between the labels of a cell, "json" for a list; None to guess. An empty cell is
             unlabelled; "[]", or the separator alone, means that no label fits.
         missing: the words in a label cell that mean that there is no label; None takes `label_values.MISSING_MARKERS`.
         format, sheet, delimiter, quotes, escape, header, skip_rows: of files, see `tables.Layout`; None to guess.
         encoding: of text files; None uses the byte-order mark, or UTF-8 without one.
         on_duplicate: for repeated texts `first` keeps the first row, `keep` all.
         on_conflict: for a text with different labels `drop` leaves out all rows, `first` all but the first, `error`
-            raises.
+            raises. None is `drop`, but for a file with one row a label.
         on_leak: for a text of train or pool that is also in test or validation `drop` leaves out that row, `error`
             raises, `allow` keeps it.
         on_bad_row: a row that cannot be read raises (`error`), or is left out and counted (`skip`).
@@ -56,7 +57,7 @@ class PoolOptions:
     skip_rows: int = 0
     encoding: str | None = None
     on_duplicate: OnDuplicate = "first"
-    on_conflict: OnConflict = "drop"
+    on_conflict: OnConflict | None = None
     on_leak: OnLeak = "drop"
     on_bad_row: OnBadRow = "error"
     test_share: float = 0.2

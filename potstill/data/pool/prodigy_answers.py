@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from potstill.data.column_guess import NO_COLUMN
+from potstill.data.label_cells import parse_label_cell
 from potstill.data.pool.clean import format_rows
 from potstill.data.tables import Table
 
@@ -42,7 +43,8 @@ def apply_answers(labels: Sequence[str], table: Table, column: str) -> AnsweredL
     """Empty the labels that were rejected or ignored; with one label in the file a rejected one becomes "not LABEL"."""
     answers = [(cell or "").strip().casefold() for cell in table.column(column)]
     counts = Counter(answer for answer, label in zip(answers, labels, strict=True) if label)
-    only = set(labels) - {""}
+    only = {label for label in labels if label and parse_label_cell(label).form == "name"}
+    only = only if only == set(labels) - {""} else set()
     other = f"not {next(iter(only))}" if len(only) == 1 and counts["accept"] else ""
     cells = [
         other if answer == "reject" and label else "" if answer in ("reject", "ignore") else label

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from potstill.data.column_guess import (
-    NO_COLUMN,
-    SPLIT_ALIASES,
     ColumnGuess,
     ColumnNames,
     format_values,
     guess_columns,
+    is_label_name,
 )
-from potstill.data.label_sets import (
-    SEPARATORS,
-    Separator,
-    decode_label_set,
-    encode_label_set,
-    guess_separator,
-    parse_labels,
-)
-from potstill.data.label_values import clean_cells, whole_numbers
+from potstill.data.label_columns import LIST, LabelColumn, check_separator, read_label_column, renamed
+from potstill.data.label_exports import LabelExport, read_export
+from potstill.data.label_flags import join_flag_columns, shown_columns
+from potstill.data.label_sets import decode_label_set, encode_label_set
+from potstill.data.label_values import LabelMatcher, clean_cells, whole_numbers
 from potstill.data.near_duplicates import hash_texts
 from potstill.data.pairs import join_pair
 from potstill.data.pool.clean import RawRows
+from potstill.data.pool.label_rows import RowLabels, encode_rows, is_one_row_a_label
 from potstill.data.pool.options import PoolOptions
 from potstill.data.pool.prodigy_answers import apply_answers, find_answer_column
 from potstill.data.pool.report import SourceReport
-from potstill.data.tables import HEADER_MEND, Table, read_table
+from potstill.data.pool.source_tables import SPLIT_OF_ROLE, Sources, read_splits, read_tables
+from potstill.data.tables import Table
 from potstill.data.task import TaskKind
-from potstill.errors import BadData, BadSpec, did_you_mean
-
-Source = str | Path | Sequence[str | Path] | Table
-Sources = Source | Mapping[str, Source]
-_SPLIT_OF_ROLE = {"data": "", "train": "train", "validation": "validation", "test": "test", "pool": "pool"}
-_ROLE_ALIASES = {"unlabelled": "pool", "unlabeled": "pool"}
+from potstill.errors import BadData, BadSpec
 
 
 @dataclass(frozen=True)
@@ -63,6 +54,25 @@ class SourceRows:
     kind: TaskKind = "single"
 
 
+@dataclass(frozen=True)
+class _SourceLabels:
+    """One source, read as far as possible before the kind of the task is known."""
+
+    role: str
+    table: Table
+    columns: ColumnGuess
+    prefix: str
+    texts: list[str]
+    splits: list[str]
+    labels: LabelColumn
+    sentences: tuple[str, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether its labels show a task of several labels a text."""
+        return self.labels.several or is_one_row_a_label(self.labels, self.table, self.texts)
+
+
 def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = ()) -> SourceRows:
     """Read every source. The columns of the first one are preferred in the others; `named` are the task's labels.
 
@@ -70,38 +80,18 @@ def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = 
         BadData: see `build_pool`.
         BadSpec: an unknown role, a role given twice, or a split column for files that are splits already.
     """
-    tables = _read_tables(sources, options)
-    names = Counter(table.name for table in tables.values())
-    rows = RawRows((), (), (), ())
+    tables = read_tables(sources, options)
+    read = list(_read_labels(tables, options, named))
+    kind = _find_kind(read, options)
+    rows = RawRows((), (), (), (), ())
     reports: list[SourceReport] = []
     warnings: list[str] = []
     n_unlabelled = n_over_limit = 0
-    first: ColumnGuess | None = None
-    separator: Separator | None = None
-    for role, table in tables.items():
-        columns = _find_columns(role, table, options, first)
-        first = first or columns
-        _check_pair(role, table, columns, first, options)
-        prefix = f"{role}/{table.name}" if names[table.name] > 1 else table.name
-        labels = clean_cells(
-            table.column(columns.label) if columns.label else [None] * len(table),
-            table.name,
-            missing=options.missing,
-            named=named,
-        )
-        if answer := find_answer_column(table, options.answer):
-            answered = apply_answers(labels.cells, table, answer)
-            labels = replace(labels, cells=answered.cells, sentences=(*labels.sentences, *answered.sentences))
-        if separator is None and columns.label:
-            separator = _find_separator(labels.cells, columns, options)
-        new = _extract_rows(role, table, columns, prefix, labels.cells, separator)
-        reports.append(_report(role, table, columns, separator))
-        warnings += (*table.warnings, *labels.sentences)
-        if role != "data" and columns.split:
-            warnings.append(
-                f"The column {columns.split!r} of {table.name} has {format_values(table.column(columns.split))}; it is "
-                f"not used, because the whole file is {role}."
-            )
+    for source in read:
+        encoded = encode_rows(source.labels, source.table, source.texts, source.splits, kind, options)
+        new = _raw_rows(source, encoded).filter(encoded.keep)
+        reports.append(_report(source, several=kind == "multi"))
+        warnings += (*source.table.warnings, *source.sentences, *encoded.sentences)
         limited = _limit(new, options)
         n_over_limit += len(new) - len(limited)
         unlabelled = np.array(
@@ -109,10 +99,94 @@ def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = 
         )
         n_unlabelled += int(unlabelled.sum())
         rows = rows + limited.filter(~unlabelled)
-    kind: TaskKind = "pair" if first and first.text_b else "multi" if separator else "single"
     rows, sentences = _merge_whole_numbers(rows, named, multi=kind == "multi")
     warnings += sentences
     return SourceRows(rows, tuple(reports), n_unlabelled, n_over_limit, tuple(warnings), kind)
+
+
+def _read_labels(tables: Mapping[str, Table], options: PoolOptions, named: Sequence[str]) -> Iterator[_SourceLabels]:
+    """The columns, texts, splits and labels of each source."""
+    names = Counter(table.name for table in tables.values())
+    first: ColumnGuess | None = None
+    separator, seen = options.label_separator, list[str]()
+    for role, given in tables.items():
+        table, columns, sentences = _recognise(role, given, options, first, named)
+        first = first or columns
+        _check_pair(role, table, columns, first, options)
+        cells, said = _label_cells(table, columns, options, named)
+        _check_separator(columns, options)
+        kind = "pair" if columns.text_b else options.kind
+        labels = read_label_column(cells, kind=kind, separator=separator, named=named)
+        if separator is None and labels.separator not in ("", LIST):
+            separator = labels.separator
+        seen += cells
+        if named:
+            matcher = LabelMatcher(named)
+            labels = renamed(labels, matcher.found)
+            said = (*said, *matcher.sentences(table.name))
+        if role != "data" and columns.split:
+            said = (
+                *said,
+                f"The column {columns.split!r} of {table.name} has {format_values(table.column(columns.split))}; it is "
+                f"not used, because the whole file is {role}.",
+            )
+        prefix = f"{role}/{table.name}" if names[table.name] > 1 else table.name
+        splits = [SPLIT_OF_ROLE[role]] * len(table)
+        if role == "data" and columns.split:
+            splits = read_splits(table, columns.split)
+        yield _SourceLabels(role, table, columns, prefix, _texts(table, columns), splits, labels, (*sentences, *said))
+    if options.label_separator:
+        check_separator(seen, options.label_separator)
+
+
+def _recognise(
+    role: str, table: Table, options: PoolOptions, first: ColumnGuess | None, named: Sequence[str]
+) -> tuple[Table, ColumnGuess, tuple[str, ...]]:
+    """The table as plain columns, with one column of labels; its columns; and what was recognised."""
+    export = read_export(table, options.label, named)
+    if export is not None:
+        table = export.table
+    flags = join_flag_columns(
+        table,
+        (options.label or (first.label if first else "") or "") or (export.label if export else ""),
+        is_label_name,
+        (options.text, options.text_b, options.split, options.answer),
+    )
+    columns = _find_columns(role, flags.table, options, first, export, flags.name)
+    sentences = export.sentences if export else ()
+    if flags.guessed and columns.label == flags.name:
+        sentences = (
+            *sentences,
+            f"{table.name} has a column of 0 and 1 for each label: {shown_columns(flags.name)}; --label COLUMN takes "
+            "another one, and --label COLUMN,COLUMN some of these.",
+        )
+    return flags.table, columns, sentences
+
+
+def _label_cells(
+    table: Table, columns: ColumnGuess, options: PoolOptions, named: Sequence[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """The cells of the label column, cleaned, after Prodigy's answers."""
+    labels = clean_cells(
+        table.column(columns.label) if columns.label else [None] * len(table),
+        table.name,
+        missing=options.missing,
+        named=named,
+    )
+    if answer := find_answer_column(table, options.answer):
+        answered = apply_answers(labels.cells, table, answer)
+        labels = replace(labels, cells=answered.cells, sentences=(*labels.sentences, *answered.sentences))
+    return labels.cells, labels.sentences
+
+
+def _find_kind(read: Sequence[_SourceLabels], options: PoolOptions) -> TaskKind:
+    """The kind of the task: as the user said, or as the columns and labels of all sources show."""
+    if read and read[0].columns.text_b:
+        return "pair"
+    if options.kind or options.label_separator:
+        return options.kind or "multi"
+    guessed = options.on_conflict is None
+    return "multi" if any(s.labels.several or (guessed and s.several) for s in read) else "single"
 
 
 def _merge_whole_numbers(rows: RawRows, named: Sequence[str], *, multi: bool) -> tuple[RawRows, list[str]]:
@@ -126,9 +200,12 @@ def _merge_whole_numbers(rows: RawRows, named: Sequence[str], *, multi: bool) ->
         for label, names in distinct.items()
     }
     labels = tuple(merged.get(label, label) for label in rows.labels)
+    shares = tuple(row and {forms.get(name, name): share for name, share in row.items()} for row in rows.shares)
     n = sum(new != old for new, old in zip(labels, rows.labels, strict=True))
     shown = ", ".join(f"{old!r} as {new!r}" for old, new in sorted(forms.items())[:3])
-    return replace(rows, labels=labels), [f"Labels of one number in two forms are one: {shown} ({n:,} rows)."] * bool(n)
+    return replace(rows, labels=labels, shares=shares), [
+        f"Labels of one number in two forms are one: {shown} ({n:,} rows)."
+    ] * bool(n)
 
 
 def _limit(rows: RawRows, options: PoolOptions) -> RawRows:
@@ -141,20 +218,13 @@ def _limit(rows: RawRows, options: PoolOptions) -> RawRows:
     return rows.filter(keep)
 
 
-def _find_separator(cells: Sequence[str], columns: ColumnGuess, options: PoolOptions) -> Separator | None:
-    """The separator of the labels in a cell; None if each cell holds one label."""
-    if columns.text_b or options.kind in ("single", "pair"):
-        if options.label_separator:
-            raise BadSpec(
-                f"label_separator = {options.label_separator!r} splits labels, and a text has one in this task.",
-                'Write kind = "multi" under [task]; pairs of texts have one label.',
-            )
-        return None
-    if options.label_separator:
-        return options.label_separator
-    if options.kind == "multi":
-        return guess_separator(cells, SEPARATORS[-1:] + SEPARATORS[:-1]) or "|"
-    return guess_separator(cells)
+def _check_separator(columns: ColumnGuess, options: PoolOptions) -> None:
+    """Raise BadSpec if labels are to be separated in a task of one label a text."""
+    if options.label_separator and (columns.text_b or options.kind in ("single", "pair")):
+        raise BadSpec(
+            f"label_separator = {options.label_separator!r} splits labels, and a text has one in this task.",
+            'Write kind = "multi" under [task]; pairs of texts have one label.',
+        )
 
 
 def _check_pair(role: str, table: Table, columns: ColumnGuess, first: ColumnGuess, options: PoolOptions) -> None:
@@ -178,59 +248,27 @@ def _check_pair(role: str, table: Table, columns: ColumnGuess, first: ColumnGues
         )
 
 
-def _read_tables(sources: Sources, options: PoolOptions) -> dict[str, Table]:
-    given = sources if isinstance(sources, Mapping) else {"data": sources}
-    roles: dict[str, Source] = {}
-    for name, source in given.items():
-        role = _ROLE_ALIASES.get(name, name)
-        if role not in _SPLIT_OF_ROLE:
-            known = (*_SPLIT_OF_ROLE, *_ROLE_ALIASES)
-            raise BadSpec(f"There is no source called {name!r}.", did_you_mean(name, known))
-        if role in roles:
-            raise BadSpec(f"The source {role!r} is given twice.", "Give each split one file.")
-        roles[role] = source
-    if not roles:
-        raise BadSpec("No data was given.", "Name at least one file.")
-    if options.split not in ("", NO_COLUMN) and "data" not in roles:
-        raise BadSpec(
-            f"A split column ({options.split!r}) was named, but every file is a split already.",
-            "Give one file with the split column, or leave the column out.",
-        )
-    tables = {
-        role: s
-        if isinstance(s, Table)
-        else read_table(s, encoding=options.encoding, on_bad=options.on_bad_row, layout=options.layout)
-        for role in _SPLIT_OF_ROLE
-        if (s := roles.get(role)) is not None
-    }
-    empty = next((table for table in tables.values() if not len(table)), None)
-    if empty is not None:
-        raise BadData(f"{empty.name} has no rows.", "Give it at least one row.")
-    doubtful = next((table for table in tables.values() if table.header_doubt), None)
-    if doubtful is not None and not (options.text or options.label):
-        first = ", ".join(map(repr, doubtful.columns))
-        raise BadData(
-            f"{doubtful.header_doubt}; the names of the columns would be {first[:200]}.",
-            HEADER_MEND,
-        )
-    return tables
-
-
-def _find_columns(role: str, table: Table, options: PoolOptions, first: ColumnGuess | None) -> ColumnGuess:
+def _find_columns(
+    role: str, table: Table, options: PoolOptions, first: ColumnGuess | None, export: LabelExport | None, flags: str
+) -> ColumnGuess:
     present = set(table.columns)
 
     def like_first(name: str | None) -> str:
         return name if name in present and name else ""
 
-    text = options.text or (like_first(first.text) if first else "")
+    text = options.text or (like_first(first.text) if first else "") or (export.text if export else "")
     text_b = options.text_b or (like_first(first.text_b) if first else "")
-    label = options.label or (like_first(first.label) if first else "")
+    label = flags or options.label or (like_first(first.label) if first else "") or (export.label if export else "")
     if role == "pool" and label not in present:
         label = ""  # a pool needs no labels
     split = options.split if role == "data" else ""
     named = ColumnNames(text, text_b, label, split)
-    if (answer := find_answer_column(table, options.answer)) not in ("", text, text_b, label, split):
-        table = replace(table, columns=tuple(column for column in table.columns if column != answer))
+    _check_different(named, table)
+    left_out = {find_answer_column(table, options.answer), *(export.facts if export else ())}
+    left_out |= {question for question in (export.questions if export else ()) if question != label}
+    left_out -= {text, text_b, label, split}
+    if left_out - {""}:
+        table = replace(table, columns=tuple(column for column in table.columns if column not in left_out))
     guess = guess_columns(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
     if role not in {"pool", "data"} and not guess.label:
         columns = ", ".join(map(repr, table.columns))
@@ -240,65 +278,49 @@ def _find_columns(role: str, table: Table, options: PoolOptions, first: ColumnGu
     return guess
 
 
-def _extract_rows(
-    role: str, table: Table, columns: ColumnGuess, prefix: str, labels: list[str], separator: Separator | None
-) -> RawRows:
+def _check_different(named: ColumnNames, table: Table) -> None:
+    """Raise BadSpec if one column was named as two parts of a row."""
+    parts = {"text": named.text, "second text": named.text_b, "label": named.label, "split": named.split}
+    for part, column in parts.items():
+        twice = next((other for other in parts if other != part and column and parts[other] == column), None)
+        if twice:
+            columns = ", ".join(map(repr, table.columns))
+            raise BadSpec(
+                f"The column {column!r} of {table.name} is named as the {part} and as the {twice}.",
+                f"Name two columns, as in --text COLUMN --label COLUMN; there are {columns}.",
+            )
+
+
+def _texts(table: Table, columns: ColumnGuess) -> list[str]:
     texts = [(t or "").strip() for t in table.column(columns.text)]
-    if columns.text_b:
-        seconds = [(t or "").strip() for t in table.column(columns.text_b)]
-        texts = [join_pair(a, b) if a and b else "" for a, b in zip(texts, seconds, strict=True)]
-    if separator:
-        labels = [_encode_cell(cell, separator, table, row) for row, cell in enumerate(labels)]
-    splits = [_SPLIT_OF_ROLE[role]] * len(table)
-    if role == "data" and columns.split:
-        splits = _read_splits(table, columns.split)
-    splits = ["pool" if s in ("", "train") and not y else s for s, y in zip(splits, labels, strict=True)]
-    return RawRows(tuple(texts), tuple(labels), tuple(splits), tuple(table.ids(prefix)))
+    if not columns.text_b:
+        return texts
+    seconds = [(t or "").strip() for t in table.column(columns.text_b)]
+    return [join_pair(a, b) if a and b else "" for a, b in zip(texts, seconds, strict=True)]
 
 
-def _encode_cell(cell: str, separator: Separator, table: Table, row: int) -> str:
-    try:
-        labels = parse_labels(cell, separator)
-    except BadData as error:
-        raise BadData(f"{table.name}, line {table.line_numbers[row]:,}: {error.message}", error.hint) from None
-    return "" if labels is None else encode_label_set(labels)
+def _raw_rows(source: _SourceLabels, encoded: RowLabels) -> RawRows:
+    splits = ["pool" if s in ("", "train") and not y else s for s, y in zip(source.splits, encoded.labels, strict=True)]
+    ids = tuple(source.table.ids(source.prefix))
+    return RawRows(tuple(source.texts), tuple(encoded.labels), tuple(splits), ids, tuple(encoded.shares))
 
 
-def _read_splits(table: Table, column: str) -> list[str]:
-    cells = table.column(column)
-    names = [(c or "").strip().casefold() for c in cells]
-    unknown = [i for i, name in enumerate(names) if name and name not in SPLIT_ALIASES]
-    if unknown:
-        lines = ", ".join(f"{table.line_numbers[i]:,}" for i in unknown[:3])
-        read = {split: [a for a in SPLIT_ALIASES if SPLIT_ALIASES[a] == split] for split in SPLIT_ALIASES.values()}
-        understood = "; ".join(f"{split} ({', '.join(words[1:])})" for split, words in read.items())
-        raise BadData(
-            f"The split column {column!r} of {table.name} has values that are not splits: "
-            f"{format_values([cells[i] for i in unknown])}; first on line {lines}. "
-            f"In all it has {format_values(cells)}.",
-            f"Understood are {understood}. Rename the others, name another column (--split COLUMN), "
-            f"or say that there is none: --split={NO_COLUMN}",
-        )
-    # If any row has a split, an empty cell means train; otherwise the splits are still to be decided.
-    empty = "train" if any(names) else ""
-    return [SPLIT_ALIASES[name] if name else empty for name in names]
-
-
-def _report(role: str, table: Table, columns: ColumnGuess, separator: Separator | None) -> SourceReport:
+def _report(source: _SourceLabels, *, several: bool) -> SourceReport:
+    table, columns = source.table, source.columns
     by_option = {
         "text": columns.text,
         "text_b": columns.text_b,
         "label": columns.label,
-        "split": columns.split if role == "data" else None,
+        "split": columns.split if source.role == "data" else None,
     }
     return SourceReport(
         name=table.name,
-        role=role,
+        role=source.role,
         rows=len(table),
         skipped=table.skipped,
         encoding=table.encoding,
         columns={option: name for option, name in by_option.items() if name},
         guesses=(*table.guesses, *columns.guesses),
         layout=table.layout,
-        separator=(separator or "") if columns.label else "",
+        separator=source.labels.separator if several and columns.label else "",
     )

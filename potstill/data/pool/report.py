@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from potstill.data.label_flags import shown_columns
 from potstill.data.pool.base import Pool
 from potstill.data.pool.clean import CleaningReport
 from potstill.data.tables import Guess, Layout
@@ -74,9 +75,12 @@ class PoolReport:
         """The report as sentences: what was read and left out, the splits, and the warnings."""
         sentences = []
         for s in self.sources:
-            columns = ", ".join(f"{_COLUMN_TITLES.get(role, role)} from {name!r}" for role, name in s.columns.items())
-            separated = "a JSON list" if s.separator == "json" else f"separated by {s.separator!r}"
+            columns = ", ".join(
+                f"{_COLUMN_TITLES.get(role, role)} from {shown_columns(name)!r}" for role, name in s.columns.items()
+            )
+            separated = "a list" if s.separator == "json" else f"separated by {s.separator!r}"
             several = f"; a row may have several labels, {separated}" if s.separator else ""
+            several += " (--kind single if each cell is one label)" if s.separator not in ("", "json") else ""
             guessed = {guess.key for guess in s.guesses} & {"text", "label"}
             flags = "; guessed, --text COLUMN and --label COLUMN decide" if guessed else ""
             sentences.append(f"Read {s.rows:,} rows of {s.name} ({s.role}): {columns}{several}{flags}.")

@@ -73,6 +73,8 @@ def _skip_white_space(text: str, at: int) -> int:
 
 
 def _row(value: Any, max_cell: int, *, escaped: bool) -> Row | str:
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
+        value = {"column_1": value[0], "column_2": value[1]}  # spaCy's [text, {"cats": ...}]
     if not isinstance(value, dict):
         return 'is not an object like {"text": ..., "label": ...}'
     try:

@@ -1,0 +1,128 @@
+"""What an export becomes, and how its nested cells are read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from potstill.data.label_cells import parse_label_cell
+from potstill.data.label_values import LabelMatcher
+from potstill.data.tables import Cell, Table
+from potstill.data.tables.base import to_cell
+
+ANNOTATOR, SECONDS = "annotator", "lead_time"
+
+
+@dataclass(frozen=True)
+class LabelExport:
+    """An export as a plain table.
+
+    Attributes:
+        tool: its name, for messages.
+        table: a row for each annotation, or for each text without one.
+        text: the column of the text; "" to guess.
+        label: the column of the labels; "" if there is none.
+        questions: the columns that hold labels; the label is one of them.
+        facts: columns that are neither text nor label.
+        sentences: what was read, and what was not.
+    """
+
+    tool: str
+    table: Table
+    text: str = ""
+    label: str = ""
+    questions: tuple[str, ...] = ()
+    facts: frozenset[str] = frozenset()
+    sentences: tuple[str, ...] = ()
+
+    def with_label(self, named: str) -> LabelExport:
+        """The export with the label column that the user named."""
+        return replace(self, label=named) if named in self.table.columns else self
+
+
+@dataclass
+class ExportRows:
+    """The rows of an export while it is read; a column that first occurs late is empty before."""
+
+    source: Table
+    cells: dict[str, list[Cell]] = field(default_factory=dict)
+    line_numbers: list[int] = field(default_factory=list)
+
+    def add(self, row: int, values: Mapping[str, Any]) -> None:
+        """Add a row that comes from row number `row` of the source."""
+        n = len(self.line_numbers)
+        for column, value in values.items():
+            self.cells.setdefault(column, [None] * n).append(to_cell(value))
+        self.line_numbers.append(self.source.line_numbers[row])
+        for cells in self.cells.values():
+            if len(cells) == n:
+                cells.append(None)
+
+    def table(self, columns: Iterable[str] = ()) -> Table:
+        """The rows as a table; `columns` are there in any case, and first."""
+        cells = {name: self.cells.get(name, [None] * len(self.line_numbers)) for name in columns} | self.cells
+        return replace(self.source, columns=tuple(cells), cells=cells, line_numbers=self.line_numbers)
+
+
+def nested(cell: Cell) -> Any:
+    """The value of a cell of JSON; None if it is no JSON."""
+    if not cell or cell.lstrip()[:1] not in ("[", "{"):
+        return None
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+
+
+def records(cell: Cell) -> list[Mapping[str, Any]]:
+    """The objects in a cell that holds a list of objects, or one object; else none."""
+    value = nested(cell)
+    items = value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, dict)]
+
+
+def text_of(value: Any) -> str | None:
+    """A text; None for anything else."""
+    return value if isinstance(value, str) else None
+
+
+def choose_question(table: Table, questions: Sequence[str], named: str, labels: Sequence[str]) -> str:
+    """The question whose answers are the label: the named one, the one that asks for the task's labels, or the fullest.
+
+    Args:
+        table: with a column for each question.
+        questions: their columns.
+        named: by the user; "" to choose.
+        labels: the task's labels; empty if unknown.
+    """
+    if named in table.columns:
+        return named
+    matcher = LabelMatcher(labels)
+
+    def rank(question: str) -> tuple[float, int]:
+        counts = Counter(name for cell in table.column(question) for name in parse_label_cell(cell).names)
+        known = sum(n for name, n in counts.items() if matcher.find(name) or matcher.find(last_of_path(name)))
+        filled = sum(bool(cell) for cell in table.column(question))
+        return (known / max(counts.total(), 1) if labels else 0.0), filled
+
+    return max(questions, key=rank, default="")
+
+
+def last_of_path(name: str) -> str:
+    """The last level of a taxonomy's path."""
+    from potstill.data.label_cells import PATH_SEPARATOR
+
+    return name.rpartition(PATH_SEPARATOR)[2]
+
+
+def question_sentence(questions: Sequence[str], label: str, what: str = "questions") -> str:
+    """A sentence on the question that was chosen, if there are several."""
+    others = [question for question in questions if question != label]
+    if not label or not others:
+        return ""
+    return (
+        f"It has the {what} {', '.join(map(repr, questions))}, and {label!r} is the label; another: --label {others[0]}"
+    )

@@ -1,0 +1,110 @@
+"""One column a label: 0 or 1, yes or no, or a cross in each cell, read as one column of scores.
+
+The new column is called like the columns it joins, `billing,delivery`, and so can be named: `--label billing,delivery`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from potstill.data.tables import Table
+from potstill.data.tables.base import Cell, JsonText
+
+_ON, _OFF = frozenset("1 1.0 true yes y t x ✓ ✔ ☑".split()), frozenset("0 0.0 false no n f - ☐".split())
+_CROSSES = frozenset("x ✓ ✔ ☑".split())
+_PREFIXES = frozenset("label labels class category topic tag intent sentiment emotion".split())
+_MIN_COLUMNS = 2
+SHOWN_NAME = 60  # characters of a joined name in a sentence
+
+
+@dataclass(frozen=True)
+class FlagColumns:
+    """A table with its flag columns joined; `name` is that of the joined column, "" if there are none."""
+
+    table: Table
+    name: str = ""
+    guessed: bool = False
+
+
+def join_flag_columns(
+    table: Table, named: str, is_label_name: Callable[[str], bool], used: Sequence[str] = ()
+) -> FlagColumns:
+    """Join the flag columns that the user named, separated by commas, or those that are found.
+
+    Args:
+        table: any table.
+        named: the user's name of the label column; "" to search for flags.
+        is_label_name: whether a column is the label by its name; then no flags are searched for.
+        used: columns that the user named for something else.
+    """
+    if named:
+        parts = [part.strip() for part in named.split(",")]
+        if named in table.cells or len(parts) < _MIN_COLUMNS or not all(part in table.cells for part in parts):
+            return FlagColumns(table)
+        return FlagColumns(_joined(table, parts, named), named)
+    free = [name for name in table.columns if name not in used and "," not in name]
+    flags = [name for name in free if _is_flag(table.column(name))]
+    if sum(_varies(table.column(name)) for name in flags) < _MIN_COLUMNS:
+        return FlagColumns(table)
+    others = [name for name in free if name not in flags and any(table.column(name))]
+    if any(is_label_name(name) for name in others) or not others:
+        return FlagColumns(table)
+    name = ",".join(flags)
+    return FlagColumns(_joined(table, flags, name), name, guessed=True)
+
+
+def shown_columns(name: str) -> str:
+    """The name of a joined column, shortened for a sentence."""
+    if len(name) <= SHOWN_NAME or "," not in name:
+        return name
+    parts = name.split(",")
+    return f"{','.join(parts[:3])} and {len(parts) - 3} more"
+
+
+def _is_flag(cells: Sequence[Cell]) -> bool:
+    values = {(cell or "").strip().casefold() for cell in cells}
+    return values <= (_ON | _OFF | {""}) and not values <= _ON and values != {""}
+
+
+def _varies(cells: Sequence[Cell]) -> bool:
+    return any((cell or "").strip().casefold() in _ON for cell in cells)
+
+
+def _joined(table: Table, columns: Sequence[str], name: str) -> Table:
+    """The table with the column of scores in place of the columns."""
+    names = _without_prefix(columns)
+    crosses = all(
+        {(cell or "").strip().casefold() for cell in table.column(each)} <= _CROSSES | {""} for each in columns
+    )
+    joined: list[Cell] = []
+    for cells in zip(*(table.column(each) for each in columns), strict=True):
+        filled = [(cell or "").strip() for cell in cells]
+        if not any(filled):
+            joined.append(None)
+            continue
+        scores = {each: _score(cell) for each, cell in zip(names, filled, strict=True)}
+        joined.append(JsonText(json.dumps({n: s for n, s in scores.items() if not crosses or s}, ensure_ascii=False)))
+    left = tuple(each for each in table.columns if each not in columns)
+    return replace(table, columns=(*left, name), cells={**table.cells, name: joined})
+
+
+def _score(cell: str) -> float | int | str:
+    word = cell.casefold()
+    if word in _ON or word in _OFF or not word:
+        return int(word in _ON)
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _without_prefix(columns: Sequence[str]) -> list[str]:
+    """The labels: the names of the columns, without the prefix that pandas' `get_dummies` adds."""
+    for separator in "_.-:/= ":
+        words = {name.partition(separator)[0] if separator in name else "" for name in columns}
+        word = min(words)
+        if len(words) == 1 and word.casefold() in _PREFIXES:
+            return [name[len(word) + 1 :].strip() or name for name in columns]
+    return list(columns)
