@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from potstill.data.column_guess import guess_columns
+from potstill.data.label_cells import parse_label_cell
 from potstill.data.label_values import normalise_label
 from potstill.data.near_duplicates import find_near_duplicates, normalise
 from potstill.data.printable import escape_controls
@@ -70,6 +71,7 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "labels": (SET_PARSER.parse, 100_000),
     "generated texts": (lambda text: parse_texts(text, 5), 100_000),
     "redaction": (redact, 4_000),
+    "label cell": (lambda text: [parse_label_cell(f"{bracket}{text}") for bracket in ("[", "{'", "array([")], 100_000),
 }
 
 

@@ -30,15 +30,17 @@ class TableOptions(FileOptions, total=False):
 
     text: Annotated[str, "The column with the text; else guessed."]
     text_b: Annotated[str, "The column with the second text, in a pair task; else guessed."]
-    label: Annotated[str, "The column with the label; else guessed."]
-    label_separator: Annotated[str, "What separates several labels in a cell: | ; , or json (a list); else guessed."]
+    label: Annotated[str, "The column with the label, or several of 0 and 1 (A,B,C); else guessed."]
+    label_separator: Annotated[
+        str, "What separates several labels in a cell, as in: | ; , or json (a list); else guessed."
+    ]
     kind: Annotated[str, "single, pair (two texts compared) or multi (several labels); else guessed."]
     split: Annotated[str, "The column that says train, validation, test or pool; else guessed; - for none."]
     answer: Annotated[str, "Prodigy's column with accept, reject or ignore; else guessed; - for none."]
     labels: Annotated[str | list[str], "The label names, separated by commas; else those found in the data."]
     missing: Annotated[str, "Words in a label cell that mean: no label (nan, N/A, null, None, - and the like)."]
     on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
-    on_conflict: Annotated[str, "One text with two labels: drop (default), first or error."]
+    on_conflict: Annotated[str, "One text with two labels in a task of one: drop (default), first or error."]
     on_duplicate: Annotated[str, "One text twice: first (default) or keep."]
 
 

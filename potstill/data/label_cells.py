@@ -16,11 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from potstill.data.label_values import normalise_label
+from potstill.data.label_values import PATH_SEPARATOR, normalise_label
 
 # empty: unlabelled. bare: brackets around names without quotes, a list or a part of the name. broken: see `problem`.
 CellForm = Literal["empty", "name", "list", "scores", "bare", "broken"]
-PATH_SEPARATOR = " / "  # Label Studio's, between the levels of a taxonomy
 _OPENING = ("[", "{", "(", "<", "array(", "np.array(", "set(", "frozenset(")
 _CALL = re.compile(r"(?:np\.|numpy\.)?(?:array|set|frozenset)\((.*?)(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
 _NUMPY = re.compile(r"\[\s*(?:(?:'[^'\\]*'|\"[^\"\\]*\")\s*)+\]")

@@ -32,6 +32,7 @@ _JOINERS_AT_ENDS = "\u200c\u200d"  # inside a word they are part of Persian, Ind
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 _NUMERAL = re.compile(r"[-+]?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _MAX_SHOWN = 5
+PATH_SEPARATOR = " / "  # Label Studio's, between the levels of a taxonomy
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class LabelMatcher:
 
     Spreadsheets change `delivery ` and `01` and `True`. Another spelling counts if exactly one label of the task has
     it, in this order: the label itself; without invisible characters and blanks at its ends; in any case and white
-    space; as the same number.
+    space; as the same number; as the last level of a taxonomy's path.
 
     Attributes:
         respelled: (cell, label) -> number of cells.
@@ -134,14 +135,13 @@ class LabelMatcher:
         """The label; None if the task has none, or several, of this spelling."""
         if cell in self.labels:
             return cell
-        for form in _forms(normalise_label(cell)):
-            found = self._by_form.get(form, [])
-            if len(found) == 1:
-                self.respelled[cell.strip(), found[0]] += cell.strip() != found[0]
-                return found[0]
-            if found:
-                return None
-        return None
+        label = normalise_label(cell)
+        forms = [*_forms(label), *_forms(label.rpartition(PATH_SEPARATOR)[2])]
+        found = next((labels for form in forms if (labels := self._by_form.get(form))), [])
+        if len(found) != 1:
+            return None
+        self.respelled[cell.strip(), found[0]] += cell.strip() != found[0]
+        return found[0]
 
     def found(self, cell: str) -> str:
         """The label of the task, or the cell if the task has none of this spelling."""

@@ -40,6 +40,8 @@ class Case:
     refused: str = ""
     columns: Mapping[str, str] = field(default_factory=lambda: {"text": "text", "label": "label"})
     unlabelled: int = 0
+    kind: str = "single"
+    soft: bool = False
 
     def __str__(self) -> str:
         return " ".join([self.file, *map(str, self.options)])
@@ -47,6 +49,10 @@ class Case:
 
 SPLIT = {"text": "text", "label": "label", "split": "split"}
 NUMBERED = {"text": "column_1", "label": "column_2"}
+LABELS = {"text": "text", "label": "labels"}
+FLAGS = {"text": "text", "label": "billing,delivery,refund"}
+TWO_FLAGS = FLAGS | {"label": "billing,delivery"}
+TOPIC = {"text": "text", "label": "topic"}
 FILES = [
     Case("plain.csv"),
     # Words for a missing label.
@@ -91,12 +97,83 @@ FILES = [
     Case("prodigy.jsonl", options={"answer": "-"}),
     Case("prodigy_one_label.jsonl", labels=("billing", "not billing"), says=["read as the label 'not billing'"]),
     Case("plain.csv", options={"delimiter": "comma", "header": True}),
+    # Lists in a cell.
+    Case("json_lists.csv", says=["Each list of labels in json_lists.csv has one", "--kind multi"]),
+    Case("json_lists.csv", options={"kind": "multi"}, kind="multi", says=["may have several labels, a list"]),
+    Case("python_lists.csv", kind="multi", columns=LABELS, says=["2 rows of python_lists.csv have several labels "
+                                                                 "(first: line 4)", "--kind single"]),
+    Case("numpy_lists.csv", kind="multi", columns=LABELS, says=["a list"]),
+    Case("some_lists.jsonl", kind="multi", says=["2 rows of some_lists.jsonl have several labels (first: line 3)"]),
+    Case("some_lists.jsonl", options={"kind": "single", "on_conflict": None},
+         says=["2 rows of some_lists.jsonl with several labels in a task of one (first: line 3, 8): left out"]),
+    Case("some_lists.jsonl", options={"kind": "single"}, says=["the first label is taken; --kind multi reads all"]),
+    Case("some_lists.jsonl", options={"kind": "single", "on_conflict": "error"}, says=["--kind multi"],
+         refused="2 rows of some_lists.jsonl with several labels in a task of one (first: line 3, 8)"),
+    Case("broken_list.csv", refused="line 6: '[\"billing\", \"deliv' is neither JSON", says=["--on-bad-row skip"]),
+    Case("broken_list.csv", options={"on_bad_row": "skip"}, kind="multi", says=["1 row of broken_list.csv left out"]),
+    Case("zeros_and_ones.csv", refused="lists of 2 zeros and ones without names", says=["--labels FIRST,SECOND"]),
+    Case("zeros_and_ones.csv", options={"labels": TWO}, kind="multi"),
+    Case("hash_labels.csv", kind="multi", says=["separated by '#' (--kind single if each cell is one label)"]),
+    Case("hash_labels.csv", options={"label_separator": "#"}, kind="multi"),
+    # Objects in a cell.
+    Case("choices_objects.csv", kind="multi", says=["2 rows of choices_objects.csv have several labels"]),
+    Case("one_score.jsonl", says=["Each row of one_score.jsonl scores one label with 1", "--kind multi"]),
+    Case("soft_scores.jsonl", soft=True, says=["scores that sum to one: read as soft labels", "--kind multi"]),
+    Case("soft_scores.jsonl", options={"kind": "multi"}, kind="multi", says=["with a score of at least 0.5"]),
+    Case("votes.jsonl", soft=True, says=["The labels of votes.jsonl are counts"]),
+    Case("free_scores.jsonl", kind="multi", says=["with a score of at least 0.5; --kind single takes the highest"]),
+    Case("free_scores.jsonl", options={"kind": "single"}),
+    # One column, or one row, a label.
+    Case("flag_columns.csv", labels=(*TWO, "refund"), kind="multi", columns=FLAGS,
+         says=["a column of 0 and 1 for each label: billing,delivery,refund", "--label COLUMN,COLUMN"]),
+    Case("flag_columns.csv", options={"label": "billing,delivery"}, kind="multi", columns=TWO_FLAGS),
+    Case("flag_columns.csv", labels=("0", "1"), options={"label": "billing"}, columns=FLAGS | {"label": "billing"}),
+    Case("one_hot.csv", columns=FLAGS | {"label": "label_billing,label_delivery"}, says=["scores one label with 1"]),
+    Case("crosses.csv", kind="multi", columns=TWO_FLAGS),
+    Case("one_row_a_label.csv", 14, options={"on_conflict": None}, kind="multi",
+         says=["2 texts of one_row_a_label.csv have several rows (first: line 4)", "--kind single"]),
+    Case("one_row_a_label.csv", 14, options={"kind": "single"}, says=["2 texts have different labels"]),
+    # Exports of labelling tools.
+    Case("label_studio.json", columns=TOPIC, unlabelled=2, says=[
+        "export of Label Studio: 12 tasks with 10 annotations", "1 annotation was skipped", "1 task has predictions"]),
+    Case("label_studio_controls.json", kind="multi", columns=TOPIC,
+         says=["It has the controls 'tone', 'topic', and 'topic' is the label; another: --label tone",
+               "The control 'words' does not label the whole text: 11 results not read"]),
+    Case("label_studio_controls.json", labels=("angry", "calm"), options={"label": "tone"},
+         columns=TOPIC | {"label": "tone"}, unlabelled=1),
+    Case("label_studio_taxonomy.json", labels=("mail / billing", "mail / delivery"), kind="multi", columns=TOPIC),
+    Case("label_studio_taxonomy.json", options={"labels": TWO}, kind="multi", columns=TOPIC),
+    Case("label_studio_min.json", labels=TWO, columns=TOPIC, says=["export of Label Studio", "another: --label tone"]),
+    Case("label_studio.csv", kind="multi", columns=TOPIC, says=["label_studio.csv is an export of Label Studio"]),
+    Case("prodigy_choice.jsonl", kind="multi", columns=FLAGS | {"label": "accept"}, unlabelled=1,
+         says=["an export of Prodigy: 12 texts", "1 row of prodigy_choice.jsonl with the answer 'ignore'"]),
+    Case("prodigy_cats.jsonl", columns=FLAGS | {"label": "cats"}, says=["an export of Prodigy"]),
+    Case("doccano.jsonl", kind="multi", says=["doccano.jsonl is an export of doccano: 12 texts"]),
+    Case("doccano_data.jsonl", columns={"text": "data", "label": "label"}, unlabelled=1,
+         says=["1 row of doccano_data.jsonl with an empty list", "unlabelled"]),
+    Case("doccano.csv", kind="multi", columns={"text": "data", "label": "label"}, says=["separated by '#'"]),
+    Case("doccano_spans.jsonl", refused="marks parts of a text (start, end, label) and does not label the text",
+         says=["--on-bad-row skip"]),
+    Case("argilla.json", columns=TOPIC, unlabelled=1,
+         says=["an export of Argilla: 12 records", "1 record has a suggestion and no submitted response"]),
+    Case("argilla_flat.jsonl", kind="multi", says=["an export of Argilla"]),
+    Case("argilla_1.jsonl", columns=FLAGS | {"label": "annotation"}, unlabelled=1, says=["11 with an annotation"]),
+    Case("argilla_feedback.json", columns=TOPIC),
+    Case("spacy.jsonl", kind="multi", columns=FLAGS | {"label": "cats"}, says=["examples of spaCy's text categoriser"]),
+    Case("spacy_examples.json", columns=FLAGS | {"label": "cats"}),
+    Case("docbin.spacy", refused="docbin.spacy is spaCy's binary format, which is not read", says=["DocBin"]),
+    Case("chat.jsonl", says=["the last turn of the user is the text", "12 chats have a system turn, which"]),
+    Case("chat_turns.jsonl", says=["12 chats have earlier turns, which are not read", "Each list"]),
+    Case("chat_sharegpt.jsonl"),
+    Case("completions.jsonl", columns={"text": "prompt", "label": "completion"}, says=["the prompt is the text"]),
+    Case("control_characters.csv", says=["3 rows of control_characters.csv had a label with invisible characters"]),
 ]  # fmt: skip
 
 
 def build(case: Case) -> PoolBuild:
-    options = PoolOptions(on_conflict="first", **case.options)  # type: ignore[arg-type]
-    return build_pool(FOLDER / case.file, options=options)
+    given = {"on_conflict": "first", **case.options}
+    labels = given.pop("labels", ())
+    return build_pool(FOLDER / case.file, labels=labels, options=PoolOptions(**given))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", FILES, ids=str)
@@ -114,6 +191,8 @@ def test_a_file_gives_what_its_row_says(case: Case) -> None:
         (source,) = built.report.sources
         assert (source.rows, source.columns) == (case.rows, case.columns)
         assert built.pool.labels == tuple(case.labels)
+        assert built.pool.kind == case.kind
+        assert (built.pool.soft is not None) == case.soft
         assert built.report.counts["pool"]["unlabelled"] == case.unlabelled
     for part in case.says:
         assert part in said
@@ -143,6 +222,10 @@ def test_each_flag_in_a_sentence_is_one_of_the_command(case: Case) -> None:
         ("unknown_split.csv", {"split": "-"}),
         ("stray_quote.tsv", {"quotes": "text", "delimiter": "tab"}),
         ("one_bad_line.csv", {"on_bad_row": "skip"}),
+        ("python_lists.csv", {"label_separator": "json", "kind": "multi"}),
+        ("hash_labels.csv", {"label_separator": "#"}),
+        ("flag_columns.csv", {"label": "billing,delivery", "kind": "multi"}),
+        ("label_studio_controls.json", {"label": "tone", "kind": "single"}),
     ],
 )
 def test_init_takes_the_flags_its_errors_name_and_writes_them(
@@ -155,3 +238,12 @@ def test_init_takes_the_flags_its_errors_name_and_writes_them(
     guessed = "--delimiter overrules this."  # and is a key of the file now
     said = tuple(sentence for sentence in written.sentences if not sentence.endswith(guessed))
     assert read_inputs(written.file, None, {}).messages[1:] == said[1:]
+
+
+@pytest.mark.parametrize("file", sorted({case.file for case in FILES if not case.options and not case.refused}))
+def test_what_init_writes_is_read_as_the_file_itself(tmp_path: Path, file: str) -> None:
+    written = init(FOLDER / file, out=tmp_path / "potstill.toml")
+    direct = read_inputs(FOLDER / file, None, {"budget": 1})
+    again = read_inputs(written.file, None, {})
+    assert (again.task.kind, again.task.labels) == (direct.task.kind, direct.task.labels)
+    assert again.pool.key == direct.pool.key

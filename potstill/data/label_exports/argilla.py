@@ -14,6 +14,7 @@ from potstill.data.label_exports.base import (
     ExportRows,
     LabelExport,
     choose_question,
+    counted,
     nested,
     question_sentence,
 )
@@ -123,7 +124,7 @@ def _export(
     sentences = [
         f"{table.name} is an export of {TOOL}: {len(table):,} records.",
         question_sentence(questions, label),
-        f"{n_suggested:,} records have a suggestion and no submitted response; they are unlabelled."
+        f"{counted(n_suggested, 'record has', 'records have')} a suggestion and no submitted response, and no label."
         * bool(n_suggested),
     ]
     facts = frozenset({ANNOTATOR, "id", "_server_id", "status", "external_id"}) & set(read.columns)

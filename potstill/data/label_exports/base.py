@@ -84,9 +84,9 @@ def records(cell: Cell) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, dict)]
 
 
-def text_of(value: Any) -> str | None:
-    """A text; None for anything else."""
-    return value if isinstance(value, str) else None
+def counted(n: int, one: str, several: str) -> str:
+    """A number and what it counts, as in "1 task has" and "1,234 tasks have"."""
+    return f"{n:,} {one if n == 1 else several}"
 
 
 def choose_question(table: Table, questions: Sequence[str], named: str, labels: Sequence[str]) -> str:
@@ -104,18 +104,11 @@ def choose_question(table: Table, questions: Sequence[str], named: str, labels: 
 
     def rank(question: str) -> tuple[float, int]:
         counts = Counter(name for cell in table.column(question) for name in parse_label_cell(cell).names)
-        known = sum(n for name, n in counts.items() if matcher.find(name) or matcher.find(last_of_path(name)))
+        known = sum(n for name, n in counts.items() if matcher.find(name))
         filled = sum(bool(cell) for cell in table.column(question))
         return (known / max(counts.total(), 1) if labels else 0.0), filled
 
     return max(questions, key=rank, default="")
-
-
-def last_of_path(name: str) -> str:
-    """The last level of a taxonomy's path."""
-    from potstill.data.label_cells import PATH_SEPARATOR
-
-    return name.rpartition(PATH_SEPARATOR)[2]
 
 
 def question_sentence(questions: Sequence[str], label: str, what: str = "questions") -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from potstill.data.label_exports.base import ExportRows, LabelExport, records
+from potstill.data.label_exports.base import ExportRows, LabelExport, counted, records
 from potstill.data.tables import Table
 
 TOOL = "chats"
@@ -48,10 +48,11 @@ def read_chats(table: Table, named: str, labels: Sequence[str]) -> LabelExport |
     ]
     if n_system:
         sentences.append(
-            f"{n_system:,} chats have a system turn, which is not read; write it as `instruction` under [task]."
+            f"{counted(n_system, 'chat has', 'chats have')} a system turn, which is not read; as the task's "
+            "instruction: instruction = ... under [task]."
         )
     if n_earlier:
-        sentences.append(f"{n_earlier:,} chats have earlier turns, which are not read.")
+        sentences.append(f"{counted(n_earlier, 'chat has', 'chats have')} earlier turns, which are not read.")
     return LabelExport(TOOL, rows.table(("text", "label")), "text", "label", ("label",), sentences=tuple(sentences))
 
 

@@ -16,6 +16,7 @@ from potstill.data.label_exports.base import (
     ExportRows,
     LabelExport,
     choose_question,
+    counted,
     nested,
     question_sentence,
     records,
@@ -68,8 +69,10 @@ def _read_json(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
     sentences = [
         f"{table.name} is an export of {TOOL}: {len(table):,} tasks with {n_annotations:,} annotations.",
         question_sentence(list(controls), label, "controls"),
-        f"{n_skipped:,} annotations were skipped by the annotator and are not read." * bool(n_skipped),
-        f"{n_predictions:,} tasks have predictions, which are not read as labels." * bool(n_predictions),
+        f"{counted(n_skipped, 'annotation was', 'annotations were')} skipped by the annotator, and not read here."
+        * bool(n_skipped),
+        f"{counted(n_predictions, 'task has', 'tasks have')} predictions, which are not read as labels."
+        * bool(n_predictions),
         *(f"The control {name!r} does not label the whole text: {n:,} results not read." for name, n in other.items()),
     ]
     facts = frozenset({ANNOTATOR, SECONDS} - data_keys.keys())

@@ -1,0 +1,161 @@
+"""A label cell is a name, a list or scores in any usual spelling; what is none of these is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.data.label_cells import parse_label_cell
+from potstill.data.label_columns import read_label_column
+from potstill.data.label_sets import guess_separator
+from potstill.data.label_values import LabelMatcher
+
+A_B = ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '["a", "b"]',
+        "['a', 'b']",
+        "['a' 'b']",
+        "['a'\n 'b']",
+        "('a', 'b')",
+        "{'a', 'b'}",
+        "frozenset({'a', 'b'})",
+        "array(['a', 'b'], dtype=object)",
+        '[" a ", "b", "a", null]',
+        '{"choices": ["a", "b"]}',
+        '{"labels": ["a", "b"]}',
+        '[{"label": "a"}, {"label": "b"}]',
+        '[{"label": "a", "user": 1}, {"label": "b", "user": 1}]',
+        '[["a"], ["b"]]',
+        '["a\\u200b", "b"]',
+    ],
+)
+def test_every_spelling_of_a_list_is_one(cell: str) -> None:
+    found = parse_label_cell(cell)
+    assert (found.form, found.names) == ("list", A_B)
+
+
+@pytest.mark.parametrize(
+    ("cell", "scores"),
+    [
+        ('{"a": 1.0, "b": 0.0}', {"a": 1, "b": 0}),
+        ("{'a': True, 'b': False}", {"a": 1, "b": 0}),
+        ('{"a": "yes", "b": "no"}', {"a": 1, "b": 0}),
+        ('{"a": "0.5", "b": null}', {"a": 0.5, "b": 0}),
+        ('{"cats": {"a": 1, "b": 0}}', {"a": 1, "b": 0}),
+        ('[{"label": "a", "score": 0.9}, {"label": "b", "score": 0.1}]', {"a": 0.9, "b": 0.1}),
+        ('[["a", 0.9], ["b", 0.1]]', {"a": 0.9, "b": 0.1}),
+        ('{"sequence": "x", "labels": ["a", "b"], "scores": [0.9, 0.1]}', {"a": 0.9, "b": 0.1}),
+    ],
+)
+def test_every_spelling_of_scores_is_read(cell: str, scores: dict[str, float]) -> None:
+    found = parse_label_cell(cell)
+    assert (found.form, found.scores) == ("scores", scores)
+
+
+@pytest.mark.parametrize("cell", ["a b", "(other)", "[1] intro", "<18", "18-25", "a, b", "C#", "{", "not [really]"])
+def test_a_name_stays_one(cell: str) -> None:
+    assert parse_label_cell(cell).names == (cell,)
+    assert read_label_column([cell, "x"]).names[0] == (cell,)
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ('["a", "b', "neither JSON nor a Python list"),
+        ("{'a': 1, 'b'", "neither JSON nor a Python list"),
+        ('[[0, 5, "PER"]]', "parts of a text"),
+        ('[{"start": 0, "end": 5, "label": "PER"}]', "parts of a text"),
+        ('{"a": -1.5, "b": 2}', "scores are numbers of zero or more"),
+        ('{"topic": ["a"], "tone": ["b"]}', "an object without a label"),
+        ("[" * 5000 + "]" * 5000, "nested too deeply"),
+    ],
+)
+def test_what_cannot_be_read_says_why(cell: str, problem: str) -> None:
+    found = parse_label_cell(cell)
+    assert found.form == "broken"
+    assert problem in found.problem
+
+
+@given(st.text() | st.text("[]{}()<>'\",: ab01.\\\n").map(lambda text: f"[{text}"))
+def test_any_cell_is_read_or_named(cell: str) -> None:
+    found = parse_label_cell(cell)
+    assert bool(found.problem) == (found.form == "broken")
+    assert all(found.names)
+    read_label_column([cell, "a", "b"])
+
+
+@given(st.lists(st.text("abc é[]'\",{}|", min_size=1).map(str.strip).filter(bool), unique=True))
+def test_a_list_is_read_in_json_and_in_python(labels: list[str]) -> None:
+    for cell in (json.dumps(labels), repr(labels)):
+        assert parse_label_cell(cell).names == tuple(labels)
+
+
+def test_names_in_brackets_are_lists_if_all_cells_are_or_their_names_are_labels() -> None:
+    assert read_label_column(["[a, b]", "[b]"]).names == (A_B, ("b",))
+    assert read_label_column(["{a,b}", "{b}"]).names == (A_B, ("b",))
+    assert read_label_column(["<a><b>", "<b>"]).names == (A_B, ("b",))
+    assert read_label_column(["[a, b]", "a", "b"]).names == (A_B, ("a",), ("b",))
+    assert read_label_column(["[spam]", "ham"]).names == (("[spam]",), ("ham",))
+
+
+def test_scores_are_flags_shares_counts_or_independent() -> None:
+    def scale(*cells: str) -> str:
+        return read_label_column(cells).scale
+
+    assert scale('{"a": 1, "b": 0}', '{"a": 1, "b": 1}') == "flags"
+    assert scale('{"a": 0.4, "b": 0.6}', '{"a": 1, "b": 0}') == "shares"
+    assert scale('{"a": 40.5, "b": 59.5}') == "shares"
+    assert scale('{"a": 3, "b": 0}') == "votes"
+    assert scale('{"a": 0.4, "b": 0.7}') == "independent"
+    assert scale("a", "b") == ""
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        (["a#b", "a", "b"], "#"),
+        (["a#b", "b#c", "a#c"], "#"),
+        (["a\nb", "a", "b"], "\n"),
+        (["a, b", "a", "b"], ","),
+        (["a, b", "b, c", "a, c", "c"], ","),
+        (["a/b", "b/c", "a", "b", "c"], "/"),
+        (["a b", "b c", "a", "b", "c"], " "),
+        (["C", "C#", "C++"], None),
+        (["spam", "not spam"], None),
+        (["Health", "Beauty", "Health & Beauty"], None),
+        (["Card, fees", "Card, loss", "Loan, fees", "Loan, loss"], None),
+    ],
+)
+def test_a_separator_is_one_if_the_other_cells_show_it(cells: list[str], separator: str | None) -> None:
+    assert guess_separator(cells * 5) == separator
+
+
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [
+        ("delivery ", "delivery"),
+        ("DELIVERY", "delivery"),
+        ("de\u200blivery", "delivery"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("TRUE", "True"),
+        ("1", "01"),
+        ("1.0", "01"),
+        ("mail / delivery", "delivery"),
+        ("two  words", "two words"),
+        ("spam", None),
+        ("BOTH", None),
+    ],
+)
+def test_another_spelling_of_a_label_is_found_if_it_is_the_only_one(cell: str, label: str | None) -> None:
+    matcher = LabelMatcher(["delivery", "caf\u00e9", "True", "01", "two words", "Both", "both"])
+    assert matcher.find(cell) == label
+    assert matcher.find("both") == "both"
+    said = " ".join(matcher.sentences("a.csv"))
+    assert (f"{cell.strip()!r} as {label!r} (1)" in said) == (label is not None and cell.strip() != label)
