@@ -107,6 +107,7 @@ def test_label_sets_become_indicator_rows_and_an_empty_cell_is_unlabelled() -> N
     assert train.targets(3).dtype == np.float32
     assert pool.counts("train")["food"] == int(train.gold[:, pool.labels.index("food")].sum())
     assert any("several labels, separated by '|'" in sentence for sentence in built.report.sentences())
+    assert "Split into 71 train, 0 validation, 0 test, 1 pool." in built.report.sentences()
 
 
 def test_every_part_gets_its_share_of_the_rarest_label() -> None:

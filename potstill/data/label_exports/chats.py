@@ -48,8 +48,8 @@ def read_chats(table: Table, named: str, labels: Sequence[str]) -> LabelExport |
     ]
     if n_system:
         sentences.append(
-            f"{counted(n_system, 'chat has', 'chats have')} a system turn, which is not read; as the task's "
-            "instruction: instruction = ... under [task]."
+            f"{counted(n_system, 'chat has', 'chats have')} a system turn, which is not read; what it says about the "
+            "labels can be the `instruction` under [task]."
         )
     if n_earlier:
         sentences.append(f"{counted(n_earlier, 'chat has', 'chats have')} earlier turns, which are not read.")

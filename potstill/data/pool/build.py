@@ -82,6 +82,7 @@ def build_pool(
             sources=read.sources,
             cleaning=report,
             counts={s: {"unlabelled": n_unlabelled} if s == "pool" else pool.counts(s) for s in SPLITS},
+            sizes={split: int((pool.split == split).sum()) for split in SPLITS},
             created_splits=splits.created,
             unlabelled_dropped=read.unlabelled_dropped,
             over_limit=read.over_limit,
@@ -188,12 +189,12 @@ def _pool_leaks(splits: _Splits, groups: NDArray[np.uint64]) -> NDArray[np.bool_
 def _warnings(pool: Pool) -> list[str]:
     warnings = []
     test, validation, train = (pool.counts(s) for s in ("test", "validation", "train"))
-    n_test, n_train = sum(test.values()), sum(train.values())
+    n_test, n_validation, n_train = (len(pool.labelled(s)) for s in ("test", "validation", "train"))
     if not n_test:
         warnings.append("There is no test set: nothing will be measured.")
     elif n_test < _SMALL_TEST:
         warnings.append(f"The test set has only {format_rows(n_test)}: its metrics have wide intervals.")
-    if n_train and not sum(validation.values()):
+    if n_train and not n_validation:
         warnings.append("There is no validation set.")
     for split, counts in (("train", train), ("validation", validation), ("test", test)):
         missing = [label for label, n in counts.items() if not n]

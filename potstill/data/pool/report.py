@@ -53,6 +53,7 @@ class PoolReport:
         sources: what was read.
         cleaning: what was left out.
         counts: split -> label -> rows; the split "pool" has only "unlabelled".
+        sizes: split -> rows.
         created_splits: splits that were set aside from the training rows, not given.
         unlabelled_dropped: unlabelled rows of test and validation, left out.
         over_limit: rows left out because of `limit`.
@@ -64,6 +65,7 @@ class PoolReport:
     sources: tuple[SourceReport, ...]
     cleaning: CleaningReport
     counts: Mapping[str, Mapping[str, int]]
+    sizes: Mapping[str, int]
     created_splits: tuple[str, ...] = ()
     unlabelled_dropped: int = 0
     over_limit: int = 0
@@ -89,7 +91,7 @@ class PoolReport:
             sentences.append(f"Left out {self.unlabelled_dropped:,} test or validation rows without a label.")
         if self.over_limit:
             sentences.append(f"Left out {self.over_limit:,} rows beyond the limit, drawn by content.")
-        sizes = ", ".join(f"{sum(c.values()):,} {split}" for split, c in self.counts.items())
+        sizes = ", ".join(f"{n:,} {split}" for split, n in self.sizes.items())
         aside = f"; {' and '.join(self.created_splits)} set aside here, stratified" if self.created_splits else ""
         sentences.append(f"Split into {sizes}{aside}.")
         if self.hidden:
@@ -103,6 +105,7 @@ class PoolReport:
             "sources": [source.to_json() for source in self.sources],
             "cleaning": self.cleaning.to_json(),
             "counts": {split: dict(c) for split, c in self.counts.items()},
+            "sizes": dict(self.sizes),
             "created_splits": list(self.created_splits),
             "unlabelled_dropped": self.unlabelled_dropped,
             "over_limit": self.over_limit,
