@@ -49,22 +49,28 @@ class ExportRows:
 
     source: Table
     cells: dict[str, list[Cell]] = field(default_factory=dict)
-    line_numbers: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
 
     def add(self, row: int, values: Mapping[str, Any]) -> None:
         """Add a row that comes from row number `row` of the source."""
-        n = len(self.line_numbers)
+        n = len(self.rows)
         for column, value in values.items():
             self.cells.setdefault(column, [None] * n).append(to_cell(value))
-        self.line_numbers.append(self.source.line_numbers[row])
+        self.rows.append(row)
         for cells in self.cells.values():
             if len(cells) == n:
                 cells.append(None)
 
     def table(self, columns: Iterable[str] = ()) -> Table:
         """The rows as a table; `columns` are there in any case, and first."""
-        cells = {name: self.cells.get(name, [None] * len(self.line_numbers)) for name in columns} | self.cells
-        return replace(self.source, columns=tuple(cells), cells=cells, line_numbers=self.line_numbers)
+        cells = {name: self.cells.get(name, [None] * len(self.rows)) for name in columns} | self.cells
+        lines = [self.source.line_numbers[row] for row in self.rows]
+        parts, start = [], 0
+        for part in self.source.parts:
+            end = start + part.rows
+            parts.append(replace(part, rows=sum(start <= row < end for row in self.rows)))
+            start = end
+        return replace(self.source, columns=tuple(cells), cells=cells, line_numbers=lines, parts=tuple(parts))
 
 
 def nested(cell: Cell) -> Any:

@@ -122,7 +122,7 @@ def _check_not_emptied(before: Counter[str], cleaned: CleaningResult) -> None:
     after, cleaning = Counter(cleaned.rows.splits), cleaned.cleaning
     text_mend = "Name the column of the texts: --text COLUMN"
     for split in ("train", ""):
-        if before[split] and not after[split] and not after["train"]:
+        if before[split] and not after[""] and not after["train"]:
             reasons = (
                 (
                     cleaning.conflicting_rows,
@@ -135,6 +135,7 @@ def _check_not_emptied(before: Counter[str], cleaned: CleaningResult) -> None:
                     "Give other texts for test than for train, or keep them in both: --on-leak allow",
                 ),
                 (cleaning.empty, "without text", text_mend),
+                (cleaning.duplicates, "that repeat a text", "Keep them: --on-duplicate keep"),
             )
             found = sorted((each for each in reasons if each[0]), reverse=True)
             left_out = ", ".join(f"{format_rows(n)} {what}" for n, what, _ in found)

@@ -28,7 +28,7 @@ from potstill.data.pool.options import PoolOptions
 from potstill.data.pool.prodigy_answers import apply_answers, find_answer_column
 from potstill.data.pool.report import SourceReport
 from potstill.data.pool.source_tables import SPLIT_OF_ROLE, Sources, read_splits, read_tables
-from potstill.data.tables import Table
+from potstill.data.tables import Guess, Table
 from potstill.data.task import TaskKind
 from potstill.errors import BadData, BadSpec
 
@@ -153,13 +153,18 @@ def _recognise(
         (options.text, options.text_b, options.split, options.answer),
     )
     columns = _find_columns(role, flags.table, options, first, export, flags.name)
-    sentences = export.sentences if export else ()
+    sentences, guess = (export.sentences if export else ()), None
     if flags.guessed and columns.label == flags.name:
+        guess = Guess("label", flags.name, "a column of 0 and 1 for each label")
         sentences = (
             *sentences,
             f"{table.name} has a column of 0 and 1 for each label: {shown_columns(flags.name)}; --label COLUMN takes "
             "another one, and --label COLUMN,COLUMN some of these.",
         )
+    elif export is not None and not options.label and columns.label == export.label:
+        guess = Guess("label", export.label, f"as {export.tool} exports it")
+    if guess is not None:
+        columns = replace(columns, guesses=(*columns.guesses, guess))
     return flags.table, columns, sentences
 
 

@@ -82,6 +82,11 @@ def find_format(
         return by_bytes, None if by_bytes == by_name else Guess("format", by_bytes, "by its first bytes")
     if by_name == "excel" or (by_name is None and is_stream):
         return _by_lines(shown, head, is_stream=is_stream)
+    if suffix == ".spacy":
+        raise BadData(
+            f"{shown} is spaCy's binary format, which is not read.",
+            "Write its documents as JSON Lines: of each document in DocBin().from_disk(...) its text and its cats.",
+        )
     if by_name is None:
         what = f"ends in {suffix!r}" if suffix else "has no suffix"
         hint = f"Save it as one of {', '.join(FILE_FORMATS)}, or name what it holds: --format csv"
