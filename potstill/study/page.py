@@ -97,7 +97,7 @@ def render_page(study: StudyResult) -> str:
 
 def _script_safe(figures: Sequence[Figures]) -> str:
     """JSON that cannot end the script element it is in."""
-    written = json.dumps([asdict(each) for each in figures], ensure_ascii=False, allow_nan=False)
+    written = json.dumps([asdict(each) for each in figures], allow_nan=False)
     return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
