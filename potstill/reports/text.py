@@ -141,6 +141,11 @@ def test_set_sentence(report: Report) -> str:
     if student.lrap is not None:
         exact = f"The student’s set of labels is exactly right for {percent(student.accuracy.value)}"
         sentence += f". {exact}; label ranking average precision {percent(student.lrap.value)}"
+    elif student.accuracy.value == 1:  # then every resample of the bootstrap is all right, and its interval a point
+        bound = percent(0.05 ** (1 / student.n))
+        sentence += (
+            f". All are right: on other texts like these it is at least {bound} (exact binomial, 95 % confidence)"
+        )
     return f"{sentence}."
 
 

@@ -227,6 +227,14 @@ def test_the_sentence_names_the_texts_the_teacher_was_asked_about() -> None:
     assert "the teacher was asked about 50" in " ".join(render_terminal(fewer).split())
 
 
+def test_a_perfect_score_has_a_bound_that_its_bootstrap_interval_lacks() -> None:
+    perfect = replace(full(), teacher=None, student=replace(full().student, evaluation=evaluation(42, 42)))
+    assert words.test_set_sentence(perfect).endswith(
+        "All are right: on other texts like these it is at least 93.1 % (exact binomial, 95 % confidence)."
+    )
+    assert "All are right" not in words.test_set_sentence(full())
+
+
 @pytest.mark.parametrize("simulation", ["", "Simulation: labels were replayed.", "Labels were replayed."])
 def test_a_simulation_is_called_one_once(simulation: str) -> None:
     sentence = words.simulation_sentence(replace(full(), simulation=simulation))
