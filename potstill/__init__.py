@@ -18,6 +18,7 @@ _WHERE = {
     "Classifier": "potstill.api.sklearn",
     "Task": "potstill.data.task",
     "Pool": "potstill.data.pool",
+    "build_pool": "potstill.data.pool",
     "Run": "potstill.run.run",
     "PotstillError": "potstill.errors",
     "bench": "potstill.api",

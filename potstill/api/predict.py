@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from potstill.api.table_options import FileOptions, file_reading
 from potstill.data.paths import as_path_or_none
@@ -89,7 +89,7 @@ class PredictOptions(FileOptions, total=False):
 
 def predict(
     model: Annotated[str | Path, "A run's folder, or a bundle's."],
-    *texts: Annotated[str | Path, "Texts to label, files, or - for standard input."],
+    *texts: Annotated[str | Path | Any, "Texts to label, files, or - for standard input."],
     out: Annotated[str | Path | None, "The file to write, or a folder; else FILE.labelled.EXT.", "-o"] = None,
     text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
     text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
@@ -105,6 +105,9 @@ def predict(
 
     What looks like a path has to be a file: it is never taken for a text. Standard input holds one text a line, or a
     table whose header has the column of the texts.
+
+    From Python the texts may also be a data frame (pandas, polars, Arrow, a data set, a list of dictionaries), read by
+    the same column, or a list of texts.
 
     In a pair task the texts are taken two by two: the first with the second, the third with the fourth.
 
@@ -123,8 +126,10 @@ def predict(
         raise BadInput("There is nothing to label.", "Give a text in quotes, or a file.")
     out = as_path_or_none(out)
     read = file_reading(options)
-    files = find_files(texts, out=out, read=read)
     bundle = load(model)
+    if len(texts) == 1 and not isinstance(texts[0], str | Path):
+        return _predict_given(bundle, texts[0], text=text, text_b=text_b, out=out, coverage=options.get("coverage"))
+    files = find_files(texts, out=out, read=read)
     if not files:
         strings = tuple(map(str, texts))
         return _predict_texts(bundle, _pairs(strings) if bundle.takes_pairs else strings, options.get("coverage"))
@@ -144,6 +149,23 @@ def _labelling(options: PredictOptions, read: ReadOptions) -> LabelFileOptions:
         "coverage": options.get("coverage"),
         "guard_formulas": bool(options.get("guard_formulas")),
     }
+
+
+def _predict_given(
+    bundle: Bundle, given: Any, *, text: str | None, text_b: str | None, out: Path | None, coverage: float | None
+) -> PredictResult:
+    """Label a data frame or a list of texts."""
+    from potstill.bundle.text_columns import named_columns
+    from potstill.bundle.text_inputs import read_inputs
+    from potstill.data.pairs import join_pair
+    from potstill.errors import BadInput
+
+    if out is not None:
+        raise BadInput(f"A {type(given).__name__} is not written to {out}.", "Leave out= away, or give a file.")
+    named = named_columns(text, text_b, pairs=bundle.takes_pairs)
+    values = read_inputs(given, bundle.record, named)
+    texts = (each if isinstance(each, str) or each is None else join_pair(*map(str, each)) for each in values)
+    return _predict_texts(bundle, tuple(text or "" for text in texts), coverage)
 
 
 def _predict_texts(bundle: Bundle, texts: tuple[str, ...], coverage: float | None) -> PredictResult:

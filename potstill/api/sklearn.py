@@ -6,6 +6,7 @@ budgets and soft labels (`potstill.distill` does), or multi-label tasks.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from potstill.data.column_guess import ColumnNames, guess_columns
+from potstill.data.frames import frame_column, frame_columns, open_frame, plain_list, read_frame
 from potstill.data.paths import as_path
 from potstill.errors import BadData
 from potstill.students import BASELINE_STUDENT, REGISTRY
@@ -43,6 +46,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: (K,) the labels, sorted; columns of `predict_proba` are in this order.
         student_: the trained student.
+        text_column_: the column of a data frame that it was trained on; only after `fit` with one.
     """
 
     def __init__(
@@ -52,12 +56,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.options = options
         self.seed = seed
 
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Train from scratch.
 
         Args:
-            X: N texts: a list, an array, a column of a data frame; or one column of shape (N, 1).
-            y: N labels of any type that sorts.
+            X: N texts: a list, an array, a column of a data frame; or one column of shape (N, 1). Or a data frame
+                (pandas, polars, Arrow, a data set, a list of dictionaries), whose column of texts is guessed; a warning
+                says which it is, and `predict` takes the same.
+            y: N labels of any type that sorts; of a data frame the name of its column, or None to guess it.
             sample_weight: (N,) the weight of each text; texts of weight zero are left out.
 
         Raises:
@@ -65,6 +71,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 weight.
             UnknownName, BadSpec, MissingWeights: no such student, option or weights.
         """
+        X, y = self._read_frame(X, y)
         texts = _texts(X)
         if y is None:
             raise BadTrainingData(
@@ -101,12 +108,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(N,) the most probable label of each text, of the type given to `fit`."""
-        columns = self._fitted().predict_logits(_texts(X)).argmax(axis=1)
+        columns = self._fitted().predict_logits(self._texts(X)).argmax(axis=1)
         return np.asarray(self.classes_[columns])
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """(N, K) probabilities in the order of `classes_`; rows sum to one."""
-        return self._fitted().predict_proba(_texts(X))
+        return self._fitted().predict_proba(self._texts(X))
 
     def export(self, folder: str | Path, texts: Any, y: Any = None) -> Path:
         """Write the student as a bundle, which predicts without scikit-learn and torch: `potstill.load(folder)`.
@@ -123,7 +130,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from potstill.bundle.export.export import export
         from potstill.data.task import Task
 
-        held_out, gold = _texts(texts), None
+        held_out, gold = self._texts(texts), None
         student = self._fitted()
         if y is not None:
             labels = np.asarray(y)
@@ -168,6 +175,44 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 file.write_bytes(data)
             self.student_ = REGISTRY.resolve(self.student.partition(":")[0]).load(Path(self._folder.name))
 
+    def _read_frame(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """The texts and labels of a data frame of several columns; all else as it is."""
+        self.__dict__.pop("text_column_", None)
+        X = open_frame(X)
+        columns = None if isinstance(X, str | Mapping) else frame_columns(X)
+        if columns is None or (len(columns) < 2 and y is not None):
+            return X, y
+        label = y if isinstance(y, str) else ""
+        guess = guess_columns(
+            read_frame(X, "The data frame"), ColumnNames(label=label), unlabelled=y is not None and not label
+        )
+        self.text_column_ = guess.text
+        read = [f"the texts from {guess.text!r}"]
+        if y is None and guess.label:
+            label = guess.label
+            read.append(f"the labels from {label!r}")
+        warnings.warn(
+            f"A data frame is read by a guess: {' and '.join(read)}. Give the columns to name them: "
+            f"fit(frame[{guess.text!r}], frame[{label or 'label'!r}]).",
+            stacklevel=3,
+        )
+        return frame_column(X, guess.text), frame_column(X, label) if label else y
+
+    def _texts(self, X: Any) -> list[str]:
+        """The texts to predict, of a data frame those of the column it was trained on."""
+        self._fitted()
+        X = open_frame(X)
+        columns = None if isinstance(X, str | Mapping) else frame_columns(X)
+        if columns is None or len(columns) < 2:
+            return _texts(X)
+        wanted = getattr(self, "text_column_", "")
+        if wanted not in columns:
+            why = f"no column {wanted!r}, which it was trained on" if wanted else "several columns"
+            raise BadTrainingData(
+                f"The data frame has {why}; it has {', '.join(map(repr, columns))}.", "Give its column of texts."
+            )
+        return _texts(frame_column(X, wanted))
+
     def _fitted(self) -> Student:
         check_is_fitted(self, "student_")
         student: Student = self.student_
@@ -178,9 +223,11 @@ def _texts(given: Any) -> list[str]:
     """The texts as a list, whatever they came in."""
     if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__"):
         raise BadTrainingData(f"One {type(given).__name__} is not a list of texts.", "Give a list of strings.")
-    values = given.tolist() if hasattr(given, "tolist") else given
-    if hasattr(values, "to_numpy"):  # a data frame
-        values = values.to_numpy().tolist()
+    columns = frame_columns(given)
+    if columns is not None and len(columns) == 1:
+        values: Any = frame_column(given, columns[0])
+    else:
+        values = given if isinstance(given, list | tuple) else plain_list(given)
     texts = [each[0] if isinstance(each, list | tuple) and len(each) == 1 else each for each in values]
     if not texts:
         raise BadTrainingData(

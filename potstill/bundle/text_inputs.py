@@ -6,23 +6,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from potstill.bundle.record import BundleRecord
-from potstill.data.frames import frame_column, frame_columns, plain_list
+from potstill.data.frames import frame_column, frame_columns, open_frame, plain_list
 from potstill.errors import BadData
 
 
-def read_inputs(given: Any, record: BundleRecord) -> Sequence[Any]:
+def read_inputs(given: Any, record: BundleRecord, named: tuple[str, ...] = ()) -> Sequence[Any]:
     """N texts, or pairs of texts, which are still to be checked.
 
+    Args:
+        given: texts, or a frame.
+        record: of the bundle, with the columns it was trained on.
+        named: the columns of a frame that are read instead.
+
     Raises:
-        BadData: a mapping, or a frame without the columns the bundle was trained on.
+        BadData: a mapping, or a frame without the columns.
     """
+    given = open_frame(given)
     if isinstance(given, str):
         return given
     available = frame_columns(given)
     if available is None:
         texts = given if isinstance(given, list | tuple) else plain_list(given)
-        return texts if texts is given or frame_columns(texts) is None else read_inputs(texts, record)
-    names = _choose(record, available)
+        return texts if texts is given or frame_columns(texts) is None else read_inputs(texts, record, named)
+    missing = next((name for name in named if name not in available), None)
+    if missing is not None:
+        listed = ", ".join(map(repr, available))
+        raise BadData(f"The data frame has no column {missing!r}; it has {listed}.", "Name one of these.")
+    names = named or _choose(record, available)
     columns = [frame_column(given, name) for name in names]
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 

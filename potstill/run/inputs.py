@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from potstill.data.frames import read_frame
+from potstill.data.column_guess import SPLIT_ALIASES
+from potstill.data.frames import frame_columns, open_frame, read_frame
 from potstill.data.label_values import normalise_label
-from potstill.data.paths import as_path
+from potstill.data.paths import as_path, is_paths
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import COMPRESSION_SUFFIXES, STANDARD_INPUT, Guess, Layout, Table, is_stream
 from potstill.data.task import JsonObject, Task
-from potstill.errors import BadSpec
+from potstill.errors import BadData, BadSpec
 from potstill.run.spec import ABLATION_PROCEDURE, Spec, merge_specs
 
 PARTS = ("file", "train", "pool", "validation", "test")  # of the data, in the order they are read
@@ -100,22 +101,13 @@ def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
         return RunInputs(Spec.from_dict(overrides), data, pool, data.name, "given in Python", (), {})
     files = {name: value for name, value in overrides.get("data", {}).items() if value is not None}
     files |= {} if pool is None else {"pool": pool}
-    frames = {part: files.pop(part) for part in PARTS if part in files and not _is_files(files[part])}
+    frames = {part: files.pop(part) for part in PARTS if part in files and not is_paths(files[part])}
     files |= {part: _as_text(files[part]) for part in PARTS if part in files}
     overrides = {**overrides, "data": files} if files else {k: v for k, v in overrides.items() if k != "data"}
     first = "train" if "test" in files or "test" in frames else "file"
-    path = as_path(data if isinstance(data, str | Path) else data[0]) if _is_files(data) else None
-    toml = (
-        next((each for each in _paths(data) if each.endswith(".toml")), None)
-        if isinstance(data, list | tuple)
-        else None
-    )
-    if path is not None and toml is not None:
-        raise BadSpec(
-            f"{toml} is given beside data files.", "Name the files in it, as in file = [...], or leave it out."
-        )
+    path = _data_path(data)
     if path is None:
-        frames[first], name = data, "data"
+        frames, name = {**frames, **_frames(data, first)}, "data"
         spec = Spec.from_dict(merge_specs({"task": {"name": name}}, overrides))
     elif path.suffix == ".toml":
         spec = Spec.from_toml(path, overrides)
@@ -149,10 +141,31 @@ def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
     return RunInputs(spec, task, built.pool, name, source, messages, columns, first_read.layout, first_read.guesses)
 
 
-def _is_files(given: Any) -> bool:
-    """Whether it is the path of a file, or several paths."""
-    several = isinstance(given, list | tuple) and bool(given) and all(isinstance(each, str | Path) for each in given)
-    return isinstance(given, str | Path) or several
+def _data_path(data: Any) -> Path | None:
+    """The path of the TOML file, or of the first data file; None if the data are no files."""
+    if not is_paths(data):
+        return None
+    toml = next((each for each in _paths(data) if each.endswith(".toml")), None)
+    if toml is not None and len(_paths(data)) > 1:
+        raise BadSpec(f"{toml} is given beside data files.", "Name the files in it (file = [...]), or leave it out.")
+    return as_path(data if isinstance(data, str | Path) else data[0])
+
+
+def _frames(data: Any, first: str) -> dict[str, Any]:
+    """Part of the data -> its frame: one, or those of a mapping of splits such as a `DatasetDict`."""
+    if not isinstance(data, Mapping) or not data or not all(map(_is_frame, data.values())):
+        return {first: data}
+    unknown = next((name for name in data if str(name).casefold() not in SPLIT_ALIASES), None)
+    if unknown is not None:
+        raise BadData(
+            f"{unknown!r} is no split; the data have {', '.join(map(repr, data))}.",
+            "Give one of them, as in data['train'], or name them train, validation, test and pool.",
+        )
+    return {SPLIT_ALIASES[str(name).casefold()]: frame for name, frame in data.items()}
+
+
+def _is_frame(value: Any) -> bool:
+    return not isinstance(value, str | Mapping) and frame_columns(open_frame(value)) is not None
 
 
 def _as_text(files: Any) -> str | list[str]:

@@ -49,6 +49,13 @@ def test_a_data_frame_is_distilled_like_the_file_of_its_rows(home: Path, library
     assert from_frame.predict(texts) == from_file.predict(texts)
     assert potstill.load(home / "frame").record.text_columns == ("note",)
     assert from_frame.predict(frame) == from_file.predict(texts)  # read by its column
+    predicted = potstill.predict(home / "frame", frame)
+    assert (predicted.labels, predicted.texts) == (tuple(from_file.predict(texts)), tuple(texts))
+    assert potstill.predict(home / "frame", frame, text="topic").texts == tuple(row["topic"] for row in ROWS)
+    assert potstill.predict(home / "frame", texts).labels == predicted.labels
+    with pytest.raises(BadData, match="no column 'nte'"):
+        potstill.predict(home / "frame", frame, text="nte")
+    assert potstill.plan(frame, **OPTIONS).to_text() == potstill.plan(home / "data.csv", **OPTIONS).to_text()
     assert potstill.distill(frame, out=home / "frame", **OPTIONS).to_json() == from_frame.to_json()  # resumed
 
 

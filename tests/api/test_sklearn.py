@@ -231,3 +231,25 @@ def test_unknown_students_and_options_are_named() -> None:
         potstill.Classifier("linaer").fit(TEXTS, Y)
     with pytest.raises(BadSpec, match="no option"):
         potstill.Classifier("linear", {"depth": 3}).fit(TEXTS, Y)
+
+
+def test_a_data_frame_is_read_by_the_columns_that_a_warning_names() -> None:
+    rows = [
+        {"id": i, "body": f"{'soup bread' if i % 2 else 'goal match'} number {i}", "topic": i % 2} for i in range(20)
+    ]
+    with pytest.warns(UserWarning, match="the texts from 'body' and the labels from 'topic'"):
+        fitted = potstill.Classifier().fit(rows)
+    assert (fitted.text_column_, fitted.classes_.tolist()) == ("body", [0, 1])
+    expected = potstill.Classifier().fit([row["body"] for row in rows], [row["topic"] for row in rows])
+    texts = [row["body"] for row in rows]
+    assert fitted.predict(rows).tolist() == fitted.predict(texts).tolist() == expected.predict(texts).tolist()
+    with pytest.warns(UserWarning, match="the texts from 'body'"):
+        assert potstill.Classifier().fit(rows, "topic").predict(rows).tolist() == expected.predict(texts).tolist()
+    pd = pytest.importorskip("pandas")
+    with pytest.warns(UserWarning, match="the texts from 'body'"):
+        by_frame = potstill.Classifier().fit(pd.DataFrame(rows)[["id", "body"]], pd.DataFrame(rows)["topic"])
+    assert by_frame.predict(pd.DataFrame(rows)[["body"]]).tolist() == expected.predict(texts).tolist()
+    with pytest.raises(BadData, match="no column 'body', which it was trained on"):
+        by_frame.predict(pd.DataFrame(rows)[["id", "topic"]])
+    with pytest.raises(BadData, match="several columns"):
+        expected.predict(rows)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from potstill.data.column_guess import NO_COLUMN, SPLIT_ALIASES, format_values
+from potstill.data.frames import read_frame
+from potstill.data.paths import is_paths
 from potstill.data.pool.options import PoolOptions
 from potstill.data.tables import HEADER_MEND, Table, read_table
 from potstill.errors import BadData, BadSpec, did_you_mean
 
-Source = str | Path | Sequence[str | Path] | Table
+Source = Any  # the path of a file, several paths, a table, or a frame (see `frames.read_frame`)
 Sources = Source | Mapping[str, Source]
 SPLIT_OF_ROLE = {"data": "", "train": "train", "validation": "validation", "test": "test", "pool": "pool"}
-_ROLE_ALIASES = {"unlabelled": "pool", "unlabeled": "pool"}
+_ROLE_ALIASES = {alias: role for alias, role in SPLIT_ALIASES.items() if alias != role}
 
 
 def read_tables(sources: Sources, options: PoolOptions) -> dict[str, Table]:
@@ -41,9 +43,9 @@ def read_tables(sources: Sources, options: PoolOptions) -> dict[str, Table]:
             "Give one file with the split column, or leave the column out.",
         )
     tables = {
-        role: s
-        if isinstance(s, Table)
-        else read_table(s, encoding=options.encoding, on_bad=options.on_bad_row, layout=options.layout)
+        role: read_table(s, encoding=options.encoding, on_bad=options.on_bad_row, layout=options.layout)
+        if is_paths(s)
+        else read_frame(s, role)
         for role in SPLIT_OF_ROLE
         if (s := roles.get(role)) is not None
     }

@@ -1,4 +1,4 @@
-"""Reads and writes Parquet with pyarrow, in batches. The only file that imports pyarrow."""
+"""Reads and writes Parquet with pyarrow, and reads streams of Arrow data. The only file that imports pyarrow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_parquet(file: ParquetFile, max_cell: int) -> Iterator[NumberedRow]:
         BadData: the file is not a Parquet file.
     """
     path = file.source.path
-    pa, parquet = _pyarrow(path)
+    pa, parquet = _pyarrow(f"{path.name} (Parquet)")
     n = 0
     try:
         with parquet.ParquetFile(BytesIO(file.source.read_all()) if file.source.compression else path) as opened:
@@ -67,7 +67,7 @@ def write_parquet(
     Raises:
         MissingExtra: pyarrow is not installed.
     """
-    pa, parquet = _pyarrow(path)
+    pa, parquet = _pyarrow(f"{path.name} (Parquet)")
     types_from = (
         {}
         if schema_from is None
@@ -101,10 +101,19 @@ def _is_exact(pa: Any, kind: Any) -> bool:
     )
 
 
-def _pyarrow(path: Path) -> tuple[Any, Any]:
+def arrow_table(stream: Any) -> Any:
+    """The pyarrow table of an object that streams Arrow data (`__arrow_c_stream__`).
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    return _pyarrow(f"A {type(stream).__name__}")[0].table(stream)
+
+
+def _pyarrow(what: str) -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise missing_extra("pyarrow", "parquet", f"{path.name} (Parquet)") from None
+        raise missing_extra("pyarrow", "parquet", what) from None
     return pyarrow, pyarrow.parquet
