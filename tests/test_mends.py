@@ -16,6 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from support.annotation_run import begin, truth
+from support.refusals import REFUSALS, SOME, TEXTS
 
 from potstill import cli
 from potstill.annotation.spreadsheet import COLUMNS
@@ -23,6 +24,7 @@ from potstill.api.table_options import FileOptions, TableOptions
 from potstill.errors import BadData, PotstillError, with_keys
 
 FLAG = re.compile(r"--[a-z][a-z-]*(?:[ =](?:\"[^\"]*\"|'[^']*'|[^\s;.()]+))?")
+LEFT_OUT = re.compile(r"[Ll]eave (--[a-z-]+) out|leave out (--[a-z-]+)")
 KEY = re.compile(r"(\w+) = (\"[^\"]*\"|[\w.]+)")
 FAST = ["--procedure", "finetune", "--student", "linear", "--budget", "1"]
 WORDS = {"gut": "wunderbar schön großartig fröhlich".split(), "übel": "scheußlich öde lästig trüb".split()}
@@ -37,13 +39,34 @@ def call(*arguments: object) -> Result:
 
 
 def mends_of(error: PotstillError, values: Mapping[str, str]) -> list[list[str]]:
-    """The flags that the hint names, each as arguments; `values` fill in placeholders such as COLUMN."""
-    found = []
-    for flag in FLAG.findall(error.hint):
-        name, _, value = flag.replace("=", " ", 1).partition(" ")
+    """What the hint says to add, as arguments; flags that stand side by side are one mend.
+
+    Args:
+        error: the error.
+        values: what placeholders such as COLUMN stand for.
+    """
+    found: list[list[str]] = []
+    end = -2
+    for flag in FLAG.finditer(LEFT_OUT.sub("", error.hint)):
+        name, _, value = flag[0].replace("=", " ", 1).partition(" ")
         value = values.get(value, value).strip("\"'")
-        found.append([f"{name}={value}"] if value else [name])
+        option = [name, value] if value and value != "-" else [flag[0]]
+        if flag.start() == end + 1:
+            found[-1] += option
+        else:
+            found.append(option)
+        end = flag.end()
     return found
+
+
+def without(arguments: Sequence[object], error: PotstillError) -> list[object] | None:
+    """The arguments without the option that the hint says to leave out; None if it names none."""
+    name = LEFT_OUT.search(error.hint)
+    if name is None:
+        return None
+    at = list(arguments).index(name[1] or name[2])
+    is_flag = at + 1 == len(arguments) or str(arguments[at + 1]).startswith("-")
+    return [*arguments[:at], *arguments[at + 2 - is_flag :]]
 
 
 # --- the flags of commands that read a table ---------------------------------------------------------------
@@ -118,7 +141,7 @@ def test_a_file_in_another_encoding_is_read_with_the_flag_that_the_error_names(c
     other_encoding(folder)
     arguments = TABLE_COMMANDS[command]
     (mend,) = mends_of(error_of(run_in(folder, command, arguments)), {})
-    assert mend[0].startswith("--encoding=cp125")
+    assert mend[0] == "--encoding"
     mended = run_in(folder, command, [*arguments, *mend])
     assert mended.exit_code == 0, mended.exception
 
@@ -178,6 +201,41 @@ def test_a_data_set_of_a_study_in_another_encoding_is_read_with_the_key_that_the
     toml.write_text(with_key(text, error), encoding="utf-8")
     mended = call("compare", toml, "-o", folder / "compared")
     assert mended.exit_code == 0, mended.exception
+
+
+# --- errors of each command, by what is wrong with the data or the options ---------------------------------
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS)
+def test_what_the_error_names_is_a_way_on(case, folder):
+    content = case.content if isinstance(case.content, bytes) else case.content.encode()
+    (folder / "data.csv").write_bytes(content)
+    (folder / "more.csv").write_text(TEXTS, encoding="utf-8")
+    (folder / "some.csv").write_text(SOME, encoding="utf-8")
+    (folder / "exists.toml").write_text("", encoding="utf-8")
+    start = TABLE_COMMANDS[case.command]
+    arguments = [*start, *case.arguments]
+    error = error_of(run_in(folder, case.command, arguments))
+    tried = [[*arguments, *mend] for mend in mends_of(error, case.values)]
+    tried += [] if (fewer := without(arguments, error)) is None else [fewer]
+    assert tried, error
+    results = [run_in(folder, case.command, each) for each in tried]
+    for each, result in zip(tried, results, strict=True):
+        assert result.exception is None or isinstance(result.exception, PotstillError), (each, result.exception)
+        assert str(result.exception) != str(error), f"{each} changes nothing"
+    assert not case.ends or 0 in [result.exit_code for result in results], [result.exception for result in results]
+
+
+def test_a_damaged_bundle_is_exported_again_once_it_is_deleted(folder):
+    graph = folder / "run" / "bundle" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    error = error_of(call("predict", folder / "run", "wunderbar"))
+    assert "delete its folder and run the same distill command again" in error.hint
+    shutil.rmtree(graph.parent)
+    before = call("ledger", folder / "run", "--json").output
+    assert call("distill", folder / "data.csv", *FAST, "-o", folder / "run").exit_code == 0
+    assert call("ledger", folder / "run", "--json").output == before
+    assert call("predict", folder / "run", "wunderbar").exit_code == 0
 
 
 def test_flags_become_keys():

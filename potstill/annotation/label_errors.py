@@ -113,7 +113,7 @@ def find_label_errors(
     if task.kind == "multi":
         raise BadData(
             "Label errors are found in tasks with one label a text; here a text may have several.",
-            'Check the labels one at a time, each in a file of its own with kind = "single" under [task].',
+            "Check the labels one at a time, each in a file of its own, with --kind single.",
         )
     gold = np.asarray(subset.gold, dtype=np.int64)
     probs = cross_val_probs(subset.texts, gold, task, student=student, seed=seed)

@@ -21,6 +21,7 @@ from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest, Run
 
 LEASE_S = 180.0  # how long a text that is shown to one annotator is not shown to others
 MAX_NAME_LENGTH = 100
+BEGIN_HINT = "Begin a run that asks people: potstill distill DATA --teacher human --usd-per-label PRICE --budget USD"
 LOOKAHEAD = 50  # open texts searched for one without a lease
 MAX_SECONDS = 86_400.0  # of one label; more is not a measurement
 
@@ -91,12 +92,10 @@ class AnnotationSession:
         finally:
             store.close()
         if record is None:
-            raise RunNotFound(f"{folder} has no task yet.", "Begin it with: potstill distill DATA --teacher human")
+            raise RunNotFound(f"{folder} has no task yet.", BEGIN_HINT)
         self.task = Task.from_json(record)
         if not (folder / "labels.sqlite").exists():
-            raise BadData(
-                f"{folder} has no texts that wait for human labels.", "Begin a run that asks people: --teacher human"
-            )
+            raise BadData(f"{folder} has no texts that wait for human labels.", BEGIN_HINT)
         self.store = AnnotationStore(folder)
         self._leases: dict[str, tuple[str, float]] = {}  # text id -> annotator, end of the lease
         self._lock = Lock()

@@ -24,7 +24,10 @@ from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 
 FORMAT = 2
 RECORD_FILE = "potstill.json"
-EXPORT_AGAIN = "Copy or export the bundle again."
+EXPORT_AGAIN = (
+    "Copy the bundle again; or delete its folder and run the same distill command again: it exports the student anew "
+    "and buys nothing."
+)
 
 
 @dataclass(frozen=True)

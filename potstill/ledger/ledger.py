@@ -249,7 +249,7 @@ class Ledger:
             raise BudgetExceeded(
                 f"{purchase.description} can cost ${micros_to_usd(micros):.6f} and ${micros_to_usd(self.free):.6f} "
                 f"of the ${micros_to_usd(self.limit):.2f} budget is free{also}.",
-                "Raise the budget, or take a cheaper teacher or fewer texts.",
+                "Raise the budget (--budget USD), or take a cheaper teacher or fewer texts.",
             )
         return Hold(self, hold_id, micros, purchase)
 

@@ -124,7 +124,7 @@ class Rates:
                 continue
             if rate is None:
                 raise UnknownPrice(
-                    f"No price is known for {unit} ({self.source}).", "Set it under [prices] in the spec."
+                    f"No price is known for {unit} ({self.source}).", "Set it under [prices] in a potstill.toml."
                 )
             total += amount * rate
         return total
@@ -153,7 +153,7 @@ class ListedPrice:
         """The list price of `usage` in micro-dollars, not rounded. Tiers are those of one request."""
         if usage.seconds or usage.labels:
             raise UnknownPrice(
-                f"{self.source} has no price for hours or labels.", "Set one under [prices] in the spec."
+                f"{self.source} has no price for hours or labels.", "Set one under [prices] in a potstill.toml."
             )
         from genai_prices import Usage as ListUsage
         from genai_prices import calc_price
@@ -186,7 +186,7 @@ def listed_price(provider: str, model: str) -> ListedPrice:
     except LookupError:
         raise UnknownPrice(
             f"No price is known for the model {model!r} at {provider!r}.",
-            f"Set [prices.{model!r}] usd_per_million_input and usd_per_million_output in the spec.",
+            f"Set [prices.{model!r}] usd_per_million_input and usd_per_million_output in a potstill.toml.",
         ) from None
     return price
 

@@ -107,7 +107,7 @@ def _affordable_texts(run: Run, annotator: Teacher, options: AnnotateOptions, av
         free_usd = max(free_micros, 0) / 1e6
         raise BadData(
             f"A label can cost ${label_micros / 1e6:.4f} and ${free_usd:.4f} of the budget is for labels.",
-            "Raise the budget.",
+            "Raise the budget (--budget USD).",
         )
     return min(options.n_texts or affordable, available)
 
@@ -128,7 +128,7 @@ def _select(
 def _train(run: Run, answers: Sequence[Answers]) -> Student:
     texts, targets = _training_rows(run, answers)
     if not texts:
-        raise BadData("No text got a label.", "Look at the guideline, then: potstill annotate RUN")
+        raise BadData("No text got a label, and all are closed.", "Ask for them again in a new folder: -o FOLDER")
     return run.learn(texts, targets)
 
 

@@ -11,7 +11,7 @@ leaves the gold out, because the teacher was fitted to it; here most teachers ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, cast
 
 import numpy as np
@@ -121,11 +121,22 @@ def _ask(run: Run, teacher: Teacher, gold_texts: Sequence[str], pool: Sequence[s
     with run.reserve_training():
         on_pool = run.ask(teacher, shuffled)
     if not on_pool.answered.any():
-        raise BadData(
-            f"{teacher.name} answered none of {len(pool)} texts ({on_pool.state_counts}).",
-            "Raise the budget, or look at the answers with: potstill show RUN",
-        )
+        raise _no_answer(teacher, on_pool.state_counts)
     return on_gold, on_pool
+
+
+def _no_answer(teacher: Teacher, states: Mapping[str, int]) -> BadData:
+    """The error of a teacher that answered nothing; the hint is for the most frequent reason."""
+    mends = {
+        "unasked": "The budget ended before: raise it with --budget USD",
+        "unparsable": "No reply names a label, and more money changes nothing: take another with --teacher NAME",
+    }
+    reason = max(states, key=lambda state: states[state], default="")
+    counted = ", ".join(f"{n:,} {state}" for state, n in states.items())
+    return BadData(
+        f"{teacher.name} answered none of {sum(states.values()):,} texts ({counted}).",
+        mends.get(reason, "Run the same command again later, or take another with --teacher NAME"),
+    )
 
 
 def _with_temperature(calibration: Calibration, temperature: float, run: Run) -> Calibration:

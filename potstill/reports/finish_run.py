@@ -42,6 +42,8 @@ def finish_run(
 ) -> Report:
     """The report of a run with the student of its recipe; the stored one if it was finished with this student.
 
+    A bundle that was deleted is exported again.
+
     Args:
         run: the run the student comes from.
         student: the student its recipe returned.

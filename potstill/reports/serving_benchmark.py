@@ -136,7 +136,7 @@ def read_sample_texts(
     whole = (all(map(str.strip, split_pair(text))) if len(columns.names) == 2 else text.strip() for text in cells)
     texts = tuple(compress(cells, whole))[:max_texts]
     if not texts:
-        raise BadData(f"{file.name} has no text in {columns}.", "Name another column with --text.")
+        raise BadData(f"{file.name} has no text in {columns}.", "Name another column: --text COLUMN")
     return texts
 
 

@@ -259,7 +259,9 @@ def _ask(context: CellContext, teacher: Teacher, texts: Sequence[str], purpose: 
     """The language model's answers about all texts. Raises BudgetExceeded if the money ends before."""
     answers = context.base_run.ask(teacher, texts, purpose=purpose)
     if "unasked" in answers.states:
-        raise BudgetExceeded(f"The money ends before {teacher.name} was asked about all texts.", "Raise the budget.")
+        raise BudgetExceeded(
+            f"The money ends before {teacher.name} was asked about all texts.", "Raise the budget (--budget USD)."
+        )
     return answers
 
 

@@ -75,7 +75,7 @@ def human_price(prices: PriceOptions) -> Rates:
         return Rates(f"[prices] {PER_HOUR}", usd_per_hour=prices.usd_per_labelling_hour, usd_per_label=Decimal(0))
     raise UnknownPrice(
         "The price of a human label is not known.",
-        f"Set [prices] {PER_LABEL} = 0.11, or {PER_HOUR} = 18; 0 is a price, too.",
+        f"Give it with --usd-per-label 0.11, or set {PER_HOUR} = 18 under [prices]; 0 is a price, too.",
     )
 
 

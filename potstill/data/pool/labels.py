@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,7 @@ from potstill.data.pool.clean import RawRows, format_rows
 from potstill.data.task import SPLITS
 from potstill.errors import BadData, did_you_mean
 
-_MAX_SHOWN = 5
+_MAX_SHOWN, _MAX_LISTED = 5, 20
 Ints = NDArray[np.int64]
 
 
@@ -97,7 +98,7 @@ def resolve_labels(rows: RawRows, named: tuple[str, ...], *, multi: bool = False
         only = next(iter(total or names))
         raise BadData(
             f"All {format_rows(total.total())} with a label have the same, {only!r}; at least two labels are needed.",
-            "Check the label column, or add rows of another label.",
+            "Name another label column (--label COLUMN), or add rows of another label.",
         )
     return names
 
@@ -115,8 +116,10 @@ def _unknown_labels_error(split: str, unknown: Counter[str], names: tuple[str, .
     one = len(unknown) == 1
     task = "the task" if named else "the task, whose labels are those of the training rows"
     near = did_you_mean(unknown.most_common(1)[0][0], names, otherwise="")
+    every = [*names, *unknown]
+    listed = ",".join(every) if len(every) <= _MAX_LISTED and not any("," in label for label in every) else "a,b,c"
     return BadData(
         f"{split.capitalize() or 'The data'} has {'a label that is' if one else 'labels that are'} not in {task}: "
         f"{shown}{more}.",
-        f"Correct {'it' if one else 'them'}, or name every label: --labels {near}".rstrip(),
+        f"{near} Correct {'it' if one else 'them'}, or name every label: --labels {shlex.quote(listed)}".lstrip(),
     )

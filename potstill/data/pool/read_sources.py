@@ -228,7 +228,7 @@ def _check_separator(columns: ColumnGuess, options: PoolOptions) -> None:
     if options.label_separator and (columns.text_b or options.kind in ("single", "pair")):
         raise BadSpec(
             f"label_separator = {options.label_separator!r} splits labels, and a text has one in this task.",
-            'Write kind = "multi" under [task]; pairs of texts have one label.',
+            "If a text may have several labels: --kind multi; pairs of texts have one.",
         )
 
 
@@ -243,7 +243,7 @@ def _check_pair(role: str, table: Table, columns: ColumnGuess, first: ColumnGues
     if options.kind not in ("", "pair") and columns.text_b:
         raise BadSpec(
             f"A second text ({columns.text_b!r}) was named, but the task is of the kind {options.kind!r}.",
-            'Write kind = "pair" under [task], or leave the column out.',
+            "If two texts are compared: --kind pair; else leave the second column out.",
         )
     if bool(columns.text_b) != bool(first.text_b):
         here, expected = ("one text", "two") if first.text_b else ("two texts", "one")

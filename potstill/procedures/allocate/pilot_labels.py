@@ -33,7 +33,7 @@ def buy_pilot_labels(sources: LabelSources) -> tuple[AllocationState, Subset]:
     if n and sources.annotator is None and (not len(labelled) or not len(validation)):
         raise BadData(
             "There are too few labels to plan with, and a human label has no price.",
-            "Set [prices] usd_per_label, or label some texts first.",
+            "Give it with --usd-per-label PRICE, or label some texts first.",
         )
     if n and sources.annotator is not None and unlabelled:
         order = np.random.default_rng(run.spec.seed).permutation(len(unlabelled)).tolist()
