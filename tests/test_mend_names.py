@@ -11,6 +11,7 @@ import pytest
 from support.house import MODULES, relative, tree
 
 from potstill import cli
+from potstill.api.table_options import FileOptions
 from potstill.registry import Options
 from potstill.run.spec import DataSpec, Spec, TaskSpec
 from potstill.study.spec import StudyDataSpec
@@ -53,6 +54,9 @@ ELSEWHERE = {
     ("bundle/bundle.py", "--validation"): "distill again",
     ("bundle/export/export.py", "--student"): "a note in the report: distill again",
     ("bundle/record.py", "--upgrade"): "pip",
+    ("data/tables/base.py", "--pool"): "potstill distill",
+    ("data/tables/base.py", "--train"): "potstill distill",
+    ("data/tables/base.py", "--test"): "potstill distill",
     ("data/tables/base.py", "--text"): "only said by commands that look for the column of the texts",
     ("models/features/ngrams.py", "--upgrade"): "pip",
     ("planning/compare_options.py", "--measure"): "",
@@ -129,7 +133,7 @@ def test_every_key_that_a_message_names_under_a_table_exists(table: str) -> None
 
 def test_flags_about_reading_are_keys_of_every_table_that_names_a_file() -> None:
     """`with_keys` turns the flags of an error into keys of these tables."""
-    keys = {"text", "label", "encoding", "delimiter", "quotes", "header", "skip_rows", "on_bad_row"}
+    keys = {"text", "label", "header", *FileOptions.__annotations__} - {"no_header"}
     for model in (DataSpec, StudyDataSpec, ReplayOptions, HumanOptions):
         assert keys <= set(model.model_fields), model
 

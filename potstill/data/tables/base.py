@@ -109,7 +109,7 @@ class Table:
                 ours, theirs = (", ".join(map(repr, each.columns)) for each in (first, other))
                 raise BadData(
                     f"{other.name} has the columns {theirs}, and {first.name} has {ours}.",
-                    "Give files with the same columns; a file of other texts is --pool, --train or --test.",
+                    "Give files with the same columns; distill takes other texts with --pool, --train or --test.",
                 )
         names = [table.name for table in tables]
         doubt = next((table.header_doubt for table in tables if table.header_doubt), "")

@@ -77,7 +77,7 @@ class TextFile:
                 if len(line) == limit:
                     raise BadData(
                         f"Line {n:,} of {self.path.name} is longer than {limit / 1e6:g} MB.",
-                        "Split it, or allow larger cells.",
+                        "Write it as several rows.",
                     )
                 yield line
         except UnicodeError:

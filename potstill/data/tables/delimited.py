@@ -165,9 +165,10 @@ class _DelimitedReader:
     def _row(self, start: int, cells: list[str]) -> Iterator[NumberedRow]:
         if not self.columns:
             if self.lines.nul_line:
+                order = "be" if cells[0].startswith("\0") else "le"
                 raise BadData(
                     f"The header of {self.file.path.name} has a NUL byte.",
-                    "If the file is UTF-16, name the encoding: --encoding utf-16",
+                    f"If the file is UTF-16, name the encoding: --encoding utf-16-{order}",
                 )
             if self.file.layout.header is not False:
                 self.header = cells

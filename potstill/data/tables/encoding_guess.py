@@ -40,7 +40,10 @@ def decode_error(source: Source, encoding: str) -> BadData:
                 )
             except UnicodeError:  # UTF-16 and UTF-32 without a byte-order mark
                 break
-    return BadData(f"{source.path.name} is not {encoding.upper()}.", "Save the file as UTF-8, or name its --encoding.")
+    return BadData(
+        f"{source.path.name} is not {encoding.upper()}.",
+        "Save the file as UTF-8, or name its encoding, as in: --encoding utf-16-le",
+    )
 
 
 def _guess_encoding(data: bytes, position: int) -> str:

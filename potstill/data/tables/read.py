@@ -192,7 +192,7 @@ def _stream(file: _OpenFile, max_cell: int, on_bad: Callable[[str], None] | None
                 any_row = True
                 continue
             if isinstance(row, str):
-                raise BadData(f"{name}: {word} {line:,} {row}.", "Correct this row and run again.")
+                raise BadData(f"{name}: {word} {line:,} {row}.", "Correct this row, or leave it out: --on-bad-row skip")
             any_row = True
             yield line, row
     if not any_row:
