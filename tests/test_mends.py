@@ -49,7 +49,7 @@ def mends_of(error: PotstillError, values: Mapping[str, str]) -> list[list[str]]
     end = -2
     for flag in FLAG.finditer(LEFT_OUT.sub("", error.hint)):
         name, _, value = flag[0].replace("=", " ", 1).partition(" ")
-        value = values.get(value, value).strip("\"'")
+        value = values.get(name, values.get(value, value)).strip("\"'")
         option = [name, value] if value and value != "-" else [flag[0]]
         if flag.start() == end + 1:
             found[-1] += option

@@ -43,7 +43,10 @@ BAD_ROW = GOOD + "a,b,c\n"
 NUMBERS = "id,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(30))
 CONFLICTS = "text,label\n" + "".join(f"good {i // 2},{'ab'[i % 2]}\n" for i in range(40))
 SOME_CONFLICTS = GOOD + "posa u,neg\n"
+LISTS = "text,label\n" + "".join(f'{row.partition(",")[0]},"[""pos"", ""{row[:4]}""]"\n' for row in ROWS)
+BITS = "text,label\n" + "".join(f'{row.partition(",")[0]},"[{int("pos" in row)}, 1]"\n' for row in ROWS)
 TWO_TEXTS = "note,remark\n" + "posa is good,some other text\n" * 3
+SEVERAL = GOOD.replace(",pos", ",pos|x")
 SPLITS = "text,label,split\n" + "\n".join(row + (",train" if "pos" in row else ",holdout") for row in ROWS)
 REFUSALS = {
     "a row with too many cells": Refusal(BAD_ROW),
@@ -62,13 +65,18 @@ REFUSALS = {
     "one label": leads_on(GOOD.replace(",neg", ",pos"), COLUMN="text"),
     "an unknown split": Refusal(SPLITS, values={"COLUMN": "label"}),
     "labels beside those named": Refusal(GOOD, ["--labels", "pos,negative"]),
-    "only conflicting labels": leads_on(CONFLICTS),
+    "only conflicting labels": leads_on(CONFLICTS, ["--kind", "single"]),
     "conflicting labels that are refused": Refusal(SOME_CONFLICTS, ["--on-conflict", "error"]),
     "train and test are the same": Refusal(GOOD, ["--test", "data.csv"]),
     "texts of train that are in test": Refusal(GOOD, ["--test", "some.csv", "--on-leak", "error"]),
     "one column for a pair": leads_on(GOOD, ["--kind", "pair"], COLUMN="text"),
     "two texts in a task of one": leads_on(GOOD, ["--kind", "single", "--text", "text", "--text-b", "label"]),
-    "a separator in a task of one": Refusal(GOOD, ["--kind", "single", "--label-separator", "|"]),
+    "a separator in a task of one": Refusal(SEVERAL, ["--kind", "single", "--label-separator", "|"]),
+    "a separator that no label has": Refusal(SEVERAL, ["--label-separator", ";"]),
+    "lists in a task of one": Refusal(LISTS, ["--kind", "single"]),
+    "lists of zeros and ones": Refusal(BITS, values={"FIRST,SECOND,": "pos,neg"}),
+    "a label cell that is half a list": Refusal(LISTS + 'more,"[""pos"","\n'),
+    "one column for text and label": leads_on(GOOD, ["--label", "text"], COLUMN="text"),
     "a delimiter of two characters": leads_on(GOOD, ["--delimiter", ";;"]),
     "a small budget": leads_on(MIXED, [*PEOPLE, "--usd-per-label", "3"], USD="9"),
     "people without a price": leads_on(MIXED, PEOPLE),
@@ -77,7 +85,7 @@ REFUSALS = {
     "people and distilling": leads_on(MIXED, ["--teacher", "human", "--procedure", "kd", "--usd-per-label", "0"]),
     "no labels to train on": leads_on(OPEN, ["--labels", "pos,neg"]),
     "prompts for a classifier": Refusal(GOOD, ["--procedure", "prompt"]),
-    "a recipe that cannot do several labels": leads_on(GOOD.replace(",pos", ",pos|x"), ["--procedure", "selftrain"]),
+    "a recipe that cannot do several labels": leads_on(SEVERAL, ["--procedure", "selftrain"]),
     "a TOML file that exists": Refusal(GOOD, ["-o", "exists.toml"], "init"),
     "a file without the column": Refusal(TWO_TEXTS, command="predict", values={"COLUMN": "note"}),
     "a second text for one": leads_on(GOOD, ["--text", "text", "--text-b", "label"], "predict"),

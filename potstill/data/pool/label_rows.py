@@ -117,11 +117,12 @@ def _check_one(column: LabelColumn, table: Table, keep: NDArray[np.bool_], optio
         return
     lines = ", ".join(f"{table.line_numbers[row]:,}" for row in several[:_MAX_SHOWN])
     what = f"{format_rows(len(several))} of {table.name} with several labels in a task of one (first: line {lines})"
-    if options.on_conflict == "error":
-        raise BadData(f"There are {what}.", "Correct them, or read several labels a text: --kind multi")
     if options.on_conflict == "first":
         yield f"{what}: the first label is taken; --kind multi reads all."
         return
+    if options.on_conflict == "error" or len(several) == sum(map(bool, column.names)):  # or no label would be left
+        mend = "Read several labels a text: --kind multi; or take the first one: --on-conflict first"
+        raise BadData(f"There are {what}.", mend)
     keep[several] = False
     yield f"{what}: left out; --on-conflict first takes the first label, --kind multi reads all."
 

@@ -95,7 +95,8 @@ def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = 
         limited = _limit(new, options)
         n_over_limit += len(new) - len(limited)
         unlabelled = np.array(
-            [s in ("test", "validation") and not y for s, y in zip(limited.splits, limited.labels, strict=True)]
+            [s in ("test", "validation") and not y for s, y in zip(limited.splits, limited.labels, strict=True)],
+            dtype=np.bool_,
         )
         n_unlabelled += int(unlabelled.sum())
         rows = rows + limited.filter(~unlabelled)
