@@ -55,7 +55,16 @@ HEAVY: dict[str, set[str]] = {
 # Library -> the only files that may import it at all, at any depth: one door each.
 ONE_DOOR: dict[str, set[str]] = {
     "sqlite3": {
-        f"ledger/store/{name}.py" for name in ("sqlite_file", "run_store", "answer_cache", "annotations", "migrations")
+        f"ledger/store/{name}.py"
+        for name in (
+            "sqlite_file",
+            "sqlite_errors",
+            "run_store",
+            "run_lock",
+            "answer_cache",
+            "annotations",
+            "migrations",
+        )
     },
     "openai": {"teachers/openai.py"},
     "anthropic": {"teachers/anthropic.py"},

@@ -134,7 +134,7 @@ def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporte
         SpendingDeclined: the user said no.
     """
     from potstill.errors import SpendingDeclined
-    from potstill.ledger.store import RUN_FILE
+    from potstill.ledger.store import is_begun
     from potstill.planning.cost_estimate import estimate_cost, is_remote
 
     if not is_remote(inputs.spec):
@@ -143,8 +143,7 @@ def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporte
     if reporter is None or cost is None:
         return
     reporter.info(cost.summary())
-    is_new = not (folder / RUN_FILE).exists()
-    if cost.costs_money and is_new and not agreed and not reporter.confirm("Spend it?"):
+    if cost.costs_money and not is_begun(folder) and not agreed and not reporter.confirm("Spend it?"):
         raise SpendingDeclined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
 
 

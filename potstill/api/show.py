@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportResult:
-    """The report, and the path of its page."""
+    """The report, and the path of its page; None if there is none and none can be written."""
 
-    page: Path
+    page: Path | None
     report: Report
 
     def to_json(self) -> JsonObject:
@@ -30,22 +30,26 @@ class ReportResult:
         """The report for a terminal."""
         from potstill.reports import render_terminal
 
-        return render_terminal(self.report, page=str(self.page), **terminal_options())
+        return render_terminal(self.report, page="" if self.page is None else str(self.page), **terminal_options())
 
 
 def report(run: Annotated[str | Path, "The folder of a finished run."]) -> ReportResult:
-    """Show the report of a run: quality, money, speed; writes its page anew.
+    """Show the report of a run: quality, money, speed; writes its page anew, except where nothing can be written.
 
     Raises:
         RunNotFound: the folder holds no finished run, or its report is of an older format.
     """
     from potstill.data.atomic import atomic_file
+    from potstill.errors import DiskError
     from potstill.reports import read_report, render_html
 
     found = read_report(as_path(run) / "report.json")
     page = as_path(run) / "report.html"
-    with atomic_file(page) as path:
-        path.write_text(render_html(found), encoding="utf-8")
+    try:
+        with atomic_file(page) as path:
+            path.write_text(render_html(found), encoding="utf-8", errors="backslashreplace")
+    except DiskError:
+        return ReportResult(page if page.exists() else None, found)
     return ReportResult(page, found)
 
 

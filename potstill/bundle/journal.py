@@ -1,7 +1,7 @@
 """A journal of finished blocks of work, one JSON line each, so that work done before a stop is not repeated.
 
-Blocks are keyed by content, so stale entries are ignored. Independent of the kind
-of work. Does not cover several processes that share the work.
+Blocks are keyed by content, so stale entries are ignored. Independent of the kind of work. One process at a time works
+with a journal: it is locked until it is closed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from potstill.data.atomic import disk_errors
 from potstill.data.task import JsonObject
-from potstill.errors import BadData
+from potstill.errors import BadData, RunBusy
 
 FORMAT = 1
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
@@ -32,18 +34,24 @@ class Journal:
 
     Raises:
         BadData: the file exists and is no journal, or is a symbolic link.
+        RunBusy: another process works with it.
+        DiskError: the disk is full.
     """
 
     def __init__(self, path: Path, job: JsonObject) -> None:
         self.path = path
-        self._file = _open_own(path)
+        self._file = _open_locked(path)
         self._file.seek(0)
         head = json.loads(json.dumps({"journal": FORMAT, **job}))
         self._reading = _parsed(self._file.readline()) == head
         self._n_stored = 0
         if not self._reading:
             self._file.truncate(0)
-            self._write(head)
+            try:
+                self._write(head)
+            except BaseException:
+                self._close()
+                raise
 
     def find(self, key: str) -> Any | None:
         """The result stored under `key` if that is the next block; else None, and all later blocks are dropped."""
@@ -72,13 +80,40 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+        self._close()
+
+    def _close(self) -> None:
         if not self._n_stored:
-            self.path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)  # while it is locked: no other process can have begun with it
+        with suppress(OSError):  # what a full disk did not take is written again when the object is closed
+            self._file.close()
 
     def _write(self, record: JsonObject) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n")
-        self._file.flush()
+        with disk_errors(self.path):
+            self._file.write(json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n")
+            self._file.flush()
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    """The file, open to read and append, and locked; the one that has this path, not one that was removed meanwhile."""
+    while True:
+        file = _open_own(path)
+        try:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            there = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        except BlockingIOError:
+            file.close()
+            raise RunBusy(
+                f"Another process is writing {str(path).removesuffix('.part')}.",
+                "Wait for it, or give another output with -o.",
+            ) from None
+        except (ModuleNotFoundError, OSError):  # Windows, or a file system without locks
+            return file
+        if there:
+            return file
+        file.close()
 
 
 def _open_own(path: Path) -> BinaryIO:

@@ -216,7 +216,7 @@ def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
             if len(scan.head) < GUESS_ROWS:
                 scan.head.append(row)
     if not scan.n_bad:
-        beside.unlink()
+        beside.unlink(missing_ok=True)
     if not scan.n:
         what = (
             f"none of its {scan.n_bad:,} rows can be read ({'; '.join(scan.bad)})" if scan.n_bad else "it has no rows"

@@ -93,6 +93,16 @@ def remove_unfinished(folder: Path, name: str = "") -> None:
         _unlock(lock)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, or the one that a symbolic link leads to, and those above it, if it does not exist.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+    with disk_errors(folder):
+        _followed(folder).mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Raise a DiskError for what the block raises because `path` cannot be written: a full disk, a read-only place."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Event, Thread
 from typing import Any, Protocol
 
-from potstill.errors import BoundExceeded, BudgetExceeded, TeacherError
+from potstill.errors import BoundExceeded, BudgetExceeded, PotstillError, TeacherError
 from potstill.ledger.in_flight import HoldsInFlight
 from potstill.ledger.prices import LedgerTotals, NewBatchJob, Purchase, Rates, Usage, micros_to_usd
 
@@ -281,7 +281,8 @@ class Ledger:
 
             def send_heartbeats() -> None:
                 while not over.wait(HEARTBEAT_S):
-                    self.storage.heartbeat(hold.id)
+                    with suppress(PotstillError):  # a full or locked file: the next one may be written
+                        self.storage.heartbeat(hold.id)
 
             thread = Thread(target=send_heartbeats, daemon=True, name="potstill-heartbeat")
             thread.start()

@@ -14,6 +14,7 @@ from potstill.data.printable import guarded_cell
 from potstill.data.task import JsonObject
 from potstill.ledger.prices import LedgerTotals, micros_to_usd
 from potstill.ledger.store import CallRecord, RunStore
+from potstill.ledger.store.sqlite_errors import readable
 from potstill.run.notes import TimedNote, read_notes
 
 # fmt: off
@@ -78,12 +79,12 @@ def read_status(folder: Path) -> RunStatus:
     """The status of the run in `folder`. Raises RunNotFound if there is none."""
     store = RunStore(folder, write=False)
     try:
-        task = store.get_meta("task") or {"name": "", "labels": []}
+        task, limit = _task_and_limit(store)
         return RunStatus(
             folder=folder,
             task=task["name"],
             labels=tuple(task["labels"]),
-            totals=store.totals(store.get_meta("limit_micros") or 0),
+            totals=store.totals(limit),
             calls=tuple(store.calls()),
             notes=tuple(read_notes(store)),
             finished=store.get_meta("finished") is not None,
@@ -190,10 +191,19 @@ def read_spending(folder: Path, *, calls: bool = False, as_csv: bool = False) ->
     """The spending of the run in `folder`. Raises RunNotFound if there is none."""
     store = RunStore(folder, write=False)
     try:
-        totals = store.totals(store.get_meta("limit_micros") or 0)
+        totals = store.totals(_task_and_limit(store)[1])
         return SpendingReport(folder, totals, tuple(store.calls()), calls, as_csv, store.abandoned_micros())
     finally:
         store.close()
+
+
+def _task_and_limit(store: RunStore) -> tuple[JsonObject, int]:
+    with readable(store.path):
+        task = store.get_meta("task") or {"name": "", "labels": []}
+        limit = store.get_meta("limit_micros") or 0
+        if not isinstance(task["name"], str) or not all(isinstance(label, str) for label in task["labels"]):
+            raise TypeError("the task has another form")
+        return task, int(limit)
 
 
 def _abandoned(micros: int | None) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from potstill.data.task import Task, content_key, read_answer
 from potstill.ledger.store import AnswerCache
-from potstill.ledger.store.answer_cache import DAMAGE_ERRORS, FILE
+from potstill.ledger.store.answer_cache import FILE, UNUSABLE
 from potstill.teachers.base import Teacher
 
 
@@ -44,7 +44,7 @@ def find_cached_answers(
     try:
         with closing(AnswerCache(workspace)) as cache:
             cached = cache.get(keys)
-    except DAMAGE_ERRORS:
+    except UNUSABLE:
         cached = {}  # a plan changes no file: the run renames a damaged one and says so
     found = {key: each for key, each in cached.items() if read_answer(each.value, task.n_labels) is not None}
     return CachedAnswers(len(found), len(texts), sum(each.price_nanos for each in found.values()) / 1e9, str(file))

@@ -241,8 +241,8 @@ class TeacherClient:
         """Share with the workspace what this run bought, also what a crash prevented it from sharing earlier."""
         if self._cache is not None:
             bought = self._store.paid_answers(CACHED_CATEGORIES, unknown_to=self._cache.path)
-            self._cache.put(bought)
-            self._store.mark_shared(bought, to=self._cache.path)
+            if self._cache.put(bought):
+                self._store.mark_shared(bought, to=self._cache.path)
 
     def _is_answer(self, value: object) -> bool:
         return read_answer(value, self._task.n_labels) is not None

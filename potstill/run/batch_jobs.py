@@ -98,7 +98,8 @@ class BatchJobs:
         if not job.job_id:
             others = {other.provider_id for state in ("held", "settled") for other in self._all(state)}
             found = self._teacher.find_job(job, others - {""})
-            if found is None and self._store.now() - row.started_at >= VISIBLE_AFTER_S:
+            visible_after_s = 0.0 if self._wording.visible_at_once else VISIBLE_AFTER_S
+            if found is None and self._store.now() - row.started_at >= visible_after_s:
                 self._store.drop_hold(row.call_id, lost=False)
                 return
             if not isinstance(found, str):

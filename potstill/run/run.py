@@ -10,9 +10,8 @@ recipe's business.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.atomic import atomic_folder
+from potstill.data.atomic import atomic_folder, remove_unfinished
 from potstill.data.pool import Pool, Subset
 from potstill.data.task import GenerationRequest, JsonObject, LabelledText, Task, content_key
 from potstill.engines.kinds import open_engine
@@ -31,7 +30,7 @@ from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, micros_to_usd
-from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore
+from potstill.ledger.store import RUN_FILE, START_FILES, AnswerCache, RunStore, holds_no_run
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.notes import NoteRecord, TimedNote
@@ -83,8 +82,11 @@ class Run:
         self.task = task
         self.pool = pool
         self.reporter = reporter
-        self._is_new = not (folder / RUN_FILE).exists()
+        self._made_folder, self._is_new = not folder.exists(), holds_no_run(folder)
         self.store = RunStore(folder, write=True)
+        self.store.report = reporter.info
+        for place in (folder, folder / "students"):
+            remove_unfinished(place)
         try:
             self.is_finished = self._check_same()
             engine = open_engine(spec.engine, reporter.info)
@@ -123,7 +125,7 @@ class Run:
         """
         if folder.exists() and not folder.is_dir():
             raise RunNotFound(f"{folder} is a file.", "Give a new folder with -o.")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_FILE).exists():
+        if folder.is_dir() and not (folder / RUN_FILE).exists() and not holds_no_run(folder):
             raise RunNotFound(f"{folder} is not a run and is not empty.", "Give a new folder with -o.")
         return cls(folder, spec, task, pool, reporter or SilentReporter())
 
@@ -136,9 +138,10 @@ class Run:
         identity = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
         stored = self.store.get_meta("identity")
         if stored is None:
-            self.store.set_meta("identity", identity)
-            self.store.set_meta("task", self.task.to_json())
-        elif stored != identity:
+            limit = self.spec.limit_micros
+            self.store.set_metas({"identity": identity, "task": self.task.to_json(), "limit_micros": limit})
+            return
+        if stored != identity:
             changes = diff_specs(stored, identity)
             raise SpecMismatch(
                 f"{self.folder} was begun with other options: {'; '.join(changes[:3])}.",
@@ -146,13 +149,15 @@ class Run:
             )
         # Runs of older versions do not say with which budget they were finished.
         finished_limit = self.store.get_meta("finished_limit_micros") or self.store.get_meta("limit_micros") or 0
-        self.store.set_meta("limit_micros", self.spec.limit_micros)
+        self.store.set_metas({"task": self.task.to_json(), "limit_micros": self.spec.limit_micros})
         return self.store.get_meta("finished") is not None and self.spec.limit_micros <= finished_limit
 
     def set_finished(self, student: Student) -> None:
         """Store that the run is finished with this student: with the same budget it buys nothing more."""
-        self.store.set_meta("finished_limit_micros", self.spec.limit_micros)
-        self.store.set_meta("finished", self.student_key(student))
+        self.store.check_there()
+        self.store.set_metas(
+            {"finished_limit_micros": self.spec.limit_micros, "finished": self.student_key(student)}
+        )
 
     def variant(self, **overrides: Any) -> Self:
         """The same attempt with other fields of its spec (student, teacher, procedure, seed), same pool and ledger.
@@ -172,10 +177,21 @@ class Run:
         refused = kind is not None and issubclass(kind, PotstillError)
         unused = refused and self._is_new and not self.store.calls()
         if self._cache is not None:
+            if refused:
+                with suppress(PotstillError):  # also if the run's folder is gone: what was paid for is kept there
+                    self.client.publish_answers()
             self._cache.close()
         self.store.close()
         if unused:
-            shutil.rmtree(self.folder)  # made a moment ago with invalid options: leave nothing behind
+            self._remove_start()
+
+    def _remove_start(self) -> None:
+        """Remove what a refused start made, and nothing else: the folder only if it made that too."""
+        for name in START_FILES:
+            (self.folder / name).unlink(missing_ok=True)
+        if self._made_folder:
+            with suppress(OSError):  # it holds something else by now
+                self.folder.rmdir()
 
     # --- teachers ---------------------------------------------------------------------------------------
 
@@ -301,6 +317,7 @@ class Run:
         purchase = Purchase("compute", purpose, f"train {name} on {n_texts} texts", n_texts, mode="train")
         with self.ledger.hold_compute(max(self.ledger.available, 1), self.spec.compute_rates, purchase) as hold:
             student.fit(replace(data, time_limit_s=hold.deadline_s))
+            self.store.check_there()
             with atomic_folder(self.folder / "students" / key) as unfinished:
                 student.save(unfinished)
             hold.settle({key: LearnRecord(name, n_texts, hold.seconds).to_json()})

@@ -274,12 +274,14 @@ class JobWording:
         waiting_message: the sentence of `Waiting`, with the fields `done`, `total` (texts submitted) and `so_far`;
             empty for the one about batches.
         hint: what to do in the meantime.
+        visible_at_once: whether `find_job` finds every job that was submitted; a provider may need a minute.
     """
 
     noun: str = "by batch"
     probe_first: bool = True
     waiting_message: str = ""
     hint: str = "Run the same command again later; finished answers are stored, and nothing is bought twice."
+    visible_at_once: bool = False
 
 
 @dataclass(frozen=True)

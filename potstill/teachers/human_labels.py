@@ -160,6 +160,7 @@ class HumanTeacher(HumanTeacherBase):
             probe_first=False,
             waiting_message="{total} texts wait for people to label them; {so_far}.",
             hint=f"Label them with: potstill annotate {where}   and then run the same command again.",
+            visible_at_once=True,
         )
 
     def _open(self) -> AnnotationStore:

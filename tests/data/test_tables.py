@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -369,13 +366,3 @@ def test_a_parquet_file_keeps_the_types_of_its_source(tmp_path: Path) -> None:
             assert written[name].to_pylist() == columns[name].to_pylist()
     assert written["tags"].to_pylist() == ['["p"]', None, "[]"]
     assert written["new"].to_pylist() == [0.5] * 3
-
-
-def test_leftovers_of_ended_processes_are_removed_and_those_of_running_ones_kept(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left, other = tmp_path / f".o[1].csv.{dead.pid}.unfinished", tmp_path / f".o[1].csv.{os.getppid()}.unfinished"
-    left.write_text("half")
-    other.write_text("half")
-    write_table(tmp_path / "o[1].csv", ["a"], [{"a": 1}])
-    assert (left.exists(), other.exists()) == (os.name != "posix", True)

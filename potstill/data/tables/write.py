@@ -6,10 +6,10 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from glob import escape
 from pathlib import Path
 from typing import Any
 
+from potstill.data.atomic import atomic_file
 from potstill.data.printable import guarded_cell
 from potstill.data.tables.base import JsonText, OutputRow
 from potstill.data.tables.parquet import write_parquet
@@ -37,6 +37,7 @@ def write_table(
 
     Raises:
         BadData: another suffix, or the folder does not exist. An error raised by `rows` propagates; no file is left.
+        DiskError: the disk is full, or nothing may be written there.
         MissingExtra: a Parquet file without pyarrow.
     """
     path = Path(path).expanduser()
@@ -44,9 +45,7 @@ def write_table(
         raise BadData(f"{path.name} cannot be written.", f"End its name in one of {', '.join(WRITABLE)}.")
     if not path.parent.is_dir():
         raise BadData(f"There is no folder {path.parent} to write {path.name} into.", "Create the folder first.")
-    _remove_leftovers(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    with atomic_file(path) as unfinished:
         if path.suffix.lower() == ".parquet":
             same_kind = schema_from is not None and schema_from.suffix.lower() == ".parquet"
             n = write_parquet(unfinished, columns, iter(rows), schema_from if same_kind else None)
@@ -54,24 +53,7 @@ def write_table(
             n = _write(unfinished, path.suffix.lower(), columns, iter(rows), guard_formulas)
         with unfinished.open("rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(unfinished, path)  # noqa: PTH105
-    finally:
-        unfinished.unlink(missing_ok=True)
     return n
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of the same path whose process has ended, but not those of running processes."""
-    if os.name != "posix":  # other systems have no such test of a process
-        return
-    for left in path.parent.glob(f".{escape(path.name)}.*.unfinished"):
-        process = left.name.split(".")[-2]
-        try:
-            os.kill(int(process), 0)
-        except ProcessLookupError:
-            left.unlink(missing_ok=True)
-        except (ValueError, OSError):
-            continue
 
 
 def _write(path: Path, suffix: str, columns: Sequence[str], rows: Iterator[OutputRow], guard: bool) -> int:

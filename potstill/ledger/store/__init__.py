@@ -7,13 +7,15 @@ from potstill.ledger.store.annotations import Annotation, AnnotationProgress, An
 from potstill.ledger.store.answer_cache import AnswerCache
 from potstill.ledger.store.migrations import MIGRATIONS
 from potstill.ledger.store.records import BatchJobRecord, CallRecord, PaidAnswer, StoredNote
-from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, LOCK_FILE, RUN_FILE, RunStore
+from potstill.ledger.store.run_lock import LOCK_FILE, RUN_FILE, START_FILES, holds_no_run
+from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, RunStore, is_begun
 
 __all__ = [
     "HEARTBEAT_SLACK_S",
     "LOCK_FILE",
     "MIGRATIONS",
     "RUN_FILE",
+    "START_FILES",
     "Annotation",
     "AnnotationProgress",
     "AnnotationStore",
@@ -24,4 +26,6 @@ __all__ = [
     "PaidAnswer",
     "RunStore",
     "StoredNote",
+    "holds_no_run",
+    "is_begun",
 ]

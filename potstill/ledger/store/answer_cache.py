@@ -13,13 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from potstill.errors import RunNotFound
+from potstill.errors import PotstillError, RunBusy
 from potstill.ledger.store.records import UNREADABLE, PaidAnswer, read_json
+from potstill.ledger.store.sqlite_errors import is_damage
 from potstill.ledger.store.sqlite_file import Migration, SqliteFile
 
 FILE = "answers.sqlite"
 DAMAGE = "broken pages"
-DAMAGE_ERRORS = (RunNotFound, sqlite3.DatabaseError)  # raised for a damaged file, and for one of a newer format
+UNUSABLE = (PotstillError, sqlite3.DatabaseError)  # raised for a file that is damaged, locked, or of a newer format
 T = TypeVar("T")
 MAX_NANOS = 10**15  # a million dollars: no answer cost that much
 # An answer in the state ok, or generated texts; NaN is no JSON. SQLite checks this faster than Python could.
@@ -58,11 +59,10 @@ class AnswerCache(SqliteFile):
         self._file = workspace / FILE
         try:
             self._open()
-        except DAMAGE_ERRORS as error:
-            cause = error if isinstance(error, sqlite3.DatabaseError) else error.__cause__
-            if report is None or not _is_damage(cause):
+        except UNUSABLE as error:
+            if report is None or not _is_damage(error):
                 raise
-            self._set_aside(cause)
+            self._set_aside(error)
 
     def _open(self) -> None:
         super().__init__(self._file, MIGRATIONS, write=True, durable=False)
@@ -72,7 +72,7 @@ class AnswerCache(SqliteFile):
                 raise sqlite3.DatabaseError(f"{DAMAGE}: {' '.join(found.split())}")
             self._db.execute("SELECT key, value, nanos FROM answers LIMIT 1").fetchone()
 
-    def _set_aside(self, error: object) -> None:
+    def _set_aside(self, error: BaseException) -> None:
         assert self._report is not None
         self.close()
         aside = self._file.with_name(f"{FILE}.damaged-{time.time_ns()}")
@@ -82,14 +82,15 @@ class AnswerCache(SqliteFile):
                 self._file.with_name(FILE + suffix).rename(aside.with_name(aside.name + suffix))
         self._open()
         self._report(
-            f"{self._file} is damaged ({error}): it is now {aside.name}, and its answers are bought anew where needed."
+            f"{self._file} is damaged ({_cause(error)}): it is now {aside.name}, and its answers are bought anew where "
+            "needed."
         )
 
     def _mended(self, step: Callable[[], T]) -> T:
         """What `step` returns, done again on an empty file if this one is damaged."""
         try:
             return step()
-        except sqlite3.DatabaseError as error:
+        except UNUSABLE as error:
             if self._report is None or not _is_damage(error):
                 raise
             with self._guard:
@@ -106,11 +107,11 @@ class AnswerCache(SqliteFile):
             if type(nanos) is int and 0 <= nanos <= MAX_NANOS and read_json(value) is not UNREADABLE
         }
 
-    def put(self, answers: Iterable[PaidAnswer]) -> None:
-        """Add the good ones; an answer that is there already keeps its price."""
+    def put(self, answers: Iterable[PaidAnswer]) -> bool:
+        """Add the good ones; an answer that is there already keeps its price. False if another program locks it."""
         rows = [(each.key, each.json, each.price_nanos) for each in answers]
         if not rows:
-            return
+            return True
 
         def step() -> None:
             with self._transaction():
@@ -118,12 +119,21 @@ class AnswerCache(SqliteFile):
                     f"INSERT OR IGNORE INTO answers (key, value, nanos) SELECT ?1, ?2, ?3 WHERE {_GOOD}", rows
                 )
 
-        self._mended(step)
+        try:
+            self._mended(step)
+        except RunBusy as error:  # the run has the answers: it shares them the next time
+            if self._report is None:
+                raise
+            self._report(f"{error.message} Its answers are not shared with other runs yet.")
+            return False
+        return True
 
 
-def _is_damage(error: object) -> bool:
-    """Whether an error of SQLite means that the file's content is broken: not that it is locked, or the disk full."""
-    if not isinstance(error, sqlite3.DatabaseError):
-        return False
-    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes or str(error).startswith((DAMAGE, "no such"))
+def _cause(error: BaseException) -> BaseException:
+    """The error of SQLite behind an error of potstill."""
+    return error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
+
+
+def _is_damage(error: BaseException) -> bool:
+    cause = _cause(error)
+    return is_damage(cause) or str(cause).startswith(DAMAGE)

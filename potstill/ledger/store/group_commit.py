@@ -26,11 +26,13 @@ class WriteStep(Generic[T]):
     Args:
         do: writes. It may be called again after a rollback, with `undo` of its first result in between.
         undo: reverts what `do` changed outside of the file.
+        paid: it stores what was paid for.
     """
 
-    def __init__(self, do: Callable[[], T], undo: Callable[[T], None]) -> None:
+    def __init__(self, do: Callable[[], T], undo: Callable[[T], None], paid: bool = False) -> None:
         self.do = do
         self.undo = undo
+        self.paid = paid
         self.done = False
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -51,9 +53,9 @@ class GroupCommit:
         self._waiting: list[WriteStep[object]] = []
         self._writing = False
 
-    def do(self, step: Callable[[], T], undo: Callable[[T], None] = _nothing) -> T:
+    def do(self, step: Callable[[], T], undo: Callable[[T], None] = _nothing, *, paid: bool = False) -> T:
         """Do a step; return its result once it is on the disk. Raises the error of the step or of the transaction."""
-        own: WriteStep[T] = WriteStep(step, undo)
+        own: WriteStep[T] = WriteStep(step, undo, paid)
         with self._guard:
             self._waiting.append(own)  # type: ignore[arg-type]
             first, self._writing = not self._writing, True

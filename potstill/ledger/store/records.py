@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from potstill.data.task import JsonObject
 from potstill.ledger.prices import CallMode, Category, Purpose, Usage
 
+LATEST = 2**37  # seconds since 1970: some four thousand years
 UNREADABLE = object()  # returned by `read_json`
 
 
@@ -35,6 +36,16 @@ class CallRecord:
     def seconds(self) -> float:
         """Time from the start to the end; zero if it has not ended, or if the clock was set back meanwhile."""
         return max(0.0, (self.ended_at or self.started_at) - self.started_at)
+
+    def checked(self) -> CallRecord:
+        """The row. Raises TypeError if a field is not of its type: the file may be damaged or edited."""
+        whole = (self.id, self.n_texts, self.held, self.charged, self.paid)
+        words = (self.category, self.purpose, self.description, self.teacher, self.mode, self.state)
+        if not all(type(n) is int for n in whole) or not all(isinstance(word, str) for word in words):
+            raise TypeError(f"call {self.id} has a field of another type")
+        read_time(self.started_at)
+        read_time(0 if self.ended_at is None else self.ended_at)
+        return self
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,21 @@ class PaidAnswer:
     def value(self) -> Any:
         """The value that `json` encodes."""
         return json.loads(self.json)
+
+
+def read_usage(text: object) -> Usage:
+    """The usage of a JSON text. Raises TypeError or ValueError for anything else."""
+    found = Usage(**json.loads(text))  # type: ignore[arg-type]
+    if not all(type(number) in (int, float) for number in asdict(found).values()):
+        raise TypeError(f"{text!r} is no usage")
+    return found
+
+
+def read_time(seconds: object) -> float:
+    """A time in seconds since 1970. Raises TypeError for anything else."""
+    if not isinstance(seconds, float | int) or not 0 <= seconds < LATEST:
+        raise TypeError(f"{seconds!r} is no time")
+    return float(seconds)
 
 
 def read_json(text: object) -> Any:

@@ -2,8 +2,7 @@
 
 - Holds on machine time have a heartbeat: after a crash such a hold is lost up to the last one (plus
   `HEARTBEAT_SLACK_S`), any other at its full price.
-- An exclusive transaction on `lock.sqlite` beside it lets one process work in a run at a time. The lock ends with the
-  process, however that ends.
+- The lock of `run_lock` lets one process work in a run at a time.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from potstill.data.atomic import make_folder
 from potstill.data.task import JsonObject
-from potstill.errors import PotstillError, RunBusy, RunNotFound
+from potstill.errors import PotstillError, RunNotFound
 from potstill.ledger.prices import CATEGORIES, Category, LedgerTotals, NewBatchJob, Purchase, Usage
 from potstill.ledger.store.group_commit import GroupCommit, WriteStep
 from potstill.ledger.store.migrations import MIGRATIONS
@@ -31,12 +31,15 @@ from potstill.ledger.store.records import (
     PaidAnswer,
     StoredNote,
     read_json,
+    read_time,
+    read_usage,
 )
+from potstill.ledger.store.run_lock import RUN_FILE, is_locked, take_lock
+from potstill.ledger.store.sqlite_errors import readable
 from potstill.ledger.store.sqlite_file import SqliteFile
 
-RUN_FILE = "run.sqlite"
-LOCK_FILE = "lock.sqlite"
 HEARTBEAT_SLACK_S = 5.0
+PAID_PATIENCE_S = 300.0  # how long another program's lock is waited for if what was paid for would be lost
 
 
 class RunStore(SqliteFile):
@@ -48,15 +51,16 @@ class RunStore(SqliteFile):
 
     Raises:
         RunNotFound: there is no store, the file is not one of potstill, or its format is newer.
-        RunBusy: another process works in this run.
+        RunBusy: another process works in this run, or another program has locked the file.
+        DiskError: the folder cannot be made or written.
     """
 
     def __init__(self, folder: Path, *, write: bool) -> None:
         self.folder = folder
         self._lock: sqlite3.Connection | None = None
         if write:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock(folder / LOCK_FILE)
+            make_folder(folder)
+            self._lock = take_lock(folder)
         elif not (folder / RUN_FILE).exists():
             raise RunNotFound(
                 f"{folder} is not a run: it has no {RUN_FILE}.", "Give the folder that `potstill distill -o` made."
@@ -71,19 +75,6 @@ class RunStore(SqliteFile):
         except BaseException:
             self.close()
             raise
-
-    @staticmethod
-    def _take_lock(path: Path) -> sqlite3.Connection:
-        # A process that only checks whether another one works here (`abandoned_micros`) holds the lock for an instant.
-        lock = sqlite3.connect(path, isolation_level=None, timeout=0.25, check_same_thread=False)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            lock.close()
-            raise RunBusy(
-                f"Another process is working in {path.parent}.", "Wait for it, stop it, or give another folder."
-            ) from None
-        return lock
 
     def close(self) -> None:
         """Close the file and release the lock."""
@@ -129,6 +120,7 @@ class RunStore(SqliteFile):
                 with self._counting:
                     self._committed -= micros
 
+        self.check_there()
         return self._commits.do(step, undo)
 
     def _insert_hold(self, purchase: Purchase, micros: int, job: NewBatchJob | None) -> int | None:
@@ -160,7 +152,7 @@ class RunStore(SqliteFile):
         # A savepoint for each step would double the statements, and between any two of them other threads cut in.
         done: list[WriteStep[object]] = []
         try:
-            with self._transaction():
+            with self._transaction(PAID_PATIENCE_S if any(step.paid for step in batch) else None):
                 for step in batch:
                     step.result = step.do()
                     done.append(step)
@@ -198,19 +190,18 @@ class RunStore(SqliteFile):
             self._save(results, hold_id)
             return held
 
-        held = self._commits.do(step)
+        held = self._commits.do(step, paid=True)
         with self._counting:
             self._committed += charged - held
 
     def drop_hold(self, hold_id: int, *, lost: bool) -> None:
         """End a hold without results: release it, or book it as lost (see `_loss`)."""
-        with self._guard:
-            with self._transaction():
-                held, loss = self._loss(hold_id)
-                charged = loss if lost else 0
-                self._end(hold_id, "lost" if lost else "released", charged, charged, Usage())
-            with self._counting:
-                self._committed += charged - held
+        with self._transaction():
+            held, loss = self._loss(hold_id)
+            charged = loss if lost else 0
+            self._end(hold_id, "lost" if lost else "released", charged, charged, Usage())
+        with self._counting:
+            self._committed += charged - held
 
     def _loss(self, hold_id: int) -> tuple[int, int]:
         """The money held, and the part that is lost without a result: all, or the time up to the last heartbeat."""
@@ -227,13 +218,8 @@ class RunStore(SqliteFile):
 
         None if a process works in the run, or nothing was left.
         """
-        lock = sqlite3.connect(self.folder / LOCK_FILE, isolation_level=None, timeout=0)
-        try:
-            lock.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
+        if is_locked(self.folder):
             return None
-        finally:
-            lock.close()
         with self._guard:
             hold_ids = self.abandoned_holds()
             return sum(self._loss(hold_id)[1] for hold_id in hold_ids) if hold_ids else None
@@ -267,18 +253,18 @@ class RunStore(SqliteFile):
 
     def batch_jobs(self, teacher_key: str, state: str = "held") -> list[BatchJobRecord]:
         """The jobs of one teacher whose calls are in `state`, oldest first."""
-        with self._guard:
+        with self._guard, readable(self.path):
             rows = self._db.execute(
                 """SELECT call_id, client_id, provider_id, keys, samples, max_usage, held, started_at
                    FROM batch_jobs JOIN calls ON call_id = id WHERE teacher_key = ? AND state = ? ORDER BY call_id""",
                 (teacher_key, state),
             ).fetchall()
-        return [
-            BatchJobRecord(
-                call_id, client_id, provider_id, tuple(json.loads(keys)), samples, Usage(**json.loads(usage)), *rest
-            )
-            for call_id, client_id, provider_id, keys, samples, usage, *rest in rows
-        ]
+            return [
+                BatchJobRecord(
+                    call_id, client_id, provider_id, tuple(json.loads(keys)), samples, read_usage(usage), *rest
+                )
+                for call_id, client_id, provider_id, keys, samples, usage, *rest in rows
+            ]
 
     def set_provider_id(self, call_id: int, provider_id: str) -> None:
         """Store the provider's id of a job that was submitted."""
@@ -289,7 +275,7 @@ class RunStore(SqliteFile):
 
     def totals(self, limit: int) -> LedgerTotals:
         """The current sums, added up from the rows."""
-        with self._guard:
+        with self._guard, readable(self.path):
             held, charged, paid, lost, calls = self._db.execute(
                 """SELECT COALESCE(SUM(held) FILTER (WHERE state = 'held'), 0), COALESCE(SUM(charged), 0),
                    COALESCE(SUM(paid), 0), COALESCE(SUM(charged) FILTER (WHERE state = 'lost'), 0),
@@ -302,12 +288,12 @@ class RunStore(SqliteFile):
     def calls(self) -> list[CallRecord]:
         """Every row of the ledger, in the order the calls started."""
         columns = [field.name for field in fields(CallRecord) if field.name != "usage"]
-        with self._guard:
+        with self._guard, readable(self.path):
             rows = self._db.execute(f"SELECT usage, {', '.join(columns)} FROM calls ORDER BY id").fetchall()
-        return [
-            CallRecord(usage=Usage(**json.loads(usage)), **dict(zip(columns, rest, strict=True)))
-            for usage, *rest in rows
-        ]
+            return [
+                CallRecord(usage=read_usage(usage), **dict(zip(columns, rest, strict=True))).checked()
+                for usage, *rest in rows
+            ]
 
     def paid_answers(self, categories: Sequence[Category], unknown_to: Path) -> list[PaidAnswer]:
         """Results that were paid for and not yet shared with the cache `unknown_to`, in the order of settling.
@@ -333,7 +319,7 @@ class RunStore(SqliteFile):
     def mark_shared(self, results: Sequence[PaidAnswer], to: Path) -> None:
         """Record that the cache `to` has these, and so all that were settled before the last of them."""
         if results:
-            self.set_meta(_shared_with(to), results[-1].settled_number)
+            self.set_metas({_shared_with(to): results[-1].settled_number})
 
     # --- results, notes, meta data ----------------------------------------------------------------------
 
@@ -345,6 +331,7 @@ class RunStore(SqliteFile):
 
     def save(self, values: JsonObject) -> None:
         """Store JSON values that cost nothing, by key."""
+        self.check_there()
         with self._transaction():
             self._save(values, None)
 
@@ -355,6 +342,7 @@ class RunStore(SqliteFile):
 
     def note(self, name: str, facts: JsonObject) -> None:
         """Append a note: the name of its kind and its facts as JSON values."""
+        self.check_there()
         with self._transaction():
             self._db.execute(
                 "INSERT INTO notes (time, name, facts) VALUES (?, ?, ?)", (self.now(), name, json.dumps(facts))
@@ -362,21 +350,42 @@ class RunStore(SqliteFile):
 
     def notes(self) -> list[StoredNote]:
         """All notes, oldest first."""
-        with self._guard:
+        with self._guard, readable(self.path):
             rows = self._db.execute("SELECT time, name, facts FROM notes ORDER BY id").fetchall()
-        return [StoredNote(when, name, json.loads(facts)) for when, name, facts in rows]
+            return [StoredNote(read_time(when), str(name), dict(json.loads(facts))) for when, name, facts in rows]
 
     def get_meta(self, name: str) -> Any:
         """The JSON value stored under `name`, or None."""
-        with self._guard:
+        with self._guard, readable(self.path):
             row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+            return None if row is None else json.loads(row[0])
 
     def set_meta(self, name: str, value: Any) -> None:
         """Store a JSON value under `name`, replacing an older one."""
+        self.check_there()
+        self.set_metas({name: value})
+
+    def set_metas(self, values: JsonObject) -> None:
+        """Store JSON values by name in one step."""
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, json.dumps(value)))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
+                [(name, json.dumps(value)) for name, value in values.items()],
+            )
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether the folder has a run with its options; a start that was killed may leave one without."""
+    try:
+        store = RunStore(folder, write=False)
+    except PotstillError:
+        return False
+    try:
+        return store.get_meta("identity") is not None
+    finally:
+        store.close()
 
 
 def _shared_with(cache: Path) -> str:
-    return f"shared with {cache.absolute()}"
+    # A path may hold bytes that are no text.
+    return f"shared with {cache.absolute()}".encode("utf-8", "backslashreplace").decode()
