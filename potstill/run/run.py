@@ -30,7 +30,7 @@ from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, micros_to_usd
-from potstill.ledger.store import RUN_FILE, START_FILES, AnswerCache, RunStore, holds_no_run
+from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore, holds_no_run, remove_start
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.notes import NoteRecord, TimedNote
@@ -85,8 +85,8 @@ class Run:
         self._made_folder, self._is_new = not folder.exists(), holds_no_run(folder)
         self.store = RunStore(folder, write=True)
         self.store.report = reporter.info
-        for place in (folder, folder / "students"):
-            remove_unfinished(place)
+        remove_unfinished(folder)
+        remove_unfinished(folder / "students")
         try:
             self.is_finished = self._check_same()
             engine = open_engine(spec.engine, reporter.info)
@@ -138,9 +138,9 @@ class Run:
         identity = {**self.spec.identity(), "data": self.pool.key, "task": self.task.key}
         stored = self.store.get_meta("identity")
         if stored is None:
-            limit = self.spec.limit_micros
-            self.store.set_metas({"identity": identity, "task": self.task.to_json(), "limit_micros": limit})
-            return
+            begun = {"identity": identity, "task": self.task.to_json(), "limit_micros": self.spec.limit_micros}
+            self.store.set_metas(begun)
+            return False
         if stored != identity:
             changes = diff_specs(stored, identity)
             raise SpecMismatch(
@@ -155,9 +155,7 @@ class Run:
     def set_finished(self, student: Student) -> None:
         """Store that the run is finished with this student: with the same budget it buys nothing more."""
         self.store.check_there()
-        self.store.set_metas(
-            {"finished_limit_micros": self.spec.limit_micros, "finished": self.student_key(student)}
-        )
+        self.store.set_metas({"finished_limit_micros": self.spec.limit_micros, "finished": self.student_key(student)})
 
     def variant(self, **overrides: Any) -> Self:
         """The same attempt with other fields of its spec (student, teacher, procedure, seed), same pool and ledger.
@@ -183,15 +181,7 @@ class Run:
             self._cache.close()
         self.store.close()
         if unused:
-            self._remove_start()
-
-    def _remove_start(self) -> None:
-        """Remove what a refused start made, and nothing else: the folder only if it made that too."""
-        for name in START_FILES:
-            (self.folder / name).unlink(missing_ok=True)
-        if self._made_folder:
-            with suppress(OSError):  # it holds something else by now
-                self.folder.rmdir()
+            remove_start(self.folder, made=self._made_folder)
 
     # --- teachers ---------------------------------------------------------------------------------------
 

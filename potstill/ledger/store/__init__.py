@@ -7,7 +7,7 @@ from potstill.ledger.store.annotations import Annotation, AnnotationProgress, An
 from potstill.ledger.store.answer_cache import AnswerCache
 from potstill.ledger.store.migrations import MIGRATIONS
 from potstill.ledger.store.records import BatchJobRecord, CallRecord, PaidAnswer, StoredNote
-from potstill.ledger.store.run_lock import LOCK_FILE, RUN_FILE, START_FILES, holds_no_run
+from potstill.ledger.store.run_lock import LOCK_FILE, RUN_FILE, holds_no_run, remove_start
 from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, RunStore, is_begun
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "LOCK_FILE",
     "MIGRATIONS",
     "RUN_FILE",
-    "START_FILES",
     "Annotation",
     "AnnotationProgress",
     "AnnotationStore",
@@ -28,4 +27,5 @@ __all__ = [
     "StoredNote",
     "holds_no_run",
     "is_begun",
+    "remove_start",
 ]

@@ -6,6 +6,7 @@ Also which files a killed start leaves: a folder with these alone is a new run.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from potstill.errors import DiskError, RunBusy, RunNotFound
@@ -72,3 +73,12 @@ def holds_no_run(folder: Path) -> bool:
         return not folder.exists()
     names = {path.name for path in folder.iterdir()}
     return names <= START_FILES and RUN_FILE not in names
+
+
+def remove_start(folder: Path, *, made: bool) -> None:
+    """Remove what a refused start wrote, and nothing else: the folder only if it was `made` and holds nothing more."""
+    for name in START_FILES:
+        (folder / name).unlink(missing_ok=True)
+    if made:
+        with suppress(OSError):  # it holds something else by now
+            folder.rmdir()

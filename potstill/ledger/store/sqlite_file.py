@@ -71,7 +71,7 @@ class SqliteFile:
             raise
 
     def _open_to_read(self) -> sqlite3.Connection:
-        """Open the file read only. Where nothing can be written SQLite has to be told that nobody else writes."""
+        """Open the file read only. Where nothing can be written SQLite needs to know that none writes."""
         try:
             db = _connect(self.path, "mode=ro")
             db.execute("PRAGMA schema_version").fetchone()
