@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,16 @@ from typing import Any
 def as_path(given: str | Path) -> Path:
     """The path, with `~` as the user's folder."""
     return Path(given).expanduser()
+
+
+def folder_name(name: str) -> str:
+    """A name that anyone may have chosen as the name of one folder: it leads nowhere else, and can be typed.
+
+    Blanks, separators of paths and control characters become hyphens, dots at the beginning are left out, and it is cut
+    at 100 bytes.
+    """
+    plain = "-".join(re.sub(r"[/\\:\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", name).split()).lstrip(".-")
+    return plain.encode()[:100].decode(errors="ignore") or "run"
 
 
 def as_path_or_none(given: str | Path | None) -> Path | None:

@@ -204,7 +204,8 @@ def parse_usd(usd: object) -> int:
         sum_usd = Decimal("NaN")
     if not sum_usd.is_finite() or sum_usd <= 0:
         raise BadSpec(f"{usd!r} is not a budget.", "Give a sum in US dollars above zero, such as 20 or 0.05.")
-    micros = int(sum_usd * MICROS_PER_USD)
+    # Compared before it is multiplied: 1e999999 is a Decimal, and a million of them is none.
+    micros = int(sum_usd * MICROS_PER_USD) if sum_usd < MICROS_PER_USD**2 else 2**53
     if not 1 <= micros < 2**53:
         raise BadSpec(f"A budget of {usd} USD is out of range.", "Give between 0.000001 and a billion dollars.")
     return micros

@@ -11,6 +11,7 @@ from potstill.errors import BadSpec
 from potstill.teachers.rate_limit import unbilled_error
 
 MAX_REPLY_BYTES = 16 * 2**20  # of one reply, or of one line of a batch's results
+KEY_SUFFIX = "_API_KEY"  # of the environment variables that may be sent: a TOML file of another could name any secret
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -75,7 +76,8 @@ def api_key_for(url: str, variable: str, *, asks: bool = True) -> str:
     """The key in the environment variable; a server on this machine, and one that is not asked, needs none.
 
     Raises:
-        BadSpec: the name is none of a variable, or looks like a key itself; the message does not repeat it.
+        BadSpec: the name is none of a variable, looks like a key itself, or does not end in `KEY_SUFFIX`; the message
+            does not repeat it.
         TeacherError: the variable is not set.
     """
     is_set = variable in os.environ
@@ -85,6 +87,11 @@ def api_key_for(url: str, variable: str, *, asks: bool = True) -> str:
         raise BadSpec(
             "key_env is no name of an environment variable.",
             "Put the key into a variable and give its name, such as OPENAI_API_KEY; never the key itself.",
+        )
+    if not variable.upper().endswith(KEY_SUFFIX):
+        raise BadSpec(
+            f"key_env names a variable that does not end in {KEY_SUFFIX}; no other one is sent to a server.",
+            "Put the key into a variable such as MY_API_KEY, and name that one.",
         )
     key = os.environ.get(variable, "").strip()
     if key:

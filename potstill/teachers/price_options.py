@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
+from urllib.parse import urlsplit
 
 from potstill.errors import BadSpec, UnknownPrice, did_you_mean
 from potstill.ledger.prices import ListedPrice, Rates, listed_price
@@ -107,13 +108,26 @@ def model_price(
 
 
 def provider_for_url(url: str) -> str | None:
-    """The provider whose public price list applies to a server, by its address; None if there is none."""
+    """The provider whose public price list applies to a server, by its exact host; None if there is none."""
     from genai_prices.data import providers
 
     for provider in providers:
-        if re.match(provider.api_pattern, url):
+        if _is_address_of(provider.api_pattern, url):
             return str(provider.id)
     return None
+
+
+def _is_address_of(pattern: str, url: str) -> bool:
+    """Whether the whole host fits the pattern; some patterns of the list are beginnings, or may match in a path."""
+    parts = urlsplit(url)
+    if parts.hostname is None or parts.port not in (None, 443):
+        return False
+    origin = f"{parts.scheme}://{parts.hostname}"
+    if re.fullmatch(pattern, origin) or re.fullmatch(pattern, f"{origin}/"):
+        return True
+    found = re.match(pattern, origin + parts.path)  # a provider that is known by a path, too
+    elsewhere = any(re.match(pattern, f"{parts.scheme}://{host}{parts.path}") for host in ("host", "host.invalid"))
+    return found is not None and found.end() > len(origin) and not elsewhere
 
 
 def batch_queue_price(

@@ -93,6 +93,12 @@ def test_other_values_are_no_budget(wrong):
         parse_usd(wrong)
 
 
+@pytest.mark.parametrize("usd", ["1e999999", "1e300", "9" * 400, "1e-999999", 10**400])
+def test_a_sum_out_of_range_is_refused(usd):
+    with pytest.raises(BadSpec, match="range"):
+        parse_usd(usd)
+
+
 @given(st.integers(1, 2**52))
 def test_micro_dollars_survive_the_way_to_dollars_and_back(micros):
     assert parse_usd(f"{micros_to_usd(micros):.6f}") == micros

@@ -45,7 +45,7 @@ def order(folder: Path, server: FakeServer, *teacher: str) -> Path:
             writer.writerow([f"{label} {i} from {PLANTED[i % 5].format(i=i)}", label if i < 20 else ""])
     lines = ["budget = 1.0", '[data]\nfile = "mail.csv"', '[student]\nname = "linear"']
     lines += ["[prices.m]", "usd_per_million_input = 1", "usd_per_million_output = 2"]
-    lines += ['[teacher]\nname = "openai:m"', f'base_url = "{server.url}"', 'key_env = "SPENDING_KEY"', *teacher]
+    lines += ['[teacher]\nname = "openai:m"', f'base_url = "{server.url}"', 'key_env = "SPENDING_API_KEY"', *teacher]
     (folder / "potstill.toml").write_text("\n".join(lines), encoding="utf-8")
     return folder / "potstill.toml"
 
@@ -58,7 +58,7 @@ def planted_in(content: str) -> list[str]:
 def test_a_run_sends_no_personal_data_and_reports_what_it_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("SPENDING_KEY", KEY)
+    monkeypatch.setenv("SPENDING_API_KEY", KEY)
     with FakeServer(key=KEY) as server:
         done = distill(order(tmp_path, server, "redact = true", *options), out=tmp_path / "run", reporter=Heard())
     assert len(server.seen) > 40
@@ -70,7 +70,7 @@ def test_a_run_sends_no_personal_data_and_reports_what_it_removed(
 
 
 def test_without_redaction_texts_are_sent_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPENDING_KEY", KEY)
+    monkeypatch.setenv("SPENDING_API_KEY", KEY)
     with FakeServer(key=KEY) as server:
         distill(order(tmp_path, server), out=tmp_path / "run", reporter=Heard())
     assert planted_in(json.dumps(server.seen))
@@ -83,7 +83,7 @@ def test_the_key_is_in_no_file_no_log_and_no_output(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv("SPENDING_KEY", KEY)
+    monkeypatch.setenv("SPENDING_API_KEY", KEY)
     heard = Heard()
     # A server that repeats the key in whatever it refuses, before and after it works.
     blabbing = Fault(400, message=f"invalid request with key {KEY}")
@@ -101,8 +101,8 @@ def test_the_key_is_in_no_file_no_log_and_no_output(
 def test_the_key_is_in_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SPENDING_KEY", KEY)
-    with FakeServer(key="another") as server, pytest.raises(TeacherError, match="SPENDING_KEY") as caught:
+    monkeypatch.setenv("SPENDING_API_KEY", KEY)
+    with FakeServer(key="another") as server, pytest.raises(TeacherError, match="SPENDING_API_KEY") as caught:
         distill(order(tmp_path, server), out=tmp_path / "run", reporter=Heard())
     assert server.seen
     whole = "".join(traceback.format_exception(caught.value))

@@ -149,6 +149,13 @@ def test_a_key_given_for_the_name_of_its_variable_is_refused_and_not_repeated(va
     assert not variable or variable not in str(caught.value)
 
 
+@pytest.mark.parametrize("variable", ["HOME", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "MY_API_KEY_2"])
+def test_no_variable_but_one_of_a_key_is_sent_to_a_server(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "secret")
+    with pytest.raises(BadSpec, match="_API_KEY"):
+        teacher_at("http://127.0.0.1:1/v1", key_env=variable)
+
+
 @OPENAI
 def test_a_rejected_batch_is_named_without_the_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

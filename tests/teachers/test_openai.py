@@ -225,7 +225,28 @@ def test_the_public_list_prices_a_hosted_model(monkeypatch: pytest.MonkeyPatch) 
     assert teacher.category == "llm"
     assert teacher.price.cost_micros(Usage(input_tokens=1_000_000)) > 1000
     assert provider_for_url("https://api.groq.com/openai/v1") == "groq"
+    assert provider_for_url("https://foo.openai.azure.com/openai/v1") == "azure"
+    assert provider_for_url("https://router.huggingface.co/groq/v1") == "huggingface_groq"
     assert provider_for_url("http://localhost:8000/v1") is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.openai.com.evil.example/v1",
+        "https://api.openai.community/v1",
+        "https://api.openai.com:8443/v1",
+        "https://evil.example/api.openai.com",
+        "https://evil.example/x.googleapis.com",
+        "https://evil/foo.openai.azure.com",
+        "https://foo.openai.azure.com.evil.example/v1",
+        "https://api.moonshot.evil.example/v1",
+        "https://router.huggingface.co.evil.example/groq",
+        "http://api.openai.com/v1",
+    ],
+)
+def test_a_host_that_only_looks_like_a_providers_has_no_listed_price(url: str) -> None:
+    assert provider_for_url(url) is None
 
 
 # --- writing -----------------------------------------------------------------------------------------------

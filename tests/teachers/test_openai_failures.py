@@ -161,9 +161,9 @@ def test_a_wrong_key_raises_one_sentence_without_the_key(
 
 
 def test_the_key_appears_in_no_answer_and_no_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setenv("MY_API_KEY", KEY)
     with FakeServer(by_word={"bad": Fault(400, message=f"bad request with {KEY}")}, key=KEY) as server:
-        teacher = teacher_at(server, key_env="MY_KEY")
+        teacher = teacher_at(server, key_env="MY_API_KEY")
         answers = teacher.answer(["some sports"]).answers + teacher.answer(["a bad one"]).answers
     assert [answer.state for answer in answers] == ["ok", "failed"]
     assert KEY not in repr((answers, teacher.metadata, teacher.key, teacher.name))
