@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from potstill.annotation.session import clean_annotator_name
-from potstill.data.label_values import normalise_label
+from potstill.data.label_values import LabelMatcher, normalise_label
+from potstill.data.pool.label_files import unknown_label_error
 from potstill.data.task import JsonObject, Task
-from potstill.errors import BadData, BadSpec, did_you_mean
+from potstill.errors import BadData, BadSpec
 from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest
 
 UNSURE = "?"
@@ -41,6 +42,14 @@ class LabelEntry:
 
 
 @dataclass(frozen=True)
+class LabelEntries:
+    """The rows of a label file, and sentences on what of it was recognised and left out."""
+
+    rows: tuple[LabelEntry, ...]
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ImportResult:
     """What an import changed, in labels.
 
@@ -53,6 +62,7 @@ class ImportResult:
         surplus: not stored, since their texts have as many labels as were ordered.
         n_disagreeing: surplus labels that no stored label of their text equals.
         too_late: not stored, since the run has collected their texts' labels.
+        notes: sentences on what was recognised, read in another spelling, and left out.
     """
 
     file: str
@@ -63,6 +73,7 @@ class ImportResult:
     surplus: int
     n_disagreeing: int
     too_late: int
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """A JSON object."""
@@ -83,16 +94,16 @@ class ImportResult:
             )
         if self.too_late:
             lines.append(f"{self.too_late} came too late: the run has used the labels of those texts already.")
-        return "\n".join(lines)
+        return "\n".join([*self.notes, *lines])
 
 
 def import_labels(
-    entries: Sequence[LabelEntry], labels: AnnotationStore, task: Task, *, file: str, source: str, annotator: str = ""
+    entries: LabelEntries, labels: AnnotationStore, task: Task, *, file: str, source: str, annotator: str = ""
 ) -> ImportResult:
     """Check every entry, then store all labels in one transaction.
 
     Args:
-        entries: the rows of the file.
+        entries: the rows of the file, and what was said of it.
         labels: the run's label store.
         task: the run's task.
         file: the file's name, for messages.
@@ -104,7 +115,8 @@ def import_labels(
             one annotator for one text. No label is stored then.
         BadSpec: several annotators were ordered for each text, and a label has no annotator.
     """
-    new = _check_entries(entries, labels, task, file=file, source=source, annotator=annotator)
+    matcher = LabelMatcher(task.labels)
+    new = _check_entries(entries.rows, labels, task, matcher, file=file, source=source, annotator=annotator)
     stored: dict[str, set[str]] = {}
     for each in labels.annotations():
         stored.setdefault(each.id, set()).add(each.label)
@@ -115,18 +127,26 @@ def import_labels(
         new=counts["new"],
         unchanged=counts["same"],
         changed=counts["changed"],
-        unlabelled=len(entries) - len(new),
+        unlabelled=len(entries.rows) - len(new),
         surplus=counts["surplus"],
         n_disagreeing=sum(
             outcome == "surplus" and each.label not in stored.get(each.id, ())
             for outcome, each in zip(outcomes, new, strict=True)
         ),
         too_late=counts["collected"],
+        notes=(*entries.sentences, *matcher.sentences(file)),
     )
 
 
 def _check_entries(
-    entries: Sequence[LabelEntry], labels: AnnotationStore, task: Task, *, file: str, source: str, annotator: str
+    entries: Sequence[LabelEntry],
+    labels: AnnotationStore,
+    task: Task,
+    matcher: LabelMatcher,
+    *,
+    file: str,
+    source: str,
+    annotator: str,
 ) -> list[Annotation]:
     """The labels of all entries; raises if any entry is wrong, see `import_labels`."""
     requests = {request.id: request for request in labels.requests()}
@@ -134,7 +154,7 @@ def _check_entries(
     locations: dict[tuple[str, str], str] = {}
     for entry in entries:
         request = _find_request(entry, requests, task, file)
-        label = _parse_label(entry, task, file)
+        label = _parse_label(entry, matcher, file)
         if label is None:
             continue
         name = entry.annotator or annotator
@@ -187,16 +207,17 @@ def _find_request(entry: LabelEntry, requests: Mapping[str, LabelRequest], task:
     return request
 
 
-def _parse_label(entry: LabelEntry, task: Task, file: str) -> str | None:
+def _parse_label(entry: LabelEntry, matcher: LabelMatcher, file: str) -> str | None:
     """The label; "" for unsure, None if unlabelled."""
     label = normalise_label(entry.label)
     if not label:
         return None
-    if label in task.labels:
-        return label
-    if label == UNSURE:
+    if label == UNSURE and label not in matcher.labels:
         return ""
-    raise BadData(f"{file}, {entry.location}: {label!r} is not a label of the task.", did_you_mean(label, task.labels))
+    found = matcher.find(label)
+    if found is None:
+        raise unknown_label_error(f"{file}, {entry.location}", label, matcher.labels)
+    return found
 
 
 def _normalised(text: str) -> str:

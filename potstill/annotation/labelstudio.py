@@ -1,24 +1,31 @@
-"""Writes Label Studio's task JSON and reads its export ("JSON", not "JSON-MIN").
+"""Writes Label Studio's task JSON and reads its export ("JSON"); JSON-MIN and CSV are read in `spreadsheet.py`.
 
 Written: a list of tasks with `data` and `annotations`, and beside it the labelling configuration of the project. Read:
-`annotations` with `result` items of the type "choices", `lead_time` and `completed_by` (a number, or a user with an
-e-mail address). Source: Label Studio's guide, pages "task format", "export" and the tag "Choices".
+`annotations` with `result` items of the types "choices" and "taxonomy" of one control (`from_name`), `lead_time` and
+`completed_by` (a number, or a user with an e-mail address). Source: Label Studio's guide, pages "task format", "export"
+and the tag "Choices".
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from potstill.annotation.import_labels import UNSURE, LabelEntry
+from potstill.annotation.import_labels import UNSURE, LabelEntries, LabelEntry
 from potstill.data.atomic import atomic_file
+from potstill.data.label_exports import read_export
+from potstill.data.label_exports.base import best_question
+from potstill.data.label_exports.label_studio import TOOL as LABEL_STUDIO
+from potstill.data.label_values import PATH_SEPARATOR
 from potstill.data.pairs import PAIR_SEPARATOR
+from potstill.data.tables import read_table
 from potstill.data.task import JsonObject, Task
-from potstill.errors import BadData
+from potstill.errors import BadData, did_you_mean
 from potstill.ledger.store import Annotation, AnnotationStore
 
 CONTROL = "label"  # the name of the Choices tag
@@ -97,9 +104,15 @@ def _annotation_json(annotation: Annotation, text: str) -> JsonObject:
 
 
 class _Value(BaseModel):
-    """`value` of a result: the chosen labels."""
+    """`value` of a result: the chosen labels, or their paths in a taxonomy."""
 
     choices: list[str] = []
+    taxonomy: list[list[str]] = []
+
+    @property
+    def labels(self) -> list[str]:
+        """The choices, and the paths as one name each."""
+        return [*self.choices, *(PATH_SEPARATOR.join(path) for path in self.taxonomy)]
 
 
 class _Meta(BaseModel):
@@ -112,6 +125,7 @@ class _Result(BaseModel):
     """An entry of `result`: one answered control of the page."""
 
     type: str
+    from_name: str = CONTROL
     value: _Value = _Value()
     meta: _Meta | None = None
 
@@ -154,8 +168,24 @@ class _Task(BaseModel):
 _TASKS = TypeAdapter(list[_Task])
 
 
-def read_tasks(path: Path) -> list[LabelEntry]:
+def is_task_list(path: Path) -> bool:
+    """Whether a file is to be read as Label Studio's tasks: JSON, and not the export of another tool."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return path.suffix.lower() == ".json"
+    try:
+        export = read_export(read_table(path, on_bad="skip"))
+    except BadData:
+        return True
+    return export is None or (export.tool == LABEL_STUDIO and "annotation_id" not in export.facts)
+
+
+def read_tasks(path: Path, labels: Sequence[str] = (), named: str = "") -> LabelEntries:
     """The labels of an export; a task without annotations becomes an unlabelled entry.
+
+    Args:
+        path: a .json file.
+        labels: the task's; of several controls the one that asks for them is read.
+        named: the control that the user named; "" to choose.
 
     Raises:
         BadData: not JSON, not an export, or several choices in one annotation.
@@ -171,19 +201,40 @@ def read_tasks(path: Path) -> list[LabelEntry]:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadData(
             f"{path.name} is not an export of Label Studio: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
-            "Export the project as JSON, not as JSON-MIN or CSV.",
+            "Export the project as JSON.",
         ) from None
-    return [entry for number, each in enumerate(tasks, 1) for entry in _entries(path.name, number, each)]
+    control, sentences = _choose_control(path.name, tasks, labels, named)
+    rows = (entry for number, each in enumerate(tasks, 1) for entry in _entries(path.name, number, each, control))
+    return LabelEntries(tuple(rows), sentences)
 
 
-def _entries(file: str, number: int, task: _Task) -> Iterator[LabelEntry]:
+def _choose_control(
+    file: str, tasks: Sequence[_Task], labels: Sequence[str], named: str
+) -> tuple[str, tuple[str, ...]]:
+    """The control (`from_name`) whose choices are the labels, and a sentence on each other one."""
+    answers: dict[str, Counter[str]] = {}
+    for result in (each for task in tasks for annotation in task.annotations for each in annotation.result):
+        counts = answers.setdefault(result.from_name, Counter())
+        counts.update(result.value.labels if result.type in ("choices", "taxonomy") else ())
+    if named and named not in answers:
+        raise BadData(f"{file} has no control {named!r}.", did_you_mean(named, answers))
+    control = named or best_question({name: counts for name, counts in answers.items() if counts}, (*labels, UNSURE))
+    return control, tuple(
+        f"{file}: the answers of the control {name!r} are not read ({counts.total():,} choices); the labels are those "
+        f"of {control!r}. Another control: --label NAME"
+        for name, counts in answers.items()
+        if name != control
+    )
+
+
+def _entries(file: str, number: int, task: _Task, control: str) -> Iterator[LabelEntry]:
     where, data = f"task {task.id or number}", task.data
     text = data.text
     if data.text_a is not None and data.text_b is not None:
         text = PAIR_SEPARATOR.join((data.text_a, data.text_b))
     annotations = [each for each in task.annotations if not each.was_cancelled]
     for annotation in annotations:
-        chosen = [choice for result in annotation.result if result.type == "choices" for choice in result.value.choices]
+        chosen = [label for each in annotation.result if each.from_name == control for label in each.value.labels]
         if len(chosen) > 1:
             raise BadData(
                 f"{file}, {where} has {len(chosen)} choices; one is expected.",

@@ -5,13 +5,18 @@ A cell that a spreadsheet would read as a formula is written with a leading quot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from potstill.annotation.import_labels import UNSURE, LabelEntry
+from potstill.annotation.import_labels import UNSURE, LabelEntries, LabelEntry
+from potstill.data.column_guess import guess_columns
+from potstill.data.label_columns import read_label_column
+from potstill.data.label_exports import LabelExport, read_export
+from potstill.data.label_values import clean_cells
+from potstill.data.pool.prodigy_answers import find_answer_column
 from potstill.data.printable import with_formula, without_formula
-from potstill.data.tables import ReadOptions, read_table, write_table
+from potstill.data.tables import ReadOptions, Table, read_table, write_table
 from potstill.errors import BadData
 from potstill.ledger.store import Annotation, AnnotationStore
 
@@ -60,45 +65,91 @@ def _rows(labels: AnnotationStore, annotator: str) -> Iterator[SpreadsheetRow]:
 def read_spreadsheet(
     path: Path,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
-) -> list[LabelEntry]:
-    """The rows of a table with the columns `id` (or Label Studio's `potstill_id`) and `label`; the others are optional.
+    labels: Sequence[str] = (),
+    named: str = "",
+) -> LabelEntries:
+    """The rows of a table with a column of labels and one of ids (`id`, Label Studio's `potstill_id`) or of texts.
+
+    It is a table that `write_spreadsheet` wrote, or the export of a labelling tool.
+
+    Args:
+        path: the file.
+        read: how it is read.
+        labels: the task's.
+        named: the column of the labels, or the question of an export; "" to find it.
 
     Raises:
-        BadData: a column is missing, or a time is not a number.
+        BadData: a column is missing, a time is not a number, a label cell cannot be read or has several labels.
     """
     table = read_table(path, encoding=read.encoding, layout=read.layout, on_bad=read.on_bad_row or "error")
+    export = read_export(table, named, (*labels, UNSURE))
+    table = table if export is None else export.table
     names = {name.strip().lower(): name for name in table.columns}
-    id_column = names.get("potstill_id", names.get("id"))
-    if id_column is None or "label" not in names:
+    id_column = "potstill_id" if "potstill_id" in names else "id" if export is None and "id" in names else ""
+    label_column = named or (export.label if export else "") or names.get("label", "")
+    if label_column not in table.cells or not (id_column or export):
         raise BadData(
-            f"{path.name} has no columns 'id' and 'label' (it has {', '.join(map(repr, table.columns))}).",
-            "Use the file that potstill annotate RUN --export wrote.",
+            f"{path.name} has no columns 'id' and {named or 'label'!r} (it has {', '.join(map(repr, table.columns))}).",
+            "Use the file that potstill annotate RUN --export wrote, or name the column of the labels: --label COLUMN",
         )
 
-    def cells(*candidates: str) -> list[str | None]:
+    def cells(*candidates: str) -> Sequence[str | None]:
         name = next((names[each] for each in candidates if each in names), None)
-        return [None] * len(table) if name is None else list(table.column(name))
+        return [None] * len(table) if name is None else table.column(name)
 
+    found, sentences = _labels(table, label_column, labels)
+    text_column = "" if export is None else _text_column(export, label_column)
     rows = zip(
         table.line_numbers,
-        cells(id_column.strip().lower()),
-        cells("text"),
-        cells("label"),
-        cells("annotator"),
+        cells(id_column),
+        table.column(text_column) if text_column else cells("text"),
+        found,
+        cells("annotator", "_session_id", "_annotator_id"),
         cells("seconds", "lead_time"),
         strict=True,
     )
-    return [
+    entries = (
         LabelEntry(
             location=f"line {line}",
             id=(id or "").strip(),
             text=text or None,
-            label=with_formula(label or ""),
+            label=label,
             annotator=with_formula((annotator or "").strip()),
             seconds=_seconds(path, line, seconds),
         )
         for line, id, text, label, annotator, seconds in rows
-    ]
+    )
+    return LabelEntries(tuple(entries), (*(export.sentences if export else ()), *sentences))
+
+
+def _text_column(export: LabelExport, label: str) -> str:
+    """The column of an export's texts."""
+    left_out = export.facts | set(export.questions) | {label, "potstill_id"}
+    rest = tuple(name for name in export.table.columns if name not in left_out)
+    return export.text or guess_columns(replace(export.table, columns=rest), unlabelled=True, pairs=False).text
+
+
+def _labels(table: Table, column: str, labels: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The label of each row, "" if it has none; and what was changed."""
+    plain = [with_formula(cell or "") for cell in table.column(column)]
+    cleaned = clean_cells(plain, table.name, named=(*labels, UNSURE), advise=False)
+    values, sentences = cleaned.cells, cleaned.sentences
+    if answer := find_answer_column(table, ""):
+        accepted = [(cell or "").strip().casefold() == "accept" for cell in table.column(answer)]
+        values = [value if kept else "" for value, kept in zip(values, accepted, strict=True)]
+        n = sum(bool(old) for old, new in zip(cleaned.cells, values, strict=True) if not new)
+        sentences += (f"{n} rows of {table.name} were rejected or ignored, and have no label.",) * bool(n)
+    read = read_label_column(values, kind="single", named=labels)
+    for row, problem in sorted(read.problems.items())[:1]:
+        raise BadData(f"{table.name}, line {table.line_numbers[row]}: {problem}.", "Correct this cell.")
+    several = next((row for row, each in enumerate(read.names) if each and len(each) > 1), None)
+    if several is not None:
+        raise BadData(
+            f"{table.name}, line {table.line_numbers[several]} has {len(read.names[several] or ())} labels; one is "
+            "expected.",
+            "Keep one label a text.",
+        )
+    return [each[0] if each else "" for each in read.names], sentences
 
 
 def _seconds(path: Path, line: int, cell: str | None) -> float:

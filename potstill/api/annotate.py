@@ -13,7 +13,6 @@ from potstill.students import BASELINE_STUDENT
 if TYPE_CHECKING:
     from potstill.annotation import AnnotationSession, AnnotationSummary, ImportResult
     from potstill.annotation.label_errors import LabelIssueReport
-    from potstill.data.tables import ReadOptions
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
@@ -62,6 +61,7 @@ class AnnotateResult:
 class AnnotationOptions(FileOptions, total=False):
     """The options of `annotate` besides its main parameters."""
 
+    label: Annotated[str, "With --import: the column, question or control with the label, if there are several."]
     quality: Annotated[bool, "No page: show each annotator's quality and the consensus labels, which takes a while."]
 
 
@@ -92,7 +92,7 @@ def annotate(
     imports, exports = (as_path_or_none(file) for file in (import_from, export))
     session = AnnotationSession(folder)
     try:
-        imported = None if imports is None else _import_file(session, imports, annotator or "", file_reading(options))
+        imported = None if imports is None else _import_file(session, imports, annotator or "", options)
         n_open = 0 if exports is None else _export_file(session, exports, annotator or "")
         closed = session.store.close_unfinished() if close else None
         quality = options.get("quality", False)
@@ -104,14 +104,16 @@ def annotate(
         session.close()
 
 
-def _import_file(session: AnnotationSession, path: Path, annotator: str, read: ReadOptions) -> ImportResult:
+def _import_file(session: AnnotationSession, path: Path, annotator: str, options: AnnotationOptions) -> ImportResult:
     from potstill.annotation.import_labels import import_labels
-    from potstill.annotation.labelstudio import read_tasks
+    from potstill.annotation.labelstudio import is_task_list, read_tasks
     from potstill.annotation.session import clean_annotator_name
     from potstill.annotation.spreadsheet import read_spreadsheet
 
-    studio = path.suffix.lower() == JSON
-    entries = read_tasks(path) if studio else read_spreadsheet(path, read)
+    studio, labels, named = is_task_list(path), session.task.labels, options.get("label", "")
+    entries = (
+        read_tasks(path, labels, named) if studio else read_spreadsheet(path, file_reading(options), labels, named)
+    )
     name = clean_annotator_name(annotator) if annotator else ""
     source = "label-studio" if studio else "csv"
     return import_labels(entries, session.store, session.task, file=path.name, source=source, annotator=name)

@@ -51,7 +51,12 @@ def normalise_label(label: str) -> str:
 
 
 def clean_cells(
-    cells: Sequence[str | None], name: str, *, missing: Sequence[str] | None = None, named: Collection[str] = ()
+    cells: Sequence[str | None],
+    name: str,
+    *,
+    missing: Sequence[str] | None = None,
+    named: Collection[str] = (),
+    advise: bool = True,
 ) -> LabelCells:
     """Normalise the label cells of a table and empty those that mean "no label".
 
@@ -60,6 +65,7 @@ def clean_cells(
         name: of the table, for the sentences.
         missing: the words that mean "no label"; None takes `MISSING_MARKERS`. Empty: there is none.
         named: the labels that the user named; they always are labels.
+        advise: the sentences name the flag `--missing`, and labels that may mean that there is none.
     """
     original = [(cell or "").strip() for cell in cells]
     forms = {cell: normalise_label(cell) for cell in set(original)}
@@ -80,10 +86,11 @@ def clean_cells(
         keep = "" if missing is None else " as you named it"
         sentences.append(
             f"{_rows(found.total())} of {name} count as unlabelled{keep}, because the label is "
-            f"{_shown(found, counted=True)}; name the words that mean so: --missing WORD,WORD (--missing '' for none)."
+            f"{_shown(found, counted=True)}"
+            + ("; name the words that mean so: --missing WORD,WORD (--missing '' for none)." if advise else ".")
         )
     doubtful = Counter({v: counts[v] for v in _DOUBTFUL if missing is None and counts[v] and v not in markers | labels})
-    if doubtful:
+    if doubtful and advise:
         sentences.append(
             f"{name} has the label {_shown(doubtful, counted=True)}, read as a label like the others; "
             f"if it means that there is none: --missing={','.join(doubtful)}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import Field
 
-from potstill.data.column_guess import ColumnNames, guess_columns
-from potstill.data.label_sets import Separator, parse_labels
-from potstill.data.label_values import clean_cells
-from potstill.data.pairs import join_pair
+from potstill.data.label_sets import Separator
+from potstill.data.pairs import is_pair
+from potstill.data.pool import PoolOptions
+from potstill.data.pool.label_files import LabelFile, read_label_file, unknown_label_error
 from potstill.data.tables import Format, Layout, OnBadRow, Quotes, Table, read_table
 from potstill.data.task import Task
-from potstill.errors import BadData, did_you_mean, with_keys
+from potstill.errors import BadData, with_keys
 from potstill.registry import Options
 
 TruthT = TypeVar("TruthT")
@@ -46,36 +47,43 @@ _LAYOUT = frozenset({"format", "sheet", "delimiter", "quotes", "escape", "header
 READING_OPTIONS = _LAYOUT | {"encoding", "on_bad_row"}
 
 
-def read_gold_labels(path: Path, options: LabelledFileOptions, task: Task) -> dict[str, int]:
-    """Text (white space collapsed) -> true column, of a labelled file. Raises BadData for an unknown label."""
-    table = _read(path, options)
-    columns = {label: column for column, label in enumerate(task.labels)}
-    gold: dict[str, int] = {}
-    texts, cells = _texts(table, options, task), clean_cells(table.column(options.label), path.name, named=task.labels)
-    for line, text, label in zip(table.line_numbers, texts, cells.cells, strict=True):
-        if text is None or not label:
-            continue
-        if label not in columns:
-            raise _unknown_label(path, line, label, columns)
-        gold.setdefault(normalize_whitespace(text), columns[label])
-    return _not_empty(gold, path)
+@dataclass(frozen=True)
+class GoldLabels(Generic[TruthT]):
+    """Text (white space collapsed) -> the column or columns of its labels; and what was changed while reading."""
+
+    columns: Mapping[str, TruthT]
+    sentences: tuple[str, ...]
+
+
+def read_gold_labels(path: Path, options: LabelledFileOptions, task: Task) -> GoldLabels[int]:
+    """The label of each text of a labelled file.
+
+    Raises:
+        BadData: the file cannot be read, or has a label that the task does not, or two for one text in a cell.
+    """
+    file, gold = _read_labels(_read(path, options), options, task, None), dict[str, int]()
+    for row, names in _rows(file, task):
+        if len(names) > 1:
+            raise BadData(
+                f"{file.place(row)}: {len(names)} labels ({', '.join(names)}), and a text has one in this task.",
+                'Keep one, or make the task one of several labels: kind = "multi" under [task].',
+            )
+        if names:
+            gold.setdefault(normalize_whitespace(file.texts[row]), task.index(names[0]))
+    return _not_empty(gold, file)
 
 
 def read_gold_label_sets(
-    path: Path, options: LabelledFileOptions, task: Task, separator: Separator
-) -> dict[str, tuple[int, ...]]:
-    """Text (white space collapsed) -> the columns of its labels, of the file of a multi-label task."""
-    table = _read(path, options)
-    cells = clean_cells(table.column(options.label), path.name, named=task.labels).cells
-    gold: dict[str, tuple[int, ...]] = {}
-    for line, text, cell in zip(table.line_numbers, table.column(options.text), cells, strict=True):
-        names = parse_labels(cell, separator)
-        unknown = [name for name in names or () if name not in task.labels]
-        if unknown:
-            raise _unknown_label(path, line, unknown[0], task.labels)
-        if text is not None and names is not None:
-            gold.setdefault(normalize_whitespace(text), tuple(task.index(name) for name in names))
-    return _not_empty(gold, path)
+    path: Path, options: LabelledFileOptions, task: Task, separator: Separator | None
+) -> GoldLabels[tuple[int, ...]]:
+    """The labels of each text of the file of a multi-label task; with one row a label those of all rows of a text."""
+    file, gold = _read_labels(_read(path, options), options, task, separator), dict[str, tuple[int, ...]]()
+    for row, names in _rows(file, task):
+        text, columns = normalize_whitespace(file.texts[row]), tuple(task.index(name) for name in names)
+        known = gold.setdefault(text, columns)
+        if file.one_label_a_row:
+            gold[text] = tuple(dict.fromkeys((*known, *columns)))
+    return _not_empty(gold, file)
 
 
 def normalize_whitespace(text: str) -> str:
@@ -91,25 +99,41 @@ def _read(path: Path, options: LabelledFileOptions) -> Table:
         raise with_keys(error, "teacher") from None
 
 
-def _unknown_label(path: Path, line: int, label: str, labels: Sequence[str] | Mapping[str, int]) -> BadData:
-    return BadData(f"{path.name}, line {line}: {label!r} is not a label of the task.", did_you_mean(label, labels))
-
-
-def _not_empty(gold: dict[str, TruthT], path: Path) -> dict[str, TruthT]:
+def _not_empty(gold: dict[str, TruthT], file: LabelFile) -> GoldLabels[TruthT]:
     if not gold:
-        raise BadData(f"{path.name} has no labelled text.", "Give a file with texts and their labels.")
-    return gold
+        raise BadData(f"{file.table.name} has no labelled text.", "Give a file with texts and their labels.")
+    return GoldLabels(gold, file.sentences)
 
 
-def _texts(table: Table, options: LabelledFileOptions, task: Task) -> Sequence[str | None]:
-    if task.kind != "pair":
-        return table.column(options.text)
-    named = ColumnNames(options.text if options.text_b else "", options.text_b, options.label)
-    found = guess_columns(table, named)
-    if not found.text_b:
+def _rows(file: LabelFile, task: Task) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The number and the labels of each labelled row with a text; all labels are the task's."""
+    for row, (text, names) in enumerate(zip(file.texts, file.names, strict=True)):
+        unknown = next((name for name in names or () if name not in task.labels), None)
+        if unknown is not None:
+            raise unknown_label_error(file.place(row), unknown, task.labels)
+        if text and names is not None:
+            yield row, names
+
+
+def _read_labels(table: Table, options: LabelledFileOptions, task: Task, separator: Separator | None) -> LabelFile:
+    def named(column: str, default: str) -> str:
+        return column if column in table.columns or column != default else ""
+
+    text = named(options.text, "text") if task.kind != "pair" or options.text_b else ""
+    reading = PoolOptions(
+        text=text,
+        text_b=options.text_b,
+        label=named(options.label, "label"),
+        kind=task.kind if task.kind != "text2text" else "single",
+        label_separator=separator,
+    )
+    try:
+        file = read_label_file(table, task.labels, reading)
+    except BadData as error:
+        raise with_keys(error, "teacher") from None
+    if task.kind == "pair" and not any(map(is_pair, file.texts)):
         raise BadData(
             f"{table.name} has one column of texts, and the task is about pairs.",
             "Set text and text_b under [teacher].",
         )
-    pairs = zip(table.column(found.text), table.column(found.text_b), strict=True)
-    return [join_pair(first, second) if first and second else None for first, second in pairs]
+    return file

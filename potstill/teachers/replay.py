@@ -63,7 +63,7 @@ class ReplayOptions(LabelledFileOptions):
     Attributes:
         file: a table with the texts and their true labels, or several; with the test texts, if it is to be evaluated.
         accuracy: the expected share of correct answers; for label sets, of completely correct sets.
-        label_separator: separates the labels of a cell in a multi-label task.
+        label_separator: separates the labels of a cell in a multi-label task; None to guess.
         confusion: "near" gives a wrong answer the label of similar texts, "uniform" any label.
         softness: 0: confidence is 1 if right and chance level if wrong; 1: the same confidence for all answers. The
             variance of the confidence is (1 - softness) times the largest possible.
@@ -79,7 +79,7 @@ class ReplayOptions(LabelledFileOptions):
     """
 
     file: str | tuple[str, ...]
-    label_separator: Separator = "|"
+    label_separator: Separator | None = None
     accuracy: float = Field(default=0.9, gt=0, le=1)
     confusion: Literal["near", "uniform"] = "near"
     softness: float = Field(default=0.5, ge=0, le=1)
@@ -108,9 +108,13 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
             f"An accuracy of {options.accuracy} is below chance for {setup.task.n_labels} labels.", "Give a higher one."
         )
     gold: dict[str, Truth] = {}
+    said: list[str] = []
     for file in _files(options.file):
-        gold = _read_gold(setup.workspace / file, options, setup.task) | gold
-    return ReplayTeacher(setup, options, gold)
+        gold = _read_gold(setup.workspace / file, options, setup.task, said) | gold
+    teacher = ReplayTeacher(setup, options, gold)
+    if said:
+        teacher.metadata = replace(teacher.metadata, extra={**teacher.metadata.extra, "labels": " ".join(said)})
+    return teacher
 
 
 class ReplayTeacher:
@@ -236,7 +240,7 @@ class ReplayTeacher:
             raise TeacherError(
                 "This replay teacher has nothing to write from.", "Set generate_from to a labelled file."
             )
-        return _read_gold(self._workspace / self._options.generate_from, self._options, self._task)
+        return _read_gold(self._workspace / self._options.generate_from, self._options, self._task, [])
 
     def _texts_of(self, label: str) -> list[str]:
         if label not in self._task.labels:
@@ -323,10 +327,15 @@ def _files(file: str | tuple[str, ...]) -> tuple[str, ...]:
     return (file,) if isinstance(file, str) else file
 
 
-def _read_gold(path: Path, options: ReplayOptions, task: Task) -> dict[str, Truth]:
+def _read_gold(path: Path, options: ReplayOptions, task: Task, said: list[str]) -> dict[str, Truth]:
+    """The labels by text; what was changed and left out while reading them is added to `said`."""
     if task.kind == "multi":
-        return dict(read_gold_label_sets(path, options, task, options.label_separator))
-    return dict(read_gold_labels(path, options, task))
+        sets = read_gold_label_sets(path, options, task, options.label_separator)
+        said += sets.sentences
+        return dict(sets.columns)
+    gold = read_gold_labels(path, options, task)
+    said += gold.sentences
+    return dict(gold.columns)
 
 
 def _price(options: ReplayOptions) -> Price:

@@ -44,7 +44,7 @@ def open_simulated_human(setup: TeacherSetup, options: HumanOptions, price: Rate
     else:
         files = (options.simulate_from,) if isinstance(options.simulate_from, str) else options.simulate_from
         for file in files:
-            columns = read_gold_labels(setup.workspace / file, options, setup.task) | columns
+            columns = {**read_gold_labels(setup.workspace / file, options, setup.task).columns, **columns}
     return SimulatedHumanTeacher(setup, options, price, columns)
 
 

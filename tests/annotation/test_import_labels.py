@@ -157,7 +157,7 @@ def test_any_text_survives_a_round_trip_through_a_table(
     labels.close()
     cell = (folder / "out.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[1]
     assert not cell.lstrip('"').startswith(("=", "+", "-", "@"))
-    (entry,) = read_spreadsheet(folder / "out.csv")
+    (entry,) = read_spreadsheet(folder / "out.csv", labels=LABELS).rows
     assert (entry.id, entry.label, entry.annotator, entry.seconds) == ("abcdef-0", label, "=ann", 1.5)
 
 
@@ -216,7 +216,7 @@ def test_our_own_label_studio_file_is_a_round_trip_with_annotator_names(run: Pat
     found = annotate(run, import_from=tmp_path / "tasks.json").imported
     assert found is not None
     assert (found.unchanged, found.new, found.changed) == (20, 0, 0)
-    assert {entry.annotator for entry in read_tasks(tmp_path / "tasks.json")} == {"ann"}
+    assert {entry.annotator for entry in read_tasks(tmp_path / "tasks.json").rows} == {"ann"}
 
 
 def test_the_configuration_offers_every_label_and_unsure() -> None:
@@ -276,4 +276,4 @@ def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, v
     path = tmp_path_factory.mktemp("export") / "export.json"
     path.write_text(json.dumps([value]), encoding="utf-8")
     with contextlib.suppress(BadData):
-        assert all(isinstance(entry.label, str) for entry in read_tasks(path))
+        assert all(isinstance(entry.label, str) for entry in read_tasks(path).rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,9 +32,9 @@ def rows(n: int, prefix: str = "") -> list[tuple[str, str]]:
     ]
 
 
-def write(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
+def write(path: Path, pairs: Sequence[tuple[str, str]], header: tuple[str, str] = ("text", "label")) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *pairs])
+        csv.writer(file).writerows([header, *pairs])
 
 
 @pytest.fixture
@@ -197,4 +198,40 @@ def test_invalid_options_raise_one_sentence(folder: Path, options: dict[str, Any
 def test_a_label_of_another_task_is_named_with_its_line(folder: Path) -> None:
     write(folder / "known.csv", [("soup", "food"), ("match", "sports")])
     with pytest.raises(BadData, match=r"line 3.*sports.*sport"):
+        replay(folder)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        str.upper,
+        lambda label: f" {label} ",
+        lambda label: f"{label}\u200b",
+        lambda label: json.dumps([label]),
+        lambda label: json.dumps({each: float(each == label) for each in TASK.labels}),
+    ],
+)
+def test_labels_are_read_like_those_of_data_and_changes_are_in_the_report(
+    folder: Path, spell: Callable[[str], str]
+) -> None:
+    pairs = rows(60)
+    write(folder / "known.csv", [(text, spell(label)) for text, label in pairs])
+    teacher = replay(folder, accuracy=1)
+    assert said(teacher, pairs)[0].all()
+    if spell is str.upper:
+        assert "spells labels otherwise than the task" in str(teacher.metadata.to_facts()["labels"])
+
+
+def test_an_export_of_a_labelling_tool_is_replayed_without_naming_its_columns(folder: Path) -> None:
+    pairs = rows(60)
+    lines = [json.dumps({"id": n, "data": text, "label": [label]}) for n, (text, label) in enumerate(pairs)]
+    (folder / "doccano.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert said(replay(folder, file="doccano.jsonl", accuracy=1), pairs)[0].all()
+    write(folder / "named.csv", pairs, header=("message", "topic"))
+    assert said(replay(folder, file="named.csv", accuracy=1), pairs)[0].all()
+
+
+def test_a_row_with_two_labels_in_a_task_of_one_is_named(folder: Path) -> None:
+    write(folder / "known.csv", [("soup", "food"), ("match", json.dumps(["sport", "food"]))])
+    with pytest.raises(BadData, match=r"known.csv, line 3: 2 labels \(sport, food\)"):
         replay(folder)

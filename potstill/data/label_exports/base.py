@@ -96,25 +96,31 @@ def counted(n: int, one: str, several: str) -> str:
 
 
 def choose_question(table: Table, questions: Sequence[str], named: str, labels: Sequence[str]) -> str:
-    """The question whose answers are the label: the named one, the one that asks for the task's labels, or the fullest.
-
-    Args:
-        table: with a column for each question.
-        questions: their columns.
-        named: by the user; "" to choose.
-        labels: the task's labels; empty if unknown.
-    """
+    """As `best_question`, of the questions that are columns of a table."""
     if named in table.columns:
         return named
+    answers = {
+        question: Counter(name for cell in table.column(question) for name in parse_label_cell(cell).names)
+        for question in questions
+    }
+    return best_question(answers, labels)
+
+
+def best_question(answers: Mapping[str, Counter[str]], labels: Sequence[str]) -> str:
+    """The question whose answers are the label: the one that asks for the task's labels, else the fullest.
+
+    Args:
+        answers: question -> its answers with their numbers; of equal ones the first counts.
+        labels: the task's labels; empty if unknown.
+    """
     matcher = LabelMatcher(labels)
 
     def rank(question: str) -> tuple[float, int]:
-        counts = Counter(name for cell in table.column(question) for name in parse_label_cell(cell).names)
+        counts = answers[question]
         known = sum(n for name, n in counts.items() if matcher.find(name))
-        filled = sum(bool(cell) for cell in table.column(question))
-        return (known / max(counts.total(), 1) if labels else 0.0), filled
+        return (known / max(counts.total(), 1) if labels else 0.0), counts.total()
 
-    return max(questions, key=rank, default="")
+    return max(answers, key=rank, default="")
 
 
 def question_sentence(questions: Sequence[str], label: str, what: str = "questions") -> str:

@@ -8,27 +8,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from potstill.data.column_guess import (
-    ColumnGuess,
-    ColumnNames,
-    format_values,
-    guess_columns,
-    is_label_name,
-)
+from potstill.data.column_guess import ColumnGuess, format_values
 from potstill.data.label_columns import LIST, LabelColumn, check_separator, read_label_column, renamed
-from potstill.data.label_exports import LabelExport, read_export
-from potstill.data.label_flags import join_flag_columns, shown_columns
 from potstill.data.label_sets import decode_label_set, encode_label_set
-from potstill.data.label_values import LabelMatcher, clean_cells, whole_numbers
+from potstill.data.label_values import LabelMatcher, whole_numbers
 from potstill.data.near_duplicates import hash_texts
-from potstill.data.pairs import join_pair
 from potstill.data.pool.clean import RawRows
+from potstill.data.pool.find_columns import label_cells, recognise_columns, row_texts
 from potstill.data.pool.label_rows import RowLabels, encode_rows, is_one_row_a_label
 from potstill.data.pool.options import PoolOptions
-from potstill.data.pool.prodigy_answers import apply_answers, find_answer_column
 from potstill.data.pool.report import SourceReport
 from potstill.data.pool.source_tables import SPLIT_OF_ROLE, Sources, read_splits, read_tables
-from potstill.data.tables import Guess, Table
+from potstill.data.tables import Table
 from potstill.data.task import TaskKind
 from potstill.errors import BadData, BadSpec
 
@@ -111,10 +102,10 @@ def _read_labels(tables: Mapping[str, Table], options: PoolOptions, named: Seque
     first: ColumnGuess | None = None
     separator, seen = options.label_separator, list[str]()
     for role, given in tables.items():
-        table, columns, sentences = _recognise(role, given, options, first, named)
+        table, columns, sentences = recognise_columns(role, given, options, first, named)
         first = first or columns
         _check_pair(role, table, columns, first, options)
-        cells, said = _label_cells(table, columns, options, named)
+        cells, said = label_cells(table, columns, options, named)
         _check_separator(columns, options)
         kind = "pair" if columns.text_b else options.kind
         labels = read_label_column(cells, kind=kind, separator=separator, named=named)
@@ -135,54 +126,10 @@ def _read_labels(tables: Mapping[str, Table], options: PoolOptions, named: Seque
         splits = [SPLIT_OF_ROLE[role]] * len(table)
         if role == "data" and columns.split:
             splits = read_splits(table, columns.split)
-        yield _SourceLabels(role, table, columns, prefix, _texts(table, columns), splits, labels, (*sentences, *said))
+        texts = row_texts(table, columns)
+        yield _SourceLabels(role, table, columns, prefix, texts, splits, labels, (*sentences, *said))
     if options.label_separator:
         check_separator(seen, options.label_separator)
-
-
-def _recognise(
-    role: str, table: Table, options: PoolOptions, first: ColumnGuess | None, named: Sequence[str]
-) -> tuple[Table, ColumnGuess, tuple[str, ...]]:
-    """The table as plain columns, with one column of labels; its columns; and what was recognised."""
-    export = read_export(table, options.label, named)
-    if export is not None:
-        table = export.table
-    flags = join_flag_columns(
-        table,
-        (options.label or (first.label if first else "") or "") or (export.label if export else ""),
-        is_label_name,
-        (options.text, options.text_b, options.split, options.answer),
-    )
-    columns = _find_columns(role, flags.table, options, first, export, flags.name)
-    sentences, guess = (export.sentences if export else ()), None
-    if flags.guessed and columns.label == flags.name:
-        guess = Guess("label", flags.name, "a column of 0 and 1 for each label")
-        sentences = (
-            *sentences,
-            f"{table.name} has a column of 0 and 1 for each label: {shown_columns(flags.name)}; --label COLUMN takes "
-            "another one, and --label COLUMN,COLUMN some of these.",
-        )
-    elif export is not None and not options.label and columns.label == export.label:
-        guess = Guess("label", export.label, f"as {export.tool} exports it")
-    if guess is not None:
-        columns = replace(columns, guesses=(*columns.guesses, guess))
-    return flags.table, columns, sentences
-
-
-def _label_cells(
-    table: Table, columns: ColumnGuess, options: PoolOptions, named: Sequence[str]
-) -> tuple[list[str], tuple[str, ...]]:
-    """The cells of the label column, cleaned, after Prodigy's answers."""
-    labels = clean_cells(
-        table.column(columns.label) if columns.label else [None] * len(table),
-        table.name,
-        missing=options.missing,
-        named=named,
-    )
-    if answer := find_answer_column(table, options.answer):
-        answered = apply_answers(labels.cells, table, answer)
-        labels = replace(labels, cells=answered.cells, sentences=(*labels.sentences, *answered.sentences))
-    return labels.cells, labels.sentences
 
 
 def _find_kind(read: Sequence[_SourceLabels], options: PoolOptions) -> TaskKind:
@@ -252,57 +199,6 @@ def _check_pair(role: str, table: Table, columns: ColumnGuess, first: ColumnGues
             f"{table.name} ({role}) has {here} a row, and the first file {expected}; its columns are {present}.",
             "Give the columns the same names in every file, or name them: --text COLUMN --text-b COLUMN",
         )
-
-
-def _find_columns(
-    role: str, table: Table, options: PoolOptions, first: ColumnGuess | None, export: LabelExport | None, flags: str
-) -> ColumnGuess:
-    present = set(table.columns)
-
-    def like_first(name: str | None) -> str:
-        return name if name in present and name else ""
-
-    text = options.text or (like_first(first.text) if first else "") or (export.text if export else "")
-    text_b = options.text_b or (like_first(first.text_b) if first else "")
-    label = flags or options.label or (like_first(first.label) if first else "") or (export.label if export else "")
-    if role == "pool" and label not in present:
-        label = ""  # a pool needs no labels
-    split = options.split if role == "data" else ""
-    named = ColumnNames(text, text_b, label, split)
-    _check_different(named, table)
-    left_out = {find_answer_column(table, options.answer), *(export.facts if export else ())}
-    left_out |= {question for question in (export.questions if export else ()) if question != label}
-    left_out -= {text, text_b, label, split}
-    if left_out - {""}:
-        table = replace(table, columns=tuple(column for column in table.columns if column not in left_out))
-    guess = guess_columns(table, named, unlabelled=role == "pool", pairs=options.kind in ("", "pair"))
-    if role not in {"pool", "data"} and not guess.label:
-        columns = ", ".join(map(repr, table.columns))
-        raise BadData(
-            f"No column of {table.name} ({role}) looks like a label; it has {columns}.", "Name it: --label COLUMN"
-        )
-    return guess
-
-
-def _check_different(named: ColumnNames, table: Table) -> None:
-    """Raise BadSpec if one column was named as two parts of a row."""
-    parts = {"text": named.text, "second text": named.text_b, "label": named.label, "split": named.split}
-    for part, column in parts.items():
-        twice = next((other for other in parts if other != part and column and parts[other] == column), None)
-        if twice:
-            columns = ", ".join(map(repr, table.columns))
-            raise BadSpec(
-                f"The column {column!r} of {table.name} is named as the {part} and as the {twice}.",
-                f"Name two columns, as in --text COLUMN --label COLUMN; there are {columns}.",
-            )
-
-
-def _texts(table: Table, columns: ColumnGuess) -> list[str]:
-    texts = [(t or "").strip() for t in table.column(columns.text)]
-    if not columns.text_b:
-        return texts
-    seconds = [(t or "").strip() for t in table.column(columns.text_b)]
-    return [join_pair(a, b) if a and b else "" for a, b in zip(texts, seconds, strict=True)]
 
 
 def _raw_rows(source: _SourceLabels, encoded: RowLabels) -> RawRows:
