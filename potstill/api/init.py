@@ -69,7 +69,7 @@ def _fetch(name: str, to: Path | None, accept_licence: bool, reporter: ProgressR
     reporter.info(f"{name}: {row.description}; {row.size_mb:,} MB, licence: {row.licence}.")
     return fetch(
         name, to=to, accept_licence=accept_licence,
-        on_part=lambda done, total: reporter.progress(title, done, total, "parts"),
+        on_part=lambda done, total: reporter.progress(title, done, total, "parts" if total > 1 else ""),
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # A text is first cut at this many characters per token, so that a 50 MB text costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
 CPU_SAMPLE_S = 0.06
+_GGUF_STRING = 8  # type of a value
 
 
 def content_hash(path: Path) -> str:
@@ -240,8 +241,9 @@ def _dequantized() -> dict[str, object]:
 def _fast_gguf() -> Iterator[None]:
     """Inside the block transformers parses a GGUF file once instead of three times, without a progress bar.
 
-    It parses the file for the config, for the tokenizer and for the weights, and maps tensor names once per module.
-    Caching both, inside the block only, takes three seconds instead of ten.
+    It parses the file for the config, for the tokenizer and for the weights, maps tensor names once per module, and
+    reads each word of the vocabulary byte by byte. Caching the first two, and reading whole words, takes three seconds
+    instead of twelve.
     """
     import gguf
     import numpy as np
@@ -253,10 +255,17 @@ def _fast_gguf() -> Iterator[None]:
         reader.data = reader.data.view(np.ndarray)  # slicing a memmap is five times slower than slicing an array
         return int(original_reader._build_fields(reader, offs, count))
 
+    parse_value: Any = getattr(gguf_utils, "_gguf_parse_value", None)
+
+    def parse(value: Any, types: Any) -> Any:
+        kinds = types if isinstance(types, list) else [types]
+        return value.tobytes().decode() if kinds[-1] == _GGUF_STRING else parse_value(value, types)
+
     plain_reader = type("PlainReader", (original_reader,), {"_build_fields": build_fields})
     patched = [
         (gguf, "GGUFReader", lru_cache(plain_reader)),
         (gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map)),
+        (gguf_utils, "_gguf_parse_value", parse),
         (gguf_utils, "tqdm", lambda rows, **_: rows),
     ]
     originals = [(module, name, getattr(module, name)) for module, name, _ in patched if hasattr(module, name)]
