@@ -2,6 +2,7 @@
 # Needs Python >= 3.11 and make. A second run starts at once; a changed pyproject.toml or constraints.txt reinstalls.
 #
 #   PYTHON=python3.12     which interpreter builds the virtual environment
+#   WORKERS=4             how many processes run the tests, one core each
 #   TORCH_INDEX=<url>     where pip finds the CPU build of torch, on machines for which it would bring the CUDA one
 #                         (docs/quickstart.md, "A small torch")
 
@@ -10,6 +11,8 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .make/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Each test process takes about a gigabyte: torch and what else the tests import.
+WORKERS ?= 2
 WEIGHTS := smollm2 minilm potion-8m
 
 .DEFAULT_GOAL := help
@@ -29,9 +32,9 @@ demo-small: $(READY)  ## the same with a language model of 93 MB, which is fast 
 	@$(BIN)/potstill fetch movies --to demo/data
 	@$(BIN)/potstill distill demo/small.toml -o runs/demo-small
 
-test: lint types docs  ## lint, types, the documentation site and every test
+test: lint types docs  ## lint, types, the documentation site and every test; about six minutes on two cores
 	@$(BIN)/potstill fetch $(WEIGHTS)
-	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest --durations=10
+	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10
 
 lint: $(READY)  ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -40,6 +40,12 @@ for name in ("http_proxy", "https_proxy", "all_proxy"):
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test first: with several workers none is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 class BeyondLoopback(RuntimeError):
     """A test tried to reach the network. No OSError, so that no retry and no `except OSError` swallows it."""
 

@@ -171,6 +171,7 @@ def test_a_budget_too_small_for_one_answer_says_so_and_trains_nothing(tmp_path, 
         assert run.ledger.totals().charged <= 100
 
 
+@pytest.mark.slow
 def test_a_larger_model_trained_on_the_gold_can_be_the_teacher(tmp_path, pool, minilm):
     spec = Spec.from_dict({"budget": 1, "teacher": "trained:minilm", "student": "linear"})
     with Run.open(tmp_path / "run", spec, Task(pool.labels), pool) as run:

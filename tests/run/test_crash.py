@@ -34,6 +34,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield Ground(study, url, spec, distil(spec, study.out("uncut"), url, lambda: NEVER_S))
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_instants_overspends_nothing_and_ends_the_same(ground: Ground) -> None:
     luck = random.Random(5)
     killed = distil(
@@ -70,6 +71,7 @@ def test_a_second_process_is_refused_as_the_run_is_busy(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_on_a_signal_the_calls_in_flight_end_and_nothing_is_lost(ground: Ground, by: signal.Signals, code: int) -> None:
     stopped = interrupt(ground.spec, ground.study.out(f"interrupted by {by.name}"), ground.url, after_s=0.0, by=by)
     assert stopped.code == code
@@ -81,6 +83,7 @@ def test_on_a_signal_the_calls_in_flight_end_and_nothing_is_lost(ground: Ground,
     assert stopped.again.end.answers == ground.uncut.end.answers
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_run_and_bought_answers_stay(ground: Ground) -> None:
     stopped = fill_disk(ground.spec, ground.study.out("full"), ground.url, most_bytes=300_000)
     assert stopped.code == 2

@@ -224,7 +224,7 @@ def test_a_student_is_trained_once_and_found_again_predicting_the_same(run: Run,
 def test_a_kind_with_a_new_revision_is_trained_again(run: Run, pool: Pool, monkeypatch: pytest.MonkeyPatch):
     gold = pool.subset("train")
     first = run.student_key(run.learn(gold.texts, one_hot(gold.gold, 2)))
-    monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 2, raising=False)
+    monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 99, raising=False)
     calls = len(run.store.calls())
     assert run.student_key(run.learn(gold.texts, one_hot(gold.gold, 2))) != first
     assert len(run.store.calls()) == calls + 1
@@ -325,7 +325,7 @@ name = "linear"
     )
     uncut = outcome(distilling(toml, tmp_path / "one" / "uncut"))
     kills = 0
-    for n_calls in (1, 6, 15, 30):
+    for n_calls in (1, 15):
         process = distilling(toml, tmp_path / "two" / "cut")
         wait_for_calls(tmp_path / "two" / "cut", n_calls, process)
         kills += process.poll() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from potstill.run.inputs import read_inputs, spec_overrides
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec, teacher_backbone
 from potstill.run.training_time import estimate_training_time
+from potstill.students.base import TrainingData
 from potstill.students.encoder_options import ENCODER_EPOCHS
 from potstill.students.kinds import student_kind
+from potstill.students.linear import LinearStudent
 
 TASK = Task(("a", "b"))
 RATES = Rates("a test", usd_per_hour=Decimal("3.6"))
@@ -50,12 +53,21 @@ def test_a_transformer_is_counted_in_operations_and_twice_the_epochs_take_longer
     assert "FLOPs" in one.sentence()
 
 
-def test_any_other_student_is_scaled_by_its_rows() -> None:
+def test_any_other_student_is_scaled_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_trained = [0]
+    fit = LinearStudent.fit
+
+    def counted(student: LinearStudent, data: TrainingData) -> LinearStudent:
+        rows_trained[0] += len(data.texts)
+        return fit(student, data)
+
+    monkeypatch.setattr(LinearStudent, "fit", counted)
+    monkeypatch.setattr(time, "perf_counter", lambda: rows_trained[0] / 1000)  # a clock that ticks with each row
     few, many = (
-        estimate_training_time(ComponentSpec(name="linear"), TASK, *training_rows(n), RATES) for n in (300, 30_000)
+        estimate_training_time(ComponentSpec(name="linear"), TASK, *training_rows(n), RATES) for n in (300, 3_000)
     )
     assert few.flops is None
-    assert few.high_s < many.high_s
+    assert many.high_s == pytest.approx(10 * few.high_s)
     assert "FLOPs" not in few.sentence()
 
 

@@ -274,6 +274,7 @@ def test_a_student_whose_language_model_changed_is_refused(masked: Path, tmp_pat
 # --- bundles ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_bundle_predicts_what_the_student_predicts(causal: Path, tmp_path: Path) -> None:
     student = cloze(causal, label_words=MULTI_TOKEN_WORDS, trainable_layers=1, epochs=2).fit(training_data())
     export(student, tmp_path / "bundle", task=Task(LABELS), texts=training_data().texts, gold=None)

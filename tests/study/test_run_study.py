@@ -209,6 +209,7 @@ def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path
     assert "Simulation" in done.simulation
 
 
+@pytest.mark.slow
 def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from support.tinylm import write_tinymlm
 
