@@ -309,3 +309,14 @@ def test_names_and_texts_from_elsewhere_never_reach_the_terminal_as_commands(
         output = "".join(capsys.readouterr())
         assert output, command
         assert not [c for c in output if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c == "\u202e"], command
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_a_file_whose_name_is_not_utf8_is_read_and_a_toml_file_cannot_name_it(reviews: Path) -> None:
+    odd = reviews.with_name("caf\udce9.csv")
+    reviews.rename(odd)
+    result = call("distill", odd, "--budget", "0.05", *LINEAR, "-o", odd.with_name("run"))
+    assert result.exit_code == 0, result.exception
+    assert "caf\ufffd" in (odd.with_name("run") / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "not UTF-8" in refusal("init", odd, "-o", odd.with_name("potstill.toml")).message
+    assert "not UTF-8" in refusal("distill", odd, "--budget", "0.05", "-o", odd.with_suffix("")).message

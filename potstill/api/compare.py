@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from potstill.data.paths import as_path, as_path_or_none, folder_name
+from potstill.data.paths import as_path, as_path_or_none, folder_name, utf8_folder
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def compare(
     from potstill.study.tables import write_tables
 
     spec = StudySpec.from_toml(as_path(study), {} if budget is None else {"budget": budget})
-    folder = as_path(out or Path("runs") / folder_name(spec.name))
+    folder = utf8_folder(as_path(out or Path("runs") / folder_name(spec.name)))
     done = run_study(
         spec,
         folder,

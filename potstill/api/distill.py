@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from potstill.api.table_options import SEVERAL, TableOptions
-from potstill.data.paths import as_path, as_path_or_none, folder_name
+from potstill.data.paths import as_path, as_path_or_none, folder_name, utf8_folder
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def distill(
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
     recipe = recipe_kind(inputs.spec.procedure.name)
     recipe.check(inputs.spec, inputs.task.kind)
-    folder = as_path(out or Path("runs") / folder_name(inputs.name))
+    folder = utf8_folder(as_path(out or Path("runs") / folder_name(inputs.name)))
     if recipe.asks_teacher:
         _confirm_spending(inputs, folder, reporter, agreed)
     with Run.open(folder, inputs.spec, inputs.task, inputs.pool, reporter) as run:

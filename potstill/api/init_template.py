@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from potstill.data.atomic import atomic_file
+from potstill.data.paths import as_text
 from potstill.data.printable import escape_controls
 from potstill.data.tables import WITH_HEADER, guess_of, is_stream
 from potstill.errors import BadSpec
@@ -56,6 +57,8 @@ def write_spec_template(
     order = read_inputs(data[0] if len(data) == 1 else data, None, spec_overrides(None, None, budget or 1, options))
     beside = out.absolute().parent
     files = [path.name if path.absolute().parent == beside else str(path.absolute()) for path in data]
+    if odd := next((name for name in files if as_text(Path(name)) != name), None):
+        raise BadSpec(f"The name {odd!r} is not UTF-8, and a TOML file cannot hold it.", "Rename the file.")
     with atomic_file(out) as path:
         path.write_text(_toml(order, files, budget), encoding="utf-8")
     return out, [*order.messages]

@@ -222,7 +222,7 @@ def write_record(folder: Path, record: BundleRecord) -> None:
     written = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False)
     written = re.sub(r"\[\n[\s\d.,eE+-]*(?:null[\s\d.,eE+-]*)*\]", lambda found: " ".join(found[0].split()), written)
     with atomic_file(folder / RECORD_FILE) as path:
-        path.write_text(written, encoding="utf-8")
+        path.write_text(written, encoding="utf-8", errors="replace")  # a folder's name may hold what is not UTF-8
 
 
 def list_files(folder: Path) -> dict[str, FileRecord]:

@@ -6,10 +6,28 @@ import re
 from pathlib import Path
 from typing import Any
 
+from potstill.errors import BadSpec
+
 
 def as_path(given: str | Path) -> Path:
     """The path, with `~` as the user's folder."""
     return Path(given).expanduser()
+
+
+def as_text(path: Path) -> str:
+    """The path as text that can be stored and printed: bytes of a name that are not UTF-8 become replacement marks."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def utf8_folder(path: Path) -> Path:
+    """The path of a folder for models.
+
+    Raises:
+        BadSpec: its name is not UTF-8: onnxruntime opens no such path.
+    """
+    if as_text(path.absolute()) != str(path.absolute()):
+        raise BadSpec(f"The name of the folder {str(path)!r} is not UTF-8.", "Give another folder with -o.")
+    return path
 
 
 def folder_name(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from potstill.data.column_guess import SPLIT_ALIASES
 from potstill.data.frames import frame_columns, open_frame, read_frame
 from potstill.data.label_values import normalise_label
-from potstill.data.paths import as_path, is_paths
+from potstill.data.paths import as_path, as_text, is_paths
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import COMPRESSION_SUFFIXES, STANDARD_INPUT, Guess, Layout, Table, is_stream
 from potstill.data.task import JsonObject, Task
@@ -181,6 +181,7 @@ def _task_name(path: Path) -> str:
     """A file's name without its endings, for a task without a name."""
     if is_stream(path):
         return "standard-input"
+    path = Path(as_text(path))
     packed = path.suffix.lower() in COMPRESSION_SUFFIXES and path.with_suffix("").suffix
     return path.with_suffix("").stem if packed else path.stem
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from potstill.data.paths import as_text
 from potstill.data.tables import Format, OnBadRow, Quotes
 from potstill.data.task import JsonObject
 from potstill.engines import DEFAULT_ENGINE
@@ -242,7 +243,7 @@ class StudySpec(Options):
             raise BadSpec(f"There is no file {path}.", "Begin with a copy of one in studies/.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadSpec(f"{path} is not a TOML file: {error}.", "Correct that line.") from None
-        return cls.from_dict({"name": path.stem, **record, **(overrides or {})}, path.parent)
+        return cls.from_dict({"name": Path(as_text(path)).stem, **record, **(overrides or {})}, path.parent)
 
 
 def is_distilled(procedure: str) -> bool:

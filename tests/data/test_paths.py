@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.data.paths import folder_name
+from potstill.data.paths import as_text, folder_name, utf8_folder
+from potstill.errors import BadSpec
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,11 @@ def test_no_name_leads_out_of_the_folder_or_is_too_long(name: str) -> None:
     folder = folder_name(name)
     assert (Path("runs") / folder).resolve().parent == Path("runs").resolve()
     assert 1 <= len(folder.encode()) <= 100
+
+
+def test_a_name_that_is_not_utf8_is_text_with_a_mark_and_no_folder_of_models() -> None:
+    odd = Path(b"caf\xe9.csv".decode("utf-8", "surrogateescape"))
+    assert as_text(odd) == "caf\ufffd.csv"
+    assert as_text(Path("café.csv")) == "café.csv"
+    with pytest.raises(BadSpec, match="not UTF-8"):
+        utf8_folder(odd)

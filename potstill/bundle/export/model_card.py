@@ -24,7 +24,7 @@ LENGTH_NOTES = {
 
 def write_model_card(folder: Path, record: BundleRecord) -> None:
     """Write `README.md` beside the record."""
-    (folder / "README.md").write_text("\n".join(_lines(folder, record)) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text("\n".join(_lines(folder, record)) + "\n", encoding="utf-8", errors="replace")
 
 
 def _lines(folder: Path, record: BundleRecord) -> Iterator[str]:
