@@ -25,7 +25,7 @@ OTHER_MEANINGS = {
             ("procedures/annotate.py", "human"),
             ("reports/charts.py", "human"),
             ("reports/html.py", "human"),
-            ("run/ask.py", "human"),
+            ("run/shared_answers.py", "human"),
             ("run/batch_jobs.py", "human"),
         ],
         "a category of money",

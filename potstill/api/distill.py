@@ -53,6 +53,7 @@ class DistillOptions(RecipeOptions, total=False):
 
     seed: Annotated[int, "The seed of everything random (0)."]
     yes: Annotated[bool, "Spend without asking first."]
+    give_up_batch: Annotated[bool, "Book a batch that the provider no longer has as lost, and ask its texts again."]
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def distill(
     from potstill.run.inputs import read_inputs, spec_overrides
     from potstill.run.run import Run
 
-    agreed = options.pop("yes", False)
+    agreed, gives_up = options.pop("yes", False), options.pop("give_up_batch", False)
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
     recipe = recipe_kind(inputs.spec.procedure.name)
     recipe.check(inputs.spec, inputs.task.kind)
@@ -119,6 +120,7 @@ def distill(
     with Run.open(folder, inputs.spec, inputs.task, inputs.pool, reporter) as run:
         for sentence in inputs.messages:
             run.reporter.info(sentence)
+        run.client.gives_up_batches = gives_up
         report = finished_report(run)
         if report is None:
             trained = recipe(run)

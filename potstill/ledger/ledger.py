@@ -78,6 +78,7 @@ class Hold:
         *,
         paid: int | None = None,
         results: Mapping[str, Any] | None = None,
+        n_unbelievable: int = 0,
     ) -> None:
         """Charge a call that returned, and store its results in the same step.
 
@@ -86,6 +87,7 @@ class Hold:
             usage: what was consumed, for the record.
             paid: the cash that left now, in micro-dollars; None means all of `charged`.
             results: key -> JSON value, stored in the same transaction.
+            n_unbelievable: replies in a batch whose usage cannot be true; they are charged at their bound.
 
         A price that cannot be true is charged at the hold, and the row says so.
 
@@ -96,8 +98,10 @@ class Hold:
         self.open = False
         believed = charged <= min(MAX_OVERCHARGE * max(self.micros, 1), MAX_CHARGE)
         booked = charged if believed else self.micros
-        if charged > self.micros:
-            cost = f"cost ${micros_to_usd(charged):,.6f}" if believed else "came back with a usage that cannot be true"
+        doubted = n_unbelievable > 0 or not believed
+        exceeded = doubted or charged > self.micros
+        if exceeded:
+            cost = "came back with a usage that cannot be true" if doubted else f"cost ${micros_to_usd(charged):,.6f}"
             self._ledger.overcharge = (
                 f"{self.purchase.description} {cost}, above the ${micros_to_usd(self.micros):.6f} held for it"
             )
@@ -107,9 +111,9 @@ class Hold:
             paid=booked if paid is None else min(paid, booked),
             usage=(usage or Usage()) if believed else Usage(),
             results=results or {},
-            remark="" if believed else NOT_BELIEVED,
+            remark=NOT_BELIEVED if doubted else "",
         )
-        if charged > self.micros:
+        if exceeded:
             raise self._ledger.bound_exceeded()
 
     def release(self) -> None:
@@ -262,6 +266,11 @@ class Ledger:
         hold = self._hold(micros, purchase, job)
         self._warn_of_spending()
         return hold
+
+    def drop_job(self, hold_id: int, *, lost: bool) -> None:
+        """End the hold of a job without results: release it, or book it as lost at its full price."""
+        self.storage.drop_hold(hold_id, lost=lost)
+        self._warn_of_spending()
 
     def resume_hold(self, hold_id: int, micros: int, purchase: Purchase) -> Hold:
         """The hold of a job, made earlier by `hold_job`."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -23,16 +23,15 @@ from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
 from potstill.errors import BudgetExceeded
 from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import CallMode, Category, Purchase, Purpose, micros_to_usd
+from potstill.ledger.prices import Purpose, Usage, micros_to_usd
 from potstill.ledger.store import AnswerCache, RunStore
-from potstill.run.batch_jobs import STORED_STATES, AnswerRequest, BatchJobs
+from potstill.run.batch_jobs import STORED_STATES, AnswerRequest, BatchJobs, JobHooks
+from potstill.run.shared_answers import SharedAnswers, chunks, purchase_of
 from potstill.run.unreadable import UnreadableCheck
 from potstill.teachers.base import DeferredTeacher, Teacher
 
-# Categories that the workspace shares. A trained model's answers are cheaper to compute than to store.
-CACHED_CATEGORIES: tuple[Category, ...] = ("llm", "human")
 CALLS_PER_EXTRA_SLOT = 8  # for so many parallel calls one more may be waiting with its money held, or being booked
-CACHE_CHUNK = 1000  # answers taken from the workspace in one step
+CLAIM_CHUNK = 64  # answers claimed in one step
 StoredAnswers: TypeAlias = dict[str, Answer]  # store key -> answer
 
 
@@ -123,11 +122,11 @@ class TeacherClient:
         self._task = task
         self._store = store
         self._ledger = ledger
-        self._cache = cache
         self._reporter = reporter
         self._engine = engine
+        self.gives_up_batches = False  # books a batch that the provider no longer has as lost
+        self._shared = SharedAnswers(store, ledger, cache, reporter)
         self._unreadable = UnreadableCheck(store)
-        self.publish_answers()
 
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose) -> AskResult:
         """See `Run.ask`."""
@@ -138,23 +137,19 @@ class TeacherClient:
         n_new = sum(key not in answers for key in keys.values())
         if n_new:
             missing_keys = [key for key in keys.values() if key not in answers]
-            answers |= self._read(self._take_cached(missing_keys, teacher, purpose, "cached", self._is_answer))
-            missing = [text for text, key in keys.items() if key not in answers]
-            if isinstance(teacher, DeferredTeacher):
-                # Also if nothing is missing any more: jobs that were submitted earlier are fetched and booked.
-                request = AnswerRequest({text: keys[text] for text in missing}, purpose)
-                check = partial(self._unreadable.add, teacher)
-                BatchJobs(teacher, self._store, self._ledger, check).ask(request)
-                answers |= self._load(keys[text] for text in missing)
-                if n_unanswered := len(keys) - len(answers):
-                    self._reporter.info(
-                        f"{n_unanswered} texts stay unanswered: the budget ends here, or they failed each time."
-                    )
-            else:
-                # A text that a job did not answer is not asked directly: that would cost twice as much.
-                answers |= self._call(teacher, missing, keys, purpose)
+            answers |= self._read(self._shared.take(missing_keys, teacher, purpose, "cached", self._is_answer).values)
+            missing = {text: key for text, key in keys.items() if key not in answers}
+            try:
+                if isinstance(teacher, DeferredTeacher):
+                    # Also if nothing is missing any more: jobs that were submitted earlier are fetched and booked.
+                    answers |= self._ask_by_job(teacher, missing, purpose)
+                else:
+                    # A text that a job did not answer is not asked directly: that would cost twice as much.
+                    answers |= self._ask_directly(teacher, missing, purpose)
+            finally:
+                self._shared.publish()
+                self._shared.release()
             self._unreadable.record(teacher)
-            self.publish_answers()
         found = [answers.get(keys[text]) for text in texts]
         return AskResult(_as_answers(texts, found, self._task.n_labels), n_new, time.perf_counter() - started)
 
@@ -166,9 +161,62 @@ class TeacherClient:
         read = {key: read_answer(value, self._task.n_labels) for key, value in values.items()}
         return {key: answer for key, answer in read.items() if answer is not None}
 
-    def _call(self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], purpose: Purpose) -> StoredAnswers:
-        """Ask the teacher in parallel calls until all texts are answered or the budget ends."""
-        started, free_before, n_texts = time.perf_counter(), self._ledger.free, len(texts)
+    def _ask_by_job(self, teacher: DeferredTeacher, missing: Mapping[str, str], purpose: Purpose) -> StoredAnswers:
+        """Fetch and submit jobs. Raises Waiting if answers have to be fetched later."""
+        check = partial(self._unreadable.add, teacher)
+        hooks = JobHooks(check, self._shared, self._is_answer, self.gives_up_batches, self._reporter.info)
+        BatchJobs(teacher, self._store, self._ledger, hooks).ask(AnswerRequest(missing, purpose))
+        answers = self._load(missing.values())
+        if n_unanswered := len(missing) - len(answers):
+            self._reporter.info(
+                f"{n_unanswered} texts stay unanswered: the budget ends here, or they failed each time."
+            )
+        return answers
+
+    def _ask_directly(self, teacher: Teacher, missing: Mapping[str, str], purpose: Purpose) -> StoredAnswers:
+        """Ask about the texts; those that another run of the workspace is buying now are waited for."""
+        answers: StoredAnswers = {}
+        todo = list(missing)
+        while todo:
+            elsewhere: dict[str, str] = {}
+            chunks = self._claimed_chunks(teacher, todo, missing, elsewhere)
+            bought, has_ended = self._call(teacher, chunks, missing, purpose)
+            answers |= bought
+            self._shared.publish()
+            self._shared.release()
+            keys = [missing[text] for text in elsewhere]
+            taken = self._shared.take(keys, teacher, purpose, "cached", self._is_answer)
+            answers |= self._read(taken.values)
+            if has_ended or taken.budget_ended:
+                break
+            todo = [text for text in elsewhere if missing[text] not in answers]
+            if todo and not bought and not taken.values:
+                self._shared.wait_for(elsewhere[text] for text in todo)
+        return answers
+
+    def _claimed_chunks(
+        self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], elsewhere: dict[str, str]
+    ) -> Iterator[Sequence[str]]:
+        """The texts in calls, each claimed just before; those that another run buys or bought go to `elsewhere`."""
+        for block in chunks(texts, max(CLAIM_CHUNK, teacher.batch_size)):
+            others = self._shared.claim([keys[text] for text in block], teacher, self._is_answer)
+            elsewhere |= {text: others[keys[text]] for text in block if keys[text] in others}
+            yield from chunks([text for text in block if text not in elsewhere], teacher.batch_size)
+
+    def _is_answer(self, value: object) -> bool:
+        return read_answer(value, self._task.n_labels) is not None
+
+    def _call(
+        self, teacher: Teacher, calls: Iterable[Sequence[str]], keys: Mapping[str, str], purpose: Purpose
+    ) -> tuple[StoredAnswers, bool]:
+        """Ask the teacher in parallel calls until all texts are answered or the budget ends.
+
+        Returns:
+            The answers, and whether the budget has ended.
+        """
+        started, free_before, n_texts = time.perf_counter(), self._ledger.free, len(keys)
+        asked: list[str] = []
+        has_ended = False
         answers: StoredAnswers = {}
         greenlet_safe, parallel = teacher.greenlet_safe, teacher.parallel
         # While calls run, the money for the next is held already and finished ones are booked: no slot stays idle.
@@ -176,10 +224,11 @@ class TeacherClient:
         n_slots = parallel + (parallel // CALLS_PER_EXTRA_SLOT if greenlet_safe else 0)
 
         def call(chunk: Sequence[str]) -> StoredAnswers | None:
-            bound = teacher.price.cost_micros(teacher.max_usage(chunk))
-            purchase = _purchase(teacher, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk), "direct")
+            asked.extend(chunk)
+            bound = teacher.max_usage(chunk)
+            purchase = purchase_of(teacher, purpose, f"{teacher.name}: {len(chunk)} texts", len(chunk), "direct")
             try:
-                with self._ledger.hold(bound, purchase, wait=True) as hold:
+                with self._ledger.hold(teacher.price.cost_micros(bound), purchase, wait=True) as hold:
                     with semaphore:
                         self._ledger.check_charges(hold)
                         reply = teacher.answer(chunk)
@@ -190,28 +239,34 @@ class TeacherClient:
                         if answer.state in STORED_STATES
                     }
                     results = {key: answer.to_json() for key, answer in bought.items()}
-                    hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=results)
+                    usage = cap_time(reply.usage, bound)
+                    hold.settle(teacher.price.cost_micros(usage), usage, results=results)
             except BudgetExceeded:
                 return None
             return bought
 
         # Closing lets the calls in flight end and be booked before anything else happens, also on Ctrl-C.
-        chunks = _chunks(texts, teacher.batch_size)
-        with closing(self._engine.map(call, chunks, n_slots, greenlet_safe=greenlet_safe)) as calls:
-            for bought in calls:
+        with closing(self._engine.map(call, calls, n_slots, greenlet_safe=greenlet_safe)) as results_of_calls:
+            for bought in results_of_calls:
                 if bought is None:
                     self._reporter.info(f"The budget ends here: {len(answers)} of {n_texts} texts are answered.")
+                    has_ended = True
                     break
                 answers |= bought
                 self._unreadable.add(teacher, bought)
+                self._shared.publish_now_and_then()
                 if n_texts > 1:
                     rate = len(answers) / (time.perf_counter() - started)
                     usd = micros_to_usd(free_before - self._ledger.free)
                     title = f"asking {teacher.name}"
                     self._reporter.progress(title, len(answers), n_texts, f"{rate:.0f} texts/s, ${usd:.4f}")
-        if len(answers) < n_texts:
-            answers |= self._load(keys[text] for text in texts)  # those in flight when the budget ended
-        return answers
+        if len(answers) < len(asked):
+            answers |= self._load(keys[text] for text in asked)  # those in flight when the budget ended
+        return answers, has_ended
+
+    def publish_answers(self) -> None:
+        """Share with the workspace what this run bought."""
+        self._shared.publish()
 
     def copy(self, teacher: Teacher, texts: Sequence[str], to: RunStore) -> None:
         """Copy the stored answers about these texts into another run's store, unpriced: the caller books them."""
@@ -224,64 +279,38 @@ class TeacherClient:
         key = content_key(
             "write", self._task.key, teacher.generation_key, request.label, request.n, request.seed, examples, *feedback
         )
-        found = self._store.load([key]) or self._take_cached([key], teacher, "teach", "generate", _is_generated)
+        found = self._store.load([key]) or self._find_generated(teacher, key)
         if key not in found:
-            bound = teacher.price.cost_micros(teacher.max_generation_usage(request))
-            description = f"{teacher.name} generates {request.n} texts"
-            with self._ledger.hold(bound, _purchase(teacher, "teach", description, request.n, "generate")) as hold:
-                generated = teacher.generate(request)
-                found = {key: [[each.text, each.label] for each in generated.texts]}
-                hold.settle(teacher.price.cost_micros(generated.usage), generated.usage, results=found)
-            self.publish_answers()
+            bound = teacher.max_generation_usage(request)
+            purchase = purchase_of(
+                teacher, "teach", f"{teacher.name} generates {request.n} texts", request.n, "generate"
+            )
+            try:
+                with self._ledger.hold(teacher.price.cost_micros(bound), purchase) as hold:
+                    generated = teacher.generate(request)
+                    found = {key: [[each.text, each.label] for each in generated.texts]}
+                    usage = cap_time(generated.usage, bound)
+                    hold.settle(teacher.price.cost_micros(usage), usage, results=found)
+            finally:
+                self._shared.publish()
+                self._shared.release()
         return tuple(LabelledText(text, label) for text, label in found[key])
 
-    # --- the workspace ------------------------------------------------------------------------------------
-
-    def publish_answers(self) -> None:
-        """Share with the workspace what this run bought, also what a crash prevented it from sharing earlier."""
-        if self._cache is not None:
-            bought = self._store.paid_answers(CACHED_CATEGORIES, unknown_to=self._cache.path)
-            if self._cache.put(bought):
-                self._store.mark_shared(bought, to=self._cache.path)
-
-    def _is_answer(self, value: object) -> bool:
-        return read_answer(value, self._task.n_labels) is not None
-
-    def _take_cached(
-        self,
-        keys: Sequence[str],
-        teacher: Teacher,
-        purpose: Purpose,
-        mode: CallMode,
-        is_valid: Callable[[object], bool],
-    ) -> JsonObject:
-        """Results that another run bought, by key: charged at the price they had then, paid at zero.
-
-        A row that is not `is_valid` is not taken, and so asked anew.
-        """
-        if self._cache is None:
-            return {}
-        cached = {key: each for key, each in self._cache.get(keys).items() if is_valid(each.value)}
-        taken: dict[str, object] = {}
-        for chunk in _chunks(list(cached), CACHE_CHUNK):
-            price = -(-sum(cached[key].price_nanos for key in chunk) // 1000)
-            description = f"{teacher.name}, bought before: {len(chunk)} texts"
-            try:
-                with self._ledger.hold(price, _purchase(teacher, purpose, description, len(chunk), mode)) as hold:
-                    results = {key: cached[key].value for key in chunk}
-                    hold.settle(price, paid=0, results=results)
-            except BudgetExceeded:
-                break
-            taken |= results
-        if taken:
-            self._reporter.info(
-                f"{len(taken)} answers of {teacher.name} were bought before: charged again, paid nothing."
-            )
-        return taken
+    def _find_generated(self, teacher: Teacher, key: str) -> JsonObject:
+        """The texts that another run bought, waited for if it is buying them now; else they are claimed."""
+        while True:
+            others = self._shared.claim([key], teacher, _is_generated)
+            taken = self._shared.take([key], teacher, "teach", "generate", _is_generated)
+            if taken.values or taken.budget_ended or not others:
+                if taken.values:
+                    self._shared.release([key])
+                return taken.values
+            self._shared.wait_for(others.values())
 
 
-def _purchase(teacher: Teacher, purpose: Purpose, description: str, n_texts: int, mode: CallMode) -> Purchase:
-    return Purchase(teacher.category, purpose, description, n_texts, teacher=teacher.name, mode=mode)
+def cap_time(usage: Usage, bound: Usage) -> Usage:
+    """The usage with no more of this machine's time than its bound: a process that was stopped has not worked."""
+    return replace(usage, seconds=min(usage.seconds, bound.seconds))
 
 
 def _is_generated(value: object) -> bool:
@@ -289,11 +318,6 @@ def _is_generated(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in value
     )
-
-
-def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _as_answers(texts: Sequence[str], found: Sequence[Answer | None], n_labels: int) -> Answers:

@@ -21,13 +21,15 @@ from itertools import islice
 
 from potstill.data.task import Answer
 from potstill.errors import BudgetExceeded, TeacherError, Waiting
-from potstill.ledger.ledger import Ledger
-from potstill.ledger.prices import CallMode, NewBatchJob, Purchase, Purpose, Usage, round_up_micros
+from potstill.ledger.ledger import MAX_OVERCHARGE, Ledger
+from potstill.ledger.prices import CallMode, NewBatchJob, Purchase, Purpose, Usage, micros_to_usd, round_up_micros
 from potstill.ledger.store import BatchJobRecord, RunStore
+from potstill.run.shared_answers import SharedAnswers
 from potstill.teachers.base import (
     BatchJob,
     CleansUp,
     DeferredTeacher,
+    JobGone,
     JobPending,
     JobRejected,
     JobResults,
@@ -46,6 +48,25 @@ class AnswerRequest:
     purpose: Purpose
 
 
+@dataclass(frozen=True)
+class JobHooks:
+    """What else a run does with its jobs.
+
+    Attributes:
+        check: is called with new answers by store key; may raise TeacherError, then nothing more is submitted.
+        shared: the answers of the workspace; None shares nothing.
+        is_answer: whether a stored value is an answer of the task.
+        give_up: whether a job that the provider no longer has is given up.
+        info: is called with sentences for the user.
+    """
+
+    check: Callable[[Mapping[str, Answer]], None] = lambda answers: None
+    shared: SharedAnswers | None = None
+    is_answer: Callable[[object], bool] = lambda value: True
+    give_up: bool = False
+    info: Callable[[str], None] = lambda sentence: None
+
+
 class BatchJobs:
     """All jobs of one teacher in one run.
 
@@ -53,18 +74,15 @@ class BatchJobs:
         teacher: the teacher.
         store: stores the jobs and the answers.
         ledger: pays.
-        check: is called with new answers by store key; may raise TeacherError, which submits nothing more.
+        hooks: what else the run does.
     """
 
     def __init__(
-        self,
-        teacher: DeferredTeacher,
-        store: RunStore,
-        ledger: Ledger,
-        check: Callable[[Mapping[str, Answer]], None] | None = None,
+        self, teacher: DeferredTeacher, store: RunStore, ledger: Ledger, hooks: JobHooks | None = None
     ) -> None:
         self._teacher = teacher
-        self._check = check
+        self._hooks = hooks or JobHooks()
+        self._elsewhere: dict[str, str] = {}  # key -> name of the run that is buying it
         self._store = store
         self._ledger = ledger
         self._pending: dict[int, JobPending] = {}  # by the id of the job's call
@@ -88,7 +106,7 @@ class BatchJobs:
             raise errors[0]
         queue_full = self._submit_rest(request)
         # A job for other texts is waited for only if answers are missing: it may hold the money for them.
-        if queue_full or (self._pending and self._missing(request)):
+        if queue_full or self._elsewhere or (self._pending and self._missing(request)):
             raise self._waiting(request, queue_full)
 
     # --- jobs submitted earlier ---------------------------------------------------------------------------
@@ -98,9 +116,12 @@ class BatchJobs:
         if not job.job_id:
             others = {other.provider_id for state in ("held", "settled") for other in self._all(state)}
             found = self._teacher.find_job(job, others - {""})
+            if isinstance(found, JobGone):
+                self._give_up(row, found)
+                return
             visible_after_s = 0.0 if self._wording.visible_at_once else VISIBLE_AFTER_S
             if found is None and self._store.now() - row.started_at >= visible_after_s:
-                self._store.drop_hold(row.call_id, lost=False)
+                self._drop(row, lost=False)
                 return
             if not isinstance(found, str):
                 self._pending[row.call_id] = found or JobPending("being looked for", 0, job.n_texts)
@@ -110,8 +131,10 @@ class BatchJobs:
         result = self._teacher.fetch_job(job)
         if isinstance(result, JobPending):
             self._pending[row.call_id] = result
+        elif isinstance(result, JobGone):
+            self._give_up(row, result)
         elif isinstance(result, JobRejected):
-            self._store.drop_hold(row.call_id, lost=False)
+            self._drop(row, lost=False)
             self._clean_up(job)
             if not result.queue_full:
                 raise TeacherError(f"{self._teacher.name} rejected a batch: {result.reason}.", "Nothing was billed.")
@@ -119,11 +142,28 @@ class BatchJobs:
         else:
             answers = self._settle(row, result, purpose)
             self._clean_up(job)
-            self._report(answers)
+            self._hooks.check(answers)
 
-    def _report(self, answers: Mapping[str, Answer]) -> None:
-        if self._check is not None:
-            self._check(answers)
+    def _give_up(self, row: BatchJobRecord, gone: JobGone) -> None:
+        """Book a job that the provider no longer has as lost, if the user said so."""
+        teacher, usd = self._teacher.name, micros_to_usd(row.held)
+        if not self._hooks.give_up:
+            raise TeacherError(
+                f"{gone.reason}. ${usd:,.6f} are held for that batch of {teacher} ({len(row.keys)} texts).",
+                "If the key, the account and base_url are those it was left with, it is gone: the same command with "
+                "--give-up-batch books its money as lost and submits its texts again.",
+            )
+        self._drop(row, lost=True)
+        self._hooks.info(
+            f"A batch of {teacher} with {len(row.keys)} texts is given up: ${usd:,.6f} are booked as lost, and its "
+            "texts are asked about again."
+        )
+
+    def _drop(self, row: BatchJobRecord, *, lost: bool) -> None:
+        """End the hold of a job without results, and its claims."""
+        self._ledger.drop_job(row.call_id, lost=lost)
+        if self._hooks.shared is not None:
+            self._hooks.shared.release(row.keys)
 
     def _clean_up(self, job: BatchJob) -> None:
         if isinstance(self._teacher, CleansUp):
@@ -135,12 +175,16 @@ class BatchJobs:
     def _settle(self, row: BatchJobRecord, result: JobResults, purpose: Purpose) -> dict[str, Answer]:
         """Charge a job that has ended and store its answers; returns them by store key."""
         price = self._teacher.job_price
-        exact = sum((price.exact_micros(usage) for usage in result.usages), Decimal(0))
+        bound = price.exact_micros(row.max_usage)
+        usages = [
+            usage for usage in result.usages if price.exact_micros(usage) <= MAX_OVERCHARGE * max(bound, Decimal(1))
+        ]
+        n_unbelievable = len(result.usages) - len(usages)
+        exact = sum((price.exact_micros(usage) for usage in usages), Decimal(0))
         charged = round_up_micros(exact)
-        if result.n_unreported:
-            # Replies without a reported usage are charged at their upper bound, and never more than was held.
-            bound = price.exact_micros(row.max_usage)
-            charged = max(charged, min(row.held, round_up_micros(exact + result.n_unreported * bound)))
+        if n_unreported := result.n_unreported + n_unbelievable:
+            # Replies without a usage that can be true are charged at their bound, and never more than was held.
+            charged = max(charged, min(row.held, round_up_micros(exact + n_unreported * bound)))
         answers = {
             key: answer
             for key, answer in zip(row.keys, (a and a.checked() for a in result.answers), strict=True)
@@ -151,7 +195,12 @@ class BatchJobs:
         max_texts = self._max_texts()
         if max_texts:
             self._store.set_meta(self._max_texts_name, 2 * max_texts)
-        hold.settle(charged, sum(result.usages, Usage()), results=results)
+        try:
+            hold.settle(charged, sum(usages, Usage()), results=results, n_unbelievable=n_unbelievable)
+        finally:
+            if self._hooks.shared is not None:
+                self._hooks.shared.publish()
+                self._hooks.shared.release(row.keys)
         return answers
 
     # --- jobs submitted now -------------------------------------------------------------------------------
@@ -162,7 +211,7 @@ class BatchJobs:
         Returns:
             Why the provider accepts no more jobs, or "".
         """
-        todo = self._todo(request)
+        todo = self._claim(self._todo(request))
         max_texts = self._max_texts()
         if not todo or (max_texts and self._pending):
             return ""
@@ -184,6 +233,12 @@ class BatchJobs:
             if max_texts:
                 break
         return ""
+
+    def _claim(self, todo: dict[str, str]) -> dict[str, str]:
+        """The texts that no other run of the workspace is buying."""
+        if self._hooks.shared is not None and todo:
+            self._elsewhere = self._hooks.shared.claim(list(todo.values()), self._teacher, self._hooks.is_answer)
+        return {text: key for text, key in todo.items() if key not in self._elsewhere}
 
     def _missing(self, request: AnswerRequest) -> dict[str, str]:
         """The texts without an answer that may still get one."""
@@ -215,7 +270,7 @@ class BatchJobs:
                 hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=results)
         except BudgetExceeded:
             return {}
-        self._report({key: answer} if results else {})
+        self._hooks.check({key: answer} if results else {})
         return {other: key for other, key in todo.items() if other != text or not results}
 
     def _submit(self, chunk: Mapping[str, str], request: AnswerRequest) -> set[str] | JobRejected:
@@ -229,6 +284,8 @@ class BatchJobs:
             micros,
             self._purchase(request.purpose, len(texts)),
         )
+        if self._hooks.shared is not None:
+            self._hooks.shared.claim_for_job(keys, teacher)
         try:
             submitted = teacher.submit_job(job, texts)
         except TeacherError as error:
@@ -277,6 +334,12 @@ class BatchJobs:
     def _waiting(self, request: AnswerRequest, queue_full: str) -> Waiting:
         n_answered = len(self._store.load(request.keys.values()))
         so_far = f"{n_answered} of {len(request.keys)} texts have come back"
+        if not self._pending and not queue_full:
+            runs = ", ".join(sorted(set(self._elsewhere.values()) - {""})) or "of this workspace"
+            return Waiting(
+                f"Another run ({runs}) is buying {len(self._elsewhere)} of the answers by batch; {so_far}.",
+                "Run its command until it is done, then this one again; nothing is bought twice.",
+            )
         if not self._pending:
             return Waiting(f"{self._teacher.name} takes no batch now ({queue_full}); {so_far}.", self._wording.hint)
         done = sum(each.done for each in self._pending.values())

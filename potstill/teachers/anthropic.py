@@ -11,12 +11,20 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
 from potstill.registry import read_options
 from potstill.teachers.base import JobPending, TeacherKind, TeacherSetup
-from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
+from potstill.teachers.batch_api import (
+    MAX_LISTED,
+    BatchChatTeacher,
+    BatchItem,
+    BatchItemResult,
+    BatchOptions,
+    BatchProgress,
+)
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
 from potstill.teachers.messages import (
@@ -172,20 +180,16 @@ class AnthropicServer:
 
         return self._sdk_client.call(call, self._classify_batch_error)
 
-    def find_job(
-        self, client_id: str, requests: int, began: float, exclude: Collection[str]
-    ) -> str | JobPending | None:
+    def find_job(self, client_id: str, requests: int, exclude: Collection[str]) -> str | JobPending | None:
         """The batch whose requests carry the mark.
 
-        The mark shows only when a batch has ended; until then a batch of the right size and time may be the one.
+        The mark shows only when a batch has ended; until then a batch of the right size may be the one.
         """
 
         def call() -> str | JobPending | None:
             maybe = None
-            for batch in self._client.messages.batches.list(limit=100):
-                # Newest first; an hour for clocks that differ.
-                if batch.created_at.timestamp() < began - 3600:
-                    break
+            # Newest first. Not ended by time: the clock here may have been set.
+            for batch in islice(self._client.messages.batches.list(limit=100), MAX_LISTED):
                 counts = batch.request_counts
                 if batch.id in exclude or sum(counts.to_dict().values()) != requests:  # type: ignore[arg-type]
                     continue
@@ -254,7 +258,7 @@ class AnthropicServer:
         )
 
     def _classify_batch_error(self, error: Any) -> Exception:
-        none = self._sdk_client.batch_not_found(error, "no message batches, or not this one", "workspace")
+        none = self._sdk_client.batch_not_found(error, "no message batches, or not this one")
         return none or self._classify_error(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------

@@ -302,6 +302,13 @@ class JobRejected:
 
 
 @dataclass(frozen=True)
+class JobGone:
+    """The provider no longer has the job, or its results; it may have been billed. `reason` has no full stop."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class JobResults:
     """The job has ended, wholly or in part.
 
@@ -347,18 +354,19 @@ class DeferredTeacher(Teacher, Protocol):
             TeacherError: with `billed` False it surely was not submitted; otherwise `find_job` finds out.
         """
 
-    def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
+    def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | JobGone | None:
         """Find a job that may have been submitted.
 
         Returns:
-            Its id, never one of `exclude`; None if it surely was not submitted; JobPending while that cannot be known.
+            Its id, never one of `exclude`; None if it surely was not submitted; JobPending while that cannot be known;
+            JobGone if the provider has no jobs any more.
         """
 
-    def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
+    def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobGone | JobResults:
         """The state of the job, with its results once it has ended. May be called again with the same result.
 
         Raises:
-            TeacherError: the provider cannot be reached now, or the job no longer exists.
+            TeacherError: the provider cannot be reached now.
         """
 
 

@@ -21,6 +21,7 @@ from potstill.ledger.prices import ExactPrice, Usage
 from potstill.registry import Options
 from potstill.teachers.base import (
     BatchJob,
+    JobGone,
     JobPending,
     JobRejected,
     JobResults,
@@ -46,6 +47,7 @@ from potstill.teachers.rate_limit import (
     CallUsage,
     ContentRefused,
     FeatureUnsupported,
+    NotFound,
     RateLimited,
     RequestError,
     ResponseLost,
@@ -55,6 +57,7 @@ from potstill.teachers.rate_limit import (
 
 T = TypeVar("T")
 
+MAX_LISTED = 5000  # batches of an account that are looked through for one of ours, the newest first
 # Seconds for which one step (an upload, a status request) is retried.
 STEP_TIMEOUT_S = 60.0
 RETRY_LATER = "Run the same command again later; the submitted batches stay."
@@ -120,9 +123,7 @@ class BatchServer(ChatServer, Protocol):
     def create_batch(self, uploaded: Any, client_id: str) -> str:
         """Begin the batch; returns its id. It may have begun after a ResponseLost."""
 
-    def find_job(
-        self, client_id: str, requests: int, began: float, exclude: Collection[str]
-    ) -> str | JobPending | None:
+    def find_job(self, client_id: str, requests: int, exclude: Collection[str]) -> str | JobPending | None:
         """The id of the batch with this client id; JobPending while it is unknown which it is."""
 
     def get_progress(self, place: str) -> BatchProgress:
@@ -209,6 +210,8 @@ class BatchChatTeacher(ChatTeacher):
         items = [item for number, text in enumerate(texts) for item in self._items(text, number, job.client_id)]
         try:
             uploaded = self._retry(lambda: self._queue.upload(items, job.client_id))
+        except NotFound as error:
+            raise _no_batches(error) from None
         except TeacherError as error:
             error.billed = False
             raise
@@ -218,6 +221,8 @@ class BatchChatTeacher(ChatTeacher):
         except (ResponseLost, ServerUnavailable) as error:
             # It may have begun: the job stays, and `find_job` looks for it.
             raise TeacherError(f"A batch was sent to {self.name}, and {error.reason}.", RETRY_LATER) from None
+        except NotFound as error:
+            raise _no_batches(error) from None
         except RateLimited as error:
             return JobRejected(error.reason, queue_full=True)
         except RequestError as error:
@@ -225,15 +230,24 @@ class BatchChatTeacher(ChatTeacher):
                 f"{self.name} takes no batch: {error.reason}.", "Ask directly, without batch."
             ) from None
 
-    def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | None:
+    def find_job(self, job: BatchJob, exclude: Collection[str]) -> str | JobPending | JobGone | None:
         """Find a job that may have been submitted. See `base.DeferredTeacher`."""
         each = 1 if self._server.supports_n else job.samples
-        return self._retry(lambda: self._queue.find_job(job.client_id, job.n_texts * each, job.started_at, exclude))
+        try:
+            return self._retry(lambda: self._queue.find_job(job.client_id, job.n_texts * each, exclude))
+        except NotFound as error:
+            return JobGone(error.reason)
 
     # --- fetching -----------------------------------------------------------------------------------------
 
-    def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
+    def fetch_job(self, job: BatchJob) -> JobPending | JobRejected | JobGone | JobResults:
         """The state of a batch, and its results. See `base.DeferredTeacher`."""
+        try:
+            return self._fetch(job)
+        except NotFound as error:
+            return JobGone(error.reason)
+
+    def _fetch(self, job: BatchJob) -> JobPending | JobRejected | JobResults:
         progress = self._retry(lambda: self._queue.get_progress(job.job_id))
         if progress.rejected is not None:
             return progress.rejected
@@ -295,11 +309,22 @@ class BatchChatTeacher(ChatTeacher):
     # --- retries ------------------------------------------------------------------------------------------
 
     def _retry(self, step: Callable[[], T]) -> T:
-        """The result of `step`, which costs nothing and is retried; raises TeacherError if it cannot succeed."""
+        """The result of `step`, which costs nothing and is retried.
+
+        Raises:
+            NotFound: the provider does not have it.
+            TeacherError: it cannot succeed for another reason.
+        """
         try:
             return self._limiter.send(step, CallUsage(0, STEP_TIMEOUT_S), Usage(), 0)
+        except NotFound:
+            raise
         except RequestError as error:
             raise TeacherError(f"{self.name} cannot be asked for its batches: {error.reason}.", RETRY_LATER) from None
+
+
+def _no_batches(error: NotFound) -> TeacherError:
+    return unbilled_error(f"{error.reason}.", "Ask directly, without batch.")
 
 
 def _number_of(name: str, job: BatchJob) -> int | None:

@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from pydantic import Field
@@ -21,7 +22,14 @@ from pydantic import Field
 from potstill.errors import BadSpec, TeacherError, missing_extra
 from potstill.registry import read_options
 from potstill.teachers.base import JobPending, JobRejected, TeacherKind, TeacherSetup
-from potstill.teachers.batch_api import BatchChatTeacher, BatchItem, BatchItemResult, BatchOptions, BatchProgress
+from potstill.teachers.batch_api import (
+    MAX_LISTED,
+    BatchChatTeacher,
+    BatchItem,
+    BatchItemResult,
+    BatchOptions,
+    BatchProgress,
+)
 from potstill.teachers.chat import ChatTeacher
 from potstill.teachers.endpoint import api_key_for, host_of, is_loopback
 from potstill.teachers.messages import (
@@ -216,19 +224,13 @@ class OpenAIServer:
 
         return self._sdk_client.call(call, self._classify_batch_error)
 
-    def find_job(
-        self, client_id: str, requests: int, began: float, exclude: Collection[str]
-    ) -> str | JobPending | None:
+    def find_job(self, client_id: str, requests: int, exclude: Collection[str]) -> str | JobPending | None:
         """The batch that carries the mark."""
 
         def call() -> str | None:
-            for batch in self._client.batches.list(limit=100):
-                if (batch.metadata or {}).get(_MARK) == client_id:
-                    return str(batch.id)
-                # Newest first; an hour for clocks that differ.
-                if batch.created_at < began - 3600:
-                    break
-            return None
+            # Newest first. Not ended by time: the clock here may have been set.
+            listed = islice(self._client.batches.list(limit=100), MAX_LISTED)
+            return next((str(batch.id) for batch in listed if (batch.metadata or {}).get(_MARK) == client_id), None)
 
         return self._sdk_client.call(call, self._classify_batch_error)
 
@@ -302,7 +304,7 @@ class OpenAIServer:
         message = self._sdk_client.message_of(error)
         if error.status_code in (400, 429) and _FULL.search(f"{error.code} {message}"):
             return RateLimited(message)
-        none = self._sdk_client.batch_not_found(error, "no batch API, or not this batch", "account")
+        none = self._sdk_client.batch_not_found(error, "no batch API, or not this batch")
         return none or self._classify_error(error, None)
 
     # --- what a refusal means -----------------------------------------------------------------------------

@@ -63,6 +63,10 @@ class ResponseLost(RequestError):
     """The request was sent and no readable reply came back: it may be billed, so it is charged at its bound."""
 
 
+class NotFound(RequestError):
+    """The provider does not have what was asked for: it is gone, or it never had such things."""
+
+
 class FeatureUnsupported(RequestError):
     """The server does not support a feature; it was dropped, and the same request can be sent again at once."""
 

@@ -16,6 +16,7 @@ from potstill.teachers.endpoint import MAX_REPLY_BYTES, host_of, is_loopback, sa
 from potstill.teachers.prompts import RequestBody
 from potstill.teachers.rate_limit import (
     ConnectFailed,
+    NotFound,
     RateLimited,
     RequestError,
     RequestFailed,
@@ -166,14 +167,11 @@ class SdkClient:
             )
         return None
 
-    def batch_not_found(self, error: Any, what: str, whose: str) -> TeacherError | None:
-        """The error of a batch that does not exist; None for other statuses."""
-        if error.status_code not in (404, 405):
+    def batch_not_found(self, error: Any, what: str) -> NotFound | None:
+        """The error of a batch, or of a batch API, that does not exist; None for other statuses."""
+        if error.status_code not in (404, 405, 410):
             return None
-        return unbilled_error(
-            f"The server at {self.host} has {what} ({error.status_code}).",
-            f"Ask directly, without batch; or use a key of the {whose} the batch was left with.",
-        )
+        return NotFound(f"The server at {self.host} has {what} ({error.status_code})")
 
 
 def rate_limit_error(error: Any, message: str, limits: tuple[int, ...] = (429,)) -> RateLimited | None:

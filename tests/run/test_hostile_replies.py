@@ -77,7 +77,7 @@ def test_a_row_with_nan_of_an_older_version_does_not_keep_a_run_closed_and_is_as
 ) -> None:
     texts = pool.subset("pool").texts[:3]
     with open_run(tmp_path / "run", server, pool) as run:
-        run.client._cache = None  # as if the process had died before it could share
+        run.client._shared._cache = None  # as if the process had died before it could share
         run.ask(run.teacher(), texts)
         bad = json.dumps(Answer("ok", (math.nan, 0.0, -1.0)).to_json())
         run.store._db.execute("UPDATE results SET value = ? WHERE key = (SELECT MIN(key) FROM results)", (bad,))

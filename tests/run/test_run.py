@@ -188,7 +188,7 @@ def test_answers_from_the_workspace_stay_within_the_budget_too(run: Run, spec: S
 
 
 def test_answers_that_a_crash_did_not_share_are_shared_when_the_run_is_opened_again(run: Run, spec: Spec, pool: Pool):
-    run.client._cache = None  # as if the process had died before it could share
+    run.client._shared._cache = None  # as if the process had died before it could share
     run.ask(run.teacher(), pool.subset("pool").texts)
     run.store.close()
     with Run.open(run.folder, spec, run.task, pool):

@@ -6,9 +6,10 @@ The only folder with SQL.
 from potstill.ledger.store.annotations import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
 from potstill.ledger.store.answer_cache import AnswerCache
 from potstill.ledger.store.migrations import MIGRATIONS
-from potstill.ledger.store.records import BatchJobRecord, CallRecord, PaidAnswer, StoredNote
-from potstill.ledger.store.run_lock import LOCK_FILE, RUN_FILE, holds_no_run, remove_start
+from potstill.ledger.store.records import BatchJobRecord, CallRecord, Claim, PaidAnswer, StoredNote
+from potstill.ledger.store.run_lock import LOCK_FILE, RUN_FILE, holds_no_run, is_locked, remove_start
 from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, RunStore, is_begun
+from potstill.ledger.store.unshared_answers import unshared_answers
 
 __all__ = [
     "HEARTBEAT_SLACK_S",
@@ -21,11 +22,14 @@ __all__ = [
     "AnswerCache",
     "BatchJobRecord",
     "CallRecord",
+    "Claim",
     "LabelRequest",
     "PaidAnswer",
     "RunStore",
     "StoredNote",
     "holds_no_run",
     "is_begun",
+    "is_locked",
     "remove_start",
+    "unshared_answers",
 ]

@@ -1,7 +1,8 @@
 """The answers of a workspace: what its runs bought from models and people, for the next run with the same prompts.
 
 It contains only good answers, by a hash of task, teacher, prompt, parameters and text, so that none can be taken for
-another's. Several runs may use it at once. Deleting it costs the answers it would have saved, no record of spending.
+another's. Several runs may use it at once: a run claims an answer here before it buys it. Deleting the file costs the
+answers it would have saved, no record of spending.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import TypeVar
 
 from potstill.errors import PotstillError, RunBusy
-from potstill.ledger.store.records import UNREADABLE, PaidAnswer, read_json
+from potstill.ledger.store.records import UNREADABLE, Claim, PaidAnswer, read_json
 from potstill.ledger.store.sqlite_errors import is_damage
 from potstill.ledger.store.sqlite_file import Migration, SqliteFile
 
@@ -22,6 +24,7 @@ FILE = "answers.sqlite"
 DAMAGE = "broken pages"
 UNUSABLE = (PotstillError, sqlite3.DatabaseError)  # raised for a file that is damaged, locked, or of a newer format
 T = TypeVar("T")
+_CLAIM = "owner, by_job, expires_at"
 MAX_NANOS = 10**15  # a million dollars: no answer cost that much
 # An answer in the state ok, or generated texts; NaN is no JSON. SQLite checks this faster than Python could.
 _GOOD = """CASE WHEN NOT json_valid(?2) THEN 0 ELSE CASE json_type(?2)
@@ -36,7 +39,14 @@ def _format_1(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: list[Migration] = [_format_1]
+def _format_2(db: sqlite3.Connection) -> None:
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, by_job INTEGER NOT NULL,"
+        " expires_at REAL NOT NULL) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: list[Migration] = [_format_1, _format_2]
 
 
 class AnswerCache(SqliteFile):
@@ -127,6 +137,58 @@ class AnswerCache(SqliteFile):
             self._report(f"{error.message} Its answers are not shared with other runs yet.")
             return False
         return True
+
+    # --- claims: which run is buying an answer now ----------------------------------------------------------
+
+    def claim(self, keys: Iterable[str], claim: Claim, is_valid: Callable[[Claim], bool]) -> dict[str, str]:
+        """Claim the answers that no other run is buying, so that two runs never buy the same one at once.
+
+        Args:
+            keys: of the answers.
+            claim: stored for each; replaces an older one of the same owner.
+            is_valid: whether another run's claim, which has not expired, still counts.
+
+        Returns:
+            key -> owner, of those that another run has claimed.
+        """
+        unique = list(dict.fromkeys(keys))
+
+        def step() -> dict[str, str]:
+            with self._transaction():
+                found = [(key, Claim(*rest)) for key, *rest in self._select(f"key, {_CLAIM} FROM claims", unique)]
+                others = {other for _, other in found if other.owner != claim.owner}
+                valid = {other for other in others if other.expires_at > time.time() and is_valid(other)}
+                taken = {key: other.owner for key, other in found if other in valid}
+                self._db.executemany(
+                    f"INSERT OR REPLACE INTO claims (key, {_CLAIM}) VALUES (?, ?, ?, ?)",
+                    [(key, *astuple(claim)) for key in unique if key not in taken],
+                )
+                return taken
+
+        return self._mended(step)
+
+    def release_claims(self, owner: str, keys: Iterable[str] | None = None) -> None:
+        """Delete claims of a run: those of `keys`; without keys, all but those for jobs."""
+
+        def step() -> None:
+            with self._transaction():
+                if keys is None:
+                    self._db.execute("DELETE FROM claims WHERE owner = ? AND by_job = 0", (owner,))
+                else:
+                    pairs = [(owner, key) for key in keys]
+                    self._db.executemany("DELETE FROM claims WHERE owner = ? AND key = ?", pairs)
+
+        self._mended(step)
+
+    def renew_claims(self, owner: str, expires_at: float) -> None:
+        """Give all claims of a run but those for jobs a new time of expiry."""
+
+        def step() -> None:
+            with self._transaction():
+                sql = "UPDATE claims SET expires_at = ? WHERE owner = ? AND by_job = 0"
+                self._db.execute(sql, (expires_at, owner))
+
+        self._mended(step)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -119,6 +119,21 @@ def read_time(seconds: object) -> float:
     return float(seconds)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A run of a workspace is buying an answer.
+
+    Attributes:
+        owner: the name of the run's folder.
+        by_job: by a job that outlives the process, such as a batch.
+        expires_at: seconds since 1970; from then on it counts no more.
+    """
+
+    owner: str
+    by_job: bool
+    expires_at: float
+
+
 def read_json(text: object) -> Any:
     """The value of a JSON text; `UNREADABLE` for anything else, as a file may be damaged or edited."""
     try:
