@@ -120,7 +120,7 @@ def test_common_encodings_are_guessed(tmp_path: Path, text: str, encoding: str) 
 
 def test_the_error_shows_what_the_line_reads_in_the_guessed_encoding(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", ("text,label\n" + "un café très doux,y\n" * 20).encode("cp1252"))
-    assert "In cp1252 this line reads 'un café très doux,y'." in refused(path).message
+    assert "In cp1252 this line reads 'un café très doux,y'" in refused(path).message
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])

@@ -15,7 +15,7 @@ from encodings.aliases import aliases
 from pathlib import Path
 from typing import TextIO
 
-from potstill.data.tables.encoding_guess import decode_error
+from potstill.data.tables.encoding_guess import check_encoding, count_lines, decode_error
 from potstill.data.tables.layout import Guess, Layout
 from potstill.data.tables.unpack import Source
 from potstill.errors import BadData, did_you_mean
@@ -45,7 +45,7 @@ class TextFile:
         guesses: what of the layout the user did not name.
         notes: sentences about what was found while reading; complete when all lines are read.
         header_doubt: see `Table`.
-        partly_decoded: some lines are not UTF-8; their bytes are lone surrogates, and their rows bad ones.
+        partly_decoded: some lines are not in the encoding; their bytes are lone surrogates, and their rows bad ones.
     """
 
     source: Source
@@ -107,7 +107,10 @@ def open_text(source: Source, max_cell: int, layout: Layout = Layout()) -> TextF
     if named and named != found and {named, found} != {"utf-8", "utf-8-sig"}:
         shown, why = found.removesuffix("-sig").upper(), "by its byte-order mark" if mark else "by its bytes"
         notes.append(f"{source.path.name} is {shown} {why} and is read as that, not as {encoding}.")
-    partly = found.startswith("utf-8") and _is_mostly_utf8(source)
+    if found.startswith("utf-8") and not mark:
+        check_encoding(source)
+    n_bad, n_good = count_lines(source, found.removesuffix("-sig"))
+    partly = n_good >= n_bad > 0
     errors = "surrogateescape" if partly else "strict"
     handle = io.TextIOWrapper(source.open(), encoding=found, newline="", errors=errors)
     return TextFile(source, found, handle, max_cell, layout, notes=notes, partly_decoded=partly)
@@ -130,21 +133,6 @@ def _is_utf8(source: Source) -> bool:
         except UnicodeDecodeError:
             return False
     return several > 0
-
-
-def _is_mostly_utf8(source: Source) -> bool:
-    """Whether some lines of a file are not UTF-8, and as many at least show that the others are."""
-    n_bad = n_utf8 = 0
-    with source.open() as handle:
-        for line in handle:
-            if line.isascii():
-                continue
-            try:
-                line.decode("utf-8")
-                n_utf8 += 1
-            except UnicodeDecodeError:
-                n_bad += 1
-    return n_utf8 >= n_bad > 0
 
 
 def _codec_name(encoding: str) -> str:

@@ -234,7 +234,7 @@ def _rows(file: _OpenFile, max_cell: int) -> Generator[NumberedRow, None, None]:
         with file.handle:
             for line, row in _text_rows(file, max_cell):
                 stray = file.partly_decoded and not isinstance(row, str) and any(map(_has_stray_bytes, row.values()))
-                yield line, "has bytes that are not UTF-8" if stray else row
+                yield line, f"has bytes that are not {file.encoding.removesuffix('-sig').upper()}" if stray else row
 
 
 def _has_stray_bytes(cell: Cell) -> bool:
