@@ -146,7 +146,7 @@ def check_encoding(source: Source) -> None:
         raise BadData(
             f"{source.path.name} has the escape sequences of ISO-2022-JP.", "Name its encoding: --encoding iso2022_jp"
         )
-    if len(head) > 1 and len(head) > 2.5 * head.count(0) > len(head) / 1.6:
+    if 0.25 < head.count(0) / len(head) < 0.75:
         name = _utf16_name(head)
         hint = f"Name its encoding; it looks like: --encoding {name}"
         raise BadData(f"{source.path.name} has a NUL byte in most characters, as UTF-16 has without its mark.", hint)
