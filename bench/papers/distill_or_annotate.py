@@ -11,6 +11,7 @@ Real training runs are in `allocate.py`.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -55,6 +56,7 @@ class Prediction:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     predictions = [predict(cell) for cell in CELLS]
     for each in predictions:
         cell = each.cell

@@ -10,6 +10,7 @@ Intervals are Student's t over seeds, of differences on the same seed's texts: f
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,9 +52,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART=FILE", help=f"PART is one of {', '.join(TITLES)}")
+    given = parser.parse_args().parts
     record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"parts": {}}
     joined: dict[str, dict[str, Any]] = {}
-    for each in sys.argv[1:]:
+    for each in given:
         name, _, file = each.partition("=")
         if name not in TITLES:
             raise SystemExit(f"{name!r} is no part; there are {', '.join(TITLES)}")

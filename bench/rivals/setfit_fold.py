@@ -20,6 +20,9 @@ from typing import Any
 
 
 def main() -> None:
+    if "--help" in sys.argv:
+        print(__doc__)
+        return
     asked = json.load(sys.stdin)
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
