@@ -48,6 +48,8 @@ ELSEWHERE = {
     ("annotation/session.py", "--usd-per-label"): "potstill distill",
     ("annotation/session.py", "--budget"): "potstill distill",
     ("api/annotate.py", "--teacher"): "potstill distill",
+    ("api/distill.py", "--measure"): "said by plan",
+    ("api/distill.py", "--page"): "said by plan",
     ("api/annotate.py", "--guard-formulas"): "an option of label-errors",
     ("api/annotate.py", "--no-guard-formulas"): "an option of label-errors",
     ("annotation/spreadsheet.py", "--export"): "potstill annotate",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from potstill.run import ProgressReporter
     from potstill.run.inputs import RunInputs
 
+NO_COMPARISON = "there is nothing to measure, and no page to write"
 NO_TEACHER = "This recipe asks no teacher: it costs only this machine's time."
 
 
@@ -195,13 +196,20 @@ def plan(
         UnknownPrice: the price of this teacher is unknown.
     """
     from potstill.data.atomic import atomic_file
+    from potstill.errors import BadSpec
     from potstill.planning import compare_options
     from potstill.planning.cost_estimate import estimate_cost
     from potstill.procedures.kinds import recipe_kind
     from potstill.run.inputs import read_inputs, spec_overrides
 
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
-    wanted = measure or page is not None or "usd_per_label" in inputs.spec.prices
+    asked = [flag for flag, given in (("--measure", measure), ("--page", page is not None)) if given]
+    if asked and inputs.task.kind == "multi":
+        raise BadSpec(
+            f"Strategies are compared for one label a text, and here a text may have several: {NO_COMPARISON}.",
+            "; ".join(f"Leave {flag} out" for flag in asked),
+        )
+    wanted = bool(asked) or "usd_per_label" in inputs.spec.prices
     wanted = wanted or recipe_kind(inputs.spec.procedure.name).compares_strategies
     comparison = compare_options(inputs, measure=bool(measure)) if wanted and inputs.task.kind != "multi" else None
     if page is not None and comparison is not None:

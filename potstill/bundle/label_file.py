@@ -25,7 +25,7 @@ from potstill.bundle.text_columns import TextColumns, choose_text_columns, table
 from potstill.data.atomic import atomic_file
 from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
-from potstill.data.tables import ReadOptions, Row, stream_rows, write_table
+from potstill.data.tables import Layout, OutputDialect, ReadOptions, Row, dialect_like, stream_rows, write_table
 from potstill.data.task import JsonObject
 from potstill.errors import BadData
 
@@ -108,29 +108,21 @@ def label_file(
     text_columns = choose_text_columns(
         bundle.record, path.name, available, columns, lambda: table_head(scan.head, available, path.name)
     )
-    notes = list(_notes(scan, cells, out))
+    dialect = _dialect(path, scan, out, bundle, coverage)
+    notes = [*_notes(scan, cells, out), *([dialect.note] if dialect and dialect.note else [])]
     job = {"record": sha256(bundle.folder / RECORD_FILE), "graph": bundle.graph, "columns": cells.columns}
-    counts, truncated, unknown = _RowCounts(), bundle.truncated, bundle.unknown
+    counts = _RowCounts(truncated=-bundle.truncated, unknown=-bundle.unknown)
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in _rows(path, read, lambda bad: None))
         labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
         originals = [name for name in scan.columns if name not in cells.columns]
         schema_from = path if len(originals) == len(scan.columns) else None  # a column written over has another type
         columns_out, guard = [*originals, *cells.columns], options.get("guard_formulas", False)
-        n = write_table(out, columns_out, labelled, schema_from=schema_from, guard_formulas=guard)
+        n = write_table(out, columns_out, labelled, schema_from=schema_from, dialect=dialect, guard_formulas=guard)
         journal.finish()
-    if bundle.truncated > truncated:
-        notes.append(f"{bundle.truncated - truncated:,} of the texts were too long and were not read as a whole.")
-    if bundle.unknown > unknown:
-        notes.append(
-            f"{bundle.unknown - unknown:,} of the texts are mostly characters that the student's vocabulary lacks: "
-            "their labels are guesses."
-        )
-    if counts.empty:
-        notes.append(f"{counts.empty} of the texts were empty.")
-    if counts.found:
-        notes.append(f"{counts.found:,} rows had been labelled before the last attempt was stopped.")
-    return LabelFileResult(out, n, text_columns, tuple(notes))
+    counts.truncated += bundle.truncated
+    counts.unknown += bundle.unknown
+    return LabelFileResult(out, n, text_columns, (*notes, *counts.sentences()))
 
 
 @dataclass
@@ -143,12 +135,29 @@ class _FileScan:
     n_bad: int = 0
     head: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    layouts: list[Layout] = field(default_factory=list)
 
 
 @dataclass
 class _RowCounts:
     empty: int = 0
     found: int = 0
+    truncated: int = 0
+    unknown: int = 0
+
+    def sentences(self) -> Iterator[str]:
+        """What the reader should know of the texts."""
+        if self.truncated:
+            yield f"{self.truncated:,} of the texts were too long and were not read as a whole."
+        if self.unknown:
+            yield (
+                f"{self.unknown:,} of the texts are mostly characters that the student's vocabulary lacks: their "
+                "labels are guesses."
+            )
+        if self.empty:
+            yield f"{self.empty} of the texts were empty."
+        if self.found:
+            yield f"{self.found:,} rows had been labelled before the last attempt was stopped."
 
 
 class _PredictionCells:
@@ -185,13 +194,25 @@ class _PredictionCells:
 
 
 def _rows(
-    path: Path, read: ReadOptions, on_bad: Callable[[str], None], on_note: Callable[[str], None] | None = None
+    path: Path, read: ReadOptions, on_bad: Callable[[str], None], scan: _FileScan | None = None
 ) -> Iterator[tuple[int, Row]]:
     """The rows with their lines; each bad one is passed to `on_bad`, or with `on_bad_row="error"` raises."""
-    skip = read.on_bad_row != "error"
     return stream_rows(
-        path, encoding=read.encoding, layout=read.layout, on_bad=on_bad if skip else None, on_note=on_note
+        path,
+        encoding=read.encoding,
+        layout=read.layout,
+        on_bad=None if read.on_bad_row == "error" else on_bad,
+        on_note=None if scan is None else scan.notes.append,
+        on_layout=None if scan is None else scan.layouts.append,
     )
+
+
+def _dialect(path: Path, scan: _FileScan, out: Path, bundle: Bundle, coverage: float | None) -> OutputDialect | None:
+    """How a CSV or TSV output is written; None for other formats."""
+    if out.suffix.lower() not in (".csv", ".tsv"):
+        return None
+    added = [*bundle.labels, "|" if bundle.multilabel else "", "" if coverage is None else json.dumps(["", ""])]
+    return dialect_like(path, scan.layouts[0], out.suffix, added)
 
 
 def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
@@ -209,7 +230,7 @@ def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
             if len(scan.bad) < MAX_BAD_ROWS_SHOWN:
                 scan.bad.append(bad)
 
-        for _, row in _rows(path, read, on_bad, scan.notes.append):
+        for _, row in _rows(path, read, on_bad, scan):
             scan.n += 1
             if row.keys() != scan.columns.keys():
                 scan.columns.update(dict.fromkeys(row))

@@ -29,7 +29,7 @@ from potstill.teachers.base import Teacher
 from potstill.teachers.kinds import teacher_kind
 
 PROBE_TEXTS, SAMPLE_TEXTS, MAX_ROWS = 32, 50, 3000
-NO_LABEL_PRICE = "labels by people, which have no price: set [prices] usd_per_label."
+NO_LABEL_PRICE = "labels by people, which have no price: give it with --usd-per-label PRICE."
 NO_POOL = "distillation and answers of a language model, which need unlabelled texts."
 
 

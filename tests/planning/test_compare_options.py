@@ -54,7 +54,7 @@ def test_a_larger_budget_never_expects_less(spec: Path) -> None:
 def test_labels_without_a_price_are_not_compared_and_the_hint_is_named(spec: Path) -> None:
     spec.write_text(spec.read_text().split("[prices]")[0].replace('teacher = "human"\n', ""))
     comparison = compare_options(read_inputs(spec, None, {}))
-    assert any("usd_per_label" in sentence for sentence in comparison.unpriced)
+    assert any("--usd-per-label" in sentence for sentence in comparison.unpriced)
     assert comparison.owned_usd is None
 
 

@@ -90,5 +90,7 @@ REFUSALS = {
     "a file without the column": Refusal(TWO_TEXTS, command="predict", values={"COLUMN": "note"}),
     "a second text for one": leads_on(GOOD, ["--text", "text", "--text-b", "label"], "predict"),
     "no texts to time": leads_on(OPEN, ["--text", "label"], "bench"),
+    "a page about several labels": Refusal(SEVERAL, ["--kind", "multi", "--page", "page.html"], "plan"),
+    "measuring with several labels": Refusal(SEVERAL, ["--kind", "multi", "--measure"], "plan"),
     "measuring with few labels": leads_on(SOME, ["--measure"], "plan"),
 }

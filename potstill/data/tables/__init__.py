@@ -9,6 +9,7 @@ from potstill.data.tables.base import HEADER_MEND, Cell, Row, Table
 from potstill.data.tables.find_file import check_path, looks_like_table
 from potstill.data.tables.formats import COMPRESSION_SUFFIXES, FILE_FORMATS
 from potstill.data.tables.layout import WITH_HEADER, Format, Guess, Layout, OnBadRow, Quotes, ReadOptions, guess_of
+from potstill.data.tables.output_dialect import OutputDialect, dialect_like
 from potstill.data.tables.parquet import arrow_table
 from potstill.data.tables.read import read_table, stream_rows
 from potstill.data.tables.streams import STANDARD_INPUT, is_stream, stored_stream
@@ -27,12 +28,14 @@ __all__ = [
     "Guess",
     "Layout",
     "OnBadRow",
+    "OutputDialect",
     "Quotes",
     "ReadOptions",
     "Row",
     "Table",
     "arrow_table",
     "check_path",
+    "dialect_like",
     "file_head",
     "guess_of",
     "is_stream",

@@ -42,6 +42,11 @@ def delimiter_name(delimiter: str) -> str:
     return {"\t": "tab", NO_DELIMITER: "none"}.get(delimiter, delimiter)
 
 
+def delimiter_of(name: str) -> str:
+    """The delimiter that an option names: one character, or a word such as "tab"."""
+    return _DELIMITER_NAMES.get(name, name)
+
+
 def find_dialect(file: TextFile, sample: str, declared: str) -> Dialect:
     """The dialect that the layout names, or else the file's own line `sep=;`, or else the sniffed one.
 
@@ -56,7 +61,7 @@ def find_dialect(file: TextFile, sample: str, declared: str) -> Dialect:
         BadSpec: the delimiter or the escape is not one character.
     """
     layout = file.layout
-    delimiter = _DELIMITER_NAMES.get(layout.delimiter or "", layout.delimiter or "")
+    delimiter = delimiter_of(layout.delimiter or "")
     if len(delimiter) > 1 or delimiter in ('"', "\n", "\r"):
         raise BadSpec(
             f"The delimiter {delimiter!r} is not one character.", 'Give one, as in --delimiter ";", or "tab".'

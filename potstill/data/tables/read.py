@@ -157,13 +157,14 @@ def stream_rows(
     max_cell_mb: float = 10,
     on_bad: Callable[[str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_layout: Callable[[Layout], None] | None = None,
     layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> Iterator[tuple[int, Row]]:
     """The rows of a file of any size with their line numbers; one row at a time is in memory (a JSON array: all).
 
     The path is checked at once, the file is read during the iteration. Arguments and errors as in `read_table`, but for
     bad rows: the first one raises, or with `on_bad` each is passed to it ("line 7 has 3 cells where the header has 2")
-    and left out. At the end `on_note` gets each sentence on what was guessed and found.
+    and left out. At the end `on_note` gets each sentence on what was guessed and found, and `on_layout` the layout.
     """
     if encoding is not None:
         layout = replace(layout, encoding=encoding)
@@ -177,6 +178,8 @@ def stream_rows(
             for note in (*file.notes, *(guess.to_text(file.source.path.name) for guess in file.guesses)):
                 if on_note is not None:
                     on_note(note)
+            if on_layout is not None:
+                on_layout(file.layout)
 
     return rows()
 

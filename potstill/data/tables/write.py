@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from potstill.data.atomic import atomic_file
 from potstill.data.printable import guarded_cell
 from potstill.data.tables.base import JsonText, OutputRow
+from potstill.data.tables.output_dialect import OutputDialect, dialect_for
 from potstill.data.tables.parquet import write_parquet
 from potstill.errors import BadData
 
@@ -24,6 +24,7 @@ def write_table(
     rows: Iterable[OutputRow],
     *,
     schema_from: Path | None = None,
+    dialect: OutputDialect | None = None,
     guard_formulas: bool = False,
 ) -> int:
     """Write rows one by one to a temporary file, then rename it to `path`; returns how many.
@@ -33,6 +34,7 @@ def write_table(
         columns: the keys of the rows to write, in this order; a missing one is empty (JSON: null).
         rows: column -> value; numbers stay numbers in JSON Lines and Parquet.
         schema_from: the file the rows were read from; if both are Parquet, its columns keep their types.
+        dialect: of CSV and TSV; None takes commas, or tabs in TSV, and UTF-8.
         guard_formulas: in CSV and TSV, write a quote before what a spreadsheet would read as a formula.
 
     Raises:
@@ -50,27 +52,34 @@ def write_table(
             same_kind = schema_from is not None and schema_from.suffix.lower() == ".parquet"
             n = write_parquet(unfinished, columns, iter(rows), schema_from if same_kind else None)
         else:
-            n = _write(unfinished, path.suffix.lower(), columns, iter(rows), guard_formulas)
+            form = dialect or dialect_for(path.suffix)
+            n = _write(unfinished, columns, iter(rows), form if _is_delimited(path) else None, guard_formulas)
         with unfinished.open("rb+") as handle:
             os.fsync(handle.fileno())
     return n
 
 
-def _write(path: Path, suffix: str, columns: Sequence[str], rows: Iterator[OutputRow], guard: bool) -> int:
+def _is_delimited(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv")
+
+
+def _write(
+    path: Path, columns: Sequence[str], rows: Iterator[OutputRow], dialect: OutputDialect | None, guard: bool
+) -> int:
     n = 0
-    # Half a character (a lone surrogate) has no UTF-8; it is written as "?" instead of stopping a long job.
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as handle:
-        if suffix in (".jsonl", ".ndjson"):
+    # Half a character (a lone surrogate) has no encoding; it is written as "?" instead of stopping a long job.
+    encoding = dialect.encoding if dialect else "utf-8"
+    with path.open("w", encoding=encoding, errors="replace", newline="") as handle:
+        if dialect is None:
             for row in rows:
                 handle.write(json.dumps({c: _value(row.get(c)) for c in columns}, ensure_ascii=False) + "\n")
                 n += 1
             return n
-        # With "\r\n" the writer quotes cells with either character; readers take it as one line end.
-        writer = csv.writer(handle, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\r\n")
-        writer.writerow([guarded_cell(c) if guard else c for c in columns])
+        write_row = dialect.row_writer(handle)
+        write_row([guarded_cell(c) if guard else c for c in columns])
         for row in rows:
             cells = ("" if (cell := row.get(c)) is None else cell for c in columns)
-            writer.writerow([guarded_cell(cell) for cell in cells] if guard else list(cells))
+            write_row([guarded_cell(cell) for cell in cells] if guard else list(cells))
             n += 1
     return n
 
