@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -26,7 +26,12 @@ from potstill.api.table_options import SEVERAL, FileOptions, TableOptions
 from potstill.data.printable import escape_controls, printable_json
 from potstill.errors import PotstillError
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
+STOPPED = "Stopped. Nothing is lost: the same command goes on from here."
+STOPPED_AT_ONCE = (
+    "Stopped at once: calls that were in flight are booked as lost by the next start (potstill show RUN says how "
+    "much). All else is kept: the same command goes on from here."
+)
 # The shared options in the order of a command's help. Each table includes those below it.
 OPTION_GROUPS = {
     "Recipe, teacher and prices": RecipeOptions,
@@ -189,19 +194,62 @@ for _function in COMMANDS:
     app.add_command(make_command(_function))
 
 
+class _Terminal(io.TextIOWrapper):
+    """A terminal; once it was closed, what is printed is lost and no error ends the calls in flight."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+def _terminal(stream: TextIO) -> TextIO:
+    """The stream, which may vanish if it is a terminal."""
+    if not stream.isatty():
+        return stream
+    raw = io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False))
+    return _Terminal(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
+
+
 class TerminationSignal(KeyboardInterrupt):
-    """The process received SIGTERM."""
+    """The process received SIGTERM, or SIGHUP as its terminal was closed; holds the signal's number."""
 
 
-def _stopped(*_: object) -> None:
-    raise TerminationSignal
+def _stopped(number: int, *_: object) -> None:
+    raise TerminationSignal(number)
+
+
+def _stop_cleanly() -> None:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does: calls in flight end and are booked. An ignored signal stays so."""
+    with suppress(ValueError):  # not in the main thread
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _stopped)
+
+
+def _was_waiting(stop: BaseException) -> bool:
+    """Whether it came while an earlier interruption waited for the calls in flight."""
+    earlier = stop.__context__
+    while earlier is not None and not isinstance(earlier, KeyboardInterrupt):
+        earlier = earlier.__context__
+    return earlier is not None
+
+
+def _end(stop: BaseException) -> NoReturn:
+    """Say what an interruption leaves, and exit with the signal's code."""
+    click.echo(f"\n{STOPPED_AT_ONCE if _was_waiting(stop) else STOPPED}", err=True)
+    sys.exit(128 + stop.args[0] if isinstance(stop, TerminationSignal) else INTERRUPTED)
 
 
 def main() -> None:
     """Run the command line; the entry point of the `potstill` command."""
-    # Containers and services are stopped with this signal: calls in flight end and are booked, as with Ctrl-C.
-    with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, _stopped)
+    _stop_cleanly()
+    sys.stdout, sys.stderr = _terminal(sys.stdout), _terminal(sys.stderr)
     try:
         app(standalone_mode=False)
     except PotstillError as error:
@@ -217,8 +265,7 @@ def main() -> None:
         click.echo(escape_controls(page.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stop:
-        click.echo("\nStopped. Nothing is lost: the same command goes on from here.", err=True)
-        sys.exit(TERMINATED if isinstance(stop.__cause__ or stop, TerminationSignal) else INTERRUPTED)
+        _end(stop.__cause__ or stop)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import click
@@ -320,3 +321,45 @@ def test_a_file_whose_name_is_not_utf8_is_read_and_a_toml_file_cannot_name_it(re
     assert "caf\ufffd" in (odd.with_name("run") / "bundle" / "README.md").read_text(encoding="utf-8")
     assert "not UTF-8" in refusal("init", odd, "-o", odd.with_name("potstill.toml")).message
     assert "not UTF-8" in refusal("distill", odd, "--budget", "0.05", "-o", odd.with_suffix("")).message
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        (None, KeyboardInterrupt(), 130),
+        (KeyboardInterrupt(), KeyboardInterrupt(), 130),
+        (None, cli.TerminationSignal(1), 129),
+        (cli.TerminationSignal(15), cli.TerminationSignal(15), 143),
+    ],
+)
+def test_an_interruption_of_the_wait_for_calls_in_flight_says_what_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    first: BaseException | None,
+    second: BaseException,
+    code: int,
+) -> None:
+    def work(**_: object) -> None:
+        try:
+            raise first or ValueError
+        except BaseException:  # as while a block ends
+            raise second  # noqa: B904
+
+    monkeypatch.setattr(cli, "app", work)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == code
+    assert ("booked as lost" in capsys.readouterr().err) == (first is not None)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals to close here")
+def test_what_is_printed_to_a_terminal_that_was_closed_is_lost_and_no_error() -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as real:
+        terminal = cli._terminal(real)
+        print("shown", file=terminal, flush=True)
+        assert os.read(master, 100).strip() == b"shown"
+        os.close(master)
+        print("lost", file=terminal, flush=True)
+        with suppress(OSError):
+            terminal.close()
