@@ -19,6 +19,8 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.bundle.check_graph import check_graph
+from potstill.bundle.check_record import check_record
 from potstill.bundle.preprocessors import PREPROCESSORS, Feeds
 from potstill.bundle.record import (
     EXPORT_AGAIN,
@@ -29,10 +31,10 @@ from potstill.bundle.record import (
     read_record,
 )
 from potstill.bundle.sessions import available_cpus, open_session
-from potstill.bundle.text_inputs import read_inputs
-from potstill.data.pairs import is_pair, join_pair
+from potstill.bundle.text_inputs import joined_pairs, read_inputs
+from potstill.data.pairs import join_pair
 from potstill.data.paths import as_path
-from potstill.errors import BadData, BadInput, RunNotFound
+from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
 from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees, Scaling
 from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresholds, MultilabelGuarantees
 from potstill.models.tokens.tokenizer import check_texts, mean_by_row
@@ -40,6 +42,8 @@ from potstill.models.tokens.tokenizer import check_texts, mean_by_row
 Floats = NDArray[np.float32]
 Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, in a pair task
 
+TRY_OUT_TEXTS = ("A text", "")  # predicted when a bundle is loaded
+RUST_PANIC = "PanicException"  # the class of a bug in a library that is written in Rust
 MAX_BLOCK_TEXTS = 8192  # texts whose token ids are in memory at once
 NO_MULTILABEL_SETS = (
     "This student gives several labels, and nothing is guaranteed of a set of them.",
@@ -241,7 +245,7 @@ class Bundle:
         """
         texts = read_inputs(texts, self.record)
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
-        strings = _pairs(texts) if self.takes_pairs else texts
+        strings = joined_pairs(texts) if self.takes_pairs else texts
         if len(texts) > MAX_BLOCK_TEXTS and not self.takes_pairs:
             check_texts(strings)  # type: ignore[arg-type]
         # In blocks: the token ids of all texts at once would need many times the memory of the texts.
@@ -249,7 +253,17 @@ class Bundle:
             self._run(
                 strings if len(texts) <= MAX_BLOCK_TEXTS else strings[start : start + MAX_BLOCK_TEXTS], logits[start:]
             )
+        if not np.isfinite(logits).all():
+            row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+            shown = str(strings[row])[:60]
+            raise BadData(f"The graph {self.graph} gives no finite score for text {row + 1} ({shown!r}).", EXPORT_AGAIN)
         return logits
+
+    def try_out(self) -> None:
+        """Predict two texts. Raises BadData, or the error of a library, if the files do not fit together."""
+        texts = [join_pair(text, text) if self.takes_pairs else text for text in TRY_OUT_TEXTS]
+        next(self.predictions_from_logits(self.predict_logits(texts)))
+        self.preprocessor.truncated = self.preprocessor.unknown = 0
 
     def _run(self, texts: Sequence[Any], logits: Floats) -> None:
         """Write the logits of the texts into the first rows of `logits`."""
@@ -257,7 +271,14 @@ class Bundle:
         def run(batch: tuple[NDArray[np.intp], Feeds]) -> None:
             rows, feeds = batch
             first = np.append(True, rows[1:] != rows[:-1])
-            logits[rows[first]] = mean_by_row(rows, self.session.run(["logits"], feeds)[0])
+            found = self.session.run(["logits"], feeds)[0]
+            if np.shape(found) != (len(rows), len(self.labels)):
+                raise BadData(
+                    f"The graph {self.graph} gives values of the shape {np.shape(found)} for {len(rows)} texts and "
+                    f"{len(self.labels)} labels.",
+                    EXPORT_AGAIN,
+                )
+            logits[rows[first]] = mean_by_row(rows, found)
 
         # Each batch on one thread, and several batches at once: more texts a second than several threads a batch,
         # and a busy core slows one batch down instead of all. Later batches are filled while the first ones run.
@@ -339,6 +360,7 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     if not (folder / RECORD_FILE).is_file() and (folder / "bundle" / RECORD_FILE).is_file():
         folder = folder / "bundle"
     record = read_record(folder)
+    check_record(record, folder)
     for name, file in record.files.items():
         check_file(folder, name, file, verify=verify)
     if record.preprocessor.name not in PREPROCESSORS:
@@ -346,28 +368,23 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     chosen = graph or record.graph
     if chosen not in record.files:
         raise RunNotFound(f"{folder} holds no {chosen}.", "Leave the graph out, or export the bundle again.")
+    check_graph(folder / chosen, record.files)
+    n_threads = threads or available_cpus()
     try:
-        return Bundle(folder, record, graph=chosen, threads=threads or available_cpus())
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise RunNotFound(f"{folder} is damaged: {type(error).__name__}: {error}.", EXPORT_AGAIN) from error
+        bundle = Bundle(folder, record, graph=chosen, threads=n_threads)
+        bundle.try_out()
+        return bundle
+    except BadData as error:
+        raise RunNotFound(f"{folder} is damaged: {error.message}", EXPORT_AGAIN) from error
+    except PotstillError:
+        raise
+    except BaseException as error:
+        # Any error of a library means that a file holds other values than were written; Rust's are no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != RUST_PANIC:
+            raise
+        reason = (str(error) or "no reason given").splitlines()[0][:200]
+        raise RunNotFound(f"{folder} is damaged: {type(error).__name__}: {reason}.", EXPORT_AGAIN) from error
 
 
 def _reopen(folder: str, graph: str, threads: int) -> Bundle:
     return load(folder, graph=graph, threads=threads)
-
-
-def _pairs(texts: Sequence[Text]) -> list[str]:
-    """The pairs as strings."""
-    joined = [
-        join_pair(*text)
-        if isinstance(text, tuple) and len(text) == 2 and all(isinstance(s, str) for s in text)
-        else text
-        for text in texts
-    ]
-    if isinstance(texts, str) or not all(isinstance(text, str) and is_pair(text) for text in joined):
-        raise BadData("This student compares two texts, and got one.", "Give pairs: [(first, second), ...].")
-    return [str(text) for text in joined]
-
-
-def _is_two(text: Any) -> bool:
-    return isinstance(text, tuple) and len(text) == 2 and all(isinstance(each, str) for each in text)

@@ -24,6 +24,7 @@ from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 
 FORMAT = 2
 RECORD_FILE = "potstill.json"
+MAX_RECORD_BYTES = 64_000_000
 EXPORT_AGAIN = (
     "Copy the bundle again; or delete its folder and run the same distill command again: it exports the student anew "
     "and buys nothing."
@@ -146,6 +147,8 @@ class BundleRecord:
         """
         if record["format"] == 1:
             record = upgrade_format_1(record)
+        if not isinstance(record["task"]["labels"], list):
+            raise TypeError("the labels are no list")
         parity, int8, guarantees = record["parity"], record["int8"], record["guarantees"]
         task = Task.from_json(record["task"])
         kind = MultilabelGuarantees if task.kind == "multi" else Guarantees
@@ -188,15 +191,17 @@ def read_record(folder: Path) -> BundleRecord:
         RunNotFound: there is none, it is damaged, or its format is newer than this version's.
     """
     file = folder / RECORD_FILE
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
+    if not folder.is_dir() or not (file.exists() or file.is_symlink()):
         what = "holds no bundle" if folder.is_dir() else "does not exist or is not a folder"
-        raise RunNotFound(f"{folder} {what}.", "Give the folder of a finished run, or of a bundle.") from error
-    except (OSError, ValueError) as error:
+        raise RunNotFound(f"{folder} {what}.", "Give the folder of a finished run, or of a bundle.")
+    try:
+        if not file.is_file() or file.stat().st_size > MAX_RECORD_BYTES:
+            raise ValueError(f"it is no file, or larger than {MAX_RECORD_BYTES // 10**6} MB")
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunNotFound(f"{file} cannot be read: {error}.", EXPORT_AGAIN) from error
     version = record.get("format") if isinstance(record, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise RunNotFound(f"{file} is not the record of a bundle.", EXPORT_AGAIN)
     if version > FORMAT:
         raise newer_version(folder, str(record.get("made_by", "unknown")), version)
@@ -204,7 +209,7 @@ def read_record(folder: Path) -> BundleRecord:
         return BundleRecord.from_json(record)
     except KeyError as error:
         raise RunNotFound(f"{file} is damaged: it lacks {error}.", EXPORT_AGAIN) from error
-    except (TypeError, ValueError, AttributeError, BadSpec) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, BadSpec) as error:
         raise RunNotFound(f"{file} is damaged: {type(error).__name__}: {error}.", EXPORT_AGAIN) from error
 
 
@@ -242,10 +247,19 @@ def check_file(folder: Path, name: str, file: FileRecord, *, verify: bool) -> No
     path = folder / name
     if not path.is_file():
         raise RunNotFound(f"{path} is missing.", EXPORT_AGAIN)
+    if path.is_symlink() and not _leads_inside(path):
+        raise RunNotFound(f"{path} is a symbolic link that leads out of its folder.", EXPORT_AGAIN)
     if path.stat().st_size != file.bytes:
         raise RunNotFound(f"{path} has {path.stat().st_size} bytes, and {file.bytes} were written.", EXPORT_AGAIN)
     if verify and sha256(path) != file.sha256:
         raise RunNotFound(f"{path} was changed: its SHA-256 differs from the record's.", EXPORT_AGAIN)
+
+
+def _leads_inside(link: Path) -> bool:
+    """Whether a link stays in its folder, or leads to the blobs beside it as in the cache of the Hugging Face hub."""
+    folder, target = link.parent.resolve(), link.resolve()
+    blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+    return target.parent in (folder, blobs)
 
 
 def sha256(path: Path) -> str:

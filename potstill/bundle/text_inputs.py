@@ -7,6 +7,7 @@ from typing import Any
 
 from potstill.bundle.record import BundleRecord
 from potstill.data.frames import frame_column, frame_columns, open_frame, plain_list
+from potstill.data.pairs import is_pair, join_pair
 from potstill.errors import BadData
 
 
@@ -35,6 +36,23 @@ def read_inputs(given: Any, record: BundleRecord, named: tuple[str, ...] = ()) -
     names = named or _choose(record, available)
     columns = [frame_column(given, name) for name in names]
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def joined_pairs(texts: Sequence[Any]) -> list[str]:
+    """The pairs as strings, as `pairs.join_pair` makes them.
+
+    Raises:
+        BadData: one is no pair.
+    """
+    joined = [
+        join_pair(*text)
+        if isinstance(text, tuple) and len(text) == 2 and all(isinstance(each, str) for each in text)
+        else text
+        for text in texts
+    ]
+    if isinstance(texts, str) or not all(isinstance(text, str) and is_pair(text) for text in joined):
+        raise BadData("This student compares two texts, and got one.", "Give pairs: [(first, second), ...].")
+    return [str(text) for text in joined]
 
 
 def _choose(record: BundleRecord, available: tuple[str, ...]) -> tuple[str, ...]:
