@@ -58,7 +58,7 @@ class QuoteInputs(Generic[OptionsT]):
 class Ask:
     """One sort of purchase: what is bought, from which teacher, how much of it, and what a unit consumes.
 
-    A recipe may have a cheap and a dear course (fewer texts generated, but more answered). `low_units` and
+    A recipe may have a cheap and an expensive course (fewer texts generated, more answered). `low_units` and
     `high_units` of all its purchases belong to the same two courses, so one purchase may have the higher number in
     `low_units`.
 

@@ -36,15 +36,15 @@ def label_quotas(labels: Sequence[str], feedback: Feedback, n: int, draw: np.ran
         errors = [column[each.label] for each in (*feedback.incorrect, *feedback.hard_negatives)]
         shown = np.bincount(np.array(errors, dtype=np.int64), minlength=len(labels))
         weight += shown + UNIFORM_SHARE * max(len(errors), 1) / len(labels)
-    counts = by_need(f1, weight * about, n, draw)
+    counts = allocate_by_error(f1, weight * about, n, draw)
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
 
 
-def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) -> NDArray[np.int64]:
+def allocate_by_error(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) -> NDArray[np.int64]:
     """How many of `n` new texts each label gets: (K,) counts that sum to n, in proportion to (1 - F1) x prior.
 
     Whole shares are given out first and what is left is drawn by the remainders (systematic sampling), so that a rare
-    label gets a text now and then rather than never. Where nothing is needed, the prior decides.
+    label gets a text now and then rather than never. If all F1 are 1, the prior decides.
 
     Args:
         f1: (K,) in [0, 1].
@@ -53,10 +53,10 @@ def by_need(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.Generator) 
         draw: draws the remainders.
     """
     weights = np.asarray(prior, dtype=np.float64)
-    need = (1 - np.asarray(f1, dtype=np.float64)) * weights
-    need = need if need.sum() > 0 else weights
+    error = (1 - np.asarray(f1, dtype=np.float64)) * weights
+    error = error if error.sum() > 0 else weights
     # Systematic sampling: label k gets as many texts as points u, u + 1, u + 2, ... fall into its interval.
-    ends = np.cumsum(need / need.sum()) * n
+    ends = np.cumsum(error / error.sum()) * n
     ends[-1] = n
     return np.diff(np.floor(ends + draw.random()), prepend=0.0).astype(np.int64)
 

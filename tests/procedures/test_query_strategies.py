@@ -16,7 +16,7 @@ from potstill.procedures.query_strategies import (
     sample_correct,
     sample_incorrect,
 )
-from potstill.teachers.generation_quotas import by_need
+from potstill.teachers.generation_quotas import allocate_by_error
 
 GOLD = np.array([0, 0, 1, 1, 2, 2])
 PROBS = np.array(
@@ -73,7 +73,7 @@ def test_every_text_is_given_to_some_label_and_none_gets_what_it_does_not_need(
     rows: list[tuple[float, float]], n: int, seed: int
 ) -> None:
     f1, prior = (np.array(column) for column in zip(*rows, strict=True))
-    counts = by_need(f1, prior, n, np.random.default_rng(seed))
+    counts = allocate_by_error(f1, prior, n, np.random.default_rng(seed))
     assert counts.sum() == n
     assert counts.min() >= 0
     need = (1 - f1) * prior
@@ -82,12 +82,12 @@ def test_every_text_is_given_to_some_label_and_none_gets_what_it_does_not_need(
 
 
 def test_what_is_missing_and_common_gets_most() -> None:
-    counts = by_need([1.0, 0.5, 0.0], [10, 10, 5], 20, draw())
+    counts = allocate_by_error([1.0, 0.5, 0.0], [10, 10, 5], 20, draw())
     assert counts.tolist() == [0, 10, 10]
-    many = sum(by_need(np.zeros(335), np.ones(335), 32, np.random.default_rng(seed)) for seed in range(300))
+    many = sum(allocate_by_error(np.zeros(335), np.ones(335), 32, np.random.default_rng(seed)) for seed in range(300))
     assert isinstance(many, np.ndarray)
     assert many.min() > 10  # a rare label gets a text now and then
-    assert by_need([1.0, 1.0], [3, 1], 4, draw()).tolist() == [3, 1]
+    assert allocate_by_error([1.0, 1.0], [3, 1], 4, draw()).tolist() == [3, 1]
 
 
 def test_no_rows_select_nothing() -> None:

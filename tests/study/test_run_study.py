@@ -97,7 +97,7 @@ def test_finished_cells_are_not_run_again_and_a_new_seed_runs_alone(tmp_path: Pa
 
 def test_a_student_of_a_new_revision_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(study_of(tmp_path), tmp_path / "out")
-    monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 2, raising=False)
+    monkeypatch.setattr("potstill.students.linear.LinearStudent.revision", 99, raising=False)
     again = CountedRecipes()
     run(study_of(tmp_path), tmp_path / "out", recipes=again)
     assert {name for name, _ in again.calls} == {"ft", "ft+kd"}

@@ -59,7 +59,7 @@ class InterpolatedScores:
             )
             for texts, points in sorted(levels.items())
         }
-        self._beyond = draw.standard_normal((len(self._levels) + 1, N_DRAWS))
+        self._extrapolation_noise = draw.standard_normal((len(self._levels) + 1, N_DRAWS))
 
     def after_labels(self, labels: float) -> Floats:
         """Trained on this many human labels."""
@@ -81,7 +81,7 @@ class InterpolatedScores:
             inside = y[rows, step] * (1 - share) + y[rows, step + 1] * share
             slope_low = np.maximum((y[:, 1] - y[:, 0]) / (at[1] - at[0]), self.MIN_FALL)
         outside = np.maximum(at[0] - x, 0.0)
-        scores = inside - outside * (slope_low + self.EXTRAPOLATION_SD * np.abs(self._beyond[-1]))
+        scores = inside - outside * (slope_low + self.EXTRAPOLATION_SD * np.abs(self._extrapolation_noise[-1]))
         return np.asarray(np.where(np.asarray(texts) < 1, 0.0, np.clip(scores, 0.0, 1.0)))
 
     def after_answers(self, texts: float) -> Floats | None:
@@ -106,8 +106,8 @@ class InterpolatedScores:
         else:
             share_inside, extra = max(share, 0.0), 0.0
         found = scores[:, step] + share_inside * (scores[:, step + 1] - scores[:, step]) + extra
-        octaves = max(0.0, x - float(sizes[-1]))
-        noise = self.EXTRAPOLATION_SD * octaves * self._beyond[list(self._levels).index(level)]
+        doublings = max(0.0, x - float(sizes[-1]))
+        noise = self.EXTRAPOLATION_SD * doublings * self._extrapolation_noise[list(self._levels).index(level)]
         return np.asarray(np.clip(found + noise, 0.0, 1.0))
 
 

@@ -32,7 +32,7 @@ class GenerationRounds:
     Attributes:
         accepted: generated texts that are trained on beside the labels, with their targets.
         n_rounds: rounds that were run.
-        texts: how many texts a round asks for.
+        texts_per_round: how many texts a round asks for.
         teacher: the teacher that generates; None before the first round.
     """
 
@@ -40,7 +40,7 @@ class GenerationRounds:
         self._sources, self._validation = sources, validation
         self.options = sources.options.generation
         self.accepted = LabelledSet((), np.zeros((0, sources.run.task.n_labels), np.float32))
-        self.n_rounds, self.texts = 0, self.options.texts_per_round
+        self.n_rounds, self.texts_per_round = 0, self.options.texts_per_round
         self.teacher: GeneratingTeacher | None = None
         self._gains: list[RoundGain] = []
         self._without_improvement, self._budget_exhausted = 0, False
@@ -65,7 +65,7 @@ class GenerationRounds:
 
     def remaining_texts(self, labelled: LabelledSet) -> int:
         """How many texts the remaining rounds ask for."""
-        return 0 if self.unavailable_reason(labelled) else (self.options.rounds - self.n_rounds) * self.texts
+        return 0 if self.unavailable_reason(labelled) else (self.options.rounds - self.n_rounds) * self.texts_per_round
 
     @property
     def score(self) -> float:
@@ -88,7 +88,7 @@ class GenerationRounds:
             requests = split_by_label(request, run.task.labels, gold_examples(run.task, current.train), draw)
         usages = [llm.estimate_generation_usage(each).high for each in requests]
         usd = micros_to_usd(sum(llm.price.cost_micros(usage) for usage in usages))
-        n_relabelled = self.texts if self.options.relabels else 0
+        n_relabelled = self.texts_per_round if self.options.relabels else 0
         relabelling = n_relabelled * (self._sources.answer_usd(labelled.texts) or 0.0)
         return usd + relabelling + self._sources.training_usd(current.student)
 

@@ -40,7 +40,7 @@ from potstill.teachers.kinds import teacher_kind
 
 PROBE_TEXTS = 64  # texts that the large student is timed on
 PROBE_SECONDS, QUICK_PROBE_SECONDS = 30.0, 1.0  # roughly what timing a transformer takes, and another student
-PRICE_DOUBT = 0.3  # standard deviation of the log of the price of a distilled text
+PRICE_LOG_SD = 0.3  # standard deviation of the log of the price of a distilled text
 
 
 class AllocateOptions(Options):
@@ -76,7 +76,7 @@ class AllocateOptions(Options):
 class TeacherCost:
     """What the large student costs in USD: training per label, and labelling per text; measured, or by a probe."""
 
-    usd_per_label_learnt: float
+    training_usd_per_label: float
     usd_per_text: float
     measured: bool = False
 
@@ -261,12 +261,12 @@ class LabelSources:
         answer = self.answer_usd(texts)
         if teacher_cost is None:
             return UnitCosts(usd_per_label=label, usd_per_answer=answer)
-        doubt = np.exp(PRICE_DOUBT * np.random.default_rng(0).standard_normal(N_DRAWS))
-        usd_per_label_learnt = teacher_cost.usd_per_label_learnt
+        price_factors = np.exp(PRICE_LOG_SD * np.random.default_rng(0).standard_normal(N_DRAWS))
+        training_usd_per_label = teacher_cost.training_usd_per_label
         return UnitCosts(
             usd_per_label=label,
-            teacher_training=lambda n: usd_per_label_learnt * n,
-            usd_per_distilled=np.asarray(teacher_cost.usd_per_text * doubt),
+            teacher_training=lambda n: training_usd_per_label * n,
+            usd_per_distilled=np.asarray(teacher_cost.usd_per_text * price_factors),
             usd_per_answer=answer,
         )
 

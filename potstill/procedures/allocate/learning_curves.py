@@ -33,7 +33,7 @@ MIN_ERROR = 1e-4  # lower bound of an error before its logarithm is taken
 # Standard deviation of the log-error for each doubling beyond the pilot: at least the first, even if the largest size
 # of the pilot was predicted exactly, and the second times the error of that prediction. Chosen on the curves of
 # banking77 and sst2 for the 80 % that the interval promises (bench/curves.py), then checked there on other data sets.
-MIN_DOUBT, HOLDOUT_ERROR_SHARE = 0.05, 0.7
+MIN_LOG_ERROR_SD, HOLDOUT_ERROR_SHARE = 0.05, 0.7
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,12 @@ class LearningCurve:
         for kind, family in enumerate(FAMILIES):
             rows = self._kinds == kind
             errors[rows] = _error(family, self._params[rows], max(n, 1e-9))
-        octaves = max(0.0, np.log2(max(n, 1e-9) / self.largest))
-        doubt = float(np.hypot(MIN_DOUBT, HOLDOUT_ERROR_SHARE * self.holdout_error / self._last_octaves)) * octaves
-        return np.asarray(1 - np.clip(errors * np.exp(self._noise * doubt), 0.0, 1.0))
+        doublings = max(0.0, np.log2(max(n, 1e-9) / self.largest))
+        log_error_sd = (
+            float(np.hypot(MIN_LOG_ERROR_SD, HOLDOUT_ERROR_SHARE * self.holdout_error / self._last_doublings))
+            * doublings
+        )
+        return np.asarray(1 - np.clip(errors * np.exp(self._noise * log_error_sd), 0.0, 1.0))
 
     def predict(self, n: float, level: float = INTERVAL_LEVEL) -> Estimate:
         """The expected score at size `n`, with its interval of `level`."""
@@ -117,7 +120,7 @@ class LearningCurve:
         return n
 
     @property
-    def _last_octaves(self) -> float:
+    def _last_doublings(self) -> float:
         return float(np.log2(self.points[-1].n / self.points[-2].n))
 
 

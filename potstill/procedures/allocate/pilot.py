@@ -147,7 +147,7 @@ class Pilot:
             points[-1].mean,
             tuple(points),
             findings,
-            self._rounds.texts if self._rounds.remaining_texts(self._labelled) else 0,
+            self._rounds.texts_per_round if self._rounds.remaining_texts(self._labelled) else 0,
             len(self._llm_texts) if is_new else 0,
         )
 
@@ -174,15 +174,15 @@ class Pilot:
             free = replace(findings, teacher_cost=TeacherCost(0.0, 0.0))
             value = self._information_value(free, DISTILLATION_STRATEGIES, 0.0)
             best = self._comparison(free)(self._free_usd).strategies[0].strategy
-            is_dear = self._sources.probe_usd > MAX_MEASURING_SHARE * self._free_usd
+            is_too_expensive = self._sources.probe_usd > MAX_MEASURING_SHARE * self._free_usd
             # Even without a price it would not change the choice: then it is not timed either.
-            if is_dear or (value.gain < MIN_SCORE_GAIN and best not in DISTILLATION_STRATEGIES):
-                value = replace(value, cost=1.0 if is_dear else MIN_SCORE_GAIN)
+            if is_too_expensive or (value.gain < MIN_SCORE_GAIN and best not in DISTILLATION_STRATEGIES):
+                value = replace(value, cost=1.0 if is_too_expensive else MIN_SCORE_GAIN)
                 return findings.with_decision("large", value, 0.0, value.is_worth_it)
             findings = replace(findings, teacher_cost=self._sources.teacher_cost(self._labelled, self._unlabelled))
         assert findings.teacher_cost is not None
         cost, n_texts = findings.teacher_cost, min(len(self._unlabelled), MAX_PILOT_TEXTS)
-        usd = cost.usd_per_label_learnt * len(self._labelled) + cost.usd_per_text * n_texts
+        usd = cost.training_usd_per_label * len(self._labelled) + cost.usd_per_text * n_texts
         value = self._information_value(findings, DISTILLATION_STRATEGIES, usd)
         findings = findings.with_decision("large", value, usd, value.is_worth_it)
         if not value.is_worth_it:
@@ -229,7 +229,7 @@ class Pilot:
         remaining = self._rounds.remaining_texts(self._labelled)
         if not remaining:
             return costs
-        usd_per_generated = self._rounds.round_usd(self._labelled) / self._rounds.texts
+        usd_per_generated = self._rounds.round_usd(self._labelled) / self._rounds.texts_per_round
         return replace(costs, usd_per_generated=usd_per_generated, max_generated=remaining)
 
     def _measure_large(self, large: Student) -> TeacherMeasurement:

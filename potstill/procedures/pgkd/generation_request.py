@@ -20,7 +20,7 @@ from potstill.evaluation.calibration import one_hot
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.procedures import query_strategies
 from potstill.registry import Options
-from potstill.teachers.generation_quotas import by_need
+from potstill.teachers.generation_quotas import allocate_by_error
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -234,5 +234,5 @@ def _label_counts(
     if options.label_allocation == "error_reduction":
         # Errors fall with the number of texts by a power law, whose slope is the error divided by that number.
         weight /= np.maximum(np.bincount(rows.gold, minlength=task.n_labels), 1)
-    counts = by_need(f1[labels], weight[labels], options.texts_per_round, draw)
+    counts = allocate_by_error(f1[labels], weight[labels], options.texts_per_round, draw)
     return {task.labels[k]: int(count) for k, count in zip(labels, counts, strict=True) if count}

@@ -183,7 +183,7 @@ def test_a_large_model_that_may_win_is_timed_and_measured_and_the_probe_is_paid(
         basis = bases(run)[0]
         assert {each.strategy for each in basis.strategies} == {"annotate", "distil", "mix"}
         assert basis.findings.teacher_cost is not None
-        assert basis.findings.teacher_cost.usd_per_label_learnt > 0
+        assert basis.findings.teacher_cost.training_usd_per_label > 0
         assert "measured" in basis.sources.distillation or not basis.findings.information_values["large"].done
         assert any("probe" in call.description for call in run.store.calls())
 
