@@ -25,14 +25,26 @@ from potstill.bundle.text_columns import TextColumns, choose_text_columns, table
 from potstill.data.atomic import atomic_file
 from potstill.data.label_sets import format_labels
 from potstill.data.pairs import join_pair
-from potstill.data.tables import Layout, OutputDialect, ReadOptions, Row, dialect_like, stream_rows, write_table
+from potstill.data.tables import (
+    BytesText,
+    Layout,
+    OutputDialect,
+    ReadOptions,
+    Row,
+    bytes_error,
+    columns_as_text,
+    dialect_like,
+    stream_rows,
+    write_table,
+)
 from potstill.data.task import JsonObject
 from potstill.errors import BadData
 
 BLOCK = 4096  # rows in memory at once
 MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
 GUESS_ROWS = 200  # rows to guess the text column from, if it must be
-TYPED_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # keep numbers, truths and lists as they are
+PARQUET = ".parquet"
+TYPED_SUFFIXES = (".jsonl", ".ndjson", PARQUET)  # keep numbers, truths and lists as they are
 BAD_ROW = re.compile(rb"(line|row) [\d,]+ ")  # what a line of the list of bad rows begins with
 RowProgress = Callable[[float, float], None]
 
@@ -104,21 +116,29 @@ def label_file(
         bundle.predict_sets([], coverage)  # refuses before anything is read
     scan = _scan(path, out, read)
     cells = _PredictionCells(bundle, coverage, typed=out.suffix.lower() in TYPED_SUFFIXES)
-    available = tuple(scan.columns)
+    available = tuple(name for name in scan.columns if name not in scan.of_bytes)
+    if binary := scan.of_bytes.intersection(columns or bundle.record.text_columns):
+        raise bytes_error(path.name, min(binary), available)
     text_columns = choose_text_columns(
         bundle.record, path.name, available, columns, lambda: table_head(scan.head, available, path.name)
     )
     dialect = _dialect(path, scan, out, bundle, coverage)
-    notes = [*_notes(scan, cells, out), *([dialect.note] if dialect and dialect.note else [])]
+    notes = [*_notes(path, scan, cells, out), *([dialect.note] if dialect and dialect.note else [])]
     job = {"record": sha256(bundle.folder / RECORD_FILE), "graph": bundle.graph, "columns": cells.columns}
     counts = _RowCounts(truncated=-bundle.truncated, unknown=-bundle.unknown)
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in _rows(path, read, lambda bad: None))
         labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
         originals = [name for name in scan.columns if name not in cells.columns]
-        schema_from = path if len(originals) == len(scan.columns) else None  # a column written over has another type
-        columns_out, guard = [*originals, *cells.columns], options.get("guard_formulas", False)
-        n = write_table(out, columns_out, labelled, schema_from=schema_from, dialect=dialect, guard_formulas=guard)
+        n = write_table(
+            out,
+            [*originals, *cells.columns],
+            labelled,
+            schema_from=path,
+            new_columns=cells.columns,
+            dialect=dialect,
+            guard_formulas=options.get("guard_formulas", False),
+        )
         journal.finish()
     counts.truncated += bundle.truncated
     counts.unknown += bundle.unknown
@@ -136,6 +156,7 @@ class _FileScan:
     head: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     layouts: list[Layout] = field(default_factory=list)
+    of_bytes: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -222,6 +243,7 @@ def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
     if not out.parent.is_dir():
         raise BadData(f"There is no folder {out.parent} to write {out.name} into.", "Make the folder first.")
     _check_own(beside)
+    typed = path.suffix.lower() == PARQUET
     with atomic_file(beside) as unfinished, unfinished.open("w", encoding="utf-8", errors="replace") as handle:
 
         def on_bad(bad: str) -> None:
@@ -234,6 +256,8 @@ def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
             scan.n += 1
             if row.keys() != scan.columns.keys():
                 scan.columns.update(dict.fromkeys(row))
+            if typed:
+                scan.of_bytes.update(name for name, cell in row.items() if type(cell) is BytesText)
             if len(scan.head) < GUESS_ROWS:
                 scan.head.append(row)
     if not scan.n_bad:
@@ -257,12 +281,17 @@ def _check_own(beside: Path) -> None:
             raise not_own_error(beside, "exists and is no list of bad rows")
 
 
-def _notes(scan: _FileScan, cells: _PredictionCells, out: Path) -> Iterator[str]:
+def _notes(path: Path, scan: _FileScan, cells: _PredictionCells, out: Path) -> Iterator[str]:
     if scan.n_bad:
         more = f" and {scan.n_bad - len(scan.bad):,} more" if scan.n_bad > len(scan.bad) else ""
         rows = f"{scan.n_bad:,} bad row{'s' * (scan.n_bad != 1)}"
         yield f"{rows} left out: {'; '.join(scan.bad)}{more} (all in {out.name}.bad.txt)."
     yield from scan.notes
+    if out.suffix.lower() != PARQUET:
+        for name in sorted(scan.of_bytes):
+            yield f"The column {name!r} holds bytes, not text; they are written as base64."
+    elif path.suffix.lower() == PARQUET and (as_text := columns_as_text(path)):
+        yield f"Written as text: {', '.join(as_text)}."
     over = [name for name in cells.columns if name in scan.columns]
     if over:
         yield f"Written over: the file had {', '.join(over)} already."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -332,3 +333,22 @@ def test_formulas_are_guarded_on_request_and_numbers_stay(bundle: Bundle, tmp_pa
     assert [row["text"] for row in guarded] == ['\'=HYPERLINK("http://a")', "a goal"]
     assert [(row["sum"], row["who"]) for row in guarded] == [("-5.5", "'@me"), ("+49", "'-")]
     assert [row["predicted"] for row in guarded] == [row["predicted"] for row in plain]
+
+
+def test_columns_of_bytes_pass_through_and_are_named(bundle: Bundle, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    image = b"\xff\xd8\xff"
+    source = tmp_path / "in.parquet"
+    parquet.write_table(pyarrow.table({"text": [TEXTS[0]], "image": [image], "cost": [Decimal("0.5")]}), source)
+    done = label_file(bundle, source, out=tmp_path / "out.parquet", columns=("text",))
+    assert parquet.read_table(done.file)["image"].to_pylist() == [image]
+    assert "Written as text: 'cost' (decimal128(1, 1))." in done.notes
+    again = label_file(bundle, done.file, out=tmp_path / "again.parquet", columns=("text",))
+    assert parquet.read_table(again.file)["image"].to_pylist() == [image]
+    as_csv = label_file(bundle, source, out=tmp_path / "out.csv", columns=("text",))
+    assert "The column 'image' holds bytes, not text; they are written as base64." in as_csv.notes
+    assert read(as_csv.file)[0]["image"] == "/9j/"
+    with pytest.raises(BadData, match=r"'image' of .* holds bytes"):
+        label_file(bundle, source, out=tmp_path / "no.csv", columns=("image",))

@@ -337,32 +337,3 @@ def test_odd_json_values_are_cells_and_deep_ones_are_bad_rows(tmp_path: Path) ->
     assert len(rows) + len(bad) == 3
     write_table(tmp_path / "out.jsonl", ["a", "b"], rows)
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()[0])["a"] == long
-
-
-def test_a_parquet_file_keeps_the_types_of_its_source(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    import datetime as dt
-
-    import pyarrow.parquet as pq
-
-    columns = {
-        "text": pa.array(["a", None, "c"]),
-        "i": pa.array([1, None, 2**60], pa.int64()),
-        "small": pa.array([1, 2, 3], pa.int8()),
-        "x": pa.array([0.1, 2.0, None], pa.float32()),
-        "ok": pa.array([True, None, False]),
-        "day": pa.array([dt.date(2024, 2, 29), None, dt.date(1999, 1, 1)]),
-        "at": pa.array([dt.datetime(2024, 2, 29, 12, 30, 1, 5), None, dt.datetime(1999, 1, 1)], pa.timestamp("us")),
-        "tags": pa.array([["p"], None, []], pa.list_(pa.string())),
-    }
-    source = tmp_path / "in.parquet"
-    pq.write_table(pa.table(columns), source)
-    rows = [row | {"new": 0.5} for _, row in stream_rows(source)]
-    write_table(tmp_path / "out.parquet", [*columns, "new"], rows, schema_from=source)
-    written = pq.read_table(tmp_path / "out.parquet")
-    for name in columns:
-        if name != "tags":  # what is nested becomes JSON text
-            assert written[name].type == columns[name].type
-            assert written[name].to_pylist() == columns[name].to_pylist()
-    assert written["tags"].to_pylist() == ['["p"]', None, "[]"]
-    assert written["new"].to_pylist() == [0.5] * 3

@@ -5,12 +5,12 @@ file a format; `unpack` turns a file into bytes, `decode` turns bytes into lines
 guessed, is a `Layout` with its `Guess`es. Not supported: databases, remote files, writing workbooks.
 """
 
-from potstill.data.tables.base import HEADER_MEND, Cell, Row, Table
+from potstill.data.tables.base import HEADER_MEND, BytesText, Cell, Row, Table, bytes_error
 from potstill.data.tables.find_file import check_path, looks_like_table
 from potstill.data.tables.formats import COMPRESSION_SUFFIXES, FILE_FORMATS
 from potstill.data.tables.layout import WITH_HEADER, Format, Guess, Layout, OnBadRow, Quotes, ReadOptions, guess_of
 from potstill.data.tables.output_dialect import OutputDialect, dialect_like
-from potstill.data.tables.parquet import arrow_table
+from potstill.data.tables.parquet import arrow_table, columns_as_text
 from potstill.data.tables.read import read_table, stream_rows
 from potstill.data.tables.streams import STANDARD_INPUT, is_stream, stored_stream
 from potstill.data.tables.unpack import file_head
@@ -23,6 +23,7 @@ __all__ = [
     "STANDARD_INPUT",
     "WITH_HEADER",
     "WRITABLE",
+    "BytesText",
     "Cell",
     "Format",
     "Guess",
@@ -34,7 +35,9 @@ __all__ = [
     "Row",
     "Table",
     "arrow_table",
+    "bytes_error",
     "check_path",
+    "columns_as_text",
     "dialect_like",
     "file_head",
     "guess_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,19 @@ class JsonText(str):
     __slots__ = ()
 
 
+class BytesText(str):
+    """The text of a cell of bytes that are no UTF-8: base64.
+
+    `write_table` writes the bytes where a file can hold them.
+    """
+
+    __slots__ = ()
+
+    def to_bytes(self) -> bytes:
+        """The bytes."""
+        return b64decode(self)
+
+
 @dataclass(frozen=True)
 class TablePart:
     """A file whose rows are part of a table: its name, and the number of its rows."""
@@ -55,6 +69,7 @@ class Table:
         skipped: number of bad rows that were left out.
         header_doubt: a sentence that says why the first line may be no header; "" if it looks like one.
         parts: the files, if the rows are those of several.
+        of_bytes: names of columns that hold bytes instead of text; they are no part of `columns`.
     """
 
     name: str
@@ -68,6 +83,7 @@ class Table:
     layout: Layout = field(default_factory=Layout)
     guesses: tuple[Guess, ...] = ()
     parts: tuple[TablePart, ...] = ()
+    of_bytes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.line_numbers)
@@ -78,6 +94,8 @@ class Table:
         Raises:
             BadData: there is no such column; the message lists the columns.
         """
+        if name in self.of_bytes:
+            raise bytes_error(self.name, name, self.columns)
         if name not in self.cells:
             raise missing_column_error(self.name, name, self.columns)
         return self.cells[name]
@@ -125,6 +143,7 @@ class Table:
             layout=Layout.shared([table.layout for table in tables]),
             guesses=tuple(guess for guess in first.guesses if all(guess in table.guesses for table in tables)),
             parts=tuple(TablePart(table.name, len(table)) for table in tables),
+            of_bytes=first.of_bytes,
         )
 
     @classmethod
@@ -139,7 +158,9 @@ class Table:
         if len(lengths) != 1:
             sizes = ", ".join(f"{key!r} has {len(values):,}" for key, values in cells.items()) or "none"
             raise BadData(f"The columns of {name} must be equally long: {sizes}.", "Give every row every column.")
-        return cls(name, tuple(cells), cells, range(1, lengths.pop() + 1))
+        of_bytes, warnings = without_bytes(name, cells)
+        kept = {column: values for column, values in cells.items() if column not in of_bytes}
+        return cls(name, tuple(kept), kept, range(1, lengths.pop() + 1), warnings=warnings, of_bytes=of_bytes)
 
 
 def missing_column_error(name: str, column: str, columns: Sequence[str]) -> BadData:
@@ -160,16 +181,45 @@ def to_cell(value: Any) -> Cell:
     if isinstance(value, float) and value != value:
         return None
     if isinstance(value, (list, tuple, dict)):
-        return JsonText(json.dumps(value, ensure_ascii=False, default=str))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return JsonText(json.dumps(value, ensure_ascii=False, default=_inner_text))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _bytes_to_cell(bytes(value))
     return JsonText(value) if isinstance(value, int | float) else str(value)
+
+
+def _bytes_to_cell(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return BytesText(b64encode(value).decode("ascii"))
+
+
+def _inner_text(value: Any) -> str:
+    """The text of a value inside a list or an object that JSON has no form for."""
+    return _bytes_to_cell(bytes(value)) if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+def bytes_error(name: str, column: str, columns: Sequence[str]) -> BadData:
+    """The error of a column of bytes that is read as one of text."""
+    present = ", ".join(repr(each) for each in columns)
+    return BadData(f"The column {column!r} of {name} holds bytes, not text.", f"Name another column; it has {present}.")
+
+
+def without_bytes(name: str, cells: Mapping[str, Sequence[Cell]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that hold bytes instead of text, and a sentence for each.
+
+    Args:
+        name: of the table.
+        cells: column -> its N cells.
+    """
+    of_bytes = tuple(column for column, values in cells.items() if any(type(cell) is BytesText for cell in values))
+    return of_bytes, tuple(f"The column {each!r} of {name} holds bytes, not text; it is left out." for each in of_bytes)
 
 
 def oversized_cell_error(row: Row, max_cell: int) -> str:
     """The problem of a row with a cell of more than `max_cell` characters; "" if there is none."""
     for column, cell in row.items():
-        if cell is not None and len(cell) > max_cell:
+        if cell is not None and len(cell) > max_cell and type(cell) is not BytesText:
             size, limit = f"{len(cell) / 1e6:.1f} MB", f"{max_cell / 1e6:g} MB"
             return f"has a cell of {size} in column {column!r}, more than the {limit} allowed"
     return ""

@@ -9,7 +9,15 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from potstill.data.tables.base import HEADER_MEND, REPEATED_HEADER, Cell, NumberedRow, Row, Table
+from potstill.data.tables.base import (
+    HEADER_MEND,
+    REPEATED_HEADER,
+    Cell,
+    NumberedRow,
+    Row,
+    Table,
+    without_bytes,
+)
 from potstill.data.tables.decode import BYTE_ORDER_MARKS, TextFile, open_text
 from potstill.data.tables.delimited import read_delimited
 from potstill.data.tables.find_file import check_path
@@ -89,17 +97,20 @@ def _read(path: Path, max_cell_mb: float, on_bad: OnBadRow, layout: Layout) -> T
         raise _no_rows_error(file)
     if file.layout.format in WITH_HEADER and layout.header is None:
         doubt = doubt or header_doubt(path.name, read.cells)
+    of_bytes, left_out = without_bytes(path.name, read.cells) if file.layout.format == "parquet" else ((), ())
+    cells = {column: values for column, values in read.cells.items() if column not in of_bytes}
     return Table(
         name=path.name,
-        columns=tuple(read.cells),
-        cells=read.cells,
+        columns=tuple(cells),
+        cells=cells,
         line_numbers=read.lines,
         encoding=file.layout.encoding or str(file.layout.format),
-        warnings=(*read.warnings(), *file.notes, *(guess.to_text(path.name) for guess in file.guesses)),
+        warnings=(*read.warnings(), *left_out, *file.notes, *(guess.to_text(path.name) for guess in file.guesses)),
         skipped=read.n_bad,
         header_doubt=doubt,
         layout=file.layout,
         guesses=tuple(file.guesses),
+        of_bytes=of_bytes,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ def write_table(
     rows: Iterable[OutputRow],
     *,
     schema_from: Path | None = None,
+    new_columns: Collection[str] = (),
     dialect: OutputDialect | None = None,
     guard_formulas: bool = False,
 ) -> int:
@@ -34,6 +35,7 @@ def write_table(
         columns: the keys of the rows to write, in this order; a missing one is empty (JSON: null).
         rows: column -> value; numbers stay numbers in JSON Lines and Parquet.
         schema_from: the file the rows were read from; if both are Parquet, its columns keep their types.
+        new_columns: those that the file of `schema_from` has not, or has with other values.
         dialect: of CSV and TSV; None takes commas, or tabs in TSV, and UTF-8.
         guard_formulas: in CSV and TSV, write a quote before what a spreadsheet would read as a formula.
 
@@ -50,7 +52,7 @@ def write_table(
     with atomic_file(path) as unfinished:
         if path.suffix.lower() == ".parquet":
             same_kind = schema_from is not None and schema_from.suffix.lower() == ".parquet"
-            n = write_parquet(unfinished, columns, iter(rows), schema_from if same_kind else None)
+            n = write_parquet(unfinished, columns, iter(rows), schema_from if same_kind else None, new_columns)
         else:
             form = dialect or dialect_for(path.suffix)
             n = _write(unfinished, columns, iter(rows), form if _is_delimited(path) else None, guard_formulas)
