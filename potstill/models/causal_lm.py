@@ -203,10 +203,7 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
                 folder, local_files_only=True, dtype=getattr(torch, dtype), **source, **options
             ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TeacherError(
-            f"The model in {weights.path} cannot be loaded: {reason}", "Fetch it again, or name another model."
-        ) from error
+        raise _load_error(weights, error) from error
     finally:
         if progress_bar:
             logging.enable_progress_bar()
@@ -214,6 +211,18 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
     context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
     n_params = sum(parameter.numel() for parameter in model.parameters())
     return CausalLM(model, tokenizer, _prefix_ids(tokenizer), context, n_params)
+
+
+def _load_error(weights: Weights, error: Exception) -> TeacherError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "not supported" in reason or "does not recognize this architecture" in reason or "model type" in reason:
+        return TeacherError(
+            f"The architecture of the model in {weights.path} is unknown to the installed transformers: {reason}",
+            "Update transformers, or serve the model with llama.cpp, vLLM or Ollama and name it openai:MODEL.",
+        )
+    return TeacherError(
+        f"The model in {weights.path} cannot be loaded: {reason}", "Fetch it again, or name another model."
+    )
 
 
 def require_torch(weights: Weights) -> None:

@@ -152,7 +152,11 @@ class LabelScorer:
         return len(self.tree.tokens)
 
     def encode_prompt(self) -> None:
-        """Compute the prompt's keys and values, once; `score` calls it if it was not called."""
+        """Compute the prompt's keys and values, once; `score` calls it if it was not called.
+
+        Raises:
+            BadSpec: the model's layers do not go through the attention interface.
+        """
         import torch
 
         if self._prompt_states:
@@ -162,6 +166,13 @@ class LabelScorer:
         with torch.inference_mode():
             ids = torch.tensor(self.prompt).to(self.model.device)
             self._run(ids, index, PackedBatch(index.unsqueeze(0), index, prompt_states=prompt_states))
+        n_layers = int(self.model.config.get_text_config().num_hidden_layers)
+        if len(prompt_states) != n_layers:  # it would be scored without its prompt, and texts would see one another
+            raise BadSpec(
+                f"Models of the type {self.model.config.model_type!r} do not use transformers' attention interface, "
+                "through which labels are scored.",
+                "Take another model, or serve it with llama.cpp, vLLM or Ollama and name it openai:MODEL.",
+            )
         self._prompt_states = [
             (key.contiguous(), value.contiguous()) for _, (key, value) in sorted(prompt_states.items())
         ]

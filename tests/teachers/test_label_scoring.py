@@ -40,7 +40,7 @@ def naive(model: Any, texts: Sequence[Sequence[int]], labels: Sequence[Sequence[
 
 
 @pytest.mark.parametrize("labels", [SINGLE, SHARED], ids=["single-token", "shared-first-tokens"])
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "gemma2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt_neox", "phi", "olmo2"])
 def test_scores_are_those_of_a_plain_forward_pass(
     tiny_causal: Callable[..., Any], kind: str, labels: list[list[int]]
 ) -> None:
@@ -50,6 +50,14 @@ def test_scores_are_those_of_a_plain_forward_pass(
     scores = LabelScorer(model, PROMPT, labels).score(TEXTS)
     assert np.ptp(expected) > 1
     np.testing.assert_allclose(scores, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "gptj"])
+def test_a_model_whose_attention_cannot_be_replaced_is_refused(tiny_causal: Callable[..., Any], kind: str) -> None:
+    model = tiny_causal(kind, n_layer=2, n_head=4, n_embd=32, rotary_dim=4)
+    with pytest.raises(BadSpec, match=f"{kind}.* attention interface") as caught:
+        LabelScorer(model, PROMPT, SHARED).score(TEXTS)
+    assert "openai:MODEL" in caught.value.hint
 
 
 def test_a_label_that_begins_another_is_distinguished_by_the_separator(tiny_causal: Callable[..., Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +268,18 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
         opened(tmp_path / "bad.gguf")
     with pytest.raises(TeacherError, match="cannot be loaded"):
         opened(tmp_path / "bad.gguf", prompt_format="plain").max_usage(TEXTS)
+
+
+def test_a_file_of_an_unknown_architecture_says_what_else_to_do(tmp_path: Path) -> None:
+    def string(text: str) -> bytes:
+        return struct.pack("<Q", len(text)) + text.encode()
+
+    pairs = [string(key) + struct.pack("<I", 8) + string("martian") for key in ("general.architecture", "general.name")]
+    file = tmp_path / "martian.gguf"
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + b"".join(pairs) + bytes(64))
+    with pytest.raises(TeacherError, match="architecture martian is not supported") as caught:
+        opened(file).max_usage(TEXTS)
+    assert "openai:MODEL" in caught.value.hint
 
 
 @pytest.mark.parametrize("library", ["torch", "transformers"])
