@@ -13,15 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from potstill.data.task import GenerationRequest, LabelledText, Task
+from potstill.data.task import LabelledText, Task
 from potstill.errors import BadInput, BadSpec, MissingExtra, MissingWeights, TeacherError
 from potstill.evaluation.calibration import match_prior
 from potstill.models import causal_lm as causal
 from potstill.models.causal_lm import idle_cores, one_line
-from potstill.teachers import llamacpp, local
+from potstill.teachers import local
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.completion_prompt import pick_examples
-from potstill.teachers.llamacpp import lines_grammar, parse_lines, single_label_messages
 from potstill.teachers.local import LocalTeacher, open_teacher
 from potstill.teachers.price_options import PriceOptions
 from potstill.testing import TeacherContract
@@ -304,38 +303,6 @@ def test_a_text_becomes_one_clean_line() -> None:
     assert len(one_line("x" * 10_000_000, 8)) == 8 * causal.CHARACTERS_PER_TOKEN
 
 
-# --- writing -----------------------------------------------------------------------------------------------
-
-
-def test_only_complete_distinct_lines_are_parsed() -> None:
-    reply = "- one text\n- another text\nno mark\n-\n- one text\n- third text\n- cut off in the mid"
-    assert parse_lines(reply, 5) == ["one text", "another text", "third text"]
-    assert parse_lines(reply, 2) == ["one text", "another text"]
-    assert parse_lines("", 2) == []
-
-
-def test_the_prompt_names_one_label_and_texts_of_it() -> None:
-    task = replace(TASK, descriptions={"card_fee": "about a price"})
-    brief = GenerationRequest("card_fee", 3, EXAMPLES, counterexamples=[LabelledText("the\ncard", "card")])
-    told = single_label_messages(task, brief, 3)[0]["content"]
-    assert '"card fee"' in told
-    assert "about a price" in told
-    assert "- late fee\n" in told
-    assert "news of the world" not in told
-    assert "- the card (card)" in told
-
-
-def test_the_grammar_has_as_many_lines_as_requested() -> None:
-    assert lines_grammar(3, 16).splitlines()[0] == "root ::= (line line line)"
-    assert "{7,64}" in lines_grammar(3, 16)
-
-
-def test_a_missing_llama_cpp_names_its_install_line(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llamacpp, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"potstill\[local\]"):
-        opened(smollm2).generate(GenerationRequest("card", 1))
-
-
 # --- SmolLM2, for what must make sense ---------------------------------------------------------------------
 
 MOODS = Task(("negative", "positive"))
@@ -391,18 +358,6 @@ def test_smollm2_scores_as_transformers_alone_does(smol: LocalTeacher, smollm2: 
     assert off.mean() < 0.15
     exact = open_teacher(TeacherSetup(MOODS, str(smollm2), SHOWN, {**REVIEW, "dtype": "float32"}))
     np.testing.assert_allclose(scores(exact, list(PLAIN)), expected, atol=1e-3)
-
-
-def test_smollm2_generates_for_a_request_and_is_repeatable_by_seed(smol: LocalTeacher) -> None:
-    brief = GenerationRequest("negative", 3, SHOWN, seed=4)
-    bound = smol.max_generation_usage(brief)
-    draft = smol.generate(brief)
-    assert 1 <= len(draft.texts) <= 3
-    assert all(each.label == "negative" and len(each.text) > 7 and "\n" not in each.text for each in draft.texts)
-    assert not {each.text for each in draft.texts} & {each.text for each in SHOWN}
-    assert 0 < draft.usage.seconds <= bound.seconds
-    assert smol.generate(brief).texts == draft.texts
-    assert smol.generate(replace(brief, seed=5)).texts != draft.texts
 
 
 def test_local_without_a_model_is_smollm2(smollm2: Path) -> None:
