@@ -30,6 +30,7 @@ from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
 from potstill.registry import Options
+from potstill.run.secrets import check_secrets, shown
 from potstill.students import DEFAULT_STUDENT
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
@@ -106,6 +107,12 @@ class ComponentSpec(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_secrets(cls, given: Any) -> Any:
+        check_secrets(given, f"The table of {given.get('name')!r}" if isinstance(given, Mapping) else "")
+        return given
+
     @property
     def options(self) -> JsonObject:
         """Every key but the name."""
@@ -165,6 +172,8 @@ class Spec(Options):
     @classmethod
     def _default_human_procedure(cls, given: Any) -> Any:
         """With people as the teacher the recipe is `HUMAN_PROCEDURE`, unless another is named."""
+        if isinstance(given, dict):
+            check_secrets(given.get("prices"), "[prices]")
         if isinstance(given, dict) and "procedure" not in given:
             teacher = given.get("teacher")
             name = teacher.get("name") if isinstance(teacher, Mapping) else teacher
@@ -295,7 +304,7 @@ def diff_specs(old: JsonObject, new: JsonObject) -> list[str]:
     """The differences of two identities, a phrase each: 'student.name was "linear" and is "static"'."""
     flat_old, flat_new = _flat(old), _flat(new)
     return [
-        f"{name} was {json.dumps(flat_old.get(name))} and is {json.dumps(flat_new.get(name))}"
+        f"{name} was {shown(flat_old.get(name))} and is {shown(flat_new.get(name))}"
         for name in sorted(flat_old.keys() | flat_new.keys())
         if flat_old.get(name) != flat_new.get(name)
     ]
@@ -323,7 +332,7 @@ def _as_bad_spec(error: ValidationError) -> BadSpec:
         if where == "budget":
             return BadSpec("No budget is given.", "Say how many US dollars may be spent, with --budget or `budget =`.")
         return BadSpec(f"The spec lacks {where!r}.", "Add it.")
-    given = json.dumps(first.get("input"), default=str)[:80]
+    given = shown(first.get("input"))[:80]
     return BadSpec(
         f"{where} = {given} is not valid: {first['msg'][:1].lower()}{first['msg'][1:]}.", "Correct that value."
     )

@@ -7,7 +7,6 @@ marked for the provider's cache, and cache reads and writes are priced as such. 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -237,7 +236,7 @@ class AnthropicServer:
 
     def _result(self, line: str) -> BatchItemResult:
         try:
-            record = json.loads(line)
+            record = self._sdk_client.parse(line)
             name, result = str(record["custom_id"]), record["result"]
         except UNREADABLE:
             return BatchItemResult("", ResponseLost("a line of the batch's results cannot be read"))

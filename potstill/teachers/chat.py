@@ -198,7 +198,14 @@ class ChatTeacher:
         whole = multiply_usage(bound, n)
         response = self._limiter.send(once, call, whole, n)
         call.add_usage(whole if response.usage is None else response.usage, max(1, min(n, len(response.choices))))
+        if response.usage is not None and self._exceeds(response.usage, multiply_usage(bound, call.limit)):
+            call.requests_left = 0  # it cost more than all requests of this call may: no other is sent
         return response
+
+    def _exceeds(self, usage: Usage, bound: Usage) -> bool:
+        """Whether a usage costs more than its bound."""
+        within = usage.input_tokens <= bound.input_tokens and usage.output_tokens <= bound.output_tokens
+        return not within and self.price.cost_micros(usage) > self.price.cost_micros(bound)
 
     # --- answering ---------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from potstill.teachers.rate_limit import unbilled_error
 
 MAX_REPLY_BYTES = 16 * 2**20  # of one reply, or of one line of a batch's results
 KEY_SUFFIX = "_API_KEY"  # of the environment variables that may be sent: a TOML file of another could name any secret
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(:[0-9]{0,5})?", re.I)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -35,7 +36,11 @@ def host_of(url: str) -> str:
     try:
         port = parts.port
     except ValueError:
-        raise BadSpec(f"The port in base_url of {parts.hostname} is no port.", "Give https://HOST:PORT/v1.") from None
+        raise BadSpec(
+            f"The port in base_url of {parts.hostname} is no port.", "Give https://HOST/v1 or https://HOST:PORT/v1."
+        ) from None
+    if not _HOST.fullmatch(parts.netloc) or not url.isprintable() or any(map(str.isspace, url)):
+        raise BadSpec("base_url is no address of a server.", "Give https://HOST/v1.")
     return parts.hostname + (f":{port}" if port else "")
 
 

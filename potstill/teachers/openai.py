@@ -280,7 +280,7 @@ class OpenAIServer:
 
     def _result(self, line: str) -> BatchItemResult:
         try:
-            record = json.loads(line)
+            record = self._sdk_client.parse(line)
             name, response, error = str(record["custom_id"]), record.get("response"), record.get("error")
         except UNREADABLE:
             return BatchItemResult("", ResponseLost("a line of the batch's results cannot be read"))

@@ -15,6 +15,7 @@ from potstill.errors import BadSpec, UnknownPrice, did_you_mean
 from potstill.ledger.prices import ListedPrice, Rates, listed_price
 
 BATCH_PRICE_FACTOR = "batch_price_factor"
+MAX_RATE_USD = 10**9
 RATE_NAMES = tuple(field.name for field in fields(Rates) if field.name != "source")
 
 
@@ -175,8 +176,11 @@ def _figure(name: str, value: object, source: str) -> Decimal:
         figure = Decimal(str(value))
     except InvalidOperation:
         figure = Decimal("NaN")
-    if isinstance(value, bool) or not figure.is_finite() or figure < 0:
-        raise BadSpec(f"{name} = {value!r} in {source} is not a rate.", "Give US dollars, zero or more.")
+    if isinstance(value, bool) or not figure.is_finite() or not 0 <= figure <= MAX_RATE_USD:
+        raise BadSpec(
+            f"{name} = {str(value)[:80]!r} in {source} is not a rate.",
+            f"Give US dollars, zero or more, at most {MAX_RATE_USD:,}.",
+        )
     return figure
 
 

@@ -87,7 +87,7 @@ class CallUsage:
     """
 
     def __init__(self, limit: int, timeout_s: float) -> None:
-        self.requests_left = limit
+        self.limit = self.requests_left = limit
         self.usage = Usage()
         self.deadline = time.monotonic() + timeout_s
 

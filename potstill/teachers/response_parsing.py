@@ -31,7 +31,10 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             continue
         return seconds if 0 <= seconds < 1e6 else None
     try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+        until = parsedate_to_datetime(headers["retry-after"]).timestamp()
+        # By the provider's clock where it is known: the one here may be wrong.
+        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
+        return max(0.0, until - now)
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
 

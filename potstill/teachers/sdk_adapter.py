@@ -7,6 +7,7 @@ in each server's file.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -34,6 +35,8 @@ T = TypeVar("T")
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 
 CONNECT_S = 10.0
+MIN_KEY, HIDDEN_KEY = 4, "[key]"  # a server on this machine is given the word "none"
+MAX_MESSAGE = 200  # characters of a provider's message
 MAX_FILE_BYTES = 2**31  # of the results of a batch
 # Headers of the encoding of a body that is decoded already.
 BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -96,9 +99,18 @@ class SdkClient:
             reply = self._http.post(url, headers, content)
             if not reply.ok:
                 self._raise_by_sdk(path, content, reply)
-            return read(json.loads(reply.content))
+            return read(self.parse(reply.content))
 
         return self.call(call, classify_error)
+
+    def parse(self, content: str | bytes) -> Any:
+        """The JSON of a reply; where it repeats the key, that is replaced: replies are stored and shown."""
+        done = json.loads(content)
+        raw = content if isinstance(content, bytes) else content.encode()
+        # An escaped key is none of the bytes, so a reply with escapes is looked through, too.
+        if len(self._key) > MIN_KEY and (self._key.encode() in raw or b"\\u" in raw):
+            return _replace(done, self._key)
+        return done
 
     def _prepare(self, path: str, content: bytes) -> tuple[str, dict[str, str]]:
         """The address and headers the SDK would send; cached per path, since computing them costs more than sending."""
@@ -141,7 +153,14 @@ class SdkClient:
 
     def call(self, call: Callable[[], T], classify_error: Callable[[Any], Exception]) -> T:
         """The result of `call`, which uses `client`; errors are classified as in `call_sdk`."""
-        return call_sdk(self._sdk, self.host, call, classify_error)
+        try:
+            return call_sdk(self._sdk, self.host, call, classify_error)
+        except TeacherError as error:
+            if self.without_key(error.message) == error.message[:MAX_MESSAGE]:
+                raise
+            failed = type(error)(self.without_key(error.message), self.without_key(error.hint))
+            failed.billed = error.billed
+        raise failed
 
     def message_of(self, error: Any) -> str:
         """The provider's error message in one short line, without the key."""
@@ -244,7 +263,18 @@ def error_message(error: Any, key: str) -> str:
 def one_line(message: str, key: str) -> str:
     """A message in one short line, without the key."""
     message = " ".join(message.split())
-    return (message.replace(key, "[key]") if len(key) > 4 else message)[:200]
+    return (re.sub(re.escape(key), HIDDEN_KEY, message, flags=re.I) if len(key) > MIN_KEY else message)[:MAX_MESSAGE]
+
+
+def _replace(value: Any, key: str) -> Any:
+    """The JSON value with the key replaced in every text."""
+    if isinstance(value, str):
+        return value.replace(key, HIDDEN_KEY)
+    if isinstance(value, list):
+        return [_replace(each, key) for each in value]
+    if isinstance(value, dict):
+        return {_replace(name, key): _replace(each, key) for name, each in value.items()}
+    return value
 
 
 def _check_redirect(response: Any) -> None:
