@@ -20,7 +20,7 @@ from potstill.data.label_values import PATH_SEPARATOR, normalise_label
 
 # empty: unlabelled. bare: brackets around names without quotes, a list or a part of the name. broken: see `problem`.
 CellForm = Literal["empty", "name", "list", "scores", "bare", "broken"]
-_OPENING = ("[", "{", "(", "<", "array(", "np.array(", "set(", "frozenset(")
+_OPENING = ("[", "{", "(", "<", '"', "'", "array(", "np.array(", "set(", "frozenset(")
 _CALL = re.compile(r"(?:np\.|numpy\.)?(?:array|set|frozenset)\((.*?)(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
 _NUMPY = re.compile(r"\[\s*(?:(?:'[^'\\]*'|\"[^\"\\]*\")\s*)+\]")
 _NUMPY_NUMBERS = re.compile(r"\[\s*(?:-?\d[\d.]*\s+)*-?\d[\d.]*\s*\]")
@@ -29,7 +29,7 @@ _ANGLED = re.compile(r"(?:<[^<>]+>\s*)+")
 _BROKEN_STARTS = tuple(f"{bracket}{quote}" for bracket in "[{" for quote in ('"', "'", "{", "["))
 _MAX_LITERAL = 20_000  # characters that are read as Python
 _LIST_KEYS = ("choices", "labels", "label", "taxonomy", "cats", "categories", "classes", "class", "values", "value")
-_NAME_KEYS = ("label", "name", "class", "value", "category", "tag", "id", "text")
+_NAME_KEYS = ("label", "name", "class", "value", "category", "tag", "title", "text", "id")
 _SCORE_KEYS = ("score", "confidence", "probability", "prob", "weight")
 _TRUE, _FALSE = frozenset({"true", "yes", "y", "t", "x"}), frozenset({"false", "no", "n", "f", ""})
 
@@ -61,10 +61,11 @@ def parse_label_cell(cell: str | None) -> LabelCell:
     text = (cell or "").strip()
     if not text or not text.startswith(_OPENING):
         return LabelCell("name", (text,)) if text else _EMPTY
-    if _ANGLED.fullmatch(text):
-        return LabelCell("bare", _unique(text.replace(">", "<").split("<")))
+    if text[0] in "<\"'":
+        return _marked(text)
     try:
-        return _interpret(_literal(text))
+        found = _interpret(_literal(text))
+        return LabelCell("list", found.names) if found.form == "name" else found  # the name was inside an object
     except _UnreadableError as error:
         return LabelCell("broken", problem=str(error))
     except RecursionError:
@@ -73,8 +74,27 @@ def parse_label_cell(cell: str | None) -> LabelCell:
         return _without_quotes(text)
 
 
+def _marked(text: str) -> LabelCell:
+    """Names in angles (`<a><b>`) or one in quotes, which may be parts of the name."""
+    if _ANGLED.fullmatch(text):
+        return LabelCell("bare", _unique(text.replace(">", "<").split("<")))
+    inner = text[1:-1].strip()
+    quoted = text[0] != "<" and len(text) > 2 and text[0] == text[-1] and text[0] not in inner and inner
+    return LabelCell("bare", (inner,)) if quoted else LabelCell("name", (text,))
+
+
 class _UnreadableError(Exception):
     """A value that is no label, with the reason as the end of a sentence."""
+
+
+def parse_nested(cell: str | None) -> Any:
+    """The value of a cell with a list or an object in JSON or Python spelling; None for any other cell."""
+    if not cell or cell.lstrip()[:1] not in ("[", "{"):
+        return None
+    try:
+        return _literal(cell.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _literal(text: str) -> Any:
@@ -141,6 +161,8 @@ def _items(items: Sequence[Any]) -> LabelCell:
         if any(len(item) >= 3 and _is_number(item[0]) and _is_number(item[1]) for item in items):
             raise _UnreadableError("marks parts of a text (start, end, label) and does not label the text")
         return LabelCell("list", _unique(PATH_SEPARATOR.join(_path(item)) for item in items))
+    if items and all(item is None for item in items):
+        return _EMPTY
     vector = tuple(float(item) for item in items if isinstance(item, int | float)) if items else ()
     return LabelCell("list", _unique(_name(item) for item in items), vector=vector if len(vector) == len(items) else ())
 
@@ -183,6 +205,7 @@ def _mapping(value: Mapping[Any, Any]) -> LabelCell:
         return LabelCell("list", inner.names) if inner.form == "name" else inner
     if all(_flag(each) is not None for each in value.values()):
         return _scores({_name(name): _flag(each) for name, each in value.items()})
+    key = key or next((key for key in _NAME_KEYS if isinstance(value.get(key), str)), None)
     if key is not None:
         return _interpret(value[key])
     if len(value) == 1:

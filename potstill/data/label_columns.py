@@ -8,7 +8,7 @@ that sum to one are soft labels. `kind` overrules it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from potstill.data.label_cells import LabelCell, parse_label_cell
@@ -56,7 +56,8 @@ class LabelColumn:
         if self.soft:
             return False
         n = [len(names) for names in self.names if names is not None]
-        return self.separator not in ("", LIST) or max(n, default=0) > 1 or (self.scale != "" and 0 in n)
+        unscored = self.scale == "independent" or (self.scale != "" and 0 in n)
+        return self.separator not in ("", LIST) or max(n, default=0) > 1 or unscored
 
 
 def read_label_column(
@@ -126,7 +127,7 @@ def _decide_brackets(cells: Sequence[str], parsed: Mapping[str, LabelCell]) -> d
     if not bare:
         return dict(parsed)
     others = {name for found in parsed.values() if found.form in ("name", "list", "scores") for name in found.names}
-    only = all(found.form in ("bare", "empty") for found in parsed.values())
+    only = all(found.form != "name" for found in parsed.values())
     read = dict(parsed)
     for cell, found in bare.items():
         as_list = only or (found.names and others.issuperset(found.names)) or not found.names
@@ -200,14 +201,18 @@ def _scale(rows: Sequence[Mapping[str, float]]) -> Scale:
     return "independent"
 
 
-def known_labels(columns: Collection[LabelColumn]) -> set[str]:
-    """The names of all labels in some columns, of scores of zero, too."""
-    names = {name for column in columns for row in column.names if row for name in row}
-    return names | {name for column in columns for row in column.scores if row for name in row}
+def without_missing(column: LabelColumn, markers: Collection[str]) -> LabelColumn:
+    """The column without words for a missing label inside its lists; a list of nothing else is unlabelled."""
+    if not any(name in markers for row in column.names for name in row or ()):
+        return column
+    left = [None if row is None else tuple(name for name in row if name not in markers) for row in column.names]
+    return replace(
+        column, names=tuple(new if new or not old else None for new, old in zip(left, column.names, strict=True))
+    )
 
 
 def renamed(column: LabelColumn, find: Callable[[str], str]) -> LabelColumn:
     """The column with each label as `find` returns it."""
     names = tuple(None if row is None else tuple(dict.fromkeys(map(find, row))) for row in column.names)
     scores = tuple(None if row is None else {find(name): score for name, score in row.items()} for row in column.scores)
-    return LabelColumn(names, scores, column.scale, column.separator, column.n_lists, column.problems)
+    return replace(column, names=names, scores=scores)

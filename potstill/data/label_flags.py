@@ -1,4 +1,4 @@
-"""One column a label: 0 or 1, yes or no, or a cross in each cell, read as one column of scores.
+"""One column a label: 0 or 1, yes or no, or a cross in each cell, read as one column of scores; or numbered columns.
 
 The new column is called like the columns it joins, `billing,delivery`, and so can be named: `--label billing,delivery`.
 """
@@ -6,6 +6,7 @@ The new column is called like the columns it joins, `billing,delivery`, and so c
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,17 +16,22 @@ from potstill.data.tables.base import Cell, JsonText
 _ON, _OFF = frozenset("1 1.0 true yes y t x ✓ ✔ ☑".split()), frozenset("0 0.0 false no n f - ☐".split())
 _CROSSES = frozenset("x ✓ ✔ ☑".split())
 _PREFIXES = frozenset("label labels class category topic tag intent sentiment emotion".split())
+_DECIMAL = re.compile(r"[-+]?\d*\.?\d+(?:e[-+]?\d{1,3})?", re.ASCII)
+_NUMBERED = re.compile(r"([A-Za-z]+)[ _.-]?\d{1,2}")
 _MIN_COLUMNS = 2
 SHOWN_NAME = 60  # characters of a joined name in a sentence
 
 
 @dataclass(frozen=True)
 class FlagColumns:
-    """A table with its flag columns joined; `name` is that of the joined column, "" if there are none."""
+    """A table with its columns of labels joined; `name` is that of the joined column, "" if there are none.
+
+    `found` says what was found, and is empty if the user named the columns.
+    """
 
     table: Table
     name: str = ""
-    guessed: bool = False
+    found: str = ""
 
 
 def join_flag_columns(
@@ -45,6 +51,10 @@ def join_flag_columns(
             return FlagColumns(table)
         return FlagColumns(_joined(table, parts, named), named)
     free = [name for name in table.columns if name not in used and "," not in name]
+    numbered = _numbered(free)
+    if numbered and not any(is_label_name(name) for name in free if name not in numbered):
+        name = ",".join(numbered)
+        return FlagColumns(_joined(table, numbered, name), name, "labels in numbered columns")
     flags = [name for name in free if _is_flag(table.column(name))]
     if sum(_varies(table.column(name)) for name in flags) < _MIN_COLUMNS:
         return FlagColumns(table)
@@ -52,7 +62,7 @@ def join_flag_columns(
     if any(is_label_name(name) for name in others) or not others:
         return FlagColumns(table)
     name = ",".join(flags)
-    return FlagColumns(_joined(table, flags, name), name, guessed=True)
+    return FlagColumns(_joined(table, flags, name), name, "a column of 0 and 1 for each label")
 
 
 def shown_columns(name: str) -> str:
@@ -61,6 +71,16 @@ def shown_columns(name: str) -> str:
         return name
     parts = name.split(",")
     return f"{','.join(parts[:3])} and {len(parts) - 3} more"
+
+
+def _numbered(columns: Sequence[str]) -> list[str]:
+    """Columns label_1, label_2, ... of at least two labels a row."""
+    found: dict[str, list[str]] = {}
+    for name in columns:
+        match = _NUMBERED.fullmatch(name.strip())
+        if match and {match[1].casefold(), match[1].casefold().removesuffix("s")} & _PREFIXES:
+            found.setdefault(match[1].casefold(), []).append(name)
+    return next((names for names in found.values() if len(names) >= _MIN_COLUMNS), [])
 
 
 def _is_flag(cells: Sequence[Cell]) -> bool:
@@ -73,31 +93,36 @@ def _varies(cells: Sequence[Cell]) -> bool:
 
 
 def _joined(table: Table, columns: Sequence[str], name: str) -> Table:
-    """The table with the column of scores in place of the columns."""
+    """The table with the column of scores, or of lists if the cells are names, in place of the columns."""
+    left = tuple(each for each in table.columns if each not in columns)
+    if not all(_is_score(cell) for each in columns for cell in table.column(each)):
+        rows = zip(*(table.column(each) for each in columns), strict=True)
+        lists = [[cell.strip() for cell in cells if cell and cell.strip()] for cells in rows]
+        cells = [JsonText(json.dumps(labels, ensure_ascii=False)) if labels else None for labels in lists]
+        return replace(table, columns=(*left, name), cells={**table.cells, name: cells})
     names = _without_prefix(columns)
     crosses = all(
         {(cell or "").strip().casefold() for cell in table.column(each)} <= _CROSSES | {""} for each in columns
     )
     joined: list[Cell] = []
-    for cells in zip(*(table.column(each) for each in columns), strict=True):
-        filled = [(cell or "").strip() for cell in cells]
+    for row in zip(*(table.column(each) for each in columns), strict=True):
+        filled = [(cell or "").strip() for cell in row]
         if not any(filled):
             joined.append(None)
             continue
         scores = {each: _score(cell) for each, cell in zip(names, filled, strict=True)}
         joined.append(JsonText(json.dumps({n: s for n, s in scores.items() if not crosses or s}, ensure_ascii=False)))
-    left = tuple(each for each in table.columns if each not in columns)
     return replace(table, columns=(*left, name), cells={**table.cells, name: joined})
 
 
-def _score(cell: str) -> float | int | str:
+def _is_score(cell: Cell) -> bool:
+    word = (cell or "").strip().casefold()
+    return not word or word in _ON or word in _OFF or bool(_DECIMAL.fullmatch(word))
+
+
+def _score(cell: str) -> float:
     word = cell.casefold()
-    if word in _ON or word in _OFF or not word:
-        return int(word in _ON)
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
+    return float(word) if _DECIMAL.fullmatch(word) else int(word in _ON)
 
 
 def _without_prefix(columns: Sequence[str]) -> list[str]:

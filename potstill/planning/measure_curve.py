@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadData
-from potstill.evaluation.calibration import one_hot
 from potstill.planning.option_prices import large_model
 from potstill.procedures.allocate.expected_scores import PilotScores, TeacherMeasurement
 from potstill.procedures.allocate.imitation import ImitationPoint
@@ -80,7 +79,7 @@ def _split_labels(inputs: RunInputs) -> LabelledHalves:
             f"Measuring needs {MIN_LABELS} labels and there are {len(gold)}.",
             f"Label {MIN_LABELS - len(gold)} more, or leave out --measure.",
         )
-    targets = one_hot(gold.gold, inputs.task.n_labels)
+    targets = gold.targets(inputs.task.n_labels)
     order = np.random.default_rng(inputs.spec.seed).permutation(len(gold))
     n_aside = 0 if len(validation) >= MIN_LABELS else min(MAX_VALIDATION_TEXTS, int(len(gold) * VALIDATION_SHARE))
     aside, rows = order[:n_aside], order[n_aside:]

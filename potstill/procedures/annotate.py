@@ -17,7 +17,7 @@ from pydantic import Field
 from potstill.annotation import summarise
 from potstill.data.pool import Pool
 from potstill.errors import BadData, BadSpec
-from potstill.evaluation.calibration import Calibration, one_hot
+from potstill.evaluation.calibration import Calibration
 from potstill.ledger.store import AnnotationStore
 from potstill.procedures.base import Ask, QuoteInputs, Recipe, quote_answers
 from potstill.procedures.query_strategies import entropy_sampling, margin_sampling, random_sampling
@@ -135,7 +135,7 @@ def _train(run: Run, answers: Sequence[Answers]) -> Student:
 def _training_rows(run: Run, answers: Sequence[Answers]) -> tuple[list[str], Floats]:
     """The gold and the labelled texts, and their (N, K) targets; several people's labels of a text count by share."""
     gold = run.pool.subset("train")
-    texts, targets = list(gold.texts), [one_hot(gold.gold, run.task.n_labels)]
+    texts, targets = list(gold.texts), [gold.targets(run.task.n_labels)]
     for each in answers:
         texts += [text for text, answered in zip(each.texts, each.answered, strict=True) if answered]
         targets.append(np.exp(each.scores[each.answered]).astype(np.float32))

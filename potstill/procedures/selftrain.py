@@ -13,7 +13,7 @@ from pydantic import Field
 
 from potstill.data.pool import Subset
 from potstill.errors import BadSpec
-from potstill.evaluation.calibration import one_hot, softmax
+from potstill.evaluation.calibration import softmax
 from potstill.procedures.base import Recipe, quote_nothing, require_pool
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.procedures.soft_labels import gold_row_weight
@@ -55,7 +55,7 @@ def selftrain(run: Run) -> Student:
     """
     options = RECIPE.read_options(run.spec)
     gold, texts = run.pool.subset("train"), _draw_texts(run, options.max_texts)
-    targets = one_hot(gold.gold, run.task.n_labels)
+    targets = gold.targets(run.task.n_labels)
     weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
     weights[: len(gold.texts)] = gold_row_weight(len(gold.texts), len(texts))
     student = initial_student(run, gold, targets)
@@ -84,7 +84,7 @@ def _pseudo_labels(run: Run, options: SelfTrainOptions, student: Student, texts:
     corrected = probs
     if options.n_neighbors:
         vectors = student.embed([*texts, *gold.texts])
-        all_probs = np.concatenate([probs, one_hot(gold.gold, run.task.n_labels)])
+        all_probs = np.concatenate([probs, gold.targets(run.task.n_labels)])
         corrected = propagate_labels(all_probs, vectors, len(texts), options.n_neighbors)
     changed = float((probs.argmax(axis=1) != corrected.argmax(axis=1)).mean())
     run.note(PseudoLabelled(number, len(texts), changed))

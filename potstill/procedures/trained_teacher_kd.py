@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
 from potstill.errors import BadData, BadSpec, BudgetExceeded
-from potstill.evaluation.calibration import one_hot, softmax
+from potstill.evaluation.calibration import softmax
 from potstill.procedures.base import Recipe, quote_answers, require_pool
 from potstill.procedures.soft_labels import open_kd_teacher
 from potstill.registry import Options, read_options
@@ -93,7 +93,7 @@ def _distil(run: Run) -> Student:
     weights = np.concatenate([np.full(len(gold.texts), row_weight), np.ones(len(texts))])
     return run.learn(
         [*gold.texts, *texts],
-        np.concatenate([one_hot(gold.gold, run.task.n_labels), soft]),
+        np.concatenate([gold.targets(run.task.n_labels), soft]),
         trust=RowTrust(weights.astype(np.float32)),
     )
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.data.label_cells import parse_label_cell
-from potstill.data.label_columns import read_label_column
+from potstill.data.label_columns import read_label_column, without_missing
 from potstill.data.label_sets import guess_separator
 from potstill.data.label_values import LabelMatcher
 
@@ -95,6 +95,36 @@ def test_any_cell_is_read_or_named(cell: str) -> None:
 def test_a_list_is_read_in_json_and_in_python(labels: list[str]) -> None:
     for cell in (json.dumps(labels), repr(labels)):
         assert parse_label_cell(cell).names == tuple(labels)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.sampled_from(["label", "labels", "score", "scores", "name", "choices", "a"]), inner)
+        | st.dictionaries(st.integers() | st.none() | st.booleans(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_any_value_is_read_or_named_in_json_and_in_python(value: object) -> None:
+    for cell in (repr(value), json.dumps(value, default=str)):
+        found = parse_label_cell(cell)
+        assert bool(found.problem) == (found.form == "broken")
+        assert all(isinstance(name, str) and name for name in found.names)
+        read_label_column([cell, "a"])
+
+
+def test_an_object_with_a_name_is_that_name() -> None:
+    assert read_label_column(['{"id": 3, "name": "a"}', '{"label": "b", "score": 0.9}']).names == (("a",), ("b",))
+
+
+def test_words_for_a_missing_label_inside_lists_are_none() -> None:
+    column = read_label_column(['["a", "nan"]', '["None"]', "[null]", "[]"])
+    assert without_missing(column, {"nan", "None"}).names == (("a",), None, None, ())
 
 
 def test_names_in_brackets_are_lists_if_all_cells_are_or_their_names_are_labels() -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from potstill.data.label_cells import parse_nested
 from potstill.data.label_exports.base import (
     ANNOTATOR,
     ExportRows,
     LabelExport,
     choose_question,
     counted,
-    nested,
     question_sentence,
 )
 from potstill.data.tables import Table
@@ -29,7 +29,7 @@ def read_argilla(table: Table, named: str, labels: Sequence[str]) -> LabelExport
     """The export as a table; None if it is none of Argilla's."""
     columns = table.cells.keys()
     recorded = "fields" in columns and {"responses", "suggestions"} & columns
-    if recorded and all(isinstance(nested(cell), dict) for cell in table.column("fields")):
+    if recorded and all(isinstance(parse_nested(cell), dict) for cell in table.column("fields")):
         return _read_records(table, named, labels)
     if any(name.endswith(_RESPONSES) and f"{name}.users" in columns for name in columns):
         return _read_flat(table, named, labels)
@@ -42,14 +42,14 @@ def _read_records(table: Table, named: str, labels: Sequence[str]) -> LabelExpor
     rows, questions, fields, n_suggested = ExportRows(table), dict[str, None](), dict[str, None](), 0
     responses, suggestions = (table.cells.get(name) or [None] * len(table) for name in ("responses", "suggestions"))
     for row, cell in enumerate(table.column("fields")):
-        texts = {f"{key}": value for key, value in nested(cell).items()}
+        texts = {f"{key}": value for key, value in parse_nested(cell).items()}
         fields |= dict.fromkeys(texts)
         answered: dict[str, dict[str, Any]] = {}
-        for question, value, user in _responses(nested(responses[row])):
+        for question, value, user in _responses(parse_nested(responses[row])):
             name = f"{question} (response)" if question in texts else question
             questions[name] = None
             answered.setdefault(user, {})[name] = value
-        n_suggested += bool(nested(suggestions[row])) and not answered
+        n_suggested += bool(parse_nested(suggestions[row])) and not answered
         for user, values in answered.items() or [("", {})]:
             rows.add(row, {**texts, **values, ANNOTATOR: user or None})
     read = rows.table(fields)
@@ -84,7 +84,7 @@ def _read_flat(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
         suggested = False
         for question in questions:
             part = {end: table.cells.get(f"{question}{_RESPONSES}{end}") for end in ("", ".users", ".status")}
-            values, users, states = (nested(cells[row]) if cells else None for cells in part.values())
+            values, users, states = (parse_nested(cells[row]) if cells else None for cells in part.values())
             suggestion = table.cells.get(f"{question}{_SUGGESTION}")
             suggested = suggested or bool(suggestion and suggestion[row])
             for n, value in enumerate(values if isinstance(values, list) else []):
@@ -104,7 +104,7 @@ def _read_flat(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
 def _read_version_1(table: Table) -> LabelExport:
     """Text classification records of version 1: `text` or `inputs`, and `annotation`; `prediction` is a model's."""
     n = sum(bool(cell) for cell in table.column("annotation"))
-    inputs = [nested(cell) for cell in table.cells.get("inputs") or []]
+    inputs = [parse_nested(cell) for cell in table.cells.get("inputs") or []]
     read = table
     if "text" not in table.cells or not any(table.column("text")):
         rows = ExportRows(table)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from potstill.data.label_cells import parse_label_cell
+from potstill.data.label_cells import parse_label_cell, parse_nested
 from potstill.data.label_values import LabelMatcher
 from potstill.data.tables import Cell, Table
 from potstill.data.tables.base import to_cell
@@ -73,19 +72,9 @@ class ExportRows:
         return replace(self.source, columns=tuple(cells), cells=cells, line_numbers=lines, parts=tuple(parts))
 
 
-def nested(cell: Cell) -> Any:
-    """The value of a cell of JSON; None if it is no JSON."""
-    if not cell or cell.lstrip()[:1] not in ("[", "{"):
-        return None
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return None
-
-
 def records(cell: Cell) -> list[Mapping[str, Any]]:
     """The objects in a cell that holds a list of objects, or one object; else none."""
-    value = nested(cell)
+    value = parse_nested(cell)
     items = value if isinstance(value, list) else [value]
     return [item for item in items if isinstance(item, dict)]
 

@@ -1,7 +1,8 @@
 """Chats for fine-tuning: the last turn of the user is the text, the answer to it the label.
 
-Read are `messages` with roles (OpenAI, Hugging Face), `conversations` of `from` and `value` (ShareGPT), and pairs of
-`prompt` and `completion`. System turns and earlier turns are left out and counted.
+Read are `messages` with roles (OpenAI, Anthropic, Hugging Face), `contents` with parts (Gemini), `conversations` of
+`from` and `value` (ShareGPT), pairs of `prompt` and `completion`, and `instruction`, `input`, `output` (Alpaca). System
+turns and earlier turns are left out and counted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from potstill.data.tables import Table
 
 TOOL = "chats"
 _PAIR = "prompt completion".split()
-_COLUMNS = ("messages", "conversations", "conversation")
+_INSTRUCTED = ("instruction", "input", "output")
+_COLUMNS = ("messages", "conversations", "conversation", "contents")
+_SYSTEM_COLUMNS = ("system", "system_instruction", "systemInstruction")
 _ASKS, _ANSWERS, _INSTRUCTS = "user human".split(), "assistant gpt model".split(), "system developer".split()
 
 
@@ -38,7 +41,8 @@ def read_chats(table: Table, named: str, labels: Sequence[str]) -> LabelExport |
     n_system = n_earlier = n_answered = 0
     for row, cell in enumerate(table.column(column)):
         chat = _read_chat(records(cell))
-        n_system, n_earlier = n_system + (chat.system > 0), n_earlier + (chat.earlier > 0)
+        system = any(table.cells[name][row] for name in _SYSTEM_COLUMNS if name in table.cells)
+        n_system, n_earlier = n_system + (system or chat.system > 0), n_earlier + (chat.earlier > 0)
         n_answered += chat.label is not None
         others = {name: cells[row] for name, cells in table.cells.items() if name != column}
         rows.add(row, {**others, "text": chat.text, "label": chat.label})
@@ -80,7 +84,7 @@ def _read_chat(turns: Sequence[Mapping[str, Any]]) -> _Chat:
 
 def _content(turn: Mapping[str, Any]) -> str | None:
     """The text of a turn; of several parts those of text, joined."""
-    content = turn.get("content", turn.get("value"))
+    content = turn.get("content", turn.get("value", turn.get("parts")))
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "\n".join(part for part in parts if isinstance(part, str))
@@ -88,8 +92,16 @@ def _content(turn: Mapping[str, Any]) -> str | None:
 
 
 def _read_completions(table: Table) -> LabelExport | None:
+    """Pairs of prompt and completion, or of instruction, input and output."""
     text, label = _PAIR
-    if not {text, label} <= table.cells.keys() or len(table.columns) > 3:
-        return None
-    sentence = f"{table.name} holds prompts and completions: the prompt is the text, and the completion the label."
-    return LabelExport(TOOL, table, text, label, (label,), sentences=(sentence,))
+    if {text, label} <= table.cells.keys() and len(table.columns) <= 3:
+        sentence = f"{table.name} holds prompts and completions: the prompt is the text, and the completion the label."
+        return LabelExport(TOOL, table, text, label, (label,), sentences=(sentence,))
+    if set(_INSTRUCTED) <= table.cells.keys():
+        _, text, label = _INSTRUCTED
+        text = text if all(table.column(text)) else _INSTRUCTED[0]
+        left_out = ", ".join(name for name in _INSTRUCTED if name not in (text, label))
+        sentence = f"{table.name} holds instructions: {text!r} is the text, {label!r} the label; not read: {left_out}."
+        facts = frozenset(_INSTRUCTED) - {text, label}
+        return LabelExport(TOOL, table, text, label, (label,), facts, (sentence,))
+    return None

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from potstill.data.label_cells import parse_nested
 from potstill.data.label_exports.base import (
     ANNOTATOR,
     SECONDS,
@@ -17,7 +18,6 @@ from potstill.data.label_exports.base import (
     LabelExport,
     choose_question,
     counted,
-    nested,
     question_sentence,
     records,
 )
@@ -32,7 +32,7 @@ _META = frozenset({"id", ANNOTATOR, "annotation_id", "created_at", "updated_at",
 def read_label_studio(table: Table, named: str, labels: Sequence[str]) -> LabelExport | None:
     """The export as a table; None if it is none of Label Studio's."""
     if "data" in table.cells and {"annotations", "completions", "predictions"} & table.cells.keys():
-        if all(isinstance(nested(cell), dict) for cell in table.column("data")):
+        if all(isinstance(parse_nested(cell), dict) for cell in table.column("data")):
             return _read_json(table, named, labels)
     elif {"annotation_id", ANNOTATOR} <= table.cells.keys():
         return _read_flat(table, named, labels)
@@ -46,7 +46,7 @@ def _read_json(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
     done = table.cells.get("annotations") or table.cells.get("completions") or [None] * len(table)
     predicted = table.cells.get("predictions") or [None] * len(table)
     for row, (cell, given, guesses) in enumerate(zip(table.column("data"), done, predicted, strict=True)):
-        data = {f"{key}": value for key, value in nested(cell).items()}
+        data = {f"{key}": value for key, value in parse_nested(cell).items()}
         data_keys |= dict.fromkeys(data)
         n_predictions += bool(records(guesses))
         annotations = records(given)

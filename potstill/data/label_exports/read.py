@@ -8,7 +8,7 @@ from potstill.data.label_exports.argilla import read_argilla
 from potstill.data.label_exports.base import LabelExport
 from potstill.data.label_exports.chats import read_chats
 from potstill.data.label_exports.label_studio import read_label_studio
-from potstill.data.label_exports.text_tools import read_doccano, read_prodigy, read_spacy
+from potstill.data.label_exports.text_tools import read_doccano, read_fasttext, read_prodigy, read_spacy
 from potstill.data.tables import Table
 
 _READERS: tuple[Callable[[Table, str, Sequence[str]], LabelExport | None], ...] = (
@@ -17,6 +17,7 @@ _READERS: tuple[Callable[[Table, str, Sequence[str]], LabelExport | None], ...] 
     read_argilla,
     read_doccano,
     read_spacy,
+    read_fasttext,
     read_chats,
 )
 

@@ -43,12 +43,12 @@ def recognise_columns(
     )
     columns = _find_columns(role, flags.table, options, first, export, flags.name)
     sentences, guess = (export.sentences if export else ()), None
-    if flags.guessed and columns.label == flags.name:
-        guess = Guess("label", flags.name, "a column of 0 and 1 for each label")
+    if flags.found and columns.label == flags.name:
+        guess = Guess("label", flags.name, flags.found)
         sentences = (
             *sentences,
-            f"{table.name} has a column of 0 and 1 for each label: {shown_columns(flags.name)}; --label COLUMN takes "
-            "another one, and --label COLUMN,COLUMN some of these.",
+            f"{table.name} has {flags.found}: {shown_columns(flags.name)}; --label COLUMN takes another one, and "
+            "--label COLUMN,COLUMN some of these.",
         )
     elif export is not None and not options.label and columns.label == export.label:
         guess = Guess("label", export.label, f"as {export.tool} exports it")

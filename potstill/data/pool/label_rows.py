@@ -82,8 +82,8 @@ def encode_rows(
         sentences += _say_several(column, table, guessed=not options.kind)
         labels = ["" if row is None else encode_label_set(row) for row in names]
         return RowLabels(labels, [None] * len(table), keep, tuple(sentences))
-    sentences += _say_one(column, table, guessed=not options.kind)
-    sentences += _check_one(column, table, keep, options)
+    sentences += _say_one(column, table, guessed=not options.kind and kind == "single")
+    sentences += _check_one(column, table, keep, options, kind)
     labels = [row[0] if row else "" for row in column.names]
     return RowLabels(labels, list(column.scores or [None] * len(table)), keep, tuple(sentences))
 
@@ -107,7 +107,9 @@ def _check_problems(column: LabelColumn, table: Table, keep: NDArray[np.bool_], 
     yield f"{what} left out, because the label cannot be read: {shown}{more}."
 
 
-def _check_one(column: LabelColumn, table: Table, keep: NDArray[np.bool_], options: PoolOptions) -> Iterator[str]:
+def _check_one(
+    column: LabelColumn, table: Table, keep: NDArray[np.bool_], options: PoolOptions, kind: TaskKind
+) -> Iterator[str]:
     """Rows with several labels in a task of one label a text, as `on_conflict` says."""
     several = [row for row, names in enumerate(column.names) if names and len(names) > 1]
     empty = [row for row, names in enumerate(column.names) if names == ()]
@@ -116,15 +118,17 @@ def _check_one(column: LabelColumn, table: Table, keep: NDArray[np.bool_], optio
     if not several:
         return
     lines = ", ".join(f"{table.line_numbers[row]:,}" for row in several[:_MAX_SHOWN])
+    end = "" if kind == "pair" else "; --kind multi reads all"
     what = f"{format_rows(len(several))} of {table.name} with several labels in a task of one (first: line {lines})"
     if options.on_conflict == "first":
-        yield f"{what}: the first label is taken; --kind multi reads all."
+        yield f"{what}: the first label is taken{end}."
         return
     if options.on_conflict == "error" or len(several) == sum(map(bool, column.names)):  # or no label would be left
-        mend = "Read several labels a text: --kind multi; or take the first one: --on-conflict first"
+        mend = "Take the first one: --on-conflict first"
+        mend = mend if kind == "pair" else f"Read several labels a text: --kind multi; or t{mend[1:]}"
         raise BadData(f"There are {what}.", mend)
     keep[several] = False
-    yield f"{what}: left out; --on-conflict first takes the first label, --kind multi reads all."
+    yield f"{what}: left out; --on-conflict first takes the first label{end}."
 
 
 def _merge_rows(
@@ -184,6 +188,8 @@ def _say_one(column: LabelColumn, table: Table, *, guessed: bool) -> Iterator[st
     if column.soft:
         what = "counts" if column.scale == "votes" else "scores that sum to one"
         yield f"The labels of {table.name} are {what}: read as soft labels, the highest is the label{end}"
+    elif column.scale == "independent":
+        yield f"The labels of {table.name} are scores: the highest is the label."
     elif guessed and column.scale == "flags":
         yield f"Each row of {table.name} scores one label with 1: one label a text; --kind multi reads several."
     elif guessed and column.n_lists:

@@ -9,11 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from potstill.data.column_guess import ColumnGuess, format_values
-from potstill.data.label_columns import LIST, LabelColumn, check_separator, read_label_column, renamed
+from potstill.data.label_columns import (
+    LIST,
+    LabelColumn,
+    check_separator,
+    read_label_column,
+    renamed,
+    without_missing,
+)
 from potstill.data.label_sets import decode_label_set, encode_label_set
-from potstill.data.label_values import LabelMatcher, whole_numbers
+from potstill.data.label_values import MISSING_MARKERS, LabelMatcher, whole_numbers
 from potstill.data.near_duplicates import hash_texts
-from potstill.data.pool.clean import RawRows
+from potstill.data.pool.clean import RawRows, format_rows
 from potstill.data.pool.find_columns import label_cells, recognise_columns, row_texts
 from potstill.data.pool.label_rows import RowLabels, encode_rows, is_one_row_a_label
 from potstill.data.pool.options import PoolOptions
@@ -109,6 +116,10 @@ def _read_labels(tables: Mapping[str, Table], options: PoolOptions, named: Seque
         _check_separator(columns, options)
         kind = "pair" if columns.text_b else options.kind
         labels = read_label_column(cells, kind=kind, separator=separator, named=named)
+        markers = set(MISSING_MARKERS if options.missing is None else options.missing) - set(named)
+        labels, n_all = without_missing(labels, markers), sum(row is not None for row in labels.names)
+        if n_missing := n_all - sum(row is not None for row in labels.names):
+            said = (*said, f"{format_rows(n_missing)} of {table.name} with a list of words for a missing label only.")
         if separator is None and labels.separator not in ("", LIST):
             separator = labels.separator
         seen += cells

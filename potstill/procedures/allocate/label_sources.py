@@ -18,7 +18,7 @@ from pydantic import Field
 from potstill.data.pool import Subset
 from potstill.data.task import JsonObject
 from potstill.errors import BadSpec, UnknownPrice
-from potstill.evaluation.calibration import Calibration, one_hot, softmax
+from potstill.evaluation.calibration import Calibration, softmax
 from potstill.ledger.prices import Purchase, Usage, micros_to_usd
 from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
@@ -317,5 +317,5 @@ def combine_gold_and_soft(
 
 
 def gold_set(subset: Subset, n_labels: int) -> LabelledSet:
-    """A labelled subset with one-hot targets."""
-    return LabelledSet(subset.texts, one_hot(subset.gold, n_labels))
+    """A labelled subset with its targets, which are one-hot unless the data have soft labels."""
+    return LabelledSet(subset.texts, subset.targets(n_labels))

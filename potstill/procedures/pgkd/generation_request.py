@@ -110,7 +110,8 @@ class TrainingTexts:
     @classmethod
     def from_subset(cls, subset: Subset) -> TrainingTexts:
         """The gold texts of a pool."""
-        return cls(subset.texts, subset.gold, len(subset.texts))
+        soft = {} if subset.soft is None else dict(enumerate(subset.soft))
+        return cls(subset.texts, subset.gold, len(subset.texts), soft)
 
     def with_generated(
         self, generated: Sequence[LabelledText], task: Task, probs: Floats | None = None
