@@ -232,3 +232,13 @@ def test_a_command_line_is_read_as_a_shell_would() -> None:
         ["potstill", "predict", "runs/demo", "a text"],
         ["make", "test"],
     ]
+
+
+def test_every_promise_of_the_security_page_names_tests_that_exist() -> None:
+    rows = [line for line in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if not row.startswith("| attack ")]
+    assert promises
+    for row in promises:
+        named = re.findall(r"`(tests/\S+\.py)`", row)
+        assert named, row
+        assert [name for name in named if not (ROOT / name).is_file()] == [], row

@@ -146,6 +146,7 @@ def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporte
     if reporter is None or cost is None:
         return
     reporter.info(cost.summary())
+    reporter.info(cost.egress)
     if cost.costs_money and not is_begun(folder) and not agreed and not reporter.confirm("Spend it?"):
         raise SpendingDeclined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
 

@@ -91,7 +91,8 @@ class CostPlan:
         )
 
     @property
-    def _egress(self) -> str:
+    def egress(self) -> str:
+        """What is sent, and to which host."""
         if not self.host:
             return "The teacher may send texts away; it does not say where." if self.remote else NO_EGRESS
         redacted = "addresses and numbers taken out" if self.redacted else "as they are (redact = true mends it)"
@@ -113,7 +114,7 @@ class CostPlan:
             ("estimate", f"from {basis}; one call holds ${self.max_call_usd:.6f} at most" if self.quoted else ""),
             ("training", f"${self.reserve_usd:.4f} of the budget is left for it"),
             ("time", f"{format_span(self.low_s, self.high_s)}, {self.time_basis}" if self.quoted else ""),
-            ("egress", self._egress),
+            ("egress", self.egress),
         ]
         lines = [self.summary(), "", *(f"  {name:<10} {text}" for name, text in rows if text)]
         if self.simulated:

@@ -12,7 +12,7 @@ import pytest
 from support.chat_server import FakeServer, Fault
 
 from potstill.api import distill
-from potstill.errors import TeacherError
+from potstill.errors import SpendingDeclined, TeacherError
 
 KEY = "sk-planted-9f8e7d6c5b4a"
 PLANTED = ("jo{i}@example.com", "4111 1111 1111 1111", "DE89370400440532013000", "+49 170 1234567", "10.1.2.{i}")
@@ -67,6 +67,21 @@ def test_a_run_sends_no_personal_data_and_reports_what_it_removed(
     assert server.url.split("/")[2] in page
     assert "Removed from them before" in page
     assert set(done.predict(["more sports", "all business"])) == {"sports", "business"}
+
+
+def test_the_host_is_named_before_the_first_text_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPENDING_API_KEY", KEY)
+    with FakeServer(key=KEY) as server:
+
+        class Refusing(Heard):
+            def confirm(self, question: str) -> bool:
+                assert not server.seen
+                assert f"go to {server.url.split('/')[2]}" in " ".join(self.sentences)
+                return False
+
+        with pytest.raises(SpendingDeclined):
+            distill(order(tmp_path, server), out=tmp_path / "run", reporter=Refusing())
+        assert not server.seen
 
 
 def test_without_redaction_texts_are_sent_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
