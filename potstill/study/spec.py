@@ -21,7 +21,7 @@ from potstill.registry import Options
 from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec
 
 Procedure = str  # one of PROCEDURES, or the name of any other recipe
-Metric = Literal["accuracy", "macro_f1", "mcc"]
+MetricName = Literal["accuracy", "macro_f1", "mcc"]
 SubsetSize = Annotated[int, Field(gt=0)] | Literal["all"]
 PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd", "llm+kd")
 DEFAULT_PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd")
@@ -98,7 +98,7 @@ class StudyDataSpec(Options):
     labels: tuple[str, ...] = ()
     descriptions: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
-    metric: Metric | None = None
+    metric: MetricName | None = None
     prompt: JsonObject = Field(default_factory=dict)
     max_size: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     max_unlabelled: int | None = Field(default=None, ge=0)
@@ -150,7 +150,7 @@ class StudySpec(Options):
     max_size: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     kd: KdSpec = KdSpec()
     teacher: ComponentSpec | None = None
-    metric: Metric = "accuracy"
+    metric: MetricName = "accuracy"
     usd_per_label: float = Field(default=0.0, ge=0)
     usd_per_hour: float = Field(default=float(DEFAULT_USD_PER_HOUR), gt=0)
     layout: Literal["", "setfit"] = ""

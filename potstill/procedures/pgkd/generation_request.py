@@ -163,20 +163,13 @@ def make_generation_request(
         seed: draws the texts it shows; its last number is the round.
     """
     draw = np.random.default_rng(seed)
-    labels, untrained = np.arange(task.n_labels), rows.untrained(task.n_labels)
-    if 0 < options.labels_per_request < task.n_labels:
-        # Labels without a training text come first; what is left of the request is about the most confused ones.
-        untrained = np.sort(query_strategies.random_sampling(untrained, options.labels_per_request, draw))
-        confused = query_strategies.most_confused_labels(rows.gold, probs, options.labels_per_request - len(untrained))
-        labels = np.union1d(untrained, confused)
-    candidates = np.flatnonzero(np.isin(rows.gold, labels))
+    labels, untrained = _request_labels(task.n_labels, rows, probs, options.labels_per_request, draw)
+    candidates, n = np.flatnonzero(np.isin(rows.gold, labels)), options.examples_per_section
     gold, candidate_probs = rows.gold[candidates], probs[candidates]
-    examples = query_strategies.random_sampling(
-        candidates[candidates < rows.n_gold], options.examples_per_section, draw
-    )
-    correct = candidates[query_strategies.sample_correct(gold, candidate_probs, options.examples_per_section, draw)]
-    incorrect = candidates[query_strategies.sample_incorrect(gold, candidate_probs, options.examples_per_section, draw)]
-    hard = candidates[query_strategies.hard_negatives(gold, candidate_probs, options.examples_per_section)]
+    examples = query_strategies.random_sampling(candidates[candidates < rows.n_gold], n, draw)
+    correct = candidates[query_strategies.sample_correct(gold, candidate_probs, n, draw)]
+    incorrect = candidates[query_strategies.sample_incorrect(gold, candidate_probs, n, draw)]
+    hard = candidates[query_strategies.hard_negatives(gold, candidate_probs, n)]
 
     def predictions(selected: Ints, is_shown: bool) -> tuple[StudentPrediction, ...]:
         return tuple(_prediction(task, rows, probs, i) for i in selected) if is_shown else ()
@@ -187,15 +180,25 @@ def make_generation_request(
         correct=predictions(correct, options.predictions),
         incorrect=predictions(incorrect, options.predictions),
         hard_negatives=predictions(hard, options.hard_negatives),
-        label_counts=_label_counts(task, rows, evaluation, labels, options, draw)
-        if options.label_allocation != "teacher"
-        else {},
+        label_counts=_label_counts(task, rows, evaluation, labels, options, draw),
         labels=tuple(task.labels[k] for k in labels) if len(labels) < task.n_labels else (),
         untrained_labels=tuple(task.labels[k] for k in untrained),
         style=draw_style(draw) if options.vary_style else "",
     )
     shown = tuple(LabelledText(rows.texts[i], task.labels[rows.gold[i]]) for i in examples)
     return GenerationRequest("", options.texts_per_round, shown, seed=int(np.dot(seed, [1000, 1])), feedback=feedback)
+
+
+def _request_labels(
+    n_labels: int, rows: TrainingTexts, probs: Floats, n: int, draw: np.random.Generator
+) -> tuple[Ints, Ints]:
+    """The labels that a request is about, and those of them without a training text, which come first."""
+    untrained = rows.untrained(n_labels)
+    if not 0 < n < n_labels:
+        return np.arange(n_labels), untrained
+    untrained = np.sort(query_strategies.random_sampling(untrained, n, draw))
+    confused = query_strategies.most_confused_labels(rows.gold, probs, n - len(untrained))
+    return np.union1d(untrained, confused), untrained
 
 
 def draw_style(draw: np.random.Generator) -> str:
@@ -225,6 +228,9 @@ def _label_counts(
     options: PgkdOptions,
     draw: np.random.Generator,
 ) -> dict[str, int]:
+    """Label -> how many texts the request asks for; empty if the teacher decides."""
+    if options.label_allocation == "teacher":
+        return {}
     # An F1 of few validation texts is shrunk to the macro F1, as if F1_PRIOR_TEXTS more texts had that.
     support = np.array([each.support for each in evaluation.per_class], dtype=np.float64)
     f1 = np.array([each.f1 for each in evaluation.per_class])
