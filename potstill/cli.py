@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from potstill import __version__
-from potstill.api import COMMANDS
+from potstill.api import COMMAND_GROUPS, COMMANDS
 from potstill.api.distill import RecipeOptions, TextOptions
 from potstill.api.table_options import SEVERAL, FileOptions, TableOptions
 from potstill.data.printable import escape_controls, printable_json
@@ -42,11 +42,18 @@ OPTION_GROUPS = {
 
 
 class CommandGroup(click.Group):
-    """The group of commands; lists them in the order a newcomer needs them."""
+    """The group of commands, listed as in `COMMAND_GROUPS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of `COMMANDS`."""
+        """In the order of the groups."""
         return [command_name(command) for command in COMMANDS]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group."""
+        for title, group in COMMAND_GROUPS.items():
+            names = [command_name(command) for command in group]
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<12}", self.commands[name].get_short_help_str(200)) for name in names])
 
 
 class HelpedArgument(click.Argument):
@@ -139,11 +146,11 @@ class _Names(dict[str, Any]):
 
 def _option(name: str, hint: Any) -> click.Option:
     kind, text = typing.get_args(hint)[0], _help(hint)
-    given = hint.__metadata__[1:]
+    given = [each for each in hint.__metadata__[1:] if not each.startswith("=")]
     flags = [*given] if any(flag.startswith("--") for flag in given) else [f"--{name.replace('_', '-')}", *given]
     if bool in (kind, *typing.get_args(kind)):
         return click.Option([*flags, name], is_flag=True, default=None, help=text)
-    return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(name, hint))
+    return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(hint))
 
 
 def _help(hint: Any) -> str:
@@ -157,11 +164,10 @@ def _type(hint: Any) -> type:
     return kinds[0] if len(kinds) == 1 else str
 
 
-def _metavar(name: str, hint: Any) -> str:
-    if name in ("text", "text_b", "label", "split", "answer"):
-        return "COLUMN"
-    if name == "budget":
-        return "USD"
+def _metavar(hint: Any) -> str:
+    named = [each[1:] for each in hint.__metadata__ if each.startswith("=")]
+    if named:
+        return str(named[0])
     while typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
     return "PATH" if Path in typing.get_args(hint) else {int: "N", float: "X"}.get(_type(hint), "TEXT")

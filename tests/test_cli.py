@@ -59,6 +59,12 @@ def test_every_command_is_an_api_function_and_every_option_its_parameter():
         assert command.help
 
 
+def test_the_help_lists_every_command_in_one_group():
+    shown = call("--help").output
+    assert all(shown.count(f"\n  {name} ") == 1 for name in cli.app.commands)
+    assert all(f"{title}:" in shown for title in cli.COMMAND_GROUPS)
+
+
 def test_a_file_becomes_a_classifier_that_answers(reviews, tmp_path):
     out = tmp_path / "run"
     result = call("distill", reviews, *LINEAR, "--budget", "0.5", "-o", out)

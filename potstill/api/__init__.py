@@ -6,6 +6,9 @@ the terminal and `to_json`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from potstill.api.annotate import annotate, label_errors
 from potstill.api.bench import bench
 from potstill.api.compare import compare
@@ -14,7 +17,14 @@ from potstill.api.init import fetch, init
 from potstill.api.predict import predict
 from potstill.api.show import ledger, report, show
 
-COMMANDS = (init, label_errors, plan, distill, annotate, predict, report, compare, bench, show, ledger, fetch)
-# in the order a newcomer needs them
+# Title -> commands, in the order a newcomer needs them.
+COMMAND_GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "Before training": (init, label_errors, plan),
+    "Training": (distill, annotate, compare),
+    "With a trained model": (predict, bench),
+    "What a run did": (report, show, ledger),
+    "Weights and sample data": (fetch,),
+}
+COMMANDS = tuple(command for group in COMMAND_GROUPS.values() for command in group)
 
-__all__ = ["COMMANDS", *sorted(command.__name__ for command in COMMANDS)]
+__all__ = ["COMMANDS", "COMMAND_GROUPS", *sorted(command.__name__ for command in COMMANDS)]

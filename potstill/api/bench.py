@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack
 
-from potstill.api.table_options import FileOptions, file_reading
+from potstill.api.table_options import COLUMN, FileOptions, file_reading
 from potstill.data.paths import as_path
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ def bench(
     model: Annotated[str | Path, "A run's folder, or a bundle's."],
     *,
     texts: Annotated[str | Path | None, "A table of texts to time on; else test texts stored in the run."] = None,
-    text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
-    text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
+    text: Annotated[str | None, "The column with the text; else the one the student was trained on.", COLUMN] = None,
+    text_b: Annotated[str | None, "The column with the second text, if the student compares pairs.", COLUMN] = None,
     usd_per_hour: Annotated[float | None, "The price of an hour of this machine; else as in the run, or 0.10."] = None,
     gpu_usd_per_hour: Annotated[float | None, "The price of an hour of this machine with its GPU."] = None,
     reporter: ProgressReporter | None = None,

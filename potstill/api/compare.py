@@ -42,7 +42,9 @@ def compare(
     *,
     out: Annotated[str | Path | None, "The study's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
     data: Annotated[str | Path | None, "The folder of its data paths; else the study's own."] = None,
-    budget: Annotated[str | float | None, "US dollars for compute and model calls; else the study's.", "-b"] = None,
+    budget: Annotated[
+        str | float | None, "US dollars for compute and model calls; else the study's.", "-b", "=USD"
+    ] = None,
     max_hours: Annotated[float | None, "Stop cleanly after so many hours."] = None,
     allow_leak: Annotated[bool | None, "Go on although test texts are in train as well."] = None,
     reporter: ProgressReporter | None = None,

@@ -87,7 +87,9 @@ def distill(
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
     student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
-    budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
+    budget: Annotated[
+        str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"
+    ] = None,
     out: Annotated[str | Path | None, "The run's folder; else runs/NAME. The same command resumes it.", "-o"] = None,
     reporter: ProgressReporter | None = None,
     **options: Unpack[DistillOptions],
@@ -180,7 +182,9 @@ def plan(
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
     student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
-    budget: Annotated[str | float | None, "US dollars for everything: model calls, labels, compute.", "-b"] = None,
+    budget: Annotated[
+        str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"
+    ] = None,
     measure: Annotated[bool | None, "Train the student on your labels, at a few sizes, to predict the gain."] = None,
     page: Annotated[str | Path | None, "Also write the options with a chart into this HTML file."] = None,
     **options: Unpack[DistillOptions],

@@ -106,7 +106,7 @@ def init(
     data: Annotated[str | Path | Any, "A table with texts and, in some rows at least, labels; or several.", SEVERAL],
     *,
     out: Annotated[str | Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
-    budget: Annotated[str | float | None, "US dollars for everything.", "-b"] = None,
+    budget: Annotated[str | float | None, "US dollars for everything.", "-b", "=USD"] = None,
     force: Annotated[bool | None, "Overwrite an existing file."] = None,
     **options: Unpack[TableOptions],
 ) -> InitResult:

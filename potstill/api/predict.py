@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from potstill.api.table_options import FileOptions, file_reading
+from potstill.api.table_options import COLUMN, FileOptions, file_reading
 from potstill.data.paths import as_path_or_none
 from potstill.data.printable import escape_controls
 
@@ -91,8 +91,8 @@ def predict(
     model: Annotated[str | Path, "A run's folder, or a bundle's."],
     *texts: Annotated[str | Path | Any, "Texts to label, files, or - for standard input."],
     out: Annotated[str | Path | None, "The file to write, or a folder; else FILE.labelled.EXT.", "-o"] = None,
-    text: Annotated[str | None, "The column with the text; else the one the student was trained on."] = None,
-    text_b: Annotated[str | None, "The column with the second text, if the student compares pairs."] = None,
+    text: Annotated[str | None, "The column with the text; else the one the student was trained on.", COLUMN] = None,
+    text_b: Annotated[str | None, "The column with the second text, if the student compares pairs.", COLUMN] = None,
     reporter: ProgressReporter | None = None,
     **options: Unpack[PredictOptions],
 ) -> PredictResult:

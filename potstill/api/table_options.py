@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 if TYPE_CHECKING:
     from potstill.data.tables import ReadOptions
 
+# A string in an annotation that begins with "=" says what to write for the value.
+COLUMN = "=COLUMN"
 SEVERAL = "several"  # in the annotation of an argument: one or more files
 
 
 class FileOptions(TypedDict, total=False):
     """How a file is read; what is not given is guessed. An error that names one of these flags is mended by it."""
 
-    format: Annotated[str, "csv, tsv, jsonl, json, parquet, excel or txt (one text a line); else by bytes and name."]
+    format: Annotated[str, "csv, tsv, jsonl, json, parquet, excel or txt; else by its bytes and name.", "=FORMAT"]
     sheet: Annotated[str, "The sheet of a workbook, by name or number; else the first one with rows."]
-    encoding: Annotated[str, "The files' encoding, if it is not UTF-8."]
-    delimiter: Annotated[str, "The character between the cells of a CSV file, or: tab; else guessed."]
-    quotes: Annotated[str, "cells: a quote opens a cell that may run over lines; text: quotes are text; else guessed."]
-    escape: Annotated[str, "The character before a quote that is part of a cell; else guessed; '' for none."]
+    encoding: Annotated[str, "Of a text file that is not UTF-8, such as cp1252."]
+    delimiter: Annotated[str, "Between the cells of a CSV file: a character, or tab; else guessed.", "=CHARACTER"]
+    quotes: Annotated[str, "Whether a quote opens a cell that may run over lines; else guessed.", "=cells|text"]
+    escape: Annotated[str, "Before a quote that is part of a cell; else guessed; '' for none.", "=CHARACTER"]
     no_header: Annotated[bool, "The file has no header; its columns are column_1, column_2, ..."]
     skip_rows: Annotated[int, "Lines above the header that are left out."]
-    on_bad_row: Annotated[str, "A row that cannot be read: error, or skip (left out and counted)."]
+    on_bad_row: Annotated[str, "For a row that cannot be read; skip leaves it out and counts it.", "=error|skip"]
 
 
 class TableOptions(FileOptions, total=False):
     """Which columns are read, and what their cells mean; what is not given is guessed."""
 
-    text: Annotated[str, "The column with the text; else guessed."]
-    text_b: Annotated[str, "The column with the second text, in a pair task; else guessed."]
-    label: Annotated[str, "The column with the label, or several of 0 and 1 (A,B,C); else guessed."]
-    label_separator: Annotated[
-        str, "What separates several labels in a cell, as in: | ; , or json (a list); else guessed."
-    ]
-    kind: Annotated[str, "single, pair (two texts compared) or multi (several labels); else guessed."]
-    split: Annotated[str, "The column that says train, validation, test or pool; else guessed; - for none."]
-    answer: Annotated[str, "Prodigy's column with accept, reject or ignore; else guessed; - for none."]
-    labels: Annotated[str | list[str], "The label names, separated by commas; else those found in the data."]
-    missing: Annotated[str, "Words in a label cell that mean: no label (nan, N/A, null, None, - and the like)."]
-    on_leak: Annotated[str, "A training text that is also in test: drop (default), error or allow."]
-    on_conflict: Annotated[str, "One text with two labels in a task of one: drop (default), first or error."]
-    on_duplicate: Annotated[str, "One text twice: first (default) or keep."]
+    text: Annotated[str, "The column with the text; else guessed.", COLUMN]
+    text_b: Annotated[str, "The column with the second text, in a pair task; else guessed.", COLUMN]
+    label: Annotated[str, "The column with the label, or several of 0 and 1 (A,B,C); else guessed.", COLUMN]
+    label_separator: Annotated[str, "Between the labels in a cell, as in | ; , or json (a list); else guessed."]
+    kind: Annotated[str, "One label, two texts compared, or several labels; else guessed.", "=single|pair|multi"]
+    split: Annotated[str, "The column with train, validation, test or pool; else guessed; - for none.", COLUMN]
+    answer: Annotated[str, "Prodigy's column with accept, reject or ignore; else guessed; - for none.", COLUMN]
+    labels: Annotated[str | list[str], "All labels; else those found in the data.", "=A,B,C"]
+    missing: Annotated[str, "What means no label; else nan, N/A, null, None, - and the like.", "=WORD,WORD"]
+    on_leak: Annotated[str, "For a training text that is also in test (drop).", "=drop|error|allow"]
+    on_conflict: Annotated[str, "For a text with two labels in a task of one (drop).", "=drop|first|error"]
+    on_duplicate: Annotated[str, "For a text that is there twice (first).", "=first|keep"]
 
 
 def file_reading(options: Mapping[str, object]) -> ReadOptions:
