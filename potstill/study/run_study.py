@@ -38,6 +38,7 @@ from potstill.study.footprint import measure_footprint
 from potstill.study.grid import make_grid
 from potstill.study.records import Cell, CellResult, DatasetSummary, Footprint, StudyResult, footprint_key
 from potstill.study.spec import StudySpec
+from potstill.teachers.base import Teacher
 
 SUBSETS_FOLDER = "subsets"
 FOOTPRINT_VERSION = 2  # raised when a footprint would have other values or fields
@@ -157,6 +158,7 @@ class _StudyRun:
             pending = [cell for cell in cells if self.results[cell].state != "done"]
             clock = _Clock(None if limits.max_hours is None else began + 3600 * limits.max_hours, pending)
             if pending:
+                self._report_egress()
                 n_done = len(cells) - len(pending)
                 self.reporter.info(f"{len(cells)} cells{f', {n_done} of them done already' * bool(n_done)}.")
             for _, group in groupby(pending, key=lambda cell: (cell.data, cell.n, cell.seed)):
@@ -307,10 +309,20 @@ class _StudyRun:
         )
 
     def _is_simulated(self) -> bool:
+        teacher = self._planned_teacher()
+        return teacher is not None and teacher.simulated
+
+    def _planned_teacher(self) -> Teacher | None:
         if self.study.teacher is None:
-            return False
+            return None
         task = next(iter(self.datasets.values())).task
-        return open_teacher(self.spec, task, self.study.teacher).simulated
+        return open_teacher(self.spec, task, self.study.teacher)
+
+    def _report_egress(self) -> None:
+        """Say where texts go, before the first does."""
+        teacher = self._planned_teacher()
+        if teacher is not None and (host := teacher.metadata.host):
+            self.reporter.info(f"Texts go to {host}.")
 
     def _summary(self, name: str, dataset: StudyDataset, sizes: tuple[int, ...]) -> DatasetSummary:
         return DatasetSummary(
