@@ -36,6 +36,7 @@ class LabelColumn:
         separator: between the labels in a cell; "json" if each cell is a list, "" if no cell holds several.
         n_lists: number of rows with a list.
         problems: row -> the cell, and why it cannot be read.
+        unused: labels that are scored, and that no row has.
     """
 
     names: tuple[tuple[str, ...] | None, ...]
@@ -44,6 +45,7 @@ class LabelColumn:
     separator: Separator = ""
     n_lists: int = 0
     problems: Mapping[int, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     @property
     def soft(self) -> bool:
@@ -178,7 +180,11 @@ def _scored(rows: Sequence[LabelCell], problems: dict[int, str], kind: str, n_li
                 problems[row] = f"{dict(given)!r:.{_MAX_SHOWN}} has a score above one, and others are fractions"
             scores.append(None)
             names.append(_selected(given, kind))
-    return LabelColumn(tuple(names), tuple(scores), scale, n_lists=n_lists, problems=problems)
+    used = {name for row in names for name in row or ()} | {
+        name for row in scores for name, x in (row or {}).items() if x
+    }
+    unused = tuple(dict.fromkeys(name for cell in rows for name in cell.names if name not in used))
+    return LabelColumn(tuple(names), tuple(scores), scale, n_lists=n_lists, problems=problems, unused=unused)
 
 
 def _selected(scores: Mapping[str, float], kind: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from potstill.data.tables import Table
 from potstill.data.tables.base import Cell, JsonText
 
 _ON, _OFF = frozenset("1 1.0 true yes y t x ✓ ✔ ☑".split()), frozenset("0 0.0 false no n f - ☐".split())
+_FLAGS, _MAX_FLAG = _ON | _OFF | {""}, 20
 _CROSSES = frozenset("x ✓ ✔ ☑".split())
 _PREFIXES = frozenset("label labels class category topic tag intent sentiment emotion".split())
 _DECIMAL = re.compile(r"[-+]?\d*\.?\d+(?:e[-+]?\d{1,3})?", re.ASCII)
@@ -84,8 +85,14 @@ def _numbered(columns: Sequence[str]) -> list[str]:
 
 
 def _is_flag(cells: Sequence[Cell]) -> bool:
+    if not all(_is_flag_cell(cell) for cell in cells):  # stops at the first text
+        return False
     values = {(cell or "").strip().casefold() for cell in cells}
-    return values <= (_ON | _OFF | {""}) and not values <= _ON and values != {""}
+    return not values <= _ON and values != {""}
+
+
+def _is_flag_cell(cell: Cell) -> bool:
+    return not cell or (len(cell) < _MAX_FLAG and cell.strip().casefold() in _FLAGS)
 
 
 def _varies(cells: Sequence[Cell]) -> bool:

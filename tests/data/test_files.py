@@ -128,6 +128,8 @@ FILES = [
     # One column, or one row, a label.
     Case("flag_columns.csv", labels=(*TWO, "refund"), kind="multi", columns=FLAGS,
          says=["a column of 0 and 1 for each label: billing,delivery,refund", "--label COLUMN,COLUMN"]),
+    Case("flag_columns_unused.csv", columns=TWO_FLAGS | {"label": "billing,delivery,other"}, kind="multi",
+         says=["No row of flag_columns_unused.csv has the label 'other', although it is scored"]),
     Case("flag_columns.csv", options={"label": "billing,delivery"}, kind="multi", columns=TWO_FLAGS),
     Case("flag_columns.csv", labels=("0", "1"), options={"label": "billing"}, columns=FLAGS | {"label": "billing"}),
     Case("one_hot.csv", columns=FLAGS | {"label": "label_billing,label_delivery"}, says=["scores one label with 1"]),
@@ -161,6 +163,9 @@ FILES = [
     Case("argilla.json", columns=TOPIC, unlabelled=1,
          says=["an export of Argilla: 12 records", "1 record has a suggestion and no submitted response"]),
     Case("argilla_flat.jsonl", kind="multi", says=["an export of Argilla"]),
+    Case("argilla_suggestions.json", columns=TOPIC | {"label": "topic.suggestion"},
+         options={"label": "topic.suggestion"}),
+    Case("argilla_suggestions.json", columns={}, refused="No row has a label"),
     Case("argilla_1.jsonl", columns=FLAGS | {"label": "annotation"}, unlabelled=1, says=["11 with an annotation"]),
     Case("argilla_feedback.json", columns=TOPIC),
     Case("spacy.jsonl", kind="multi", columns=FLAGS | {"label": "cats"}, says=["examples of spaCy's text categoriser"]),

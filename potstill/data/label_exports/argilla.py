@@ -22,6 +22,7 @@ from potstill.data.tables import Table
 
 TOOL = "Argilla"
 _OPEN = ("draft", "discarded", "pending")  # the states of a response that is no label
+_FACTS = (ANNOTATOR, "id", "_server_id", "status", "external_id")
 _RESPONSES, _SUGGESTION = ".responses", ".suggestion"
 
 
@@ -49,9 +50,10 @@ def _read_records(table: Table, named: str, labels: Sequence[str]) -> LabelExpor
             name = f"{question} (response)" if question in texts else question
             questions[name] = None
             answered.setdefault(user, {})[name] = value
-        n_suggested += bool(parse_nested(suggestions[row])) and not answered
+        suggested = dict(_suggestions(parse_nested(suggestions[row])))
+        n_suggested += bool(suggested) and not answered
         for user, values in answered.items() or [("", {})]:
-            rows.add(row, {**texts, **values, ANNOTATOR: user or None})
+            rows.add(row, {**texts, **suggested, **values, ANNOTATOR: user or None})
     read = rows.table(fields)
     return _export(table, read, list(questions), named, labels, n_suggested)
 
@@ -73,6 +75,15 @@ def _responses(value: Any) -> Iterator[tuple[str, Any, str]]:
                     yield str(question), given, user
 
 
+def _suggestions(value: Any) -> Iterator[tuple[str, Any]]:
+    """(column, value) of each suggestion, of version 2 or of a feedback dataset of version 1."""
+    if isinstance(value, dict):
+        value = [{"question_name": question, **each} for question, each in value.items() if isinstance(each, dict)]
+    for each in value if isinstance(value, list) else []:
+        if isinstance(each, dict) and each.get("value") is not None:
+            yield f"{each.get('question_name', '')}{_SUGGESTION}", each["value"]
+
+
 def _read_flat(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
     """Columns QUESTION.responses, .responses.users, .responses.status and .suggestion beside the fields."""
     questions = [name.removesuffix(_RESPONSES) for name in table.columns if name.endswith(_RESPONSES)]
@@ -81,23 +92,24 @@ def _read_flat(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
     for row in range(len(table)):
         texts = {name: table.column(name)[row] for name in fields}
         answered: dict[str, dict[str, Any]] = {}
-        suggested = False
+        suggested: dict[str, Any] = {}
         for question in questions:
             part = {end: table.cells.get(f"{question}{_RESPONSES}{end}") for end in ("", ".users", ".status")}
             values, users, states = (parse_nested(cells[row]) if cells else None for cells in part.values())
-            suggestion = table.cells.get(f"{question}{_SUGGESTION}")
-            suggested = suggested or bool(suggestion and suggestion[row])
+            column = f"{question}{_SUGGESTION}"
+            if column in table.cells:
+                suggested[column] = table.cells[column][row]
             for n, value in enumerate(values if isinstance(values, list) else []):
                 user = users[n] if isinstance(users, list) and n < len(users) else n
                 state = states[n] if isinstance(states, list) and n < len(states) else ""
                 if value is not None and state not in _OPEN:
                     name = f"{question} (response)" if question in texts else question
                     answered.setdefault(str(user), {})[name] = value
-        n_suggested += suggested and not answered
+        n_suggested += any(suggested.values()) and not answered
         for user, given in answered.items() or [("", {})]:
-            rows.add(row, {**texts, **given, ANNOTATOR: user or None})
+            rows.add(row, {**texts, **suggested, **given, ANNOTATOR: user or None})
     read = rows.table(fields)
-    found = [name for name in read.columns if name not in (*fields, ANNOTATOR)]
+    found = [name for name in read.columns if name not in (*fields, ANNOTATOR) and not name.endswith(_SUGGESTION)]
     return _export(table, read, found, named, labels, n_suggested)
 
 
@@ -121,13 +133,14 @@ def _export(
     table: Table, read: Table, questions: list[str], named: str, labels: Sequence[str], n_suggested: int
 ) -> LabelExport:
     label = choose_question(read, questions, named, labels)
+    suggested = next((name for name in read.columns if name.endswith(_SUGGESTION)), "")
     sentences = [
         f"{table.name} is an export of {TOOL}: {len(table):,} records.",
         question_sentence(questions, label),
-        f"{counted(n_suggested, 'record has', 'records have')} a suggestion and no submitted response, and no label."
-        * bool(n_suggested),
+        f"{counted(n_suggested, 'record has', 'records have')} a suggestion and no submitted response, and no label; "
+        f"suggestions are read with --label {suggested}." * bool(n_suggested),
     ]
-    facts = frozenset({ANNOTATOR, "id", "_server_id", "status", "external_id"}) & set(read.columns)
+    facts = frozenset({*_FACTS, *(name for name in read.columns if name.endswith(_SUGGESTION))}) & set(read.columns)
     return LabelExport(
         TOOL, read, label=label, questions=tuple(questions), facts=facts, sentences=tuple(filter(None, sentences))
     )

@@ -75,6 +75,10 @@ def encode_rows(
     """
     keep = np.ones(len(table), dtype=np.bool_)
     sentences = list(_check_problems(column, table, keep, options))
+    if column.unused:
+        shown = ", ".join(map(repr, column.unused[:_MAX_SHOWN]))
+        more = f" and {len(column.unused) - _MAX_SHOWN:,} more" if len(column.unused) > _MAX_SHOWN else ""
+        sentences.append(f"No row of {table.name} has the label {shown}{more}, although it is scored.")
     if kind == "multi":
         names = list(column.names)
         if not (column.separator or column.n_lists or column.scale) and options.on_conflict is None:

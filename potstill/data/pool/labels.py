@@ -84,8 +84,9 @@ def resolve_labels(rows: RawRows, named: tuple[str, ...], *, multi: bool = False
         counts_of[split].update(row_labels(label, multi=multi))
     gold = {split: counts for split, counts in counts_of.items() if split != "pool"}
     total: Counter[str] = sum(gold.values(), Counter())
-    names = named or _sorted(counts_of["train"] + counts_of[""] or total)
-    for split, counts in gold.items():
+    shared = Counter(name for row in rows.shares for name, share in (row or {}).items() if share > 0)
+    names = named or _sorted((counts_of["train"] + counts_of[""] or total) + shared)
+    for split, counts in gold.items() if not named else (*gold.items(), ("", shared)):
         unknown = Counter({label: n for label, n in counts.items() if label not in names})
         if unknown:
             raise _unknown_labels_error(split, unknown, names, bool(named))
