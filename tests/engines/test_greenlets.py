@@ -115,11 +115,12 @@ def test_an_event_of_a_greenlet_can_be_set_by_a_thread():
 
 @BOTH
 def test_a_semaphore_admits_its_limit_in_order(run):
-    turnstile, inside, most, order = Semaphore(3), set(), [], []
+    semaphore, inside, most, order, arrived = Semaphore(3), set(), [], [], []
 
     def pass_through(number: int) -> None:
         sleep(0.02 * number)
-        with turnstile:
+        arrived.append(number)
+        with semaphore:
             inside.add(number)
             order.append(number)
             most.append(len(inside))
@@ -128,7 +129,7 @@ def test_a_semaphore_admits_its_limit_in_order(run):
 
     run(*[lambda number=number: pass_through(number) for number in range(9)])
     assert max(most) == 3
-    assert order == sorted(order)
+    assert order == arrived
 
 
 def test_a_semaphore_is_released_by_an_exception():
@@ -141,15 +142,22 @@ def test_a_semaphore_is_released_by_an_exception():
 
 def test_a_greenlet_that_yields_runs_after_those_that_are_ready():
     order: list[str] = []
+    all_started = threading.Event()
+
+    def wait_for_all() -> None:
+        while not all_started.is_set():
+            sleep(0.001)
 
     def polite() -> None:
+        wait_for_all()
         yield_to_others()
         order.append("polite")
 
     def other() -> None:
+        wait_for_all()
         order.append("other")
 
-    in_greenlets(polite, other, other)
+    in_greenlets(polite, other, other, all_started.set)
     assert order == ["other", "other", "polite"]
     yield_to_others()  # a thread has no others to let run
 
