@@ -122,6 +122,35 @@ def choose_prior(
     return PriorChoice(chosen, decided, n, float(raw.mean()), float(matched.mean()))
 
 
+def choose_rates(
+    on_unlabelled: NDArray[np.floating],
+    rates: NDArray[np.floating],
+    on_gold: NDArray[np.floating],
+    gold: NDArray[np.integer],
+) -> PriorChoice:
+    """`choose_prior` where a text may have several labels: whether to match each label's rate.
+
+    Args:
+        on_unlabelled: (N, K) log-probabilities of each label by itself, of unlabelled texts.
+        rates: (K,) share of texts with each label, in (0, 1).
+        on_gold: (M, K) the same of labelled texts.
+        gold: (M, K) zeros and ones.
+    """
+    offsets, n = match_rates(logits_of(on_unlabelled), rates), len(gold)
+    if n < MIN_PRIOR_GOLD:
+        return PriorChoice(tuple(offsets.tolist()), matched=True)
+    losses = [_set_losses(logits_of(on_gold) + each, gold) for each in (np.zeros(len(offsets)), offsets)]
+    gain = losses[0] - losses[1]
+    harms = bool(gain.mean() < 0 and -gain.mean() > gain.std(ddof=1) / np.sqrt(n))
+    chosen = (0.0,) * len(offsets) if harms else tuple(offsets.tolist())
+    return PriorChoice(chosen, not harms, n, float(losses[0].mean()), float(losses[1].mean()))
+
+
+def _set_losses(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> Array:
+    """(N,) mean binary log-loss of (N, K) logits over the labels."""
+    return np.asarray(-np.where(gold == 1, log_sigmoid(logits), log_sigmoid(-logits)).mean(axis=1))
+
+
 def _text_losses(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> Array:
     """(N,) log-losses of (N, K) scores at the temperature that fits them best."""
     return np.asarray(-log_softmax(scores / fit_temperature(scores, gold))[np.arange(len(gold)), gold])
@@ -184,11 +213,19 @@ class Calibration:
 
 @dataclass(frozen=True)
 class MultilabelCalibration(Calibration):
-    """Log-probabilities of each label by itself -> probabilities, for multi-label teachers."""
+    """Log-probabilities of each label by itself -> probabilities, for multi-label teachers; `offsets` are of logits."""
 
     def apply(self, scores: NDArray[np.floating]) -> Array:
         """(N, K) scores -> (N, K) probabilities."""
-        return np.exp(np.minimum(np.asarray(scores, dtype=np.float64), 0.0))
+        if not any(self.offsets):
+            return np.exp(np.minimum(np.asarray(scores, dtype=np.float64), 0.0))
+        return sigmoid(logits_of(scores) + np.asarray(self.offsets))
+
+
+def logits_of(log_probs: NDArray[np.floating]) -> Array:
+    """Log-probabilities -> logits, elementwise; finite."""
+    logs = np.clip(np.asarray(log_probs, dtype=np.float64), -700.0, -1e-12)
+    return np.asarray(logs - np.log(-np.expm1(logs)))
 
 
 def smoothed_prior(gold: NDArray[np.integer], n_labels: int, strength: float = 2.0) -> Array:

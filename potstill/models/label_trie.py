@@ -51,8 +51,12 @@ def needs_end_token(labels: Sequence[Sequence[int]]) -> bool:
     return any(tuple(label[:n]) in whole for label in labels for n in range(1, len(label)))
 
 
-def build_label_trie(labels: Sequence[Sequence[int]]) -> LabelTrie:
+def build_label_trie(labels: Sequence[Sequence[int]], n_given: Sequence[int] = ()) -> LabelTrie:
     """The trie of K labels, each of one or more token ids.
+
+    Args:
+        labels: K token sequences.
+        n_given: for each, how many of its first tokens are given and not scored: they stand before what is scored.
 
     Raises:
         BadSpec: two labels have the same tokens, or a label has none.
@@ -63,13 +67,14 @@ def build_label_trie(labels: Sequence[Sequence[int]]) -> LabelTrie:
     paths: list[tuple[int, ...]] = []
     if any(not label for label in labels) or len({tuple(label) for label in labels}) < len(labels):
         raise BadSpec("Two labels have the same tokens, or one has none.", "Give them other `label_words`.")
-    for label in labels:
+    for label, given in zip(labels, n_given or [0] * len(labels), strict=True):
         path = []
         for depth, token in enumerate(label):
             prefix = tuple(label[:depth])
             if prefix not in nodes:
                 nodes[prefix] = len(parents)
                 parents.append(nodes[prefix[:-1]])
-            path.append(edges.setdefault((nodes[prefix], token), len(edges)))
+            if depth >= given:
+                path.append(edges.setdefault((nodes[prefix], token), len(edges)))
         paths.append(tuple(path))
     return LabelTrie(tuple(key[-1] for key in nodes if key), tuple(parents), tuple(edges), tuple(paths))

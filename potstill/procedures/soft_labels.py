@@ -14,6 +14,7 @@ from potstill.evaluation.calibration import (
     Calibration,
     MultilabelCalibration,
     choose_prior,
+    choose_rates,
     fit_temperature,
     smoothed_prior,
 )
@@ -66,7 +67,7 @@ def calibrate_teacher(
     """
     offsets = np.zeros(run.task.n_labels)
     if run.task.kind == "multi":
-        return MultilabelCalibration(tuple(offsets.tolist()))
+        return MultilabelCalibration(_rate_offsets(teacher, on_pool, on_gold, gold, run))
     temperature, answered = 1.0, on_gold.answered
     if teacher.needs_prior_correction:
         offsets = _prior_offsets(teacher, on_pool, on_gold, gold, run)
@@ -74,6 +75,19 @@ def calibrate_teacher(
         fitted = fit_temperature(on_gold.scores[answered] + offsets, gold[answered])
         temperature = float(np.clip(fitted, *TEMPERATURE_RANGE))
     return Calibration(tuple(offsets.tolist()), temperature)
+
+
+def _rate_offsets(
+    teacher: Teacher, on_pool: Answers, on_gold: Answers, gold: NDArray[np.int64], run: Run
+) -> tuple[float, ...]:
+    """(K,) offsets of the logits of each label by itself; zeros if the teacher has no bias, or there is no gold."""
+    known, answered = run.pool.subset("train").gold, on_gold.answered
+    if not (teacher.needs_prior_correction and len(known) and on_pool.answered.any()):
+        return (0.0,) * run.task.n_labels
+    rates = ((known == 1).sum(axis=0) + 0.5) / (len(known) + 1)
+    chosen = choose_rates(on_pool.scores[on_pool.answered], rates, on_gold.scores[answered], gold[answered])
+    run.reporter.info(chosen.sentence(teacher.name))
+    return chosen.offsets
 
 
 def _prior_offsets(

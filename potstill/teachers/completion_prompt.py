@@ -18,6 +18,7 @@ from potstill.models.label_trie import needs_end_token
 
 TEMPLATE = "Text: {text}\nLabel:"
 SECOND_TEXT = "\nText 2: "  # before the second text of a pair; the first stands where a single one would
+FITS = "\nFits:"  # after a label of which there may be several
 EXAMPLE_SEPARATOR = "\n\n"  # stands between examples, so it also is what follows a label
 CONTEXT_CHARACTERS = 12  # of what stands before a label: enough for any tokenizer to settle
 
@@ -30,17 +31,20 @@ class PromptTemplate:
         opening: what stands before the first example.
         head, tail: what stands before and after each text.
         label_words: K strings, each with the space it needs, in the task's label order.
+        multi_label: each label word stands after `tail`, and a yes or no after it.
     """
 
     opening: str
     head: str
     tail: str
     label_words: tuple[str, ...]
+    multi_label: bool = False
 
     @property
     def key_parts(self) -> tuple[object, ...]:
         """What changes answers."""
-        return self.opening, self.head, self.tail, self.label_words
+        kind = ("multi",) if self.multi_label else ()
+        return self.opening, self.head, self.tail, self.label_words, *kind
 
     @classmethod
     def from_examples(
@@ -69,7 +73,8 @@ class PromptTemplate:
             if task.descriptions.get(label)
         ]
         gap = "" if tail[-1].isspace() else " "
-        return cls("\n".join(lines), head.rstrip(" "), tail, tuple(gap + word for word in plain))
+        words = tuple(gap + word for word in plain)
+        return cls("\n".join(lines), head.rstrip(" "), tail, words, task.kind == "multi")
 
 
 def pick_examples(
@@ -124,8 +129,20 @@ class TokenizedPrompt:
         return self.model.encode(self.text.label_words, self.text.tail.strip()[-CONTEXT_CHARACTERS:] or "x")
 
     @cached_property
+    def questions(self) -> list[list[int]]:
+        """In a multi-label task the K ends of a question, each a label and `FITS`; else empty."""
+        fits = self.model.encode([FITS], "x")[0] if self.text.multi_label else []
+        return [[*word, *fits] for word in self.label_words] if self.text.multi_label else []
+
+    @cached_property
     def scored(self) -> list[list[int]]:
-        """K token sequences whose log-probabilities are a label's score; with an end where one label begins another."""
+        """K token sequences whose log-probabilities are a label's score; with an end where one label begins another.
+
+        In a multi-label task 2 K: after each of `questions`, yes and no.
+        """
+        if self.text.multi_label:
+            answers = self.model.encode([" yes", " no"], FITS)
+            return [[*question, *answer] for question in self.questions for answer in answers]
         if not needs_end_token(self.label_words):
             return self.label_words
         return [[*word, self.between[0]] for word in self.label_words]

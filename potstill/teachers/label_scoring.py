@@ -131,12 +131,14 @@ class LabelScorer:
         prompt: token ids of the constant part, at least one.
         labels: K label token sequences.
         tokens_per_pass: about how many tokens one pass takes; larger packs better, smaller stays in the cache.
+        n_given: for each label, how many of its first tokens are given and not scored, such as a question of its own.
     """
 
     model: Any
     prompt: Sequence[int]
     labels: Sequence[Sequence[int]]
     tokens_per_pass: int = 768
+    n_given: Sequence[int] = ()
     _prompt_states: list[tuple[Any, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -144,7 +146,7 @@ class LabelScorer:
 
         AttentionInterface.register(ATTENTION, shared_prompt_attention)
         self.model.set_attn_implementation(ATTENTION)
-        self.tree = build_label_trie(self.labels)
+        self.tree = build_label_trie(self.labels, self.n_given)
 
     @property
     def tokens_per_text(self) -> int:
@@ -247,7 +249,10 @@ class LabelScorer:
         import torch
 
         head = self.model.get_output_embeddings()
-        nodes = torch.tensor([node + 1 for node, _ in self.tree.edges]).to(states.device)
+        used = sorted({node for node, _ in self.tree.edges})  # others stand within what is given
+        states = states[:, [node + 1 for node in used]]
+        place = {node: at for at, node in enumerate(used)}
+        nodes = torch.tensor([place[node] for node, _ in self.tree.edges]).to(states.device)
         tokens = torch.tensor([token for _, token in self.tree.edges]).to(states.device)
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
 

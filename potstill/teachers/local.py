@@ -9,7 +9,8 @@ text), not divided by length. The bias from a label's length and frequency is th
 the end of the turn counts as a label's last token; else, if one label begins another ("card", "card fee"), the
 separator after it does.
 
-Covers one label a text. Does not cover label sets. Scores on a GPU if there is one, and generates on the CPU.
+Where a text may have several labels, each label is asked about by itself behind the text, and its score is the
+log-probability of yes against no. Scores on a GPU if there is one, and generates on the CPU.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
+from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, TaskKind, content_key
 from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.models import weights
@@ -64,6 +66,7 @@ USD_PER_HOUR, GPU_USD_PER_HOUR = "0.10", "2.00"
 # The bound of a call is this many times the measured time, and so many seconds: another process may use the machine.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 20.0, 5.0
 CORE_COUNT_REFRESH_S = 10.0
+TASK_KINDS: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
 MIN_CHAT_PARAMETERS = 300_000_000
 PRIOR_WORDS: dict[PriorCorrection, str] = {
     "always": "matched",
@@ -120,10 +123,9 @@ def open_teacher(setup: TeacherSetup) -> LocalTeacher:
         BadSpec: an invalid option, or a task that this teacher does not support.
     """
     options = read_options(LocalOptions, "teacher 'local'", setup.options)
-    if setup.task.kind in ("multi", "text2text"):
+    if setup.task.kind not in TASK_KINDS:
         raise BadSpec(
-            f"The teacher 'local' gives one label a text, and the task is of the kind {setup.task.kind!r}.",
-            "Choose another teacher.",
+            f"The teacher 'local' labels texts, and the task is {setup.task.kind!r}.", "Choose another teacher."
         )
     found = weights.find_weights(setup.model or DEFAULT_MODEL)
     require_torch(found)
@@ -150,7 +152,9 @@ class LocalTeacher:
         self.text = _prompt(setup.task, options, found, self.examples[0])
         self.needs_prior_correction = options.match_prior is not False
         # llama.cpp generates, and it reads GGUF files only.
-        self.capabilities = TeacherCapabilities(generates=found.kind == "gguf", prior_correction=self._prior_correction)
+        self.capabilities = TeacherCapabilities(
+            generates=found.kind == "gguf", task_kinds=TASK_KINDS, prior_correction=self._prior_correction
+        )
         self.price: Price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         example_rows = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
         prompt_parts = (*self.text.key_parts, example_rows, options.max_text_tokens)
@@ -237,7 +241,7 @@ class LocalTeacher:
             try:
                 with torch_threads(self._thread_count()):
                     for scorer in self._scorers:
-                        total += scorer.score(encoded)
+                        total += self._label_scores(scorer.score(encoded))
             except (RuntimeError, MemoryError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise TeacherError(
@@ -253,6 +257,13 @@ class LocalTeacher:
             self._unpaid_s = 0.0
         rows = (total / len(self._scorers)).tolist()
         return Reply(tuple(Answer("ok", tuple(row), "scored") for row in rows), usage)
+
+    def _label_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, K) log-probabilities of labels; in a multi-label task those of yes against no, from (N, 2 K) scores."""
+        if not self.text.multi_label:
+            return scores
+        yes, no = scores[:, 0::2], scores[:, 1::2]
+        return np.asarray(yes - np.logaddexp(yes, no))
 
     # --- generating --------------------------------------------------------------------------------------
 
@@ -293,7 +304,10 @@ class LocalTeacher:
     @cached_property
     def _scorers(self) -> list[LabelScorer]:
         tokens = self._tokens
-        scorers = [LabelScorer(self._model.model, tokens.prompt(each), tokens.scored) for each in self.examples]
+        given = [len(question) for question in tokens.questions for _ in range(2)]
+        scorers = [
+            LabelScorer(self._model.model, tokens.prompt(each), tokens.scored, n_given=given) for each in self.examples
+        ]
         longest = len(scorers[0].prompt) + self.options.max_text_tokens + scorers[0].tokens_per_text
         if longest > self._model.context_length:
             raise BadInput(
@@ -359,4 +373,4 @@ def _price(prices: PriceOptions, *, on_gpu: bool = False) -> Rates:
     return Rates(assumed, usd_per_hour=Decimal(rate))
 
 
-KIND = TeacherKind(open_teacher, TeacherCapabilities(generates=True), LocalOptions)
+KIND = TeacherKind(open_teacher, TeacherCapabilities(generates=True, task_kinds=TASK_KINDS), LocalOptions)

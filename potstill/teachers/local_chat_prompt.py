@@ -2,8 +2,9 @@
 
 A system message says what to do; a user's message holds the question, the labels with their descriptions, and the text;
 the model's answer is a label and the end of its turn. Gold examples are earlier turns of the same conversation, so that
-an example and a text are treated alike. Builds it as text (`ChatPrompt`) and as token ids (`TokenizedChatPrompt`). Does
-not cover models behind a server (see `prompts`), or the scoring itself.
+an example and a text are treated alike. Where a text may have several labels, each label is a question of its own
+behind the text, answered with yes or no. Builds it as text (`ChatPrompt`) and as token ids (`TokenizedChatPrompt`).
+Does not cover models behind a server (see `prompts`), or the scoring itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from potstill.teachers.completion_prompt import (
 )
 
 SYSTEM = "You label texts. Answer with one of the labels and nothing else."
+YES_NO = ("yes", "no")
 QUESTION = "Which label fits the text best?"
+SYSTEM_MULTI_LABEL = "You label texts. Answer yes or no and nothing else."
+QUESTION_MULTI_LABEL = "Does the label that stands after the text fit it? Several labels may fit, or none."
 QUESTION_PAIR = "Which label fits the two texts best?"
 
 
@@ -37,6 +41,7 @@ class ChatPrompt:
         system: the system message.
         head, tail: what stands before and after a text in the user's message.
         label_words: K answers, in the task's label order.
+        multi_label: each label word ends the user's message, after `tail`, and the answer is yes or no.
     """
 
     template: str
@@ -44,11 +49,13 @@ class ChatPrompt:
     head: str
     tail: str
     label_words: tuple[str, ...]
+    multi_label: bool = False
 
     @property
     def key_parts(self) -> tuple[object, ...]:
         """What changes answers."""
-        return "chat", self.template, self.system, self.head, self.tail, self.label_words
+        kind = ("multi",) if self.multi_label else ()
+        return "chat", self.template, self.system, self.head, self.tail, self.label_words, *kind
 
     @classmethod
     def for_task(cls, task: Task, source: str, text_template: str, label_words: Mapping[str, str]) -> ChatPrompt:
@@ -65,9 +72,14 @@ class ChatPrompt:
         """
         words = plain_label_words(task, label_words)
         head, tail = split_template("Text: {text}" if text_template == TEMPLATE else text_template)
-        question = QUESTION_PAIR if task.kind == "pair" else QUESTION
-        lines = [" ".join(task.instruction.split()) or question, *_label_lines(task, words), head.rstrip(" ")]
-        return cls(source, SYSTEM, "\n".join(lines), tail.rstrip(), words)
+        multi = task.kind == "multi"
+        question = QUESTION_MULTI_LABEL if multi else QUESTION_PAIR if task.kind == "pair" else QUESTION
+        asked = [" ".join(task.instruction.split())] if task.instruction.strip() else [question]
+        if multi and asked != [question]:
+            asked.append(question)
+        lines = [*asked, *_label_lines(task, words), head.rstrip(" ")]
+        tail = "\nLabel:" if multi else tail.rstrip()
+        return cls(source, SYSTEM_MULTI_LABEL if multi else SYSTEM, "\n".join(lines), tail, words, multi)
 
 
 def _label_lines(task: Task, words: Sequence[str]) -> list[str]:
@@ -114,19 +126,36 @@ class TokenizedChatPrompt:
 
     @cached_property
     def tail(self) -> list[int]:
-        """All that stands between a text and the answer."""
-        return [*self._own_tail, *self._markup_ids(self._answer_start)]
+        """All that stands between a text and the first token of what is `scored`."""
+        return self._own_tail if self.text.multi_label else [*self._own_tail, *self._markup_ids(self._answer_start)]
 
     @cached_property
     def label_words(self) -> list[list[int]]:
         """K answers as token sequences, as they stand behind `tail`."""
+        return self._answers(self.text.label_words)
+
+    def _answers(self, words: Sequence[str]) -> list[list[int]]:
         start = self._answer_start.rstrip(" ")
         gap = self._answer_start[len(start) :]
-        return self.model.encode([gap + word for word in self.text.label_words], start[-CONTEXT_CHARACTERS:])
+        return self.model.encode([gap + word for word in words], start[-CONTEXT_CHARACTERS:])
+
+    @cached_property
+    def questions(self) -> list[list[int]]:
+        """In a multi-label task the K ends of a question, each a label and what begins the answer; else empty."""
+        if not self.text.multi_label:
+            return []
+        words = self.model.encode([f" {word}" for word in self.text.label_words], self.text.tail[-CONTEXT_CHARACTERS:])
+        return [[*word, *self._markup_ids(self._answer_start)] for word in words]
 
     @cached_property
     def scored(self) -> list[list[int]]:
-        """K token sequences whose log-probabilities are a label's score: the answer and the end of the turn."""
+        """K token sequences whose log-probabilities are a label's score: the answer and the end of the turn.
+
+        In a multi-label task 2 K: after each of `questions`, yes and no.
+        """
+        if self.text.multi_label:
+            yes, no = self._answers(YES_NO)
+            return [[*question, *answer] for question in self.questions for answer in (yes, no)]
         end = self._markup_ids(self._template.render((*_roles(0), "assistant"), ask=False).markup[-1])
         return [[*word, *(end[:1] or [self.model.end_token])] for word in self.label_words]
 

@@ -11,9 +11,13 @@ from scipy.special import log_softmax as scipy_log_softmax
 
 from potstill.evaluation.calibration import (
     Calibration,
+    MultilabelCalibration,
     choose_prior,
+    choose_rates,
     fit_temperature,
+    log_sigmoid,
     log_softmax,
+    logits_of,
     match_prior,
     match_rates,
     one_hot,
@@ -123,3 +127,24 @@ def test_the_rule_holds_where_gold_is_scarce_or_says_nothing(default: bool) -> N
     even, gold = _biased_scores(100, bias=0.0)
     same = choose_prior(even, np.full(2, 0.5), even[:40], gold[:40], default=default)
     assert abs(same.raw_loss - same.matched_loss) < 0.05
+
+
+@pytest.mark.parametrize(("bias", "helps"), [(3.0, True), (0.0, True)])
+def test_rates_of_several_labels_are_matched_unless_gold_shows_harm(bias: float, helps: bool) -> None:
+    rng = np.random.default_rng(0)
+    gold = (rng.random((120, 3)) < [0.5, 0.1, 0.3]).astype(int)
+    log_probs = log_sigmoid(3.0 * (2 * gold - 1) + rng.normal(0, 1, gold.shape) + bias)
+    chosen = choose_rates(log_probs, gold.mean(0), log_probs[:60], gold[:60])
+    assert chosen.matched is helps
+    calibrated = MultilabelCalibration(chosen.offsets).apply(log_probs)
+    np.testing.assert_allclose(calibrated.mean(0), gold.mean(0), atol=1e-6)
+    wrong = choose_rates(log_probs, np.full(3, 0.99), log_probs[:60], gold[:60])
+    assert not wrong.matched
+    np.testing.assert_allclose(MultilabelCalibration(wrong.offsets).apply(log_probs), np.exp(log_probs))
+    assert choose_rates(log_probs, gold.mean(0), log_probs[:3], gold[:3]).n_gold == 0
+
+
+def test_log_probabilities_become_finite_logits() -> None:
+    assert np.isfinite(logits_of(np.array([0.0, -1e-300, -1e9, -np.inf]))).all()
+    logits = np.array([-30.0, -1.0, 0.0, 2.0, 20.0])
+    np.testing.assert_allclose(logits_of(log_sigmoid(logits)), logits, rtol=1e-3)

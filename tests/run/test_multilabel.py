@@ -232,7 +232,6 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
     ("over", "reason"),
     [
         ({"procedure": "pgkd"}, "procedure 'pgkd' cannot do a task of the kind 'multi'"),
-        ({"teacher": "local"}, "teacher 'local' cannot answer about a task of the kind 'multi'"),
         ({"teacher": "human"}, "procedure 'annotate' cannot do a task of the kind 'multi'"),
     ],
 )

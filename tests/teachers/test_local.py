@@ -234,9 +234,28 @@ def test_a_probe_that_other_work_disturbed_holds_too_much_only_until_something_w
     assert teacher.max_usage(TEXTS).seconds <= quiet + 1
 
 
-def test_several_labels_a_text_are_refused(tiny_folder: Path) -> None:
-    with pytest.raises(BadSpec, match="one label a text"):
-        opened(tiny_folder, replace(TASK, kind="multi"))
+def test_several_labels_a_text_are_each_asked_about_by_themselves(tiny_folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder).eval()
+    teacher = opened(tiny_folder, replace(TASK, kind="multi"), ())
+    texts, expected = [text for text in TEXTS if text], []
+    for text in texts:
+        row = []
+        for word in ("world", "card", "card fee"):
+            pieces = ("Labels: world, card, card fee.\n\nText:", f" {text}", "\nLabel:", f" {word}", "\nFits:")
+            ids = [0, *(token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"])]
+            answers = []
+            for answer in (" yes", " no"):
+                label = tokenizer(answer, add_special_tokens=False)["input_ids"]
+                with torch.inference_mode():
+                    logs = model(torch.tensor([[*ids, *label]])).logits[0].log_softmax(-1)
+                answers.append(sum(float(logs[len(ids) - 1 + i, token]) for i, token in enumerate(label)))
+            row.append(answers[0] - float(np.logaddexp(*answers)))
+        expected.append(row)
+    np.testing.assert_allclose(scores(teacher, texts), expected, atol=3e-4)
 
 
 @pytest.mark.parametrize("price", ["free", -1, "NaN", [1]])

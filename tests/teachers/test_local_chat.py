@@ -98,6 +98,36 @@ def test_scores_equal_a_full_pass_over_the_conversation_as_transformers_renders_
     np.testing.assert_allclose(scores(opened(folder, examples=EXAMPLES[: 3 * shots])), expected, atol=3e-4)
 
 
+def test_each_of_several_labels_is_a_question_of_its_own(tiny_folder: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = with_template(tiny_folder, tmp_path / "model", CHATML)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    system = "You label texts. Answer yes or no and nothing else."
+    question = "Does the label that stands after the text fit it? Several labels may fit, or none."
+    expected = []
+    for text in TEXTS:
+        row = []
+        for word in ("world", "card", "card fee"):
+            content = f"{question}\nLabels: world, card, card fee.\nText: {text}\nLabel: {word}"
+            turns = [{"role": "system", "content": system}, {"role": "user", "content": content}]
+            chat = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            before = tokenizer(chat, add_special_tokens=False)["input_ids"]
+            answers = []
+            for answer in ("yes", "no"):
+                ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+                with torch.inference_mode():
+                    logs = model(torch.tensor([[*before, *ids]])).logits[0].log_softmax(-1)
+                answers.append(sum(float(logs[len(before) - 1 + i, token]) for i, token in enumerate(ids)))
+            row.append(answers[0] - float(np.logaddexp(*answers)))
+        expected.append(row)
+    teacher = opened(folder, replace(TASK, kind="multi"))
+    np.testing.assert_allclose(scores(teacher), expected, atol=3e-4)
+    assert (scores(teacher) <= 0).all()
+
+
 def test_a_text_cannot_end_its_turn_or_begin_another(chat_folder: Path) -> None:
     teacher = opened(chat_folder)
     teacher.max_usage(["x"])
