@@ -16,7 +16,7 @@ Value = str | int | float | bool | None
 Rows = Sequence[Mapping[str, Value]]
 
 
-def pack(data: bytes, name: str, member: str = "") -> bytes:
+def pack(data: bytes, name: str) -> bytes:
     """The bytes as the suffix of a file name says: .gz, .bz2, .xz, .zst, .zip; else as they are."""
     match PurePosixPath(name).suffix:
         case ".gz":
@@ -30,7 +30,8 @@ def pack(data: bytes, name: str, member: str = "") -> bytes:
 
             return zstd.compress(data)
         case ".zip":
-            return archive({member or "table.csv": data})
+            inner = PurePosixPath(name).stem
+            return archive({inner if "." in inner else "table.csv": data})
     return data
 
 
