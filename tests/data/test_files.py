@@ -52,6 +52,10 @@ NUMBERED = {"text": "column_1", "label": "column_2"}
 LABELS = {"text": "text", "label": "labels"}
 FLAGS = {"text": "text", "label": "billing,delivery,refund"}
 TWO_FLAGS = FLAGS | {"label": "billing,delivery"}
+LONG_LABELS = (
+    "Customers who ask about an invoice that they do not understand, or that they do not want to pay",
+    "Customers who wait for a parcel that did not come on the day that the shop promised to them",
+)
 TOPIC = {"text": "text", "label": "topic"}
 FILES = [
     Case("plain.csv"),
@@ -91,6 +95,34 @@ FILES = [
     Case("utf16.csv", options={"encoding": "cp1252"}, says=["utf16.csv is UTF-16 by its byte-order mark"]),
     Case("marked.csv", options={"encoding": "cp1252"}, says=["marked.csv is UTF-8 by its byte-order mark"]),
     Case("marked.csv"),
+    Case("polish.csv", refused="In iso8859-2 this line reads 'Paczka nie dotarła", says=["--encoding iso8859-2"]),
+    Case("polish.csv", options={"encoding": "iso8859-2"}),
+    Case("greek.csv", refused="In cp1253 this line reads 'Το δέμα", says=["--encoding cp1253"]),
+    Case("korean.csv", refused="In cp949 this line reads '택배가", says=["--encoding cp949"]),
+    Case("korean.csv", options={"encoding": "euc-kr"}),
+    # Columns: the content decides before the name does.
+    Case("message_id.csv", columns={"text": "description", "label": "category"}, says=["--text COLUMN"]),
+    Case("comment_date.csv", columns={"text": "notes", "label": "label"}),
+    Case("addresses.csv", columns={"text": "message", "label": "label"}),
+    Case("long_labels.csv", labels=LONG_LABELS),
+    # Dialects.
+    Case("escaped.csv", says=["escaped.csv: escape '\\\\'", "--escape overrules this"]),
+    Case("escaped.csv", options={"escape": "\\"}),
+    Case("escaped.csv", options={"escape": ""}, refused="has a quote inside a quoted cell"),
+    Case("sep_line.csv", says=["delimiter ';', which its first line (sep=) says; --delimiter overrules this."]),
+    Case("sep_line.csv", options={"delimiter": ";"}),
+    Case("sep_other.csv", says=["delimiter ',', which its lines have; its first line says ';' (sep=;)"]),
+    Case("sep_other.csv", options={"delimiter": "comma"}),
+    # Compressed files, workbooks, and what the bytes say.
+    Case("plain.csv.gz"),
+    Case("two_tables.zip", refused="holds 2 tables: a.csv, b.csv", says=["Unpack it"]),
+    Case("book.xlsx", refused="The first row of book.xlsx has fewer cells than those below", says=["--skip-rows N"]),
+    Case("book.xlsx", options={"skip_rows": 1}, says=["sheet 'Tickets'", "others are 'Notes', 'Old'; --sheet"]),
+    Case("book.xlsx", options={"sheet": "Tickets", "skip_rows": 1}),
+    Case("book.xlsx", options={"sheet": "Tikets"}, refused="it has 'Notes', 'Tickets', 'Old'", says=["'Tickets'?"]),
+    Case("tabs.txt", refused="'delivery' is the value of its column in 5 other rows", says=["--no-header"]),
+    Case("tabs.txt", options={"format": "txt"}, refused="No row has a label", says=["--label COLUMN"]),
+    Case("tabs.txt", options={"header": False}, columns={"text": "column_2", "label": "column_1"}),
     # Prodigy's answers.
     Case("prodigy.jsonl", says=["2 rows of prodigy.jsonl with the answer 'reject': read as unlabelled",
                                 "1 row of prodigy.jsonl with the answer 'ignore'", "--answer=-"], unlabelled=3),

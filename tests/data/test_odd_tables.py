@@ -80,7 +80,9 @@ def test_a_table_is_read_back_by_guesses_or_something_is_said(folder: Path, tabl
         return
     note(f"{read.columns} {cells_of(read)} {read.warnings} {read.header_doubt}")
     if (read.columns, cells_of(read)) != (table.columns, list(table.rows)):
-        assert read.header_doubt or any("--" in warning for warning in read.warnings)
+        # A first row that looks like names is said by the names of the columns that are read.
+        first_row = table.facts.get("top") == "none" and len(read) < len(table.rows)
+        assert first_row or read.header_doubt or any("--" in warning for warning in read.warnings)
     if read.guesses:  # what was guessed reads the same when it is named
         again = read_table(path, layout=read.layout)
         assert (again.columns, cells_of(again), again.guesses) == (read.columns, cells_of(read), ())

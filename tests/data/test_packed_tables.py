@@ -153,16 +153,13 @@ def test_the_format_may_be_named(tmp_path: Path) -> None:
         read_table(path, layout=Layout(format="cvs"))  # type: ignore[arg-type]
 
 
-def test_lines_of_a_txt_file_with_tabs_are_said_to_be_texts(tmp_path: Path) -> None:
+def test_a_txt_file_of_cells_between_tabs_is_a_table(tmp_path: Path) -> None:
     path = put(tmp_path, "a.txt", "ham\tsee you\nspam\twin now\nham\tok\n")
-    table = read_table(path)
-    assert table.column("text") == ["ham\tsee you", "spam\twin now", "ham\tok"]
-    assert "each line has 2 cells (--format tsv); --format overrules this" in table.warnings[0]
-    assert read_table(path, layout=Layout(format="tsv", header=False)).column("column_2") == [
-        "see you",
-        "win now",
-        "ok",
-    ]
+    table = read_table(path, layout=Layout(header=False))
+    assert table.column("column_2") == ["see you", "win now", "ok"]
+    assert "tabs divide each line into 2 cells; txt is one text a line; --format overrules this" in table.warnings[0]
+    texts = read_table(path, layout=Layout(format="txt"))
+    assert texts.column("text") == ["ham\tsee you", "spam\twin now", "ham\tok"]
 
 
 # --- standard input ----------------------------------------------------------------------------------------

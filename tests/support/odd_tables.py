@@ -108,8 +108,9 @@ def odd_tables(draw: st.DrawFn) -> OddTable:
     if kind == "xlsx":
         return _workbook(draw, columns, rows, OddTable(name, b"", (), (), layout, facts=facts))
     if kind == "txt":
-        lines = [next(cell for cell in row[:2] if not cell.isdecimal()) for row in rows]
+        lines = [row[len(header) > 2] for row in rows]
         data = (newline.join(lines) + end).encode(encoding)
+        layout = Layout(format="txt", encoding=named)
         return OddTable(name, pack(data, name), ("text",), tuple((line,) for line in lines), layout, facts=facts)
     ascii_only = draw(st.booleans())
     objects = [dict(zip(columns, row, strict=True)) for row in rows]

@@ -92,7 +92,7 @@ def find_format(
         hint = f"Save it as one of {', '.join(FILE_FORMATS)}, or name what it holds: --format csv"
         raise BadData(f"{shown} {what}, which is not a supported table.", hint)
     if by_name == "txt" and (n := _tab_cells(head)) > 1:
-        return "txt", Guess("format", "txt", f"one text a line, although each line has {n} cells (--format tsv)")
+        return "tsv", Guess("format", "tsv", f"as tabs divide each line into {n} cells; txt is one text a line")
     return by_name, None
 
 
@@ -146,4 +146,4 @@ def _tab_cells(head: bytes) -> int:
     """The number of cells that tabs divide each line into; 1 if the lines differ."""
     lines = [line for line in head.splitlines()[:_SAMPLE_LINES] if line.strip()]
     widths = {line.count(b"\t") + 1 for line in (lines[:-1] if len(lines) > 2 else lines)}
-    return widths.pop() if len(widths) == 1 and len(lines) > 1 else 1
+    return widths.pop() if len(widths) == 1 and len(lines) > 2 else 1

@@ -20,7 +20,7 @@ _HEADER_WORDS = frozenset(
     "partition subset fold set part premise hypothesis passage claim evidence file row".split()
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
-_LONG, _MIN_REPEATS = 80, 2
+_LONG, _MIN_REPEATS, _FEW = 80, 2, 10
 
 
 def header_doubt(name: str, cells: Mapping[str, Sequence[Cell]]) -> str:
@@ -36,8 +36,10 @@ def header_doubt(name: str, cells: Mapping[str, Sequence[Cell]]) -> str:
         start = f"The first line of {name} looks like a row, not like a header: "
         if len(column) > _LONG:
             return f"{start}it has a cell of {len(column)} characters"
-        if (n := Counter(values)[column]) >= _MIN_REPEATS:
-            return f"{start}{column!r} is the value of its column in {n:,} other rows"
+        if column[:1] in "[{" and column[-1:] in "]}":
+            return f"{start}{column[:_LONG]!r} is a list, not a name"
+        if (n := Counter(values)[column]) >= (_MIN_REPEATS if len(values) > _FEW else 1):
+            return f"{start}{column!r} is the value of its column in {n:,} other row{'s' * (n > 1)}"
         filled = [value for value in values if value]
         if _NUMBER.fullmatch(column) and filled and all(_NUMBER.fullmatch(value.strip()) for value in filled):
             return f"{start}{column!r} is a number, as is each cell below"
