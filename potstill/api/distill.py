@@ -128,7 +128,14 @@ def distill(
         if report is None:
             trained = recipe(run)
             texts = tuple(inputs.columns[name] for name in ("text", "text_b") if name in inputs.columns)
-            report = finish_run(run, trained, cleaning=inputs.messages, source=inputs.source, text_columns=texts)
+            report = finish_run(
+                run,
+                trained,
+                cleaning=inputs.messages,
+                source=inputs.source,
+                text_columns=texts,
+                layout=inputs.layout,
+            )
         return DistillResult(folder, report)
 
 

@@ -119,6 +119,7 @@ def predict(
     """
     from potstill.bundle.arguments import find_files, output_files
     from potstill.bundle.bundle import load
+    from potstill.bundle.remembered_layout import reading_of
     from potstill.bundle.text_columns import named_columns
     from potstill.errors import BadInput
 
@@ -129,11 +130,13 @@ def predict(
     bundle = load(model)
     if len(texts) == 1 and not isinstance(texts[0], str | Path):
         return _predict_given(bundle, texts[0], text=text, text_b=text_b, out=out, coverage=options.get("coverage"))
-    files = find_files(texts, out=out, read=read)
+    columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
+    files = find_files(
+        texts, out=out, read=read, reading=lambda path, read: reading_of(path, bundle.record, columns, read).options
+    )
     if not files:
         strings = tuple(map(str, texts))
         return _predict_texts(bundle, _pairs(strings) if bundle.takes_pairs else strings, options.get("coverage"))
-    columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
     outs = output_files(files, out)
     job = partial(_predict_file, bundle, columns=columns, options=_labelling(options, read), reporter=reporter)
     done = [job(file, target) for file, target in zip(files, outs, strict=True)]

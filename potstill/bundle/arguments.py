@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +33,15 @@ def find_files(
     *,
     out: Path | None,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    reading: Callable[[Path, ReadOptions], ReadOptions] = lambda path, read: read,
 ) -> tuple[Path, ...]:
     """The arguments as files; empty if they are texts.
+
+    Args:
+        arguments: texts or files.
+        out: the output file, if one is named.
+        read: how the user says that the files are read.
+        reading: a file that exists, and `read` -> how it is read.
 
     Raises:
         BadData: a file does not exist, or is no table that can be read.
@@ -48,7 +55,7 @@ def find_files(
         raise BadInput(f"There is no file {str(text)[:60]!r}, and {what}.", "Give files alone, or texts without -o.")
     for path in files:
         if not is_stream(path):
-            _check_table(path, read)
+            _check_table(path, reading(path, read) if path.is_file() else read)
     if len(files) > 1 and any(map(is_stream, files)):
         raise BadInput("Standard input is read alone.", "Give it without other files.")
     return files

@@ -21,6 +21,7 @@ from potstill.bundle.arguments import labelled_name
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.journal import Journal, content_key, not_own_error
 from potstill.bundle.record import RECORD_FILE, sha256
+from potstill.bundle.remembered_layout import reading_of
 from potstill.bundle.text_columns import TextColumns, choose_text_columns, table_head
 from potstill.data.atomic import atomic_file
 from potstill.data.label_sets import format_labels
@@ -114,6 +115,8 @@ def label_file(
     read, coverage = options.get("read", ReadOptions()), options.get("coverage")
     if coverage is not None:
         bundle.predict_sets([], coverage)  # refuses before anything is read
+    reading = reading_of(path, bundle.record, columns, read)
+    read = reading.options
     scan = _scan(path, out, read)
     cells = _PredictionCells(bundle, coverage, typed=out.suffix.lower() in TYPED_SUFFIXES)
     available = tuple(name for name in scan.columns if name not in scan.of_bytes)
@@ -123,7 +126,11 @@ def label_file(
         bundle.record, path.name, available, columns, lambda: table_head(scan.head, available, path.name)
     )
     dialect = _dialect(path, scan, out, bundle, coverage)
-    notes = [*_notes(path, scan, cells, out), *([dialect.note] if dialect and dialect.note else [])]
+    notes = [
+        *([reading.note] if reading.note else []),
+        *_notes(path, scan, cells, out),
+        *([dialect.note] if dialect and dialect.note else []),
+    ]
     job = {"record": sha256(bundle.folder / RECORD_FILE), "graph": bundle.graph, "columns": cells.columns}
     counts = _RowCounts(truncated=-bundle.truncated, unknown=-bundle.unknown)
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:

@@ -16,6 +16,7 @@ from typing import Any
 
 from potstill.bundle.upgrade import upgrade_format_1
 from potstill.data.atomic import atomic_file
+from potstill.data.tables import Layout
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadSpec, RunNotFound
 from potstill.evaluation.guarantees import Guarantees
@@ -112,6 +113,7 @@ class BundleRecord:
         student: facts about the student and its training.
         lineage: where it comes from.
         text_columns: the column it was trained on, or the two of a pair; empty if unknown.
+        layout: how the file it was trained on is laid out, as far as known.
         notes: sentences a user of the bundle should read.
     """
 
@@ -131,6 +133,7 @@ class BundleRecord:
     student: JsonObject = field(default_factory=dict)
     lineage: Lineage = field(default_factory=Lineage)
     text_columns: tuple[str, ...] = ()
+    layout: Layout = field(default_factory=Layout)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
@@ -172,6 +175,7 @@ class BundleRecord:
             student=dict(record["student"]),
             lineage=Lineage(**record["lineage"]),
             text_columns=tuple(map(str, record.get("text_columns", ()))),
+            layout=Layout.from_json(record.get("layout", {})),
             notes=tuple(record["notes"]),
         )
 

@@ -6,10 +6,11 @@ Bundles that store no columns (made from Python, or by an older version) guess t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.bundle.record import BundleRecord
+from potstill.bundle.remembered_layout import reading_of
 from potstill.data.column_guess import guess_columns
 from potstill.data.pairs import join_pair
 from potstill.data.tables import Cell, ReadOptions, Table, read_table
@@ -104,8 +105,13 @@ def read_texts(
     Raises:
         BadData: the file cannot be read, or has no such column.
     """
+    reading = reading_of(path, record, named, read)
+    read = reading.options
     table = read_table(path, encoding=read.encoding, layout=read.layout, on_bad=read.on_bad_row or "error")
     columns = choose_text_columns(record, path.name, table.columns, named, lambda: table)
+    columns = replace(
+        columns, reason=f"{columns.reason}, laid out as the training file" if reading.note else columns.reason
+    )
     rows = zip(*(table.column(name) for name in columns.names), strict=True)
     cells = ([cell or "" for cell in row] for row in rows)
     return tuple(join_pair(*row) if len(row) == 2 else row[0] for row in cells), columns

@@ -17,6 +17,7 @@ from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import export
 from potstill.bundle.record import BundleRecord, Lineage
 from potstill.data.pool import Subset
+from potstill.data.tables import Layout
 from potstill.data.task import Task
 from potstill.errors import BudgetExceeded
 from potstill.evaluation.latency import Latency, measure_latency
@@ -66,6 +67,7 @@ def evaluate(
     source: str = "",
     cleaning: tuple[str, ...] = (),
     text_columns: tuple[str, ...] = (),
+    layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> Evaluation:
     """Export the student and measure it, its teacher and the baselines on the test part.
 
@@ -75,9 +77,10 @@ def evaluate(
         source: where the data comes from, in a few words.
         cleaning: notes on the cleaning of the data.
         text_columns: the column of the texts, or the two of a pair; stored in the bundle.
+        layout: how the file they come from is laid out; stored in the bundle.
     """
     test = run.pool.subset("test")
-    bundle, predictions = _export(run, student, test, text_columns)
+    bundle, predictions = _export(run, student, test, text_columns, layout)
     teacher, teacher_labels = evaluate_teacher(run, test)
     texts = test.texts or run.pool.subset("pool").texts or run.pool.subset("train").texts
     speed = measure_latency(bundle.predict_proba, texts[:MAX_TIMED_TEXTS])
@@ -113,7 +116,7 @@ def evaluate(
 
 
 def _export(
-    run: Run, student: Student, test: Subset, text_columns: tuple[str, ...]
+    run: Run, student: Student, test: Subset, text_columns: tuple[str, ...], layout: Layout
 ) -> tuple[Bundle, _Predictions | None]:
     """The student's bundle, exported unless it was before, and its predictions for the test texts."""
     key, folder = run.student_key(student), run.folder / "bundle"
@@ -130,7 +133,8 @@ def _export(
         predictions = _predict(made, test)
         teacher = "" if run.teacher_record is None else run.teacher_record.teacher.name
         lineage = Lineage(run.folder.name, run.spec.procedure.name, run.spec.student.name, teacher)
-        return replace(made.record, lineage=lineage, metrics=_metrics(predictions), text_columns=text_columns)
+        measured = replace(made.record, lineage=lineage, metrics=_metrics(predictions))
+        return replace(measured, text_columns=text_columns, layout=layout)
 
     bundle = export(
         student,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from potstill.data.atomic import atomic_file
+from potstill.data.tables import Layout
 from potstill.errors import RunNotFound
 from potstill.reports.build_report import build_report
 from potstill.reports.evaluate import evaluate
@@ -39,6 +40,7 @@ def finish_run(
     source: str = "",
     cleaning: tuple[str, ...] = (),
     text_columns: tuple[str, ...] = (),
+    layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> Report:
     """The report of a run with the student of its recipe; the stored one if it was finished with this student.
 
@@ -50,6 +52,7 @@ def finish_run(
         source: where the data comes from, in a few words.
         cleaning: notes on data cleaning.
         text_columns: the column of the texts, or the two of a pair; stored in the bundle.
+        layout: how the file they come from is laid out; stored in the bundle.
     """
     key, path = run.student_key(student), run.folder / "report.json"
     if run.store.get_meta("finished") == key and (run.folder / "bundle").is_dir():
@@ -59,7 +62,8 @@ def finish_run(
             return report
         except RunNotFound:  # removed, or of an older format
             run.reporter.info("Building the report anew.")
-    report = build_report(evaluate(run, student, source=source, cleaning=cleaning, text_columns=text_columns))
+    made = evaluate(run, student, source=source, cleaning=cleaning, text_columns=text_columns, layout=layout)
+    report = build_report(made)
     write_report(report, run.folder)
     run.set_finished(student)
     return report

@@ -52,9 +52,18 @@ class Layout:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Layout:
-        """Read what `to_json` returned; keys of a later version are left out."""
-        known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in record.items() if name in known})
+        """Read what `to_json` returned; keys of a later version are left out.
+
+        Raises:
+            ValueError: a value is of another kind.
+        """
+        kinds = {"header": bool, "skip_rows": int}
+        known = {each.name: kinds.get(each.name, str) for each in fields(cls)}
+        given = {name: value for name, value in record.items() if name in known}
+        wrong = next((name for name, value in given.items() if type(value) is not known[name]), None)
+        if wrong is not None:
+            raise ValueError(f"layout.{wrong} is {given[wrong]!r}")
+        return cls(**given)
 
     @classmethod
     def shared(cls, layouts: Sequence[Layout]) -> Layout:
