@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TypeVar
 
-_FLAG = re.compile(r"--(no-)?([a-z][a-z-]*)(?:[ =](\"[^\"]*\"|[^\s,;.:)]+))?")
+_FLAG = re.compile(r"--(no-)?([a-z][a-z-]*)(?:[ =](?!overrules)(\"[^\"]*\"|[^\s,;.:)]+))?")
 
 
 class PotstillError(Exception):
@@ -132,22 +132,28 @@ ErrorT = TypeVar("ErrorT", bound=PotstillError)
 
 
 def with_keys(error: ErrorT, table: str) -> ErrorT:
-    """The error with its flags as keys of a TOML table: `--encoding cp1252` as `encoding = "cp1252"` under [teacher].
+    """The error with its flags as keys of a TOML table: `--encoding cp1252` as `encoding = "cp1252"` (under [teacher]).
 
     For files that a TOML file names, which the flags of the command line do not reach.
     """
+    return type(error)(_FLAG.sub(_as_key, error.message), sentence_with_keys(error.hint, table))
 
-    def as_key(found: re.Match[str]) -> str:
-        negated, flag, value = found.groups()
-        if negated or value is None:
-            return f"{flag.replace('-', '_')} = {'false' if negated else '...'}"
-        quoted = value if value.startswith('"') or value.isdecimal() or value == "N" else f'"{value}"'
-        return f"{flag.replace('-', '_')} = {quoted}"
 
-    message, hint = (_FLAG.sub(as_key, part) for part in (error.message, error.hint))
-    if hint != error.hint:
-        hint = f"{hint.rstrip('.')} (under [{table}])"
-    return type(error)(message, hint)
+def sentence_with_keys(sentence: str, table: str) -> str:
+    """The sentence with its flags as keys of a TOML table; as it is if it names none."""
+    named = _FLAG.sub(_as_key, sentence)
+    if named == sentence:
+        return sentence
+    stop = "." * named.endswith(".")
+    return f"{named.removesuffix('.')} (under [{table}]){stop}"
+
+
+def _as_key(flag: re.Match[str]) -> str:
+    negated, name, value = flag.groups()
+    if negated or value is None:
+        return f"{name.replace('-', '_')} = {'false' if negated else '...'}"
+    quoted = value if value.startswith('"') or value.isdecimal() or value == "N" else f'"{value}"'
+    return f"{name.replace('-', '_')} = {quoted}"
 
 
 def did_you_mean(name: str, names: Iterable[str], otherwise: str | None = None) -> str:

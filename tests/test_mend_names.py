@@ -11,7 +11,7 @@ import pytest
 from support.house import MODULES, relative, tree
 
 from potstill import cli
-from potstill.api.table_options import FileOptions
+from potstill.api.table_options import FileOptions, TableOptions
 from potstill.registry import Options
 from potstill.run.spec import DataSpec, Spec, TaskSpec
 from potstill.study.spec import StudyDataSpec
@@ -142,3 +142,14 @@ def test_flags_about_reading_are_keys_of_every_table_that_names_a_file() -> None
 
 def test_the_prices_that_messages_name_are_keys() -> None:
     assert Spec(budget=1, prices={PER_LABEL: 1, PER_HOUR: 2}).prices
+
+
+def test_the_flag_of_every_guess_exists() -> None:
+    """A `Guess` makes its flag of its key."""
+    for path in MODULES.values():
+        options = FileOptions if relative(path).startswith("data/tables/") else TableOptions
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Guess":
+                key = node.args[0]
+                assert isinstance(key, ast.Constant)
+                assert key.value in options.__annotations__, f"{relative(path)}:{node.lineno}"

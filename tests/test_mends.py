@@ -21,7 +21,7 @@ from support.refusals import REFUSALS, SOME, TEXTS
 from potstill import cli
 from potstill.annotation.spreadsheet import COLUMNS
 from potstill.api.table_options import FileOptions, TableOptions
-from potstill.errors import BadData, PotstillError, with_keys
+from potstill.errors import BadData, PotstillError, sentence_with_keys, with_keys
 
 FLAG = re.compile(r"--[a-z][a-z-]*(?:[ =](?:\"[^\"]*\"|'[^']*'|[^\s;.()]+))?")
 LEFT_OUT = re.compile(r"[Ll]eave (--[a-z-]+) out|leave out (--[a-z-]+)")
@@ -168,19 +168,20 @@ def with_key(toml: str, error: PotstillError) -> str:
     return mended
 
 
-@pytest.mark.parametrize(
-    "teacher", ['name = "replay"\nfile = "more.csv"\nusd_per_label = 0', 'name = "human"\nsimulate_from = "more.csv"']
-)
-def test_a_replayed_file_in_another_encoding_is_read_with_the_key_that_the_error_names(teacher, folder):
+REPLAY = 'name = "replay"\nfile = "more.csv"\nusd_per_label = 0'
+HUMAN = 'name = "human"\nsimulate_from = "more.csv"'
+
+
+@pytest.mark.parametrize("teacher", [REPLAY, HUMAN], ids=["replay", "human"])
+def test_a_replayed_file_is_read_with_the_key_that_the_error_names(teacher, folder):
     (folder / "more.csv").write_text(CSV, encoding="cp1252")
     lines = CSV.splitlines()
     (folder / "data.csv").write_text(
         "\n".join([*lines[:41], *(f"{line.partition(';')[0]};" for line in lines[41:])]), encoding="utf-8"
     )
     toml = folder / "potstill.toml"
-    text = (
-        f'budget = 1\nstudent = "linear"\n[data]\nfile = "data.csv"\n[prices]\nusd_per_label = 0\n[teacher]\n{teacher}'
-    )
+    start = 'budget = 1\nstudent = "linear"\n[data]\nfile = "data.csv"\n[prices]\nusd_per_label = 0\n'
+    text = f"{start}[teacher]\n{teacher}\n"
     toml.write_text(text, encoding="utf-8")
     error = error_of(call("distill", toml, "-o", folder / "new"))
     assert "--" not in error.hint
@@ -243,4 +244,7 @@ def test_flags_become_keys():
         BadData("x (--skip-rows N)", "If it has none: --no-header. Else: --text COLUMN, or --split=-."), "data.x"
     )
     assert error.message == "x (skip_rows = N)"
-    assert error.hint == 'If it has none: header = false. Else: text = "COLUMN", or split = "-" (under [data.x])'
+    assert sentence_with_keys("Nothing to say.", "data") == "Nothing to say."
+    said = sentence_with_keys("a.csv: delimiter ';', by its lines; --delimiter overrules this.", "data.x")
+    assert said == "a.csv: delimiter ';', by its lines; delimiter = ... overrules this (under [data.x])."
+    assert error.hint == 'If it has none: header = false. Else: text = "COLUMN", or split = "-" (under [data.x]).'

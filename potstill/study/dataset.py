@@ -18,14 +18,15 @@ from potstill.data.near_duplicates import hash_texts, normalise
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.pool.splits import balanced_sample
 from potstill.data.task import Task
-from potstill.errors import BadData, MissingWeights, unknown_name, with_keys
+from potstill.errors import BadData, MissingWeights, sentence_with_keys, unknown_name, with_keys
 from potstill.models.downloads.fetch import DOWNLOADS, cache_folder, cached_path
 from potstill.study.spec import StudyDataSpec, StudySpec, SubsetSize
 
 FILE_SUFFIXES = ("parquet", "csv", "jsonl", "tsv")
 # The keys of a data set that are options of `build_pool`.
 READING_KEYS = {
-    *("text", "text_b", "label", "split", "answer", "missing", "limit", "test_share"),
+    *("text", "text_b", "label", "label_separator", "kind", "split", "answer", "missing"),
+    *("on_conflict", "on_duplicate", "limit", "test_share"),
     *("format", "sheet", "encoding", "delimiter", "quotes", "escape", "header", "skip_rows", "on_bad_row"),
 }
 TEST_SALT, POOL_SALT, SEED_SALT = 101, 202, 1000
@@ -80,7 +81,7 @@ def read_dataset(
     try:
         built = build_pool(sources, labels=spec.labels, options=options)
     except BadData as error:
-        if "in test or" in error.message:
+        if "--on-leak drop" in error.hint:
             raise BadData(
                 f"{name}: {error.message}",
                 'Remove them from one side, set on_leak = "drop" under that data set, or go on with --allow-leak.',
@@ -96,7 +97,8 @@ def read_dataset(
     task = Task(pool.labels, name=name, descriptions=spec.descriptions, instruction=spec.instruction, kind=pool.kind)
     _check_sizes(name, pool, study)
     leaks = built.report.cleaning.leaks_kept
-    return StudyDataset(name, task, pool, tuple(built.report.sentences()), leaks, source)
+    notes = tuple(sentence_with_keys(sentence, f"data.{name}") for sentence in built.report.sentences())
+    return StudyDataset(name, task, pool, notes, leaks, source)
 
 
 def subset_sizes(dataset: StudyDataset, study: StudySpec) -> tuple[int, ...]:

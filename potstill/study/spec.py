@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from potstill.data.label_sets import Separator
 from potstill.data.paths import as_text
 from potstill.data.tables import Format, OnBadRow, Quotes
 from potstill.data.task import JsonObject
@@ -80,6 +81,8 @@ class StudyDataSpec(Options):
     text: str | None = None
     text_b: str | None = None
     label: str | None = None
+    label_separator: Separator | None = None
+    kind: Literal["single", "pair"] | None = None
     split: str | None = None
     answer: str | None = None
     missing: tuple[str, ...] | None = None
@@ -95,6 +98,8 @@ class StudyDataSpec(Options):
     limit: int | None = Field(default=None, gt=0)
     test_share: float | None = Field(default=None, gt=0, lt=1)
     on_leak: Literal["drop", "error", "allow"] = "error"
+    on_conflict: Literal["drop", "first", "error"] | None = None
+    on_duplicate: Literal["first", "keep"] | None = None
     labels: tuple[str, ...] = ()
     descriptions: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
