@@ -248,7 +248,9 @@ def _was_waiting(stop: BaseException) -> bool:
 
 def _end(stop: BaseException) -> NoReturn:
     """Say what an interruption leaves, and exit with the signal's code."""
-    click.echo(f"\n{STOPPED_AT_ONCE if _was_waiting(stop) else STOPPED}", err=True)
+    notes = getattr(stop, "__notes__", ())  # by the run: what is lost
+    at_once = STOPPED_AT_ONCE if _was_waiting(stop) else STOPPED
+    click.echo(f"\n{' '.join(['Stopped:', *notes]) if notes else at_once}", err=True)
     sys.exit(128 + stop.args[0] if isinstance(stop, TerminationSignal) else INTERRUPTED)
 
 

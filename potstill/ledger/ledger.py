@@ -162,6 +162,7 @@ class Ledger:
         self._in_flight = HoldsInFlight()
         for hold_id in storage.abandoned_holds():
             storage.drop_hold(hold_id, lost=True)
+        self._lost_before = self.totals().lost
         self._warned_share = self._share()
 
     @contextmanager
@@ -306,6 +307,17 @@ class Ledger:
     def totals(self) -> LedgerTotals:
         """The current sums."""
         return self.storage.totals(self.limit)
+
+    def interruption(self) -> str:
+        """A sentence on what is lost if the process ends now: calls that were broken off or have no answer yet."""
+        n, lost, held = len(self.storage.abandoned_holds()), self.totals().lost - self._lost_before, self.totals().held
+        parts = [f"${micros_to_usd(lost):.6f} of calls that were broken off is booked as lost"] if lost else []
+        if n:
+            parts.append(
+                f"{n} call{'s' * (n > 1)} had no answer yet: the next start books what is held for "
+                f"{'them' if n > 1 else 'it'} (${micros_to_usd(held):.6f} is held in all) as lost"
+            )
+        return f"{'; '.join(parts)}. All else is kept: the same command goes on from here." if parts else ""
 
     @property
     def free(self) -> int:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self, TypeVar
 from weakref import ref
 
@@ -171,7 +172,11 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None = None, at: TracebackType | None = None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt) and (lost := self.ledger.interruption()):
+            error.add_note(lost)
         refused = kind is not None and issubclass(kind, PotstillError)
         unused = refused and self._is_new and not self.store.calls()
         if self._cache is not None:

@@ -17,6 +17,7 @@ from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadSpec, DiskError, RunBusy, RunNotFound, SpecMismatch
+from potstill.ledger.prices import Purchase
 from potstill.ledger.store import run_store, sqlite_file
 from potstill.ledger.store.sqlite_file import SqliteFile
 from potstill.run.ask import SilentReporter
@@ -101,6 +102,27 @@ def test_a_foreign_lock_is_waited_for_and_named(
         assert any("Waiting for it" in sentence for sentence in reporter.sentences)
         foreign.close()
         assert run.ask(teacher, pool.subset("pool").texts[:5]).answered.all()
+
+
+# --- an interruption says what it costs -----------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_says_what_is_lost(tmp_path: Path, server: FakeServer, pool: Pool) -> None:
+    bought = Purchase("llm", "teach", "m: 1 texts", 1, teacher="m", mode="direct")
+    with pytest.raises(KeyboardInterrupt) as quiet, open_run(tmp_path / "a", server, pool):
+        raise KeyboardInterrupt
+    assert not hasattr(quiet.value, "__notes__")
+    run = open_run(tmp_path / "b", server, pool)
+    with pytest.raises(KeyboardInterrupt) as broken_off, run, run.ledger.hold(250, bought):
+        raise KeyboardInterrupt
+    assert broken_off.value.__notes__[0].startswith("$0.000250 of calls that were broken off is booked as lost.")
+    with pytest.raises(KeyboardInterrupt) as at_once, open_run(tmp_path / "c", server, pool) as run:
+        for _ in range(2):  # as a second Ctrl-C leaves the calls of other threads
+            run.store.hold(bought, 100, 1_000_000)
+        raise KeyboardInterrupt
+    (note,) = at_once.value.__notes__
+    assert "2 calls had no answer yet" in note
+    assert "$0.000200 is held" in note
 
 
 # --- a start that was killed --------------------------------------------------------------------------------------
