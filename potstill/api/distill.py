@@ -208,13 +208,18 @@ def plan(
         UnknownPrice: the price of this teacher is unknown.
     """
     from potstill.data.atomic import atomic_file
-    from potstill.errors import BadSpec
+    from potstill.errors import BadData, BadSpec
     from potstill.planning import compare_options
     from potstill.planning.cost_estimate import estimate_cost
     from potstill.procedures.kinds import recipe_kind
     from potstill.run.inputs import read_inputs, spec_overrides
 
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
+    if not inputs.pool.subset("train").texts and not inputs.pool.subset("pool").texts:
+        raise BadData(
+            f"{inputs.source} has only texts to evaluate on: there is nothing to learn from or to ask about.",
+            "Add labelled texts (--train FILE) or unlabelled ones (--pool FILE).",
+        )
     asked = [flag for flag, given in (("--measure", measure), ("--page", page is not None)) if given]
     if asked and inputs.task.kind == "multi":
         raise BadSpec(

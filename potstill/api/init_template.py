@@ -49,7 +49,7 @@ def write_spec_template(
         raise BadSpec(
             "A TOML file cannot name standard input for init.", "Store it first: cat > data.csv; potstill init data.csv"
         )
-    out = out or data[0].with_name(SPEC_FILE)
+    out = out or data[0].parent / SPEC_FILE
     if out.exists() and not force:
         raise BadSpec(f"{out} exists already.", "Give another name with -o, or --force.")
     if budget is not None:

@@ -21,7 +21,7 @@ from potstill.bundle.text_columns import read_texts
 from potstill.data.pairs import split_pair
 from potstill.data.tables import ReadOptions
 from potstill.data.task import LabelledText, Task
-from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
+from potstill.errors import BadData, BadInput, BadSpec, PotstillError, RunNotFound
 from potstill.evaluation import energy
 from potstill.evaluation.latency import BATCH, PredictFunction, measure_latency
 from potstill.ledger.prices import MICROS_PER_USD, Rates, Usage, micros_to_usd
@@ -41,6 +41,7 @@ from potstill.teachers.kinds import teacher_kind
 
 Reporter = Callable[[str], None]
 TIMING_SECONDS = 3.0
+MAX_USD_PER_HOUR = 1e6
 MIN_TEXTS = 64
 MAX_TEACHER_SECONDS = 60.0  # a teacher that would take longer for all texts is timed on fewer
 
@@ -156,7 +157,7 @@ def _students(
     gpu = _on_gpu(bundle)
     if gpu is not None:
         reporter("Timing the student on the GPU.")
-        priced = Rates("--gpu-usd-per-hour", usd_per_hour=Decimal(str(gpu_usd))) if gpu_usd is not None else None
+        priced = Rates("--gpu-usd-per-hour", usd_per_hour=_price_per_hour(gpu_usd)) if gpu_usd is not None else None
         row = _timed(gpu, texts, priced, energy.gpu_meter())
         yield replace(row, name="student fp32", device="gpu")
 
@@ -330,6 +331,12 @@ def _read_run(folder: Path) -> RunRecord | None:
 
 def _rates(usd_per_hour: float | None, run: RunRecord | None) -> Rates:
     if usd_per_hour is not None:
-        return Rates("--usd-per-hour", usd_per_hour=Decimal(str(usd_per_hour)))
+        return Rates("--usd-per-hour", usd_per_hour=_price_per_hour(usd_per_hour))
     spec = run.spec if run is not None else Spec(budget=Decimal(1))
     return spec.compute_rates
+
+
+def _price_per_hour(usd: float) -> Decimal:
+    if not 0 <= usd < MAX_USD_PER_HOUR:
+        raise BadSpec(f"{usd} is no price of an hour in USD.", "Give a sum of zero or more, such as 0.10.")
+    return Decimal(str(usd))

@@ -6,7 +6,6 @@ Only `budget` is required; everything else has a default.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +25,7 @@ from pydantic import (
 from potstill.data.label_sets import Separator
 from potstill.data.tables import Format, Quotes, is_stream
 from potstill.data.task import JsonObject, TaskKind
+from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
@@ -232,12 +232,7 @@ class Spec(Options):
         Raises:
             BadSpec: the file does not exist, is not TOML, or is not a spec.
         """
-        try:
-            record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except FileNotFoundError:
-            raise BadSpec(f"There is no file {path}.", "Write one with: potstill init DATA") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadSpec(f"{path} is not a TOML file: {error}.", "Correct that line.") from None
+        record = read_toml(path, "Write one with: potstill init DATA")
         data = record.get("data")
         if isinstance(data, dict):
             for name in ("file", "train", "pool", "validation", "test"):

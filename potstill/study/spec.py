@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +14,7 @@ from potstill.data.label_sets import Separator
 from potstill.data.paths import as_text
 from potstill.data.tables import Format, OnBadRow, Quotes
 from potstill.data.task import JsonObject
+from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
@@ -242,12 +242,7 @@ class StudySpec(Options):
         Raises:
             BadSpec: no such file, not TOML, or not a study.
         """
-        try:
-            record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (FileNotFoundError, IsADirectoryError):
-            raise BadSpec(f"There is no file {path}.", "Begin with a copy of one in studies/.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadSpec(f"{path} is not a TOML file: {error}.", "Correct that line.") from None
+        record = read_toml(path, "Begin with a copy of one in studies/.")
         return cls.from_dict({"name": Path(as_text(path)).stem, **record, **(overrides or {})}, path.parent)
 
 

@@ -27,6 +27,8 @@ BYTE_ORDER_MARKS = {  # UTF-32 before UTF-16, whose mark is a prefix of it
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# Codecs of domain names and of Python's source: they read many a file, as something else.
+_NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
 _CHUNK = 1 << 20
 # A line of more than this many cell limits is refused before all of it is in memory.
 _MAX_CELLS_PER_LINE = 8
@@ -139,8 +141,12 @@ def _codec_name(encoding: str) -> str:
     try:
         "".encode(encoding)  # also refuses codecs that are not text encodings (base64, rot13)
         name = codecs.lookup(encoding).name
+        if name in _NOT_OF_FILES:
+            raise LookupError
     except (LookupError, ValueError):
-        names = {n.replace("_", "-") for n in aliases.values()} | {"cp1252", "utf-8", "latin-1"}
+        transforms = ("codec", "rot_13", "mbcs", "oem")
+        names = {n.replace("_", "-") for n in aliases.values() if not any(each in n for each in transforms)}
+        names |= {"cp1252", "utf-8", "latin-1"}
         common = "Common ones are utf-8, utf-16, cp1252, latin-1, shift-jis and gb18030."
         hint = did_you_mean(encoding.lower().replace("_", "-"), names, otherwise=common)
         raise BadData(f"There is no encoding called {encoding!r}.", hint) from None

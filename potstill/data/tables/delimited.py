@@ -6,6 +6,7 @@ Not supported: comments between rows, or several tables with other columns in on
 from __future__ import annotations
 
 import csv
+import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -79,7 +80,7 @@ def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
     start = list(StringIO(file.peek(SAMPLE), newline=""))[file.layout.skip_rows :]
     declared = DECLARATION.fullmatch(start[0].rstrip("\r\n")) if start else None
     lines = _Lines(file)
-    for _ in islice(lines, file.layout.skip_rows + bool(declared)):
+    for _ in islice(lines, min(file.layout.skip_rows, sys.maxsize - 1) + bool(declared)):
         lines.start_row()  # so that no limit is reached
     sample = start[bool(declared) :]
     dialect = find_dialect(file, "".join(sample), declared[1] if declared else "")
