@@ -213,6 +213,7 @@ def _choose_control(
 ) -> tuple[str, tuple[str, ...]]:
     """The control (`from_name`) whose choices are the labels, and a sentence on each other one."""
     answers: dict[str, Counter[str]] = {}
+    n_results = Counter(each.from_name for task in tasks for by in task.annotations for each in by.result)
     for result in (each for task in tasks for annotation in task.annotations for each in annotation.result):
         counts = answers.setdefault(result.from_name, Counter())
         counts.update(result.value.labels if result.type in ("choices", "taxonomy") else ())
@@ -220,9 +221,9 @@ def _choose_control(
         raise BadData(f"{file} has no control {named!r}.", did_you_mean(named, answers))
     control = named or best_question({name: counts for name, counts in answers.items() if counts}, (*labels, UNSURE))
     return control, tuple(
-        f"{file}: the answers of the control {name!r} are not read ({counts.total():,} choices); the labels are those "
+        f"{file}: the answers of the control {name!r} are not read ({n_results[name]:,}); the labels are those "
         f"of {control!r}. Another control: --label NAME"
-        for name, counts in answers.items()
+        for name in answers
         if name != control
     )
 

@@ -48,6 +48,11 @@ def _sheet_number(given: Any) -> Any:
     return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
+def _column_names(given: Any) -> Any:
+    """Several columns, one a label, as one name."""
+    return ",".join(map(str, given)) if isinstance(given, list | tuple) else given
+
+
 class TaskSpec(Options):
     """`[task]`: what to decide. Missing `labels` and a missing `kind` are those found in the data."""
 
@@ -72,7 +77,7 @@ class DataSpec(Options):
     test: Files | None = None
     text: str | None = None
     text_b: str | None = None
-    label: str | None = None
+    label: Annotated[str | None, BeforeValidator(_column_names)] = None
     label_separator: Separator | None = None
     split: str | None = None
     answer: str | None = None

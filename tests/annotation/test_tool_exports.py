@@ -130,7 +130,7 @@ def test_of_several_controls_the_one_with_the_tasks_labels_is_read(run: Path, te
     )
     read = imported(run, as_json(run.parent / "export.json", made), texts)
     assert read.new == 20
-    assert "the control 'tone' are not read (20 choices); the labels are those of 'topic'" in read.to_text()
+    assert "the control 'tone' are not read (20); the labels are those of 'topic'" in read.to_text()
     with pytest.raises(BadData, match="'calm' is not a label of the task"):
         annotate(run, import_from=run.parent / "export.json", label="tone")
     with pytest.raises(BadData, match="has no control 'topics'"):

@@ -182,19 +182,19 @@ FILES = [
     Case("label_studio_taxonomy.json", labels=("mail / billing", "mail / delivery"), kind="multi", columns=TOPIC),
     Case("label_studio_taxonomy.json", options={"labels": TWO}, kind="multi", columns=TOPIC),
     Case("label_studio_min.json", labels=TWO, columns=TOPIC, says=["export of Label Studio", "another: --label tone"]),
-    Case("label_studio.csv", kind="multi", columns=TOPIC, says=["label_studio.csv is an export of Label Studio"]),
+    Case("label_studio.csv", kind="multi", columns=TOPIC, says=["label_studio.csv as an export of Label Studio"]),
     Case("prodigy_choice.jsonl", kind="multi", columns=FLAGS | {"label": "accept"}, unlabelled=1,
-         says=["an export of Prodigy: 12 texts", "1 row of prodigy_choice.jsonl with the answer 'ignore'"]),
-    Case("prodigy_cats.jsonl", columns=FLAGS | {"label": "cats"}, says=["an export of Prodigy"]),
-    Case("doccano.jsonl", kind="multi", says=["doccano.jsonl is an export of doccano: 12 texts"]),
+         says=["as an export of Prodigy: 12 texts", "1 row of prodigy_choice.jsonl with the answer 'ignore'"]),
+    Case("prodigy_cats.jsonl", columns=FLAGS | {"label": "cats"}, says=["as an export of Prodigy"]),
+    Case("doccano.jsonl", kind="multi", says=["doccano.jsonl as an export of doccano: 12 texts"]),
     Case("doccano_data.jsonl", columns={"text": "data", "label": "label"}, unlabelled=1,
          says=["1 row of doccano_data.jsonl with an empty list", "unlabelled"]),
     Case("doccano.csv", kind="multi", columns={"text": "data", "label": "label"}, says=["separated by '#'"]),
     Case("doccano_spans.jsonl", refused="marks parts of a text (start, end, label) and does not label the text",
          says=["--on-bad-row skip"]),
     Case("argilla.json", columns=TOPIC, unlabelled=1,
-         says=["an export of Argilla: 12 records", "1 record has a suggestion and no submitted response"]),
-    Case("argilla_flat.jsonl", kind="multi", says=["an export of Argilla"]),
+         says=["as an export of Argilla: 12 records", "1 record has a suggestion and no submitted response"]),
+    Case("argilla_flat.jsonl", kind="multi", says=["as an export of Argilla"]),
     Case("argilla_suggestions.json", columns=TOPIC | {"label": "topic.suggestion"},
          options={"label": "topic.suggestion"}),
     Case("argilla_suggestions.json", columns={}, refused="No row has a label"),
@@ -282,6 +282,11 @@ def test_init_takes_the_flags_its_errors_name_and_writes_them(
     guessed = "--delimiter overrules this."  # and is a key of the file now
     said = tuple(sentence for sentence in written.sentences if not sentence.endswith(guessed))
     assert read_inputs(written.file, None, {}).messages[1:] == said[1:]
+
+
+def test_several_columns_of_labels_are_a_list_in_a_toml_file() -> None:
+    spec = Spec.from_dict({"budget": 1, "data": {"label": ["billing", "delivery"]}})
+    assert spec.data.label == "billing,delivery"
 
 
 @pytest.mark.parametrize("file", sorted({case.file for case in FILES if not case.options and not case.refused}))

@@ -124,7 +124,7 @@ def _read_version_1(table: Table) -> LabelExport:
             text = "\n".join(map(str, value.values())) if isinstance(value, dict) else table.column("inputs")[row]
             rows.add(row, {"text": text, "annotation": table.column("annotation")[row]})
         read = rows.table()
-    sentence = f"{table.name} is an export of {TOOL}: {len(table):,} records, {n:,} with an annotation."
+    sentence = f"Read {table.name} as an export of {TOOL}: {len(table):,} records, {n:,} with an annotation."
     facts = frozenset(read.columns) - {"text", "annotation"}
     return LabelExport(TOOL, read, "text", "annotation", ("annotation",), facts, (sentence,))
 
@@ -135,7 +135,7 @@ def _export(
     label = choose_question(read, questions, named, labels)
     suggested = next((name for name in read.columns if name.endswith(_SUGGESTION)), "")
     sentences = [
-        f"{table.name} is an export of {TOOL}: {len(table):,} records.",
+        f"Read {table.name} as an export of {TOOL}: {len(table):,} records.",
         question_sentence(questions, label),
         f"{counted(n_suggested, 'record has', 'records have')} a suggestion and no submitted response, and no label; "
         f"suggestions are read with --label {suggested}." * bool(n_suggested),

@@ -67,7 +67,7 @@ def _read_json(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
     read = rows.table(data_keys)
     label = choose_question(read, list(controls), named, labels)
     sentences = [
-        f"{table.name} is an export of {TOOL}: {len(table):,} tasks with {n_annotations:,} annotations.",
+        f"Read {table.name} as an export of {TOOL}: {len(table):,} tasks with {n_annotations:,} annotations.",
         question_sentence(list(controls), label, "controls"),
         f"{counted(n_skipped, 'annotation was', 'annotations were')} skipped by the annotator, and not read here."
         * bool(n_skipped),
@@ -117,7 +117,7 @@ def _read_flat(table: Table, named: str, labels: Sequence[str]) -> LabelExport:
         controls.append(named)
     label = choose_question(table, controls, named, labels)
     sentences = [
-        f"{table.name} is an export of {TOOL}: {len(table):,} annotations.",
+        f"Read {table.name} as an export of {TOOL}: {len(table):,} annotations.",
         question_sentence(controls, label, "controls"),
     ]
     return LabelExport(

@@ -32,7 +32,7 @@ def read_prodigy(table: Table, named: str, labels: Sequence[str]) -> LabelExport
     column = next((name for name in ("accept", "label", "cats") if name in table.cells), "")
     if column == "accept" and not chosen:
         column = ""
-    sentence = f"{table.name} is an export of Prodigy: {len(table):,} texts."
+    sentence = f"Read {table.name} as an export of Prodigy: {len(table):,} texts."
     facts = _PRODIGY_FACTS & set(table.columns)
     return LabelExport("Prodigy", table, label=column, questions=(column,), facts=facts, sentences=(sentence,))
 
@@ -48,7 +48,7 @@ def read_doccano(table: Table, named: str, labels: Sequence[str]) -> LabelExport
         return None
     if column == "annotations" and not all("label" in each for cell in table.column(column) for each in records(cell)):
         return None
-    sentence = f"{table.name} is an export of doccano: {len(table):,} texts."
+    sentence = f"Read {table.name} as an export of doccano: {len(table):,} texts."
     facts = frozenset(table.columns) - {text, column}
     return LabelExport("doccano", table, text, column, (column,), facts, (sentence,))
 

@@ -184,7 +184,8 @@ def _say_several(column: LabelColumn, table: Table, *, guessed: bool) -> Iterato
             "--missing '[]'"
         )
     elif n_none and column.scale:
-        yield f"{format_rows(n_none)} of {table.name} without any label: no label fits."
+        end = "; --kind single counts them as unlabelled" if guessed and not several else ""
+        yield f"{format_rows(n_none)} of {table.name} without any label: no label fits{end}."
 
 
 def _say_one(column: LabelColumn, table: Table, *, guessed: bool) -> Iterator[str]:
