@@ -7,8 +7,10 @@ fit once they are settled. Contains no money itself: the storage decides whether
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from potstill.engines.greenlets import Event, is_cancelled
+from potstill.engines.greenlets import Event, Semaphore, is_cancelled
 
 
 class HoldsInFlight:
@@ -16,10 +18,29 @@ class HoldsInFlight:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
+        self._turn = Semaphore(1)
+        self._n_turns = 0
         self._waiting: list[Event] = []
         self._n = 0
         self.micros = 0
         self.n_ended = 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a call waits for money already."""
+        return self._n_turns > 0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One call at a time is inside, in the order they came."""
+        with self._guard:
+            self._n_turns += 1
+        try:
+            with self._turn:
+                yield
+        finally:
+            with self._guard:
+                self._n_turns -= 1
 
     def begin(self, micros: int) -> None:
         """Count a hold, before it is stored."""

@@ -222,20 +222,29 @@ class Ledger:
 
     def _hold_in_flight(self, micros: int, purchase: Purchase, wait: bool) -> Hold:
         in_flight = self._in_flight
-        while True:
-            self._check_open()
-            n_ended = in_flight.n_ended
-            fits = micros <= self.available  # if not, a try would only have the other waiting calls look again
-            may_fit = wait and micros <= self.available + in_flight.micros
-            if not fits and may_fit and in_flight.wait(n_ended):
-                continue
-            in_flight.begin(micros)
-            try:
-                return self._hold(micros, purchase)
-            except BaseException as error:
-                in_flight.end(micros)
-                if not (wait and fits and isinstance(error, BudgetExceeded)):
-                    raise
+        if not wait:
+            return self._begin(micros, purchase)
+        if not in_flight.is_awaited and micros <= self.available:
+            with suppress(BudgetExceeded):
+                self._check_open()
+                return self._begin(micros, purchase)
+        with in_flight.turn():  # the calls that wait are served in the order they came
+            while True:
+                self._check_open()
+                n_ended = in_flight.n_ended
+                if micros <= self.available:
+                    with suppress(BudgetExceeded):  # another call took it meanwhile
+                        return self._begin(micros, purchase)
+                elif micros > self.available + in_flight.micros or not in_flight.wait(n_ended):
+                    return self._begin(micros, purchase)
+
+    def _begin(self, micros: int, purchase: Purchase) -> Hold:
+        self._in_flight.begin(micros)
+        try:
+            return self._hold(micros, purchase)
+        except BaseException:
+            self._in_flight.end(micros)
+            raise
 
     def _check_open(self) -> None:
         if self.overcharge:

@@ -78,6 +78,23 @@ def test_with_waiting_the_money_ends_where_it_ends_for_one_call_after_the_other(
     assert ledger.totals().calls == (1000 - 97) // 9 + 1
 
 
+def test_calls_that_wait_are_served_in_the_order_they_came_whatever_they_cost(store):
+    ledger, order = Ledger(store, 1000), []
+
+    def call(number):
+        with ledger.hold(950 - 60 * number, ASK, wait=True) as hold:
+            order.append(number)
+            hold.settle(1)
+
+    with ThreadPoolExecutor(9) as pool, ledger.hold(900, ASK) as hold:
+        for number in range(8):
+            pool.submit(call, number)
+            while ledger._in_flight._n_turns <= number:
+                time.sleep(0.001)
+        hold.settle(1)
+    assert order == list(range(8))
+
+
 def test_waiting_ends_with_an_overcharge_and_with_a_hold_that_is_lost(store):
     ledger = Ledger(store, 1000)
     held = Event()
