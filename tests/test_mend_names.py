@@ -63,6 +63,7 @@ ELSEWHERE = {
     ("models/features/ngrams.py", "--upgrade"): "pip",
     ("planning/compare_options.py", "--measure"): "",
     ("reports/serving_benchmark.py", "--gpu-usd-per-hour"): "",
+    ("study/dataset.py", "--on-leak"): "found in the message of another file",
     ("reports/charts.py", "--ink"): "a colour of the style sheet",
     ("reports/charts.py", "--soft"): "a colour of the style sheet",
     ("reports/charts.py", "--track"): "a colour of the style sheet",
