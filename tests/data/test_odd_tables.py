@@ -20,7 +20,9 @@ from potstill.data.tables import Table, read_table, stream_rows
 from potstill.errors import PotstillError
 
 Result = TypeVar("Result")
-N = 5_000 if os.environ.get("POTSTILL_NIGHTLY") else 200
+NIGHTLY = bool(os.environ.get("POTSTILL_NIGHTLY"))
+N = 5_000 if NIGHTLY else 200
+pytestmark = pytest.mark.timeout(3_000 if NIGHTLY else 300)
 ODD = settings(
     max_examples=N,
     deadline=None,
@@ -82,7 +84,11 @@ def test_a_table_is_read_back_by_guesses_or_something_is_said(folder: Path, tabl
     if (read.columns, cells_of(read)) != (table.columns, list(table.rows)):
         # A first row that looks like names is said by the names of the columns that are read.
         first_row = table.facts.get("top") == "none" and len(read) < len(table.rows)
-        assert first_row or read.header_doubt or any("--" in warning for warning in read.warnings)
+        # Nothing shows that backslashes are doubled where none stands before a quote.
+        escaped = table.facts.get("style") == "escape" and not any(
+            '"' in str(cell) for row in table.rows for cell in row
+        )
+        assert first_row or escaped or read.header_doubt or any("--" in warning for warning in read.warnings)
     if read.guesses:  # what was guessed reads the same when it is named
         again = read_table(path, layout=read.layout)
         assert (again.columns, cells_of(again), again.guesses) == (read.columns, cells_of(read), ())

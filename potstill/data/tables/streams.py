@@ -44,5 +44,6 @@ def stored_stream(path: str | Path) -> Iterator[Path]:
         except OSError as error:
             raise BadData(f"{path} cannot be read: {error.strerror}.", "Give a file.") from None
         if not copy.stat().st_size:
-            raise BadData(f"{name.capitalize()} is empty.", "Give one text a line, or a table with a header.")
+            shown = name.capitalize() if name == STREAM_NAME else str(path)
+            raise BadData(f"{shown} is empty.", "Give one text a line, or a table with a header.")
         yield copy
