@@ -204,7 +204,7 @@ def _baselines(run: Run, test: Subset, student: Student) -> Iterator[Baseline]:
         if run.student_key(model) not in evaluated:
             evaluated.add(run.student_key(model))
             result = run.evaluate(model, test, f"{named.name} on gold")
-            yield Baseline.from_evaluation(f"{named.name} on {len(gold.texts)} gold", result, description)
+            yield Baseline.from_evaluation(f"{named.name} on {len(gold.texts)} labels", result, description)
 
 
 def _mcnemar(

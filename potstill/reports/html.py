@@ -63,6 +63,7 @@ def render_html(report: Report) -> str:
         ms=words.milliseconds,
         tight=words.nonbreaking,
         unreadable=words.unreadable_sentence,
+        purposes=words.spending_by_purpose,
         reply=words.unreadable_reply,
         line=lambda text: words.one_line(str(text), SAMPLE_CHARACTERS),
     )
@@ -245,13 +246,13 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
     asked = {}
     if answers is not None:
         asked = {"Texts asked": f"{answers.asked:,}"}
-        asked |= {f"… {state}": f"{n:,}" for state, n in answers.by_state.items()}
-        asked["Scores from"] = answers.score_source
+        asked |= {f"… {words.answer_state(state)}": f"{n:,}" for state, n in answers.by_state.items()}
+        asked["Learned from"] = words.score_sources(answers.score_source)
     how = {
         "Procedure": settings.procedure,
         "Seed": "" if settings.seed is None else str(settings.seed),
         "Duration": words.duration(report.duration_s),
-        "Finished": report.finished_at,
+        "Finished": words.clock(report.finished_at),
         "Machine": settings.machine,
         "potstill": settings.potstill,
     }
@@ -259,8 +260,8 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
         "Data": counts,
         "The teacher’s answers": asked,
         "The run": how,
-        "Teacher": _shown(report.teacher.metadata) if report.teacher is not None else {},
-        "Student": _shown(report.student.metadata),
+        "Teacher": _named(report.teacher.metadata) if report.teacher is not None else {},
+        "Student": _named(report.student.metadata),
         "Options": _shown(settings.options),
         "Versions": _shown(settings.versions),
     }
@@ -269,6 +270,11 @@ def _facts(report: Report) -> dict[str, Mapping[str, str]]:
         for title, table in tables.items()
         if any(table.values())
     }
+
+
+def _named(facts: ShownFacts) -> dict[str, str]:
+    """Facts whose names are not typed by a user: "size_mb" -> "size mb"."""
+    return {name.replace("_", " "): value for name, value in _shown(facts).items()}
 
 
 def _shown(facts: ShownFacts) -> dict[str, str]:

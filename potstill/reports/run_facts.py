@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from potstill import __version__
 from potstill.data.pool import Split
 from potstill.evaluation.latency import Latency
-from potstill.ledger.prices import MICROS_PER_USD, Usage
+from potstill.ledger.prices import MICROS_PER_USD, Price, Rates, Usage
 from potstill.ledger.store import CallRecord
 from potstill.reports.records import (
     AnswerSummary,
@@ -123,10 +123,10 @@ def run_settings(run: Run) -> RunSettings:
     spec = run.spec
     components = {"student": spec.student, "teacher": spec.teacher, "procedure": spec.procedure}
     hour = spec.compute_rates
-    prices = [PriceRecord(item="this machine", price=f"${hour.usd_per_hour}/hour", source=hour.source)]
+    prices = [PriceRecord(item="this machine", price=f"${hour.usd_per_hour} an hour", source=hour.source)]
     if run.teacher_record is not None and run.teacher_record.teacher.category == "llm":
         teacher = run.teacher_record.teacher
-        prices.append(PriceRecord(item=teacher.name, price="as listed", source=teacher.price.source))
+        prices.append(PriceRecord(item=teacher.name, price=_price_words(teacher.price), source=teacher.price.source))
     return RunSettings(
         procedure=spec.procedure.name,
         seed=spec.seed,
@@ -141,6 +141,18 @@ def run_settings(run: Run) -> RunSettings:
         },
         prices=tuple(prices),
     )
+
+
+def _price_words(price: Price) -> str:
+    """The rates of a price that has some; a provider's public price is in the list that its source names."""
+    if not isinstance(price, Rates):
+        return "as listed"
+    units = {
+        "a million input tokens": price.usd_per_million_input,
+        "a million output tokens": price.usd_per_million_output,
+        "an hour": price.usd_per_hour,
+    }
+    return ", ".join(f"${rate} {unit}" for unit, rate in units.items() if rate) or "free"
 
 
 def _version(library: str) -> str:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from math import floor, log10
 
 from potstill.data.printable import escape_controls
 from potstill.evaluation.metrics import Score
 from potstill.evaluation.reliability import Reliability
-from potstill.reports.records import Report, UnreadableSummary
+from potstill.reports.records import Baseline, Report, UnreadableSummary
 
+_STATES = {
+    "ok": "answered",
+    "unparsable": "without a label in the reply",
+    "refused": "refused by the provider",
+    "failed": "failed",
+    "unasked": "not asked, as the budget ended",
+}
+_SOURCES = {
+    "gold": "gold labels",
+    "scored": "the probability of each label",
+    "logprobs": "log-probabilities of the reply",
+    "votes": "votes of several replies",
+    "stated": "stated confidences",
+    "one-hot": "the label alone",
+}
+_PURPOSES = {"teach": "the teacher’s answers", "train": "training the student", "measure": "measuring"}
 MAX_REPLY = 200  # characters of a reply that could not be read
 NOT_MEASURED = "not measured"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -171,7 +188,10 @@ def reliability_sentences(report: Report) -> tuple[str, ...]:
 
 def _threshold(found: Reliability) -> str:
     if not found.n_held_out:
-        return "Too few labelled texts were held out to calibrate its probabilities and to guarantee a threshold."
+        return (
+            "Too few labelled texts were held out to calibrate its probabilities and to guarantee a threshold: they "
+            "order its answers, and are no frequencies."
+        )
     precision, held_out = _whole(found.target_precision), f"{found.n_held_out:,} held-out texts"
     if found.threshold is None:
         return f"No threshold could be shown to make {precision} of the labels right on {held_out}."
@@ -204,6 +224,24 @@ def _calibration(found: Reliability) -> str:
 def _whole(share: float) -> str:
     """0.95 -> "95 %", 0.995 -> "99.5 %"."""
     return f"{100 * share:.6g} %"
+
+
+def answer_state(state: str) -> str:
+    """The state of a teacher's answers in words; a state of a plug-in stays as it is."""
+    return _STATES.get(state, state)
+
+
+def score_sources(sources: str) -> str:
+    """What the scores of answers were computed from ("logprobs, one-hot") in words."""
+    return ", ".join(_SOURCES.get(source, source) for source in sources.split(", "))
+
+
+def spending_by_purpose(by_purpose: Mapping[str, float]) -> str:
+    """The sums of a run by purpose, in the order in which they are spent; empty without any."""
+    known = [*_PURPOSES, *(name for name in by_purpose if name not in _PURPOSES)]
+    return ", ".join(
+        f"{usd(by_purpose[name])} for {_PURPOSES.get(name, name)}" for name in known if by_purpose.get(name)
+    )
 
 
 def unreadable_sentence(summary: UnreadableSummary) -> str:
@@ -290,15 +328,19 @@ def _against_teacher(report: Report) -> str:
 
 
 def _against_baselines(report: Report) -> str:
-    scored = [(b.main_score.value, b.name) for b in report.baselines if b.main_score is not None]
+    scored = [(b.main_score.value, _described(b)) for b in report.baselines if b.main_score is not None]
     student = report.student.evaluation
     if not scored or student is None:
         return ""
     value, name = max(scored)
     if value >= student.main_score.value:
         worth = ": here the teacher’s answers were not worth it" if report.teacher is not None else ""
-        return f"The baseline “{name}” is at least as good, at {percent(value)}{worth}."
-    return f"The best baseline, “{name}”, reaches {percent(value)}."
+        return f"The baseline {name} is at least as good, at {percent(value)}{worth}."
+    return f"The best baseline, {name}, reaches {percent(value)}."
+
+
+def _described(baseline: Baseline) -> str:
+    return f"“{baseline.name}”" + (f" ({baseline.description})" if baseline.description else "")
 
 
 def _decimals(value: float) -> int:

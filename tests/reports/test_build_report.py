@@ -85,11 +85,11 @@ def test_simulated_teachers_are_named() -> None:
 
 def test_a_teacher_that_did_not_help_is_noted() -> None:
     student = full().student.name
-    as_good = Baseline.from_evaluation(f"{student} on 32 gold", evaluation(84, 100))
+    as_good = Baseline.from_evaluation(f"{student} on 32 labels", evaluation(84, 100))
     assert "The teacher did not help" in " ".join(build_report(facts(baselines=(as_good,))).notes)
-    between = Baseline.from_evaluation(f"{student} on 32 gold", evaluation(82, 100))
+    between = Baseline.from_evaluation(f"{student} on 32 labels", evaluation(82, 100))
     assert "more than its teacher" in " ".join(build_report(facts(baselines=(between,))).notes)
-    worse = Baseline.from_evaluation(f"{student} on 32 gold", evaluation(60, 100))
+    worse = Baseline.from_evaluation(f"{student} on 32 labels", evaluation(60, 100))
     assert build_report(facts(baselines=(worse,))).notes == ()
 
 

@@ -280,3 +280,20 @@ def test_hostile_labels_cannot_drive_the_terminal() -> None:
     assert "\x1b[31m" not in text
     assert not re.search("[\x00\u202e\ud800]", text)
     text.encode("utf-8")
+
+
+def test_states_sources_and_purposes_are_words() -> None:
+    assert [words.answer_state(state) for state in ("ok", "unasked", "new")] == [
+        "answered",
+        "not asked, as the budget ended",
+        "new",
+    ]
+    assert words.score_sources("logprobs, one-hot") == "log-probabilities of the reply, the label alone"
+    spent = {"measure": 0.001, "teach": 0.003, "other": 0.1, "train": 0.0}
+    assert words.spending_by_purpose(spent) == "$0.003 for the teacher’s answers, $0.001 for measuring, $0.10 for other"
+
+
+def test_a_baseline_is_named_with_what_it_is() -> None:
+    alone = Baseline.from_evaluation("linear on 32 labels", evaluation(60, 100), "the student without a teacher")
+    sentences = words.comparison_sentences(replace(full(), baselines=(alone,)))
+    assert sentences[-1] == "The best baseline, “linear on 32 labels” (the student without a teacher), reaches 60.0 %."
