@@ -85,7 +85,7 @@ def test_a_file_whose_name_is_not_utf_8_is_read_labelled_and_reported(files: Pat
         assert call("predict", "run", odd, *more).exit_code == 0
     assert Path(os.fsdecode(b"films\xff.labelled.csv")).exists()
     call("init", odd, "-o", Path(os.fsdecode(b"\xfe.toml")))
-    assert call("plan", odd, "-b", "1", "-t", "replay").exit_code == 0
+    assert call("plan", odd, *DISTILL).exit_code == 0
     call("predict", os.fsdecode(b"\xff"), "a text")
     call("distill", os.fsdecode(b"\xff.csv"), *DISTILL)
     call("show", os.fsdecode(b"\xff"))
