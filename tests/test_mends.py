@@ -190,6 +190,17 @@ def test_a_replayed_file_is_read_with_the_key_that_the_error_names(teacher, fold
     assert mended.exit_code == 0, mended.exception
 
 
+def test_a_teacher_that_answered_nothing_says_whether_money_would_help(folder):
+    (folder / "more.csv").write_text(CSV.replace("und", "oder"), encoding="utf-8")
+    (folder / "pool.csv").write_text(TEXTS, encoding="utf-8")
+    toml = folder / "potstill.toml"
+    start = 'budget = 1\nstudent = "linear"\n[data]\ntrain = "data.csv"\npool = "pool.csv"\n'
+    toml.write_text(f"{start}[teacher]\n{REPLAY}\n", encoding="utf-8")
+    error = error_of(call("distill", toml, "-o", folder / "new"))
+    assert "9 unparsable" in error.message
+    assert error.hint == "No reply names a label, and more money changes nothing: take another with --teacher NAME"
+
+
 def test_a_data_set_of_a_study_in_another_encoding_is_read_with_the_key_that_the_error_names(folder):
     other_encoding(folder)
     text = (

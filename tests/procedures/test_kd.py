@@ -166,8 +166,9 @@ def test_without_unlabelled_texts_it_is_refused(tmp_path, keyword_labels):
 
 def test_a_budget_too_small_for_one_answer_says_so_and_trains_nothing(tmp_path, pool, keyword_labels):
     with begin(tmp_path / "run", pool, keyword_labels, budget=0.0001) as run:
-        with pytest.raises(BadData, match="answered none"):
+        with pytest.raises(BadData, match="answered none") as caught:
             kd(run)
+        assert "--budget USD" in caught.value.hint
         assert run.ledger.totals().charged <= 100
 
 
