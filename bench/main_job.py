@@ -2,8 +2,9 @@
 
     python bench/main_job.py [--data ../shared/data] [--out bench/results/main_job.json] [--only ag_news] [--runs DIR]
 
-Every row is one run of the ordinary command; the figures come from its report.json. Needs the weights smollm2, minilm,
-bge-small and potion-8m (`potstill fetch`). Pool texts have labels in the files; no run reads them.
+Every row is one run of the ordinary command; the figures come from its report.json. Needs the weights smollm2,
+qwen-1.5b, minilm, bge-small and potion-8m (`potstill fetch`). The rows with qwen-1.5b take 5 to 20 minutes each. Pool
+texts have labels in the files; no run reads them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ LOCAL: dict[str, Any] = {
     "label_words": {"Business": "Business", "Sci/Tech": "Technology", "Sports": "Sports", "World": "World"},
     "max_text_tokens": 64,
 }
+QWEN: dict[str, Any] = {"name": "local:qwen-1.5b", "max_text_tokens": 64, "batch_size": 32}
+SST2 = {"train": "sst2/train.parquet", "test": "sst2/test.parquet", "gold": 32, "limit": 1000}
 KD: dict[str, Any] = {"name": "kd"}
 KD3: dict[str, Any] = {"name": "kd", "shots": 3}
 STUDIES: dict[str, dict[str, Any]] = {
@@ -43,6 +46,24 @@ STUDIES: dict[str, dict[str, Any]] = {
         "teacher": LOCAL,
         "student": "encoder:bge-small",
         "procedure": KD3,
+    },
+    "ag_news, 8 a class, qwen-1.5b -> minilm": {
+        "data": {**AG, "limit": 1000},
+        "teacher": {**QWEN, "label_words": {"Sci/Tech": "Technology"}},
+        "student": "encoder:minilm",
+        "procedure": KD,
+    },
+    "sst2, 16 a class, qwen-1.5b -> bge-small": {
+        "data": SST2,
+        "teacher": QWEN,
+        "student": "encoder:bge-small",
+        "procedure": KD,
+    },
+    "banking77, 10 a class, qwen-1.5b -> minilm": {
+        "data": {**BANK, "limit": 400},
+        "teacher": QWEN,
+        "student": "encoder:minilm",
+        "procedure": KD,
     },
     "banking77, 10 a class, LLM (too weak?) -> minilm": {
         "data": {**BANK, "limit": 800},
@@ -109,7 +130,7 @@ def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[
         key: str(data.absolute() / value) if isinstance(value, str) else value for key, value in study["data"].items()
     }
     task = {"name": name}
-    record = {**study, "data": {**files, "validation_share": 0}, "task": task, "budget": 0.05}
+    record = {**study, "data": {**files, "validation_share": 0}, "task": task, "budget": 0.2}
     Spec.from_dict(record)  # says what is wrong before anything runs
     toml = folder / f"{name.replace(' ', '-').replace(',', '').replace('>', '').replace('?', '')}.toml"
     toml.parent.mkdir(parents=True, exist_ok=True)
