@@ -87,9 +87,17 @@ def build_pool(
             unlabelled_dropped=read.unlabelled_dropped,
             over_limit=read.over_limit,
             hidden=int(is_labelled(pool.hidden_labels).sum()),
-            warnings=(*read.warnings, *_warnings(pool)),
+            warnings=(*read.warnings, *_conflicts(cleaned, read.kind, options), *_warnings(pool)),
         ),
     )
+
+
+def _conflicts(cleaned: CleaningResult, kind: TaskKind, options: PoolOptions) -> list[str]:
+    """What decides about texts with different labels, unless the user did."""
+    if kind != "single" or options.on_conflict is not None or not cleaned.cleaning.conflicting_texts:
+        return []
+    several = "" if options.kind else ", and --kind multi reads them as several labels of one text"
+    return [f"Of texts with different labels --on-conflict first keeps the first{several}."]
 
 
 def _make_pool(rows: RawRows, labels: tuple[str, ...], encoded: NDArray[np.int64], kind: TaskKind) -> Pool:
