@@ -35,6 +35,8 @@ def copy(source: Path, out: Path, added: tuple[str, ...] = ("x",), **named: obje
         (BOM + b"a;b\n1;2\n", BOM + b"a;b;new\n1;2;x\n"),
         ("a;b\nä;2\n".encode("utf-16"), "a;b;new\nä;2;x\n".encode("utf-16")),
         (b'sep=;\r\na;b\r\n1;"2;3"\r\n', b'sep=;\r\na;b;new\r\n1;"2;3";x\r\n'),
+        (b'"a";"b"\n"1";"2"\n', b'"a";"b";"new"\n"1";"2";"x"\n'),
+        (b'"a","b"\n"one",2\n', b"a,b,new\none,2,x\n"),
         (b'a,b\n"say ""no""",2\n', b'a,b,new\n"say ""no""",2,x\n'),
         (b'a,b\n"say \\"no\\"",2\n"\\"a\\"",3\n', b'"a","b","new"\n"say \\"no\\"","2","x"\n"\\"a\\"","3","x"\n'),
         (b"text\none\n", b"text,new\none,x\n"),

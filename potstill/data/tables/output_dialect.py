@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class OutputDialect:
         delimiter: one character.
         quoting: False: quotes are text, and no cell is quoted.
         escape: the character before a quote in a quoted cell; "" doubles the quote.
+        quotes_all: whether cells are quoted that need no quotes.
         line_end: at the end of each row.
         encoding: of the file; "utf-8-sig" and "utf-16" write a byte-order mark.
         declares: whether the first line names the delimiter, as in `sep=;`.
@@ -37,6 +39,7 @@ class OutputDialect:
     delimiter: str = ","
     quoting: bool = True
     escape: str = ""
+    quotes_all: bool = False
     line_end: str = "\r\n"
     encoding: str = "utf-8"
     declares: bool = False
@@ -47,7 +50,7 @@ class OutputDialect:
         if self.declares:
             handle.write(f"sep={self.delimiter}{self.line_end}")
         # Escapes are found by their quotes around the cell, which the writer leaves out where it may.
-        where_needed: Literal[0, 1] = csv.QUOTE_ALL if self.escape else csv.QUOTE_MINIMAL
+        where_needed: Literal[0, 1] = csv.QUOTE_ALL if self.escape or self.quotes_all else csv.QUOTE_MINIMAL
         # With "\r\n" the writer quotes cells with either character; readers take it as one line end.
         return csv.writer(
             _LineEnds(handle, self.line_end),
@@ -103,7 +106,23 @@ def dialect_like(source: Path, layout: Layout, suffix: str, added: Sequence[str]
     first, _, rest = start.partition("\n")
     line_end = "\n" if rest and not first.endswith("\r") else "\r" if not rest and "\r" in first else "\r\n"
     declared = DECLARATION.fullmatch(first.split("\r")[0]) is not None and not layout.skip_rows
-    return OutputDialect(delimiter, not plain, layout.escape or "", line_end, encoding, declared, note)
+    return OutputDialect(
+        delimiter,
+        quoting=not plain,
+        escape=layout.escape or "",
+        quotes_all=_quotes_all(start.splitlines()[layout.skip_rows + declared :][:2], layout),
+        line_end=line_end,
+        encoding=encoding,
+        declares=declared,
+        note=note,
+    )
+
+
+def _quotes_all(lines: Sequence[str], layout: Layout) -> bool:
+    """Whether each cell of the first two lines is quoted."""
+    delimiter = re.escape(delimiter_of(layout.delimiter or ","))
+    quoted = re.compile(f'"(?:[^"]|"")*"(?:{delimiter}"(?:[^"]|"")*")*')
+    return len(lines) == 2 and all(quoted.fullmatch(line.removeprefix("\ufeff")) for line in lines)
 
 
 def _encodes(encoding: str) -> Callable[[str], bool]:
