@@ -146,11 +146,12 @@ class _Names(dict[str, Any]):
 
 def _option(name: str, hint: Any) -> click.Option:
     kind, text = typing.get_args(hint)[0], _help(hint)
-    given = [each for each in hint.__metadata__[1:] if not each.startswith("=")]
+    given = [each for each in hint.__metadata__[1:] if each.startswith("-")]
     flags = [*given] if any(flag.startswith("--") for flag in given) else [f"--{name.replace('_', '-')}", *given]
     if bool in (kind, *typing.get_args(kind)):
         return click.Option([*flags, name], is_flag=True, default=None, help=text)
-    return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(hint))
+    several = SEVERAL in hint.__metadata__
+    return click.Option([*flags, name], type=_type(hint), help=text, metavar=_metavar(hint), multiple=several)
 
 
 def _help(hint: Any) -> str:
@@ -173,16 +174,21 @@ def _metavar(hint: Any) -> str:
     return "PATH" if Path in typing.get_args(hint) else {int: "N", float: "X"}.get(_type(hint), "TEXT")
 
 
+def _one_or_more(value: Any) -> Any:
+    """The value of an argument or option that may be given several times, if it was given once."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
 def _run(function: Callable[..., Any], given: dict[str, Any]) -> None:
     as_json = given.pop("as_json")
-    given = {name: value for name, value in given.items() if value is not None}
-    positional = []
+    given = {name: _one_or_more(value) for name, value in given.items() if value is not None and value != ()}
+    positional: list[Any] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            positional += given.pop(parameter.name, ())
+            value = given.pop(parameter.name, ())
+            positional += value if isinstance(value, tuple) else (value,)
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
-            value = given.pop(parameter.name)
-            positional.append(value[0] if isinstance(value, tuple) and len(value) == 1 else value)
+            positional.append(given.pop(parameter.name))
     with ExitStack() as stack:
         if "reporter" in inspect.signature(function).parameters:
             from potstill.reports.console import ConsoleReporter

@@ -27,9 +27,13 @@ NO_TEACHER = "This recipe asks no teacher: it costs only this machine's time."
 class TextOptions(TableOptions, total=False):
     """Which texts are used for what."""
 
-    train: Annotated[str | Path, "More labelled texts."]
-    validation: Annotated[str | Path, "Labelled texts for model selection; else split from the labelled ones."]
-    test: Annotated[str | Path, "Labelled texts for the final evaluation; else a fifth of the labelled ones."]
+    train: Annotated[str | Path | Any, "More labelled texts.", SEVERAL]
+    validation: Annotated[
+        str | Path | Any, "Labelled texts for model selection; else split from the labelled ones.", SEVERAL
+    ]
+    test: Annotated[
+        str | Path | Any, "Labelled texts for the final evaluation; else a fifth of the labelled ones.", SEVERAL
+    ]
     gold: Annotated[int, "Use only so many labels; the other texts join the pool. For experiments."]
     limit: Annotated[int, "Read only so many rows."]
 
@@ -83,7 +87,9 @@ class DistillResult:
 
 def distill(
     data: Annotated[str | Path | Task | Any, "The file with the texts, or several, or a potstill.toml.", SEVERAL],
-    pool: Annotated[str | Path | Pool | Any, "Unlabelled texts for the teacher."] = None,
+    pool: Annotated[
+        str | Path | Pool | Any, "Unlabelled texts for the teacher; several files: repeat it.", SEVERAL
+    ] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
     student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
@@ -185,7 +191,9 @@ class PlanResult:
 
 def plan(
     data: Annotated[str | Path | Task | Any, "The file with the texts, or several, or a potstill.toml.", SEVERAL],
-    pool: Annotated[str | Path | Pool | Any, "Unlabelled texts for the teacher."] = None,
+    pool: Annotated[
+        str | Path | Pool | Any, "Unlabelled texts for the teacher; several files: repeat it.", SEVERAL
+    ] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
     student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,

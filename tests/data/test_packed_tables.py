@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support.tables import archive, pack, packed_table, workbook
 
+from potstill import cli
 from potstill.api.init import init
 from potstill.data.tables import Layout, Row, Table, read_table, stream_rows
 from potstill.errors import BadData, BadSpec, MissingExtra
@@ -245,6 +247,19 @@ def test_several_files_are_learnt_from_and_named_in_a_toml_file(tmp_path: Path, 
         read_inputs([files[0], written.file], None, {"budget": 1})
 
 
+def test_an_option_may_name_several_files(tmp_path: Path) -> None:
+    texts = [f"the thing {i} broke" for i in range(30)]
+    data = put(
+        tmp_path, "a.csv", packed_table("a.csv", [{"text": t, "label": "ab"[i % 2]} for i, t in enumerate(texts)])
+    )
+    pools = [put(tmp_path, f"{name}.txt", f"{name} was late\n{name} was odd\n") for name in ("one", "two")]
+    command = ["plan", str(data), "--pool", str(pools[0]), "--pool", str(pools[1]), "--procedure", "finetune"]
+    result = CliRunner().invoke(cli.app, [*command, "--budget", "1"])
+    assert result.exit_code == 0, result.exception
+    inputs = read_inputs(data, pools, {"budget": 1})
+    assert [each for each in inputs.pool.ids if ".txt" in each] == ["one.txt:1", "one.txt:2", "two.txt:1", "two.txt:2"]
+
+
 def test_standard_input_is_data_once(standard_input) -> None:  # type: ignore[no-untyped-def]
     standard_input(packed_table("a.csv", [{"text": f"thing {i} broke", "label": "ab"[i % 2]} for i in range(20)]))
     inputs = read_inputs("-", None, {"budget": 1})
@@ -264,6 +279,7 @@ def test_a_missing_file_names_tables_of_similar_names_only(tmp_path: Path) -> No
     assert refused(tmp_path / "tickets.csv").hint == "Check the path."
     assert refused(tmp_path / "review.csv").hint == "Did you mean reviews.csv.gz?"
     assert refused(tmp_path / "reviews.xlsx").hint == "Did you mean reviews.csv.gz?"
+    assert refused(tmp_path / "other.cvs").hint == "Did you mean other.csv?"
 
 
 def test_a_missing_folder_names_folders_of_similar_names(tmp_path: Path) -> None:

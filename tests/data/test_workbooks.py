@@ -62,6 +62,12 @@ def test_a_title_above_the_header_is_doubted_and_skipped_by_the_flag(tmp_path: P
     assert read_table(put(tmp_path, workbook({"s": ROWS}))).header_doubt == ""
 
 
+def test_a_title_is_doubted_above_a_column_of_empty_labels(tmp_path: Path) -> None:
+    rows = [["Export of May"], HEADER, *(["it broke", None] for _ in range(5))]
+    assert "(--skip-rows 1)" in read_table(put(tmp_path, workbook({"s": rows}))).header_doubt
+    assert read_table(put(tmp_path, workbook({"s": rows[1:]}))).header_doubt == ""
+
+
 def test_a_sheet_without_a_header(tmp_path: Path) -> None:
     path = put(tmp_path, workbook({"s": [["it broke", "a"], ["it is late", "b"], ["it hums", "a"], ["so it is", "a"]]}))
     assert "'a' is the value of its column" in read_table(path).header_doubt

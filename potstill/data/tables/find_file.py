@@ -50,7 +50,8 @@ def _pattern_error(path: Path) -> BadData:
     return BadData(
         f"{path} is a pattern, which {len(found)} file{'s fit' if len(found) > 1 else ' fits'}: "
         f"{', '.join(found[:_MAX_SHOWN])}{more}.",
-        "Give the pattern without quotes, so that the shell names the files, or name them one after the other.",
+        "Give the pattern without quotes, so that the shell names the files, or name them one after the other; each "
+        "with its option, if it has one (--pool A --pool B).",
     )
 
 
@@ -75,4 +76,4 @@ def _stem(name: str) -> str:
     """The name without the endings of a table."""
     path = Path(name)
     path = path.with_suffix("") if path.suffix.lower() in COMPRESSION_SUFFIXES else path
-    return (path.stem if path.suffix.lower() in SUFFIXES else path.name).casefold()
+    return path.stem.casefold()

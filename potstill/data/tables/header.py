@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from potstill.data.tables.base import Cell
 
@@ -23,6 +23,11 @@ _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 _LONG, _MIN_REPEATS, _FEW = 80, 2, 10
 
 
+def has_header_word(cells: Iterable[str]) -> bool:
+    """Whether one of the cells is a word that headers have."""
+    return any(cell.casefold().strip() in _HEADER_WORDS for cell in cells)
+
+
 def header_doubt(name: str, cells: Mapping[str, Sequence[Cell]]) -> str:
     """A sentence that says why the column names look like a row; "" if they do not.
 
@@ -30,7 +35,7 @@ def header_doubt(name: str, cells: Mapping[str, Sequence[Cell]]) -> str:
         name: of the file.
         cells: column name -> its N cells below.
     """
-    if any(column.casefold().strip() in _HEADER_WORDS for column in cells):
+    if has_header_word(cells):
         return ""
     for column, values in cells.items():
         start = f"The first line of {name} looks like a row, not like a header: "

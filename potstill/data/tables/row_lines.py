@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from potstill.data.tables.header import has_header_word
+
 _DELIMITERS = (",", "\t", ";", "|")
 _MAX_SAMPLE, _MAX_ABOVE = 200, 20  # lines that are looked at for a title, and those that may be above a header
 # Of the lines of a cell so many must look like rows: with a label that other rows have, or without.
@@ -110,10 +112,14 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def rows_above_header(rows: Sequence[Sequence[str]]) -> int:
-    """Number of rows of cells at the start of a sheet that have at most half the cells of those below; 0 if none."""
+    """Number of rows of cells at the start of a sheet that have at most half the cells of those below; 0 if none.
+
+    The first row below has a cell in each column, and the others have, too, or its cells are words of a header.
+    """
     filled = [sum(map(bool, row)) for row in rows]
     most = max(filled[:_MAX_ABOVE], default=0)
     n = next((i for i, count in enumerate(filled[:_MAX_ABOVE]) if count == most), 0)
     below = filled[n:]
     full = sum(2 * count > most for count in below)
-    return n if n and most > 1 and max(filled[:n]) * 2 <= most and full >= _MIN_SHARE * len(below) else 0
+    likely = full >= _MIN_SHARE * len(below) or (n > 0 and has_header_word(rows[n]))
+    return n if n and most > 1 and max(filled[:n]) * 2 <= most and likely else 0
