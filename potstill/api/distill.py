@@ -53,10 +53,15 @@ class RecipeOptions(TextOptions, total=False):
     no_hard_negatives: Annotated[bool, "pgkd: do not show it the most confident errors of the student (an ablation)."]
 
 
-class DistillOptions(RecipeOptions, total=False):
-    """The options of `distill` and `plan` besides their main parameters."""
+class PlanOptions(RecipeOptions, total=False):
+    """The options of `plan` besides its main parameters."""
 
     seed: Annotated[int, "The seed of everything random (0)."]
+
+
+class DistillOptions(PlanOptions, total=False):
+    """The options of `distill` besides its main parameters."""
+
     yes: Annotated[bool, "Spend without asking first."]
     give_up_batch: Annotated[bool, "Book a batch that the provider no longer has as lost, and ask its texts again."]
 
@@ -202,7 +207,7 @@ def plan(
     ] = None,
     measure: Annotated[bool | None, "Train the student on your labels, at a few sizes, to predict the gain."] = None,
     page: Annotated[str | Path | None, "Also write the options with a chart into this HTML file."] = None,
-    **options: Unpack[DistillOptions],
+    **options: Unpack[PlanOptions],
 ) -> PlanResult:
     """Estimate what a teacher costs and which strategy is expected to gain most, before any money is spent.
 

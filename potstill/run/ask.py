@@ -198,10 +198,11 @@ class TeacherClient:
         self, teacher: Teacher, texts: Sequence[str], keys: Mapping[str, str], elsewhere: dict[str, str]
     ) -> Iterator[Sequence[str]]:
         """The texts in calls, each claimed just before; those that another run buys or bought go to `elsewhere`."""
-        for block in chunks(texts, max(CLAIM_CHUNK, teacher.batch_size)):
+        size = teacher.batch_size
+        for block in chunks(texts, size * max(1, CLAIM_CHUNK // size)):
             others = self._shared.claim([keys[text] for text in block], teacher, self._is_answer)
             elsewhere |= {text: others[keys[text]] for text in block if keys[text] in others}
-            yield from chunks([text for text in block if text not in elsewhere], teacher.batch_size)
+            yield from chunks([text for text in block if text not in elsewhere], size)
 
     def _is_answer(self, value: object) -> bool:
         return read_answer(value, self._task.n_labels) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,25 @@ def test_the_flag_changes_nothing_for_a_batch_that_is_there(ask: Asking) -> None
     ask.shop.queue.work(ask.shop.server)
     assert ask().answered.all()
     assert {call.state for call in ask.calls} == {"settled"}
+
+
+@BOTH
+@pytest.mark.parametrize("shift", [-86400.0, 86400.0])
+def test_a_batch_is_found_by_its_mark_although_the_clock_was_set(
+    ask: Asking, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    with pytest.raises(Waiting):
+        ask()
+    monkeypatch.setattr(time, "time", real)
+    store = RunStore(ask.workspace / "a", write=True)  # killed before it stored the provider's id
+    store._db.execute("UPDATE batch_jobs SET provider_id = ''")
+    store.close()
+    ask.shop.queue.work(ask.shop.server)
+    assert ask().answered.all()
+    assert len(ask.shop.queue.batches) == 1
+    assert all(call.seconds >= 0 for call in ask.calls)
 
 
 @BOTH
