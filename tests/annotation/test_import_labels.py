@@ -277,3 +277,32 @@ def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, v
     path.write_text(json.dumps([value]), encoding="utf-8")
     with contextlib.suppress(BadData):
         assert all(isinstance(entry.label, str) for entry in read_tasks(path).rows)
+
+
+def test_labels_and_names_that_look_like_formulas_survive_a_spreadsheet(tmp_path: Path) -> None:
+    named = ("=sum", "@user", "+more")
+    with (tmp_path / "texts.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(["text", "label"])
+        out.writerows([f"+{label} story {i}", label] for i in range(20) for label in named)
+        out.writerows([f"=open story {i}", ""] for i in range(3))
+    run = begin(tmp_path, described='"=sum" = "A sum."')
+    annotate(run, export=tmp_path / "out.csv")
+    found = read(tmp_path / "out.csv")
+    for row, label in zip(found, named, strict=True):
+        row["label"], row["annotator"] = label, "=ann"
+    assert annotate(run, import_from=write(tmp_path / "in.csv", found)).imported.new == 3  # type: ignore[union-attr]
+    annotate(run, export=tmp_path / "again.csv")
+    again = read(tmp_path / "again.csv")
+    assert {(row["label"], row["annotator"]) for row in again} == {(f"'{label}", "'=ann") for label in named}
+    assert all(row["text"].startswith("'=") for row in again)
+    same = annotate(run, import_from=tmp_path / "again.csv").imported
+    assert same is not None
+    assert (same.new, same.changed, same.unchanged) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("name", ["\x1b]52;c;x\x07", "a\u202eb", "x" * 101, "\x9b31m"])
+def test_an_annotators_name_that_is_not_printable_is_refused_with_its_line(run: Path, rows: Rows, name: str) -> None:
+    rows[3]["annotator"] = name
+    with pytest.raises(BadData, match=r"in\.csv, line 5: .* not a valid annotator name"):
+        annotate(run, import_from=write(run.parent / "in.csv", rows))
