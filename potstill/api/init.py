@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from potstill.api.table_options import SEVERAL, TableOptions
-from potstill.data.paths import as_path, as_path_or_none
+from potstill.data.paths import as_path, as_path_or_none, is_paths
+from potstill.errors import BadSpec
 
 if TYPE_CHECKING:
     from potstill.data.task import JsonObject
@@ -118,6 +119,11 @@ def init(
     """
     from potstill.api.init_template import write_spec_template
 
+    if not is_paths(data):
+        raise BadSpec(
+            f"init writes a TOML file that names data files, and a {type(data).__name__} is none.",
+            "Store it first, as in frame.to_csv('data.csv', index=False).",
+        )
     files = [as_path(data)] if isinstance(data, str | Path) else [as_path(each) for each in data]
     file, sentences = write_spec_template(files, as_path_or_none(out), budget, options, force=bool(force))
     return InitResult(file, tuple(sentences))

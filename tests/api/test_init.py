@@ -9,6 +9,7 @@ import pytest
 from support.tables import workbook
 
 from potstill.api.init import init
+from potstill.errors import BadSpec
 from potstill.run.inputs import read_inputs
 
 ROWS = [(f"the thing {i} broke, and I wait", "ab"[i % 2]) for i in range(30)]
@@ -21,6 +22,12 @@ CASES = {
     "book.xlsx": workbook({"Notes": [], "Old \x27s": [["text", "label"], *ROWS]}),
     "odd\u001b name.csv": ("message,\x1bkind\n" + "".join(f'"{t}",{y}\n' for t, y in ROWS)).encode(),
 }
+
+
+def test_a_frame_is_no_file() -> None:
+    for frame in ([{"text": "a", "label": "b"}], 7):
+        with pytest.raises(BadSpec, match="names data files"):
+            init(frame)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -121,6 +121,12 @@ def test_what_is_no_workbook_is_one_sentence(tmp_path: Path, content: bytes) -> 
     assert "book.xlsx" in refused(put(tmp_path, content)).message
 
 
+def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("potstill.data.tables.unpack.MAX_UNPACKED", 100_000)
+    path = put(tmp_path, workbook({"s": [HEADER, ["x" * 2_000_000, "a"]]}))
+    assert "unpacks to 2 MB, more than the" in refused(path).message
+
+
 def test_a_workbook_without_rows(tmp_path: Path) -> None:
     assert "no sheet with rows" in refused(put(tmp_path, workbook({"a": [], "b": []}))).message
     assert "a header and no rows" in refused(put(tmp_path, workbook({"a": [HEADER]}))).message

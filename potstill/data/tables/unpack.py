@@ -111,13 +111,18 @@ def _find_member(path: Path) -> str:
     )
 
 
+def unpacked_limit(path: Path) -> int:
+    """The number of bytes to which a file may unpack."""
+    return max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size)
+
+
 class _Unpacking(io.RawIOBase):
     """The unpacked bytes of a source; can only be set back to the start."""
 
     def __init__(self, source: Source) -> None:
         super().__init__()
         self._source = source
-        self._limit = max(MAX_UNPACKED, MAX_RATIO * source.path.stat().st_size)
+        self._limit = unpacked_limit(source.path)
         self._n = 0
         self._stream = _open_packed(source)
 

@@ -7,6 +7,7 @@ several rows has its value in each of them. Formulas have the values that were s
 from __future__ import annotations
 
 import datetime as dt
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -23,7 +24,7 @@ from potstill.data.tables.base import (
 )
 from potstill.data.tables.layout import Guess, Layout
 from potstill.data.tables.row_lines import rows_above_header
-from potstill.data.tables.unpack import Source
+from potstill.data.tables.unpack import Source, unpacked_limit
 from potstill.errors import BadData, did_you_mean, missing_extra
 
 _MAX_SHOWN = 8
@@ -64,8 +65,10 @@ def open_sheet(source: Source, layout: Layout) -> Sheet:
         import python_calamine as calamine
     except ImportError:
         raise missing_extra("python-calamine", "excel", f"{name} (a workbook)") from None
+    data = source.read_all()
+    _check_size(source, data)
     try:
-        workbook = calamine.load_workbook(BytesIO(source.read_all()))
+        workbook = calamine.load_workbook(BytesIO(data))
         visible = [
             each.name
             for each in workbook.sheets_metadata
@@ -93,6 +96,21 @@ def open_sheet(source: Source, layout: Layout) -> Sheet:
     notes = [f"{merged:,} cells of {name} that are merged over rows have their value in each row."] if merged else []
     found = replace(layout, format="excel", sheet=chosen, header=layout.header is not False)
     return Sheet(source, replace(found, compression=source.compression), rows, guesses, notes)
+
+
+def _check_size(source: Source, data: bytes) -> None:
+    """Raise BadData if the parts of a workbook unpack to far more than they hold."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    except (zipfile.BadZipFile, ValueError):
+        return  # of the old format, or damaged, which is found when it is read
+    if size > (limit := unpacked_limit(source.path)):
+        raise BadData(
+            f"{source.path.name} unpacks to {size / 1e6:,.0f} MB, more than the {limit / 1e6:,.0f} MB allowed for a "
+            "workbook of its size.",
+            "If it is yours, save its sheet as CSV.",
+        )
 
 
 def _first_with_rows(workbook: Any, visible: Sequence[str], name: str) -> str:
