@@ -31,7 +31,7 @@ from potstill.evaluation.calibration import Calibration
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, micros_to_usd
-from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore, holds_no_run, remove_start
+from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore, decoded, holds_no_run, remove_start
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.notes import NoteRecord, TimedNote
@@ -322,9 +322,8 @@ class Run:
         """Evaluate a student on a labelled part; computed once, then read from the store. Costs nothing."""
         # "judge" is the former name of this verb; runs of older versions have their evaluations under it.
         key = content_key("judge", self.student_key(student), _digest(part.texts, part.gold))
-        found = self.store.load([key])
-        if key in found:
-            return EvaluationResult.from_json(found[key])
+        if (stored := decoded(EvaluationResult.from_json, self.store.load([key]).get(key))) is not None:
+            return stored
         result = evaluate_student(self.task, student, part, self.pool.subset("validation"))
         self.store.save({key: result.to_json()})
         self.note(notes.Evaluated(name, len(part.texts), result.accuracy.value))
@@ -342,9 +341,8 @@ class Run:
             The stored record if there is one, else that of `compute`.
         """
         key = content_key("decide", record_type.name, *key_parts)
-        found = self.store.load([key])
-        if key in found:
-            return record_type.from_json(found[key])
+        if (stored := decoded(record_type.from_json, self.store.load([key]).get(key))) is not None:
+            return stored
         record = compute()
         self.store.save({key: record.to_json()})
         self.note(record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -125,6 +126,30 @@ class CellResult:
             }
         )
 
+    @classmethod
+    def read(cls, record: JsonObject, n_texts: int, n_labels: int) -> CellResult:
+        """The result of a cell that is done, as `to_json` wrote it.
+
+        Raises:
+            KeyError, TypeError, ValueError: it has no finite scores, or not a column of `n_labels` for each of
+                `n_texts` predictions; the file may be damaged or edited.
+        """
+        found = cls.from_json(record)
+        numbers = [*vars(found.usage).values(), found.n_train, found.n_validation]
+        if found.state != "done" or found.scores is None or not all(map(_is_number, vars(found.scores).values())):
+            raise ValueError("the scores are no numbers")
+        if not all(_is_number(value) and value >= 0 for value in numbers):
+            raise ValueError("time, money or texts are no numbers")
+        if len(found.predictions) != n_texts or not isinstance(found.chosen_options, Mapping):
+            raise ValueError("there is not one prediction a text")
+        if not all(type(column) is int and 0 <= column < n_labels for column in found.predictions):
+            raise ValueError("a prediction is no label's column")
+        return found
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and isfinite(value)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -154,7 +179,13 @@ class Footprint:
     @classmethod
     def from_json(cls, record: JsonObject) -> Footprint:
         """The footprint that `dataclasses.asdict` made plain."""
-        return cls(**record)
+        found = cls(**record)
+        numbers = [value for value in vars(found).values() if not isinstance(value, str)]
+        if not all(value is None or (_is_number(value) and value >= 0) for value in numbers):
+            raise ValueError("a footprint that is no number")
+        if not isinstance(found.dtype, str) or not isinstance(found.note, str):
+            raise ValueError("a footprint's note is no text")
+        return found
 
 
 @dataclass(frozen=True, eq=False)

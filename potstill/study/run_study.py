@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from potstill.data.task import content_key
 from potstill.engines.kinds import open_engine
 from potstill.errors import BudgetExceeded, PotstillError, RunConflict, Waiting, unknown_name
 from potstill.ledger.prices import micros_to_usd
-from potstill.ledger.store import RUN_FILE, RunStore
+from potstill.ledger.store import RUN_FILE, RunStore, decoded
 from potstill.run import ProgressReporter, SilentReporter
 from potstill.run.open_teacher import open_teacher
 from potstill.run.run import Run
@@ -181,16 +182,18 @@ class _StudyRun:
             keys = {cell: key for cell, key in self.keys.items() if cell.data == name}
             footprint_keys = {footprint_key(cell): self._footprint_store_key(cell) for cell in keys}
             stored = base_run.store.load([*keys.values(), *map(_failed, keys.values()), *footprint_keys.values()])
+            n_texts, n_labels = len(base_run.pool.subset("test").texts), base_run.task.n_labels
+            read = partial(CellResult.read, n_texts=n_texts, n_labels=n_labels)
             for cell, key in keys.items():
-                if key in stored:
-                    self.results[cell] = CellResult.from_json(stored[key])
+                if (done := decoded(read, stored.get(key))) is not None:
+                    self.results[cell] = done
                 elif _failed(key) in stored:
                     self.results[cell] = CellResult("failed", reason=stored[_failed(key)])
                 else:
                     self.results[cell] = CellResult("pending")
             for key, store_key in footprint_keys.items():
-                if store_key in stored:
-                    self.footprints[key] = Footprint.from_json(stored[store_key])
+                if (footprint := decoded(Footprint.from_json, stored.get(store_key))) is not None:
+                    self.footprints[key] = footprint
 
     def _subset_pool(self, cell: Cell, without_gold: Pool) -> Pool:
         dataset = self.datasets[cell.data]

@@ -211,6 +211,12 @@ class HumanTeacher(HumanTeacherBase):
             labels.close()
         if found is None:
             return JobPending("open", 0, 1)
+        odd = next((each.label for each in found if each.label and each.label not in self._task.labels), None)
+        if odd is not None:
+            raise TeacherError(
+                f"The run's labels.sqlite has the label {odd!r}, which the task does not have.",
+                "Restore a copy of that file: potstill annotate stores no such label.",
+            )
         usage = self._usage([self._paid_seconds(label) for label in found])
         return JobResults((aggregate_labels(self._task, [label.label for label in found]),), (usage,))
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.study import RECIPES, run, study_of, write_topics
 
 from potstill.errors import BadData, TeacherError, UnknownName
+from potstill.ledger.store import decoded
 from potstill.run.run import Run
 from potstill.students.base import Student
-from potstill.study.records import Cell, Footprint, StudyResult
+from potstill.study.records import Cell, CellResult, CellScores, Footprint, StudyResult
 from potstill.study.run_study import StudyLimits
 from potstill.study.spec import Procedure
 from potstill.study.tables import cell_rows, study_record, write_tables
@@ -93,6 +97,46 @@ def test_finished_cells_are_not_run_again_and_a_new_seed_runs_alone(tmp_path: Pa
     assert quality(first) == quality(second)
     run(study_of(tmp_path, seeds=3), tmp_path / "out", recipes=again)
     assert {seed for _, seed in again.calls} == {2}
+
+
+def test_a_stored_cell_that_cannot_be_is_run_again_alone(tmp_path: Path) -> None:
+    first = run(study_of(tmp_path), tmp_path / "out")
+    (store,) = [file for file in (tmp_path / "out").rglob("run.sqlite") if b'"chosen_options"' in file.read_bytes()]
+    with sqlite3.connect(store) as db:
+        key = "SELECT MAX(key) FROM results WHERE value LIKE '%chosen_options%'"
+        db.execute(f"UPDATE results SET value = json_set(value, '$.predictions[0]', 99) WHERE key = ({key})")
+    db.close()
+    again = CountedRecipes()
+    assert quality(run(study_of(tmp_path), tmp_path / "out", recipes=again)) == quality(first)
+    assert len(again.calls) <= 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"predictions": [0]},
+        {"predictions": [0, 99]},
+        {"predictions": [0, -1]},
+        {"predictions": [0, "1"]},
+        {"predictions": [0, True]},
+        {"scores": None},
+        {"scores": {"accuracy": "1", "macro_f1": 1.0, "mcc": 1.0}},
+        {"scores": {"accuracy": float("nan"), "macro_f1": 1.0, "mcc": 1.0}},
+        {"scores": {"accuracy": 1.0}},
+        {"usage": 3},
+        {"usage": {"seconds": -1.0}},
+        {"n_train": "8"},
+        {"state": "fine"},
+        {"chosen_options": []},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_cell_with_a_value_that_cannot_be_is_not_read(changes: dict[str, Any]) -> None:
+    whole = CellResult("done", scores=CellScores(1.0, 1.0, 1.0), predictions=(0, 1), n_train=8).to_json()
+    record = json.loads(json.dumps(whole))
+    assert CellResult.read(record, 2, 2).predictions == (0, 1)
+    assert decoded(partial(CellResult.read, n_texts=2, n_labels=2), record | changes) is None
 
 
 def test_a_student_of_a_new_revision_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ The only folder with SQL.
 from potstill.ledger.store.annotations import Annotation, AnnotationProgress, AnnotationStore, LabelRequest
 from potstill.ledger.store.answer_cache import AnswerCache
 from potstill.ledger.store.migrations import MIGRATIONS
-from potstill.ledger.store.records import BatchJobRecord, CallRecord, Claim, PaidAnswer, StoredNote
+from potstill.ledger.store.records import BatchJobRecord, CallRecord, Claim, PaidAnswer, StoredNote, decoded
 from potstill.ledger.store.run_lock import LOCK_FILE, RUN_FILE, holds_no_run, is_locked, remove_start
 from potstill.ledger.store.run_store import HEARTBEAT_SLACK_S, RunStore, is_begun
 from potstill.ledger.store.unshared_answers import unshared_answers
@@ -27,6 +27,7 @@ __all__ = [
     "PaidAnswer",
     "RunStore",
     "StoredNote",
+    "decoded",
     "holds_no_run",
     "is_begun",
     "is_locked",

@@ -11,9 +11,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from potstill.ledger.store.records import read_time
+from potstill.ledger.store.sqlite_errors import readable
 from potstill.ledger.store.sqlite_file import Migration, SqliteFile
 
 LABELS_FILE = "labels.sqlite"
@@ -163,7 +166,8 @@ class AnnotationStore(SqliteFile):
             rows = self._db.execute(
                 f"SELECT id, text, n_annotators, collected, closed FROM requests {rest}", values
             ).fetchall()
-        return [LabelRequest(id, text, n, bool(collected), bool(closed)) for id, text, n, collected, closed in rows]
+        with readable(self.path):
+            return [_request(*row) for row in rows]
 
     def close_unfinished(self) -> int:
         """Close all requests that lack labels. Returns how many there were."""
@@ -226,7 +230,7 @@ class AnnotationStore(SqliteFile):
             self._undo(row[0], annotator)
             # It is shown again first, also if it had been skipped before.
             self._db.execute("DELETE FROM skipped WHERE id = ? AND annotator = ?", (row[0], annotator))
-        return Annotation(*row)
+        return self._annotation(row)
 
     def skip(self, id: str, annotator: str) -> None:
         """Show this text to this person after all others."""
@@ -242,7 +246,7 @@ class AnnotationStore(SqliteFile):
         with self._guard:
             rows = self._db.execute(f"{_VALID} ORDER BY n").fetchall()
         selected = None if ids is None else set(ids)
-        return [Annotation(*row) for row in rows if selected is None or row[0] in selected]
+        return [self._annotation(row) for row in rows if selected is None or row[0] in selected]
 
     def progress(self, annotator: str = "") -> AnnotationProgress:
         """How many texts are labelled, and how many this person has labelled and may label."""
@@ -253,6 +257,16 @@ class AnnotationStore(SqliteFile):
                 (annotator, annotator),
             ).fetchone()
         return AnnotationProgress(*row)
+
+    def _annotation(self, row: tuple[Any, ...]) -> Annotation:
+        """A row as a record. Raises RunNotFound for a value that potstill did not write so."""
+        with readable(self.path):
+            id, annotator, label, seconds, created_at, source = row
+            if not all(isinstance(text, str) for text in (id, annotator, label, source)):
+                raise TypeError(f"a label of {id!r} has a field of another type")
+            if not isinstance(seconds, int | float) or not 0 <= seconds < inf:
+                raise TypeError(f"the label of {id} by {annotator} took {seconds!r} seconds")
+            return Annotation(id, annotator, label, float(seconds), read_time(created_at), source)
 
     # --- the run reads the labels ---------------------------------------------------------------------------
 
@@ -265,8 +279,14 @@ class AnnotationStore(SqliteFile):
             if row is None:
                 return None
             id, n_annotators, closed = row
-            found = [Annotation(*each) for each in self._db.execute(f"{_VALID} AND id = ? ORDER BY n", (id,))]
+            found = [self._annotation(each) for each in self._db.execute(f"{_VALID} AND id = ? ORDER BY n", (id,))]
             if len(found) < n_annotators and not closed:
                 return None
             self._db.execute("UPDATE requests SET collected = 1 WHERE id = ?", (id,))
         return found
+
+
+def _request(id: object, text: object, n_annotators: object, collected: object, closed: object) -> LabelRequest:
+    if not isinstance(id, str) or not isinstance(text, str) or type(n_annotators) is not int or n_annotators < 1:
+        raise TypeError(f"the request of {id!r} has a field of another type")
+    return LabelRequest(id, text, n_annotators, bool(collected), bool(closed))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from potstill.data.task import JsonObject
 from potstill.ledger.prices import CallMode, Category, Purpose, Usage
 
+T = TypeVar("T")
 LATEST = 2**37  # seconds since 1970: some four thousand years
 UNREADABLE = object()  # returned by `read_json`
 
@@ -140,3 +142,11 @@ def read_json(text: object) -> Any:
         return json.loads(text) if isinstance(text, str) else UNREADABLE
     except (ValueError, RecursionError):
         return UNREADABLE
+
+
+def decoded(read: Callable[[Any], T], value: object) -> T | None:
+    """What `read` makes of a stored value; None if it cannot read it, as a file may be damaged or edited."""
+    try:
+        return read(value)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None

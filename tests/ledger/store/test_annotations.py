@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,36 @@ def asked(folder: Path, n: int = 4, wanted: int = 1) -> AnnotationStore:
     for i in range(n):
         labels.add_request(f"t{i}", f"text {i}", wanted, f"m{i}")
     return labels
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "annotations SET label = x'00ff'",
+        "annotations SET annotator = 3.5, label = x'01'",
+        "annotations SET seconds = 'long'",
+        "annotations SET seconds = -1",
+        "annotations SET seconds = 9e999",
+        "annotations SET created_at = 'today'",
+        "annotations SET source = x'ff'",
+        "requests SET n_annotators = 'all'",
+        "requests SET n_annotators = 0",
+        "requests SET text = x'ff'",
+        "requests SET text = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_value_that_potstill_does_not_write_is_named_and_nothing_is_lost(change: str, tmp_path: Path) -> None:
+    labels = asked(tmp_path)
+    labels.add(Annotation("t0", "a", "x"))
+    labels.close()
+    with sqlite3.connect(tmp_path / "labels.sqlite") as db:
+        db.execute(f"UPDATE {change}")
+    db.close()
+    labels = AnnotationStore(tmp_path)
+    with pytest.raises(RunNotFound, match=r"labels\.sqlite cannot be read"):
+        _ = labels.annotations(), labels.requests()
+    labels.close()
+    assert sqlite3.connect(tmp_path / "labels.sqlite").execute("SELECT COUNT(*) FROM annotations").fetchone() == (1,)
 
 
 def test_a_surplus_or_late_label_is_not_stored(tmp_path: Path) -> None:
