@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from potstill.data.label_sets import Separator
-from potstill.data.tables import Format, Quotes, is_stream
+from potstill.data.tables import Format, OnBadRow, Quotes, is_stream
 from potstill.data.task import JsonObject, TaskKind
 from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
@@ -63,18 +63,9 @@ class TaskSpec(Options):
     kind: TaskKind | None = None
 
 
-class DataSpec(Options):
-    """`[data]`: the files, relative to the TOML file, and how to read them.
+class TableSpec(Options):
+    """How tables are read: their columns, their format, and how many rows; what is None is guessed or the default."""
 
-    `file` is one table with everything; or `train` (with labels), `pool` (without), `validation` and `test`. Each may
-    be a list of files with the same columns.
-    """
-
-    file: Files | None = None
-    train: Files | None = None
-    pool: Files | None = None
-    validation: Files | None = None
-    test: Files | None = None
     text: str | None = None
     text_b: str | None = None
     label: Annotated[str | None, BeforeValidator(_column_names)] = None
@@ -90,14 +81,28 @@ class DataSpec(Options):
     header: bool | None = None
     skip_rows: int | None = Field(default=None, ge=0)
     encoding: str | None = None
+    on_bad_row: OnBadRow | None = None
+    limit: int | None = Field(default=None, gt=0)
+
+
+class DataSpec(TableSpec):
+    """`[data]`: the files, relative to the TOML file, and how to read them.
+
+    `file` is one table with everything; or `train` (with labels), `pool` (without), `validation` and `test`. Each may
+    be a list of files with the same columns.
+    """
+
+    file: Files | None = None
+    train: Files | None = None
+    pool: Files | None = None
+    validation: Files | None = None
+    test: Files | None = None
     on_duplicate: Literal["first", "keep"] | None = None
     on_conflict: Literal["drop", "first", "error"] | None = None
     on_leak: Literal["drop", "error", "allow"] | None = None
-    on_bad_row: Literal["error", "skip"] | None = None
     test_share: float | None = Field(default=None, ge=0, lt=1)
     validation_share: float | None = Field(default=None, ge=0, lt=1)
     gold: int | None = Field(default=None, gt=0)
-    limit: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _one_or_many(self) -> DataSpec:

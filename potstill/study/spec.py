@@ -10,16 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from potstill.data.label_sets import Separator
 from potstill.data.paths import as_text
-from potstill.data.tables import Format, OnBadRow, Quotes
 from potstill.data.task import JsonObject
 from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
 from potstill.registry import Options
-from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec
+from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec, TableSpec
 
 Procedure = str  # one of PROCEDURES, or the name of any other recipe
 MetricName = Literal["accuracy", "macro_f1", "mcc"]
@@ -63,7 +61,7 @@ class KdSpec(Options):
     p_teacher: str | None = None
 
 
-class StudyDataSpec(Options):
+class StudyDataSpec(TableSpec):
     """`[data.NAME]`: sample data, a folder with train and test files, or the files themselves; columns and labels.
 
     `max_size` and `max_unlabelled` replace the study's, for long texts or many labels. `prompt` (pattern, words) is
@@ -78,24 +76,7 @@ class StudyDataSpec(Options):
     validation: Path | None = None
     pool: Path | None = None
     test: Path | None = None
-    text: str | None = None
-    text_b: str | None = None
-    label: str | None = None
-    label_separator: Separator | None = None
     kind: Literal["single", "pair"] | None = None
-    split: str | None = None
-    answer: str | None = None
-    missing: tuple[str, ...] | None = None
-    format: Format | None = None
-    sheet: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    quotes: Quotes | None = None
-    escape: str | None = None
-    header: bool | None = None
-    skip_rows: int | None = Field(default=None, ge=0)
-    on_bad_row: OnBadRow | None = None
-    limit: int | None = Field(default=None, gt=0)
     test_share: float | None = Field(default=None, gt=0, lt=1)
     on_leak: Literal["drop", "error", "allow"] = "error"
     on_conflict: Literal["drop", "first", "error"] | None = None
