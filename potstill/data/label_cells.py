@@ -177,7 +177,7 @@ def _records(items: Sequence[Mapping[Any, Any]]) -> LabelCell:
         raise _UnreadableError("marks parts of a text (start, end) and does not label the text")
     names = []
     for item in items:
-        key = next((key for key in _NAME_KEYS if key in item), None)
+        key = next((key for key in _NAME_KEYS if key in item), _only_text(item))
         if key is None:
             raise _UnreadableError(f"has records without a label (their keys: {_listed(item)})")
         names.append(_names_in(item[key]))
@@ -205,12 +205,18 @@ def _mapping(value: Mapping[Any, Any]) -> LabelCell:
         return LabelCell("list", inner.names) if inner.form == "name" else inner
     if all(_flag(each) is not None for each in value.values()):
         return _scores({_name(name): _flag(each) for name, each in value.items()})
-    key = key or next((key for key in _NAME_KEYS if isinstance(value.get(key), str)), None)
+    key = key or next((key for key in _NAME_KEYS if isinstance(value.get(key), str)), _only_text(value))
     if key is not None:
         return _interpret(value[key])
     if len(value) == 1:
         return _interpret(next(iter(value.values())))
     raise _UnreadableError(f"is an object without a label (its keys: {_listed(value)})")
+
+
+def _only_text(item: Mapping[Any, Any]) -> Any:
+    """The key whose value is a text, if it is the only one beside numbers; else None."""
+    texts = [key for key, value in item.items() if isinstance(value, str)]
+    return texts[0] if len(texts) == 1 and all(_is_number(item[key]) for key in item if key != texts[0]) else None
 
 
 def _scores(scores: Mapping[str, Any]) -> LabelCell:
@@ -232,7 +238,7 @@ def _flag(value: Any) -> float | None:
         if word in _TRUE or word in _FALSE:
             return float(word in _TRUE)
         try:
-            return float(word)
+            return float(word.removesuffix("%")) / (100 if word.endswith("%") else 1)
         except ValueError:
             return None
     return None

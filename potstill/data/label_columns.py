@@ -86,7 +86,7 @@ def read_label_column(
         if found and found != LIST:
             return _separated(cells, found)
         return LabelColumn(tuple((cell,) if cell else None for cell in cells))
-    parsed = _name_vectors(cells, parsed, named)
+    parsed = _split_names(_name_vectors(cells, parsed, named), cells, kind, separator)
     rows = [parsed[cell] for cell in cells]
     problems = {row: cell.problem for row, cell in enumerate(rows) if cell.form == "broken"}
     if separator == LIST:
@@ -137,12 +137,26 @@ def _decide_brackets(cells: Sequence[str], parsed: Mapping[str, LabelCell]) -> d
     return read
 
 
+def _split_names(
+    parsed: Mapping[str, LabelCell], cells: Sequence[str], kind: str, separator: Separator | None
+) -> dict[str, LabelCell]:
+    """The names beside lists, separated if they hold several: `a|b` beside `["a"]`."""
+    names = [name for cell in cells for name in parsed[cell].names if parsed[cell].form in ("name", "list")]
+    found = None if separator or kind in ("single", "pair") else guess_separator(names, GUESSED_SEPARATORS[1:])
+    if found is None:
+        return dict(parsed)
+    return {
+        cell: LabelCell("list", split_labels(cell, found) or ()) if each.form == "name" and found in cell else each
+        for cell, each in parsed.items()
+    }
+
+
 def _name_vectors(cells: Sequence[str], parsed: Mapping[str, LabelCell], named: Sequence[str]) -> dict[str, LabelCell]:
     """Lists of 0 and 1, one number a label, as scores of the named labels."""
     filled = [found for found in parsed.values() if found.form != "empty"]
     length = len(filled[0].vector) if filled else 0
     vectors = length > 1 and all(len(found.vector) == length and {*found.vector} <= {0.0, 1.0} for found in filled)
-    if not vectors or not any(len({*found.vector}) < length for found in filled):
+    if not vectors:
         return dict(parsed)
     if len(named) != length:
         shown = next(cell for cell in cells if cell)[:60]

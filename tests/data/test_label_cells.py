@@ -12,6 +12,7 @@ from potstill.data.label_cells import parse_label_cell
 from potstill.data.label_columns import read_label_column, without_missing
 from potstill.data.label_sets import guess_separator
 from potstill.data.label_values import LabelMatcher
+from potstill.errors import BadData
 
 A_B = ("a", "b")
 
@@ -48,6 +49,7 @@ def test_every_spelling_of_a_list_is_one(cell: str) -> None:
         ("{'a': True, 'b': False}", {"a": 1, "b": 0}),
         ('{"a": "yes", "b": "no"}', {"a": 1, "b": 0}),
         ('{"a": "0.5", "b": null}', {"a": 0.5, "b": 0}),
+        ('{"a": "75%", "b": "25%"}', {"a": 0.75, "b": 0.25}),
         ('{"cats": {"a": 1, "b": 0}}', {"a": 1, "b": 0}),
         ('[{"label": "a", "score": 0.9}, {"label": "b", "score": 0.1}]', {"a": 0.9, "b": 0.1}),
         ('[["a", 0.9], ["b", 0.1]]', {"a": 0.9, "b": 0.1}),
@@ -120,6 +122,23 @@ def test_any_value_is_read_or_named_in_json_and_in_python(value: object) -> None
 
 def test_an_object_with_a_name_is_that_name() -> None:
     assert read_label_column(['{"id": 3, "name": "a"}', '{"label": "b", "score": 0.9}']).names == (("a",), ("b",))
+
+
+def test_a_record_with_one_text_is_that_text() -> None:
+    cells = ['[{"intent": "a", "confidence": 0.9}]', '{"intent": "b", "certainty": 0.8}']
+    assert read_label_column(cells).names == (("a",), ("b",))
+
+
+def test_names_with_a_separator_beside_lists_are_several() -> None:
+    assert read_label_column(["a|b", '["c"]', "b", "a"]).names == (A_B, ("c",), ("b",), ("a",))
+    assert read_label_column(["a|b", '["c"]', "b", "a"], kind="single").names[0] == ("a|b",)
+
+
+def test_places_of_zeros_and_ones_take_the_named_labels() -> None:
+    column = read_label_column(["[1. 0.]", "[0, 1]"], named=["a", "b"])
+    assert (column.names, column.scale) == ((("a",), ("b",)), "flags")
+    with pytest.raises(BadData, match="lists of 2 zeros and ones without names"):
+        read_label_column(["[1, 0]", "[0, 1]"])
 
 
 def test_words_for_a_missing_label_inside_lists_are_none() -> None:
