@@ -312,7 +312,7 @@ class LocalTeacher:
         if longest > self._model.context_length:
             raise BadInput(
                 f"Prompt, text and labels can be {longest} tokens, and {self.name} reads {self._model.context_length}.",
-                "Show fewer examples (`shots`), or cut texts shorter (`max_text_tokens`).",
+                "Show fewer examples (`shots`), cut texts (`max_text_tokens`), or name a model that reads more.",
             )
         return scorers
 
