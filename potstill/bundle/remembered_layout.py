@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.bundle.record import BundleRecord
-from potstill.data.tables import Layout, ReadOptions, stream_rows
+from potstill.data.tables import Layout, ReadOptions, is_stream, stream_rows
 from potstill.errors import BadInput
 
 
@@ -28,11 +28,13 @@ def reading_of(path: Path, record: BundleRecord, named: Sequence[str], read: Rea
     """How `path` is read: as the user says or by itself; if its columns are missing then, like the training file.
 
     Args:
-        path: a file, no stream.
+        path: a file; a stream is read as the user says, since it can be read once only.
         record: of the bundle, with the columns and the layout of the training file.
         named: the columns the user named; empty for the bundle's own.
         read: what the user named of the file.
     """
+    if is_stream(path):
+        return FileReading(read)
     wanted, known = tuple(named) or record.text_columns, replace(record.layout, format=None, compression="")
     usual = Layout(known.delimiter, "cells", header=True, escape="", encoding="utf-8")
     odd = {key: value for key, value in known.to_json().items() if getattr(usual, key) != value}

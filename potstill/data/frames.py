@@ -81,7 +81,13 @@ def plain_list(values: Any) -> list[Any]:
         if hasattr(values, convert):
             values = getattr(values, convert)()
             break
-    return [_plain(each) for each in values]
+    try:
+        return [_plain(each) for each in values]
+    except TypeError:
+        raise BadData(
+            f"A {type(values).__name__} cannot be read value by value.",
+            "Give a list, or a data frame of pandas (toPandas(), to_pandas(), compute()).",
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -106,7 +106,7 @@ FILES = [
     Case("addresses.csv", columns={"text": "message", "label": "label"}),
     Case("long_labels.csv", labels=LONG_LABELS),
     # Dialects.
-    Case("escaped.csv", says=["escaped.csv: escape '\\\\'", "--escape overrules this"]),
+    Case("escaped.csv", says=["escaped.csv: escape '\\'", "--escape overrules this"]),
     Case("escaped.csv", options={"escape": "\\"}),
     Case("escaped.csv", options={"escape": ""}, refused="has a quote inside a quoted cell"),
     Case("sep_line.csv", says=["delimiter ';', which its first line (sep=) says; --delimiter overrules this."]),

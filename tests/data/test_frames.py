@@ -182,6 +182,9 @@ def test_what_is_no_frame_is_one_sentence() -> None:
     for value in (7, None, "text", (row for row in ROWS), ["a", 1]):
         with pytest.raises(BadData, match="neither a path nor a data frame"):
             read_frame(value, "data")
+    unreadable = type("Remote", (), {"columns": ["text"], "__getitem__": lambda self, name: 7})()
+    with pytest.raises(BadData, match="cannot be read value by value"):
+        read_frame(unreadable, "data")
     streamed = Dataset(COLUMNS)
     del_len = type("Streamed", (), {"features": {}, "column_names": ["text"], "__iter__": lambda self: iter(ROWS)})()
     with pytest.raises(BadData, match="may have no end"):

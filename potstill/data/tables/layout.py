@@ -113,8 +113,7 @@ class Guess:
 
     def to_text(self, table: str) -> str:
         """One line: the table, what was taken, why, and the flag."""
-        shown = repr("tab" if self.value == "\t" else self.value)
-        return f"{table}: {self.key.replace('_', ' ')} {shown}, {self.reason}; {self.flag} overrules this."
+        return f"{table}: {self.key.replace('_', ' ')} '{self.value}', {self.reason}; {self.flag} overrules this."
 
     def to_json(self) -> Mapping[str, str]:
         """A JSON object."""
