@@ -117,7 +117,7 @@ def test_the_encoding_of_a_language_is_named_and_reads_the_texts(
     assert LANGUAGES[language][1][:20] in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["naïve", "déjà", "Zoë", "œuf"])
+@pytest.mark.parametrize("text", ["naïve", "déjà", "Zoë", "œuf", "5 €", "it’s “late”"])
 def test_where_few_letters_decide_the_others_are_named_with_what_they_read(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(f"text,label\n{text},a\n".encode("cp1252"))
@@ -142,6 +142,25 @@ def test_a_line_that_is_not_in_the_named_encoding_is_a_bad_row(tmp_path: Path) -
         len(read_table(path, encoding="cp1252", on_bad="skip")),
         read_table(path, encoding="cp1252", on_bad="skip").skipped,
     ) == (3000, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("DIE TÜR IST ÖFTER ÄRGERLICH", "cp1252"),
+        ("ПОСЫЛКА НЕ ПРИШЛА", "cp1251"),
+        ("Die Tür schließt nicht, schöne Größe", "cp850"),
+        ("พัสดุยังไม่ถึง", "cp874"),
+        ("źródło", "cp1250"),
+    ],
+)
+def test_capitals_headers_and_rare_encodings_are_guessed(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(("text;label\n" + f"{text};a\n" * 12).encode(encoding))
+    with pytest.raises(BadData) as caught:
+        read_table(path)
+    named = caught.value.hint.rpartition("--encoding ")[2]
+    assert read_table(path, encoding=named).column("text")[0] == text
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "iso2022_jp"])

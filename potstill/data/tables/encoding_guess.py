@@ -10,6 +10,7 @@ import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from potstill.data.tables.unpack import Source
 from potstill.errors import BadData
@@ -29,6 +30,8 @@ _CYRILLIC = (
     "абвгдђежзијклљмнњопрстћуфхцчџшѓќѕ",
 )
 _GREEK = ("αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊΐϋ",)
+_HEBREW = ("\u05d0-\u05ea",)
+_ARABIC = ("\u0621-\u0652",)
 _JAPANESE = ("\u3040-\u30ff\u4e00-\u9fff、。",)
 _KOREAN = ("\uac00-\ud7a3",)
 _CHINESE = ("\u4e00-\u9fff，。！？、",)
@@ -46,8 +49,8 @@ ENCODINGS = {
     "cp1251": _CYRILLIC,
     "cp1253": _GREEK,
     "cp1254": ("çğıöşüâîû", "äöüß"),
-    "cp1255": ("\u05d0-\u05ea",),
-    "cp1256": ("\u0621-\u0652",),
+    "cp1255": _HEBREW,
+    "cp1256": _ARABIC,
     "cp1257": ("āčēģīķļņšūž", "ąčęėįšųūž", "äöõüšž"),
     "shift_jis": _JAPANESE,
     "cp932": _JAPANESE,
@@ -61,19 +64,25 @@ ENCODINGS = {
     "koi8_r": _CYRILLIC,
     "koi8_u": _CYRILLIC,
     "cp866": _CYRILLIC,
+    "cp850": _WESTERN,
+    "cp437": _WESTERN,
     "mac_roman": _WESTERN,
     "mac_cyrillic": _CYRILLIC,
     "iso8859_5": _CYRILLIC,
     "cp874": ("\u0e01-\u0e3a\u0e40-\u0e4e",),
 }
-_RARE = frozenset({"mac_roman", "mac_cyrillic", "iso8859_5", "cp866", "koi8_u", "cp874"})
-_NEUTRAL = re.compile("[\u2010-\u2026£§°«»¿¡\u00a0]")  # quotation marks, dashes and the like: of any language
+_RARE = frozenset({"cp850", "cp437", "mac_roman", "mac_cyrillic", "iso8859_5", "cp866", "koi8_u", "cp874"})
+_NEUTRAL = re.compile("[\u2010-\u2026€£§°«»¿¡\u00a0]")  # quotation marks, dashes and the like: of any language
 _UPPER_INSIDE = re.compile("(?<=[a-zß-öø-ÿ\u0101-\u017e\u0430-\u045f\u03ac-\u03ce])[À-ÖØ-Þ\u0386-\u03a9\u0401-\u042f]")
+_ALONE = re.compile(r"(?<![^\W\d_])[\u00c1-\u00c8\u00ca-\u00d2\u00d4-\u00de](?![^\W\d_])")  # À, É and Ó are words
 _MIXED = re.compile("(?<=[A-Za-z])[\u0370-\u07ff\u4e00-\ud7a3]|[\u0370-\u07ff](?=[A-Za-z])")
 # Of these languages at least so much of the characters are these.
 _MARKS = (
     (_JAPANESE, "[\u3040-\u30ff]", 0.1),
-    (_CYRILLIC, "(?i)[оеаиуыяюэіїєё]", 0.3),
+    (_CYRILLIC, "(?i)[оеаинтсрвліїё]", 0.45),
+    (_GREEK, "(?i)[αοιετσνηυάέήίόύώ]", 0.5),
+    (_HEBREW, "[יוהלאתרבמש]", 0.5),
+    (_ARABIC, "[اليمونترعب]", 0.5),
     (_CHINESE, "[的一是不了在人有我他这這中大来來上个個国國到们們为為和你也时時就要下会會可没沒还還很好用说說]", 0.05),
 )
 _LACKING = 0.5
@@ -176,7 +185,8 @@ def guess_encoding(data: bytes, position: int, source: Source | None = None) -> 
     start = data.rfind(b"\n", 0, max(0, position - _BYTES_BEFORE)) + 1
     end = data.rfind(b"\n", position, position + _BYTES_AFTER) + 1 or position + _BYTES_AFTER
     ranked = _ranked(data[start:end])
-    ranked = [each for each in ranked if source is None or _fits(source, each.name)]
+    fitting = (each for each in ranked if source is None or _fits(source, each.name))
+    ranked = list(islice(fitting, _MAX_SHOWN + 1))  # each is a pass over the file
     if not ranked or ranked[0].score < _MIN_SCORE:
         return None
     best = ranked[0]
@@ -218,9 +228,8 @@ def _ranked(data: bytes) -> list[_Candidate]:
             continue
         share, n = _typical_share(text, languages)
         match = likely.get(name)
-        found[text] = _Candidate(
-            name, share + (-_UNLIKELY if match is None else 0.3 * match.coherence - match.chaos), n
-        )
+        likelihood = -_UNLIKELY if match is None else 0.3 * match.coherence - match.chaos
+        found[text] = _Candidate(name, share + likelihood - _UNLIKELY * (name in _RARE), n)
     return sorted(found.values(), key=lambda each: (-round(each.score, 2), [*ENCODINGS].index(each.name)))
 
 
@@ -228,15 +237,15 @@ def _typical_share(text: str, languages: Sequence[str]) -> tuple[float, int]:
     """How much of the characters beyond ASCII are those of one language, from -1 to 1, and their number.
 
     Against it count capitals inside a word, letters of another script beside Latin ones, and what a text of the script
-    always has and this one lacks: kana in Japanese, vowels in Cyrillic, frequent characters in Chinese.
+    always has and this one lacks: kana in Japanese, the frequent letters of an alphabet.
     """
     beyond = "".join(char for char in text if not char.isascii() and not _NEUTRAL.match(char))
-    if not beyond:
-        return 0.0, 0
+    if not beyond:  # quotation marks, dashes and the like alone
+        return float(not text.isascii()), 0
     typical = max(len(re.findall(f"[{letters}]", beyond, re.IGNORECASE)) for letters in languages)
     if languages is _KOREAN:
         typical = sum(map(_is_korean, beyond))
-    errors = 2 * (len(_UPPER_INSIDE.findall(text)) + len(_MIXED.findall(text)))
+    errors = 2 * sum(len(wrong.findall(text)) for wrong in (_UPPER_INSIDE, _MIXED, _ALONE))
     lacking = any(languages is of and len(re.findall(mark, beyond)) < share * len(beyond) for of, mark, share in _MARKS)
     return (2 * typical - len(beyond) - errors) / len(beyond) - _LACKING * lacking, len(beyond)
 
