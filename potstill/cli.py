@@ -7,8 +7,10 @@ JSON with `--json`. A `PotstillError` becomes its sentence and its exit code.
 from __future__ import annotations
 
 import builtins
+import errno
 import inspect
 import io
+import os
 import signal
 import sys
 import typing
@@ -23,10 +25,14 @@ from potstill import __version__
 from potstill.api import COMMAND_GROUPS, COMMANDS
 from potstill.api.distill import RecipeOptions, TextOptions
 from potstill.api.table_options import SEVERAL, FileOptions, TableOptions
+from potstill.data.paths import as_text
 from potstill.data.printable import escape_controls, printable_json
 from potstill.errors import PotstillError
 
 INTERRUPTED = 130
+# What is wrong with a place that the user named or the machine gives, not with the program.
+_PLACE = "ENOENT EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO ENAMETOOLONG ELOOP ENOTDIR EISDIR EMFILE EBUSY"
+PLACE_ERRORS = frozenset(getattr(errno, name) for name in _PLACE.split() if hasattr(errno, name))
 STOPPED = "Stopped. Nothing is lost: the same command goes on from here."
 STOPPED_AT_ONCE = (
     "Stopped at once: calls that were in flight are booked as lost by the next start (potstill show RUN says how "
@@ -283,3 +289,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in PLACE_ERRORS:
+            raise
+        where = f"{as_text(Path(os.fsdecode(error.filename)))}: " if isinstance(error.filename, str | bytes) else ""
+        click.echo(f"potstill: {escape_controls(where)}{(error.strerror or str(error)).lower()}.", err=True)
+        click.echo("  Give another place, or make this one readable and writable.", err=True)
+        sys.exit(PotstillError.exit_code)

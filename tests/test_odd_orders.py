@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,3 +90,20 @@ def test_a_file_whose_name_is_not_utf_8_is_read_labelled_and_reported(files: Pat
     call("predict", os.fsdecode(b"\xff"), "a text")
     call("distill", os.fsdecode(b"\xff.csv"), *DISTILL)
     call("show", os.fsdecode(b"\xff"))
+
+
+def test_a_place_that_cannot_be_is_one_sentence_in_a_real_shell(files: Path) -> None:
+    command = [sys.executable, "-m", "potstill", "show", "x" * 300]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "file name too long" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_outputs_that_are_devices_or_folders_are_refused_and_left(files: Path) -> None:
+    os.mkfifo("pipe.html")
+    before = Path("/dev/null").stat()
+    for place in ("/dev/null", "pipe.html", "."):
+        assert isinstance(call("plan", "films.csv", *DISTILL, "--page", place, "--measure").exception, PotstillError)
+        assert isinstance(call("init", "films.csv", "--force", "-o", place).exception, PotstillError)
+    assert Path("/dev/null").stat().st_rdev == before.st_rdev

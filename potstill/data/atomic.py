@@ -137,7 +137,8 @@ def _as_disk_error(error: BaseException, path: Path) -> DiskError | None:
 def _is_full(folder: Path) -> bool:
     """Whether the disk has no room left; libraries do not always say why they could not write."""
     try:
-        return shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
+        usage = shutil.disk_usage(folder)
+        return usage.total > 0 and usage.free < NEARLY_FULL_BYTES  # nothing is stored in /proc
     except OSError:
         return False
 
@@ -146,7 +147,9 @@ def _followed(path: Path) -> Path:
     """The target of a symbolic link; any other path as it is."""
     try:
         return path.resolve() if path.is_symlink() else path
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise
         raise DiskError(
             f"{path} is a symbolic link that leads to itself.", "Remove it, or give another place."
         ) from None
