@@ -169,7 +169,8 @@ def did_you_mean(name: str, names: Iterable[str], otherwise: str | None = None) 
 
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> UnknownName:
     """An `UnknownName` for `name`, a `kind` such as "teacher", with the nearest of `names` in its hint."""
-    return UnknownName(f"There is no {kind} called {name!r}.", did_you_mean(name, names))
+    there = "There are" if kind.endswith("s") else "There is"
+    return UnknownName(f"{there} no {kind} called {name!r}.", did_you_mean(name, names))
 
 
 def missing_extra(library: str, extra: str, why: str) -> MissingExtra:

@@ -79,7 +79,8 @@ class LabelFileResult:
 
     def to_text(self) -> str:
         """One line, and one for each note."""
-        return "\n".join([f"{self.n} texts of {self.text_columns} labelled in {self.file}.", *self.notes])
+        texts = "1 text" if self.n == 1 else f"{self.n} texts"
+        return "\n".join([f"{texts} of {self.text_columns} labelled in {self.file}.", *self.notes])
 
 
 def label_file(
@@ -273,7 +274,8 @@ def _scan(path: Path, out: Path, read: ReadOptions) -> _FileScan:
         what = (
             f"none of its {scan.n_bad:,} rows can be read ({'; '.join(scan.bad)})" if scan.n_bad else "it has no rows"
         )
-        raise BadData(f"{path} cannot be labelled: {what}.", "Give a file with texts.")
+        mend = "Correct them, or say how the file is laid out: --delimiter CHARACTER --quotes text --skip-rows N"
+        raise BadData(f"{path} cannot be labelled: {what}.", mend if scan.n_bad else "Give a file with texts.")
     return scan
 
 

@@ -95,7 +95,7 @@ class CostPlan:
         """What is sent, and to which host."""
         if not self.host:
             return "The teacher may send texts away; it does not say where." if self.remote else NO_EGRESS
-        redacted = "addresses and numbers taken out" if self.redacted else "as they are (redact = true mends it)"
+        redacted = "addresses and numbers taken out" if self.redacted else "as they are (--redact mends it)"
         if not self.quoted:
             return f"Texts go to {self.host}, {redacted}."
         if self.generates:

@@ -88,6 +88,8 @@ REFUSALS = {
     "a recipe that cannot do several labels": leads_on(SEVERAL, ["--procedure", "selftrain"]),
     "a TOML file that exists": Refusal(GOOD, ["-o", "exists.toml"], "init"),
     "a file without the column": Refusal(TWO_TEXTS, command="predict", values={"COLUMN": "note"}),
+    "rows with too few cells": leads_on("text;a;b\nposa u;1\n", command="predict", CHARACTER=",", N="1"),
+    "a label named twice": Refusal(GOOD, ["--labels", "pos,pos"]),
     "a second text for one": leads_on(GOOD, ["--text", "text", "--text-b", "label"], "predict"),
     "no texts to time": leads_on(OPEN, ["--text", "label"], "bench"),
     "a page about several labels": Refusal(SEVERAL, ["--kind", "multi", "--page", "page.html"], "plan"),

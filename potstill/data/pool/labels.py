@@ -117,7 +117,7 @@ def _unknown_labels_error(split: str, unknown: Counter[str], names: tuple[str, .
     one = len(unknown) == 1
     task = "the task" if named else "the task, whose labels are those of the training rows"
     near = did_you_mean(unknown.most_common(1)[0][0], names, otherwise="")
-    every = [*names, *unknown]
+    every = list(dict.fromkeys([*names, *unknown]))
     listed = ",".join(every) if len(every) <= _MAX_LISTED and not any("," in label for label in every) else "a,b,c"
     return BadData(
         f"{split.capitalize() or 'The data'} has {'a label that is' if one else 'labels that are'} not in {task}: "
