@@ -141,8 +141,11 @@ def _split_names(
     parsed: Mapping[str, LabelCell], cells: Sequence[str], kind: str, separator: Separator | None
 ) -> dict[str, LabelCell]:
     """The names beside lists, separated if they hold several: `a|b` beside `["a"]`."""
+    plain = any(found.form == "name" for found in parsed.values())
+    if separator or kind in ("single", "pair") or not plain:
+        return dict(parsed)
     names = [name for cell in cells for name in parsed[cell].names if parsed[cell].form in ("name", "list")]
-    found = None if separator or kind in ("single", "pair") else guess_separator(names, GUESSED_SEPARATORS[1:])
+    found = guess_separator(names, GUESSED_SEPARATORS[1:])
     if found is None:
         return dict(parsed)
     return {
