@@ -172,6 +172,7 @@ def test_a_txt_file_of_cells_between_tabs_is_a_table(tmp_path: Path) -> None:
     [
         (CSV, ROWS),
         (packed_table("a.tsv", ROWS), ROWS),
+        (b'text,label\n"one\n\ntwo, three",a\n', [{"text": "one\n\ntwo, three", "label": "a"}]),
         (packed_table("a.jsonl", ROWS), ROWS),
         (packed_table("a.json", ROWS), ROWS),
         (packed_table("a.csv.gz", ROWS), ROWS),

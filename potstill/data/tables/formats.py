@@ -6,7 +6,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from potstill.data.tables.header import has_header_word
 from potstill.data.tables.layout import FORMATS, Format, Guess
+from potstill.data.tables.row_lines import is_row, split_line
 from potstill.errors import BadData, BadSpec, did_you_mean
 
 # suffix -> what it holds, in messages
@@ -121,10 +123,9 @@ def _by_bytes(shown: str, head: bytes, others: Sequence[tuple[bytes, str]]) -> F
 def format_of_text(head: bytes) -> Format:
     """What a text without a name holds: JSON by its first character, else CSV or TSV, or one text a line.
 
-    A table is one whose lines all have as many cells, two at least, without a blank at the start of a cell.
+    A table is one whose first line has words of a header, or whose lines all have as many cells, two at least and
+    without a blank at the start of a cell.
     """
-    from potstill.data.tables.row_lines import is_row, split_line
-
     utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = head.decode("utf-16" if utf16 else "utf-8-sig", "replace").lstrip()
     if text.startswith("{"):
@@ -137,7 +138,8 @@ def format_of_text(head: bytes) -> Format:
         width = len(split_line(lines[0], delimiter)) if lines else 0
         same = sum(is_row(line, delimiter, width) or len(split_line(line, delimiter)) == width for line in lines)
         whole = is_row(lines[0], delimiter, width) if lines else False
-        if width > 1 and whole and len(lines) > 1 and same == len(lines):
+        header = whole and has_header_word(split_line(lines[0], delimiter))
+        if width > 1 and whole and len(lines) > 1 and (header or same == len(lines)):
             return "tsv" if delimiter == "\t" else "csv"
     return "txt"
 
