@@ -40,6 +40,7 @@ from potstill.run.spec import ComponentSpec, Spec, diff_specs
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, RowTrust, Student, StudentConfig, TrainingData
 from potstill.students.kinds import revision
+from potstill.students.saved_student import load_saved
 from potstill.students.training_data import apply_class_weights
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TrainedStudent
@@ -288,7 +289,7 @@ class Run:
         kind = STUDENTS.resolve(named.kind)
         folder = self.folder / "students" / key
         if key in self.store.load([key]) and folder.is_dir():
-            return self._register(kind.load(folder), key)
+            return self._register(load_saved(kind, folder), key)
         class_weights = named.options.get(CLASS_WEIGHTS)
         multi = self.task.kind == "multi"
         data = TrainingData(

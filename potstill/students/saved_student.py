@@ -8,7 +8,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from potstill.data.task import TaskKind
-from potstill.errors import RunNotFound
+from potstill.errors import PotstillError, RunNotFound
+from potstill.students.base import Student
 
 
 class SavedStudent(BaseModel):
@@ -44,3 +45,21 @@ class SavedStudent(BaseModel):
                 f"{file} is not the record of a student that this version of potstill saved.",
                 "Train the student again.",
             ) from error
+
+
+def load_saved(kind: type[Student], folder: Path) -> Student:
+    """The student that was saved in `folder`.
+
+    Raises:
+        RunNotFound: a file of it is missing or damaged.
+    """
+    try:
+        return kind.load(folder)
+    except PotstillError:
+        raise
+    except Exception as error:  # each library has errors of its own for a damaged file
+        reason = (str(error) or "no reason given").splitlines()[0][:200]
+        raise RunNotFound(
+            f"The student in {folder} is damaged: {type(error).__name__}: {reason}.",
+            f"Restore a copy, or remove {folder} and run the same command again: it trains the student anew.",
+        ) from error

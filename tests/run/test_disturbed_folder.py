@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.chat_server import FakeServer
 from support.chat_teacher import PRICES
@@ -200,6 +201,30 @@ def test_a_run_of_other_options_is_left_as_it_was(tmp_path: Path, server: FakeSe
     with pytest.raises(SpecMismatch):
         open_run(tmp_path / "run", server, pool, seed=7)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}.items() >= before.items()
+
+
+# --- a stored student ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [b"", b"[[[ not mine", b"\xff\xfe", None])
+def test_a_damaged_student_is_named_and_trained_anew_once_its_folder_is_removed(
+    damage: bytes | None, tmp_path: Path, server: FakeServer, pool: Pool
+) -> None:
+    gold = pool.subset("train")
+    targets = np.eye(3, dtype=np.float32)[gold.gold]
+    with open_run(tmp_path / "run", server, pool) as run:
+        run.learn(gold.texts, targets)
+    (student,) = (tmp_path / "run" / "students").iterdir()
+    for file in sorted(student.iterdir()):
+        content = file.read_bytes()
+        file.unlink() if damage is None else file.write_bytes(damage)
+        with pytest.raises(RunNotFound) as refused, open_run(tmp_path / "run", server, pool) as run:
+            run.learn(gold.texts, targets)
+        assert refused.value.hint
+        file.write_bytes(content)
+    shutil.rmtree(student)
+    with open_run(tmp_path / "run", server, pool) as run:
+        assert run.learn(gold.texts, targets).predict_proba(gold.texts).shape == targets.shape
 
 
 # --- links --------------------------------------------------------------------------------------------------------
