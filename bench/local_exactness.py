@@ -54,6 +54,25 @@ def reference(teacher: LocalTeacher, model: Any, tokenizer: Any, texts: list[str
     return np.array(rows)
 
 
+def page(stored: list[dict[str, Any]]) -> str:
+    """The table."""
+    lines = [
+        "## Label scoring beside full float32 passes",
+        "",
+        "`python bench/local_exactness.py`: bfloat16 and a shared prompt here, float32 and whole conversations there;",
+        "the scores are log-probabilities of a label and the end of its turn.",
+        "",
+        "| model | texts | same label | scores apart, mean | most | commit |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    lines += [
+        f"| {row['model']} | {row['n_texts']} of {row['dataset']} | {100 * row['same_label']:.1f} % | "
+        f"{row['mean_apart']} | {row['max_apart']} | {row['commit']} |"
+        for row in stored
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -97,21 +116,7 @@ def main() -> None:
         print(row, flush=True)
         stored = [each for each in stored if (each["model"], each["dataset"]) != (given.model, name)] + [row]
         RESULTS.write_text(json.dumps({"rows": stored}, indent=1) + "\n", encoding="utf-8")
-    lines = [
-        "## Label scoring beside full float32 passes",
-        "",
-        "`python bench/local_exactness.py`: bfloat16 and a shared prompt here, float32 and whole conversations there;",
-        "the scores are log-probabilities of a label and the end of its turn.",
-        "",
-        "| model | texts | same label | scores apart, mean | most | commit |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
-    ]
-    lines += [
-        f"| {row['model']} | {row['n_texts']} of {row['dataset']} | {100 * row['same_label']:.1f} % | "
-        f"{row['mean_apart']} | {row['max_apart']} | {row['commit']} |"
-        for row in stored
-    ]
-    write_section("local-exactness", "\n".join(lines))
+        write_section("local-exactness", page(stored))
 
 
 if __name__ == "__main__":
