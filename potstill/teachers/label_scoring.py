@@ -250,7 +250,7 @@ class LabelScorer:
 
         head = self.model.get_output_embeddings()
         used = sorted({node for node, _ in self.tree.edges})  # others stand within what is given
-        states = states[:, [node + 1 for node in used]]
+        states = states[:, torch.tensor([node + 1 for node in used]).to(states.device)]
         place = {node: at for at, node in enumerate(used)}
         nodes = torch.tensor([place[node] for node, _ in self.tree.edges]).to(states.device)
         tokens = torch.tensor([token for _, token in self.tree.edges]).to(states.device)

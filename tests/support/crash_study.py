@@ -85,9 +85,8 @@ class Life:
 
     def __init__(self, spec: Path, out: Path, most_bytes: int | None = None) -> None:
         def bounded() -> None:
-            # A job in the background of a script ignores Ctrl-C, one under nohup a hangup, and so would their children.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            for each in (signal.SIGINT, signal.SIGHUP):  # ignored in the background of a script, and under nohup
+                signal.signal(each, signal.SIG_DFL)
             if most_bytes is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
