@@ -50,6 +50,8 @@ ELSEWHERE = {
     ("api/annotate.py", "--teacher"): "potstill distill",
     ("api/distill.py", "--measure"): "said by plan",
     ("api/distill.py", "--page"): "said by plan",
+    ("api/distill.py", "--yes"): "said by distill",
+    ("run/batch_jobs.py", "--give-up-batch"): "said by distill",
     ("api/annotate.py", "--guard-formulas"): "an option of label-errors",
     ("api/annotate.py", "--no-guard-formulas"): "an option of label-errors",
     ("annotation/spreadsheet.py", "--export"): "potstill annotate",

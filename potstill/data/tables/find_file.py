@@ -50,8 +50,8 @@ def _pattern_error(path: Path) -> BadData:
     return BadData(
         f"{path} is a pattern, which {len(found)} file{'s fit' if len(found) > 1 else ' fits'}: "
         f"{', '.join(found[:_MAX_SHOWN])}{more}.",
-        "Give the pattern without quotes, so that the shell names the files, or name them one after the other; each "
-        "with its option, if it has one (--pool A --pool B).",
+        "Give the pattern without quotes, so that the shell names the files, or name them one after the other; an "
+        "option is repeated for each file.",
     )
 
 
