@@ -15,6 +15,7 @@ from potstill.data.tables import (
     WRITABLE,
     Format,
     ReadOptions,
+    check_path,
     file_head,
     is_stream,
     looks_like_table,
@@ -55,7 +56,8 @@ def find_files(
         raise BadInput(f"There is no file {str(text)[:60]!r}, and {what}.", "Give files alone, or texts without -o.")
     for path in files:
         if not is_stream(path):
-            _check_table(path, reading(path, read) if path.is_file() else read)
+            check_path(path)
+            _check_table(path, reading(path, read))
     if len(files) > 1 and any(map(is_stream, files)):
         raise BadInput("Standard input is read alone.", "Give it without other files.")
     return files
@@ -146,8 +148,8 @@ def _as_path(argument: str | Path) -> Path | None:
     try:
         if argument == STANDARD_INPUT or path.exists():
             return path
-    except OSError:  # a name that no file can have
-        return None
+    except OSError:  # a name that no file can have; it may look like a path all the same
+        pass
     if " " in argument:
         return None
     in_folder = "/" in argument and (_SUFFIX.fullmatch(suffix) or "*" in argument)

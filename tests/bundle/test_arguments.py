@@ -57,6 +57,8 @@ def standard_input(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-
         ("*.csv", "without quotes"),
         ("*.tsv", "Check the folder"),
         ("notes", "Save it as one of"),
+        ("x" * 300 + ".csv", "Check the path"),
+        ("circle.csv", "Check the path"),
     ],
 )
 def test_a_path_that_cannot_be_read_is_refused_with_a_mend(
@@ -67,6 +69,7 @@ def test_a_path_that_cannot_be_read_is_refused_with_a_mend(
         Path(made).write_bytes(b"PK\x03\x04" if made == "x.xlsx" else b"text")
     Path("x.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-9])
     Path("folder").mkdir()
+    Path("circle.csv").symlink_to("circle.csv")
     for out in (None, Path("out.csv")):
         with pytest.raises(BadData) as refused:
             predict(model, name, out=out)

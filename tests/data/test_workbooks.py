@@ -42,6 +42,11 @@ def test_the_first_sheet_with_rows_is_read_and_said(tmp_path: Path) -> None:
     assert read_table(put(tmp_path, workbook({"One": ROWS}))).warnings == ()
 
 
+def test_a_sheet_that_is_named_for_no_workbook_is_said(tmp_path: Path) -> None:
+    table = read_table(put(tmp_path, b"text,label\na,b\n", "t.csv"), layout=Layout(sheet="2"))
+    assert "t.csv is no workbook: --sheet 2 is not used for it." in table.warnings
+
+
 def test_rows_have_their_number_in_the_sheet_and_empty_ones_are_none(tmp_path: Path) -> None:
     path = put(tmp_path, workbook({"s": [[], HEADER, ["x", "a"], [], [None, None], ["y", None]]}))
     table = read_table(path)

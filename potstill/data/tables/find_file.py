@@ -27,6 +27,12 @@ def check_path(given: str | Path) -> Path:
         BadData: it is none; the hint names files of a similar name, or what is in a folder.
     """
     path = Path(given).expanduser()
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that is too long, links in a circle, a folder that may not be entered
+        raise BadData(f"{path} cannot be opened: {error.strerror}.", "Check the path.") from None
     if path.is_dir():
         inside = sorted(each.name for each in path.iterdir() if looks_like_table(each))[:_MAX_SHOWN]
         hint = f"Name a file in it: {', '.join(inside)}" if inside else f"Name a file ({', '.join(FILE_FORMATS)})."

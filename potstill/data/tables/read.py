@@ -229,6 +229,8 @@ def _open(path: Path, max_cell_mb: float, layout: Layout) -> _OpenFile:
         file = open_sheet(source, layout)
     else:
         file = open_text(source, int(max_cell_mb * _MB), layout)
+    if layout.sheet is not None and found != "excel":
+        file.notes.append(f"{path.name} is no workbook: --sheet {layout.sheet} is not used for it.")
     file.guesses += [] if guess is None else [guess]
     by_name = COMPRESSION_SUFFIXES.get(path.suffix.lower(), "")
     if source.member:

@@ -20,7 +20,10 @@ def is_stream(path: str | Path) -> bool:
     if str(path) == STANDARD_INPUT or str(path).startswith("/dev/"):  # /dev/stdin, /dev/fd/63
         return True
     path = Path(path)
-    return path.exists() and not path.is_file() and not path.is_dir()
+    try:
+        return path.exists() and not path.is_file() and not path.is_dir()
+    except OSError:  # a name that no file can have: `check_path` says why
+        return False
 
 
 @contextmanager
