@@ -31,6 +31,8 @@ def check_path(given: str | Path) -> Path:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except ValueError:
+        raise BadData(f"{str(path)!r} is not the name of a file.", "Check the path.") from None
     except OSError as error:  # a name that is too long, links in a circle, a folder that may not be entered
         raise BadData(f"{path} cannot be opened: {error.strerror}.", "Check the path.") from None
     if path.is_dir():
