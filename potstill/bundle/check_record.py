@@ -38,7 +38,7 @@ def _check_record(record: BundleRecord) -> None:
         _check(isinstance(file.sha256, str), f"files.{name}.sha256", file.sha256)
     for name in record.preprocessor.files:
         _check(isinstance(name, str) and _is_file_name(name), "preprocessor.files", name)
-    _check(isfinite(record.temperature) and record.temperature > 0, "temperature", record.temperature)
+    _check(_is_number(record.temperature) and record.temperature > 0, "temperature", record.temperature)
     threshold = record.abstain_threshold
     _check(threshold is None or (_is_number(threshold) and 0 <= threshold <= 1), "abstain_threshold", threshold)
     _check_measured(record)
@@ -82,7 +82,7 @@ def _check_guarantees(measured: Guarantees, n_labels: int) -> None:
     scores = [score for score in measured.conformal_scores if score is not None]
     _check(all(score >= 0 for score in scores), "guarantees.conformal_scores", "a score below zero or NaN")
     energies = measured.energy_quantiles
-    _check(all(map(isfinite, energies)), "guarantees.energy_quantiles", "a value that is not finite")
+    _check(all(map(_is_number, energies)), "guarantees.energy_quantiles", "a value that is not finite")
     _check(list(energies) == sorted(energies), "guarantees.energy_quantiles", "values out of order")
 
 
@@ -98,12 +98,17 @@ def _check_scaling(method: object, scale: tuple[float, ...], shift: tuple[float,
     _check(isinstance(method, str), "guarantees.scaling.method", method)
     for name, values in (("scale", scale), ("shift", shift)):
         _check(len(values) in (1, n_labels), f"guarantees.scaling.{name}", f"{len(values)} values")
-        _check(all(map(isfinite, values)), f"guarantees.scaling.{name}", "a value that is not finite")
+        _check(all(map(_is_number, values)), f"guarantees.scaling.{name}", "a value that is not finite")
     _check(len(scale) > 1 or scale[0] > 0, "guarantees.scaling.scale", scale[0])
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and isfinite(value)  # type: ignore[arg-type]
+    if type(value) not in (int, float):
+        return False
+    try:
+        return isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 def _is_file_name(name: str) -> bool:

@@ -148,7 +148,12 @@ class CellResult:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and isfinite(value)  # type: ignore[arg-type]
+    if type(value) not in (int, float):
+        return False
+    try:
+        return isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 @dataclass(frozen=True)

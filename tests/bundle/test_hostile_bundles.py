@@ -102,6 +102,7 @@ def test_a_record_with_any_value_changed_is_read_or_refused(
     ("path", "value"),
     [
         (("temperature",), float("nan")),
+        (("temperature",), 10**400),
         (("temperature",), -1.0),
         (("temperature",), 0),
         (("temperature",), float("inf")),
