@@ -5,7 +5,6 @@ Needs the standard library alone. Does not look at the files.
 
 from __future__ import annotations
 
-from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +12,7 @@ from potstill.bundle.record import EXPORT_AGAIN, RECORD_FILE, BundleRecord
 from potstill.data.task import TaskKind
 from potstill.errors import RunNotFound
 from potstill.evaluation.guarantees import Guarantees
+from potstill.evaluation.metrics import is_finite_number
 from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 
 MAX_BYTES = 2**50  # of a file: a petabyte
@@ -38,9 +38,9 @@ def _check_record(record: BundleRecord) -> None:
         _check(isinstance(file.sha256, str), f"files.{name}.sha256", file.sha256)
     for name in record.preprocessor.files:
         _check(isinstance(name, str) and _is_file_name(name), "preprocessor.files", name)
-    _check(_is_number(record.temperature) and record.temperature > 0, "temperature", record.temperature)
+    _check(is_finite_number(record.temperature) and record.temperature > 0, "temperature", record.temperature)
     threshold = record.abstain_threshold
-    _check(threshold is None or (_is_number(threshold) and 0 <= threshold <= 1), "abstain_threshold", threshold)
+    _check(threshold is None or (is_finite_number(threshold) and 0 <= threshold <= 1), "abstain_threshold", threshold)
     _check_measured(record)
     if isinstance(record.guarantees, Guarantees):
         _check_guarantees(record.guarantees, len(record.task.labels))
@@ -71,7 +71,7 @@ def _check_measured(record: BundleRecord) -> None:
         numbers += [(f"metrics.{metric}.{name}", value) for name, value in vars(score).items()]
     for name, value in numbers:
         # What was not finite when it was measured is written as null.
-        _check(value is None or _is_number(value), name, value)
+        _check(value is None or is_finite_number(value), name, value)
 
 
 def _check_guarantees(measured: Guarantees, n_labels: int) -> None:
@@ -82,7 +82,7 @@ def _check_guarantees(measured: Guarantees, n_labels: int) -> None:
     scores = [score for score in measured.conformal_scores if score is not None]
     _check(all(score >= 0 for score in scores), "guarantees.conformal_scores", "a score below zero or NaN")
     energies = measured.energy_quantiles
-    _check(all(map(_is_number, energies)), "guarantees.energy_quantiles", "a value that is not finite")
+    _check(all(map(is_finite_number, energies)), "guarantees.energy_quantiles", "a value that is not finite")
     _check(list(energies) == sorted(energies), "guarantees.energy_quantiles", "values out of order")
 
 
@@ -98,17 +98,8 @@ def _check_scaling(method: object, scale: tuple[float, ...], shift: tuple[float,
     _check(isinstance(method, str), "guarantees.scaling.method", method)
     for name, values in (("scale", scale), ("shift", shift)):
         _check(len(values) in (1, n_labels), f"guarantees.scaling.{name}", f"{len(values)} values")
-        _check(all(map(_is_number, values)), f"guarantees.scaling.{name}", "a value that is not finite")
+        _check(all(map(is_finite_number, values)), f"guarantees.scaling.{name}", "a value that is not finite")
     _check(len(scale) > 1 or scale[0] > 0, "guarantees.scaling.scale", scale[0])
-
-
-def _is_number(value: object) -> bool:
-    if type(value) not in (int, float):
-        return False
-    try:
-        return isfinite(value)  # type: ignore[arg-type]
-    except OverflowError:  # an integer beyond the largest float
-        return False
 
 
 def _is_file_name(name: str) -> bool:

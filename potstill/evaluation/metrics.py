@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import exp, fsum, lgamma, log, sqrt
+from math import exp, fsum, isfinite, lgamma, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,16 @@ def confusion_matrix(gold: ArrayLike, predicted: ArrayLike, n_labels: int) -> In
     answered = predicted_ >= 0
     cells = gold_[answered] * n_labels + predicted_[answered]
     return np.bincount(cells, minlength=n_labels * n_labels).reshape(n_labels, n_labels).astype(np.int64)
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether a value read from JSON is an int or a float that is finite as a float; a bool is none."""
+    if type(value) not in (int, float):
+        return False
+    try:
+        return isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 def per_class(gold: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> tuple[ClassScore, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.task import JsonObject
+from potstill.evaluation.metrics import is_finite_number
 
 FORMAT = 2
 Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm"]
@@ -136,24 +136,15 @@ class CellResult:
         """
         found = cls.from_json(record)
         numbers = [*vars(found.usage).values(), found.n_train, found.n_validation]
-        if found.state != "done" or found.scores is None or not all(map(_is_number, vars(found.scores).values())):
+        if found.state != "done" or found.scores is None or not all(map(is_finite_number, vars(found.scores).values())):
             raise ValueError("the scores are no numbers")
-        if not all(_is_number(value) and value >= 0 for value in numbers):
+        if not all(is_finite_number(value) and value >= 0 for value in numbers):
             raise ValueError("time, money or texts are no numbers")
         if len(found.predictions) != n_texts or not isinstance(found.chosen_options, Mapping):
             raise ValueError("there is not one prediction a text")
         if not all(type(column) is int and 0 <= column < n_labels for column in found.predictions):
             raise ValueError("a prediction is no label's column")
         return found
-
-
-def _is_number(value: object) -> bool:
-    if type(value) not in (int, float):
-        return False
-    try:
-        return isfinite(value)  # type: ignore[arg-type]
-    except OverflowError:  # an integer beyond the largest float
-        return False
 
 
 @dataclass(frozen=True)
@@ -186,7 +177,7 @@ class Footprint:
         """The footprint that `dataclasses.asdict` made plain."""
         found = cls(**record)
         numbers = [value for value in vars(found).values() if not isinstance(value, str)]
-        if not all(value is None or (_is_number(value) and value >= 0) for value in numbers):
+        if not all(value is None or (is_finite_number(value) and value >= 0) for value in numbers):
             raise ValueError("a footprint that is no number")
         if not isinstance(found.dtype, str) or not isinstance(found.note, str):
             raise ValueError("a footprint's note is no text")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.tables import archive, pack, packed_table, workbook
+from support.tables import archive, pack, packed_table, put, refused, workbook
 
 from potstill import cli
 from potstill.api.init import init
@@ -19,19 +19,6 @@ from potstill.run.inputs import read_inputs
 
 ROWS = [{"text": f"the thing, number {i}, broke", "label": "ab"[i % 2]} for i in range(6)]
 CSV = packed_table("a.csv", ROWS)
-
-
-def put(folder: Path, name: str, content: bytes | str) -> Path:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def refused(path: Path, **options: object) -> BadData:
-    with pytest.raises(BadData) as caught:
-        read_table(path, **options)  # type: ignore[arg-type]
-    assert caught.value.hint
-    return caught.value
 
 
 @pytest.fixture

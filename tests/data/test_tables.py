@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.tables import put, refused
 
 from potstill.data.tables import Row, Table, read_table, stream_rows, write_table
 from potstill.errors import BadData
@@ -18,19 +19,6 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 AWKWARD = st.lists(st.sampled_from(['"', "'", ",", "\n", "\r", "\r\n", "\t", ";", "|", " ", "é", "\u2028", "\ufeff"]))
 CELLS = TEXTS | AWKWARD.map("".join)
 QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-
-
-def put(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def refused(path: Path, **options: object) -> BadData:
-    with pytest.raises(BadData) as caught:
-        read_table(path, **options)  # type: ignore[arg-type]
-    assert caught.value.hint
-    return caught.value
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])

@@ -1,4 +1,4 @@
-"""Writes tables in the formats that potstill reads and does not write: workbooks, and compressed files."""
+"""Writes tables that potstill reads and does not write (workbooks, compressed files), and reads those it refuses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import json
 import lzma
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
+
+import pytest
+
+from potstill.data.tables import read_table
+from potstill.errors import BadData
 
 Value = str | int | float | bool | None
 Rows = Sequence[Mapping[str, Value]]
@@ -111,3 +116,18 @@ def packed_table(name: str, rows: Rows) -> bytes:
             quoted = [[f'"{str(cell).replace(chr(34), chr(34) * 2)}"' for cell in row.values()] for row in rows]
             data = "\n".join(delimiter.join(line) for line in [columns, *quoted]) + "\n"
     return pack(data.encode(), name)
+
+
+def put(folder: Path, name: str, content: str | bytes) -> Path:
+    """A file with this content."""
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refused(path: Path, **options: object) -> BadData:
+    """The error of a table that is refused; it has a hint."""
+    with pytest.raises(BadData) as caught:
+        read_table(path, **options)  # type: ignore[arg-type]
+    assert caught.value.hint
+    return caught.value
