@@ -2,7 +2,7 @@
 
     python examples/api_teacher.py
 
-With OPENAI_API_KEY set, the teacher is `gpt-4.1-mini` and the budget two dollars: that is the limit, whatever happens,
+With OPENAI_API_KEY set, the teacher is `gpt-6-luna` and the budget two dollars: that is the limit, whatever happens,
 and the plan that is printed first says what it will cost. Without a key a stand-in server on this machine answers
 instead, and the example says so: it shows how the calls go, not what a model knows.
 """
@@ -24,9 +24,9 @@ GOLD = 24  # labels the student may see; the other texts are the teacher's
 def main(out: str | Path = "runs/api-teacher") -> None:
     """Distil within two dollars, and print the plan and the report."""
     if os.environ.get("OPENAI_API_KEY"):
-        print(potstill.plan(TABLE, teacher="openai:gpt-4.1-mini", student="linear", budget=2.00, gold=GOLD).to_text())
+        print(potstill.plan(TABLE, teacher="openai:gpt-6-luna", student="linear", budget=2.00, gold=GOLD).to_text())
         result = potstill.distill(
-            TABLE, teacher="openai:gpt-4.1-mini", student="linear", budget=2.00, out=Path(out), gold=GOLD
+            TABLE, teacher="openai:gpt-6-luna", student="linear", budget=2.00, out=Path(out), gold=GOLD
         )
     else:
         print("OPENAI_API_KEY is not set: a stand-in server on this machine answers. Its labels come from a word list.")

@@ -3,7 +3,7 @@
     python examples/pgkd.py
 
 The teacher is `replay`, so this is a simulation: it serves real sentences near the student's errors, with the accuracy
-and the price that `pgkd.toml` states. For a real writer put `name = "openai:gpt-4.1-mini"` in place of the lines under
+and the price that `pgkd.toml` states. For a real writer put `name = "openai:gpt-6-luna"` in place of the lines under
 `[teacher]`.
 """
 

@@ -265,7 +265,7 @@ def test_weights_that_are_not_here_come_with_their_install_line(reviews, tmp_pat
 
 
 def test_a_missing_key_is_reported_before_anything_is_written(reviews, tmp_path):
-    refused = refusal("distill", reviews, "-t", "openai:gpt-4.1-mini", "-b", 1, "--yes", "-o", tmp_path / "run")
+    refused = refusal("distill", reviews, "-t", "openai:gpt-6-luna", "-b", 1, "--yes", "-o", tmp_path / "run")
     assert "OPENAI_API_KEY" in str(refused)
     assert not (tmp_path / "run").exists()
 

@@ -54,9 +54,15 @@ class RecipeOptions(TextOptions, total=False):
 
 
 class PlanOptions(RecipeOptions, total=False):
-    """The options of `plan` besides its main parameters."""
+    """The options of `plan` and `distill`."""
 
     seed: Annotated[int, "The seed of everything random (0)."]
+
+
+class CheckOptions(PlanOptions, total=False):
+    """The options of `plan` besides its main parameters."""
+
+    check: Annotated[bool, "Ask the teacher's server whether it has the model and when that shuts down; sends no text."]
 
 
 class DistillOptions(PlanOptions, total=False):
@@ -162,12 +168,16 @@ def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporte
 
     if not is_remote(inputs.spec):
         return
-    cost = estimate_cost(inputs)  # also without a reporter: what cannot be priced is an error before the run begins
+    begins = not is_begun(folder)
+    # Also without a reporter: what cannot be priced is an error before the run begins.
+    cost = estimate_cost(inputs, check=begins and reporter is not None)
     if reporter is None or cost is None:
         return
     reporter.info(cost.summary())
     reporter.info(cost.egress)
-    if cost.costs_money and not is_begun(folder) and not agreed and not reporter.confirm("Spend it?"):
+    if cost.model_ends:
+        reporter.info(cost.model_status)
+    if cost.costs_money and begins and not agreed and not reporter.confirm("Spend it?"):
         raise SpendingDeclined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
 
 
@@ -207,11 +217,12 @@ def plan(
     ] = None,
     measure: Annotated[bool | None, "Train the student on your labels, at a few sizes, to predict the gain."] = None,
     page: Annotated[str | Path | None, "Also write the options with a chart into this HTML file."] = None,
-    **options: Unpack[PlanOptions],
+    **options: Unpack[CheckOptions],
 ) -> PlanResult:
     """Estimate what a teacher costs and which strategy is expected to gain most, before any money is spent.
 
-    Builds the real prompts for a sample of the texts and sends none. Shows the lowest and highest cost, how many texts
+    Builds the real prompts for a sample of the texts and sends none; --check asks the teacher's server about its model,
+    with your key, and says when that shuts down. Shows the lowest and highest cost, how many texts
     the budget buys, how long it takes, and what would leave this machine. With --measure, --page, the procedure
     allocate, or a price of labels, it also compares the options: labels by people, a large model as teacher, answers
     of a language model, or a mix.
@@ -227,6 +238,7 @@ def plan(
     from potstill.procedures.kinds import recipe_kind
     from potstill.run.inputs import read_inputs, spec_overrides
 
+    check = options.pop("check", False)
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
     if not inputs.pool.subset("train").texts and not inputs.pool.subset("pool").texts:
         raise BadData(
@@ -245,4 +257,4 @@ def plan(
     if page is not None and comparison is not None:
         with atomic_file(as_path(page)) as path:
             path.write_text(comparison.page(), encoding="utf-8")
-    return PlanResult(estimate_cost(inputs), comparison, as_path_or_none(page))
+    return PlanResult(estimate_cost(inputs, check=bool(check)), comparison, as_path_or_none(page))

@@ -37,6 +37,9 @@ class CostPlan:
         remote: whether the teacher sends texts away.
         quoted: whether the recipe says what it buys.
         asked: how the teacher is asked, in words; empty if it does not say.
+        model_status: what the teacher's server says about its model, in words; empty if it was not asked.
+        shutdown_date: the day the server announces for the model's end, as YYYY-MM-DD; empty if none is known.
+        model_ends: whether the server says that the model ends, or has ended.
     """
 
     teacher: str
@@ -65,6 +68,9 @@ class CostPlan:
     remote: bool = False
     quoted: bool = True
     asked: str = ""
+    model_status: str = ""
+    shutdown_date: str = ""
+    model_ends: bool = False
     format: int = FORMAT
 
     @property
@@ -108,6 +114,7 @@ class CostPlan:
         rows = [
             ("price", self.price_source),
             ("teacher", self.teacher_training),
+            ("model", self.model_status),
             ("asked", self.asked),
             ("besides", f"{self.extra_calls}; that is in the price above" if self.extra_calls else ""),
             ("bought", self.cached),

@@ -1,13 +1,14 @@
 """Prices what a recipe plans to buy: one sum over the purchases of `Recipe.quote`, for any recipe and any teacher.
 
 The prompts are real: the teacher is opened as the run will open it and estimates the usage of a sample of the texts.
-It is not called. A teacher on this machine is loaded and timed, which costs its time and no money.
+It is not asked about a text. A teacher on this machine is loaded and timed, which costs its time and no money.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from potstill.run.training_time import TrainingTime, estimate_training_time
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
+from potstill.teachers.model_status import ReportsModelStatus
 
 TIMED_TEXTS = 32  # texts that a teacher trained on this machine is timed on
 DRAWS = 500  # bootstrap draws of a mean price
@@ -67,8 +69,10 @@ class Pace:
     basis: str
 
 
-def estimate_cost(inputs: RunInputs) -> CostPlan | None:
+def estimate_cost(inputs: RunInputs, *, check: bool = False) -> CostPlan | None:
     """Price what the spec's recipe plans to buy; None if it asks no teacher.
+
+    With `check` the teacher's server is asked whether it has the model and when that ends; else nothing is sent.
 
     Raises:
         BadInput: the teacher cannot be opened as asked, or the recipe cannot do the task.
@@ -81,11 +85,27 @@ def estimate_cost(inputs: RunInputs) -> CostPlan | None:
         return None
     planned = open_planned_teacher(inputs)
     if recipe.quote is None:
-        return _unknown_cost(inputs, planned)
-    asks = recipe.quote(QuoteInputs(inputs, planned.teacher, recipe.read_options(spec)))
-    if not asks:
-        return None
-    return _sum(inputs, planned, asks)
+        cost = _unknown_cost(inputs, planned)
+    else:
+        asks = recipe.quote(QuoteInputs(inputs, planned.teacher, recipe.read_options(spec)))
+        if not asks:
+            return None
+        cost = _sum(inputs, planned, asks)
+    return _with_model_status(cost, planned.teacher) if check else cost
+
+
+def _with_model_status(cost: CostPlan, teacher: Teacher) -> CostPlan:
+    """The plan with what the teacher's server says about its model, if the teacher has a server."""
+    if not isinstance(teacher, ReportsModelStatus):
+        return cost
+    status = teacher.model_status()
+    day = status.life.shutdown if status.life else None
+    return replace(
+        cost,
+        model_status=status.sentence(date.today()),
+        shutdown_date=day.isoformat() if day else "",
+        model_ends=status.ends,
+    )
 
 
 def is_remote(spec: Spec) -> bool:

@@ -9,6 +9,7 @@ from potstill.data.task import Answer, Task
 from potstill.teachers.label_parsing import (
     LabelParser,
     ParsedLabel,
+    locate_code,
     scores_from_label,
     scores_from_logprobs,
     scores_from_votes,
@@ -58,7 +59,8 @@ class AnswerReader:
         if parsed.columns is not None:
             return Answer("ok", scores_from_label_set(parsed.columns, len(codes), self._confidence), "one-hot", raw)
         if choice.token_logprobs and parsed.code_offset is not None:
-            scores = scores_from_logprobs(choice.token_logprobs, parsed.code_offset, codes)
+            at = locate_code(choice.token_logprobs, choice.text, parsed.code_offset, len(codes[0]))
+            scores = None if at is None else scores_from_logprobs(choice.token_logprobs, at, codes)
             if scores is not None:
                 return Answer("ok", scores, "logprobs", raw)
         if parsed.weights:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
+from urllib.parse import quote
 
 from potstill.errors import BadSpec, TeacherError, missing_extra
 from potstill.registry import read_options
@@ -34,6 +35,8 @@ from potstill.teachers.messages import (
     ChatResponse,
     max_reply_tokens,
 )
+from potstill.teachers.model_catalogue import ask_model_status, read_entry
+from potstill.teachers.model_status import ModelStatus
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
 from potstill.teachers.prompts import JsonDict, RequestBody
 from potstill.teachers.rate_limit import (
@@ -55,7 +58,7 @@ REPLY_TOKENS = 32
 EXTRA_TOKENS = 600
 # Of the 256 MB and 100,000 requests that one batch takes: it is sent in one piece, from memory.
 MAX_REQUESTS, MAX_BYTES = 100_000, 100_000_000
-_MESSAGES = "/v1/messages"
+_MESSAGES, _MODELS = "/v1/messages", "/v1/models"
 _NOT_DONE = ("expired", "canceled")
 _TOO_LONG = re.compile(r"too long|too large|context.?(length|window|limit)|maximum.{0,20}tokens", re.I)
 _FILTERED = re.compile(r"content.?(filter|policy)|blocked", re.I)
@@ -88,7 +91,7 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     options = read_options(AnthropicOptions, "teacher 'anthropic'", setup.options)
     model = setup.model.strip()
     if not model:
-        raise BadSpec("The teacher 'anthropic' needs a model.", "Name it after a colon: anthropic:claude-haiku-4-5.")
+        raise BadSpec("The teacher 'anthropic' needs a model.", "Name it after a colon: anthropic:claude-haiku-5-5.")
     url = (options.base_url or os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_URL).rstrip("/").removesuffix("/v1")
     host = host_of(url)
     provider = provider_for_url(url)
@@ -164,6 +167,10 @@ class AnthropicServer:
         )
         self._has_answered = True
         return response
+
+    def model_status(self) -> ModelStatus:
+        """What the server's entry of the model says about it."""
+        return ask_model_status(self._sdk_client, self._model, f"{_MODELS}/{quote(self._model, safe='')}", read_entry)
 
     # --- the batch queue ----------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from potstill.teachers.messages import (
     multiply_usage,
     shorten,
 )
+from potstill.teachers.model_status import ModelStatus
 from potstill.teachers.prompt_builder import PromptBuilder
 from potstill.teachers.prompts import PROMPT_VERSION, PromptContext, max_tokens_of
 from potstill.teachers.rate_limit import CallUsage, ContentRefused, RateLimiter, RequestFailed, SharedTimer
@@ -123,7 +124,7 @@ class ChatTeacher:
             {name: getattr(options, name) for name in KEY_OPTIONS},
             [self._max_tokens, self._schema is not None],
             asdict(self._builder.identity),
-            asdict(identity),
+            identity.key_parts(),
         )
         self._n_examples = len(setup.examples)
 
@@ -142,6 +143,10 @@ class ChatTeacher:
             redactions=self._builder.redactions,
             extra=extra,
         )
+
+    def model_status(self) -> ModelStatus:
+        """What the server says about the model; asked on the spot, and no text is sent."""
+        return self._server.model_status()
 
     # --- money -------------------------------------------------------------------------------------------------
 

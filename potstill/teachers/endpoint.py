@@ -11,6 +11,7 @@ from potstill.errors import BadSpec
 from potstill.teachers.rate_limit import unbilled_error
 
 MAX_REPLY_BYTES = 16 * 2**20  # of one reply, or of one line of a batch's results
+NO_KEY = "none"  # given to a server on this machine, and to one that is not asked
 KEY_SUFFIX = "_API_KEY"  # of the environment variables that may be sent: a TOML file of another could name any secret
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(:[0-9]{0,5})?", re.I)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -102,7 +103,7 @@ def api_key_for(url: str, variable: str, *, asks: bool = True) -> str:
     if key:
         return key
     if is_loopback(url) or not asks:
-        return "none"
+        return NO_KEY
     raise unbilled_error(
         f"The server at {host_of(url)} needs a key and {variable} is not set.",
         f"Set {variable} in the environment, or name another variable with key_env.",

@@ -279,6 +279,25 @@ def scores_from_logprobs(
     return tuple(math.log(max(mass[code], MIN_PROBABILITY * 1e-3) / total) for code in codes)
 
 
+def locate_code(steps: Sequence[TokenLogprobs], reply: str, code_at: int, length: int) -> int | None:
+    """Where the code at `code_at` of the reply is in the text of its tokens, in characters; None if that is unclear.
+
+    A server may leave what the model thought, a code fence or blanks out of the reply, and list all its tokens.
+
+    Args:
+        steps: the reply's tokens.
+        reply: what the server calls the reply.
+        code_at: where the code begins in it.
+        length: of the code.
+    """
+    written, bare = "".join(step.token for step in steps), reply.strip()
+    begin = written.rfind(bare)
+    if begin >= 0:
+        return begin + code_at - (len(reply) - len(reply.lstrip()))
+    # A token may hold a part of a character, and is then no part of the reply: what counts is what comes before it.
+    return code_at if written.startswith(reply[: code_at + length]) else None
+
+
 def _step_at(steps: Sequence[TokenLogprobs], at: int) -> tuple[int, int] | None:
     """The step whose token covers the character `at` of the reply, and how far into the token that is."""
     begin = 0

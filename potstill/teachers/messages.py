@@ -6,7 +6,7 @@ Records and small functions of them; sends nothing and depends on no provider.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
 from pydantic import Field
@@ -16,6 +16,7 @@ from potstill.ledger.prices import ExactPrice, Usage
 from potstill.teachers.base import TeacherCapabilities
 from potstill.teachers.generation_prompts import GENERATION_PROMPT_TOKENS
 from potstill.teachers.label_parsing import TokenLogprobs
+from potstill.teachers.model_status import ModelStatus
 from potstill.teachers.prompt_builder import PromptOptions
 from potstill.teachers.prompts import JsonSchema, Message
 from potstill.teachers.rate_limit import ContentRefused
@@ -78,6 +79,14 @@ class ChatIdentity:
     host: str
     effort: str = ""
     top_logprobs: int | None = None
+    template_kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()
+
+    def key_parts(self) -> dict[str, object]:
+        """What the key is made of; without `template_kwargs` it is what it was before there were any."""
+        parts = asdict(self)
+        if not self.template_kwargs:
+            del parts["template_kwargs"]
+        return parts
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,9 @@ class ChatServer(Protocol):
 
     def send(self, request: ChatRequest) -> ChatResponse:
         """The replies to one request, sent once."""
+
+    def model_status(self) -> ModelStatus:
+        """What the server says about the model's life; sends no text and never raises."""
 
 
 def multiply_usage(usage: Usage, n: int) -> Usage:

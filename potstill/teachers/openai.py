@@ -40,6 +40,8 @@ from potstill.teachers.messages import (
     ChatResponse,
     max_reply_tokens,
 )
+from potstill.teachers.model_catalogue import ask_model_status, read_list
+from potstill.teachers.model_status import ModelStatus
 from potstill.teachers.price_options import batch_queue_price, model_price, provider_for_url
 from potstill.teachers.prompts import JsonDict, RequestBody
 from potstill.teachers.rate_limit import (
@@ -49,6 +51,7 @@ from potstill.teachers.rate_limit import (
     RequestError,
     RequestFailed,
     ResponseLost,
+    unbilled_error,
 )
 from potstill.teachers.response_parsing import UNREADABLE, parse_chat_completion
 from potstill.teachers.sdk_adapter import (
@@ -66,7 +69,8 @@ MAX_SCHEMA_LABELS, MAX_SCHEMA_LABELS_ELSEWHERE = 500, 100
 REPLY_TOKENS, REASONING_TOKENS = 32, 2048
 FEW_LOGPROBS = 5
 _LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
-_REASONS = re.compile(r"(^|/)(o\d|gpt-5(?!.{0,80}chat))")
+_REASONS = re.compile(r"(^|/)(o\d|gpt-[5-9](?!.{0,80}chat))")
+NO_REASONING = "none"  # a reasoning_effort
 _TOO_LONG = re.compile(r"context.?(length|size|window)|maximum context|too long|too many tokens|prompt is too", re.I)
 _FILTERED = re.compile(r"content.?(filter|policy|management)|safety system|flagged", re.I)
 # What one batch takes, and which refusals of a batch mean that too much is waiting already.
@@ -75,6 +79,7 @@ _FULL = re.compile(r"enqueued|token_limit|limit reached|too many batches", re.I)
 _NOT_DONE = ("batch_expired", "batch_cancelled")
 _CHAT, _ENDPOINT, _MARK = "/chat/completions", "/v1/chat/completions", "potstill"
 _OVER = ("completed", "expired", "cancelled")
+_TOO_MANY = re.compile(r"logprobs of \d|max allowed", re.I)  # as vLLM says it
 _SCHEMA = re.compile(r"response_format|json_schema|structured output|guided|grammar", re.I)
 
 
@@ -84,13 +89,16 @@ class OpenAIOptions(ChatOptions, BatchOptions):
     Attributes:
         base_url: where the server is; empty takes OPENAI_BASE_URL, then OpenAI.
         key_env: the environment variable that holds the key.
-        reasoning_effort: of a reasoning model, such as "low"; empty leaves it out.
+        reasoning_effort: of a reasoning model, such as "low" or "none"; empty leaves it out.
+        chat_template_kwargs: for the model's chat template, such as {enable_thinking: false}; vLLM, SGLang and
+            llama.cpp take them.
         top_logprobs: how many alternatives to ask for at each token.
     """
 
     base_url: str = ""
     key_env: str = "OPENAI_API_KEY"
     reasoning_effort: str = ""
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
     top_logprobs: int = Field(default=20, ge=1, le=100)
 
 
@@ -106,19 +114,21 @@ def open_teacher(setup: TeacherSetup) -> ChatTeacher:
     options = read_options(OpenAIOptions, "teacher 'openai'", setup.options)
     model = setup.model.strip()
     if not model:
-        raise BadSpec("The teacher 'openai' needs a model.", "Name it after a colon, such as openai:gpt-4.1-mini.")
+        raise BadSpec("The teacher 'openai' needs a model.", "Name it after a colon, such as openai:gpt-6-luna.")
     url = (options.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
     host = host_of(url)
     provider = provider_for_url(url)
     price = model_price(model, provider, setup.prices, is_loopback(url))
-    reasons = provider == "openai" and bool(_REASONS.search(model))
+    reasons = provider == "openai" and bool(_REASONS.search(model)) and options.reasoning_effort != NO_REASONING
     limit = options.max_schema_labels
     if limit is None:
         limit = MAX_SCHEMA_LABELS if provider == "openai" else MAX_SCHEMA_LABELS_ELSEWHERE
     max_tokens = max_reply_tokens(options, REASONING_TOKENS if reasons else REPLY_TOKENS, setup.task)
     options = options.model_copy(update={"max_schema_labels": limit, "max_tokens": max_tokens})
     server = OpenAIServer(url, model, api_key_for(url, options.key_env, asks=setup.will_call), options)
-    identity = ChatIdentity(model, host, options.reasoning_effort, top_logprobs=options.top_logprobs)
+    identity = ChatIdentity(
+        model, host, options.reasoning_effort, options.top_logprobs, tuple(sorted(options.chat_template_kwargs.items()))
+    )
     if options.batch:
         queued = batch_queue_price(model, provider, setup.prices, default_factor=0.5 if provider == "openai" else 1.0)
         return BatchChatTeacher(f"openai:{model}", setup, options, server, price, queued, identity)
@@ -150,6 +160,8 @@ class OpenAIServer:
         self._stripped = False
         self._model = model
         self._effort = options.reasoning_effort
+        self._template_kwargs = options.chat_template_kwargs
+        self._may_not_reason = options.reasoning_effort == NO_REASONING and bool(_REASONS.search(model))
         self._batch_timeout_s = options.batch_timeout_s
         self._missing = openai.NotFoundError
         self._sdk_client = SdkClient(openai, "OpenAI", url, key, options.timeout_s, options.key_env)
@@ -170,6 +182,10 @@ class OpenAIServer:
             self.supports_logprobs = False
         return response
 
+    def model_status(self) -> ModelStatus:
+        """What the server's list of models says about this one."""
+        return ask_model_status(self._sdk_client, self._model, "/models", read_list)
+
     def _optional_fields(self, request: ChatRequest) -> JsonDict:
         optional: JsonDict = {}
         if self._takes_temperature:
@@ -185,6 +201,7 @@ class OpenAIServer:
 
     def _required_fields(self, request: ChatRequest) -> JsonDict:
         needs = {"model": self._model, "messages": list(request.messages), self._limit_name: request.max_tokens}
+        needs |= {"chat_template_kwargs": self._template_kwargs} if self._template_kwargs else {}
         return needs | ({"n": request.n} if request.n > 1 and self.supports_n else {})
 
     def _create(self, request: ChatRequest, optional: RequestBody) -> ChatResponse:
@@ -319,8 +336,19 @@ class OpenAIServer:
         )
         meaning = meaning or rate_limit_error(error, message) or _content_refusal(status, code, message)
         if meaning is None and sent is not None:
+            meaning = self._wanted_refused(f"{error.param or ''} {message}", sent)
+        if meaning is None and sent is not None:
             meaning = self._drop_feature(str(error.param or ""), message, sent)
         return meaning or failed_request(status, message)
+
+    def _wanted_refused(self, about: str, sent: RequestBody) -> TeacherError | None:
+        """The error where a refused option cannot be left out: the model would reason, and be billed for it."""
+        wanted = ["chat_template_kwargs", *(["reasoning_effort"] if self._may_not_reason else [])]
+        refused = next((name for name in wanted if name in sent and name in about), None)
+        if refused is None:
+            return None
+        hint = "Leave it out, or give a value that the server documents."
+        return unbilled_error(f"The server at {self._sdk_client.host} refuses {refused}: {about.strip()}", hint)
 
     def _drop_feature(self, blamed: str, message: str, sent: RequestBody) -> FeatureUnsupported | None:
         """Drop the feature a 400 is about, if it was sent."""
@@ -328,7 +356,7 @@ class OpenAIServer:
         limit = next(name for name in _LIMIT_NAMES if name in sent)
         if "logprobs" in sent and "logprobs" in about:
             # Some servers list at most five alternatives.
-            if "top_logprobs" in about and sent["top_logprobs"] > FEW_LOGPROBS:
+            if sent["top_logprobs"] > FEW_LOGPROBS and ("top_logprobs" in about or _TOO_MANY.search(about)):
                 self._top_logprobs = min(self._top_logprobs, FEW_LOGPROBS)
             else:
                 self.supports_logprobs = False

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from potstill.errors import TeacherError
-from potstill.teachers.endpoint import MAX_REPLY_BYTES, host_of, is_loopback, same_origin
+from potstill.teachers.endpoint import MAX_REPLY_BYTES, NO_KEY, host_of, is_loopback, same_origin
 from potstill.teachers.prompts import RequestBody
 from potstill.teachers.rate_limit import (
     ConnectFailed,
@@ -35,7 +35,8 @@ T = TypeVar("T")
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 
 CONNECT_S = 10.0
-MIN_KEY, HIDDEN_KEY = 4, "[key]"  # a server on this machine is given the word "none"
+CATALOGUE_S = 5.0  # for what a server shows about its models
+MIN_KEY, HIDDEN_KEY = 4, "[key]"  # longer than `NO_KEY`
 MAX_MESSAGE = 200  # characters of a provider's message
 MAX_FILE_BYTES = 2**31  # of the results of a batch
 # Headers of the encoding of a body that is decoded already.
@@ -55,6 +56,11 @@ class SdkClient:
         key: the API key.
         timeout_s: deadline of one request.
         variable: the environment variable with the key, for error messages.
+
+    Attributes:
+        host: the server, for messages.
+        variable: the environment variable with the key.
+        may_ask: whether there is a key, or the server is on this machine and needs none.
     """
 
     def __init__(self, sdk: Any, kind: str, url: str, key: str, timeout_s: float, variable: str) -> None:
@@ -65,9 +71,10 @@ class SdkClient:
         self._sdk = sdk
         self.host = host_of(url)
         self._key = key
-        self._variable = variable
+        self.variable = variable
         # Ignore proxy settings for loopback servers.
         local = is_loopback(url)
+        self.may_ask = local or key != NO_KEY
         connect_s = min(CONNECT_S, timeout_s)
         # For batches and their files, with the SDK's default transport.
         self.client = getattr(sdk, kind)(
@@ -80,6 +87,7 @@ class SdkClient:
         # SSL_CERT_FILE and the like apply as they do for the SDK's default client.
         trust = httpx2.create_ssl_context(trust_env=not local) if url.startswith("https:") else None
         self._http = HttpClient(self.host, timeout_s, connect_s, trust=trust, trust_env=not local)
+        self._catalogue = HttpClient(self.host, CATALOGUE_S, CATALOGUE_S, trust=trust, trust_env=not local)
         self._offline = self.client.with_options(http_client=httpx2.Client(transport=httpx2.MockTransport(self._serve)))
         self._local = threading.local()
         self._prepared: dict[str, tuple[str, dict[str, str]]] = {}
@@ -102,6 +110,30 @@ class SdkClient:
             return read(self.parse(reply.content))
 
         return self.call(call, classify_error)
+
+    def get(self, path: str) -> Any:
+        """The JSON the server shows at `path`; no text is sent. Waits `CATALOGUE_S` at most.
+
+        Raises:
+            NotFound: it has nothing there.
+            RequestError: it cannot be reached, refuses, or shows nothing that can be read.
+            TeacherError: it redirects to another server.
+        """
+        import httpx2
+
+        from potstill.teachers.transport import HOP_HEADERS
+
+        def call() -> Any:
+            request = self._offline.get(path, cast_to=httpx2.Response).request
+            headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_HEADERS}
+            reply = self._catalogue.get(str(request.url), headers)
+            if reply.status in (404, 405):
+                raise NotFound(f"it answered {reply.status}")
+            if not reply.ok:
+                raise RequestFailed(f"it answered {reply.status}")
+            return self.parse(reply.content)
+
+        return self.call(call, lambda error: RequestFailed(f"it answered {error.status_code}"))
 
     def parse(self, content: str | bytes) -> Any:
         """The JSON of a reply; where it repeats the key, that is replaced: replies are stored and shown."""
@@ -176,7 +208,7 @@ class SdkClient:
         if status in (401, 403):
             return unbilled_error(
                 f"The server at {self.host} refuses the key ({status}).",
-                f"Check {self._variable} in the environment and what the key may use.",
+                f"Check {self.variable} in the environment and what the key may use.",
             )
         if status == 402 or no_credit:
             return unbilled_error(f"The account at {self.host} has no credit left.", "Top it up, then run again.")

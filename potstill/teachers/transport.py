@@ -44,7 +44,7 @@ class HttpReply:
 
 
 class HttpClient:
-    """Posts to one server; safe to call from many threads and greenlets.
+    """Posts to one server, and gets what it shows; safe to call from many threads and greenlets.
 
     Args:
         host: the server, for error messages.
@@ -69,15 +69,25 @@ class HttpClient:
             ConnectFailed: nothing was sent.
             ResponseLost: the request may have arrived, and no whole reply came back in time.
         """
-        return wait_for(self._post(url, headers, content))
+        return wait_for(self._send("POST", url, headers, content))
 
-    async def _post(self, url: str, headers: Mapping[str, str], content: bytes) -> HttpReply:
+    def get(self, url: str, headers: Mapping[str, str]) -> HttpReply:
+        """As `post`, for what a server shows."""
+        return wait_for(self._send("GET", url, headers, None))
+
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> HttpReply:
         session = _session(self._trust_env)
         failed: RequestError
         try:
             for _ in range(MAX_REDIRECTS):
-                async with session.post(
-                    url, headers=headers, data=content, timeout=self._timeout, ssl=self._trust, allow_redirects=False
+                async with session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=content,
+                    timeout=self._timeout,
+                    ssl=self._trust,
+                    allow_redirects=False,
                 ) as response:
                     target = response.headers.get("Location") if 300 <= response.status < 400 else None
                     address = url if target is None else same_origin(url, target)

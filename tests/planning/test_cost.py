@@ -23,7 +23,7 @@ def tickets(tmp_path: Path) -> Path:
 
 
 def test_a_plan_needs_no_key_and_calls_no_teacher(tickets: Path):
-    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5).teacher
+    plan = api.plan(tickets, teacher="openai:gpt-6-luna", budget=5).teacher
     assert plan.host == "api.openai.com"
     assert plan.costs_money
     assert 0 < plan.low_usd < plan.high_usd
@@ -32,10 +32,10 @@ def test_a_plan_needs_no_key_and_calls_no_teacher(tickets: Path):
 
 
 def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
-    short = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=5).teacher
+    short = api.plan(tickets, teacher="openai:gpt-6-luna", budget=5).teacher
     toml = tickets.with_name("potstill.toml")
     toml.write_text(
-        f'budget = 5\nteacher = "openai:gpt-4.1-mini"\n[task]\ninstruction = "{"Mind this rule. " * 400}"\n'
+        f'budget = 5\nteacher = "openai:gpt-6-luna"\n[task]\ninstruction = "{"Mind this rule. " * 400}"\n'
         f'[data]\nfile = "{tickets}"\n',
         encoding="utf-8",
     )
@@ -44,7 +44,7 @@ def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
 
 
 def test_a_small_budget_buys_some_of_the_texts(tickets: Path):
-    plan = api.plan(tickets, teacher="openai:gpt-4.1-mini", budget=0.02).teacher
+    plan = api.plan(tickets, teacher="openai:gpt-6-luna", budget=0.02).teacher
     assert 0 < plan.low_texts < plan.high_texts <= 400
     assert "reaches for" in plan.summary()
 
@@ -63,7 +63,7 @@ def test_an_unknown_price_is_refused_and_a_given_one_is_used(tickets: Path):
 
 def test_rate_limits_stretch_the_time(tickets: Path):
     toml = tickets.with_name("potstill.toml")
-    head = f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n'
+    head = f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-6-luna"\n'
     toml.write_text(head + "requests_per_minute = 10\n", encoding="utf-8")
     plan = api.plan(toml).teacher
     assert plan.high_s == pytest.approx(400 * 6)
@@ -88,10 +88,10 @@ def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: P
 
 
 def test_the_plan_is_json_too_and_needs_a_budget(tickets: Path):
-    result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-4.1-mini", "-b", "5", "--json"])
+    result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-6-luna", "-b", "5", "--json"])
     assert json.loads(result.stdout)["n_texts"] == 400
     with pytest.raises(BadSpec):
-        api.plan(tickets, teacher="openai:gpt-4.1-mini")
+        api.plan(tickets, teacher="openai:gpt-6-luna")
 
 
 class Declining(ConsoleReporter):
@@ -114,7 +114,7 @@ def test_the_user_is_asked_before_money_is_spent_and_may_decline(tickets: Path, 
     reporter = Declining()
     with pytest.raises(SpendingDeclined) as declined:
         api.distill(
-            tickets, teacher="openai:gpt-4.1-mini", student="linear", budget=1, out=tmp_path / "run", reporter=reporter
+            tickets, teacher="openai:gpt-6-luna", student="linear", budget=1, out=tmp_path / "run", reporter=reporter
         )
     assert reporter.questions == 1
     assert any("costs $" in sentence for sentence in reporter.sentences)
@@ -130,7 +130,7 @@ def test_a_script_is_not_asked(monkeypatch: pytest.MonkeyPatch):
 def test_a_teacher_that_generates_is_planned_by_its_rounds(tickets: Path):
     toml = tickets.with_name("potstill.toml")
     head = (
-        f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-4.1-mini"\n[procedure]\nname = "pgkd"\n'
+        f'budget = 5\n[data]\nfile = "{tickets}"\n[teacher]\nname = "openai:gpt-6-luna"\n[procedure]\nname = "pgkd"\n'
     )
     toml.write_text(head, encoding="utf-8")
     plan = api.plan(toml).teacher

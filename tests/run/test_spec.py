@@ -99,7 +99,7 @@ def test_an_hour_of_this_machine_has_an_assumed_price_that_says_so():
 
 
 def test_options_for_the_teacher_override_the_files():
-    record = {"budget": 1, "teacher": {"name": "openai:gpt-4.1-mini", "parallel": 4}}
+    record = {"budget": 1, "teacher": {"name": "openai:gpt-6-luna", "parallel": 4}}
     teacher = Spec.from_dict(
         merge_specs(record, spec_overrides(None, None, None, {"batch": True, "redact": True}))
     ).teacher

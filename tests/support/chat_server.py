@@ -74,6 +74,8 @@ class FakeServer:
         seen: the bodies of all requests that reached it.
         billed: (prompt, completion) tokens of all replies.
         queue: its batch queue, if it has one.
+        catalogue: path after /v1 -> what a GET shows there, or a status; other paths are not found.
+        shown: the path and the Authorization header of every GET.
     """
 
     by_number: Mapping[int, Fault] = field(default_factory=dict)
@@ -91,6 +93,8 @@ class FakeServer:
     billed: list[tuple[int, int]] = field(default_factory=list)
     most_in_flight: int = 0
     queue: Queue | None = None
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
+    shown: list[tuple[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
@@ -114,8 +118,15 @@ class FakeServer:
                     fake_server.serve(self, body)
 
             def do_GET(self) -> None:
-                if fake_server.queue is None or not fake_server.queue.serve(fake_server, self, b""):
-                    send_error(self, 404, Fault(404, message="not found"))
+                if fake_server.queue is not None and fake_server.queue.serve(fake_server, self, b""):
+                    return
+                path = self.path.removeprefix("/v1")
+                fake_server.shown.append((path, self.headers.get("Authorization") or self.headers.get("x-api-key") or ""))
+                page = fake_server.catalogue.get(path, 404)
+                if isinstance(page, int):
+                    send_error(self, page, Fault(page, message="not found"))
+                else:
+                    send(self, 200, page if isinstance(page, bytes) else json.dumps(page).encode())
 
             def do_DELETE(self) -> None:
                 self.do_GET()

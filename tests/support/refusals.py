@@ -12,7 +12,7 @@ MIXED = GOOD + "one more,\n"
 SOME = "\n".join(GOOD.splitlines()[:9])
 TEXTS = "text\n" + "\n".join(f"one more {i}" for i in range(9))
 PEOPLE = ["--teacher", "human", "--procedure", "annotate"]
-LLM = ["--teacher", "openai:gpt-4.1-mini", "--yes"]  # its key is missing, which is the next sentence
+LLM = ["--teacher", "openai:gpt-6-luna", "--yes"]  # its key is missing, which is the next sentence
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: py
 def test_a_missing_key_model_or_price_is_reported_before_any_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     with pytest.raises(TeacherError, match="ANTHROPIC_API_KEY"):
-        open_teacher(TeacherSetup(TASK, "claude-haiku-4-5"))
+        open_teacher(TeacherSetup(TASK, "claude-haiku-5-5"))
     with pytest.raises(BadSpec, match="model"):
         open_teacher(TeacherSetup(TASK, ""))
     with pytest.raises(UnknownPrice):
@@ -216,12 +216,12 @@ def test_a_missing_key_model_or_price_is_reported_before_any_request(monkeypatch
 
 def test_the_public_list_prices_cache_and_batch() -> None:
     assert provider_for_url("https://api.anthropic.com") == "anthropic"
-    price = listed_price("anthropic", "claude-haiku-4-5")
+    price = listed_price("anthropic", "claude-haiku-5-5")
     read, written, plain = (
         price.cost_micros(usage) for usage in (Usage(1000, 1000), Usage(1000, cache_write_tokens=1000), Usage(1000))
     )
     assert read < plain < written
-    batch = batch_queue_price("claude-haiku-4-5", "anthropic", PriceOptions())
+    batch = batch_queue_price("claude-haiku-5-5", "anthropic", PriceOptions())
     usage = Usage(10_000, 2_000, 500, cache_write_tokens=3_000)
     assert batch.exact_micros(usage) == price.exact_micros(usage) / 2
     assert "batch" in batch.source

@@ -15,6 +15,7 @@ from potstill.teachers.label_parsing import (
     TokenLogprobs,
     parse_texts,
     scores_from_label,
+    locate_code,
     scores_from_logprobs,
     scores_from_votes,
     scores_from_weights,
@@ -234,6 +235,25 @@ def test_the_answer_is_found_inside_json() -> None:
     assert found.code_offset is not None
     got = probabilities(scores_from_logprobs(steps, found.code_offset, CODES))
     assert got[1] / got[0] == pytest.approx(math.exp(2.3), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reply", "at"),
+    [
+        (["A"], "A", 0),
+        (["\n", '{"label": "', "A", '"}', "\n"], '{"label": "A"}', 12),  # blanks left out
+        (["```", "json\n", '{"label": "', "A", '"}', "\n```"], '{"label": "A"}', 19),  # a fence left out
+        (["<think>", "A or B?", "</think>", "B"], "B", 22),  # thinking left out; the last one counts
+        (["A", "\ufffd", "\ufffd"], "A\u00e9", 0),  # half characters after the code
+        (["B", " it is"], "A", None),
+        ([], "A", None),
+    ],
+)
+def test_a_code_is_found_among_the_tokens_of_a_server_that_tidies_its_replies(
+    tokens: list[str], reply: str, at: int | None
+) -> None:
+    steps = [TokenLogprobs(token, {token: 0.0}) for token in tokens]
+    assert locate_code(steps, reply, max(reply.find("A"), reply.find("B")), 1) == at
 
 
 def test_variants_of_one_code_are_added_up() -> None:

@@ -220,7 +220,7 @@ def test_a_price_of_the_spec_wins_and_an_unknown_one_is_refused() -> None:
 
 def test_the_public_list_prices_a_hosted_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    teacher = open_teacher(TeacherSetup(TASK, "gpt-4.1-mini", prices=PriceOptions.parse({"usd_per_hour": 0.1})))
+    teacher = open_teacher(TeacherSetup(TASK, "gpt-6-luna", prices=PriceOptions.parse({"usd_per_hour": 0.1})))
     assert "genai-prices" in teacher.price.source
     assert teacher.category == "llm"
     assert teacher.price.cost_micros(Usage(input_tokens=1_000_000)) > 1000

@@ -171,7 +171,7 @@ def test_the_key_appears_in_no_answer_and_no_fact(monkeypatch: pytest.MonkeyPatc
 
 def test_a_missing_key_is_reported_before_any_request() -> None:
     with pytest.raises(TeacherError, match="OPENAI_API_KEY"):
-        open_teacher(TeacherSetup(TASK, "gpt-4.1-mini"))
+        open_teacher(TeacherSetup(TASK, "gpt-6-luna"))
 
 
 def test_an_unknown_model_raises_one_sentence() -> None:
