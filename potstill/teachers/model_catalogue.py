@@ -44,7 +44,9 @@ def ask_model_status(client: SdkClient, model: str, path: str, read: Callable[[A
         return ModelStatus(model, client.host, problem=error.message.rstrip("."))
     except UNREADABLE:
         return ModelStatus(model, client.host, problem="what it shows of its models cannot be read")
-    return ModelStatus(model, client.host, life, others=tuple(escape_controls(name)[:MAX_NAME] for name in others[:MAX_NAMES]))
+    return ModelStatus(
+        model, client.host, life, others=tuple(escape_controls(name)[:MAX_NAME] for name in others[:MAX_NAMES])
+    )
 
 
 def read_list(listed: Any, model: str) -> Found:

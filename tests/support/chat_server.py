@@ -121,7 +121,9 @@ class FakeServer:
                 if fake_server.queue is not None and fake_server.queue.serve(fake_server, self, b""):
                     return
                 path = self.path.removeprefix("/v1")
-                fake_server.shown.append((path, self.headers.get("Authorization") or self.headers.get("x-api-key") or ""))
+                fake_server.shown.append(
+                    (path, self.headers.get("Authorization") or self.headers.get("x-api-key") or "")
+                )
                 page = fake_server.catalogue.get(path, 404)
                 if isinstance(page, int):
                     send_error(self, page, Fault(page, message="not found"))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from potstill.teachers.label_parsing import (
     LabelParser,
     TokenLogprobs,
+    locate_code,
     parse_texts,
     scores_from_label,
-    locate_code,
     scores_from_logprobs,
     scores_from_votes,
     scores_from_weights,

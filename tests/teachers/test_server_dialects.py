@@ -98,9 +98,11 @@ def test_a_chat_template_is_told_not_to_think_and_another_setting_is_another_tea
 
 def test_a_server_that_takes_no_template_options_ends_the_run_before_anything_is_billed() -> None:
     said = "Unrecognized request argument supplied: chat_template_kwargs"
-    with FakeServer(by_number={0: Fault(400, message=said)}) as server:
-        with pytest.raises(TeacherError, match="refuses chat_template_kwargs") as refused:
-            teacher_at(server, chat_template_kwargs={"enable_thinking": False}).answer(["some sports"])
+    with (
+        FakeServer(by_number={0: Fault(400, message=said)}) as server,
+        pytest.raises(TeacherError, match="refuses chat_template_kwargs") as refused,
+    ):
+        teacher_at(server, chat_template_kwargs={"enable_thinking": False}).answer(["some sports"])
     assert not refused.value.billed
     assert len(server.seen) == 1
 
