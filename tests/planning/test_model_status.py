@@ -1,4 +1,4 @@
-"""When a model shuts down: `plan --check` and a new `distill` ask the server's catalogue and say so; nothing else does."""
+"""When a model shuts down: `plan --check` and a new `distill` ask the server and say so; nothing else asks it."""
 
 from __future__ import annotations
 

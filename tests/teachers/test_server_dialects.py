@@ -1,4 +1,4 @@
-"""The shapes of vLLM and Ollama, which differ from OpenAI's: a stand-in on loopback answers as their documentation says.
+"""The shapes of vLLM and Ollama, which differ from OpenAI's: a stand-in answers as their documentation says.
 
 llama.cpp's own server is tested itself, in test_openai_live.py.
 """
