@@ -8,6 +8,7 @@ import json
 import re
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -217,13 +218,18 @@ def test_a_missing_member_and_a_file_that_is_no_archive_are_named(tmp_path: Path
         unpack.extract_members(damaged, {"a": "a"}, tmp_path)
 
 
-def test_film_sentences_are_clearly_rated_and_without_duplicates(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("convert", "member"), [(unpack.movies, "movieReviewSnippets"), (unpack.tweets, "tweets")], ids=lambda x: str(x)
+)
+def test_rated_texts_are_clearly_rated_and_without_duplicates(
+    tmp_path: Path, convert: Callable[[Path], None], member: str
+) -> None:
     lines = ["1\t2.1\tA joy.", "2\t-0.5\tDull , flat .", "3\t0.4\tIt exists.", "4\t1.0\ta JOY", "5\t-3\tAwful\x85",
              "6\t0.5\tFine.", "7\t2\tLovely \"quoted\", too", "8\t-1\tNo."]  # fmt: skip
     inner = make_tar(tmp_path / "made.tar.gz", {
-        "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": "\n".join(lines).encode()})  # fmt: skip
+        f"hutto_ICWSM_2014/{member}_GroundTruth.txt": "\n".join(lines).encode()})  # fmt: skip
     inner.rename(tmp_path / "inner.tar.gz")
-    unpack.movies(tmp_path)
+    convert(tmp_path)
     train, test = read_rows(tmp_path / "train.csv"), read_rows(tmp_path / "test.csv")
     assert train == [("A joy.", "positive"), ("Dull , flat .", "negative"), ("Awful", "negative"),
                      ("Fine.", "positive"), ("No.", "negative")]  # fmt: skip

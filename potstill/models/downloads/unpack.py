@@ -147,14 +147,22 @@ def cfpb(folder: Path) -> None:
 
 
 def movies(folder: Path) -> None:
-    """train.csv and test.csv of the film-review sentences: every fifth sentence is test.
+    """train.csv and test.csv of the film-review sentences of the package: every fifth sentence is test."""
+    _rated_texts(folder, "movieReviewSnippets")
 
-    A sentence is positive or negative if the mean rating, on a scale from -4 to 4, is at least 0.5 away from 0; the
-    others (about one in twenty) and repeated sentences are left out.
+
+def tweets(folder: Path) -> None:
+    """train.csv and test.csv of the tweets of the package: every fifth tweet is test."""
+    _rated_texts(folder, "tweets")
+
+
+def _rated_texts(folder: Path, name: str) -> None:
+    """Texts with ratings from -4 to 4 by people (Hutto and Gilbert 2014) as positive and negative ones.
+
+    A text is positive or negative if its mean rating is at least 0.5 away from 0; the others (about one in twenty film
+    reviews, one in five tweets) and repeated texts are left out.
     """
-    extract_members(
-        folder / "inner.tar.gz", {"hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": "ratings.raw"}, folder
-    )
+    extract_members(folder / "inner.tar.gz", {f"hutto_ICWSM_2014/{name}_GroundTruth.txt": "ratings.raw"}, folder)
     (folder / "inner.tar.gz").unlink()
     rows: list[tuple[str, str]] = []
     seen: set[str] = set()
@@ -196,4 +204,5 @@ CONVERSIONS: Mapping[str, Callable[[Path], None]] = {
     "banking77": banking77,
     "cfpb": cfpb,
     "movies": movies,
+    "tweets": tweets,
 }
