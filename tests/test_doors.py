@@ -29,7 +29,9 @@ TORCH_ROOMS = {
         "encoder_training",
     )
 }
-TORCH_ROOMS |= {f"students/{name}.py" for name in ("cloze_builder", "cloze_network", "cloze_training", "lora")}
+TORCH_ROOMS |= {
+    f"students/{name}.py" for name in ("cloze_builder", "cloze_network", "cloze_training", "decoder_network", "lora")
+}
 # Library -> the files that may import it when they are themselves imported. Everywhere else it waits inside a function.
 HEAVY: dict[str, set[str]] = {
     "torch": TORCH_ROOMS,

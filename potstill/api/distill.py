@@ -103,7 +103,9 @@ def distill(
     ] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
-    student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
+    student: Annotated[
+        str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze, decoder.", "-s"
+    ] = None,
     budget: Annotated[
         str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"
     ] = None,
@@ -211,7 +213,9 @@ def plan(
     ] = None,
     *,
     teacher: Annotated[str | None, "The teacher: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
-    student: Annotated[str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze.", "-s"] = None,
+    student: Annotated[
+        str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze, decoder.", "-s"
+    ] = None,
     budget: Annotated[
         str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"
     ] = None,

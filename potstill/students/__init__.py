@@ -14,6 +14,7 @@ REGISTRY = Registry(
         "static": "potstill.students.static:StaticStudent",
         "encoder": "potstill.students.encoder:EncoderStudent",
         "cloze": "potstill.students.cloze:ClozeStudent",
+        "decoder": "potstill.students.decoder:DecoderStudent",
     },
 )
 DEFAULT_STUDENT = "encoder"  # of a run that names none
@@ -21,3 +22,4 @@ BASELINE_STUDENT = "linear"  # needs no weights and trains in moments
 LARGE_STUDENT = "encoder:gte-small"  # of a model that is trained first and then teaches
 LANGUAGE_MODEL_STUDENT = "cloze"  # has a language-model head
 FINE_TUNED_STUDENTS = {"encoder": "encoder", "static": "static"}  # kind of weights -> the student that fine-tunes them
+HEADED_LM_STUDENT = "decoder"  # fine-tunes a causal language model under a new head

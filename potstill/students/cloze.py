@@ -37,7 +37,7 @@ from potstill.students.base import (
     TrainingData,
     own_options,
 )
-from potstill.students.cloze_options import CLOZE_EPOCHS, ClozeOptions
+from potstill.students.cloze_options import CLOZE_EPOCHS, DEFAULT_LR, ClozeOptions
 from potstill.students.saved_student import SavedStudent
 from potstill.students.training_data import check_training_data, probabilities, reject_feature_hint, sort_by_content
 from potstill.students.verbalizer import LabelWords, VerbalizerSpec, default_label_words
@@ -54,8 +54,6 @@ RECORD_FILE, TRAINED_FILE = "cloze.json", "trained.safetensors"
 CONTENT_FREE_TEXTS = ("N/A", "", "text", "...")
 # Prefixes of parameter names of masked language-model heads.
 LM_HEAD_PREFIXES = ("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "head.dense.")
-DEFAULT_LR = {"lora": 5e-4, "full": 3e-5, "frozen": 1e-3}
-MAX_EXPORT_BYTES = 1_900_000_000  # of one ONNX file, whose limit is 2 GiB
 
 
 class SavedCloze(SavedStudent):
@@ -250,17 +248,12 @@ class ClozeStudent(Student):
         Raises:
             BadSpec: it predicts in bfloat16, or is too large for one ONNX file.
         """
-        from potstill.students.torch_onnx import write_torch_onnx
+        from potstill.students.torch_onnx import check_graph_size, write_torch_onnx
 
         network, tokenizer = self._loaded()
         if self.options.dtype != "float32":
             raise BadSpec("A cloze that predicts in bfloat16 has no exact graph.", 'Set dtype = "float32" to export.')
-        size = sum(parameter.numel() for parameter in network.parameters()) * 4
-        if size > MAX_EXPORT_BYTES:
-            raise BadSpec(
-                f"This cloze is {size / 1e9:.1f} GB, too large for one ONNX file.",
-                "Distil it into a smaller student: --teacher trained:cloze:... --student encoder.",
-            )
+        check_graph_size(network, "cloze", self.weights)
         write_torch_onnx(to_cpu(network), folder / "model.onnx")
         (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
         return ExportedGraph("pattern", tokenizer.layout, quantizable=True)

@@ -13,6 +13,7 @@ from potstill.students.base import PositiveFloat, PositiveInt
 from potstill.students.epoch_rule import EpochRule
 
 CLOZE_EPOCHS = EpochRule(target_steps=150, min_epochs=3, max_epochs=20)
+DEFAULT_LR = {"lora": 5e-4, "full": 3e-5, "frozen": 1e-3}  # by mode
 
 
 class ClozeOptions(Options):

@@ -32,6 +32,7 @@ BIAS_SAMPLE_SIZE = 256  # rows that the label bias is fitted on
 WARMUP = 0.1  # share of the steps
 # Learning rate of the label bias: it changes by whole logits, and its gradient is small.
 BIAS_LR_FACTOR, MAX_BIAS_LR = 100, 0.02
+HEAD_LR = 5e-3  # of a new head, on states of length about one
 BATCHES_PER_WINDOW = 8  # rows are sorted by length within windows of so many batches
 
 
@@ -164,10 +165,15 @@ def _run_steps(
 
 
 def _optimizer(network: ClozeNetwork, lr: float) -> torch.optim.Optimizer:
-    bias = network.bias
-    body = [parameter for parameter in network.parameters() if parameter.requires_grad and parameter is not bias]
-    groups = [{"params": body, "lr": lr, "weight_decay": 0.01}] if body else []
-    groups.append({"params": [bias], "lr": min(BIAS_LR_FACTOR * lr, MAX_BIAS_LR), "weight_decay": 0.0})
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    bias = trained.pop("bias")
+    head = [trained.pop(name) for name in list(trained) if name.startswith("head.")]
+    groups = [
+        {"params": list(trained.values()), "lr": lr, "weight_decay": 0.01},
+        {"params": head, "lr": HEAD_LR, "weight_decay": 0.01},
+        {"params": [bias], "lr": min(BIAS_LR_FACTOR * lr, MAX_BIAS_LR), "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups)
 
 

@@ -13,6 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from potstill.errors import BadSpec
+
+MAX_GRAPH_BYTES = 1_900_000_000  # of one ONNX file, whose limit is 2 GiB
+
 
 def write_torch_onnx(network: nn.Module, file: Path) -> None:
     """Write the graph `input_ids, attention_mask (B, T) int64 -> logits (B, K) float32`.
@@ -50,3 +54,13 @@ def write_torch_onnx(network: nn.Module, file: Path) -> None:
         backbone.set_attn_implementation(attention)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def check_graph_size(network: nn.Module, kind: str, weights: str) -> None:
+    """Raise BadSpec if the network of a student `kind:weights` is too large for one ONNX file."""
+    size = sum(parameter.numel() for parameter in network.parameters()) * 4
+    if size > MAX_GRAPH_BYTES:
+        raise BadSpec(
+            f"This {kind} is {size / 1e9:.1f} GB, too large for one ONNX file.",
+            f"Distil it into a smaller student: --teacher trained:{kind}:{weights} --student encoder.",
+        )

@@ -1,7 +1,8 @@
 """The backbones of a study: which student each is when fine-tuned and when prompted, and which procedures it can run.
 
 Reads the configuration of weights, not the weights. Static vectors and n-grams have no language-model head; encoders
-published for sentence embeddings have none either; causal language models have one, and are no encoders.
+published for sentence embeddings have none either; causal language models have one. They get a classification head too
+if the study names a procedure for them that needs one: it is slow, so that is not the default.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from potstill.errors import BadSpec
 from potstill.models.weights import Weights, find_weights
 from potstill.run.spec import ComponentSpec
-from potstill.students import FINE_TUNED_STUDENTS, LANGUAGE_MODEL_STUDENT
+from potstill.students import FINE_TUNED_STUDENTS, HEADED_LM_STUDENT, LANGUAGE_MODEL_STUDENT
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
 from potstill.study.records import procedure_title
@@ -134,6 +135,8 @@ def _students(spec: BackboneSpec, prompt_options: Mapping[str, object]) -> Backb
         return Backbone(spec.name, student, None, (), spec.alternatives)
     found = find_weights(weights)
     kind = kind or FINE_TUNED_STUDENTS.get(found.kind, "")
+    if not kind and has_language_head(found) and set(spec.procedures or ()) - {"p"}:
+        kind = HEADED_LM_STUDENT
     finetuned, prompted = None, None
     if kind and not student_kind(kind).capabilities.language_head:
         finetuned = ComponentSpec(name=f"{kind}:{weights}", **spec.options)

@@ -12,13 +12,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import content_key
+from potstill.data.task import LabelledText, content_key
 from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import match_prior
 from potstill.evaluation.metrics import accuracy, macro_f1, mcc
 from potstill.ledger.prices import Purpose, micros_to_usd
 from potstill.ledger.store import CallRecord
 from potstill.run import Answers, ProgressReporter
+from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, trained_teacher
 from potstill.students import BASELINE_STUDENT
@@ -106,7 +107,7 @@ def cell_key(cell: Cell, study: StudySpec, backbones: StudyBackbones, pool: str)
     """
     parts: list[object] = ["cell", VERSION, pool, cell.procedure, cell.seed if cell.n else 0]
     kinds = [TFIDF_STUDENT.kind] if cell.procedure == "tf-idf" else []
-    if cell.procedure == "zero-llm":
+    if cell.procedure in ("zero-llm", "few-llm"):
         parts += [study.teacher and study.teacher.model_dump()]
     elif cell.backbone:
         backbone = backbones.get(cell.backbone)
@@ -121,6 +122,8 @@ def cell_key(cell: Cell, study: StudySpec, backbones: StudyBackbones, pool: str)
             named = study.teacher if teacher is None else _as_teacher(teacher, procedure)
             parts += [named and named.model_dump(), study.kd.temperature, study.kd.train_on_gold]
             kinds += [] if named is None or teacher is None else [named.model.partition(":")[0]]
+    if study.kd.shots and cell.procedure in ("llm+kd", "few-llm"):
+        parts += [f"{study.kd.shots} shots"]
     # The first revision is not part of the key, so that its results stay valid.
     parts += [f"{kind} revision {number}" for kind in kinds if (number := revision(kind)) > 1]
     return content_key(*parts)
@@ -140,7 +143,10 @@ def run_cell(cell: Cell, context: CellContext) -> tuple[CellResult, Student | No
         texts = context.dataset.pool.subset("test").texts
         return _evaluate(context, zero_shot_labels(student, context.dataset.task, texts)), None
     if cell.procedure == "zero-llm":
-        return _zero_llm(context), None
+        return _llm(context), None
+    if cell.procedure == "few-llm":
+        assert context.study.teacher is not None
+        return _llm(context, _examples(context, context.study.teacher)), None
     if cell.procedure == "tf-idf":
         run = context.run.variant(student=TFIDF_STUDENT)
         return _select(context, [TrainedAlternative(run, context.recipes["ft"](run), {})])
@@ -156,7 +162,8 @@ def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -
         teacher = _as_teacher(trained, procedure)
         options = {"temperature": context.study.kd.temperature, "train_on_gold": context.study.kd.train_on_gold}
     elif is_distilled(procedure):
-        options, shared = {"shots": 0}, _share_llm_answers(context)
+        options = {"shots": context.study.kd.shots}
+        shared = NO_USAGE if context.study.kd.shots else _share_llm_answers(context)
     alternatives = []
     for alternative in backbone.alternatives or ({},):
         run = context.run.variant(
@@ -165,9 +172,11 @@ def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -
             procedure=ComponentSpec(name=recipe.name, **options),
         )
         alternatives.append(TrainedAlternative(run, recipe(run), alternative))
-    if procedure not in PROCEDURES:
+    own_answers = procedure == "llm+kd" and context.study.kd.shots > 0
+    if own_answers or procedure not in PROCEDURES:
         shared = CellUsage(llm_usd=_answers_usd(context.run))
-    return _select(context, alternatives, shared, "" if trained is None or teacher is None else teacher.name)
+    asked = teacher if trained is not None or own_answers else None
+    return _select(context, alternatives, shared, "" if asked is None else asked.name)
 
 
 def _answers_usd(run: Run) -> float:
@@ -194,7 +203,7 @@ def _select(
         context: of the cell.
         alternatives: students to select from.
         shared: usage of a language model's answers, which several cells share.
-        trained: name of the teacher if it was trained here.
+        trained: name of the teacher if it was trained or asked for this subset alone.
     """
     validation = context.run.pool.subset("validation")
     best = alternatives[0]
@@ -250,9 +259,16 @@ def _majority(context: CellContext) -> CellResult:
 # --- a language model's answers, bought once for all cells --------------------------------------------------
 
 
-def _open_llm(context: CellContext) -> Teacher:
+def _open_llm(context: CellContext, examples: Sequence[LabelledText] = ()) -> Teacher:
     assert context.study.teacher is not None
-    return context.base_run.open_teacher(context.study.teacher)
+    return context.base_run.open_teacher(context.study.teacher, examples)
+
+
+def _examples(context: CellContext, teacher: ComponentSpec) -> list[LabelledText]:
+    """The examples that LLM + KD has in its prompt for this gold subset."""
+    kd = ComponentSpec(name=context.recipes["llm+kd"].name, shots=context.study.kd.shots)
+    run = context.run.variant(teacher=teacher, procedure=kd)
+    return select_examples(run.pool.subset("train"), run.spec, run.task)
 
 
 def _ask(context: CellContext, teacher: Teacher, texts: Sequence[str], purpose: Purpose = "teach") -> Answers:
@@ -265,9 +281,9 @@ def _ask(context: CellContext, teacher: Teacher, texts: Sequence[str], purpose: 
     return answers
 
 
-def _zero_llm(context: CellContext) -> CellResult:
-    """The language model on the test texts, without an example; the label bias of a local one is removed."""
-    teacher, test = _open_llm(context), context.dataset.pool.subset("test")
+def _llm(context: CellContext, examples: Sequence[LabelledText] = ()) -> CellResult:
+    """The language model on the test texts; the label bias of a local one is removed."""
+    teacher, test = _open_llm(context, examples), context.dataset.pool.subset("test")
     offsets = np.zeros(context.dataset.task.n_labels)
     unlabelled = context.dataset.pool.subset("pool").texts[:BIAS_TEXTS]
     if teacher.needs_prior_correction and teacher.capabilities.prior_correction != "if_better" and unlabelled:

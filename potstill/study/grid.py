@@ -46,6 +46,8 @@ def _cells(
         for n in sizes:
             yield Cell(data, n, seed, "majority")
             yield Cell(data, n, seed, "tf-idf")
+            if study.teacher and study.kd.shots and not _is_too_large(study, data, "few-llm", n, n_labels):
+                yield Cell(data, n, seed, "few-llm", study.teacher.name)
             for procedure in dict.fromkeys((*PROCEDURES, *study.procedures)):
                 yield from (
                     Cell(data, n, seed, procedure, each.name)

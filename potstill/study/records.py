@@ -17,8 +17,8 @@ from potstill.data.task import JsonObject
 from potstill.evaluation.metrics import is_finite_number
 
 FORMAT = 2
-Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm"]
-BASELINES: tuple[Baseline, ...] = ("majority", "tf-idf", "zero-encoder", "zero-llm")
+Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm"]
+BASELINES: tuple[Baseline, ...] = ("majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm")
 PROCEDURE_TITLES: Mapping[str, str] = {
     "ft": "FT",
     "p": "P",
@@ -29,6 +29,7 @@ PROCEDURE_TITLES: Mapping[str, str] = {
     "tf-idf": "TF-IDF + LR",
     "zero-encoder": "zero-shot encoder",
     "zero-llm": "zero-shot LLM",
+    "few-llm": "few-shot LLM",
 }
 
 
@@ -278,6 +279,6 @@ class CellCost:
 
 def footprint_key(cell: Cell) -> str:
     """Cells with the same data set, way of training (prompted or not) and backbone share a footprint."""
-    if cell.procedure in ("p", "tf-idf", "majority", "zero-llm"):
+    if cell.procedure in ("p", "tf-idf", "majority", "zero-llm", "few-llm"):
         return f"{cell.data} {cell.procedure} {cell.backbone}"
     return f"{cell.data} tuned {cell.backbone}"

@@ -53,12 +53,15 @@ class KdSpec(Options):
         temperature: of the softened distribution.
         train_on_gold: whether students are also trained on the gold labels.
         ft_teacher, p_teacher: backbones that teach in FT + KD and P + KD; None takes the largest.
+        shots: gold examples of each class in the language model's prompt, in LLM + KD; above 0 the model with these
+            examples is a baseline too.
     """
 
     temperature: float = Field(default=2.0, gt=0, lt=100)
     train_on_gold: bool = False
     ft_teacher: str | None = None
     p_teacher: str | None = None
+    shots: int = Field(default=0, ge=0)
 
 
 class StudyDataSpec(TableSpec):
@@ -197,6 +200,8 @@ class StudySpec(Options):
             raise ValueError(f"two backbones have the same name: {twice!r}")
         if "llm+kd" in self.procedures and self.teacher is None:
             raise ValueError("`llm+kd` needs a [teacher]")
+        if self.kd.shots and self.teacher is None:
+            raise ValueError("`shots` under [kd] are examples for a [teacher], and there is none")
         for teacher in (self.kd.ft_teacher, self.kd.p_teacher):
             if teacher is not None and teacher not in names:
                 raise ValueError(f"the teacher {teacher!r} under [kd] is not one of the backbones")

@@ -253,6 +253,51 @@ def test_a_language_model_is_asked_once_for_all_cells_and_is_a_baseline(tmp_path
     assert "Simulation" in done.simulation
 
 
+def test_a_language_model_with_examples_is_a_baseline_of_each_subset(tmp_path: Path, topics: Path) -> None:
+    known = tmp_path / "known.csv"
+    rows = [line for part in ("train", "test") for line in (topics / f"{part}.csv").read_text().splitlines()[1:]]
+    known.write_text("\n".join(["text,label", *rows]))
+    teacher = {"name": "replay", "file": str(known), "accuracy": 0.9, "usd_per_million_tokens": 1.0}
+    asked = {"procedures": ["ft", "llm+kd"], "teacher": teacher, "seeds": 1, "max_size": {"few-llm": 2}}
+    plain = run(study_of(tmp_path, kd={}, **asked), tmp_path / "out")
+    done = run(study_of(tmp_path, kd={"shots": 1}, **asked), tmp_path / "out")
+    assert all(result.state == "done" for result in done.results.values())
+    few = [cell for cell in done.results if cell.procedure == "few-llm"]
+    assert [(cell.n, cell.title) for cell in few] == [(6, "few-shot LLM replay")]
+    assert done.results[few[0]].scores is not None
+    cell = Cell("topics", 24, 0, "llm+kd", "large")
+    assert 0 < done.results[cell].usage.llm_usd < 2 * plain.results[cell].usage.llm_usd
+    assert done.results[Cell("topics", 24, 0, "ft", "large")] == plain.results[Cell("topics", 24, 0, "ft", "large")]
+
+
+@pytest.mark.slow
+def test_one_causal_model_under_a_head_and_by_its_words_teaches_a_small_student(tmp_path: Path) -> None:
+    from support.tinylm import write_tinycausal
+
+    lm = str(write_tinycausal(tmp_path / "lm"))
+    quick = {"epochs": 1, "dtype": "bfloat16"}
+    backbones = [{"name": lm, "procedures": ["ft", "p"], "options": quick, "prompt": quick}, "linear"]
+    kd = {"ft_teacher": lm, "p_teacher": lm}
+    spec = study_of(
+        tmp_path,
+        backbones=backbones,
+        procedures=["ft", "p", "ft+kd", "p+kd"],
+        kd=kd,
+        sizes=[2],
+        seeds=1,
+        max_test=30,
+        max_unlabelled=20,
+    )
+    done = run(spec, tmp_path / "out")
+    assert [result.reason for result in done.results.values() if result.state != "done"] == []
+    assert {(cell.procedure, cell.backbone) for cell in done.results} >= {
+        ("ft", lm), ("p", lm), ("ft", "linear"), ("ft+kd", "linear"), ("p+kd", "linear"),
+    }  # fmt: skip
+    taught = [done.results[Cell("topics", 6, 0, how, "linear")].usage.teacher_seconds for how in ("ft+kd", "p+kd")]
+    assert min(taught) > 0
+    assert done.footprint(Cell("topics", 6, 0, "ft", lm)).flops
+
+
 @pytest.mark.slow
 def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from support.tinylm import write_tinymlm

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.study import study_of
 from support.tinybert import write_tinybert
+from support.tinylm import write_tinycausal
 
 from potstill.errors import BadSpec, PotstillError, UnknownName
 from potstill.students.kinds import student_kind
@@ -99,6 +100,26 @@ def test_a_masked_language_model_does_all_four(tmp_path: Path) -> None:
     assert bert.student("ft").kind == "encoder"
     assert cast.p_teacher is bert
     assert cast.ft_teacher is bert  # the largest that can
+
+
+def test_a_causal_language_model_gets_a_head_if_the_study_names_its_procedures(
+    tmp_path: Path,
+) -> None:
+    lm, both = str(write_tinycausal(tmp_path / "lm")), ["ft", "p"]
+    kd = {"ft_teacher": lm, "p_teacher": lm}
+    asked = [{"name": lm, "procedures": both, "options": {"mode": "full"}}, "linear"]
+    found = resolve_backbones(study_of(tmp_path, backbones=asked, procedures=[*both, "ft+kd", "p+kd"], kd=kd), "topics")
+    assert found.backbones[0].student("ft").kind == "decoder"
+    assert found.backbones[0].student("ft").options == {"mode": "full"}
+    assert found.backbones[0].student("p").kind == "cloze"
+    assert found.ft_teacher is found.p_teacher is found.backbones[0]
+    alone = study_of(tmp_path, backbones=[lm, "linear"], procedures=both, kd={})
+    assert resolve_backbones(alone, "topics").backbones[0].supported == ("p",)
+
+
+def test_shots_without_a_language_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSpec, match="examples for a \\[teacher\\]"):
+        study_of(tmp_path, kd={"shots": 1})
 
 
 def test_distillation_without_a_teacher_is_refused(tmp_path: Path) -> None:

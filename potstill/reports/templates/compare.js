@@ -6,7 +6,7 @@
   const NS = "http://www.w3.org/2000/svg";
   const DASHES = { "ft": "", "p": "7 4", "ft+kd": "2 3", "p+kd": "9 3 2 3", "llm+kd": "1 4" };
   const MARKS = ["circle", "square", "triangle", "diamond", "cross", "down", "plus", "star"];
-  const BASELINES = ["majority", "tf-idf", "zero-encoder", "zero-llm"];
+  const BASELINES = ["majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm"];
 
   const make = (name, attributes, parent, text) => {
     const node = document.createElementNS(NS, name);
