@@ -2,9 +2,10 @@
 
     python bench/papers/pgkd_page.py PART=FILE [PART=FILE ...]
 
-PART is "zero-shot" (written labels are right as often as the paper's teacher is zero-shot), "careful" (right as often
-as `--write-accuracy` says), "options" or "options-careful" (other arms, likewise), "start", or "local". Files of one
-part are joined, and parts not named stay as they are.
+PART is "zero-shot" (written labels are right as often as the paper's teacher is zero-shot), "careful" (as often as
+`--write-accuracy` says), "measured" (as often as those of a real writer), "seed-size" (the same from other numbers of
+gold texts), "options" or "options-careful" (other arms, likewise), "start", or "local". Files of one part are joined,
+and parts not named stay as they are.
 Intervals are Student's t over seeds, of differences on the same seed's texts: few seeds, wide intervals.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pgkd import PAPERS_ARMS, STUDIES
+from pgkd import GOLD, PAPERS_ARMS, STUDIES
 
 sys.path.append(str(Path(__file__).parents[1]))
 from sections import table, write_section
@@ -29,6 +30,8 @@ K = {"ag_news": 4, "huffpost41": 41, "banking77": 77, "dbpedia219": 219}
 TITLES = {
     "zero-shot": "Written labels right as often as the teacher is zero-shot",
     "careful": "Written labels more often right than zero-shot labels",
+    "measured": "Written labels right as often as those of qwen-1.5b, errors from folds, no text twice",
+    "seed-size": "The same from other numbers of gold texts",
     "options": "Beyond the paper, written labels right as often as the teacher is zero-shot",
     "options-careful": "Beyond the paper, written labels more often right",
     "start": "Warm start from the best student, or from scratch (`--student static:potion-8m --rounds 4`)",
@@ -89,8 +92,8 @@ def page(parts: Mapping[str, Any]) -> str:
                 "**A simulation**: the teacher replays real texts near the student's errors; its skill is assumed."
             )
         rows = [{**row, "arm": STORED_ARMS.get(row["arm"], row["arm"])} for row in part["rows"]]
-        lines += ["", _table(rows, paper=name in ("zero-shot", "careful")), ""]
-        lines += _against(rows) if name in ("zero-shot", "careful") else []
+        lines += ["", _table(rows, paper=name in ("zero-shot", "careful", "measured")), ""]
+        lines += _against(rows) if name in ("zero-shot", "careful", "measured") else []
         for stored, sample in part.get("samples", {}).items():
             arm = STORED_ARMS.get(stored, stored)
             lines += [f"Samples of `{arm}`: " + " · ".join(f"“{text[:140]}”" for text in sample["accepted"][:4]), ""]
@@ -103,15 +106,16 @@ def _table(rows: Rows, *, paper: bool) -> str:
     head = ["set (labels), arm", "seeds", "accuracy", "gain", "95 %", "macro-F1", "teacher $", "best round"]
     head += ["paper"] if paper else []
     lines = []
-    for name in dict.fromkeys(row["data"] for row in rows):
-        mine = [row for row in rows if row["data"] == name]
+    for name, gold in dict.fromkeys((row["data"], row.get("gold", GOLD)) for row in rows):
+        mine = [row for row in rows if (row["data"], row.get("gold", GOLD)) == (name, gold)]
+        title = f"{name} ({K[name]})" + f", {gold} gold" * (gold != GOLD)
         for arm in dict.fromkeys(row["arm"] for row in mine):
             some = [row for row in mine if row["arm"] == arm]
             gains = differences(mine, arm, "base")
             rounds = [row["best_round"] for row in some if row["best_round"] is not None]
             lines.append(
                 [
-                    f"{name} ({K[name]}), {arm}",
+                    f"{title}, {arm}",
                     str(len(some)),
                     f"{np.mean([row['accuracy'] for row in some]):.3f}",
                     f"{np.mean(gains):+.3f}" if len(gains) and arm != "base" else "",

@@ -53,6 +53,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "blind": {"name": "pgkd", **BLIND},
     "no report": {"name": "pgkd", "validation_report": False},
     "no hard negatives": {"name": "pgkd", "hard_negatives": False},
+    "like EvoKD": {"name": "pgkd", "validation_report": False, "hard_negatives": False},
     "agree teacher": {"name": "pgkd", "agree": "teacher"},
     "noisy labels": {"name": "pgkd", "noisy_labels": True},
     "soft labels": {"name": "pgkd", "soft_labels": True},

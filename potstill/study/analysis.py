@@ -155,6 +155,46 @@ def pareto(quality: Sequence[float], cost: Sequence[float]) -> list[int]:
     return front
 
 
+def undominated(quality: Floats, costs: Floats) -> list[int]:
+    """The indices of the N points that no other dominates: no worse in (N,) quality and (N, C) costs, better in one."""
+    front = []
+    for i in range(len(quality)):
+        no_worse = (quality >= quality[i]) & (costs <= costs[i]).all(axis=1)
+        better = (quality > quality[i]) | (costs < costs[i]).any(axis=1)
+        if not (no_worse & better).any():
+            front.append(i)
+    return front
+
+
+@dataclass(frozen=True, eq=False)
+class JointFront:
+    """The points that no other beats in compute, labels and quality at once (Aina et al. 2022).
+
+    Attributes:
+        points: those with gold labels whose FLOPs were counted and that are undominated, by labels and FLOPs.
+        shares: procedure -> share of the bootstrap draws in which a point of it is on the front.
+    """
+
+    points: tuple[PointScore, ...]
+    shares: Mapping[str, float]
+
+
+def joint_front(means: Mapping[GridPoint, PointScore]) -> JointFront:
+    """The joint front of the points with gold labels and counted FLOPs; empty if there are none."""
+    rows = [mean for point, mean in means.items() if point.n and mean.footprint.flops is not None]
+    if not rows:
+        return JointFront((), {})
+    costs = np.array([[mean.footprint.flops or 0.0, mean.point.n] for mean in rows])
+    values = np.array([mean.score.value for mean in rows])
+    draws = np.stack([mean.draws for mean in rows], axis=1)
+    fronts = [{rows[i].point.procedure for i in undominated(row, costs)} for row in draws]
+    front = sorted((rows[i] for i in undominated(values, costs)), key=lambda mean: (mean.point.n, mean.footprint.flops))
+    shares = {
+        name: float(np.mean([name in each for each in fronts])) for name in {mean.point.procedure for mean in rows}
+    }
+    return JointFront(tuple(front), shares)
+
+
 @dataclass(frozen=True)
 class Crossover:
     """The number of labels at which FT overtakes P.

@@ -36,7 +36,7 @@ def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: 
         try:
             bundle = export(student, folder, task=task, texts=() if dtype_note else texts[:TIMED_TEXTS])
         except (PotstillError, NotImplementedError, RuntimeError, OSError) as error:
-            return Footprint(note=f"not exported: {str(error).splitlines()[0][:200]}")
+            return _without_export(student, texts, f"not exported: {str(error).splitlines()[0][:200]}")
         speed = measure_latency(bundle.predict_proba, list(texts[:TIMED_TEXTS]), seconds=1.0, meter=cpu_meter())
         counted = count_graph(folder / FP32, bundle, texts[:COUNTED_TEXTS])
         return Footprint(
@@ -50,6 +50,33 @@ def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: 
             dtype="int8" if "int8" in bundle.graph else "fp32",
             note=", ".join(each for each in (note, counted.note, dtype_note) if each),
         )
+
+
+def _without_export(student: Student, texts: Sequence[str], note: str) -> Footprint:
+    """The footprint of the student as it was trained: one that is too large for a graph is still compared."""
+    speed = measure_latency(student.predict_proba, list(texts[:COUNTED_TEXTS]), seconds=1.0, meter=cpu_meter())
+    return Footprint(
+        flops=_count_torch_flops(student, texts[:COUNTED_TEXTS]),
+        texts_per_s=speed.texts_per_s,
+        p50_ms=speed.p50_ms,
+        p99_ms=speed.p99_ms,
+        joules_per_1000=None if speed.joules_per_text is None else 1000 * speed.joules_per_text,
+        dtype="fp32",
+        note=f"{note}; measured as it was trained",
+    )
+
+
+def _count_torch_flops(student: Student, texts: Sequence[str]) -> float | None:
+    """FLOPs a text of a student that predicts with PyTorch, one text at a time; None if it does not."""
+    try:
+        from torch.utils.flop_counter import FlopCounterMode
+    except ImportError:
+        return None
+    with FlopCounterMode(display=False) as counter:
+        for text in texts:
+            student.predict_proba([text])
+    total = counter.get_total_flops()
+    return total / len(texts) if total and len(texts) else None
 
 
 def _predict_in_float32(student: Student) -> str:

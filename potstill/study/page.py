@@ -14,7 +14,7 @@ from potstill.evaluation.metrics import Score
 from potstill.reports.environment import jinja_environment
 from potstill.study import sentences
 from potstill.study.advice import recommend_by_size
-from potstill.study.analysis import GridPoint, PointScore, metric_name, point_scores
+from potstill.study.analysis import GridPoint, PointScore, joint_front, metric_name, point_scores
 from potstill.study.records import BASELINES, DatasetSummary, Footprint, StudyResult
 from potstill.study.tables import PointRow, point_row
 
@@ -59,6 +59,16 @@ class SizeTableRow:
 
 
 @dataclass(frozen=True)
+class JointFrontRow:
+    """A point that no other beats in compute, labels and quality at once."""
+
+    n: int
+    title: str
+    score: Score
+    footprint: Footprint
+
+
+@dataclass(frozen=True)
 class PageSection:
     """What the template shows of one data set."""
 
@@ -71,6 +81,7 @@ class PageSection:
     rows: tuple[ScoreTableRow, ...]
     footprints: tuple[FootprintTableRow, ...]
     by_size: tuple[SizeTableRow, ...]
+    joint_front: tuple[JointFrontRow, ...]
     figures: Figures
 
 
@@ -124,6 +135,10 @@ def _section(study: StudyResult, name: str, number: int) -> PageSection:
                 p50_ms=each.choice.footprint.p50_ms,
             )
             for each in recommend_by_size(means)
+        ),
+        joint_front=tuple(
+            JointFrontRow(mean.point.n, sentences.point_title(mean.point), mean.score, mean.footprint)
+            for mean in joint_front(means).points
         ),
         figures=Figures(
             metric=metric_name(summary),

@@ -9,8 +9,10 @@ from potstill.study.advice import Recommendation, recommend
 from potstill.study.analysis import (
     Crossover,
     GridPoint,
+    JointFront,
     PointScore,
     crossovers,
+    joint_front,
     metric_name,
     point_scores,
     smallest_near_best,
@@ -113,6 +115,15 @@ def recommendation_sentences(recommendation: Recommendation, metric: str) -> lis
     ]
 
 
+def joint_front_sentence(front: JointFront, metric: str) -> str:
+    """Which procedures are on the joint front, and how surely."""
+    rows = sorted(front.shares.items(), key=lambda row: (-row[1], row[0]))
+    listed = ", ".join(f"{procedure_title(name)} in {share:.0%}" for name, share in rows if share > 0)
+    return (
+        f"On the joint front of compute, labels and {metric}, with texts and seeds drawn again: {listed} of the draws."
+    )
+
+
 def analysis_sentences(study: StudyResult, data: str) -> list[str]:
     """All sentences about one data set but the recommendation."""
     means = point_scores(study, data)
@@ -121,6 +132,9 @@ def analysis_sentences(study: StudyResult, data: str) -> list[str]:
     near_best = smallest_near_best(means, largest) if largest else None
     if near_best is not None:
         sentences.append(smallest_sentence(*near_best, largest))
+    front = joint_front(means)
+    if front.points:
+        sentences.append(joint_front_sentence(front, metric_name(study.data[data])))
     return sentences
 
 

@@ -19,6 +19,7 @@ from potstill.study.analysis import (
     GridPoint,
     PointScore,
     crossovers,
+    joint_front,
     pareto,
     point_scores,
     smallest_near_best,
@@ -90,10 +91,11 @@ class PointRow:
 
 @dataclass(frozen=True)
 class ParetoFronts:
-    """The points that no other beats, by latency and by total cost."""
+    """The points that no other beats: by latency, by total cost, and by compute and labels jointly (`JointFront`)."""
 
     p50_ms: tuple[GridPoint, ...]
     total_usd: tuple[GridPoint, ...]
+    joint: tuple[GridPoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,7 @@ def _dataset_record(study: StudyResult, name: str) -> DatasetRecord:
         pareto=ParetoFronts(
             p50_ms=_front({mean: mean.footprint.p50_ms for mean in means.values()}),
             total_usd=_front({mean: mean.cost.total_usd for mean in means.values()}),
+            joint=tuple(mean.point for mean in joint_front(means).points),
         ),
         crossovers=tuple(_crossover_row(each) for each in crossovers(means)),
         smallest_within_a_point=None

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from potstill.data.label_sets import Separator
-from potstill.data.task import Answer, Feedback, GenerationRequest, LabelledText, Task, content_key
-from potstill.errors import BadSpec, TeacherError, UnknownPrice, did_you_mean
+from potstill.data.task import Answer, GenerationRequest, Task, content_key
+from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Category, Price, Usage
 from potstill.registry import read_options
 from potstill.teachers.base import (
@@ -36,7 +35,6 @@ from potstill.teachers.base import (
     TeacherSetup,
     UsageEstimate,
 )
-from potstill.teachers.generation_quotas import error_texts, label_quotas, prompt_texts
 from potstill.teachers.label_centroids import LabelCentroids
 from potstill.teachers.labelled_file import (
     READING_OPTIONS,
@@ -46,15 +44,15 @@ from potstill.teachers.labelled_file import (
     read_gold_labels,
 )
 from potstill.teachers.price_options import parse_rates
+from potstill.teachers.replay_generation import ReplayGenerator, ServedTexts, WritingOptions, count_tokens, text_seed
 from potstill.teachers.replay_label_sets import Truth, replay_label_set
 
 Floats = NDArray[np.float64]
-BYTES_PER_TOKEN = 4
 MIN_PROBABILITY = 1e-6
 REPLAY_CAPABILITIES = TeacherCapabilities(
     generates=True, reads_feedback=True, task_kinds=frozenset({"single", "pair", "multi"})
 )
-LABEL_TOKENS, REPORT_LINE_TOKENS = 6, 20
+SERVED_FILE = "replay_served.json"  # in the folder of a run
 
 
 class ReplayOptions(LabelledFileOptions):
@@ -72,7 +70,7 @@ class ReplayOptions(LabelledFileOptions):
         usd_per_label: price of one label; the teacher then simulates a human.
         usd_per_million_tokens: price of a million tokens, prompt or answer; the teacher then simulates an LLM.
         prompt_tokens: tokens of a prompt beside its text.
-        generate_from: a table of real texts that `generate` returns as if it generated them.
+        generate_from: a table of real texts that `generate` returns as if it generated them, each once in a run.
         generation_accuracy: the share of texts generated from feedback whose label is right; None takes `accuracy`.
         batch_size: texts in one call.
         parallel: calls in flight.
@@ -153,8 +151,20 @@ class ReplayTeacher:
             }
         )
         examples = [(example.text, example.label) for example in setup.examples]
-        self.key = self.generation_key = content_key(
-            "replay", setup.task.key, _digest(gold_columns), key_options, examples, setup.seed
+        self.key = content_key("replay", setup.task.key, _digest(gold_columns), key_options, examples, setup.seed)
+        self.generation_key = content_key(self.key, "each text once")
+        self._generator = ReplayGenerator(
+            task=setup.task,
+            options=WritingOptions(
+                accuracy=options.generation_accuracy or options.accuracy,
+                prompt_tokens=options.prompt_tokens,
+                is_human=self._human,
+                seed=setup.seed,
+            ),
+            read_pool=self._read_generation_pool,
+            shares=self._shares,
+            centroids=lambda: self._centroids,
+            served=ServedTexts(setup.run_folder and setup.run_folder / SERVED_FILE),
         )
         self.metadata = TeacherMetadata(
             price=self.price.source,
@@ -180,7 +190,7 @@ class ReplayTeacher:
         """The exact usage of `answer(texts)`."""
         if self._human:
             return Usage(labels=len(texts))
-        input_tokens = sum(self._options.prompt_tokens + _tokens(text) for text in texts)
+        input_tokens = sum(self._options.prompt_tokens + count_tokens(text) for text in texts)
         return Usage(input_tokens=input_tokens, output_tokens=len(texts))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
@@ -203,7 +213,7 @@ class ReplayTeacher:
         truth = self._gold.get(normalize_whitespace(text))
         if truth is None:
             return Answer("unparsable", raw="not in the replayed file")
-        rng = np.random.default_rng(_seed_of(self._seed, text))
+        rng = np.random.default_rng(text_seed(self._seed, text))
         failed = rng.random() < self._options.failure_rate
         confidence = self._confidence(rng)
         if not isinstance(truth, int):
@@ -232,79 +242,26 @@ class ReplayTeacher:
             share = float(rng.beta(mean * weight, (1 - mean) * weight))
         return chance + (1 - chance) * share
 
-    # --- generating --------------------------------------------------------------------------------------------
+    # --- generating, see `ReplayGenerator` ----------------------------------------------------------------------
 
-    @cached_property
-    def _generation_pool(self) -> dict[str, Truth]:
+    def _read_generation_pool(self) -> dict[str, Truth]:
         if not self._options.generate_from:
             raise TeacherError(
                 "This replay teacher has nothing to write from.", "Set generate_from to a labelled file."
             )
         return _read_gold(self._workspace / self._options.generate_from, self._options, self._task, [])
 
-    def _texts_of(self, label: str) -> list[str]:
-        if label not in self._task.labels:
-            raise BadSpec(f"{label!r} is not a label.", did_you_mean(label, self._task.labels))
-        column = self._task.index(label)
-        return [text for text, truth in self._generation_pool.items() if truth == column]
-
     def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """An upper bound of `generate(request)`: n times the longest text."""
-        labels = [request.label] if request.feedback is None else self._task.labels
-        longest = max((_tokens(text) for label in labels for text in self._texts_of(label)), default=0)
-        return self._generation_usage(request, [longest + LABEL_TOKENS] * request.n)
-
-    def _generation_usage(self, request: GenerationRequest, sizes: Sequence[int]) -> Usage:
-        if self._human:
-            return Usage(labels=len(sizes))
-        lines = 0 if request.feedback is None else len(request.feedback.report)
-        input_tokens = sum(map(_tokens, prompt_texts(request))) + REPORT_LINE_TOKENS * lines
-        return Usage(input_tokens=self._options.prompt_tokens + input_tokens, output_tokens=sum(sizes))
+        """An upper bound of `generate(request)`."""
+        return self._generator.max_usage(request)
 
     def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
         """The upper bound: texts differ in length."""
         return UsageEstimate(self.max_generation_usage(request), self.max_generation_usage(request))
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Real texts of `generate_from`: a sample, by the request's seed, of those nearest to the request's texts.
-
-        From feedback it generates `label_quotas` texts of each label, each label right with `generation_accuracy`.
-        """
-        if request.feedback is not None and not request.label:
-            texts = list(self._with_feedback(request, request.feedback))
-            return GeneratedTexts(
-                tuple(texts), self._generation_usage(request, [_tokens(each.text) + LABEL_TOKENS for each in texts])
-            )
-        in_prompt = [item.text for item in (*request.examples, *request.counterexamples)]
-        rng = np.random.default_rng(_seed_of(self._seed, f"{request.label}\n{request.seed}"))
-        sampled = self._sample(request.label, request.n, in_prompt, set(in_prompt), rng)
-        usage = self._generation_usage(request, [_tokens(text) for text in sampled])
-        return GeneratedTexts(tuple(LabelledText(text, request.label) for text in sampled), usage)
-
-    def _sample(
-        self, label: str, n: int, near: Sequence[str], exclude: Collection[str], rng: np.random.Generator
-    ) -> list[str]:
-        """At most n texts of the label, sampled from the 4n nearest to any of `near`, without those of `exclude`."""
-        excluded = {normalize_whitespace(text) for text in exclude}
-        candidates = [text for text in self._texts_of(label) if text not in excluded]
-        if near and candidates:
-            similarity = self._centroids.max_similarity(candidates, near)
-            candidates = [candidates[i] for i in np.argsort(-similarity, kind="stable")[: 4 * n]]
-        return [candidates[i] for i in rng.permutation(len(candidates))[:n]]
-
-    def _with_feedback(self, request: GenerationRequest, feedback: Feedback) -> Iterator[LabelledText]:
-        rng = np.random.default_rng(_seed_of(self._seed, f"guided\n{request.seed}"))
-        in_prompt = prompt_texts(request)
-        accuracy = self._options.generation_accuracy or self._options.accuracy
-        for label, n in label_quotas(self._task.labels, feedback, request.n, rng).items():
-            texts = self._sample(label, n, error_texts(feedback, label), in_prompt, rng)
-            for text, shares in zip(texts, self._shares(texts), strict=True):
-                yield LabelledText(text, label if rng.random() < accuracy else self._wrong_label(label, shares, rng))
-
-    def _wrong_label(self, label: str, shares: Floats, rng: np.random.Generator) -> str:
-        """A wrong label for a text of this one."""
-        others = np.where(np.arange(len(shares)) == self._task.index(label), 0.0, shares)
-        return self._task.labels[int(rng.choice(len(others), p=others / others.sum()))]
+        """Real texts of `generate_from`, none of them for two requests."""
+        return self._generator.generate(request)
 
 
 def _scores(column: int, confidence: float, shares: Floats) -> tuple[float, ...]:
@@ -348,15 +305,6 @@ def _price(options: ReplayOptions) -> Price:
     raise UnknownPrice(
         "The replay teacher has no price.", "Set usd_per_label or usd_per_million_tokens under [teacher]; 0 is a price."
     )
-
-
-def _tokens(text: str) -> int:
-    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
-
-
-def _seed_of(seed: int, text: str) -> int:
-    encoded = f"{seed}\n{normalize_whitespace(text)}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")
 
 
 def _digest(gold_columns: Mapping[str, Truth]) -> str:

@@ -13,7 +13,16 @@ from support.study_results import QUALITY, made_study, predict
 
 from potstill.evaluation.metrics import mcc
 from potstill.study.advice import recommend, recommend_by_size
-from potstill.study.analysis import GridPoint, crossing_size, crossovers, pareto, point_scores, smallest_near_best
+from potstill.study.analysis import (
+    GridPoint,
+    crossing_size,
+    crossovers,
+    joint_front,
+    pareto,
+    point_scores,
+    smallest_near_best,
+    undominated,
+)
 from potstill.study.records import Cell, CellResult
 from potstill.study.sentences import advice_sentences, analysis_sentences, crossover_sentence
 
@@ -43,6 +52,23 @@ def test_p_stops_beating_ft_between_the_sizes_where_the_lead_changes() -> None:
     assert found["big"].low <= found["big"].n <= found["big"].high
     assert found["big"].lead_share > 0.99
     assert "below about" in crossover_sentence(found["big"])
+
+
+def test_the_joint_front_leaves_out_what_another_beats_in_compute_labels_and_quality() -> None:
+    quality = np.array([0.8, 0.8, 0.9, 0.7, 0.8])
+    costs = np.array([[1.0, 10], [2.0, 10], [2.0, 20], [1.0, 10], [1.0, 10]])
+    assert undominated(quality, costs) == [0, 2, 4]  # 1 costs more than 0, 3 is worse; 0 and 4 are equal
+    study = made_study()
+    front = joint_front(point_scores(study, "d"))
+    flops = [mean.footprint.flops for mean in point_scores(study, "d").values() if mean.point.n]
+    assert front.points
+    assert all(mean.footprint.flops is not None for mean in front.points)
+    best = max(mean.score.value for mean in point_scores(study, "d").values() if mean.footprint.flops is not None)
+    assert best in [mean.score.value for mean in front.points]
+    assert max(front.shares.values()) == 1
+    assert len(front.points) < len(flops)
+    assert any("On the joint front" in sentence for sentence in analysis_sentences(study, "d"))
+    assert joint_front({}).points == ()
 
 
 @pytest.mark.parametrize(

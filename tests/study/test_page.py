@@ -30,6 +30,7 @@ def test_every_mean_stands_in_a_table_of_the_page_and_of_the_terminal() -> None:
             assert f"{100 * value:.1f} <small>" in page
             assert f"{100 * value:.1f} [" in text
         assert who in text
+    assert "Joint front of compute, labels and accuracy" in page
     assert "Take " in page
     assert "Take " in text
 

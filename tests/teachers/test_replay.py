@@ -44,9 +44,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def replay(folder: Path, seed: int = 0, **options: Any) -> ReplayTeacher:
+def replay(folder: Path, seed: int = 0, run_folder: Path | None = None, **options: Any) -> ReplayTeacher:
     asked = {"file": "known.csv", "usd_per_million_tokens": 1, **options}
-    return open_teacher(TeacherSetup(TASK, options=asked, workspace=folder, seed=seed))
+    return open_teacher(TeacherSetup(TASK, options=asked, workspace=folder, seed=seed, run_folder=run_folder))
 
 
 def said(teacher: ReplayTeacher, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
@@ -170,6 +170,19 @@ def test_it_never_generates_a_text_of_the_request(folder: Path) -> None:
     texts = replay(folder, generate_from="more.csv").generate(GenerationRequest("food", 30, examples=shown)).texts
     assert len(texts) == 5
     assert not {item.text for item in texts} & {item.text for item in shown}
+
+
+def test_no_text_is_generated_for_two_requests_also_by_the_next_session(folder: Path) -> None:
+    options = {"generate_from": "more.csv"}
+    first = replay(folder, run_folder=folder, **options)
+    rounds = [first.generate(GenerationRequest("food", 8, seed=seed)) for seed in (0, 1)]
+    again = replay(folder, run_folder=folder, **options)
+    rounds.append(again.generate(GenerationRequest("food", 8, seed=2)))
+    texts = [item.text for draft in rounds for item in draft.texts]
+    assert len(set(texts)) == len(texts) == 24
+    assert again.generate(GenerationRequest("food", 8, seed=0)) == rounds[0]
+    (folder / "replay_served.json").write_text("[1")
+    assert len(replay(folder, run_folder=folder, **options).generate(GenerationRequest("food", 8, seed=2)).texts) == 8
 
 
 def test_it_cannot_generate_without_generate_from(folder: Path) -> None:

@@ -44,8 +44,8 @@ class PgkdOptions(Options):
         patience: rounds without a lower validation loss after which the loop ends.
         validation_report: a request contains the precision, recall and F1 of each label on the validation texts.
         predictions: it contains texts that the student gets right and wrong.
-        hard_negatives: it contains the most confident errors. The paper's ablations turn one of these three off;
-            without all of them the teacher generates without feedback.
+        hard_negatives: it contains the most confident errors, apart from the other errors. The paper's ablations turn
+            one of these three off; without all of them the teacher generates without feedback.
         roll_back: a round that does not lower the validation loss is undone and its texts are dropped.
         label_allocation: how many texts of each label: as the "teacher" decides; in proportion to the label's "error",
             (1 - F1) x its frequency; or to the "error_reduction" expected of one more text, which is the same divided
@@ -168,8 +168,10 @@ def make_generation_request(
     gold, candidate_probs = rows.gold[candidates], probs[candidates]
     examples = query_strategies.random_sampling(candidates[candidates < rows.n_gold], n, draw)
     correct = candidates[query_strategies.sample_correct(gold, candidate_probs, n, draw)]
-    incorrect = candidates[query_strategies.sample_incorrect(gold, candidate_probs, n, draw)]
-    hard = candidates[query_strategies.hard_negatives(gold, candidate_probs, n)]
+    hard = query_strategies.hard_negatives(gold, candidate_probs, n)
+    others = np.setdiff1d(np.arange(len(candidates)), hard) if options.hard_negatives else np.arange(len(candidates))
+    wrong = others[query_strategies.sample_incorrect(gold[others], candidate_probs[others], n, draw)]
+    hard, incorrect = candidates[hard], candidates[wrong]
 
     def predictions(selected: Ints, is_shown: bool) -> tuple[StudentPrediction, ...]:
         return tuple(_prediction(task, rows, probs, i) for i in selected) if is_shown else ()

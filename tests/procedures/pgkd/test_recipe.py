@@ -141,6 +141,7 @@ def test_a_request_has_the_report_and_up_to_sixteen_texts_of_each_kind(
     assert [each.label for each in feedback.report] == list(LABELS)
     assert all(each.predicted == each.label for each in feedback.correct)
     assert all(each.predicted != each.label for each in (*feedback.incorrect, *feedback.hard_negatives))
+    assert not {each.text for each in feedback.incorrect} & {each.text for each in feedback.hard_negatives}
     confidences = [each.confidence for each in feedback.hard_negatives]
     assert confidences == sorted(confidences, reverse=True)
     assert max(confidences) >= max(each.confidence for each in feedback.incorrect)
