@@ -266,7 +266,8 @@ def _open_llm(context: CellContext, examples: Sequence[LabelledText] = ()) -> Te
 
 def _examples(context: CellContext, teacher: ComponentSpec) -> list[LabelledText]:
     """The examples that LLM + KD has in its prompt for this gold subset."""
-    kd = ComponentSpec(name=context.recipes["llm+kd"].name, shots=context.study.kd.shots)
+    options: dict[str, object] = {"shots": context.study.kd.shots}
+    kd = ComponentSpec(name=context.recipes["llm+kd"].name, **options)
     run = context.run.variant(teacher=teacher, procedure=kd)
     return select_examples(run.pool.subset("train"), run.spec, run.task)
 
