@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.task import LabelledText, content_key
-from potstill.errors import BudgetExceeded
+from potstill.errors import BadData, BudgetExceeded
 from potstill.evaluation.calibration import match_prior
 from potstill.evaluation.metrics import accuracy, macro_f1, mcc
 from potstill.ledger.prices import Purpose, micros_to_usd
@@ -293,6 +293,11 @@ def _llm(context: CellContext, examples: Sequence[LabelledText] = ()) -> CellRes
             uniform = np.full(len(offsets), 1 / len(offsets))
             offsets = match_prior(on_pool.scores[on_pool.answered], uniform)
     answers = _ask(context, teacher, test.texts, "measure")
+    if not answers.answered.any():
+        raise BadData(
+            f"{teacher.name} answered none of {len(test.texts)} test texts ({answers.state_counts}).",
+            "Check the teacher, or leave it out.",
+        )
     scores = np.where(answers.answered[:, None], np.nan_to_num(answers.scores) + offsets, 0.0)
     return _evaluate(context, np.where(answers.answered, scores.argmax(axis=1), -1))
 

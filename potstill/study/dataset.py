@@ -107,6 +107,19 @@ def subset_sizes(dataset: StudyDataset, study: StudySpec) -> tuple[int, ...]:
     return tuple(sorted({_total(size, counts, study) for size in study.sizes}))
 
 
+def size_notes(dataset: StudyDataset, study: StudySpec) -> tuple[str, ...]:
+    """A sentence for each size of the study that the data set has too few labels for."""
+    counts = np.array(list(dataset.pool.counts("train").values()))
+    notes = []
+    for size in study.sizes:
+        wanted = 0 if size == "all" else int(size) * (len(counts) if study.per == "class" else 1)
+        if (total := _total(size, counts, study)) < wanted:
+            every = "all " * (total == counts.sum())
+            per = f"{size} per class" if study.per == "class" else f"{size}"
+            notes.append(f"{dataset.name} has too few labels for the size {per}: it is run with {every}{total:,}.")
+    return tuple(notes)
+
+
 def gold_subset(dataset: StudyDataset, total: int, seed: int, study: StudySpec) -> Pool:
     """The pool of one subset: `total` gold labels drawn by the seed, the unlabelled texts and the test texts.
 

@@ -94,7 +94,7 @@ class CellResult:
         state: "done", "failed" (with the `reason`), or "pending" if the time or the money ended first.
         reason: why it is not done.
         scores: on the test texts; None unless done.
-        predictions: the predicted column of each test text.
+        predictions: the predicted column of each test text; -1 if a language model did not answer about it.
         n_train: gold texts that the student was trained on.
         n_validation: gold texts that only selected among alternatives.
         usage: time and money.
@@ -132,8 +132,8 @@ class CellResult:
         """The result of a cell that is done, as `to_json` wrote it.
 
         Raises:
-            KeyError, TypeError, ValueError: it has no finite scores, or not a column of `n_labels` for each of
-                `n_texts` predictions; the file may be damaged or edited.
+            KeyError, TypeError, ValueError: it has no finite scores, or not a column of `n_labels`, or -1, for each
+                of `n_texts` predictions; the file may be damaged or edited.
         """
         found = cls.from_json(record)
         numbers = [*vars(found.usage).values(), found.n_train, found.n_validation]
@@ -143,7 +143,7 @@ class CellResult:
             raise ValueError("time, money or texts are no numbers")
         if len(found.predictions) != n_texts or not isinstance(found.chosen_options, Mapping):
             raise ValueError("there is not one prediction a text")
-        if not all(type(column) is int and 0 <= column < n_labels for column in found.predictions):
+        if not all(type(column) is int and -1 <= column < n_labels for column in found.predictions):
             raise ValueError("a prediction is no label's column")
         return found
 

@@ -34,7 +34,7 @@ from potstill.students.base import Student
 from potstill.study import sentences
 from potstill.study.backbones import StudyBackbones, resolve_backbones
 from potstill.study.cell import TFIDF_STUDENT, CellContext, Recipes, cell_key, run_cell
-from potstill.study.dataset import StudyDataset, gold_subset, read_dataset, subset_sizes
+from potstill.study.dataset import StudyDataset, gold_subset, read_dataset, size_notes, subset_sizes
 from potstill.study.footprint import measure_footprint
 from potstill.study.grid import make_grid
 from potstill.study.records import Cell, CellResult, DatasetSummary, Footprint, StudyResult, footprint_key
@@ -118,6 +118,9 @@ def run_study(
     data = limits.data or study.folder
     datasets = {name: read_dataset(name, spec, study, data, limits.allow_leak) for name, spec in study.data.items()}
     sizes = {name: subset_sizes(dataset, study) for name, dataset in datasets.items()}
+    for dataset in datasets.values():
+        for note in size_notes(dataset, study):
+            reporter.info(note)
     cells = make_grid(study, backbones, sizes, {name: each.task.n_labels for name, each in datasets.items()})
     return _StudyRun(study, folder, backbones, datasets, recipes, reporter).run(cells, sizes, limits)
 
@@ -337,7 +340,7 @@ class _StudyRun:
             unlabelled=len(dataset.pool.subset("pool")),
             train=len(dataset.pool.subset("train")),
             source=dataset.source,
-            notes=dataset.notes,
+            notes=(*dataset.notes, *size_notes(dataset, self.study)),
             leaks=dataset.leaks,
         )
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from support.study import RECIPES, run, study_of, write_topics
 
+from potstill.api.compare import compare
 from potstill.errors import BadData, TeacherError, UnknownName
 from potstill.ledger.store import decoded
+from potstill.run import SilentReporter
 from potstill.run.run import Run
 from potstill.students.base import Student
 from potstill.study.records import Cell, CellResult, CellScores, Footprint, StudyResult
@@ -116,7 +118,7 @@ def test_a_stored_cell_that_cannot_be_is_run_again_alone(tmp_path: Path) -> None
     [
         {"predictions": [0]},
         {"predictions": [0, 99]},
-        {"predictions": [0, -1]},
+        {"predictions": [0, -2]},
         {"predictions": [0, "1"]},
         {"predictions": [0, True]},
         {"scores": None},
@@ -136,6 +138,7 @@ def test_a_cell_with_a_value_that_cannot_be_is_not_read(changes: dict[str, Any])
     whole = CellResult("done", scores=CellScores(1.0, 1.0, 1.0), predictions=(0, 1), n_train=8).to_json()
     record = json.loads(json.dumps(whole))
     assert CellResult.read(record, 2, 2).predictions == (0, 1)
+    assert CellResult.read(record | {"predictions": [0, -1]}, 2, 2).predictions == (0, -1)  # unanswered
     assert decoded(partial(CellResult.read, n_texts=2, n_labels=2), record | changes) is None
 
 
@@ -323,6 +326,56 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
     assert quality(done) == quality(run(spec, tmp_path / "again"))
     assert done.footprint(Cell("topics", 6, 0, "p", "lm")).flops
     assert done.footprint(Cell("topics", 6, 0, "ft", "lm")).flops
+
+
+def test_a_teacher_without_an_answer_fails_its_cells_and_the_others_are_run(tmp_path: Path, topics: Path) -> None:
+    (tmp_path / "other.csv").write_text("text,label\nnothing of this task,food\nor this,sport\nor that,money\n")
+    teacher = {"name": "replay", "file": str(tmp_path / "other.csv"), "usd_per_million_tokens": 1.0}
+    spec = study_of(tmp_path, procedures=["ft", "llm+kd"], kd={"shots": 1}, teacher=teacher, sizes=[2], seeds=1)
+    done = run(spec, tmp_path / "out")
+    failed = {cell.procedure: result.reason for cell, result in done.results.items() if result.state == "failed"}
+    assert set(failed) == {"zero-llm", "few-llm", "llm+kd"}
+    assert all("answered none of" in reason for reason in failed.values())
+    assert done.results[Cell("topics", 6, 0, "ft", "large")].state == "done"
+
+
+def test_a_cell_without_memory_fails_alone_and_the_same_command_runs_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr("potstill.students.linear.LinearStudent.fit", no_memory)
+        first = compare(_written(tmp_path), out=tmp_path / "out").study
+    assert {result.reason for result in first.results.values() if result.state == "failed"} == {"MemoryError: "}
+    assert first.results[Cell("topics", 6, 0, "majority")].state == "done"
+    assert all(
+        result.state == "done" for result in compare(_written(tmp_path), out=tmp_path / "out").study.results.values()
+    )
+
+
+def test_a_size_above_the_labels_there_are_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listing(SilentReporter):
+        def info(self, sentence: str) -> None:
+            said.append(sentence)
+
+    done = run(study_of(tmp_path, sizes=[2, 500], seeds=1, procedures=["ft"]), tmp_path / "out", tell=Listing())
+    assert "topics has too few labels for the size 500 per class: it is run with all 180." in said
+    assert any("too few labels for the size 500" in note for note in done.data["topics"].notes)
+    assert {cell.n for cell in done.results if cell.procedure == "ft"} == {6, 180}
+
+
+def _written(folder: Path) -> Path:
+    """The study in a file, as the command reads it."""
+    file = folder / "study.toml"
+    file.write_text(
+        'name = "s"\nbudget = 1\nprocedures = ["ft"]\nsizes = [2]\nseeds = 1\n'
+        'backbones = ["linear"]\n[data.topics]\nfolder = "topics"\n'
+    )
+    return file
 
 
 def test_money_held_by_a_killed_session_does_not_stop_the_study(tmp_path: Path) -> None:
