@@ -212,10 +212,11 @@ def labelled(path: Path) -> list[tuple[str, str]]:
     return [(text, label) for text, label in pairs if text and label]
 
 
-def pool_of(rows: Sequence[tuple[str, str, str]]) -> Pool:
+def pool_of(rows: Sequence[tuple[str, str, str]], labels: Sequence[str] = ()) -> Pool:
     columns = dict(zip(("text", "label", "split"), (list(column) for column in zip(*rows, strict=True)), strict=True))
     # The test set may hold copies of training texts in the source itself: they are dropped from training.
-    return build_pool(Table.from_columns(columns), options=PoolOptions(text="text", label="label", split="split")).pool
+    options = PoolOptions(text="text", label="label", split="split")
+    return build_pool(Table.from_columns(columns), labels=labels, options=options).pool
 
 
 def affordable(world: World, usd: float) -> int:

@@ -40,7 +40,7 @@ from potstill.run.spec import Spec
 from potstill.students.base import RowTrust, Student
 from potstill.teachers.base import Teacher
 
-SETS = ("banking77", "huffpost41", "ag_news")
+SETS = ("banking77", "huffpost41")
 GOLD, VALIDATION, POOL = 1000, 200, 2000
 SPARSE_SHARE = 1 / 3  # of the labels that have no gold in the sparse arms
 CHUNK = 16  # texts labelled between two looks at the clock
@@ -125,7 +125,9 @@ class SeedData:
         more = [(*row, "train") for row in self.rest[:n_more]]
         unlabelled = [(*row, "pool") for row in self.rest[:n_unlabelled]]
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return pool_of([*((*row, split) for split, rows in parts.items() for row in rows), *more, *unlabelled])
+        return pool_of(
+            [*((*row, split) for split, rows in parts.items() for row in rows), *more, *unlabelled], self.labels
+        )
 
 
 def main() -> None:
@@ -153,12 +155,13 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="*", default=list(SETS[:2]), choices=SETS)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), help="folders of --data")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--teacher", default="local:qwen-1.5b")
     parser.add_argument("--teacher-option", nargs="*", default=[], help="as name=value")
     parser.add_argument("--student", default="encoder:minilm")
+    parser.add_argument("--arbiter", default="encoder:minilm", help="trained on all labels of the set")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--texts", type=int, default=32, help="asked for in each round")
     parser.add_argument("--folds", type=int, default=3)
@@ -298,7 +301,7 @@ class Arbiter:
         texts = {text for text, _ in measured}
         rows = [(*row, "train") for row in train if row[0] not in texts] + [(*row, "test") for row in measured]
         self._pool = pool_of(rows)
-        spec = Spec.from_dict({"budget": 1000, "student": "encoder:minilm", "procedure": {"name": "finetune"}})
+        spec = Spec.from_dict({"budget": 1000, "student": options.arbiter, "procedure": {"name": "finetune"}})
         self._open = (options.out / f"{name}-arbiter", spec, Task(self._pool.labels, name=name))
 
     def __call__(self, texts: Sequence[LabelledText]) -> LabelAccuracy | None:
