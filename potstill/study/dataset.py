@@ -114,7 +114,7 @@ def size_notes(dataset: StudyDataset, study: StudySpec) -> tuple[str, ...]:
     for size in study.sizes:
         wanted = 0 if size == "all" else int(size) * (len(counts) if study.per == "class" else 1)
         if (total := _total(size, counts, study)) < wanted:
-            every = "all " * (total == counts.sum())
+            every = "all " if total == counts.sum() else ""
             per = f"{size} per class" if study.per == "class" else f"{size}"
             notes.append(f"{dataset.name} has too few labels for the size {per}: it is run with {every}{total:,}.")
     return tuple(notes)
