@@ -34,6 +34,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "compare.json"
 STUDIES = ("compare", "compare_large", "compare_llm_0", "compare_llm_1")
 COMMAND = "python bench/papers/compare.py"
+DOCS = HERE.parents[1] / "docs" / "papers.md"
 
 
 def main() -> None:
@@ -65,6 +66,7 @@ def main() -> None:
     record |= {"commit": commit(), "command": COMMAND, "findings": [asdict(each) for each in findings]}
     RESULTS.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     write_section("compare", "\n".join(section(study, findings)))
+    write_section("aina-verdicts", "\n".join(verdicts(study, findings)), DOCS)
 
 
 def joined(studies: Sequence[StudyResult]) -> StudyResult:
@@ -127,6 +129,22 @@ def section(study: StudyResult, findings: Sequence[Finding]) -> Iterator[str]:
     yield from (f"- failed: {data}, {title}: {reason}" for data, title, reason in sorted(failed))
     for name in study.data:
         yield from _means(study, name)
+
+
+def verdicts(study: StudyResult, findings: Sequence[Finding]) -> Iterator[str]:
+    """The table of docs/papers.md: a verdict for each claim and data set, with the figure that decides it."""
+    done = sum(result.state == "done" for result in study.results.values())
+    minutes = sum(each.usage.seconds for each in study.results.values()) / 60
+    yield f"{done} of {len(study.results)} cells are done (commit `{commit()}`; {minutes:.0f} minutes of a shared"
+    yield "machine).\n"
+    yield "| claim of the paper | " + " | ".join(study.data) + " |"
+    yield "|---|" + "---|" * len(study.data)
+    for key, claim in CLAIMS.items():
+        cells = []
+        for name in study.data:
+            mine = [each for each in findings if (each.claim, each.data) == (key, name)]
+            cells.append("; ".join(f"**{each.verdict}** {each.figure}".strip() for each in mine))
+        yield f"| {claim} | " + " | ".join(cells) + " |"
 
 
 def _means(study: StudyResult, name: str) -> Iterator[str]:

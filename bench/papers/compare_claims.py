@@ -41,12 +41,16 @@ Pair = tuple[PointScore, PointScore]
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim on one data set: the evidence, and "held", "did not hold", "undecided" or "not measured"."""
+    """One claim on one data set: the evidence, and "held", "did not hold", "undecided" or "not measured".
+
+    `figure` is what decides it, in a few words.
+    """
 
     claim: str
     data: str
     evidence: str
     verdict: str
+    figure: str = ""
 
 
 def judge(study: StudyResult, data: str) -> Iterator[Finding]:
@@ -117,7 +121,8 @@ def _few(means: Means, data: str, claim: str, pairs: list[Pair]) -> Finding:
         mine = {mean.point: mean for pair in pairs for mean in pair}
         evidence += ". " + " ".join(crossover_sentence(each) for each in crossovers(mine))
     gap = _gap(first, second)
-    return _with_seeds(Finding(claim, data, evidence.strip(), _verdict(gap.low, gap.high)), pairs[0])
+    finding = Finding(claim, data, evidence.strip(), _verdict(gap.low, gap.high), _figure(first, second))
+    return _with_seeds(finding, pairs[0])
 
 
 def _both_fine(data: str, pairs: list[Pair]) -> Finding:
@@ -132,7 +137,7 @@ def _both_fine(data: str, pairs: list[Pair]) -> Finding:
     else:
         verdict = "did not hold" if gap.low > NEAR or gap.high < -NEAR else "undecided"
     evidence = f"{point_title(a.point)} beside {point_title(b.point)}: {_beside(a, b)}"
-    return _with_seeds(Finding("b", data, evidence, verdict), (a, b))
+    return _with_seeds(Finding("b", data, evidence, verdict, _figure(a, b)), (a, b))
 
 
 def _near(means: Means, data: str, claim: str, how: tuple[str, str], teacher: str, rank: int) -> Finding:
@@ -150,7 +155,8 @@ def _near(means: Means, data: str, claim: str, how: tuple[str, str], teacher: st
     gap = _gap(*best)
     evidence = f"{point_title(pairs[0][0].point)} beside {point_title(pairs[0][1].point)}: "
     evidence += "; ".join(_beside(a, b) for a, b in pairs) + f". Judged at {best[0].point.n} labels"
-    return _with_seeds(Finding(claim, data, evidence, _verdict(gap.low + NEAR, gap.high + NEAR)), best)
+    verdict = _verdict(gap.low + NEAR, gap.high + NEAR)
+    return _with_seeds(Finding(claim, data, evidence, verdict, _figure(*best)), best)
 
 
 def teacher_of(student: str) -> str:
@@ -171,12 +177,19 @@ def _on_the_front(means: Means, data: str) -> Finding:
     shares = ", ".join(f"{name} {value:.0%}" for name, value in sorted(front.shares.items()))
     evidence += f"; share of the draws in which a procedure is on it: {shares}"
     verdict = "held" if share > 0.975 else "did not hold" if share < 0.025 else "undecided"
-    return Finding("d", data, evidence, verdict)
+    return Finding("d", data, evidence, verdict, f"in {share:.0%} of the draws")
 
 
 def _gap(a: PointScore, b: PointScore) -> Score:
     low, high = np.percentile(a.draws - b.draws, [2.5, 97.5])
     return Score(a.score.value - b.score.value, float(low), float(high))
+
+
+def _figure(a: PointScore, b: PointScore) -> str:
+    gap = _gap(a, b)
+    return (
+        f"{a.point.backbone}, {a.point.n} labels: {100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    )
 
 
 def _beside(a: PointScore, b: PointScore) -> str:

@@ -18,6 +18,7 @@ from potstill.data.atomic import atomic_file
 
 RESULTS = Path(__file__).parents[1] / "results" / "pgkd_real.json"
 COMMAND = "python bench/papers/pgkd_real.py"
+DOCS = Path(__file__).parents[2] / "docs" / "papers.md"
 BASES = {"sparse pgkd": "sparse base"}  # arm -> what its gain is measured against, if not `base`
 
 
@@ -112,6 +113,49 @@ def page(rows: Sequence[CellRow]) -> str:
         lines += ["", f"### {asked[0]}, {asked[1]}", "", *_table([row for row in done if _of(row) == asked])]
     failed = [f"- {row.data}, {row.arm}, seed {row.seed}: {row.reason}" for row in rows if row.state == "failed"]
     return "\n".join([*lines, *(["", "Not measured:", "", *failed] if failed else [])])
+
+
+QUESTIONS = {
+    "PGKD raises accuracy (AG News .884 -> .895, HuffPost .474 -> .519)": ("pgkd", "base"),
+    "the report helps (-.002 to -.024 without it)": ("pgkd", "no report"),
+    "hard negatives help (-.008 to -.010 without them)": ("pgkd", "no hard negatives"),
+    "guidance helps at all": ("pgkd", "blind"),
+    "better than EvoKD (IMDB, Inshorts; here what EvoKD shows)": ("pgkd", "like EvoKD"),
+    "it reaches labels without gold (AMZN: 335 labels; here a third has none)": ("sparse pgkd", "sparse base"),
+    "(beyond the paper) better than labelling real texts for the same seconds": ("pgkd", "labelling"),
+    "(beyond the paper) better than as many more gold texts": ("pgkd", "more gold"),
+    '(beyond the paper) checking the labels helps, `agree = "teacher"`': ("agree teacher", "pgkd"),
+    "(beyond the paper) `noisy_labels` helps": ("noisy labels", "pgkd"),
+    "(beyond the paper) `soft_labels` helps": ("soft labels", "pgkd"),
+    "(beyond the paper) allocation by error reduction helps": ("error-reduction allocation", "pgkd"),
+}
+MIN_SEEDS = 3
+
+
+def verdicts(rows: Sequence[CellRow], sets: Sequence[str]) -> str:
+    """The table of docs/papers.md: the difference in accuracy that answers a claim, with its 95 % interval."""
+    done = [row for row in rows if row.state == "done" and row.asked["student"] == "encoder:minilm"]
+    minutes = sum(row.teacher_s + row.train_s for row in done) / 60
+    commits = ", ".join(f"`{each}`" for each in sorted({row.commit for row in done})) or "none"
+    lines = [f"{len(done)} cells are done (commit {commits}; {minutes:.0f} minutes of a shared machine).", ""]
+    lines += ["| claim of the paper | cells | " + " | ".join(sets) + " |", "|---|---|" + "---|" * len(sets)]
+    for claim, (one, other) in QUESTIONS.items():
+        cells = [_answer([row for row in done if row.data == name], one, other) for name in sets]
+        lines.append(f"| {claim} | `{one}` less `{other}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _answer(rows: Sequence[CellRow], one: str, other: str) -> str:
+    value = {(row.arm, row.seed): row.accuracy for row in rows if row.accuracy is not None}
+    seeds = [seed for arm, seed in value if arm == one and (other, seed) in value]
+    if not seeds:
+        return "not measured"
+    gaps = np.array([value[one, seed] - value[other, seed] for seed in seeds])
+    if len(gaps) < MIN_SEEDS:
+        return f"undecided: {gaps.mean():+.4f}, {len(gaps)} of {MIN_SEEDS} seeds"
+    half = half_width(gaps)
+    verdict = "held" if gaps.mean() > half else "did not hold" if gaps.mean() < -half else "undecided"
+    return f"**{verdict}** {gaps.mean():+.4f} ± {half:.4f}, {len(gaps)} seeds"
 
 
 def _of(row: CellRow) -> tuple[str, str]:

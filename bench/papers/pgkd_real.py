@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
 from pgkd import labelled, pool_of
-from pgkd_cells import RESULTS, CellRow, LabelAccuracy, page, read_rows, store, summary
+from pgkd_cells import DOCS, RESULTS, CellRow, LabelAccuracy, page, read_rows, store, summary, verdicts
 from sections import commit, write_section
 
 from potstill.data.pool import Pool
@@ -149,7 +149,9 @@ def main() -> None:
                 store(options.results, row)
                 print(f"{name} seed {seed} {arm}: {summary(row)}, {time.monotonic() - began:.0f} s", flush=True)
     if not options.no_write:
-        write_section("pgkd-real", page(read_rows(options.results)))
+        rows = read_rows(options.results)
+        write_section("pgkd-real", page(rows))
+        write_section("pgkd-verdicts", verdicts(rows, SETS), DOCS)
 
 
 def parse_options() -> argparse.Namespace:
