@@ -108,7 +108,7 @@ def section(study: StudyResult, findings: Sequence[Finding]) -> Iterator[str]:
     yield "model are the same LoRA in the same steps, once under a new head and once by the label's words; encoders and"
     yield "static vectors are fine-tuned in full. KD learns without gold, LLM+KD with it, from these unlabelled texts:"
     yield ", ".join(f"{name} {facts.unlabelled:,}" for name, facts in study.data.items()) + "."
-    yield "Verdicts are by 95 % intervals over texts and seeds.\n"
+    yield "Verdicts are by 95 % intervals over texts and seeds. FLOPs are counted; p50 was taken beside other work.\n"
     states = [result.state for result in study.results.values()]
     yield f"{states.count('done')} of {len(states)} cells are done, {states.count('failed')} failed; for the others"
     minutes = sum(each.usage.seconds for each in study.results.values()) / 60
