@@ -132,13 +132,21 @@ class SeedData:
 
 def main() -> None:
     options = parse_options()
+    run_cells(options)
+    if not options.no_write:
+        rows = read_rows(options.results)
+        write_section("pgkd-real", page(rows))
+        write_section("pgkd-verdicts", verdicts(rows, SETS), DOCS)
+
+
+def run_cells(options: argparse.Namespace) -> None:
+    """Run the cells that are not done, until the time is up."""
     ends = time.monotonic() + 3600 * options.max_hours
     for name in options.sets:
         for seed in options.seeds:
             for arm in options.arms:
                 rows = read_rows(options.results)
-                asked = asked_of(options, arm)
-                key = CellRow(name, arm, seed, "", asked=asked).key
+                key = CellRow(name, arm, seed, "", asked=asked_of(options, arm)).key
                 if any(row.key == key and row.state == "done" for row in rows):
                     continue
                 if time.monotonic() > ends:
@@ -148,10 +156,6 @@ def main() -> None:
                 row = cell(name, arm, seed, options, rows)
                 store(options.results, row)
                 print(f"{name} seed {seed} {arm}: {summary(row)}, {time.monotonic() - began:.0f} s", flush=True)
-    if not options.no_write:
-        rows = read_rows(options.results)
-        write_section("pgkd-real", page(rows))
-        write_section("pgkd-verdicts", verdicts(rows, SETS), DOCS)
 
 
 def parse_options() -> argparse.Namespace:
