@@ -30,6 +30,7 @@ _WHERE = {
     "plan": "potstill.api",
     "predict": "potstill.api",
     "report": "potstill.api",
+    "serve": "potstill.api",
     "show": "potstill.api",
     "fetch": "potstill.api",
 }

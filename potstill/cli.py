@@ -24,6 +24,7 @@ import click
 from potstill import __version__
 from potstill.api import COMMAND_GROUPS, COMMANDS
 from potstill.api.distill import RecipeOptions, TextOptions
+from potstill.api.serve import LimitOptions
 from potstill.api.table_options import SEVERAL, FileOptions, TableOptions
 from potstill.data.paths import as_text
 from potstill.data.printable import escape_controls, printable_json
@@ -44,6 +45,7 @@ OPTION_GROUPS = {
     "Which texts": TextOptions,
     "Columns and labels": TableOptions,
     "Reading files": FileOptions,
+    "Limits": LimitOptions,
 }
 
 

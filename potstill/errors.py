@@ -122,6 +122,22 @@ class TeacherError(PotstillError):
     billed = True
 
 
+class RequestRefused(PotstillError):
+    """A request to a served model is not answered.
+
+    Args:
+        reason: a key of `serving.refusals.STATUS`.
+        message: one sentence.
+        hint: how to mend the request.
+        retry_after_s: whole seconds after which the same request may succeed; None if it never will.
+    """
+
+    def __init__(self, reason: str, message: str, hint: str = "", retry_after_s: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
 class Waiting(PotstillError):
     """People or a batch queue have to finish first; run the same command again later."""
 

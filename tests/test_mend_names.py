@@ -40,6 +40,8 @@ SHOWN_BY = {
     "models/weights.py": frozenset({"fetch"}),
     "planning/": frozenset({"plan"}),
     "reports/serving_benchmark.py": frozenset({"bench"}),
+    "serving/": frozenset({"serve"}),
+    "api/serve.py": frozenset({"serve"}),
     "study/": frozenset({"compare"}),
 }
 # (file, flag) -> why it is not one of its commands': the message names another command for it, or is no advice.

@@ -15,13 +15,14 @@ from potstill.api.compare import compare
 from potstill.api.distill import distill, plan
 from potstill.api.init import fetch, init
 from potstill.api.predict import predict
+from potstill.api.serve import serve
 from potstill.api.show import ledger, report, show
 
 # Title -> commands, in the order a newcomer needs them.
 COMMAND_GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Before training": (init, label_errors, plan),
     "Training": (distill, annotate, compare),
-    "With a trained model": (predict, bench),
+    "With a trained model": (predict, serve, bench),
     "What a run did": (report, show, ledger),
     "Weights and sample data": (fetch,),
 }

@@ -1,8 +1,8 @@
-"""Limits on the connections to the page: how many are open, and how long a request may take to arrive.
+"""Limits on the connections to a server: how many are open, and how long a request may take to arrive.
 
 Without them a program that opens connections and sends nothing, or a request byte by byte, takes every file descriptor
-of the server, and the page is dead for the people who label. Here a connection more than `MAX_CONNECTIONS` ends the
-one that has waited longest, so that a new request is always read; and every connection has a deadline.
+of the server, and it is dead for all others. Here a connection more than allowed ends the one that has waited longest,
+so that a new request is always read; and every connection has a deadline.
 """
 
 from __future__ import annotations
@@ -22,31 +22,54 @@ RESPONSE_S = 30.0  # from the end of a request to the last byte of its response
 Address = tuple[str, int]  # the client's side of a connection
 
 
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """How many connections may be open, and the seconds for each part of a request.
+
+    Attributes:
+        connections: open at once.
+        idle_s: from the start of a connection, or the end of the last response, to the first byte of a request.
+        request_s: from there to the end of the request.
+        response_s: from the end of a request to the last byte of its response.
+    """
+
+    connections: int
+    idle_s: float
+    request_s: float
+    response_s: float
+
+
 @dataclass
 class Connection:
-    """An open connection, its deadline, and whether a request has arrived and is being answered."""
+    """An open connection, its deadline, and whether a request is arriving, or has arrived and is being answered."""
 
     transport: asyncio.Transport
     deadline: asyncio.TimerHandle
     answering: bool = False
+    arriving: bool = False
 
 
 class Connections:
-    """The open connections, the one that has waited longest first."""
+    """The open connections, the one that has waited longest first.
 
-    def __init__(self) -> None:
+    Args:
+        limits: their number and deadlines; None for those of the annotation page, where idling counts as arriving.
+    """
+
+    def __init__(self, limits: ConnectionLimits | None = None) -> None:
+        self._limits = limits or ConnectionLimits(MAX_CONNECTIONS, REQUEST_S, REQUEST_S, RESPONSE_S)
         self._open: dict[Address, Connection] = {}
 
     def add(self, transport: asyncio.Transport) -> None:
         """A connection was made; if there are too many, one is ended."""
-        if len(self._open) >= MAX_CONNECTIONS:
+        if len(self._open) >= self._limits.connections:
             waiting = (address for address, each in self._open.items() if not each.answering)
             self._end(next(waiting, next(iter(self._open))))
-        self._start(transport.get_extra_info("peername"), transport)
+        self._start(_address(transport), transport, self._limits.idle_s)
 
     def discard(self, transport: asyncio.Transport) -> None:
         """A connection was lost."""
-        address = transport.get_extra_info("peername")
+        address = _address(transport)
         # Another client may have the address of a connection that was ended before its loss is reported.
         if (found := self._open.get(address)) is not None and found.transport is transport:
             found.deadline.cancel()
@@ -56,15 +79,25 @@ class Connections:
         """The request on a connection has arrived, or its response has been sent."""
         if (found := self._open.pop(address, None)) is not None:
             found.deadline.cancel()
-            self._start(address, found.transport, answering=answering)
+            seconds = self._limits.response_s if answering else self._limits.idle_s
+            self._start(address, found.transport, seconds, answering=answering)
+
+    def receiving(self, address: Address) -> None:
+        """Bytes came; the first ones of a request start its deadline."""
+        found = self._open.get(address)
+        if found is not None and not found.answering and not found.arriving:
+            found.deadline.cancel()
+            found.deadline = asyncio.get_running_loop().call_later(self._limits.request_s, self._end, address)
+            found.arriving = True
 
     def end_all(self, *, answering: bool) -> None:
         """End the connections that wait for a request, and with `answering` the others as well."""
         for address in [address for address, each in self._open.items() if answering or not each.answering]:
             self._end(address)
 
-    def _start(self, address: Address, transport: asyncio.Transport, *, answering: bool = False) -> None:
-        seconds = RESPONSE_S if answering else REQUEST_S
+    def _start(
+        self, address: Address, transport: asyncio.Transport, seconds: float, *, answering: bool = False
+    ) -> None:
         deadline = asyncio.get_running_loop().call_later(seconds, self._end, address)
         self._open[address] = Connection(transport, deadline, answering)
 
@@ -72,6 +105,11 @@ class Connections:
         connection = self._open.pop(address)
         connection.deadline.cancel()
         connection.transport.abort()
+
+
+def _address(transport: asyncio.Transport) -> Address:
+    host, port = transport.get_extra_info("peername")[:2]
+    return str(host), int(port)
 
 
 class RequestLimits:

@@ -1,0 +1,156 @@
+"""What every protocol is made of: operations that parse a request and render its answer, and one way to render errors.
+
+Independent of HTTP libraries; the same table of operations gives the routes and the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+
+from potstill.bundle.bundle import Text
+from potstill.errors import PotstillError, RequestRefused
+from potstill.serving.limits import ServingLimits
+from potstill.serving.model import Answer, ServedModel
+from potstill.serving.refusals import STATUS, invalid
+
+JSON = "application/json"
+OptionsT = TypeVar("OptionsT")
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A request as a protocol sees it.
+
+    Attributes:
+        body: all of it.
+        headers: by lower-case name.
+        model: the name in the address; "" for the default one.
+        takes_pairs: whether that model compares two texts.
+    """
+
+    body: bytes
+    headers: Mapping[str, str]
+    model: str
+    takes_pairs: bool
+
+
+@dataclass(frozen=True)
+class Question(Generic[OptionsT]):
+    """The texts of a request.
+
+    Attributes:
+        texts: texts, or pairs of texts.
+        options: what the protocol needs to render the answer.
+        model: its name; "" for the default one.
+        truncate: False if a text that is not read as a whole is an error.
+    """
+
+    texts: Sequence[Text]
+    options: OptionsT
+    model: str = ""
+    truncate: bool = True
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response: its body, status, content type and further headers."""
+
+    body: bytes
+    status: int = 200
+    media_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a route about the server itself may look at: its models, whether it is ready, its limits, its version."""
+
+    models: Sequence[ServedModel]
+    default: str
+    ready: bool
+    limits: ServingLimits
+    version: str
+
+
+@dataclass(frozen=True)
+class Operation(Generic[OptionsT]):
+    """A route that answers texts.
+
+    Attributes:
+        path: of the default model, or with `{model}` of a named one.
+        summary: one line of the documentation.
+        parse: a request -> its texts.
+        render: its answer -> the response.
+        request: the body, for the documentation.
+        response: an example of the response's body, for the documentation.
+        json_only: whether another content type is refused.
+    """
+
+    path: str
+    summary: str
+    parse: Callable[[Incoming], Question[OptionsT]]
+    render: Callable[[Question[OptionsT], Answer], Reply]
+    request: type[BaseModel]
+    response: Any
+    json_only: bool = True
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A route about the server or a model, without texts.
+
+    Attributes:
+        path: perhaps with `{model}`.
+        summary: one line of the documentation.
+        render: the situation and the model in the address, or the default one if it is loaded -> the response.
+        public: whether no key is asked for, as by probes.
+    """
+
+    path: str
+    summary: str
+    render: Callable[[Situation, ServedModel | None], Reply]
+    public: bool = False
+
+
+@dataclass(frozen=True)
+class ServingProtocol:
+    """A protocol: its name in the documentation, how its addresses begin, its routes, and the shape of its errors."""
+
+    name: str
+    prefixes: tuple[str, ...]
+    operations: tuple[Operation[Any], ...]
+    facts: tuple[Fact, ...]
+    refuse: Callable[[RequestRefused], Reply]
+
+
+def parse_body(kind: type[BodyT], body: bytes) -> BodyT:
+    """The body of a request.
+
+    Raises:
+        RequestRefused: it is not JSON, or of another shape.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """A response of JSON values."""
+    return Reply(to_json(value), status, headers=headers or {})
+
+
+def status_of(refusal: RequestRefused) -> int:
+    """The HTTP status of a refusal."""
+    return STATUS[refusal.reason]
+
+
+def as_refusal(error: PotstillError) -> RequestRefused:
+    """An error of potstill as a refusal: what the caller asked cannot be had of this model."""
+    return error if isinstance(error, RequestRefused) else RequestRefused("task", error.message, error.hint)
