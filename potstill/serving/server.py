@@ -212,6 +212,8 @@ def listening_socket(address: Address) -> socket.socket:
     Raises:
         BadSpec: the port is in use or out of range, or the host is no address of this machine.
     """
+    if not 0 <= address.port < 65_536:
+        raise BadSpec(f"{address.port} is no port.", "Give --port N between 1 and 65535, or 0 for any free one.")
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, where = found[0]

@@ -1,4 +1,4 @@
-"""The server as a process and as a thread: it starts, drains, reloads under load, and says what is wrong in a sentence."""
+"""The server as a thread and as a process: it starts, drains, reloads under load, and refuses in one sentence."""
 
 from __future__ import annotations
 
@@ -128,9 +128,7 @@ def test_a_slow_client_and_a_crowd_do_not_stop_the_server(bundle_folder: Path) -
         assert server.ask("/predict", BODY).status == 200
 
 
-def test_a_process_serves_several_models_and_ends_well(
-    bundle_folder: Path, pair_folder: Path, tmp_path: Path
-) -> None:
+def test_a_process_serves_several_models_and_ends_well(bundle_folder: Path, pair_folder: Path, tmp_path: Path) -> None:
     key_file = tmp_path / "keys"
     key_file.write_text(f"\n{KEY}\n")
     with serve_process(f"first={bundle_folder}", pair_folder, "--key-file", key_file) as (process, port):
@@ -167,11 +165,9 @@ def test_what_cannot_be_served_is_said_in_a_sentence(bundle_folder: Path, tmp_pa
         (str(bundle_folder), "--key-file", str(tmp_path / "short")): "fewer than 16",
         (str(bundle_folder), "--key-file", str(tmp_path / "empty")): "holds no key",
         (str(bundle_folder), "--key-file", str(tmp_path / "none")): "cannot be read",
-        (str(bundle_folder), "--port", "99999"): "cannot be served",
-        (str(bundle_folder), "--host", "192.0.2.1", "--key-file", str(tmp_path / "long")): "cannot be served",
+        (str(bundle_folder), "--port", "99999"): "is no port",
         (str(bundle_folder), "--max-queue", "0"): "below one",
     }
-    (tmp_path / "long").write_text(KEY)
     for arguments, sentence in refused.items():
         found = CliRunner(env={KEY_VARIABLE: None}).invoke(cli.app, ["serve", *arguments])
         assert sentence in str(found.exception), arguments
