@@ -14,7 +14,15 @@ from potstill.errors import PotstillError, RequestRefused, missing_extra
 from potstill.serving.access import Access
 from potstill.serving.exchange import CallerGone, answer_or_leave, check_media, read_body
 from potstill.serving.pool import ModelPool
-from potstill.serving.protocols.base import Fact, Incoming, Operation, Reply, ServingProtocol, Situation, as_refusal
+from potstill.serving.protocols.base import (
+    Fact,
+    Incoming,
+    Operation,
+    RenderedReply,
+    ServingProtocol,
+    Situation,
+    as_refusal,
+)
 from potstill.serving.protocols.tei import TEI
 
 if TYPE_CHECKING:
@@ -106,7 +114,7 @@ def _answering(service: Service, protocol: ServingProtocol, operation: Operation
         try:
             reply = await _answer(service, operation, request)
         except CallerGone:
-            reply = Reply(b"", 499)
+            reply = RenderedReply(b"", 499)
         except PotstillError as error:
             reply = protocol.refuse(as_refusal(error))
             if isinstance(error, RequestRefused) and error.retry_after_s is not None:
@@ -120,7 +128,7 @@ def _answering(service: Service, protocol: ServingProtocol, operation: Operation
     return endpoint
 
 
-async def _answer(service: Service, operation: Operation[Any], request: Request) -> Reply:
+async def _answer(service: Service, operation: Operation[Any], request: Request) -> RenderedReply:
     headers = request.headers
     service.access.check(headers)
     check_media(headers, json_only=operation.json_only)
@@ -148,11 +156,11 @@ def _telling(service: Service, protocol: ServingProtocol, fact: Fact) -> Endpoin
     return endpoint
 
 
-def _with_headers(reply: Reply, headers: Mapping[str, str]) -> Reply:
-    return Reply(reply.body, reply.status, reply.media_type, {**reply.headers, **headers})
+def _with_headers(reply: RenderedReply, headers: Mapping[str, str]) -> RenderedReply:
+    return RenderedReply(reply.body, reply.status, reply.media_type, {**reply.headers, **headers})
 
 
-def _response(reply: Reply) -> Response:
+def _response(reply: RenderedReply) -> Response:
     from starlette.responses import Response
 
     headers = {**SECURITY_HEADERS, **reply.headers}

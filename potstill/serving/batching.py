@@ -20,7 +20,7 @@ import numpy as np
 from potstill.bundle.bundle import RUST_PANIC, Text
 from potstill.errors import PotstillError, RequestRefused
 from potstill.serving.limits import ServingLimits
-from potstill.serving.model import Answer, Computed, ServedModel
+from potstill.serving.model import Computed, ModelAnswer, ServedModel
 
 TURN_TOKENS = 512  # padded tokens of one request that go into a batch before the next request has its turn
 MAX_RETRY_AFTER_S = 60
@@ -45,7 +45,7 @@ class Ticket:
     texts: Sequence[Text]
     costs: Sequence[int]
     truncate: bool
-    future: asyncio.Future[Answer]
+    future: asyncio.Future[ModelAnswer]
     queued_at: float
     taken: int = 0
     parts: list[Computed] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Batcher:
         Raises:
             RequestRefused: the queue is full.
         """
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ModelAnswer] = asyncio.get_running_loop().create_future()
         ticket = Ticket(texts, [self.model.cost(text) for text in texts], truncate, future, time.monotonic())
         with self._changed:
             if self._closing:
@@ -120,7 +120,7 @@ class Batcher:
             self._changed.notify()
         return ticket
 
-    async def wait(self, ticket: Ticket) -> Answer:
+    async def wait(self, ticket: Ticket) -> ModelAnswer:
         """The answer to a request in the queue. If the caller is cancelled, texts that wait are never computed.
 
         Raises:
@@ -213,7 +213,7 @@ class Batcher:
         speed = len(texts) / max(elapsed, 1e-6)
         self._texts_per_s += SMOOTHING * (speed - self._texts_per_s) if self._texts_per_s else speed
         row = 0
-        done: list[tuple[Ticket, Answer | RequestRefused]] = []
+        done: list[tuple[Ticket, ModelAnswer | RequestRefused]] = []
         for ticket, start, stop in batch:
             ticket.parts.append(computed.rows(row, row + stop - start))
             row += stop - start
@@ -234,7 +234,7 @@ class Batcher:
                         "Send a shorter text, or truncate: true and truncation_direction: Right.",
                     )
 
-    def _joined(self, ticket: Ticket) -> Answer:
+    def _joined(self, ticket: Ticket) -> ModelAnswer:
         parts = ticket.parts
         whole = parts[0]
         if len(parts) > 1:
@@ -245,9 +245,9 @@ class Batcher:
                 sum(part.tokenization_s for part in parts),
                 sum(part.inference_s for part in parts),
             )
-        return Answer(self.model, whole, ticket.started_at - ticket.queued_at)
+        return ModelAnswer(self.model, whole, ticket.started_at - ticket.queued_at)
 
-    def _deliver(self, done: list[tuple[Ticket, Answer | RequestRefused]]) -> None:
+    def _deliver(self, done: list[tuple[Ticket, ModelAnswer | RequestRefused]]) -> None:
         """Hand answers to the callers, in their event loop."""
         if not done:
             return
@@ -260,7 +260,7 @@ class Batcher:
             return
 
 
-def _resolve(done: list[tuple[Ticket, Answer | RequestRefused]]) -> None:
+def _resolve(done: list[tuple[Ticket, ModelAnswer | RequestRefused]]) -> None:
     for ticket, found in done:
         if ticket.future.done():
             continue

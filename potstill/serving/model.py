@@ -55,30 +55,18 @@ class TokenCounter:
 
     Args:
         inner: the bundle's own preprocessor.
+
+    Attributes:
+        tokens: (N,) of the texts of the last call.
+        seconds: that they took.
+        truncated, unknown: the inner preprocessor's counts.
     """
 
     def __init__(self, inner: Preprocessor) -> None:
         self._inner = inner
         self.tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.seconds = 0.0
-
-    @property
-    def truncated(self) -> int:
-        """As the bundle's own counts."""
-        return self._inner.truncated
-
-    @truncated.setter
-    def truncated(self, count: int) -> None:
-        self._inner.truncated = count
-
-    @property
-    def unknown(self) -> int:
-        """As the bundle's own counts."""
-        return self._inner.unknown
-
-    @unknown.setter
-    def unknown(self, count: int) -> None:
-        self._inner.unknown = count
+        self.truncated, self.unknown = inner.truncated, inner.unknown
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """The bundle's own batches."""
@@ -93,6 +81,7 @@ class TokenCounter:
                 np.add.at(self.tokens, rows, used.sum(axis=1))
             self.seconds += time.perf_counter() - started
             if batch is None:
+                self.truncated, self.unknown = self._inner.truncated, self._inner.unknown
                 return
             yield batch
 
@@ -128,7 +117,6 @@ class ServedModel:
         """
         model = cls(name, load(folder, threads=threads))
         model.compute([(text, text) if model.bundle.takes_pairs else text for text in WARM_TEXTS])
-        model.bundle.preprocessor.truncated = model.bundle.preprocessor.unknown = 0
         return model
 
     def cost(self, text: Text) -> int:
@@ -183,7 +171,7 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """The answer to one request of N texts.
 
     Attributes:

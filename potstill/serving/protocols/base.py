@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from potstill.bundle.bundle import Text
 from potstill.errors import PotstillError, RequestRefused
 from potstill.serving.limits import ServingLimits
-from potstill.serving.model import Answer, ServedModel
+from potstill.serving.model import ModelAnswer, ServedModel
 from potstill.serving.refusals import STATUS, invalid
 
 JSON = "application/json"
@@ -58,7 +58,7 @@ class Question(Generic[OptionsT]):
 
 
 @dataclass(frozen=True)
-class Reply:
+class RenderedReply:
     """A response: its body, status, content type and further headers."""
 
     body: bytes
@@ -95,7 +95,7 @@ class Operation(Generic[OptionsT]):
     path: str
     summary: str
     parse: Callable[[Incoming], Question[OptionsT]]
-    render: Callable[[Question[OptionsT], Answer], Reply]
+    render: Callable[[Question[OptionsT], ModelAnswer], RenderedReply]
     request: type[BaseModel]
     response: Any
     json_only: bool = True
@@ -114,7 +114,7 @@ class Fact:
 
     path: str
     summary: str
-    render: Callable[[Situation, ServedModel | None], Reply]
+    render: Callable[[Situation, ServedModel | None], RenderedReply]
     public: bool = False
 
 
@@ -126,7 +126,7 @@ class ServingProtocol:
     prefixes: tuple[str, ...]
     operations: tuple[Operation[Any], ...]
     facts: tuple[Fact, ...]
-    refuse: Callable[[RequestRefused], Reply]
+    refuse: Callable[[RequestRefused], RenderedReply]
 
 
 def parse_body(kind: type[BodyT], body: bytes) -> BodyT:
@@ -141,9 +141,9 @@ def parse_body(kind: type[BodyT], body: bytes) -> BodyT:
         raise invalid(error) from None
 
 
-def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> RenderedReply:
     """A response of JSON values."""
-    return Reply(to_json(value), status, headers=headers or {})
+    return RenderedReply(to_json(value), status, headers=headers or {})
 
 
 def status_of(refusal: RequestRefused) -> int:

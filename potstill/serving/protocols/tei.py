@@ -16,13 +16,13 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
-from potstill.serving.model import Answer, ServedModel, as_text
+from potstill.serving.model import ModelAnswer, ServedModel, as_text
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
     Operation,
     Question,
-    Reply,
+    RenderedReply,
     ServingProtocol,
     Situation,
     json_reply,
@@ -199,7 +199,7 @@ def _characters(texts: Sequence[Text]) -> int:
     return sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
 
 
-def render_scores(question: Question[ScoreOptions], answer: Answer) -> Reply:
+def render_scores(question: Question[ScoreOptions], answer: ModelAnswer) -> RenderedReply:
     """Every label with its score, best first; a list of lists for a batch."""
     options = question.options
     values = _values(options, answer)
@@ -213,7 +213,7 @@ def render_scores(question: Question[ScoreOptions], answer: Answer) -> Reply:
     return json_reply(rows if options.nested else rows[0], headers=timing_headers(answer, options.characters))
 
 
-def _values(options: ScoreOptions, answer: Answer) -> Any:
+def _values(options: ScoreOptions, answer: ModelAnswer) -> Any:
     logits = answer.computed.logits
     own = "sigmoid" if answer.model.bundle.multilabel else "softmax"
     if options.raw:
@@ -226,7 +226,7 @@ def _values(options: ScoreOptions, answer: Answer) -> Any:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def timing_headers(answer: Answer, characters: int) -> dict[str, str]:
+def timing_headers(answer: ModelAnswer, characters: int) -> dict[str, str]:
     """TEI's headers: milliseconds, characters and tokens of a request; `x-total-time` is added by the server."""
     computed = answer.computed
     return {
@@ -244,7 +244,7 @@ def _ms(seconds: float) -> str:
     return str(round(1000 * seconds))
 
 
-def render_info(situation: Situation, model: ServedModel | None) -> Reply:
+def render_info(situation: Situation, model: ServedModel | None) -> RenderedReply:
     """`/info`: the model and the limits."""
     if model is None:
         raise RequestRefused("unready", "The model is being loaded.", retry_after_s=1)
@@ -274,14 +274,14 @@ def render_info(situation: Situation, model: ServedModel | None) -> Reply:
     )
 
 
-def render_health(situation: Situation, _: ServedModel | None) -> Reply:
+def render_health(situation: Situation, _: ServedModel | None) -> RenderedReply:
     """`/health`: 200 if every model is loaded and warm and the server is not being stopped."""
     if not situation.ready:
         raise RequestRefused("unready", "The server is starting or stopping.", retry_after_s=1)
-    return Reply(b"", media_type="text/plain; charset=utf-8")
+    return RenderedReply(b"", media_type="text/plain; charset=utf-8")
 
 
-def refuse(refusal: RequestRefused) -> Reply:
+def refuse(refusal: RequestRefused) -> RenderedReply:
     """TEI's shape of an error."""
     error_type = ERROR_TYPES.get(refusal.reason, "Validation")
     return json_reply({"error": str(refusal), "error_type": error_type}, status_of(refusal))
