@@ -1,7 +1,7 @@
 """PGKD beside the paper's table (Palo et al., EMNLP 2024): base, the loop, its ablations, and the same money otherwise.
 
     python bench/papers/pgkd.py [--data ../shared/data] [--sets ag_news ...] [--seeds 3] [--arms ...] [--out FILE]
-    python bench/papers/pgkd_page.py FILE ...      puts what several such runs wrote into one JSON file and one page
+    python bench/papers/pgkd_page.py PART=FILE ...      puts what such runs wrote into one JSON file and one page
 
 A simulation: the teacher replays real texts that were held back, near the student's errors, and no text is written
 twice in a run. It errs as often as the paper's teacher did zero-shot; `--write-accuracy` says how often its written
@@ -143,11 +143,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--option", nargs="*", default=[], help="options of the student, as name=number")
     options = parser.parse_args()
-    rows: list[Row] = []
+    rows = stored_rows(options)
     for name in options.sets:
         vectors = frozen.use("minilm", options.vectors / f"{name}.npz" if options.vectors else None)
         for seed in range(options.seeds):
-            for row in arms_of(STUDIES[name], seed, options):
+            for row in arms_of(STUDIES[name], seed, options, [each for each in rows if each.seed == seed]):
                 rows.append(row)
                 print(f"{row.data:<12} seed {seed} {row.arm:<18} {row.accuracy:.3f} {row.macro_f1:.3f}", flush=True)
                 if options.out:  # after every row: a run that is cut still counts
@@ -156,19 +156,45 @@ def main() -> None:
     print("\n".join(table(rows)))
 
 
+def stored_rows(options: argparse.Namespace) -> list[Row]:
+    """The rows of the file `--out`, if they are of the same options; sets, arms and seeds may be others."""
+    if options.out is None or not options.out.exists():
+        return []
+    stored, asked = json.loads(options.out.read_text(encoding="utf-8")), asked_of(options)
+    others = [name for name in asked if stored["asked"].get(name) != asked[name]]
+    if set(others) - {"sets", "arms", "seeds"}:
+        raise SystemExit(f"{options.out} was made with another {others[0]}: name another file.")
+    return [Row(**row) for row in stored["rows"]]
+
+
+def asked_of(options: argparse.Namespace) -> dict[str, str]:
+    """The options of the command as they are stored."""
+    return {name: str(value) for name, value in vars(options).items() if name not in ("data", "out", "vectors")}
+
+
 def write_part(file: Path, options: argparse.Namespace, rows: Sequence[Row], *, simulation: bool, **also: Any) -> None:
     """One part of the results, for pgkd_page.py to put beside the others."""
-    asked = {name: str(value) for name, value in vars(options).items() if name not in ("data", "out", "vectors")}
-    record = {"commit": commit(), "simulation": simulation, "asked": asked, "rows": [asdict(row) for row in rows]}
+    record = {
+        "commit": commit(),
+        "simulation": simulation,
+        "asked": asked_of(options),
+        "rows": [asdict(row) for row in rows],
+    }
     file.write_text(json.dumps({**record, **also}, indent=1), encoding="utf-8")
 
 
-def arms_of(study: Study, seed: int, options: argparse.Namespace) -> Iterator[Row]:
-    """All arms asked for, on the same texts. Plain labelling gets the money that `pgkd` spent on its teacher."""
+def arms_of(study: Study, seed: int, options: argparse.Namespace, done: Sequence[Row]) -> Iterator[Row]:
+    """The arms that are not done, on the same texts. Labelling gets the money that `pgkd` spent on its teacher."""
+    known = {row.arm: row for row in done if row.data == study.name}
+    if set(options.arms) <= set(known):
+        return
     with tempfile.TemporaryDirectory() as scratch:
         world = world_of(options.data / study.name, seed, options, Path(scratch))
         spent = 0.0
         for arm in options.arms:
+            if arm in known:
+                spent = known[arm].llm_usd if arm == "pgkd" else spent
+                continue
             given = world
             if arm == "labelling":
                 given = with_pool(world, affordable(world, spent))
