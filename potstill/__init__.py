@@ -7,8 +7,12 @@ than numpy, onnxruntime and tokenizers.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
+
+# onnxruntime sends usage data to its publisher from version 1.31 on, unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.2.0"
 
