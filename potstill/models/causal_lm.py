@@ -220,9 +220,10 @@ def _load_error(weights: Weights, error: Exception) -> TeacherError:
             f"The architecture of the model in {weights.path} is unknown to the installed transformers: {reason}",
             "Update transformers, or serve the model with llama.cpp, vLLM or Ollama and name it openai:MODEL.",
         )
-    return TeacherError(
-        f"The model in {weights.path} cannot be loaded: {reason}", "Fetch it again, or name another model."
-    )
+    again = "Copy it again"
+    if weights.source == "download":  # what is there would be taken for whole
+        again = f"Delete {weights.folder} and run: potstill fetch {weights.name}"
+    return TeacherError(f"The model in {weights.path} cannot be loaded: {reason}", f"{again}; or name another model.")
 
 
 def require_torch(weights: Weights) -> None:

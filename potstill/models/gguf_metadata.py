@@ -17,6 +17,7 @@ from potstill.errors import BadInput
 # Value types of the format: scalars by their number, strings, arrays.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_ALIGNMENT = 32  # of the tensors, in bytes, unless the file names another
 _MAX_KEYS, _MAX_DIMENSIONS = 65_536, 8
 
 
@@ -43,21 +44,28 @@ def read_gguf_metadata(path: Path) -> GgufMetadata:
     """The metadata of a GGUF file.
 
     Raises:
-        BadInput: the file is damaged, or cut off within its metadata.
+        BadInput: the file is damaged, or cut off.
     """
     stat = path.stat()
     return _read(path.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, _size: int, _mtime_ns: int) -> GgufMetadata:
+def _read(path: Path, size: int, _mtime_ns: int) -> GgufMetadata:
     try:
         with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             reader = _Reader(data)
             values = reader.values()
-            n_parameters = reader.count_parameters()
+            tensors = reader.tensors()
+            needed = reader.needed_bytes(tensors, values.get("general.alignment"))
     except (struct.error, ValueError, OverflowError, KeyError) as error:
         raise BadInput(f"{path} is damaged: its metadata cannot be read.", "Fetch or copy it again.") from error
+
+    if needed > size:
+        raise BadInput(
+            f"{path} is cut off: it has {size:,} bytes, and its weights need more than {needed:,}.",
+            "Fetch or copy it again.",
+        )
 
     def text(key: str) -> str:
         return str(values.get(key) or "")
@@ -69,7 +77,7 @@ def _read(path: Path, _size: int, _mtime_ns: int) -> GgufMetadata:
         text("tokenizer.chat_template"),
         text("general.name"),
         int(context) if isinstance(context, int) else 0,
-        n_parameters,
+        sum(n for n, _ in tensors),
     )
 
 
@@ -92,17 +100,24 @@ class _Reader:
             raise ValueError(f"{n_keys} keys, {self._n_tensors} tensors")
         return {self._string(): self._value(int(self._scalar("I"))) for _ in range(n_keys)}
 
-    def count_parameters(self) -> int:
-        """Number of weights in all tensors; call it after `values`."""
-        total = 0
+    def tensors(self) -> list[tuple[int, int]]:
+        """(Number of weights, offset in bytes) of every tensor; call it after `values`."""
+        found: list[tuple[int, int]] = []
         for _ in range(self._n_tensors):
             self._string()  # its name
             n_dimensions = int(self._scalar("I"))
             if n_dimensions > _MAX_DIMENSIONS:
                 raise ValueError(f"{n_dimensions} dimensions")
-            total += math.prod(int(self._scalar("Q")) for _ in range(n_dimensions))
-            self._scalar("I"), self._scalar("Q")  # type and offset
-        return total
+            n_weights = math.prod(int(self._scalar("Q")) for _ in range(n_dimensions))
+            self._scalar("I")  # its type
+            found.append((n_weights, int(self._scalar("Q"))))
+        return found
+
+    def needed_bytes(self, tensors: list[tuple[int, int]], alignment: object) -> int:
+        """The least size of the whole file, a bit for each weight; call it after `tensors`."""
+        step = alignment if isinstance(alignment, int) and alignment > 0 else _ALIGNMENT
+        begin = -(-self._at // step) * step
+        return max((begin + offset + n_weights // 8 for n_weights, offset in tensors), default=0)
 
     def _value(self, kind: int) -> object:
         if kind == _STRING:

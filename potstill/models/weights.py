@@ -99,7 +99,7 @@ def _from_downloads(name: str, download: bool) -> Weights:
     path = fetch(name) if download else cached_path(name)
     if path is None:
         raise MissingWeights(
-            f"The weights {name!r} ({row.size_mb} MB, {row.licence}) are not in {cache_folder()}.",
+            f"The weights {name!r} ({row.size_mb} MB, {row.licence}) are not in {cache_folder()}, or not whole.",
             f"Run: potstill fetch {name}" + (" --accept-licence" if row.opt_in else ""),
         )
     return _inspect(name, path, "download")

