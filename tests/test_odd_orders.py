@@ -71,7 +71,8 @@ def test_odd_orders_end_with_a_sentence(files: Path) -> None:
 
 
 def test_a_plan_of_test_texts_alone_says_what_is_missing(files: Path) -> None:
-    assert "only texts to evaluate on" in str(call("plan", "test.csv", "-b", "1").exception)
+    for command in (("plan", "test.csv"), ("distill", "test.csv", "--procedure", "finetune", "-o", "run")):
+        assert "only texts to evaluate on" in str(call(*command, "-b", "1").exception)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems hold UTF-8 names alone")

@@ -134,6 +134,7 @@ def distill(
 
     agreed, gives_up = options.pop("yes", False), options.pop("give_up_batch", False)
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
+    _check_learnable(inputs)
     recipe = recipe_kind(inputs.spec.procedure.name)
     recipe.check(inputs.spec, inputs.task.kind)
     folder = utf8_folder(as_path(out or Path("runs") / folder_name(inputs.name)))
@@ -156,6 +157,17 @@ def distill(
                 layout=inputs.layout,
             )
         return DistillResult(folder, report)
+
+
+def _check_learnable(inputs: RunInputs) -> None:
+    """Raise BadData if there are texts to evaluate on and no others."""
+    from potstill.errors import BadData
+
+    if not inputs.pool.subset("train").texts and not inputs.pool.subset("pool").texts:
+        raise BadData(
+            f"{inputs.source} has only texts to evaluate on: there is nothing to learn from or to ask about.",
+            "Add labelled texts (--train FILE) or unlabelled ones (--pool FILE).",
+        )
 
 
 def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporter | None, agreed: bool) -> None:
@@ -236,7 +248,7 @@ def plan(
         UnknownPrice: the price of this teacher is unknown.
     """
     from potstill.data.atomic import atomic_file
-    from potstill.errors import BadData, BadSpec
+    from potstill.errors import BadSpec
     from potstill.planning import compare_options
     from potstill.planning.cost_estimate import estimate_cost
     from potstill.procedures.kinds import recipe_kind
@@ -244,11 +256,7 @@ def plan(
 
     check = options.pop("check", False)
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
-    if not inputs.pool.subset("train").texts and not inputs.pool.subset("pool").texts:
-        raise BadData(
-            f"{inputs.source} has only texts to evaluate on: there is nothing to learn from or to ask about.",
-            "Add labelled texts (--train FILE) or unlabelled ones (--pool FILE).",
-        )
+    _check_learnable(inputs)
     asked = [flag for flag, given in (("--measure", measure), ("--page", page is not None)) if given]
     if asked and inputs.task.kind == "multi":
         raise BadSpec(

@@ -136,7 +136,7 @@ def label_file(
     counts = _RowCounts(truncated=-bundle.truncated, unknown=-bundle.unknown)
     with Journal(out.with_name(f"{out.name}.part"), job | {"coverage": coverage}) as journal:
         rows = (row for _, row in _rows(path, read, lambda bad: None))
-        labelled = _with_progress(_labelled(rows, text_columns.names, cells, journal, counts), scan.n, progress)
+        labelled = _with_progress(_labelled(rows, text_columns, cells, journal, counts), scan.n, progress)
         originals = [name for name in scan.columns if name not in cells.columns]
         n = write_table(
             out,
@@ -307,10 +307,10 @@ def _notes(path: Path, scan: _FileScan, cells: _PredictionCells, out: Path) -> I
 
 
 def _labelled(
-    rows: Iterator[Row], columns: Sequence[str], cells: _PredictionCells, journal: Journal, counts: _RowCounts
+    rows: Iterator[Row], columns: TextColumns, cells: _PredictionCells, journal: Journal, counts: _RowCounts
 ) -> Iterator[Row]:
     while block := list(islice(rows, BLOCK)):
-        parts = [[row.get(column) or "" for column in columns] for row in block]
+        parts = columns.texts(block)
         counts.empty += sum(not all(map(str.strip, each)) for each in parts)
         texts = [join_pair(*each) if len(each) == 2 else each[0] for each in parts]
         key = content_key(texts)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from potstill.bundle.export_texts import export_texts, find_export
 from potstill.bundle.record import BundleRecord
 from potstill.bundle.remembered_layout import reading_of
 from potstill.data.column_guess import guess_columns
@@ -22,10 +23,20 @@ MIN_UNSPACED = 20  # characters from which a cell without a blank is a text too,
 
 @dataclass(frozen=True)
 class TextColumns:
-    """The column of the text, or the two of a pair, and why they were chosen, as the end of a sentence."""
+    """The column of the text, or the two of a pair, and why they were chosen, as the end of a sentence.
+
+    `in_export`: they are columns of the export or the chats that the table holds, not of the table itself.
+    """
 
     names: tuple[str, ...]
     reason: str = ""
+    in_export: bool = False
+
+    def texts(self, rows: Sequence[Mapping[str, Cell]]) -> list[list[str]]:
+        """The text, or the two of a pair, of each row; "" where there is none."""
+        if self.in_export:
+            return export_texts(rows, self.names)
+        return [[row.get(name) or "" for name in self.names] for row in rows]
 
     def __str__(self) -> str:
         names = " and ".join(map(repr, self.names))
@@ -69,6 +80,10 @@ def choose_text_columns(
     listed = ", ".join(map(repr, available))
     mend = "Name both: --text COLUMN --text-b COLUMN" if pairs else "Name the column of the texts: --text COLUMN"
     missing = [name for name in named or record.text_columns if name not in available]
+    if missing or not (named or record.text_columns):
+        export = find_export(head(), named or record.text_columns, pairs=pairs)
+        if export is not None and (not named or export.names == tuple(named)):
+            return TextColumns(export.names, f" of an export ({export.tool})", in_export=True)
     if named:
         if missing:
             raise BadData(f"{table} has no column {missing[0]!r}; it has {listed}.", mend)
@@ -112,9 +127,8 @@ def read_texts(
     columns = replace(
         columns, reason=f"{columns.reason}, laid out as the training file" if reading.note else columns.reason
     )
-    rows = zip(*(table.column(name) for name in columns.names), strict=True)
-    cells = ([cell or "" for cell in row] for row in rows)
-    return tuple(join_pair(*row) if len(row) == 2 else row[0] for row in cells), columns
+    rows = columns.texts(list(table.rows()))
+    return tuple(join_pair(*row) if len(row) == 2 else row[0] for row in rows), columns
 
 
 def _holds_texts(cells: Sequence[Cell]) -> bool:

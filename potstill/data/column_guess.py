@@ -72,6 +72,7 @@ class ColumnGuess:
         label: the column of the label, or None.
         split: the column with train, validation, test or pool, or None.
         guesses: the columns that the user did not name, and that there is no label, with reasons.
+        offered: a column of a model's labels, which is not read unless the user names it; "" if there is none.
     """
 
     text: str
@@ -79,6 +80,7 @@ class ColumnGuess:
     label: str | None
     split: str | None
     guesses: tuple[Guess, ...]
+    offered: str = ""
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ _MAX_LITERAL = 20_000  # characters that are read as Python
 _LIST_KEYS = ("choices", "labels", "label", "taxonomy", "cats", "categories", "classes", "class", "values", "value")
 _NAME_KEYS = ("label", "name", "class", "value", "category", "tag", "title", "text", "id")
 _SCORE_KEYS = ("score", "confidence", "probability", "prob", "weight")
+_PAIRS = re.compile(r"[;|,]")  # between names with their scores
+_PAIR = re.compile(r"\s*([^:=]*[^:=\s])\s*[:=]\s*(\d{1,9}|\d{0,9}\.\d{1,20})(%?)\s*", re.ASCII)
 _TRUE, _FALSE = frozenset({"true", "yes", "y", "t", "x"}), frozenset({"false", "no", "n", "f", ""})
 
 
@@ -72,6 +74,13 @@ def parse_label_cell(cell: str | None) -> LabelCell:
         return LabelCell("broken", problem="is nested too deeply")
     except (ValueError, SyntaxError, TypeError, MemoryError):
         return _without_quotes(text)
+
+
+def parse_pairs(cell: str) -> LabelCell | None:
+    """Names with their scores, as in `a:0.7;b:0.3` or `a=70%|b=30%`; None if a part is none, or a name comes twice."""
+    pairs = [_PAIR.fullmatch(part) for part in _PAIRS.split(cell.strip().rstrip(";|,"))]
+    found = {normalise_label(pair[1]): float(pair[2]) / (100 if pair[3] else 1) for pair in pairs if pair}
+    return LabelCell("scores", tuple(found), found) if len(found) == len(pairs) else None
 
 
 def _marked(text: str) -> LabelCell:

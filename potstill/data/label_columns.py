@@ -7,11 +7,12 @@ that sum to one are soft labels. `kind` overrules it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from potstill.data.label_cells import LabelCell, parse_label_cell
+from potstill.data.label_cells import LabelCell, parse_label_cell, parse_pairs
 from potstill.data.label_sets import GUESSED_SEPARATORS, SEPARATOR_NAMES, SEPARATORS, Separator, guess_separator
 from potstill.data.label_sets import parse_labels as split_labels
 from potstill.data.task import TaskKind
@@ -37,6 +38,7 @@ class LabelColumn:
         n_lists: number of rows with a list.
         problems: row -> the cell, and why it cannot be read.
         unused: labels that are scored, and that no row has.
+        paired: the cells are names with their scores, as in `a:0.7;b:0.3`.
     """
 
     names: tuple[tuple[str, ...] | None, ...]
@@ -46,6 +48,7 @@ class LabelColumn:
     n_lists: int = 0
     problems: Mapping[int, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    paired: bool = False
 
     @property
     def soft(self) -> bool:
@@ -81,6 +84,9 @@ def read_label_column(
         return _separated(cells, separator)
     parsed = {cell: parse_label_cell(cell) for cell in set(cells)}
     parsed = _decide_brackets(cells, parsed)
+    paired = _read_pairs(parsed)
+    if paired:
+        return replace(_scored([paired[cell] for cell in cells], {}, kind, 0), paired=True)
     if all(cell.form in ("empty", "name") for cell in parsed.values()) and separator != LIST:
         found = None if kind in ("single", "pair") else _guess(cells, kind)
         if found and found != LIST:
@@ -98,6 +104,17 @@ def read_label_column(
         return _scored(rows, problems, kind, n_lists)
     names = tuple(None if cell.form in ("empty", "broken") else cell.names for cell in rows)
     return LabelColumn(names, separator=LIST if n_lists == len(filled) else "", n_lists=n_lists, problems=problems)
+
+
+def _read_pairs(parsed: Mapping[str, LabelCell]) -> dict[str, LabelCell]:
+    """All cells as names with their scores, if each is that, one has several, and the names recur; else nothing."""
+    found = {cell: each if each.form == "empty" else parse_pairs(cell) for cell, each in parsed.items()}
+    read = {cell: each for cell, each in found.items() if each is not None}
+    several = any(len(each.names) > 1 for each in read.values())
+    if len(read) < len(parsed) or not several or any(each.form not in ("empty", "name") for each in parsed.values()):
+        return {}
+    names = Counter(name for each in read.values() for name in each.names)
+    return read if len(names) <= len(read) or min(names.values()) > 1 else {}
 
 
 def _guess(cells: Sequence[str], kind: str) -> Separator | None:

@@ -1,5 +1,8 @@
 """One column a label: 0 or 1, yes or no, or a cross in each cell, read as one column of scores; or numbered columns.
 
+Where the cells are 1 and -1, -1 is read as 0. Beside 0 it may mean that the label is unknown, or the column may be an
+opinion of -1, 0 or 1: such columns are joined only if the user names them, and it is said.
+
 The new column is called like the columns it joins, `billing,delivery`, and so can be named: `--label billing,delivery`.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +18,8 @@ from potstill.data.tables import Table
 from potstill.data.tables.base import Cell, JsonText
 
 _ON, _OFF = frozenset("1 1.0 true yes y t x ✓ ✔ ☑".split()), frozenset("0 0.0 false no n f - ☐".split())
-_FLAGS, _MAX_FLAG = _ON | _OFF | {""}, 20
+_MINUS = frozenset(("-1", "-1.0"))
+_FLAGS, _MAX_FLAG = _ON | _OFF | _MINUS | {""}, 20
 _CROSSES = frozenset("x ✓ ✔ ☑".split())
 _PREFIXES = frozenset("label labels class category topic tag intent sentiment emotion".split())
 _DECIMAL = re.compile(r"[-+]?\d*\.?\d+(?:e[-+]?\d{1,3})?", re.ASCII)
@@ -27,12 +32,14 @@ SHOWN_NAME = 60  # characters of a joined name in a sentence
 class FlagColumns:
     """A table with its columns of labels joined; `name` is that of the joined column, "" if there are none.
 
-    `found` says what was found, and is empty if the user named the columns.
+    `found` says what was found, and is empty if the user named the columns; `doubt` is a sentence on columns that may
+    be flags and were not joined.
     """
 
     table: Table
     name: str = ""
     found: str = ""
+    doubt: str = ""
 
 
 def join_flag_columns(
@@ -62,8 +69,21 @@ def join_flag_columns(
     others = [name for name in free if name not in flags and any(table.column(name))]
     if any(is_label_name(name) for name in others) or not others:
         return FlagColumns(table)
+    return _join_found(table, flags)
+
+
+def _join_found(table: Table, flags: Sequence[str]) -> FlagColumns:
+    """The flag columns that were found, joined; or a doubt, where -1 stands beside 0."""
     name = ",".join(flags)
-    return FlagColumns(_joined(table, flags, name), name, "a column of 0 and 1 for each label")
+    values = {(cell or "").strip().casefold() for each in flags for cell in table.column(each)}
+    if values & _MINUS and values & _OFF:
+        return FlagColumns(
+            table,
+            doubt=f"The columns {shown_columns(name)} of {table.name} hold -1, 0 and 1, which may be labels or not; "
+            f"--label {shlex.quote(name)} reads 1 as a label and the others as none.",
+        )
+    found = "1 and -1 for each label, -1 read as 0" if values & _MINUS else "0 and 1 for each label"
+    return FlagColumns(_joined(table, flags, name), name, f"a column of {found}")
 
 
 def shown_columns(name: str) -> str:
@@ -129,6 +149,8 @@ def _is_score(cell: Cell) -> bool:
 
 def _score(cell: str) -> float:
     word = cell.casefold()
+    if word in _MINUS:
+        return 0.0
     return float(word) if _DECIMAL.fullmatch(word) else int(word in _ON)
 
 

@@ -215,6 +215,8 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
 
 def _load_error(weights: Weights, error: Exception) -> TeacherError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, KeyError):
+        reason = f"it has no {reason}"
     if "not supported" in reason or "does not recognize this architecture" in reason or "model type" in reason:
         return TeacherError(
             f"The architecture of the model in {weights.path} is unknown to the installed transformers: {reason}",

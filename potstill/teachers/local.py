@@ -326,8 +326,13 @@ class LocalTeacher:
                 scorer.encode_prompt()
             sample = [(list(scorers[0].prompt) * 16)[:16]] * 6
             scoring_started = time.perf_counter()
-            scorers[0].score(sample)
+            finite = np.isfinite(scorers[0].score(sample)).all()
             seconds = time.perf_counter() - scoring_started
+        if not finite:
+            raise TeacherError(
+                f"The weights of {self.name} are damaged: its scores are no numbers.",
+                'Fetch or copy them again; if they are whole, write dtype = "float32" under [teacher].',
+            )
         self._unpaid_s += time.perf_counter() - started
         return seconds * len(scorers) / self._n_tokens(sample)
 

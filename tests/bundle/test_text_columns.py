@@ -77,3 +77,39 @@ def test_an_older_bundle_without_columns_guesses_and_says_so(run: Path, tmp_path
     (tmp_path / "old" / "potstill.json").write_text(json.dumps(record), encoding="utf-8")
     done = predict(tmp_path / "old", table(tmp_path, "id,text\n1,the soup and the bread\n"))
     assert "the column 'text', by a guess; --text names another" in done.to_text()
+
+
+EXPORTS = {
+    "chats.jsonl": [
+        {"messages": [{"role": "system", "content": "Sort."}, {"role": "user", "content": text}]}
+        for text in ("the soup and bread", "a goal of the match")
+    ],
+    "studio.json": [
+        {"id": n, "data": {"words": text}, "annotations": [{"result": []}, {"result": []}]}
+        for n, text in enumerate(("the soup and bread", "a goal of the match"))
+    ],
+    "argilla.json": [
+        {"fields": {"note": text}, "responses": [], "suggestions": []}
+        for text in ("the soup and bread", "a goal of the match")
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_and_chats_are_labelled_by_their_texts_one_label_a_row(run: Path, tmp_path: Path, name: str) -> None:
+    lines = name.endswith("jsonl")
+    text = "\n".join(map(json.dumps, EXPORTS[name])) if lines else json.dumps(EXPORTS[name])
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    done = predict(run, str(tmp_path / name), out=tmp_path / "out.csv")
+    assert predicted(done.file) == ["food", "sport"]
+    assert "of an export" in done.to_text()
+
+
+def test_a_column_within_an_export_can_be_named(run: Path, tmp_path: Path) -> None:
+    rows = [{"id": 1, "data": {"title": "soup and bread", "words": "a goal of the match"}, "annotations": []}]
+    (tmp_path / "studio.json").write_text(json.dumps(rows), encoding="utf-8")
+    for column, label in (("title", "food"), ("words", "sport")):
+        done = predict(run, str(tmp_path / "studio.json"), text=column, out=tmp_path / f"{column}.csv")
+        assert predicted(done.file) == [label]
+    with pytest.raises(BadData, match="no column 'other'"):
+        predict(run, str(tmp_path / "studio.json"), text="other")

@@ -12,6 +12,8 @@ from potstill.data.label_cells import parse_label_cell
 from potstill.data.label_columns import read_label_column, without_missing
 from potstill.data.label_sets import guess_separator
 from potstill.data.label_values import LabelMatcher
+from potstill.data.pool import PoolBuild, PoolOptions, build_pool
+from potstill.data.tables import Table
 from potstill.errors import BadData
 
 A_B = ("a", "b")
@@ -208,3 +210,25 @@ def test_another_spelling_of_a_label_is_found_if_it_is_the_only_one(cell: str, l
     assert matcher.find("both") == "both"
     said = " ".join(matcher.sentences("a.csv"))
     assert (f"{cell.strip()!r} as {label!r} (1)" in said) == (label is not None and cell.strip() != label)
+
+
+def flags(**columns: list[str]) -> PoolBuild:
+    n = len(next(iter(columns.values())))
+    table = Table.from_columns({"text": [f"a text of number {i}" for i in range(n)], **columns}, "flags.csv")
+    return build_pool(table, options=PoolOptions(test_share=0, validation_share=0))
+
+
+def test_flags_of_1_and_minus_1_are_read_and_said() -> None:
+    built = flags(food=["1", "-1", "1"] * 8, sport=["-1", "1", "1"] * 8)
+    assert (built.pool.kind, built.pool.labels) == ("multi", ("food", "sport"))
+    assert built.pool.gold[:3].tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert any("-1 read as 0" in each and "--label COLUMN" in each for each in built.report.sentences())
+
+
+def test_minus_1_beside_0_and_1_is_not_guessed_and_the_flag_that_reads_it_is_named() -> None:
+    columns = {"food": ["1", "-1", "1"] * 8, "sport": ["-1", "0", "1"] * 8}
+    said = flags(**columns).report.sentences()
+    assert any("hold -1, 0 and 1" in each and "--label food,sport" in each for each in said)
+    table = Table.from_columns({"text": [f"a text of number {i}" for i in range(24)], **columns}, "flags.csv")
+    read = build_pool(table, options=PoolOptions(label="food,sport", test_share=0, validation_share=0)).pool
+    assert read.gold[:3].tolist() == [[1, 0], [0, 0], [1, 1]]

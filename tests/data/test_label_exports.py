@@ -101,3 +101,22 @@ def test_the_text_is_found_whatever_its_key(key: str) -> None:
         {"data": rows, "annotations": [[{"result": [result, other][n % 2]}] for n in range(12)]}, "a.json"
     )
     assert build_pool(table).report.sources[0].columns["text"] == key
+
+
+def test_an_export_with_suggestions_alone_names_the_flag_that_reads_them() -> None:
+    rows = [{"question_name": "topic", "value": label} for label in ("food", "sport")] * 10
+    table = Table.from_columns(
+        {
+            "fields": [{"text": f"a text of number {i}"} for i in range(20)],
+            "responses": [[]] * 20,
+            "suggestions": [[row] for row in rows],
+        },
+        "records.json",
+    )
+    with pytest.raises(BadData, match="No row has a label: records") as refused:
+        build_pool(table)
+    assert "--label topic.suggestion" in refused.value.hint
+    assert set(build_pool(table, options=PoolOptions(label="topic.suggestion")).pool.labels) == {"food", "sport"}
+    assert build_pool(table, labels=["food", "sport"]).report.sizes["pool"] == 20
+    gold = Table.from_columns({"text": [f"gold {i}" for i in range(4)], "label": ["food", "sport"] * 2})
+    assert build_pool({"pool": table, "train": gold}).report.sizes["pool"] == 20

@@ -35,3 +35,20 @@ def test_an_unlabelled_row_has_no_shares_and_a_label_of_no_row_adds_none() -> No
     assert pool.soft is not None
     assert (pool.soft[pool.split == "pool"] == 0).all()
     assert np.allclose(pool.soft[pool.split == "train"].sum(axis=1), 1)
+
+
+def test_names_with_scores_in_one_cell_are_soft_labels_and_a_flag_overrules_that() -> None:
+    for one, other in (("a:0.7;b:0.3", "a:0.2; b:0.8"), ("a=70%|b=30%", "a=20%|b=80%"), ("a: .7, b: .3", "b: 1")):
+        pool = pool_of([one, other] * 10)
+        assert pool.soft is not None, one
+        assert pool.gold.tolist() == [0, 1] * 10
+    source = Table.from_columns({"text": [f"text number {i}" for i in range(20)], "label": ["a:0.7;b:0.3", "b:1"] * 10})
+    built = build_pool(source, options=PoolOptions(test_share=0, validation_share=0))
+    assert any("--label-separator" in sentence for sentence in built.report.sentences())
+    split = build_pool(source, options=PoolOptions(test_share=0, validation_share=0, label_separator=";"))
+    assert set(split.pool.labels) == {"a:0.7", "b:0.3", "b:1"}
+
+
+def test_names_that_only_look_like_scores_stay_names() -> None:
+    for names in (["John 3:16", "Mark 1:2"], ["ratio 3:1", "a:0.7;b:0.3"], ["x:1;y", "z:2"], ["10:30", "11:45"]):
+        assert pool_of(names * 10).soft is None, names

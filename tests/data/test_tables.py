@@ -325,3 +325,11 @@ def test_odd_json_values_are_cells_and_deep_ones_are_bad_rows(tmp_path: Path) ->
     assert len(rows) + len(bad) == 3
     write_table(tmp_path / "out.jsonl", ["a", "b"], rows)
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()[0])["a"] == long
+
+
+def test_rows_of_a_json_array_on_one_line_are_numbered(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.json", ' [{"text": "a"}, {"text": "b"},{"text": "c"}]\n')
+    assert read_table(path).ids() == ["a.json:1", "a.json:2", "a.json:3"]
+    path = put(tmp_path, "b.json", '[{"text": "a"}, 5, {"text": "c"}]')
+    assert "row 2 is not an object" in refused(path).message
+    assert [row for row, _ in stream_rows(path, on_bad=lambda bad: None)] == [1, 3]

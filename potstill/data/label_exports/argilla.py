@@ -142,5 +142,11 @@ def _export(
     ]
     facts = frozenset({*_FACTS, *(name for name in read.columns if name.endswith(_SUGGESTION))}) & set(read.columns)
     return LabelExport(
-        TOOL, read, label=label, questions=tuple(questions), facts=facts, sentences=tuple(filter(None, sentences))
+        TOOL,
+        read,
+        label=label,
+        questions=tuple(questions),
+        facts=facts,
+        sentences=tuple(filter(None, sentences)),
+        offered=suggested,
     )

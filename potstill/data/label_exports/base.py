@@ -27,6 +27,7 @@ class LabelExport:
         questions: the columns that hold labels; the label is one of them.
         facts: columns that are neither text nor label.
         sentences: what was read, and what was not.
+        offered: a column of a model's labels, which are not read unless the user names it; "" if there is none.
     """
 
     tool: str
@@ -36,6 +37,7 @@ class LabelExport:
     questions: tuple[str, ...] = ()
     facts: frozenset[str] = frozenset()
     sentences: tuple[str, ...] = ()
+    offered: str = ""
 
     def with_label(self, named: str) -> LabelExport:
         """The export with the label column that the user named."""

@@ -43,6 +43,8 @@ def recognise_columns(
     )
     columns = _find_columns(role, flags.table, options, first, export, flags.name)
     sentences, guess = (export.sentences if export else ()), None
+    if flags.doubt and not options.label:
+        sentences = (*sentences, flags.doubt)
     if flags.found and columns.label == flags.name:
         guess = Guess("label", flags.name, flags.found)
         sentences = (
@@ -54,6 +56,8 @@ def recognise_columns(
         guess = Guess("label", export.label, f"as {export.tool} exports it")
     if guess is not None:
         columns = replace(columns, guesses=(*columns.guesses, guess))
+    if export is not None and not options.label:
+        columns = replace(columns, offered=export.offered)
     return flags.table, columns, sentences
 
 

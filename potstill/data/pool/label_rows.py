@@ -79,6 +79,11 @@ def encode_rows(
         shown = ", ".join(map(repr, column.unused[:_MAX_SHOWN]))
         more = f" and {len(column.unused) - _MAX_SHOWN:,} more" if len(column.unused) > _MAX_SHOWN else ""
         sentences.append(f"No row of {table.name} has the label {shown}{more}, although it is scored.")
+    if column.paired:
+        sentences.append(
+            f"The label cells of {table.name} are read as names with their scores; --label-separator CHARACTER reads "
+            "what is between such characters as names."
+        )
     if kind == "multi":
         names = list(column.names)
         if not (column.separator or column.n_lists or column.scale) and options.on_conflict is None:

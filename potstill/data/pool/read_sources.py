@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,6 +81,7 @@ def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = 
     """
     tables = read_tables(sources, options)
     read = list(_read_labels(tables, options, named))
+    _check_offered(read, named)
     kind = _find_kind(read, options)
     rows = RawRows((), (), (), (), ())
     reports: list[SourceReport] = []
@@ -141,6 +143,18 @@ def _read_labels(tables: Mapping[str, Table], options: PoolOptions, named: Seque
         yield _SourceLabels(role, table, columns, prefix, texts, splits, labels, (*sentences, *said))
     if options.label_separator:
         check_separator(seen, options.label_separator)
+
+
+def _check_offered(read: Sequence[_SourceLabels], named: Sequence[str]) -> None:
+    """Raise BadData if the only labels there are, are suggestions of a model that the user has not named."""
+    offers = next((source for source in read if source.columns.offered), None)
+    if offers is None or named or any(names for source in read for names in source.labels.names):
+        return
+    raise BadData(
+        f"No row has a label: {offers.table.name} holds suggestions of a model, which are not read as labels.",
+        f"To read the suggestions as labels: --label {shlex.quote(offers.columns.offered)}. To have the texts "
+        "labelled, name the task's labels: --labels a,b,c",
+    )
 
 
 def _find_kind(read: Sequence[_SourceLabels], options: PoolOptions) -> TaskKind:

@@ -61,7 +61,8 @@ class Table:
         name: the file's name, for messages.
         columns: the C column names in file order.
         cells: column -> its N cells; None if the file has no value (JSON null, a missing key), "" if it is empty.
-        line_numbers: N line numbers, from 1; the line a row starts on (in Parquet: the row's number).
+        line_numbers: N line numbers, from 1; the line a row starts on (in Parquet, and in a JSON array on one
+            line: the row's number).
         encoding: of the file's bytes; the format's name if it is not one of text.
         layout: how the file is laid out, complete.
         guesses: what of the layout was not named by the user.

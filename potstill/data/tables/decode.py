@@ -47,6 +47,7 @@ class TextFile:
         guesses: what of the layout the user did not name.
         notes: sentences about what was found while reading; complete when all lines are read.
         header_doubt: see `Table`.
+        by_row: rows are numbered, not lines, since all of them are on one line.
         partly_decoded: some lines are not in the encoding; their bytes are lone surrogates, and their rows bad ones.
     """
 
@@ -59,6 +60,7 @@ class TextFile:
     notes: list[str] = field(default_factory=list)
     header_doubt: str = ""
     partly_decoded: bool = False
+    by_row: bool = False
 
     @property
     def path(self) -> Path:

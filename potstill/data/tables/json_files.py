@@ -1,6 +1,7 @@
 """Reads JSON: one object a line (JSON Lines), or an array of objects, which is read as a whole.
 
-Numbers keep the digits of the file; a nested value becomes a cell of JSON text.
+Numbers keep the digits of the file; a nested value becomes a cell of JSON text. A row has the number of its line, and
+in an array on one line its place in the array.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def _array(file: TextFile) -> Iterator[NumberedRow]:
     text = "".join(file.lines())
     at = _skip_white_space(text, _skip_white_space(text, 0) + 1)
     line = 1 + text.count("\n", 0, at)
+    file.by_row = "\n" not in text.strip()
     while not text.startswith("]", at):
         try:
             value, end = _DECODER.raw_decode(text, at)
@@ -60,10 +62,11 @@ def _array(file: TextFile) -> Iterator[NumberedRow]:
                 "Correct it; an array of objects or one object a line is expected.",
             ) from None
         except RecursionError:
-            raise BadData(f"Line {line:,} of {file.path.name} is nested too deeply.", "Flatten it.") from None
+            word = "Row" if file.by_row else "Line"
+            raise BadData(f"{word} {line:,} of {file.path.name} is nested too deeply.", "Flatten it.") from None
         yield line, _row(value, file.max_cell, escaped=True)
         after = _skip_white_space(text, after + 1) if text[after] == "," else after
-        line += text.count("\n", at, after)
+        line += 1 if file.by_row else text.count("\n", at, after)
         at = after
 
 

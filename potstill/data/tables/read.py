@@ -83,7 +83,7 @@ def read_table(
 
 def _read(path: Path, max_cell_mb: float, on_bad: OnBadRow, layout: Layout) -> Table:
     file = _open(path, max_cell_mb, layout)
-    read = _ReadRows(path.name, row_word(file))
+    read = _ReadRows(file)
     with closing(_rows(file, int(max_cell_mb * _MB))) as rows:
         for line, row in rows:
             read.add(line, row)
@@ -118,8 +118,7 @@ def _read(path: Path, max_cell_mb: float, on_bad: OnBadRow, layout: Layout) -> T
 class _ReadRows:
     """The rows that were read, by column, and the number of those that were not."""
 
-    name: str
-    row_word: str
+    file: _OpenFile
     cells: dict[str, list[Cell]] = field(default_factory=dict)
     lines: array[int] = field(default_factory=lambda: array("q"))
     bad: list[str] = field(default_factory=list)
@@ -132,7 +131,7 @@ class _ReadRows:
             self.n_headers += row == REPEATED_HEADER
             self.n_bad += row != REPEATED_HEADER
             if row != REPEATED_HEADER and len(self.bad) < _MAX_SHOWN:
-                self.bad.append(f"{self.row_word} {line:,} {row}")
+                self.bad.append(f"{row_word(self.file)} {line:,} {row}")
             return
         if len(row) != len(self.cells) or row.keys() != self.cells.keys():
             for column in row:  # a key that first occurs here was missing before
@@ -155,10 +154,10 @@ class _ReadRows:
     def warnings(self) -> Iterator[str]:
         """A sentence for each kind of row that was left out."""
         if self.n_bad:
-            yield f"{self.count_bad()} of {self.name} left out: {self.problems()}."
+            yield f"{self.count_bad()} of {self.file.source.path.name} left out: {self.problems()}."
         if self.n_headers:
             rows = "row" if self.n_headers == 1 else "rows"
-            yield f"{self.n_headers:,} {rows} of {self.name} left out: the header, repeated."
+            yield f"{self.n_headers:,} {rows} of {self.file.source.path.name} left out: the header, repeated."
 
 
 def stream_rows(
@@ -196,17 +195,18 @@ def stream_rows(
 
 
 def _stream(file: _OpenFile, max_cell: int, on_bad: Callable[[str], None] | None) -> Iterator[tuple[int, Row]]:
-    any_row, name, word = False, file.source.path.name, row_word(file)
+    any_row, name = False, file.source.path.name
     with closing(_rows(file, max_cell)) as rows:
         for line, row in rows:
             if row == REPEATED_HEADER and on_bad is None:
                 continue
             if isinstance(row, str) and on_bad is not None:
-                on_bad(f"{word} {line:,} {row}")
+                on_bad(f"{row_word(file)} {line:,} {row}")
                 any_row = True
                 continue
             if isinstance(row, str):
-                raise BadData(f"{name}: {word} {line:,} {row}.", "Correct this row, or leave it out: --on-bad-row skip")
+                problem = f"{name}: {row_word(file)} {line:,} {row}."
+                raise BadData(problem, "Correct this row, or leave it out: --on-bad-row skip")
             any_row = True
             yield line, row
     if not any_row:
@@ -274,8 +274,8 @@ def _lines(file: TextFile, max_cell: int) -> Iterator[NumberedRow]:
 
 
 def row_word(file: _OpenFile) -> str:
-    """What a row's number counts: lines of a text file, else rows."""
-    return "line" if isinstance(file, TextFile) else "row"
+    """What a row's number counts: lines of a text file that has several, else rows."""
+    return "line" if isinstance(file, TextFile) and not file.by_row else "row"
 
 
 def _no_rows_error(file: _OpenFile) -> BadData:

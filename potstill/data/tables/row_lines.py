@@ -93,6 +93,8 @@ def lines_above_header(sample: str) -> int:
     lines = [line for _, line in numbered]
     for delimiter in _DELIMITERS:
         widths = [len(_cells(line, delimiter)) for line in lines]
+        if widths and widths[0] > 1 and all(is_row(line, delimiter, widths[0]) for line in lines):
+            return 0  # the first line has as many cells as all others
         n = next(
             (
                 i
