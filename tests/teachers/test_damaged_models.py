@@ -80,7 +80,7 @@ def refused(folder: Path, model: Path, **teacher: str) -> str:
     options = "".join(f'{name} = "{value}"\n' for name, value in teacher.items())
     spec = folder / "potstill.toml"
     spec.write_text(
-        f'budget = 1\nstudent = "linear"\n[data]\nfile = "{tickets}"\nlimit = 60\n'
+        f'budget = 1\nstudent = "linear"\n[data]\nfile = "{tickets}"\n'
         f'[teacher]\nname = "local:{model}"\ndevice = "cpu"\n{options}',
         "utf-8",
     )
