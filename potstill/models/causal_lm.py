@@ -188,6 +188,7 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
     """
     require_torch(weights)
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -202,7 +203,7 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, local_files_only=True, dtype=getattr(torch, dtype), **source, **options
             ).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, SafetensorError) as error:
         raise _load_error(weights, error) from error
     finally:
         if progress_bar:
